@@ -1,0 +1,244 @@
+"""The Backend value: who computes.
+
+A backend is a namespace, a device, a default dtype and a kind of numerics, bound together once and then
+passed by value; nothing here is global, so two models on two backends live in one process. All array work
+of the library goes through ``backend.xp``. Data crosses between host and device at two doors only,
+`Backend.asarray` and `Backend.to_numpy`, and both count: a test can prove that a training step copies its
+batch in and nothing out. On a CPU the doors cost nothing and count all the same, which is what lets a
+machine without a GPU prove it.
+"""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from array_api_compat import is_array_api_obj
+
+from .primitives import Primitives
+from .types import Array, Device, DType, Namespace, dtype_name
+
+FLOATS = ("float32", "float64")
+DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", *FLOATS)
+NUMERICS = ("fast",)
+PRECISIONS = ("float32", "tf32")
+
+
+@dataclass
+class Ledger:
+    """Calls and bytes through the doors of one backend, counted since it was made."""
+
+    to_device: tuple[int, int] = (0, 0)
+    to_host: tuple[int, int] = (0, 0)
+
+    def count(self, door: str, nbytes: int) -> None:
+        calls, total = getattr(self, door)
+        setattr(self, door, (calls + 1, total + nbytes))
+
+
+@dataclass(frozen=True)
+class Backend(ABC):
+    """A namespace on a device, with a default dtype and numerics. Made by `get_backend`.
+
+    Attributes
+    ----------
+    spec : str
+        Canonical name, which gives this backend back from `get_backend`: ``"numpy"``, ``"cupy:0"``.
+    dtype_name : str
+        Name of the default floating dtype, ``"float32"`` or ``"float64"``.
+    numerics : str
+        ``"fast"``: each library's own kernels.
+    precision : str
+        ``"float32"``, or ``"tf32"`` where a GPU may round the factors of matrix products to 10 bits.
+    xp : namespace
+        The Array API namespace; the only one that layers call.
+    device : device
+        Where every array that this backend makes lives.
+    """
+
+    spec: str
+    dtype_name: str = "float32"
+    numerics: str = "fast"
+    precision: str = "float32"
+    xp: Namespace = field(compare=False, repr=False, default=None)
+    device: Device = field(compare=False, repr=False, default=None)
+    ledger: Ledger = field(compare=False, repr=False, default_factory=Ledger)
+
+    primitives: ClassVar[type[Primitives]] = Primitives
+
+    @property
+    def is_host(self) -> bool:
+        """Whether reading a value on the host is free: the device is the CPU."""
+        return True
+
+    @classmethod
+    @abstractmethod
+    def connect(cls, device: str | None) -> tuple[str, Namespace, Device]:
+        """Load the library and reach the device: canonical spec, namespace, device.
+
+        Raises `BackendUnavailable` with cause and cure where that fails.
+        """
+
+    @classmethod
+    @abstractmethod
+    def spec_of(cls, array: Array) -> str:
+        """The spec of the backend that an array of this library lives on."""
+
+    @classmethod
+    @abstractmethod
+    def version(cls) -> str:
+        """Version of the library behind this backend."""
+
+    @classmethod
+    def open(cls, device: str | None, dtype: str, numerics: str, precision: str) -> Self:
+        """Connect, and prove that the device computes: put, add, multiply, read back."""
+        spec, namespace, handle = cls.connect(device)
+        backend = cls(spec, dtype, numerics, precision, namespace, handle)
+        backend._probe()
+        backend.ledger.to_device = backend.ledger.to_host = (0, 0)
+        return backend
+
+    def _probe(self) -> None:
+        ones = self.asarray(np.ones((2, 2), dtype=np.float32))
+        if self.to_numpy(self.xp.matmul(ones + ones, ones)).tolist() != [[4.0, 4.0], [4.0, 4.0]]:
+            raise ArithmeticError(f"{self.spec} computed a wrong 2x2 product")
+
+    @property
+    def dtype(self) -> DType:
+        """The default floating dtype, in the namespace's own terms."""
+        return getattr(self.xp, self.dtype_name)
+
+    @property
+    def transfers(self) -> dict[str, tuple[int, int]]:
+        """``{"to_device": (calls, bytes), "to_host": (calls, bytes)}`` since the backend was made."""
+        return {"to_device": self.ledger.to_device, "to_host": self.ledger.to_host}
+
+    def asarray(self, host: Any, dtype: DType | str | None = None) -> Array:
+        """The door in: host data as an array of this backend.
+
+        Parameters
+        ----------
+        host : array_like
+            A NumPy array (keeps its dtype), or numbers and nested sequences of them (floats get the
+            backend's dtype). An array that already lives here is returned without a transfer.
+        dtype : dtype or str, optional
+            The dtype to convert to.
+
+        Raises
+        ------
+        TypeError
+            For an array of another backend (nothing is copied silently) and for what is not numbers.
+        """
+        if not isinstance(host, np.ndarray | np.generic) and self.owns(host):
+            return host if dtype is None else self.xp.astype(host, self._own_dtype(dtype))
+        array = self._host_array(host, dtype)
+        self.ledger.count("to_device", array.nbytes)
+        with self.context():
+            return self._put(array)
+
+    def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
+        """The door out: an array of this backend as a NumPy array on the host."""
+        if not self.owns(array):
+            raise TypeError(f"{self.spec}.to_numpy takes its own arrays, got {describe(array)}")
+        host = self._get(array)
+        self.ledger.count("to_host", host.nbytes)
+        return host
+
+    @abstractmethod
+    def owns(self, array: Any) -> bool:
+        """Whether an array is of this library and on this device."""
+
+    @abstractmethod
+    def _put(self, host: np.ndarray[Any, Any]) -> Array:
+        """Copy a host array to the device."""
+
+    @abstractmethod
+    def _get(self, array: Array) -> np.ndarray[Any, Any]:
+        """Copy an array of the device to the host."""
+
+    def context(self) -> AbstractContextManager[None]:
+        """What must be entered for work on this device; layers enter it."""
+        return nullcontext()
+
+    def up(self, array: Array) -> Array:
+        """Storage to computing, on the way into a layer: the identity in fast numerics."""
+        return array
+
+    def down(self, array: Array) -> Array:
+        """Computing to storage, on the way out of a layer: the identity in fast numerics."""
+        return array
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that was asked of it."""
+
+    def memory(self, limit: int | None = None) -> dict[str, int]:
+        """Bytes: ``in_use`` now, ``peak`` so far, ``pool`` held for reuse.
+
+        ``limit`` sets the most bytes that the device's pool may hold, where there is a pool.
+        """
+        if limit is not None:
+            raise ValueError(f"backend {self.spec!r} has no memory pool to limit")
+        return host_memory()
+
+    def notes(self) -> str:
+        """One line about settings that change results or speed, for `xpnn info`."""
+        return ""
+
+    def _own_dtype(self, dtype: DType | str) -> DType:
+        name = dtype_name(dtype)
+        if name not in DTYPES:
+            raise TypeError(f"dtype {name!r} is not taken; the dtypes are {', '.join(DTYPES)}")
+        if not hasattr(self.xp, name):
+            raise TypeError(f"backend {self.spec!r} has no dtype {name}")
+        return getattr(self.xp, name)
+
+    def _host_array(self, host: Any, dtype: DType | str | None) -> np.ndarray[Any, Any]:
+        if isinstance(host, np.ndarray | np.generic):
+            array = np.asarray(host)
+        elif is_array_api_obj(host) or hasattr(host, "__cuda_array_interface__"):
+            raise TypeError(
+                f"{self.spec}.asarray takes host data, got {describe(host)}; nothing is copied between backends "
+                "silently: bring it to the host first with nn.get_backend(...).to_numpy(array)"
+            )
+        else:
+            array = np.asarray(host)
+            if dtype is None and array.dtype == np.float64:
+                dtype = self.dtype_name
+        wanted = array.dtype.name if dtype is None else dtype_name(self._own_dtype(dtype))
+        if wanted not in DTYPES or array.dtype.kind not in "biuf":
+            raise TypeError(
+                f"{self.spec}.asarray takes booleans, integers, float32 and float64, got {array.dtype.name}"
+            )
+        return array.astype(np.dtype(wanted), copy=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from .registry import get_backend
+
+        return get_backend, (self.spec, self.dtype_name, self.numerics, self.precision)
+
+
+def describe(array: Any) -> str:
+    """An argument in words: ``float32 array of torch (8, 1, 28, 28)``, ``list``."""
+    if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+        return type(array).__name__
+    library = type(array).__module__.partition(".")[0]
+    return f"{dtype_name(array.dtype)} array of {library}, shape {tuple(array.shape)}"
+
+
+def host_memory() -> dict[str, int]:
+    """Resident memory of this process in bytes, now and at its peak."""
+    import resource
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            in_use = int(statm.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        in_use = peak
+    return {"in_use": in_use, "peak": peak, "pool": 0}

@@ -1,0 +1,176 @@
+"""CuPy: an NVIDIA GPU computes.
+
+The CuPy wheel imports on a machine without a GPU, so importing proves nothing: `connect` asks the driver,
+then the device, and `Backend.open` makes it compute. CuPy creates arrays on the current device whatever
+``device=`` says and keeps its TF32 switch per process, so all work happens inside `context`, which sets both
+and puts them back.
+"""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+
+from .backend import Backend
+from .errors import BackendUnavailable
+from .primitives import Primitives
+from .types import Array, Device, Namespace
+from .windows import Windows
+
+OLDEST = 14
+INSTALL = 'pip install "cupy-cuda13x[ctk]" (for a driver of CUDA 12: "cupy-cuda12x[ctk]")'
+
+
+class CupyPrimitives(Primitives):
+    """Windows as a strided view; blocks large enough to fill a GPU with each launch."""
+
+    block_bytes = 1 << 28
+
+    def windows(self, x: Array, windows: Windows) -> Array:
+        as_strided = importlib.import_module("cupy.lib.stride_tricks").as_strided
+        spatial = x.strides[1:-1]
+        apart = (s * n for s, n in zip(spatial, windows.stride, strict=True))
+        within = (s * n for s, n in zip(spatial, windows.dilation, strict=True))
+        return as_strided(
+            x,
+            shape=(x.shape[0], *windows.count, *windows.kernel, x.shape[-1]),
+            strides=(x.strides[0], *apart, *within, x.strides[-1]),
+        )
+
+
+class CupyBackend(Backend):
+    primitives = CupyPrimitives
+
+    @classmethod
+    def connect(cls, device: str | None) -> tuple[str, Namespace, Device]:
+        if device is not None and not device.isdecimal():
+            raise BackendUnavailable(f"cupy:{device}", "a CuPy device is a number", 'write "cupy" or "cupy:0"')
+        spec = f"cupy:{int(device or 0)}"
+        cupy = _import_cupy(spec)
+        index = _find_device(cupy.cuda.runtime, spec, int(device or 0))
+        return spec, importlib.import_module("array_api_compat.cupy"), cupy.cuda.Device(index)
+
+    @classmethod
+    def open(cls, device: str | None, dtype: str, numerics: str, precision: str) -> Self:
+        try:
+            return super().open(device, dtype, numerics, precision)
+        except BackendUnavailable:
+            raise
+        except Exception as error:
+            # Missing CUDA libraries show only when the first kernel is compiled or cuBLAS is first called,
+            # as one of many exception types.
+            raise BackendUnavailable(
+                f"cupy:{device or 0}", f"the device is there but does not compute ({_first_line(error)})", INSTALL
+            ) from error
+
+    @classmethod
+    def spec_of(cls, array: Array) -> str:
+        return f"cupy:{array.device.id}"
+
+    @classmethod
+    def version(cls) -> str:
+        return str(importlib.import_module("cupy").__version__)
+
+    @property
+    def _cupy(self) -> Any:
+        return importlib.import_module("cupy")
+
+    @property
+    def is_host(self) -> bool:
+        return False
+
+    def owns(self, array: Any) -> bool:
+        return isinstance(array, self._cupy.ndarray) and bool(array.device == self.device)
+
+    def _put(self, host: np.ndarray[Any, Any]) -> Array:
+        return self._cupy.array(host)
+
+    def _get(self, array: Array) -> np.ndarray[Any, Any]:
+        with self.context():
+            return np.asarray(self._cupy.asnumpy(array))
+
+    @contextmanager
+    def context(self) -> Iterator[None]:
+        core = importlib.import_module("cupy._core")
+        linalg = importlib.import_module("cupy._core._routines_linalg")
+        wanted = linalg.COMPUTE_TYPE_TF32 if self.precision == "tf32" else linalg.COMPUTE_TYPE_FP32
+        before = core.get_compute_type(np.float32)
+        core.set_compute_type(np.float32, wanted)
+        try:
+            with self.device:
+                yield
+        finally:
+            core.set_compute_type(np.float32, before)
+
+    def synchronize(self) -> None:
+        self.device.synchronize()
+
+    def memory(self, limit: int | None = None) -> dict[str, int]:
+        """Bytes of CuPy's pool on this device; CuPy keeps no peak, so ``peak`` is what the pool holds."""
+        with self.device:
+            pool = self._cupy.get_default_memory_pool()
+            if limit is not None:
+                pool.set_limit(size=limit)
+            return {"in_use": pool.used_bytes(), "peak": pool.total_bytes(), "pool": pool.total_bytes()}
+
+    def notes(self) -> str:
+        name = self._cupy.cuda.runtime.getDeviceProperties(self.device.id)["name"].decode()
+        return f"{name}; TF32 {'on' if self.precision == 'tf32' else 'off'}"
+
+
+def _import_cupy(spec: str) -> Any:
+    try:
+        cupy = importlib.import_module("cupy")
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            raise BackendUnavailable(spec, "no package cupy", INSTALL) from None
+        raise BackendUnavailable(spec, f"the package cupy does not import ({_first_line(error)})", INSTALL) from error
+    if int(cupy.__version__.partition(".")[0]) < OLDEST:
+        raise BackendUnavailable(spec, f"CuPy {cupy.__version__} is too old, {OLDEST} is needed", INSTALL)
+    return cupy
+
+
+def _find_device(runtime: Any, spec: str, index: int) -> int:
+    """The device's index, after asking the driver, or `BackendUnavailable` with the driver's answer in words.
+
+    Without a driver CUDA reports an *insufficient* one, of version 0.
+    """
+    try:
+        driver = runtime.driverGetVersion()
+    except runtime.CUDARuntimeError:
+        driver = 0
+    if driver == 0:
+        raise BackendUnavailable(
+            spec, "no NVIDIA driver/device", "install the NVIDIA driver and check nvidia-smi, or use another backend"
+        )
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        if "InsufficientDriver" in str(error):
+            raise BackendUnavailable(
+                spec,
+                f"the NVIDIA driver is too old: it knows CUDA {_cuda_version(driver)}, "
+                f"this CuPy was built for CUDA {_cuda_version(runtime.runtimeGetVersion())}",
+                'update the driver, or pip install "cupy-cuda12x[ctk]"',
+            ) from None
+        if "NoDevice" not in str(error):
+            raise BackendUnavailable(spec, f"CUDA answers {_first_line(error)}", "check nvidia-smi") from None
+        count = 0
+    if count == 0:
+        raise BackendUnavailable(
+            spec, "no NVIDIA device (the driver is there)", "check nvidia-smi and CUDA_VISIBLE_DEVICES"
+        )
+    if index >= count:
+        raise BackendUnavailable(spec, f"no device {index}; this machine has {count}", 'write "cupy:0"')
+    return index
+
+
+def _cuda_version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]

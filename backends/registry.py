@@ -1,0 +1,217 @@
+"""Names to backends.
+
+Nothing is imported until it is asked for: the table holds where a backend's class is, not the class. A
+backend that was opened once is kept and handed out again, so that its transfer counts are of one piece.
+Other packages add backends through the entry point group ``xpnn.backends``.
+"""
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+from array_api_compat import is_array_api_obj
+
+from .backend import FLOATS, NUMERICS, PRECISIONS, Backend, describe
+from .errors import BackendUnavailable
+from .primitives import Primitives
+from .types import Array, DType, Namespace, dtype_name
+
+BackendLike: TypeAlias = str | Backend | ModuleType
+
+GROUP = "xpnn.backends"
+VARIABLE = "XPNN_BACKEND"
+AUTO = ("cupy", "numpy")
+
+_SHIPPED = {
+    "numpy": ("numpy", "NumpyBackend"),
+    "cupy": ("cupy", "CupyBackend"),
+    "torch": ("torch", "TorchBackend"),
+    "strict": ("strict", "StrictBackend"),
+}
+_NAMES = {"array_api_strict": "strict"}
+_opened: dict[tuple[str, str, str, str], Backend] = {}
+_primitives: dict[Namespace, Primitives] = {}
+_current: ContextVar[Backend | None] = ContextVar("xpnn_backend", default=None)
+
+
+def names() -> list[str]:
+    """Names that `get_backend` takes, shipped ones first; usable or not."""
+    return [*_SHIPPED, *(e.name for e in entry_points(group=GROUP) if e.name not in _SHIPPED)]
+
+
+def backend_class(name: str) -> type[Backend]:
+    """The class behind a name, without opening a device."""
+    if name in _SHIPPED:
+        module, attribute = _SHIPPED[name]
+        loaded: type[Backend] = getattr(importlib.import_module(f".{module}", __package__), attribute)
+        return loaded
+    for entry in entry_points(group=GROUP):
+        if entry.name == name:
+            found: type[Backend] = entry.load()
+            return found
+    raise ValueError(f"unknown backend {name!r}; the backends are {', '.join(names())} and auto")
+
+
+def get_backend(
+    backend: BackendLike | None = None,
+    dtype: DType | str | None = None,
+    numerics: str | None = None,
+    precision: str | None = None,
+) -> Backend:
+    """The backend of that name, opened and proved to compute.
+
+    Parameters
+    ----------
+    backend : str, Backend, namespace or None
+        ``"numpy"``, ``"cupy"``, ``"cupy:1"``, ``"torch"``, ``"torch:cuda:0"``, ``"strict"``, ``"strict:device1"``;
+        ``"auto"``, the first usable of cupy and numpy; an array namespace such as ``numpy`` itself; None, the
+        one of the enclosing `use_backend`, else of the environment variable ``XPNN_BACKEND``, else numpy.
+    dtype : str or dtype, optional
+        Default floating dtype, ``"float32"`` unless given.
+    numerics : str, optional
+        ``"fast"``.
+    precision : str, optional
+        ``"float32"``, or ``"tf32"`` to allow TF32 in matrix products on a GPU.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or setting.
+    BackendUnavailable
+        For a known backend that does not work here; says why and what mends it.
+    """
+    if backend is None:
+        backend = _current.get() or os.environ.get(VARIABLE) or "numpy"
+    if isinstance(backend, Backend):
+        settings = (backend.dtype_name, backend.numerics, backend.precision)
+        spec = backend.spec
+    else:
+        settings = ("float32", "fast", "float32")
+        spec = backend if isinstance(backend, str) else name_of(backend)
+    wanted = (
+        settings[0] if dtype is None else _choice("dtype", dtype_name(dtype), FLOATS),
+        settings[1] if numerics is None else _choice("numerics", numerics, NUMERICS),
+        settings[2] if precision is None else _choice("precision", precision, PRECISIONS),
+    )
+    if isinstance(backend, Backend) and wanted == settings:
+        return backend
+    if spec == "auto":
+        spec = first_usable()
+    key = (spec, *wanted)
+    if key not in _opened:
+        name, _, device = spec.partition(":")
+        opened = backend_class(name).open(device or None, *wanted)
+        _opened[key] = _opened.setdefault((opened.spec, *wanted), opened)
+    return _opened[key]
+
+
+@contextmanager
+def use_backend(
+    backend: BackendLike,
+    dtype: DType | str | None = None,
+    numerics: str | None = None,
+    precision: str | None = None,
+) -> Iterator[Backend]:
+    """Within the ``with`` block, layers that name no backend are made on this one."""
+    chosen = get_backend(backend, dtype, numerics, precision)
+    token = _current.set(chosen)
+    try:
+        yield chosen
+    finally:
+        _current.reset(token)
+
+
+def ambient_backend() -> Backend | None:
+    """The backend of the enclosing `use_backend`, if any."""
+    return _current.get()
+
+
+def first_usable() -> str:
+    """What ``"auto"`` means on this machine."""
+    for name in AUTO[:-1]:
+        try:
+            get_backend(name)
+        except BackendUnavailable:
+            continue
+        return name
+    return AUTO[-1]
+
+
+def backend_of(array: Array, like: Backend | None = None) -> Backend:
+    """The backend that an array lives on, with the settings of ``like``."""
+    if isinstance(array, np.ndarray | np.generic):
+        spec = "numpy"
+    elif is_array_api_obj(array):
+        spec = backend_class(_library(type(array).__module__)).spec_of(array)
+    else:
+        raise TypeError(f"expected an array of a backend, got {describe(array)}; make one with backend.asarray")
+    if like is not None:
+        return get_backend(spec, like.dtype_name, like.numerics, like.precision)
+    return get_backend(spec)
+
+
+def to_host(array: Any) -> np.ndarray[Any, Any]:
+    """An array of any backend, or nested numbers, as a NumPy array: a transfer that the caller asked for."""
+    if is_array_api_obj(array) and not isinstance(array, np.ndarray | np.generic):
+        return backend_of(array).to_numpy(array)
+    return np.asarray(array)
+
+
+def primitives(xp: Namespace) -> Primitives:
+    """The contractions for an array namespace: its backend's own, or the standard-only ones."""
+    if xp not in _primitives:
+        name = name_of(xp)
+        kind = backend_class(name).primitives if name in names() else Primitives
+        _primitives[xp] = kind(xp)
+    return _primitives[xp]
+
+
+def name_of(namespace: Namespace) -> str:
+    """The backend name of an array namespace (``numpy``, ``array_api_compat.torch``, ``array_api_strict``...)."""
+    if not hasattr(namespace, "__name__"):
+        raise ValueError(f"expected a backend name, a Backend or an array namespace, got {namespace!r}")
+    return _library(namespace.__name__)
+
+
+def _library(module: str) -> str:
+    parts = module.split(".")
+    name = parts[1] if parts[0] == "array_api_compat" and len(parts) > 1 else parts[0]
+    return _NAMES.get(name, name)
+
+
+def _choice(what: str, given: str, taken: tuple[str, ...]) -> str:
+    if given not in taken:
+        raise ValueError(f"{what} {given!r} is not taken; choose one of {', '.join(taken)}")
+    return given
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is known of one backend on this machine: a row of ``xpnn info``."""
+
+    name: str
+    version: str
+    device: str
+    usable: bool
+    note: str
+
+
+def survey() -> list[Status]:
+    """Try every backend, and say of each what it is or why it does not work."""
+    rows = []
+    for name in names():
+        for spec in (name, "torch:cuda:0") if name == "torch" else (name,):
+            try:
+                backend = get_backend(spec)
+            except BackendUnavailable as error:
+                rows.append(Status(spec, "", "", False, f"{error.cause}; {error.cure}"))
+            else:
+                rows.append(Status(spec, backend.version(), str(backend.device), True, backend.notes()))
+    return rows

@@ -1,0 +1,66 @@
+"""array-api-strict: the standard and nothing more.
+
+What runs here runs on any conforming library. Its make-believe devices refuse to mix, so a stray host
+array raises just as it would on a GPU: this backend stands in for one on a machine that has none.
+"""
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from .backend import Backend
+from .errors import BackendUnavailable
+from .types import Array, Device, Namespace
+
+
+class StrictBackend(Backend):
+    @classmethod
+    def connect(cls, device: str | None) -> tuple[str, Namespace, Device]:
+        try:
+            strict = importlib.import_module("array_api_strict")
+        except ImportError as error:
+            raise BackendUnavailable(
+                "strict", f"no package array-api-strict ({error})", "pip install array-api-strict"
+            ) from None
+        name = device or "CPU_DEVICE"
+        try:
+            handle = strict.Device(name)
+        except ValueError:
+            known = ", ".join(str(d)[len("array_api_strict.Device('") : -2] for d in _devices(strict))
+            raise BackendUnavailable(
+                f"strict:{name}", f"array-api-strict has no device {name!r}", f"choose one of {known}"
+            ) from None
+        return "strict" if name == "CPU_DEVICE" else f"strict:{name}", strict, handle
+
+    @classmethod
+    def spec_of(cls, array: Array) -> str:
+        name = _name(array.device)
+        return "strict" if name == "CPU_DEVICE" else f"strict:{name}"
+
+    @classmethod
+    def version(cls) -> str:
+        strict = importlib.import_module("array_api_strict")
+        return f"{strict.__version__} (standard {strict.__array_api_version__})"
+
+    @property
+    def is_host(self) -> bool:
+        return self.spec == "strict"
+
+    def owns(self, array: Any) -> bool:
+        return isinstance(array, type(self.xp.empty(0))) and array.device == self.device
+
+    def _put(self, host: np.ndarray[Any, Any]) -> Array:
+        return self.xp.asarray(host, dtype=getattr(self.xp, host.dtype.name), device=self.device, copy=True)
+
+    def _get(self, array: Array) -> np.ndarray[Any, Any]:
+        on_host = self.xp.asarray(array, device=self.xp.Device("CPU_DEVICE"), copy=True)
+        return np.array(on_host)
+
+
+def _name(device: Device) -> str:
+    return str(device).partition("'")[2].rstrip("')")
+
+
+def _devices(strict: Namespace) -> list[Device]:
+    return list(strict.__array_namespace_info__().devices())

@@ -1,0 +1,140 @@
+"""PyTorch tensors, CPU or CUDA, as plain arrays: no autograd, its matrix products and nothing else of `torch.nn`."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .backend import Backend
+from .errors import BackendUnavailable
+from .primitives import Primitives
+from .types import Array, Device, Namespace
+from .windows import Windows
+
+
+class TorchPrimitives(Primitives):
+    """Windows as a strided view, as on NumPy."""
+
+    def windows(self, x: Array, windows: Windows) -> Array:
+        strides = x.stride()
+        apart = (s * n for s, n in zip(strides[1:-1], windows.stride, strict=True))
+        within = (s * n for s, n in zip(strides[1:-1], windows.dilation, strict=True))
+        return x.as_strided(
+            (x.shape[0], *windows.count, *windows.kernel, x.shape[-1]),
+            (strides[0], *apart, *within, strides[-1]),
+            x.storage_offset(),
+        )
+
+
+class TorchBackend(Backend):
+    primitives = TorchPrimitives
+
+    @classmethod
+    def connect(cls, device: str | None) -> tuple[str, Namespace, Device]:
+        try:
+            torch = importlib.import_module("torch")
+        except ImportError as error:
+            raise BackendUnavailable("torch", f"no package torch ({error})", "pip install torch") from None
+        name = device or "cpu"
+        try:
+            handle = torch.device(name)
+        except RuntimeError:
+            raise BackendUnavailable(
+                f"torch:{name}", f"PyTorch has no device {name!r}", 'write "torch" or "torch:cuda:0"'
+            ) from None
+        if handle.type == "cuda":
+            handle = cls._cuda_device(torch, handle)
+        elif handle.type != "cpu":
+            raise BackendUnavailable(
+                f"torch:{name}", f"device {name!r} is not supported", 'write "torch" or "torch:cuda:0"'
+            )
+        namespace = importlib.import_module("array_api_compat.torch")
+        return cls._spec(handle), namespace, handle
+
+    @staticmethod
+    def _cuda_device(torch: Any, handle: Any) -> Any:
+        spec = f"torch:{handle}"
+        if torch.version.cuda is None:
+            raise BackendUnavailable(
+                spec, "this PyTorch is a build for the CPU only", 'install a CUDA build, or write "torch"'
+            )
+        count = torch.cuda.device_count()
+        index = handle.index or 0
+        if count == 0:
+            raise BackendUnavailable(
+                spec, "no NVIDIA driver/device", 'install the NVIDIA driver and check nvidia-smi, or write "torch"'
+            )
+        if index >= count:
+            raise BackendUnavailable(spec, f"no device {index}; this machine has {count}", 'write "torch:cuda:0"')
+        return torch.device("cuda", index)
+
+    @staticmethod
+    def _spec(handle: Any) -> str:
+        return "torch" if handle.type == "cpu" else f"torch:{handle}"
+
+    @classmethod
+    def spec_of(cls, array: Array) -> str:
+        return cls._spec(array.device)
+
+    @classmethod
+    def version(cls) -> str:
+        return str(importlib.import_module("torch").__version__)
+
+    @property
+    def _torch(self) -> Any:
+        return importlib.import_module("torch")
+
+    @property
+    def is_host(self) -> bool:
+        return bool(self.device.type == "cpu")
+
+    def owns(self, array: Any) -> bool:
+        return getattr(array, "device", None) == self.device and isinstance(array, self._torch.Tensor)
+
+    def _put(self, host: np.ndarray[Any, Any]) -> Array:
+        tensor = self._torch.from_numpy(np.array(host, copy=True, order="C"))
+        return tensor if self.is_host else tensor.to(self.device)
+
+    def _get(self, array: Array) -> np.ndarray[Any, Any]:
+        return np.array(array.detach().cpu().numpy())
+
+    @contextmanager
+    def context(self) -> Iterator[None]:
+        """No autograd; on a GPU also its device, and TF32 as asked for, put back afterwards."""
+        torch = self._torch
+        if self.is_host:
+            with torch.no_grad():
+                yield
+            return
+        matmul, wanted = torch.backends.cuda.matmul, self.precision == "tf32"
+        before = matmul.allow_tf32
+        matmul.allow_tf32 = wanted
+        try:
+            with torch.no_grad(), torch.cuda.device(self.device):
+                yield
+        finally:
+            matmul.allow_tf32 = before
+
+    def synchronize(self) -> None:
+        if not self.is_host:
+            self._torch.cuda.synchronize(self.device)
+
+    def memory(self, limit: int | None = None) -> dict[str, int]:
+        if self.is_host:
+            return super().memory(limit)
+        cuda = self._torch.cuda
+        if limit is not None:
+            total = cuda.get_device_properties(self.device).total_memory
+            cuda.set_per_process_memory_fraction(min(1.0, limit * (1.0 / total)), self.device)
+        return {
+            "in_use": cuda.memory_allocated(self.device),
+            "peak": cuda.max_memory_allocated(self.device),
+            "pool": cuda.memory_reserved(self.device),
+        }
+
+    def notes(self) -> str:
+        if self.is_host:
+            return f"{self._torch.get_num_threads()} threads"
+        return f"{self._torch.cuda.get_device_name(self.device)}; TF32 {'on' if self.precision == 'tf32' else 'off'}"

@@ -1,0 +1,19 @@
+"""Names for what the standard leaves to each library.
+
+An array, its namespace, its device and its dtype have no common Python type, so they are `Any` to a
+type checker; the names say which is meant.
+"""
+
+from typing import Any, TypeAlias
+
+Array: TypeAlias = Any
+Namespace: TypeAlias = Any
+Device: TypeAlias = Any
+DType: TypeAlias = Any
+
+
+def dtype_name(dtype: DType) -> str:
+    """The standard's name of a dtype of any library: ``"float32"``, ``"int64"``, ``"bool"``."""
+    name = getattr(dtype, "__name__", None) or str(dtype)
+    name = name.rpartition(".")[2]
+    return "bool" if name == "bool_" else name

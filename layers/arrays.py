@@ -1,0 +1,94 @@
+"""Small steps that several layers take: memory order, padding, scalars, checks.
+
+Inside a layer with windows the channels are the last axis. A layer permutes its input to that order (a view;
+free in memory when the layer before wrote it so), computes, and returns a permuted view of what it wrote:
+the public shape is ``(N, C, *spatial)`` throughout and nothing is converted between layers.
+"""
+
+from typing import Any
+
+from array_api_compat import array_namespace, device
+
+from ..backends.backend import FLOATS, describe
+from ..backends.types import Array, Namespace, dtype_name
+from .geometry import Geometry
+
+
+def namespace(xp: Namespace | None, *arrays: Array | None) -> Namespace:
+    """``xp`` if given, else the namespace that the arrays share."""
+    return array_namespace(*(a for a in arrays if a is not None)) if xp is None else xp
+
+
+def channels_last(x: Array, xp: Namespace) -> Array:
+    """View ``(N, C, *spatial)`` as ``(N, *spatial, C)``."""
+    return xp.permute_dims(x, (0, *range(2, x.ndim), 1))
+
+
+def channels_first(x: Array, xp: Namespace) -> Array:
+    """View ``(N, *spatial, C)`` as ``(N, C, *spatial)``."""
+    return xp.permute_dims(x, (0, x.ndim - 1, *range(1, x.ndim - 1)))
+
+
+def pad(x: Array, geometry: Geometry, value: float, xp: Namespace) -> Array:
+    """``x (N, *spatial, C)`` within its padding (and the overhang of ``ceil_mode``), filled with ``value``."""
+    if not geometry.is_padded:
+        return x
+    shape, inside = [x.shape[0]], [slice(None)]
+    for n, (before, after), over in zip(x.shape[1:-1], geometry.padding, geometry.overhang, strict=True):
+        shape.append(before + n + after + over)
+        inside.append(slice(before, before + n))
+    padded = xp.full((*shape, x.shape[-1]), value, dtype=x.dtype, device=device(x))
+    padded[(*inside, slice(None))] = x
+    return padded
+
+
+def padded_shape(x_shape: tuple[int, ...], geometry: Geometry) -> tuple[int, ...]:
+    """Shape that `pad` gives for a channels-last shape."""
+    spatial = (
+        before + n + after + over
+        for n, (before, after), over in zip(x_shape[1:-1], geometry.padding, geometry.overhang, strict=True)
+    )
+    return (x_shape[0], *spatial, x_shape[-1])
+
+
+def unpad(padded: Array, geometry: Geometry, spatial: tuple[int, ...]) -> Array:
+    """The part of a padded array that `pad` was given: its adjoint."""
+    if not geometry.is_padded:
+        return padded
+    inside = tuple(slice(before, before + n) for n, (before, _) in zip(spatial, geometry.padding, strict=True))
+    return padded[(slice(None), *inside, slice(None))]
+
+
+def scalar(value: float, like: Array, xp: Namespace) -> Array:
+    """A 0-d array of ``like``'s dtype, made on its device.
+
+    To divide by: an array divided by a Python number is multiplied by a rounded reciprocal on some devices.
+    """
+    return xp.full((), value, dtype=like.dtype, device=device(like))
+
+
+def zero(like: Array, xp: Namespace) -> Array:
+    """A 0-d zero of ``like``'s dtype on its device."""
+    return xp.zeros((), dtype=like.dtype, device=device(like))
+
+
+def require_float(x: Any, what: str = "input") -> None:
+    """Raise `TypeError` unless ``x`` is a float32 or float64 array."""
+    if not hasattr(x, "dtype") or dtype_name(x.dtype) not in FLOATS:
+        raise TypeError(f"{what} takes a float32 or float64 array, got {describe(x)}")
+
+
+def require_same_dtype(**arrays: Array | None) -> None:
+    """Raise `TypeError` unless all arrays given have one floating dtype; the keywords name them."""
+    present = {name: a for name, a in arrays.items() if a is not None}
+    for name, a in present.items():
+        require_float(a, name)
+    if len({dtype_name(a.dtype) for a in present.values()}) > 1:
+        mixed = ", ".join(f"{name} {dtype_name(a.dtype)}" for name, a in present.items())
+        raise TypeError(f"mixed dtypes ({mixed}); convert one of them")
+
+
+def require_shape(x: Array, shape: tuple[int, ...], what: str) -> None:
+    """Raise `ValueError` unless ``x`` has that shape."""
+    if tuple(x.shape) != shape:
+        raise ValueError(f"{what} has shape {tuple(x.shape)}, expected {shape}")

@@ -1,0 +1,267 @@
+"""What every layer is, and the one boundary between storing and computing.
+
+`Layer.forward` and `Layer.backward` check what comes in, widen it (`Backend.up`), let the subclass compute, and
+narrow the result (`Backend.down`). A subclass writes `_forward` and `_backward` in plain array functions and never
+sees the boundary, so exact numerics need no second set of layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, ClassVar, Self, Unpack
+
+from ..backends import Backend, BackendLike, Generator, ambient_backend, describe, get_backend, to_host
+from ..backends.types import Array, DType, dtype_name
+from .arrays import require_float
+from .initialisers import Initialiser
+from .parameter import Parameter
+from .placement import Placement, checked, foreign, moved, place, says_where
+
+
+class Layer:
+    """Base of all layers: called with an array ``(N, ...)``, it returns one.
+
+    `backward` takes the gradient of a scalar with respect to that output and returns the one with respect to the
+    input, adding those with respect to the parameters to ``parameters[name].grad``.
+
+    A subclass defines ``_forward(x)`` and ``_backward(dy, input_grad)`` and, in ``signature``, its constructor's
+    arguments as (attribute, default) for `repr`; ``...`` stands for no default.
+
+    Parameters
+    ----------
+    **placement
+        See `xpnn.layers.placement.Placement`.
+
+    Attributes
+    ----------
+    parameters : dict of str to Parameter
+    buffers : dict of str to array
+        State that is saved but not trained, such as running statistics.
+    training : bool
+        Whether `forward` keeps what `backward` needs; in evaluation it keeps nothing.
+
+    Raises
+    ------
+    TypeError, ValueError
+        From `forward` and `backward`, before anything is computed, naming the layer: for an array of another
+        backend, or of a dtype or shape that the layer does not take.
+    RuntimeError
+        From `backward` without a `forward` in training before it.
+    """
+
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = ()
+
+    def __init__(self, **placement: Unpack[Placement]) -> None:
+        self.parameters: dict[str, Parameter] = {}
+        self.buffers: dict[str, Array] = {}
+        self.training = True
+        self._own = checked(placement, type(self).__name__)
+        self._inherited: Placement = {}
+        self._ambient = ambient_backend()
+        self._backend: Backend | None = None
+        self._path = ""
+        self._saved: Any = None
+        self._output: tuple[tuple[int, ...], str] | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """Where this layer computes; settled on first use."""
+        if self._backend is None:
+            self._backend = place(self._ambient, self._inherited, self._own)
+        return self._backend
+
+    @property
+    def generator(self) -> Generator:
+        """This layer's stream of random numbers: by its seed and its name in the model."""
+        seed = self._own.get("seed", self._inherited.get("seed"))
+        return Generator(0 if seed is None else seed).fold_in(self._path)
+
+    def to(self, backend: BackendLike, dtype: DType | str | None = None) -> Self:
+        """Move parameters, gradients, optimizer states and buffers; gives this layer back.
+
+        A name keeps the dtype and numerics that this layer has; a `Backend` brings its own.
+        """
+        if not isinstance(backend, Backend):
+            here = self.backend
+            backend = get_backend(backend, here.dtype_name, here.numerics, here.precision)
+        target = get_backend(backend, dtype)
+        self._own = {**self._own, "backend": target}
+        self._own.pop("dtype", None)
+        self._own.pop("numerics", None)
+        self._move(target)
+        return self
+
+    def _join(self, path: str, inherited: Placement) -> None:
+        """Become part of a container: take its name and, where nothing of its own is given, its placement."""
+        self._path, self._inherited = path, inherited
+        if self._backend is not None and says_where(inherited):
+            self._move(place(self._ambient, inherited, self._own))
+
+    def _move(self, target: Backend) -> None:
+        if target == self._backend:
+            return
+        for parameter in self.parameters.values():
+            parameter.move(target)
+        self.buffers = {name: moved(array, target) for name, array in self.buffers.items()}
+        self._backend = target
+        self._saved = self._output = None
+
+    def __call__(self, x: Array) -> Array:
+        return self.forward(x)
+
+    def forward(self, x: Array) -> Array:
+        """The output for ``x (N, ...)``."""
+        b = self.backend
+        try:
+            self._check(x, "input")
+            with b.context():
+                y = b.down(self._forward(b.up(x)))
+        except (TypeError, ValueError) as error:
+            raise named(self, error) from error
+        self._output = (tuple(y.shape), dtype_name(y.dtype)) if self.training else None
+        return y
+
+    def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
+        """The gradient with respect to the last input; adds those of the parameters to their ``grad``.
+
+        Parameters
+        ----------
+        dy : array
+            Gradient with respect to the last output, of its shape and dtype.
+        input_grad : bool
+            With False a layer may skip the input's gradient, which the first layer of a net does not need, and
+            return None.
+        """
+        b = self.backend
+        if self._output is None:
+            raise RuntimeError(f"{self!r}: backward needs a forward before it, in training mode")
+        try:
+            self._check(dy, "upstream gradient")
+            shape, dtype = self._output
+            if tuple(dy.shape) != shape or dtype_name(dy.dtype) != dtype:
+                raise ValueError(f"the upstream gradient is {describe(dy)}; the output was {dtype}, shape {shape}")
+            with b.context():
+                dx = self._backward(b.up(dy), input_grad)
+                return None if dx is None else b.down(dx)
+        except (TypeError, ValueError) as error:
+            raise named(self, error) from error
+
+    def _forward(self, x: Array) -> Array:
+        raise NotImplementedError(f"{type(self).__name__} defines no _forward")
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        raise NotImplementedError(f"{type(self).__name__} defines no _backward")
+
+    def _check(self, x: Array, what: str) -> None:
+        b = self.backend
+        if not b.owns(x):
+            raise TypeError(foreign(x, b, what))
+        require_float(x, f"the {what}")
+        if self.parameters and dtype_name(x.dtype) != b.dtype_name:
+            raise TypeError(
+                f"the {what} is {dtype_name(x.dtype)}, the parameters are {b.dtype_name}; convert it, or the layer "
+                f"with .to({b.spec!r}, {dtype_name(x.dtype)!r})"
+            )
+
+    def _save(self, *arrays: Any) -> None:
+        """Keep what `_backward` needs, in training only."""
+        self._saved = arrays if self.training else None
+
+    def _add_parameter(self, name: str, shape: tuple[int, ...], initialiser: Initialiser) -> None:
+        self.parameters[name] = Parameter(shape=shape, initialiser=initialiser, origin=partial(self._origin, name))
+
+    def _origin(self, name: str) -> tuple[Generator, Backend]:
+        return self.generator.fold_in(name), self.backend
+
+    def _value(self, name: str) -> Array | None:
+        """A parameter's value, to compute with; None where the layer has no such parameter."""
+        parameter = self.parameters.get(name)
+        return None if parameter is None else self.backend.up(parameter.value)
+
+    def _accumulate(self, name: str, gradient: Array) -> None:
+        """Add to a parameter's gradient, where the layer has that parameter."""
+        if name in self.parameters:
+            self.parameters[name].accumulate(self.backend.down(gradient))
+
+    def train(self, mode: bool = True) -> Self:
+        """Train: keep what backward needs, use batch statistics, drop out. Gives this layer back."""
+        self.training = mode
+        if not mode:
+            self._saved = self._output = None
+        return self
+
+    def eval(self) -> Self:
+        """Evaluate: keep nothing for backward. Gives this layer back."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients: ``grad`` becomes None."""
+        for _, parameter in self.named_parameters():
+            parameter.grad = None
+
+    def named_layers(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+        """This layer and all within, each with its full name; this one's is ``path``."""
+        yield path, self
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with their full names, as in `state_dict`."""
+        for path, layer in self.named_layers():
+            for name, parameter in layer.parameters.items():
+                yield join(path, name), parameter
+
+    def state_dict(self) -> dict[str, Array]:
+        """Full name to array, of all parameters and buffers: the arrays themselves, on their backend."""
+        state = {}
+        for path, layer in self.named_layers():
+            state.update({join(path, name): parameter.value for name, parameter in layer.parameters.items()})
+            state.update({join(path, name): array for name, array in layer.buffers.items()})
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Replace all parameters and buffers by copies of the arrays in ``state``, from any backend.
+
+        Floats are rounded to this layer's dtype.
+
+        Raises
+        ------
+        ValueError
+            If a name is missing or unknown or an array has another shape: all of them are listed, nothing is replaced.
+        """
+        places: dict[str, tuple[Layer, str]] = {}
+        for path, layer in self.named_layers():
+            places.update({join(path, name): (layer, name) for name in (*layer.parameters, *layer.buffers)})
+        problems = [f"missing {name}" for name in places if name not in state]
+        problems += [f"unknown {name}" for name in state if name not in places]
+        for name, (layer, key) in places.items():
+            wanted = tuple((layer.parameters.get(key) or layer.buffers[key]).shape)
+            if name in state and tuple(state[name].shape) != wanted:
+                problems.append(f"{name} has shape {tuple(state[name].shape)}, expected {wanted}")
+        if problems:
+            raise ValueError(f"{type(self).__name__}.load_state_dict: {'; '.join(problems)}")
+        loaded = {name: moved(to_host(state[name]), layer.backend) for name, (layer, _) in places.items()}
+        for name, (layer, key) in places.items():
+            if key in layer.parameters:
+                layer.parameters[key].value = loaded[name]
+            else:
+                layer.buffers[key] = loaded[name]
+
+    def __repr__(self) -> str:
+        parts = []
+        for name, default in self.signature:
+            value = getattr(self, name)
+            if default is ...:
+                parts.append(repr(value))
+            elif value != default:
+                parts.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def join(path: str, name: str) -> str:
+    """A full name from a container's and a child's."""
+    return f"{path}.{name}" if path else name
+
+
+def named(owner: Any, error: TypeError | ValueError) -> Exception:
+    """The error with its owner's name in front; other subclasses of it pass as they are."""
+    return type(error)(f"{owner!r}: {error}") if type(error) in (TypeError, ValueError) else error

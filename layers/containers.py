@@ -1,0 +1,131 @@
+"""Layers made of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Self, Unpack, cast, overload
+
+from ..backends import Backend, BackendLike
+from ..backends.types import Array, DType
+from .base import Layer, join
+from .placement import Placement, says_where
+
+
+class Container(Layer):
+    """A layer with named children; placement, modes and state reach all of them.
+
+    A child that was given a backend or a seed of its own keeps it; the others take the container's.
+    """
+
+    def __init__(self, children: dict[str, Layer], **placement: Unpack[Placement]) -> None:
+        super().__init__(**placement)
+        for name, child in children.items():
+            if not isinstance(child, Layer):
+                raise TypeError(f"{type(self).__name__} takes layers, got {child!r} as {name!r}")
+        if len({id(child) for child in children.values()}) < len(children):
+            raise ValueError(f"{type(self).__name__}: one layer stands in two places; make two layers")
+        self.children = children
+        self._join("", {})
+
+    @property
+    def backend(self) -> Backend:
+        """The container's own backend, or its first child's."""
+        if self.children and not says_where(self._own):
+            return next(iter(self.children.values())).backend
+        return super().backend
+
+    def to(self, backend: BackendLike, dtype: DType | str | None = None) -> Self:
+        """Move all within; gives this container back."""
+        super().to(backend, dtype)
+        for child in self.children.values():
+            child.to(self.backend)
+        return self
+
+    def _join(self, path: str, inherited: Placement) -> None:
+        super()._join(path, inherited)
+        passed = cast(Placement, {**inherited, **self._own})
+        for name, child in self.children.items():
+            child._join(join(path, name), passed)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of this container and of all within; gives it back."""
+        for child in self.children.values():
+            child.train(mode)
+        return super().train(mode)
+
+    def named_layers(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+        """This container and all within, each with its full name."""
+        yield path, self
+        for name, child in self.children.items():
+            yield from child.named_layers(join(path, name))
+
+
+class Sequential(Container):
+    """Layers one after the other: ``y = f_k(... f_2(f_1(x)))``, ``dx = f_1'(... f_k'(dy))``.
+
+    Children are named ``0, 1, 2...`` as in PyTorch, so that the ``state_dict`` of the same net there loads by name.
+
+    Parameters
+    ----------
+    *layers : Layer
+        In the order in which the input passes them.
+    **placement
+        See `xpnn.layers.placement.Placement`; for all children that were given none.
+
+    Examples
+    --------
+    >>> import xpnn as nn
+    >>> model = nn.Sequential(nn.Dense(4, 8), nn.ReLU(), nn.Dense(8, 3), backend="numpy", seed=1)
+    >>> [name for name, _ in model.named_parameters()]
+    ['0.weight', '0.bias', '2.weight', '2.bias']
+    """
+
+    def __init__(self, *layers: Layer, **placement: Unpack[Placement]) -> None:
+        super().__init__({str(i): layer for i, layer in enumerate(layers)}, **placement)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The children in order."""
+        return list(self.children.values())
+
+    def forward(self, x: Array) -> Array:
+        """Pass ``x`` through all layers."""
+        for layer in self.children.values():
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
+        """Pass the gradient back through all layers.
+
+        With ``input_grad=False`` nothing is computed that only the input's gradient needs, and None is returned.
+        """
+        layers = self.layers
+        first = 0 if input_grad else self._first_trained()
+        for i in reversed(range(first, len(layers))):
+            dy = layers[i].backward(dy, input_grad=input_grad or i > first)
+        return dy if input_grad else None
+
+    def _first_trained(self) -> int:
+        """Index of the first layer with parameters: before it, only the input's gradient is of use."""
+        for i, layer in enumerate(self.children.values()):
+            if next(layer.named_parameters(), None) is not None:
+                return i
+        return len(self.children)
+
+    def __len__(self) -> int:
+        return len(self.children)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.children.values())
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Layer]: ...
+
+    def __getitem__(self, index: int | slice) -> Layer | list[Layer]:
+        return self.layers[index]
+
+    def __repr__(self) -> str:
+        return f"Sequential({', '.join(map(repr, self.layers))})"

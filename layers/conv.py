@@ -1,0 +1,268 @@
+"""Convolution of any number of spatial dimensions.
+
+As in every framework, "convolution" is cross-correlation. With input ``x (N, C, *S)``, ``weight (F, C/G, *K)`` in ``G``
+groups of channels, ``bias (F,)``, stride ``s``, dilation ``d`` and padded input ``p``::
+
+    y[n, f, o]        = bias[f] + sum over c, k of  p[n, c, o*s + k*d] * weight[f, c, k]
+    dweight[f, c, k]  =           sum over n, o of  p[n, c, o*s + k*d] * dy[n, f, o]
+    dx[n, c, i]       =           sum over f and all o, k with o*s + k*d = i of  dy[n, f, o] * weight[f, c, k]
+    dbias[f]          =           sum over n, o of  dy[n, f, o]
+
+so ``dweight`` is the cross-correlation of the input with ``dy``, and ``dx`` the full convolution of ``dy`` with the
+kernel rotated by 180 degrees (with ``s - 1`` zeros between its cells), cut to the input. All four are one bilinear
+map and its adjoints: `Primitives.contract`.
+
+Sources: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998; V. Dumoulin and F. Visin,
+"A guide to convolution arithmetic for deep learning", 2016; K. Chellapilla et al., 2006, for the matrix product.
+"""
+
+from math import prod
+from typing import Any, ClassVar, Unpack
+
+from ..backends import primitives
+from ..backends.types import Array, Namespace
+from .arrays import (
+    channels_first,
+    channels_last,
+    namespace,
+    pad,
+    padded_shape,
+    require_same_dtype,
+    require_shape,
+    unpad,
+)
+from .base import Layer
+from .geometry import Geometry, Padding, Size, check_padding, place_windows, spread
+from .initialisers import Initialiser, constant, he_uniform
+from .placement import Placement
+
+
+def conv(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    xp: Namespace | None = None,
+) -> Array:
+    """Convolve ``x (N, C, *S)`` with ``weight (F, C/groups, *K)``: ``y (N, F, *O)``.
+
+    Parameters
+    ----------
+    x, weight, bias : array
+        Of one dtype, float32 or float64. Any number of spatial axes, at least one.
+    stride, dilation : int or sequence of int
+        Per axis.
+    padding : int, sequence of int, sequence of (int, int), "valid" or "same"
+        Zeros around the input: see `xpnn.layers.geometry`.
+    groups : int
+        Groups of channels that don't mix; ``C`` for a depthwise convolution.
+    xp : namespace, optional
+        The inputs' own unless given.
+
+    Returns
+    -------
+    array
+        Shape ``(N, F, *O)`` with ``O = floor((S + before + after - dilation*(K-1) - 1) / stride) + 1``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes that don't fit together, a kernel larger than the padded input, or mixed dtypes.
+    """
+    xp = namespace(xp, x, weight, bias)
+    require_same_dtype(input=x, weight=weight, bias=bias)
+    geometry = _geometry(x, weight, stride, padding, dilation, groups)
+    if bias is not None:
+        require_shape(bias, (weight.shape[0],), "bias")
+    cells = pad(channels_last(x, xp), geometry, 0.0, xp)
+    y = primitives(xp).contract(cells, _matrix(weight, groups, xp), geometry.windows)
+    return channels_first(y if bias is None else y + bias, xp)
+
+
+def conv_backward(
+    dy: Array,
+    x: Array,
+    weight: Array,
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    input_grad: bool = True,
+    xp: Namespace | None = None,
+) -> tuple[Array | None, Array, Array]:
+    """Gradients of `conv`: ``(dx, dweight, dbias)`` for an upstream gradient ``dy (N, F, *O)``.
+
+    Takes what `conv` took; ``dx`` is None with ``input_grad=False``.
+    """
+    xp = namespace(xp, dy, x, weight)
+    require_same_dtype(dy=dy, input=x, weight=weight)
+    geometry = _geometry(x, weight, stride, padding, dilation, groups)
+    require_shape(dy, (x.shape[0], weight.shape[0], *geometry.windows.count), "dy")
+    engine = primitives(xp)
+    inner, rows = channels_last(x, xp), channels_last(dy, xp)
+
+    dbias = xp.sum(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])), axis=0)
+    matrix = engine.contract_weight_gradient(pad(inner, geometry, 0.0, xp), rows, geometry.windows, groups)
+    dweight = _weight(matrix, tuple(weight.shape), groups, xp)
+    if not input_grad:
+        return None, dweight, dbias
+    shape = padded_shape(tuple(inner.shape), geometry)
+    padded = engine.contract_input_gradient(rows, _matrix(weight, groups, xp), geometry.windows, shape)
+    return channels_first(unpad(padded, geometry, tuple(x.shape[2:])), xp), dweight, dbias
+
+
+def _geometry(x: Array, weight: Array, stride: Size, padding: Padding, dilation: Size, groups: int) -> Geometry:
+    """Check that input and weight fit together, and place the windows."""
+    axes = x.ndim - 2
+    if axes < 1 or weight.ndim != x.ndim:
+        raise ValueError(
+            f"input (N, C, *spatial) and weight (F, C/groups, *kernel) need the same number of axes, 3 or more; "
+            f"got shapes {tuple(x.shape)} and {tuple(weight.shape)}"
+        )
+    spread(groups, 1, "groups")
+    if weight.shape[0] % groups:
+        raise ValueError(f"{weight.shape[0]} output channels can't be split into {groups} groups")
+    channels = weight.shape[1] * groups
+    if x.shape[1] != channels:
+        raise ValueError(f"input has {_channels(x.shape[1])}, expected {channels} (shape {tuple(x.shape)})")
+    return place_windows(
+        tuple(x.shape[2:]),
+        tuple(weight.shape[2:]),
+        spread(stride, axes, "stride"),
+        padding,
+        spread(dilation, axes, "dilation"),
+    )
+
+
+def _channels(count: int) -> str:
+    return f"{count} channel" + ("" if count == 1 else "s")
+
+
+def _matrix(weight: Array, groups: int, xp: Namespace) -> Array:
+    """``weight (F, C/G, *K)`` as the matrices ``(G, K*C/G, F/G)`` of `Primitives.contract`."""
+    features, channels = weight.shape[0] // groups, weight.shape[1]
+    cells = prod(weight.shape[2:])
+    split = xp.reshape(weight, (groups, features, channels, cells))
+    return xp.reshape(xp.permute_dims(split, (0, 3, 2, 1)), (groups, cells * channels, features))
+
+
+def _weight(matrix: Array, shape: tuple[int, ...], groups: int, xp: Namespace) -> Array:
+    """The inverse of `_matrix`."""
+    features, channels = shape[0] // groups, shape[1]
+    split = xp.reshape(matrix, (groups, prod(shape[2:]), channels, features))
+    return xp.reshape(xp.permute_dims(split, (0, 3, 2, 1)), shape)
+
+
+class Conv(Layer):
+    """Convolution with a trained ``weight (out, in/groups, *kernel)`` and ``bias (out,)``.
+
+    Use `Conv1d`, `Conv2d` or `Conv3d`. The formulas are in `xpnn.layers.conv`.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Both divisible by ``groups``.
+    kernel_size : int or sequence of int
+        Per spatial axis.
+    stride, padding, dilation, groups
+        As in `conv`.
+    bias : bool
+        Whether a bias is added.
+    weight_init, bias_init : initialiser
+        ``he_uniform()`` and ``constant(0)`` unless given.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+
+    Raises
+    ------
+    ValueError
+        For arguments out of range, at once; for an input that does not fit, from `forward`.
+    """
+
+    axes: ClassVar[int]
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (
+        ("in_channels", ...),
+        ("out_channels", ...),
+        ("kernel_size", ...),
+        ("stride", 1),
+        ("padding", 0),
+        ("dilation", 1),
+        ("groups", 1),
+        ("bias", True),
+    )
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Padding = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        weight_init: Initialiser | None = None,
+        bias_init: Initialiser | None = None,
+        **placement: Unpack[Placement],
+    ) -> None:
+        super().__init__(**placement)
+        kernel = spread(kernel_size, self.axes, "kernel_size")
+        for name, value in (("stride", stride), ("dilation", dilation)):
+            spread(value, self.axes, name)
+        for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
+            spread(value, 1, name)
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(f"{in_channels} and {out_channels} channels can't both be split into {groups} groups")
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.stride, self.dilation = kernel_size, stride, dilation
+        self.padding = check_padding(padding, self.axes)
+        self.groups, self.bias = groups, bias
+        self._add_parameter("weight", (out_channels, in_channels // groups, *kernel), weight_init or he_uniform())
+        if bias:
+            self._add_parameter("bias", (out_channels,), bias_init or constant(0.0))
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+            "xp": self.backend.xp,
+        }
+
+    def _forward(self, x: Array) -> Array:
+        y = conv(x, self._value("weight"), self._value("bias"), **self._options)
+        self._save(x)
+        return y
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        (x,) = self._saved
+        dx, dweight, dbias = conv_backward(dy, x, self._value("weight"), input_grad=input_grad, **self._options)
+        self._accumulate("weight", dweight)
+        self._accumulate("bias", dbias)
+        return dx
+
+
+class Conv1d(Conv):
+    """`Conv` over one spatial axis: ``(N, C, L)``."""
+
+    axes = 1
+
+
+class Conv2d(Conv):
+    """`Conv` over two spatial axes: ``(N, C, H, W)``."""
+
+    axes = 2
+
+
+class Conv3d(Conv):
+    """`Conv` over three spatial axes: ``(N, C, D, H, W)``."""
+
+    axes = 3

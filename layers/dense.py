@@ -1,0 +1,102 @@
+"""The fully connected layer.
+
+With ``x (N, ..., I)``, ``weight (O, I)`` and ``bias (O,)``::
+
+    y = x weight^T + bias          dx = dy weight
+    dweight = dy^T x               dbias = sum of dy             (sums over all leading axes)
+"""
+
+from math import prod
+from typing import Any, ClassVar, Unpack
+
+from ..backends.types import Array, Namespace
+from .arrays import namespace, require_same_dtype, require_shape
+from .base import Layer
+from .geometry import spread
+from .initialisers import Initialiser, constant, he_uniform
+from .placement import Placement
+
+
+def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace | None = None) -> Array:
+    """``x (N, ..., I)`` times ``weight (O, I)`` transposed, plus ``bias (O,)``: ``(N, ..., O)``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes that don't fit together or mixed dtypes.
+    """
+    xp = namespace(xp, x, weight, bias)
+    _check(x, weight)
+    if bias is not None:
+        require_shape(bias, (weight.shape[0],), "bias")
+    require_same_dtype(input=x, weight=weight, bias=bias)
+    y = xp.matmul(x, xp.matrix_transpose(weight))
+    return y if bias is None else y + bias
+
+
+def dense_backward(
+    dy: Array, x: Array, weight: Array, *, input_grad: bool = True, xp: Namespace | None = None
+) -> tuple[Array | None, Array, Array]:
+    """Gradients of `dense`: ``(dx, dweight, dbias)`` for ``dy (N, ..., O)``; ``dx`` is None with ``input_grad=False``."""
+    xp = namespace(xp, dy, x, weight)
+    _check(x, weight)
+    require_shape(dy, (*x.shape[:-1], weight.shape[0]), "dy")
+    require_same_dtype(dy=dy, input=x, weight=weight)
+    count = prod(x.shape[:-1])
+    rows, upstream = xp.reshape(x, (count, x.shape[-1])), xp.reshape(dy, (count, dy.shape[-1]))
+    dweight = xp.matmul(xp.matrix_transpose(upstream), rows)
+    return xp.matmul(dy, weight) if input_grad else None, dweight, xp.sum(upstream, axis=0)
+
+
+def _check(x: Array, weight: Array) -> None:
+    if weight.ndim != 2:
+        raise ValueError(f"weight needs two axes (out, in), got shape {tuple(weight.shape)}")
+    if x.ndim < 2 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"input needs shape (N, ..., {weight.shape[1]}), got {tuple(x.shape)}")
+
+
+class Dense(Layer):
+    """Fully connected layer with a trained ``weight (out, in)`` and ``bias (out,)``; see `dense`.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+        Whether a bias is added.
+    weight_init, bias_init : initialiser
+        ``he_uniform()`` and ``constant(0)`` unless given.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+    """
+
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (("in_features", ...), ("out_features", ...), ("bias", True))
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        weight_init: Initialiser | None = None,
+        bias_init: Initialiser | None = None,
+        **placement: Unpack[Placement],
+    ) -> None:
+        super().__init__(**placement)
+        spread(in_features, 1, "in_features")
+        spread(out_features, 1, "out_features")
+        self.in_features, self.out_features, self.bias = in_features, out_features, bias
+        self._add_parameter("weight", (out_features, in_features), weight_init or he_uniform())
+        if bias:
+            self._add_parameter("bias", (out_features,), bias_init or constant(0.0))
+
+    def _forward(self, x: Array) -> Array:
+        y = dense(x, self._value("weight"), self._value("bias"), xp=self.backend.xp)
+        self._save(x)
+        return y
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        (x,) = self._saved
+        dx, dweight, dbias = dense_backward(dy, x, self._value("weight"), input_grad=input_grad, xp=self.backend.xp)
+        self._accumulate("weight", dweight)
+        self._accumulate("bias", dbias)
+        return dx

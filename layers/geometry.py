@@ -1,0 +1,147 @@
+"""Padding, window positions and output sizes: integers only, no arrays, no backend.
+
+Every layer with windows asks here, once, so that the same words mean the same cells on every backend.
+
+Sizes, per axis, for input ``n``, padding ``(before, after)``, kernel ``k``, stride ``s``, dilation ``d``::
+
+    out = floor((n + before + after - d*(k-1) - 1) / s) + 1        (ceil instead of floor with ceil_mode)
+
+``"same"`` takes the padding that gives ``ceil(n / s)``; of an odd total the extra cell comes after. For odd
+``k`` and ``s = d = 1`` that is ``(k - 1) / 2`` on each side.
+
+Source: V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning", 2016.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ..backends.windows import Windows
+
+Size: TypeAlias = int | Sequence[int]
+Padding: TypeAlias = int | str | Sequence[int] | Sequence[Sequence[int]]
+Pairs: TypeAlias = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the windows of one call lie in its padded input.
+
+    Attributes
+    ----------
+    windows : Windows
+        The windows, in coordinates of the padded input.
+    padding : tuple of (int, int)
+        Cells added before and after each axis.
+    overhang : tuple of int
+        Cells beyond the padded input that a last window of ``ceil_mode`` reaches over.
+    """
+
+    windows: Windows
+    padding: Pairs
+    overhang: tuple[int, ...]
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether windows read cells outside the input."""
+        return any(before or after for before, after in self.padding) or any(self.overhang)
+
+
+def spread(value: Size, axes: int, name: str, least: int = 1) -> tuple[int, ...]:
+    """One integer per axis from an integer or a sequence of them."""
+    given = (value,) * axes if is_integer(value) else value
+    if (
+        isinstance(given, str)
+        or not isinstance(given, Sequence)
+        or len(given) != axes
+        or not all(is_integer(v) and v >= least for v in given)
+    ):
+        raise ValueError(f"{name} takes an integer >= {least}, or one for each of {axes} axes, got {value!r}")
+    return tuple(int(v) for v in given)
+
+
+def is_integer(value: object) -> bool:
+    """Whether a value is an integer and not a boolean."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_padding(padding: Padding, axes: int) -> Padding:
+    """The padding argument in canonical form: ``"valid"``, ``"same"``, an int, or a tuple of ints or of pairs."""
+    if isinstance(padding, str):
+        if padding in ("valid", "same"):
+            return padding
+    elif is_integer(padding):
+        if isinstance(padding, int) and padding >= 0:
+            return padding
+    elif isinstance(padding, Sequence) and len(padding) == axes:
+        if all(is_integer(p) and p >= 0 for p in padding if not isinstance(p, Sequence)):
+            pairs = [p for p in padding if isinstance(p, Sequence) and not isinstance(p, str)]
+            if all(len(p) == 2 and all(is_integer(v) and v >= 0 for v in p) for p in pairs):
+                return tuple(tuple(p) if isinstance(p, Sequence) else p for p in padding)  # type: ignore[return-value]
+    raise ValueError(
+        f"padding takes an integer >= 0, {axes} of them, {axes} (before, after) pairs, 'valid' or 'same', got {padding!r}"
+    )
+
+
+def resolve_padding(
+    padding: Padding, spatial: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> Pairs:
+    """The one place where a padding argument becomes ``(before, after)`` pairs."""
+    padding = check_padding(padding, len(spatial))
+    if padding == "valid":
+        return ((0, 0),) * len(spatial)
+    if padding == "same":
+        totals = [
+            max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
+            for n, k, s, d in zip(spatial, kernel, stride, dilation, strict=True)
+        ]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    each = (padding,) * len(spatial) if isinstance(padding, int) else padding
+    return tuple((p, p) if isinstance(p, int) else (int(p[0]), int(p[1])) for p in each)
+
+
+def output_size(
+    n: int, kernel: int, stride: int = 1, padding: tuple[int, int] = (0, 0), dilation: int = 1, ceil_mode: bool = False
+) -> int:
+    """Windows along one axis.
+
+    With ``ceil_mode`` a last window may reach beyond the padding, but is dropped if it would start there.
+    The result is below 1 where the kernel does not fit.
+    """
+    room = n + sum(padding) - dilation * (kernel - 1) - 1
+    if not ceil_mode:
+        return room // stride + 1
+    size = -(-room // stride) + 1
+    return size - 1 if (size - 1) * stride >= n + padding[0] else size
+
+
+def place_windows(
+    spatial: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Padding,
+    dilation: Sequence[int],
+    ceil_mode: bool = False,
+) -> Geometry:
+    """All windows over a spatial shape.
+
+    Raises
+    ------
+    ValueError
+        Where the kernel is larger than the padded input.
+    """
+    pairs = resolve_padding(padding, spatial, kernel, stride, dilation)
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    padded = [n + before + after for n, (before, after) in zip(spatial, pairs, strict=True)]
+    if any(r > p for r, p in zip(reach, padded, strict=True)):
+        raise ValueError(
+            f"kernel {tuple(kernel)} with dilation {tuple(dilation)} spans {tuple(reach)} cells, "
+            f"more than the padded input {tuple(padded)} (input {tuple(spatial)}, padding {pairs})"
+        )
+    count = tuple(
+        output_size(n, k, s, p, d, ceil_mode)
+        for n, k, s, p, d in zip(spatial, kernel, stride, pairs, dilation, strict=True)
+    )
+    windows = Windows(tuple(kernel), tuple(stride), tuple(dilation), count)
+    overhang = tuple(max(0, e - p) for e, p in zip(windows.extent, padded, strict=True))
+    return Geometry(windows, pairs, overhang)

@@ -1,0 +1,126 @@
+"""Initial weights: functions from a shape and a stream of random numbers to an array.
+
+Every initialiser draws from the generator that it is given and from nothing else, so a parameter's initial
+bits depend on the seed and on the parameter's name in the model, on no order and on no backend.
+
+The fans count, for a weight ``(out, in, *kernel)``: ``fan_in = in * prod(kernel)``, ``fan_out = out * prod(kernel)``.
+"""
+
+from collections.abc import Callable
+from math import prod, sqrt
+from typing import TypeAlias
+
+from ..backends import Backend, Generator
+from ..backends.types import Array
+
+Initialiser: TypeAlias = Callable[[tuple[int, ...], Generator, Backend], Array]
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """``(fan_in, fan_out)`` of a weight."""
+    if len(shape) < 2:
+        raise ValueError(f"fans need a weight of 2 or more axes (out, in, *kernel), got shape {shape}")
+    cells = prod(shape[2:])
+    return shape[1] * cells, shape[0] * cells
+
+
+def constant(value: float = 0.0) -> Initialiser:
+    """Every entry is ``value``."""
+
+    def initialise(shape: tuple[int, ...], generator: Generator, backend: Backend) -> Array:
+        return backend.xp.full(shape, value, dtype=backend.dtype, device=backend.device)
+
+    return initialise
+
+
+def uniform(bound: float) -> Initialiser:
+    """Uniform on ``[-bound, bound)``."""
+
+    def initialise(shape: tuple[int, ...], generator: Generator, backend: Backend) -> Array:
+        return generator.uniform(shape, -bound, bound, backend=backend)
+
+    return initialise
+
+
+def normal(std: float, mean: float = 0.0) -> Initialiser:
+    """Normal with that standard deviation."""
+
+    def initialise(shape: tuple[int, ...], generator: Generator, backend: Backend) -> Array:
+        return generator.normal(shape, mean, std, backend=backend)
+
+    return initialise
+
+
+def _scaled(variance: Callable[[int, int], float], distribution: str) -> Initialiser:
+    """Zero mean and a variance that depends on the fans."""
+
+    def initialise(shape: tuple[int, ...], generator: Generator, backend: Backend) -> Array:
+        wanted = variance(*fans(shape))
+        kind = uniform(sqrt(3.0 * wanted)) if distribution == "uniform" else normal(sqrt(wanted))
+        return kind(shape, generator, backend)
+
+    return initialise
+
+
+def he_uniform() -> Initialiser:
+    """Uniform, variance ``2 / fan_in`` (K. He et al., "Delving deep into rectifiers", 2015)."""
+    return _scaled(lambda fan_in, fan_out: 2.0 / fan_in, "uniform")
+
+
+def he_normal() -> Initialiser:
+    """Normal, variance ``2 / fan_in`` (K. He et al., 2015)."""
+    return _scaled(lambda fan_in, fan_out: 2.0 / fan_in, "normal")
+
+
+def glorot_uniform() -> Initialiser:
+    """Uniform, variance ``2 / (fan_in + fan_out)`` (X. Glorot and Y. Bengio, 2010)."""
+    return _scaled(lambda fan_in, fan_out: 2.0 / (fan_in + fan_out), "uniform")
+
+
+def glorot_normal() -> Initialiser:
+    """Normal, variance ``2 / (fan_in + fan_out)`` (X. Glorot and Y. Bengio, 2010)."""
+    return _scaled(lambda fan_in, fan_out: 2.0 / (fan_in + fan_out), "normal")
+
+
+def lecun_uniform() -> Initialiser:
+    """Uniform, variance ``1 / fan_in`` (Y. LeCun et al., "Efficient BackProp", 1998)."""
+    return _scaled(lambda fan_in, fan_out: 1.0 / fan_in, "uniform")
+
+
+def lecun_normal() -> Initialiser:
+    """Normal, variance ``1 / fan_in`` (Y. LeCun et al., 1998)."""
+    return _scaled(lambda fan_in, fan_out: 1.0 / fan_in, "normal")
+
+
+def orthogonal(gain: float = 1.0) -> Initialiser:
+    """Rows (or columns, if fewer) orthonormal, times ``gain``; a kernel is flattened with its input channels.
+
+    Gram-Schmidt, twice for each vector, on the host in float64 with sums in a fixed order: a library's QR
+    would differ in the last bits from machine to machine (A. Saxe, J. McClelland, S. Ganguli, 2013).
+    """
+
+    def initialise(shape: tuple[int, ...], generator: Generator, backend: Backend) -> Array:
+        fans(shape)
+        rows, columns = shape[0], prod(shape[1:])
+        count, length = min(rows, columns), max(rows, columns)
+        vectors = generator.normal((count, length), dtype="float64", backend="numpy")
+        for i in range(count):
+            for _ in range(2):
+                along = _sum_last(vectors[:i, :] * vectors[i, :])
+                vectors[i, :] -= _sum_last((vectors[:i, :] * along[:, None]).T)
+            vectors[i, :] *= 1.0 / sqrt(float(_sum_last(vectors[i : i + 1, :] * vectors[i : i + 1, :])[0]))
+        matrix = vectors if rows <= columns else vectors.T
+        return backend.asarray((matrix * gain).reshape(shape), backend.dtype)
+
+    return initialise
+
+
+def _sum_last(x: Array) -> Array:
+    """Sum over the last axis of a matrix by halving it: one order of additions everywhere."""
+    while x.shape[1] > 1:
+        half = x.shape[1] // 2
+        summed = x[:, :half] + x[:, half : 2 * half]
+        if x.shape[1] % 2:
+            summed[:, 0] += x[:, -1]
+        x = summed
+    return x[:, 0] if x.shape[1] else x.sum(axis=1)

@@ -1,0 +1,90 @@
+"""Nets by name, for the command line and for tests: built from an image's shape and a number of classes."""
+
+from collections.abc import Callable
+from typing import Unpack
+
+from .activations import ReLU
+from .containers import Sequential
+from .conv import Conv2d
+from .dense import Dense
+from .geometry import output_size
+from .placement import Placement
+from .pool import MaxPool2d
+from .shape import Flatten
+
+SMALLEST = 4
+
+
+def lenet(image: tuple[int, int, int], classes: int, **placement: Unpack[Placement]) -> Sequential:
+    """A small convolutional net in the manner of LeNet-5 for images ``(C, H, W)``.
+
+    Two blocks of convolution, ReLU and 2x2 max-pooling, then two dense layers; "same" padding in place of LeNet's
+    border, max-pooling and ReLU in place of its averages and tanh.
+
+    Raises
+    ------
+    ValueError
+        For images smaller than 4 x 4, of which two halvings leave nothing.
+
+    Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998.
+    """
+    channels, height, width = image
+    if min(height, width) < SMALLEST:
+        raise ValueError(f"lenet takes images of at least {SMALLEST} x {SMALLEST} pixels, got {height} x {width}")
+    left = [output_size(output_size(n, 2, 2), 2, 2) for n in (height, width)]
+    return Sequential(
+        Conv2d(channels, 16, 3, padding="same"),
+        ReLU(),
+        MaxPool2d(2),
+        Conv2d(16, 32, 3, padding="same"),
+        ReLU(),
+        MaxPool2d(2),
+        Flatten(),
+        Dense(32 * left[0] * left[1], 64),
+        ReLU(),
+        Dense(64, classes),
+        **placement,
+    )
+
+
+def lenet5(image: tuple[int, int, int], classes: int, **placement: Unpack[Placement]) -> Sequential:
+    """LeNet-5's sizes for 28 x 28 images, with ReLU and max-pooling: the net that is benchmarked.
+
+    5x5 convolutions with 6 and 16 channels, dense layers with 120 and 84.
+    """
+    channels, height, width = image
+    left = [output_size(output_size(output_size(n, 2, 2), 5), 2, 2) for n in (height, width)]
+    if min(left) < 1:
+        raise ValueError(f"lenet5 takes images of at least 12 x 12 pixels, got {height} x {width}")
+    return Sequential(
+        Conv2d(channels, 6, 5, padding=2),
+        ReLU(),
+        MaxPool2d(2),
+        Conv2d(6, 16, 5),
+        ReLU(),
+        MaxPool2d(2),
+        Flatten(),
+        Dense(16 * left[0] * left[1], 120),
+        ReLU(),
+        Dense(120, 84),
+        ReLU(),
+        Dense(84, classes),
+        **placement,
+    )
+
+
+def mlp(image: tuple[int, int, int], classes: int, **placement: Unpack[Placement]) -> Sequential:
+    """Two hidden dense layers of 128 and 64 with ReLU."""
+    channels, height, width = image
+    return Sequential(
+        Flatten(),
+        Dense(channels * height * width, 128),
+        ReLU(),
+        Dense(128, 64),
+        ReLU(),
+        Dense(64, classes),
+        **placement,
+    )
+
+
+BUILDERS: dict[str, Callable[..., Sequential]] = {"lenet": lenet, "lenet5": lenet5, "mlp": mlp}

@@ -1,0 +1,84 @@
+"""Is a layer's backward the derivative of its forward?"""
+
+from typing import Any
+
+import numpy as np
+
+from ..backends import to_host
+from ..layers.base import Layer
+
+
+def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e-6, seed: int = 0) -> None:
+    """Compare `Layer.backward` with central differences in float64, for the input and for every parameter.
+
+    The scalar that is differentiated is ``sum(weights * layer(x))`` with fixed random weights, so all entries of the
+    output count. ``x`` should keep away from kinks (0 for ReLU, ties for max-pooling).
+
+    Parameters
+    ----------
+    layer : Layer
+        On a backend with float64: ``layer.to(nn.get_backend("numpy", "float64"))``. Left as it was found.
+    x : array_like
+        Host input.
+    step : float
+        Half of the difference.
+    tolerance : float
+        Largest error allowed, relative to the largest entry of the gradient (at least 1). The truncation error of a
+        central difference goes with ``step**2``, its rounding error with ``2**-53 / step``.
+    seed : int
+        Of the weights.
+
+    Raises
+    ------
+    AssertionError
+        Naming the input or parameter and the index where the two differ most.
+    TypeError
+        If the layer is not in float64.
+    """
+    b = layer.backend
+    if b.dtype_name != "float64":
+        raise TypeError(f"gradcheck needs the layer in float64, it is in {b.dtype_name}: layer.to({b.spec!r}, 'float64')")
+    x = np.array(to_host(x), dtype=np.float64)
+    grads = {name: parameter.grad for name, parameter in layer.named_parameters()}
+    layer.zero_grad()
+    y = layer.forward(b.asarray(x))
+    weights = np.random.default_rng(seed).standard_normal(tuple(y.shape))
+    dx = b.to_numpy(layer.backward(b.asarray(weights)))
+
+    def objective(host: np.ndarray[Any, Any]) -> float:
+        return float(np.sum(weights * b.to_numpy(layer.forward(b.asarray(host)))))
+
+    _compare("input", dx, _differences(objective, x, step), tolerance)
+    for name, parameter in layer.named_parameters():
+        original = parameter.value
+
+        def moved(host: np.ndarray[Any, Any], parameter: Any = parameter) -> float:
+            parameter.value = b.asarray(host)
+            return objective(x)
+
+        try:
+            numeric = _differences(moved, np.array(b.to_numpy(original)), step)
+        finally:
+            parameter.value = original
+        _compare(name, b.to_numpy(parameter.grad), numeric, tolerance)
+        parameter.grad = grads[name]
+
+
+def _differences(objective: Any, at: np.ndarray[Any, Any], step: float) -> np.ndarray[Any, Any]:
+    gradient = np.zeros_like(at)
+    for index in np.ndindex(at.shape):
+        ahead, behind = at.copy(), at.copy()
+        ahead[index] += step
+        behind[index] -= step
+        gradient[index] = (objective(ahead) - objective(behind)) / (2 * step)
+    return gradient
+
+
+def _compare(name: str, backward: np.ndarray[Any, Any], numeric: np.ndarray[Any, Any], tolerance: float) -> None:
+    error = np.abs(backward - numeric)
+    scale = max(1.0, float(np.max(np.abs(numeric), initial=0.0)))
+    if error.size and not float(error.max()) <= tolerance * scale:
+        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(error)), error.shape))
+        raise AssertionError(
+            f"gradient of {name} at {index}: backward gives {backward[index]:.9g}, differences {numeric[index]:.9g}"
+        )

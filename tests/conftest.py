@@ -1,0 +1,93 @@
+"""Every test that computes runs on every backend here, and on inputs as unpleasant as users' inputs are.
+
+A backend that can't be used is skipped with its reason; ``XPNN_REQUIRE_BACKENDS=torch,cupy`` makes that a failure.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+import xpnn as nn
+
+# name of the parameter -> (backend, whether the arrays that tests put there are read-only)
+VARIANTS = {
+    "numpy": ("numpy", False),
+    "numpy-readonly": ("numpy", True),
+    "strict": ("strict", False),
+    "strict-device1": ("strict:device1", False),
+    "torch": ("torch", False),
+    "cupy": ("cupy", False),
+    "torch-cuda": ("torch:cuda:0", False),
+}
+
+
+def required() -> set[str]:
+    return set(filter(None, os.environ.get("XPNN_REQUIRE_BACKENDS", "").split(",")))
+
+
+def open_variant(name: str) -> nn.Backend:
+    spec, _ = VARIANTS[name]
+    try:
+        return nn.get_backend(spec)
+    except nn.BackendUnavailable as error:
+        if name in required():
+            pytest.fail(f"required by XPNN_REQUIRE_BACKENDS: {error}")
+        pytest.skip(str(error))
+
+
+class Place:
+    """Where a test computes: a backend, and how arrays get there."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.backend = open_variant(name)
+        self.read_only = VARIANTS[name][1]
+
+    def put(self, host, dtype=None):
+        """A host array (or nested numbers) on the backend."""
+        array = self.backend.asarray(np.asarray(host, dtype=dtype) if dtype else host)
+        if self.read_only:
+            array = np.array(array)
+            array.flags.writeable = False
+        return array
+
+    def get(self, array) -> np.ndarray:
+        return self.backend.to_numpy(array)
+
+    @property
+    def xp(self):
+        return self.backend.xp
+
+    def wide(self) -> nn.Backend:
+        """This backend with float64 as its default dtype."""
+        return nn.get_backend(self.backend, "float64")
+
+    def __repr__(self) -> str:
+        return f"Place({self.name!r})"
+
+
+@pytest.fixture(params=list(VARIANTS), scope="session")
+def at(request) -> Place:
+    return Place(request.param)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20240607)
+
+
+@pytest.fixture(autouse=True)
+def no_backend_variable(monkeypatch):
+    """Tests say which backend they mean; the caller's environment does not."""
+    monkeypatch.delenv("XPNN_BACKEND", raising=False)
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch as an oracle, where it is installed."""
+    if "torch" in required():
+        import torch
+    else:
+        torch = pytest.importorskip("torch", reason="PyTorch is not installed: no oracle to compare with")
+    return torch

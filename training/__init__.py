@@ -1,0 +1,1 @@
+"""How a model learns: optimizers, data in batches, the fit loop and its history."""

@@ -1,0 +1,214 @@
+"""Optimizers: from gradients to new values, one parameter at a time.
+
+The arithmetic is PyTorch's, step by step. An optimizer keeps what it remembers of a parameter beside that parameter,
+so ``model.to(backend)`` moves it along. Powers of decay rates are kept by repeated multiplication: `pow` is not the
+same bits everywhere.
+"""
+
+from collections.abc import Iterable, Mapping
+from math import sqrt
+from typing import Any, ClassVar, TypeAlias
+
+from ..backends import Backend, backend_of
+from ..backends.types import Array
+from ..layers.base import Layer
+from ..layers.parameter import Parameter
+
+Trainable: TypeAlias = Layer | Mapping[str, Parameter] | Iterable[Parameter]
+
+
+class Optimizer:
+    """Base of the optimizers.
+
+    Parameters
+    ----------
+    parameters : Layer, mapping of str to Parameter, or iterable of Parameter
+        What to train.
+    lr : float
+        Learning rate, above 0; may be set between steps.
+    weight_decay : float
+        Adds ``weight_decay * value`` to each gradient.
+
+    Raises
+    ------
+    ValueError
+        For a rate out of range, or nothing to train.
+    """
+
+    settings: ClassVar[tuple[str, ...]] = ("lr", "weight_decay")
+
+    def __init__(self, parameters: Trainable, lr: float, weight_decay: float = 0.0) -> None:
+        if isinstance(parameters, Layer):
+            parameters = dict(parameters.named_parameters())
+        if not isinstance(parameters, Mapping):
+            parameters = {str(i): parameter for i, parameter in enumerate(parameters)}
+        if not parameters or not all(isinstance(p, Parameter) for p in parameters.values()):
+            raise ValueError(f"{type(self).__name__} takes a layer or its parameters, got {parameters!r}")
+        self.parameters: dict[str, Parameter] = dict(parameters)
+        self.lr = in_range("lr", lr, above=0.0)
+        self.weight_decay = in_range("weight_decay", weight_decay)
+
+    def step(self) -> None:
+        """Take one step along the gradients; a parameter without one stays."""
+        for parameter in self.parameters.values():
+            if parameter.grad is None:
+                continue
+            b = backend_of(parameter.value)
+            state = parameter.states.setdefault(self, {})
+            with b.context():
+                value, gradient = b.up(parameter.value), b.up(parameter.grad)
+                if self.weight_decay:
+                    gradient = gradient + value * self.weight_decay
+                parameter.value = b.down(value - self._step(gradient, state, b))
+
+    def _step(self, gradient: Array, state: dict[str, Any], b: Backend) -> Array:
+        """What to subtract from the value; brings ``state`` up to date."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _step")
+
+    def zero_grad(self) -> None:
+        """Forget the gradients: ``grad`` becomes None."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Settings, and for each parameter by name what is remembered of it."""
+        return {
+            "settings": {name: getattr(self, name) for name in self.settings},
+            "state": {name: dict(p.states.get(self, {})) for name, p in self.parameters.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict` of an optimizer of this kind over parameters of these names.
+
+        Raises
+        ------
+        ValueError
+            If the settings or names are not this optimizer's; then nothing is replaced.
+        """
+        if state["settings"].keys() != set(self.settings) or state["state"].keys() != self.parameters.keys():
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: settings {sorted(state['settings'])} and parameters "
+                f"{sorted(state['state'])} are not those of this optimizer, {sorted(self.settings)} and "
+                f"{sorted(self.parameters)}"
+            )
+        for name in self.settings:
+            setattr(self, name, state["settings"][name])
+        for name, parameter in self.parameters.items():
+            parameter.states[self] = dict(state["state"][name])
+            parameter.move(backend_of(parameter.value))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.settings)})"
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum.
+
+    With gradient ``g`` and momentum ``mu``: ``v = mu v + g`` (``v = g`` at the first step), then
+    ``value -= lr v``, or ``value -= lr (g + mu v)`` with ``nesterov``.
+
+    Parameters
+    ----------
+    parameters, lr, weight_decay
+        As for `Optimizer`.
+    momentum : float
+        From 0 to 1.
+    nesterov : bool
+        Needs a momentum above 0.
+
+    Source: I. Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013, in PyTorch's
+    form.
+    """
+
+    settings = ("lr", "momentum", "nesterov", "weight_decay")
+
+    def __init__(
+        self,
+        parameters: Trainable,
+        lr: float = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        self.momentum = in_range("momentum", momentum, most=1.0)
+        self.nesterov = nesterov
+        if nesterov and not momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+
+    def _step(self, gradient: Array, state: dict[str, Any], b: Backend) -> Array:
+        if not self.momentum:
+            return gradient * self.lr
+        velocity = gradient
+        if "velocity" in state:
+            velocity = b.up(state["velocity"]) * self.momentum + gradient
+        state["velocity"] = b.down(velocity)
+        return (gradient + velocity * self.momentum if self.nesterov else velocity) * self.lr
+
+
+class Adam(Optimizer):
+    """Adam: steps scaled by running moments of the gradient.
+
+    With gradient ``g`` at step ``t``: ``m = b1 m + (1 - b1) g``, ``v = b2 v + (1 - b2) g^2``,
+    ``value -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)``.
+
+    Parameters
+    ----------
+    parameters, lr, weight_decay
+        As for `Optimizer`.
+    betas : (float, float)
+        Decay rates of the two moments, each at least 0 and below 1.
+    eps : float
+        Added to the root, above 0.
+
+    Source: D. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015.
+    """
+
+    settings = ("lr", "betas", "eps", "weight_decay")
+
+    def __init__(
+        self,
+        parameters: Trainable,
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        first, second = betas
+        self.betas = (in_range("betas[0]", first, below=1.0), in_range("betas[1]", second, below=1.0))
+        self.eps = in_range("eps", eps, above=0.0)
+
+    def _step(self, gradient: Array, state: dict[str, Any], b: Backend) -> Array:
+        first, second = self.betas
+        power1, power2 = state.get("power1", 1.0) * first, state.get("power2", 1.0) * second
+        mean, square = gradient * (1.0 - first), gradient * gradient * (1.0 - second)
+        if "mean" in state:
+            mean = b.up(state["mean"]) * first + mean
+            square = b.up(state["square"]) * second + square
+        state.update(mean=b.down(mean), square=b.down(square), power1=power1, power2=power2)
+        root = b.xp.sqrt(square) * (1.0 / sqrt(1.0 - power2)) + self.eps
+        return mean / root * (self.lr / (1.0 - power1))
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
+
+
+def in_range(
+    name: str, value: float, above: float | None = None, below: float | None = None, most: float | None = None
+) -> float:
+    """The value, if it is a finite number >= 0, above and below (or at most) the limits that are given."""
+    limits = [
+        "a number >= 0" if above is None else f"a number > {above:g}",
+        *([f"< {below:g}"] if below is not None else []),
+        *([f"<= {most:g}"] if most is not None else []),
+    ]
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+    if (
+        not fits
+        or (above is not None and value <= above)
+        or (below is not None and value >= below)
+        or (most is not None and value > most)
+    ):
+        raise ValueError(f"{name} takes {' and '.join(limits)}, got {value!r}")
+    return value
