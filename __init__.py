@@ -4,9 +4,10 @@ The same code runs on NumPy on a CPU and on CuPy on an NVIDIA GPU::
 
     import xpnn as nn
 
-    model = nn.Sequential(nn.Conv2d(1, 8, 3, padding="same"), nn.ReLU(), nn.Flatten(), nn.Dense(512, 10), backend="cupy")
-    y = model(model.backend.asarray(images))
-    model.backward(dy)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding="same"), nn.ReLU(), nn.Flatten(), nn.Dense(512, 10), backend="cupy"
+    )
+    logits = model(model.backend.asarray(images))
 """
 
 from . import layers, testing

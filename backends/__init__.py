@@ -3,7 +3,17 @@
 from .backend import Backend, describe
 from .errors import BackendUnavailable
 from .random import Generator
-from .registry import BackendLike, ambient_backend, backend_of, get_backend, names, primitives, survey, to_host, use_backend
+from .registry import (
+    BackendLike,
+    ambient_backend,
+    backend_of,
+    get_backend,
+    names,
+    primitives,
+    survey,
+    to_host,
+    use_backend,
+)
 
 __all__ = [
     "Backend",

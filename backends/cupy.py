@@ -41,6 +41,8 @@ class CupyPrimitives(Primitives):
 
 
 class CupyBackend(Backend):
+    """One NVIDIA GPU, through CuPy."""
+
     primitives = CupyPrimitives
 
     @classmethod

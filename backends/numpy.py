@@ -29,6 +29,8 @@ class NumpyPrimitives(Primitives):
 
 
 class NumpyBackend(Backend):
+    """The CPU, through NumPy and its BLAS."""
+
     primitives = NumpyPrimitives
 
     @classmethod
@@ -55,5 +57,6 @@ class NumpyBackend(Backend):
         return np.asarray(array)
 
     def notes(self) -> str:
-        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload,index]
+        config: Any = np.show_config(mode="dicts")
+        blas = config["Build Dependencies"]["blas"]
         return f"BLAS {blas['name']} {blas['version']}"

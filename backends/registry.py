@@ -203,6 +203,11 @@ class Status:
     note: str
 
 
+def device_name(backend: Backend) -> str:
+    """The device in a word: ``cpu``, ``cuda:0``, ``device1``."""
+    return str(backend.device).replace("array_api_strict.Device", "").strip("()'<>").replace("CUDA Device ", "cuda:")
+
+
 def survey() -> list[Status]:
     """Try every backend, and say of each what it is or why it does not work."""
     rows = []
@@ -213,5 +218,5 @@ def survey() -> list[Status]:
             except BackendUnavailable as error:
                 rows.append(Status(spec, "", "", False, f"{error.cause}; {error.cure}"))
             else:
-                rows.append(Status(spec, backend.version(), str(backend.device), True, backend.notes()))
+                rows.append(Status(spec, backend.version(), device_name(backend), True, backend.notes()))
     return rows

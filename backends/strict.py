@@ -15,6 +15,8 @@ from .types import Array, Device, Namespace
 
 
 class StrictBackend(Backend):
+    """array-api-strict on one of its make-believe devices."""
+
     @classmethod
     def connect(cls, device: str | None) -> tuple[str, Namespace, Device]:
         try:

@@ -29,6 +29,8 @@ class TorchPrimitives(Primitives):
 
 
 class TorchBackend(Backend):
+    """PyTorch on the CPU or on a CUDA device."""
+
     primitives = TorchPrimitives
 
     @classmethod

@@ -108,6 +108,7 @@ class Layer:
         self._saved = self._output = None
 
     def __call__(self, x: Array) -> Array:
+        """`forward`."""
         return self.forward(x)
 
     def forward(self, x: Array) -> Array:

@@ -37,7 +37,7 @@ def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace |
 def dense_backward(
     dy: Array, x: Array, weight: Array, *, input_grad: bool = True, xp: Namespace | None = None
 ) -> tuple[Array | None, Array, Array]:
-    """Gradients of `dense`: ``(dx, dweight, dbias)`` for ``dy (N, ..., O)``; ``dx`` is None with ``input_grad=False``."""
+    """Gradients of `dense` for ``dy (N, ..., O)``: ``(dx, dweight, dbias)``, ``dx`` None with ``input_grad=False``."""
     xp = namespace(xp, dy, x, weight)
     _check(x, weight)
     require_shape(dy, (*x.shape[:-1], weight.shape[0]), "dy")

@@ -14,7 +14,8 @@ Source: V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep le
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from numbers import Integral
+from typing import TypeAlias, TypeGuard, cast
 
 from ..backends.windows import Windows
 
@@ -49,38 +50,36 @@ class Geometry:
 
 def spread(value: Size, axes: int, name: str, least: int = 1) -> tuple[int, ...]:
     """One integer per axis from an integer or a sequence of them."""
-    given = (value,) * axes if is_integer(value) else value
-    if (
-        isinstance(given, str)
-        or not isinstance(given, Sequence)
-        or len(given) != axes
-        or not all(is_integer(v) and v >= least for v in given)
-    ):
+    given: Sequence[object] = value if isinstance(value, Sequence) else (value,) * axes
+    if isinstance(value, str) or len(given) != axes or not all(is_integer(v) and v >= least for v in given):
         raise ValueError(f"{name} takes an integer >= {least}, or one for each of {axes} axes, got {value!r}")
-    return tuple(int(v) for v in given)
+    return tuple(int(v) for v in given if is_integer(v))
 
 
-def is_integer(value: object) -> bool:
-    """Whether a value is an integer and not a boolean."""
-    return isinstance(value, int) and not isinstance(value, bool)
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer, of Python or NumPy, and not a boolean."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_padding(padding: Padding, axes: int) -> Padding:
-    """The padding argument in canonical form: ``"valid"``, ``"same"``, an int, or a tuple of ints or of pairs."""
+    """The padding argument, sequences as tuples, once it is sure that it is of a form that is taken."""
     if isinstance(padding, str):
         if padding in ("valid", "same"):
             return padding
-    elif is_integer(padding):
-        if isinstance(padding, int) and padding >= 0:
-            return padding
+    elif _is_count(padding):
+        return padding
     elif isinstance(padding, Sequence) and len(padding) == axes:
-        if all(is_integer(p) and p >= 0 for p in padding if not isinstance(p, Sequence)):
-            pairs = [p for p in padding if isinstance(p, Sequence) and not isinstance(p, str)]
-            if all(len(p) == 2 and all(is_integer(v) and v >= 0 for v in p) for p in pairs):
-                return tuple(tuple(p) if isinstance(p, Sequence) else p for p in padding)  # type: ignore[return-value]
+        each = tuple(p if is_integer(p) else tuple(p) if isinstance(p, Sequence) else None for p in padding)
+        if all(_is_count(p) or (isinstance(p, tuple) and len(p) == 2 and all(map(_is_count, p))) for p in each):
+            return cast(Padding, each)
     raise ValueError(
-        f"padding takes an integer >= 0, {axes} of them, {axes} (before, after) pairs, 'valid' or 'same', got {padding!r}"
+        f"padding takes an integer >= 0, one for each of {axes} axes, a (before, after) pair for each, "
+        f"'valid' or 'same'; got {padding!r}"
     )
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return is_integer(value) and value >= 0
 
 
 def resolve_padding(
@@ -96,8 +95,8 @@ def resolve_padding(
             for n, k, s, d in zip(spatial, kernel, stride, dilation, strict=True)
         ]
         return tuple((total // 2, total - total // 2) for total in totals)
-    each = (padding,) * len(spatial) if isinstance(padding, int) else padding
-    return tuple((p, p) if isinstance(p, int) else (int(p[0]), int(p[1])) for p in each)
+    each = cast(tuple[int | tuple[int, int], ...], padding if isinstance(padding, tuple) else (padding,) * len(spatial))
+    return tuple((int(p[0]), int(p[1])) if isinstance(p, tuple) else (int(p), int(p)) for p in each)
 
 
 def output_size(

@@ -43,9 +43,7 @@ def mean_squared_error_backward(
     return gradient / scalar(prod(prediction.shape), prediction, xp) if reduction == "mean" else gradient
 
 
-def cross_entropy(
-    logits: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
-) -> Array:
+def cross_entropy(logits: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None) -> Array:
     """Negative log-likelihood of the target under the softmax of the logits over axis 1.
 
     Parameters
@@ -161,6 +159,7 @@ class Loss:
         return self
 
     def __call__(self, prediction: Array, target: Array) -> Array:
+        """`forward`."""
         return self.forward(prediction, target)
 
     def forward(self, prediction: Array, target: Array) -> Array:

@@ -28,7 +28,6 @@ from .arrays import (
     pad,
     padded_shape,
     require_float,
-    require_same_dtype,
     require_shape,
     unpad,
     zero,
@@ -214,7 +213,9 @@ def _first_inside(geometry: Geometry, x: Array, xp: Namespace) -> Array:
     return first
 
 
-def _divisor(geometry: Geometry, like: Array, spatial: tuple[int, ...], count_include_pad: bool, xp: Namespace) -> Array:
+def _divisor(
+    geometry: Geometry, like: Array, spatial: tuple[int, ...], count_include_pad: bool, xp: Namespace
+) -> Array:
     """Cells that each window's average counts, ``(1, *O, 1)``, or 0-d where all count the same."""
     w = geometry.windows
     full = count_include_pad and not any(geometry.overhang)

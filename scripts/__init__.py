@@ -1,0 +1,1 @@
+"""The command ``xpnn``: information, the main job, its use, and benchmarks."""

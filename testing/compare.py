@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import Backend, BackendLike, backend_of, get_backend, to_host
+from ..backends import BackendLike, backend_of, get_backend, to_host
 from ..backends.types import Array, dtype_name
 
 EPS = {"float32": 2.0**-24, "float64": 2.0**-53}
@@ -116,16 +116,17 @@ def ulp_distance(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray
 
     def ordered(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         bits = np.ascontiguousarray(x).view(integer)
-        return np.where(bits < 0, np.iinfo(integer).min - bits, bits).astype(object)
+        return np.asarray(np.where(bits < 0, np.iinfo(integer).min - bits, bits).astype(object))
 
     distance = np.abs(ordered(a) - ordered(b))
     nan_a, nan_b = np.isnan(a), np.isnan(b)
     distance = np.where(nan_a & nan_b, 0, np.where(nan_a ^ nan_b, np.iinfo(np.int64).max, distance))
-    return np.minimum(distance, np.iinfo(np.int64).max).astype(np.int64)
+    limit = np.iinfo(np.int64).max
+    return np.asarray(np.minimum(distance, limit).astype(np.int64))
 
 
 def _same(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return (a == b) | (np.isnan(a) & np.isnan(b))
+    return np.asarray((a == b) | (np.isnan(a) & np.isnan(b)))
 
 
 def _worst(a: np.ndarray[Any, Any], d: np.ndarray[Any, Any], error: np.ndarray[Any, Any]) -> str:
@@ -137,8 +138,3 @@ def _worst(a: np.ndarray[Any, Any], d: np.ndarray[Any, Any], error: np.ndarray[A
         relative = abs(float(got) - float(want)) / abs(float(want)) if want else float("inf")
         text += f" ({ulps} ULP, relative {relative:.3g})"
     return text
-
-
-def on(backend: Backend, array: np.ndarray[Any, Any]) -> Array:
-    """A host array on a backend, its dtype kept."""
-    return backend.asarray(array)

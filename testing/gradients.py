@@ -37,7 +37,9 @@ def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e
     """
     b = layer.backend
     if b.dtype_name != "float64":
-        raise TypeError(f"gradcheck needs the layer in float64, it is in {b.dtype_name}: layer.to({b.spec!r}, 'float64')")
+        raise TypeError(
+            f"gradcheck needs the layer in float64, it is in {b.dtype_name}: layer.to({b.spec!r}, 'float64')"
+        )
     x = np.array(to_host(x), dtype=np.float64)
     grads = {name: parameter.grad for name, parameter in layer.named_parameters()}
     layer.zero_grad()

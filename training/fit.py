@@ -5,7 +5,7 @@ once an epoch (and by the progress bar, a few times a second).
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -105,10 +105,8 @@ def fit(
     loss = CrossEntropy() if loss is None else loss
     if loss.reduction != "mean":
         raise ValueError(f"fit takes a loss with reduction='mean', got {loss!r}")
-    loader = data if isinstance(data, DataLoader) else DataLoader(*_pair(data), batch_size, seed=seed)
-    held_out = None
-    if validation is not None:
-        held_out = _in_order(validation, batch_size)
+    loader = _loader(data, batch_size, shuffle=True, seed=seed)
+    held_out = None if validation is None else _loader(validation, batch_size, shuffle=False)
     optimizer = Adam(model) if optimizer is None else optimizer
 
     history = History()
@@ -139,7 +137,7 @@ def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: 
     loss = CrossEntropy() if loss is None else loss
     tally = Tally(model.backend)
     with _training(model, False):
-        for x, target in _in_order(data, batch_size).batches(model.backend):
+        for x, target in _loader(data, batch_size, shuffle=False).batches(model.backend):
             prediction = model.forward(x)
             tally.add(loss.forward(prediction, target), prediction, target)
     return tally.read()
@@ -169,14 +167,12 @@ def _training(model: Layer, mode: bool) -> Iterator[None]:
             Layer.train(layer, was)
 
 
-def _pair(data: Any) -> Sequence[Any]:
+def _loader(data: Data, batch_size: int, *, shuffle: bool, seed: int = 0) -> DataLoader:
+    if isinstance(data, DataLoader):
+        return data
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise ValueError(f"data takes a pair (x, y) or a DataLoader, got {type(data).__name__}")
-    return data
-
-
-def _in_order(data: Data, batch_size: int) -> DataLoader:
-    return data if isinstance(data, DataLoader) else DataLoader(*_pair(data), batch_size, shuffle=False)
+    return DataLoader(data[0], data[1], batch_size, shuffle=shuffle, seed=seed)
 
 
 def _is_classification(prediction: Array, target: Array) -> bool:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 # Reading the loss waits for the device; a person needs it a few times a second.
 _SECONDS_BETWEEN_READINGS = 0.25
@@ -22,7 +22,7 @@ class Progress:
 
     def __init__(self, epochs: int, steps: int, *, shown: bool) -> None:
         self.epochs, self.steps, self.shown = epochs, steps, shown
-        self._bar = None
+        self._bar: Any = None
         self._last_reading = time.monotonic()
 
     def __enter__(self) -> Self:

@@ -1,0 +1,84 @@
+"""Apply a trained net, on any backend: accuracy and confusion matrix."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..backends import get_backend
+from ..interop import safetensors
+from ..layers.containers import Sequential
+from ..layers.models import BUILDERS
+from ..training import fit
+from ..training.datasets import Dataset, check_labels, load_dataset
+from .errors import UsageError, preparing
+from .train import MODEL
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Say what ``xpnn predict`` takes."""
+    parser.add_argument("folder", metavar="DIR", help="what xpnn train wrote")
+    parser.add_argument("--data", default="digits", metavar="digits|FILE.npz", help="images and labels")
+    parser.add_argument("--backend", default="auto", help="numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print accuracy and confusion matrix."""
+    with preparing():
+        backend = get_backend(options.backend)
+        path = Path(options.folder) / MODEL
+        if not path.is_file():
+            raise UsageError(f"no {MODEL} in {options.folder}; name a folder that xpnn train wrote")
+        weights, about = safetensors.read(path)
+        model, about = rebuild(about, str(path))
+        model.to(backend).load_state_dict(weights)
+        data = load_dataset(options.data)
+        if list(data.image) != about["image"]:
+            raise UsageError(
+                f"the images of {data.name} are {_size(data.image)}, this model takes {_size(about['image'])}"
+            )
+        x, y, part = choose(data, about)
+        check_labels(y, about["classes"], f"labels of {data.name}")
+
+    predicted = np.argmax(fit.predict(model, x * np.float32(about["scale"])), axis=1)
+    matrix = confusion(y, predicted, about["classes"])
+    right = int(np.trace(matrix))
+    print(f"{part}: {len(y)} images, {right} right, accuracy {right / len(y):.4%}")
+    print(format_matrix(matrix))
+
+
+def rebuild(about: dict[str, Any], path: str) -> tuple[Sequential, dict[str, Any]]:
+    """The net that a file describes, its weights not yet filled in."""
+    try:
+        image, classes = tuple(int(n) for n in about["image"]), int(about["classes"])
+        build, scale = BUILDERS[about["model"]], float(about["scale"])
+        model = build(image, classes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} does not say which net it holds ({error!r}); was it written by xpnn train?") from None
+    return model, {**about, "image": list(image), "classes": classes, "scale": scale}
+
+
+def choose(data: Dataset, about: dict[str, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], str]:
+    """What to measure on: never images that the model was trained on, all images of other data."""
+    if data.whole_is_test and data.fingerprint != about.get("fingerprint"):
+        return *data.whole(), f"all of {data.name}"
+    return data.x_test, data.y_test, f"held-out part of {data.name}"
+
+
+def confusion(y: np.ndarray[Any, Any], predicted: np.ndarray[Any, Any], classes: int) -> np.ndarray[Any, Any]:
+    """Counts ``(classes, classes)``: true class by row, predicted class by column."""
+    return np.bincount(y * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def format_matrix(matrix: np.ndarray[Any, Any]) -> str:
+    """The matrix as text, with its classes."""
+    width = max(len(str(int(matrix.max()))), len(str(len(matrix) - 1))) + 1
+    head = "true \\ predicted"
+    lines = [head + "".join(f"{c:>{width}}" for c in range(len(matrix)))]
+    lines += [f"{c:>{len(head)}}" + "".join(f"{n:>{width}}" for n in row) for c, row in enumerate(matrix)]
+    return "\n".join(lines)
+
+
+def _size(image: Any) -> str:
+    return " x ".join(map(str, image))
