@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from array_api_compat import is_array_api_obj
 
+from .errors import BackendUnavailable, first_line
 from .primitives import Primitives
 from .types import Array, Device, DType, Namespace, dtype_name
 
@@ -68,7 +69,12 @@ class Backend(ABC):
     device: Device = field(compare=False, repr=False, default=None)
     ledger: Ledger = field(compare=False, repr=False, default_factory=Ledger)
 
+    #: How windows are cut and multiplied here.
     primitives: ClassVar[type[Primitives]] = Primitives
+    #: Root module of the array library; "" where it is the backend's own name.
+    library: ClassVar[str] = ""
+    #: What to try where the library is there and does not work.
+    cure: ClassVar[str] = "install it again, or use another backend"
 
     @property
     def is_host(self) -> bool:
@@ -98,12 +104,17 @@ class Backend(ABC):
         """Connect, and prove that the device computes: put, add, multiply, read back."""
         spec, namespace, handle = cls.connect(device)
         backend = cls(spec, dtype, numerics, precision, namespace, handle)
-        backend._probe()
+        try:
+            backend._probe()
+        except Exception as error:
+            # Missing libraries and kernels show only when the first of them is called, as one of many exceptions.
+            cause = f"the device is there but does not compute {dtype} ({first_line(error)})"
+            raise BackendUnavailable(spec, cause, cls.cure) from error
         backend.ledger.to_device = backend.ledger.to_host = (0, 0)
         return backend
 
     def _probe(self) -> None:
-        ones = self.asarray(np.ones((2, 2), dtype=np.float32))
+        ones = self.asarray(np.ones((2, 2), dtype=self.dtype_name))
         if self.to_numpy(self.xp.matmul(ones + ones, ones)).tolist() != [[4.0, 4.0], [4.0, 4.0]]:
             raise ArithmeticError(f"{self.spec} computed a wrong 2x2 product")
 
@@ -202,10 +213,15 @@ class Backend(ABC):
         elif is_array_api_obj(host) or hasattr(host, "__cuda_array_interface__"):
             raise TypeError(
                 f"{self.spec}.asarray takes host data, got {describe(host)}; nothing is copied between backends "
-                "silently: bring it to the host first with nn.get_backend(...).to_numpy(array)"
+                "silently: bring it to the host first, with nn.backend_of(array).to_numpy(array)"
             )
         else:
-            array = np.asarray(host)
+            try:
+                array = np.asarray(host)
+            except Exception as error:
+                raise TypeError(
+                    f"{self.spec}.asarray takes numbers, got {describe(host)} ({first_line(error)})"
+                ) from error
             if dtype is None and array.dtype == np.float64:
                 dtype = self.dtype_name
         wanted = array.dtype.name if dtype is None else dtype_name(self._own_dtype(dtype))
@@ -214,9 +230,6 @@ class Backend(ABC):
                 f"{self.spec}.asarray takes booleans, integers, float32 and float64, got {array.dtype.name}"
             )
         return array.astype(np.dtype(wanted), copy=False)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         from .registry import get_backend
@@ -229,7 +242,8 @@ def describe(array: Any) -> str:
     if not hasattr(array, "shape") or not hasattr(array, "dtype"):
         return type(array).__name__
     library = type(array).__module__.partition(".")[0]
-    return f"{dtype_name(array.dtype)} array of {library}, shape {tuple(array.shape)}"
+    where = f" on {array.device}" if hasattr(array, "device") and library != "numpy" else ""
+    return f"{dtype_name(array.dtype)} array of {library}{where}, shape {tuple(array.shape)}"
 
 
 def host_memory() -> dict[str, int]:
@@ -243,4 +257,4 @@ def host_memory() -> dict[str, int]:
         in_use = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
     except OSError:
         in_use = peak
-    return {"in_use": in_use, "peak": peak, "pool": 0}
+    return {"in_use": in_use, "peak": max(peak, in_use), "pool": 0}

@@ -9,12 +9,12 @@ and puts them back.
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from .backend import Backend
-from .errors import BackendUnavailable
+from .errors import BackendUnavailable, first_line
 from .primitives import Primitives
 from .types import Array, Device, Namespace
 from .windows import Windows
@@ -44,6 +44,7 @@ class CupyBackend(Backend):
     """One NVIDIA GPU, through CuPy."""
 
     primitives = CupyPrimitives
+    cure = INSTALL
 
     @classmethod
     def connect(cls, device: str | None) -> tuple[str, Namespace, Device]:
@@ -53,19 +54,6 @@ class CupyBackend(Backend):
         cupy = _import_cupy(spec)
         index = _find_device(cupy.cuda.runtime, spec, int(device or 0))
         return spec, importlib.import_module("array_api_compat.cupy"), cupy.cuda.Device(index)
-
-    @classmethod
-    def open(cls, device: str | None, dtype: str, numerics: str, precision: str) -> Self:
-        try:
-            return super().open(device, dtype, numerics, precision)
-        except BackendUnavailable:
-            raise
-        except Exception as error:
-            # Missing CUDA libraries show only when the first kernel is compiled or cuBLAS is first called,
-            # as one of many exception types.
-            raise BackendUnavailable(
-                f"cupy:{device or 0}", f"the device is there but does not compute ({_first_line(error)})", INSTALL
-            ) from error
 
     @classmethod
     def spec_of(cls, array: Array) -> str:
@@ -128,7 +116,7 @@ def _import_cupy(spec: str) -> Any:
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
             raise BackendUnavailable(spec, "no package cupy", INSTALL) from None
-        raise BackendUnavailable(spec, f"the package cupy does not import ({_first_line(error)})", INSTALL) from error
+        raise BackendUnavailable(spec, f"the package cupy does not import ({first_line(error)})", INSTALL) from error
     if int(cupy.__version__.partition(".")[0]) < OLDEST:
         raise BackendUnavailable(spec, f"CuPy {cupy.__version__} is too old, {OLDEST} is needed", INSTALL)
     return cupy
@@ -158,7 +146,7 @@ def _find_device(runtime: Any, spec: str, index: int) -> int:
                 'update the driver, or pip install "cupy-cuda12x[ctk]"',
             ) from None
         if "NoDevice" not in str(error):
-            raise BackendUnavailable(spec, f"CUDA answers {_first_line(error)}", "check nvidia-smi") from None
+            raise BackendUnavailable(spec, f"CUDA answers {first_line(error)}", "check nvidia-smi") from None
         count = 0
     if count == 0:
         raise BackendUnavailable(
@@ -171,8 +159,3 @@ def _find_device(runtime: Any, spec: str, index: int) -> int:
 
 def _cuda_version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]

@@ -1,6 +1,12 @@
 """The one error of this floor: a backend that is known but can't compute here."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
 class BackendUnavailable(RuntimeError):
     """A backend was asked for that does not work on this machine.
 

@@ -81,7 +81,7 @@ class Generator:
 
     def fold_in(self, name: str | int) -> "Generator":
         """A new generator that depends on this one's key and on ``name``, not on what was drawn."""
-        text = f"{type(name).__name__}:{name}".encode()
+        text = (f"str:{name}" if isinstance(name, str) else f"int:{int(name)}").encode()
         digest = int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
         left, right = threefry2x32(self.key, (digest & _MASK, digest >> 32))
         return Generator(right << 32 | left)
@@ -108,11 +108,16 @@ class Generator:
         if not _computes_wide(b):
             return b.asarray(self.uniform(shape, low, high, name, "numpy"))
         xp = b.xp
-        if name == "float64":
-            return self._unit(shape, b) * (high - low) + low
         with b.context():
-            unit = xp.astype(self.bits(shape, b) >> 8, b.xp.float32) * 2.0**-24
-            return unit * (high - low) + low
+            if name == "float64":
+                unit = self._unit(shape, b)
+            else:
+                unit = xp.astype(self.bits(shape, b) >> 8, xp.float32) * 2.0**-24
+            if (low, high) == (0.0, 1.0):
+                return unit
+            kind = np.dtype(name).type
+            below = float(np.nextafter(kind(high), kind(low)))
+            return xp.clip(unit * (high - low) + low, None, below)
 
     def normal(
         self,

@@ -106,7 +106,9 @@ def get_backend(
         spec = first_usable()
     key = (spec, *wanted)
     if key not in _opened:
-        name, _, device = spec.partition(":")
+        name, colon, device = spec.partition(":")
+        if colon and not device:
+            raise ValueError(f"backend {spec!r} names no device after the colon")
         opened = backend_class(name).open(device or None, *wanted)
         _opened[key] = _opened.setdefault((opened.spec, *wanted), opened)
     return _opened[key]
@@ -167,8 +169,8 @@ def to_host(array: Any) -> np.ndarray[Any, Any]:
 def primitives(xp: Namespace) -> Primitives:
     """The contractions for an array namespace: its backend's own, or the standard-only ones."""
     if xp not in _primitives:
-        name = name_of(xp)
-        kind = backend_class(name).primitives if name in names() else Primitives
+        name = name_of(xp) if hasattr(xp, "__name__") else ""
+        kind = backend_class(name).primitives if name and name in names() else Primitives
         _primitives[xp] = kind(xp)
     return _primitives[xp]
 
@@ -181,9 +183,15 @@ def name_of(namespace: Namespace) -> str:
 
 
 def _library(module: str) -> str:
+    """The name of the backend whose arrays come from that module."""
     parts = module.split(".")
     name = parts[1] if parts[0] == "array_api_compat" and len(parts) > 1 else parts[0]
-    return _NAMES.get(name, name)
+    if name in _NAMES or name in _SHIPPED:
+        return _NAMES.get(name, name)
+    for entry in entry_points(group=GROUP):
+        if entry.load().library == name:
+            return entry.name
+    return name
 
 
 def _choice(what: str, given: str, taken: tuple[str, ...]) -> str:

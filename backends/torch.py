@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .backend import Backend
-from .errors import BackendUnavailable
+from .errors import BackendUnavailable, first_line
 from .primitives import Primitives
 from .types import Array, Device, Namespace
 from .windows import Windows
@@ -32,13 +32,16 @@ class TorchBackend(Backend):
     """PyTorch on the CPU or on a CUDA device."""
 
     primitives = TorchPrimitives
+    cure = "pip install torch"
 
     @classmethod
     def connect(cls, device: str | None) -> tuple[str, Namespace, Device]:
         try:
             torch = importlib.import_module("torch")
-        except ImportError as error:
-            raise BackendUnavailable("torch", f"no package torch ({error})", "pip install torch") from None
+        except (ImportError, OSError) as error:
+            missing = isinstance(error, ModuleNotFoundError) and error.name == "torch"
+            cause = "no package torch" if missing else f"the package torch does not import ({first_line(error)})"
+            raise BackendUnavailable("torch", cause, cls.cure) from error
         name = device or "cpu"
         try:
             handle = torch.device(name)
@@ -48,7 +51,9 @@ class TorchBackend(Backend):
             ) from None
         if handle.type == "cuda":
             handle = cls._cuda_device(torch, handle)
-        elif handle.type != "cpu":
+        elif handle.type == "cpu":
+            handle = torch.device("cpu")
+        else:
             raise BackendUnavailable(
                 f"torch:{name}", f"device {name!r} is not supported", 'write "torch" or "torch:cuda:0"'
             )

@@ -31,7 +31,7 @@ def save(model: Layer, path: str | os.PathLike[str], about: Mapping[str, Any] | 
     about : mapping, optional
         Anything JSON can hold, kept in the file; `read` gives it back.
     """
-    arrays = {name: np.ascontiguousarray(to_host(array)) for name, array in model.state_dict().items()}
+    arrays = {name: np.asarray(to_host(array), order="C") for name, array in model.state_dict().items()}
     # One key only: safetensors does not promise an order among several.
     metadata = {_KEY: json.dumps(about or {}, sort_keys=True)}
     path = Path(path)

@@ -8,10 +8,10 @@ sees the boundary, so exact numerics need no second set of layers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any, ClassVar, Self, Unpack
 
 from ..backends import Backend, BackendLike, Generator, ambient_backend, describe, get_backend, to_host
+from ..backends.backend import FLOATS
 from ..backends.types import Array, DType, dtype_name
 from .arrays import require_float
 from .initialisers import Initialiser
@@ -170,10 +170,7 @@ class Layer:
         self._saved = arrays if self.training else None
 
     def _add_parameter(self, name: str, shape: tuple[int, ...], initialiser: Initialiser) -> None:
-        self.parameters[name] = Parameter(shape=shape, initialiser=initialiser, origin=partial(self._origin, name))
-
-    def _origin(self, name: str) -> tuple[Generator, Backend]:
-        return self.generator.fold_in(name), self.backend
+        self.parameters[name] = Parameter(shape=shape, initialiser=initialiser, owner=self, name=name)
 
     def _value(self, name: str) -> Array | None:
         """A parameter's value, to compute with; None where the layer has no such parameter."""
@@ -227,20 +224,24 @@ class Layer:
         Raises
         ------
         ValueError
-            If a name is missing or unknown or an array has another shape: all of them are listed, nothing is replaced.
+            If a name is missing or unknown, or an array is of another shape or not of floats: all that is wrong is
+            listed, and nothing is replaced.
         """
         places: dict[str, tuple[Layer, str]] = {}
         for path, layer in self.named_layers():
             places.update({join(path, name): (layer, name) for name in (*layer.parameters, *layer.buffers)})
+        hosts = {name: to_host(array) for name, array in state.items()}
         problems = [f"missing {name}" for name in places if name not in state]
         problems += [f"unknown {name}" for name in state if name not in places]
         for name, (layer, key) in places.items():
             wanted = tuple((layer.parameters.get(key) or layer.buffers[key]).shape)
-            if name in state and tuple(state[name].shape) != wanted:
-                problems.append(f"{name} has shape {tuple(state[name].shape)}, expected {wanted}")
+            if name in hosts and hosts[name].shape != wanted:
+                problems.append(f"{name} has shape {hosts[name].shape}, expected {wanted}")
+            if name in hosts and key in layer.parameters and hosts[name].dtype.name not in FLOATS:
+                problems.append(f"{name} holds {hosts[name].dtype.name}, expected {' or '.join(FLOATS)}")
         if problems:
             raise ValueError(f"{type(self).__name__}.load_state_dict: {'; '.join(problems)}")
-        loaded = {name: moved(to_host(state[name]), layer.backend) for name, (layer, _) in places.items()}
+        loaded = {name: moved(hosts[name], layer.backend) for name, (layer, _) in places.items()}
         for name, (layer, key) in places.items():
             if key in layer.parameters:
                 layer.parameters[key].value = loaded[name]

@@ -22,9 +22,15 @@ class Container(Layer):
         for name, child in children.items():
             if not isinstance(child, Layer):
                 raise TypeError(f"{type(self).__name__} takes layers, got {child!r} as {name!r}")
-        if len({id(child) for child in children.values()}) < len(children):
-            raise ValueError(f"{type(self).__name__}: one layer stands in two places; make two layers")
         self.children = children
+        seen: dict[Layer, str] = {}
+        for name, layer in self.named_layers():
+            if layer in seen:
+                raise ValueError(
+                    f"{type(self).__name__}: one layer stands in two places, {seen[layer]} and {name}: {layer!r}; "
+                    "make two"
+                )
+            seen[layer] = name
         self._join("", {})
 
     @property

@@ -32,7 +32,7 @@ from .arrays import (
     unpad,
 )
 from .base import Layer
-from .geometry import Geometry, Padding, Size, check_padding, place_windows, spread
+from .geometry import Geometry, Padding, Size, check_padding, count, place_windows, plain, spread
 from .initialisers import Initialiser, constant, he_uniform
 from .placement import Placement
 
@@ -124,7 +124,7 @@ def _geometry(x: Array, weight: Array, stride: Size, padding: Padding, dilation:
             f"input (N, C, *spatial) and weight (F, C/groups, *kernel) need the same number of axes, 3 or more; "
             f"got shapes {tuple(x.shape)} and {tuple(weight.shape)}"
         )
-    spread(groups, 1, "groups")
+    count(groups, "groups")
     if weight.shape[0] % groups:
         raise ValueError(f"{weight.shape[0]} output channels can't be split into {groups} groups")
     channels = weight.shape[1] * groups
@@ -212,17 +212,14 @@ class Conv(Layer):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(**placement)
-        kernel = spread(kernel_size, self.axes, "kernel_size")
-        for name, value in (("stride", stride), ("dilation", dilation)):
-            spread(value, self.axes, name)
-        for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
-            spread(value, 1, name)
+        self.in_channels, self.out_channels = count(in_channels, "in_channels"), count(out_channels, "out_channels")
+        self.kernel_size = plain(kernel_size, self.axes, "kernel_size")
+        self.stride, self.dilation = plain(stride, self.axes, "stride"), plain(dilation, self.axes, "dilation")
+        self.padding = check_padding(padding, self.axes)
+        self.groups, self.bias = count(groups, "groups"), bool(bias)
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"{in_channels} and {out_channels} channels can't both be split into {groups} groups")
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size, self.stride, self.dilation = kernel_size, stride, dilation
-        self.padding = check_padding(padding, self.axes)
-        self.groups, self.bias = groups, bias
+        kernel = spread(kernel_size, self.axes, "kernel_size")
         self._add_parameter("weight", (out_channels, in_channels // groups, *kernel), weight_init or he_uniform())
         if bias:
             self._add_parameter("bias", (out_channels,), bias_init or constant(0.0))

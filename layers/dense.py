@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Unpack
 from ..backends.types import Array, Namespace
 from .arrays import namespace, require_same_dtype, require_shape
 from .base import Layer
-from .geometry import spread
+from .geometry import count
 from .initialisers import Initialiser, constant, he_uniform
 from .placement import Placement
 
@@ -82,12 +82,11 @@ class Dense(Layer):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(**placement)
-        spread(in_features, 1, "in_features")
-        spread(out_features, 1, "out_features")
-        self.in_features, self.out_features, self.bias = in_features, out_features, bias
-        self._add_parameter("weight", (out_features, in_features), weight_init or he_uniform())
+        self.in_features, self.out_features = count(in_features, "in_features"), count(out_features, "out_features")
+        self.bias = bool(bias)
+        self._add_parameter("weight", (self.out_features, self.in_features), weight_init or he_uniform())
         if bias:
-            self._add_parameter("bias", (out_features,), bias_init or constant(0.0))
+            self._add_parameter("bias", (self.out_features,), bias_init or constant(0.0))
 
     def _forward(self, x: Array) -> Array:
         y = dense(x, self._value("weight"), self._value("bias"), xp=self.backend.xp)

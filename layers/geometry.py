@@ -56,6 +56,19 @@ def spread(value: Size, axes: int, name: str, least: int = 1) -> tuple[int, ...]
     return tuple(int(v) for v in given if is_integer(v))
 
 
+def plain(value: Size, axes: int, name: str) -> Size:
+    """The value as it was given, integers as Python's own, once it is sure that `spread` takes it."""
+    each = spread(value, axes, name)
+    return tuple(each) if isinstance(value, Sequence) else each[0]
+
+
+def count(value: int, name: str) -> int:
+    """The value, if it is an integer of at least 1."""
+    if not is_integer(value) or value < 1:
+        raise ValueError(f"{name} takes an integer >= 1, got {value!r}")
+    return int(value)
+
+
 def is_integer(value: object) -> TypeGuard[int]:
     """Whether a value is an integer, of Python or NumPy, and not a boolean."""
     return isinstance(value, Integral) and not isinstance(value, bool)

@@ -7,6 +7,7 @@ The fans count, for a weight ``(out, in, *kernel)``: ``fan_in = in * prod(kernel
 """
 
 from collections.abc import Callable
+from functools import partial
 from math import prod, sqrt
 from typing import TypeAlias
 
@@ -26,70 +27,47 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def constant(value: float = 0.0) -> Initialiser:
     """Every entry is ``value``."""
-
-    def initialise(shape: tuple[int, ...], generator: Generator, backend: Backend) -> Array:
-        return backend.xp.full(shape, value, dtype=backend.dtype, device=backend.device)
-
-    return initialise
+    return partial(_constant, value=value)
 
 
 def uniform(bound: float) -> Initialiser:
     """Uniform on ``[-bound, bound)``."""
-
-    def initialise(shape: tuple[int, ...], generator: Generator, backend: Backend) -> Array:
-        return generator.uniform(shape, -bound, bound, backend=backend)
-
-    return initialise
+    return partial(_uniform, bound=bound)
 
 
 def normal(std: float, mean: float = 0.0) -> Initialiser:
     """Normal with that standard deviation."""
-
-    def initialise(shape: tuple[int, ...], generator: Generator, backend: Backend) -> Array:
-        return generator.normal(shape, mean, std, backend=backend)
-
-    return initialise
-
-
-def _scaled(variance: Callable[[int, int], float], distribution: str) -> Initialiser:
-    """Zero mean and a variance that depends on the fans."""
-
-    def initialise(shape: tuple[int, ...], generator: Generator, backend: Backend) -> Array:
-        wanted = variance(*fans(shape))
-        kind = uniform(sqrt(3.0 * wanted)) if distribution == "uniform" else normal(sqrt(wanted))
-        return kind(shape, generator, backend)
-
-    return initialise
+    return partial(_normal, std=std, mean=mean)
 
 
 def he_uniform() -> Initialiser:
     """Uniform, variance ``2 / fan_in`` (K. He et al., "Delving deep into rectifiers", 2015)."""
-    return _scaled(lambda fan_in, fan_out: 2.0 / fan_in, "uniform")
+    return partial(_scaled_uniform, gain=2.0, fan_in=1.0)
 
 
 def he_normal() -> Initialiser:
     """Normal, variance ``2 / fan_in`` (K. He et al., 2015)."""
-    return _scaled(lambda fan_in, fan_out: 2.0 / fan_in, "normal")
+    return partial(_scaled_normal, gain=2.0, fan_in=1.0)
 
 
 def glorot_uniform() -> Initialiser:
     """Uniform, variance ``2 / (fan_in + fan_out)`` (X. Glorot and Y. Bengio, 2010)."""
-    return _scaled(lambda fan_in, fan_out: 2.0 / (fan_in + fan_out), "uniform")
+    return partial(_scaled_uniform, gain=1.0, fan_in=0.5)
 
 
 def glorot_normal() -> Initialiser:
     """Normal, variance ``2 / (fan_in + fan_out)`` (X. Glorot and Y. Bengio, 2010)."""
-    return _scaled(lambda fan_in, fan_out: 2.0 / (fan_in + fan_out), "normal")
+    return partial(_scaled_normal, gain=1.0, fan_in=0.5)
 
 
 def lecun_uniform() -> Initialiser:
     """Uniform, variance ``1 / fan_in`` (Y. LeCun et al., "Efficient BackProp", 1998)."""
-    return _scaled(lambda fan_in, fan_out: 1.0 / fan_in, "uniform")
+    return partial(_scaled_uniform, gain=1.0, fan_in=1.0)
 
 
 def lecun_normal() -> Initialiser:
     """Normal, variance ``1 / fan_in`` (Y. LeCun et al., 1998)."""
-    return _scaled(lambda fan_in, fan_out: 1.0 / fan_in, "normal")
+    return partial(_scaled_normal, gain=1.0, fan_in=1.0)
 
 
 def orthogonal(gain: float = 1.0) -> Initialiser:
@@ -99,20 +77,54 @@ def orthogonal(gain: float = 1.0) -> Initialiser:
     would differ in the last bits from machine to machine (A. Saxe, J. McClelland, S. Ganguli, 2013).
     """
 
-    def initialise(shape: tuple[int, ...], generator: Generator, backend: Backend) -> Array:
-        fans(shape)
-        rows, columns = shape[0], prod(shape[1:])
-        count, length = min(rows, columns), max(rows, columns)
-        vectors = generator.normal((count, length), dtype="float64", backend="numpy")
-        for i in range(count):
-            for _ in range(2):
-                along = _sum_last(vectors[:i, :] * vectors[i, :])
-                vectors[i, :] -= _sum_last((vectors[:i, :] * along[:, None]).T)
-            vectors[i, :] *= 1.0 / sqrt(float(_sum_last(vectors[i : i + 1, :] * vectors[i : i + 1, :])[0]))
-        matrix = vectors if rows <= columns else vectors.T
-        return backend.asarray((matrix * gain).reshape(shape), backend.dtype)
+    return partial(_orthogonal, gain=gain)
 
-    return initialise
+
+# Functions of the module, not closures: a layer that is not yet filled in can be pickled.
+
+
+def _constant(shape: tuple[int, ...], generator: Generator, backend: Backend, *, value: float) -> Array:
+    return backend.xp.full(shape, value, dtype=backend.dtype, device=backend.device)
+
+
+def _uniform(shape: tuple[int, ...], generator: Generator, backend: Backend, *, bound: float) -> Array:
+    return generator.uniform(shape, -bound, bound, backend=backend)
+
+
+def _normal(shape: tuple[int, ...], generator: Generator, backend: Backend, *, std: float, mean: float) -> Array:
+    return generator.normal(shape, mean, std, backend=backend)
+
+
+def _scaled_uniform(
+    shape: tuple[int, ...], generator: Generator, backend: Backend, *, gain: float, fan_in: float
+) -> Array:
+    return _uniform(shape, generator, backend, bound=sqrt(3.0 * _variance(shape, gain, fan_in)))
+
+
+def _scaled_normal(
+    shape: tuple[int, ...], generator: Generator, backend: Backend, *, gain: float, fan_in: float
+) -> Array:
+    return _normal(shape, generator, backend, std=sqrt(_variance(shape, gain, fan_in)), mean=0.0)
+
+
+def _variance(shape: tuple[int, ...], gain: float, fan_in: float) -> float:
+    """``gain`` by an average of the two fans, in which ``fan_in`` is the weight of the first."""
+    before, after = fans(shape)
+    return gain / (fan_in * before + (1.0 - fan_in) * after)
+
+
+def _orthogonal(shape: tuple[int, ...], generator: Generator, backend: Backend, *, gain: float) -> Array:
+    fans(shape)
+    rows, columns = shape[0], prod(shape[1:])
+    count, length = min(rows, columns), max(rows, columns)
+    vectors = generator.normal((count, length), dtype="float64", backend="numpy")
+    for i in range(count):
+        for _ in range(2):
+            along = _sum_last(vectors[:i, :] * vectors[i, :])
+            vectors[i, :] -= _sum_last((vectors[:i, :] * along[:, None]).T)
+        vectors[i, :] *= 1.0 / sqrt(float(_sum_last(vectors[i : i + 1, :] * vectors[i : i + 1, :])[0]))
+    matrix = vectors if rows <= columns else vectors.T
+    return backend.asarray((matrix * gain).reshape(shape), backend.dtype)
 
 
 def _sum_last(x: Array) -> Array:

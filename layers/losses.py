@@ -67,7 +67,8 @@ def cross_entropy(logits: Array, target: Array, *, reduction: Reduction = "mean"
         picked = xp.take_along_axis(log_p, index, axis=1)
         losses = xp.where(valid, -picked, scalar(float("nan"), logits, xp))[:, 0, ...]
     else:
-        losses = -xp.sum(xp.where(target == 0.0, zero(logits, xp), target * log_p), axis=1)
+        # A class of probability 0 counts nothing, were its logarithm minus infinity.
+        losses = -xp.sum(target * xp.where(target == 0.0, zero(logits, xp), log_p), axis=1)
     return _reduce(losses, reduction, xp)
 
 
@@ -81,10 +82,10 @@ def cross_entropy_backward(
     xp = namespace(xp, logits, target)
     p = xp.exp(log_softmax(logits, axis=1, xp=xp))
     if _is_classes(logits, target):
-        valid, _ = _picked(logits, target, xp)
-        classes = xp.arange(logits.shape[1], dtype=target.dtype, device=device(logits))
+        valid, index = _picked(logits, target, xp)
+        classes = xp.arange(logits.shape[1], dtype=index.dtype, device=device(logits))
         classes = xp.reshape(classes, (1, logits.shape[1], *(1,) * (logits.ndim - 2)))
-        one = xp.astype(classes == xp.expand_dims(target, axis=1), logits.dtype)
+        one = xp.astype(classes == index, logits.dtype)
         gradient = xp.where(valid, p - one, scalar(float("nan"), logits, xp))
     else:
         gradient = p * xp.sum(target, axis=1, keepdims=True) - target
@@ -185,6 +186,7 @@ class Loss:
             if hasattr(dy, "shape"):
                 if not b.owns(dy):
                     raise TypeError(foreign(dy, b, "upstream gradient"))
+                require_same_dtype(**{"prediction": prediction, "upstream gradient": dy})
                 require_shape(dy, shape, "upstream gradient")
                 dy = b.up(dy)
             with b.context():

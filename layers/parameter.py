@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from ..backends import Backend, Generator
-from ..backends.types import Array
+from ..backends import Backend, Generator, backend_of, get_backend
+from ..backends.types import Array, dtype_name
 from .initialisers import Initialiser
 from .placement import moved
+
+
+class Owner(Protocol):
+    """What a parameter needs to know of its layer."""
+
+    @property
+    def backend(self) -> Backend:
+        """Where the layer computes."""
+
+    @property
+    def generator(self) -> Generator:
+        """The layer's stream of random numbers."""
 
 
 class Parameter:
@@ -24,8 +36,10 @@ class Parameter:
     grad : array, optional
     shape, initialiser
         Instead of ``value``: how to make it.
-    origin : callable, optional
-        Gives the generator and backend to make it with.
+    owner : optional
+        The layer, whose backend computes with the value and whose generator draws it.
+    name : str
+        What the owner calls it.
 
     Attributes
     ----------
@@ -43,22 +57,30 @@ class Parameter:
         *,
         shape: tuple[int, ...] | None = None,
         initialiser: Initialiser | None = None,
-        origin: Callable[[], tuple[Generator, Backend]] | None = None,
+        owner: Owner | None = None,
+        name: str = "",
     ) -> None:
-        if value is None and (shape is None or initialiser is None or origin is None):
-            raise ValueError("a parameter needs a value, or a shape, an initialiser and an origin")
+        if value is None and (shape is None or initialiser is None or owner is None):
+            raise ValueError("a parameter needs a value, or a shape, an initialiser and an owner")
         self._value = value
         self.grad = grad
         self.shape: tuple[int, ...] = tuple(value.shape if value is not None else shape or ())
         self.states: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
-        self._initialiser, self._origin = initialiser, origin
+        self._initialiser, self._owner, self._name = initialiser, owner, name
+
+    @property
+    def backend(self) -> Backend:
+        """What computes with this parameter: its owner's backend, or that of the value."""
+        if self._owner is not None:
+            return self._owner.backend
+        return get_backend(backend_of(self.value), dtype_name(self.value.dtype))
 
     @property
     def value(self) -> Array:
         """The array; setting it replaces it by another of the same shape."""
-        if self._value is None and self._initialiser is not None and self._origin is not None:
-            generator, backend = self._origin()
-            self._value = self._initialiser(self.shape, generator, backend)
+        if self._value is None and self._initialiser is not None and self._owner is not None:
+            generator = self._owner.generator.fold_in(self._name)
+            self._value = self._initialiser(self.shape, generator, self._owner.backend)
         return self._value
 
     @value.setter
@@ -75,8 +97,19 @@ class Parameter:
         """Take value, gradient and optimizer states to another backend."""
         self._value = None if self._value is None else moved(self._value, backend)
         self.grad = None if self.grad is None else moved(self.grad, backend)
-        for state in self.states.values():
-            state.update({k: moved(v, backend) for k, v in state.items() if hasattr(v, "dtype")})
+        for optimizer, state in self.states.items():
+            self.remember(optimizer, state, backend)
+
+    def remember(self, optimizer: Any, state: Mapping[str, Any], backend: Backend) -> None:
+        """Keep a state for an optimizer, its arrays on that backend."""
+        self.states[optimizer] = {k: moved(v, backend) if hasattr(v, "dtype") else v for k, v in state.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A weak mapping can't be pickled; a copy of an optimizer that nothing else holds is gone again at once.
+        return {**self.__dict__, "states": list(self.states.items())}
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        self.__dict__.update(attributes, states=WeakKeyDictionary(attributes["states"]))
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape})"

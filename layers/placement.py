@@ -25,11 +25,17 @@ class Placement(TypedDict, total=False):
 
 
 def checked(placement: Placement, owner: str) -> Placement:
-    """Only what is given, its backend opened; `TypeError` for a keyword that no layer takes."""
+    """Only what is given, its backend opened; `TypeError` for a keyword that no layer takes.
+
+    A `Backend` brings its dtype and numerics with it; a name leaves them open for a container to say.
+    """
     unknown = placement.keys() - Placement.__annotations__.keys()
     if unknown:
         raise TypeError(f"{owner} does not take {', '.join(sorted(unknown))}")
     given = cast(Placement, {key: value for key, value in placement.items() if value is not None})
+    if isinstance(given.get("backend"), Backend):
+        whole = get_backend(given["backend"], given.get("dtype"), given.get("numerics"))
+        return {**given, "backend": whole, "dtype": whole.dtype_name, "numerics": whole.numerics}
     if "backend" in given:
         given["backend"] = get_backend(given["backend"], given.get("dtype"), given.get("numerics"))
     return given

@@ -33,7 +33,7 @@ from .arrays import (
     zero,
 )
 from .base import Layer
-from .geometry import Geometry, Padding, Size, check_padding, place_windows, spread
+from .geometry import Geometry, Padding, Size, check_padding, place_windows, plain, spread
 from .placement import Placement
 
 
@@ -106,6 +106,7 @@ def max_pool_backward(
     require_float(dy, "dy")
     geometry = _place(tuple(x_shape), kernel_size, stride, padding, dilation, ceil_mode)
     require_shape(dy, (x_shape[0], x_shape[1], *geometry.windows.count), "dy")
+    require_shape(cell, tuple(dy.shape), "cell")
     upstream, winner = channels_last(dy, xp), channels_last(cell, xp)
     nothing = zero(dy, xp)
 
@@ -184,7 +185,21 @@ def _place(
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, geometry.windows.dilation, strict=True)]
     if any(max(pair) * 2 > r for pair, r in zip(geometry.padding, reach, strict=True)):
         raise ValueError(f"padding {padding!r} is more than half of the window's {tuple(reach)} cells")
+    if not all(_sees_input(axis, n, geometry) for axis, n in enumerate(shape[2:])):
+        raise ValueError(f"input {shape[2:]} with padding {geometry.padding}: a window would hold padding only")
     return geometry
+
+
+def _sees_input(axis: int, n: int, geometry: Geometry) -> bool:
+    """Whether every window has a cell of the input along an axis.
+
+    Padding of at most half a window makes sure of it, unless dilated cells step over a short input.
+    """
+    w, before = geometry.windows, geometry.padding[axis][0]
+    k, s, d = w.kernel[axis], w.stride[axis], w.dilation[axis]
+    if n >= d or not n:
+        return n > 0
+    return all(any(0 <= o * s + i * d - before < n for i in range(k)) for o in range(w.count[axis]))
 
 
 def _scatter(share: Any, dy: Array, x_shape: tuple[int, ...], geometry: Geometry, xp: Namespace) -> Array:
@@ -248,10 +263,8 @@ class _Pool(Layer):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(**placement)
-        spread(kernel_size, self.axes, "kernel_size")
-        if stride is not None:
-            spread(stride, self.axes, "stride")
-        self.kernel_size, self.stride = kernel_size, stride
+        self.kernel_size = plain(kernel_size, self.axes, "kernel_size")
+        self.stride = None if stride is None else plain(stride, self.axes, "stride")
         self.padding = check_padding(padding, self.axes)
 
     def _check(self, x: Array, what: str) -> None:
@@ -289,8 +302,7 @@ class MaxPool(_Pool):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(kernel_size, stride, padding, **placement)
-        spread(dilation, self.axes, "dilation")
-        self.dilation, self.ceil_mode = dilation, ceil_mode
+        self.dilation, self.ceil_mode = plain(dilation, self.axes, "dilation"), bool(ceil_mode)
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -335,7 +347,7 @@ class AvgPool(_Pool):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(kernel_size, stride, padding, **placement)
-        self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
+        self.ceil_mode, self.count_include_pad = bool(ceil_mode), bool(count_include_pad)
 
     @property
     def _options(self) -> dict[str, Any]:

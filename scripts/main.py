@@ -41,8 +41,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = build_parser().parse_args(arguments)
+    options, unknown = build_parser().parse_known_args(arguments)
     try:
+        if unknown:
+            raise UsageError(f"unknown argument {unknown[0]!r}; xpnn {options.command} --help lists what it takes")
         options.run(options)
     except UsageError as error:
         print(f"xpnn {options.command}: {error}", file=sys.stderr)

@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="lenet", choices=sorted(BUILDERS), help="the net")
     parser.add_argument("--backend", default="auto", help="numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto")
     parser.add_argument("--epochs", default=30, type=at_least(1), metavar="N", help="passes over the data")
-    parser.add_argument("--batch", default=32, type=at_least(1), metavar="N", help="samples in a batch")
+    parser.add_argument("--batch", default=16, type=at_least(1), metavar="N", help="samples in a batch")
     parser.add_argument("--lr", default=0.001, type=positive, metavar="X", help="learning rate")
     parser.add_argument("--optimizer", default="adam", choices=sorted(OPTIMIZERS), help="how weights are updated")
     parser.add_argument("--seed", default=0, type=at_least(0), metavar="N", help="of weights and order of samples")

@@ -112,10 +112,10 @@ def ulp_distance(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray
     """
     if a.dtype != b.dtype or a.dtype.name not in EPS:
         raise TypeError(f"ulp_distance takes two arrays of one floating dtype, got {a.dtype} and {b.dtype}")
-    integer: Any = np.int32 if a.dtype == np.float32 else np.int64
+    integer: Any = np.int32 if a.dtype.name == "float32" else np.int64
 
     def ordered(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        bits = np.ascontiguousarray(x).view(integer)
+        bits = np.array(x, dtype=x.dtype.newbyteorder("="), order="C").view(integer)
         return np.asarray(np.where(bits < 0, np.iinfo(integer).min - bits, bits).astype(object))
 
     distance = np.abs(ordered(a) - ordered(b))

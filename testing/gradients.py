@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import to_host
+from ..backends import Backend, to_host
+from ..backends.types import Array
 from ..layers.base import Layer
 
 
@@ -45,12 +46,15 @@ def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e
     layer.zero_grad()
     y = layer.forward(b.asarray(x))
     weights = np.random.default_rng(seed).standard_normal(tuple(y.shape))
-    dx = b.to_numpy(layer.backward(b.asarray(weights)))
+    dx = layer.backward(b.asarray(weights))
+    found = {name: parameter.grad for name, parameter in layer.named_parameters()}
+    for name, parameter in layer.named_parameters():
+        parameter.grad = grads[name]
 
     def objective(host: np.ndarray[Any, Any]) -> float:
         return float(np.sum(weights * b.to_numpy(layer.forward(b.asarray(host)))))
 
-    _compare("input", dx, _differences(objective, x, step), tolerance)
+    _compare("input", b, dx, _differences(objective, x, step), tolerance)
     for name, parameter in layer.named_parameters():
         original = parameter.value
 
@@ -62,8 +66,7 @@ def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e
             numeric = _differences(moved, np.array(b.to_numpy(original)), step)
         finally:
             parameter.value = original
-        _compare(name, b.to_numpy(parameter.grad), numeric, tolerance)
-        parameter.grad = grads[name]
+        _compare(name, b, found[name], numeric, tolerance)
 
 
 def _differences(objective: Any, at: np.ndarray[Any, Any], step: float) -> np.ndarray[Any, Any]:
@@ -76,7 +79,12 @@ def _differences(objective: Any, at: np.ndarray[Any, Any], step: float) -> np.nd
     return gradient
 
 
-def _compare(name: str, backward: np.ndarray[Any, Any], numeric: np.ndarray[Any, Any], tolerance: float) -> None:
+def _compare(name: str, b: Backend, gradient: Array | None, numeric: np.ndarray[Any, Any], tolerance: float) -> None:
+    if gradient is None:
+        raise AssertionError(f"gradient of {name}: backward gives none")
+    backward = b.to_numpy(gradient)
+    if backward.shape != numeric.shape:
+        raise AssertionError(f"gradient of {name}: backward gives shape {backward.shape}, expected {numeric.shape}")
     error = np.abs(backward - numeric)
     scale = max(1.0, float(np.max(np.abs(numeric), initial=0.0)))
     if error.size and not float(error.max()) <= tolerance * scale:

@@ -36,6 +36,15 @@ def open_variant(name: str) -> nn.Backend:
         pytest.skip(str(error))
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Say once which backends the tests ran on, and why not on the others."""
+    for name, (spec, _) in VARIANTS.items():
+        try:
+            nn.get_backend(spec)
+        except nn.BackendUnavailable as error:
+            terminalreporter.write_line(f"skipped: all tests on {name}: {error.cause}")
+
+
 class Place:
     """Where a test computes: a backend, and how arrays get there."""
 

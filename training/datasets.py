@@ -77,7 +77,7 @@ def load_dataset(source: str | os.PathLike[str]) -> Dataset:
     source : str or path
         ``"digits"``: the 1,797 handwritten digits, 8 x 8, that come with scikit-learn. Otherwise an ``.npz`` file with
         ``x (N, H, W)`` or ``(N, C, H, W)`` and integer ``y (N,)``, and optionally ``x_test`` and ``y_test``; without
-        these a fifth, the same at each call, is held out.
+        these a fifth of each class, the same at each call, is held out.
 
     Raises
     ------
@@ -102,15 +102,13 @@ def _digits() -> Dataset:
 
 def _npz(path: Path) -> Dataset:
     if not path.exists():
-        raise DataError(f"no data file {path}; --data takes digits or the path of an .npz file")
+        raise DataError(f"no data file {path}; the data is digits or the path of an .npz file")
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise DataError(f"{path} is no .npz file (a zip archive of arrays, as numpy.savez writes)")
     try:
         with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise DataError(f"{path} holds a single array; an .npz file with x and y is needed")
             arrays = {name: file[name] for name in ("x", "y", "x_test", "y_test") if name in file.files}
             names = ", ".join(file.files) or "nothing"
-    except DataError:
-        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is not a readable .npz file of numbers ({error})") from None
     if missing := [name for name in ("x", "y") if name not in arrays]:
@@ -126,9 +124,12 @@ def _dataset(name: str, x: Any, y: Any, held_out: tuple[Any, Any] | None) -> Dat
     if held_out is None:
         if len(x) < HELD_OUT:
             raise DataError(f"{len(x)} samples are too few to hold one in {HELD_OUT} out")
-        order = Generator(0).fold_in("held out").permutation(len(x))
-        test, train = np.sort(order[: len(x) // HELD_OUT]), np.sort(order[len(x) // HELD_OUT :])
-        parts = (x[train], y[train], x[test], y[test])
+        test = _held_out(y)
+        if not test.any():
+            raise DataError(
+                f"no class has the {(HELD_OUT + 1) // 2} samples of which one is held out; add x_test and y_test"
+            )
+        parts = (x[~test], y[~test], x[test], y[test])
     else:
         parts = (x, y, *_checked(*held_out, "x_test", "y_test"))
         if parts[2].shape[1:] != x.shape[1:]:
@@ -138,6 +139,17 @@ def _dataset(name: str, x: Any, y: Any, held_out: tuple[Any, Any] | None) -> Dat
     if data.classes > len(x):
         raise DataError(f"labels run to {data.classes - 1} with {len(x)} samples, out of range: classes are 0, 1, 2...")
     return data
+
+
+def _held_out(y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Which samples are held out: a fifth of each class, picked by a fixed seed."""
+    generator = Generator(0).fold_in("held out")
+    held_out = np.zeros(len(y), dtype=bool)
+    for label in np.unique(y).tolist():
+        members = np.flatnonzero(y == label)
+        order = generator.fold_in(label).permutation(len(members))
+        held_out[members[order[: round(len(members) * (1 / HELD_OUT))]]] = True
+    return held_out
 
 
 def _checked(x: Any, y: Any, x_name: str, y_name: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from math import sqrt
 from typing import Any, ClassVar, TypeAlias
 
-from ..backends import Backend, backend_of
+from ..backends import Backend
 from ..backends.types import Array
 from ..layers.base import Layer
 from ..layers.parameter import Parameter
@@ -53,7 +53,7 @@ class Optimizer:
         for parameter in self.parameters.values():
             if parameter.grad is None:
                 continue
-            b = backend_of(parameter.value)
+            b = parameter.backend
             state = parameter.states.setdefault(self, {})
             with b.context():
                 value, gradient = b.up(parameter.value), b.up(parameter.grad)
@@ -94,8 +94,7 @@ class Optimizer:
         for name in self.settings:
             setattr(self, name, state["settings"][name])
         for name, parameter in self.parameters.items():
-            parameter.states[self] = dict(state["state"][name])
-            parameter.move(backend_of(parameter.value))
+            parameter.remember(self, state["state"][name], parameter.backend)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.settings)})"

@@ -1,0 +1,251 @@
+"""The two doors between host and device: what they take, what they keep, what they count."""
+
+import resource
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import xpnn as nn
+from xpnn.backends.backend import DTYPES
+from xpnn.backends.types import dtype_name
+
+
+def traffic(backend: nn.Backend, door: str, action) -> tuple[int, int]:
+    """Calls and bytes that an action sends through a door."""
+    calls, nbytes = backend.transfers[door]
+    action()
+    return backend.transfers[door][0] - calls, backend.transfers[door][1] - nbytes
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_comes_through_both_doors_unchanged(at, dtype):
+    host = np.array([[0, 1, 1], [1, 0, 1]]).astype(dtype)
+    array = at.backend.asarray(host)
+    assert dtype_name(array.dtype) == dtype
+    assert at.backend.owns(array)
+    back = at.backend.to_numpy(array)
+    assert back.dtype == host.dtype and np.array_equal(back, host)
+
+
+@pytest.mark.parametrize("host", [1.5, [1.0, 2.0], ((0.5,), (1.5,)), []], ids=["scalar", "list", "tuples", "empty"])
+def test_floats_on_the_host_get_the_default_dtype(at, host):
+    for backend in (at.backend, at.wide()):
+        array = backend.asarray(host)
+        assert dtype_name(array.dtype) == backend.dtype_name
+        assert np.array_equal(backend.to_numpy(array), np.asarray(host, dtype=np.float64))
+
+
+def test_integers_and_booleans_in_lists_stay_what_they_are(at):
+    assert dtype_name(at.backend.asarray([1, 2]).dtype) == "int64"
+    assert dtype_name(at.backend.asarray(3).dtype) == "int64"
+    assert dtype_name(at.backend.asarray([True, False]).dtype) == "bool"
+
+
+def test_a_numpy_array_keeps_its_dtype_and_not_the_default_one(at):
+    assert dtype_name(at.backend.asarray(np.ones(2)).dtype) == "float64"
+    assert dtype_name(at.backend.asarray(np.float64(1)).dtype) == "float64"
+    assert dtype_name(at.wide().asarray(np.ones(2, np.float32)).dtype) == "float32"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "bool"])
+def test_a_dtype_that_is_asked_for_is_given(at, dtype):
+    wanted = np.array([0.0, 1.0, 2.0]).astype(dtype)
+    own = getattr(at.xp, dtype)
+    for host in ([0.0, 1.0, 2.0], np.array([0.0, 1.0, 2.0]), at.put(np.array([0.0, 1.0, 2.0], np.float32))):
+        for spelled in (dtype, own, np.dtype(dtype)):
+            array = at.backend.asarray(host, spelled)
+            assert at.backend.owns(array) and dtype_name(array.dtype) == dtype
+            assert np.array_equal(at.get(array), wanted)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (0, 3), (2, 0, 4), (1, 1, 1)])
+def test_shapes_of_one_or_no_entry(at, shape):
+    host = np.full(shape, 2.5, dtype=np.float32)
+    array = at.backend.asarray(host)
+    assert tuple(array.shape) == shape
+    assert at.get(array).shape == shape and np.array_equal(at.get(array), host)
+
+
+def reversed_rows():
+    return np.arange(12.0, dtype=np.float32).reshape(3, 4)[::-1, ::2]
+
+
+def transposed():
+    return np.arange(12.0, dtype=np.float32).reshape(3, 4).T
+
+
+def broadcast():
+    return np.broadcast_to(np.arange(4.0, dtype=np.float32), (3, 4))
+
+
+def read_only():
+    host = np.arange(4.0, dtype=np.float32)
+    host.flags.writeable = False
+    return host
+
+
+def big_endian():
+    return np.arange(4.0).astype(">f4")
+
+
+def unaligned():
+    return np.frombuffer(b"\x00" + np.arange(4.0, dtype=np.float32).tobytes(), np.float32, offset=1)
+
+
+@pytest.mark.parametrize("make", [reversed_rows, transposed, broadcast, read_only, big_endian, unaligned])
+def test_any_memory_layout_comes_in(at, make):
+    host = make()
+    array = at.backend.asarray(host)
+    assert dtype_name(array.dtype) == "float32"
+    assert np.array_equal(at.get(array), host)
+    assert at.get(array + array).dtype == np.dtype("=f4"), "native byte order once it is in"
+
+
+@pytest.mark.parametrize("index", [(slice(None, None, -1),), (slice(None), slice(1, None, 2)), (1,), (slice(0, 0),)])
+def test_views_on_the_device_go_out(at, index):
+    if at.backend.spec.startswith("torch") and index[0] == slice(None, None, -1):
+        pytest.skip("PyTorch has no views with a negative step")
+    host = np.arange(12.0, dtype=np.float32).reshape(3, 4)
+    index = index if len(index) == 2 else (*index, slice(None))
+    assert np.array_equal(at.get(at.put(host)[index]), host[index])
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        (np.ones(2, np.float16), "float16"),
+        (np.ones(2, np.complex64), "complex64"),
+        (np.ones(2, complex), "complex128"),
+        (np.array([None, 1]), "object"),
+        (np.array(["a", "b"]), "str"),
+        (np.array([b"a"]), "bytes"),
+        (np.array(["2020-01-01"], dtype="datetime64[D]"), "datetime64"),
+        (["a"], "str"),
+        (None, "object"),
+        ([None], "object"),
+        (1j, "complex128"),
+        (2**70, "object"),
+        (object(), "object"),
+        ({"a": 1}, "object"),
+    ],
+    ids=repr,
+)
+def test_what_is_not_numbers_of_our_dtypes_is_refused(at, host, name):
+    before = at.backend.transfers
+    with pytest.raises(TypeError, match="takes booleans, integers, float32 and float64, got") as caught:
+        at.backend.asarray(host)
+    assert name in str(caught.value) and at.backend.spec in str(caught.value)
+    assert at.backend.transfers == before
+
+
+@pytest.mark.parametrize("dtype", ["float16", "complex64", "str", "float"])
+def test_a_dtype_that_is_not_taken_lists_those_that_are(at, dtype):
+    with pytest.raises(TypeError, match=r"the dtypes are bool, .*, float32, float64"):
+        at.backend.asarray([1.0], dtype)
+
+
+def others(at):
+    for spec in ("strict", "strict:device2", "torch"):
+        try:
+            other = nn.get_backend(spec)
+        except nn.BackendUnavailable:
+            continue
+        if other is not at.backend:
+            yield other
+
+
+def test_arrays_of_another_backend_are_refused_with_the_call_that_moves_them(at):
+    for other in others(at):
+        x = other.asarray([1.0, 2.0])
+        before = at.backend.transfers, other.transfers
+        with pytest.raises(TypeError, match=r"to_numpy\(array\)") as caught:
+            at.backend.asarray(x)
+        assert at.backend.spec in str(caught.value)
+        with pytest.raises(TypeError, match="takes its own arrays"):
+            at.backend.to_numpy(x)
+        assert (at.backend.transfers, other.transfers) == before, "nothing is copied silently"
+
+
+def test_the_door_out_takes_no_host_data(at):
+    with pytest.raises(TypeError, match="takes its own arrays, got list"):
+        at.backend.to_numpy([1.0])
+    if at.backend.spec != "numpy":
+        with pytest.raises(TypeError, match=r"got float32 array of numpy, shape \(2,\)"):
+            at.backend.to_numpy(np.ones(2, np.float32))
+
+
+def test_transfers_are_counted_in_calls_and_bytes(at):
+    b, host = at.backend, np.ones((3, 5), np.float32)
+    assert traffic(b, "to_device", lambda: b.asarray(host)) == (1, 60)
+    assert traffic(b, "to_device", lambda: b.asarray([1.0, 2.0])) == (1, 8)
+    assert traffic(b, "to_device", lambda: b.asarray(host, "float64")) == (1, 120)
+    assert traffic(b, "to_device", lambda: b.asarray(np.ones((0, 2)))) == (1, 0)
+    array = b.asarray(host)
+    assert traffic(b, "to_host", lambda: b.to_numpy(array)) == (1, 60)
+    assert traffic(b, "to_host", lambda: b.to_numpy(array[1, :])) == (1, 20)
+    assert traffic(b, "to_device", lambda: b.to_numpy(array)) == (0, 0)
+
+
+def test_an_array_that_is_already_there_is_no_transfer(at):
+    array = at.backend.asarray(np.ones(4, np.float32))
+    count = traffic(at.backend, "to_device", lambda: at.backend.asarray(array))
+    if at.backend.spec == "numpy":
+        assert count == (1, 16), "on NumPy host and device are one: every call counts"
+    else:
+        assert count == (0, 0)
+        assert at.backend.asarray(array) is array
+        assert traffic(at.backend, "to_device", lambda: at.backend.asarray(array, "float64")) == (0, 0)
+
+
+def test_settings_of_one_device_count_apart(at):
+    assert traffic(at.wide(), "to_device", lambda: at.backend.asarray([1.0])) == (0, 0)
+
+
+def test_a_new_backend_has_counted_nothing(fresh_registry):
+    assert nn.get_backend("numpy").transfers == {"to_device": (0, 0), "to_host": (0, 0)}
+
+
+def test_values_are_copied_where_host_and_device_are_two(at):
+    if at.backend.spec == "numpy":
+        pytest.skip("on NumPy host and device are one: nothing is copied")
+    host = np.zeros(3, np.float32)
+    array = at.backend.asarray(host)
+    host[:] = 7.0
+    assert at.get(array).tolist() == [0.0, 0.0, 0.0]
+    out = at.get(array)
+    out[:] = 8.0
+    assert at.get(array).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_numpy_copies_nothing(rng):
+    b, host = nn.get_backend("numpy"), rng.random(3)
+    assert b.asarray(host) is host and b.to_numpy(host) is host
+
+
+def test_a_tensor_that_records_gradients_goes_out(torch):
+    b = nn.get_backend("torch")
+    assert b.to_numpy(torch.ones(2, requires_grad=True) * 2).tolist() == [2.0, 2.0]
+
+
+def test_memory_is_in_bytes(at):
+    memory = at.backend.memory()
+    assert memory.keys() == {"in_use", "peak", "pool"}
+    assert all(type(value) is int and value >= 0 for value in memory.values())
+
+
+def test_peak_memory_is_never_below_what_is_in_use(monkeypatch):
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=1))
+    memory = nn.get_backend("numpy").memory()
+    assert memory["peak"] >= memory["in_use"], "the kernel updates the two at different times"
+
+
+def test_memory_on_a_cpu_has_no_limit_to_set(at):
+    if at.backend.spec.startswith(("cupy", "torch:cuda")):
+        pytest.skip("a GPU has a pool to limit")
+    with pytest.raises(ValueError, match=f"{at.backend.spec}.*no memory pool"):
+        at.backend.memory(limit=1 << 30)
+
+
+def test_synchronize_returns_nothing(at):
+    assert at.backend.synchronize() is None

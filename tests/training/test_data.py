@@ -1,0 +1,84 @@
+"""Batches: their order, their sizes and where they are."""
+
+import numpy as np
+import pytest
+
+import xpnn as nn
+
+
+def samples(n=10):
+    return np.arange(n, dtype=np.float32).reshape(n, 1), np.arange(n)
+
+
+def order(loader):
+    return np.concatenate([y for _, y in loader]).tolist()
+
+
+def test_last_partial_batch_is_kept():
+    loader = nn.DataLoader(*samples(10), 4)
+    assert len(loader) == 3
+    assert [len(y) for _, y in loader] == [4, 4, 2]
+
+
+def test_every_sample_comes_once_and_with_its_target():
+    loader = nn.DataLoader(*samples(23), 5, seed=3)
+    pairs = [(x[:, 0], y) for x, y in loader]
+    assert sorted(np.concatenate([y for _, y in pairs]).tolist()) == list(range(23))
+    assert all((x == y).all() for x, y in pairs)
+
+
+def test_order_changes_with_the_pass_and_returns_with_the_seed():
+    first, again = nn.DataLoader(*samples(50), 8, seed=1), nn.DataLoader(*samples(50), 8, seed=1)
+    one, two = order(first), order(first)
+    assert one != two
+    assert [order(again), order(again)] == [one, two]
+    assert order(nn.DataLoader(*samples(50), 8, seed=2)) != one
+
+
+def test_order_goes_on_from_a_given_pass():
+    whole, later = nn.DataLoader(*samples(50), 8, seed=1), nn.DataLoader(*samples(50), 8, seed=1)
+    order(whole)
+    later.epoch = 1
+    assert order(later) == order(whole)
+
+
+def test_order_is_the_same_on_every_backend(at):
+    loader = nn.DataLoader(*samples(20), 6, seed=5, backend=at.backend)
+    found = np.concatenate([at.get(y) for _, y in loader]).tolist()
+    assert found == order(nn.DataLoader(*samples(20), 6, seed=5))
+
+
+def test_without_shuffle_samples_come_in_order():
+    assert order(nn.DataLoader(*samples(9), 2, shuffle=False)) == list(range(9))
+
+
+def test_a_batch_is_one_transfer_an_array(at):
+    loader = nn.DataLoader(*samples(10), 4, backend=at.backend)
+    before = at.backend.transfers
+    batches = list(loader)
+    after = at.backend.transfers
+    assert after["to_device"][0] - before["to_device"][0] == 2 * len(batches)
+    assert after["to_host"] == before["to_host"]
+
+
+def test_floats_take_the_backends_dtype():
+    x, y = samples(4)
+    (batch, _), *_ = nn.DataLoader(x.astype(np.float64), y, 4, backend=nn.get_backend("numpy"))
+    assert batch.dtype == np.float32
+    (batch, _), *_ = nn.DataLoader(x, y, 4, backend=nn.get_backend("numpy", "float64"))
+    assert batch.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "batch", "message"),
+    [
+        (np.zeros((3, 1)), np.zeros(2), 1, "got 3 and 2"),
+        (np.zeros((0, 1)), np.zeros(0), 1, "at least 1"),
+        (np.zeros((3, 1)), np.zeros(3), 0, "batch_size takes an integer >= 1, got 0"),
+        (np.zeros((3, 1)), np.zeros(3), 2.5, "batch_size"),
+        (np.float32(1), np.float32(1), 1, "at least 1"),
+    ],
+)
+def test_bad_input_is_refused(x, y, batch, message):
+    with pytest.raises(ValueError, match=message):
+        nn.DataLoader(x, y, batch)
