@@ -10,6 +10,7 @@ machine without a GPU prove it.
 
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,8 @@ class Backend(ABC):
     library: ClassVar[str] = ""
     #: What to try where the library is there and does not work.
     cure: ClassVar[str] = "install it again, or use another backend"
+    #: What makes a backend from its settings, for copies and pickles; the registry, which is above, puts it here.
+    reopen: ClassVar[Callable[..., "Backend"]]
 
     @property
     def is_host(self) -> bool:
@@ -232,9 +235,7 @@ class Backend(ABC):
         return array.astype(np.dtype(wanted), copy=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from .registry import get_backend
-
-        return get_backend, (self.spec, self.dtype_name, self.numerics, self.precision)
+        return type(self).reopen, (self.spec, self.dtype_name, self.numerics, self.precision)
 
 
 def describe(array: Any) -> str:

@@ -114,6 +114,9 @@ def get_backend(
     return _opened[key]
 
 
+Backend.reopen = staticmethod(get_backend)
+
+
 @contextmanager
 def use_backend(
     backend: BackendLike,

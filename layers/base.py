@@ -14,6 +14,7 @@ from ..backends import Backend, BackendLike, Generator, ambient_backend, describ
 from ..backends.backend import FLOATS
 from ..backends.types import Array, DType, dtype_name
 from .arrays import require_float
+from .buffers import Buffers
 from .initialisers import Initialiser
 from .parameter import Parameter
 from .placement import Placement, checked, foreign, moved, place, says_where
@@ -36,8 +37,8 @@ class Layer:
     Attributes
     ----------
     parameters : dict of str to Parameter
-    buffers : dict of str to array
-        State that is saved but not trained, such as running statistics.
+    buffers : Buffers
+        State that is saved but not trained, such as running statistics: name to array.
     training : bool
         Whether `forward` keeps what `backward` needs; in evaluation it keeps nothing.
 
@@ -54,7 +55,7 @@ class Layer:
 
     def __init__(self, **placement: Unpack[Placement]) -> None:
         self.parameters: dict[str, Parameter] = {}
-        self.buffers: dict[str, Array] = {}
+        self.buffers = Buffers(self)
         self.training = True
         self._own = checked(placement, type(self).__name__)
         self._inherited: Placement = {}
@@ -103,7 +104,7 @@ class Layer:
             return
         for parameter in self.parameters.values():
             parameter.move(target)
-        self.buffers = {name: moved(array, target) for name, array in self.buffers.items()}
+        self.buffers.move(target)
         self._backend = target
         self._saved = self._output = None
 
@@ -234,7 +235,7 @@ class Layer:
         problems = [f"missing {name}" for name in places if name not in state]
         problems += [f"unknown {name}" for name in state if name not in places]
         for name, (layer, key) in places.items():
-            wanted = tuple((layer.parameters.get(key) or layer.buffers[key]).shape)
+            wanted = layer.parameters[key].shape if key in layer.parameters else layer.buffers.shape(key)
             if name in hosts and hosts[name].shape != wanted:
                 problems.append(f"{name} has shape {hosts[name].shape}, expected {wanted}")
             if name in hosts and key in layer.parameters and hosts[name].dtype.name not in FLOATS:

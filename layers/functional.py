@@ -16,7 +16,8 @@ from .activations import (
 )
 from .conv import conv, conv_backward
 from .dense import dense, dense_backward
-from .losses import cross_entropy, cross_entropy_backward, mean_squared_error, mean_squared_error_backward
+from .losses.classification import cross_entropy, cross_entropy_backward
+from .losses.regression import mean_squared_error, mean_squared_error_backward
 from .pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward
 
 __all__ = [

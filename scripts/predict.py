@@ -8,7 +8,7 @@ import numpy as np
 
 from ..backends import get_backend
 from ..interop import safetensors
-from ..layers.containers import Sequential
+from ..layers.base import Layer
 from ..layers.models import BUILDERS
 from ..training import fit
 from ..training.datasets import Dataset, check_labels, load_dataset
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     print(format_matrix(matrix))
 
 
-def rebuild(about: dict[str, Any], path: str) -> tuple[Sequential, dict[str, Any]]:
+def rebuild(about: dict[str, Any], path: str) -> tuple[Layer, dict[str, Any]]:
     """The net that a file describes, its weights not yet filled in."""
     try:
         image, classes = tuple(int(n) for n in about["image"]), int(about["classes"])

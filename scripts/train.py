@@ -9,7 +9,7 @@ from typing import Any
 
 from ..backends import get_backend
 from ..interop import safetensors
-from ..layers.containers import Sequential
+from ..layers.base import Layer
 from ..layers.models import BUILDERS
 from ..training.data import DataLoader
 from ..training.datasets import Dataset, load_dataset
@@ -87,9 +87,7 @@ def describe(model: str, data: Dataset) -> dict[str, Any]:
     }
 
 
-def write(
-    folder: Path, model: Sequential, about: dict[str, Any], history: History, metrics: dict[str, Any]
-) -> list[Path]:
+def write(folder: Path, model: Layer, about: dict[str, Any], history: History, metrics: dict[str, Any]) -> list[Path]:
     """Write all files of a run; returns their paths. Without matplotlib there is no plot."""
     paths = [folder / MODEL, folder / HISTORY, folder / METRICS]
     safetensors.save(model, paths[0], about)

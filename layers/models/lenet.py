@@ -1,16 +1,15 @@
-"""Nets by name, for the command line and for tests: built from an image's shape and a number of classes."""
+"""LeNet: convolution, pooling, dense layers."""
 
-from collections.abc import Callable
 from typing import Unpack
 
-from .activations import ReLU
-from .containers import Sequential
-from .conv import Conv2d
-from .dense import Dense
-from .geometry import output_size
-from .placement import Placement
-from .pool import MaxPool2d
-from .shape import Flatten
+from ..activations import ReLU
+from ..containers import Sequential
+from ..conv import Conv2d
+from ..dense import Dense
+from ..geometry import output_size
+from ..placement import Placement
+from ..pool import MaxPool2d
+from ..shape import Flatten
 
 SMALLEST = 4
 
@@ -73,20 +72,3 @@ def lenet5(image: tuple[int, int, int], classes: int, **placement: Unpack[Placem
         Dense(84, classes),
         **placement,
     )
-
-
-def mlp(image: tuple[int, int, int], classes: int, **placement: Unpack[Placement]) -> Sequential:
-    """Two hidden dense layers of 128 and 64 with ReLU."""
-    channels, height, width = image
-    return Sequential(
-        Flatten(),
-        Dense(channels * height * width, 128),
-        ReLU(),
-        Dense(128, 64),
-        ReLU(),
-        Dense(64, classes),
-        **placement,
-    )
-
-
-BUILDERS: dict[str, Callable[..., Sequential]] = {"lenet": lenet, "lenet5": lenet5, "mlp": mlp}

@@ -1,0 +1,72 @@
+"""State of a layer that is saved but not trained, such as running statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+
+from ..backends import Backend
+from ..backends.types import Array
+from .parameter import Owner
+from .placement import moved
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """An array not made yet: every entry is ``value``; floats in the owner's dtype, integers in int64."""
+
+    shape: tuple[int, ...]
+    value: float | int
+
+
+class Buffers(MutableMapping[str, Array]):
+    """Arrays by name, each made where its layer computes when it is first looked at.
+
+    Parameters
+    ----------
+    owner : Layer
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._arrays: dict[str, Array | _Constant] = {}
+
+    def declare(self, name: str, shape: tuple[int, ...], value: float | int) -> None:
+        """Add an array that starts with ``value`` everywhere; an integer value makes integers."""
+        self._arrays[name] = _Constant(shape, value)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of an array, without making it."""
+        return tuple(self._arrays[name].shape)
+
+    def move(self, backend: Backend) -> None:
+        """Take all arrays that were made to another backend."""
+        for name, array in self._arrays.items():
+            if not isinstance(array, _Constant):
+                self._arrays[name] = moved(array, backend)
+
+    def __getitem__(self, name: str) -> Array:
+        array = self._arrays[name]
+        if isinstance(array, _Constant):
+            b = self._owner.backend
+            integer = getattr(b.xp, "int64", None) or b.xp.int32
+            dtype = integer if isinstance(array.value, int) else b.dtype
+            with b.context():
+                array = b.xp.full(array.shape, array.value, dtype=dtype, device=b.device)
+            self._arrays[name] = array
+        return array
+
+    def __setitem__(self, name: str, array: Array) -> None:
+        self._arrays[name] = array
+
+    def __delitem__(self, name: str) -> None:
+        del self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"Buffers({', '.join(f'{name}: {self.shape(name)}' for name in self)})"

@@ -1,0 +1,23 @@
+"""A net of dense layers."""
+
+from typing import Unpack
+
+from ..activations import ReLU
+from ..containers import Sequential
+from ..dense import Dense
+from ..placement import Placement
+from ..shape import Flatten
+
+
+def mlp(image: tuple[int, int, int], classes: int, **placement: Unpack[Placement]) -> Sequential:
+    """Two hidden dense layers of 128 and 64 with ReLU."""
+    channels, height, width = image
+    return Sequential(
+        Flatten(),
+        Dense(channels * height * width, 128),
+        ReLU(),
+        Dense(128, 64),
+        ReLU(),
+        Dense(64, classes),
+        **placement,
+    )
