@@ -13,65 +13,45 @@ The same code runs on NumPy on a CPU and on CuPy on an NVIDIA GPU::
 from . import layers, testing
 from .backends import Backend, BackendUnavailable, backend_of, get_backend, random, use_backend
 from .interop.safetensors import load, save
-from .layers import functional, initialisers, models
-from .layers.activations import ReLU, Sigmoid, Softmax, Tanh
-from .layers.base import Layer
-from .layers.containers import Container, Sequential
-from .layers.conv import Conv1d, Conv2d, Conv3d
-from .layers.dense import Dense
-from .layers.losses import CrossEntropy, Loss, MeanSquaredError
-from .layers.parameter import Parameter
-from .layers.pool import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
-from .layers.shape import Flatten
+from .layers import *  # noqa: F403 - the layers' own list of names is theirs to keep
+from .training.clipping import clip_grad_norm, clip_grad_value
 from .training.data import DataLoader
 from .training.fit import evaluate, fit, predict
 from .training.history import History
-from .training.optimizers import SGD, Adam, Optimizer
+from .training.optimizer import Optimizer
+from .training.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from .training.schedules import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "Adagrad",
     "Adam",
-    "AvgPool1d",
-    "AvgPool2d",
-    "AvgPool3d",
+    "AdamW",
     "Backend",
     "BackendUnavailable",
-    "Container",
-    "Conv1d",
-    "Conv2d",
-    "Conv3d",
-    "CrossEntropy",
+    "CosineLR",
     "DataLoader",
-    "Dense",
-    "Flatten",
+    "ExponentialLR",
     "History",
-    "Layer",
-    "Loss",
-    "MaxPool1d",
-    "MaxPool2d",
-    "MaxPool3d",
-    "MeanSquaredError",
+    "OneCycleLR",
     "Optimizer",
-    "Parameter",
-    "ReLU",
-    "Sequential",
-    "Sigmoid",
-    "Softmax",
-    "Tanh",
+    "RMSprop",
+    "ReduceLROnPlateau",
+    "StepLR",
     "backend_of",
+    "clip_grad_norm",
+    "clip_grad_value",
     "evaluate",
     "fit",
-    "functional",
     "get_backend",
-    "initialisers",
     "layers",
     "load",
-    "models",
     "predict",
     "random",
     "save",
     "testing",
     "use_backend",
 ]
+__all__ += layers.__all__

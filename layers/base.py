@@ -238,8 +238,10 @@ class Layer:
             wanted = layer.parameters[key].shape if key in layer.parameters else layer.buffers.shape(key)
             if name in hosts and hosts[name].shape != wanted:
                 problems.append(f"{name} has shape {hosts[name].shape}, expected {wanted}")
-            if name in hosts and key in layer.parameters and hosts[name].dtype.name not in FLOATS:
-                problems.append(f"{name} holds {hosts[name].dtype.name}, expected {' or '.join(FLOATS)}")
+            floats = key in layer.parameters or layer.buffers.holds_floats(key)
+            if name in hosts and (hosts[name].dtype.name in FLOATS) != floats:
+                kind = " or ".join(FLOATS) if floats else "integers"
+                problems.append(f"{name} holds {hosts[name].dtype.name}, expected {kind}")
         if problems:
             raise ValueError(f"{type(self).__name__}.load_state_dict: {'; '.join(problems)}")
         loaded = {name: moved(hosts[name], layer.backend) for name, (layer, _) in places.items()}

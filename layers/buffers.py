@@ -6,7 +6,8 @@ from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 
 from ..backends import Backend
-from ..backends.types import Array
+from ..backends.backend import FLOATS
+from ..backends.types import Array, dtype_name
 from .parameter import Owner
 from .placement import moved
 
@@ -38,6 +39,13 @@ class Buffers(MutableMapping[str, Array]):
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of an array, without making it."""
         return tuple(self._arrays[name].shape)
+
+    def holds_floats(self, name: str) -> bool:
+        """Whether an array is of floats, without making it."""
+        array = self._arrays[name]
+        if isinstance(array, _Constant):
+            return isinstance(array.value, float)
+        return dtype_name(array.dtype) in FLOATS
 
     def move(self, backend: Backend) -> None:
         """Take all arrays that were made to another backend."""

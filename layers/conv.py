@@ -79,7 +79,7 @@ def conv(
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
     cells = pad(channels_last(x, xp), geometry, 0.0, xp)
-    y = primitives(xp).contract(cells, _matrix(weight, groups, xp), geometry.windows)
+    y = primitives(xp).contract(cells, kernel_matrix(weight, groups, xp), geometry.windows)
     return channels_first(y if bias is None else y + bias, xp)
 
 
@@ -108,11 +108,11 @@ def conv_backward(
 
     dbias = xp.sum(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])), axis=0)
     matrix = engine.contract_weight_gradient(pad(inner, geometry, 0.0, xp), rows, geometry.windows, groups)
-    dweight = _weight(matrix, tuple(weight.shape), groups, xp)
+    dweight = kernel_of_matrix(matrix, tuple(weight.shape), groups, xp)
     if not input_grad:
         return None, dweight, dbias
     shape = padded_shape(tuple(inner.shape), geometry)
-    padded = engine.contract_input_gradient(rows, _matrix(weight, groups, xp), geometry.windows, shape)
+    padded = engine.contract_input_gradient(rows, kernel_matrix(weight, groups, xp), geometry.windows, shape)
     return channels_first(unpad(padded, geometry, tuple(x.shape[2:])), xp), dweight, dbias
 
 
@@ -143,7 +143,7 @@ def _channels(count: int) -> str:
     return f"{count} channel" + ("" if count == 1 else "s")
 
 
-def _matrix(weight: Array, groups: int, xp: Namespace) -> Array:
+def kernel_matrix(weight: Array, groups: int, xp: Namespace) -> Array:
     """``weight (F, C/G, *K)`` as the matrices ``(G, K*C/G, F/G)`` of `Primitives.contract`."""
     features, channels = weight.shape[0] // groups, weight.shape[1]
     cells = prod(weight.shape[2:])
@@ -151,8 +151,8 @@ def _matrix(weight: Array, groups: int, xp: Namespace) -> Array:
     return xp.reshape(xp.permute_dims(split, (0, 3, 2, 1)), (groups, cells * channels, features))
 
 
-def _weight(matrix: Array, shape: tuple[int, ...], groups: int, xp: Namespace) -> Array:
-    """The inverse of `_matrix`."""
+def kernel_of_matrix(matrix: Array, shape: tuple[int, ...], groups: int, xp: Namespace) -> Array:
+    """The inverse of `kernel_matrix`."""
     features, channels = shape[0] // groups, shape[1]
     split = xp.reshape(matrix, (groups, prod(shape[2:]), channels, features))
     return xp.reshape(xp.permute_dims(split, (0, 3, 2, 1)), shape)

@@ -3,43 +3,168 @@
 Each ``f`` stands beside its ``f_backward``. ``xp=None`` means the namespace of the inputs.
 """
 
-from .activations import (
-    log_softmax,
+from .activations.erf import erf, erfc
+from .activations.rectifiers import (
+    celu,
+    celu_backward,
+    elu,
+    elu_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    prelu,
+    prelu_backward,
     relu,
     relu_backward,
+    selu,
+    selu_backward,
+)
+from .activations.sigmoids import (
+    hard_sigmoid,
+    hard_sigmoid_backward,
+    hard_swish,
+    hard_swish_backward,
     sigmoid,
     sigmoid_backward,
-    softmax,
-    softmax_backward,
+    softsign,
+    softsign_backward,
     tanh,
     tanh_backward,
 )
+from .activations.smooth import (
+    gelu,
+    gelu_backward,
+    mish,
+    mish_backward,
+    silu,
+    silu_backward,
+    softplus,
+    softplus_backward,
+)
+from .activations.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+from .adaptive_pool import adaptive_avg_pool, adaptive_avg_pool_backward, adaptive_max_pool, adaptive_max_pool_backward
+from .batch_norm import batch_norm, batch_norm_backward
 from .conv import conv, conv_backward
+from .conv_transpose import conv_transpose, conv_transpose_backward
 from .dense import dense, dense_backward
+from .dropout import dropout, dropout_backward
+from .instance_norm import instance_norm, instance_norm_backward
+from .layer_norm import group_norm, group_norm_backward, layer_norm, layer_norm_backward
+from .losses.binary import (
+    binary_cross_entropy,
+    binary_cross_entropy_backward,
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_backward,
+)
 from .losses.classification import cross_entropy, cross_entropy_backward
-from .losses.regression import mean_squared_error, mean_squared_error_backward
-from .pool import avg_pool, avg_pool_backward, max_pool, max_pool_backward
+from .losses.divergence import kl_divergence, kl_divergence_backward
+from .losses.nll import nll, nll_backward
+from .losses.regression import (
+    l2,
+    l2_backward,
+    mean_absolute_error,
+    mean_absolute_error_backward,
+    mean_absolute_percentage_error,
+    mean_absolute_percentage_error_backward,
+    mean_squared_error,
+    mean_squared_error_backward,
+    mean_squared_log_error,
+    mean_squared_log_error_backward,
+)
+from .losses.robust import huber, huber_backward, smooth_l1, smooth_l1_backward
+from .pool.average import avg_pool, avg_pool_backward
+from .pool.lp import lp_pool, lp_pool_backward
+from .pool.maximum import max_pool, max_pool_backward
+from .shape import pad_constant, pad_constant_backward, upsample_nearest, upsample_nearest_backward
 
 __all__ = [
+    "adaptive_avg_pool",
+    "adaptive_avg_pool_backward",
+    "adaptive_max_pool",
+    "adaptive_max_pool_backward",
     "avg_pool",
     "avg_pool_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "binary_cross_entropy",
+    "binary_cross_entropy_backward",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_backward",
+    "celu",
+    "celu_backward",
     "conv",
     "conv_backward",
+    "conv_transpose",
+    "conv_transpose_backward",
     "cross_entropy",
     "cross_entropy_backward",
     "dense",
     "dense_backward",
+    "dropout",
+    "dropout_backward",
+    "elu",
+    "elu_backward",
+    "erf",
+    "erfc",
+    "gelu",
+    "gelu_backward",
+    "group_norm",
+    "group_norm_backward",
+    "hard_sigmoid",
+    "hard_sigmoid_backward",
+    "hard_swish",
+    "hard_swish_backward",
+    "huber",
+    "huber_backward",
+    "instance_norm",
+    "instance_norm_backward",
+    "kl_divergence",
+    "kl_divergence_backward",
+    "l2",
+    "l2_backward",
+    "layer_norm",
+    "layer_norm_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
     "log_softmax",
+    "log_softmax_backward",
+    "lp_pool",
+    "lp_pool_backward",
     "max_pool",
     "max_pool_backward",
+    "mean_absolute_error",
+    "mean_absolute_error_backward",
+    "mean_absolute_percentage_error",
+    "mean_absolute_percentage_error_backward",
     "mean_squared_error",
     "mean_squared_error_backward",
+    "mean_squared_log_error",
+    "mean_squared_log_error_backward",
+    "mish",
+    "mish_backward",
+    "nll",
+    "nll_backward",
+    "pad_constant",
+    "pad_constant_backward",
+    "prelu",
+    "prelu_backward",
     "relu",
     "relu_backward",
+    "selu",
+    "selu_backward",
     "sigmoid",
     "sigmoid_backward",
+    "silu",
+    "silu_backward",
+    "smooth_l1",
+    "smooth_l1_backward",
     "softmax",
     "softmax_backward",
+    "softplus",
+    "softplus_backward",
+    "softsign",
+    "softsign_backward",
     "tanh",
     "tanh_backward",
+    "upsample_nearest",
+    "upsample_nearest_backward",
 ]

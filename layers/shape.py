@@ -1,20 +1,263 @@
-"""Layers that rearrange and compute nothing."""
+"""Layers that rearrange: flatten, reshape, pad with a constant, repeat cells. The gradient takes the way back::
 
+Flatten, Reshape    y = x in another shape            dx = dy in the old one
+Pad                 y = value around x                dx = dy without its border
+Upsample            y[..., o] = x[..., o // s]        dx[..., i] = sum over o with o // s = i of  dy[..., o]
+"""
+
+from collections.abc import Sequence
 from math import prod
+from numbers import Real
+from typing import Any, ClassVar, Unpack
 
-from ..backends.types import Array
+from ..backends.types import Array, Namespace
+from ..backends.windows import Windows
+from .arrays import channels_first, channels_last, namespace, pad, require_float, require_shape, unpad
 from .base import Layer
+from .geometry import Geometry, Padding, Size, check_padding, is_integer, plain, resolve_padding, spread
+from .placement import Placement
+
+
+def pad_constant(x: Array, padding: Padding, value: float = 0.0, *, xp: Namespace | None = None) -> Array:
+    """Put ``value`` around the spatial axes of ``x (N, C, *S)``.
+
+    Parameters
+    ----------
+    x : array
+        float32 or float64, with at least one spatial axis.
+    padding : int, sequence of int, sequence of (int, int)
+        Cells before and after each axis: the same for all, one per axis, or ``(before, after)`` pairs.
+    value : float
+        What the new cells hold.
+
+    Returns
+    -------
+    array
+        ``(N, C, *O)`` with ``O = S + before + after``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a padding that is negative or not of these forms, or an input without spatial axes.
+    """
+    xp = namespace(xp, x)
+    require_float(x)
+    geometry = _border(tuple(x.shape), padding)
+    return channels_first(pad(channels_last(x, xp), geometry, value, xp), xp)
+
+
+def pad_constant_backward(
+    dy: Array, x_shape: tuple[int, ...], padding: Padding, *, xp: Namespace | None = None
+) -> Array:
+    """Gradient of `pad_constant` for ``dy (N, C, *O)``: the cells of ``dy`` that the input's went to."""
+    xp = namespace(xp, dy)
+    require_float(dy, "dy")
+    geometry = _border(x_shape, padding)
+    require_shape(dy, (*x_shape[:2], *geometry.windows.count), "dy")
+    return channels_first(unpad(channels_last(dy, xp), geometry, tuple(x_shape[2:])), xp)
+
+
+def _border(shape: tuple[int, ...], padding: Padding) -> Geometry:
+    """Padding for windows of one cell."""
+    spatial = _spatial(shape)
+    ones = (1,) * len(spatial)
+    pairs = resolve_padding(_numeric(padding, len(spatial)), spatial, ones, ones, ones)
+    sizes = tuple(n + before + after for n, (before, after) in zip(spatial, pairs, strict=True))
+    return Geometry(Windows(ones, ones, ones, sizes), pairs, (0,) * len(spatial))
+
+
+def _numeric(padding: Padding, axes: int) -> Padding:
+    """The padding, if it is of a form that says how many cells."""
+    try:
+        if not isinstance(padding, str):
+            return check_padding(padding, axes)
+    except ValueError:
+        pass
+    raise ValueError(
+        f"padding takes an integer >= 0, one for each of {axes} spatial axes, or a (before, after) pair for each; "
+        f"got {padding!r}"
+    )
+
+
+def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) < 3:
+        raise ValueError(f"input needs shape (N, C, *spatial) with at least one spatial axis, got {shape}")
+    return shape[2:]
+
+
+def upsample_nearest(x: Array, scale_factor: Size, *, xp: Namespace | None = None) -> Array:
+    """Repeat each cell of ``x (N, C, *S)`` ``scale_factor`` times along each spatial axis: ``(N, C, *(S * scale))``.
+
+    Parameters
+    ----------
+    x : array
+        float32 or float64, with at least one spatial axis.
+    scale_factor : int or sequence of int
+        Per spatial axis, at least 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a scale factor out of range, or an input without spatial axes.
+    """
+    xp = namespace(xp, x)
+    require_float(x)
+    scale = spread(scale_factor, len(_spatial(tuple(x.shape))), "scale_factor")
+    cells = channels_last(x, xp)
+    for axis, times in enumerate(scale):
+        cells = xp.repeat(cells, times, axis=axis + 1)
+    return channels_first(cells, xp)
+
+
+def upsample_nearest_backward(dy: Array, scale_factor: Size, *, xp: Namespace | None = None) -> Array:
+    """Gradient of `upsample_nearest` for ``dy (N, C, *(S * scale))``: the sum over the copies of each cell."""
+    xp = namespace(xp, dy)
+    require_float(dy, "dy")
+    spatial = _spatial(tuple(dy.shape))
+    scale = spread(scale_factor, len(spatial), "scale_factor")
+    if any(n % s for n, s in zip(spatial, scale, strict=True)):
+        raise ValueError(f"dy has shape {tuple(dy.shape)}, its spatial axes expected to be multiples of {scale}")
+    cells = channels_last(dy, xp)
+    count = tuple(n // s for n, s in zip(spatial, scale, strict=True))
+    first, *others = Windows(scale, scale, (1,) * len(scale), count).slices()
+    dx = cells[first]
+    for index in others:
+        dx = dx + cells[index]
+    return channels_first(dx, xp)
 
 
 class Flatten(Layer):
-    """``(N, ...)`` to ``(N, product of the rest)``, in row-major order; the gradient takes the way back."""
+    """Join axes in row-major order: all but the first, unless told otherwise: ``(N, ...)`` to ``(N, product)``.
+
+    Parameters
+    ----------
+    start_dim, end_dim : int
+        First and last axis to join; negative numbers count from the end.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+
+    Raises
+    ------
+    ValueError
+        From `forward` for an input without these axes. An input ``(N,)`` is taken and becomes ``(N, 1)``.
+    """
+
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (("start_dim", 1), ("end_dim", -1))
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1, **placement: Unpack[Placement]) -> None:
+        super().__init__(**placement)
+        for name, axis in (("start_dim", start_dim), ("end_dim", end_dim)):
+            if not is_integer(axis):
+                raise ValueError(f"{name} takes an integer, got {axis!r}")
+        self.start_dim, self.end_dim = int(start_dim), int(end_dim)
 
     def _forward(self, x: Array) -> Array:
-        if x.ndim < 1:
+        shape = tuple(x.shape)
+        if not shape:
             raise ValueError("the input needs a batch axis, got a 0-d array")
-        self._save(tuple(x.shape))
-        return self.backend.xp.reshape(x, (x.shape[0], prod(x.shape[1:])))
+        start, end = (axis + len(shape) if axis < 0 else axis for axis in (self.start_dim, self.end_dim))
+        if not 0 <= start <= end < len(shape) and (start, end) != (len(shape), len(shape) - 1):
+            raise ValueError(f"there are no axes from {self.start_dim} to {self.end_dim} in an input of shape {shape}")
+        self._save(shape)
+        return self.backend.xp.reshape(x, (*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :]))
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (shape,) = self._saved
         return self.backend.xp.reshape(dy, shape)
+
+
+class Reshape(Layer):
+    """``(N, ...)`` to ``(N, *shape)``, in row-major order.
+
+    Parameters
+    ----------
+    *shape : int
+        Of a sample; one of them may be -1, which takes what the others leave.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+
+    Raises
+    ------
+    ValueError
+        For sizes out of range, at once; for an input of another size, from `forward`.
+    """
+
+    def __init__(self, *shape: int, **placement: Unpack[Placement]) -> None:
+        super().__init__(**placement)
+        if not all(is_integer(n) and (n >= 1 or n == -1) for n in shape) or shape.count(-1) > 1:
+            raise ValueError(f"Reshape takes the sizes of a sample, integers >= 1 and at most one -1, got {shape}")
+        self.shape = tuple(int(n) for n in shape)
+
+    def _forward(self, x: Array) -> Array:
+        if not x.ndim:
+            raise ValueError("the input needs a batch axis, got a 0-d array")
+        size, known = prod(x.shape[1:]), prod(n for n in self.shape if n != -1)
+        if size % known if -1 in self.shape else size != known:
+            raise ValueError(
+                f"a sample of shape {tuple(x.shape[1:])} has {size} values, which {self.shape} does not fit"
+            )
+        self._save(tuple(x.shape))
+        return self.backend.xp.reshape(x, (x.shape[0], *(size // known if n == -1 else n for n in self.shape)))
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        (shape,) = self._saved
+        return self.backend.xp.reshape(dy, shape)
+
+    def __repr__(self) -> str:
+        return f"Reshape({', '.join(map(str, self.shape))})"
+
+
+class Pad(Layer):
+    """Put a constant around the spatial axes of ``(N, C, *S)``; see `pad_constant`.
+
+    Parameters
+    ----------
+    padding : int, sequence of int, sequence of (int, int)
+        A sequence has one entry for each spatial axis of the input: cells on both sides, or ``(before, after)``.
+    value : float
+        What the new cells hold.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+    """
+
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (("padding", ...), ("value", 0.0))
+
+    def __init__(self, padding: Padding, value: float = 0.0, **placement: Unpack[Placement]) -> None:
+        super().__init__(**placement)
+        self.padding = _numeric(padding, len(padding) if isinstance(padding, Sequence) else 1)
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise ValueError(f"value takes a number, got {value!r}")
+        self.value: float = float(value)
+
+    def _forward(self, x: Array) -> Array:
+        self._save(tuple(x.shape))
+        return pad_constant(x, self.padding, self.value, xp=self.backend.xp)
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        (shape,) = self._saved
+        return pad_constant_backward(dy, shape, self.padding, xp=self.backend.xp)
+
+
+class Upsample(Layer):
+    """Repeat each cell along the spatial axes of ``(N, C, *S)``; see `upsample_nearest`.
+
+    Parameters
+    ----------
+    scale_factor : int or sequence of int
+        A sequence has one entry for each spatial axis of the input.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+    """
+
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (("scale_factor", ...),)
+
+    def __init__(self, scale_factor: Size, **placement: Unpack[Placement]) -> None:
+        super().__init__(**placement)
+        axes = len(scale_factor) if isinstance(scale_factor, Sequence) else 1
+        self.scale_factor = plain(scale_factor, axes, "scale_factor")
+
+    def _forward(self, x: Array) -> Array:
+        return upsample_nearest(x, self.scale_factor, xp=self.backend.xp)
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        return upsample_nearest_backward(dy, self.scale_factor, xp=self.backend.xp)

@@ -1,5 +1,6 @@
 """Is a layer's backward the derivative of its forward?"""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e
             f"gradcheck needs the layer in float64, it is in {b.dtype_name}: layer.to({b.spec!r}, 'float64')"
         )
     x = np.array(to_host(x), dtype=np.float64)
+    buffers = [(part.buffers, dict(part.buffers)) for _, part in layer.named_layers()]
     grads = {name: parameter.grad for name, parameter in layer.named_parameters()}
     layer.zero_grad()
     y = layer.forward(b.asarray(x))
@@ -54,6 +56,24 @@ def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e
     def objective(host: np.ndarray[Any, Any]) -> float:
         return float(np.sum(weights * b.to_numpy(layer.forward(b.asarray(host)))))
 
+    try:
+        _compare_all(layer, b, x, objective, dx, found, step, tolerance)
+    finally:
+        for held, before in buffers:
+            held.update(before)
+
+
+def _compare_all(
+    layer: Layer,
+    b: Backend,
+    x: np.ndarray[Any, Any],
+    objective: Callable[[np.ndarray[Any, Any]], float],
+    dx: Array,
+    found: dict[str, Array | None],
+    step: float,
+    tolerance: float,
+) -> None:
+    """Hold each gradient against differences, the input's first."""
     _compare("input", b, dx, _differences(objective, x, step), tolerance)
     for name, parameter in layer.named_parameters():
         original = parameter.value

@@ -4,6 +4,7 @@ A backend that can't be used is skipped with its reason; ``XPNN_REQUIRE_BACKENDS
 """
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,13 +37,44 @@ def open_variant(name: str) -> nn.Backend:
         pytest.skip(str(error))
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_addoption(parser):
+    parser.addoption("--catalogue", metavar="FILE", help="write the table of what the catalogue's cases ran on")
+
+
+def pytest_terminal_summary(terminalreporter, config):
     """Say once which backends the tests ran on, and why not on the others."""
+    if config.getoption("catalogue"):
+        write_catalogue(Path(config.getoption("catalogue")), terminalreporter.getreports("passed"))
     for name, (spec, _) in VARIANTS.items():
         try:
             nn.get_backend(spec)
         except nn.BackendUnavailable as error:
             terminalreporter.write_line(f"skipped: all tests on {name}: {error.cause}")
+
+
+def write_catalogue(path: Path, passed) -> None:
+    """The table layer x backend with the dtypes in which its case passed."""
+    ran: dict[str, dict[str, set[str]]] = {}
+    for report in passed:
+        for key, value in report.user_properties:
+            if key == "catalogue":
+                name, spec, dtype = value
+                ran.setdefault(name, {}).setdefault(spec, set()).add(dtype)
+    specs = list(dict.fromkeys(spec for backends in ran.values() for spec in backends))
+    lines = [
+        "# What runs where",
+        "",
+        "Forward and every gradient of each layer and loss, compared with NumPy in float64. Written by",
+        "`pytest tests/test_catalogue.py --catalogue docs/catalogue.md` from what passed on the machine it ran on; a",
+        "backend that is missing could not be used there.",
+        "",
+        f"| layer | {' | '.join(specs)} |",
+        f"| --- |{' --- |' * len(specs)}",
+    ]
+    for name, backends in ran.items():
+        cells = (" ".join(sorted(backends.get(spec, ()))) or "no" for spec in specs)
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 class Place:

@@ -17,7 +17,8 @@ from ..layers.base import Layer
 from ..layers.losses import CrossEntropy, Loss
 from .data import DataLoader
 from .history import History
-from .optimizers import Adam, Optimizer
+from .optimizer import Optimizer
+from .optimizers import Adam
 from .progress import Progress
 
 Data: TypeAlias = DataLoader | tuple[Any, Any]

@@ -1,155 +1,73 @@
-"""Optimizers: from gradients to new values, one parameter at a time.
+"""The rules by which optimizers turn gradients into steps.
 
-The arithmetic is PyTorch's, step by step. An optimizer keeps what it remembers of a parameter beside that parameter,
-so ``model.to(backend)`` moves it along. Powers of decay rates are kept by repeated multiplication: `pow` is not the
-same bits everywhere.
+With gradient ``g`` (weight decay added, unless decoupled) at step ``t``, counted from 1:
+
+========  ==========================================================================================
+SGD       ``v = mu v + (1 - dampening) g`` (``v = g`` at first); step ``lr v``, Nesterov ``lr (g + mu v)``
+Adam      ``m = b1 m + (1 - b1) g``, ``s = b2 s + (1 - b2) g^2``;
+          step ``lr / (1 - b1^t) * m / (sqrt(s) / sqrt(1 - b2^t) + eps)``
+AdamW     as Adam, and ``value *= 1 - lr weight_decay`` in place of a decay of the gradient
+RMSprop   ``s = a s + (1 - a) g^2``, centered: ``m = a m + (1 - a) g``, ``s - m^2`` in place of ``s``;
+          step ``lr g / (sqrt(s) + eps)``, with momentum ``v = mu v + g / (sqrt(s) + eps)``, step ``lr v``
+Adagrad   ``s = s + g^2``; step ``lr / (1 + (t - 1) lr_decay) * g / (sqrt(s) + eps)``
+========  ==========================================================================================
+
+Sources: I. Sutskever et al., 2013 (momentum); D. Kingma and J. Ba, 2015 (Adam); I. Loshchilov and F. Hutter, 2019
+(AdamW); T. Tieleman and G. Hinton, 2012, and A. Graves, 2013 (RMSprop, centered); J. Duchi et al., 2011 (Adagrad); all
+in PyTorch's form.
 """
 
-from collections.abc import Iterable, Mapping
 from math import sqrt
-from typing import Any, ClassVar, TypeAlias
+from typing import Any
 
 from ..backends import Backend
 from ..backends.types import Array
-from ..layers.base import Layer
-from ..layers.parameter import Parameter
-
-Trainable: TypeAlias = Layer | Mapping[str, Parameter] | Iterable[Parameter]
-
-
-class Optimizer:
-    """Base of the optimizers.
-
-    Parameters
-    ----------
-    parameters : Layer, mapping of str to Parameter, or iterable of Parameter
-        What to train.
-    lr : float
-        Learning rate, above 0; may be set between steps.
-    weight_decay : float
-        Adds ``weight_decay * value`` to each gradient.
-
-    Raises
-    ------
-    ValueError
-        For a rate out of range, or nothing to train.
-    """
-
-    settings: ClassVar[tuple[str, ...]] = ("lr", "weight_decay")
-
-    def __init__(self, parameters: Trainable, lr: float, weight_decay: float = 0.0) -> None:
-        if isinstance(parameters, Layer):
-            parameters = dict(parameters.named_parameters())
-        if not isinstance(parameters, Mapping):
-            parameters = {str(i): parameter for i, parameter in enumerate(parameters)}
-        if not parameters or not all(isinstance(p, Parameter) for p in parameters.values()):
-            raise ValueError(f"{type(self).__name__} takes a layer or its parameters, got {parameters!r}")
-        self.parameters: dict[str, Parameter] = dict(parameters)
-        self.lr = in_range("lr", lr, above=0.0)
-        self.weight_decay = in_range("weight_decay", weight_decay)
-
-    def step(self) -> None:
-        """Take one step along the gradients; a parameter without one stays."""
-        for parameter in self.parameters.values():
-            if parameter.grad is None:
-                continue
-            b = parameter.backend
-            state = parameter.states.setdefault(self, {})
-            with b.context():
-                value, gradient = b.up(parameter.value), b.up(parameter.grad)
-                if self.weight_decay:
-                    gradient = gradient + value * self.weight_decay
-                parameter.value = b.down(value - self._step(gradient, state, b))
-
-    def _step(self, gradient: Array, state: dict[str, Any], b: Backend) -> Array:
-        """What to subtract from the value; brings ``state`` up to date."""
-        raise NotImplementedError(f"{type(self).__name__} defines no _step")
-
-    def zero_grad(self) -> None:
-        """Forget the gradients: ``grad`` becomes None."""
-        for parameter in self.parameters.values():
-            parameter.grad = None
-
-    def state_dict(self) -> dict[str, Any]:
-        """Settings, and for each parameter by name what is remembered of it."""
-        return {
-            "settings": {name: getattr(self, name) for name in self.settings},
-            "state": {name: dict(p.states.get(self, {})) for name, p in self.parameters.items()},
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict` of an optimizer of this kind over parameters of these names.
-
-        Raises
-        ------
-        ValueError
-            If the settings or names are not this optimizer's; then nothing is replaced.
-        """
-        if state["settings"].keys() != set(self.settings) or state["state"].keys() != self.parameters.keys():
-            raise ValueError(
-                f"{type(self).__name__}.load_state_dict: settings {sorted(state['settings'])} and parameters "
-                f"{sorted(state['state'])} are not those of this optimizer, {sorted(self.settings)} and "
-                f"{sorted(self.parameters)}"
-            )
-        for name in self.settings:
-            setattr(self, name, state["settings"][name])
-        for name, parameter in self.parameters.items():
-            parameter.remember(self, state["state"][name], parameter.backend)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.settings)})"
+from .optimizer import Optimizer, Trainable, in_range
 
 
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum.
 
-    With gradient ``g`` and momentum ``mu``: ``v = mu v + g`` (``v = g`` at the first step), then
-    ``value -= lr v``, or ``value -= lr (g + mu v)`` with ``nesterov``.
-
     Parameters
     ----------
     parameters, lr, weight_decay
         As for `Optimizer`.
-    momentum : float
+    momentum, dampening : float
         From 0 to 1.
     nesterov : bool
-        Needs a momentum above 0.
-
-    Source: I. Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013, in PyTorch's
-    form.
+        Needs a momentum above 0 and no dampening.
     """
 
-    settings = ("lr", "momentum", "nesterov", "weight_decay")
+    settings = ("lr", "momentum", "dampening", "nesterov", "weight_decay")
 
     def __init__(
         self,
         parameters: Trainable,
         lr: float = 0.01,
         momentum: float = 0.0,
-        nesterov: bool = False,
+        dampening: float = 0.0,
         weight_decay: float = 0.0,
+        nesterov: bool = False,
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
         self.momentum = in_range("momentum", momentum, most=1.0)
+        self.dampening = in_range("dampening", dampening, most=1.0)
         self.nesterov = nesterov
-        if nesterov and not momentum:
-            raise ValueError("nesterov needs a momentum above 0")
+        if nesterov and (not momentum or dampening):
+            raise ValueError(f"nesterov needs a momentum above 0 and no dampening, got {momentum!r} and {dampening!r}")
 
     def _step(self, gradient: Array, state: dict[str, Any], b: Backend) -> Array:
         if not self.momentum:
             return gradient * self.lr
         velocity = gradient
         if "velocity" in state:
-            velocity = b.up(state["velocity"]) * self.momentum + gradient
+            velocity = b.up(state["velocity"]) * self.momentum + gradient * (1.0 - self.dampening)
         state["velocity"] = b.down(velocity)
         return (gradient + velocity * self.momentum if self.nesterov else velocity) * self.lr
 
 
 class Adam(Optimizer):
-    """Adam: steps scaled by running moments of the gradient.
-
-    With gradient ``g`` at step ``t``: ``m = b1 m + (1 - b1) g``, ``v = b2 v + (1 - b2) g^2``,
-    ``value -= lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)``.
+    """Steps scaled by running moments of the gradient.
 
     Parameters
     ----------
@@ -159,8 +77,6 @@ class Adam(Optimizer):
         Decay rates of the two moments, each at least 0 and below 1.
     eps : float
         Added to the root, above 0.
-
-    Source: D. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015.
     """
 
     settings = ("lr", "betas", "eps", "weight_decay")
@@ -190,24 +106,127 @@ class Adam(Optimizer):
         return mean / root * (self.lr / (1.0 - power1))
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
+class AdamW(Adam):
+    """Adam with decoupled weight decay: the value shrinks by ``lr * weight_decay``, whatever the gradient.
+
+    Parameters
+    ----------
+    parameters, lr, betas, eps
+        As for `Adam`.
+    weight_decay : float
+        0.01 unless given.
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        parameters: Trainable,
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(parameters, lr, betas, eps, weight_decay)
 
 
-def in_range(
-    name: str, value: float, above: float | None = None, below: float | None = None, most: float | None = None
-) -> float:
-    """The value, if it is a finite number >= 0, above and below (or at most) the limits that are given."""
-    limits = [
-        "a number >= 0" if above is None else f"a number > {above:g}",
-        *([f"< {below:g}"] if below is not None else []),
-        *([f"<= {most:g}"] if most is not None else []),
-    ]
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
-    if (
-        not fits
-        or (above is not None and value <= above)
-        or (below is not None and value >= below)
-        or (most is not None and value > most)
-    ):
-        raise ValueError(f"{name} takes {' and '.join(limits)}, got {value!r}")
-    return value
+class RMSprop(Optimizer):
+    """Steps scaled by the running root mean square of the gradient.
+
+    Parameters
+    ----------
+    parameters, lr, weight_decay
+        As for `Optimizer`.
+    alpha : float
+        Decay rate of the mean square, at least 0 and below 1.
+    eps : float
+        Added to the root, above 0.
+    momentum : float
+        From 0 to 1.
+    centered : bool
+        Whether the variance takes the place of the mean square.
+    """
+
+    settings = ("lr", "alpha", "eps", "weight_decay", "momentum", "centered")
+
+    def __init__(
+        self,
+        parameters: Trainable,
+        lr: float = 0.01,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        self.alpha = in_range("alpha", alpha, below=1.0)
+        self.eps = in_range("eps", eps, above=0.0)
+        self.momentum = in_range("momentum", momentum, most=1.0)
+        self.centered = centered
+
+    def _step(self, gradient: Array, state: dict[str, Any], b: Backend) -> Array:
+        square = gradient * gradient * (1.0 - self.alpha)
+        if "square" in state:
+            square = b.up(state["square"]) * self.alpha + square
+        state["square"] = b.down(square)
+        if self.centered:
+            mean = gradient * (1.0 - self.alpha)
+            if "mean" in state:
+                mean = b.up(state["mean"]) * self.alpha + mean
+            state["mean"] = b.down(mean)
+            square = square - mean * mean
+        scaled = gradient / (b.xp.sqrt(square) + self.eps)
+        if not self.momentum:
+            return scaled * self.lr
+        velocity = b.up(state["velocity"]) * self.momentum + scaled if "velocity" in state else scaled
+        state["velocity"] = b.down(velocity)
+        return velocity * self.lr
+
+
+class Adagrad(Optimizer):
+    """Steps scaled by the root of the sum of all squared gradients so far.
+
+    Parameters
+    ----------
+    parameters, lr, weight_decay
+        As for `Optimizer`.
+    lr_decay : float
+        The rate at step ``t`` is ``lr / (1 + (t - 1) lr_decay)``.
+    initial_accumulator_value : float
+        Where the sum starts.
+    eps : float
+        Added to the root, above 0.
+    """
+
+    settings = ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
+
+    def __init__(
+        self,
+        parameters: Trainable,
+        lr: float = 0.01,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        self.lr_decay = in_range("lr_decay", lr_decay)
+        self.initial_accumulator_value = in_range("initial_accumulator_value", initial_accumulator_value)
+        self.eps = in_range("eps", eps, above=0.0)
+
+    def _step(self, gradient: Array, state: dict[str, Any], b: Backend) -> Array:
+        steps = state.get("steps", 0)
+        before = b.up(state["sum"]) if "sum" in state else self.initial_accumulator_value
+        total = gradient * gradient + before
+        state.update(sum=b.down(total), steps=steps + 1)
+        return gradient / (b.xp.sqrt(total) + self.eps) * (self.lr / (1.0 + steps * self.lr_decay))
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RMSprop,
+    "adagrad": Adagrad,
+}

@@ -1,7 +1,41 @@
 """Losses and their gradients."""
 
 from .base import Loss
+from .binary import BinaryCrossEntropy, BinaryCrossEntropyWithLogits
 from .classification import CrossEntropy
-from .regression import MeanSquaredError
+from .divergence import KLDivergence
+from .nll import NLL
+from .regression import (
+    L1,
+    L2,
+    MAE,
+    MAPE,
+    MSE,
+    MSLE,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogError,
+)
+from .robust import Huber, SmoothL1
 
-__all__ = ["CrossEntropy", "Loss", "MeanSquaredError"]
+__all__ = [
+    "L1",
+    "L2",
+    "MAE",
+    "MAPE",
+    "MSE",
+    "MSLE",
+    "NLL",
+    "BinaryCrossEntropy",
+    "BinaryCrossEntropyWithLogits",
+    "CrossEntropy",
+    "Huber",
+    "KLDivergence",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanAbsolutePercentageError",
+    "MeanSquaredError",
+    "MeanSquaredLogError",
+    "SmoothL1",
+]

@@ -4,35 +4,92 @@ A loss is called as ``loss(prediction, target)``; `Loss.backward` takes the grad
 given). ``reduction`` is ``"mean"``, ``"sum"`` or ``"none"``.
 """
 
-from math import prod
+from collections.abc import Callable
+from math import nan, prod
+from numbers import Real
 from typing import Any, ClassVar, Literal, Self, TypeAlias, Unpack
 
 from ...backends import Backend, BackendLike, backend_of, get_backend
 from ...backends.types import Array, DType, Namespace
-from ..arrays import require_same_dtype, require_shape, scalar
+from ..arrays import namespace, require_float, require_same_dtype, require_shape, scalar
 from ..base import named
 from ..placement import Placement, checked, foreign, place, says_where
+from .weights import Weights
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def check_pair(prediction: Array, target: Array) -> None:
-    """Raise unless prediction and target have one dtype and one shape."""
+def check_reduction(reduction: str, taken: tuple[str, ...] = REDUCTIONS) -> None:
+    """Raise `ValueError` unless ``reduction`` is one of those taken."""
+    if reduction not in taken:
+        raise ValueError(f"reduction takes one of {', '.join(taken)}, got {reduction!r}")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number, of Python or NumPy, and not a boolean."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def paired(xp: Namespace | None, prediction: Array, target: Array) -> Namespace:
+    """The namespace of a prediction and a target, which must be of one dtype and one shape."""
+    xp = namespace(xp, prediction, target)
     require_same_dtype(prediction=prediction, target=target)
     require_shape(target, tuple(prediction.shape), "target")
+    return xp
 
 
-def reduce(losses: Array, reduction: Reduction, xp: Namespace) -> Array:
-    """Mean or sum of all losses, or the losses as they are."""
+def reduce(losses: Array, reduction: Reduction, xp: Namespace, *, count: Array | None = None) -> Array:
+    """Mean or sum of all losses, or the losses as they are.
+
+    The mean divides by ``count``, the number of losses unless given. A mean over nothing is NaN.
+    """
+    check_reduction(reduction)
     if reduction == "none":
         return losses
     total = xp.sum(losses)
-    return total / scalar(prod(losses.shape), losses, xp) if reduction == "mean" else total
+    if reduction == "sum":
+        return total
+    if count is None:
+        return total / scalar(prod(losses.shape) or nan, losses, xp)
+    return total / xp.where(count == 0.0, scalar(nan, losses, xp), count)
+
+
+def spread(
+    slopes: Array,
+    dy: Array | float,
+    reduction: Reduction,
+    xp: Namespace,
+    *,
+    shape: tuple[int, ...] | None = None,
+    count: Array | None = None,
+) -> Array:
+    """The adjoint of `reduce`: ``slopes``, the losses' own derivatives, times the upstream gradient ``dy``.
+
+    ``shape`` is that of the losses where the slopes have one axis more, the classes at axis 1.
+    """
+    check_reduction(reduction)
+    shape = tuple(slopes.shape) if shape is None else shape
+    if isinstance(dy, int | float):
+        dy = float(dy)
+    else:
+        require_same_dtype(**{"prediction": slopes, "upstream gradient": dy})
+        require_shape(dy, shape if reduction == "none" else (), "upstream gradient")
+        if dy.ndim and dy.ndim < slopes.ndim:
+            dy = xp.expand_dims(dy, axis=1)
+    slopes = slopes * dy
+    if reduction != "mean":
+        return slopes
+    if count is None:
+        return slopes / scalar(prod(shape) or nan, slopes, xp)
+    return slopes / xp.where(count == 0.0, scalar(1.0, slopes, xp), count)
 
 
 class Loss:
     """Base of the losses.
+
+    A subclass names its two functions, ``function`` and ``gradient``, and in ``signature`` its constructor's arguments
+    as (attribute, default), which are the functions' keywords too; or it defines ``_forward`` and ``_backward``.
 
     Parameters
     ----------
@@ -46,12 +103,14 @@ class Loss:
         For arrays of another backend, dtypes or shapes that the loss does not take; the message names the loss.
     """
 
+    function: ClassVar[Callable[..., Array]]
+    gradient: ClassVar[Callable[..., Array]]
     signature: ClassVar[tuple[tuple[str, Any], ...]] = (("reduction", "mean"),)
+    reductions: ClassVar[tuple[str, ...]] = REDUCTIONS
 
     def __init__(self, reduction: Reduction = "mean", **placement: Unpack[Placement]) -> None:
-        if reduction not in REDUCTIONS:
-            raise ValueError(f"reduction takes one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-        self.reduction: Reduction = reduction
+        check_reduction(reduction, self.reductions)
+        self.reduction: str = reduction
         own = checked(placement, type(self).__name__)
         self._backend = place(None, own) if says_where(own) else None
         self._saved: tuple[Backend, Array, Array, tuple[int, ...]] | None = None
@@ -73,8 +132,10 @@ class Loss:
             for array, what in ((prediction, "prediction"), (target, "target")):
                 if not b.owns(array):
                     raise TypeError(foreign(array, b, what))
+            require_float(prediction, "prediction")
             with b.context():
-                value = b.down(self._forward(b.up(prediction), b.up(target), b.xp))
+                options = self._options(b, prediction)
+                value = b.down(self._forward(b.up(prediction), b.up(target), b.xp, **options))
         except (TypeError, ValueError) as error:
             raise named(self, error) from error
         self._saved = (b, prediction, target, tuple(value.shape))
@@ -86,22 +147,29 @@ class Loss:
             raise RuntimeError(f"{self!r}: backward needs a forward before it")
         b, prediction, target, shape = self._saved
         try:
-            if hasattr(dy, "shape"):
+            if not isinstance(dy, int | float):
                 if not b.owns(dy):
                     raise TypeError(foreign(dy, b, "upstream gradient"))
                 require_same_dtype(**{"prediction": prediction, "upstream gradient": dy})
                 require_shape(dy, shape, "upstream gradient")
                 dy = b.up(dy)
             with b.context():
-                return b.down(self._backward(dy, b.up(prediction), b.up(target), b.xp))
+                options = self._options(b, prediction)
+                return b.down(self._backward(dy, b.up(prediction), b.up(target), b.xp, **options))
         except (TypeError, ValueError) as error:
             raise named(self, error) from error
 
-    def _forward(self, prediction: Array, target: Array, xp: Namespace) -> Array:
-        raise NotImplementedError(f"{type(self).__name__} defines no _forward")
+    def _forward(self, prediction: Array, target: Array, xp: Namespace, **options: Any) -> Array:
+        return type(self).function(prediction, target, reduction=self.reduction, xp=xp, **options)
 
-    def _backward(self, dy: Array | float, prediction: Array, target: Array, xp: Namespace) -> Array:
-        raise NotImplementedError(f"{type(self).__name__} defines no _backward")
+    def _backward(self, dy: Array | float, prediction: Array, target: Array, xp: Namespace, **options: Any) -> Array:
+        return type(self).gradient(dy, prediction, target, reduction=self.reduction, xp=xp, **options)
+
+    def _options(self, b: Backend, prediction: Array) -> dict[str, Any]:
+        """The functions' keywords apart from ``reduction``; weights where the prediction is."""
+        values = {name: getattr(self, name) for name, _ in self.signature if name != "reduction"}
+        return {k: b.up(v.on(b, prediction.dtype)) if isinstance(v, Weights) else v for k, v in values.items()}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({'' if self.reduction == 'mean' else f'reduction={self.reduction!r}'})"
+        given = {name: getattr(self, name) for name, default in self.signature if getattr(self, name) != default}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"

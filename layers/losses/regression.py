@@ -1,21 +1,24 @@
-"""Losses of numbers: differences between a prediction and a target of the same shape."""
+"""Losses of numbers: differences between a prediction p and a target t of the same shape and dtype.
 
-from math import prod
+Nothing is broadcast: the functions raise `ValueError` for two shapes, `TypeError` for two dtypes or integers. The
+gradients are those with respect to p, times ``dy``, which for the mean is divided by the number of entries.
+"""
+
+from typing import Unpack
 
 from ...backends.types import Array, Namespace
-from ..arrays import namespace, scalar
-from .base import Loss, Reduction, check_pair, reduce
+from ..arrays import scalar
+from ..placement import Placement
+from .base import Loss, Reduction, paired, reduce, spread
+
+SMALLEST = 1e-7
 
 
 def mean_squared_error(
     prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
-    """``(prediction - target)^2``, its mean over all entries, its sum, or each.
-
-    Shapes and dtypes of the two are the same; nothing is broadcast.
-    """
-    xp = namespace(xp, prediction, target)
-    check_pair(prediction, target)
+    """``(p - t)^2``, its mean over all entries, its sum, or each."""
+    xp = paired(xp, prediction, target)
     difference = prediction - target
     return reduce(difference * difference, reduction, xp)
 
@@ -23,18 +26,140 @@ def mean_squared_error(
 def mean_squared_error_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
-    """``2 (prediction - target) dy``, divided by the number of entries for the mean."""
-    xp = namespace(xp, prediction, target)
-    check_pair(prediction, target)
-    gradient = 2.0 * (prediction - target) * dy
-    return gradient / scalar(prod(prediction.shape), prediction, xp) if reduction == "mean" else gradient
+    """``2 (p - t) dy``."""
+    xp = paired(xp, prediction, target)
+    return spread(2.0 * (prediction - target), dy, reduction, xp)
+
+
+def l2(prediction: Array, target: Array, *, reduction: Reduction = "sum", xp: Namespace | None = None) -> Array:
+    """`mean_squared_error` that is summed unless said otherwise: the square of the Euclidean distance."""
+    return mean_squared_error(prediction, target, reduction=reduction, xp=xp)
+
+
+def l2_backward(
+    dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "sum", xp: Namespace | None = None
+) -> Array:
+    """``2 (p - t) dy``."""
+    return mean_squared_error_backward(dy, prediction, target, reduction=reduction, xp=xp)
+
+
+def mean_absolute_error(
+    prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
+) -> Array:
+    """``|p - t|``, its mean over all entries, its sum, or each."""
+    xp = paired(xp, prediction, target)
+    return reduce(xp.abs(prediction - target), reduction, xp)
+
+
+def mean_absolute_error_backward(
+    dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
+) -> Array:
+    """``sign(p - t) dy``, which is 0 where they are equal."""
+    xp = paired(xp, prediction, target)
+    return spread(sign(prediction - target, xp), dy, reduction, xp)
+
+
+l1, l1_backward = mean_absolute_error, mean_absolute_error_backward
+
+
+def mean_squared_log_error(
+    prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
+) -> Array:
+    """``(log(1 + p) - log(1 + t))^2``; entries below -1 give NaN."""
+    xp = paired(xp, prediction, target)
+    difference = xp.log1p(prediction) - xp.log1p(target)
+    return reduce(difference * difference, reduction, xp)
+
+
+def mean_squared_log_error_backward(
+    dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
+) -> Array:
+    """``2 (log(1 + p) - log(1 + t)) / (1 + p) dy``."""
+    xp = paired(xp, prediction, target)
+    difference = xp.log1p(prediction) - xp.log1p(target)
+    return spread(2.0 * difference / (1.0 + prediction), dy, reduction, xp)
+
+
+def mean_absolute_percentage_error(
+    prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
+) -> Array:
+    """``100 |p - t| / max(|t|, 1e-7)``, in percent of the target.
+
+    The bound, which keeps a target of 0 from a division by 0, is that of Keras (`keras.losses`).
+    """
+    xp = paired(xp, prediction, target)
+    return reduce(100.0 * xp.abs(prediction - target) / _size(target, xp), reduction, xp)
+
+
+def mean_absolute_percentage_error_backward(
+    dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
+) -> Array:
+    """``100 sign(p - t) / max(|t|, 1e-7) dy``, which is 0 where they are equal."""
+    xp = paired(xp, prediction, target)
+    return spread(100.0 * sign(prediction - target, xp) / _size(target, xp), dy, reduction, xp)
+
+
+def sign(x: Array, xp: Namespace) -> Array:
+    """-1, 0 or 1; NaN of NaN, which the sign of some libraries makes 0."""
+    return clip(x, 0.0, 1.0, xp)
+
+
+def clip(x: Array, threshold: float, bound: float, xp: Namespace) -> Array:
+    """``bound`` with x's sign where ``|x|`` exceeds the threshold, x elsewhere: NaN stays."""
+    high = scalar(bound, x, xp)
+    return xp.where(x > threshold, high, xp.where(x < -threshold, -high, x))
+
+
+def _size(target: Array, xp: Namespace) -> Array:
+    """``max(|t|, 1e-7)``; NaN stays."""
+    size = xp.abs(target)
+    return xp.where(size < SMALLEST, scalar(SMALLEST, target, xp), size)
 
 
 class MeanSquaredError(Loss):
     """Mean of the squared differences; see `mean_squared_error`."""
 
-    def _forward(self, prediction: Array, target: Array, xp: Namespace) -> Array:
-        return mean_squared_error(prediction, target, reduction=self.reduction, xp=xp)
+    function = staticmethod(mean_squared_error)
+    gradient = staticmethod(mean_squared_error_backward)
 
-    def _backward(self, dy: Array | float, prediction: Array, target: Array, xp: Namespace) -> Array:
-        return mean_squared_error_backward(dy, prediction, target, reduction=self.reduction, xp=xp)
+
+class L2(Loss):
+    """Sum of the squared differences; see `l2`."""
+
+    function = staticmethod(l2)
+    gradient = staticmethod(l2_backward)
+    signature = (("reduction", "sum"),)
+
+    def __init__(self, reduction: Reduction = "sum", **placement: Unpack[Placement]) -> None:
+        super().__init__(reduction, **placement)
+
+
+class MeanAbsoluteError(Loss):
+    """Mean of the absolute differences; see `mean_absolute_error`."""
+
+    function = staticmethod(mean_absolute_error)
+    gradient = staticmethod(mean_absolute_error_backward)
+
+
+class L1(MeanAbsoluteError):
+    """`MeanAbsoluteError` under its other name."""
+
+
+class MeanSquaredLogError(Loss):
+    """Mean of the squared differences of logarithms, for sizes that differ widely; see `mean_squared_log_error`."""
+
+    function = staticmethod(mean_squared_log_error)
+    gradient = staticmethod(mean_squared_log_error_backward)
+
+
+class MeanAbsolutePercentageError(Loss):
+    """Mean of the differences in percent of the target; see `mean_absolute_percentage_error`."""
+
+    function = staticmethod(mean_absolute_percentage_error)
+    gradient = staticmethod(mean_absolute_percentage_error_backward)
+
+
+MSE = MeanSquaredError
+MAE = MeanAbsoluteError
+MSLE = MeanSquaredLogError
+MAPE = MeanAbsolutePercentageError

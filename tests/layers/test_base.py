@@ -10,23 +10,7 @@ import pytest
 import xpnn as nn
 from xpnn.testing import assert_match
 
-LAYERS = {
-    "Conv1d": (nn.Conv1d, (2, 3, 3), (2, 2, 5)),
-    "Conv2d": (nn.Conv2d, (2, 3, 3), (2, 2, 5, 4)),
-    "Conv3d": (nn.Conv3d, (2, 3, 2), (2, 2, 3, 2, 3)),
-    "Dense": (nn.Dense, (4, 3), (2, 4)),
-    "MaxPool1d": (nn.MaxPool1d, (2,), (2, 2, 5)),
-    "MaxPool2d": (nn.MaxPool2d, (2,), (2, 2, 5, 4)),
-    "MaxPool3d": (nn.MaxPool3d, (2,), (2, 2, 2, 2, 3)),
-    "AvgPool1d": (nn.AvgPool1d, (2,), (2, 2, 5)),
-    "AvgPool2d": (nn.AvgPool2d, (2,), (2, 2, 5, 4)),
-    "AvgPool3d": (nn.AvgPool3d, (2,), (2, 2, 2, 2, 3)),
-    "ReLU": (nn.ReLU, (), (2, 3)),
-    "Sigmoid": (nn.Sigmoid, (), (2, 3)),
-    "Tanh": (nn.Tanh, (), (2, 3)),
-    "Softmax": (nn.Softmax, (), (2, 3)),
-    "Flatten": (nn.Flatten, (), (2, 3, 2)),
-}
+LAYERS = {case.name: (case.build, (), case.shape) for case in nn.testing.cases() if not case.target}
 every_layer = pytest.mark.parametrize(("kind", "arguments", "shape"), LAYERS.values(), ids=LAYERS)
 
 
@@ -43,7 +27,7 @@ def step(layer, x):
 def test_every_layer_of_the_package_is_tested_here():
     public = [getattr(nn, name) for name in nn.__all__]
     layers = {c.__name__ for c in public if isinstance(c, type) and issubclass(c, nn.Layer)}
-    assert layers - {"Layer", "Container", "Sequential"} <= LAYERS.keys()
+    assert layers - {"Layer", "Container", "Sequential", "Residual", "Parallel"} <= LAYERS.keys()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -97,10 +97,10 @@ def test_volume_of_three_channels_gives_one_plane_per_filter(at):
 
 def test_max_pool_and_its_mask(at):
     x = plane(at, [[1, 0, 2, 3], [4, 6, 6, 8], [3, 1, 1, 0], [1, 2, 2, 4]])
-    y, cell = F.max_pool(x, 2)
+    y, indices = F.max_pool(x, 2, return_indices=True)
     assert_plane(at, y, [[6, 8], [3, 4]])
-    assert at.get(cell).tolist() == [[[[3, 3], [0, 3]]]]
-    dx = F.max_pool_backward(plane(at, [[10, 20], [30, 40]]), cell, (1, 1, 4, 4), 2)
+    assert at.get(indices).tolist() == [[[[5, 7], [8, 15]]]]
+    dx = F.max_pool_backward(plane(at, [[10, 20], [30, 40]]), x, 2)
     assert_plane(at, dx, [[0, 0, 0, 0], [0, 10, 0, 20], [30, 0, 0, 0], [0, 0, 0, 40]])
 
 

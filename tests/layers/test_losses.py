@@ -1,100 +1,116 @@
-"""Losses: values and gradients, against PyTorch, loops and finite differences."""
+"""What all losses have in common: values and gradients, reductions, upstream gradients, errors."""
 
+import inspect
+import pickle
 import re
 
 import numpy as np
 import pytest
 
 import xpnn as nn
+from xpnn.layers import losses
+from xpnn.layers.losses import (
+    L2,
+    NLL,
+    BinaryCrossEntropy,
+    BinaryCrossEntropyWithLogits,
+    CrossEntropy,
+    Huber,
+    KLDivergence,
+    MeanAbsoluteError,
+    MeanAbsolutePercentageError,
+    MeanSquaredError,
+    MeanSquaredLogError,
+    SmoothL1,
+)
 from xpnn.testing import assert_match, gradcheck
 
-F = nn.functional
-REDUCTIONS = ["mean", "sum", "none"]
-DTYPES = ["float32", "float64"]
-SHAPES = [(4, 3), (2, 5, 3), (2, 3, 2, 4), (1, 1)]
-every_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
-every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
+RNG = np.random.default_rng(7)
 
 
-def cross_entropy_problem(shape, kind, seed=3):
-    rng = np.random.default_rng(seed)
-    logits = rng.standard_normal(shape).astype(np.float32).astype(np.float64) * 2
-    if kind == "classes":
-        return logits, rng.integers(0, shape[1], (shape[0], *shape[2:]))
-    weights = rng.integers(0, 5, shape) + (np.arange(shape[1]) == 0).reshape(1, -1, *(1,) * (len(shape) - 2))
-    return logits, weights / 8  # zeros among them, and sums that are not 1
+def single(a):
+    """Numbers that float32 holds too, in float64."""
+    return np.asarray(a).astype(np.float32).astype(np.float64)
 
 
-def cross_entropy_loops(logits, target, reduction):
-    """Losses and their gradient for an upstream of ones, one target at a time."""
-    classes = logits.shape[1]
-    losses, gradient = np.zeros((logits.shape[0], *logits.shape[2:])), np.zeros(logits.shape)
-    for n, *rest in np.ndindex(*losses.shape):
-        where = (n, slice(None), *rest)
-        row = logits[where]
-        p = np.exp(row) / np.sum(np.exp(row))
-        wanted = np.eye(classes)[target[(n, *rest)]] if target.ndim < logits.ndim else target[where]
-        losses[(n, *rest)] = -sum(wanted[c] * np.log(p[c]) for c in range(classes))
-        gradient[where] = p * sum(wanted) - wanted
-    if reduction == "mean":
-        return losses.mean(), gradient / losses.size
-    return (losses.sum() if reduction == "sum" else losses), gradient
+NUMBERS = single(RNG.standard_normal((2, 3, 4))), single(RNG.standard_normal((2, 3, 4)))
+SIZES = tuple(single(np.abs(a) + 0.25) for a in NUMBERS)
+PROBABILITIES = tuple(single(RNG.uniform(0.05, 0.95, (2, 3, 4))) for _ in range(2))
+LOGITS = single(2 * RNG.standard_normal((2, 3, 4))), PROBABILITIES[1]
+LOG_P = single(np.log(PROBABILITIES[0])), PROBABILITIES[1]
+CLASSES = NUMBERS[0], RNG.integers(0, 3, (2, 4))
+WEIGHT = [0.5, 2.0, 1.25]
+ENTRY_WEIGHT = single(RNG.uniform(0.5, 2, (3, 1))).tolist()
 
 
-@pytest.mark.parametrize("kind", ["classes", "probabilities"])
-@pytest.mark.parametrize("dtype", DTYPES)
-@every_reduction
-@every_shape
-def test_cross_entropy_and_its_gradient_match_loops(at, shape, reduction, dtype, kind):
-    logits, target = cross_entropy_problem(shape, kind)
-    value, gradient = cross_entropy_loops(logits, target, reduction)
-    loss = nn.CrossEntropy(reduction=reduction)
-    on_backend = at.put(target) if kind == "classes" else at.put(target, dtype)
-    terms = logits.size
-    actual = loss(at.put(logits, dtype), on_backend)
-    assert_match(actual, value, level="reduction", terms=terms, backend=at.backend, dtype=dtype)
-    assert_match(loss.backward(), gradient, level="reduction", terms=terms, backend=at.backend, dtype=dtype)
+def reduced(each, reduction):
+    return {"mean": each.mean, "sum": each.sum, "none": lambda: each}[reduction]()
 
 
-@pytest.mark.parametrize("kind", ["classes", "probabilities"])
-@every_reduction
-@every_shape
-def test_cross_entropy_matches_pytorch(torch, shape, reduction, kind):
-    logits, target = cross_entropy_problem(shape, kind)
-    tx = torch.tensor(logits, requires_grad=True)
-    tl = torch.nn.functional.cross_entropy(tx, torch.tensor(target), reduction=reduction)
-    loss = nn.CrossEntropy(reduction=reduction)
-    value = np.asarray(loss(logits, target))
-    dy = np.random.default_rng(4).standard_normal(value.shape)
-    (tdx,) = torch.autograd.grad(tl, tx, torch.tensor(dy))
-    assert_match(value, tl.detach(), level="reduction", terms=logits.size)
-    assert_match(loss.backward(np.asarray(dy)), tdx, level="reduction", terms=logits.size)
+def torch_percentage(f, p, t, reduction):
+    return reduced(100 * (p - t).abs() / t.abs().clamp(min=1e-7), reduction)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@every_reduction
-def test_mean_squared_error_and_its_gradient(at, rng, reduction, dtype):
-    prediction, target = (rng.integers(-8, 8, (4, 3)).astype(np.float64) for _ in range(2))
-    squares = (prediction - target) ** 2
-    value = {"mean": squares.sum() / 12, "sum": squares.sum(), "none": squares}[reduction]
-    loss = nn.MeanSquaredError(reduction=reduction)
-    actual = loss(at.put(prediction, dtype), at.put(target, dtype))
-    assert_match(actual, value, backend=at.backend, dtype=dtype)
-    gradient = 2 * (prediction - target) / (12 if reduction == "mean" else 1)
-    assert_match(loss.backward(), gradient, backend=at.backend, dtype=dtype)
+def torch_log_error(f, p, t, reduction):
+    return reduced((p.log1p() - t.log1p()) ** 2, reduction)
 
 
-@every_reduction
-def test_mean_squared_error_matches_pytorch(torch, rng, reduction):
-    prediction, target = rng.standard_normal((2, 3, 2, 2))
-    tx = torch.tensor(prediction, requires_grad=True)
-    tl = torch.nn.functional.mse_loss(tx, torch.tensor(target), reduction=reduction)
-    loss = nn.MeanSquaredError(reduction=reduction)
-    value = loss(prediction, target)
-    dy = rng.standard_normal(np.shape(value))
-    assert_match(np.asarray(value), tl.detach(), level="reduction", terms=12)
-    (tdx,) = torch.autograd.grad(tl, tx, torch.tensor(dy))
-    assert_match(loss.backward(np.asarray(dy)), tdx)
+def torch_binary_logits(f, p, t, reduction):
+    weights = {"weight": p.new_tensor(ENTRY_WEIGHT), "pos_weight": p.new_tensor([0.5, 1.0, 2.0, 4.0])}
+    return f.binary_cross_entropy_with_logits(p, t, reduction=reduction, **weights)
+
+
+# the loss but for its reduction, prediction and target, the same in PyTorch
+TABLE = {
+    "MeanSquaredError": (MeanSquaredError, {}, NUMBERS, lambda f, p, t, r: f.mse_loss(p, t, reduction=r)),
+    "L2": (L2, {}, NUMBERS, lambda f, p, t, r: f.mse_loss(p, t, reduction=r)),
+    "MeanAbsoluteError": (MeanAbsoluteError, {}, NUMBERS, lambda f, p, t, r: f.l1_loss(p, t, reduction=r)),
+    "MeanSquaredLogError": (MeanSquaredLogError, {}, SIZES, torch_log_error),
+    "MeanAbsolutePercentageError": (MeanAbsolutePercentageError, {}, NUMBERS, torch_percentage),
+    "Huber": (Huber, {"delta": 0.5}, NUMBERS, lambda f, p, t, r: f.huber_loss(p, t, delta=0.5, reduction=r)),
+    "SmoothL1": (SmoothL1, {"beta": 0.5}, NUMBERS, lambda f, p, t, r: f.smooth_l1_loss(p, t, beta=0.5, reduction=r)),
+    "SmoothL1 sharp": (SmoothL1, {"beta": 0}, NUMBERS, lambda f, p, t, r: f.smooth_l1_loss(p, t, beta=0, reduction=r)),
+    "CrossEntropy": (
+        CrossEntropy,
+        {"weight": WEIGHT, "label_smoothing": 0.1},
+        CLASSES,
+        lambda f, p, t, r: f.cross_entropy(p, t, p.new_tensor(WEIGHT), label_smoothing=0.1, reduction=r),
+    ),
+    "NLL": (
+        NLL,
+        {"weight": WEIGHT, "ignore_index": 1},
+        CLASSES,
+        lambda f, p, t, r: f.nll_loss(p, t, p.new_tensor(WEIGHT), ignore_index=1, reduction=r),
+    ),
+    "BinaryCrossEntropy": (
+        BinaryCrossEntropy,
+        {"weight": ENTRY_WEIGHT},
+        PROBABILITIES,
+        lambda f, p, t, r: f.binary_cross_entropy(p, t, p.new_tensor(ENTRY_WEIGHT), reduction=r),
+    ),
+    "BinaryCrossEntropyWithLogits": (
+        BinaryCrossEntropyWithLogits,
+        {"weight": ENTRY_WEIGHT, "pos_weight": [0.5, 1.0, 2.0, 4.0]},
+        LOGITS,
+        torch_binary_logits,
+    ),
+    "KLDivergence": (KLDivergence, {}, LOG_P, lambda f, p, t, r: f.kl_div(p, t, reduction=r)),
+    "KLDivergence of logs": (
+        KLDivergence,
+        {"log_target": True},
+        (LOG_P[0], single(np.log(LOG_P[1]))),
+        lambda f, p, t, r: f.kl_div(p, t, reduction=r, log_target=True),
+    ),
+}
+every_loss = pytest.mark.parametrize("case", TABLE)
+every_reduction = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+
+
+def problem(at, case, dtype="float32"):
+    """Prediction and target on a backend, and a loss's class with its options."""
+    make, options, (prediction, target), _ = TABLE[case]
+    placed = at.put(target) if target.dtype.kind == "i" else at.put(target, dtype)
+    return make, options, at.put(prediction, dtype), placed
 
 
 class Against(nn.Layer):
@@ -111,144 +127,174 @@ class Against(nn.Layer):
         return self.loss.backward(dy)
 
 
-@pytest.mark.parametrize("kind", ["classes", "probabilities"])
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @every_reduction
-def test_backward_of_cross_entropy_is_the_derivative_of_forward(reduction, kind):
-    logits, target = cross_entropy_problem((3, 4, 2), kind)
-    gradcheck(Against(nn.CrossEntropy(reduction), target), logits)
+@every_loss
+def test_value_and_gradient_match_pytorch(at, torch, case, reduction, dtype):
+    make, options, prediction, target = problem(at, case, dtype)
+    _, _, (hp, ht), oracle = TABLE[case]
+    tp = torch.tensor(hp, requires_grad=True)
+    tl = oracle(torch.nn.functional, tp, torch.tensor(ht), reduction)
+    dy = single(np.random.default_rng(4).standard_normal(tuple(tl.shape)))
+    (dp,) = torch.autograd.grad(tl, tp, torch.tensor(dy))
+    loss = make(reduction, **options)
+    expected = {"level": "reduction", "terms": hp.size, "backend": at.backend, "dtype": dtype}
+    assert_match(loss(prediction, target), tl.detach(), **expected)
+    assert_match(loss.backward(at.put(dy, dtype)), dp, **expected)
 
 
 @every_reduction
-def test_backward_of_mean_squared_error_is_the_derivative_of_forward(rng, reduction):
-    gradcheck(Against(nn.MeanSquaredError(reduction), rng.standard_normal((3, 4))), rng.standard_normal((3, 4)))
+@every_loss
+def test_backward_is_the_derivative_of_forward(case, reduction):
+    make, options, (prediction, target), _ = TABLE[case]
+    gradcheck(Against(make(reduction, **options), target), prediction)
 
 
-@pytest.mark.parametrize("make", [nn.CrossEntropy, nn.MeanSquaredError])
-def test_upstream_number_scales_the_gradient(at, make):
-    loss = make(reduction="sum")
-    loss(at.put([[1.0, 2.0]]), at.put([[0.0, 1.0]]))
+@every_loss
+def test_upstream_number_scales_the_gradient(at, case):
+    make, options, prediction, target = problem(at, case)
+    loss = make("sum", **options)
+    loss(prediction, target)
     plain = at.get(loss.backward())
-    assert_match(loss.backward(4.0), 4 * plain, level="exact", backend=at.backend)
-    assert_match(loss.backward(at.put(np.float32(4.0))), 4 * plain, level="exact", backend=at.backend)
+    for four in (4, 4.0, np.float64(4.0), at.put(np.float32(4.0))):
+        assert_match(loss.backward(four), 4 * plain, level="exact", backend=at.backend, dtype="float32")
 
 
-def test_upstream_array_weighs_each_target(at):
-    logits, target = cross_entropy_problem((2, 3, 2), "classes")
-    loss = nn.CrossEntropy(reduction="none")
-    loss(at.put(logits, "float32"), at.put(target))
-    plain, weights = at.get(loss.backward()), np.array([[1.0, 2.0], [0.0, 4.0]], np.float32)
-    assert_match(loss.backward(at.put(weights)), plain * weights[:, None], level="exact", backend=at.backend)
+@pytest.mark.filterwarnings("ignore:invalid value encountered in log")
+@every_loss
+def test_function_and_its_gradient_take_the_same_keywords_as_the_class(case):
+    make, _, arrays, _ = TABLE[case]
+    names = [name for name, _ in make.signature]
+    for function in (make.function, make.gradient):
+        taken = inspect.signature(function).parameters
+        assert {n for n, p in taken.items() if p.kind is p.KEYWORD_ONLY} == {*names, "xp"}
+    defaults = dict(make.signature)
+    assert defaults == {n: p.default for n, p in inspect.signature(make.function).parameters.items() if n in names}
+    plain = make()
+    assert_match(make.function(*arrays), plain(*arrays), level="exact")
+    assert_match(make.gradient(1.0, *arrays), plain.backward(), level="exact")
 
 
-@pytest.mark.parametrize("make", [nn.CrossEntropy, nn.MeanSquaredError])
-def test_upstream_gradient_of_another_dtype_is_an_error(at, make):
-    loss = make()
-    loss(at.put([[1.0, 2.0]]), at.put([[0.0, 1.0]]))
-    with pytest.raises(TypeError, match=rf"{make.__name__}\(\): "):
-        loss.backward(at.put(np.asarray(1.0), "float64"))
+@every_loss
+def test_inputs_and_upstream_are_not_changed(at, case):
+    make, options, (hp, ht), _ = TABLE[case]
+    hosts = [hp.astype(np.float32), ht if ht.dtype.kind == "i" else ht.astype(np.float32)]
+    prediction, target = (at.put(h.copy()) for h in hosts)
+    loss = make("none", **options)
+    hosts.append(np.array(at.get(loss(prediction, target))))
+    dy = at.put(hosts[-1].copy())
+    loss.backward(dy)
+    for a, h in zip((prediction, target, dy), hosts, strict=True):
+        assert_match(a, h, level="exact", backend=at.backend)
 
 
-@pytest.mark.parametrize("kind", ["int8", "int16", "int32", "int64", "uint8"])
-def test_classes_of_every_integer_type_are_taken(at, kind):
-    logits, target = cross_entropy_problem((4, 3), "classes")
-    value, gradient = cross_entropy_loops(logits, target, "mean")
-    loss = nn.CrossEntropy()
-    actual = loss(at.put(logits, "float32"), at.put(target, kind))
-    assert_match(actual, value, level="reduction", terms=12, backend=at.backend, dtype="float32")
-    assert_match(loss.backward(), gradient, level="reduction", terms=12, backend=at.backend, dtype="float32")
+@every_loss
+def test_arrays_that_are_not_contiguous_are_taken(at, case):
+    make, options, prediction, target = problem(at, case)
+    turned = [at.xp.permute_dims(a, tuple(reversed(range(a.ndim)))) for a in (prediction, target)]
+    copies = [at.put(np.ascontiguousarray(at.get(a))) for a in turned]
+    back = [at.xp.permute_dims(a, tuple(reversed(range(a.ndim)))) for a in copies]
+    loss = make(**options)
+    value, gradient = loss(prediction, target), loss.backward()
+    assert_match(loss(*back), at.get(value), level="reduction", terms=24, backend=at.backend)
+    assert_match(loss.backward(), at.get(gradient), level="reduction", terms=24, backend=at.backend)
 
 
-@pytest.mark.parametrize(("kind", "classes"), [("int8", 200), ("uint8", 300)])
-def test_classes_may_be_more_than_their_integer_type_counts(at, kind, classes):
-    logits = np.zeros((1, classes), np.float32)
-    loss = nn.CrossEntropy(reduction="sum")
-    loss(at.put(logits), at.put([5], kind))
-    desired = np.full((1, classes), 1 / classes) - np.eye(classes)[5:6]
-    assert_match(loss.backward(), desired, backend=at.backend, dtype="float32")
+@every_loss
+@pytest.mark.filterwarnings("error")
+def test_empty_batch_has_the_mean_nan_and_the_sum_0(at, case):
+    make, options, prediction, target = problem(at, case)
+    prediction, target = prediction[:0, ...], target[:0, ...]
+    for reduction, value in (("mean", np.nan), ("sum", 0.0)):
+        loss = make(reduction, **options)
+        assert_match(loss(prediction, target), value, backend=at.backend, dtype="float32")
+        assert loss.backward().shape == (0, 3, 4)
 
 
-@pytest.mark.parametrize(("target", "low", "high"), [([0, 3], 0, 3), ([-1, 2], -1, 2)])
-def test_class_out_of_range_is_an_error_where_looking_is_free_and_nan_elsewhere(at, target, low, high):
-    loss = nn.CrossEntropy(reduction="none")
-    logits = at.put(np.zeros((2, 3), np.float32))
-    if at.backend.is_host:
-        message = f"CrossEntropy(reduction='none'): targets run from {low} to {high}, classes from 0 to 2"
-        with pytest.raises(ValueError, match=re.escape(message)):
-            loss(logits, at.put(target))
-    value = at.get(F.cross_entropy(logits, at.put(target), reduction="none"))
-    assert np.isnan(value).tolist() == [not 0 <= t <= 2 for t in target]
-    gradient = at.get(F.cross_entropy_backward(1.0, logits, at.put(target), reduction="none"))
-    assert np.isnan(gradient).all(axis=1).tolist() == [not 0 <= t <= 2 for t in target]
+@every_loss
+def test_nan_stays_nan(at, case):
+    make, options, prediction, target = problem(at, case)
+    host = np.full(prediction.shape, np.nan, np.float32)
+    loss = make("none", **(options | ({"ignore_index": -100} if make is NLL else {})))
+    assert np.isnan(at.get(loss(at.put(host), target))).all()
 
 
-def test_large_logits_give_finite_losses(at):
-    loss = nn.CrossEntropy(reduction="none")
-    value = loss(at.put([[1e4, 0.0], [1e4, 0.0]]), at.put([0, 1]))
-    assert at.get(value).tolist() == [0, 1e4]
-    assert at.get(loss.backward()).tolist() == [[0, 0], [1, -1]]
+@every_loss
+def test_what_is_written_is_the_call_that_makes_it(case):
+    make, options, arrays, _ = TABLE[case]
+    loss = make("none", **options)
+    again = eval(repr(loss), vars(losses))
+    assert repr(again) == repr(loss)
+    assert_match(again(*arrays), loss(*arrays), level="exact")
+    assert repr(make()) == f"{make.__name__}()"
+    assert_match(pickle.loads(pickle.dumps(loss))(*arrays), loss(*arrays), level="exact")
 
 
-def test_probability_zero_of_an_impossible_class_costs_nothing(at):
-    value = F.cross_entropy(at.put([[0.0, -np.inf]]), at.put([[1.0, 0.0]]))
-    assert float(at.get(value)) == 0
+def test_default_arguments_are_not_written():
+    assert repr(Huber("sum", delta=2)) == "Huber(reduction='sum', delta=2.0)"
+    assert repr(L2("mean")) == "L2(reduction='mean')"
+    assert repr(CrossEntropy(weight=(1, 2), ignore_index=0)) == "CrossEntropy(weight=[1.0, 2.0], ignore_index=0)"
+    assert repr(NLL(weight=np.ones(1000))) == "NLL(weight=<1000 numbers>)"
 
 
-def test_inputs_are_not_changed(at):
-    logits, target = cross_entropy_problem((2, 3), "probabilities")
-    hosts = logits.astype(np.float32), target.astype(np.float32)
-    arrays = [at.put(h.copy()) for h in hosts]
-    for loss in (nn.CrossEntropy(), nn.MeanSquaredError()):
-        loss(*arrays)
-        loss.backward()
-    for a, d in zip(arrays, hosts, strict=True):
-        assert_match(a, d, level="exact", backend=at.backend)
+@every_loss
+def test_prediction_of_integers_is_an_error_that_names_the_loss(at, case):
+    make, options, prediction, target = problem(at, case)
+    loss = make(**options)
+    message = f"{loss!r}: prediction takes a float32 or float64 array, got int64 array"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        loss(at.put(np.ones(prediction.shape, np.int64)), target)
 
 
-@pytest.mark.parametrize(
-    ("loss", "shapes", "error", "message"),
-    [
-        (nn.MeanSquaredError(), ((2, 3), (3,)), ValueError, "target has shape (3,), expected (2, 3)"),
-        (nn.CrossEntropy(), ((2, 3), (2, 4)), ValueError, "target of probabilities has shape (2, 4), expected (2, 3)"),
-        (nn.CrossEntropy(), ((3,), (3,)), ValueError, "logits need shape (N, C, ...), got (3,)"),
-        (nn.CrossEntropy(), ((2, 0), (2, 0)), ValueError, "is empty"),
-    ],
-    ids=["mse", "probabilities", "rank", "no classes"],
-)
-def test_shapes_that_do_not_fit_are_an_error_that_names_the_loss(loss, shapes, error, message):
-    with pytest.raises(error, match=re.escape(message)) as caught:
-        loss(*(np.zeros(s, np.float32) for s in shapes))
+@every_loss
+def test_shapes_are_not_broadcast(case):
+    make, options, (prediction, target), _ = TABLE[case]
+    loss = make(**options)
+    for wrong in (target[:1], target[..., :1], target[0]):
+        with pytest.raises(ValueError, match=r"target( of classes)? has shape .*, expected") as caught:
+            loss(prediction, wrong)
+        assert str(caught.value).startswith(f"{loss!r}: ")
+
+
+@every_loss
+def test_target_on_another_backend_is_an_error_that_names_both_and_the_move(case):
+    make, options, (prediction, target), _ = TABLE[case]
+    loss = make(**options)
+    with pytest.raises(TypeError, match="the target is on numpy, this is on strict; move the array with") as caught:
+        loss(nn.get_backend("strict").asarray(prediction), target)
     assert str(caught.value).startswith(f"{loss!r}: ")
 
 
-def test_classes_of_another_shape_are_an_error():
-    with pytest.raises(ValueError, match=re.escape("target of classes has shape (3,), expected (2,)")):
-        nn.CrossEntropy()(np.zeros((2, 3), np.float32), np.zeros(3, np.int64))
+@every_loss
+def test_upstream_gradient_that_does_not_fit_is_an_error_of_class_and_function(at, case):
+    make, options, prediction, target = problem(at, case)
+    loss = make(**options)
+    loss(prediction, target)
+    scalar, row = at.put(np.asarray(1.0), "float64"), at.put(np.ones(3, np.float32))
+    with pytest.raises(TypeError, match=re.escape(f"{loss!r}: mixed dtypes (prediction float32, upstream gradient")):
+        loss.backward(scalar)
+    with pytest.raises(ValueError, match=re.escape("upstream gradient has shape (3,), expected ()")):
+        loss.backward(row)
+    with pytest.raises(TypeError, match=r"the upstream gradient must be an array of .*, got list"):
+        loss.backward([1.0])
+    with pytest.raises(TypeError, match=re.escape("mixed dtypes (prediction float32, upstream gradient")):
+        make.gradient(scalar, prediction, target)
+    for reduction in ("mean", "none"):
+        with pytest.raises(ValueError, match=re.escape("upstream gradient has shape (3,), expected (")):
+            make.gradient(row, prediction, target, reduction=reduction)
 
 
-def test_mixed_dtypes_are_an_error_that_names_the_loss():
-    message = "MeanSquaredError(): mixed dtypes (prediction float32, target float64)"
-    with pytest.raises(TypeError, match=re.escape(message)):
-        nn.MeanSquaredError()(np.zeros(2, np.float32), np.zeros(2))
+@every_loss
+def test_unknown_reduction_is_an_error_that_lists_those_taken(case):
+    make, _, arrays, _ = TABLE[case]
+    for call in (make, lambda r: make.function(*arrays, reduction=r)):
+        with pytest.raises(ValueError, match=r"reduction takes one of mean, sum, none.*, got 'average'"):
+            call("average")
 
 
-def test_upstream_of_another_shape_is_an_error():
-    loss = nn.MeanSquaredError(reduction="none")
-    loss(np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32))
-    with pytest.raises(ValueError, match=re.escape("upstream gradient has shape (3,), expected (2, 3)")):
-        loss.backward(np.zeros(3, np.float32))
-
-
-def test_target_on_another_backend_is_an_error_that_names_both_and_the_move():
-    strict = nn.get_backend("strict")
-    with pytest.raises(TypeError, match="the target is on numpy, this is on strict; move the array with"):
-        nn.CrossEntropy()(strict.asarray([[0.0, 1.0]]), np.array([0]))
-
-
-def test_backward_before_forward_is_an_error():
-    with pytest.raises(RuntimeError, match=re.escape("CrossEntropy(): backward needs a forward before it")):
-        nn.CrossEntropy().backward()
-
-
-def test_unknown_reduction_is_an_error_that_lists_those_taken():
-    with pytest.raises(ValueError, match="reduction takes one of mean, sum, none, got 'average'"):
-        nn.CrossEntropy(reduction="average")
+@every_loss
+def test_backward_before_forward_is_an_error(case):
+    loss = TABLE[case][0]()
+    with pytest.raises(RuntimeError, match=re.escape(f"{loss!r}: backward needs a forward before it")):
+        loss.backward()

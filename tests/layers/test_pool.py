@@ -74,55 +74,60 @@ every_average = pytest.mark.parametrize("case", UNDILATED.values(), ids=UNDILATE
 
 @cache
 def maximum(case, kind="floats"):
-    """(x, y, cell, dy, dx) of max-pooling by the oracle; ``kind`` "ties" has few different values."""
+    """(x, y, indices, dy, dx) of max-pooling by the oracle; of kind "ties" with few values, "nan" some NaN."""
     rng = np.random.default_rng(11)
     x = rng.standard_normal(case.x).astype(np.float32).astype(np.float64)
-    if kind == "ties":
+    if kind != "floats":
         x = np.round(x)
+    if kind == "nan":
+        x[rng.random(x.shape) < 0.2] = np.nan
     where = (case.kernel, case.stride, case.pads, case.spacing)
-    y, cell = oracles.max_pool_forward(x, *where, case.ceil_mode)
+    y, indices = oracles.max_pool_forward(x, *where, case.ceil_mode)
     dy = rng.standard_normal(y.shape).astype(np.float32).astype(np.float64)
-    return x, y, cell, dy, oracles.max_pool_backward(dy, x, *where)
+    return x, y, indices, dy, oracles.max_pool_backward(dy, x, *where)
 
 
 @cache
-def average(case, count_include_pad):
+def average(case, **counting):
     """(x, y, dy, dx) of average pooling by the oracle."""
     rng = np.random.default_rng(12)
     x = rng.standard_normal(case.x).astype(np.float32).astype(np.float64)
-    y = oracles.avg_pool_forward(x, case.kernel, case.stride, case.pads, case.ceil_mode, count_include_pad)
+    y = oracles.avg_pool_forward(x, case.kernel, case.stride, case.pads, case.ceil_mode, **counting)
     dy = rng.standard_normal(y.shape).astype(np.float32).astype(np.float64)
-    return x, y, dy, oracles.avg_pool_backward(dy, case.x, case.kernel, case.stride, case.pads, count_include_pad)
+    return x, y, dy, oracles.avg_pool_backward(dy, case.x, case.kernel, case.stride, case.pads, **counting)
 
 
 def max_pool_both(case, x, dy):
-    y, cell = F.max_pool(x, case.kernel, dilation=case.spacing, **case.options)
-    dx = F.max_pool_backward(dy, cell, case.x, case.kernel, dilation=case.spacing, **case.options)
-    return y, cell, dx
+    options = {**case.options, "dilation": case.spacing}
+    y, indices = F.max_pool(x, case.kernel, return_indices=True, **options)
+    return y, indices, F.max_pool_backward(dy, x, case.kernel, **options)
 
 
-def avg_pool_both(case, x, dy, count_include_pad):
-    options = {**case.options, "count_include_pad": count_include_pad}
+def avg_pool_both(case, x, dy, count_include_pad=True, override=None):
+    options = {**case.options, "count_include_pad": count_include_pad, "divisor_override": override}
     return F.avg_pool(x, case.kernel, **options), F.avg_pool_backward(dy, case.x, case.kernel, **options)
 
 
-@pytest.mark.parametrize("kind", ["floats", "ties"])
+COUNTING = [{}, {"count_include_pad": False}, {"override": 3}]
+
+
+@pytest.mark.parametrize("kind", ["floats", "ties", "nan"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @every_case
 def test_max_pool_matches_loops(at, case, dtype, kind):
-    x, y, cell, dy, dx = maximum(case, kind)
-    actual_y, actual_cell, actual_dx = max_pool_both(case, at.put(x, dtype), at.put(dy, dtype))
+    x, y, indices, dy, dx = maximum(case, kind)
+    actual_y, actual_indices, actual_dx = max_pool_both(case, at.put(x, dtype), at.put(dy, dtype))
     assert_match(actual_y, y, level="exact", backend=at.backend, dtype=dtype)
-    assert np.array_equal(at.get(actual_cell), cell)
+    assert_match(actual_indices, indices, level="exact", backend=at.backend, dtype="int64")
     assert_match(actual_dx, dx, level="reduction", terms=case.overlaps, backend=at.backend, dtype=dtype)
 
 
-@pytest.mark.parametrize("count_include_pad", [True, False])
+@pytest.mark.parametrize("counting", COUNTING, ids=str)
 @pytest.mark.parametrize("dtype", DTYPES)
 @every_average
-def test_average_pool_matches_loops(at, case, dtype, count_include_pad):
-    x, y, dy, dx = average(case, count_include_pad)
-    actual_y, actual_dx = avg_pool_both(case, at.put(x, dtype), at.put(dy, dtype), count_include_pad)
+def test_average_pool_matches_loops(at, case, dtype, counting):
+    x, y, dy, dx = average(case, **counting)
+    actual_y, actual_dx = avg_pool_both(case, at.put(x, dtype), at.put(dy, dtype), **counting)
     assert_match(actual_y, y, level="reduction", terms=case.overlaps, backend=at.backend, dtype=dtype)
     assert_match(actual_dx, dx, level="reduction", terms=case.overlaps, backend=at.backend, dtype=dtype)
 
@@ -132,28 +137,34 @@ def pytorch_takes(case):
     return all(case.x) and all(before == after <= k // 2 for (before, after), k in pads)
 
 
-@pytest.mark.parametrize("kind", ["floats", "ties"])
+@pytest.mark.parametrize("kind", ["floats", "ties", "nan"])
 @pytest.mark.parametrize("case", [c for c in CASES.values() if pytorch_takes(c)], ids=str)
-def test_max_pool_matches_pytorch(torch, case, kind):
+def test_max_pool_and_its_indices_match_pytorch(torch, case, kind):
     x, _, _, dy, _ = maximum(case, kind)
     tx = torch.tensor(x, requires_grad=True)
     pool = getattr(torch.nn.functional, f"max_pool{len(case.kernel)}d")
-    ty = pool(tx, case.kernel, case.stride, [p for p, _ in case.pads], case.spacing, case.ceil_mode)
+    pads = [p for p, _ in case.pads]
+    ty, tindices = pool(tx, case.kernel, case.stride, pads, case.spacing, case.ceil_mode, return_indices=True)
     (tdx,) = torch.autograd.grad(ty, tx, torch.tensor(dy))
-    y, _, dx = max_pool_both(case, x, dy)
+    y, indices, dx = max_pool_both(case, x, dy)
     assert_match(y, ty.detach(), level="exact")
-    assert_match(dx, tdx, level="reduction", terms=case.overlaps)
+    if kind != "nan":  # of several NaN PyTorch takes the last
+        assert_match(indices, tindices, level="exact")
+        assert_match(dx, tdx, level="reduction", terms=case.overlaps)
 
 
-@pytest.mark.parametrize("count_include_pad", [True, False])
+@pytest.mark.parametrize("counting", COUNTING, ids=str)
 @pytest.mark.parametrize("case", [c for c in UNDILATED.values() if pytorch_takes(c)], ids=str)
-def test_average_pool_matches_pytorch(torch, case, count_include_pad):
-    x, _, dy, _ = average(case, count_include_pad)
-    tx = torch.tensor(x, requires_grad=True)
-    pool = getattr(torch.nn.functional, f"avg_pool{len(case.kernel)}d")
-    ty = pool(tx, case.kernel, case.stride, [p for p, _ in case.pads], case.ceil_mode, count_include_pad)
+def test_average_pool_matches_pytorch(torch, case, counting):
+    x, _, dy, _ = average(case, **counting)
+    tx, axes = torch.tensor(x, requires_grad=True), len(case.kernel)
+    if axes == 1 and "override" in counting:
+        pytest.skip("PyTorch's avg_pool1d has no divisor_override")
+    named = {"divisor_override" if name == "override" else name: value for name, value in counting.items()}
+    pool = getattr(torch.nn.functional, f"avg_pool{axes}d")
+    ty = pool(tx, case.kernel, case.stride, [p for p, _ in case.pads], case.ceil_mode, **named)
     (tdx,) = torch.autograd.grad(ty, tx, torch.tensor(dy))
-    for a, d in zip(avg_pool_both(case, x, dy, count_include_pad), (ty.detach(), tdx), strict=True):
+    for a, d in zip(avg_pool_both(case, x, dy, **counting), (ty.detach(), tdx), strict=True):
         assert_match(a, d, level="reduction", terms=case.overlaps)
 
 
@@ -171,21 +182,21 @@ def configurations(draw):
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(case=configurations(), count_include_pad=st.booleans())
-def test_any_geometry_matches_loops(case, count_include_pad):
-    x, y, cell, dy, dx = maximum(case, "ties")
-    actual_y, actual_cell, actual_dx = max_pool_both(case, x, dy)
+@given(case=configurations(), counting=st.sampled_from(COUNTING), kind=st.sampled_from(["ties", "nan"]))
+def test_any_geometry_matches_loops(case, counting, kind):
+    x, y, indices, dy, dx = maximum(case, kind)
+    actual_y, actual_indices, actual_dx = max_pool_both(case, x, dy)
     assert_match(actual_y, y, level="exact")
-    assert np.array_equal(actual_cell, cell)
+    assert np.array_equal(actual_indices, indices)
     assert_match(actual_dx, dx, level="reduction", terms=case.overlaps)
-    x, y, dy, dx = average(case, count_include_pad)
-    for a, d in zip(avg_pool_both(case, x, dy, count_include_pad), (y, dx), strict=True):
+    x, y, dy, dx = average(case, **counting)
+    for a, d in zip(avg_pool_both(case, x, dy, **counting), (y, dx), strict=True):
         assert_match(a, d, level="reduction", terms=case.overlaps)
 
 
 def test_stride_is_the_kernel_size_unless_given(at):
     x = at.put([[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]])
-    assert at.get(F.max_pool(x, 3)[0]).tolist() == [[[3, 6]]]
+    assert at.get(F.max_pool(x, 3)).tolist() == [[[3, 6]]]
     assert at.get(F.avg_pool(x, 3)).tolist() == [[[2, 5]]]
 
 

@@ -14,49 +14,51 @@ def assert_values(at, actual, numbers):
     assert_match(actual, np.asarray(numbers, np.float32), level="exact", backend=at.backend)
 
 
+def indices(at, x, *arguments, **options):
+    return at.get(F.max_pool(x, *arguments, return_indices=True, **options)[1]).tolist()
+
+
 def test_max_pool_tie_goes_to_first_cell(at):
     x = at.put([[[[2.0, 5.0, 1.0], [5.0, 5.0, 1.0]]]])
-    y, cell = F.max_pool(x, (2, 3))
-    assert at.get(cell).tolist() == [[[[1]]]]
-    dx = F.max_pool_backward(at.put([[[[7.0]]]]), cell, (1, 1, 2, 3), (2, 3))
+    y, index = F.max_pool(x, (2, 3), return_indices=True)
+    assert at.get(index).tolist() == [[[[1]]]]
+    dx = F.max_pool_backward(at.put([[[[7.0]]]]), x, (2, 3))
     assert_values(at, y, [[[[5]]]])
     assert_values(at, dx, [[[[0, 7, 0], [0, 0, 0]]]])
 
 
 def test_max_pool_tie_of_the_two_zeros_goes_to_first_cell(at):
-    _, cell = F.max_pool(at.put([[[-0.0, 0.0, 0.0, -0.0]]]), 2)
-    assert at.get(cell).tolist() == [[[0, 0]]]
+    x = at.put([[[-0.0, 0.0, 0.0, -0.0]]])
+    assert indices(at, x, 2) == [[[0, 2]]]
+    assert_values(at, F.max_pool_backward(at.put([[[3.0, 4.0]]]), x, 2), [[[3, 0, 4, 0]]])
 
 
 def test_max_pool_gradients_of_overlapping_windows_add_up(at):
     x = at.put([[[1.0, 3.0, 2.0]]])
-    _, cell = F.max_pool(x, 2, stride=1)
-    dx = F.max_pool_backward(at.put([[[10.0, 5.0]]]), cell, (1, 1, 3), 2, stride=1)
+    dx = F.max_pool_backward(at.put([[[10.0, 5.0]]]), x, 2, stride=1)
     assert_values(at, dx, [[[0, 15, 0]]])
 
 
 def test_nan_wins_the_maximum_wherever_it_stands(at):
     x = [[[NAN, 1.0, 2.0], [INF, NAN, 2.0], [1.0, INF, NAN], [1.0, 2.0, 3.0]]]
-    y, cell = F.max_pool(at.put(x), 3)
-    assert_values(at, y, [[[NAN], [NAN], [NAN], [3]]])
-    assert at.get(cell).tolist() == [[[0], [1], [2], [2]]]
+    assert_values(at, F.max_pool(at.put(x), 3), [[[NAN], [NAN], [NAN], [3]]])
+    assert indices(at, at.put(x), 3) == [[[0], [1], [2], [2]]]
 
 
 def test_first_of_several_nans_gets_the_gradient(at):
-    _, cell = F.max_pool(at.put([[[1.0, NAN, NAN, 5.0]]]), 4)
-    dx = F.max_pool_backward(at.put([[[3.0]]]), cell, (1, 1, 4), 4)
+    dx = F.max_pool_backward(at.put([[[3.0]]]), at.put([[[1.0, NAN, NAN, 5.0]]]), 4)
     assert_values(at, dx, [[[0, 3, 0, 0]]])
 
 
 def test_nan_stays_in_the_windows_that_contain_it(at):
     x = at.put([[[1.0, 2.0, NAN, 4.0, 5.0, 6.0]]])
-    assert_values(at, F.max_pool(x, 2)[0], [[[2, NAN, 6]]])
+    assert_values(at, F.max_pool(x, 2), [[[2, NAN, 6]]])
     assert_values(at, F.avg_pool(x, 2), [[[1.5, NAN, 5.5]]])
 
 
 def test_negative_input_is_not_beaten_by_the_padding(at):
     x = at.put(np.full((1, 1, 3, 3), -4.0, np.float32))
-    y, _ = F.max_pool(x, 3, stride=1, padding=1)
+    y = F.max_pool(x, 3, stride=1, padding=1)
     assert_values(at, y, np.full((1, 1, 3, 3), -4))
 
 
@@ -64,38 +66,35 @@ def test_negative_input_is_not_beaten_by_the_padding(at):
 def test_padding_does_not_win_where_all_of_the_input_is_minus_infinity(at, pads):
     x = at.put(np.full((1, 1, 4, 3), -INF, np.float32))
     options = {"stride": 1, "padding": pads}
-    y, cell = F.max_pool(x, 3, **options)
+    y = F.max_pool(x, 3, **options)
     assert_values(at, y, np.full(y.shape, -INF))
-    dx = F.max_pool_backward(at.put(np.ones(y.shape, np.float32)), cell, (1, 1, 4, 3), 3, **options)
+    dx = F.max_pool_backward(at.put(np.ones(y.shape, np.float32)), x, 3, **options)
     assert float(at.get(dx).sum()) == np.prod(y.shape), "some gradient went to the padding"
 
 
 def test_first_cell_of_the_input_wins_a_window_of_minus_infinities(at):
     x = at.put(np.full((1, 1, 3), -INF, np.float32))
-    _, cell = F.max_pool(x, 3, stride=1, padding=1)
-    assert at.get(cell).tolist() == [[[1, 0, 0]]]
-    dx = F.max_pool_backward(at.put([[[1.0, 2.0, 4.0]]]), cell, (1, 1, 3), 3, stride=1, padding=1)
+    assert indices(at, x, 3, stride=1, padding=1) == [[[0, 0, 1]]]
+    dx = F.max_pool_backward(at.put([[[1.0, 2.0, 4.0]]]), x, 3, stride=1, padding=1)
     assert_values(at, dx, [[[3, 4, 0]]])
 
 
 def test_first_cell_of_the_input_wins_in_a_dilated_padded_window(at):
     x = at.put(np.full((1, 1, 5), -INF, np.float32))
-    _, cell = F.max_pool(x, 3, stride=1, padding=2, dilation=2)
-    assert at.get(cell).tolist() == [[[1, 1, 0, 0, 0]]]
+    assert indices(at, x, 3, stride=1, padding=2, dilation=2) == [[[0, 1, 0, 1, 2]]]
 
 
 def test_minus_infinities_under_the_overhang_of_ceil_mode_keep_their_gradient(at):
     x = at.put(np.full((1, 1, 5), -INF, np.float32))
-    y, cell = F.max_pool(x, 2, ceil_mode=True)
-    dx = F.max_pool_backward(at.put([[[1.0, 2.0, 4.0]]]), cell, (1, 1, 5), 2, ceil_mode=True)
-    assert_values(at, y, [[[-INF, -INF, -INF]]])
+    dx = F.max_pool_backward(at.put([[[1.0, 2.0, 4.0]]]), x, 2, ceil_mode=True)
+    assert_values(at, F.max_pool(x, 2, ceil_mode=True), [[[-INF, -INF, -INF]]])
     assert_values(at, dx, [[[1, 0, 2, 0, 4]]])
 
 
 @pytest.mark.parametrize("value", [INF, -INF, NAN])
 def test_special_upstream_gradient_reaches_the_winner_and_no_other_cell(at, value):
-    _, cell = F.max_pool(at.put([[[1.0, 5.0, 2.0, 4.0]]]), 2, stride=1)
-    dx = F.max_pool_backward(at.put([[[1.0, value, 3.0]]]), cell, (1, 1, 4), 2, stride=1)
+    x = at.put([[[1.0, 5.0, 2.0, 4.0]]])
+    dx = F.max_pool_backward(at.put([[[1.0, value, 3.0]]]), x, 2, stride=1)
     assert_values(at, dx, [[[0, 1 + value, 0, 3]]])
 
 
@@ -125,11 +124,56 @@ def test_average_counts_the_padding_but_not_the_overhang_behind_it(at):
     assert_values(at, F.avg_pool(x, 4, stride=3, padding=1, ceil_mode=True), [[[4.5, 4]]])
 
 
+def test_given_divisor_divides_every_sum(at):
+    x = at.put([[[6.0, 6.0, 6.0]]])
+    for counted in (True, False):
+        options = {"stride": 1, "padding": 1, "count_include_pad": counted, "divisor_override": 2}
+        assert_values(at, F.avg_pool(x, 3, **options), [[[6, 9, 6]]])
+        dx = F.avg_pool_backward(at.put([[[2.0, 4.0, 8.0]]]), (1, 1, 3), 3, **options)
+        assert_values(at, dx, [[[3, 7, 6]]])
+
+
+@pytest.mark.parametrize("divisor", [0, -1, 2.0, True, "2"])
+def test_divisor_that_is_no_positive_integer_is_an_error_at_once(divisor):
+    with pytest.raises(ValueError, match="divisor_override takes an integer >= 1"):
+        nn.AvgPool2d(2, divisor_override=divisor)
+
+
+@pytest.mark.parametrize("pool", [F.max_pool, F.avg_pool])
+@pytest.mark.parametrize(
+    ("n", "kernel", "stride", "pads", "windows"),
+    [
+        (4, 2, 3, (0, 0), 2),  # the last window holds one cell
+        (3, 1, 3, (0, 0), 1),  # the last would start at 3, behind the input
+        (4, 2, 3, (1, 1), 2),  # the last would start at 5, in the padding behind the input
+        (4, 2, 2, (1, 1), 3),  # the last starts at 3 and is full
+        (5, 2, 3, (1, 0), 2),  # the last would start at 5 in the input, not counting the padding before it
+        (5, 2, 3, (0, 1), 2),
+        (6, 3, 2, (1, 1), 4),
+    ],
+)
+def test_windows_that_ceil_mode_adds(at, pool, n, kernel, stride, pads, windows):
+    x = at.put(np.ones((1, 1, n), np.float32))
+    y = pool(x, kernel, stride=stride, padding=(pads,), ceil_mode=True)
+    assert y.shape == (1, 1, windows)
+
+
+def test_layer_with_indices_gives_both_and_takes_the_gradient_of_the_maxima(at):
+    layer = nn.MaxPool2d(2, return_indices=True, backend=at.backend)
+    x = at.put([[[[1.0, 2.0], [4.0, 3.0]], [[9.0, 2.0], [4.0, 3.0]]]])
+    y, where = layer(x)
+    assert_values(at, y, [[[[4]], [[9]]]])
+    assert at.get(where).tolist() == [[[[2]], [[0]]]]
+    assert_values(at, layer.backward(at.put([[[[5.0]], [[7.0]]]])), [[[[0, 0], [5, 0]], [[7, 0], [0, 0]]]])
+    y, where = layer.eval()(x)
+    assert at.get(where).tolist() == [[[[2]], [[0]]]]
+
+
 def test_non_contiguous_inputs(at, rng):
     host = rng.standard_normal((6, 10, 3, 4)).astype(np.float32)
     x = at.xp.permute_dims(at.put(host)[:, 1::2, ...], (3, 2, 1, 0))
     plain = at.put(np.ascontiguousarray(host[:, 1::2].transpose(3, 2, 1, 0)))
-    for pool in (lambda a: F.max_pool(a, 2)[0], lambda a: F.avg_pool(a, 2)):
+    for pool in (lambda a: F.max_pool(a, 2), lambda a: F.avg_pool(a, 2)):
         assert_match(pool(x), pool(plain), level="exact", backend=at.backend)
 
 
@@ -137,10 +181,10 @@ def test_non_contiguous_inputs(at, rng):
 def test_output_is_no_view_of_the_input_and_inputs_are_not_changed(at, kernel):
     host = np.arange(8, dtype=np.float32).reshape(1, 2, 4)
     x = at.put(host.copy())
-    y, cell = F.max_pool(x, kernel)
+    y = F.max_pool(x, kernel)
     mean = F.avg_pool(x, kernel)
     dy = at.put(np.ones(y.shape, np.float32))
-    F.max_pool_backward(dy, cell, (1, 2, 4), kernel)
+    F.max_pool_backward(dy, x, kernel)
     F.avg_pool_backward(dy, (1, 2, 4), kernel)
     y[...] = -1.0
     mean[...] = -1.0

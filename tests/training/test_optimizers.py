@@ -19,6 +19,28 @@ CASES = {
         {"lr": 0.05, "momentum": 0.8, "nesterov": True, "weight_decay": 0.01},
     ),
     "adam": (nn.Adam, {"lr": 0.05}, "Adam", {"lr": 0.05}),
+    "sgd-dampening": (
+        nn.SGD,
+        {"lr": 0.05, "momentum": 0.8, "dampening": 0.3, "weight_decay": 0.01},
+        "SGD",
+        {"lr": 0.05, "momentum": 0.8, "dampening": 0.3, "weight_decay": 0.01},
+    ),
+    "adamw": (nn.AdamW, {"lr": 0.05}, "AdamW", {"lr": 0.05}),
+    "adamw-decay": (nn.AdamW, {"lr": 0.05, "weight_decay": 0.5}, "AdamW", {"lr": 0.05, "weight_decay": 0.5}),
+    "rmsprop": (nn.RMSprop, {"lr": 0.05}, "RMSprop", {"lr": 0.05}),
+    "rmsprop-centered-momentum": (
+        nn.RMSprop,
+        {"lr": 0.02, "alpha": 0.9, "momentum": 0.7, "centered": True, "weight_decay": 0.1},
+        "RMSprop",
+        {"lr": 0.02, "alpha": 0.9, "momentum": 0.7, "centered": True, "weight_decay": 0.1},
+    ),
+    "adagrad": (nn.Adagrad, {"lr": 0.1}, "Adagrad", {"lr": 0.1}),
+    "adagrad-decays": (
+        nn.Adagrad,
+        {"lr": 0.1, "lr_decay": 0.05, "weight_decay": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-6},
+        "Adagrad",
+        {"lr": 0.1, "lr_decay": 0.05, "weight_decay": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-6},
+    ),
     "adam-decay": (
         nn.Adam,
         {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1},

@@ -1,0 +1,64 @@
+"""What elementwise activations share.
+
+An activation is ``y = f(x)``, ``dx = dy * f'(x)``, entry by entry: a pair of functions and a layer that names them. The
+gradient is written in the output where its formula is simpler there, else in the input; the layer keeps just that one.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Unpack
+
+from ...backends.types import Array, Namespace
+from ..arrays import namespace, require_same_dtype, require_shape
+from ..base import Layer
+from ..placement import Placement
+
+
+def prepare(xp: Namespace | None, **arrays: Array) -> Namespace:
+    """The namespace to compute in, once all arrays are floats of one dtype."""
+    require_same_dtype(**arrays)
+    return namespace(xp, *arrays.values())
+
+
+def prepare_gradient(xp: Namespace | None, **arrays: Array) -> Namespace:
+    """`prepare` for a gradient: all arrays have one shape too."""
+    xp = prepare(xp, **arrays)
+    (_, first), *others = arrays.items()
+    for name, array in others:
+        require_shape(array, tuple(first.shape), name)
+    return xp
+
+
+def number(value: float, name: str, above: float = -float("inf")) -> float:
+    """The value, if it is a finite number above a limit."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < float("inf"):
+        limit = f" > {above:g}" if above > -float("inf") else ""
+        raise ValueError(f"{name} takes a finite number{limit}, got {value!r}")
+    return value
+
+
+class Activation(Layer):
+    """Base of the elementwise activations.
+
+    A subclass names its ``function(x, **options, xp)`` and ``gradient(dy, kept, **options, xp)``; its options are the
+    attributes in ``signature``. ``from_output`` says that ``kept`` is the output and not the input.
+    """
+
+    function: ClassVar[Callable[..., Array]]
+    gradient: ClassVar[Callable[..., Array]]
+    from_output: ClassVar[bool] = False
+
+    def __init__(self, **placement: Unpack[Placement]) -> None:
+        super().__init__(**placement)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name, _ in self.signature} | {"xp": self.backend.xp}
+
+    def _forward(self, x: Array) -> Array:
+        y = type(self).function(x, **self._options)
+        self._save(y if self.from_output else x)
+        return y
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        (kept,) = self._saved
+        return type(self).gradient(dy, kept, **self._options)

@@ -1,0 +1,118 @@
+"""Activations that saturate, and those built on a clipped line.
+
+===========  ==========================  ==========================================
+layer        f(x)                        f'(x)
+===========  ==========================  ==========================================
+Sigmoid      1 / (1 + exp(-x))           y (1 - y)
+Tanh         tanh(x)                     1 - y^2
+Softsign     x / (1 + abs(x))            1 / (1 + abs(x))^2
+HardSigmoid  clip(x / 6 + 1 / 2, 0, 1)   1 / 6 inside (-3, 3), else 0
+HardSwish    x * HardSigmoid(x)          0 for x <= -3, 1 for x >= 3, else x / 3 + 1 / 2
+===========  ==========================  ==========================================
+
+Sources: A. Howard et al., "Searching for MobileNetV3", 2019, with PyTorch's constants (the hard ones); J. Turian et
+al., 2009 (softsign).
+"""
+
+from ...backends.types import Array, Namespace
+from ..arrays import zero
+from .base import Activation, prepare, prepare_gradient
+
+
+def sigmoid(x: Array, *, xp: Namespace | None = None) -> Array:
+    """``1 / (1 + exp(-x))``, with the exponential of a negative number only, so that nothing overflows."""
+    xp = prepare(xp, input=x)
+    e = xp.exp(-xp.abs(x))
+    return xp.where(x >= 0.0, 1.0 / (1.0 + e), e / (1.0 + e))
+
+
+def sigmoid_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
+    """``dx = dy * y * (1 - y)``, from the output."""
+    prepare_gradient(xp, dy=dy, y=y)
+    return dy * (y * (1.0 - y))
+
+
+def tanh(x: Array, *, xp: Namespace | None = None) -> Array:
+    """Hyperbolic tangent."""
+    return prepare(xp, input=x).tanh(x)
+
+
+def tanh_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
+    """``dx = dy * (1 - y^2)``, from the output."""
+    prepare_gradient(xp, dy=dy, y=y)
+    return dy * (1.0 - y * y)
+
+
+def softsign(x: Array, *, xp: Namespace | None = None) -> Array:
+    """``x / (1 + |x|)``."""
+    xp = prepare(xp, input=x)
+    return x / (1.0 + xp.abs(x))
+
+
+def softsign_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
+    """``dx = dy / (1 + |x|)^2``."""
+    xp = prepare_gradient(xp, dy=dy, input=x)
+    inverse = 1.0 / (1.0 + xp.abs(x))
+    return dy * (inverse * inverse)
+
+
+def hard_sigmoid(x: Array, *, xp: Namespace | None = None) -> Array:
+    """``clip(x + 3, 0, 6) / 6``."""
+    xp = prepare(xp, input=x)
+    return xp.clip(x + 3.0, 0.0, 6.0) * (1.0 / 6.0)
+
+
+def hard_sigmoid_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
+    """``dx = dy / 6`` inside ``(-3, 3)``, else 0."""
+    xp = prepare_gradient(xp, dy=dy, input=x)
+    return xp.where(xp.logical_or(x <= -3.0, x >= 3.0), zero(dy, xp), dy * (1.0 / 6.0))
+
+
+def hard_swish(x: Array, *, xp: Namespace | None = None) -> Array:
+    """``x * clip(x + 3, 0, 6) / 6``."""
+    xp = prepare(xp, input=x)
+    return x * (xp.clip(x + 3.0, 0.0, 6.0) * (1.0 / 6.0))
+
+
+def hard_swish_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
+    """``dx = 0`` for ``x <= -3``, ``dy`` for ``x >= 3``, else ``dy * (x / 3 + 1 / 2)``."""
+    xp = prepare_gradient(xp, dy=dy, input=x)
+    between = xp.where(x >= 3.0, dy, dy * (x * (1.0 / 3.0) + 0.5))
+    return xp.where(x <= -3.0, zero(dy, xp), between)
+
+
+class Sigmoid(Activation):
+    """``1 / (1 + exp(-x))``; see `sigmoid`."""
+
+    function = staticmethod(sigmoid)
+    gradient = staticmethod(sigmoid_backward)
+    from_output = True
+
+
+class Tanh(Activation):
+    """Hyperbolic tangent; see `tanh`."""
+
+    function = staticmethod(tanh)
+    gradient = staticmethod(tanh_backward)
+    from_output = True
+
+
+class Softsign(Activation):
+    """``x / (1 + |x|)``; see `softsign`."""
+
+    function = staticmethod(softsign)
+    gradient = staticmethod(softsign_backward)
+
+
+class HardSigmoid(Activation):
+    """A line clipped to ``[0, 1]``; see `hard_sigmoid`."""
+
+    function = staticmethod(hard_sigmoid)
+    gradient = staticmethod(hard_sigmoid_backward)
+
+
+class HardSwish(Activation):
+    """``x`` times its hard sigmoid; see `hard_swish`."""
+
+    function = staticmethod(hard_swish)
+    gradient = staticmethod(hard_swish_backward)

@@ -1,0 +1,169 @@
+"""Smooth relatives of the ReLU.
+
+========  ==================================================  ====================================================
+layer     f(x)                                                f'(x)
+========  ==================================================  ====================================================
+Softplus  log(1 + exp(beta x)) / beta; x past the threshold   sigmoid(beta x); 1 past the threshold
+SiLU      x s, s = sigmoid(x)                                 s (1 + x (1 - s))
+Mish      x t, t = tanh(softplus(x))                          t + x s (1 - t^2)
+GELU      x P(x), P the normal distribution function          P(x) + x exp(-x^2 / 2) / sqrt(2 pi)
+GELU      x (1 + t) / 2, t = tanh(sqrt(2 / pi) *              (1 + t) / 2 + x (1 - t^2) / 2 * sqrt(2 / pi) *
+(tanh)    (x + 0.044715 x^3))                                 (1 + 3 * 0.044715 x^2)
+========  ==================================================  ====================================================
+
+Sources: C. Dugas et al., 2001 (softplus); S. Elfwing et al., 2018 (SiLU); D. Misra, 2019 (Mish); D. Hendrycks and
+K. Gimpel, "Gaussian error linear units", 2016.
+"""
+
+from math import pi, sqrt
+from typing import Any, ClassVar, Unpack
+
+from ...backends.types import Array, Namespace
+from ..arrays import zero
+from ..placement import Placement
+from .base import Activation, number, prepare, prepare_gradient
+from .erf import erfc
+from .sigmoids import sigmoid
+
+_CUBIC = 0.044715
+_ROOT = sqrt(2.0 / pi)
+
+
+def softplus(x: Array, *, beta: float = 1.0, threshold: float = 20.0, xp: Namespace | None = None) -> Array:
+    """``log(1 + exp(beta x)) / beta``, and ``x`` where ``beta x > threshold``."""
+    xp, beta = prepare(xp, input=x), number(beta, "beta", above=0.0)
+    scaled = x * beta
+    smooth = (_positive(scaled, xp) + xp.log1p(xp.exp(-xp.abs(scaled)))) * (1.0 / beta)
+    return xp.where(scaled > threshold, x, smooth)
+
+
+def softplus_backward(
+    dy: Array, x: Array, *, beta: float = 1.0, threshold: float = 20.0, xp: Namespace | None = None
+) -> Array:
+    """``dx = sigmoid(beta x) dy``, and ``dy`` where ``beta x > threshold``."""
+    xp, beta = prepare_gradient(xp, dy=dy, input=x), number(beta, "beta", above=0.0)
+    scaled = x * beta
+    return xp.where(scaled > threshold, dy, dy * sigmoid(scaled, xp=xp))
+
+
+def silu(x: Array, *, xp: Namespace | None = None) -> Array:
+    """``x * sigmoid(x)``."""
+    xp = prepare(xp, input=x)
+    return x * sigmoid(x, xp=xp)
+
+
+def silu_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
+    """``dx = s (1 + x (1 - s)) dy`` with ``s = sigmoid(x)``."""
+    xp = prepare_gradient(xp, dy=dy, input=x)
+    s = sigmoid(x, xp=xp)
+    return dy * (s * (1.0 + x * (1.0 - s)))
+
+
+def mish(x: Array, *, xp: Namespace | None = None) -> Array:
+    """``x * tanh(log(1 + exp(x)))``."""
+    xp = prepare(xp, input=x)
+    return x * _mish_parts(x, xp)[0]
+
+
+def mish_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
+    """``dx = (t + x s (1 - t^2)) dy`` with ``s = sigmoid(x)``, ``t = tanh(softplus(x))``."""
+    xp = prepare_gradient(xp, dy=dy, input=x)
+    t, rest = _mish_parts(x, xp)
+    return dy * (t + x * sigmoid(x, xp=xp) * rest)
+
+
+def _mish_parts(x: Array, xp: Namespace) -> tuple[Array, Array]:
+    """``t = tanh(log(1 + exp(x)))`` and ``1 - t^2``, as fractions in ``w = exp(-|x|)``.
+
+    ``t = ((1 + e^x)^2 - 1) / ((1 + e^x)^2 + 1)``; with both halves of it written out nothing cancels or overflows.
+    """
+    w = xp.exp(-xp.abs(x))
+    right = x >= 0.0
+    above = xp.where(right, 1.0 + 2.0 * w, w * (w + 2.0))
+    excess = xp.where(right, 2.0 * w * w, xp.full_like(w, 2.0))
+    below = above + excess
+    t = above / below
+    return t, excess * (2.0 * above + excess) / (below * below)
+
+
+def gelu(x: Array, *, approximate: str = "none", xp: Namespace | None = None) -> Array:
+    """``x`` times the normal distribution function of ``x``; with ``approximate="tanh"`` the formula with tanh."""
+    xp = prepare(xp, input=x)
+    if check_form(approximate) == "tanh":
+        return x * ((1.0 + xp.tanh(_inner(x))) * 0.5)
+    return x * _normal_cdf(x, xp)
+
+
+def gelu_backward(dy: Array, x: Array, *, approximate: str = "none", xp: Namespace | None = None) -> Array:
+    """Gradient of `gelu`: the table at the top of this file."""
+    xp = prepare_gradient(xp, dy=dy, input=x)
+    if check_form(approximate) == "tanh":
+        t = xp.tanh(_inner(x))
+        slope = _ROOT * (1.0 + (3.0 * _CUBIC) * x * x)
+        return dy * ((1.0 + t) * 0.5 + x * (1.0 - t * t) * 0.5 * slope)
+    density = xp.exp(x * x * -0.5) * (1.0 / sqrt(2.0 * pi))
+    return dy * (_normal_cdf(x, xp) + x * density)
+
+
+def check_form(approximate: str) -> str:
+    """The form of the GELU, if it is one that there is."""
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"approximate takes 'none' or 'tanh', got {approximate!r}")
+    return approximate
+
+
+def _inner(x: Array) -> Array:
+    return (x + x * x * x * _CUBIC) * _ROOT
+
+
+def _normal_cdf(x: Array, xp: Namespace) -> Array:
+    return erfc(x * -sqrt(0.5), xp=xp) * 0.5
+
+
+def _positive(x: Array, xp: Namespace) -> Array:
+    return xp.where(x < 0.0, zero(x, xp), x)
+
+
+class Softplus(Activation):
+    """``log(1 + exp(beta x)) / beta``, ``beta > 0``; see `softplus`."""
+
+    function = staticmethod(softplus)
+    gradient = staticmethod(softplus_backward)
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (("beta", 1.0), ("threshold", 20.0))
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0, **placement: Unpack[Placement]) -> None:
+        super().__init__(**placement)
+        self.beta, self.threshold = number(beta, "beta", above=0.0), number(threshold, "threshold")
+
+
+class SiLU(Activation):
+    """``x * sigmoid(x)``; see `silu`."""
+
+    function = staticmethod(silu)
+    gradient = staticmethod(silu_backward)
+
+
+class Mish(Activation):
+    """``x * tanh(softplus(x))``; see `mish`."""
+
+    function = staticmethod(mish)
+    gradient = staticmethod(mish_backward)
+
+
+class GELU(Activation):
+    """Gaussian error linear unit; see `gelu`.
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}
+    **placement
+        See `xpnn.layers.placement.Placement`.
+    """
+
+    function = staticmethod(gelu)
+    gradient = staticmethod(gelu_backward)
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (("approximate", "none"),)
+
+    def __init__(self, approximate: str = "none", **placement: Unpack[Placement]) -> None:
+        super().__init__(**placement)
+        self.approximate = check_form(approximate)

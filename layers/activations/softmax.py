@@ -1,0 +1,106 @@
+"""Softmax and its logarithm, along an axis.
+
+Both subtract the maximum first, so that no exponential overflows.
+
+Source: C. Bishop, "Pattern recognition and machine learning", 2006, eq. 4.62.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Unpack
+
+from ...backends.types import Array, Namespace
+from ..arrays import namespace, require_float, require_same_dtype, require_shape
+from ..base import Layer
+from ..geometry import is_integer
+from ..placement import Placement
+
+
+def softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
+    """``exp(x - max) / sum(exp(x - max))`` along an axis."""
+    xp = namespace(xp, x)
+    _check_axis(x, axis)
+    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    return e / xp.sum(e, axis=axis, keepdims=True)
+
+
+def softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
+    """``dx = y * (dy - sum(dy * y))`` along the axis, from the output."""
+    xp = namespace(xp, dy, y)
+    require_same_dtype(dy=dy, y=y)
+    require_shape(y, tuple(dy.shape), "y")
+    return y * (dy - xp.sum(dy * y, axis=axis, keepdims=True))
+
+
+def log_softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
+    """``(x - max) - log(sum(exp(x - max)))`` along an axis."""
+    xp = namespace(xp, x)
+    _check_axis(x, axis)
+    shifted = x - xp.max(x, axis=axis, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
+
+
+def log_softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
+    """``dx = dy - exp(y) * sum(dy)`` along the axis, from the output."""
+    xp = namespace(xp, dy, y)
+    require_same_dtype(dy=dy, y=y)
+    require_shape(y, tuple(dy.shape), "y")
+    return dy - xp.exp(y) * xp.sum(dy, axis=axis, keepdims=True)
+
+
+def _check_axis(x: Array, axis: int) -> None:
+    require_float(x)
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis {axis} is out of range for an input of shape {tuple(x.shape)}")
+    if x.shape[axis] == 0:
+        raise ValueError(f"axis {axis} of an input of shape {tuple(x.shape)} is empty: there is nothing to compare")
+
+
+class _AlongAxis(Layer):
+    function: ClassVar[Callable[..., Array]]
+    gradient: ClassVar[Callable[..., Array]]
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (("axis", 1),)
+
+    def __init__(self, axis: int = 1, **placement: Unpack[Placement]) -> None:
+        super().__init__(**placement)
+        if not is_integer(axis):
+            raise ValueError(f"axis takes an integer, got {axis!r}")
+        self.axis = int(axis)
+
+    def _forward(self, x: Array) -> Array:
+        y = type(self).function(x, axis=self.axis, xp=self.backend.xp)
+        self._save(y)
+        return y
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        (y,) = self._saved
+        return type(self).gradient(dy, y, axis=self.axis, xp=self.backend.xp)
+
+
+class Softmax(_AlongAxis):
+    """Softmax along ``axis``; see `softmax`. For training on classes use `CrossEntropy` on the logits instead.
+
+    Parameters
+    ----------
+    axis : int
+        1, the channels, unless given.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+    """
+
+    function = staticmethod(softmax)
+    gradient = staticmethod(softmax_backward)
+
+
+class LogSoftmax(_AlongAxis):
+    """Logarithm of the softmax along ``axis``; see `log_softmax`.
+
+    Parameters
+    ----------
+    axis : int
+        1, the channels, unless given.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+    """
+
+    function = staticmethod(log_softmax)
+    gradient = staticmethod(log_softmax_backward)

@@ -1,0 +1,228 @@
+"""Batch normalisation, and the running statistics that it evaluates with.
+
+The formulas are in `xpnn.layers.norm`. In training, with ``m`` values per channel and momentum ``a``::
+
+    running_mean = (1 - a) * running_mean + a * mean
+    running_var  = (1 - a) * running_var  + a * var * m / (m - 1)
+
+Momentum None takes ``a = 1 / num_batches_tracked``: the plain average over all batches.
+
+Source: S. Ioffe and C. Szegedy, "Batch normalization", 2015, algorithms 1 and 2; momentum and defaults as in PyTorch.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Unpack
+
+from ..backends.types import Array, Namespace, dtype_name
+from .arrays import namespace, scalar
+from .geometry import count
+from .initialisers import constant
+from .norm import (
+    Layout,
+    Norm,
+    Normal,
+    batch_layout,
+    check_number,
+    differentiate,
+    normalise,
+    require_several,
+    total,
+)
+from .placement import Placement
+
+
+def batch_norm(
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    mean: Array | None = None,
+    var: Array | None = None,
+    eps: float = 1e-5,
+    xp: Namespace | None = None,
+) -> Array:
+    """Normalise each channel of ``x (N, C, *S)``, over the batch or with the ``mean`` and ``var (C,)`` given.
+
+    Then multiply by ``weight (C,)`` and add ``bias (C,)``, where they are given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For one value per channel without statistics, shapes that don't fit together, or mixed dtypes.
+    """
+    xp = namespace(xp, x, weight, bias)
+    layout = _layout(x, mean)
+    return normalise(x, weight, bias, layout, mean=mean, var=var, eps=eps, xp=xp)[0]
+
+
+def batch_norm_backward(
+    dy: Array,
+    x: Array,
+    weight: Array | None = None,
+    *,
+    mean: Array | None = None,
+    var: Array | None = None,
+    eps: float = 1e-5,
+    input_grad: bool = True,
+    xp: Namespace | None = None,
+) -> tuple[Array | None, Array, Array]:
+    """Gradients of `batch_norm` for ``dy (N, C, *S)``: ``(dx, dweight, dbias)``, ``dx`` None with ``input_grad=False``.
+
+    Takes what `batch_norm` took. A mean and variance that are given are constants.
+    """
+    layout = _layout(x, mean)
+    return differentiate(dy, x, weight, layout, mean=mean, var=var, eps=eps, input_grad=input_grad, xp=xp)
+
+
+def _layout(x: Array, mean: Array | None) -> Layout:
+    layout = batch_layout(tuple(x.shape))
+    if mean is None:
+        require_several(layout)
+    return layout
+
+
+class ChannelNorm(Norm):
+    """Base of the layers with a weight, a bias and perhaps running statistics for each channel.
+
+    Parameters
+    ----------
+    num_features : int
+        Channels ``C``.
+    eps : float
+        Added to the variance.
+    momentum : float or None
+        Share of a batch in the running statistics.
+    affine : bool
+        Whether there are a trained ``weight (C,)``, ones at first, and ``bias (C,)``, zeros.
+    track_running_stats : bool
+        Whether there are ``running_mean``, ``running_var (C,)`` and ``num_batches_tracked ()``, which evaluation takes
+        instead of the statistics of its input.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+
+    Raises
+    ------
+    ValueError
+        For arguments out of range, at once. From `forward`, before anything is computed, for an input of another shape,
+        or whose statistics are taken and are of one value each.
+    """
+
+    layout: ClassVar[Callable[..., Layout]]
+    counts_batches: ClassVar[bool]
+    ranks: ClassVar[tuple[int, ...]]
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float,
+        momentum: float | None,
+        affine: bool,
+        track_running_stats: bool,
+        **placement: Unpack[Placement],
+    ) -> None:
+        super().__init__(**placement)
+        self.num_features = count(num_features, "num_features")
+        self.eps = check_number(eps, "eps")
+        self.momentum = None if momentum is None else check_number(momentum, "momentum", 1.0)
+        self.affine, self.track_running_stats = bool(affine), bool(track_running_stats)
+        shape = (self.num_features,)
+        if affine:
+            self._add_parameter("weight", shape, constant(1.0))
+            self._add_parameter("bias", shape, constant(0.0))
+        if track_running_stats:
+            self.buffers.declare("running_mean", shape, 0.0)
+            self.buffers.declare("running_var", shape, 1.0)
+            self.buffers.declare("num_batches_tracked", (), 0)
+
+    def _check(self, x: Array, what: str) -> None:
+        super()._check(x, what)
+        b = self.backend
+        if self.buffers and dtype_name(x.dtype) != b.dtype_name:
+            raise TypeError(
+                f"the {what} is {dtype_name(x.dtype)}, the running statistics are {b.dtype_name}; convert it, or the "
+                f"layer with .to({b.spec!r}, {dtype_name(x.dtype)!r})"
+            )
+
+    def _forward(self, x: Array) -> Array:
+        shape = tuple(x.shape)
+        if len(shape) not in self.ranks or shape[1] != self.num_features:
+            wanted = " or ".join(f"(N, {self.num_features}{', *' * (rank - 2)})" for rank in self.ranks)
+            raise ValueError(f"input needs shape {wanted}, got {shape}")
+        layout = type(self).layout(shape)
+        mean, var = None, None
+        if self.track_running_stats and not self.training:
+            mean, var = (self.backend.up(self.buffers[name]) for name in ("running_mean", "running_var"))
+        else:
+            require_several(layout)
+        y, normal = self._normalise(x, layout, mean, var)
+        if self.track_running_stats and self.training:
+            self._track(normal, layout)
+        return y
+
+    def _track(self, normal: Normal, layout: Layout) -> None:
+        """Move the running statistics towards a batch's, by new arrays; nothing is read on the host.
+
+        An empty batch counts and moves nothing. Of statistics for each sample the batch's mean is taken.
+        """
+        b, xp = self.backend, self.backend.xp
+        factor = self._factor(normal.mean)
+        if 0 in layout.grid:
+            return
+        unbiased = normal.var * (layout.cells / (layout.cells - 1))
+        for name, each in (("running_mean", normal.mean), ("running_var", unbiased)):
+            batch = xp.reshape(total(each, (0,), xp) / scalar(each.shape[0], each, xp), layout.weight)
+            self.buffers[name] = b.down(b.up(self.buffers[name]) * (1.0 - factor) + batch * factor)
+
+    def _factor(self, like: Array) -> Array | float:
+        """Share of this batch in the running statistics, after counting it."""
+        xp = self.backend.xp
+        # NumPy makes a scalar of a sum of 0-d arrays; reshape makes it an array again.
+        batches = xp.reshape(self.buffers["num_batches_tracked"] + int(self.counts_batches), ())
+        self.buffers["num_batches_tracked"] = batches
+        return 1.0 / xp.astype(batches, like.dtype) if self.momentum is None else self.momentum
+
+
+class BatchNorm(ChannelNorm):
+    """Batch normalisation; see `batch_norm`, and `ChannelNorm` for the parameters.
+
+    Use `BatchNorm1d`, `BatchNorm2d` or `BatchNorm3d`. Momentum None averages over all batches.
+    """
+
+    layout = staticmethod(batch_layout)
+    counts_batches = True
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (
+        ("num_features", ...),
+        ("eps", 1e-5),
+        ("momentum", 0.1),
+        ("affine", True),
+        ("track_running_stats", True),
+    )
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        **placement: Unpack[Placement],
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, **placement)
+
+
+class BatchNorm1d(BatchNorm):
+    """`BatchNorm` of ``(N, C)`` or ``(N, C, L)``."""
+
+    ranks = (2, 3)
+
+
+class BatchNorm2d(BatchNorm):
+    """`BatchNorm` of ``(N, C, H, W)``."""
+
+    ranks = (4,)
+
+
+class BatchNorm3d(BatchNorm):
+    """`BatchNorm` of ``(N, C, D, H, W)``."""
+
+    ranks = (5,)

@@ -1,0 +1,266 @@
+"""Transposed convolution of any number of spatial dimensions: the adjoint of `conv`.
+
+With input ``x (N, C, *S)`` and ``weight (C, F/G, *K)``, each input cell adds its multiple of the kernel to the output;
+with stride ``s``, dilation ``d``, padding ``(before, after)`` cut off the output, and ``bias (F,)``::
+
+    y[n, f, i]        = bias[f] + sum over c and all o, k with o*s + k*d - before = i of  x[n, c, o] * weight[c, f, k]
+    dx[n, c, o]       =           sum over f, k of  dy[n, f, o*s + k*d - before] * weight[c, f, k]
+    dweight[c, f, k]  =           sum over n, o of  dy[n, f, o*s + k*d - before] * x[n, c, o]
+    dbias[f]          =           sum over n, i of  dy[n, f, i]
+
+so ``dx`` is a convolution of ``dy``, and ``<conv(u, w), x> = <u, conv_transpose(x, w)>`` for equal weights. The output
+size is ``(S - 1)*s - before - after + d*(K - 1) + output_padding + 1``: of all sizes that a convolution takes to ``S``,
+``output_padding`` picks the one.
+
+Source: V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning", 2016, ch. 4.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar, Unpack
+
+from ..backends import primitives
+from ..backends.types import Array, Namespace
+from ..backends.windows import Windows
+from .arrays import channels_first, channels_last, namespace, pad, require_same_dtype, require_shape, unpad
+from .base import Layer
+from .conv import kernel_matrix, kernel_of_matrix
+from .geometry import Geometry, Padding, Size, check_padding, count, plain, resolve_padding, spread
+from .initialisers import Initialiser, constant, he_uniform
+from .placement import Placement
+
+
+def conv_transpose(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    xp: Namespace | None = None,
+) -> Array:
+    """Transposed convolution of ``x (N, C, *S)`` with ``weight (C, F/groups, *K)``: ``y (N, F, *O)``.
+
+    Parameters
+    ----------
+    x, weight, bias : array
+        Of one dtype, float32 or float64. Any number of spatial axes, at least one.
+    stride, dilation : int or sequence of int
+        Per axis.
+    padding : int, sequence of int, sequence of (int, int) or "valid"
+        Cells cut off the output: what the convolution that this is the adjoint of was padded with.
+    output_padding : int or sequence of int
+        Cells added at the end of each axis, fewer than the stride or the dilation.
+    groups : int
+        Groups of channels that don't mix.
+    xp : namespace, optional
+        The inputs' own unless given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes that don't fit together, an output without cells, or mixed dtypes.
+    """
+    xp = namespace(xp, x, weight, bias)
+    require_same_dtype(input=x, weight=weight, bias=bias)
+    plan = _plan(x, weight, stride, padding, output_padding, dilation, groups)
+    if bias is not None:
+        require_shape(bias, (plan.features,), "bias")
+    full = (x.shape[0], *plan.full, plan.features)
+    matrix = kernel_matrix(weight, groups, xp)
+    y = primitives(xp).contract_input_gradient(channels_last(x, xp), matrix, plan.geometry.windows, full)
+    y = unpad(y, plan.geometry, plan.out)
+    return channels_first(y if bias is None else y + bias, xp)
+
+
+def conv_transpose_backward(
+    dy: Array,
+    x: Array,
+    weight: Array,
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    input_grad: bool = True,
+    xp: Namespace | None = None,
+) -> tuple[Array | None, Array, Array]:
+    """Gradients of `conv_transpose`: ``(dx, dweight, dbias)`` for an upstream gradient ``dy (N, F, *O)``.
+
+    Takes what `conv_transpose` took; ``dx`` is None with ``input_grad=False``.
+    """
+    xp = namespace(xp, dy, x, weight)
+    require_same_dtype(dy=dy, input=x, weight=weight)
+    plan = _plan(x, weight, stride, padding, output_padding, dilation, groups)
+    require_shape(dy, (x.shape[0], plan.features, *plan.out), "dy")
+    engine, windows = primitives(xp), plan.geometry.windows
+    upstream = channels_last(dy, xp)
+    dbias = xp.sum(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features)), axis=0)
+    padded = pad(upstream, plan.geometry, 0.0, xp)
+    matrix = engine.contract_weight_gradient(padded, channels_last(x, xp), windows, groups)
+    dweight = kernel_of_matrix(matrix, tuple(weight.shape), groups, xp)
+    if not input_grad:
+        return None, dweight, dbias
+    dx = engine.contract(padded, kernel_matrix(weight, groups, xp), windows)
+    return channels_first(dx, xp), dweight, dbias
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Sizes of a transposed convolution: the convolution that it is the adjoint of, and the output."""
+
+    geometry: Geometry
+    full: tuple[int, ...]
+    out: tuple[int, ...]
+    features: int
+
+
+def _plan(
+    x: Array, weight: Array, stride: Size, padding: Padding, output_padding: Size, dilation: Size, groups: int
+) -> _Plan:
+    axes = x.ndim - 2
+    if axes < 1 or weight.ndim != x.ndim:
+        raise ValueError(
+            f"input (N, C, *spatial) and weight (C, F/groups, *kernel) need the same number of axes, 3 or more; "
+            f"got shapes {tuple(x.shape)} and {tuple(weight.shape)}"
+        )
+    count(groups, "groups")
+    if x.shape[1] != weight.shape[0] or weight.shape[0] % groups:
+        raise ValueError(
+            f"input has {x.shape[1]} channels, expected {weight.shape[0]}, in {groups} equal groups "
+            f"(shape {tuple(x.shape)})"
+        )
+    if padding == "same":
+        raise ValueError("padding 'same' is not taken: give the padding of the convolution that this is the adjoint of")
+    s, d = spread(stride, axes, "stride"), spread(dilation, axes, "dilation")
+    extra = spread(output_padding, axes, "output_padding", least=0)
+    if any(e >= max(a, b) for e, a, b in zip(extra, s, d, strict=True)):
+        raise ValueError(f"output_padding {output_padding!r} must be below the stride {s} or the dilation {d}")
+    spatial, kernel = tuple(x.shape[2:]), tuple(weight.shape[2:])
+    pairs = resolve_padding(padding, spatial, kernel, s, d)
+    if min(spatial, default=0) < 1:
+        raise ValueError(f"input of shape {tuple(x.shape)} has no cells to spread")
+    full = tuple((n - 1) * a + b * (k - 1) + e + 1 for n, a, b, k, e in zip(spatial, s, d, kernel, extra, strict=True))
+    out = tuple(n - before - after for n, (before, after) in zip(full, pairs, strict=True))
+    if min(out) < 1:
+        raise ValueError(f"padding {pairs} cuts off all of the output, which spans {full} cells")
+    geometry = Geometry(Windows(kernel, s, d, spatial), pairs, (0,) * axes)
+    return _Plan(geometry, full, out, weight.shape[1] * groups)
+
+
+class ConvTranspose(Layer):
+    """Transposed convolution with a trained ``weight (in, out/groups, *kernel)`` and ``bias (out,)``.
+
+    Use `ConvTranspose1d`, `ConvTranspose2d` or `ConvTranspose3d`. The formulas are in `xpnn.layers.conv_transpose`.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Both divisible by ``groups``.
+    kernel_size : int or sequence of int
+        Per spatial axis.
+    stride, padding, output_padding, groups, bias, dilation
+        As in `conv_transpose`, in PyTorch's order.
+    weight_init, bias_init : initialiser
+        ``he_uniform()`` and ``constant(0)`` unless given.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+
+    Raises
+    ------
+    ValueError
+        For arguments out of range, at once; for an input that does not fit, from `forward`.
+    """
+
+    axes: ClassVar[int]
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (
+        ("in_channels", ...),
+        ("out_channels", ...),
+        ("kernel_size", ...),
+        ("stride", 1),
+        ("padding", 0),
+        ("output_padding", 0),
+        ("groups", 1),
+        ("bias", True),
+        ("dilation", 1),
+    )
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Padding = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Size = 1,
+        *,
+        weight_init: Initialiser | None = None,
+        bias_init: Initialiser | None = None,
+        **placement: Unpack[Placement],
+    ) -> None:
+        super().__init__(**placement)
+        self.in_channels, self.out_channels = count(in_channels, "in_channels"), count(out_channels, "out_channels")
+        self.kernel_size = plain(kernel_size, self.axes, "kernel_size")
+        self.stride, self.dilation = plain(stride, self.axes, "stride"), plain(dilation, self.axes, "dilation")
+        self.padding = check_padding(padding, self.axes)
+        if padding == "same":
+            raise ValueError("padding 'same' is not taken: give the padding of the convolution that this is adjoint to")
+        extra = spread(output_padding, self.axes, "output_padding", least=0)
+        self.output_padding = extra if isinstance(output_padding, Sequence) else extra[0]
+        self.groups, self.bias = count(groups, "groups"), bool(bias)
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(f"{in_channels} and {out_channels} channels can't both be split into {groups} groups")
+        kernel = spread(kernel_size, self.axes, "kernel_size")
+        self._add_parameter("weight", (in_channels, out_channels // groups, *kernel), weight_init or he_uniform())
+        if bias:
+            self._add_parameter("bias", (out_channels,), bias_init or constant(0.0))
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        names = ("stride", "padding", "output_padding", "dilation", "groups")
+        return {name: getattr(self, name) for name in names} | {"xp": self.backend.xp}
+
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Every input element meets every kernel cell of its group's outputs."""
+        kernel = spread(self.kernel_size, self.axes, "kernel_size")
+        return prod(x_shape) * (self.out_channels // self.groups) * prod(kernel)
+
+    def _forward(self, x: Array) -> Array:
+        y = conv_transpose(x, self._value("weight"), self._value("bias"), **self._options)
+        self._save(x)
+        return y
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        (x,) = self._saved
+        dx, dweight, dbias = conv_transpose_backward(
+            dy, x, self._value("weight"), input_grad=input_grad, **self._options
+        )
+        self._accumulate("weight", dweight)
+        self._accumulate("bias", dbias)
+        return dx
+
+
+class ConvTranspose1d(ConvTranspose):
+    """`ConvTranspose` over one spatial axis: ``(N, C, L)``."""
+
+    axes = 1
+
+
+class ConvTranspose2d(ConvTranspose):
+    """`ConvTranspose` over two spatial axes: ``(N, C, H, W)``."""
+
+    axes = 2
+
+
+class ConvTranspose3d(ConvTranspose):
+    """`ConvTranspose` over three spatial axes: ``(N, C, D, H, W)``."""
+
+    axes = 3

@@ -1,0 +1,147 @@
+"""Dropout: in training, each value (or each channel) is left out with probability ``p``, the others are scaled up.
+
+With ``keep`` drawn once per forward, 0 or 1::
+
+    y = keep * x / (1 - p)        dx = keep * dy / (1 - p)
+
+so that the expected output is the input, and evaluation is the identity.
+
+Sources: N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014; J. Tompson et
+al., "Efficient object localization using convolutional networks", 2015, for whole channels.
+"""
+
+from math import ceil
+from numbers import Real
+from typing import Any, ClassVar, Unpack
+
+from ..backends import Generator
+from ..backends.types import Array, Namespace
+from .arrays import namespace, require_float, zero
+from .base import Layer
+from .placement import Placement
+
+
+def dropout(x: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> Array:
+    """``x / (1 - p)`` where ``keep`` is true, 0 elsewhere, whatever ``x`` holds there.
+
+    Parameters
+    ----------
+    x : array
+        float32 or float64.
+    keep : array
+        Booleans, of ``x``'s shape or with size 1 along axes where all are kept or dropped together.
+    p : float
+        From 0 to 1; with 1 all is 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an input not of floats, or ``p`` out of range.
+    """
+    xp = namespace(xp, x, keep)
+    require_float(x)
+    if _probability(p) == 1.0:
+        return xp.zeros_like(x)
+    return xp.where(keep, x * (1.0 / (1.0 - p)), zero(x, xp))
+
+
+def dropout_backward(dy: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> Array:
+    """``dx = dy / (1 - p)`` where ``keep`` is true, 0 elsewhere."""
+    return dropout(dy, keep, p, xp=xp)
+
+
+def _probability(p: float) -> float:
+    if isinstance(p, bool) or not isinstance(p, Real) or not 0.0 <= float(p) <= 1.0:
+        raise ValueError(f"p takes a probability from 0 to 1, got {p!r}")
+    return float(p)
+
+
+class Dropout(Layer):
+    """Drop values, each by itself, with probability ``p``; see `dropout`. The identity in evaluation.
+
+    Each forward in training draws a new mask from this layer's own stream, which depends on the seed and on the layer's
+    full name: for one seed the masks are the same on every backend and in either dtype.
+
+    Parameters
+    ----------
+    p : float
+        From 0, which draws nothing, to 1.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+
+    Attributes
+    ----------
+    stream : Generator
+        Where masks come from; its ``position`` is all the state there is.
+
+    Raises
+    ------
+    ValueError
+        For ``p`` out of range.
+    """
+
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (("p", 0.5),)
+
+    def __init__(self, p: float = 0.5, **placement: Unpack[Placement]) -> None:
+        super().__init__(**placement)
+        self.p = _probability(p)
+        self._stream: Generator | None = None
+
+    @property
+    def stream(self) -> Generator:
+        """Where masks come from, made on first use."""
+        if self._stream is None:
+            self._stream = self.generator.fold_in("dropout")
+        return self._stream
+
+    def _join(self, path: str, inherited: Placement) -> None:
+        super()._join(path, inherited)
+        if self._stream is not None and not self._stream.position:
+            self._stream = None
+
+    def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape
+
+    def _forward(self, x: Array) -> Array:
+        shape = self._mask_shape(tuple(x.shape))
+        if not self.training or self.p == 0.0:
+            self._save(None)
+            return x
+        # Of 24 random bits, so that neither the dtype nor how a library compares with a Python number matters.
+        least = ceil(self.p * 2.0**24) * 2.0**-24
+        keep = self.stream.uniform(shape, dtype="float32", backend=self.backend) >= least
+        self._save(keep)
+        return dropout(x, keep, self.p, xp=self.backend.xp)
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        (keep,) = self._saved
+        return dy if keep is None else dropout_backward(dy, keep, self.p, xp=self.backend.xp)
+
+
+class ChannelDropout(Dropout):
+    """Base of the layers that drop whole channels of a sample, all cells at once."""
+
+    axes: ClassVar[int]
+
+    def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) != self.axes + 2:
+            raise ValueError(f"input needs shape (N, C{', *' * self.axes}), got {shape}")
+        return (*shape[:2], *(1,) * self.axes)
+
+
+class Dropout1d(ChannelDropout):
+    """`Dropout` of whole channels of ``(N, C, L)``."""
+
+    axes = 1
+
+
+class Dropout2d(ChannelDropout):
+    """`Dropout` of whole channels of ``(N, C, H, W)``."""
+
+    axes = 2
+
+
+class Dropout3d(ChannelDropout):
+    """`Dropout` of whole channels of ``(N, C, D, H, W)``."""
+
+    axes = 3

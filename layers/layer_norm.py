@@ -1,0 +1,190 @@
+"""Normalisation within a sample: over its last axes, or over groups of its channels.
+
+The formulas are in `xpnn.layers.norm`.
+
+Sources: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", 2016; Y. Wu and K. He, "Group normalization", 2018.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Unpack
+
+from ..backends.types import Array, Namespace
+from .arrays import namespace
+from .geometry import Size, count, is_integer
+from .initialisers import constant
+from .norm import Norm, check_number, differentiate, group_layout, layer_layout, normalise
+from .placement import Placement
+
+
+def layer_norm(
+    x: Array,
+    normalized_shape: Size,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    eps: float = 1e-5,
+    xp: Namespace | None = None,
+) -> Array:
+    """Normalise ``x (..., *D)`` over its last axes, ``normalized_shape = D``.
+
+    Then multiply by ``weight (*D)`` and add ``bias (*D)``, where they are given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes that don't fit together or mixed dtypes.
+    """
+    xp = namespace(xp, x, weight, bias)
+    layout = layer_layout(tuple(x.shape), _sizes(normalized_shape))
+    return normalise(x, weight, bias, layout, eps=eps, xp=xp)[0]
+
+
+def layer_norm_backward(
+    dy: Array,
+    x: Array,
+    normalized_shape: Size,
+    weight: Array | None = None,
+    *,
+    eps: float = 1e-5,
+    input_grad: bool = True,
+    xp: Namespace | None = None,
+) -> tuple[Array | None, Array, Array]:
+    """Gradients of `layer_norm` for ``dy (..., *D)``: ``(dx, dweight, dbias)``.
+
+    Takes what `layer_norm` took; ``dx`` is None with ``input_grad=False``.
+    """
+    layout = layer_layout(tuple(x.shape), _sizes(normalized_shape))
+    return differentiate(dy, x, weight, layout, eps=eps, input_grad=input_grad, xp=xp)
+
+
+def group_norm(
+    x: Array,
+    num_groups: int,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    eps: float = 1e-5,
+    xp: Namespace | None = None,
+) -> Array:
+    """Normalise each of ``num_groups`` groups of neighbouring channels of each sample of ``x (N, C, *S)``.
+
+    Then multiply by ``weight (C,)`` and add ``bias (C,)``, where they are given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For channels that can't be split so, shapes that don't fit together, or mixed dtypes.
+    """
+    xp = namespace(xp, x, weight, bias)
+    return normalise(x, weight, bias, group_layout(tuple(x.shape), num_groups), eps=eps, xp=xp)[0]
+
+
+def group_norm_backward(
+    dy: Array,
+    x: Array,
+    num_groups: int,
+    weight: Array | None = None,
+    *,
+    eps: float = 1e-5,
+    input_grad: bool = True,
+    xp: Namespace | None = None,
+) -> tuple[Array | None, Array, Array]:
+    """Gradients of `group_norm` for ``dy (N, C, *S)``: ``(dx, dweight, dbias)``.
+
+    Takes what `group_norm` took; ``dx`` is None with ``input_grad=False``.
+    """
+    layout = group_layout(tuple(x.shape), num_groups)
+    return differentiate(dy, x, weight, layout, eps=eps, input_grad=input_grad, xp=xp)
+
+
+def _sizes(normalized_shape: Size) -> tuple[int, ...]:
+    sizes = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
+    if not sizes or not all(is_integer(n) and n >= 1 for n in sizes):
+        raise ValueError(f"normalized_shape takes an integer >= 1, or one for each last axis, got {normalized_shape!r}")
+    return tuple(int(n) for n in sizes)
+
+
+class LayerNorm(Norm):
+    """Normalise over the last axes; see `layer_norm`.
+
+    Parameters
+    ----------
+    normalized_shape : int or sequence of int
+        Sizes of the last axes.
+    eps : float
+        Added to the variance.
+    elementwise_affine : bool
+        Whether there is a trained ``weight`` of that shape, ones at first.
+    bias : bool
+        Whether there is a trained ``bias`` beside it, zeros at first.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+    """
+
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (
+        ("normalized_shape", ...),
+        ("eps", 1e-5),
+        ("elementwise_affine", True),
+        ("bias", True),
+    )
+
+    def __init__(
+        self,
+        normalized_shape: Size,
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        **placement: Unpack[Placement],
+    ) -> None:
+        super().__init__(**placement)
+        self.normalized_shape, self.eps = _sizes(normalized_shape), check_number(eps, "eps")
+        self.elementwise_affine, self.bias = bool(elementwise_affine), bool(bias)
+        if elementwise_affine:
+            self._add_parameter("weight", self.normalized_shape, constant(1.0))
+        if elementwise_affine and bias:
+            self._add_parameter("bias", self.normalized_shape, constant(0.0))
+
+    def _forward(self, x: Array) -> Array:
+        return self._normalise(x, layer_layout(tuple(x.shape), self.normalized_shape))[0]
+
+
+class GroupNorm(Norm):
+    """Normalise groups of channels; see `group_norm`.
+
+    Parameters
+    ----------
+    num_groups, num_channels : int
+        The second divisible by the first; as many groups as channels is instance norm, one group is layer norm over
+        all axes with a weight for each channel.
+    eps : float
+        Added to the variance.
+    affine : bool
+        Whether there are a trained ``weight (C,)``, ones at first, and ``bias (C,)``, zeros.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+    """
+
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (
+        ("num_groups", ...),
+        ("num_channels", ...),
+        ("eps", 1e-5),
+        ("affine", True),
+    )
+
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, **placement: Unpack[Placement]
+    ) -> None:
+        super().__init__(**placement)
+        self.num_groups, self.num_channels = count(num_groups, "num_groups"), count(num_channels, "num_channels")
+        if num_channels % num_groups:
+            raise ValueError(f"{num_channels} channels can't be split into {num_groups} groups")
+        self.eps, self.affine = check_number(eps, "eps"), bool(affine)
+        if affine:
+            self._add_parameter("weight", (self.num_channels,), constant(1.0))
+            self._add_parameter("bias", (self.num_channels,), constant(0.0))
+
+    def _forward(self, x: Array) -> Array:
+        shape = tuple(x.shape)
+        if len(shape) < 2 or shape[1] != self.num_channels:
+            raise ValueError(f"input needs shape (N, {self.num_channels}, ...), got {shape}")
+        return self._normalise(x, group_layout(shape, self.num_groups))[0]

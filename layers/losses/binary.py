@@ -1,0 +1,202 @@
+"""Losses of yes or no: each entry of the target is a probability of its own, most often 0 or 1.
+
+With the probability p of a yes, ``p = sigmoid(x)`` where logits x are given, and the target t, the loss is
+``-w (v t log p + (1 - t) log(1 - p))``; w weighs entries and v, ``pos_weight``, their yes. Both are of any shape that
+broadcasts to that of the prediction; nothing else is broadcast.
+"""
+
+from typing import Any, Unpack
+
+from ...backends.types import Array, Namespace
+from ..activations import relu, sigmoid
+from ..arrays import namespace, require_same_dtype, scalar
+from ..placement import Placement
+from .base import Loss, Reduction, paired, reduce, spread
+from .weights import Weights
+
+LOWEST_LOG = -100.0
+SMALLEST_VARIANCE = 9.999999960041972e-13  # 1e-12 as float32, which it is in PyTorch for float64 too
+
+
+def binary_cross_entropy(
+    prediction: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    reduction: Reduction = "mean",
+    xp: Namespace | None = None,
+) -> Array:
+    """``-w (t log p + (1 - t) log(1 - p))``, with logarithms of at least -100 as in PyTorch.
+
+    Parameters
+    ----------
+    prediction, target : array
+        p and t, of one shape and dtype; p outside of [0, 1] gives NaN.
+    weight : array, optional
+        w, of a shape that broadcasts to theirs.
+    reduction : {"mean", "sum", "none"}
+        The mean is over all entries, whatever their weights.
+
+    Returns
+    -------
+    array
+        0-d, or of the prediction's shape without reduction.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For dtypes and shapes that do not fit.
+    """
+    xp = _checked(xp, prediction, target, weight=weight)
+    yes = _log(xp.log, prediction, prediction == 0.0, xp)
+    no = _log(xp.log1p, -prediction, prediction == 1.0, xp)
+    return reduce(_weighted(-(target * yes + (1.0 - target) * no), weight), reduction, xp)
+
+
+def binary_cross_entropy_backward(
+    dy: Array | float,
+    prediction: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    reduction: Reduction = "mean",
+    xp: Namespace | None = None,
+) -> Array:
+    """``w (p - t) / max(p (1 - p), 1e-12) dy``; the bound is PyTorch's."""
+    xp = _checked(xp, prediction, target, weight=weight)
+    variance = prediction * (1.0 - prediction)
+    smallest = scalar(SMALLEST_VARIANCE, prediction, xp)
+    slopes = (prediction - target) / xp.where(variance < smallest, smallest, variance)
+    return spread(_weighted(slopes, weight), dy, reduction, xp)
+
+
+def binary_cross_entropy_with_logits(
+    logits: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    pos_weight: Array | None = None,
+    reduction: Reduction = "mean",
+    xp: Namespace | None = None,
+) -> Array:
+    """``w (v t softplus(-x) + (1 - t) softplus(x))``, where ``softplus(x) = max(x, 0) + log(1 + exp(-|x|))``.
+
+    This is the binary cross-entropy of ``sigmoid(x)``, and overflows nowhere.
+
+    Parameters
+    ----------
+    logits, target : array
+        x and t, of one shape and dtype.
+    weight, pos_weight : array, optional
+        w and v, of shapes that broadcast to theirs.
+    reduction : {"mean", "sum", "none"}
+        The mean is over all entries, whatever their weights.
+
+    Returns
+    -------
+    array
+        0-d, or of the logits' shape without reduction.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For dtypes and shapes that do not fit.
+    """
+    xp = _checked(xp, logits, target, weight=weight, pos_weight=pos_weight)
+    bend = xp.log1p(xp.exp(-xp.abs(logits)))
+    yes, no = relu(-logits, xp=xp) + bend, relu(logits, xp=xp) + bend
+    return reduce(_weighted(_weighted(target * yes, pos_weight) + (1.0 - target) * no, weight), reduction, xp)
+
+
+def binary_cross_entropy_with_logits_backward(
+    dy: Array | float,
+    logits: Array,
+    target: Array,
+    *,
+    weight: Array | None = None,
+    pos_weight: Array | None = None,
+    reduction: Reduction = "mean",
+    xp: Namespace | None = None,
+) -> Array:
+    """``w ((1 - t) sigmoid(x) - v t sigmoid(-x)) dy``, which is ``(sigmoid(x) - t) dy`` without weights."""
+    xp = _checked(xp, logits, target, weight=weight, pos_weight=pos_weight)
+    yes = _weighted(target * sigmoid(-logits, xp=xp), pos_weight)
+    slopes = (1.0 - target) * sigmoid(logits, xp=xp) - yes
+    return spread(_weighted(slopes, weight), dy, reduction, xp)
+
+
+def _log(log: Any, x: Array, at_zero: Array, xp: Namespace) -> Array:
+    """``log(x)``, at least -100; its value is known where a probability is 0, and NumPy would warn there."""
+    lowest = scalar(LOWEST_LOG, x, xp)
+    found = log(xp.where(at_zero, scalar(0.5, x, xp), x))
+    return xp.where(xp.logical_or(at_zero, found < lowest), lowest, found)
+
+
+def _weighted(losses: Array, weight: Array | None) -> Array:
+    return losses if weight is None else losses * weight
+
+
+def _checked(xp: Namespace | None, prediction: Array, target: Array, **weights: Array | None) -> Namespace:
+    """The namespace of all arrays, once it is sure that they fit."""
+    xp = namespace(xp, prediction, target, *weights.values())
+    paired(xp, prediction, target)
+    require_same_dtype(prediction=prediction, **weights)
+    shape = tuple(prediction.shape)
+    for name, weight in weights.items():
+        own = () if weight is None else tuple(weight.shape)
+        matched = zip(reversed(own), reversed(shape), strict=False)
+        if len(own) > len(shape) or any(n not in (1, wanted) for n, wanted in matched):
+            raise ValueError(f"{name} has shape {own}, which does not broadcast to the prediction's, {shape}")
+    return xp
+
+
+class BinaryCrossEntropy(Loss):
+    """Binary cross-entropy of probabilities; see `binary_cross_entropy`.
+
+    For training use `BinaryCrossEntropyWithLogits`: a probability near 0 or 1 has lost what its logit still knows.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}
+    weight : array_like, optional
+        Of each entry: on the host or an array of any backend, copied to the prediction's once.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+    """
+
+    function = staticmethod(binary_cross_entropy)
+    gradient = staticmethod(binary_cross_entropy_backward)
+    signature = (("reduction", "mean"), ("weight", None))
+
+    def __init__(self, reduction: Reduction = "mean", *, weight: Any = None, **placement: Unpack[Placement]) -> None:
+        super().__init__(reduction, **placement)
+        self.weight = Weights.given(weight, "weight")
+
+
+class BinaryCrossEntropyWithLogits(Loss):
+    """Binary cross-entropy of logits; see `binary_cross_entropy_with_logits`.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}
+    weight, pos_weight : array_like, optional
+        Of each entry, and of its yes: on the host or arrays of any backend, copied to the prediction's once.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+    """
+
+    function = staticmethod(binary_cross_entropy_with_logits)
+    gradient = staticmethod(binary_cross_entropy_with_logits_backward)
+    signature = (("reduction", "mean"), ("weight", None), ("pos_weight", None))
+
+    def __init__(
+        self,
+        reduction: Reduction = "mean",
+        *,
+        weight: Any = None,
+        pos_weight: Any = None,
+        **placement: Unpack[Placement],
+    ) -> None:
+        super().__init__(reduction, **placement)
+        self.weight = Weights.given(weight, "weight")
+        self.pos_weight = Weights.given(pos_weight, "pos_weight")

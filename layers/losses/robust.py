@@ -1,0 +1,153 @@
+"""Losses that are quadratic near the target and linear far from it, so that outliers pull less.
+
+Both are one curve: with ``z = |p - t|`` and ``c = min(z, delta)``, Huber's is ``c (z - c / 2)``, which is ``z^2 / 2``
+up to delta and ``delta (z - delta / 2)`` from there; smooth L1 is Huber's divided by delta. So written nothing is
+squared that could overflow.
+"""
+
+from typing import Any, Unpack
+
+from ...backends.types import Array, Namespace
+from ..arrays import scalar
+from ..placement import Placement
+from .base import Loss, Reduction, is_number, paired, reduce, spread
+from .regression import clip, mean_absolute_error, mean_absolute_error_backward
+
+
+def huber(
+    prediction: Array,
+    target: Array,
+    *,
+    delta: float = 1.0,
+    reduction: Reduction = "mean",
+    xp: Namespace | None = None,
+) -> Array:
+    """``(p - t)^2 / 2`` up to ``|p - t| = delta``, and ``delta (|p - t| - delta / 2)`` from there.
+
+    Parameters
+    ----------
+    prediction, target : array
+        p and t, of one shape and dtype.
+    delta : float
+        Above 0.
+    reduction : {"mean", "sum", "none"}
+
+    Raises
+    ------
+    TypeError, ValueError
+        For two dtypes, integers, two shapes, a delta that is not above 0.
+
+    Notes
+    -----
+    Source: P. Huber, "Robust estimation of a location parameter", 1964.
+    """
+    xp = paired(xp, prediction, target)
+    _check_delta(delta)
+    far = xp.abs(prediction - target)
+    near = clip(far, delta, delta, xp)
+    return reduce(near * (far - 0.5 * near), reduction, xp)
+
+
+def huber_backward(
+    dy: Array | float,
+    prediction: Array,
+    target: Array,
+    *,
+    delta: float = 1.0,
+    reduction: Reduction = "mean",
+    xp: Namespace | None = None,
+) -> Array:
+    """``min(max(p - t, -delta), delta) dy``."""
+    xp = paired(xp, prediction, target)
+    _check_delta(delta)
+    return spread(clip(prediction - target, delta, delta, xp), dy, reduction, xp)
+
+
+def smooth_l1(
+    prediction: Array,
+    target: Array,
+    *,
+    beta: float = 1.0,
+    reduction: Reduction = "mean",
+    xp: Namespace | None = None,
+) -> Array:
+    """``(p - t)^2 / (2 beta)`` up to ``|p - t| = beta``, and ``|p - t| - beta / 2`` from there.
+
+    Parameters
+    ----------
+    prediction, target : array
+        p and t, of one shape and dtype.
+    beta : float
+        0 or more; with 0 this is `mean_absolute_error`.
+    reduction : {"mean", "sum", "none"}
+
+    Raises
+    ------
+    TypeError, ValueError
+        For two dtypes, integers, two shapes, a beta below 0.
+
+    Notes
+    -----
+    Source: R. Girshick, "Fast R-CNN", 2015, eq. 3.
+    """
+    _check_beta(beta)
+    if beta == 0.0:
+        return mean_absolute_error(prediction, target, reduction=reduction, xp=xp)
+    xp = paired(xp, prediction, target)
+    far = xp.abs(prediction - target)
+    near = clip(far, beta, beta, xp)
+    return reduce(near / scalar(beta, far, xp) * (far - 0.5 * near), reduction, xp)
+
+
+def smooth_l1_backward(
+    dy: Array | float,
+    prediction: Array,
+    target: Array,
+    *,
+    beta: float = 1.0,
+    reduction: Reduction = "mean",
+    xp: Namespace | None = None,
+) -> Array:
+    """``min(max((p - t) / beta, -1), 1) dy``."""
+    _check_beta(beta)
+    if beta == 0.0:
+        return mean_absolute_error_backward(dy, prediction, target, reduction=reduction, xp=xp)
+    xp = paired(xp, prediction, target)
+    near = clip(prediction - target, beta, beta, xp)
+    return spread(near / scalar(beta, near, xp), dy, reduction, xp)
+
+
+def _check_delta(delta: Any) -> None:
+    if not is_number(delta) or not delta > 0.0:
+        raise ValueError(f"delta takes a number above 0, got {delta!r}")
+
+
+def _check_beta(beta: Any) -> None:
+    if not is_number(beta) or not beta >= 0.0:
+        raise ValueError(f"beta takes a number of 0 or more, got {beta!r}")
+
+
+class Huber(Loss):
+    """Quadratic up to a distance of ``delta``, linear from there; see `huber`."""
+
+    function = staticmethod(huber)
+    gradient = staticmethod(huber_backward)
+    signature = (("reduction", "mean"), ("delta", 1.0))
+
+    def __init__(self, reduction: Reduction = "mean", *, delta: float = 1.0, **placement: Unpack[Placement]) -> None:
+        super().__init__(reduction, **placement)
+        _check_delta(delta)
+        self.delta = float(delta)
+
+
+class SmoothL1(Loss):
+    """Quadratic up to a distance of ``beta``, with slope 1 from there; see `smooth_l1`."""
+
+    function = staticmethod(smooth_l1)
+    gradient = staticmethod(smooth_l1_backward)
+    signature = (("reduction", "mean"), ("beta", 1.0))
+
+    def __init__(self, reduction: Reduction = "mean", *, beta: float = 1.0, **placement: Unpack[Placement]) -> None:
+        super().__init__(reduction, **placement)
+        _check_beta(beta)
+        self.beta = float(beta)

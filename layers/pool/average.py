@@ -1,0 +1,91 @@
+"""Average pooling.
+
+With input ``x (N, C, *S)`` and windows of cells ``k`` at stride ``s``::
+
+    y[n, c, o]  = sum over k of  x[n, c, o*s + k] / divisor[o]
+    dx[n, c, i] = sum of dy[n, c, o] / divisor[o] over the windows o that contain cell i
+
+The divisor is the number of the window's cells that lie in the padded input (in the input alone with
+``count_include_pad=False``), so cells that ``ceil_mode`` adds never count; ``divisor_override`` replaces it.
+
+Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998.
+"""
+
+from array_api_compat import device
+
+from ...backends.types import Array, Namespace
+from ..arrays import channels_first, channels_last, namespace, pad, require_float, require_shape, scalar
+from ..geometry import Geometry, Padding, Size, count
+from .placing import along_axis, place_pool, place_shape, scatter, sum_windows
+
+
+def avg_pool(
+    x: Array,
+    kernel_size: Size,
+    *,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    xp: Namespace | None = None,
+) -> Array:
+    """Average over windows of ``x (N, C, *S)``: ``(N, C, *O)``.
+
+    Parameters are those of `max_pool`; with ``count_include_pad=False`` an average is over the window's cells inside
+    the input only, with ``divisor_override`` every sum is divided by that number instead.
+    """
+    xp = namespace(xp, x)
+    geometry = place_pool(x, kernel_size, stride, padding, 1, ceil_mode)
+    cells = pad(channels_last(x, xp), geometry, 0.0, xp)
+    total = sum_windows(cells, geometry)
+    return channels_first(
+        total / _divisor(geometry, x, tuple(x.shape[2:]), count_include_pad, divisor_override, xp), xp
+    )
+
+
+def avg_pool_backward(
+    dy: Array,
+    x_shape: tuple[int, ...],
+    kernel_size: Size,
+    *,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    xp: Namespace | None = None,
+) -> Array:
+    """Gradient of `avg_pool`: ``dx`` for ``dy (N, C, *O)``."""
+    xp = namespace(xp, dy)
+    require_float(dy, "dy")
+    geometry = place_shape(tuple(x_shape), kernel_size, stride, padding, 1, ceil_mode)
+    require_shape(dy, (x_shape[0], x_shape[1], *geometry.windows.count), "dy")
+    share = channels_last(dy, xp) / _divisor(geometry, dy, tuple(x_shape[2:]), count_include_pad, divisor_override, xp)
+    return scatter(lambda k, index: share, dy, x_shape, geometry, xp)
+
+
+def _divisor(
+    geometry: Geometry,
+    like: Array,
+    spatial: tuple[int, ...],
+    count_include_pad: bool,
+    override: int | None,
+    xp: Namespace,
+) -> Array:
+    """What each window's sum is divided by, ``(1, *O, 1)``, or 0-d where it is the same for all."""
+    if override is not None:
+        return scalar(count(override, "divisor_override"), like, xp)
+    w = geometry.windows
+    full = count_include_pad and not any(geometry.overhang)
+    if full or not geometry.is_padded:
+        return scalar(w.cells, like, xp)
+    counts = None
+    for axis, (k, s, o) in enumerate(zip(w.kernel, w.stride, w.count, strict=True)):
+        before, after = geometry.padding[axis]
+        low, high = (0, before + spatial[axis] + after) if count_include_pad else (before, before + spatial[axis])
+        start = xp.arange(o, dtype=xp.int32, device=device(like)) * s
+        inside = xp.clip(start + k, low, high) - xp.clip(start, low, high)
+        inside = along_axis(xp.astype(inside, like.dtype), axis, len(w.count), xp)
+        counts = inside if counts is None else counts * inside
+    return counts

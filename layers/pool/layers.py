@@ -1,0 +1,238 @@
+"""Pooling layers over windows: names and options for the functions beside this file."""
+
+from typing import Any, ClassVar, Unpack
+
+from ...backends.types import Array
+from ..base import Layer
+from ..geometry import Geometry, Padding, Size, check_padding, count, plain
+from ..placement import Placement
+from .average import avg_pool, avg_pool_backward
+from .lp import check_power, lp_pool, lp_pool_backward
+from .maximum import max_cells, plane_indices, scatter_maxima
+from .placing import place_pool
+
+
+class _Pool(Layer):
+    axes: ClassVar[int]
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name, _ in self.signature} | {"xp": self.backend.xp}
+
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None,
+        padding: Padding,
+        **placement: Unpack[Placement],
+    ) -> None:
+        super().__init__(**placement)
+        self.kernel_size = plain(kernel_size, self.axes, "kernel_size")
+        self.stride = None if stride is None else plain(stride, self.axes, "stride")
+        self.padding = check_padding(padding, self.axes)
+
+    def _check(self, x: Array, what: str) -> None:
+        super()._check(x, what)
+        if x.ndim != self.axes + 2:
+            raise ValueError(f"the {what} needs {self.axes + 2} axes (N, C, *spatial), got shape {tuple(x.shape)}")
+
+
+class MaxPool(_Pool):
+    """Maximum over windows; see `max_pool`. Use `MaxPool1d`, `MaxPool2d` or `MaxPool3d`.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding, dilation, return_indices, ceil_mode
+        As in `max_pool`, in PyTorch's order. With ``return_indices`` `forward` returns ``(y, indices)``.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+    """
+
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (
+        ("kernel_size", ...),
+        ("stride", None),
+        ("padding", 0),
+        ("dilation", 1),
+        ("return_indices", False),
+        ("ceil_mode", False),
+    )
+
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Padding = 0,
+        dilation: Size = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+        **placement: Unpack[Placement],
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, **placement)
+        self.dilation = plain(dilation, self.axes, "dilation")
+        self.return_indices, self.ceil_mode = bool(return_indices), bool(ceil_mode)
+        self._indices: Array | None = None
+
+    def forward(self, x: Array) -> Any:
+        """The maxima of ``x (N, C, *S)``, and with ``return_indices`` where they are."""
+        y = super().forward(x)
+        indices, self._indices = self._indices, None
+        return (y, indices) if self.return_indices else y
+
+    def _place(self, x: Array) -> Geometry:
+        return place_pool(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+
+    def _forward(self, x: Array) -> Array:
+        geometry = self._place(x)
+        y, cell = max_cells(x, geometry, self.backend.xp)
+        if self.return_indices:
+            self._indices = plane_indices(cell, geometry, tuple(x.shape[2:]), self.backend.xp)
+        self._save(cell, geometry, tuple(x.shape))
+        return y
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        cell, geometry, x_shape = self._saved
+        return scatter_maxima(dy, cell, x_shape, geometry, self.backend.xp)
+
+
+class AvgPool(_Pool):
+    """Average over windows; see `avg_pool`. Use `AvgPool1d`, `AvgPool2d` or `AvgPool3d`.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+        As in `avg_pool`.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+    """
+
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (
+        ("kernel_size", ...),
+        ("stride", None),
+        ("padding", 0),
+        ("ceil_mode", False),
+        ("count_include_pad", True),
+        ("divisor_override", None),
+    )
+
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Padding = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+        **placement: Unpack[Placement],
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, **placement)
+        self.ceil_mode, self.count_include_pad = bool(ceil_mode), bool(count_include_pad)
+        self.divisor_override = None if divisor_override is None else count(divisor_override, "divisor_override")
+
+    def _forward(self, x: Array) -> Array:
+        y = avg_pool(x, **self._options)
+        self._save(tuple(x.shape))
+        return y
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        (x_shape,) = self._saved
+        return avg_pool_backward(dy, x_shape, **self._options)
+
+
+class LpPool(_Pool):
+    """Lp norm over windows; see `lp_pool`. Use `LpPool1d`, `LpPool2d` or `LpPool3d`.
+
+    Parameters
+    ----------
+    norm_type : float
+        ``p``, at least 1.
+    kernel_size, stride, ceil_mode, padding, dilation
+        As in `lp_pool`; the first three in PyTorch's order, which has no others.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+    """
+
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (
+        ("norm_type", ...),
+        ("kernel_size", ...),
+        ("stride", None),
+        ("ceil_mode", False),
+        ("padding", 0),
+        ("dilation", 1),
+    )
+
+    def __init__(
+        self,
+        norm_type: float,
+        kernel_size: Size,
+        stride: Size | None = None,
+        ceil_mode: bool = False,
+        padding: Padding = 0,
+        dilation: Size = 1,
+        **placement: Unpack[Placement],
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, **placement)
+        self.norm_type = check_power(norm_type)
+        self.dilation, self.ceil_mode = plain(dilation, self.axes, "dilation"), bool(ceil_mode)
+
+    def _forward(self, x: Array) -> Array:
+        y = lp_pool(x, **self._options)
+        self._save(x, y)
+        return y
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        x, y = self._saved
+        return lp_pool_backward(dy, x, y, **self._options)
+
+
+class MaxPool1d(MaxPool):
+    """`MaxPool` over one spatial axis: ``(N, C, L)``."""
+
+    axes = 1
+
+
+class MaxPool2d(MaxPool):
+    """`MaxPool` over two spatial axes: ``(N, C, H, W)``."""
+
+    axes = 2
+
+
+class MaxPool3d(MaxPool):
+    """`MaxPool` over three spatial axes: ``(N, C, D, H, W)``."""
+
+    axes = 3
+
+
+class AvgPool1d(AvgPool):
+    """`AvgPool` over one spatial axis: ``(N, C, L)``."""
+
+    axes = 1
+
+
+class AvgPool2d(AvgPool):
+    """`AvgPool` over two spatial axes: ``(N, C, H, W)``."""
+
+    axes = 2
+
+
+class AvgPool3d(AvgPool):
+    """`AvgPool` over three spatial axes: ``(N, C, D, H, W)``."""
+
+    axes = 3
+
+
+class LpPool1d(LpPool):
+    """`LpPool` over one spatial axis: ``(N, C, L)``."""
+
+    axes = 1
+
+
+class LpPool2d(LpPool):
+    """`LpPool` over two spatial axes: ``(N, C, H, W)``."""
+
+    axes = 2
+
+
+class LpPool3d(LpPool):
+    """`LpPool` over three spatial axes: ``(N, C, D, H, W)``."""
+
+    axes = 3

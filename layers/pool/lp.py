@@ -1,0 +1,95 @@
+"""Lp pooling.
+
+With input ``x (N, C, *S)``, windows of cells ``k`` at stride ``s`` and dilation ``d``, and ``p >= 1``::
+
+    y[n, c, o]  = (sum over k of  |x[n, c, o*s + k*d]|^p)^(1/p)
+    dx[n, c, i] = sum of dy[n, c, o] * sign(x) * (|x[n, c, i]| / y[n, c, o])^(p-1) over the windows o with cell i
+
+Where a norm is 0, so is its gradient.
+
+Source: C. Gulcehre et al., "Learned-norm pooling for deep feedforward and recurrent neural networks", 2014.
+"""
+
+from collections.abc import Callable
+
+from ...backends.types import Array, Namespace
+from ..arrays import channels_first, channels_last, namespace, pad, require_same_dtype, require_shape, zero
+from ..geometry import Padding, Size
+from .placing import place_pool, scatter, sum_windows
+
+
+def lp_pool(
+    x: Array,
+    norm_type: float,
+    kernel_size: Size,
+    *,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    xp: Namespace | None = None,
+) -> Array:
+    """Lp norm over windows of ``x (N, C, *S)``, ``p = norm_type >= 1``: ``(N, C, *O)``.
+
+    The other parameters are those of `max_pool`; padding counts as 0.
+    """
+    xp = namespace(xp, x)
+    p = check_power(norm_type)
+    geometry = place_pool(x, kernel_size, stride, padding, dilation, ceil_mode)
+    cells = pad(channels_last(x, xp), geometry, 0.0, xp)
+    return channels_first(lp_norm(cells, p, lambda powers: sum_windows(powers, geometry), xp), xp)
+
+
+def lp_pool_backward(
+    dy: Array,
+    x: Array,
+    y: Array,
+    norm_type: float,
+    kernel_size: Size,
+    *,
+    stride: Size | None = None,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    xp: Namespace | None = None,
+) -> Array:
+    """Gradient of `lp_pool`, from its input ``x`` and output ``y``."""
+    xp = namespace(xp, dy, x, y)
+    require_same_dtype(dy=dy, input=x, output=y)
+    p = check_power(norm_type)
+    geometry = place_pool(x, kernel_size, stride, padding, dilation, ceil_mode)
+    for array, name in ((dy, "dy"), (y, "output")):
+        require_shape(array, (*x.shape[:2], *geometry.windows.count), name)
+    cells = pad(channels_last(x, xp), geometry, 0.0, xp)
+    upstream, norm = channels_last(dy, xp), channels_last(y, xp)
+
+    def share(k: int, index: tuple[slice, ...]) -> Array:
+        return lp_norm_backward(upstream, cells[index], norm, p, xp)
+
+    return scatter(share, dy, tuple(x.shape), geometry, xp)
+
+
+def check_power(p: float) -> float:
+    """The exponent of an Lp norm, if it is a finite number of at least 1."""
+    if isinstance(p, bool) or not isinstance(p, int | float) or not 1 <= p < float("inf"):
+        raise ValueError(f"norm_type takes a finite number >= 1, got {p!r}")
+    return p
+
+
+def lp_norm(x: Array, p: float, total: Callable[[Array], Array], xp: Namespace) -> Array:
+    """``(total of |x|^p)^(1/p)``, for any way to add up."""
+    if p == 1:
+        return total(xp.abs(x))
+    if p == 2:
+        return xp.sqrt(total(x * x))
+    return xp.pow(total(xp.pow(xp.abs(x), float(p))), 1.0 / p)
+
+
+def lp_norm_backward(dy: Array, x: Array, y: Array, p: float, xp: Namespace) -> Array:
+    """``dy * sign(x) * (|x| / y)^(p-1)``, and 0 where the norm ``y`` is 0."""
+    empty = y == 0.0
+    share = xp.sign(x)
+    if p != 1:
+        ratio = x / xp.where(empty, xp.ones_like(y), y)
+        share = ratio if p == 2 else share * xp.pow(xp.abs(ratio), float(p - 1))
+    return xp.where(empty, zero(dy, xp), dy * share)

@@ -1,0 +1,87 @@
+"""Gradient clipping against PyTorch's, without a look at the host."""
+
+import math
+
+import numpy as np
+import pytest
+
+import xpnn as nn
+from xpnn.testing import assert_match
+from xpnn.training.clipping import clip_grad_norm, clip_grad_value
+
+GRADIENTS = [np.array([[1.5, -2.0], [0.25, 4.0]], np.float32), np.array([-3.0, 0.5, 0.0], np.float32)]
+
+
+def parameters(at, gradients=GRADIENTS):
+    made = [nn.Parameter(at.put(np.zeros_like(g)), at.put(g)) for g in gradients]
+    return [*made, nn.Parameter(at.put(np.zeros(2, np.float32)))]
+
+
+def torch_parameters(torch):
+    made = []
+    for gradient in GRADIENTS:
+        made.append(torch.zeros(gradient.shape, requires_grad=True))
+        made[-1].grad = torch.from_numpy(gradient.copy())
+    return made
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0, math.inf])
+@pytest.mark.parametrize("max_norm", [0.5, 1e3])
+def test_norm_is_clipped_as_pytorch_does(at, torch, norm_type, max_norm):
+    ours, theirs = parameters(at), torch_parameters(torch)
+    total = clip_grad_norm(ours, max_norm, norm_type)
+    wanted = torch.nn.utils.clip_grad_norm_(theirs, max_norm, norm_type)
+    assert_match(total, wanted, terms=7, backend=at.backend)
+    for parameter, tensor in zip(ours, theirs, strict=False):
+        assert_match(parameter.grad, tensor.grad, terms=7, backend=at.backend)
+    assert ours[-1].grad is None
+
+
+def test_values_are_clipped(at):
+    ours = parameters(at)
+    clip_grad_value(ours, 1.0)
+    for parameter, gradient in zip(ours, GRADIENTS, strict=False):
+        assert_match(parameter.grad, np.clip(gradient, -1, 1), level="exact", backend=at.backend)
+
+
+def test_clipping_copies_nothing_and_mutates_nothing(at):
+    ours = parameters(at)
+    before, arrays = at.backend.transfers, [p.grad for p in ours[:-1]]
+    clip_grad_norm(ours, 0.1)
+    clip_grad_value(ours, 0.01)
+    assert at.backend.transfers == before
+    for array, gradient in zip(arrays, GRADIENTS, strict=True):
+        assert_match(array, gradient, level="exact")
+
+
+def test_gradients_below_the_limit_stay_as_they_are(at):
+    ours = parameters(at)
+    clip_grad_norm(ours, 1e6)
+    for parameter, gradient in zip(ours, GRADIENTS, strict=False):
+        assert_match(parameter.grad, gradient, level="exact")
+
+
+def test_nan_reaches_all_gradients(at):
+    ours = parameters(at, [GRADIENTS[0], np.array([np.nan, 1.0], np.float32)])
+    clip_grad_norm(ours, 1.0)
+    assert np.isnan(at.get(ours[0].grad)).all()
+
+
+def test_layers_are_taken_and_nothing_to_clip_is_none():
+    layer = nn.Dense(3, 2)
+    assert clip_grad_norm(layer, 1.0) is None
+    clip_grad_value(layer, 1.0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda p: clip_grad_norm(p, -1.0),
+        lambda p: clip_grad_norm(p, 1.0, 0.5),
+        lambda p: clip_grad_value(p, -1.0),
+        lambda p: clip_grad_value([], 1.0),
+    ],
+)
+def test_arguments_out_of_range_are_refused(call):
+    with pytest.raises(ValueError):
+        call([nn.Parameter(np.ones(2, np.float32))])

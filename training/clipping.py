@@ -1,0 +1,76 @@
+"""Gradient clipping, on the device: nothing is read back to the host.
+
+By value, each entry is brought into ``[-limit, limit]``. By norm, all gradients together are scaled by
+``min(1, max_norm / (norm + 1e-6))`` with ``norm`` that of all their entries as one vector.
+
+Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", 2013.
+"""
+
+from math import inf
+
+from ..backends.types import Array, Namespace
+from ..layers.arrays import scalar
+from .optimizer import Trainable, in_range, trainable
+
+
+def clip_grad_value(parameters: Trainable, limit: float) -> None:
+    """Bring every entry of every gradient into ``[-limit, limit]``; NaN stays.
+
+    Parameters
+    ----------
+    parameters : Layer, mapping of str to Parameter, or iterable of Parameter
+        Those without a gradient are passed over.
+    limit : float
+        At least 0.
+    """
+    limit = in_range("limit", limit)
+    for parameter in trainable(parameters, "clip_grad_value").values():
+        if parameter.grad is not None:
+            b = parameter.backend
+            with b.context():
+                parameter.grad = b.down(b.xp.clip(b.up(parameter.grad), -limit, limit))
+
+
+def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.0) -> Array | None:
+    """Scale all gradients so that their norm together is at most ``max_norm``.
+
+    Parameters
+    ----------
+    parameters : Layer, mapping of str to Parameter, or iterable of Parameter
+        On one backend; those without a gradient are passed over.
+    max_norm : float
+        At least 0.
+    norm_type : float
+        ``p`` of the norm, at least 1; ``math.inf`` for the largest entry.
+
+    Returns
+    -------
+    array or None
+        The norm before, 0-d, on the device; None if no parameter has a gradient.
+    """
+    max_norm = in_range("max_norm", max_norm)
+    if not isinstance(norm_type, int | float) or not norm_type >= 1:
+        raise ValueError(f"norm_type takes a number >= 1, got {norm_type!r}")
+    found = [p for p in trainable(parameters, "clip_grad_norm").values() if p.grad is not None]
+    if not found:
+        return None
+    b = found[0].backend
+    xp = b.xp
+    with b.context():
+        parts = xp.stack([_norm(b.up(p.grad), norm_type, xp) for p in found])
+        total = _norm(parts, norm_type, xp)
+        factor = scalar(max_norm, total, xp) / (total + 1e-6)
+        factor = xp.where(factor < 1.0, factor, xp.ones_like(factor))
+        factor = xp.where(xp.isnan(total), total, factor)
+        for parameter in found:
+            parameter.grad = b.down(b.up(parameter.grad) * factor)
+        return b.down(total)
+
+
+def _norm(x: Array, p: float, xp: Namespace) -> Array:
+    size = xp.abs(x)
+    if p == inf:
+        return xp.max(size)
+    if p == 2:
+        return xp.sqrt(xp.sum(x * x))
+    return xp.sum(size) if p == 1 else xp.pow(xp.sum(xp.pow(size, float(p))), 1.0 / p)

@@ -1,0 +1,127 @@
+"""What every optimizer is: from gradients to new values, one parameter at a time.
+
+The arithmetic is PyTorch's, step by step. An optimizer keeps what it remembers of a parameter beside that parameter,
+so ``model.to(backend)`` moves it along. Powers of decay rates are kept by repeated multiplication: `pow` is not the
+same bits everywhere.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, TypeAlias
+
+from ..backends import Backend
+from ..backends.types import Array
+from ..layers.base import Layer
+from ..layers.parameter import Parameter
+
+Trainable: TypeAlias = Layer | Mapping[str, Parameter] | Iterable[Parameter]
+
+
+class Optimizer:
+    """Base of the optimizers.
+
+    Parameters
+    ----------
+    parameters : Layer, mapping of str to Parameter, or iterable of Parameter
+        What to train.
+    lr : float
+        Learning rate, above 0; may be set between steps.
+    weight_decay : float
+        Adds ``weight_decay * value`` to each gradient; decoupled, it takes ``lr * weight_decay * value`` off the value.
+
+    Raises
+    ------
+    ValueError
+        For a rate out of range, or nothing to train.
+    """
+
+    settings: ClassVar[tuple[str, ...]] = ("lr", "weight_decay")
+    decoupled: ClassVar[bool] = False
+
+    def __init__(self, parameters: Trainable, lr: float, weight_decay: float = 0.0) -> None:
+        self.parameters = trainable(parameters, type(self).__name__)
+        self.lr = in_range("lr", lr, above=0.0)
+        self.weight_decay = in_range("weight_decay", weight_decay)
+
+    def step(self) -> None:
+        """Take one step along the gradients; a parameter without one stays."""
+        for parameter in self.parameters.values():
+            if parameter.grad is None:
+                continue
+            b = parameter.backend
+            state = parameter.states.setdefault(self, {})
+            with b.context():
+                value, gradient = b.up(parameter.value), b.up(parameter.grad)
+                if self.weight_decay and self.decoupled:
+                    value = value * (1.0 - self.lr * self.weight_decay)
+                elif self.weight_decay:
+                    gradient = gradient + value * self.weight_decay
+                parameter.value = b.down(value - self._step(gradient, state, b))
+
+    def _step(self, gradient: Array, state: dict[str, Any], b: Backend) -> Array:
+        """What to subtract from the value; brings ``state`` up to date."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _step")
+
+    def zero_grad(self) -> None:
+        """Forget the gradients: ``grad`` becomes None."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Settings, and for each parameter by name what is remembered of it."""
+        return {
+            "settings": {name: getattr(self, name) for name in self.settings},
+            "state": {name: dict(p.states.get(self, {})) for name, p in self.parameters.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict` of an optimizer of this kind over parameters of these names.
+
+        Raises
+        ------
+        ValueError
+            If the settings or names are not this optimizer's; then nothing is replaced.
+        """
+        if state["settings"].keys() != set(self.settings) or state["state"].keys() != self.parameters.keys():
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: settings {sorted(state['settings'])} and parameters "
+                f"{sorted(state['state'])} are not those of this optimizer, {sorted(self.settings)} and "
+                f"{sorted(self.parameters)}"
+            )
+        for name in self.settings:
+            setattr(self, name, state["settings"][name])
+        for name, parameter in self.parameters.items():
+            parameter.remember(self, state["state"][name], parameter.backend)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.settings)})"
+
+
+def trainable(parameters: Trainable, owner: str) -> dict[str, Parameter]:
+    """Parameters by name, from a layer, a mapping or an iterable of them; `ValueError` where there are none."""
+    if isinstance(parameters, Layer):
+        parameters = dict(parameters.named_parameters())
+    if not isinstance(parameters, Mapping):
+        parameters = {str(i): parameter for i, parameter in enumerate(parameters)}
+    if not parameters or not all(isinstance(p, Parameter) for p in parameters.values()):
+        raise ValueError(f"{owner} takes a layer or its parameters, got {parameters!r}")
+    return dict(parameters)
+
+
+def in_range(
+    name: str, value: float, above: float | None = None, below: float | None = None, most: float | None = None
+) -> float:
+    """The value, if it is a finite number >= 0, above and below (or at most) the limits that are given."""
+    limits = [
+        "a number >= 0" if above is None else f"a number > {above:g}",
+        *([f"< {below:g}"] if below is not None else []),
+        *([f"<= {most:g}"] if most is not None else []),
+    ]
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+    if (
+        not fits
+        or (above is not None and value <= above)
+        or (below is not None and value >= below)
+        or (most is not None and value > most)
+    ):
+        raise ValueError(f"{name} takes {' and '.join(limits)}, got {value!r}")
+    return value
