@@ -20,21 +20,9 @@ from .activations import (
     Softsign,
     Tanh,
 )
-from .adaptive_pool import (
-    AdaptiveAvgPool,
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AdaptiveAvgPool3d,
-    AdaptiveMaxPool,
-    AdaptiveMaxPool1d,
-    AdaptiveMaxPool2d,
-    AdaptiveMaxPool3d,
-    GlobalAvgPool,
-    GlobalLpPool,
-    GlobalMaxPool,
-)
 from .base import Layer
 from .batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .branches import Identity, Parallel, Residual
 from .containers import Container, Sequential
 from .conv import Conv1d, Conv2d, Conv3d
 from .conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
@@ -63,7 +51,28 @@ from .losses import (
     SmoothL1,
 )
 from .parameter import Parameter
-from .pool import AvgPool1d, AvgPool2d, AvgPool3d, LpPool1d, LpPool2d, LpPool3d, MaxPool1d, MaxPool2d, MaxPool3d
+from .pool import (
+    AdaptiveAvgPool,
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    GlobalAvgPool,
+    GlobalLpPool,
+    GlobalMaxPool,
+    LpPool1d,
+    LpPool2d,
+    LpPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
 from .shape import Flatten, Pad, Reshape, Upsample
 
 __all__ = [
@@ -115,6 +124,7 @@ __all__ = [
     "HardSigmoid",
     "HardSwish",
     "Huber",
+    "Identity",
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
@@ -137,9 +147,11 @@ __all__ = [
     "Mish",
     "PReLU",
     "Pad",
+    "Parallel",
     "Parameter",
     "ReLU",
     "Reshape",
+    "Residual",
     "Sequential",
     "SiLU",
     "Sigmoid",

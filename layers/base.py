@@ -7,7 +7,8 @@ sees the boundary, so exact numerics need no second set of layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from math import prod
 from typing import Any, ClassVar, Self, Unpack
 
 from ..backends import Backend, BackendLike, Generator, ambient_backend, describe, get_backend, to_host
@@ -18,6 +19,7 @@ from .buffers import Buffers
 from .initialisers import Initialiser
 from .parameter import Parameter
 from .placement import Placement, checked, foreign, moved, place, says_where
+from .summary import Row, Summary
 
 
 class Layer:
@@ -52,6 +54,7 @@ class Layer:
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = ()
+    is_container: ClassVar[bool] = False
 
     def __init__(self, **placement: Unpack[Placement]) -> None:
         self.parameters: dict[str, Parameter] = {}
@@ -121,7 +124,7 @@ class Layer:
                 y = b.down(self._forward(b.up(x)))
         except (TypeError, ValueError) as error:
             raise named(self, error) from error
-        self._output = (tuple(y.shape), dtype_name(y.dtype)) if self.training else None
+        self._remember(y)
         return y
 
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
@@ -136,13 +139,8 @@ class Layer:
             return None.
         """
         b = self.backend
-        if self._output is None:
-            raise RuntimeError(f"{self!r}: backward needs a forward before it, in training mode")
         try:
-            self._check(dy, "upstream gradient")
-            shape, dtype = self._output
-            if tuple(dy.shape) != shape or dtype_name(dy.dtype) != dtype:
-                raise ValueError(f"the upstream gradient is {describe(dy)}; the output was {dtype}, shape {shape}")
+            self._check_upstream(dy)
             with b.context():
                 dx = self._backward(b.up(dy), input_grad)
                 return None if dx is None else b.down(dx)
@@ -154,6 +152,19 @@ class Layer:
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         raise NotImplementedError(f"{type(self).__name__} defines no _backward")
+
+    def _remember(self, y: Array) -> None:
+        """Keep the form of the output, which an upstream gradient must have."""
+        self._output = (tuple(y.shape), dtype_name(y.dtype)) if self.training else None
+
+    def _check_upstream(self, dy: Array) -> None:
+        """Raise unless ``dy`` can be the gradient of the last output."""
+        if self._output is None:
+            raise RuntimeError(f"{self!r}: backward needs a forward before it, in training mode")
+        self._check(dy, "upstream gradient")
+        shape, dtype = self._output
+        if tuple(dy.shape) != shape or dtype_name(dy.dtype) != dtype:
+            raise ValueError(f"the upstream gradient is {describe(dy)}; the output was {dtype}, shape {shape}")
 
     def _check(self, x: Array, what: str) -> None:
         b = self.backend
@@ -250,6 +261,50 @@ class Layer:
                 layer.parameters[key].value = loaded[name]
             else:
                 layer.buffers[key] = loaded[name]
+
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Multiplications in the products of a forward; elementwise work is not counted."""
+        return 0
+
+    def summary(self, input_shape: tuple[int, ...]) -> Summary:
+        """Layers, output shapes, parameters and multiply-adds for an input of that shape; print it for a table.
+
+        The shapes come from a forward of zeros in evaluation mode. Modes, buffers and what was kept for backward are
+        left as they were.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            With the batch axis, as in ``(1, 3, 32, 32)``.
+        """
+        b, rows = self.backend, []
+        layers = dict(self.named_layers())
+        before = [(layer, layer.training, layer._saved, layer._output) for layer in layers.values()]
+
+        def record(path: str, layer: Layer) -> Callable[[Array], Any]:
+            def forward(x: Array) -> Any:
+                y = type(layer).forward(layer, x)
+                shape = tuple((y[0] if isinstance(y, tuple) else y).shape)
+                parameters = sum(prod(parameter.shape) for parameter in layer.parameters.values())
+                rows.append(Row(path, repr(layer), shape, parameters, layer.multiply_adds(tuple(x.shape), shape)))
+                return y
+
+            return forward
+
+        leaves = {path: layer for path, layer in layers.items() if not layer.is_container}
+        try:
+            self.eval()
+            for path, layer in leaves.items():
+                layer.__dict__["forward"] = record(path, layer)
+            with b.context():
+                x = b.xp.zeros(input_shape, dtype=b.dtype, device=b.device)
+            self.forward(x)
+        finally:
+            for layer in leaves.values():
+                layer.__dict__.pop("forward", None)
+            for layer, training, saved, output in before:
+                layer.training, layer._saved, layer._output = training, saved, output
+        return Summary(tuple(input_shape), rows)
 
     def __repr__(self) -> str:
         parts = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from copy import copy
 from typing import Self, Unpack, cast, overload
 
 from ..backends import Backend, BackendLike
@@ -14,8 +15,12 @@ from .placement import Placement, says_where
 class Container(Layer):
     """A layer with named children; placement, modes and state reach all of them.
 
+    A subclass defines `forward` and `backward` by those of its children, which check and convert what they get.
+
     A child that was given a backend or a seed of its own keeps it; the others take the container's.
     """
+
+    is_container = True
 
     def __init__(self, children: dict[str, Layer], **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
@@ -69,11 +74,12 @@ class Container(Layer):
 class Sequential(Container):
     """Layers one after the other: ``y = f_k(... f_2(f_1(x)))``, ``dx = f_1'(... f_k'(dy))``.
 
-    Children are named ``0, 1, 2...`` as in PyTorch, so that the ``state_dict`` of the same net there loads by name.
+    Children are named ``0, 1, 2...`` as in PyTorch, so that the ``state_dict`` of the same net there loads by name, or
+    as they are named here.
 
     Parameters
     ----------
-    *layers : Layer
+    *layers : Layer, (str, Layer), or one dict of str to Layer
         In the order in which the input passes them.
     **placement
         See `xpnn.layers.placement.Placement`; for all children that were given none.
@@ -86,8 +92,8 @@ class Sequential(Container):
     ['0.weight', '0.bias', '2.weight', '2.bias']
     """
 
-    def __init__(self, *layers: Layer, **placement: Unpack[Placement]) -> None:
-        super().__init__({str(i): layer for i, layer in enumerate(layers)}, **placement)
+    def __init__(self, *layers: Layer | tuple[str, Layer] | dict[str, Layer], **placement: Unpack[Placement]) -> None:
+        super().__init__(named_children(layers, "Sequential"), **placement)
 
     @property
     def layers(self) -> list[Layer]:
@@ -125,13 +131,45 @@ class Sequential(Container):
         return iter(self.children.values())
 
     @overload
-    def __getitem__(self, index: int) -> Layer: ...
+    def __getitem__(self, index: int | str) -> Layer: ...
 
     @overload
-    def __getitem__(self, index: slice) -> list[Layer]: ...
+    def __getitem__(self, index: slice) -> Sequential: ...
 
-    def __getitem__(self, index: int | slice) -> Layer | list[Layer]:
+    def __getitem__(self, index: int | str | slice) -> Layer | Sequential:
+        if isinstance(index, str):
+            return self.children[index]
+        if isinstance(index, slice):
+            return self._part(self.layers[index])
         return self.layers[index]
 
+    def _part(self, layers: list[Layer]) -> Sequential:
+        """A Sequential over some of these layers, which stay members of this one: same weights, same seeds."""
+        part = copy(self)
+        part.children = {str(i): layer for i, layer in enumerate(layers)}
+        return part
+
     def __repr__(self) -> str:
-        return f"Sequential({', '.join(map(repr, self.layers))})"
+        return f"Sequential({repr_children(self.children)})"
+
+
+def named_children(layers: tuple[Layer | tuple[str, Layer] | dict[str, Layer], ...], owner: str) -> dict[str, Layer]:
+    """Children by name, from layers (named by number), pairs, or one dict."""
+    if len(layers) == 1 and isinstance(layers[0], Mapping):
+        pairs = list(layers[0].items())
+    else:
+        pairs = [layer if isinstance(layer, tuple) else (str(i), layer) for i, layer in enumerate(layers)]  # type: ignore[misc]
+    for pair in pairs:
+        if len(pair) != 2 or not isinstance(pair[0], str) or not pair[0] or "." in pair[0]:
+            raise ValueError(f"{owner} takes names without a dot, each with a layer; got {pair!r}")
+    children = dict(pairs)
+    if len(children) < len(pairs):
+        raise ValueError(f"{owner} takes different names, got {', '.join(name for name, _ in pairs)}")
+    return children
+
+
+def repr_children(children: dict[str, Layer]) -> str:
+    """Arguments that make these children again."""
+    if list(children) == [str(i) for i in range(len(children))]:
+        return ", ".join(map(repr, children.values()))
+    return repr(children)

@@ -234,6 +234,11 @@ class Conv(Layer):
             "xp": self.backend.xp,
         }
 
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Every output element takes the cells of a kernel in the channels of its group."""
+        kernel = spread(self.kernel_size, self.axes, "kernel_size")
+        return prod(y_shape) * (self.in_channels // self.groups) * prod(kernel)
+
     def _forward(self, x: Array) -> Array:
         y = conv(x, self._value("weight"), self._value("bias"), **self._options)
         self._save(x)

@@ -88,6 +88,10 @@ class Dense(Layer):
         if bias:
             self._add_parameter("bias", (self.out_features,), bias_init or constant(0.0))
 
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Every output element takes all input features."""
+        return prod(y_shape) * self.in_features
+
     def _forward(self, x: Array) -> Array:
         y = dense(x, self._value("weight"), self._value("bias"), xp=self.backend.xp)
         self._save(x)

@@ -41,7 +41,6 @@ from .activations.smooth import (
     softplus_backward,
 )
 from .activations.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
-from .adaptive_pool import adaptive_avg_pool, adaptive_avg_pool_backward, adaptive_max_pool, adaptive_max_pool_backward
 from .batch_norm import batch_norm, batch_norm_backward
 from .conv import conv, conv_backward
 from .conv_transpose import conv_transpose, conv_transpose_backward
@@ -71,6 +70,7 @@ from .losses.regression import (
     mean_squared_log_error_backward,
 )
 from .losses.robust import huber, huber_backward, smooth_l1, smooth_l1_backward
+from .pool.adaptive import adaptive_avg_pool, adaptive_avg_pool_backward, adaptive_max_pool, adaptive_max_pool_backward
 from .pool.average import avg_pool, avg_pool_backward
 from .pool.lp import lp_pool, lp_pool_backward
 from .pool.maximum import max_pool, max_pool_backward

@@ -127,6 +127,7 @@ def cases() -> list[Case]:
         _layer("Reshape", (3, 4, 6), 6, 4),
         _layer("Pad", plane, ((1, 2), (0, 1)), 0.5),
         _layer("Upsample", plane, 2, terms=4),
+        _layer("Identity", plane),
         *(_layer(name, (4, 5, 6)) for name in ACTIVATIONS),
         _layer("PReLU", (4, 5, 6), 5, terms=24),
         _layer("Softmax", (4, 5, 6), terms=5),

@@ -43,7 +43,7 @@ def pytest_addoption(parser):
 
 def pytest_terminal_summary(terminalreporter, config):
     """Say once which backends the tests ran on, and why not on the others."""
-    if config.getoption("catalogue"):
+    if config.getoption("catalogue") and terminalreporter.getreports("passed"):
         write_catalogue(Path(config.getoption("catalogue")), terminalreporter.getreports("passed"))
     for name, (spec, _) in VARIANTS.items():
         try:
@@ -65,7 +65,7 @@ def write_catalogue(path: Path, passed) -> None:
         "# What runs where",
         "",
         "Forward and every gradient of each layer and loss, compared with NumPy in float64. Written by",
-        "`pytest tests/test_catalogue.py --catalogue docs/catalogue.md` from what passed on the machine it ran on; a",
+        "`pytest tests/test_catalogue.py --catalogue=docs/catalogue.md` from what passed on the machine it ran on; a",
         "backend that is missing could not be used there.",
         "",
         f"| layer | {' | '.join(specs)} |",

@@ -1,6 +1,6 @@
 """Every layer and loss of the catalogue, on every backend, in both dtypes; and the table in the docs that says so.
 
-``pytest tests/test_catalogue.py --catalogue docs/catalogue.md`` writes the table from what was run.
+``pytest tests/test_catalogue.py --catalogue=docs/catalogue.md`` writes the table from what was run.
 """
 
 from pathlib import Path

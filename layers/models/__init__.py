@@ -5,7 +5,19 @@ from collections.abc import Callable
 from ..base import Layer
 from .lenet import lenet, lenet5
 from .mlp import mlp
+from .mobilenet import mobilenet_v2
+from .resnet import resnet18
+from .unet import unet
+from .vgg import vgg11_bn
 
-BUILDERS: dict[str, Callable[..., Layer]] = {"lenet": lenet, "lenet5": lenet5, "mlp": mlp}
+#: Those that give a class for an image.
+BUILDERS: dict[str, Callable[..., Layer]] = {
+    "lenet": lenet,
+    "lenet5": lenet5,
+    "mlp": mlp,
+    "mobilenet_v2": mobilenet_v2,
+    "resnet18": resnet18,
+    "vgg11_bn": vgg11_bn,
+}
 
-__all__ = ["BUILDERS", "lenet", "lenet5", "mlp"]
+__all__ = ["BUILDERS", "lenet", "lenet5", "mlp", "mobilenet_v2", "resnet18", "unet", "vgg11_bn"]

@@ -1,5 +1,18 @@
 """Pooling: functions, one idea a file, and the layers on them."""
 
+from .adaptive import (
+    AdaptiveAvgPool,
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    GlobalAvgPool,
+    GlobalLpPool,
+    GlobalMaxPool,
+)
 from .layers import (
     AvgPool,
     AvgPool1d,
@@ -16,10 +29,21 @@ from .layers import (
 )
 
 __all__ = [
+    "AdaptiveAvgPool",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AvgPool",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "GlobalAvgPool",
+    "GlobalLpPool",
+    "GlobalMaxPool",
     "LpPool",
     "LpPool1d",
     "LpPool2d",

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xpnn.layers import adaptive_pool as module
-from xpnn.layers.adaptive_pool import (
+from xpnn.layers.pool import adaptive as module
+from xpnn.layers.pool.adaptive import (
     AdaptiveAvgPool,
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,

@@ -118,7 +118,7 @@ def test_sequential_is_a_sequence_of_its_layers():
     assert list(model) == model.layers == layers
     assert model[1] is layers[1]
     assert model[-1] is layers[2]
-    assert model[:2] == layers[:2]
+    assert model[:2].layers == layers[:2]
 
 
 def test_mode_and_zero_grad_reach_every_layer(rng):

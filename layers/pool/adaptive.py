@@ -17,12 +17,12 @@ from typing import Any, ClassVar, TypeAlias, Unpack
 
 from array_api_compat import device
 
-from ..backends.types import Array, Namespace
-from .arrays import namespace, require_float, require_same_dtype, require_shape, scalar, zero
-from .base import Layer
-from .geometry import is_integer
-from .placement import Placement
-from .pool.lp import check_power, lp_norm, lp_norm_backward
+from ...backends.types import Array, Namespace
+from ..arrays import namespace, require_float, require_same_dtype, require_shape, scalar, zero
+from ..base import Layer
+from ..geometry import is_integer
+from ..placement import Placement
+from .lp import check_power, lp_norm, lp_norm_backward
 
 OutputSize: TypeAlias = int | Sequence[int | None] | None
 

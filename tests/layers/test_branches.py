@@ -1,0 +1,177 @@
+"""Residual, Parallel and Identity: what they compute, what they pass back, and what they refuse."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import xpnn as nn
+from xpnn.testing import assert_match, gradcheck
+
+
+def wide(layer):
+    return layer.to(nn.get_backend("numpy", "float64"))
+
+
+def test_residual_adds_what_it_got_to_what_its_body_made(at, rng):
+    x, dy = rng.standard_normal((2, 4, 5)).astype(np.float32), rng.standard_normal((2, 4, 5)).astype(np.float32)
+    layer = nn.Residual(nn.Tanh(), backend=at.backend)
+    y = np.tanh(x.astype(np.float64))
+    assert_match(layer(at.put(x)), x + y, dtype="float32", backend=at.backend)
+    assert_match(layer.backward(at.put(dy)), dy * (2 - y * y), dtype="float32", backend=at.backend)
+
+
+def test_residual_passes_sum_through_its_activation(at, rng):
+    x = rng.standard_normal((3, 4)).astype(np.float32)
+    layer = nn.Residual(nn.Identity(), nn.Identity(), nn.ReLU(), backend=at.backend)
+    assert_match(layer(at.put(x)), np.maximum(2 * x, 0), backend=at.backend)
+    assert at.get(layer.backward(at.put(np.ones_like(x)))).tolist() == (2.0 * (x > 0)).tolist()
+
+
+def test_parallel_puts_branches_side_by_side_and_splits_the_gradient(at, rng):
+    x, dy = rng.standard_normal((2, 3, 4)).astype(np.float32), rng.standard_normal((2, 6, 4)).astype(np.float32)
+    layer = nn.Parallel(nn.Identity(), nn.ReLU(), backend=at.backend)
+    assert_match(layer(at.put(x)), np.concatenate([x, np.maximum(x, 0)], axis=1), level="exact", backend=at.backend)
+    assert_match(layer.backward(at.put(dy)), dy[:, :3] + dy[:, 3:] * (x > 0), backend=at.backend)
+
+
+def test_parallel_adds_branches_and_fans_the_gradient_out(at, rng):
+    x, dy = rng.standard_normal((2, 3)).astype(np.float32), rng.standard_normal((2, 3)).astype(np.float32)
+    layer = nn.Parallel(nn.Identity(), nn.Identity(), nn.ReLU(), join="add", backend=at.backend)
+    assert_match(layer(at.put(x)), 2 * x + np.maximum(x, 0), backend=at.backend)
+    assert_match(layer.backward(at.put(dy)), 2 * dy + dy * (x > 0), backend=at.backend)
+
+
+def test_branches_of_different_widths_join_along_any_axis(rng):
+    x = rng.standard_normal((2, 3, 4)).astype(np.float32)
+    layer = nn.Parallel(nn.Identity(), nn.Dense(4, 2), axis=2)
+    assert layer(x).shape == (2, 3, 6)
+    assert layer.backward(np.ones((2, 3, 6), np.float32)).shape == x.shape
+    assert layer.children["1"].parameters["bias"].grad.tolist() == [6.0, 6.0]
+
+
+def nested():
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1),
+        nn.Residual(
+            nn.Sequential(
+                nn.Tanh(), nn.Conv2d(4, 4, 3, padding=1), nn.Parallel(nn.Identity(), nn.Sigmoid(), join="add")
+            ),
+            nn.Conv2d(4, 4, 1),
+            nn.Tanh(),
+        ),
+        nn.Parallel(nn.Identity(), nn.Sequential(nn.AvgPool2d(2), nn.Upsample(2))),
+        nn.GlobalAvgPool(),
+        nn.Flatten(),
+        nn.Dense(8, 3),
+        seed=2,
+    )
+
+
+def test_nested_containers_give_the_derivative(rng):
+    gradcheck(wide(nested()), rng.standard_normal((2, 2, 4, 4)))
+
+
+def test_skipping_the_input_gradient_changes_no_other(rng):
+    x, dy = rng.standard_normal((2, 2, 4, 4)).astype(np.float32), rng.standard_normal((2, 3)).astype(np.float32)
+    one, two = nested(), nested()
+    one(x)
+    two(x)
+    assert one.backward(dy) is not None
+    assert two.backward(dy, input_grad=False) is None
+    for (name, a), (_, b) in zip(one.named_parameters(), two.named_parameters(), strict=True):
+        assert_match(a.grad, b.grad, level="exact", name=name)
+
+
+def test_nothing_is_mutated_that_another_branch_needs(at, rng):
+    x, dy = rng.standard_normal((2, 2, 4, 4)).astype(np.float32), rng.standard_normal((2, 3)).astype(np.float32)
+    model = nested().to(at.backend)
+    device_x, device_dy = at.put(x), at.put(dy)
+    model(device_x)
+    first = at.get(model.backward(device_dy))
+    assert_match(device_x, x, level="exact")
+    assert_match(device_dy, dy, level="exact")
+    model.zero_grad()
+    model(device_x)
+    assert_match(model.backward(device_dy), first, level="exact")
+
+
+def test_names_state_modes_and_copies_reach_all_branches(rng):
+    model = nested()
+    names = [name for name, _ in model.named_parameters()]
+    assert names[:4] == ["0.weight", "0.bias", "1.body.1.weight", "1.body.1.bias"]
+    assert "1.shortcut.weight" in names
+    x = rng.standard_normal((1, 2, 4, 4)).astype(np.float32)
+    twin = copy.deepcopy(model)
+    assert_match(twin(x), model(x), level="exact")
+    model.load_state_dict({name: np.asarray(a) * 0 for name, a in model.state_dict().items()})
+    assert not np.any(model(x))
+    model.eval()
+    assert not any(layer.training for _, layer in model.named_layers())
+
+
+def test_backward_without_forward_is_an_error(rng):
+    for layer in (nn.Residual(nn.ReLU()), nn.Parallel(nn.ReLU(), nn.ReLU())):
+        with pytest.raises(RuntimeError, match="forward before"):
+            layer.backward(np.ones((2, 2), np.float32))
+        layer.eval()(np.ones((2, 2), np.float32))
+        with pytest.raises(RuntimeError, match="forward before"):
+            layer.backward(np.ones((2, 2), np.float32))
+
+
+def test_shapes_that_do_not_fit_are_an_error():
+    x = np.ones((2, 4), np.float32)
+    with pytest.raises(ValueError, match=r"body and shortcut give different shapes, \(2, 3\) and \(2, 4\)"):
+        nn.Residual(nn.Dense(4, 3))(x)
+    with pytest.raises(ValueError, match="can't join"):
+        nn.Parallel(nn.Dense(4, 3), nn.Identity(), join="add")(x)
+    with pytest.raises(ValueError, match="can't join"):
+        nn.Parallel(nn.Identity(), nn.Flatten(), axis=2)(np.ones((2, 3, 4), np.float32))
+    layer = nn.Parallel(nn.Identity(), nn.Identity())
+    layer(x)
+    with pytest.raises(ValueError, match=r"Parallel\(Identity\(\), Identity\(\)\): the upstream gradient"):
+        layer.backward(x)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Parallel(),
+        lambda: nn.Parallel(nn.ReLU(), join="stack"),
+        lambda: nn.Parallel(nn.ReLU(), axis=0),
+        lambda: nn.Parallel({"a.b": nn.ReLU()}),
+        lambda: nn.Sequential(("a", nn.ReLU()), ("a", nn.ReLU())),
+        lambda: nn.Sequential(("", nn.ReLU())),
+    ],
+)
+def test_bad_arguments_are_refused(make):
+    with pytest.raises(ValueError):
+        make()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "Residual(ReLU())",
+        "Residual(ReLU(), shortcut=Identity(), activation=Tanh())",
+        "Parallel(ReLU(), Tanh(), join='add')",
+        "Parallel(ReLU(), Tanh(), axis=2)",
+        "Parallel({'left': ReLU(), 'right': Tanh()})",
+        "Sequential({'flat': Flatten(), 'out': Dense(3, 2)})",
+    ],
+)
+def test_repr_is_the_call(call):
+    assert repr(eval(call, vars(nn))) == call
+
+
+def test_sequential_has_names_and_slices():
+    model = nn.Sequential({"flat": nn.Flatten(), "one": nn.Dense(4, 3), "two": nn.Dense(3, 2)}, seed=5)
+    assert model["one"] is model[1] is model[-2]
+    assert list(model.state_dict()) == ["one.weight", "one.bias", "two.weight", "two.bias"]
+    x = np.ones((2, 4), np.float32)
+    part = model[:2]
+    assert isinstance(part, nn.Sequential)
+    assert len(part) == 2
+    before = part(x)
+    assert_match(model[2](before), model(x), level="exact")
+    assert [layer.generator.key for layer in part] == [layer.generator.key for layer in model[0:2]]
