@@ -15,7 +15,6 @@ from .. import layers
 from ..backends import BackendLike, Generator, get_backend
 from ..backends.types import Array
 from ..layers.base import Layer
-from ..layers.losses import Loss
 
 
 @dataclass(frozen=True)
@@ -45,30 +44,34 @@ class Case:
     inputs: str = "real"
     target: str = ""
 
-    def run(self, backend: BackendLike, dtype: str = "float32") -> dict[str, Array]:
-        """Forward and backward on a backend: output, input gradient, parameter gradients, by name."""
+    def prepare(self, backend: BackendLike, dtype: str | None = None) -> tuple[Any, Array, Array | None]:
+        """The layer or loss, its input, and for a loss its target, on a backend.
+
+        Weights and inputs are float32 numbers in either dtype, so that float64 is a reference for float32.
+        """
         b = get_backend(backend, dtype)
-        subject = self.build(backend=b) if not self.target else self.build()
         generator = Generator(0).fold_in(self.name)
-        x = b.asarray(self._input(generator, dtype), b.dtype)
+        x = b.asarray(self._input(generator), b.dtype)
         if self.target:
-            return self._run_loss(subject, x, b.asarray(self._target(generator, dtype)), b)
-        return self._run_layer(subject, x, generator, dtype, b)
+            target = self._target(generator)
+            return self.build(), x, b.asarray(target, b.dtype if target.dtype.kind == "f" else None)
+        layer: Layer = self.build(backend=b)
+        layer.load_state_dict(self.build(backend=get_backend("numpy", "float32")).state_dict())
+        return layer, x, None
 
-    def _run_layer(self, layer: Layer, x: Array, generator: Generator, dtype: str, b: Any) -> dict[str, Array]:
-        # Initial weights are float32 numbers in either dtype, so that the wider one is a reference for the other.
-        narrow = self.build(backend=get_backend("numpy", "float32"))
-        layer.load_state_dict(narrow.state_dict())
-        y = layer(x)
-        dy = generator.uniform(tuple(y.shape), -1.0, 1.0, "float32", "numpy").astype(dtype)
-        found = {"y": y, "dx": layer.backward(b.asarray(dy))}
-        found |= {f"d{name}": parameter.grad for name, parameter in layer.named_parameters()}
-        return found | {name: array for _, part in layer.named_layers() for name, array in part.buffers.items()}
+    def run(self, backend: BackendLike, dtype: str = "float32") -> dict[str, Array]:
+        """Forward and backward on a backend: output, gradients and buffers by name."""
+        subject, x, target = self.prepare(backend, dtype)
+        if target is not None:
+            return {"loss": subject(x, target), "dx": subject.backward()}
+        b, y = subject.backend, subject(x)
+        upstream = Generator(0).fold_in(self.name).fold_in("upstream")
+        dy = upstream.uniform(tuple(y.shape), -1.0, 1.0, "float32", "numpy")
+        found = {"y": y, "dx": subject.backward(b.asarray(dy, b.dtype))}
+        found |= {f"d{name}": parameter.grad for name, parameter in subject.named_parameters()}
+        return found | {name: array for _, part in subject.named_layers() for name, array in part.buffers.items()}
 
-    def _run_loss(self, loss: Loss, x: Array, target: Array, b: Any) -> dict[str, Array]:
-        return {"loss": loss(x, target), "dx": loss.backward()}
-
-    def _input(self, generator: Generator, dtype: str) -> np.ndarray[Any, Any]:
+    def _input(self, generator: Generator) -> np.ndarray[Any, Any]:
         x = generator.fold_in("input").uniform(self.shape, -2.0, 2.0, "float32", "numpy")
         if self.inputs == "positive":
             x = np.abs(x) + np.float32(0.5)
@@ -76,9 +79,9 @@ class Case:
             x = (x + np.float32(2.5)) * np.float32(0.2)
         elif self.inputs == "log probability":
             x = _normalised(np.abs(x) + np.float32(0.5), logarithm=True)
-        return np.asarray(x.astype(dtype))
+        return np.asarray(x)
 
-    def _target(self, generator: Generator, dtype: str) -> np.ndarray[Any, Any]:
+    def _target(self, generator: Generator) -> np.ndarray[Any, Any]:
         generator = generator.fold_in("target")
         targets = (self.shape[0], *self.shape[2:])
         if self.target == "classes":
@@ -88,7 +91,7 @@ class Case:
             t = (t > 1.5).astype(np.float32)
         elif self.target == "distribution":
             t = _normalised(t, logarithm=False)
-        return np.asarray(t.astype(dtype))
+        return np.asarray(t)
 
 
 def _normalised(x: np.ndarray[Any, Any], *, logarithm: bool) -> np.ndarray[Any, Any]:

@@ -56,3 +56,49 @@ def test_every_public_layer_and_loss_has_a_case():
 def test_docs_list_every_case():
     rows = [line.split("`")[1] for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     assert rows == list(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_backward_is_the_derivative_along_a_direction(name):
+    """Central differences in float64, for the input and for each parameter, along one random direction each."""
+    case, step = CASES[name], 1e-6
+    b = nn.get_backend("numpy", "float64")
+    rng = np.random.default_rng(7)
+    subject, x, target = case.prepare(b)
+
+    def value(x):
+        for layer in () if target is not None else (part for _, part in subject.named_layers()):
+            if isinstance(layer, nn.Dropout):
+                layer.stream.position = 0
+        return subject(x) if target is None else subject(x, target)
+
+    weights = rng.standard_normal(np.shape(value(x)))
+    dx = subject.backward(weights) if target is None else subject.backward(weights[()])
+
+    def slope(ahead, behind):
+        return float(np.sum(weights * ahead) - np.sum(weights * behind)) / (2 * step)
+
+    along = rng.standard_normal(x.shape)
+    found = slope(value(x + step * along), value(x - step * along))
+    assert found == pytest.approx(float(np.sum(dx * along)), rel=1e-5, abs=1e-5)
+    for key, parameter in () if target is not None else subject.named_parameters():
+        original, gradient = parameter.value, parameter.grad
+        along = rng.standard_normal(parameter.shape)
+        ends = []
+        for sign in (1, -1):
+            parameter.value = original + sign * step * along
+            ends.append(value(x))
+        parameter.value = original
+        assert slope(*ends) == pytest.approx(float(np.sum(gradient * along)), rel=1e-5, abs=1e-5), key
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_is_written_to_input_or_upstream_gradient(at, name):
+    case = CASES[name]
+    subject, x, target = case.prepare(at.backend)
+    before = at.get(x).copy()
+    y = subject(x) if target is None else subject(x, target)
+    dy = at.put(np.ones(tuple(y.shape), np.float32))
+    subject.backward(dy)
+    assert_match(x, before, level="exact")
+    assert_match(dy, np.ones(tuple(y.shape), np.float32), level="exact")
