@@ -41,7 +41,8 @@ def max_pool(
     kernel_size, stride, dilation : int or sequence of int
         Per axis; ``stride`` is the kernel size unless given.
     padding
-        As in `conv`; padding cells never win, and no side may have more than half a window of them.
+        As in `conv`; padding cells never win. More than half a window of them has to be written as pairs, and every
+        window must have a cell of the input.
     ceil_mode : bool
         Round the output size up: a last window may reach beyond the padding.
     return_indices : bool

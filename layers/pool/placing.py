@@ -3,7 +3,7 @@
 All loops are over the few cells of a window; each step is one strided slice of the whole batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from array_api_compat import device
 
@@ -37,22 +37,25 @@ def place_shape(
         ceil_mode,
     )
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, geometry.windows.dilation, strict=True)]
-    if any(max(pair) * 2 > r for pair, r in zip(geometry.padding, reach, strict=True)):
-        raise ValueError(f"padding {padding!r} is more than half of the window's {tuple(reach)} cells")
-    if not all(_sees_input(axis, n, geometry) for axis, n in enumerate(shape[2:])):
-        raise ValueError(f"input {shape[2:]} with padding {geometry.padding}: a window would hold padding only")
+    halves = [max(pair) * 2 <= r for pair, r in zip(geometry.padding, reach, strict=True)]
+    explicit = isinstance(padding, Sequence) and any(isinstance(p, Sequence) for p in padding)
+    if not all(halves) and not explicit:
+        raise ValueError(
+            f"padding {padding!r} is more than half of the window's {tuple(reach)} cells; if it is meant, write it as "
+            f"(before, after) pairs"
+        )
+    for axis, n in enumerate(shape[2:]):
+        # With padding of at most half a window only dilated cells can step over the input.
+        certain = halves[axis] and n >= geometry.windows.dilation[axis]
+        if not n or not (certain or _sees_input(axis, n, geometry)):
+            raise ValueError(f"input {shape[2:]} with padding {geometry.padding}: a window would hold padding only")
     return geometry
 
 
 def _sees_input(axis: int, n: int, geometry: Geometry) -> bool:
-    """Whether every window has a cell of the input along an axis.
-
-    Padding of at most half a window makes sure of it, unless dilated cells step over a short input.
-    """
+    """Whether every window has a cell of the input along an axis."""
     w, before = geometry.windows, geometry.padding[axis][0]
     k, s, d = w.kernel[axis], w.stride[axis], w.dilation[axis]
-    if n >= d or not n:
-        return n > 0
     return all(any(0 <= o * s + i * d - before < n for i in range(k)) for o in range(w.count[axis]))
 
 

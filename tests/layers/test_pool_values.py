@@ -190,3 +190,21 @@ def test_output_is_no_view_of_the_input_and_inputs_are_not_changed(at, kernel):
     mean[...] = -1.0
     assert_values(at, x, host)
     assert_values(at, dy, np.ones(y.shape))
+
+
+def test_more_padding_than_half_a_window_is_taken_as_pairs_only(rng):
+    """ONNX allows it, PyTorch does not; as pairs it can't be a slip."""
+    x = rng.standard_normal((1, 2, 5, 5)).astype(np.float32)
+    pads = ((2, 2), (2, 2))
+    with pytest.raises(ValueError, match="more than half"):
+        nn.MaxPool2d(3, 1, 2)(x)
+    assert nn.MaxPool2d(3, 1, pads)(x).shape == (1, 2, 7, 7)
+    padded = np.full((1, 2, 9, 9), -np.inf)
+    padded[..., 2:7, 2:7] = x
+    wanted = np.stack([padded[..., i : i + 7, j : j + 7] for i in range(3) for j in range(3)]).max(axis=0)
+    assert_match(nn.MaxPool2d(3, 1, pads)(x), wanted, level="exact", dtype="float32")
+    zeros = np.where(np.isinf(padded), 0.0, padded)
+    total = np.stack([zeros[..., i : i + 7, j : j + 7] for i in range(3) for j in range(3)]).sum(axis=0)
+    assert_match(nn.AvgPool2d(3, 1, pads)(x), total / 9, level="reduction", terms=9, dtype="float32")
+    with pytest.raises(ValueError, match="padding only"):
+        nn.MaxPool2d(3, 1, ((3, 0), (0, 0)))(x)
