@@ -9,7 +9,7 @@ Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurr
 from math import inf
 
 from ..backends.types import Array, Namespace
-from ..layers.arrays import scalar
+from ..layers.arrays import scalar, zero
 from .optimizer import Trainable, in_range, trainable
 
 
@@ -31,7 +31,7 @@ def clip_grad_value(parameters: Trainable, limit: float) -> None:
                 parameter.grad = b.down(b.xp.clip(b.up(parameter.grad), -limit, limit))
 
 
-def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.0) -> Array | None:
+def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.0) -> Array:
     """Scale all gradients so that their norm together is at most ``max_norm``.
 
     Parameters
@@ -45,18 +45,19 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
 
     Returns
     -------
-    array or None
-        The norm before, 0-d, on the device; None if no parameter has a gradient.
+    array
+        The norm before, 0-d, on the device; 0 if no parameter has a gradient.
     """
     max_norm = in_range("max_norm", max_norm)
     if not isinstance(norm_type, int | float) or not norm_type >= 1:
         raise ValueError(f"norm_type takes a number >= 1, got {norm_type!r}")
-    found = [p for p in trainable(parameters, "clip_grad_norm").values() if p.grad is not None]
-    if not found:
-        return None
-    b = found[0].backend
+    every = list(trainable(parameters, "clip_grad_norm").values())
+    found = [p for p in every if p.grad is not None]
+    b = every[0].backend
     xp = b.xp
     with b.context():
+        if not found:
+            return zero(every[0].value, xp)
         parts = xp.stack([_norm(b.up(p.grad), norm_type, xp) for p in found])
         total = _norm(parts, norm_type, xp)
         factor = scalar(max_norm, total, xp) / (total + 1e-6)

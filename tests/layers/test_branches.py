@@ -50,6 +50,16 @@ def test_branches_of_different_widths_join_along_any_axis(rng):
     assert layer.children["1"].parameters["bias"].grad.tolist() == [6.0, 6.0]
 
 
+def test_each_branch_gets_its_own_part_of_the_gradient(rng):
+    x, dy = rng.standard_normal((2, 4)).astype(np.float32), rng.standard_normal((2, 9)).astype(np.float32)
+    layer = nn.Parallel(nn.Dense(4, 2), nn.Identity(), nn.Dense(4, 3))
+    layer(x)
+    layer.backward(dy)
+    for name, part in (("0.bias", dy[:, :2]), ("2.bias", dy[:, 6:])):
+        gradient = dict(layer.named_parameters())[name].grad
+        assert_match(gradient, part.sum(axis=0), level="reduction", terms=2, name=name)
+
+
 def nested():
     return nn.Sequential(
         nn.Conv2d(2, 4, 3, padding=1),

@@ -151,6 +151,13 @@ def test_full_size_nets_have_the_known_numbers_of_parameters():
     assert count(nn.models.vgg11_bn((3, 32, 32), 10)) == convolutions + 5130
 
 
+def test_mobilenet_filters_each_channel_by_itself():
+    model = nn.models.mobilenet_v2((3, 32, 32), 10)
+    filters = [part for _, part in model.named_layers() if isinstance(part, nn.Conv2d) and part.kernel_size == 3]
+    assert len(filters) == 18
+    assert all(part.groups == part.in_channels == part.out_channels for part in filters[1:])
+
+
 def count(model):
     return sum(int(np.prod(parameter.shape)) for _, parameter in model.named_parameters())
 

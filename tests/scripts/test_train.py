@@ -9,6 +9,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.scripts.main import main
+from xpnn.scripts.predict import confusion, format_matrix
 from xpnn.training.datasets import load_dataset
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
@@ -95,6 +96,12 @@ def test_prediction_reports_the_accuracy_of_the_run(trained, capsys):
     matrix = np.array([[int(v) for v in row.split()[1:]] for row in rows])
     assert matrix.sum() == n
     assert np.trace(matrix) / n == pytest.approx(metrics["test_accuracy"])
+
+
+def test_confusion_has_true_classes_by_row():
+    found = confusion(np.array([0, 0, 1, 2]), np.array([0, 2, 1, 0]), 3)
+    assert found.tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 0]]
+    assert format_matrix(found).splitlines()[1].split() == ["0", "1", "0", "1"]
 
 
 @pytest.mark.parametrize("backend", ["strict", "torch"])

@@ -46,10 +46,11 @@ def test_values_are_clipped(at):
 
 def test_clipping_copies_nothing_and_mutates_nothing(at):
     ours = parameters(at)
-    before, arrays = at.backend.transfers, [p.grad for p in ours[:-1]]
+    backend = ours[0].backend
+    before, arrays = backend.transfers, [p.grad for p in ours[:-1]]
     clip_grad_norm(ours, 0.1)
     clip_grad_value(ours, 0.01)
-    assert at.backend.transfers == before
+    assert backend.transfers == before
     for array, gradient in zip(arrays, GRADIENTS, strict=True):
         assert_match(array, gradient, level="exact")
 
@@ -67,10 +68,34 @@ def test_nan_reaches_all_gradients(at):
     assert np.isnan(at.get(ours[0].grad)).all()
 
 
-def test_layers_are_taken_and_nothing_to_clip_is_none():
-    layer = nn.Dense(3, 2)
-    assert clip_grad_norm(layer, 1.0) is None
-    clip_grad_value(layer, 1.0)
+def test_layers_and_mappings_are_taken(at):
+    layer = nn.Dense(3, 2, backend=at.backend)
+    layer.backward(layer(at.put(np.ones((4, 3), np.float32))) * 1e3)
+    clip_grad_norm(layer, 1.0)
+    assert_match(clip_grad_norm(layer.parameters, 1.0), np.float32(1.0), terms=8)
+    clip_grad_value(layer, 0.0)
+    assert not at.get(layer.parameters["weight"].grad).any()
+
+
+def test_norm_of_no_gradients_is_zero(at):
+    total = clip_grad_norm([nn.Parameter(at.put(np.ones(2, np.float32)))], 1.0)
+    assert_match(total, np.float32(0.0), level="exact", backend=at.backend)
+
+
+def test_a_millionth_is_added_to_the_norm(at):
+    ours = parameters(at, [np.array([1e-6], np.float32)])
+    clip_grad_norm(ours, 1e-6)
+    assert_match(ours[0].grad, np.array([5e-7], np.float32), backend=at.backend)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_infinite_gradient_gives_zeros_and_nan_as_in_pytorch(at, torch):
+    gradient = np.array([np.inf, 1.0], np.float32)
+    ours, theirs = parameters(at, [gradient]), torch.zeros(2, requires_grad=True)
+    theirs.grad = torch.from_numpy(gradient.copy())
+    clip_grad_norm(ours, 1.0)
+    torch.nn.utils.clip_grad_norm_([theirs], 1.0)
+    assert_match(ours[0].grad, theirs.grad, level="exact", backend=at.backend)
 
 
 @pytest.mark.parametrize(

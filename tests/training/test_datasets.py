@@ -31,6 +31,17 @@ def test_held_out_part_has_its_share_of_every_class():
     assert np.abs(held_out - whole / 5).max() <= 0.5
 
 
+def test_held_out_part_is_drawn_from_all_over_the_data(tmp_path):
+    y = np.arange(200) % 2
+    x = np.broadcast_to(np.arange(200.0)[:, None, None], (200, 4, 4))
+    data = load_dataset(write(tmp_path / "a.npz", x=x, y=y))
+    places = np.sort(data.x_test[:, 0, 0, 0])
+    assert len(places) == 40
+    assert places[0] < 40
+    assert places[-1] > 160
+    assert places[-1] - places[0] > 100
+
+
 def test_split_is_the_same_each_time_and_loses_nothing():
     one, two = load_dataset("digits"), load_dataset("digits")
     assert np.array_equal(one.x_test, two.x_test)

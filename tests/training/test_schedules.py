@@ -6,16 +6,12 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.training.schedules import (
-    CosineLR,
-    ExponentialLR,
-    OneCycleLR,
-    ReduceLROnPlateau,
-    StepLR,
-    cosine_pi,
-)
+from xpnn.training.schedule import cosine_pi, power
+from xpnn.training.schedules import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
 STEPS = 20
+# cos(pi i / 7): only + - * / lead there, so these bits are those of every machine
+COSINES = ["0x1.cd4bca9cb5c71p-1", "0x1.3f3a0e28bedd1p-1", "0x1.c7b90e3024585p-3"]
 
 
 def optimizer(lr=0.3, kind=nn.SGD, **options):
@@ -53,6 +49,12 @@ def torch_rates(torch, make, steps=STEPS, lr=0.3, momentum=0.9):
             lambda o: OneCycleLR(o, 0.5, STEPS + 1, 0.4, "linear", div_factor=10.0, final_div_factor=100.0),
             lambda lr, o: lr.OneCycleLR(o, 0.5, STEPS + 1, None, None, 0.4, "linear", True, 0.85, 0.95, 10.0, 100.0),
         ),
+        (lambda o: OneCycleLR(o, 1.0, STEPS), lambda lr, o: lr.OneCycleLR(o, 1.0, STEPS)),
+        (lambda o: OneCycleLR(o, 1.0, STEPS, 0.01), lambda lr, o: lr.OneCycleLR(o, 1.0, STEPS, pct_start=0.01)),
+        (
+            lambda o: OneCycleLR(o, 1.0, STEPS, 0.4, three_phase=True),
+            lambda lr, o: lr.OneCycleLR(o, 1.0, STEPS, pct_start=0.4, three_phase=True),
+        ),
     ],
 )
 def test_rates_are_pytorchs(torch, ours, theirs):
@@ -60,19 +62,16 @@ def test_rates_are_pytorchs(torch, ours, theirs):
     assert rates(ours(optimizer(momentum=0.9))) == pytest.approx(wanted, rel=1e-12, abs=1e-15)
 
 
-@pytest.mark.parametrize("kind", ["SGD", "Adam"])
-def test_one_cycle_moves_the_momentum_as_pytorch(torch, kind):
-    options = {"momentum": 0.9} if kind == "SGD" else {}
-    mine = optimizer(kind=getattr(nn, kind), **options)
-    schedule = OneCycleLR(mine, 1.0, 10)
-    opt = getattr(torch.optim, kind)([torch.ones(1, requires_grad=True)], lr=0.3, **options)
-    theirs = torch.optim.lr_scheduler.OneCycleLR(opt, 1.0, 10)
-    for _ in range(9):
-        group = opt.param_groups[0]
-        if kind == "SGD":
-            assert mine.momentum == pytest.approx(group["momentum"], rel=1e-12)
-        else:
-            assert mine.betas == pytest.approx(group["betas"], rel=1e-12)
+@pytest.mark.parametrize("three_phase", [False, True])
+@pytest.mark.parametrize("kind", ["SGD", "RMSprop", "Adam", "AdamW"])
+def test_one_cycle_moves_the_momentum_as_pytorch(torch, kind, three_phase):
+    mine = optimizer(kind=getattr(nn, kind))
+    schedule = OneCycleLR(mine, 1.0, 10, three_phase=three_phase)
+    opt = getattr(torch.optim, kind)([torch.ones(1, requires_grad=True)], lr=0.3)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(opt, 1.0, 10, three_phase=three_phase)
+    name = "betas" if "Adam" in kind else "momentum"
+    for _ in range(10):
+        assert getattr(mine, name) == pytest.approx(opt.param_groups[0][name], rel=1e-12)
         opt.step()
         theirs.step()
         schedule.step()
@@ -111,7 +110,18 @@ def test_cosine_warms_up_along_a_line_and_then_falls():
 def test_cosine_is_that_of_math():
     for x in np.linspace(0, 1, 10001):
         assert abs(cosine_pi(float(x)) - math.cos(math.pi * x)) < 1e-15
-    assert [cosine_pi(x) for x in (0.0, 0.5, 1.0)] == [1.0, 0.0, -1.0]
+    assert [cosine_pi(x) for x in (0.0, 0.5, 1.0, 1.5, 2.0)] == [1.0, 0.0, -1.0, 0.0, 1.0]
+
+
+def test_cosine_has_these_bits_on_every_machine():
+    found = [cosine_pi(i / 7).hex() for i in range(1, 4)]
+    assert found == COSINES
+
+
+def test_power_is_that_of_python_and_takes_few_steps():
+    for exponent in (0, 1, 2, 3, 10, 1000):
+        assert power(0.97, exponent) == pytest.approx(0.97**exponent, rel=1e-12)
+    assert power(0.999, 10**12) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -135,14 +145,30 @@ def test_schedule_goes_on_from_its_state(make):
 
 def test_plateau_goes_on_from_its_state():
     first, whole = (ReduceLROnPlateau(optimizer(), patience=2) for _ in range(2))
-    for _ in range(3):
-        first.step(1.0)
-    second = ReduceLROnPlateau(optimizer())
+    metrics = [1.0] * 5 + [0.5] + [0.6] * 5
+    for metric in metrics[:6]:
+        first.step(metric)
+    second = ReduceLROnPlateau(optimizer(lr=7.0))
     second.load_state_dict(first.state_dict())
-    for _ in range(4):
-        whole.step(1.0)
-    second.step(1.0)
-    assert second.optimizer.lr == whole.optimizer.lr < 0.3
+    assert second.optimizer.lr == first.optimizer.lr == pytest.approx(0.03)
+    for metric in metrics[6:]:
+        second.step(metric)
+    for metric in metrics:
+        whole.step(metric)
+    assert second.state_dict() == whole.state_dict()
+    assert second.optimizer.lr == pytest.approx(0.003)
+
+
+def test_plateau_takes_nan_for_no_improvement():
+    schedule = ReduceLROnPlateau(optimizer(), patience=0, factor=0.5)
+    schedule.step(float("nan"))
+    assert schedule.optimizer.lr == 0.15
+
+
+def test_repr_is_the_call_that_makes_it():
+    sgd = optimizer()
+    assert repr(StepLR(sgd, 3)) == f"StepLR({sgd!r}, step_size=3, gamma=0.1)"
+    assert repr(ReduceLROnPlateau(sgd, patience=2)).startswith(f"ReduceLROnPlateau({sgd!r}, mode='min', factor=0.1, p")
 
 
 def test_state_of_another_schedule_is_refused():
@@ -168,7 +194,7 @@ def test_step_beyond_the_cycle_is_an_error():
         lambda o: CosineLR(o, 5, warmup=5),
         lambda o: CosineLR(o, 0),
         lambda o: CosineLR(o, 5, minimum=-0.1),
-        lambda o: OneCycleLR(o, 1.0, 10),  # plain SGD has no momentum to cycle
+        lambda o: OneCycleLR(nn.Adagrad(o.parameters), 1.0, 10),  # no momentum to cycle
         lambda o: OneCycleLR(o, 1.0, 10, anneal_strategy="steps", cycle_momentum=False),
         lambda o: OneCycleLR(o, 1.0, 10, pct_start=1.5, cycle_momentum=False),
         lambda o: ReduceLROnPlateau(o, mode="least"),
