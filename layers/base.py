@@ -7,8 +7,7 @@ sees the boundary, so exact numerics need no second set of layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from math import prod
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self, Unpack
 
 from ..backends import Backend, BackendLike, Generator, ambient_backend, describe, get_backend, to_host
@@ -19,7 +18,7 @@ from .buffers import Buffers
 from .initialisers import Initialiser
 from .parameter import Parameter
 from .placement import Placement, checked, foreign, moved, place, says_where
-from .summary import Row, Summary
+from .summary import Summary, summarise
 
 
 class Layer:
@@ -54,7 +53,6 @@ class Layer:
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = ()
-    is_container: ClassVar[bool] = False
 
     def __init__(self, **placement: Unpack[Placement]) -> None:
         self.parameters: dict[str, Parameter] = {}
@@ -266,45 +264,18 @@ class Layer:
         """Multiplications in the products of a forward; elementwise work is not counted."""
         return 0
 
-    def summary(self, input_shape: tuple[int, ...]) -> Summary:
+    def summary(self, input_shape: Sequence[int]) -> Summary:
         """Layers, output shapes, parameters and multiply-adds for an input of that shape; print it for a table.
 
-        The shapes come from a forward of zeros in evaluation mode. Modes, buffers and what was kept for backward are
-        left as they were.
+        The shapes come from a forward of zeros in evaluation mode, which leaves all as it was: modes, gradients, what
+        was kept for backward, and weights that were not drawn yet.
 
         Parameters
         ----------
-        input_shape : tuple of int
+        input_shape : sequence of int
             With the batch axis, as in ``(1, 3, 32, 32)``.
         """
-        b, rows = self.backend, []
-        layers = dict(self.named_layers())
-        before = [(layer, layer.training, layer._saved, layer._output) for layer in layers.values()]
-
-        def record(path: str, layer: Layer) -> Callable[[Array], Any]:
-            def forward(x: Array) -> Any:
-                y = type(layer).forward(layer, x)
-                shape = tuple((y[0] if isinstance(y, tuple) else y).shape)
-                parameters = sum(prod(parameter.shape) for parameter in layer.parameters.values())
-                rows.append(Row(path, repr(layer), shape, parameters, layer.multiply_adds(tuple(x.shape), shape)))
-                return y
-
-            return forward
-
-        leaves = {path: layer for path, layer in layers.items() if not layer.is_container}
-        try:
-            self.eval()
-            for path, layer in leaves.items():
-                layer.__dict__["forward"] = record(path, layer)
-            with b.context():
-                x = b.xp.zeros(input_shape, dtype=b.dtype, device=b.device)
-            self.forward(x)
-        finally:
-            for layer in leaves.values():
-                layer.__dict__.pop("forward", None)
-            for layer, training, saved, output in before:
-                layer.training, layer._saved, layer._output = training, saved, output
-        return Summary(tuple(input_shape), rows)
+        return summarise(self, input_shape)
 
     def __repr__(self) -> str:
         parts = []

@@ -13,12 +13,14 @@ Sources: K. He et al., "Deep residual learning", 2016; C. Szegedy et al., "Going
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Literal, Unpack
 
 from ..backends.types import Array
 from .base import Layer, named
-from .containers import Container, named_children, repr_children
+from .containers import Container, is_trained, named_children, repr_children
+from .geometry import is_integer
 from .placement import Placement
 
 
@@ -32,7 +34,46 @@ class Identity(Layer):
         return dy
 
 
-class Residual(Container):
+class Branching(Container):
+    """Base of containers whose input takes several ways.
+
+    Arrays are checked here too: a way that is the identity has no layer to do it.
+    """
+
+    def _enter(self, x: Array) -> None:
+        """Check an input, and forget the last one."""
+        self._saved = self._output = None
+        try:
+            self._check(x, "input")
+        except (TypeError, ValueError) as error:
+            raise named(self, error) from error
+
+    def _return(self, dy: Array) -> None:
+        """Check an upstream gradient."""
+        try:
+            self._check_upstream(dy)
+        except (TypeError, ValueError) as error:
+            raise named(self, error) from error
+
+    def _sum(self, arrays: Sequence[Array]) -> Array:
+        b = self.backend
+        with b.context():
+            total = b.up(arrays[0])
+            for array in arrays[1:]:
+                total = total + b.up(array)
+            return b.down(total)
+
+    def _back(self, ways: Sequence[tuple[Layer | None, Array]], input_grad: bool) -> Array | None:
+        """The gradients back on all ways, added; None stands for the identity."""
+        if input_grad:
+            return self._sum([dy if way is None else way.backward(dy) for way, dy in ways])
+        for way, dy in ways:
+            if way is not None and is_trained(way):
+                way.backward(dy, input_grad=False)
+        return None
+
+
+class Residual(Branching):
     """A body with a shortcut around it: ``activation(body(x) + shortcut(x))``.
 
     Children are named ``body``, ``shortcut`` and ``activation``.
@@ -65,35 +106,32 @@ class Residual(Container):
 
     def forward(self, x: Array) -> Array:
         """Both ways, added."""
-        b, shortcut = self.backend, self.children.get("shortcut")
+        self._enter(x)
+        shortcut, activation = self.children.get("shortcut"), self.children.get("activation")
         y = self.children["body"].forward(x)
         around = x if shortcut is None else shortcut.forward(x)
         shapes = tuple(y.shape), tuple(around.shape)
         if shapes[0] != shapes[1]:
             raise ValueError(f"{self!r}: body and shortcut give different shapes, {shapes[0]} and {shapes[1]}")
-        with b.context():
-            y = b.down(b.up(y) + b.up(around))
-        activation = self.children.get("activation")
-        return y if activation is None else activation.forward(y)
+        y = self._sum((y, around))
+        y = y if activation is None else activation.forward(y)
+        self._remember(y)
+        return y
 
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
         """The gradient back both ways, added; None with ``input_grad=False``."""
-        b, shortcut, activation = self.backend, self.children.get("shortcut"), self.children.get("activation")
+        self._return(dy)
+        activation = self.children.get("activation")
         if activation is not None:
             dy = activation.backward(dy)
-        dx = self.children["body"].backward(dy, input_grad=input_grad)
-        around = dy if shortcut is None else shortcut.backward(dy, input_grad=input_grad)
-        if not input_grad:
-            return None
-        with b.context():
-            return b.down(b.up(dx) + b.up(around))
+        return self._back(((self.children["body"], dy), (self.children.get("shortcut"), dy)), input_grad)
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={self.children[name]!r}" for name in list(self.children)[1:])
         return f"Residual({self.children['body']!r}{options})"
 
 
-class Parallel(Container):
+class Parallel(Branching):
     """Branches that all get the same input; their outputs are put side by side, or added.
 
     Parameters
@@ -102,7 +140,7 @@ class Parallel(Container):
         At least one.
     join : {"concat", "add"}
     axis : int
-        Along which outputs are put side by side: 1, the channels, unless given.
+        Along which outputs are put side by side: 1, the channels, unless given; from the end where it is negative.
     **placement
         See `xpnn.layers.placement.Placement`.
 
@@ -124,60 +162,50 @@ class Parallel(Container):
             raise ValueError("Parallel needs at least one branch")
         if join not in ("concat", "add"):
             raise ValueError(f"join takes 'concat' or 'add', got {join!r}")
-        if isinstance(axis, bool) or not isinstance(axis, int) or axis < 1:
-            raise ValueError(f"axis takes an integer >= 1 (axis 0 is the batch), got {axis!r}")
-        self.join, self.axis = join, axis
+        if not is_integer(axis) or axis == 0:
+            raise ValueError(f"axis takes an integer other than 0, which is the batch; got {axis!r}")
+        self.join, self.axis = join, int(axis)
 
     def forward(self, x: Array) -> Array:
         """Every branch's output, joined."""
+        self._enter(x)
         b = self.backend
         outputs = [branch.forward(x) for branch in self.children.values()]
         shapes = [tuple(y.shape) for y in outputs]
-        self._require_fit(shapes)
-        with b.context():
-            if self.join == "concat":
-                y = b.xp.concat(outputs, axis=self.axis)
-            else:
-                y = b.up(outputs[0])
-                for other in outputs[1:]:
-                    y = y + b.up(other)
-                y = b.down(y)
-        self._save(shapes)
+        axis = self._require_fit(shapes)
+        if self.join == "add":
+            y = self._sum(outputs)
+        else:
+            with b.context():
+                y = b.xp.concat(outputs, axis=axis)
+        self._save(shapes, axis)
         self._remember(y)
         return y
 
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
         """The sum of the branches' gradients; None with ``input_grad=False``."""
-        b = self.backend
-        try:
-            self._check_upstream(dy)
-        except (TypeError, ValueError) as error:
-            raise named(self, error) from error
-        dx = None
-        for branch, part in zip(self.children.values(), self._parts(dy), strict=True):
-            gradient = branch.backward(part, input_grad=input_grad)
-            if input_grad:
-                with b.context():
-                    dx = b.up(gradient) if dx is None else dx + b.up(gradient)
-        return b.down(dx) if input_grad else None
+        self._return(dy)
+        return self._back(list(zip(self.children.values(), self._parts(dy), strict=True)), input_grad)
 
     def _parts(self, dy: Array) -> list[Array]:
         """Each branch's share of the upstream gradient."""
-        (shapes,) = self._saved
+        shapes, axis = self._saved
         if self.join == "add":
             return [dy] * len(shapes)
-        before = (slice(None),) * self.axis
-        edges = accumulate((shape[self.axis] for shape in shapes), initial=0)
+        before = (slice(None),) * axis
+        edges = accumulate((shape[axis] for shape in shapes), initial=0)
         return [dy[(*before, slice(start, stop), ...)] for start, stop in pairwise(edges)]
 
-    def _require_fit(self, shapes: list[tuple[int, ...]]) -> None:
-        free = self.axis if self.join == "concat" else None
+    def _require_fit(self, shapes: list[tuple[int, ...]]) -> int:
+        """The axis to join along, counted from the front, if the shapes can be joined."""
+        rank = len(shapes[0])
+        axis = self.axis + rank if self.axis < 0 else self.axis
+        free = axis if self.join == "concat" else None
         fixed = {tuple(n for a, n in enumerate(shape) if a != free) for shape in shapes}
-        if len(fixed) > 1 or self.axis >= len(shapes[0]):
-            raise ValueError(
-                f"{self!r}: the branches give shapes {', '.join(map(str, shapes))}; {self.join} along axis {self.axis} "
-                "can't join them"
-            )
+        if len(fixed) > 1 or (self.join == "concat" and not 1 <= axis < rank):
+            how = "added" if self.join == "add" else f"put side by side along axis {self.axis}"
+            raise ValueError(f"{self!r}: the branches give shapes {', '.join(map(str, shapes))}, which can't be {how}")
+        return axis
 
     def __repr__(self) -> str:
         options = ", join='add'" if self.join == "add" else ""

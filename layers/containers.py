@@ -16,11 +16,8 @@ class Container(Layer):
     """A layer with named children; placement, modes and state reach all of them.
 
     A subclass defines `forward` and `backward` by those of its children, which check and convert what they get.
-
     A child that was given a backend or a seed of its own keeps it; the others take the container's.
     """
-
-    is_container = True
 
     def __init__(self, children: dict[str, Layer], **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
@@ -84,6 +81,8 @@ class Sequential(Container):
     **placement
         See `xpnn.layers.placement.Placement`; for all children that were given none.
 
+    A slice is a `Sequential` over the same layers, which keep their names, as in PyTorch, and their weights.
+
     Examples
     --------
     >>> import xpnn as nn
@@ -119,10 +118,7 @@ class Sequential(Container):
 
     def _first_trained(self) -> int:
         """Index of the first layer with parameters: before it, only the input's gradient is of use."""
-        for i, layer in enumerate(self.children.values()):
-            if next(layer.named_parameters(), None) is not None:
-                return i
-        return len(self.children)
+        return next((i for i, layer in enumerate(self) if is_trained(layer)), len(self))
 
     def __len__(self) -> int:
         return len(self.children)
@@ -137,20 +133,29 @@ class Sequential(Container):
     def __getitem__(self, index: slice) -> Sequential: ...
 
     def __getitem__(self, index: int | str | slice) -> Layer | Sequential:
-        if isinstance(index, str):
-            return self.children[index]
         if isinstance(index, slice):
-            return self._part(self.layers[index])
+            return self._part(index)
+        if isinstance(index, str):
+            if index not in self.children:
+                raise KeyError(f"Sequential has no layer {index!r}, only {', '.join(self.children) or 'none'}")
+            return self.children[index]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Sequential has {len(self)} layers, none is {index}")
         return self.layers[index]
 
-    def _part(self, layers: list[Layer]) -> Sequential:
-        """A Sequential over some of these layers, which stay members of this one: same weights, same seeds."""
+    def _part(self, which: slice) -> Sequential:
+        """A Sequential over some of these layers, which stay members of this one: same names, weights and seeds."""
         part = copy(self)
-        part.children = {str(i): layer for i, layer in enumerate(layers)}
+        part.children = dict(list(self.children.items())[which])
         return part
 
     def __repr__(self) -> str:
         return f"Sequential({repr_children(self.children)})"
+
+
+def is_trained(layer: Layer) -> bool:
+    """Whether there are parameters in it."""
+    return next(layer.named_parameters(), None) is not None
 
 
 def named_children(layers: tuple[Layer | tuple[str, Layer] | dict[str, Layer], ...], owner: str) -> dict[str, Layer]:

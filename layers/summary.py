@@ -1,7 +1,18 @@
 """What a model consists of, as a table."""
 
+from __future__ import annotations
+
 import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any
+
+from ..backends import Backend
+from ..backends.types import Array
+from .geometry import is_integer
 
 
 @dataclass(frozen=True)
@@ -51,5 +62,64 @@ class Summary:
             cells = (row.name, row.layer, str(row.output_shape), f"{row.parameters:,}", f"{row.multiply_adds:,}")
             table.add_row(*map(Text, cells))
         out = io.StringIO()
-        Console(file=out, width=120).print(f"input {self.input_shape}", table, sep="\n")
+        # Without colours: a caller's FORCE_COLOR would put escape codes into the text.
+        Console(file=out, width=120, color_system=None).print(f"input {self.input_shape}", table, sep="\n")
         return out.getvalue().rstrip("\n")
+
+
+def summarise(layer: Any, input_shape: Sequence[int]) -> Summary:
+    """The summary of a layer and all within, by a forward of zeros that records what each layer gives.
+
+    Raises
+    ------
+    ValueError
+        For what is no shape, or one that the layers do not take.
+    """
+    shape = tuple(input_shape) if isinstance(input_shape, Sequence) else ()
+    if not shape or not all(is_integer(n) and n >= 0 for n in shape):
+        raise ValueError(
+            f"summary takes the shape of an input with its batch axis, such as (1, 3, 32, 32); got {input_shape!r}"
+        )
+    rows: list[Row] = []
+    with _unchanged(layer):
+        layer.eval()
+        for name, part in layer.named_layers():
+            if len(list(part.named_layers())) == 1:
+                vars(part)["forward"] = partial(_record, rows, name, part)
+            for parameter in part.parameters.values():
+                if parameter._value is None:
+                    # Shapes need no drawn weights, nor may their seed be settled here.
+                    parameter.value = _zeros(parameter.backend, parameter.shape)
+        first = next((parameter for _, parameter in layer.named_parameters()), layer)
+        layer.forward(_zeros(first.backend, shape))
+    return Summary(shape, rows)
+
+
+def _record(rows: list[Row], name: str, layer: Any, x: Array) -> Any:
+    y = type(layer).forward(layer, x)
+    shape = tuple((y[0] if isinstance(y, tuple) else y).shape)
+    parameters = sum(prod(parameter.shape) for parameter in layer.parameters.values())
+    rows.append(Row(name, repr(layer), shape, parameters, layer.multiply_adds(tuple(x.shape), shape)))
+    return y
+
+
+def _zeros(b: Backend, shape: tuple[int, ...]) -> Array:
+    with b.context():
+        return b.xp.zeros(shape, dtype=b.dtype, device=b.device)
+
+
+@contextmanager
+def _unchanged(layer: Any) -> Iterator[None]:
+    """Put back at the end all attributes of the layers within, of their parameters and buffers."""
+    layers = [part for _, part in layer.named_layers()]
+    parameters = [parameter for part in layers for parameter in part.parameters.values()]
+    held: list[Any] = [*layers, *parameters, *(part.buffers for part in layers)]
+    before = [(each, dict(vars(each))) for each in held]
+    for part in layers:
+        part.buffers._arrays = dict(part.buffers._arrays)
+    try:
+        yield
+    finally:
+        for each, attributes in before:
+            vars(each).clear()
+            vars(each).update(attributes)

@@ -15,6 +15,7 @@ from ..branches import Identity, Parallel
 from ..containers import Sequential
 from ..conv import Conv2d
 from ..conv_transpose import ConvTranspose2d
+from ..geometry import count
 from ..placement import Placement
 from ..pool import MaxPool2d
 
@@ -24,13 +25,24 @@ def unet(
 ) -> Sequential:
     """A U-Net for images ``(C, H, W)``: logits ``(N, classes, H, W)``.
 
+    Parameters
+    ----------
+    image : tuple of int
+    classes : int
+    width : int
+        Channels of the first level; each level below has twice as many.
+    levels : int
+        How often the image is halved.
+    **placement
+        See `xpnn.layers.placement.Placement`.
+
     Raises
     ------
     ValueError
         For a height or width that ``levels`` halvings do not divide.
     """
     channels, height, width_px = image
-    step = 1 << levels
+    step = 1 << count(levels, "levels")
     if height % step or width_px % step:
         raise ValueError(
             f"unet with {levels} levels takes images of multiples of {step} pixels, got {height} x {width_px}"

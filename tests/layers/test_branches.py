@@ -133,9 +133,9 @@ def test_shapes_that_do_not_fit_are_an_error():
     x = np.ones((2, 4), np.float32)
     with pytest.raises(ValueError, match=r"body and shortcut give different shapes, \(2, 3\) and \(2, 4\)"):
         nn.Residual(nn.Dense(4, 3))(x)
-    with pytest.raises(ValueError, match="can't join"):
+    with pytest.raises(ValueError, match="can't be added"):
         nn.Parallel(nn.Dense(4, 3), nn.Identity(), join="add")(x)
-    with pytest.raises(ValueError, match="can't join"):
+    with pytest.raises(ValueError, match="can't be put side by side along axis 2"):
         nn.Parallel(nn.Identity(), nn.Flatten(), axis=2)(np.ones((2, 3, 4), np.float32))
     layer = nn.Parallel(nn.Identity(), nn.Identity())
     layer(x)
@@ -157,6 +157,85 @@ def test_shapes_that_do_not_fit_are_an_error():
 def test_bad_arguments_are_refused(make):
     with pytest.raises(ValueError):
         make()
+
+
+EMPTY = {
+    "residual": lambda: nn.Residual(nn.Sequential()),
+    "parallel": lambda: nn.Parallel(nn.Sequential(), nn.Sequential(), join="add"),
+}
+every_empty = pytest.mark.parametrize("make", EMPTY.values(), ids=EMPTY)
+
+
+@every_empty
+@pytest.mark.parametrize(
+    "x", [np.ones((2, 2), np.int64), [[1.0]], np.ones((2, 2), np.float16)], ids=["int", "list", "half"]
+)
+def test_branches_without_layers_take_only_float_arrays(make, x):
+    with pytest.raises(TypeError, match=r"^(Residual|Parallel)\(.*: the input "):
+        make()(x)
+
+
+@every_empty
+def test_branches_without_layers_need_a_forward_and_a_gradient_of_its_shape(make):
+    layer, x = make(), np.ones((2, 2), np.float32)
+    with pytest.raises(RuntimeError, match="forward before"):
+        layer.backward(x)
+    layer(x)
+    with pytest.raises(ValueError, match="the upstream gradient is"):
+        layer.backward(x[:1])
+    assert layer.backward(x).tolist() == [[2, 2], [2, 2]]
+
+
+def test_a_forward_that_failed_leaves_nothing_to_go_back_from():
+    x = np.ones((2, 2), np.float32)
+    for layer in (nn.Residual(nn.Dense(2, 2), nn.Identity()), nn.Parallel(nn.Identity(), nn.Dense(2, 2))):
+        y = layer(x)
+        with pytest.raises(ValueError, match="input needs shape"):
+            layer(np.ones((2, 3), np.float32))
+        with pytest.raises(RuntimeError, match="forward before"):
+            layer.backward(y)
+
+
+def test_axis_may_count_from_the_end_and_adding_needs_none(rng):
+    x = rng.standard_normal((2, 3, 4)).astype(np.float32)
+    layer = nn.Parallel(nn.Identity(), nn.Dense(4, 1), axis=-1)
+    assert_match(layer(x)[..., :4], x, level="exact")
+    assert layer.backward(np.ones((2, 3, 5), np.float32)).shape == x.shape
+    line = nn.Parallel(nn.Identity(), nn.Identity(), join="add")
+    assert line(x[0, 0]).tolist() == (2 * x[0, 0]).tolist()
+    for axis in (3, -3, -4):
+        with pytest.raises(ValueError, match=f"put side by side along axis {axis}"):
+            nn.Parallel(nn.Identity(), axis=axis)(x)
+
+
+def test_without_input_gradient_branches_without_parameters_compute_nothing(monkeypatch):
+    calls = []
+    monkeypatch.setattr(nn.Tanh, "backward", lambda self, dy, **_: calls.append(self) or dy)
+    x = np.ones((2, 2), np.float32)
+    for layer in (nn.Residual(nn.Dense(2, 2), nn.Tanh()), nn.Parallel(nn.Tanh(), nn.Dense(2, 2), join="add")):
+        layer(x)
+        assert layer.backward(x, input_grad=False) is None
+        assert not calls
+        layer.backward(x)
+        assert calls.pop()
+        assert all(parameter.grad is not None for _, parameter in layer.named_parameters())
+
+
+def test_arithmetic_of_branches_is_done_in_the_width_of_the_backend(monkeypatch):
+    """What a backend widens on the way into a layer it widens for the sums between layers too."""
+    cls = type(nn.get_backend("numpy"))
+    monkeypatch.setattr(cls, "up", lambda self, array: array.astype(np.float64))
+    monkeypatch.setattr(cls, "down", lambda self, array: array.astype(np.float32))
+    big, small = np.float32(1.0), np.float32(2.0**-24)
+    layer = nn.Parallel(nn.Identity(), nn.Identity(), nn.Identity(), join="add")
+    x = np.asarray([[big]])
+    layer(x)
+    for branch, value in zip(layer.children.values(), (big, small, small), strict=True):
+        monkeypatch.setattr(branch, "backward", lambda dy, value=value, **_: dy * value)
+    # in float32 each small one is lost: 1 + 2**-24 is 1
+    assert layer.backward(x).item() == np.float32(1 + 2.0**-23)
+    residual = nn.Residual(nn.Sequential())
+    assert residual(x).dtype == residual.backward(x).dtype == np.float32
 
 
 @pytest.mark.parametrize(

@@ -216,3 +216,38 @@ def test_loading_before_first_use_draws_no_weights(monkeypatch):
     monkeypatch.setattr(type(layer), "generator", property(lambda self: pytest.fail("weights were drawn")))
     layer.load_state_dict({"weight": np.ones((1, 2), np.float32), "bias": np.zeros(1, np.float32)})
     assert layer(np.ones((1, 2), np.float32)).tolist() == [[2]]
+
+
+def test_a_slice_keeps_names_weights_and_modes_as_in_pytorch(torch):
+    model, theirs = (
+        m.Sequential(linear(4, 3), m.ReLU(), linear(3, 2))
+        for m, linear in ((nn, nn.Dense), (torch.nn, torch.nn.Linear))
+    )
+    for which in (slice(1, None), slice(-1, None), slice(None, None, 2), slice(5, None), slice(None, None, -1)):
+        part = model[which]
+        assert list(part.state_dict()) == list(theirs[which].state_dict()), which
+        assert part.layers == model.layers[which]
+        assert eval(repr(part), vars(nn)).state_dict().keys() == part.state_dict().keys()
+    assert [name for name, _ in model.named_layers()] == ["", "0", "1", "2"]
+    assert model[1:].state_dict()["2.weight"] is model.state_dict()["2.weight"]
+    model[1:].eval()
+    assert [layer.training for layer in model] == [True, False, False]
+
+
+def test_backward_through_a_slice_is_that_of_its_layers(rng):
+    model, x = nn.Sequential(nn.Dense(4, 3), nn.Tanh(), nn.Dense(3, 2), seed=1), rng.standard_normal((2, 4))
+    x = x.astype(np.float32)
+    y = model[1:](model[:1](x))
+    dx = model[:1].backward(model[1:].backward(y))
+    model.zero_grad()
+    assert_match(y, model(x), level="exact")
+    assert_match(dx, model.backward(y), level="exact")
+
+
+def test_layers_that_are_not_there_are_an_error_that_says_what_is():
+    model = nn.Sequential({"a": nn.ReLU(), "b": nn.Tanh()})
+    with pytest.raises(KeyError, match="Sequential has no layer 'c', only a, b"):
+        model["c"]
+    for index in (2, -3):
+        with pytest.raises(IndexError, match=f"Sequential has 2 layers, none is {index}"):
+            model[index]

@@ -20,88 +20,61 @@ MODELS = {
 }
 
 
-def as_torch(torch, layer):
-    """The same structure in PyTorch, layer by layer."""
-    t = torch.nn
+def written_in_torch(name):
+    """The net of that entry of MODELS, written independently of ours."""
+    import torch_nets
 
-    class Residual(t.Module):
-        def __init__(self, children):
-            super().__init__()
-            self.body = children["body"]
-            self.shortcut = children.get("shortcut", t.Identity())
-            self.activation = children.get("activation", t.Identity())
-
-        def forward(self, x):
-            return self.activation(self.body(x) + self.shortcut(x))
-
-    class Parallel(t.Module):
-        def __init__(self, children):
-            super().__init__()
-            for name, child in children.items():
-                self.add_module(name, child)
-
-        def forward(self, x):
-            return torch.cat([child(x) for child in self.children()], 1)
-
-    if isinstance(layer, nn.Container):
-        children = {name: as_torch(torch, child) for name, child in layer.children.items()}
-        if isinstance(layer, nn.Residual):
-            return Residual(children)
-        return Parallel(children) if isinstance(layer, nn.Parallel) else t.Sequential(*children.values())
-    if isinstance(layer, nn.Conv2d):
-        return t.Conv2d(
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel_size,
-            layer.stride,
-            layer.padding,
-            1,
-            layer.groups,
-            layer.bias,
-        )
-    if isinstance(layer, nn.ConvTranspose2d):
-        return t.ConvTranspose2d(layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride)
-    if isinstance(layer, nn.BatchNorm2d):
-        return t.BatchNorm2d(layer.num_features)
-    if isinstance(layer, nn.Dense):
-        return t.Linear(layer.in_features, layer.out_features)
-    plain = {
-        nn.ReLU: t.ReLU,
-        nn.Flatten: t.Flatten,
-        nn.Identity: t.Identity,
-        nn.MaxPool2d: lambda: t.MaxPool2d(2),
-        nn.GlobalAvgPool: lambda: t.AdaptiveAvgPool2d(1),
+    blocks = [(4, 2, 1, 1), (2, 4, 2, 2), (4, 4, 1, 2)]
+    nets = {
+        "resnet18": lambda: torch_nets.ResNet18(3, 5, 2),
+        "vgg11_bn": lambda: torch_nets.VGG11(3, 5, 2),
+        "mobilenet_v2": lambda: torch_nets.MobileNetV2(3, 5, 4, blocks, 160),
+        "unet": lambda: torch_nets.UNet(3, 5, 2),
     }
-    return plain[type(layer)]()
+    return nets[name]().double()
 
 
 def inputs(shape, rng, n=3):
     return rng.standard_normal((n, *shape))
 
 
+def scatter(model, rng):
+    """Draw norms' weights, biases and statistics too: at 1 and 0 a net can't tell them apart, nor from none at all."""
+    for name, array in model.state_dict().items():
+        if "num_batches" not in name and array.ndim == 1:
+            value = rng.uniform(0.5, 1.5, array.shape) if "var" in name else rng.uniform(-0.5, 0.5, array.shape)
+            array[...] = value + (1.0 if "weight" in name else 0.0)
+    return model
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_and_gradients_are_pytorchs(torch, rng, name):
     build, image = MODELS[name]
-    model = build(**WIDE)
-    net = as_torch(torch, model).double()
-    net.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in model.state_dict().items()})
+    model = scatter(build(**WIDE), rng)
+    net = written_in_torch(name)
+    names = dict(zip(model.state_dict(), net.state_dict(), strict=True))
+    net.load_state_dict({names[key]: torch.from_numpy(np.array(value)) for key, value in model.state_dict().items()})
     x = inputs(image, rng)
-    logits = model(x)
-    theirs = net(torch.from_numpy(x))
+    # Before training mode moves the statistics.
+    assert_match(model.eval()(x), net.eval()(torch.from_numpy(x)), level="network", terms=1000, name="evaluation")
+    tx = torch.from_numpy(x).requires_grad_()
+    logits, theirs = model.train()(x), net.train()(tx)
     assert_match(logits, theirs, level="network", terms=1000, name="logits")
     dy = rng.standard_normal(logits.shape)
-    model.backward(dy)
     theirs.backward(torch.from_numpy(dy))
-    wanted = {key: parameter.grad for key, parameter in net.named_parameters()}
-    # Together: the gradient of a scale that the next norm takes out again is all but 0, the rest of large terms.
-    ours = [parameter.grad.ravel() for _, parameter in model.named_parameters()]
-    whole = np.concatenate([wanted[key].numpy().ravel() for key, _ in model.named_parameters()])
-    assert_match(np.concatenate(ours), whole, level="network", terms=1000, name="gradients")
-    state = model.state_dict()
-    theirs = {key: buffer.numpy().ravel() for key, buffer in net.named_buffers()}
-    found = np.concatenate([np.asarray(state[key]).ravel() for key in theirs])
-    assert_match(found, np.concatenate(list(theirs.values())), level="network", terms=1000, name="buffers")
-    assert_match(model.eval()(x), net.eval()(torch.from_numpy(x)), level="network", terms=1000, name="evaluation")
+    assert_match(model.backward(dy), tx.grad, level="network", terms=1000, name="dx")
+    wanted = {key: parameter.grad.numpy().ravel() for key, parameter in net.named_parameters()}
+    for path, layer in model.named_layers():
+        # Weight and bias together: a shift that a norm behind takes out again has no gradient but rounding errors.
+        if layer.parameters:
+            ours = np.concatenate([parameter.grad.ravel() for parameter in layer.parameters.values()])
+            whole = np.concatenate([wanted.pop(names[f"{path}.{key}"]) for key in layer.parameters])
+            assert_match(ours, whole, level="network", terms=1000, name=path)
+    assert not wanted
+    buffers = dict(net.named_buffers())
+    for key, array in model.state_dict().items():
+        if names[key] in buffers:
+            assert_match(array, buffers[names[key]], level="network", terms=1000, name=key)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -202,3 +175,79 @@ def test_summary_leaves_the_model_as_it_was(at, rng):
     model(x)
     model.summary((1, 3, 8, 8))
     assert model.backward(y).shape == (2, 3, 8, 8)
+
+
+def test_summary_draws_no_weights_and_settles_no_seed():
+    looked_at, other = nn.Dense(4, 3), nn.Dense(4, 3)
+    looked_at.summary((1, 4))
+    first, second = (nn.Sequential(layer, seed=9).state_dict()["0.weight"] for layer in (looked_at, other))
+    assert_match(first, second, level="exact")
+
+
+def test_summary_leaves_gradients_statistics_and_masks_alone(rng):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), seed=1)
+    twin = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), seed=1)
+    x = rng.standard_normal((2, 1, 4, 4)).astype(np.float32)
+    for _ in range(2):
+        model.summary((3, 1, 6, 5))
+        y = model(x)
+        model.summary((3, 1, 6, 5))
+        assert_match(y, twin(x), level="exact")
+        assert_match(model.backward(y), twin.backward(y), level="exact")
+    for (name, a), (_, b) in zip(model.named_parameters(), twin.named_parameters(), strict=True):
+        assert_match(a.grad, b.grad, level="exact", name=name)
+    for name, array in model.state_dict().items():
+        assert_match(array, twin.state_dict()[name], level="exact", name=name)
+
+
+def test_summary_that_fails_leaves_the_model_as_it_was():
+    model = nn.Sequential(nn.Dense(4, 3), nn.Dense(2, 2))
+    with pytest.raises(ValueError, match=r"Dense\(2, 2\): input needs shape"):
+        model.summary((1, 4))
+    assert all(layer.training and "forward" not in vars(layer) for _, layer in model.named_layers())
+
+
+@pytest.mark.parametrize("shape", [4, (), (-1, 4), (1, 4.0), "14"], ids=repr)
+def test_summary_takes_a_shape(shape):
+    with pytest.raises(ValueError, match=r"summary takes the shape of an input with its batch axis"):
+        nn.Dense(4, 3).summary(shape)
+
+
+def test_summary_of_branches_names_every_layer_and_uses_the_dtype_of_the_weights(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    model = nn.Residual(
+        nn.Dense(4, 4), nn.Parallel(nn.Identity(), nn.Dense(4, 4), join="add"), nn.ReLU(), dtype="float64"
+    )
+    summary = nn.Sequential(nn.Flatten(), model).summary([0, 2, 2])
+    names = ["0", "1.body", "1.shortcut.0", "1.shortcut.1", "1.activation"]
+    assert [row.name for row in summary.rows] == names
+    assert {row.output_shape for row in summary.rows} == {(0, 4)}
+    assert (summary.parameters, summary.multiply_adds) == (40, 0)
+    assert all(name in str(summary) for name in names)
+    assert "\x1b" not in str(summary)
+
+
+def test_multiply_adds_of_known_nets():
+    """ResNet-18 for CIFAR: 0.56 G, as the usual counters give for its convolutions and its dense layer."""
+    assert nn.models.resnet18((3, 32, 32), 10).summary((1, 3, 32, 32)).multiply_adds == 555_422_720
+
+
+def test_mobilenet_has_the_stages_of_its_paper():
+    """Table 2: blocks, channels and where the image is halved; the first two strides are 1 for small images."""
+    model = nn.models.mobilenet_v2((3, 32, 32), 10)
+    rows = model.summary((1, 3, 32, 32)).rows
+    depthwise = [row for row in rows if "groups=" in row.layer]
+    assert len(depthwise) == 17
+    assert [row.output_shape[2] for row in depthwise] == [32] * 3 + [16] * 3 + [8] * 7 + [4] * 4
+    assert [row.output_shape[1] for row in depthwise] == [
+        32,
+        96,
+        *[144] * 2,
+        *[192] * 3,
+        *[384] * 4,
+        *[576] * 3,
+        *[960] * 3,
+    ]
+    assert sum(isinstance(layer, nn.Residual) for layer in model) == 10
+    # torchvision's 3,504,872 with 1000 classes
+    assert count(nn.models.mobilenet_v2((3, 32, 32), 1000)) == 3_504_872
