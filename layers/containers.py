@@ -160,10 +160,14 @@ def is_trained(layer: Layer) -> bool:
 
 def named_children(layers: tuple[Layer | tuple[str, Layer] | dict[str, Layer], ...], owner: str) -> dict[str, Layer]:
     """Children by name, from layers (named by number), pairs, or one dict."""
-    if len(layers) == 1 and isinstance(layers[0], Mapping):
-        pairs = list(layers[0].items())
-    else:
-        pairs = [layer if isinstance(layer, tuple) else (str(i), layer) for i, layer in enumerate(layers)]  # type: ignore[misc]
+    pairs: list[tuple[str, Layer]] = []
+    for i, layer in enumerate(layers):
+        if isinstance(layer, Mapping) and len(layers) == 1:
+            pairs += layer.items()
+        elif isinstance(layer, tuple):
+            pairs.append(layer)
+        else:
+            pairs.append((str(i), cast(Layer, layer)))
     for pair in pairs:
         if len(pair) != 2 or not isinstance(pair[0], str) or not pair[0] or "." in pair[0]:
             raise ValueError(f"{owner} takes names without a dot, each with a layer; got {pair!r}")

@@ -31,9 +31,9 @@ from .arrays import (
     require_shape,
     unpad,
 )
-from .base import Layer
-from .geometry import Geometry, Padding, Size, check_padding, count, place_windows, plain, spread
-from .initialisers import Initialiser, constant, he_uniform
+from .geometry import Geometry, Padding, Size, count, place_windows, spread
+from .initialisers import Initialiser
+from .kernels import KernelLayer
 from .placement import Placement
 
 
@@ -158,7 +158,7 @@ def kernel_of_matrix(matrix: Array, shape: tuple[int, ...], groups: int, xp: Nam
     return xp.reshape(xp.permute_dims(split, (0, 3, 2, 1)), shape)
 
 
-class Conv(Layer):
+class Conv(KernelLayer):
     """Convolution with a trained ``weight (out, in/groups, *kernel)`` and ``bias (out,)``.
 
     Use `Conv1d`, `Conv2d` or `Conv3d`. The formulas are in `xpnn.layers.conv`.
@@ -184,7 +184,6 @@ class Conv(Layer):
         For arguments out of range, at once; for an input that does not fit, from `forward`.
     """
 
-    axes: ClassVar[int]
     signature: ClassVar[tuple[tuple[str, Any], ...]] = (
         ("in_channels", ...),
         ("out_channels", ...),
@@ -212,32 +211,13 @@ class Conv(Layer):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(**placement)
-        self.in_channels, self.out_channels = count(in_channels, "in_channels"), count(out_channels, "out_channels")
-        self.kernel_size = plain(kernel_size, self.axes, "kernel_size")
-        self.stride, self.dilation = plain(stride, self.axes, "stride"), plain(dilation, self.axes, "dilation")
-        self.padding = check_padding(padding, self.axes)
-        self.groups, self.bias = count(groups, "groups"), bool(bias)
-        if in_channels % groups or out_channels % groups:
-            raise ValueError(f"{in_channels} and {out_channels} channels can't both be split into {groups} groups")
-        kernel = spread(kernel_size, self.axes, "kernel_size")
-        self._add_parameter("weight", (out_channels, in_channels // groups, *kernel), weight_init or he_uniform())
-        if bias:
-            self._add_parameter("bias", (out_channels,), bias_init or constant(0.0))
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {
-            "stride": self.stride,
-            "padding": self.padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-            "xp": self.backend.xp,
-        }
+        self._configure(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, weight_init, bias_init
+        )
 
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Every output element takes the cells of a kernel in the channels of its group."""
-        kernel = spread(self.kernel_size, self.axes, "kernel_size")
-        return prod(y_shape) * (self.in_channels // self.groups) * prod(kernel)
+        return prod(y_shape) * (self.in_channels // self.groups) * prod(self._kernel)
 
     def _forward(self, x: Array) -> Array:
         y = conv(x, self._value("weight"), self._value("bias"), **self._options)

@@ -24,10 +24,10 @@ from ..backends import primitives
 from ..backends.types import Array, Namespace
 from ..backends.windows import Windows
 from .arrays import channels_first, channels_last, namespace, pad, require_same_dtype, require_shape, unpad
-from .base import Layer
 from .conv import kernel_matrix, kernel_of_matrix
-from .geometry import Geometry, Padding, Size, check_padding, count, plain, resolve_padding, spread
-from .initialisers import Initialiser, constant, he_uniform
+from .geometry import Geometry, Padding, Size, count, resolve_padding, spread
+from .initialisers import Initialiser
+from .kernels import KernelLayer
 from .placement import Placement
 
 
@@ -153,7 +153,7 @@ def _plan(
     return _Plan(geometry, full, out, weight.shape[1] * groups)
 
 
-class ConvTranspose(Layer):
+class ConvTranspose(KernelLayer):
     """Transposed convolution with a trained ``weight (in, out/groups, *kernel)`` and ``bias (out,)``.
 
     Use `ConvTranspose1d`, `ConvTranspose2d` or `ConvTranspose3d`. The formulas are in `xpnn.layers.conv_transpose`.
@@ -177,7 +177,7 @@ class ConvTranspose(Layer):
         For arguments out of range, at once; for an input that does not fit, from `forward`.
     """
 
-    axes: ClassVar[int]
+    transposed = True
     signature: ClassVar[tuple[tuple[str, Any], ...]] = (
         ("in_channels", ...),
         ("out_channels", ...),
@@ -207,31 +207,21 @@ class ConvTranspose(Layer):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(**placement)
-        self.in_channels, self.out_channels = count(in_channels, "in_channels"), count(out_channels, "out_channels")
-        self.kernel_size = plain(kernel_size, self.axes, "kernel_size")
-        self.stride, self.dilation = plain(stride, self.axes, "stride"), plain(dilation, self.axes, "dilation")
-        self.padding = check_padding(padding, self.axes)
         if padding == "same":
             raise ValueError("padding 'same' is not taken: give the padding of the convolution that this is adjoint to")
         extra = spread(output_padding, self.axes, "output_padding", least=0)
         self.output_padding = extra if isinstance(output_padding, Sequence) else extra[0]
-        self.groups, self.bias = count(groups, "groups"), bool(bias)
-        if in_channels % groups or out_channels % groups:
-            raise ValueError(f"{in_channels} and {out_channels} channels can't both be split into {groups} groups")
-        kernel = spread(kernel_size, self.axes, "kernel_size")
-        self._add_parameter("weight", (in_channels, out_channels // groups, *kernel), weight_init or he_uniform())
-        if bias:
-            self._add_parameter("bias", (out_channels,), bias_init or constant(0.0))
+        self._configure(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, weight_init, bias_init
+        )
 
     @property
     def _options(self) -> dict[str, Any]:
-        names = ("stride", "padding", "output_padding", "dilation", "groups")
-        return {name: getattr(self, name) for name in names} | {"xp": self.backend.xp}
+        return super()._options | {"output_padding": self.output_padding}
 
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Every input element meets every kernel cell of its group's outputs."""
-        kernel = spread(self.kernel_size, self.axes, "kernel_size")
-        return prod(x_shape) * (self.out_channels // self.groups) * prod(kernel)
+        return prod(x_shape) * (self.out_channels // self.groups) * prod(self._kernel)
 
     def _forward(self, x: Array) -> Array:
         y = conv_transpose(x, self._value("weight"), self._value("bias"), **self._options)

@@ -7,6 +7,7 @@ once an epoch (and by the progress bar, a few times a second).
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,7 +42,7 @@ class Tally:
         with self.backend.context():
             self._loss = loss * float(n) if self._loss is None else self._loss + loss * float(n)
             if _is_classification(prediction, target):
-                self.targets += int(np.prod(target.shape))
+                self.targets += prod(target.shape)
                 hits = xp.astype(xp.argmax(prediction, axis=1), target.dtype) == target
                 correct = xp.sum(xp.astype(hits, xp.int64 if hasattr(xp, "int64") else xp.int32))
                 self._correct = correct if self._correct is None else self._correct + correct

@@ -208,7 +208,9 @@ def test_neighbours_in_a_stream_are_not_correlated():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_uniform_never_reaches_its_upper_end(monkeypatch, dtype):
-    ones = lambda key, counter: (counter[0] * 0 + 0xFFFFFFFF, counter[1] * 0 + 0xFFFFFFFF)  # noqa: E731
+    def ones(key, counter):
+        return counter[0] * 0 + 0xFFFFFFFF, counter[1] * 0 + 0xFFFFFFFF
+
     monkeypatch.setattr(module, "threefry2x32", ones)
     assert Generator(0).uniform((2,), dtype=dtype).max() < 1.0
     assert Generator(0).uniform((2,), 1.0, 2.0, dtype=dtype).max() < 2.0, "[low, high) whatever the bits"

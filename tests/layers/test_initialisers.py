@@ -11,7 +11,7 @@ from xpnn.backends import Generator
 from xpnn.layers.initialisers import fans
 from xpnn.testing import assert_match
 
-I = nn.initialisers  # noqa: E741
+init = nn.initialisers
 NUMPY = nn.get_backend("numpy")
 # name -> (variance by fan_in and fan_out)
 SCALED = {
@@ -37,7 +37,7 @@ def assert_moments(values, variance, kurtosis):
 
 @pytest.mark.parametrize("name", SCALED)
 def test_uniform_weights_have_the_variance_and_bounds_of_their_formula(name):
-    values = drawn(getattr(I, f"{name}_uniform")())
+    values = drawn(getattr(init, f"{name}_uniform")())
     variance = SCALED[name](FAN_IN, FAN_OUT)
     assert_moments(values, variance, kurtosis=1.8)
     bound = np.float32(sqrt(3 * variance))
@@ -48,7 +48,7 @@ def test_uniform_weights_have_the_variance_and_bounds_of_their_formula(name):
 
 @pytest.mark.parametrize("name", SCALED)
 def test_normal_weights_have_the_variance_and_tails_of_their_formula(name):
-    values = drawn(getattr(I, f"{name}_normal")())
+    values = drawn(getattr(init, f"{name}_normal")())
     variance = SCALED[name](FAN_IN, FAN_OUT)
     assert_moments(values, variance, kurtosis=3)
     beyond = np.mean(np.abs(values) > 2 * sqrt(variance))
@@ -56,26 +56,26 @@ def test_normal_weights_have_the_variance_and_tails_of_their_formula(name):
 
 
 def test_plain_uniform_and_normal_take_their_scale():
-    assert_moments(drawn(I.uniform(0.5)), 0.25 / 3, kurtosis=1.8)
-    assert_moments(drawn(I.normal(0.5)), 0.25, kurtosis=3)
-    assert_moments(drawn(I.normal(0.5, mean=2.0)) - 2, 0.25, kurtosis=3)
+    assert_moments(drawn(init.uniform(0.5)), 0.25 / 3, kurtosis=1.8)
+    assert_moments(drawn(init.normal(0.5)), 0.25, kurtosis=3)
+    assert_moments(drawn(init.normal(0.5, mean=2.0)) - 2, 0.25, kurtosis=3)
 
 
 def test_constant_is_constant(at):
-    values = drawn(I.constant(2.5), (2, 3), backend=at.backend)
+    values = drawn(init.constant(2.5), (2, 3), backend=at.backend)
     assert_match(values, np.full((2, 3), 2.5, np.float32), level="exact", backend=at.backend)
 
 
 ALL = {
-    "he_uniform": I.he_uniform(),
-    "he_normal": I.he_normal(),
-    "glorot_uniform": I.glorot_uniform(),
-    "glorot_normal": I.glorot_normal(),
-    "lecun_uniform": I.lecun_uniform(),
-    "lecun_normal": I.lecun_normal(),
-    "orthogonal": I.orthogonal(),
-    "uniform": I.uniform(0.3),
-    "normal": I.normal(0.3),
+    "he_uniform": init.he_uniform(),
+    "he_normal": init.he_normal(),
+    "glorot_uniform": init.glorot_uniform(),
+    "glorot_normal": init.glorot_normal(),
+    "lecun_uniform": init.lecun_uniform(),
+    "lecun_normal": init.lecun_normal(),
+    "orthogonal": init.orthogonal(),
+    "uniform": init.uniform(0.3),
+    "normal": init.normal(0.3),
 }
 each = pytest.mark.parametrize("initialiser", ALL.values(), ids=ALL)
 
@@ -96,14 +96,14 @@ def test_another_seed_gives_other_weights(initialiser):
 
 @pytest.mark.parametrize("shape", [(6, 6), (4, 9), (9, 4), (5, 2, 3, 3), (40, 2, 3), (1, 5), (5, 1)], ids=str)
 def test_orthogonal_weights_are_orthonormal_along_the_shorter_side(shape):
-    matrix = drawn(I.orthogonal(), shape, backend=nn.get_backend("numpy", "float64"))
+    matrix = drawn(init.orthogonal(), shape, backend=nn.get_backend("numpy", "float64"))
     matrix = matrix.reshape(shape[0], prod(shape[1:]))
     product = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
     assert_match(product, np.eye(min(matrix.shape)), level="reduction", terms=max(matrix.shape))
 
 
 def test_orthogonal_weights_take_a_gain():
-    assert_match(drawn(I.orthogonal(3.0), (4, 6)), 3 * drawn(I.orthogonal(), (4, 6)))
+    assert_match(drawn(init.orthogonal(3.0), (4, 6)), 3 * drawn(init.orthogonal(), (4, 6)))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_layers_start_with_he_uniform_weights_and_no_bias():
 
 
 def test_layers_take_other_initialisers():
-    options = {"weight_init": I.constant(2.0), "bias_init": I.constant(3.0)}
+    options = {"weight_init": init.constant(2.0), "bias_init": init.constant(3.0)}
     for layer in (nn.Dense(2, 3, **options), nn.Conv1d(2, 3, 3, **options)):
         assert np.all(layer.parameters["weight"].value == 2)
         assert np.all(layer.parameters["bias"].value == 3)

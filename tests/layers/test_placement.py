@@ -79,7 +79,7 @@ def test_dtype_of_the_container_is_that_of_its_layers():
 @pytest.mark.parametrize("placement", [{"dtype": "float16"}, {"dtype": "int32"}, {"numerics": "sloppy"}], ids=str)
 def test_setting_that_is_not_taken_is_an_error(placement):
     with pytest.raises((TypeError, ValueError), match="is not taken; choose one of"):
-        nn.Dense(2, 1, **placement).parameters["weight"].value  # noqa: B018
+        _ = nn.Dense(2, 1, **placement).parameters["weight"].value
 
 
 def test_unknown_backend_is_an_error_at_once():
@@ -132,7 +132,7 @@ def test_weights_do_not_depend_on_which_are_made_first():
     forwards, backwards = build(), build()
     for model, order in ((forwards, 1), (backwards, -1)):
         for _, parameter in list(model.named_parameters())[::order]:
-            parameter.value  # noqa: B018
+            _ = parameter.value
     for name, value in weights(forwards).items():
         assert_match(weights(backwards)[name], value, level="exact")
 
@@ -153,7 +153,7 @@ def test_own_seed_comes_before_the_container():
 @pytest.mark.parametrize("seed", [-1, 1.5, "7", True, 2**64])
 def test_seed_out_of_range_is_an_error(seed):
     with raises(ValueError, "a seed is an integer from 0 to 2**64 - 1"):
-        nn.Dense(2, 2, seed=seed).parameters["weight"].value  # noqa: B018
+        _ = nn.Dense(2, 2, seed=seed).parameters["weight"].value
 
 
 def trained(optimizer, **settings):
