@@ -105,7 +105,7 @@ class Generator:
     ) -> Array:
         """Uniform on ``[low, high)``, with 24 random bits in float32 and 53 in float64."""
         b, name = _where(backend, dtype)
-        if not _computes_wide(b):
+        if not _computes(b, "int64", name):
             return b.asarray(self.uniform(shape, low, high, name, "numpy"))
         xp = b.xp
         with b.context():
@@ -129,7 +129,7 @@ class Generator:
     ) -> Array:
         """Normal with that mean and standard deviation, computed in float64 and rounded once."""
         b, name = _where(backend, dtype)
-        if not _computes_wide(b):
+        if not _computes(b, "int64", "float64"):
             return b.asarray(self.normal(shape, mean, std, name, "numpy"))
         with b.context():
             values = _normal_quantile(self._unit(shape, b) + 2.0**-54, b.xp) * std + mean
@@ -172,10 +172,10 @@ def _where(backend: BackendLike | None, dtype: DType | str | None) -> tuple[Back
     return b, name
 
 
-def _computes_wide(b: Backend) -> bool:
-    """Whether the device has int64 and float64; where it has not, the host draws."""
+def _computes(b: Backend, *dtypes: str) -> bool:
+    """Whether the device has these dtypes; where it has not, the host draws."""
     have = b.xp.__array_namespace_info__().dtypes(device=b.device)
-    return "int64" in have and "float64" in have
+    return all(name in have for name in dtypes)
 
 
 # Coefficients of AS 241, routine PPND16, numerator and denominator, highest power first.

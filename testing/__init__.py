@@ -2,6 +2,17 @@
 
 from .cases import Case, cases
 from .compare import assert_match, ulp_distance
+from .difference import Difference, first_difference
 from .gradients import gradcheck
+from .tolerances import tolerance
 
-__all__ = ["Case", "assert_match", "cases", "gradcheck", "ulp_distance"]
+__all__ = [
+    "Case",
+    "Difference",
+    "assert_match",
+    "cases",
+    "first_difference",
+    "gradcheck",
+    "tolerance",
+    "ulp_distance",
+]

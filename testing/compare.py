@@ -2,40 +2,116 @@
 
 Form comes first (namespace, device, dtype, shape), because arrays that differ there are wrong however near their values
 are. Values are compared with a tolerance that comes from the operation and the length of its sums, never from a
-test: see `tolerance`.
+test: see `xpnn.testing.tolerances`.
 """
 
-from math import sqrt
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..backends import BackendLike, backend_of, get_backend, to_host
 from ..backends.types import Array, dtype_name
+from .tolerances import EPS, EXACT, Bound, Part, bound
 
-EPS = {"float32": 2.0**-24, "float64": 2.0**-53}
+Host = np.ndarray[Any, Any]
 
-# Error bounds in units of roundoff of the largest value, for an operation whose sums have K terms: c * sqrt(K).
-# A sum of K products in any order is within K roundoffs of the exact one in the worst case, and within a few sqrt(K)
-# with the independent errors of real data (N. Higham, "Accuracy and stability of numerical algorithms", 2002, ch. 3
-# and 4.2); a comparison of two such sums doubles that.
-LEVELS = {
-    # one rounding, or a permutation: what differs is wrong
-    "exact": 0.0,
-    # a few elementary functions of each library's own, each within 4 ULP
-    "elementwise": 16.0,
-    # one sum of K products on either side
-    "reduction": 8.0,
-    # a net: errors of each layer are carried and amplified by those behind
-    "network": 64.0,
-}
+#: Upper ends, in ULPs, of the classes that `Comparison.histogram` counts; the last is open, and holds what is not finite.
+EDGES = (0.0, *(2.0**k for k in range(-6, 11)))
 
 
-def tolerance(level: str, dtype: str, terms: int = 1) -> float:
-    """Largest difference allowed, relative to the largest value of the array."""
-    if level not in LEVELS:
-        raise ValueError(f"level takes one of {', '.join(LEVELS)}, got {level!r}")
-    return LEVELS[level] * sqrt(max(terms, 1)) * EPS[dtype]
+@dataclass(frozen=True)
+class Comparison:
+    """How far an array lies from another.
+
+    Attributes
+    ----------
+    ulps : float
+        Largest error, in units in the last place of the value, or of the largest value of the array, as the bound says;
+        infinite where NaN or infinities differ.
+    relative : float
+        The same, relative to the value or the largest value.
+    share : float
+        Of what is allowed: above 1 the arrays don't match.
+    index : tuple of int
+        Where that is, and what stands there, ``got`` and ``wanted``.
+    histogram : tuple of int
+        How many entries have an error in each of the classes of `EDGES`.
+    """
+
+    ulps: float
+    relative: float
+    share: float
+    index: tuple[int, ...]
+    got: str
+    wanted: str
+    histogram: tuple[int, ...]
+
+    @property
+    def matches(self) -> bool:
+        """Whether the error is within the bound."""
+        return self.share <= 1.0
+
+
+def compare(
+    actual: Host, desired: Host, limit: Bound = EXACT, terms: int = 1, *, factor: float = 1.0, floor: float = 0.0
+) -> Comparison:
+    """Compare two host arrays of one shape, the first of floats.
+
+    Parameters
+    ----------
+    actual : ndarray
+        float32 or float64; its dtype gives the units.
+    desired : ndarray
+        Of any dtype; a float64 reference is taken as it is, not rounded.
+    limit : Bound
+        What is allowed, for sums of ``terms`` terms, times ``factor``.
+    terms : int
+    factor : float
+    floor : float
+        Least of what counts as the largest value; arrays that are 0 throughout are on the scale of 1.
+    """
+    if not actual.size:
+        return Comparison(0.0, 0.0, 0.0, (), "", "", (0,) * (len(EDGES) + 1))
+    kind = actual.dtype.name
+    a, d = actual.astype(np.float64), desired.astype(np.float64)
+    plain = np.isfinite(a) & np.isfinite(d)
+    # Beyond the range of the dtype its own rounding gives an infinity.
+    with np.errstate(over="ignore"):
+        same = (actual == desired.astype(kind)) | (np.isnan(a) & np.isnan(d))
+    error = np.where(plain, np.abs(np.where(plain, a - np.where(plain, d, 0.0), 0.0)), np.where(same, 0.0, np.inf))
+    size = np.where(plain, np.abs(np.where(plain, d, 0.0)), 0.0)
+    if limit.of == "largest":
+        size = np.full(size.shape, max(size.max(), floor) or 1.0)
+    # Where the true value is 0, or too small to have all its bits, an error counts as one of the smallest normal number.
+    size = np.maximum(size, float(np.finfo(kind).tiny))
+    relative = error / size
+    ulps = error / np.spacing(np.minimum(size, float(np.finfo(kind).max)).astype(kind)).astype(np.float64)
+    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(relative)), relative.shape))
+    allowed = limit.units(terms) * EPS[kind] * factor
+    worst = float(relative[index])
+    counts = np.bincount(np.searchsorted(EDGES, ulps.ravel()), minlength=len(EDGES) + 1)
+    return Comparison(
+        ulps=float(ulps.max()),
+        relative=worst,
+        share=worst / allowed if allowed else (0.0 if worst == 0.0 else np.inf),
+        index=index,
+        got=str(actual[index]),
+        wanted=str(desired[index]),
+        histogram=tuple(int(n) for n in counts),
+    )
+
+
+def same_bits(a: Host, b: Host) -> bool:
+    """Whether two host arrays hold the same bits; one NaN is as good as another."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.dtype.kind == "f":
+        nan = np.isnan(a)
+        if not np.array_equal(nan, np.isnan(b)):
+            return False
+        a, b = np.where(nan, a.dtype.type(0), a), np.where(nan, b.dtype.type(0), b)
+    return np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
 
 
 def assert_match(
@@ -43,6 +119,7 @@ def assert_match(
     desired: Any,
     *,
     level: str = "elementwise",
+    part: Part = "forward",
     terms: int = 1,
     backend: BackendLike | None = None,
     dtype: str | None = None,
@@ -56,8 +133,11 @@ def assert_match(
         Of any backend.
     desired : array_like
         Of any backend, or on the host; float64 references are rounded to ``actual``'s dtype by the tolerance.
-    level : {"exact", "elementwise", "reduction", "network"}
-        Which row of the table of tolerances applies; ``"exact"`` compares bits, apart from the sign of zero.
+    level : str
+        Which row of the table of tolerances applies: an operation, or ``"exact"`` (compares bits, apart from the sign
+        of zero), ``"elementwise"``, ``"reduction"`` or ``"network"``.
+    part : {"forward", "input", "parameter", "buffer"}
+        Which column.
     terms : int
         Length of the longest sum behind a value.
     backend : optional
@@ -83,29 +163,25 @@ def assert_match(
     a, d = to_host(actual), to_host(desired)
     if a.shape != d.shape:
         raise AssertionError(f"{name} has shape {a.shape}, expected {d.shape}")
-    if not a.size:
-        return
+    limit = bound(level, part)
     if kind not in EPS:
         if not np.array_equal(a, d):
-            raise AssertionError(f"{name}: {_worst(a, d, (a != d).astype(np.float64))}")
+            index = tuple(int(i) for i in np.argwhere(a != d)[0])
+            raise AssertionError(f"{name}: at {index} got {a[index]!s}, expected {d[index]!s}")
         return
-    d = d.astype(np.float64)
-    wide = a.astype(np.float64)
-    special = ~np.isfinite(d)
-    if not np.array_equal(np.where(special, wide, 0.0), np.where(special, d, 0.0), equal_nan=True):
-        raise AssertionError(f"{name}: NaN or infinity differs: {_worst(a, d, (special & ~_same(wide, d)) * 1.0)}")
-    error = np.where(special, 0.0, np.abs(wide - np.where(special, 0.0, d)))
-    error = np.where(np.isnan(error), np.inf, error)
-    scale = float(np.max(np.abs(np.where(special, 0.0, d)), initial=0.0))
-    allowed = tolerance(level, kind, terms) * (scale or 1.0)
-    if not float(error.max()) <= allowed:
+    found = compare(a, d, limit, terms)
+    if not found.matches:
+        what = "NaN or infinity differs: " if np.isinf(found.ulps) else ""
+        finite = np.where(np.isfinite(d), d, 0)
+        scale = "the value" if limit.of == "each" else f"the largest value {float(np.abs(finite).max()):.3g}"
         raise AssertionError(
-            f"{name}: {_worst(a, d, error)}; largest error {error.max():.3g}, allowed {allowed:.3g} "
-            f"(level {level!r}, {kind}, sums of {terms}, largest value {scale:.3g})"
+            f"{name}: {what}at {found.index} got {found.got}, expected {found.wanted}: {found.ulps:.3g} ULP of {scale}, "
+            f"relative {found.relative:.3g}, allowed {limit.units(terms) * EPS[kind]:.3g} "
+            f"(level {level!r}, {kind}, sums of {terms})"
         )
 
 
-def ulp_distance(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def ulp_distance(a: Host, b: Host) -> Host:
     """How many floating-point numbers lie between ``a`` and ``b``, entry by entry; both of one dtype, on the host.
 
     The two zeros are 0 apart, NaN is 0 from NaN and the largest integer from anything else.
@@ -114,7 +190,7 @@ def ulp_distance(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray
         raise TypeError(f"ulp_distance takes two arrays of one floating dtype, got {a.dtype} and {b.dtype}")
     integer: Any = np.int32 if a.dtype.name == "float32" else np.int64
 
-    def ordered(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def ordered(x: Host) -> Host:
         bits = np.array(x, dtype=x.dtype.newbyteorder("="), order="C").view(integer)
         return np.asarray(np.where(bits < 0, np.iinfo(integer).min - bits, bits).astype(object))
 
@@ -123,18 +199,3 @@ def ulp_distance(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray
     distance = np.where(nan_a & nan_b, 0, np.where(nan_a ^ nan_b, np.iinfo(np.int64).max, distance))
     limit = np.iinfo(np.int64).max
     return np.asarray(np.minimum(distance, limit).astype(np.int64))
-
-
-def _same(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return np.asarray((a == b) | (np.isnan(a) & np.isnan(b)))
-
-
-def _worst(a: np.ndarray[Any, Any], d: np.ndarray[Any, Any], error: np.ndarray[Any, Any]) -> str:
-    index = np.unravel_index(int(np.argmax(error)), a.shape)
-    got, want = a[index], d[index]
-    text = f"at {tuple(int(i) for i in index)} got {got!s}, expected {want!s}"
-    if a.dtype.name in EPS:
-        ulps = int(ulp_distance(np.asarray([got]), np.asarray([want]).astype(a.dtype))[0])
-        relative = abs(float(got) - float(want)) / abs(float(want)) if want else float("inf")
-        text += f" ({ulps} ULP, relative {relative:.3g})"
-    return text

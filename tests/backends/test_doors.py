@@ -126,7 +126,7 @@ def test_views_on_the_device_go_out(at, index):
         ([None], "object"),
         (1j, "complex128"),
         (2**70, "object"),
-        (object(), "object"),
+        pytest.param(object(), "object", id="object"),
         ({"a": 1}, "object"),
     ],
     ids=repr,

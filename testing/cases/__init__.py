@@ -1,0 +1,47 @@
+"""The parity catalogue: every layer and loss plain and in its hard configurations, whole nets, training runs.
+
+The test suite and ``xpnn parity`` run the same cases. A new layer gets its cases in the file of its kind.
+"""
+
+from functools import cache
+from itertools import chain
+
+from .activations import activations, softmaxes
+from .case import Case, LayerCase, LossCase, part_of
+from .convolutions import convolutions, dense_layers, transposed_convolutions
+from .losses import classifications, regressions
+from .nets import NetCase, TrainingCase, nets, trainings
+from .norms import batch_norms, sample_norms
+from .pools import average_pools, lp_pools, max_pools
+from .shapes import containers, dropouts, shapes
+
+__all__ = ["Case", "LayerCase", "LossCase", "NetCase", "TrainingCase", "cases", "part_of"]
+
+
+@cache
+def _all() -> tuple[Case, ...]:
+    makers = (
+        convolutions,
+        transposed_convolutions,
+        dense_layers,
+        max_pools,
+        average_pools,
+        lp_pools,
+        activations,
+        softmaxes,
+        batch_norms,
+        sample_norms,
+        dropouts,
+        shapes,
+        containers,
+        regressions,
+        classifications,
+        nets,
+        trainings,
+    )
+    return tuple(chain.from_iterable(make() for make in makers))
+
+
+def cases() -> list[Case]:
+    """All cases, in an order in which related ones are neighbours."""
+    return list(_all())

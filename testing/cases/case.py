@@ -1,0 +1,199 @@
+"""What a case is: a computation that any backend can repeat, and how long its sums are.
+
+A case is run on a backend and gives named arrays: the output, the gradients of input and parameters, the buffers.
+Weights and inputs are float32 numbers drawn on the host from the case's own name, in float64 too: so two backends, and a
+reference in float64, compute the same thing.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...backends import Backend, BackendLike, Generator, get_backend
+from ...backends.types import Array
+from ...layers.base import Layer
+from ...layers.losses import Loss
+from ..tolerances import Part
+from .inputs import Host, Maker, real
+
+
+def part_of(name: str) -> Part:
+    """Which part of a result an array is, by its name."""
+    if name in ("y", "loss", "indices"):
+        return "forward"
+    if name == "dx":
+        return "input"
+    return "parameter" if name.startswith("d") else "buffer"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the parity catalogue.
+
+    Attributes
+    ----------
+    name : str
+        Class and configuration: ``"Conv2d/depthwise"``.
+    op : str
+        Row of `xpnn.testing.tolerances.TABLE`.
+    terms : mapping
+        For ``"forward"``, ``"input"``, ``"parameter"`` and ``"buffer"`` the length of the longest sum; 1 if absent.
+    dtype : str
+        What it computes in, unless another is asked for.
+    seed : int
+        Of its random numbers, together with the name.
+    """
+
+    name: str
+    op: str
+    terms: Mapping[Part, int] = field(default_factory=dict)
+    dtype: str = "float32"
+    seed: int = field(default=0, kw_only=True)
+
+    #: Whether `run` is one forward and backward of a layer or loss, which `prepare` gives.
+    single: ClassVar[bool] = True
+
+    @property
+    def subject(self) -> str:
+        """What is tested: the name of the class or net."""
+        return self.name.partition("/")[0]
+
+    @property
+    def generator(self) -> Generator:
+        """This case's stream of random numbers."""
+        return Generator(self.seed).fold_in(self.name)
+
+    def place(self, backend: BackendLike, dtype: str | None = None) -> Backend:
+        """The backend in the case's dtype, or in the one that is asked for."""
+        return get_backend(backend, dtype or self.dtype)
+
+    def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
+        """Compute on a backend: arrays by name."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class LayerCase(Case):
+    """A layer, forward and backward.
+
+    Attributes
+    ----------
+    build : callable
+        Makes the layer from placement keywords.
+    shape : tuple of int
+        Of the input.
+    inputs : callable
+        Makes the input; one of `xpnn.testing.cases.inputs`.
+    layout : str
+        How input and upstream gradient lie in memory: ``"plain"``, ``"strided"`` (every second cell, axes permuted) or
+        ``"read-only"``.
+    training : bool
+        With False the forward alone, in evaluation.
+    """
+
+    build: Callable[..., Layer] = Layer
+    shape: tuple[int, ...] = ()
+    inputs: Maker = real
+    layout: str = "plain"
+    training: bool = True
+
+    def prepare(self, backend: BackendLike, dtype: str | None = None) -> tuple[Layer, Array, None]:
+        """The layer with its weights, and its input, on a backend."""
+        b = self.place(backend, dtype)
+        layer = self.build(backend=b)
+        if not self.training:
+            layer.eval()
+        layer.load_state_dict(host_state(self.build(backend="numpy"), self.generator))
+        return layer, self._put(self.inputs(self.generator.fold_in("input"), self.shape), b), None
+
+    def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
+        layer, x, _ = self.prepare(backend, dtype)
+        b = layer.backend
+        before = b.to_numpy(x).copy()
+        y, found = layer(x), {}
+        if isinstance(y, tuple):
+            y, found["indices"] = y
+        found["y"] = y
+        if self.training:
+            dy = self.generator.fold_in("upstream").uniform(tuple(y.shape), -1.0, 1.0, "float32", "numpy")
+            found["dx"] = layer.backward(self._put(dy, b))
+            found |= {f"d{name}": parameter.grad for name, parameter in layer.named_parameters()}
+        if b.to_numpy(x).tobytes() != before.tobytes():
+            raise AssertionError(f"{self.name} wrote to its input")
+        return found | buffers_of(layer)
+
+    def _put(self, host: Host, b: Backend) -> Array:
+        if self.layout == "strided":
+            wide = np.zeros((2 * host.shape[-1], *reversed(host.shape[:-1])), np.float32)
+            wide[::2, ...] = host.T
+            cells = b.asarray(wide, b.dtype)[::2, ...]
+            return b.xp.permute_dims(cells, tuple(reversed(range(host.ndim))))
+        array = b.asarray(host, b.dtype)
+        if self.layout == "read-only" and isinstance(array, np.ndarray):
+            array = np.array(array)
+            array.flags.writeable = False
+        return array
+
+
+@dataclass(frozen=True)
+class LossCase(Case):
+    """A loss and its gradient.
+
+    Attributes
+    ----------
+    build : callable
+        Makes the loss.
+    shape : tuple of int
+        Of the prediction.
+    inputs, target : callable
+        Make prediction and target from that shape; of `xpnn.testing.cases.inputs`.
+    """
+
+    build: Callable[[], Loss] = Loss
+    shape: tuple[int, ...] = ()
+    inputs: Maker = real
+    target: Maker = real
+
+    def prepare(self, backend: BackendLike, dtype: str | None = None) -> tuple[Loss, Array, Array]:
+        """The loss, its prediction and its target, on a backend."""
+        b = self.place(backend, dtype)
+        prediction = self.inputs(self.generator.fold_in("input"), self.shape)
+        target = self.target(self.generator.fold_in("target"), self.shape)
+        return (
+            self.build().to(b),
+            b.asarray(prediction, b.dtype),
+            b.asarray(target, b.dtype if target.dtype.kind == "f" else None),
+        )
+
+    def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
+        loss, prediction, target = self.prepare(backend, dtype)
+        b, value = self.place(backend, dtype), loss(prediction, target)
+        if not value.ndim:
+            return {"loss": value, "dx": loss.backward()}
+        dy = self.generator.fold_in("upstream").uniform(tuple(value.shape), -1.0, 1.0, "float32", "numpy")
+        return {"loss": value, "dx": loss.backward(b.asarray(dy, b.dtype))}
+
+
+def host_state(layer: Layer, generator: Generator) -> dict[str, Host]:
+    """Weights and buffers for a layer on NumPy: as drawn, and those that start as constants moved by random numbers.
+
+    A bias of 0 or a running variance of 1 would hide that a layer forgets it.
+    """
+    state = {}
+    for name, array in layer.state_dict().items():
+        host = np.array(array)
+        if host.dtype.kind == "f" and host.size and np.all(host == host.flat[0]):
+            host = host + generator.fold_in(name).uniform(host.shape, -0.5, 0.5, "float32", "numpy")
+        state[name] = host
+    return state
+
+
+def buffers_of(layer: Layer) -> dict[str, Array]:
+    """All buffers by full name."""
+    return {
+        f"{path}.{name}" if path else name: array
+        for path, part in layer.named_layers()
+        for name, array in part.buffers.items()
+    }

@@ -1,0 +1,168 @@
+"""Convolutions and dense layers: every way in which windows can lie."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from math import prod
+from typing import Any
+
+from ... import layers
+from ...layers.geometry import place_windows, spread
+from ..tolerances import Part
+from . import inputs
+from .case import LayerCase
+
+LINE, PLANE, SPACE = (3, 4, 11), (3, 4, 8, 7), (2, 4, 5, 6, 4)
+SHAPES = (LINE, PLANE, SPACE)
+
+
+def convolutions() -> Iterator[LayerCase]:
+    """Conv1d to Conv3d."""
+    for axes, shape in enumerate(SHAPES, 1):
+        case = partial(_conv, axes, shape)
+        mixed = {"stride": (2, 1, 3)[:axes], "dilation": (1, 2, 1)[:axes], "padding": ((2, 0), (1, 3), (0, 1))[:axes]}
+        yield case("plain", padding=1)
+        yield case("valid")
+        yield case("same, even kernel", kernel=2 if axes == 3 else 4, padding="same")
+        yield case("same, stride 2", stride=2, padding="same")
+        yield case("stride over kernel", kernel=2, stride=3)
+        yield case("asymmetric padding", padding=((2, 0), (0, 3), (1, 2))[:axes])
+        yield case("dilation", kernel=2, dilation=2)
+        yield case("all differ by axis", kernel=(3, 2, 1)[:axes], **mixed)
+        yield case("groups", padding=1, groups=2)
+        yield case("depthwise", features=8, padding=1, groups=4)
+        yield case("kernel 1", kernel=1)
+        yield case("kernel as large as the input", kernel=shape[2:])
+        yield case("no bias", padding=1, bias=False)
+        yield case("empty batch", shape=(0, *shape[1:]), padding=1)
+        yield case("size-1 axes", shape=(3, 1, *(1,) * axes), features=3, padding=1)
+        yield case("strided input", padding=1, layout="strided")
+        yield case("read-only input", padding=1, layout="read-only")
+        yield case("NaN", padding=1, inputs=inputs.with_nan)
+        yield case("infinity", padding=1, inputs=inputs.with_infinity)
+        yield case("float64", padding=1, dtype="float64")
+    yield _conv(1, (2, 64, 300), "large reduction", features=8, padding=1)
+    yield _conv(2, (2, 96, 12, 12), "large reduction", features=8, padding=1)
+    yield _conv(2, (2, 96, 12, 12), "large reduction of positive terms", features=8, padding=1, inputs=inputs.positive)
+    yield _conv(2, (2, 3, 17, 16), "kernel 7, stride 2", features=8, kernel=7, stride=2, padding=3)
+    yield _conv(2, (2, 64, 6, 6), "64 channels", features=64, padding=1)
+    yield _conv(2, (1, 1, 9, 9), "batch of one, one channel", features=5, kernel=5)
+    yield _conv(3, (2, 24, 6, 6, 6), "large reduction", features=4, padding=1)
+
+
+def transposed_convolutions() -> Iterator[LayerCase]:
+    """ConvTranspose1d to ConvTranspose3d."""
+    for axes, shape in enumerate(((3, 4, 6), (2, 4, 5, 4), (2, 4, 3, 4, 3)), 1):
+        case = partial(_conv_transpose, axes, shape)
+        yield case("plain", stride=2)
+        yield case("stride 1", padding=1)
+        yield case("output padding", stride=2, padding=1, output_padding=1)
+        yield case("asymmetric padding", stride=2, padding=((1, 0), (0, 1), (1, 1))[:axes])
+        yield case("stride over kernel", kernel=2, stride=3)
+        yield case("dilation", kernel=2, stride=2, dilation=2)
+        yield case("even kernel", kernel=4 if axes < 3 else 2, stride=2, padding=1)
+        yield case("groups", stride=2, groups=2)
+        yield case("depthwise", features=4, stride=2, groups=4)
+        yield case("no bias", stride=2, bias=False)
+        yield case("empty batch", shape=(0, *shape[1:]), stride=2)
+        yield case("size-1 axes", shape=(3, 1, *(1,) * axes), features=3, stride=2)
+        yield case("strided input", stride=2, layout="strided")
+        yield case("read-only input", stride=2, layout="read-only")
+        yield case("NaN", stride=2, inputs=inputs.with_nan)
+        yield case("float64", stride=2, dtype="float64")
+    yield _conv_transpose(2, (2, 64, 9, 9), "large reduction", features=8, stride=2)
+
+
+def dense_layers() -> Iterator[LayerCase]:
+    """Dense."""
+    yield _dense((5, 7), 6, "plain")
+    yield _dense((5, 7), 6, "no bias", bias=False)
+    yield _dense((4, 3, 2, 7), 6, "axes before the last")
+    yield _dense((0, 7), 6, "empty batch")
+    yield _dense((3, 1), 1, "size-1 axes")
+    yield _dense((5, 7), 6, "strided input", layout="strided")
+    yield _dense((5, 7), 6, "read-only input", layout="read-only")
+    yield _dense((5, 7), 6, "NaN", inputs=inputs.with_nan)
+    yield _dense((5, 7), 6, "infinity", inputs=inputs.with_infinity)
+    yield _dense((5, 7), 6, "float64", dtype="float64")
+    yield _dense((3, 5000), 4, "large reduction")
+    yield _dense((3, 5000), 4, "large reduction of positive terms", inputs=inputs.positive)
+    yield _dense((3000, 5), 4, "large batch")
+
+
+def _conv(
+    axes: int,
+    usual: tuple[int, ...],
+    variant: str,
+    *,
+    shape: tuple[int, ...] | None = None,
+    inputs: inputs.Maker = inputs.real,
+    features: int = 6,
+    kernel: int | Sequence[int] = 3,
+    bias: bool = True,
+    layout: str = "plain",
+    dtype: str = "float32",
+    **options: Any,
+) -> LayerCase:
+    shape = usual if shape is None else shape
+    cls, groups = getattr(layers, f"Conv{axes}d"), options.get("groups", 1)
+    sides = spread(kernel, axes, "kernel")
+    windows = place_windows(
+        shape[2:],
+        sides,
+        spread(options.get("stride", 1), axes, "stride"),
+        options.get("padding", 0),
+        spread(options.get("dilation", 1), axes, "dilation"),
+    ).windows
+    seen = shape[0] * prod(windows.count)
+    terms: dict[Part, int] = {
+        "forward": prod(sides) * shape[1] // groups,
+        "input": prod(sides) * features // groups,
+        "parameter": seen,
+    }
+    build = partial(cls, shape[1], features, kernel, bias=bias, **options)
+    return LayerCase(f"Conv{axes}d/{variant}", "convolution", terms, dtype, build, shape, inputs, layout)
+
+
+def _conv_transpose(
+    axes: int,
+    usual: tuple[int, ...],
+    variant: str,
+    *,
+    shape: tuple[int, ...] | None = None,
+    inputs: inputs.Maker = inputs.real,
+    features: int = 6,
+    kernel: int = 3,
+    bias: bool = True,
+    layout: str = "plain",
+    dtype: str = "float32",
+    **options: Any,
+) -> LayerCase:
+    shape = usual if shape is None else shape
+    cls, groups = getattr(layers, f"ConvTranspose{axes}d"), options.get("groups", 1)
+    stride = spread(options.get("stride", 1), axes, "stride")
+    # A cell of the output is added up from at most so many windows.
+    overlap = prod(-(-kernel // s) for s in stride)
+    # The bias adds every output cell, the weight every input cell; a stride of s makes s times as many outputs.
+    cells = shape[0] * prod(n * s + kernel for n, s in zip(shape[2:], stride, strict=True))
+    terms: dict[Part, int] = {
+        "forward": overlap * shape[1] // groups,
+        "input": kernel**axes * features // groups,
+        "parameter": cells,
+    }
+    build = partial(cls, shape[1], features, kernel, bias=bias, **options)
+    return LayerCase(f"ConvTranspose{axes}d/{variant}", "convolution", terms, dtype, build, shape, inputs, layout)
+
+
+def _dense(
+    shape: tuple[int, ...],
+    features: int,
+    variant: str,
+    *,
+    bias: bool = True,
+    inputs: inputs.Maker = inputs.real,
+    layout: str = "plain",
+    dtype: str = "float32",
+) -> LayerCase:
+    terms: dict[Part, int] = {"forward": shape[-1], "input": features, "parameter": prod(shape[:-1])}
+    build = partial(layers.Dense, shape[-1], features, bias=bias)
+    return LayerCase(f"Dense/{variant}", "dense", terms, dtype, build, shape, inputs, layout)

@@ -1,0 +1,148 @@
+"""Inputs of the cases: functions from a stream of random numbers and a shape to a float32 array on the host.
+
+They are made with the library's own generator and with NumPy functions whose results are fixed, so a case means the
+same numbers on every machine.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ...backends import Generator
+
+Host: TypeAlias = np.ndarray[Any, Any]
+Maker: TypeAlias = Callable[[Generator, tuple[int, ...]], Host]
+
+
+def real(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """Uniform from -2 to 2."""
+    return np.asarray(generator.uniform(shape, -2.0, 2.0, "float32", "numpy"))
+
+
+def positive(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """From 0.5 to 2.5: sums in which nothing cancels."""
+    return np.abs(real(generator, shape)) + np.float32(0.5)
+
+
+def negative(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """From -2.5 to -0.5: a padding of 0 would win every maximum."""
+    return -positive(generator, shape)
+
+
+def ties(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """The integers -1, 0 and 1: most windows hold their maximum more than once."""
+    return np.floor(real(generator, shape) * np.float32(0.75) + np.float32(0.5))
+
+
+def constant(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """1.5 everywhere: every window is one tie, and every variance is 0."""
+    return np.full(shape, np.float32(1.5))
+
+
+def zeros(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """Zeros of both signs and, every third, a number: kinks, and norms that are 0."""
+    x = real(generator, shape)
+    place = np.arange(x.size).reshape(shape) % 3
+    return np.where(place == 0, x, np.where(place == 1, np.float32(0.0), np.float32(-0.0)))
+
+
+def windows_of_zeros(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """0 in the first half of the last axis."""
+    x = real(generator, shape)
+    x[..., : shape[-1] // 2] = 0.0
+    return x
+
+
+def with_nan(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """One NaN, in the middle of the first sample."""
+    x = real(generator, shape)
+    x[0].reshape(-1)[x[0].size // 2] = np.nan
+    return x
+
+
+def with_infinity(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """One infinity, in the middle of the first sample."""
+    x = real(generator, shape)
+    x[0].reshape(-1)[x[0].size // 2] = np.inf
+    return x
+
+
+def with_minus_infinity(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """Minus infinity in two cells of three: some windows hold nothing else."""
+    x = real(generator, shape)
+    return np.where(np.arange(x.size).reshape(shape) % 3 == 0, x, np.float32(-np.inf))
+
+
+def specials(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """NaN, both infinities, both zeros, and numbers."""
+    x = real(generator, shape)
+    flat = x.reshape(-1)
+    flat[:5] = (np.nan, np.inf, -np.inf, 0.0, -0.0)
+    return x
+
+
+def wide(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """Of both signs and all sizes from 1e-30 to 1e4, many beyond the reach of exp.
+
+    None gives an exp below the smallest normal number but above 0: some devices flush what lies there.
+    """
+    x = real(generator, shape)
+    sizes = np.float32([1e-30, 1e-12, 1e-6, 1e-3, 0.1, 1.0, 5.0, 9.0, 17.0, 40.0, 80.0, 200.0, 1e3, 1e4])
+    return np.where(x < 0, np.float32(-1), np.float32(1)) * np.resize(sizes, shape)
+
+
+def tails(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """From -8 to 8: kinks at 3, and where 1 + erf has come down to nothing."""
+    return real(generator, shape) * np.float32(4.0)
+
+
+def spread(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """From -40 to 40: logits that are sure of themselves."""
+    return real(generator, shape) * np.float32(20.0)
+
+
+def shifted(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """From 98 to 102: a variance that is small beside the mean."""
+    return real(generator, shape) + np.float32(100.0)
+
+
+def probability(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """From 0.1 to 0.9."""
+    return (real(generator, shape) + np.float32(2.5)) * np.float32(0.2)
+
+
+def sure(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """Probabilities, of which every third is 0 and every third 1."""
+    place = np.arange(int(np.prod(shape))).reshape(shape) % 3
+    return np.where(place == 0, probability(generator, shape), np.where(place == 1, np.float32(0), np.float32(1)))
+
+
+def binary(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """0 or 1."""
+    return (positive(generator, shape) > 1.5).astype(np.float32)
+
+
+def distribution(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """Adds up to 1 along axis 1."""
+    wide = positive(generator, shape).astype(np.float64)
+    # Added in a fixed order; NumPy's sum has one of its own on each processor.
+    total = sum(np.moveaxis(wide, 1, 0), np.zeros(()))
+    return (wide / np.expand_dims(total, 1)).astype(np.float32)
+
+
+def log_probability(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """From -2.5 to -0.5; the formulas don't need them to add up."""
+    return negative(generator, shape)
+
+
+def classes(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """Integers below the size of axis 1, one for each position of the other axes."""
+    positions = (shape[0], *shape[2:])
+    return np.asarray(generator.permutation(int(np.prod(positions))).reshape(positions) % shape[1])
+
+
+def classes_with_gaps(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """`classes`, every third of them the one that counts for nothing, -100."""
+    found = classes(generator, shape)
+    return np.where(np.arange(found.size).reshape(found.shape) % 3 == 1, -100, found)

@@ -1,0 +1,102 @@
+"""Losses: reductions, weights, targets that count for nothing, and predictions far out."""
+
+from collections.abc import Iterator
+from functools import partial
+from math import prod
+from typing import Any
+
+from ... import layers
+from ..tolerances import Part
+from . import inputs
+from .case import LossCase
+
+SHAPE = (6, 5)
+MAP = (3, 5, 4, 3)
+# A target on which the logarithm of MeanSquaredLogError is defined.
+REGRESSIONS = (
+    "MeanSquaredError",
+    "MeanAbsoluteError",
+    "L1",
+    "L2",
+    "MeanSquaredLogError",
+    "MeanAbsolutePercentageError",
+    "Huber",
+    "SmoothL1",
+)
+
+
+def regressions() -> Iterator[LossCase]:
+    """Of predictions like their targets."""
+    for name in REGRESSIONS:
+        case = partial(_loss, name, make=inputs.positive, target=inputs.positive)
+        yield case("plain")
+        yield case("sum", reduction="sum")
+        yield case("none", reduction="none")
+        yield case("float64", dtype="float64")
+    for name in ("MeanSquaredError", "MeanAbsoluteError", "Huber", "SmoothL1"):
+        yield _loss(name, "large reduction", shape=(50, 60))
+        yield _loss(name, "ties", make=inputs.ties, target=inputs.ties)
+    yield _loss("MeanSquaredError", "NaN", make=inputs.with_nan)
+    yield _loss("MeanSquaredError", "empty batch", shape=(0, 5), reduction="sum")
+    yield _loss("Huber", "delta 0.3", delta=0.3)
+    yield _loss("SmoothL1", "beta 0.3", beta=0.3)
+
+
+def classifications() -> Iterator[LossCase]:
+    """Of probabilities, logits and log-probabilities of classes."""
+    weight = (0.5, 1.0, 2.0, 0.0, 1.5)
+    case = partial(_loss, "BinaryCrossEntropy", make=inputs.probability, target=inputs.binary)
+    yield case("plain")
+    yield case("sum", reduction="sum")
+    yield case("none", reduction="none")
+    yield case("weights", weight=weight)
+    yield case("certain", make=inputs.sure)
+    yield case("float64", dtype="float64")
+    case = partial(_loss, "BinaryCrossEntropyWithLogits", target=inputs.binary)
+    yield case("plain")
+    yield case("none", reduction="none")
+    yield case("weights", weight=weight, pos_weight=(1.0, 3.0, 0.5, 1.0, 2.0))
+    yield case("all sizes", make=inputs.wide, reduction="none")
+    yield case("float64", dtype="float64")
+    case = partial(_loss, "CrossEntropy", target=inputs.classes)
+    yield case("plain")
+    yield case("sum", reduction="sum")
+    yield case("none", reduction="none")
+    yield case("label smoothing", label_smoothing=0.1)
+    yield case("weights", weight=weight)
+    yield case("weights and label smoothing", weight=weight, label_smoothing=0.2)
+    yield case("ignored targets", target=inputs.classes_with_gaps)
+    yield case("ignored targets, weights", target=inputs.classes_with_gaps, weight=weight)
+    yield case("probabilities", target=inputs.distribution)
+    yield case("probabilities and label smoothing", target=inputs.distribution, label_smoothing=0.1)
+    yield case("sure of itself", make=inputs.spread)
+    yield case("maps", shape=MAP)
+    yield case("large reduction", shape=(20, 300))
+    yield case("NaN", make=inputs.with_nan)
+    yield case("float64", dtype="float64")
+    case = partial(_loss, "NLL", make=inputs.log_probability, target=inputs.classes)
+    yield case("plain")
+    yield case("weights", weight=weight)
+    yield case("ignored targets", target=inputs.classes_with_gaps)
+    yield case("maps", shape=MAP)
+    yield case("none", reduction="none")
+    case = partial(_loss, "KLDivergence", make=inputs.log_probability, target=inputs.distribution)
+    yield case("plain", reduction="batchmean")
+    yield case("mean")
+    yield case("none", reduction="none")
+    yield case("logarithm of the target", target=inputs.log_probability, log_target=True)
+
+
+def _loss(
+    name: str,
+    variant: str,
+    *,
+    shape: tuple[int, ...] = SHAPE,
+    make: inputs.Maker = inputs.real,
+    target: inputs.Maker = inputs.real,
+    dtype: str = "float32",
+    **options: Any,
+) -> LossCase:
+    terms: dict[Part, int] = {"forward": prod(shape)}
+    build = partial(getattr(layers, name), **options)
+    return LossCase(f"{name}/{variant}", "loss", terms, dtype, build, shape, make, target)

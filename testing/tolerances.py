@@ -1,0 +1,121 @@
+"""How far two correct results may lie apart: the one table, operation by part of the result.
+
+A bound is ``c * g(K) * u`` with ``u`` the unit roundoff of the dtype, ``K`` the length of the longest sum behind a value
+and ``g`` constant, ``sqrt(K)`` or ``K``. It is relative to the largest value of the array, or, where an operation has no
+sums in which terms cancel, to each value by itself. All are bounds against the true result; two computed results may
+lie twice as far apart.
+
+Where the growth comes from: the computed sum of ``K`` terms, in any order, is within ``K u sum|terms|`` of the true one
+(N. Higham, "Accuracy and stability of numerical algorithms", 2002, sections 3.1 and 4.2), and with roundings that are
+independent within ``lambda sqrt(K) u sum|terms|``, ``lambda`` about 4 for one failure in thousands (N. Higham and T.
+Mary, "A new approach to probabilistic rounding error analysis", 2019). Libraries add in blocks, so they stay far below;
+the tests plant bugs and demand that none of them hides below these bounds.
+"""
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal, TypeAlias
+
+#: Unit roundoff: half the distance from 1 to the next number.
+EPS = {"float32": 2.0**-24, "float64": 2.0**-53}
+
+Part: TypeAlias = Literal["forward", "input", "parameter", "buffer"]
+PARTS: tuple[Part, ...] = ("forward", "input", "parameter", "buffer")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Largest error allowed, in units of roundoff.
+
+    Attributes
+    ----------
+    c : float
+        Its factor.
+    growth : {"constant", "sqrt", "linear"}
+        With the length of the sums.
+    of : {"largest", "each"}
+        What the error is relative to: the largest value of the array, or each value.
+    """
+
+    c: float
+    growth: Literal["constant", "sqrt", "linear"] = "sqrt"
+    of: Literal["largest", "each"] = "largest"
+
+    def units(self, terms: int = 1) -> float:
+        """The bound for sums of so many terms, in units of roundoff."""
+        terms = max(terms, 1)
+        return self.c * {"constant": 1.0, "sqrt": sqrt(terms), "linear": float(terms)}[self.growth]
+
+
+EXACT = Bound(0.0, "constant", "each")
+
+
+def _all(bound: Bound) -> dict[Part, Bound]:
+    return dict.fromkeys(PARTS, bound)
+
+
+TABLE: dict[str, dict[Part, Bound]] = {
+    # General rows, for arrays of which no more is known.
+    # One rounding at most, or a permutation: what differs is wrong.
+    "exact": _all(EXACT),
+    # A few elementary functions of each library's own, each within 4 ULP, and the arithmetic that joins them.
+    "elementwise": _all(Bound(16.0)),
+    # One sum of K products on either side.
+    "reduction": _all(Bound(8.0)),
+    # A net: errors of each layer are carried and amplified by those behind.
+    "network": _all(Bound(64.0)),
+    # Operations.
+    # Values are moved, none is computed.
+    "copy": _all(EXACT),
+    # Forward moves or repeats values; the gradient adds K of them.
+    "spread": {**_all(EXACT), "input": Bound(2.0)},
+    # K products added to a bias: lambda = 4, relative to sum|terms|, of which the largest output is a good part.
+    "convolution": _all(Bound(4.0)),
+    "dense": _all(Bound(4.0)),
+    # A maximum is one of its inputs; the gradient adds those of overlapping windows.
+    "max pool": {**_all(EXACT), "input": Bound(1.0, "linear")},
+    # K terms and a division. Inputs are of both signs, so terms cancel.
+    "average pool": _all(Bound(4.0)),
+    # x^p and the p-th root are within 4 ULP each and the root takes a p-th of the error of the sum; the gradient raises
+    # the quotient x/y, with the errors of both, to the power p - 1.
+    "Lp pool": {**_all(Bound(16.0)), "forward": Bound(12.0, "sqrt", "each")},
+    # A comparison and one product, in float32 by a constant rounded to it: 2 roundings. PReLU sums over the batch.
+    "rectifier": {**_all(Bound(2.0, "constant", "each")), "parameter": Bound(4.0)},
+    # exp or tanh within 4 ULP and 2 to 4 operations: each value by itself, far out in the tails too. Gradients multiply
+    # by 1 - y or y + alpha, which keeps the absolute precision of a tail, not the relative.
+    "exponential": {**_all(Bound(16.0, "constant")), "forward": Bound(16.0, "constant", "each")},
+    # 1 + erf(x), or x / 6 + 1 / 2, near 0: the absolute precision is kept, not the relative. The slope of GELU's tanh
+    # form has 1 - tanh^2 times some x^3.
+    "shifted": {**_all(Bound(8.0, "constant")), "input": Bound(24.0, "constant")},
+    # exp(x - max): the difference is rounded once and exp passes that on |x - max| times; inputs span some 20.
+    "softmax": _all(Bound(16.0)),
+    # Mean and variance are sums of K, the variance of squared differences from the mean, so a large mean costs nothing;
+    # the gradient subtracts two means of products with them.
+    "normalisation": {**_all(Bound(4.0)), "input": Bound(8.0)},
+    # Scaled by 1 / (1 - p), rounded once, and multiplied.
+    "dropout": _all(Bound(2.0, "constant", "each")),
+    # A few elementary functions a term, added up K at a time; the gradient has no sums but those of its softmax.
+    "loss": {**_all(Bound(3.0)), "input": Bound(8.0, "constant")},
+    # A net of L layers passes on the errors of each, forward and backward: K is L times the longest sum.
+    "net": _all(Bound(4.0)),
+    # Steps of an optimizer: each adds its rounding to the weights and the gradient at the weights that moved.
+    "training": _all(Bound(4.0)),
+}
+
+
+def bound(op: str, part: Part = "forward") -> Bound:
+    """The bound for a part of an operation's result.
+
+    Raises
+    ------
+    ValueError
+        For an operation that the table does not have.
+    """
+    if op not in TABLE:
+        raise ValueError(f"level takes one of {', '.join(TABLE)}, got {op!r}")
+    return TABLE[op][part]
+
+
+def tolerance(op: str, dtype: str, terms: int = 1, part: Part = "forward") -> float:
+    """Largest error allowed, relative to the largest value of the array (or to each: see `Bound`)."""
+    return bound(op, part).units(terms) * EPS[dtype]

@@ -1,0 +1,86 @@
+"""What the parity catalogue holds, and that its reference is right: the gradients in float64 are the derivatives."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xpnn as nn
+from xpnn.layers.losses import Loss
+from xpnn.testing import cases
+from xpnn.testing.cases import LossCase
+
+CASES = {case.name: case for case in cases()}
+SINGLE = [name for name, case in CASES.items() if case.single]
+# What can be differentiated by differences: a smooth neighbourhood, and numbers.
+KINKS = ("NaN", "infinit", "zeros", "ties", "tie everywhere", "all sizes", "evaluation", "variance 0", "certain", "empty")
+SMOOTH = [name for name in SINGLE if not any(word in name for word in KINKS)]
+DOCS = Path(__file__).parents[2] / "docs/catalogue.md"
+# Containers and abstract bases compute nothing of their own; they are tested with their parts.
+BASES = {"Layer", "Container", "Sequential", "Residual", "Parallel", "Loss"}
+SHORT = {"MSE", "MAE", "MSLE", "MAPE"}
+
+
+def biggest(array):
+    return float(np.abs(array).max(initial=0.0, where=np.isfinite(array)))
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_backward_is_the_derivative_along_a_direction(name):
+    """Central differences in float64, for the input and for each parameter, along one random direction each."""
+    case, step = CASES[name], 1e-6
+    b = nn.get_backend("numpy", "float64")
+    rng = np.random.default_rng(7)
+    subject, x, target = case.prepare(b, "float64")
+
+    def value(x):
+        for layer in () if target is not None else (part for _, part in subject.named_layers()):
+            if isinstance(layer, nn.Dropout):
+                layer.stream.position = 0
+        y = subject(x) if target is None else subject(x, target)
+        return y[0] if isinstance(y, tuple) else y
+
+    weights = rng.standard_normal(np.shape(value(x)))
+    dx = subject.backward(weights) if target is None else subject.backward(weights[()])
+
+    def slope(ahead, behind):
+        return float(np.sum(weights * ahead) - np.sum(weights * behind)) / (2 * step)
+
+    along = rng.standard_normal(x.shape)
+    scale = max(1.0, biggest(dx), biggest(value(x)))
+    found = slope(value(x + step * along), value(x - step * along))
+    assert found == pytest.approx(float(np.sum(dx * along)), rel=1e-5, abs=1e-5 * scale)
+    for key, parameter in () if target is not None else subject.named_parameters():
+        original, gradient = parameter.value, parameter.grad
+        along = rng.standard_normal(parameter.shape)
+        ends = []
+        for sign in (1, -1):
+            parameter.value = original + sign * step * along
+            ends.append(value(x))
+        parameter.value = original
+        wanted = float(np.sum(gradient * along))
+        assert slope(*ends) == pytest.approx(wanted, rel=1e-5, abs=1e-5 * max(scale, biggest(gradient))), key
+
+
+def test_every_public_layer_and_loss_has_a_plain_case():
+    public = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)}
+    ours = {name for name in public if issubclass(getattr(nn, name), nn.Layer | Loss)}
+    assert ours - BASES - SHORT <= {name.removesuffix("/plain") for name in SINGLE}
+
+
+def test_catalogue_has_the_hard_configurations():
+    assert len(CASES) >= 250
+    for word in (
+        *("ties", "NaN", "infinit", "empty batch", "size-1 axes", "even kernel", "stride over kernel", "asymmetric"),
+        *("dilation", "groups", "depthwise", "strided input", "read-only input", "float64", "large reduction"),
+    ):
+        assert sum(word in name for name in CASES) >= 3, word
+    kinds = {type(case).__name__ for case in CASES.values()}
+    assert kinds == {"LayerCase", "LossCase", "NetCase", "TrainingCase"}
+    assert any(isinstance(case, LossCase) and case.single for case in CASES.values())
+    assert {CASES[name].subject for name in CASES} >= {"SGD", "Adam", "AdamW", "RMSprop", "Adagrad"}
+
+
+def test_docs_list_every_subject():
+    rows = [line.split("`")[1] for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    assert rows == list(dict.fromkeys(case.subject for case in CASES.values()))
