@@ -202,12 +202,16 @@ class Backend(ABC):
         """One line about settings that change results or speed, for `xpnn info`."""
         return ""
 
+    def has(self, dtype: str) -> bool:
+        """Whether the device computes with a dtype of that name."""
+        return hasattr(self.xp, dtype)
+
     def _own_dtype(self, dtype: DType | str) -> DType:
         name = dtype_name(dtype)
         if name not in DTYPES:
             raise TypeError(f"dtype {name!r} is not taken; the dtypes are {', '.join(DTYPES)}")
-        if not hasattr(self.xp, name):
-            raise TypeError(f"backend {self.spec!r} has no dtype {name}")
+        if not self.has(name):
+            raise TypeError(f"backend {self.spec!r} has no dtype {name}; ask for another one")
         return getattr(self.xp, name)
 
     def _host_array(self, host: Any, dtype: DType | str | None) -> np.ndarray[Any, Any]:
@@ -232,6 +236,7 @@ class Backend(ABC):
             raise TypeError(
                 f"{self.spec}.asarray takes booleans, integers, float32 and float64, got {array.dtype.name}"
             )
+        self._own_dtype(wanted)
         return array.astype(np.dtype(wanted), copy=False)
 
     def __reduce__(self) -> tuple[Any, ...]:

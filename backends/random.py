@@ -174,8 +174,7 @@ def _where(backend: BackendLike | None, dtype: DType | str | None) -> tuple[Back
 
 def _computes(b: Backend, *dtypes: str) -> bool:
     """Whether the device has these dtypes; where it has not, the host draws."""
-    have = b.xp.__array_namespace_info__().dtypes(device=b.device)
-    return all(name in have for name in dtypes)
+    return all(map(b.has, dtypes))
 
 
 # Coefficients of AS 241, routine PPND16, numerator and denominator, highest power first.

@@ -109,7 +109,7 @@ class Place:
     @property
     def wide_enough(self) -> bool:
         """Whether the device has float64."""
-        return "float64" in self.xp.__array_namespace_info__().dtypes(device=self.backend.device)
+        return self.backend.has("float64")
 
     def wide(self) -> nn.Backend:
         """This backend with float64 as its default dtype."""
