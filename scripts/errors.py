@@ -11,6 +11,10 @@ class UsageError(Exception):
     """The command can't do what it was asked to; the message is one line for the person who asked."""
 
 
+class Failure(Exception):
+    """What the command checked is not as it should be; it has said what, and ends with status 1."""
+
+
 @contextmanager
 def preparing() -> Iterator[None]:
     """While a command opens what it was given: bad values become `UsageError`, so they show no traceback."""

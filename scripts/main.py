@@ -1,7 +1,7 @@
 """The command line: what it takes, and how it speaks when something is wrong.
 
-Bad input gives one line on standard error and exit status 2. Each subcommand is a module with `configure`, which says
-what it takes, and `run`.
+Bad input gives one line on standard error and exit status 2; a check that fails, status 1. Each subcommand is a module
+with `configure`, which says what it takes, and `run`.
 """
 
 import argparse
@@ -9,8 +9,8 @@ import sys
 from typing import NoReturn
 
 from .. import __version__
-from . import bench, info, predict, train
-from .errors import UsageError
+from . import bench, info, parity, predict, train
+from .errors import Failure, UsageError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"xpnn {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (info, train, predict, bench):
+    for module in (info, train, predict, parity, bench):
         name = module.__name__.rpartition(".")[2]
         summary = (module.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(
@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"xpnn {options.command}: {error}", file=sys.stderr)
         return 2
+    except Failure:
+        return 1
     except KeyboardInterrupt:
         print(f"xpnn {options.command}: interrupted", file=sys.stderr)
         return 130

@@ -16,7 +16,7 @@ from .tolerances import EPS, EXACT, Bound, Part, bound
 
 Host = np.ndarray[Any, Any]
 
-#: Upper ends, in ULPs, of the classes that `Comparison.histogram` counts; the last is open, and holds what is not finite.
+#: Upper ends, in ULPs, of the classes that `Comparison.histogram` counts; after them comes one for all that is more.
 EDGES = (0.0, *(2.0**k for k in range(-6, 11)))
 
 
@@ -83,7 +83,7 @@ def compare(
     size = np.where(plain, np.abs(np.where(plain, d, 0.0)), 0.0)
     if limit.of == "largest":
         size = np.full(size.shape, max(size.max(), floor) or 1.0)
-    # Where the true value is 0, or too small to have all its bits, an error counts as one of the smallest normal number.
+    # Where the true value is 0, or too small to have all its bits, it counts as the smallest number that has them.
     size = np.maximum(size, float(np.finfo(kind).tiny))
     relative = error / size
     ulps = error / np.spacing(np.minimum(size, float(np.finfo(kind).max)).astype(kind)).astype(np.float64)
@@ -175,8 +175,8 @@ def assert_match(
         finite = np.where(np.isfinite(d), d, 0)
         scale = "the value" if limit.of == "each" else f"the largest value {float(np.abs(finite).max()):.3g}"
         raise AssertionError(
-            f"{name}: {what}at {found.index} got {found.got}, expected {found.wanted}: {found.ulps:.3g} ULP of {scale}, "
-            f"relative {found.relative:.3g}, allowed {limit.units(terms) * EPS[kind]:.3g} "
+            f"{name}: {what}at {found.index} got {found.got}, expected {found.wanted}: {found.ulps:.3g} ULP of "
+            f"{scale}, relative {found.relative:.3g}, allowed {limit.units(terms) * EPS[kind]:.3g} "
             f"(level {level!r}, {kind}, sums of {terms})"
         )
 

@@ -1,9 +1,9 @@
 """How far two correct results may lie apart: the one table, operation by part of the result.
 
-A bound is ``c * g(K) * u`` with ``u`` the unit roundoff of the dtype, ``K`` the length of the longest sum behind a value
-and ``g`` constant, ``sqrt(K)`` or ``K``. It is relative to the largest value of the array, or, where an operation has no
-sums in which terms cancel, to each value by itself. All are bounds against the true result; two computed results may
-lie twice as far apart.
+A bound is ``c * g(K) * u`` with ``u`` the unit roundoff of the dtype, ``K`` the length of the longest sum behind a
+value and ``g`` constant, ``sqrt(K)`` or ``K``. It is relative to the largest value of the array, or, where an operation
+has no sums in which terms cancel, to each value by itself. All are bounds against the true result; two computed results
+may lie twice as far apart.
 
 Where the growth comes from: the computed sum of ``K`` terms, in any order, is within ``K u sum|terms|`` of the true one
 (N. Higham, "Accuracy and stability of numerical algorithms", 2002, sections 3.1 and 4.2), and with roundings that are

@@ -65,9 +65,7 @@ def _activation(
     dtype: str = "float32",
     **options: Any,
 ) -> LayerCase:
-    return LayerCase(
-        f"{name}/{variant}", op, {}, dtype, partial(getattr(layers, name), **options), shape, make, layout
-    )
+    return LayerCase(f"{name}/{variant}", op, {}, dtype, partial(getattr(layers, name), **options), shape, make, layout)
 
 
 def _prelu(variant: str, shape: tuple[int, ...], slopes: int, make: inputs.Maker = inputs.real) -> LayerCase:

@@ -1,13 +1,13 @@
 """What a case is: a computation that any backend can repeat, and how long its sums are.
 
 A case is run on a backend and gives named arrays: the output, the gradients of input and parameters, the buffers.
-Weights and inputs are float32 numbers drawn on the host from the case's own name, in float64 too: so two backends, and a
-reference in float64, compute the same thing.
+Weights and inputs are float32 numbers drawn on the host from the case's own name, in float64 too: so two backends, and
+a reference in float64, compute the same thing.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -109,6 +109,7 @@ class LayerCase(Case):
         return layer, self._put(self.inputs(self.generator.fold_in("input"), self.shape), b), None
 
     def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
+        """One forward, and in training one backward."""
         layer, x, _ = self.prepare(backend, dtype)
         b = layer.backend
         before = b.to_numpy(x).copy()
@@ -168,6 +169,7 @@ class LossCase(Case):
         )
 
     def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
+        """The loss, and its gradient."""
         loss, prediction, target = self.prepare(backend, dtype)
         b, value = self.place(backend, dtype), loss(prediction, target)
         if not value.ndim:

@@ -22,6 +22,7 @@ class NetCase(LayerCase):
     classes: int = 5
 
     def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
+        """One step without an update."""
         net, x, _ = self.prepare(backend, dtype)
         b, loss = net.backend, CrossEntropy()
         y = net(x)
@@ -44,6 +45,7 @@ class TrainingCase(Case):
     steps: int = 100
 
     def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
+        """All steps, on four batches in turn."""
         b = self.place(backend, dtype)
         net = _small_net(backend=b)
         net.load_state_dict(host_state(_small_net(backend="numpy"), self.generator))

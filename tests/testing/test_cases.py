@@ -13,7 +13,18 @@ from xpnn.testing.cases import LossCase
 CASES = {case.name: case for case in cases()}
 SINGLE = [name for name, case in CASES.items() if case.single]
 # What can be differentiated by differences: a smooth neighbourhood, and numbers.
-KINKS = ("NaN", "infinit", "zeros", "ties", "tie everywhere", "all sizes", "evaluation", "variance 0", "certain", "empty")
+KINKS = (
+    "NaN",
+    "infinit",
+    "zeros",
+    "ties",
+    "tie everywhere",
+    "all sizes",
+    "evaluation",
+    "variance 0",
+    "certain",
+    "empty",
+)
 SMOOTH = [name for name in SINGLE if not any(word in name for word in KINKS)]
 DOCS = Path(__file__).parents[2] / "docs/catalogue.md"
 # Containers and abstract bases compute nothing of their own; they are tested with their parts.

@@ -1,0 +1,159 @@
+"""A parity run as one page that needs nothing else: verdict, plots of the errors, a table."""
+
+import io
+from collections import defaultdict
+from html import escape
+from math import isfinite
+from typing import Any
+
+from ..testing.cases import part_of
+from ..testing.compare import EDGES
+from ..testing.parity import Outcome
+from ..testing.tolerances import PARTS, TABLE
+
+STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+p.verdict { padding: .6rem 1rem; border-left: .4rem solid #2a8f4b; background: #2a8f4b1a; }
+p.failed { border-color: #c0392b; background: #c0392b1a; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .15rem .7rem .15rem 0; border-bottom: 1px solid #8883; vertical-align: top; }
+td.n, th.n { text-align: right; } tr.failed td { background: #c0392b1a; }
+svg { max-width: 100%; height: auto; background: white; }
+input { font: inherit; width: 22rem; padding: .2rem .4rem; }
+"""
+
+SCRIPT = """
+const box = document.getElementById("filter");
+box.addEventListener("input", () => {
+  const wanted = box.value.toLowerCase();
+  for (const row of document.querySelectorAll("tbody.cases tr"))
+    row.hidden = !row.textContent.toLowerCase().includes(wanted);
+});
+"""
+
+
+def require_plots() -> None:
+    """Raise `ValueError` where matplotlib is missing."""
+    try:
+        import matplotlib  # noqa: F401 - asked for, not used
+    except ImportError as error:
+        raise ValueError("--html draws with matplotlib, which is not installed: pip install 'xpnn[plot]'") from error
+
+
+def page(machine: dict[str, str], outcomes: list[Outcome], verdict: str) -> str:
+    """The page as HTML text; it loads nothing."""
+    failed = any(not outcome.passed for outcome in outcomes)
+    about = "".join(f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in machine.items())
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>xpnn parity</title><style>{STYLE}</style></head><body>
+<h1>Parity of {escape(machine["backend"].partition(",")[0])} with {escape(machine["reference"].partition(",")[0])}</h1>
+<p class="verdict{" failed" if failed else ""}">{escape(verdict)}</p>
+<table>{about}</table>
+<h2>Errors against float64, by operation</h2>
+<p>Of all values that an operation gave, how many are how far from the same computation in float64. One ULP is the
+distance to the next float32 number, at the array's largest value where sums can cancel.</p>
+{histograms(outcomes)}
+<h2>Share of the tolerance that was used</h2>
+<p>Each dot is one array of one case; at 1 it would fail.</p>
+{shares(outcomes)}
+<h2>All cases</h2>
+<p><input id="filter" placeholder="show only names with..." aria-label="filter"></p>
+<table><thead><tr><th>case</th><th>array</th><th class="n">ULP, float64</th><th class="n">relative</th>
+<th class="n">ULP, reference</th><th class="n">of tolerance</th><th>same bits</th></tr></thead>
+<tbody class="cases">{"".join(map(_rows, outcomes))}</tbody></table>
+<script>{SCRIPT}</script></body></html>
+"""
+
+
+def histograms(outcomes: list[Outcome]) -> str:
+    """One small plot for each operation: how errors are distributed, forward and gradient."""
+    import matplotlib.figure
+
+    counts: dict[str, dict[bool, list[int]]] = defaultdict(dict)
+    for outcome in outcomes:
+        for measured in outcome.arrays:
+            known = counts[outcome.case.op].get(measured.is_forward, [0] * (len(EDGES) + 1))
+            added = [a + b for a, b in zip(known, measured.truth.histogram, strict=True)]
+            counts[outcome.case.op][measured.is_forward] = added
+    ops = [op for op in TABLE if op in counts]
+    columns = 3
+    rows = -(-len(ops) // columns)
+    figure = matplotlib.figure.Figure(figsize=(12, 2.3 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    labels = ["0", *(_power(edge) for edge in EDGES[1:]), "more"]
+    for axis, op in zip(axes, ops, strict=False):
+        for forward, label, colour, shift in ((True, "forward", "#2b6cb0", -0.2), (False, "gradients", "#dd6b20", 0.2)):
+            found = counts[op].get(forward)
+            if found and sum(found):
+                heights = [100.0 * n / sum(found) for n in found]
+                places = [i + shift for i in range(len(heights))]
+                axis.bar(places, heights, width=0.4, color=colour, label=label)
+        axis.set_title(op, fontsize=10)
+        axis.set_xticks(range(0, len(labels), 3), labels[::3], fontsize=8)
+        axis.set_ylabel("% of values", fontsize=8)
+        axis.set_xlabel("error in ULP, up to", fontsize=8)
+        axis.tick_params(labelsize=8)
+        axis.set_yscale("symlog", linthresh=1.0)
+        axis.set_ylim(0, 100)
+        axis.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+        axis.legend(fontsize=7, frameon=False)
+    for axis in axes[len(ops) :]:
+        axis.set_visible(False)
+    return _svg(figure)
+
+
+def shares(outcomes: list[Outcome]) -> str:
+    """Dots: what share of its tolerance each array used, by operation and part."""
+    import matplotlib.figure
+
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for outcome in outcomes:
+        for measured in outcome.arrays:
+            share = max(measured.truth.share, measured.reference.share)
+            found[outcome.case.op, part_of(measured.name)].append(min(share, 10.0) if isfinite(share) else 10.0)
+    keys = [(op, part) for op in TABLE for part in PARTS if max(found.get((op, part), [0.0])) > 0.0]
+    figure = matplotlib.figure.Figure(figsize=(12, 0.6 + 0.24 * max(len(keys), 1)), layout="constrained")
+    axis = figure.subplots()
+    for i, key in enumerate(keys):
+        values = [value for value in found[key] if value > 0.0]
+        axis.plot(values, [i] * len(values), "o", markersize=4, alpha=0.4, color="#2b6cb0")
+    axis.axvline(1.0, color="#c0392b", linewidth=1)
+    axis.set_xscale("log")
+    axis.set_xlim(1e-3, 12.0)
+    axis.set_yticks(range(len(keys)), [f"{op}, {part}" for op, part in keys], fontsize=8)
+    axis.set_ylim(len(keys) - 0.5, -0.5)
+    axis.set_xlabel("share of the tolerance", fontsize=8)
+    axis.grid(axis="x", alpha=0.3)
+    return _svg(figure)
+
+
+def _power(edge: float) -> str:
+    return f"{edge:g}" if edge >= 1 else f"1/{1 / edge:g}"
+
+
+def _svg(figure: Any) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
+
+
+def _rows(outcome: Outcome) -> str:
+    mark = "" if outcome.passed else ' class="failed"'
+    if not outcome.arrays:
+        return f'<tr{mark}><td>{escape(outcome.case.name)}</td><td colspan="6">{escape(outcome.problem)}</td></tr>'
+    lines = []
+    for measured in outcome.arrays:
+        truth, reference = measured.truth, measured.reference
+        figures = (f"{truth.ulps:.3g}", f"{truth.relative:.2g}", f"{reference.ulps:.3g}")
+        share = f"{max(truth.share, reference.share):.2g}"
+        cells = "".join(f'<td class="n">{figure}</td>' for figure in (*figures, share))
+        lines.append(
+            f"<tr{mark}><td>{escape(outcome.case.name)}</td><td>{escape(measured.name)}</td>{cells}"
+            f"<td>{'yes' if measured.same_bits else 'no'}</td></tr>"
+        )
+    if outcome.problem:
+        lines.append(f'<tr{mark}><td></td><td colspan="6">{escape(outcome.problem)}</td></tr>')
+    return "".join(lines)
