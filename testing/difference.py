@@ -58,6 +58,7 @@ class _Seen:
     call: str
     what: str
     array: Host
+    scale: float = 0.0
 
 
 def first_difference(model_a: Layer, model_b: Layer, x: Any, dy: Any = None, *, ulps: float = 0.0) -> Difference | None:
@@ -75,7 +76,8 @@ def first_difference(model_a: Layer, model_b: Layer, x: Any, dy: Any = None, *, 
     dy : array_like, optional
         Host upstream gradient; without it, or in evaluation, only outputs are compared.
     ulps : float
-        Smaller differences don't count, in units in the last place of an array's largest value. With 0 the bits are
+        Smaller differences don't count, in units in the last place of the largest value of the array, or, for a
+        parameter's gradient, of the layer's gradients. With 0 the bits are
         compared; one NaN is as good as another.
 
     Returns
@@ -109,7 +111,7 @@ def _differ(one: _Seen, other: _Seen, ulps: float) -> Difference | None:
     if a.dtype.kind != "f":
         index = tuple(int(i) for i in np.argwhere(a != b)[0])
         return told(float("inf"), index, str(a[index]), str(b[index]))
-    found = compare(a, b, Bound(1.0))
+    found = compare(a, b, Bound(1.0), floor=one.scale)
     return told(found.ulps, found.index, found.got, found.wanted) if found.ulps > ulps or not ulps else None
 
 
@@ -158,9 +160,11 @@ def _forward(seen: list[_Seen], name: str, layer: Layer, x: Array) -> Any:
 
 def _backward(seen: list[_Seen], name: str, layer: Layer, dy: Array, *, input_grad: bool = True) -> Any:
     dx = type(layer).backward(layer, dy, input_grad=input_grad)
-    for key, parameter in layer.parameters.items():
-        if parameter.grad is not None:
-            seen.append(_Seen(name, repr(layer), f"gradient of {key}", to_host(parameter.grad)))
+    gradients = {key: to_host(p.grad) for key, p in layer.parameters.items() if p.grad is not None}
+    # In front of a batch norm a bias has a gradient in which all cancels: what counts is the size of the others.
+    scale = max((float(np.abs(g).max(initial=0.0, where=np.isfinite(g))) for g in gradients.values()), default=0.0)
+    for key, gradient in gradients.items():
+        seen.append(_Seen(name, repr(layer), f"gradient of {key}", gradient, scale))
     if dx is not None:
         seen.append(_Seen(name, repr(layer), "input gradient", to_host(dx)))
     return dx
