@@ -13,12 +13,16 @@ from typing import Any
 from ..backends import Backend, get_backend
 from ..testing.cases import Case, cases
 from ..testing.compare import EDGES
-from ..testing.parity import Measured, Outcome, Parity, worst
+from ..testing.parity import Measured, Outcome, Parity, Totals, by_operation, worst
 from .errors import Failure, UsageError, preparing
 
 HEADER = (
     f"{'case':<52} {'forward':>9} {'relative':>9} {'vs ref':>8}  {'bits':<4} {'ms':>8}  "
     "gradients in ULP against float64 (against the reference)"
+)
+
+OPERATIONS = (
+    f"{'operation':<20} {'cases':>6} {'forward, ULP':>13} {'gradients, ULP':>15} {'of tolerance':>13} {'same bits':>10}"
 )
 
 
@@ -62,15 +66,16 @@ def run(options: argparse.Namespace) -> None:
     verdict = summary(outcomes)
     if files["json"] is not None:
         report = {"machine": machine, "seconds": time.perf_counter() - started, "summary": verdict}
+        report["operations"] = [asdict(totals) for totals in by_operation(outcomes)]
         report |= {"histogram_edges_ulps": EDGES, "cases": [as_json(outcome) for outcome in outcomes]}
-        files["json"].write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        files["json"].write_text(json.dumps(finite(report), allow_nan=False) + "\n", encoding="utf-8")
         print(f"wrote {files['json']}")
     if files["html"] is not None:
         from .parity_page import page
 
         files["html"].write_text(page(machine, outcomes, verdict), encoding="utf-8")
         print(f"wrote {files['html']}")
-    print(verdict)
+    print(f"\n{OPERATIONS}", *map(totals_row, by_operation(outcomes)), "", verdict, sep="\n")
     if not all(outcome.passed for outcome in outcomes):
         raise Failure
 
@@ -144,6 +149,14 @@ def row(outcome: Outcome) -> str:
     return text.rstrip() if outcome.passed else f"{text.rstrip()}\n    FAILED: {outcome.problem}"
 
 
+def totals_row(totals: Totals) -> str:
+    """One line of the table of operations."""
+    figures = (_number(totals.forward_ulps), _number(totals.gradient_ulps), f"{totals.share:.0%}")
+    return (
+        f"{totals.op:<20} {totals.cases:>6} {figures[0]:>13} {figures[1]:>15} {figures[2]:>13} {totals.same_bits:>10}"
+    )
+
+
 def _gradients(gradients: list[Measured]) -> str:
     """Each gradient's error; of a net's many only the worst."""
     told = [f"{m.name} {_number(m.truth.ulps)} ({_number(m.reference.ulps)})" for m in gradients]
@@ -180,12 +193,7 @@ def summary(outcomes: list[Outcome]) -> str:
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """All that is known of an outcome; an infinite error as the word."""
-    arrays = [asdict(measured) for measured in outcome.arrays]
-    for measured in arrays:
-        for against in ("truth", "reference"):
-            figures = measured[against]
-            figures.update({k: "inf" for k in ("ulps", "relative", "share") if figures[k] == inf})
+    """All that is known of an outcome."""
     return {
         "name": outcome.case.name,
         "op": outcome.case.op,
@@ -194,5 +202,14 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "problem": outcome.problem,
         "same_bits": outcome.same_bits,
         "seconds": outcome.seconds,
-        "arrays": arrays,
+        "arrays": [asdict(measured) for measured in outcome.arrays],
     }
+
+
+def finite(value: Any) -> Any:
+    """The value with infinite numbers as the word "inf", which JSON has none for."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return "inf" if value == inf else value

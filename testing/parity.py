@@ -15,7 +15,7 @@ import numpy as np
 from ..backends import Backend, BackendLike, get_backend
 from .cases import Case, part_of
 from .compare import Comparison, Host, compare, same_bits
-from .tolerances import EXACT, bound
+from .tolerances import EXACT, TABLE, bound
 
 Results = dict[str, Host]
 
@@ -206,6 +206,31 @@ def _describe(name: str, against: str, found: Comparison) -> str:
         size = f"{found.ulps:.3g} ULP, {found.share:.3g} times what is allowed"
     place = f" at {found.index}" if found.index else ""
     return f"{name} against {against}:{place} got {found.got}, expected {found.wanted} ({size})"
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What all cases of one operation came to: the largest of each figure, and how many had the reference's bits."""
+
+    op: str
+    cases: int
+    forward_ulps: float
+    gradient_ulps: float
+    share: float
+    same_bits: int
+
+
+def by_operation(outcomes: Sequence[Outcome]) -> list[Totals]:
+    """Totals of each operation, in the order of the table of tolerances."""
+    found = []
+    for op in TABLE:
+        of_op = [outcome for outcome in outcomes if outcome.case.op == op]
+        arrays = [measured for outcome in of_op for measured in outcome.arrays]
+        forward = max((m.truth.ulps for m in arrays if m.is_forward), default=0.0)
+        gradient = max((m.truth.ulps for m in arrays if not m.is_forward), default=0.0)
+        share = max((max(m.truth.share, m.reference.share) for m in arrays), default=0.0)
+        found.append(Totals(op, len(of_op), forward, gradient, share, sum(outcome.same_bits for outcome in of_op)))
+    return [totals for totals in found if totals.cases]
 
 
 def worst(outcomes: Sequence[Outcome], *, forward: bool) -> tuple[float, str, str] | None:

@@ -12,8 +12,8 @@ import xpnn as nn
 
 ROOT = Path(nn.__file__).parent
 # Arrows point down: a room may import from those after it.
-FLOORS = ["scripts", "training", "testing", "interop", "layers", "backends"]
-BESIDE = {("training", "testing"), ("training", "interop"), ("testing", "interop")}
+FLOORS = ["scripts", "testing", "training", "interop", "layers", "backends"]
+BESIDE = {("training", "interop"), ("testing", "interop")}
 
 
 def modules(room):
