@@ -12,7 +12,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -25,7 +25,10 @@ from .types import Array, Device, DType, Namespace, dtype_name
 
 FLOATS = ("float32", "float64")
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", *FLOATS)
-NUMERICS = ("fast",)
+NUMERICS = ("fast", "exact")
+PRODUCTS = (2, 3)
+# Smallest magnitude that exact numerics stores.
+SMALLEST = 2.0**-125
 PRECISIONS = ("float32", "tf32")
 
 
@@ -53,9 +56,12 @@ class Backend(ABC):
     dtype_name : str
         Name of the default floating dtype, ``"float32"`` or ``"float64"``.
     numerics : str
-        ``"fast"``: each library's own kernels.
+        ``"fast"``: each library's own kernels. ``"exact"``: float64 within a layer, float32 between layers, and the
+        same bits on every backend.
     precision : str
         ``"float32"``, or ``"tf32"`` where a GPU may round the factors of matrix products to 10 bits.
+    products : int
+        In exact numerics the number of float64 products behind a contraction: 2, or 3 for more accuracy.
     xp : namespace
         The Array API namespace; the only one that layers call.
     device : device
@@ -66,6 +72,7 @@ class Backend(ABC):
     dtype_name: str = "float32"
     numerics: str = "fast"
     precision: str = "float32"
+    products: int = 2
     xp: Namespace = field(compare=False, repr=False, default=None)
     device: Device = field(compare=False, repr=False, default=None)
     ledger: Ledger = field(compare=False, repr=False, default_factory=Ledger)
@@ -103,10 +110,12 @@ class Backend(ABC):
         """Version of the library behind this backend."""
 
     @classmethod
-    def open(cls, device: str | None, dtype: str, numerics: str, precision: str) -> Self:
+    def open(cls, device: str | None, dtype: str, numerics: str, precision: str, products: int = 2) -> Self:
         """Connect, and prove that the device computes: put, add, multiply, read back."""
         spec, namespace, handle = cls.connect(device)
-        backend = cls(spec, dtype, numerics, precision, namespace, handle)
+        backend = cls(spec, dtype, numerics, precision, products, namespace, handle)
+        if numerics == "exact":
+            backend = backend._exact()
         try:
             backend._probe()
         except Exception as error:
@@ -115,6 +124,17 @@ class Backend(ABC):
             raise BackendUnavailable(spec, cause, cls.cure) from error
         backend.ledger.to_device = backend.ledger.to_host = (0, 0)
         return backend
+
+    def _exact(self) -> Self:
+        """This backend with the exact namespace, once it is sure that the machine keeps to what that relies on."""
+        from .exact.namespace import ExactNamespace
+        from .exact.probe import require_exact
+
+        if self.precision != "float32":
+            raise ValueError(f"numerics='exact' multiplies in float64, precision {self.precision!r} does not apply")
+        with self.context():
+            require_exact(self)
+        return replace(self, xp=ExactNamespace(self.xp, self.products, self.is_host))
 
     def _probe(self) -> None:
         ones = self.asarray(np.ones((2, 2), dtype=self.dtype_name))
@@ -179,12 +199,27 @@ class Backend(ABC):
         return nullcontext()
 
     def up(self, array: Array) -> Array:
-        """Storage to computing, on the way into a layer: the identity in fast numerics."""
-        return array
+        """Storage to computing, on the way into a layer: in exact numerics float32 to float64."""
+        if self.numerics == "fast" or dtype_name(array.dtype) != "float32":
+            return array
+        return self.xp.astype(array, self.xp.float64)
 
     def down(self, array: Array) -> Array:
-        """Computing to storage, on the way out of a layer: the identity in fast numerics."""
-        return array
+        """Computing to storage, on the way out of a layer: in exact numerics float64 to float32, rounded once.
+
+        What is below 2**-125 becomes +0: some devices flush subnormal numbers and others don't.
+        """
+        if self.numerics == "fast" or dtype_name(array.dtype) != "float64":
+            return array
+        narrow = self.xp.astype(array, self.xp.float32)
+        return self.xp.where(self.xp.abs(narrow) < SMALLEST, self.xp.zeros_like(narrow), narrow)
+
+    def require_stored(self, array: Array, what: str) -> None:
+        """Raise `TypeError` for floats of a dtype that these numerics do not store."""
+        if self.numerics == "exact" and dtype_name(array.dtype) == "float64":
+            raise TypeError(
+                f"{what} is float64; numerics='exact' stores float32: convert it with asarray(x, 'float32')"
+            )
 
     def synchronize(self) -> None:  # noqa: B027 - a CPU has nothing to wait for
         """Wait until the device has done all that was asked of it."""
@@ -237,10 +272,13 @@ class Backend(ABC):
                 f"{self.spec}.asarray takes booleans, integers, float32 and float64, got {array.dtype.name}"
             )
         self._own_dtype(wanted)
-        return array.astype(np.dtype(wanted), copy=False)
+        array = array.astype(np.dtype(wanted), copy=False)
+        if self.numerics == "exact" and wanted == "float32":
+            array = np.where(np.abs(array) < np.float32(SMALLEST), np.float32(0.0), array)
+        return array
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).reopen, (self.spec, self.dtype_name, self.numerics, self.precision)
+        return type(self).reopen, (self.spec, self.dtype_name, self.numerics, self.precision, self.products)
 
 
 def describe(array: Any) -> str:

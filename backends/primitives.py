@@ -84,6 +84,10 @@ class Primitives:
             dw = part if dw is None else dw + part
         return dw
 
+    def contract_rows(self, x: Array, dy: Array) -> Array:
+        """``x (R, A)`` transposed times ``dy (R, B)``: a sum over rows, which are those of the batch."""
+        return self.xp.matmul(self.xp.matrix_transpose(x), dy)
+
     def _blocks(self, shape: tuple[int, ...], windows: Windows) -> Iterator[slice]:
         """Slices of the batch whose columns fit `block_bytes`; at least one, so that N = 0 works."""
         n = shape[0]

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from array_api_compat import is_array_api_obj
 
-from .backend import FLOATS, NUMERICS, PRECISIONS, Backend, describe
+from .backend import FLOATS, NUMERICS, PRECISIONS, PRODUCTS, Backend, describe
 from .errors import BackendUnavailable
 from .primitives import Primitives
 from .types import Array, DType, Namespace, dtype_name
@@ -27,6 +27,7 @@ BackendLike: TypeAlias = str | Backend | ModuleType
 
 GROUP = "xpnn.backends"
 VARIABLE = "XPNN_BACKEND"
+NUMERICS_VARIABLE = "XPNN_NUMERICS"
 AUTO = ("cupy", "numpy")
 
 _SHIPPED = {
@@ -36,7 +37,8 @@ _SHIPPED = {
     "strict": ("strict", "StrictBackend"),
 }
 _NAMES = {"array_api_strict": "strict"}
-_opened: dict[tuple[str, str, str, str], Backend] = {}
+Settings: TypeAlias = tuple[str, str, str, int]
+_opened: dict[tuple[str, *Settings], Backend] = {}
 _primitives: dict[Namespace, Primitives] = {}
 _current: ContextVar[Backend | None] = ContextVar("xpnn_backend", default=None)
 
@@ -64,6 +66,7 @@ def get_backend(
     dtype: DType | str | None = None,
     numerics: str | None = None,
     precision: str | None = None,
+    products: int | None = None,
 ) -> Backend:
     """The backend of that name, opened and proved to compute.
 
@@ -76,9 +79,12 @@ def get_backend(
     dtype : str or dtype, optional
         Default floating dtype, ``"float32"`` unless given.
     numerics : str, optional
-        ``"fast"``.
+        ``"fast"``, or ``"exact"`` for the same float32 bits on every backend; unless given, that of the environment
+        variable ``XPNN_NUMERICS``, else fast.
     precision : str, optional
         ``"float32"``, or ``"tf32"`` to allow TF32 in matrix products on a GPU.
+    products : int, optional
+        For exact numerics: 2, or 3 for contractions that are exact but for the rounding to float32.
 
     Raises
     ------
@@ -90,16 +96,20 @@ def get_backend(
     if backend is None:
         backend = _current.get() or os.environ.get(VARIABLE) or "numpy"
     if isinstance(backend, Backend):
-        settings = (backend.dtype_name, backend.numerics, backend.precision)
+        settings: Settings = (backend.dtype_name, backend.numerics, backend.precision, backend.products)
         spec = backend.spec
     else:
-        settings = ("float32", "fast", "float32")
+        usual = _choice(NUMERICS_VARIABLE, os.environ.get(NUMERICS_VARIABLE) or "fast", NUMERICS)
+        settings = ("float32", usual, "float32", 2)
         spec = backend if isinstance(backend, str) else name_of(backend)
-    wanted = (
+    wanted: Settings = (
         settings[0] if dtype is None else _choice("dtype", dtype_name(dtype), FLOATS),
         settings[1] if numerics is None else _choice("numerics", numerics, NUMERICS),
         settings[2] if precision is None else _choice("precision", precision, PRECISIONS),
+        settings[3] if products is None else _choice("products", products, PRODUCTS),
     )
+    if wanted[1] == "exact" and wanted[0] != "float32":
+        raise ValueError("numerics='exact' stores float32 and computes in float64; dtype 'float64' is not taken")
     if isinstance(backend, Backend) and wanted == settings:
         return backend
     if spec == "auto":
@@ -123,9 +133,10 @@ def use_backend(
     dtype: DType | str | None = None,
     numerics: str | None = None,
     precision: str | None = None,
+    products: int | None = None,
 ) -> Iterator[Backend]:
     """Within the ``with`` block, layers that name no backend are made on this one."""
-    chosen = get_backend(backend, dtype, numerics, precision)
+    chosen = get_backend(backend, dtype, numerics, precision, products)
     token = _current.set(chosen)
     try:
         yield chosen
@@ -158,7 +169,7 @@ def backend_of(array: Array, like: Backend | None = None) -> Backend:
     else:
         raise TypeError(f"expected an array of a backend, got {describe(array)}; make one with backend.asarray")
     if like is not None:
-        return get_backend(spec, like.dtype_name, like.numerics, like.precision)
+        return get_backend(spec, like.dtype_name, like.numerics, like.precision, like.products)
     return get_backend(spec)
 
 
@@ -171,6 +182,10 @@ def to_host(array: Any) -> np.ndarray[Any, Any]:
 
 def primitives(xp: Namespace) -> Primitives:
     """The contractions for an array namespace: its backend's own, or the standard-only ones."""
+    if xp not in _primitives and (raw := getattr(xp, "raw", None)) is not None:
+        from .exact.primitives import ExactPrimitives
+
+        _primitives[xp] = ExactPrimitives(xp, primitives(raw))
     if xp not in _primitives:
         name = name_of(xp) if hasattr(xp, "__name__") else ""
         kind = backend_class(name).primitives if name and name in names() else Primitives
@@ -197,9 +212,9 @@ def _library(module: str) -> str:
     return name
 
 
-def _choice(what: str, given: str, taken: tuple[str, ...]) -> str:
+def _choice(what: str, given: Any, taken: tuple[Any, ...]) -> Any:
     if given not in taken:
-        raise ValueError(f"{what} {given!r} is not taken; choose one of {', '.join(taken)}")
+        raise ValueError(f"{what} {given!r} is not taken; choose one of {', '.join(map(str, taken))}")
     return given
 
 

@@ -86,7 +86,7 @@ class Layer:
         """
         if not isinstance(backend, Backend):
             here = self.backend
-            backend = get_backend(backend, here.dtype_name, here.numerics, here.precision)
+            backend = get_backend(backend, here.dtype_name, here.numerics, here.precision, here.products)
         target = get_backend(backend, dtype)
         self._own = {**self._own, "backend": target}
         self._own.pop("dtype", None)
@@ -169,6 +169,7 @@ class Layer:
         if not b.owns(x):
             raise TypeError(foreign(x, b, what))
         require_float(x, f"the {what}")
+        b.require_stored(x, f"the {what}")
         if self.parameters and dtype_name(x.dtype) != b.dtype_name:
             raise TypeError(
                 f"the {what} is {dtype_name(x.dtype)}, the parameters are {b.dtype_name}; convert it, or the layer "

@@ -11,8 +11,10 @@ Source: S. Ioffe and C. Szegedy, "Batch normalization", 2015, algorithms 1 and 2
 """
 
 from collections.abc import Callable
+from math import prod
 from typing import Any, ClassVar, Unpack
 
+from ..backends.team import rows_of_all
 from ..backends.types import Array, Namespace, dtype_name
 from .arrays import namespace, scalar
 from .geometry import count
@@ -166,11 +168,11 @@ class ChannelNorm(Norm):
         """
         b, xp = self.backend, self.backend.xp
         factor = self._factor(normal.mean)
-        if 0 in layout.grid:
+        if rows_of_all(prod(layout.grid)) == 0:
             return
         unbiased = normal.var * (layout.cells / (layout.cells - 1))
         for name, each in (("running_mean", normal.mean), ("running_var", unbiased)):
-            batch = xp.reshape(total(each, (0,), xp) / scalar(each.shape[0], each, xp), layout.weight)
+            batch = xp.reshape(total(each, (0,), xp) / scalar(rows_of_all(each.shape[0]), each, xp), layout.weight)
             self.buffers[name] = b.down(b.up(self.buffers[name]) * (1.0 - factor) + batch * factor)
 
     def _factor(self, like: Array) -> Array | float:

@@ -9,6 +9,7 @@ With ``x (N, ..., I)``, ``weight (O, I)`` and ``bias (O,)``::
 from math import prod
 from typing import Any, ClassVar, Unpack
 
+from ..backends import primitives
 from ..backends.types import Array, Namespace
 from .arrays import namespace, require_same_dtype, require_shape
 from .base import Layer
@@ -44,7 +45,7 @@ def dense_backward(
     require_same_dtype(dy=dy, input=x, weight=weight)
     count = prod(x.shape[:-1])
     rows, upstream = xp.reshape(x, (count, x.shape[-1])), xp.reshape(dy, (count, dy.shape[-1]))
-    dweight = xp.matmul(xp.matrix_transpose(upstream), rows)
+    dweight = primitives(xp).contract_rows(upstream, rows)
     return xp.matmul(dy, weight) if input_grad else None, dweight, xp.sum(upstream, axis=0)
 
 

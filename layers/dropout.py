@@ -15,6 +15,7 @@ from numbers import Real
 from typing import Any, ClassVar, Unpack
 
 from ..backends import Generator
+from ..backends.team import place_in_batch
 from ..backends.types import Array, Namespace
 from .arrays import namespace, require_float, zero
 from .base import Layer
@@ -103,13 +104,19 @@ class Dropout(Layer):
         return shape
 
     def _forward(self, x: Array) -> Array:
-        shape = self._mask_shape(tuple(x.shape))
+        start, samples = place_in_batch(x.shape[0]) if x.ndim else (0, 0)
         if not self.training or self.p == 0.0:
             self._save(None)
             return x
         # Of 24 random bits, so that neither the dtype nor how a library compares with a Python number matters.
         least = ceil(self.p * 2.0**24) * 2.0**-24
-        keep = self.stream.uniform(shape, dtype="float32", backend=self.backend) >= least
+        shape = self._mask_shape(tuple(x.shape))
+        # The whole batch's mask, of which a worker that holds a part of it takes that part.
+        whole = (samples, *shape[1:]) if shape else ()
+        numbers = self.stream.uniform(whole, dtype="float32", backend=self.backend)
+        if whole != shape:
+            numbers = numbers[start : start + shape[0], ...]
+        keep = numbers >= least
         self._save(keep)
         return dropout(x, keep, self.p, xp=self.backend.xp)
 

@@ -29,6 +29,7 @@ from math import inf, prod
 from numbers import Real
 from typing import NamedTuple
 
+from ..backends.team import rows_of_all
 from ..backends.types import Array, Namespace
 from .arrays import namespace, require_same_dtype, require_shape, scalar
 from .base import Layer
@@ -59,7 +60,8 @@ class Layout:
     @property
     def cells(self) -> int:
         """How many values one mean is of."""
-        return prod(self.grid[axis] for axis in self.axes)
+        cells = prod(self.grid[axis] for axis in self.axes)
+        return rows_of_all(cells) if 0 in self.axes else cells
 
 
 class Normal(NamedTuple):

@@ -5,14 +5,14 @@ once an epoch (and by the progress bar, a few times a second).
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..backends import Backend
+from ..backends import Backend, use_backend
 from ..backends.types import Array, dtype_name
 from ..layers.base import Layer
 from ..layers.losses import CrossEntropy, Loss
@@ -21,6 +21,7 @@ from .history import History
 from .optimizer import Optimizer
 from .optimizers import Adam
 from .progress import Progress
+from .shards import stepper
 
 Data: TypeAlias = DataLoader | tuple[Any, Any]
 
@@ -68,6 +69,7 @@ def fit(
     batch_size: int = 32,
     seed: int = 0,
     progress: bool = True,
+    shards: int | Sequence[int] = 1,
 ) -> History:
     """Train a model on pairs of inputs and targets.
 
@@ -91,6 +93,10 @@ def fit(
         Of the order of the samples.
     progress : bool
         Whether to show a bar on a terminal, and a line an epoch elsewhere, on standard error.
+    shards : int or sequence of int
+        Take each step on so many parts of its batch, or on parts of these relative sizes. In exact numerics that gives
+        the bits of the whole batch; in fast numerics gradients are accumulated part by part, which needs less memory,
+        and a batch norm sees the statistics of a part.
 
     Returns
     -------
@@ -100,7 +106,7 @@ def fit(
     Raises
     ------
     ValueError
-        For epochs or a batch size below 1, data that is empty or whose lengths differ, a loss that is no mean.
+        For epochs, a batch size or shards below 1, data that is empty or whose lengths differ, a loss that is no mean.
     """
     if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
         raise ValueError(f"epochs takes an integer >= 1, got {epochs!r}")
@@ -113,15 +119,19 @@ def fit(
 
     history = History()
     b = model.backend
-    with Progress(epochs, len(loader), shown=progress) as bar, _training(model, True):
+    with (
+        use_backend(b),
+        Progress(epochs, len(loader), shown=progress) as bar,
+        _training(model, True),
+        stepper(model, loss, shards) as step,
+    ):
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
             tally = Tally(b)
             for x, target in loader.batches(b):
                 optimizer.zero_grad()
-                prediction = model.forward(x)
-                tally.add(loss.forward(prediction, target), prediction, target)
-                model.backward(loss.backward(), input_grad=False)
+                value, prediction = step(x, target)
+                tally.add(value, prediction, target)
                 optimizer.step()
                 bar.step(epoch, tally.read)
             row = {"epoch": epoch, **tally.read("train_")}
@@ -138,7 +148,7 @@ def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: 
     """Mean ``loss`` and, for classes, ``accuracy`` of a model in evaluation mode; its mode is put back."""
     loss = CrossEntropy() if loss is None else loss
     tally = Tally(model.backend)
-    with _training(model, False):
+    with use_backend(model.backend), _training(model, False):
         for x, target in _loader(data, batch_size, shuffle=False).batches(model.backend):
             prediction = model.forward(x)
             tally.add(loss.forward(prediction, target), prediction, target)

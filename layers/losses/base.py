@@ -9,7 +9,8 @@ from math import nan, prod
 from numbers import Real
 from typing import Any, ClassVar, Literal, Self, TypeAlias, Unpack
 
-from ...backends import Backend, BackendLike, backend_of, get_backend
+from ...backends import Backend, BackendLike, ambient_backend, backend_of, get_backend
+from ...backends.team import rows_of_all
 from ...backends.types import Array, DType, Namespace
 from ..arrays import namespace, require_float, require_same_dtype, require_shape, scalar
 from ..base import named
@@ -51,7 +52,7 @@ def reduce(losses: Array, reduction: Reduction, xp: Namespace, *, count: Array |
     if reduction == "sum":
         return total
     if count is None:
-        return total / scalar(prod(losses.shape) or nan, losses, xp)
+        return total / scalar(rows_of_all(prod(losses.shape)) or nan, losses, xp)
     return total / xp.where(count == 0.0, scalar(nan, losses, xp), count)
 
 
@@ -81,7 +82,7 @@ def spread(
     if reduction != "mean":
         return slopes
     if count is None:
-        return slopes / scalar(prod(shape) or nan, slopes, xp)
+        return slopes / scalar(rows_of_all(prod(shape)) or nan, slopes, xp)
     return slopes / xp.where(count == 0.0, scalar(1.0, slopes, xp), count)
 
 
@@ -95,7 +96,8 @@ class Loss:
     ----------
     reduction : {"mean", "sum", "none"}
     **placement
-        See `xpnn.layers.placement.Placement`. A loss that names no backend computes where its prediction is.
+        See `xpnn.layers.placement.Placement`. A loss that names no backend computes where its prediction is,
+        in the numerics of the enclosing `use_backend`, if that is the same place, or else of ``XPNN_NUMERICS``.
 
     Raises
     ------
@@ -128,11 +130,12 @@ class Loss:
     def forward(self, prediction: Array, target: Array) -> Array:
         """The loss, on the device: 0-d, or of the target's shape without reduction."""
         try:
-            b = self._backend or backend_of(prediction)
+            b = self._place(prediction)
             for array, what in ((prediction, "prediction"), (target, "target")):
                 if not b.owns(array):
                     raise TypeError(foreign(array, b, what))
             require_float(prediction, "prediction")
+            b.require_stored(prediction, "prediction")
             with b.context():
                 options = self._options(b, prediction)
                 value = b.down(self._forward(b.up(prediction), b.up(target), b.xp, **options))
@@ -158,6 +161,13 @@ class Loss:
                 return b.down(self._backward(dy, b.up(prediction), b.up(target), b.xp, **options))
         except (TypeError, ValueError) as error:
             raise named(self, error) from error
+
+    def _place(self, prediction: Array) -> Backend:
+        """This loss's backend, else that of the enclosing `use_backend`, else where the prediction is."""
+        if self._backend is not None:
+            return self._backend
+        ambient = ambient_backend()
+        return ambient if ambient is not None and ambient.owns(prediction) else backend_of(prediction)
 
     def _forward(self, prediction: Array, target: Array, xp: Namespace, **options: Any) -> Array:
         return type(self).function(prediction, target, reduction=self.reduction, xp=xp, **options)

@@ -3,6 +3,7 @@
 from math import nan
 from typing import Literal, TypeAlias, Unpack
 
+from ...backends.team import rows_of_all
 from ...backends.types import Array, Namespace
 from ..arrays import scalar, zero
 from ..placement import Placement
@@ -78,7 +79,7 @@ def kl_divergence_backward(
 
 
 def _samples(log_p: Array) -> int:
-    return int(log_p.shape[0]) if log_p.ndim else 1
+    return rows_of_all(int(log_p.shape[0])) if log_p.ndim else 1
 
 
 class KLDivergence(Loss):

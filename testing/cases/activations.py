@@ -25,8 +25,12 @@ def activations() -> Iterator[LayerCase]:
             yield _activation(name, op, "NaN and infinities", inputs.specials)
             yield _activation(name, op, "float64", dtype="float64")
     yield _activation("GELU", "shifted", "tanh form", inputs.tails, approximate="tanh")
+    yield _activation("GELU", "shifted", "tanh form, float64", inputs.tails, dtype="float64", approximate="tanh")
+    yield _activation("HardSigmoid", "shifted", "whole numbers", inputs.whole)
+    yield _activation("HardSwish", "shifted", "whole numbers", inputs.whole)
     yield _activation("LeakyReLU", "rectifier", "slope 0.3", negative_slope=0.3)
     yield _activation("ELU", "exponential", "alpha 0.5", alpha=0.5)
+    yield _activation("ELU", "exponential", "alpha 0.5, zeros", inputs.zeros, alpha=0.5)
     yield _activation("CELU", "exponential", "alpha 0.5", alpha=0.5)
     yield _activation("Softplus", "exponential", "beta 2", beta=2.0)
     yield _activation("ReLU", "rectifier", "strided input", layout="strided")
@@ -34,6 +38,7 @@ def activations() -> Iterator[LayerCase]:
     yield _activation("ReLU", "rectifier", "empty batch", shape=(0, 5, 6))
     for variant, make in (("plain", inputs.real), ("zeros", inputs.zeros), ("NaN and infinities", inputs.specials)):
         yield _prelu(variant, SHAPE, 5, make)
+    yield _prelu("all sizes", SHAPE, 5, inputs.wide)
     yield _prelu("one slope", SHAPE, 1)
     yield _prelu("large reduction", (40, 3, 50), 3)
 
@@ -44,6 +49,7 @@ def softmaxes() -> Iterator[LayerCase]:
         yield _softmax(name, "plain", SHAPE)
         yield _softmax(name, "last axis", SHAPE, axis=-1)
         yield _softmax(name, "sure of itself", SHAPE, make=inputs.spread)
+        yield _softmax(name, "far apart", SHAPE, make=inputs.far)
         yield _softmax(name, "ties", SHAPE, make=inputs.ties)
         yield _softmax(name, "size-1 axes", (3, 1))
         yield _softmax(name, "empty batch", (0, 5))

@@ -18,6 +18,9 @@ from ...layers.losses import Loss
 from ..tolerances import Part
 from .inputs import Host, Maker, real
 
+#: Where weights are drawn, whatever the environment prefers.
+HOST = get_backend("numpy", "float32", "fast")
+
 
 def part_of(name: str) -> Part:
     """Which part of a result an array is, by its name."""
@@ -105,7 +108,7 @@ class LayerCase(Case):
         layer = self.build(backend=b)
         if not self.training:
             layer.eval()
-        layer.load_state_dict(host_state(self.build(backend="numpy"), self.generator))
+        layer.load_state_dict(host_state(self.build(backend=HOST), self.generator))
         return layer, self._put(self.inputs(self.generator.fold_in("input"), self.shape), b), None
 
     def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
@@ -181,14 +184,14 @@ class LossCase(Case):
 def host_state(layer: Layer, generator: Generator) -> dict[str, Host]:
     """Weights and buffers for a layer on NumPy: as drawn, and those that start as constants moved by random numbers.
 
-    A bias of 0 or a running variance of 1 would hide that a layer forgets it.
+    A bias of 0 or a running variance of 1 would hide that a layer forgets it; counts start at 3.
     """
     state = {}
     for name, array in layer.state_dict().items():
         host = np.array(array)
         if host.dtype.kind == "f" and host.size and np.all(host == host.flat[0]):
             host = host + generator.fold_in(name).uniform(host.shape, -0.5, 0.5, "float32", "numpy")
-        state[name] = host
+        state[name] = np.asarray(host + 3) if host.dtype.kind == "i" else host
     return state
 
 

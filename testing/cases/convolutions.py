@@ -21,7 +21,9 @@ def convolutions() -> Iterator[LayerCase]:
         case = partial(_conv, axes, shape)
         mixed = {"stride": (2, 1, 3)[:axes], "dilation": (1, 2, 1)[:axes], "padding": ((2, 0), (1, 3), (0, 1))[:axes]}
         yield case("plain", padding=1)
-        yield case("valid")
+        yield case("valid", padding="valid")
+        yield case("same, odd kernel", padding="same")
+        yield case("same, stride over kernel", kernel=1, stride=3, padding="same")
         yield case("same, even kernel", kernel=2 if axes == 3 else 4, padding="same")
         yield case("same, stride 2", stride=2, padding="same")
         yield case("stride over kernel", kernel=2, stride=3)
@@ -44,6 +46,7 @@ def convolutions() -> Iterator[LayerCase]:
     yield _conv(2, (2, 96, 12, 12), "large reduction", features=8, padding=1)
     yield _conv(2, (2, 96, 12, 12), "large reduction of positive terms", features=8, padding=1, inputs=inputs.positive)
     yield _conv(2, (2, 3, 17, 16), "kernel 7, stride 2", features=8, kernel=7, stride=2, padding=3)
+    yield _conv(2, (5, 16, 40, 40), "batch in two blocks", features=4, padding=1)
     yield _conv(2, (2, 64, 6, 6), "64 channels", features=64, padding=1)
     yield _conv(2, (1, 1, 9, 9), "batch of one, one channel", features=5, kernel=5)
     yield _conv(3, (2, 24, 6, 6, 6), "large reduction", features=4, padding=1)

@@ -56,22 +56,23 @@ def windows_of_zeros(generator: Generator, shape: tuple[int, ...]) -> Host:
 
 def with_nan(generator: Generator, shape: tuple[int, ...]) -> Host:
     """One NaN, in the middle of the first sample."""
-    x = real(generator, shape)
-    x[0].reshape(-1)[x[0].size // 2] = np.nan
-    return x
+    return _with_one(np.nan, real(generator, shape))
 
 
 def with_infinity(generator: Generator, shape: tuple[int, ...]) -> Host:
     """One infinity, in the middle of the first sample."""
-    x = real(generator, shape)
-    x[0].reshape(-1)[x[0].size // 2] = np.inf
-    return x
+    return _with_one(np.inf, real(generator, shape))
 
 
 def with_minus_infinity(generator: Generator, shape: tuple[int, ...]) -> Host:
     """Minus infinity in two cells of three: some windows hold nothing else."""
     x = real(generator, shape)
     return np.where(np.arange(x.size).reshape(shape) % 3 == 0, x, np.float32(-np.inf))
+
+
+def minus_infinity(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """Minus infinity everywhere."""
+    return np.full(shape, np.float32(-np.inf))
 
 
 def specials(generator: Generator, shape: tuple[int, ...]) -> Host:
@@ -100,6 +101,16 @@ def tails(generator: Generator, shape: tuple[int, ...]) -> Host:
 def spread(generator: Generator, shape: tuple[int, ...]) -> Host:
     """From -40 to 40: logits that are sure of themselves."""
     return real(generator, shape) * np.float32(20.0)
+
+
+def whole(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """Whole numbers from -8 to 8: the kinks of piecewise functions."""
+    return np.round(tails(generator, shape))
+
+
+def far(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """From -200 to 200: in float32 the exponentials overflow, and those of differences vanish."""
+    return real(generator, shape) * np.float32(100.0)
 
 
 def shifted(generator: Generator, shape: tuple[int, ...]) -> Host:
@@ -131,6 +142,12 @@ def distribution(generator: Generator, shape: tuple[int, ...]) -> Host:
     return (wide / np.expand_dims(total, 1)).astype(np.float32)
 
 
+def certain(generator: Generator, shape: tuple[int, ...]) -> Host:
+    """Distributions over axis 1 of which one entry is 1, the others 0."""
+    chosen = np.expand_dims(classes(generator, shape), 1)
+    return (np.arange(shape[1]).reshape(1, -1, *(1,) * (len(shape) - 2)) == chosen).astype(np.float32)
+
+
 def log_probability(generator: Generator, shape: tuple[int, ...]) -> Host:
     """From -2.5 to -0.5; the formulas don't need them to add up."""
     return negative(generator, shape)
@@ -146,3 +163,9 @@ def classes_with_gaps(generator: Generator, shape: tuple[int, ...]) -> Host:
     """`classes`, every third of them the one that counts for nothing, -100."""
     found = classes(generator, shape)
     return np.where(np.arange(found.size).reshape(found.shape) % 3 == 1, -100, found)
+
+
+def _with_one(value: float, x: Host) -> Host:
+    """One value put in the middle of the first sample: a corner is seen by one window only, as its first cell."""
+    x[(0, *(n // 2 for n in x.shape[1:]))] = value
+    return x

@@ -38,13 +38,17 @@ def regressions() -> Iterator[LossCase]:
         yield _loss(name, "ties", make=inputs.ties, target=inputs.ties)
     yield _loss("MeanSquaredError", "NaN", make=inputs.with_nan)
     yield _loss("MeanSquaredError", "empty batch", shape=(0, 5), reduction="sum")
+    yield _loss("MeanAbsolutePercentageError", "targets of 0", target=inputs.zeros)
+    yield _loss("MeanAbsolutePercentageError", "ties", make=inputs.ties, target=inputs.ties)
+    yield _loss("MeanAbsoluteError", "all sizes", make=inputs.wide, target=inputs.zeros)
     yield _loss("Huber", "delta 0.3", delta=0.3)
     yield _loss("SmoothL1", "beta 0.3", beta=0.3)
+    yield _loss("SmoothL1", "beta 0", beta=0.0)
 
 
 def classifications() -> Iterator[LossCase]:
     """Of probabilities, logits and log-probabilities of classes."""
-    weight = (0.5, 1.0, 2.0, 0.0, 1.5)
+    weight, gaps = (0.5, 1.0, 2.0, 0.0, 1.5), inputs.classes_with_gaps
     case = partial(_loss, "BinaryCrossEntropy", make=inputs.probability, target=inputs.binary)
     yield case("plain")
     yield case("sum", reduction="sum")
@@ -65,11 +69,16 @@ def classifications() -> Iterator[LossCase]:
     yield case("label smoothing", label_smoothing=0.1)
     yield case("weights", weight=weight)
     yield case("weights and label smoothing", weight=weight, label_smoothing=0.2)
-    yield case("ignored targets", target=inputs.classes_with_gaps)
-    yield case("ignored targets, weights", target=inputs.classes_with_gaps, weight=weight)
+    yield case("ignored targets", target=gaps)
+    yield case("ignored targets, weights", target=gaps, weight=weight)
     yield case("probabilities", target=inputs.distribution)
     yield case("probabilities and label smoothing", target=inputs.distribution, label_smoothing=0.1)
+    yield case("ignored targets, weights, label smoothing", target=gaps, weight=weight, label_smoothing=0.2)
+    yield case("probabilities, weights", target=inputs.distribution, weight=weight)
+    yield case("probabilities of 0", make=inputs.with_minus_infinity, target=inputs.certain, reduction="none")
+    yield case("maps of probabilities", shape=MAP, target=inputs.distribution)
     yield case("sure of itself", make=inputs.spread)
+    yield case("far apart", make=inputs.far)
     yield case("maps", shape=MAP)
     yield case("large reduction", shape=(20, 300))
     yield case("NaN", make=inputs.with_nan)
@@ -77,13 +86,16 @@ def classifications() -> Iterator[LossCase]:
     case = partial(_loss, "NLL", make=inputs.log_probability, target=inputs.classes)
     yield case("plain")
     yield case("weights", weight=weight)
-    yield case("ignored targets", target=inputs.classes_with_gaps)
+    yield case("ignored targets", target=gaps)
     yield case("maps", shape=MAP)
     yield case("none", reduction="none")
+    absent = {"make": inputs.with_minus_infinity, "weight": (0, 0, 2, 0, 1)}
+    yield case("weights of 0, minus infinity", reduction="none", **absent)
     case = partial(_loss, "KLDivergence", make=inputs.log_probability, target=inputs.distribution)
     yield case("plain", reduction="batchmean")
     yield case("mean")
     yield case("none", reduction="none")
+    yield case("probabilities of 0", make=inputs.with_minus_infinity, target=inputs.certain, reduction="none")
     yield case("logarithm of the target", target=inputs.log_probability, log_target=True)
 
 

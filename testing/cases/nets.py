@@ -11,7 +11,7 @@ from ...backends.types import Array
 from ...layers import CrossEntropy, Dense, Layer, Sequential, Tanh, models
 from ...training import optimizers
 from . import inputs
-from .case import Case, LayerCase, buffers_of, host_state
+from .case import HOST, Case, LayerCase, buffers_of, host_state
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class NetCase(LayerCase):
     def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
         """One step without an update."""
         net, x, _ = self.prepare(backend, dtype)
-        b, loss = net.backend, CrossEntropy()
+        b, loss = net.backend, CrossEntropy(backend=net.backend)
         y = net(x)
         target = inputs.classes(self.generator.fold_in("target"), tuple(y.shape))
         found = {"y": y, "loss": loss(y, b.asarray(target)), "dx": net.backward(loss.backward())}
@@ -38,28 +38,40 @@ class TrainingCase(Case):
 
     The net has no kinks: a float32 run that falls on the other side of one goes its own way, and no bound could tell
     that from a mistake.
+
+    Attributes
+    ----------
+    optimizer : callable
+        Makes it from the net.
+    steps : int
+        Batches.
+    every : int
+        How many batches' gradients are added up before a step of the optimizer.
     """
 
     single: ClassVar[bool] = False
     optimizer: Callable[..., optimizers.Optimizer] = optimizers.SGD
     steps: int = 100
+    every: int = 1
 
     def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
         """All steps, on four batches in turn."""
         b = self.place(backend, dtype)
         net = _small_net(backend=b)
-        net.load_state_dict(host_state(_small_net(backend="numpy"), self.generator))
-        optimizer, loss = self.optimizer(net), CrossEntropy()
+        net.load_state_dict(host_state(_small_net(backend=HOST), self.generator))
+        optimizer, loss = self.optimizer(net), CrossEntropy(backend=b)
         x = inputs.real(self.generator.fold_in("input"), (32, 6))
         target = inputs.classes(self.generator.fold_in("target"), (32, 3))
         batches = [(b.asarray(x[i::4], b.dtype), b.asarray(target[i::4])) for i in range(4)]
         losses = []
         for step in range(self.steps):
-            optimizer.zero_grad()
+            if step % self.every == 0:
+                optimizer.zero_grad()
             data, wanted = batches[step % 4]
             losses.append(loss(net(data), wanted))
             net.backward(loss.backward(), input_grad=False)
-            optimizer.step()
+            if (step + 1) % self.every == 0:
+                optimizer.step()
         return {"loss": b.xp.stack(losses), **net.state_dict()}
 
 
@@ -89,18 +101,21 @@ def trainings() -> Iterator[TrainingCase]:
     """A hundred steps of each optimizer."""
     for name, variant, options in (
         ("SGD", "100 steps", {"lr": 0.1}),
+        ("SGD", "100 steps, dampening", {"lr": 0.1, "momentum": 0.8, "dampening": 0.4}),
         ("SGD", "100 steps, momentum", {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3}),
         ("SGD", "100 steps, Nesterov", {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
         ("Adam", "100 steps", {"lr": 0.01}),
-        ("AdamW", "100 steps", {"lr": 0.01, "weight_decay": 0.1}),
+        ("AdamW", "100 steps", {"lr": 0.01, "weight_decay": 0.1, "betas": (0.8, 0.99), "eps": 1e-3}),
         ("RMSprop", "100 steps", {"lr": 0.003}),
-        ("RMSprop", "100 steps, centered, momentum", {"lr": 0.003, "momentum": 0.5, "centered": True}),
-        ("Adagrad", "100 steps", {"lr": 0.05, "lr_decay": 0.01}),
+        ("RMSprop", "100 steps, centered, momentum", {"lr": 0.003, "momentum": 0.5, "centered": True, "eps": 1e-3}),
+        ("Adagrad", "100 steps", {"lr": 0.05, "lr_decay": 0.01, "initial_accumulator_value": 0.1, "eps": 1e-3}),
     ):
         terms = dict.fromkeys(("forward", "parameter", "buffer"), 100 * 8)
         yield TrainingCase(
             f"{name}/{variant}", "training", terms, optimizer=partial(getattr(optimizers, name), **options)
         )
+    added = partial(optimizers.SGD, lr=0.1)
+    yield TrainingCase("SGD/50 steps, gradients of two batches", "training", terms, optimizer=added, every=2)
 
 
 def _small_net(**placement: Any) -> Layer:

@@ -28,6 +28,9 @@ def max_pools() -> Iterator[LayerCase]:
         yield case("NaN", kernel=3, stride=1, inputs=inputs.with_nan)
         yield case("infinity", inputs=inputs.with_infinity)
         yield case("minus infinity", inputs=inputs.with_minus_infinity)
+        options = {"kernel": 3, "stride": 2, "padding": 2, "dilation": 2}
+        yield case("minus infinity everywhere, padding, dilation", inputs=inputs.minus_infinity, **options)
+        yield case("ceil_mode, no window in the padding", padding=((0, 1),) * axes, ceil_mode=True)
         yield case("empty batch", shape=(0, *shape[1:]))
         yield case("size-1 axes", shape=(1, 1, *(1,) * axes), kernel=1)
         yield case("strided input", layout="strided")
@@ -36,6 +39,9 @@ def max_pools() -> Iterator[LayerCase]:
         yield _adaptive(f"AdaptiveMaxPool{axes}d", shape, "plain", 3)
         yield _adaptive(f"AdaptiveMaxPool{axes}d", shape, "ties", 2, make=inputs.ties)
     yield _pool("MaxPool2d", "max pool", 2, PLANE, "indices", return_indices=True)
+    options = {"kernel": 3, "stride": 2, "padding": ((1, 0), (0, 2)), "dilation": 2, "return_indices": True}
+    yield _pool("MaxPool2d", "max pool", 2, PLANE, "indices, padding, dilation", **options)
+    yield _pool("MaxPool2d", "max pool", 2, (2, 2, 24, 24), "window of 144 cells", kernel=12)
     yield _adaptive("AdaptiveMaxPool", PLANE, "plain", (3, 2))
     yield _adaptive("GlobalMaxPool", PLANE, "plain")
     yield _adaptive("GlobalMaxPool", PLANE, "ties", make=inputs.ties)
@@ -53,6 +59,10 @@ def average_pools() -> Iterator[LayerCase]:
         yield case("padding not counted", kernel=3, stride=2, padding=1, count_include_pad=False)
         yield case("asymmetric padding", kernel=3, padding=((1, 0), (0, 1), (1, 1))[:axes], count_include_pad=False)
         yield case("ceil_mode", kernel=3, stride=2, ceil_mode=True)
+        yield case("ceil_mode, no window in the padding", padding=((0, 1),) * axes, ceil_mode=True)
+        options = {"kernel": 3, "stride": 2, "padding": 1, "ceil_mode": True}
+        yield case("ceil_mode, padding counted", **options)
+        yield case("ceil_mode, padding not counted", count_include_pad=False, **options)
         yield case("NaN", inputs=inputs.with_nan)
         yield case("empty batch", shape=(0, *shape[1:]))
         yield case("size-1 axes", shape=(1, 1, *(1,) * axes), kernel=1)
@@ -77,6 +87,7 @@ def lp_pools() -> Iterator[LayerCase]:
         yield case("power 1", power=1)
         yield case("power 2, overlapping", power=2, kernel=3, stride=1)
         yield case("power 2.5, ceil_mode", power=2.5, kernel=3, stride=2, ceil_mode=True)
+        yield case("power 2, padding", power=2, kernel=3, stride=2, padding=1)
         yield case("windows of zeros", power=2, inputs=inputs.windows_of_zeros)
         yield case("NaN", power=2, inputs=inputs.with_nan)
         yield case("empty batch", power=2, shape=(0, *shape[1:]))

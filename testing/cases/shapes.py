@@ -32,6 +32,7 @@ def shapes() -> Iterator[LayerCase]:
 def dropouts() -> Iterator[LayerCase]:
     """Dropout of values and of channels."""
     yield _dropout("Dropout", "plain", PLANE, 0.5)
+    yield _dropout("Dropout", "p 0.3", PLANE, 0.3)
     yield _dropout("Dropout", "keeps all", PLANE, 0.0)
     yield _dropout("Dropout", "keeps nothing", PLANE, 1.0)
     yield _dropout("Dropout", "evaluation", PLANE, 0.5, training=False)

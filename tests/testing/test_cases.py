@@ -17,6 +17,7 @@ KINKS = (
     "NaN",
     "infinit",
     "zeros",
+    "whole",
     "ties",
     "tie everywhere",
     "all sizes",

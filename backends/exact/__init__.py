@@ -1,0 +1,1 @@
+"""Exact numerics: the same bits on every backend."""

@@ -1,0 +1,216 @@
+"""The exact namespace: the standard, with one defined result where the standard leaves it open.
+
+It is a namespace like any other, laid over a library's own. Functions that IEEE-754 or integer arithmetic fixes pass
+through; sums, products and elementary functions are replaced by those of this folder; what is open and has no exact
+form here is refused, so that nothing slips through. Arrays stay the library's own, and so do their operators: ``+ - *
+/`` between float64 arrays are fixed.
+"""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+from array_api_compat import device
+
+from ..team import current_team
+from ..types import Array, DType, Namespace, dtype_name
+from .elementary import Elementary
+from .products import Products
+
+#: Open in the standard, and with no exact form here.
+REFUSED = frozenset(
+    [
+        "acos",
+        "acosh",
+        "asin",
+        "asinh",
+        "atan",
+        "atan2",
+        "atanh",
+        "cos",
+        "cumulative_prod",
+        "cumulative_sum",
+        "fft",
+        "hypot",
+        "linalg",
+        "log10",
+        "log2",
+        "logaddexp",
+        "sin",
+        "tan",
+    ]
+)
+# Elements that NumPy and PyTorch on a CPU go through at a time; temporaries then stay in the cache.
+CHUNK = 1 << 14
+BLOCK = 1 << 17
+
+
+class ExactNamespace:
+    """An Array API namespace whose float64 results are the same bits on every library.
+
+    Parameters
+    ----------
+    raw : namespace
+        The library's own.
+    products : {2, 3}
+        Accuracy of contractions: see `xpnn.backends.exact.splitting.budget`.
+    on_host : bool
+        Whether a CPU computes, which likes its data in blocks. It never changes a bit.
+    """
+
+    def __init__(self, raw: Namespace, products: int = 2, on_host: bool = True) -> None:
+        self.raw = raw
+        self.products = Products(raw, products, BLOCK if on_host else 0)
+        self._functions = Elementary(raw, CHUNK if on_host else 0)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in REFUSED:
+            raise AttributeError(f"{name} has no exact form: numerics='exact' does without it")
+        return getattr(self.raw, name)
+
+    def __repr__(self) -> str:
+        return f"ExactNamespace({self.raw!r})"
+
+    def matmul(self, x1: Array, x2: Array) -> Array:
+        """Matrix product, order-free; see `Products.matmul`."""
+        return self._narrow(self.products.matmul(self._wide(x1), self._wide(x2)), x1)
+
+    def vecdot(self, x1: Array, x2: Array, *, axis: int = -1) -> Array:
+        """Sum of the elementwise product over an axis."""
+        return self.sum(x1 * x2, axis=axis)
+
+    def tensordot(self, x1: Array, x2: Array, *, axes: int | tuple[Any, Any] = 2) -> Array:
+        """Contraction over several axes, as one matrix product."""
+        raw = self.raw
+        first, second = (
+            (tuple(range(x1.ndim - axes, x1.ndim)), tuple(range(axes))) if isinstance(axes, int) else map(tuple, axes)
+        )
+        first, second = tuple(a % x1.ndim for a in first), tuple(a % x2.ndim for a in second)
+        kept = [a for a in range(x1.ndim) if a not in first], [a for a in range(x2.ndim) if a not in second]
+        shape = (*(x1.shape[a] for a in kept[0]), *(x2.shape[a] for a in kept[1]))
+        terms = prod(x1.shape[a] for a in first)
+        left = raw.reshape(
+            raw.permute_dims(x1, (*kept[0], *first)), (-1 if terms else prod(shape[: len(kept[0])]), terms)
+        )
+        right = raw.reshape(raw.permute_dims(x2, (*second, *kept[1])), (terms, prod(shape[len(kept[0]) :])))
+        return raw.reshape(self.matmul(left, right), shape)
+
+    def sum(
+        self,
+        x: Array,
+        *,
+        axis: int | tuple[int, ...] | None = None,
+        dtype: DType | None = None,
+        keepdims: bool = False,
+    ) -> Array:
+        """Sum, order-free; over axis 0 together with the other workers of a team."""
+        if not self._is_float(x):
+            return self.raw.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
+        over_batch = axis is None or 0 in {a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis)}
+        team = current_team() if over_batch else None
+        total = self.products.sum(self._wide(x), axis, keepdims, team)
+        return self._narrow(total, x) if dtype is None else self.raw.astype(total, dtype)
+
+    def mean(self, x: Array, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+        """Sum over the number of terms."""
+        return self.sum(x, axis=axis, keepdims=keepdims) / self._count(x, axis)
+
+    def var(
+        self, x: Array, *, axis: int | tuple[int, ...] | None = None, correction: float = 0.0, keepdims: bool = False
+    ) -> Array:
+        """Mean squared difference from the mean."""
+        centred = x - self.mean(x, axis=axis, keepdims=True)
+        return self.sum(centred * centred, axis=axis, keepdims=keepdims) / self._count(x, axis, correction)
+
+    def std(
+        self, x: Array, *, axis: int | tuple[int, ...] | None = None, correction: float = 0.0, keepdims: bool = False
+    ) -> Array:
+        """Square root of the variance."""
+        return self.sqrt(self.var(x, axis=axis, correction=correction, keepdims=keepdims))
+
+    def prod(
+        self,
+        x: Array,
+        *,
+        axis: int | tuple[int, ...] | None = None,
+        dtype: DType | None = None,
+        keepdims: bool = False,
+    ) -> Array:
+        """Product by halving: factors ``i`` and ``i + n/2`` first, one order everywhere."""
+        if not self._is_float(x):
+            return self.raw.prod(x, axis=axis, dtype=dtype, keepdims=keepdims)
+        raw = self.raw
+        axes = range(x.ndim) if axis is None else ((axis,) if isinstance(axis, int) else axis)
+        reduced = sorted({a % x.ndim for a in axes})
+        kept = [a for a in range(x.ndim) if a not in reduced]
+        lead = tuple(x.shape[a] for a in kept)
+        y = raw.reshape(raw.permute_dims(x, (*kept, *reduced)), (*lead, prod(x.shape[a] for a in reduced)))
+        if not y.shape[-1]:
+            y = raw.ones((*lead, 1), dtype=x.dtype, device=device(x))
+        while y.shape[-1] > 1:
+            half = y.shape[-1] // 2
+            odd = y[..., 2 * half :]
+            y = y[..., :half] * y[..., half : 2 * half]
+            y = raw.concat([y, odd], axis=-1) if odd.shape[-1] else y
+        shape = tuple(1 if a in reduced else n for a, n in enumerate(x.shape) if keepdims or a not in reduced)
+        y = raw.reshape(y, shape)
+        return y if dtype is None else raw.astype(y, dtype)
+
+    def exp(self, x: Array) -> Array:
+        """``e**x``."""
+        return self._apply(self._functions.exp, x)
+
+    def expm1(self, x: Array) -> Array:
+        """``e**x - 1``."""
+        return self._apply(self._functions.expm1, x)
+
+    def log(self, x: Array) -> Array:
+        """Natural logarithm."""
+        return self._apply(self._functions.log, x)
+
+    def log1p(self, x: Array) -> Array:
+        """``log(1 + x)``."""
+        return self._apply(self._functions.log1p, x)
+
+    def tanh(self, x: Array) -> Array:
+        """Hyperbolic tangent."""
+        return self._apply(self._functions.tanh, x)
+
+    def sinh(self, x: Array) -> Array:
+        """Hyperbolic sine."""
+        return self._apply(self._functions.sinh, x)
+
+    def cosh(self, x: Array) -> Array:
+        """Hyperbolic cosine."""
+        return self._apply(self._functions.cosh, x)
+
+    def sqrt(self, x: Array) -> Array:
+        """Square root: not every library rounds it correctly."""
+        return self._apply(self._functions.sqrt, x)
+
+    def reciprocal(self, x: Array) -> Array:
+        """``1 / x`` by a division of arrays."""
+        return self.raw.ones_like(x) / x
+
+    def pow(self, x1: Array, x2: float) -> Array:
+        """``x1**x2`` for one number ``x2``."""
+        if not isinstance(x2, int | float):
+            raise TypeError(f"exact pow takes an exponent that is a number of Python, got {type(x2).__name__}")
+        return self._apply(lambda x: self._functions.pow(x, x2), x1)
+
+    def _apply(self, function: Callable[[Array], Array], x: Array) -> Array:
+        return self._narrow(function(self._wide(x)), x)
+
+    def _is_float(self, x: Array) -> bool:
+        return dtype_name(x.dtype).startswith("float")
+
+    def _wide(self, x: Array) -> Array:
+        return x if dtype_name(x.dtype) == "float64" else self.raw.astype(x, self.raw.float64)
+
+    def _narrow(self, y: Array, like: Array) -> Array:
+        return y if dtype_name(like.dtype) == "float64" else self.raw.astype(y, like.dtype)
+
+    def _count(self, x: Array, axis: int | tuple[int, ...] | None, correction: float = 0.0) -> Array:
+        axes = range(x.ndim) if axis is None else ((axis,) if isinstance(axis, int) else axis)
+        n = prod(x.shape[a] for a in axes) - correction
+        return self.raw.full((), n if n > 0 else float("nan"), dtype=x.dtype, device=device(x))

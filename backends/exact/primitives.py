@@ -1,0 +1,94 @@
+"""Contractions of windows in exact numerics: numbers are cut into slices first, windows of the slices after.
+
+A slice commutes with every choice of elements, so cutting numbers before windows is kernel-size times cheaper than
+after. Each sample has one scale forward; in the weight gradient, which adds up over the batch, each channel has one for
+the whole batch and all workers.
+"""
+
+from math import nan, prod
+
+from ..primitives import Primitives
+from ..team import current_team
+from ..types import Array
+from ..windows import Windows
+from .namespace import ExactNamespace
+from .splitting import budget
+
+
+class ExactPrimitives(Primitives):
+    """`Primitives` whose sums of products are order-free.
+
+    Parameters
+    ----------
+    xp : ExactNamespace
+    cutter : Primitives
+        The library's own way to cut windows.
+    """
+
+    def __init__(self, xp: ExactNamespace, cutter: Primitives) -> None:
+        super().__init__(xp)
+        self.cutter = cutter
+        self.exact = xp.products
+
+    def windows(self, x: Array, windows: Windows) -> Array:
+        """As the library cuts them: nothing is computed."""
+        return self.cutter.windows(x, windows)
+
+    def contract(self, x: Array, w: Array, windows: Windows) -> Array:
+        """Windows of slices of ``x``, which has one scale a sample, times slices of ``w``."""
+        xp, exact = self.xp, self.exact
+        groups, terms, features = w.shape
+        plan = budget(terms, exact.products)
+        # A NaN must not make its whole sample NaN: it takes part as 0 and is put back into the windows that see it.
+        good = xp.isfinite(x)
+        finite = xp.where(good, x, 0.0)
+        s, t = exact.scale(finite, tuple(range(1, x.ndim))), exact.scale(w, -2)
+        right = exact.join(exact.split(w, t, plan.right_bits, plan.right_count))
+        right_scale = xp.reshape(t, (groups, 1, 1, features))
+        parts = []
+        for block in self._blocks(x.shape, windows):
+            n = block.stop - block.start
+            left = exact.split(finite[block, ...], s[block, ...], plan.left_bits, plan.left_count)
+            quanta = exact.multiply([self._columns(q, windows, groups) for q in left], right, plan)
+            quanta = xp.reshape(quanta, (groups, n, prod(windows.count), quanta.shape[-1]))
+            rows = exact.combine(quanta, plan, xp.reshape(s[block, ...], (1, n, 1, 1)), right_scale)
+            rows = rows + self._poison(good[block, ...], windows, groups)
+            rows = self._join_groups(xp.reshape(rows, (groups, n * prod(windows.count), features)))
+            parts.append(xp.reshape(rows, (n, *windows.count, groups * features)))
+        return parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+
+    def _poison(self, good: Array, windows: Windows, groups: int) -> Array:
+        """NaN for each group's windows that see what is not finite, 0 for the others: ``(G, n, O, 1)``."""
+        xp = self.xp
+        n, channels = good.shape[0], good.shape[-1]
+        split = xp.reshape(good, (*good.shape[:-1], groups, channels // groups))
+        whole = xp.astype(xp.all(split, axis=-1), xp.float64)
+        seen = self.windows(whole, windows)
+        seen = xp.reshape(seen, (n, prod(windows.count), windows.cells, groups))
+        lowest = xp.permute_dims(xp.min(seen, axis=2, keepdims=True), (3, 0, 1, 2))
+        return xp.where(lowest == 1.0, lowest - 1.0, nan)
+
+    def contract_weight_gradient(self, x: Array, dy: Array, windows: Windows, groups: int) -> Array:
+        """Sum over the samples of all workers, each channel of ``x`` and of ``dy`` with one scale."""
+        xp, exact, team = self.xp, self.exact, current_team()
+        channels, features = x.shape[-1] // groups, dy.shape[-1] // groups
+        rows = x.shape[0] * prod(windows.count)
+        plan = budget(rows if team is None else team.rows(rows), exact.products)
+        batch = tuple(range(x.ndim - 1))
+        s, t = exact.scale(x, batch, team), exact.scale(dy, batch, team)
+        quanta = None
+        for block in self._blocks(x.shape, windows):
+            left = exact.split(x[block, ...], s, plan.left_bits, plan.left_count)
+            right = exact.split(dy[block, ...], t, plan.right_bits, plan.right_count)
+            columns = [xp.matrix_transpose(self._columns(q, windows, groups)) for q in left]
+            part = exact.multiply(columns, exact.join([self._rows(q, groups) for q in right]), plan)
+            quanta = part if quanta is None else quanta + part
+        if team is not None:
+            quanta = team.sum(quanta)
+        cells = xp.broadcast_to(xp.reshape(s, (groups, 1, channels)), (groups, windows.cells, channels))
+        left_scale = xp.reshape(cells, (groups, windows.cells * channels, 1))
+        return exact.combine(quanta, plan, left_scale, xp.reshape(t, (groups, 1, features)))
+
+    def contract_rows(self, x: Array, dy: Array) -> Array:
+        """Sum over the rows of all workers."""
+        return self.exact.contract_rows(x, dy, current_team())

@@ -1,0 +1,74 @@
+"""What exact numerics relies on, tried out on the device before anything is promised.
+
+IEEE-754 float64 arithmetic, casts and rounding one array operation at a time, and a float64 matrix product that is
+exact while all partial sums are whole numbers below 2**53. A GPU library may emulate float64 products with fewer bits
+(cuBLAS, by an environment variable); a device may compute float64 in float32, or count on fused operations between
+array operations. All results are fetched in one transfer.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import BackendUnavailable
+from ..types import Array
+
+if TYPE_CHECKING:
+    from ..backend import Backend
+
+# Beyond 2**16 terms contractions go by blocks.
+TERMS = 1 << 16
+BITS = 37
+
+
+def require_exact(b: "Backend") -> None:
+    """Raise `BackendUnavailable` unless the device keeps to what exact numerics relies on."""
+    if not (b.has("float64") and b.has("int64")):
+        raise BackendUnavailable(
+            b.spec, "numerics='exact' computes in float64 and int64, which this device lacks", "use numerics='fast'"
+        )
+    found = np.asarray(b.to_numpy(_answers(b)))
+    for (name, _, expected), answer in zip(QUESTIONS, found, strict=True):
+        if answer != expected:
+            raise BackendUnavailable(
+                b.spec,
+                f"numerics='exact' relies on {name}, which this device does not keep ({answer!r} for {expected!r})",
+                "unset variables such as CUBLAS_EMULATE_DOUBLE_PRECISION and fast-math options, or use numerics='fast'",
+            )
+
+
+def _answers(b: "Backend") -> Array:
+    xp = b.xp
+    known = xp.reshape(b.asarray(np.array(OPERANDS), "float64"), (len(OPERANDS),))
+    return xp.stack([xp.reshape(question(xp, known), ()) for _, question, _ in QUESTIONS])
+
+
+def _product(xp, known):  # type: ignore[no-untyped-def]
+    """The largest quanta that a budget lets into a sum: 2**16 products of 2**18 - 1 and 2**19 - 1."""
+    left = xp.zeros((1, TERMS), dtype=known.dtype, device=known.device) + (2.0**18 - 1.0)
+    right = xp.zeros((TERMS, 1), dtype=known.dtype, device=known.device) + (2.0**19 - 1.0)
+    return xp.matmul(left, right)
+
+
+def _sum(xp, known):  # type: ignore[no-untyped-def]
+    """2**13 whole numbers of 40 bits."""
+    return xp.sum(xp.zeros((1 << 13,), dtype=known.dtype, device=known.device) + (2.0**40 - 1.0))
+
+
+THIRD, SEVENTH, HALVES, TINY, NARROW = 0.1, 7.0, 2.5, 2.0**-126, 1.0 + 2.0**-24
+OPERANDS = (THIRD, SEVENTH, HALVES, TINY, NARROW, 2.0**52 + 1.0)
+QUESTIONS = (
+    ("an exact float64 matrix product of whole numbers below 2**53", _product, TERMS * (2.0**18 - 1) * (2.0**19 - 1)),
+    ("an exact float64 sum of whole numbers below 2**53", _sum, (1 << 13) * (2.0**40 - 1)),
+    ("correctly rounded float64 division", lambda xp, k: k[0] / k[1], THIRD / SEVENTH),
+    ("correctly rounded float64 products, not fused", lambda xp, k: (k[0] * k[0]) - 0.01, THIRD * THIRD - 0.01),
+    ("rounding of halves to even", lambda xp, k: xp.round(k[2]), 2.0),
+    ("float64 additions", lambda xp, k: k[0] + k[1], THIRD + SEVENTH),
+    ("casts to float32 that round to even", lambda xp, k: _cast(xp, k[4]), float(np.float32(NARROW))),
+    ("casts of float64 to int64 and back", lambda xp, k: xp.astype(xp.astype(k[5], xp.int64), xp.float64), 2.0**52 + 1),
+    ("normal float32 numbers down to 2**-126", lambda xp, k: _cast(xp, k[3]), TINY),
+)
+
+
+def _cast(xp, value):  # type: ignore[no-untyped-def]
+    return xp.astype(xp.astype(value, xp.float32), xp.float64)
