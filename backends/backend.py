@@ -212,7 +212,7 @@ class Backend(ABC):
         if self.numerics == "fast" or dtype_name(array.dtype) != "float64":
             return array
         narrow = self.xp.astype(array, self.xp.float32)
-        return self.xp.where(self.xp.abs(narrow) < SMALLEST, self.xp.zeros_like(narrow), narrow)
+        return self.xp.where(self.xp.abs(narrow) < SMALLEST, 0.0, narrow)
 
     def require_stored(self, array: Array, what: str) -> None:
         """Raise `TypeError` for floats of a dtype that these numerics do not store."""

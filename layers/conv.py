@@ -144,11 +144,14 @@ def _channels(count: int) -> str:
 
 
 def kernel_matrix(weight: Array, groups: int, xp: Namespace) -> Array:
-    """``weight (F, C/G, *K)`` as the matrices ``(G, K*C/G, F/G)`` of `Primitives.contract`."""
+    """``weight (F, C/G, *K)`` as the matrices ``(G, K*C/G, F/G)`` of `Primitives.contract`.
+
+    A transposed view of what is copied: the copy then reads and writes near to each other.
+    """
     features, channels = weight.shape[0] // groups, weight.shape[1]
     cells = prod(weight.shape[2:])
     split = xp.reshape(weight, (groups, features, channels, cells))
-    return xp.reshape(xp.permute_dims(split, (0, 3, 2, 1)), (groups, cells * channels, features))
+    return xp.matrix_transpose(xp.reshape(xp.permute_dims(split, (0, 1, 3, 2)), (groups, features, cells * channels)))
 
 
 def kernel_of_matrix(matrix: Array, shape: tuple[int, ...], groups: int, xp: Namespace) -> Array:

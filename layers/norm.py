@@ -29,6 +29,7 @@ from math import inf, prod
 from numbers import Real
 from typing import NamedTuple
 
+from ..backends import primitives
 from ..backends.team import rows_of_all
 from ..backends.types import Array, Namespace
 from .arrays import namespace, require_same_dtype, require_shape, scalar
@@ -126,16 +127,8 @@ def check_number(value: float, name: str, most: float = inf) -> float:
 
 
 def total(x: Array, axes: tuple[int, ...], xp: Namespace) -> Array:
-    """Sum over axes, which stay with size 1: within each sample first, then over the samples.
-
-    Libraries add up the rows of a channels-last array one after the other, and the rounding error grows with their
-    number: in float32 the mean of 128 samples of 32 x 32 cells around 10 is wrong by 1.3e-4 in one step and by 7e-6 in
-    two, in the same time.
-    """
-    within = tuple(axis for axis in axes if axis)
-    if within:
-        x = xp.sum(x, axis=within, keepdims=True)
-    return xp.sum(x, axis=0, keepdims=True) if 0 in axes else x
+    """Sum over axes, which stay with size 1."""
+    return primitives(xp).total(x, axes)
 
 
 def normalise(

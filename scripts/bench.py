@@ -1,4 +1,4 @@
-"""Time a training step beside PyTorch's, in turn and in one process."""
+"""Time training steps beside PyTorch's, or exact numerics beside fast, in turn and in one process."""
 
 import argparse
 import json
@@ -6,16 +6,17 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..backends import Backend, Generator, get_backend
+from ..backends.exact.namespace import ExactNamespace
 from ..layers.losses import CrossEntropy
-from ..layers.models import lenet5
+from ..layers.models import BUILDERS, lenet5
 from ..training.optimizers import Adam
 from .errors import at_least, preparing
 
@@ -38,24 +39,72 @@ class Row:
     relative_error: float | None
 
 
+@dataclass
+class NumericsRow:
+    """One net in both numerics: medians in milliseconds, their ratio, and array operations of a step."""
+
+    kind: str
+    name: str
+    phase: str
+    batch: int
+    fast_ms: float
+    exact_ms: float
+    ratio: float
+    fast_operations: int | None
+    exact_operations: int | None
+
+
+# Of nets to compare numerics on: image, and images in a batch.
+NETS: dict[str, tuple[tuple[int, int, int], int]] = {
+    "lenet5": ((1, 28, 28), 64),
+    "vgg11_bn": ((3, 32, 32), 32),
+    "resnet18": ((3, 32, 32), 32),
+}
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Say what ``xpnn bench`` takes."""
     parser.add_argument("--backend", default="numpy", help="what to measure")
-    parser.add_argument("--batch", default=64, type=at_least(1), metavar="N", help="images in a batch")
-    parser.add_argument("--rounds", default=9, type=at_least(1), metavar="N", help="samples of each side")
+    parser.add_argument("--batch", default=None, type=at_least(1), metavar="N", help="images in a batch")
+    parser.add_argument("--rounds", default=None, type=at_least(1), metavar="N", help="samples of each side")
+    parser.add_argument("--numerics", action="store_true", help="what exact numerics costs, in nets of three sizes")
     parser.add_argument("--json", default=None, metavar="FILE", help="write the figures there too")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure LeNet-5's training step and print the table."""
+    """Measure LeNet-5's training step beside PyTorch's, or the cost of exact numerics, and print the table."""
     with preparing():
         backend = get_backend(options.backend)
         target = None if options.json is None else Path(options.json)
         if target is not None and not target.parent.is_dir():
             raise ValueError(f"--json {target}: no folder {target.parent}")
-    row = measure_lenet5(backend, options.batch, options.rounds)
     machine = describe_machine(backend)
     print("  ".join(f"{name} {value}" for name, value in machine.items()))
+    rows = list(_numerics(options) if options.numerics else _beside_pytorch(options, backend))
+    if target is not None:
+        target.write_text(
+            json.dumps({"machine": machine, "rows": list(map(asdict, rows))}, indent=2) + "\n", encoding="utf-8"
+        )
+        print(f"wrote {target}")
+
+
+def _numerics(options: argparse.Namespace) -> Iterator[NumericsRow]:
+    """The rows of ``--numerics``, printed as they come."""
+    for name in NETS:
+        row = measure_numerics(options.backend, name, options.batch, options.rounds or 5)
+        told = (
+            "" if row.exact_operations is None else f"; array operations {row.fast_operations}, {row.exact_operations}"
+        )
+        print(
+            f"{row.name} step, batch {row.batch}: fast {row.fast_ms:.1f} ms, exact {row.exact_ms:.1f} ms, "
+            f"exact/fast {row.ratio:.2f}{told}",
+            flush=True,
+        )
+        yield row
+
+
+def _beside_pytorch(options: argparse.Namespace, backend: Backend) -> Iterator[Row]:
+    row = measure_lenet5(backend, options.batch or 64, options.rounds or 9)
     if row.torch_ms is None:
         print(f"lenet5 step, batch {row.batch}: ours {row.ours_ms:.2f} ms; PyTorch is not installed, so no ratio")
     else:
@@ -63,9 +112,63 @@ def run(options: argparse.Namespace) -> None:
             f"lenet5 step, batch {row.batch}: ours {row.ours_ms:.2f} ms, PyTorch {row.torch_ms:.2f} ms (the better of "
             f"its memory formats), ratio {row.ratio:.2f}; gradients agree to {row.relative_error:.1e}"
         )
-    if target is not None:
-        target.write_text(json.dumps({"machine": machine, "rows": [asdict(row)]}, indent=2) + "\n", encoding="utf-8")
-        print(f"wrote {target}")
+    yield row
+
+
+def measure_numerics(spec: str, name: str, batch: int | None, rounds: int) -> NumericsRow:
+    """A training step of a net in both numerics, in turn."""
+    image, usual = NETS[name]
+    batch = batch or usual
+    fast, exact = (_step(get_backend(spec, numerics=numerics), name, image, batch) for numerics in ("fast", "exact"))
+    medians = interleave({"fast": fast, "exact": exact}, rounds)
+    counts = (count_operations(numerics, name, image) for numerics in ("fast", "exact"))
+    ratio = medians["exact"] / medians["fast"]
+    return NumericsRow("net", name, "step", batch, medians["fast"], medians["exact"], ratio, *counts)
+
+
+def _step(b: Backend, name: str, image: tuple[int, int, int], batch: int) -> Callable[[], None]:
+    """Forward, loss, backward and Adam's update on one batch of random images."""
+    generator = Generator(0).fold_in("bench")
+    model = BUILDERS[name](image, 10, backend=b, seed=0)
+    optimizer, loss = Adam(model), CrossEntropy(backend=b)
+    x = b.asarray(generator.uniform((batch, *image), backend="numpy"))
+    y = b.asarray(generator.permutation(batch) % 10)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss(model(x), y)
+        model.backward(loss.backward(), input_grad=False)
+        optimizer.step()
+        b.synchronize()
+
+    return step
+
+
+def count_operations(numerics: str, name: str, image: tuple[int, int, int]) -> int | None:
+    """Array operations of a step on a device that takes arrays whole, views not counted; None without PyTorch.
+
+    PyTorch's dispatcher counts them: the code is the same for every backend, and on a GPU each is about one kernel.
+    """
+    try:
+        from torch.utils._python_dispatch import TorchDispatchMode
+    except ImportError:
+        return None
+
+    class Count(TorchDispatchMode):  # type: ignore[misc]
+        total = 0
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.total += not function.is_view
+            return function(*args, **(kwargs or {}))
+
+    b = get_backend("torch", numerics=numerics)
+    if numerics == "exact":
+        b = replace(b, xp=ExactNamespace(b.xp.raw, b.products, on_host=False))
+    step = _step(b, name, image, 2)
+    step()
+    with Count() as count:
+        step()
+    return int(count.total)
 
 
 def measure_lenet5(backend: Backend, batch: int, rounds: int) -> Row:
@@ -115,8 +218,7 @@ def interleave(sides: dict[str, Callable[[], None]], rounds: int) -> dict[str, f
     """Median milliseconds a call of each side, measured in turn with a rest in between."""
     repeats = {}
     for name, call in sides.items():
-        for _ in range(3):
-            call()
+        call()
         started = time.perf_counter()
         call()
         repeats[name] = max(1, round(SAMPLE / max(time.perf_counter() - started, 1e-6)))
@@ -124,7 +226,8 @@ def interleave(sides: dict[str, Callable[[], None]], rounds: int) -> dict[str, f
     for _ in range(rounds):
         for name, call in sides.items():
             time.sleep(REST)
-            call()
+            if repeats[name] > 1:
+                call()
             started = time.perf_counter()
             for _ in range(repeats[name]):
                 call()

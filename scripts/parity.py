@@ -13,6 +13,7 @@ from typing import Any
 from ..backends import Backend, get_backend
 from ..testing.cases import Case, cases
 from ..testing.compare import EDGES
+from ..testing.golden import GOLDEN, golden_run
 from ..testing.parity import Measured, Outcome, Parity, Totals, by_operation, worst
 from .errors import Failure, UsageError, preparing
 
@@ -75,9 +76,28 @@ def run(options: argparse.Namespace) -> None:
 
         files["html"].write_text(page(machine, outcomes, verdict), encoding="utf-8")
         print(f"wrote {files['html']}")
-    print(f"\n{OPERATIONS}", *map(totals_row, by_operation(outcomes)), "", verdict, sep="\n")
-    if not all(outcome.passed for outcome in outcomes):
+    print(f"\n{OPERATIONS}", *map(totals_row, by_operation(outcomes)), "", sep="\n")
+    same = True
+    if backend.numerics == "exact" and not options.filter:
+        same = golden(backend)
+    print(verdict)
+    if not same or not all(outcome.passed for outcome in outcomes):
         raise Failure
+
+
+def golden(backend: Backend) -> bool:
+    """Train for 200 steps and hold the bits against those that are committed; False if they differ."""
+    right = True
+    for name, expected in GOLDEN.items():
+        try:
+            found = golden_run(backend, name)
+        except ValueError as error:
+            print(f"golden     {name}: left out: {error}")
+            continue
+        right = right and found == expected
+        told = "as committed" if found == expected else f"DIFFERS from the committed {expected[:16]}"
+        print(f"golden     {name}, 200 steps on the digits: {found[:16]} {told}")
+    return right
 
 
 def _choose(pattern: str) -> list[Case]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import get_backend
+from ..backends.backend import NUMERICS
 from ..interop import safetensors
 from ..layers.base import Layer
 from ..layers.models import BUILDERS
@@ -21,12 +22,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="what xpnn train wrote")
     parser.add_argument("--data", default="digits", metavar="digits|FILE.npz", help="images and labels")
     parser.add_argument("--backend", default="auto", help="numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto")
+    parser.add_argument("--numerics", default=None, choices=NUMERICS, help="exact: the same bits on every backend")
 
 
 def run(options: argparse.Namespace) -> None:
     """Print accuracy and confusion matrix."""
     with preparing():
-        backend = get_backend(options.backend)
+        backend = get_backend(options.backend, numerics=options.numerics)
         path = Path(options.folder) / MODEL
         if not path.is_file():
             raise UsageError(f"no {MODEL} in {options.folder}; name a folder that xpnn train wrote")

@@ -1,6 +1,7 @@
 """Train a net on images, by default on real handwritten digits, and keep the result in a folder."""
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backends import get_backend
+from ..backends.backend import NUMERICS
 from ..interop import safetensors
 from ..layers.base import Layer
 from ..layers.models import BUILDERS
@@ -31,6 +33,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", default=0.001, type=positive, metavar="X", help="learning rate")
     parser.add_argument("--optimizer", default="adam", choices=sorted(OPTIMIZERS), help="how weights are updated")
     parser.add_argument("--seed", default=0, type=at_least(0), metavar="N", help="of weights and order of samples")
+    parser.add_argument("--numerics", default=None, choices=NUMERICS, help="exact: the same bits on every backend")
+    parser.add_argument("--shards", default=1, type=at_least(1), metavar="K", help="parts of a batch, one by one")
     parser.add_argument("--out", default=None, metavar="DIR", help="where to write (default: a new folder in runs/)")
     parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
 
@@ -38,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train, measure on the held-out part, write, and say where."""
     with preparing():
-        backend = get_backend(options.backend)
+        backend = get_backend(options.backend, numerics=options.numerics)
         data = load_dataset(options.data)
         model = BUILDERS[options.model](data.image, data.classes, backend=backend, seed=options.seed)
         optimizer = OPTIMIZERS[options.optimizer](model, lr=options.lr)
@@ -52,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     )
     held_out = (data.x_test * data.scale, data.y_test)
     started = time.perf_counter()
-    history = fit(model, loader, validation=held_out, optimizer=optimizer, epochs=options.epochs)
+    history = fit(model, loader, validation=held_out, optimizer=optimizer, epochs=options.epochs, shards=options.shards)
     seconds = time.perf_counter() - started
     measured = evaluate(model, held_out)
 
@@ -60,6 +64,7 @@ def run(options: argparse.Namespace) -> None:
         "test_accuracy": measured["accuracy"],
         "test_loss": measured["loss"],
         "backend": backend.spec,
+        "numerics": backend.numerics,
         "seed": options.seed,
         "epochs": options.epochs,
         "seconds": seconds,
@@ -70,6 +75,8 @@ def run(options: argparse.Namespace) -> None:
         "optimizer": options.optimizer,
     }
     written = write(folder, model, describe(options.model, data), history, metrics)
+    if backend.numerics == "exact":
+        print(f"{hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()}  {folder / MODEL}")
     print(f"held-out accuracy {measured['accuracy']:.2%} ({len(data.y_test)} images) after {seconds:.1f} s")
     for path in written:
         print(f"wrote {path}")

@@ -1,11 +1,11 @@
 """Elementary functions in float64 whose bits are the same on every backend.
 
-IEEE-754 fixes ``+ - * /``, `round`, comparisons and casts, and every library keeps to that; `exp`, `log`, `tanh`
-differ in the last bit from library to library, and so does PyTorch's `sqrt` on a CPU. The functions here are made of
-the fixed operations alone, one array operation at a time, so that no compiler can contract ``a * b + c``. What is left
-to differ are subnormal numbers, which a machine may flush to zero: so an argument below 2**-1000 counts as zero and a
-result below 2**-996 (about 1e-300) is zero, by comparisons that come out the same either way. (Results that go as
-their argument, such as `tanh`'s near 0, follow the first rule.)
+IEEE-754 fixes ``+ - * /``, `round`, comparisons and casts, and every library keeps to that; `exp`, `log`, `tanh` differ
+in the last bit from library to library, and so does PyTorch's `sqrt` on a CPU, which is only a start here. The
+functions here are made of the fixed operations alone, one array operation at a time, so that no compiler can contract
+``a * b + c``. What is left to differ are subnormal numbers, which a machine may flush to zero: so an argument below
+2**-1000 counts as zero and a result below 2**-996 (about 1e-300) is zero, by comparisons that come out the same either
+way. (Results that go as their argument, such as `tanh`'s near 0, follow the first rule.)
 
 Exponents are found by `searchsorted` in the powers of two and undone by `take`: exact, and the standard has no `frexp`.
 Arguments where a formula fails (NaN, infinities, outside the domain) are replaced before it and their results put in
@@ -26,11 +26,13 @@ from math import factorial, frexp, inf, isinf, ldexp, nan
 from array_api_compat import device
 
 from ..types import Array, Device, Namespace
-from .tables import LAST, LOG2_HIGH, LOG2_LOW, LOWEST, STEP_HIGH, STEP_LOW, STEPS_PER_LOG2, Tables
+from .tables import HIGHEST_SCALE, LAST, LOG2_HIGH, LOG2_LOW, LOWEST, STEP_HIGH, STEP_LOW, STEPS_PER_LOG2, Tables
 
 _TINY = 2.0**-1000
 _EXP = tuple(1 / factorial(n) for n in range(6, 0, -1))  # (e**r - 1) / r; below 2**-58 is left out
-_SHORTEN = 1.5 * 2.0**27  # added and taken away again, it leaves multiples of 2**-25
+_HALVE = 2.0**27 + 1.0  # times a number, and the difference taken away again, it leaves the upper 26 bits
+_MOST = 2.0**1023 * (2.0 - 2.0**-24)  # the last numbers before infinity have its root
+_LEAST = 2.0**-900  # the square of the lower half of a root is still normal
 
 
 class Elementary:
@@ -79,9 +81,10 @@ class Elementary:
         return self._flat(self._cosh, x)
 
     def sqrt(self, x: Array) -> Array:
-        """Square root; NaN below 0.
+        """Square root; NaN below 0, and 0 below 2**-900.
 
-        Correctly rounded on every float32 value, and within 0.5 + 2**-20 units in the last place on float64.
+        Correctly rounded, but for roots that lie within 2**-52 units in the last place of the middle between two
+        numbers: some four of all float64 mantissas. Of float32 values none is among them (all were tried).
         """
         return self._flat(self._sqrt, x)
 
@@ -112,12 +115,20 @@ class Elementary:
         """
         return self._flat(self._exponent_scale, m)
 
+    def contraction_scale(self, m: Array) -> Array:
+        """`exponent_scale` of at least 2**-400; NaN where that would be above 2**600."""
+        xp, tables = self.xp, self._at(m)
+        flat = xp.reshape(m, (-1,))
+        scale = xp.take(tables.clamped, xp.searchsorted(tables.binades, flat, side="right"))
+        return xp.reshape(xp.where(flat < HIGHEST_SCALE, scale, nan), m.shape)
+
     def _flat(self, function: Callable[[Array], Array], x: Array) -> Array:
         xp = self.xp
         flat = xp.reshape(x, (-1,))
         if 0 < self.chunk < flat.shape[0]:
-            starts = range(0, flat.shape[0], self.chunk)
-            y = xp.concat([function(flat[start : start + self.chunk]) for start in starts])
+            n = flat.shape[0]
+            pieces = (flat[start : min(start + self.chunk, n)] for start in range(0, n, self.chunk))
+            y = xp.concat([function(piece) for piece in pieces])
         else:
             y = function(flat)
         return xp.reshape(y, x.shape)
@@ -221,19 +232,22 @@ class Elementary:
         return xp.where(finite, y, x)
 
     def _sqrt(self, x: Array) -> Array:
-        """Heron's steps, then one with an exact remainder: ``y + (x - y*y) / (y + root)`` for ``y`` of 26 bits."""
-        xp, tables = self.xp, self._at(x)
-        normal, finite = x >= _TINY, x < inf
-        argument = xp.where(normal & finite, x, 1.0)
-        binade = xp.searchsorted(tables.binades, argument, side="right")
-        scaled = argument * xp.take(tables.to_four, binade)
-        root = scaled * 0.3431457505076198 + 0.6862915010152396  # within 3% on [1, 4)
-        for _ in range(3):
-            root = (root + scaled / root) * 0.5
-        short = (root + _SHORTEN) - _SHORTEN
-        y = short + (scaled - short * short) / (short + root)
-        y = xp.where(normal, y * xp.take(tables.root, binade), 0.0)
-        y = xp.where(x > -_TINY, y, nan)
+        """The library's root ``y``, put right by its exact remainder: ``y + (x - y*y) / (y + y)``.
+
+        Halves of 26 bits have exact products, and the remainder of a root that is wrong by a unit in the last place is
+        a float64. So whichever of the neighbours a library gives, the sum rounds to the same number.
+        """
+        xp = self.xp
+        normal, finite = x >= _LEAST, x < inf
+        # The square of an upper half that was rounded up may not overflow.
+        argument = xp.where(normal & finite, xp.minimum(x, _MOST), 1.0)
+        root = xp.sqrt(argument)
+        long = root * _HALVE
+        high = long - (long - root)
+        low = root - high
+        rest = ((argument - high * high) - (high + high) * low) - low * low
+        y = xp.where(normal, root + rest / (root + root), 0.0)
+        y = xp.where(x > -_LEAST, y, nan)
         return xp.where(finite, y, x)
 
     def _whole_power(self, x: Array, p: int) -> Array:

@@ -89,6 +89,10 @@ class ExactPrimitives(Primitives):
         left_scale = xp.reshape(cells, (groups, windows.cells * channels, 1))
         return exact.combine(quanta, plan, left_scale, xp.reshape(t, (groups, 1, features)))
 
+    def total(self, x: Array, axes: tuple[int, ...]) -> Array:
+        """In one step: no order is better than another."""
+        return self.xp.sum(x, axis=axes, keepdims=True) if axes else x
+
     def contract_rows(self, x: Array, dy: Array) -> Array:
         """Sum over the rows of all workers."""
         return self.exact.contract_rows(x, dy, current_team())

@@ -18,13 +18,12 @@ of matrix multiplication and its applications", Numerical Algorithms 59 (2012) 9
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
-from math import ldexp, nan, prod
+from math import ldexp, prod
 
 from ..team import Team
 from ..types import Array, Namespace
 from .elementary import Elementary
 
-LOWEST_SCALE, HIGHEST_SCALE = ldexp(1.0, -400), ldexp(1.0, 600)
 BLOCK = 1 << 16  # terms of a float64 contraction; more of them are added as integers
 MOST_TERMS = (1 << 26) - 1  # of 2**37 quanta each, whose sum is an int64
 
@@ -124,8 +123,7 @@ class Splitting:
             largest = reduce(xp.maximum, parts) if 0 in reduced else self._concat(parts, 0)
         if team is not None:
             largest = team.max(largest)
-        s = self._elementary.exponent_scale(largest)
-        return xp.where(s <= HIGHEST_SCALE, xp.maximum(s, LOWEST_SCALE), nan)
+        return self._elementary.contraction_scale(largest)
 
     def split(self, x: Array, s: Array, bits: int, count: int) -> list[Array]:
         """Slices ``q`` of whole numbers with ``x = s * sum_i q_i * 2**(-bits * (i + 1))``, but for what lies below.
@@ -137,8 +135,8 @@ class Splitting:
         return self._slices(xp.where(s == s, x * self._per_quantum(s, bits), 0.0), bits, count)
 
     def _per_quantum(self, s: Array, bits: int) -> Array:
-        """``2**bits / s``."""
-        return self.xp.ones_like(s) / (s * ldexp(1.0, -bits))
+        """``2**bits / s``, exact in whatever way a library divides powers of two."""
+        return ldexp(1.0, bits) / s
 
     def _slices(self, rest: Array, bits: int, count: int) -> list[Array]:
         """Whole numbers closest to what is left, which is an array of one's own, ``bits`` further down each time."""

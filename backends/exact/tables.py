@@ -14,6 +14,7 @@ import numpy as np
 from ..types import Array, Device, Namespace
 
 LOWEST, HIGHEST = -1000, 1023  # exponents of arguments
+LOWEST_SCALE, HIGHEST_SCALE = -400, 2.0**600  # of a contraction: exponent of the smallest, and the largest
 _STEPS = 32  # exp: table entries per octave
 LAST = 33300  # exp: table entries on each side of 2**0; beyond +-720, where all results are 0 or inf
 _CELLS = 256  # log: table entries per octave
@@ -29,9 +30,8 @@ class Tables:
 
     binades: Array  # 2**-1000 ... 2**1023, inf
     above: Array  # by place among binades: the power of two strictly above
+    clamped: Array  # the same, at least 2**-400
     to_cell: Array  # brings a binade to [_CELLS, 2 * _CELLS)
-    to_four: Array  # brings a binade to [1, 4) by a power of four
-    root: Array  # the square root of what `to_four` took away
     power: Array  # 2**(k / 32)
     power_m1: Array  # 2**(k / 32) - 1
     inverse: Array  # 1 / j
@@ -69,9 +69,8 @@ def _host_tables() -> dict[str, np.ndarray[Any, Any]]:
     tables: dict[str, Any] = {
         "binades": [*(ldexp(1.0, e) for e in exponents), inf],
         "above": [1.0, *(ldexp(1.0, e + 1) for e in exponents if e < HIGHEST), inf, nan],
+        "clamped": [1.0, *(ldexp(1.0, max(e + 1, LOWEST_SCALE)) for e in exponents if e < HIGHEST), inf, nan],
         "to_cell": [1.0, *(ldexp(_CELLS, -e) for e in exponents)],
-        "to_four": [1.0, *(ldexp(1.0, -2 * (e // 2)) for e in exponents)],
-        "root": [1.0, *(ldexp(1.0, e // 2) for e in exponents)],
         "inverse": [0.0] * _CELLS + [1 / j for j in range(_CELLS, 2 * _CELLS + 1)],
     }
     parts = [_split(value, 16) for value in _logarithms()]
