@@ -31,11 +31,17 @@ def required() -> set[str]:
 def open_variant(name: str) -> nn.Backend:
     spec, _ = VARIANTS[name]
     try:
-        return nn.get_backend(spec)
+        opened = nn.get_backend(spec)
     except nn.BackendUnavailable as error:
         if name in required():
             pytest.fail(f"required by XPNN_REQUIRE_BACKENDS: {error}")
         pytest.skip(str(error))
+    if name == "torch":
+        # The tests' arrays are small; on a busy machine threads that wait for each other take ten times as long.
+        import torch
+
+        torch.set_num_threads(1)
+    return opened
 
 
 def pytest_addoption(parser):

@@ -56,6 +56,29 @@ def test_run_folder_holds_weights_history_and_figures(trained):
     assert float(rows[-1]["validation_accuracy"]) == metrics["test_accuracy"]
 
 
+@pytest.mark.parametrize("backend", ["strict", "torch"])
+def test_exact_numerics_writes_one_file_on_every_backend(tmp_path, capsys, backend):
+    pytest.importorskip("array_api_strict" if backend == "strict" else backend)
+    files = []
+    for name, shards in (("numpy", 1), (backend, 1), ("numpy", 3)):
+        folder = tmp_path / f"{name}-{shards}"
+        options = ("--data", images(tmp_path / "data.npz"), "--model", "mlp", "--epochs", 2, "--shards", shards)
+        assert run("train", *options, "--numerics", "exact", "--backend", name, "--out", folder) == 0
+        files.append((folder / "model.safetensors").read_bytes())
+        digest = hashlib.sha256(files[-1]).hexdigest()
+        assert f"{digest}  {folder / 'model.safetensors'}" in capsys.readouterr().out
+        assert json.loads((folder / "metrics.json").read_text())["numerics"] == "exact"
+    assert files[0] == files[1] == files[2]
+
+
+def test_predict_takes_numerics(trained, capsys):
+    told = []
+    for numerics in ("fast", "exact"):
+        assert run("predict", trained, "--backend", "numpy", "--numerics", numerics) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+
+
 def test_curves_are_drawn_where_matplotlib_is(trained):
     pytest.importorskip("matplotlib")
     assert (trained / "curves.png").read_bytes().startswith(b"\x89PNG")
