@@ -1,9 +1,10 @@
 """Check everything on a machine with a GPU: ``python scripts/gpu_check.py FOLDER``.
 
-Runs, one after the other and each in a process of its own, what a GPU can be asked: ``xpnn info``, parity in both
-numerics, benchmarks, and the test suite with the GPU backends required. A part that fails or runs out of time is noted
-and the next one runs. Writes ``summary.txt`` (40 lines at most, also printed last), ``results.json`` and ``log.txt``
-into the folder; installs nothing, needs no network, and ends within its time. Exit status 1 if a part failed.
+Runs, each in a process of its own, what a GPU can be asked: ``xpnn info``, parity in both numerics with the golden runs
+(all at the same time), benchmarks (each alone), and the test suite with the GPU backends required. A part that fails or
+runs out of time is noted and the next one runs. Writes ``summary.txt`` (40 lines at most, also printed last),
+``results.json`` and ``log.txt`` into the folder; installs nothing, needs no network, and ends within its time. Exit
+status 1 if a part failed.
 
 Uses the standard library alone, and `xpnn` as it is installed for this Python.
 """
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,8 +30,8 @@ SUMMARY_LINES = 40
 LINE_WIDTH = 220
 # Ends of each log that are kept; with at most ten parts this stays far below 10 MiB.
 LOG_BYTES = 300_000
-# What a part may take of the time, in seconds, at most; the suite gets what is left.
-PART_SECONDS = 110.0
+# What parts of each stage may take of the time, in seconds, at most; the suite gets what is left.
+SECONDS = {"info": 40.0, "parity": 170.0, "bench": 50.0}
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Part:
     """One command and what became of it."""
 
     name: str
+    stage: str
     command: list[str]
     environment: dict[str, str] = field(default_factory=dict)
     report: str = ""
@@ -54,21 +57,23 @@ class Part:
 def plan(options: argparse.Namespace, scratch: Path) -> list[Part]:
     """The parts in the order in which they matter."""
     xpnn = [sys.executable, "-m", "xpnn"]
-    parts = [Part("info", [*xpnn, "info"])]
+    parts = [Part("info", "info", [*xpnn, "info"])]
     for numerics in ("fast", "exact"):
         for backend in options.backends:
             name = f"parity {backend} {numerics}"
             report = str(scratch / f"{name.replace(' ', '_').replace(':', '_')}.json")
             command = [*xpnn, "parity", "--backend", backend, "--reference", "numpy", "--numerics", numerics]
-            parts.append(Part(name, [*command, "--filter", options.filter, "--json", report], report=report))
+            command += ["--filter", options.filter, "--json", report]
+            parts.append(Part(name, "parity", command, report=report))
     for backend in options.backends:
         name = f"bench {backend}"
         report = str(scratch / f"{name.replace(' ', '_').replace(':', '_')}.json")
-        parts.append(Part(name, [*xpnn, "bench", "--backend", backend, "--json", report], report=report))
+        command = [*xpnn, "bench", "--backend", backend, "--json", report]
+        parts.append(Part(name, name, command, report=report))
     suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options.tests]
     if importlib.util.find_spec("xdist"):
         suite += ["-n", str(min(8, os.cpu_count() or 1))]
-    parts.append(Part("suite", suite, {"XPNN_REQUIRE_BACKENDS": options.require}))
+    parts.append(Part("suite", "suite", suite, {"XPNN_REQUIRE_BACKENDS": options.require}))
     return parts
 
 
@@ -194,7 +199,11 @@ def write(folder: Path, about: dict[str, str], parts: list[Part], lines: list[st
                     array[against].pop("histogram", None)
     told = [{**asdict(part), "output": shortened(part.output)[-4000:]} for part in parts]
     (folder / "summary.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "results.json").write_text(json.dumps({"machine": about, "parts": told}) + "\n", encoding="utf-8")
+    report = json.dumps({"machine": about, "parts": told}, separators=(",", ":"))
+    (folder / "results.json").write_text(report + "
+", encoding="utf-8")
+        json.dumps({"machine": about, "parts": told}, separators=(",", ":")) + "\n", encoding="utf-8"
+    )
     log = "".join(f"\n== {part.name}: {' '.join(part.command)}\n{shortened(part.output)}" for part in parts)
     (folder / "log.txt").write_text(log, encoding="utf-8")
 
@@ -219,13 +228,16 @@ def main(arguments: list[str] | None = None) -> int:
     about = machine()
     with tempfile.TemporaryDirectory() as scratch:
         parts = plan(options, Path(scratch))
-        for i, part in enumerate(parts):
+        for stage in dict.fromkeys(part.stage for part in parts):
+            together = [part for part in parts if part.stage == stage]
             left = deadline - time.monotonic() - 3.0
-            last = i == len(parts) - 1
-            if left > 1.0:
-                print(f"gpu_check: {part.name} ...", flush=True)
-                run(part, left if last else min(left, PART_SECONDS))
-                print(f"gpu_check: {part.name}: {part.status}, {part.seconds:.1f} s", flush=True)
+            limit = min(left, SECONDS.get(stage.partition(" ")[0], left))
+            if limit > 1.0:
+                print(f"gpu_check: {', '.join(part.name for part in together)} ...", flush=True)
+                with ThreadPoolExecutor(len(together)) as pool:
+                    list(pool.map(run, together, [limit] * len(together)))
+                for part in together:
+                    print(f"gpu_check: {part.name}: {part.status}, {part.seconds:.1f} s", flush=True)
             write(options.folder, about, parts, summarise(about, parts))
     print("\n".join(["", *summarise(about, parts)]), flush=True)
     return 0 if all(part.passed for part in parts) else 1

@@ -93,6 +93,15 @@ def test_catalogue_has_the_hard_configurations():
     assert {CASES[name].subject for name in CASES} >= {"SGD", "Adam", "AdamW", "RMSprop", "Adagrad"}
 
 
+def test_readme_and_docs_count_the_cases():
+    readme = (DOCS.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"| {len(CASES)} cases on two backends" in readme
+    assert f"parity: {len(CASES)} cases, {len(CASES)} passed, 0 failed" in readme
+    exact = sum(case.dtype == "float32" for case in CASES.values())
+    docs = (DOCS.parent / "parity.md").read_text(encoding="utf-8")
+    assert f"in all {len(CASES)} cases" in docs and f"in all {exact} cases" in docs
+
+
 def test_docs_list_every_subject():
     rows = [line.split("`")[1] for line in DOCS.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     assert rows == list(dict.fromkeys(case.subject for case in CASES.values()))
