@@ -200,10 +200,7 @@ def write(folder: Path, about: dict[str, str], parts: list[Part], lines: list[st
     told = [{**asdict(part), "output": shortened(part.output)[-4000:]} for part in parts]
     (folder / "summary.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     report = json.dumps({"machine": about, "parts": told}, separators=(",", ":"))
-    (folder / "results.json").write_text(report + "
-", encoding="utf-8")
-        json.dumps({"machine": about, "parts": told}, separators=(",", ":")) + "\n", encoding="utf-8"
-    )
+    (folder / "results.json").write_text(report + "\n", encoding="utf-8")
     log = "".join(f"\n== {part.name}: {' '.join(part.command)}\n{shortened(part.output)}" for part in parts)
     (folder / "log.txt").write_text(log, encoding="utf-8")
 
