@@ -114,10 +114,12 @@ class Backend(ABC):
         """Connect, and prove that the device computes: put, add, multiply, read back."""
         spec, namespace, handle = cls.connect(device)
         backend = cls(spec, dtype, numerics, precision, products, namespace, handle)
-        if numerics == "exact":
-            backend = backend._exact()
         try:
+            if numerics == "exact":
+                backend = backend._exact()
             backend._probe()
+        except BackendUnavailable:
+            raise
         except Exception as error:
             # Missing libraries and kernels show only when the first of them is called, as one of many exceptions.
             cause = f"the device is there but does not compute {dtype} ({first_line(error)})"
@@ -130,8 +132,6 @@ class Backend(ABC):
         from .exact.namespace import ExactNamespace
         from .exact.probe import require_exact
 
-        if self.precision != "float32":
-            raise ValueError(f"numerics='exact' multiplies in float64, precision {self.precision!r} does not apply")
         with self.context():
             require_exact(self)
         return replace(self, xp=ExactNamespace(self.xp, self.products, self.is_host))
@@ -158,7 +158,8 @@ class Backend(ABC):
         ----------
         host : array_like
             A NumPy array (keeps its dtype), or numbers and nested sequences of them (floats get the
-            backend's dtype). An array that already lives here is returned without a transfer.
+            backend's dtype). An array that already lives here is returned without a transfer, in exact numerics
+            with its subnormal numbers flushed like any other's.
         dtype : dtype or str, optional
             The dtype to convert to.
 
@@ -168,7 +169,8 @@ class Backend(ABC):
             For an array of another backend (nothing is copied silently) and for what is not numbers.
         """
         if not isinstance(host, np.ndarray | np.generic) and self.owns(host):
-            return host if dtype is None else self.xp.astype(host, self._own_dtype(dtype))
+            with self.context():
+                return self._flushed(host if dtype is None else self.xp.astype(host, self._own_dtype(dtype)))
         array = self._host_array(host, dtype)
         self.ledger.count("to_device", array.nbytes)
         with self.context():
@@ -211,8 +213,13 @@ class Backend(ABC):
         """
         if self.numerics == "fast" or dtype_name(array.dtype) != "float64":
             return array
-        narrow = self.xp.astype(array, self.xp.float32)
-        return self.xp.where(self.xp.abs(narrow) < SMALLEST, 0.0, narrow)
+        return self._flushed(self.xp.astype(array, self.xp.float32))
+
+    def _flushed(self, array: Array) -> Array:
+        """What exact numerics stores of an array: float32 without what is below 2**-125, and without -0."""
+        if self.numerics == "fast" or dtype_name(array.dtype) != "float32":
+            return array
+        return self.xp.where(self.xp.abs(array) < SMALLEST, 0.0, array)
 
     def require_stored(self, array: Array, what: str) -> None:
         """Raise `TypeError` for floats of a dtype that these numerics do not store."""

@@ -110,6 +110,8 @@ def get_backend(
     )
     if wanted[1] == "exact" and wanted[0] != "float32":
         raise ValueError("numerics='exact' stores float32 and computes in float64; dtype 'float64' is not taken")
+    if wanted[1] == "exact" and wanted[2] != "float32":
+        raise ValueError(f"numerics='exact' multiplies in float64, precision {wanted[2]!r} does not apply")
     if isinstance(backend, Backend) and wanted == settings:
         return backend
     if spec == "auto":

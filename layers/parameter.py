@@ -91,7 +91,11 @@ class Parameter:
 
     def accumulate(self, gradient: Array) -> None:
         """Add to ``grad``."""
-        self.grad = gradient if self.grad is None else self.grad + gradient
+        if self.grad is not None:
+            b = self.backend
+            with b.context():
+                gradient = b.down(b.up(self.grad) + b.up(gradient))
+        self.grad = gradient
 
     def move(self, backend: Backend) -> None:
         """Take value, gradient and optimizer states to another backend."""

@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
             raise ValueError(f"--json {target}: no folder {target.parent}")
     machine = describe_machine(backend)
     print("  ".join(f"{name} {value}" for name, value in machine.items()))
-    rows = list(_numerics(options) if options.numerics else _beside_pytorch(options, backend))
+    rows: list[Any] = list(_numerics(options) if options.numerics else _beside_pytorch(options, backend))
     if target is not None:
         target.write_text(
             json.dumps({"machine": machine, "rows": list(map(asdict, rows))}, indent=2) + "\n", encoding="utf-8"
@@ -154,7 +154,7 @@ def count_operations(numerics: str, name: str, image: tuple[int, int, int]) -> i
     except ImportError:
         return None
 
-    class Count(TorchDispatchMode):  # type: ignore[misc]
+    class Count(TorchDispatchMode):  # type: ignore[misc, no-untyped-call, unused-ignore]
         total = 0
 
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -166,7 +166,7 @@ def count_operations(numerics: str, name: str, image: tuple[int, int, int]) -> i
         b = replace(b, xp=ExactNamespace(b.xp.raw, b.products, on_host=False))
     step = _step(b, name, image, 2)
     step()
-    with Count() as count:
+    with Count() as count:  # type: ignore[no-untyped-call, unused-ignore]
         step()
     return int(count.total)
 

@@ -30,7 +30,9 @@ def run(options: argparse.Namespace) -> None:
     )
     table = Table("backend", "usable", "version", "device")
     table.add_column("notes", overflow="fold")
-    for row in survey():
+    with preparing():
+        rows = survey()
+    for row in rows:
         cells = (row.name, "yes" if row.usable else "no", row.version, row.device, row.note)
         table.add_row(*map(Text, cells))
     console.print(table)

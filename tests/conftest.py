@@ -156,8 +156,9 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(autouse=True)
 def no_backend_variable(monkeypatch):
-    """Tests say which backend they mean; the caller's environment does not."""
+    """Tests say which backend and numerics they mean; the caller's environment does not."""
     monkeypatch.delenv("XPNN_BACKEND", raising=False)
+    monkeypatch.delenv("XPNN_NUMERICS", raising=False)
 
 
 @pytest.fixture(scope="session")

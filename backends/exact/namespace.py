@@ -64,6 +64,8 @@ class ExactNamespace:
         self._functions = Elementary(raw, CHUNK if on_host else 0)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "raw":  # a copy in the making has none yet
+            raise AttributeError(name)
         if name in REFUSED:
             raise AttributeError(f"{name} has no exact form: numerics='exact' does without it")
         return getattr(self.raw, name)
@@ -73,6 +75,8 @@ class ExactNamespace:
 
     def matmul(self, x1: Array, x2: Array) -> Array:
         """Matrix product, order-free; see `Products.matmul`."""
+        if not self._is_float(x1):
+            return self.raw.matmul(x1, x2)
         return self._narrow(self.products.matmul(self._wide(x1), self._wide(x2)), x1)
 
     def vecdot(self, x1: Array, x2: Array, *, axis: int = -1) -> Array:
@@ -144,9 +148,9 @@ class ExactNamespace:
         reduced = sorted({a % x.ndim for a in axes})
         kept = [a for a in range(x.ndim) if a not in reduced]
         lead = tuple(x.shape[a] for a in kept)
-        y = raw.reshape(raw.permute_dims(x, (*kept, *reduced)), (*lead, prod(x.shape[a] for a in reduced)))
+        y = raw.reshape(raw.permute_dims(self._wide(x), (*kept, *reduced)), (*lead, prod(x.shape[a] for a in reduced)))
         if not y.shape[-1]:
-            y = raw.ones((*lead, 1), dtype=x.dtype, device=device(x))
+            y = raw.ones((*lead, 1), dtype=y.dtype, device=device(x))
         while y.shape[-1] > 1:
             half = y.shape[-1] // 2
             odd = y[..., 2 * half :]
@@ -154,7 +158,7 @@ class ExactNamespace:
             y = raw.concat([y, odd], axis=-1) if odd.shape[-1] else y
         shape = tuple(1 if a in reduced else n for a, n in enumerate(x.shape) if keepdims or a not in reduced)
         y = raw.reshape(y, shape)
-        return y if dtype is None else raw.astype(y, dtype)
+        return self._narrow(y, x) if dtype is None else raw.astype(y, dtype)
 
     def exp(self, x: Array) -> Array:
         """``e**x``."""
@@ -199,6 +203,8 @@ class ExactNamespace:
         return self._apply(lambda x: self._functions.pow(x, x2), x1)
 
     def _apply(self, function: Callable[[Array], Array], x: Array) -> Array:
+        if not self._is_float(x):
+            raise TypeError(f"exact elementary functions take floating-point arrays, got {dtype_name(x.dtype)}")
         return self._narrow(function(self._wide(x)), x)
 
     def _is_float(self, x: Array) -> bool:

@@ -6,19 +6,20 @@ exact while all partial sums are whole numbers below 2**53. A GPU library may em
 array operations. All results are fetched in one transfer.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import BackendUnavailable
-from ..types import Array
+from ..types import Array, Namespace
 
 if TYPE_CHECKING:
     from ..backend import Backend
 
-# Beyond 2**16 terms contractions go by blocks.
-TERMS = 1 << 16
-BITS = 37
+# Odd, as are all factors below: then the results have all 53 bits, and a lost one shows.
+TERMS = (1 << 16) - 1
+SIDE = 128  # of a square product
 
 
 def require_exact(b: "Backend") -> None:
@@ -43,32 +44,55 @@ def _answers(b: "Backend") -> Array:
     return xp.stack([xp.reshape(question(xp, known), ()) for _, question, _ in QUESTIONS])
 
 
-def _product(xp, known):  # type: ignore[no-untyped-def]
-    """The largest quanta that a budget lets into a sum: 2**16 products of 2**18 - 1 and 2**19 - 1."""
+def _long_product(xp: Namespace, known: Array) -> Array:
+    """As many terms as a budget lets into a sum, each with its largest quanta."""
     left = xp.zeros((1, TERMS), dtype=known.dtype, device=known.device) + (2.0**18 - 1.0)
     right = xp.zeros((TERMS, 1), dtype=known.dtype, device=known.device) + (2.0**19 - 1.0)
     return xp.matmul(left, right)
 
 
-def _sum(xp, known):  # type: ignore[no-untyped-def]
-    """2**13 whole numbers of 40 bits."""
-    return xp.sum(xp.zeros((1 << 13,), dtype=known.dtype, device=known.device) + (2.0**40 - 1.0))
+def _wide_product(xp: Namespace, known: Array) -> Array:
+    """The widest slices, of 26 bits, two terms and zeros; of a size for which libraries take their fast routine."""
+    terms = xp.arange(SIDE, device=known.device)
+    left = xp.where(terms < 2, known[WIDEST], 0.0)
+    right = xp.where(terms == 1, known[WIDEST] - 1.0, left)
+    rows = xp.zeros((SIDE, 1), dtype=known.dtype, device=known.device) + left
+    columns = xp.zeros((1, SIDE), dtype=known.dtype, device=known.device) + right[:, None]
+    return xp.max(xp.abs(xp.matmul(rows, columns) - WIDE * (2.0 * WIDE - 1.0)))
 
 
+def _sum(xp: Namespace, known: Array) -> Array:
+    """An odd number of whole numbers of 40 bits."""
+    return xp.sum(xp.zeros(((1 << 13) - 1,), dtype=known.dtype, device=known.device) + (2.0**40 - 1.0))
+
+
+def _quotients(xp: Namespace, known: Array) -> Array:
+    """How many of the first whole numbers give another seventh than on the host."""
+    dividends = xp.astype(xp.arange(SIDE, device=known.device), known.dtype)
+    return xp.sum(xp.astype(dividends / known[1] != known[-SIDE:], known.dtype))
+
+
+WIDEST, WIDE = 6, 2.0**26 - 1.0
 THIRD, SEVENTH, HALVES, TINY, NARROW = 0.1, 7.0, 2.5, 2.0**-126, 1.0 + 2.0**-24
-OPERANDS = (THIRD, SEVENTH, HALVES, TINY, NARROW, 2.0**52 + 1.0)
-QUESTIONS = (
-    ("an exact float64 matrix product of whole numbers below 2**53", _product, TERMS * (2.0**18 - 1) * (2.0**19 - 1)),
-    ("an exact float64 sum of whole numbers below 2**53", _sum, (1 << 13) * (2.0**40 - 1)),
-    ("correctly rounded float64 division", lambda xp, k: k[0] / k[1], THIRD / SEVENTH),
+UPWARDS = 1.0 + 3.0 * 2.0**-24
+OPERANDS = (
+    *(THIRD, SEVENTH, HALVES, TINY, NARROW, 2.0**52 + 1.0, WIDE, UPWARDS),
+    *(dividend / SEVENTH for dividend in range(SIDE)),
+)
+QUESTIONS: tuple[tuple[str, Callable[[Namespace, Array], Array], float], ...] = (
+    ("an exact float64 matrix product of whole numbers below 2**53", _long_product, TERMS * (2**18 - 1) * (2**19 - 1)),
+    ("an exact float64 matrix product of 26-bit numbers", _wide_product, 0.0),
+    ("an exact float64 sum of whole numbers below 2**53", _sum, ((1 << 13) - 1) * (2**40 - 1)),
+    ("correctly rounded float64 division", _quotients, 0.0),
     ("correctly rounded float64 products, not fused", lambda xp, k: (k[0] * k[0]) - 0.01, THIRD * THIRD - 0.01),
     ("rounding of halves to even", lambda xp, k: xp.round(k[2]), 2.0),
     ("float64 additions", lambda xp, k: k[0] + k[1], THIRD + SEVENTH),
     ("casts to float32 that round to even", lambda xp, k: _cast(xp, k[4]), float(np.float32(NARROW))),
+    ("casts to float32 that round to even", lambda xp, k: _cast(xp, k[7]), float(np.float32(UPWARDS))),
     ("casts of float64 to int64 and back", lambda xp, k: xp.astype(xp.astype(k[5], xp.int64), xp.float64), 2.0**52 + 1),
     ("normal float32 numbers down to 2**-126", lambda xp, k: _cast(xp, k[3]), TINY),
 )
 
 
-def _cast(xp, value):  # type: ignore[no-untyped-def]
+def _cast(xp: Namespace, value: Array) -> Array:
     return xp.astype(xp.astype(value, xp.float32), xp.float64)

@@ -118,7 +118,13 @@ class Loss:
         self._saved: tuple[Backend, Array, Array, tuple[int, ...]] | None = None
 
     def to(self, backend: BackendLike, dtype: DType | str | None = None) -> Self:
-        """Compute on that backend from now on; gives this loss back."""
+        """Compute on that backend from now on; gives this loss back.
+
+        A name keeps the dtype and numerics that this loss was given; a `Backend` brings its own.
+        """
+        here = self._backend
+        if here is not None and not isinstance(backend, Backend):
+            backend = get_backend(backend, here.dtype_name, here.numerics, here.precision, here.products)
         self._backend = get_backend(backend, dtype)
         self._saved = None
         return self
@@ -136,6 +142,7 @@ class Loss:
                     raise TypeError(foreign(array, b, what))
             require_float(prediction, "prediction")
             b.require_stored(prediction, "prediction")
+            b.require_stored(target, "target")
             with b.context():
                 options = self._options(b, prediction)
                 value = b.down(self._forward(b.up(prediction), b.up(target), b.xp, **options))

@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from ... import layers
+from ..tolerances import Part
 from . import inputs
 from .case import LayerCase
 
@@ -91,7 +92,7 @@ def _softmax(
     layout: str = "plain",
     dtype: str = "float32",
 ) -> LayerCase:
-    terms = {"forward": shape[axis], "input": shape[axis]}
+    terms: dict[Part, int] = {"forward": shape[axis], "input": shape[axis]}
     return LayerCase(
         f"{name}/{variant}", "softmax", terms, dtype, partial(getattr(layers, name), axis), shape, make, layout
     )

@@ -19,7 +19,11 @@ def convolutions() -> Iterator[LayerCase]:
     """Conv1d to Conv3d."""
     for axes, shape in enumerate(SHAPES, 1):
         case = partial(_conv, axes, shape)
-        mixed = {"stride": (2, 1, 3)[:axes], "dilation": (1, 2, 1)[:axes], "padding": ((2, 0), (1, 3), (0, 1))[:axes]}
+        mixed: dict[str, Any] = {
+            "stride": (2, 1, 3)[:axes],
+            "dilation": (1, 2, 1)[:axes],
+            "padding": ((2, 0), (1, 3), (0, 1))[:axes],
+        }
         yield case("plain", padding=1)
         yield case("valid", padding="valid")
         yield case("same, odd kernel", padding="same")

@@ -22,17 +22,17 @@ def real(generator: Generator, shape: tuple[int, ...]) -> Host:
 
 def positive(generator: Generator, shape: tuple[int, ...]) -> Host:
     """From 0.5 to 2.5: sums in which nothing cancels."""
-    return np.abs(real(generator, shape)) + np.float32(0.5)
+    return np.asarray(np.abs(real(generator, shape)) + np.float32(0.5))
 
 
 def negative(generator: Generator, shape: tuple[int, ...]) -> Host:
     """From -2.5 to -0.5: a padding of 0 would win every maximum."""
-    return -positive(generator, shape)
+    return np.asarray(-positive(generator, shape))
 
 
 def ties(generator: Generator, shape: tuple[int, ...]) -> Host:
     """The integers -1, 0 and 1: most windows hold their maximum more than once."""
-    return np.floor(real(generator, shape) * np.float32(0.75) + np.float32(0.5))
+    return np.asarray(np.floor(real(generator, shape) * np.float32(0.75) + np.float32(0.5)))
 
 
 def constant(generator: Generator, shape: tuple[int, ...]) -> Host:
@@ -89,8 +89,10 @@ def wide(generator: Generator, shape: tuple[int, ...]) -> Host:
     None gives an exp below the smallest normal number but above 0: some devices flush what lies there.
     """
     x = real(generator, shape)
-    sizes = np.float32([1e-30, 1e-12, 1e-6, 1e-3, 0.1, 1.0, 5.0, 9.0, 17.0, 40.0, 80.0, 200.0, 1e3, 1e4])
-    return np.where(x < 0, np.float32(-1), np.float32(1)) * np.resize(sizes, shape)
+    sizes = np.asarray(
+        [1e-30, 1e-12, 1e-6, 1e-3, 0.1, 1.0, 5.0, 9.0, 17.0, 40.0, 80.0, 200.0, 1e3, 1e4], dtype=np.float32
+    )
+    return np.where(x < 0, np.float32(-1), np.float32(1)) * np.resize(np.asarray(sizes, dtype=np.float32), shape)
 
 
 def tails(generator: Generator, shape: tuple[int, ...]) -> Host:
@@ -139,13 +141,13 @@ def distribution(generator: Generator, shape: tuple[int, ...]) -> Host:
     wide = positive(generator, shape).astype(np.float64)
     # Added in a fixed order; NumPy's sum has one of its own on each processor.
     total = sum(np.moveaxis(wide, 1, 0), np.zeros(()))
-    return (wide / np.expand_dims(total, 1)).astype(np.float32)
+    return np.asarray((wide / np.expand_dims(total, 1)).astype(np.float32))
 
 
 def certain(generator: Generator, shape: tuple[int, ...]) -> Host:
     """Distributions over axis 1 of which one entry is 1, the others 0."""
     chosen = np.expand_dims(classes(generator, shape), 1)
-    return (np.arange(shape[1]).reshape(1, -1, *(1,) * (len(shape) - 2)) == chosen).astype(np.float32)
+    return np.asarray(np.arange(shape[1]).reshape(1, -1, *(1,) * (len(shape) - 2)) == chosen, dtype=np.float32)
 
 
 def log_probability(generator: Generator, shape: tuple[int, ...]) -> Host:

@@ -89,7 +89,7 @@ def classifications() -> Iterator[LossCase]:
     yield case("ignored targets", target=gaps)
     yield case("maps", shape=MAP)
     yield case("none", reduction="none")
-    absent = {"make": inputs.with_minus_infinity, "weight": (0, 0, 2, 0, 1)}
+    absent: dict[str, Any] = {"make": inputs.with_minus_infinity, "weight": (0, 0, 2, 0, 1)}
     yield case("weights of 0, minus infinity", reduction="none", **absent)
     case = partial(_loss, "KLDivergence", make=inputs.log_probability, target=inputs.distribution)
     yield case("plain", reduction="batchmean")

@@ -10,6 +10,8 @@ from ...backends import BackendLike
 from ...backends.types import Array
 from ...layers import CrossEntropy, Dense, Layer, Sequential, Tanh, models
 from ...training import optimizers
+from ...training.optimizer import Optimizer
+from ..tolerances import PARTS
 from . import inputs
 from .case import HOST, Case, LayerCase, buffers_of, host_state
 
@@ -50,7 +52,7 @@ class TrainingCase(Case):
     """
 
     single: ClassVar[bool] = False
-    optimizer: Callable[..., optimizers.Optimizer] = optimizers.SGD
+    optimizer: Callable[..., Optimizer] = optimizers.SGD
     steps: int = 100
     every: int = 1
 
@@ -93,7 +95,7 @@ def nets() -> Iterator[NetCase]:
         build = partial(getattr(models, name), image, 5)
         # The longest sum is the weight gradient of the first convolution, over batch and pixels.
         longest, depth = batch * prod(image[1:]), sum(1 for _ in build().named_parameters())
-        terms = dict.fromkeys(("forward", "input", "parameter", "buffer"), longest * depth)
+        terms = dict.fromkeys(PARTS, longest * depth)
         yield NetCase(f"{name}/one step", "net", terms, "float32", build, (batch, *image), seed=seed)
 
 
@@ -110,7 +112,7 @@ def trainings() -> Iterator[TrainingCase]:
         ("RMSprop", "100 steps, centered, momentum", {"lr": 0.003, "momentum": 0.5, "centered": True, "eps": 1e-3}),
         ("Adagrad", "100 steps", {"lr": 0.05, "lr_decay": 0.01, "initial_accumulator_value": 0.1, "eps": 1e-3}),
     ):
-        terms = dict.fromkeys(("forward", "parameter", "buffer"), 100 * 8)
+        terms = dict.fromkeys(PARTS, 100 * 8)
         yield TrainingCase(
             f"{name}/{variant}", "training", terms, optimizer=partial(getattr(optimizers, name), **options)
         )

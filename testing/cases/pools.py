@@ -28,7 +28,7 @@ def max_pools() -> Iterator[LayerCase]:
         yield case("NaN", kernel=3, stride=1, inputs=inputs.with_nan)
         yield case("infinity", inputs=inputs.with_infinity)
         yield case("minus infinity", inputs=inputs.with_minus_infinity)
-        options = {"kernel": 3, "stride": 2, "padding": 2, "dilation": 2}
+        options: dict[str, Any] = {"kernel": 3, "stride": 2, "padding": 2, "dilation": 2}
         yield case("minus infinity everywhere, padding, dilation", inputs=inputs.minus_infinity, **options)
         yield case("ceil_mode, no window in the padding", padding=((0, 1),) * axes, ceil_mode=True)
         yield case("empty batch", shape=(0, *shape[1:]))
@@ -39,8 +39,14 @@ def max_pools() -> Iterator[LayerCase]:
         yield _adaptive(f"AdaptiveMaxPool{axes}d", shape, "plain", 3)
         yield _adaptive(f"AdaptiveMaxPool{axes}d", shape, "ties", 2, make=inputs.ties)
     yield _pool("MaxPool2d", "max pool", 2, PLANE, "indices", return_indices=True)
-    options = {"kernel": 3, "stride": 2, "padding": ((1, 0), (0, 2)), "dilation": 2, "return_indices": True}
-    yield _pool("MaxPool2d", "max pool", 2, PLANE, "indices, padding, dilation", **options)
+    shifted: dict[str, Any] = {
+        "kernel": 3,
+        "stride": 2,
+        "padding": ((1, 0), (0, 2)),
+        "dilation": 2,
+        "return_indices": True,
+    }
+    yield _pool("MaxPool2d", "max pool", 2, PLANE, "indices, padding, dilation", **shifted)
     yield _pool("MaxPool2d", "max pool", 2, (2, 2, 24, 24), "window of 144 cells", kernel=12)
     yield _adaptive("AdaptiveMaxPool", PLANE, "plain", (3, 2))
     yield _adaptive("GlobalMaxPool", PLANE, "plain")
@@ -60,7 +66,7 @@ def average_pools() -> Iterator[LayerCase]:
         yield case("asymmetric padding", kernel=3, padding=((1, 0), (0, 1), (1, 1))[:axes], count_include_pad=False)
         yield case("ceil_mode", kernel=3, stride=2, ceil_mode=True)
         yield case("ceil_mode, no window in the padding", padding=((0, 1),) * axes, ceil_mode=True)
-        options = {"kernel": 3, "stride": 2, "padding": 1, "ceil_mode": True}
+        options: dict[str, Any] = {"kernel": 3, "stride": 2, "padding": 1, "ceil_mode": True}
         yield case("ceil_mode, padding counted", **options)
         yield case("ceil_mode, padding not counted", count_include_pad=False, **options)
         yield case("NaN", inputs=inputs.with_nan)

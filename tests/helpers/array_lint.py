@@ -1,0 +1,140 @@
+"""What code on arrays may not say where every backend must give the same bits, found in its syntax tree.
+
+Some devices multiply by the rounded reciprocal instead of dividing by a number; operators and methods go past the
+exact namespace to the library's own sums and powers; a scatter adds up in any order. What a name stands for is not in
+a syntax tree: a name counts as a number of Python only where it is annotated or written so.
+"""
+
+import ast
+
+from xpnn.backends.exact.namespace import REFUSED
+
+#: Of `math`, what is the same bits in every C library.
+MATH = {"ceil", "factorial", "floor", "inf", "isfinite", "isinf", "isnan", "nan", "pi", "prod", "sqrt"}
+REDUCTIONS = {"cumprod", "cumsum", "dot", "mean", "prod", "std", "sum", "trace", "var"}
+SCATTERS = {"index_add", "index_add_", "index_put_", "put", "put_along_axis", "scatter", "scatter_", "scatter_add_"}
+NUMBERS = {"ceil", "factorial", "float", "floor", "int", "len", "prod", "sqrt"}
+#: Modules that compute on the host alone, with NumPy.
+ON_HOST = {"data.py", "datasets.py", "fit.py", "initialisers.py"}
+
+
+def complaints(source, name=""):
+    """``(line, what is wrong)`` of a module's text; ``name`` is that of its file."""
+    tree = ast.parse(source)
+    for scope in [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))]:
+        plain, indices = _numbers(scope), _indices(scope)
+        for node in _own(scope):
+            for what in _of(node, plain, indices, name in ON_HOST):
+                yield node.lineno, what
+
+
+def _of(node, plain, indices, on_host):
+    match node:
+        case ast.BinOp(left=left, op=ast.Div(), right=right):
+            if _is_literal(right) and not _is_literal(left):
+                yield "division by a number"
+            if _is_literal(left) and ast.literal_eval(left) != 1 and not _is_plain(right, plain):
+                yield "division of a number other than 1"
+        case ast.AugAssign(op=ast.Div(), value=value) if _is_literal(value):
+            yield "division by a number"
+        case ast.BinOp(left=left, op=ast.Pow(), right=right) if not (_is_literal(left) and _is_literal(right)):
+            yield "**"
+        case ast.AugAssign(op=ast.Pow()):
+            yield "**"
+        case ast.BinOp(op=ast.MatMult()) | ast.AugAssign(op=ast.MatMult()):
+            yield "@"
+        case ast.Call(func=ast.Attribute(value=owner, attr="pow"), args=args) if _is_namespace(owner):
+            if len(args) < 2 or not _is_plain(args[1], plain):
+                yield "pow with an exponent that may be an array"
+        case ast.Call(func=ast.Attribute(value=owner, attr=attr)) if attr in REDUCTIONS and not on_host:
+            if not _is_namespace(owner):
+                yield f".{attr}()"
+        case ast.Assign(targets=[ast.Subscript(slice=index)]) | ast.AugAssign(target=ast.Subscript(slice=index)):
+            if any(_is_computed(part, indices) for part in _parts(index)):
+                yield "assignment to computed places"
+    match node:
+        case ast.Attribute(value=owner, attr=attr) if attr in REFUSED and _is_namespace(owner):
+            yield f"{attr}, which has no exact form"
+        case ast.Attribute(attr=attr) if attr in SCATTERS:
+            yield attr
+        case ast.Import(names=names) | ast.ImportFrom(module="numpy", names=names):
+            modules = {alias.name.partition(".")[0] for alias in names} | {getattr(node, "module", None)}
+            if "numpy" in modules and not on_host:
+                yield "numpy"
+            if isinstance(node, ast.Import) and "math" in modules:
+                yield "math as a module"
+        case ast.ImportFrom(module="math", names=names):
+            yield from (f"{alias.name} of math" for alias in names if alias.name not in MATH)
+
+
+def _own(scope):
+    """The nodes of a module or function without those of functions in it."""
+    stack = list(ast.iter_child_nodes(scope))
+    while stack:
+        node = stack.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef):
+            stack.extend(ast.iter_child_nodes(node))
+
+
+def _numbers(scope):
+    """Names of a function's arguments that are annotated as numbers."""
+    if not isinstance(scope, ast.FunctionDef):
+        return set()
+    every = [*scope.args.posonlyargs, *scope.args.args, *scope.args.kwonlyargs]
+    return {a.arg for a in every if isinstance(a.annotation, ast.Name) and a.annotation.id in ("int", "float")}
+
+
+def _indices(scope):
+    """Names that are assigned what a function of the namespace gave."""
+    return {
+        target.id
+        for node in _own(scope)
+        if isinstance(node, ast.Assign) and _is_computed(node.value, set())
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _parts(index):
+    return index.elts if isinstance(index, ast.Tuple) else [index]
+
+
+def _is_computed(node, names):
+    """Whether it is what a function of the namespace gave, or such a name."""
+    match node:
+        case ast.Name(id=name):
+            return name in names
+        case ast.Call(func=ast.Attribute(value=owner)):
+            return _is_namespace(owner)
+    return False
+
+
+def _is_namespace(node):
+    """``xp``, ``b.xp``, ``self.backend.xp``."""
+    return getattr(node, "id", getattr(node, "attr", None)) == "xp"
+
+
+def _is_literal(node):
+    """Numbers, and signs before them."""
+    if isinstance(node, ast.UnaryOp):
+        return _is_literal(node.operand)
+    return isinstance(node, ast.Constant) and isinstance(node.value, int | float)
+
+
+def _is_plain(node, plain):
+    """Whether it is plainly a number of Python."""
+    match node:
+        case ast.Constant():
+            return True
+        case ast.Name(id=name):
+            return name in plain or name in MATH or name.isupper()
+        case ast.UnaryOp(operand=operand):
+            return _is_plain(operand, plain)
+        case ast.BinOp(left=left, right=right):
+            return _is_plain(left, plain) and _is_plain(right, plain)
+        case ast.Call(func=ast.Name(id=name)):
+            return name in NUMBERS
+        case ast.Subscript(value=ast.Attribute(attr="shape")):
+            return True
+    return False
