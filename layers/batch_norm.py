@@ -172,7 +172,10 @@ class ChannelNorm(Norm):
             return
         unbiased = normal.var * (layout.cells / (layout.cells - 1))
         for name, each in (("running_mean", normal.mean), ("running_var", unbiased)):
-            batch = xp.reshape(total(each, (0,), xp) / scalar(rows_of_all(each.shape[0]), each, xp), layout.weight)
+            # Statistics over the batch are every worker's already: added up and divided again, they would be rounded.
+            if 0 not in layout.axes:
+                each = total(each, (0,), xp) / scalar(rows_of_all(each.shape[0]), each, xp)
+            batch = xp.reshape(each, layout.weight)
             self.buffers[name] = b.down(b.up(self.buffers[name]) * (1.0 - factor) + batch * factor)
 
     def _factor(self, like: Array) -> Array | float:

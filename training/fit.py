@@ -21,7 +21,7 @@ from .history import History
 from .optimizer import Optimizer
 from .optimizers import Adam
 from .progress import Progress
-from .shards import stepper
+from .shards import part_sizes, stepper
 
 Data: TypeAlias = DataLoader | tuple[Any, Any]
 
@@ -96,7 +96,8 @@ def fit(
     shards : int or sequence of int
         Take each step on so many parts of its batch, or on parts of these relative sizes. In exact numerics that gives
         the bits of the whole batch; in fast numerics gradients are accumulated part by part, which needs less memory,
-        and a batch norm sees the statistics of a part.
+        and a batch norm sees the statistics of a part. A model of which a layer or the loss computes in fast numerics
+        is one of these.
 
     Returns
     -------
@@ -110,6 +111,7 @@ def fit(
     """
     if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
         raise ValueError(f"epochs takes an integer >= 1, got {epochs!r}")
+    sizes = part_sizes(shards)
     loss = CrossEntropy() if loss is None else loss
     if loss.reduction != "mean":
         raise ValueError(f"fit takes a loss with reduction='mean', got {loss!r}")
@@ -123,7 +125,7 @@ def fit(
         use_backend(b),
         Progress(epochs, len(loader), shown=progress) as bar,
         _training(model, True),
-        stepper(model, loss, shards) as step,
+        stepper(model, loss, sizes) as step,
     ):
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()

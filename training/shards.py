@@ -10,18 +10,19 @@ import copy
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial, reduce
 from typing import Any, Self, TypeAlias
 
-from ..backends import Backend, use_backend
+from ..backends import use_backend
 from ..backends.team import joined
 from ..backends.types import Array, Namespace
 from ..layers.base import Layer
 from ..layers.geometry import is_integer
 from ..layers.losses import Loss
+from ..layers.parameter import Parameter
 
 
 class Meeting:
@@ -31,13 +32,25 @@ class Meeting:
         self._barrier = threading.Barrier(workers)
         self._brought: list[Any] = [None] * workers
 
-    def exchange(self, rank: int, value: Any) -> list[Any]:
-        """What all workers brought, in order of rank."""
-        self._brought[rank] = value
+    def exchange(self, rank: int, value: Any, what: object) -> list[Any]:
+        """What all workers brought, in order of rank.
+
+        Raises
+        ------
+        RuntimeError
+            In all workers, unless all say that it is the same ``what``.
+        """
+        self._brought[rank] = what, value
         self._barrier.wait()
         brought = list(self._brought)
         self._barrier.wait()
-        return brought
+        kinds = [str(kind) for kind, _ in brought]
+        if len({*kinds}) > 1:
+            raise RuntimeError(
+                f"the parts of a batch went different ways: they are at {', '.join(kinds)}; with shards "
+                "a layer or loss must take the same sums over the batch whatever its part holds"
+            )
+        return [value for _, value in brought]
 
     def abort(self) -> None:
         """Send all away who wait, with `threading.BrokenBarrierError`."""
@@ -52,60 +65,80 @@ class ThreadTeam:
 
     def max(self, array: Array) -> Array:
         """Elementwise maximum over the workers; NaN wins."""
-        return reduce(self._xp.maximum, self._meeting.exchange(self._rank, array))
+        return reduce(self._xp.maximum, self._exchange(array, f"a maximum of shape {tuple(array.shape)}"))
 
     def sum(self, array: Array) -> Array:
         """Elementwise sum over the workers."""
-        return reduce(lambda a, b: a + b, self._meeting.exchange(self._rank, array))
+        return reduce(lambda a, b: a + b, self._exchange(array, f"a sum of shape {tuple(array.shape)}"))
 
     def rows(self, n: int) -> int:
         """Total over the workers."""
-        return sum(self._meeting.exchange(self._rank, n))
+        return sum(self._exchange(n, "a number of rows"))
 
     def slice(self, n: int) -> tuple[int, int]:
         """Rows before this worker's, and rows of all."""
-        counts = self._meeting.exchange(self._rank, n)
+        counts = self._exchange(n, "a place in the batch")
         return sum(counts[: self._rank]), sum(counts)
+
+    def part(self) -> None:
+        """Wait for the others to be done too."""
+        self._exchange(None, "the end")
+
+    def _exchange(self, value: Any, what: str) -> list[Any]:
+        return self._meeting.exchange(self._rank, value, what)
 
 
 Step: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 
 
-@contextmanager
-def stepper(model: Layer, loss: Loss, parts: int | Sequence[int]) -> Iterator[Step]:
-    """What takes a batch and its target, adds to the model's gradients, and gives loss and predictions.
-
-    Raises
-    ------
-    ValueError
-        For parts that are no integers of at least 1.
-    """
-    sizes = [1] * parts if is_integer(parts) and parts >= 1 else list(parts) if isinstance(parts, Sequence) else []
+def part_sizes(shards: int | Sequence[int]) -> list[int]:
+    """Relative sizes of the parts; `ValueError` unless it is an integer of at least 1, or a sequence of them."""
+    sizes = [shards] if is_integer(shards) else list(shards) if isinstance(shards, Sequence) else []
     if not sizes or not all(is_integer(size) and size >= 1 for size in sizes):
-        raise ValueError(f"shards takes an integer >= 1, or a sequence of them, got {parts!r}")
-    if len(sizes) > 1 and model.backend.numerics == "exact":
+        raise ValueError(f"shards takes an integer >= 1, or a sequence of them, got {shards!r}")
+    return [1] * sizes[0] if is_integer(shards) else sizes
+
+
+@contextmanager
+def stepper(model: Layer, loss: Loss, sizes: Sequence[int]) -> Iterator[Step]:
+    """What takes a batch and its target, adds to the model's gradients, and gives loss and predictions."""
+    if len(sizes) == 1:
+        yield partial(take, model, loss)
+    elif all(
+        b.numerics == "exact" for b in (loss.backend or model.backend, *(e.backend for _, e in model.named_layers()))
+    ):
         with Shards(model, loss, sizes) as shards:
             yield shards.step
     else:
+        # One sum in fast numerics, of a layer or of the loss, would be a worker's own.
         yield partial(accumulate, model, loss, sizes)
 
 
+def take(model: Layer, loss: Loss, x: Array, target: Array) -> tuple[Array, Array]:
+    """The batch whole: its loss and predictions."""
+    prediction = model.forward(x)
+    value = loss.forward(prediction, target)
+    model.backward(loss.backward(), input_grad=False)
+    return value, prediction
+
+
 def accumulate(model: Layer, loss: Loss, sizes: Sequence[int], x: Array, target: Array) -> tuple[Array, Array]:
-    """One part after the other, each with its share of the mean."""
-    bounds = cuts(x.shape[0], sizes)
-    values, predictions = [], []
-    for a, b in itertools.pairwise(bounds):
+    """One part after the other: sums of losses, over what the mean of the whole batch divides by."""
+    xp, terms, values, predictions = model.backend.xp, None, [], []
+    summed = copy.copy(loss)
+    summed.reduction = "sum"
+    for a, b in itertools.pairwise(cuts(x.shape[0], sizes)):
         if a == b:
             continue
-        share = (b - a) / x.shape[0]
-        prediction = model.forward(x[a:b, ...] if share < 1.0 else x)
-        value = loss.forward(prediction, target[a:b, ...] if share < 1.0 else target)
-        model.backward(loss.backward(share), input_grad=False)
-        values.append(value * share)
+        prediction = model.forward(x[a:b, ...])
+        values.append(summed.forward(prediction, target[a:b, ...]))
+        if terms is None:
+            terms = loss.terms(prediction, target)
+            # Where nothing counts the mean is NaN, and its gradient 0.
+            slope = 1.0 / xp.where(terms == 0.0, xp.ones_like(terms), terms)
+        model.backward(summed.backward(slope), input_grad=False)
         predictions.append(prediction)
-    if len(values) == 1:
-        return values[0], predictions[0]
-    return reduce(lambda a, b: a + b, values), model.backend.xp.concat(predictions, axis=0)
+    return reduce(lambda a, b: a + b, values) / terms, xp.concat(predictions, axis=0)
 
 
 class Shards:
@@ -121,11 +154,17 @@ class Shards:
     """
 
     def __init__(self, model: Layer, loss: Loss, sizes: Sequence[int]) -> None:
-        self._sizes = list(sizes)
-        self._backend: Backend = model.backend
-        self._models = [model, *(copy.deepcopy(model) for _ in self._sizes[1:])]
-        self._losses = [loss, *(copy.deepcopy(loss) for _ in self._sizes[1:])]
-        self._pool = ThreadPoolExecutor(len(self._sizes))
+        self._sizes = sizes
+        self._backend = model.backend
+        self._workers: list[tuple[Layer, Loss]] = [(model, loss)]
+        self._twins: list[tuple[Parameter, Parameter]] = []
+        for _ in sizes[1:]:
+            # Parameters are not copied: a twin holds the same array, and neither gradient nor optimizer state.
+            twins = {parameter: Parameter(parameter.value) for _, parameter in model.named_parameters()}
+            self._twins += twins.items()
+            memo: dict[int, Any] = {id(parameter): twin for parameter, twin in twins.items()}
+            self._workers.append((copy.deepcopy(model, memo), copy.deepcopy(loss)))
+        self._pool = ThreadPoolExecutor(len(sizes))
 
     def __enter__(self) -> Self:
         return self
@@ -135,44 +174,41 @@ class Shards:
 
     def step(self, x: Array, target: Array) -> tuple[Array, Array]:
         """Forward and backward of a batch: its loss and predictions. Adds to the model's gradients."""
-        held = dict(self._models[0].named_parameters())
-        for replica in self._models[1:]:
-            for name, parameter in replica.named_parameters():
-                parameter.value, parameter.grad = held[name].value, None
-        meeting = Meeting(len(self._sizes))
-        bounds = cuts(x.shape[0], self._sizes)
-        work: list[Callable[[], tuple[Array, Array]]] = [
-            self._part(rank, meeting, x[a:b, ...], target[a:b, ...])
-            for rank, (a, b) in enumerate(itertools.pairwise(bounds))
-        ]
-        done = [self._pool.submit(copy_context().run, each) for each in work]
-        errors = [error for error in (future.exception() for future in done) if error is not None]
-        if errors:
-            raise next((e for e in errors if not isinstance(e, threading.BrokenBarrierError)), errors[0])
-        value, first = done[0].result()
-        predictions = [first, *(future.result()[1] for future in done[1:])]
-        return value, self._backend.xp.concat(predictions, axis=0)
+        for parameter, twin in self._twins:
+            twin.value, twin.grad = parameter.value, None
+        meeting, done = Meeting(len(self._sizes)), []
+        try:
+            for rank, (a, b) in enumerate(itertools.pairwise(cuts(x.shape[0], self._sizes))):
+                work = partial(self._work, rank, meeting, x[a:b, ...], target[a:b, ...])
+                done.append(self._pool.submit(copy_context().run, work))
+            wait(done)
+        except BaseException:
+            # Who waits for a worker that was never started would wait forever.
+            meeting.abort()
+            raise
+        errors = [error for error in (each.exception() for each in done) if error is not None]
+        try:
+            if errors:
+                raise next((e for e in errors if not isinstance(e, threading.BrokenBarrierError)), errors[0])
+            values, predictions = zip(*(each.result() for each in done), strict=True)
+        finally:
+            # An error, its traceback and this frame would hold each other, and the arrays of all workers.
+            del errors, done
+        return values[0], self._backend.xp.concat(predictions, axis=0)
 
-    def _part(self, rank: int, meeting: Meeting, x: Array, target: Array) -> Callable[[], tuple[Array, Array]]:
-        model, loss, b = self._models[rank], self._losses[rank], self._backend
-
-        def work() -> tuple[Array, Array]:
-            try:
-                with joined(ThreadTeam(meeting, rank, b.xp)), use_backend(b):
-                    prediction = model.forward(x)
-                    value = loss.forward(prediction, target)
-                    model.backward(loss.backward(), input_grad=False)
-                    return value, prediction
-            except BaseException:
-                meeting.abort()
-                raise
-
-        return work
+    def _work(self, rank: int, meeting: Meeting, x: Array, target: Array) -> tuple[Array, Array]:
+        team = ThreadTeam(meeting, rank, self._backend.xp)
+        try:
+            with joined(team), use_backend(self._backend):
+                taken = take(*self._workers[rank], x, target)
+                team.part()
+                return taken
+        except BaseException:
+            meeting.abort()
+            raise
 
 
 def cuts(samples: int, sizes: Sequence[int]) -> list[int]:
     """Where a batch is cut into parts of these relative sizes: ``0`` first and ``samples`` last."""
-    whole, bounds = sum(sizes), [0]
-    for size in sizes:
-        bounds.append(bounds[-1] + size)
-    return [samples * bound // whole for bound in bounds]
+    bounds = [0, *itertools.accumulate(sizes)]
+    return [samples * bound // bounds[-1] for bound in bounds]

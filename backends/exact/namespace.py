@@ -12,7 +12,7 @@ from typing import Any
 
 from array_api_compat import device
 
-from ..team import current_team
+from ..team import Team, current_team, rows_of_all
 from ..types import Array, DType, Namespace, dtype_name
 from .elementary import Elementary
 from .products import Products
@@ -110,10 +110,24 @@ class ExactNamespace:
         """Sum, order-free; over axis 0 together with the other workers of a team."""
         if not self._is_float(x):
             return self.raw.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
-        over_batch = axis is None or 0 in {a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis)}
-        team = current_team() if over_batch else None
-        total = self.products.sum(self._wide(x), axis, keepdims, team)
+        total = self.products.sum(self._wide(x), axis, keepdims, self._team(x, axis))
         return self._narrow(total, x) if dtype is None else self.raw.astype(total, dtype)
+
+    def max(self, x: Array, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+        """Largest; over axis 0 of all workers of a team."""
+        team = self._team(x, axis)
+        if team is None:
+            return self.raw.max(x, axis=axis, keepdims=keepdims)
+        if not x.shape[0]:
+            # The rows are the others'; this one is below all of theirs.
+            x = self.raw.full((1, *x.shape[1:]), float("-inf"), dtype=x.dtype, device=device(x))
+        return team.max(self.raw.max(x, axis=axis, keepdims=keepdims))
+
+    def min(self, x: Array, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+        """Smallest; over axis 0 of all workers of a team."""
+        if self._team(x, axis) is None:
+            return self.raw.min(x, axis=axis, keepdims=keepdims)
+        return -self.max(-x, axis=axis, keepdims=keepdims)
 
     def mean(self, x: Array, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
         """Sum over the number of terms."""
@@ -140,9 +154,11 @@ class ExactNamespace:
         dtype: DType | None = None,
         keepdims: bool = False,
     ) -> Array:
-        """Product by halving: factors ``i`` and ``i + n/2`` first, one order everywhere."""
+        """Product by halving: factors ``i`` and ``i + n/2`` first, one order everywhere. Not over a team's samples."""
         if not self._is_float(x):
             return self.raw.prod(x, axis=axis, dtype=dtype, keepdims=keepdims)
+        if self._team(x, axis) is not None:
+            raise NotImplementedError("a product over the samples of several workers has no exact form here")
         raw = self.raw
         axes = range(x.ndim) if axis is None else ((axis,) if isinstance(axis, int) else axis)
         reduced = sorted({a % x.ndim for a in axes})
@@ -207,6 +223,12 @@ class ExactNamespace:
             raise TypeError(f"exact elementary functions take floating-point arrays, got {dtype_name(x.dtype)}")
         return self._narrow(function(self._wide(x)), x)
 
+    def _team(self, x: Array, axis: int | tuple[int, ...] | None) -> Team | None:
+        """Who else holds terms of a reduction over these axes: the team where axis 0, the batch, is among them."""
+        axes = (axis,) if isinstance(axis, int) else axis
+        over_batch = x.ndim and (axes is None or 0 in {a % x.ndim for a in axes})
+        return current_team() if over_batch and self._is_float(x) else None
+
     def _is_float(self, x: Array) -> bool:
         return dtype_name(x.dtype).startswith("float")
 
@@ -218,5 +240,6 @@ class ExactNamespace:
 
     def _count(self, x: Array, axis: int | tuple[int, ...] | None, correction: float = 0.0) -> Array:
         axes = range(x.ndim) if axis is None else ((axis,) if isinstance(axis, int) else axis)
-        n = prod(x.shape[a] for a in axes) - correction
+        terms = prod(x.shape[a] for a in axes)
+        n = (terms if self._team(x, axis) is None else rows_of_all(terms)) - correction
         return self.raw.full((), n if n > 0 else float("nan"), dtype=x.dtype, device=device(x))

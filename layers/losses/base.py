@@ -117,6 +117,18 @@ class Loss:
         self._backend = place(None, own) if says_where(own) else None
         self._saved: tuple[Backend, Array, Array, tuple[int, ...]] | None = None
 
+    @property
+    def backend(self) -> Backend | None:
+        """Where this loss computes, if it was told; a loss that was not goes by its prediction."""
+        return self._backend
+
+    def terms(self, prediction: Array, target: Array) -> Array:
+        """What the mean over that target divides by, 0-d: the number of its entries, unless a subclass says otherwise.
+
+        Of the prediction, which may be for a part of the target's samples, only its classes and its dtype count.
+        """
+        return scalar(float(prod(target.shape)), prediction, self._place(prediction).xp)
+
     def to(self, backend: BackendLike, dtype: DType | str | None = None) -> Self:
         """Compute on that backend from now on; gives this loss back.
 

@@ -105,3 +105,9 @@ class KLDivergence(Loss):
         super().__init__("sum" if reduction == "batchmean" else reduction, **placement)
         self.reduction = reduction
         self.log_target = bool(log_target)
+
+    def terms(self, prediction: Array, target: Array) -> Array:
+        """As of `Loss`, or the number of samples."""
+        if self.reduction != "batchmean":
+            return super().terms(prediction, target)
+        return scalar(float(target.shape[0]), prediction, self._place(prediction).xp)

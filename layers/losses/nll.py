@@ -170,6 +170,16 @@ class ClassLoss(Loss):
             self._check_range(xp.astype(target, xp.int64), prediction.shape[1], xp)
         return value
 
+    def terms(self, prediction: Array, target: Array) -> Array:
+        """The number of targets, each class counted by its weight and none that is ignored."""
+        b = self._place(prediction)
+        if not dtype_name(target.dtype).startswith(("int", "uint")):
+            return scalar(float(prod(target.shape) // prediction.shape[1]), prediction, b.xp)
+        with b.context():
+            options = self._options(b, prediction)
+            share = wanted(b.up(prediction), target, options["weight"], self.ignore_index, b.xp)[2]
+            return b.down(b.xp.sum(share))
+
     def _check_range(self, index: Array, classes: int, xp: Namespace) -> None:
         ignored = index == self.ignore_index
         index = xp.where(ignored, xp.zeros_like(index), index)
