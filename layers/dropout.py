@@ -104,14 +104,14 @@ class Dropout(Layer):
         return shape
 
     def _forward(self, x: Array) -> Array:
-        start, samples = place_in_batch(x.shape[0]) if x.ndim else (0, 0)
+        shape = self._mask_shape(tuple(x.shape))
         if not self.training or self.p == 0.0:
             self._save(None)
             return x
         # Of 24 random bits, so that neither the dtype nor how a library compares with a Python number matters.
         least = ceil(self.p * 2.0**24) * 2.0**-24
-        shape = self._mask_shape(tuple(x.shape))
         # The whole batch's mask, of which a worker that holds a part of it takes that part.
+        start, samples = place_in_batch(shape[0]) if shape else (0, 0)
         whole = (samples, *shape[1:]) if shape else ()
         numbers = self.stream.uniform(whole, dtype="float32", backend=self.backend)
         if whole != shape:

@@ -1698,8 +1698,8 @@ CONTAINERS = (
 PARAMETER = (
     Mutant(
         "gradient overwrites the last one",
-        "self.grad = gradient if self.grad is None else self.grad + gradient",
-        "self.grad = gradient",
+        "gradient = b.down(b.up(self.grad) + b.up(gradient))",
+        "gradient = b.down(b.up(gradient))",
         "SGD/",
     ),
 )

@@ -27,7 +27,7 @@ def checked(tmp_path_factory):
     found = run(
         folder,
         *("--backends", "strict,strict:nowhere", "--require", "strict", "--filter", "dense/plain"),
-        *("--tests", TESTS / "test_readme.py", "--seconds", "120"),
+        *("--tests", TESTS / "test_readme.py", "--seconds", "120", "--rounds", "1"),
     )
     return folder, found
 

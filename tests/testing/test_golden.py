@@ -12,6 +12,8 @@ def test_golden_run_has_the_committed_bits(at, optimizer):
         pytest.skip("the same computation as on numpy, or as on strict's second device")
     if not at.wide_enough:
         pytest.skip("no float64 on this device")
+    if at.name.startswith("strict") and optimizer != "Adam":
+        pytest.skip("one run is enough of what computes with NumPy")
     pytest.importorskip("sklearn", reason="scikit-learn, which brings the digits, is not installed")
     assert golden.golden_run(at.backend.spec, optimizer) == golden.GOLDEN[optimizer]
 

@@ -564,7 +564,7 @@ def test_memory_of_workers_is_not_written_by_others():
 
 
 MISTAKES = {
-    "a mask for each part": (dropout, "place_in_batch(x.shape[0]) if x.ndim else (0, 0)", "0, x.shape[0]"),
+    "a mask for each part": (dropout, "place_in_batch(shape[0]) if shape else (0, 0)", "0, shape[0]"),
     "a part's own count": (team, "return n if team is None else team.rows(n)", "return n"),
     "the mean of a part": (base, "scalar(rows_of_all(prod(losses.shape)) or nan,", "scalar(prod(losses.shape) or nan,"),
     "scales not shared": (splitting, "if team is not None:", "if False:"),
