@@ -7,22 +7,40 @@ array operations. All results are fetched in one transfer.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..errors import BackendUnavailable
 from ..types import Array, Namespace
 
-if TYPE_CHECKING:
-    from ..backend import Backend
-
 # Odd, as are all factors below: then the results have all 53 bits, and a lost one shows.
 TERMS = (1 << 16) - 1
 SIDE = 128  # of a square product
 
 
-def require_exact(b: "Backend") -> None:
+class Machine(Protocol):
+    """What is tried: a backend, before its namespace is the exact one."""
+
+    @property
+    def spec(self) -> str:
+        """Its name."""
+
+    @property
+    def xp(self) -> Namespace:
+        """The library's own namespace."""
+
+    def has(self, dtype: str) -> bool:
+        """Whether the device computes with a dtype of that name."""
+
+    def asarray(self, host: Any, dtype: str | None = None) -> Array:
+        """Host data as an array of the device."""
+
+    def to_numpy(self, array: Array) -> Any:
+        """An array of the device on the host."""
+
+
+def require_exact(b: Machine) -> None:
     """Raise `BackendUnavailable` unless the device keeps to what exact numerics relies on."""
     if not (b.has("float64") and b.has("int64")):
         raise BackendUnavailable(
@@ -38,7 +56,7 @@ def require_exact(b: "Backend") -> None:
             )
 
 
-def _answers(b: "Backend") -> Array:
+def _answers(b: Machine) -> Array:
     xp = b.xp
     known = xp.reshape(b.asarray(np.array(OPERANDS), "float64"), (len(OPERANDS),))
     return xp.stack([xp.reshape(question(xp, known), ()) for _, question, _ in QUESTIONS])

@@ -7,6 +7,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.layers import dense
+from xpnn.scripts import parity
 from xpnn.scripts.main import main
 from xpnn.testing import cases
 
@@ -84,6 +85,25 @@ def test_the_page_needs_nothing_but_itself(capsys, tmp_path, broken):
     assert status == 1 and text.startswith("<!doctype html>") and text.count("<svg") == text.count("</svg>") == 2
     assert not re.search(r"(src|href)=\"(?!#)", text) and "@import" not in text and "url(http" not in text
     assert "Dense/plain" in text and "dbias against float64" in text and 'class="verdict failed"' in text
+
+
+def test_numerics_come_from_the_option_or_the_environment(capsys, monkeypatch):
+    monkeypatch.setenv("XPNN_NUMERICS", "exact")
+    _, out, _ = ran(capsys, "--backend", "strict", "--filter", "dense/")
+    assert "numerics   exact" in out and "exact numerics stores float32" in out
+    assert out.splitlines()[-1].endswith("12 with the same bits")
+    _, out, _ = ran(capsys, "--backend", "strict", "--filter", "dense/plain", "--numerics", "fast")
+    assert "numerics   fast" in out
+
+
+def test_a_run_in_exact_numerics_ends_with_the_golden_runs(capsys, monkeypatch):
+    monkeypatch.setattr(parity, "cases", lambda: cases()[:1])
+    monkeypatch.setattr(parity, "golden_run", lambda backend, name: parity.GOLDEN[name])
+    status, out, _ = ran(capsys, "--backend", "strict", "--numerics", "exact")
+    assert status == 0 and out.count("as committed") == 2
+    monkeypatch.setattr(parity, "golden_run", lambda backend, name: "0" * 64)
+    status, out, _ = ran(capsys, "--backend", "strict", "--numerics", "exact")
+    assert status == 1 and out.count("DIFFERS from the committed") == 2 and "1 passed, 0 failed" in out
 
 
 def test_cases_are_listed(capsys):
