@@ -12,6 +12,8 @@ from xpnn.testing.parity import Parity, run_host
 
 CASES = {case.name: case for case in cases()}
 SINGLE = [name for name, case in CASES.items() if case.single]
+# One case of each layer and loss; NumPy runs all of them in float64, as the truth.
+PLAIN = list({CASES[name].subject: name for name in reversed(SINGLE)}.values())[::-1]
 SUBJECTS = list(dict.fromkeys(CASES[name].subject for name in SINGLE))
 TRUTHS: dict = {}
 REFERENCES: dict = {}
@@ -49,7 +51,7 @@ def test_case_matches_float64_and_numpy(at, parity, record_property, name):
     record_property("catalogue", (CASES[name].subject, at.backend.spec, CASES[name].dtype))
 
 
-@pytest.mark.parametrize("name", SINGLE)
+@pytest.mark.parametrize("name", PLAIN)
 def test_case_runs_in_float64(at, record_property, name):
     if not at.wide_enough:
         pytest.skip("no float64 on this device")
@@ -66,6 +68,8 @@ def biggest(array):
 
 
 def test_second_run_in_reversed_order_gives_the_same_bits(at):
+    if at.name == "strict-no-float64":
+        pytest.skip("the same computation as on strict's second device")
     for name in reversed(CASES):
         if not runs_here(at, name, "float32"):
             continue
