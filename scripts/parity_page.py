@@ -3,6 +3,7 @@
 import io
 from collections import defaultdict
 from html import escape
+from importlib import import_module
 from math import isfinite
 from typing import Any
 
@@ -37,7 +38,7 @@ box.addEventListener("input", () => {
 def require_plots() -> None:
     """Raise `ValueError` where matplotlib is missing."""
     try:
-        import matplotlib  # noqa: F401 - asked for, not used
+        import_module("matplotlib")
     except ImportError as error:
         raise ValueError("--html draws with matplotlib, which is not installed: pip install 'xpnn[plot]'") from error
 

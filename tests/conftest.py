@@ -150,6 +150,16 @@ def strictest():
 
 
 @pytest.fixture
+def exact(at):
+    """The backend of this test in exact numerics."""
+    if not at.wide_enough:
+        pytest.skip("no float64 on this device")
+    if at.read_only:
+        pytest.skip("the backend of numpy once more")
+    return nn.get_backend(at.backend, numerics="exact")
+
+
+@pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20240607)
 

@@ -130,16 +130,6 @@ def chaos():
         yield b
 
 
-@pytest.fixture
-def exact(at):
-    """The backend of this test in exact numerics."""
-    if not at.wide_enough:
-        pytest.skip("no float64 on this device")
-    if at.read_only:
-        pytest.skip("the backend of numpy once more")
-    return nn.get_backend(at.backend, numerics="exact")
-
-
 def bits(b, array):
     host = b.to_numpy(array)
     assert host.dtype == np.float32

@@ -5,6 +5,7 @@ Weights and inputs are float32 numbers drawn on the host from the case's own nam
 a reference in float64, compute the same thing.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -32,7 +33,7 @@ def part_of(name: str) -> Part:
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(ABC):
     """One row of the parity catalogue.
 
     Attributes
@@ -72,9 +73,9 @@ class Case:
         """The backend in the case's dtype, or in the one that is asked for."""
         return get_backend(backend, dtype or self.dtype)
 
+    @abstractmethod
     def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
         """Compute on a backend: arrays by name."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

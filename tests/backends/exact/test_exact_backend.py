@@ -16,15 +16,6 @@ from xpnn.backends.exact.primitives import ExactPrimitives
 VARIABLE = "XPNN_NUMERICS"
 
 
-@pytest.fixture
-def exact(at):
-    if not at.wide_enough:
-        pytest.skip("no float64 on this device")
-    if at.read_only:
-        pytest.skip("the backend of numpy once more")
-    return nn.get_backend(at.backend, numerics="exact")
-
-
 def test_an_exact_backend_computes_in_the_exact_namespace(at, exact):
     assert (exact.spec, exact.numerics, exact.dtype_name, exact.products) == (at.backend.spec, "exact", "float32", 2)
     assert isinstance(exact.xp, ExactNamespace) and exact.xp.raw is at.backend.xp

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from chaos import RULES, chaos
 
-import xpnn as nn
 from xpnn.backends.exact.namespace import REFUSED, ExactNamespace
 
 RNG = np.random.default_rng(41)
@@ -56,12 +55,8 @@ class Exact:
 
 
 @pytest.fixture
-def exact(at):
-    if not at.wide_enough:
-        pytest.skip("no float64 on this device")
-    if at.read_only:
-        pytest.skip("the backend of numpy once more")
-    return Exact(nn.get_backend(at.backend, numerics="exact"))
+def exact(exact):
+    return Exact(exact)
 
 
 def close(found, expected, dtype, units=8.0):
