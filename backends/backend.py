@@ -29,7 +29,7 @@ NUMERICS = ("fast", "exact")
 PRODUCTS = (2, 3)
 # Smallest magnitude that exact numerics stores.
 SMALLEST = 2.0**-125
-PRECISIONS = ("float32", "tf32")
+PRECISIONS = ("float32", "tf32", "direct")
 
 
 @dataclass
@@ -59,7 +59,8 @@ class Backend(ABC):
         ``"fast"``: each library's own kernels. ``"exact"``: float64 within a layer, float32 between layers, and the
         same bits on every backend.
     precision : str
-        ``"float32"``, or ``"tf32"`` where a GPU may round the factors of matrix products to 10 bits.
+        ``"float32"``; ``"tf32"`` where a GPU may round the factors of matrix products to 10 bits; ``"direct"`` for
+        convolutions that are sums of products and nothing else.
     products : int
         In exact numerics the number of float64 products behind a contraction: 2, or 3 for more accuracy.
     xp : namespace

@@ -1,5 +1,8 @@
 """NumPy: the host computes. The reference that the other backends are compared with."""
 
+import threading
+from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import array_api_compat.numpy
@@ -7,14 +10,32 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from .backend import Backend
+from .blocks import even_slices
 from .errors import BackendUnavailable
 from .primitives import Primitives
 from .types import Array, Device, Namespace
 from .windows import Windows
+from .workers import one_thread, workers
+
+# Bytes of an array that a worker goes through at a time.
+ELEMENTS = 1 << 18
 
 
 class NumpyPrimitives(Primitives):
-    """Windows as a strided view: nothing is copied until the product needs contiguous columns."""
+    """Worker threads on blocks that stay in a core's cache, each with a matrix library on one thread."""
+
+    block_bytes = 1 << 20
+
+    def __init__(self, xp: Namespace) -> None:
+        super().__init__(xp)
+        self._own = threading.local()
+        # glibc returns large arrays to the system when they are freed, and each new one then costs a page fault for
+        # every 4 kB; the size from which it does so grows with the largest one freed so far.
+        np.empty((32 << 20) - 8192, np.uint8)
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        with one_thread:
+            return np.matmul(a, b, out=out)
 
     def windows(self, x: Array, windows: Windows) -> Array:
         spatial = x.strides[1:-1]
@@ -26,6 +47,36 @@ class NumpyPrimitives(Primitives):
             strides=(x.strides[0], *apart, *within, x.strides[-1]),
             writeable=False,
         )
+
+    def parallel(self, n: int, work: Callable[[int], None]) -> None:
+        workers.run(n, work)
+
+    def workspace(self, name: str, shape: tuple[int, ...], like: Array) -> Array:
+        kept = self._own.__dict__
+        key, size = (name, like.dtype.char), prod(shape)
+        if key not in kept or kept[key].size < size:
+            kept[key] = np.empty(size, like.dtype)
+        return kept[key][:size].reshape(shape)
+
+    def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
+        if x.nbytes < 2 * ELEMENTS or len(x) < 2:
+            return function(x, *others)
+        y = np.empty_like(x)
+        blocks = even_slices(len(x), min(len(x), x.nbytes // ELEMENTS))
+
+        def work(i: int) -> None:
+            block = blocks[i]
+            y[block] = function(x[block], *(other[block] for other in others))
+
+        self.parallel(len(blocks), work)
+        return y
+
+    def flat(self, x: Array, shape: tuple[int, ...]) -> Array:
+        if x.flags.c_contiguous:
+            return x.reshape(shape)
+        flat = self.workspace("columns", x.shape, x)
+        np.copyto(flat, x)
+        return flat.reshape(shape)
 
 
 class NumpyBackend(Backend):

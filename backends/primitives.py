@@ -1,31 +1,38 @@
 """The seam between layers and speed.
 
-A convolution is one bilinear map, `contract`: windows of the input times a matrix. Its two adjoints are
-the gradients. Everything that makes a convolution fast or exact happens between `windows` (cutting the
-input) and the product, so both stand here and nowhere else: a backend that can cut windows without
-copying overrides `windows`; exact numerics overrides the three contractions, because splitting a number
-commutes with cutting windows and is kernel-size times cheaper before it. The layers call these by name
-and never learn which one they got.
+A layer is written in functions of the standard; where speed asks for more, it asks here, by name, and never learns what
+it got: `matmul` into an array that is there, `windows` without a copy, `workspace` that is used again, and `parallel`
+for workers. The base class does each with the standard alone and serves any conforming namespace; a backend overrides
+what its library can do better.
 
-The base class uses the standard alone and serves any conforming namespace. Columns are made for a block
-of the batch at a time: the column buffer is ``prod(kernel)`` times the input, and one for the whole batch
-falls out of every cache. Blocks depend on shapes only, so their sums have one order.
+On them stands one bilinear map, `contract`: windows of an input times a matrix. Its two adjoints are the gradients of a
+convolution. Exact numerics overrides the three contractions, because splitting a number commutes with cutting windows
+and is kernel-size times cheaper before it.
+
+All work over a batch is cut into blocks by its shape alone: a block's columns stay in a cache, and sums over blocks
+have one order, whoever computes them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from math import prod
+from typing import ClassVar
 
 from array_api_compat import device
 
+from .blocks import Block, Pairs, cut, even_slices
 from .types import Array, Namespace
 from .windows import Windows
 
+# Most partial sums of a weight gradient, each of its size, that workers make side by side.
+LANES = 16
+
 
 class Primitives:
-    """Contractions of windows, in functions of the Array API standard.
+    """What layers ask for, in functions of the Array API standard.
 
-    Shapes: input ``x (N, *S, C)``, output ``y (N, *O, F)``, matrix ``w (G, K*C/G, F/G)`` for ``G`` groups of
-    channels and ``K`` kernel cells, cells varying slower than channels.
+    Shapes in contractions: input ``x (N, *S, C)``, output ``y (N, *O, F)``, matrix ``w (G, K*C/G, F/G)`` for ``G``
+    groups of channels and ``K`` kernel cells, cells varying slower than channels. ``padding`` holds zeros before and
+    after each spatial axis, and windows lie in the padded input.
 
     Parameters
     ----------
@@ -33,60 +40,180 @@ class Primitives:
         The Array API namespace to compute in.
     """
 
-    block_bytes = 1 << 22
+    #: Bytes of temporaries that a block of a batch may take.
+    block_bytes: ClassVar[int] = 1 << 22
+    #: Whether sums of products may be arranged in any way that is mathematically the same.
+    free_order: ClassVar[bool] = True
 
     def __init__(self, xp: Namespace) -> None:
         self.xp = xp
 
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """``a @ b``, written to ``out`` where that is given."""
+        if out is None:
+            return self.xp.matmul(a, b)
+        out[...] = self.xp.matmul(a, b)
+        return out
+
     def windows(self, x: Array, windows: Windows) -> Array:
-        """Cut ``x (N, *S, C)`` into windows: ``(N, *O, *kernel, C)``."""
+        """Cut ``x (N, *S, C)`` into windows: ``(N, *O, *kernel, C)``, to be read only."""
         cells = self.xp.stack([x[index] for index in windows.slices()], axis=-2)
         return self.xp.reshape(cells, (x.shape[0], *windows.count, *windows.kernel, x.shape[-1]))
 
-    def contract(self, x: Array, w: Array, windows: Windows) -> Array:
+    def parallel(self, n: int, work: Callable[[int], None]) -> None:
+        """``work(i)`` for ``i`` in ``range(n)``, in any order: each item writes where no other reads or writes."""
+        for item in range(n):
+            work(item)
+
+    def workspace(self, name: str, shape: tuple[int, ...], like: Array) -> Array:
+        """An array of ``like``'s dtype with anything in it, valid until this thread asks for that name again."""
+        return self.xp.empty(shape, dtype=like.dtype, device=device(like))
+
+    def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
+        """``function(x, *others)`` of arrays of one shape, entry by entry; ``function`` gives an array of x's dtype."""
+        return function(x, *others)
+
+    def blocks(self, n: int, rows: int, row_bytes: int) -> list[Block]:
+        """``n`` samples of ``rows`` rows in blocks of about `block_bytes`, ``row_bytes`` a row."""
+        return cut(n, rows, self.block_bytes // max(row_bytes, 1))
+
+    def padded(self, x: Array, padding: Pairs, block: Block, windows: Windows) -> Array:
+        """What the windows of a block read of ``x (N, *S, C)`` within its padding; a view where there is none."""
+        first, last = block.reach(windows)
+        if not any(before or after for before, after in padding):
+            return x[(block.samples, slice(first, last), ...)]
+        before, size = padding[0][0], x.shape[1]
+        inside = [slice(min(max(before - first, 0), last - first), max(min(before + size, last) - first, 0))]
+        source = [slice(min(max(first - before, 0), size), min(max(last - before, 0), size))]
+        shape = [block.count, last - first]
+        for n, (low, high) in zip(x.shape[2:-1], padding[1:], strict=True):
+            shape.append(low + n + high)
+            inside.append(slice(low, low + n))
+            source.append(slice(None))
+        strip = self.workspace("padded", (*shape, x.shape[-1]), x)
+        before_it: tuple[slice, ...] = ()
+        for axis, part in enumerate(inside, start=1):
+            strip[(slice(None), *before_it, slice(0, part.start), ...)] = 0.0
+            strip[(slice(None), *before_it, slice(part.stop, shape[axis]), ...)] = 0.0
+            before_it += (part,)
+        strip[(slice(None), *inside, slice(None))] = x[(block.samples, *source, slice(None))]
+        return strip
+
+    def contract(self, x: Array, w: Array, windows: Windows, padding: Pairs = (), bias: Array | None = None) -> Array:
         """Windows of ``x`` times ``w``: ``y[n,o,g,f] = sum_kc x[n, o*stride + k*dilation, g, c] w[g, kc, f]``."""
         xp = self.xp
-        groups, _, features = w.shape
-        parts = []
-        for block in self._blocks(x.shape, windows):
-            columns = self._columns(x[block, ...], windows, groups)
-            rows = self._join_groups(xp.matmul(columns, w))
-            n = block.stop - block.start
-            parts.append(xp.reshape(rows, (n, *windows.count, groups * features)))
-        return parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+        groups, depth, features = w.shape
+        n, cells, row_cells = x.shape[0], prod(windows.count), prod(windows.count[1:])
+        y = xp.empty((n * cells, groups, features), dtype=x.dtype, device=device(x))
+        blocks = self.blocks(n, windows.count[0], 4 * row_cells * groups * depth)
 
-    def contract_input_gradient(self, dy: Array, w: Array, windows: Windows, shape: tuple[int, ...]) -> Array:
+        def work(i: int) -> None:
+            block = blocks[i]
+            first = block.samples.start * cells + block.rows.start * row_cells
+            last = (block.samples.stop - 1) * cells + block.rows.stop * row_cells
+            rows = xp.permute_dims(y[first:last, ...], (1, 0, 2))
+            self.matmul(self._columns(x, padding, block, windows, groups), w, rows)
+            if bias is not None:
+                rows += xp.reshape(bias, (groups, 1, features))
+
+        self.parallel(len(blocks) if n else 0, work)
+        return xp.reshape(y, (n, *windows.count, groups * features))
+
+    def contract_input_gradient(
+        self, dy: Array, w: Array, windows: Windows, shape: tuple[int, ...], padding: Pairs = ()
+    ) -> Array:
         """Adjoint of `contract` in ``x``: each window's share of ``dy`` added back where it was read.
 
         ``shape`` is that of ``x``; cells that no window reads get 0.
         """
         xp = self.xp
-        groups = w.shape[0]
+        groups, channels = w.shape[0], shape[-1]
         adjoint = xp.matrix_transpose(w)
-        parts = []
-        for block in self._blocks(shape, windows):
-            n = block.stop - block.start
-            columns = self._join_groups_in_cells(xp.matmul(self._rows(dy[block, ...], groups), adjoint), windows.cells)
-            columns = xp.reshape(columns, (n, *windows.count, windows.cells, shape[-1]))
-            dx = xp.zeros((n, *shape[1:]), dtype=dy.dtype, device=device(dy))
-            for k, index in enumerate(windows.slices()):
-                dx[index] += columns[..., k, :]
-            parts.append(dx)
-        return parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+        padding = padding or ((0, 0),) * len(windows.count)
+        wide = tuple(low + n + high for n, (low, high) in zip(shape[1:-1], padding, strict=True))
+        inside = tuple(slice(low, low + n) for n, (low, _) in zip(shape[1:-1], padding, strict=True))
+        dx = xp.empty(shape, dtype=dy.dtype, device=device(dy))
+        blocks = self.blocks(shape[0], 1, 4 * prod(windows.count) * windows.cells * channels)
 
-    def contract_weight_gradient(self, x: Array, dy: Array, windows: Windows, groups: int) -> Array:
+        def work(i: int) -> None:
+            samples = blocks[i].samples
+            n = samples.stop - samples.start
+            rows = self._rows(dy[samples, ...], groups)
+            columns = self.workspace("columns", (groups, rows.shape[1], adjoint.shape[-1]), dy)
+            columns = self._join_groups_in_cells(self.matmul(rows, adjoint, columns), windows.cells)
+            columns = xp.reshape(columns, (n, *windows.count, windows.cells, channels))
+            sums = self.workspace("padded", (n, *wide, channels), dy)
+            sums[...] = 0.0
+            for k, index in enumerate(windows.slices()):
+                sums[index] += columns[..., k, :]
+            dx[samples, ...] = sums[(slice(None), *inside, slice(None))]
+
+        self.parallel(len(blocks), work)
+        return dx
+
+    def contract_weight_gradient(
+        self, x: Array, dy: Array, windows: Windows, groups: int, padding: Pairs = ()
+    ) -> Array:
         """Adjoint of `contract` in ``w``: columns of ``x`` times ``dy``, summed over windows and batch."""
+        depth, features = windows.cells * x.shape[-1] // groups, dy.shape[-1] // groups
+        if groups == 1 and 4 * depth * features > self.block_bytes:
+            return self._weight_gradient_by_columns(x, dy, windows, padding)
         xp = self.xp
-        dw = None
-        for block in self._blocks(x.shape, windows):
-            columns = self._columns(x[block, ...], windows, groups)
-            part = xp.matmul(xp.matrix_transpose(columns), self._rows(dy[block, ...], groups))
-            dw = part if dw is None else dw + part
+        n, row_cells = x.shape[0], prod(windows.count[1:])
+        blocks = self.blocks(n, windows.count[0], 4 * row_cells * groups * depth)
+        lanes = even_slices(len(blocks), min(len(blocks), LANES))
+        parts = xp.empty((len(lanes), groups, depth, features), dtype=x.dtype, device=device(x))
+
+        def work(lane: int) -> None:
+            part = parts[lane, ...]
+            for j in range(lanes[lane].start, lanes[lane].stop):
+                columns = xp.matrix_transpose(self._columns(x, padding, blocks[j], windows, groups))
+                rows = self._rows(dy[(blocks[j].samples, blocks[j].rows, ...)], groups)
+                if j == lanes[lane].start:
+                    self.matmul(columns, rows, part)
+                else:
+                    part += self.matmul(columns, rows, self.workspace("part", part.shape, part))
+
+        self.parallel(len(lanes), work)
+        return in_order(parts)
+
+    def _weight_gradient_by_columns(self, x: Array, dy: Array, windows: Windows, padding: Pairs) -> Array:
+        """`contract_weight_gradient` of one group where the matrix is large: workers share its rows, not the batch."""
+        xp = self.xp
+        n, cells, features = x.shape[0], prod(windows.count), dy.shape[-1]
+        depth = windows.cells * x.shape[-1]
+        dw = xp.zeros((1, depth, features), dtype=x.dtype, device=device(x))
+        chunks = even_slices(depth, -(-depth // 256))
+        size = max(1, 8 * self.block_bytes // max(1, 4 * cells * depth))
+        for samples in even_slices(n, -(-n // size)) if n else []:
+            count = samples.stop - samples.start
+            columns = self.workspace("all columns", (count * cells, depth), x)
+            blocks = self.blocks(count, 1, 4 * cells * depth)
+            rows = self._rows(dy[samples, ...], 1)[0, ...]
+
+            def fill(
+                i: int, first: int = samples.start, columns: Array = columns, blocks: list[Block] = blocks
+            ) -> None:
+                part = blocks[i].samples
+                block = Block(slice(first + part.start, first + part.stop), slice(0, windows.count[0]))
+                found = self._columns(x, padding, block, windows, 1)
+                columns[part.start * cells : part.stop * cells, :] = found[0, ...]
+
+            def work(i: int, first: int = samples.start, columns: Array = columns, rows: Array = rows) -> None:
+                part = dw[0, chunks[i], :]
+                left = xp.matrix_transpose(columns[:, chunks[i]])
+                if first == 0:
+                    self.matmul(left, rows, part)
+                else:
+                    part += self.matmul(left, rows, self.workspace("part", part.shape, part))
+
+            self.parallel(len(blocks), fill)
+            self.parallel(len(chunks), work)
         return dw
 
     def contract_rows(self, x: Array, dy: Array) -> Array:
         """``x (R, A)`` transposed times ``dy (R, B)``: a sum over rows, which are those of the batch."""
-        return self.xp.matmul(self.xp.matrix_transpose(x), dy)
+        return self.matmul(self.xp.matrix_transpose(x), dy)
 
     def total(self, x: Array, axes: tuple[int, ...]) -> Array:
         """Sum over axes, which stay with size 1: within each sample first, then over the samples.
@@ -100,24 +227,18 @@ class Primitives:
             x = xp.sum(x, axis=within, keepdims=True)
         return xp.sum(x, axis=0, keepdims=True) if 0 in axes else x
 
-    def _blocks(self, shape: tuple[int, ...], windows: Windows) -> Iterator[slice]:
-        """Slices of the batch whose columns fit `block_bytes`; at least one, so that N = 0 works."""
-        n = shape[0]
-        columns = 4 * prod(windows.count) * windows.cells * shape[-1]
-        size = max(1, self.block_bytes // max(columns, 1))
-        for start in range(0, max(n, 1), size):
-            yield slice(start, min(start + size, n))
+    def _columns(self, x: Array, padding: Pairs, block: Block, windows: Windows, groups: int) -> Array:
+        """The im2col matrix of each group for a block, ``(G, n*O, K*C/G)``."""
+        xp, channels = self.xp, x.shape[-1] // groups
+        cells = self.windows(self.padded(x, padding, block, windows), block.windows(windows))
+        rows = prod(cells.shape[: 1 + len(windows.count)])
+        if groups > 1:
+            cells = xp.moveaxis(xp.reshape(cells, (*cells.shape[:-1], groups, channels)), -2, 0)
+        return self.flat(cells, (groups, rows, windows.cells * channels))
 
-    def _columns(self, x: Array, windows: Windows, groups: int) -> Array:
-        """The im2col matrix of each group, ``(G, N*O, K*C/G)``."""
-        xp = self.xp
-        cut = self.windows(x, windows)
-        rows, cells, channels = x.shape[0] * prod(windows.count), windows.cells, x.shape[-1]
-        if groups == 1:
-            return xp.reshape(cut, (1, rows, cells * channels))
-        split = xp.reshape(cut, (x.shape[0], *windows.count, *windows.kernel, groups, channels // groups))
-        split = xp.moveaxis(split, -2, 0)
-        return xp.reshape(split, (groups, rows, cells * (channels // groups)))
+    def flat(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """``x`` in another shape and in one piece of memory, to be read only, until this thread asks again."""
+        return self.xp.reshape(x, shape)
 
     def _rows(self, y: Array, groups: int) -> Array:
         """``(N, *O, G*F)`` to ``(G, N*O, F)``."""
@@ -125,14 +246,17 @@ class Primitives:
         split = self.xp.reshape(y, (rows, groups, features // groups))
         return self.xp.permute_dims(split, (1, 0, 2))
 
-    def _join_groups(self, parts: Array) -> Array:
-        """``(G, M, F)`` to ``(M, G*F)``."""
-        groups, rows, features = parts.shape
-        return self.xp.reshape(self.xp.permute_dims(parts, (1, 0, 2)), (rows, groups * features))
-
     def _join_groups_in_cells(self, parts: Array, cells: int) -> Array:
         """``(G, M, K*C/G)`` to ``(M, K, C)``."""
         groups, rows, depth = parts.shape
         channels = depth // cells
         split = self.xp.reshape(parts, (groups, rows, cells, channels))
         return self.xp.reshape(self.xp.permute_dims(split, (1, 2, 0, 3)), (rows, cells, groups * channels))
+
+
+def in_order(parts: Array) -> Array:
+    """Sum over the first axis, one after the other, into its first entry."""
+    total = parts[0, ...]
+    for i in range(1, parts.shape[0]):
+        total += parts[i, ...]
+    return total

@@ -82,7 +82,8 @@ def get_backend(
         ``"fast"``, or ``"exact"`` for the same float32 bits on every backend; unless given, that of the environment
         variable ``XPNN_NUMERICS``, else fast.
     precision : str, optional
-        ``"float32"``, or ``"tf32"`` to allow TF32 in matrix products on a GPU.
+        ``"float32"``; ``"tf32"`` to allow TF32 in matrix products on a GPU; ``"direct"`` for convolutions without
+        algorithms whose rounding error is larger than that of sums of products.
     products : int, optional
         For exact numerics: 2, or 3 for contractions that are exact but for the rounding to float32.
 

@@ -20,17 +20,10 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ..backends import primitives
-from ..backends.types import Array, Namespace
-from .arrays import (
-    channels_first,
-    channels_last,
-    namespace,
-    pad,
-    padded_shape,
-    require_same_dtype,
-    require_shape,
-    unpad,
-)
+from ..backends.types import Array, Namespace, dtype_name
+from . import convolution
+from .arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape
+from .convolution.problem import Problem
 from .geometry import Geometry, Padding, Size, count, place_windows, spread
 from .initialisers import Initialiser
 from .kernels import KernelLayer
@@ -46,6 +39,7 @@ def conv(
     padding: Padding = 0,
     dilation: Size = 1,
     groups: int = 1,
+    precision: str = "float32",
     xp: Namespace | None = None,
 ) -> Array:
     """Convolve ``x (N, C, *S)`` with ``weight (F, C/groups, *K)``: ``y (N, F, *O)``.
@@ -60,6 +54,8 @@ def conv(
         Zeros around the input: see `xpnn.layers.geometry`.
     groups : int
         Groups of channels that don't mix; ``C`` for a depthwise convolution.
+    precision : str
+        ``"direct"`` for sums of products alone: see `xpnn.layers.convolution.winograd`.
     xp : namespace, optional
         The inputs' own unless given.
 
@@ -78,9 +74,8 @@ def conv(
     geometry = _geometry(x, weight, stride, padding, dilation, groups)
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
-    cells = pad(channels_last(x, xp), geometry, 0.0, xp)
-    y = primitives(xp).contract(cells, kernel_matrix(weight, groups, xp), geometry.windows)
-    return channels_first(y if bias is None else y + bias, xp)
+    problem = _problem(x, weight, geometry, groups, precision)
+    return channels_first(convolution.forward(channels_last(x, xp), weight, bias, problem, primitives(xp)), xp)
 
 
 def conv_backward(
@@ -93,6 +88,7 @@ def conv_backward(
     dilation: Size = 1,
     groups: int = 1,
     input_grad: bool = True,
+    precision: str = "float32",
     xp: Namespace | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of `conv`: ``(dx, dweight, dbias)`` for an upstream gradient ``dy (N, F, *O)``.
@@ -103,17 +99,27 @@ def conv_backward(
     require_same_dtype(dy=dy, input=x, weight=weight)
     geometry = _geometry(x, weight, stride, padding, dilation, groups)
     require_shape(dy, (x.shape[0], weight.shape[0], *geometry.windows.count), "dy")
-    engine = primitives(xp)
+    problem, engine = _problem(x, weight, geometry, groups, precision), primitives(xp)
     inner, rows = channels_last(x, xp), channels_last(dy, xp)
-
     dbias = xp.sum(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])), axis=0)
-    matrix = engine.contract_weight_gradient(pad(inner, geometry, 0.0, xp), rows, geometry.windows, groups)
-    dweight = kernel_of_matrix(matrix, tuple(weight.shape), groups, xp)
+    dweight = convolution.weight_gradient(inner, rows, problem, engine)
     if not input_grad:
         return None, dweight, dbias
-    shape = padded_shape(tuple(inner.shape), geometry)
-    padded = engine.contract_input_gradient(rows, kernel_matrix(weight, groups, xp), geometry.windows, shape)
-    return channels_first(unpad(padded, geometry, tuple(x.shape[2:])), xp), dweight, dbias
+    return channels_first(convolution.input_gradient(rows, weight, problem, engine), xp), dweight, dbias
+
+
+def _problem(x: Array, weight: Array, geometry: Geometry, groups: int, precision: str) -> Problem:
+    return Problem(
+        samples=x.shape[0],
+        spatial=tuple(x.shape[2:]),
+        channels=x.shape[1],
+        features=weight.shape[0],
+        groups=groups,
+        windows=geometry.windows,
+        padding=geometry.padding,
+        dtype=dtype_name(x.dtype),
+        precision=precision,
+    )
 
 
 def _geometry(x: Array, weight: Array, stride: Size, padding: Padding, dilation: Size, groups: int) -> Geometry:
@@ -141,24 +147,6 @@ def _geometry(x: Array, weight: Array, stride: Size, padding: Padding, dilation:
 
 def _channels(count: int) -> str:
     return f"{count} channel" + ("" if count == 1 else "s")
-
-
-def kernel_matrix(weight: Array, groups: int, xp: Namespace) -> Array:
-    """``weight (F, C/G, *K)`` as the matrices ``(G, K*C/G, F/G)`` of `Primitives.contract`.
-
-    A transposed view of what is copied: the copy then reads and writes near to each other.
-    """
-    features, channels = weight.shape[0] // groups, weight.shape[1]
-    cells = prod(weight.shape[2:])
-    split = xp.reshape(weight, (groups, features, channels, cells))
-    return xp.matrix_transpose(xp.reshape(xp.permute_dims(split, (0, 1, 3, 2)), (groups, features, cells * channels)))
-
-
-def kernel_of_matrix(matrix: Array, shape: tuple[int, ...], groups: int, xp: Namespace) -> Array:
-    """The inverse of `kernel_matrix`."""
-    features, channels = shape[0] // groups, shape[1]
-    split = xp.reshape(matrix, (groups, prod(shape[2:]), channels, features))
-    return xp.reshape(xp.permute_dims(split, (0, 3, 2, 1)), shape)
 
 
 class Conv(KernelLayer):

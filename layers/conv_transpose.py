@@ -21,11 +21,13 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ..backends import primitives
-from ..backends.types import Array, Namespace
+from ..backends.blocks import Pairs
+from ..backends.types import Array, Namespace, dtype_name
 from ..backends.windows import Windows
-from .arrays import channels_first, channels_last, namespace, pad, require_same_dtype, require_shape, unpad
-from .conv import kernel_matrix, kernel_of_matrix
-from .geometry import Geometry, Padding, Size, count, resolve_padding, spread
+from . import convolution
+from .arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape
+from .convolution.problem import Problem
+from .geometry import Padding, Size, count, resolve_padding, spread
 from .initialisers import Initialiser
 from .kernels import KernelLayer
 from .placement import Placement
@@ -41,6 +43,7 @@ def conv_transpose(
     output_padding: Size = 0,
     dilation: Size = 1,
     groups: int = 1,
+    precision: str = "float32",
     xp: Namespace | None = None,
 ) -> Array:
     """Transposed convolution of ``x (N, C, *S)`` with ``weight (C, F/groups, *K)``: ``y (N, F, *O)``.
@@ -57,6 +60,8 @@ def conv_transpose(
         Cells added at the end of each axis, fewer than the stride or the dilation.
     groups : int
         Groups of channels that don't mix.
+    precision : str
+        As for `xpnn.layers.conv.conv`.
     xp : namespace, optional
         The inputs' own unless given.
 
@@ -70,10 +75,8 @@ def conv_transpose(
     plan = _plan(x, weight, stride, padding, output_padding, dilation, groups)
     if bias is not None:
         require_shape(bias, (plan.features,), "bias")
-    full = (x.shape[0], *plan.full, plan.features)
-    matrix = kernel_matrix(weight, groups, xp)
-    y = primitives(xp).contract_input_gradient(channels_last(x, xp), matrix, plan.geometry.windows, full)
-    y = unpad(y, plan.geometry, plan.out)
+    problem, engine = _problem(x, plan, groups, precision), primitives(xp)
+    y = convolution.input_gradient(channels_last(x, xp), weight, problem, engine)
     return channels_first(y if bias is None else y + bias, xp)
 
 
@@ -88,6 +91,7 @@ def conv_transpose_backward(
     dilation: Size = 1,
     groups: int = 1,
     input_grad: bool = True,
+    precision: str = "float32",
     xp: Namespace | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of `conv_transpose`: ``(dx, dweight, dbias)`` for an upstream gradient ``dy (N, F, *O)``.
@@ -98,24 +102,36 @@ def conv_transpose_backward(
     require_same_dtype(dy=dy, input=x, weight=weight)
     plan = _plan(x, weight, stride, padding, output_padding, dilation, groups)
     require_shape(dy, (x.shape[0], plan.features, *plan.out), "dy")
-    engine, windows = primitives(xp), plan.geometry.windows
+    problem, engine = _problem(x, plan, groups, precision), primitives(xp)
     upstream = channels_last(dy, xp)
     dbias = xp.sum(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features)), axis=0)
-    padded = pad(upstream, plan.geometry, 0.0, xp)
-    matrix = engine.contract_weight_gradient(padded, channels_last(x, xp), windows, groups)
-    dweight = kernel_of_matrix(matrix, tuple(weight.shape), groups, xp)
+    dweight = convolution.weight_gradient(upstream, channels_last(x, xp), problem, engine)
     if not input_grad:
         return None, dweight, dbias
-    dx = engine.contract(padded, kernel_matrix(weight, groups, xp), windows)
-    return channels_first(dx, xp), dweight, dbias
+    return channels_first(convolution.forward(upstream, weight, None, problem, engine), xp), dweight, dbias
+
+
+def _problem(x: Array, plan: "_Plan", groups: int, precision: str) -> Problem:
+    """The convolution that this is the adjoint of."""
+    return Problem(
+        samples=x.shape[0],
+        spatial=plan.out,
+        channels=plan.features,
+        features=x.shape[1],
+        groups=groups,
+        windows=plan.windows,
+        padding=plan.padding,
+        dtype=dtype_name(x.dtype),
+        precision=precision,
+    )
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """Sizes of a transposed convolution: the convolution that it is the adjoint of, and the output."""
+    """Sizes of a transposed convolution: windows of the convolution that it is the adjoint of, and the output."""
 
-    geometry: Geometry
-    full: tuple[int, ...]
+    windows: Windows
+    padding: Pairs
     out: tuple[int, ...]
     features: int
 
@@ -149,8 +165,7 @@ def _plan(
     out = tuple(n - before - after for n, (before, after) in zip(full, pairs, strict=True))
     if min(out) < 1:
         raise ValueError(f"padding {pairs} cuts off all of the output, which spans {full} cells")
-    geometry = Geometry(Windows(kernel, s, d, spatial), pairs, (0,) * axes)
-    return _Plan(geometry, full, out, weight.shape[1] * groups)
+    return _Plan(Windows(kernel, s, d, spatial), pairs, out, weight.shape[1] * groups)
 
 
 class ConvTranspose(KernelLayer):

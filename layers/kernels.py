@@ -49,4 +49,7 @@ class KernelLayer(Layer):
     @property
     def _options(self) -> dict[str, Any]:
         names = ("stride", "padding", "dilation", "groups")
-        return {name: getattr(self, name) for name in names} | {"xp": self.backend.xp}
+        return {name: getattr(self, name) for name in names} | {
+            "xp": self.backend.xp,
+            "precision": self.backend.precision,
+        }

@@ -7,6 +7,7 @@ the whole batch and all workers.
 
 from math import nan, prod
 
+from ..blocks import Pairs, whole
 from ..primitives import Primitives
 from ..team import current_team
 from ..types import Array
@@ -25,6 +26,8 @@ class ExactPrimitives(Primitives):
         The library's own way to cut windows.
     """
 
+    free_order = False
+
     def __init__(self, xp: ExactNamespace, cutter: Primitives) -> None:
         super().__init__(xp)
         self.cutter = cutter
@@ -34,9 +37,10 @@ class ExactPrimitives(Primitives):
         """As the library cuts them: nothing is computed."""
         return self.cutter.windows(x, windows)
 
-    def contract(self, x: Array, w: Array, windows: Windows) -> Array:
+    def contract(self, x: Array, w: Array, windows: Windows, padding: Pairs = (), bias: Array | None = None) -> Array:
         """Windows of slices of ``x``, which has one scale a sample, times slices of ``w``."""
         xp, exact = self.xp, self.exact
+        x = self._within(x, padding, windows)
         groups, terms, features = w.shape
         plan = budget(terms, exact.products)
         # A NaN must not make its whole sample NaN: it takes part as 0 and is put back into the windows that see it.
@@ -46,16 +50,31 @@ class ExactPrimitives(Primitives):
         right = exact.join(exact.split(w, t, plan.right_bits, plan.right_count))
         right_scale = xp.reshape(t, (groups, 1, 1, features))
         parts = []
-        for block in self._blocks(x.shape, windows):
+        for block in self._samples(x.shape, windows):
             n = block.stop - block.start
             left = exact.split(finite[block, ...], s[block, ...], plan.left_bits, plan.left_count)
-            quanta = exact.multiply([self._columns(q, windows, groups) for q in left], right, plan)
+            quanta = exact.multiply([self._all_columns(q, windows, groups) for q in left], right, plan)
             quanta = xp.reshape(quanta, (groups, n, prod(windows.count), quanta.shape[-1]))
             rows = exact.combine(quanta, plan, xp.reshape(s[block, ...], (1, n, 1, 1)), right_scale)
             rows = rows + self._poison(good[block, ...], windows, groups)
-            rows = self._join_groups(xp.reshape(rows, (groups, n * prod(windows.count), features)))
+            rows = xp.permute_dims(xp.reshape(rows, (groups, n * prod(windows.count), features)), (1, 0, 2))
             parts.append(xp.reshape(rows, (n, *windows.count, groups * features)))
-        return parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+        y = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+        return y if bias is None else y + bias
+
+    def _samples(self, shape: tuple[int, ...], windows: Windows) -> list[slice]:
+        """Blocks of samples."""
+        return [
+            block.samples for block in self.blocks(shape[0], 1, 4 * prod(windows.count) * windows.cells * shape[-1])
+        ]
+
+    def _all_columns(self, x: Array, windows: Windows, groups: int) -> Array:
+        """Columns of all samples of ``x``, which is padded."""
+        return self._columns(x, (), whole(x.shape[0], windows), windows, groups)
+
+    def _within(self, x: Array, padding: Pairs, windows: Windows) -> Array:
+        """All of ``x`` within its padding."""
+        return self.padded(x, padding, whole(x.shape[0], windows), windows)
 
     def _poison(self, good: Array, windows: Windows, groups: int) -> Array:
         """NaN for each group's windows that see what is not finite, 0 for the others: ``(G, n, O, 1)``."""
@@ -68,8 +87,11 @@ class ExactPrimitives(Primitives):
         lowest = xp.permute_dims(xp.min(seen, axis=2, keepdims=True), (3, 0, 1, 2))
         return xp.where(lowest == 1.0, lowest - 1.0, nan)
 
-    def contract_weight_gradient(self, x: Array, dy: Array, windows: Windows, groups: int) -> Array:
+    def contract_weight_gradient(
+        self, x: Array, dy: Array, windows: Windows, groups: int, padding: Pairs = ()
+    ) -> Array:
         """Sum over the samples of all workers, each channel of ``x`` and of ``dy`` with one scale."""
+        x = self._within(x, padding, windows)
         xp, exact, team = self.xp, self.exact, current_team()
         channels, features = x.shape[-1] // groups, dy.shape[-1] // groups
         rows = x.shape[0] * prod(windows.count)
@@ -77,10 +99,10 @@ class ExactPrimitives(Primitives):
         batch = tuple(range(x.ndim - 1))
         s, t = exact.scale(x, batch, team), exact.scale(dy, batch, team)
         quanta = None
-        for block in self._blocks(x.shape, windows):
+        for block in self._samples(x.shape, windows):
             left = exact.split(x[block, ...], s, plan.left_bits, plan.left_count)
             right = exact.split(dy[block, ...], t, plan.right_bits, plan.right_count)
-            columns = [xp.matrix_transpose(self._columns(q, windows, groups)) for q in left]
+            columns = [xp.matrix_transpose(self._all_columns(q, windows, groups)) for q in left]
             part = exact.multiply(columns, exact.join([self._rows(q, groups) for q in right]), plan)
             quanta = part if quanta is None else quanta + part
         if team is not None:

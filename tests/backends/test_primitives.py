@@ -133,8 +133,8 @@ def test_block_sizes_change_nothing_but_rounding(at, rng, monkeypatch, block_byt
 
     whole = all_three()
     monkeypatch.setattr(p, "block_bytes", block_bytes, raising=False)
-    blocks = list(p._blocks(x.shape, w))
-    assert len(blocks) > 1 and blocks[0].start == 0 and blocks[-1].stop == 7
+    blocks = p.blocks(x.shape[0], w.count[0], 4 * x.shape[-1] * w.cells * np.prod(w.count[1:], dtype=int))
+    assert len(blocks) > 1 and blocks[0].samples.start == 0 and blocks[-1].samples.stop == 7
     for blocked, once in zip(all_three(), whole, strict=True):
         nn.testing.assert_match(blocked, once, level="reduction", terms=7 * 12 * 12)
 

@@ -1,0 +1,48 @@
+"""Which algorithm computes a convolution: one table, by shape.
+
+The limits come from measurements beside each other (``xpnn bench --layers``). What is chosen depends on shapes, dtype
+and precision alone, so that results do on nothing else; exact numerics takes columns for all.
+"""
+
+
+from ...backends.primitives import Primitives
+from ...backends.types import Array
+from . import columns
+from .problem import Problem
+from .winograd import Winograd
+
+F2, F4, F5 = Winograd(2), Winograd(4), Winograd(5)
+
+
+def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+    """``y (N, *O, F)`` of ``x (N, *S, C)``."""
+    return (_winograd(problem, engine) or columns).forward(x, weight, bias, problem, engine)
+
+
+def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
+    """``dx (N, *S, C)`` of ``dy (N, *O, F)``."""
+    adjoint = problem.adjoint() if engine.free_order else None
+    if adjoint is not None:
+        return forward(dy, weight, None, adjoint, engine)
+    return columns.input_gradient(dy, weight, problem, engine)
+
+
+def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
+    """``dweight (F, C/G, *K)``."""
+    return (_winograd(problem, engine) or columns).weight_gradient(x, dy, problem, engine)
+
+
+def _winograd(problem: Problem, engine: Primitives) -> Winograd | None:
+    """The tile size that suits a 3x3 convolution with many channels; None for all others."""
+    w = problem.windows
+    if (
+        not engine.free_order
+        or problem.precision == "direct"
+        or problem.dtype != "float32"
+        or problem.groups > 1
+        or (w.kernel, w.stride, w.dilation) != ((3, 3), (1, 1), (1, 1))
+        or min(problem.channels, problem.features) < 32
+    ):
+        return None
+    best = min((F2, F4, F5), key=lambda each: each.cost(problem))
+    return best if best.cost(problem) < 0.8 * problem.multiply_adds else None

@@ -1,0 +1,54 @@
+"""Convolution as one matrix product: windows laid out as columns (im2col).
+
+Serves any rank, stride, dilation and number of groups. The columns are made for a block of the batch at a time, by
+`Primitives.contract`, which is also where exact numerics comes in.
+
+Source: K. Chellapilla et al., "High performance convolutional neural networks for document processing", 2006.
+"""
+
+from math import prod
+
+from ...backends.primitives import Primitives
+from ...backends.types import Array, Namespace
+from .problem import Problem
+
+
+def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+    """``y (N, *O, F)``."""
+    matrix = kernel_matrix(weight, problem, engine.xp)
+    return engine.contract(x, matrix, problem.windows, problem.padding, bias)
+
+
+def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
+    """``dx (N, *S, C)``: columns of ``dy``, added up where they were read."""
+    matrix = kernel_matrix(weight, problem, engine.xp)
+    return engine.contract_input_gradient(dy, matrix, problem.windows, problem.x_shape, problem.padding)
+
+
+def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
+    """``dweight (F, C/G, *K)``."""
+    matrix = engine.contract_weight_gradient(x, dy, problem.windows, problem.groups, problem.padding)
+    return kernel_of_matrix(matrix, problem, engine.xp)
+
+
+def kernel_matrix(weight: Array, problem: Problem, xp: Namespace) -> Array:
+    """``weight (F, C/G, *K)`` as the matrices ``(G, K*C/G, F/G)`` of `Primitives.contract`.
+
+    A transposed view of what is copied: the copy then reads and writes near to each other.
+    """
+    cells = prod(weight.shape[2:])
+    if problem.rotated:
+        split = xp.flip(xp.reshape(weight, (*weight.shape[:2], cells)), axis=-1)
+        return xp.reshape(xp.permute_dims(split, (2, 0, 1)), (1, cells * weight.shape[0], weight.shape[1]))
+    groups = problem.groups
+    features, channels = weight.shape[0] // groups, weight.shape[1]
+    split = xp.reshape(weight, (groups, features, channels, cells))
+    return xp.matrix_transpose(xp.reshape(xp.permute_dims(split, (0, 1, 3, 2)), (groups, features, cells * channels)))
+
+
+def kernel_of_matrix(matrix: Array, problem: Problem, xp: Namespace) -> Array:
+    """``(G, K*C/G, F/G)`` as ``(F, C/G, *K)``: the inverse of `kernel_matrix`."""
+    groups, kernel = problem.groups, problem.windows.kernel
+    features, channels = problem.features // groups, problem.channels // groups
+    split = xp.reshape(matrix, (groups, prod(kernel), channels, features))
+    return xp.reshape(xp.permute_dims(split, (0, 3, 2, 1)), (problem.features, channels, *kernel))
