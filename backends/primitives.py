@@ -111,10 +111,14 @@ class Primitives:
             block = blocks[i]
             first = block.samples.start * cells + block.rows.start * row_cells
             last = (block.samples.stop - 1) * cells + block.rows.stop * row_cells
-            rows = xp.permute_dims(y[first:last, ...], (1, 0, 2))
-            self.matmul(self._columns(x, padding, block, windows, groups), w, rows)
+            columns = self._columns(x, padding, block, windows, groups)
+            rows = y[first:last, ...]
+            if groups == 1:
+                self.matmul(columns[0, ...], w[0, ...], rows[:, 0, :])
+            else:
+                self.matmul(columns, w, xp.permute_dims(rows, (1, 0, 2)))
             if bias is not None:
-                rows += xp.reshape(bias, (groups, 1, features))
+                rows += xp.reshape(bias, (groups, features))
 
         self.parallel(len(blocks) if n else 0, work)
         return xp.reshape(y, (n, *windows.count, groups * features))
@@ -167,12 +171,16 @@ class Primitives:
         def work(lane: int) -> None:
             part = parts[lane, ...]
             for j in range(lanes[lane].start, lanes[lane].stop):
-                columns = xp.matrix_transpose(self._columns(x, padding, blocks[j], windows, groups))
+                columns = self._columns(x, padding, blocks[j], windows, groups)
                 rows = self._rows(dy[(blocks[j].samples, blocks[j].rows, ...)], groups)
-                if j == lanes[lane].start:
-                    self.matmul(columns, rows, part)
+                fresh = j == lanes[lane].start
+                found = part if fresh else self.workspace("part", part.shape, part)
+                if groups == 1:
+                    self.contract_rows(columns[0, ...], rows[0, ...], found[0, ...])
                 else:
-                    part += self.matmul(columns, rows, self.workspace("part", part.shape, part))
+                    self.matmul(xp.matrix_transpose(columns), rows, found)
+                if not fresh:
+                    part += found
 
         self.parallel(len(lanes), work)
         return in_order(parts)
@@ -211,9 +219,9 @@ class Primitives:
             self.parallel(len(chunks), work)
         return dw
 
-    def contract_rows(self, x: Array, dy: Array) -> Array:
+    def contract_rows(self, x: Array, dy: Array, out: Array | None = None) -> Array:
         """``x (R, A)`` transposed times ``dy (R, B)``: a sum over rows, which are those of the batch."""
-        return self.matmul(self.xp.matrix_transpose(x), dy)
+        return self.matmul(self.xp.matrix_transpose(x), dy, out)
 
     def total(self, x: Array, axes: tuple[int, ...]) -> Array:
         """Sum over axes, which stay with size 1: within each sample first, then over the samples.

@@ -115,6 +115,10 @@ class ExactPrimitives(Primitives):
         """In one step: no order is better than another."""
         return self.xp.sum(x, axis=axes, keepdims=True) if axes else x
 
-    def contract_rows(self, x: Array, dy: Array) -> Array:
+    def contract_rows(self, x: Array, dy: Array, out: Array | None = None) -> Array:
         """Sum over the rows of all workers."""
-        return self.exact.contract_rows(x, dy, current_team())
+        total = self.exact.contract_rows(x, dy, current_team())
+        if out is None:
+            return total
+        out[...] = total
+        return out

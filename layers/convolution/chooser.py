@@ -4,7 +4,6 @@ The limits come from measurements beside each other (``xpnn bench --layers``). W
 and precision alone, so that results do on nothing else; exact numerics takes columns for all.
 """
 
-
 from ...backends.primitives import Primitives
 from ...backends.types import Array
 from . import columns

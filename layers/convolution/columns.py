@@ -13,6 +13,10 @@ from ...backends.types import Array, Namespace
 from .problem import Problem
 
 
+# Entries of a group's weight up to which its copy is transposed.
+SMALL = 1 << 15
+
+
 def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
     """``y (N, *O, F)``."""
     matrix = kernel_matrix(weight, problem, engine.xp)
@@ -34,7 +38,8 @@ def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -
 def kernel_matrix(weight: Array, problem: Problem, xp: Namespace) -> Array:
     """``weight (F, C/G, *K)`` as the matrices ``(G, K*C/G, F/G)`` of `Primitives.contract`.
 
-    A transposed view of what is copied: the copy then reads and writes near to each other.
+    Of a large weight a transposed view of what is copied: the copy then reads and writes near to each other. Of a small
+    one, products are faster where the matrix itself is in one piece.
     """
     cells = prod(weight.shape[2:])
     if problem.rotated:
@@ -43,6 +48,8 @@ def kernel_matrix(weight: Array, problem: Problem, xp: Namespace) -> Array:
     groups = problem.groups
     features, channels = weight.shape[0] // groups, weight.shape[1]
     split = xp.reshape(weight, (groups, features, channels, cells))
+    if cells * channels * features < SMALL:
+        return xp.reshape(xp.permute_dims(split, (0, 3, 2, 1)), (groups, cells * channels, features))
     return xp.matrix_transpose(xp.reshape(xp.permute_dims(split, (0, 1, 3, 2)), (groups, features, cells * channels)))
 
 

@@ -36,15 +36,15 @@ POINTS: dict[int, tuple[float, ...]] = {
     5: (0.331, -0.331, 0.79, -0.79, 1.669, -1.669),
 }
 
-# Bytes of transformed weights from which workers share the points and not the tiles: each of them would go through all
+# Bytes of transformed weights from which workers share the filters and not the tiles: each of them would go through all
 # of the weights otherwise.
 LARGE = 3 << 20
-# Bytes of transformed tiles of input and output that are held at a time where workers share the points.
+# Bytes of transformed tiles of the input that are held at a time where workers share the filters.
 HELD = 16 << 20
 # Bytes of transformed tiles of input and output that a worker holds at a time.
 TILES = 2 << 20
 # What the transform of the weights costs, in tiles.
-WEIGHT_TILES = 30
+WEIGHT_TILES = 20
 # A product of three sizes below this takes the short way through OpenBLAS, which packs nothing.
 SHORT = 1_000_000
 
@@ -108,10 +108,26 @@ class Tiling:
         return [Block(slice(first + b.samples.start, first + b.samples.stop), b.rows) for b in blocks]
 
     def held(self) -> list[slice]:
-        """Samples whose tiles are held at a time where workers share the points."""
-        rows, columns = self.grid
-        size = 4 * self.points * rows * columns * (self.problem.channels + self.problem.features)
+        """Samples whose tiles of the input are held at a time where workers share the filters."""
+        size = 4 * self.points * prod(self.grid) * self.problem.channels
         return even_slices(self.problem.samples, -(-self.problem.samples // max(1, HELD // size)))
+
+    def held_inputs(self, x: Array, samples: slice, matrix: Array, engine: Primitives) -> Array:
+        """Tiles of the input of these samples, transformed: ``(T, n^2, C)``."""
+        blocks = self.blocks(samples.start, samples.stop - samples.start)
+        count = (samples.stop - samples.start) * prod(self.grid)
+        inputs = engine.workspace("held inputs", (count, self.points, self.problem.channels), x)
+
+        def work(i: int) -> None:
+            _input_tiles(x, blocks[i], self, matrix, inputs[self.place(blocks[i], samples.start), ...], engine)
+
+        engine.parallel(len(blocks), work)
+        return inputs
+
+    def filters(self, tiles: int) -> list[slice]:
+        """Filters of a worker at a time where workers share them."""
+        short = (SHORT - 1) // (tiles * self.problem.channels)
+        return even_slices(self.problem.features, -(-self.problem.features // (min(short, 32) if short >= 16 else 64)))
 
     def tiles(self, block: Block) -> int:
         """Number of tiles in a block."""
@@ -140,121 +156,132 @@ class Winograd:
     def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
         """``y (N, *O, F)``."""
         tiling = Tiling(problem, self.m)
-        xp, n = engine.xp, problem.samples
+        xp = engine.xp
         rows, columns = tiling.grid
         fits = not any(after for _, after in tiling.output_padding)
-        shape = (n, rows, self.m, columns, self.m, problem.features) if fits else problem.y_shape
+        shape = (problem.samples, rows, self.m, columns, self.m, problem.features) if fits else problem.y_shape
         y = xp.empty(shape, dtype=x.dtype, device=device(x))
-        kernel = _by_channel(weight, problem, xp)
         sides = _matrices(self.m, xp, x)
         evaluate = xp.flip(sides.kernel, axis=1) if problem.rotated else sides.kernel
 
-        def finish(products: Array, block: Block) -> None:
-            tiles = engine.workspace("outputs", (products.shape[0], self.m**2, problem.features), x)
+        def finish(inputs: Array, points: Array, block: Block, filters: slice) -> None:
+            """From tiles of the input to those of the output, for some filters."""
+            count, features = inputs.shape[0], points.shape[2]
+            products = engine.workspace("products", (count, tiling.points, features), x)
+            permute = xp.permute_dims
+            engine.matmul(permute(inputs, (1, 0, 2)), points, permute(products, (1, 0, 2)))
+            tiles = engine.workspace("outputs", (count, self.m**2, features), x)
             engine.matmul(sides.output, products, tiles)
             if bias is not None:
-                tiles += bias
-            _put_tiles(tiles, y, block, tiling, xp)
+                tiles += bias[filters]
+            _put_tiles(tiles, y, block, filters, tiling, xp)
 
-        if tiling.is_large:
-            chunks = even_slices(tiling.points, self.m + KERNEL - 1)
-            for held in tiling.held():
-                blocks = tiling.blocks(held.start, held.stop - held.start)
-                count = (held.stop - held.start) * rows * columns
-                inputs = engine.workspace("all inputs", (count, tiling.points, problem.channels), x)
-                products = engine.workspace("all products", (count, tiling.points, problem.features), x)
-
-                def transform(i: int, blocks=blocks, inputs=inputs, first=held.start) -> None:
-                    _input_tiles(x, blocks[i], tiling, sides.input, inputs[tiling.place(blocks[i], first), ...], engine)
-
-                def multiply(i: int, inputs=inputs, products=products) -> None:
-                    part = evaluate[chunks[i], :]
-                    points = engine.workspace("points", (problem.channels, part.shape[0], problem.features), x)
-                    engine.matmul(part, kernel, points)
-                    _multiply(inputs[:, chunks[i], :], points, products[:, chunks[i], :], engine)
-
-                def output(i: int, blocks=blocks, products=products, first=held.start) -> None:
-                    finish(products[tiling.place(blocks[i], first), ...], blocks[i])
-
-                engine.parallel(len(blocks), transform)
-                engine.parallel(len(chunks), multiply)
-                engine.parallel(len(blocks), output)
-        else:
-            points = engine.matmul(evaluate, kernel)
-            blocks = tiling.blocks(0, n)
+        def share_tiles() -> None:
+            kernel = _kernel(weight, problem, slice(0, problem.features), (1, 0, 2), engine)
+            points = xp.permute_dims(engine.matmul(evaluate, kernel), (1, 0, 2))
+            blocks = tiling.blocks(0, problem.samples)
 
             def work(i: int) -> None:
-                tiles = tiling.tiles(blocks[i])
-                inputs = engine.workspace("inputs", (tiles, tiling.points, problem.channels), x)
+                inputs = engine.workspace("inputs", (tiling.tiles(blocks[i]), tiling.points, problem.channels), x)
                 _input_tiles(x, blocks[i], tiling, sides.input, inputs, engine)
-                products = engine.workspace("products", (tiles, tiling.points, problem.features), x)
-                _multiply(inputs, points, products, engine)
-                finish(products, blocks[i])
+                finish(inputs, points, blocks[i], slice(0, problem.features))
 
             engine.parallel(len(blocks), work)
+
+        def share_filters(samples: slice) -> None:
+            inputs = tiling.held_inputs(x, samples, sides.input, engine)
+            filters = tiling.filters(inputs.shape[0])
+
+            def work(i: int) -> None:
+                count = filters[i].stop - filters[i].start
+                kernel = _kernel(weight, problem, filters[i], (0, 1, 2), engine)
+                points = engine.workspace("points", (tiling.points, problem.channels * count), x)
+                engine.matmul(evaluate, xp.reshape(kernel, (KERNEL**2, problem.channels * count)), points)
+                points = xp.reshape(points, (tiling.points, problem.channels, count))
+                finish(inputs, points, Block(samples, slice(0, rows)), filters[i])
+
+            engine.parallel(len(filters), work)
+
+        if tiling.is_large:
+            for samples in tiling.held():
+                share_filters(samples)
+        else:
+            share_tiles()
         return xp.reshape(y, problem.y_shape)
 
     def weight_gradient(self, x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
         """``dweight (F, C, 3, 3)``."""
         tiling = Tiling(problem, self.m)
-        xp, n = engine.xp, problem.samples
-        rows, columns = tiling.grid
+        xp = engine.xp
         sides = _matrices(self.m, xp, x)
         back, spread = xp.matrix_transpose(sides.kernel), xp.matrix_transpose(sides.output)
-        shape = (problem.features, tiling.points, problem.channels)
 
-        if tiling.is_large:
-            sums = engine.workspace("all sums", shape, x)
-            chunks = even_slices(tiling.points, self.m + KERNEL - 1)
-            for held in tiling.held():
-                blocks = tiling.blocks(held.start, held.stop - held.start)
-                count = (held.stop - held.start) * rows * columns
-                inputs = engine.workspace("all inputs", (count, tiling.points, problem.channels), x)
-                upstream = engine.workspace("all products", (count, tiling.points, problem.features), x)
+        def outer(inputs: Array, block: Block, filters: slice, name: str) -> Array:
+            """For each point the products of tiles of ``dy`` and of the input, summed over tiles: ``(F, n^2, C)``."""
+            features = filters.stop - filters.start
+            upstream = engine.workspace("products", (inputs.shape[0], tiling.points, features), x)
+            _output_tiles(dy[..., filters], block, tiling, spread, upstream, engine)
+            sums = engine.workspace(name, (features, tiling.points, problem.channels), x)
+            permute = xp.permute_dims
+            engine.matmul(permute(upstream, (1, 2, 0)), permute(inputs, (1, 0, 2)), permute(sums, (1, 0, 2)))
+            return sums
 
-                def transform(i: int, blocks=blocks, inputs=inputs, upstream=upstream, first=held.start) -> None:
-                    place = tiling.place(blocks[i], first)
-                    _input_tiles(x, blocks[i], tiling, sides.input, inputs[place, ...], engine)
-                    _output_tiles(dy, blocks[i], tiling, spread, upstream[place, ...], engine)
-
-                def multiply(i: int, inputs=inputs, upstream=upstream, first=held.start) -> None:
-                    c = chunks[i]
-                    _add_outer(upstream[:, c, :], inputs[:, c, :], sums[:, c, :], first == 0, engine)
-
-                engine.parallel(len(blocks), transform)
-                engine.parallel(len(chunks), multiply)
-            dw = xp.empty((problem.features, KERNEL**2, problem.channels), dtype=x.dtype, device=device(x))
-            filters = even_slices(problem.features, -(-problem.features // 32))
-
-            def gather(i: int) -> None:
-                engine.matmul(back, sums[filters[i], ...], dw[filters[i], ...])
-
-            engine.parallel(len(filters), gather)
-        else:
-            blocks = tiling.blocks(0, n)
+        def share_tiles() -> Array:
+            blocks = tiling.blocks(0, problem.samples)
             lanes = even_slices(len(blocks), min(len(blocks), LANES))
-            parts = xp.empty((len(lanes), shape[0], KERNEL**2, shape[2]), dtype=x.dtype, device=device(x))
+            shape = (len(lanes), problem.features, KERNEL**2, problem.channels)
+            parts = xp.empty(shape, dtype=x.dtype, device=device(x))
 
             def work(lane: int) -> None:
-                sums = engine.workspace("sums", shape, x)
-                for j in range(lanes[lane].start, lanes[lane].stop):
-                    tiles = tiling.tiles(blocks[j])
-                    inputs = engine.workspace("inputs", (tiles, tiling.points, problem.channels), x)
-                    upstream = engine.workspace("products", (tiles, tiling.points, problem.features), x)
-                    _input_tiles(x, blocks[j], tiling, sides.input, inputs, engine)
-                    _output_tiles(dy, blocks[j], tiling, spread, upstream, engine)
-                    _add_outer(upstream, inputs, sums, j == lanes[lane].start, engine)
-                engine.matmul(back, sums, parts[lane, ...])
+                total = None
+                for block in blocks[lanes[lane]]:
+                    inputs = engine.workspace("inputs", (tiling.tiles(block), tiling.points, problem.channels), x)
+                    _input_tiles(x, block, tiling, sides.input, inputs, engine)
+                    sums = outer(inputs, block, slice(0, problem.features), "more" if total is not None else "sums")
+                    if total is None:
+                        total = sums
+                    else:
+                        total += sums
+                engine.matmul(back, total, parts[lane, ...])
 
             engine.parallel(len(lanes), work)
-            dw = in_order(parts)
+            return in_order(parts)
+
+        def share_filters(samples: slice, dw: Array) -> None:
+            inputs = tiling.held_inputs(x, samples, sides.input, engine)
+            filters = tiling.filters(inputs.shape[0])
+
+            def work(i: int) -> None:
+                part = dw[filters[i], ...]
+                sums = outer(inputs, Block(samples, slice(0, tiling.grid[0])), filters[i], "sums")
+                if samples.start == 0:
+                    engine.matmul(back, sums, part)
+                else:
+                    part += engine.matmul(back, sums, engine.workspace("part", part.shape, part))
+
+            engine.parallel(len(filters), work)
+
+        if tiling.is_large:
+            shape = (problem.features, KERNEL**2, problem.channels)
+            dw = xp.empty(shape, dtype=x.dtype, device=device(x))
+            for samples in tiling.held():
+                share_filters(samples, dw)
+        else:
+            dw = share_tiles()
         return xp.reshape(xp.permute_dims(dw, (0, 2, 1)), (problem.features, problem.channels, KERNEL, KERNEL))
 
 
-def _by_channel(weight: Array, problem: Problem, xp: Namespace) -> Array:
-    """The weight as ``(C, 9, F)``; of a rotated one the cells are in their old order."""
-    cells = xp.reshape(weight, (*weight.shape[:2], KERNEL**2))
-    return xp.asarray(xp.permute_dims(cells, (0, 2, 1) if problem.rotated else (1, 2, 0)), copy=True)
+def _kernel(weight: Array, problem: Problem, filters: slice, axes: tuple[int, int, int], engine: Primitives) -> Array:
+    """The weight of some filters as ``(9, C, F)``, or these axes of it; of a rotated one the cells stay as they are."""
+    cells = engine.xp.reshape(weight, (*weight.shape[:2], KERNEL**2))
+    if problem.rotated:
+        laid = engine.xp.permute_dims(cells[:, filters, :], (2, 0, 1))
+    else:
+        laid = engine.xp.permute_dims(cells[filters, ...], (2, 1, 0))
+    laid = engine.xp.permute_dims(laid, axes)
+    copy = engine.workspace("kernel", tuple(laid.shape), weight)
+    copy[...] = laid
+    return copy
 
 
 def _input_tiles(x: Array, block: Block, tiling: Tiling, matrix: Array, out: Array, engine: Primitives) -> None:
@@ -271,37 +298,19 @@ def _output_tiles(dy: Array, block: Block, tiling: Tiling, matrix: Array, out: A
     engine.matmul(matrix, tiles, out)
 
 
-def _multiply(inputs: Array, points: Array, out: Array, engine: Primitives) -> None:
-    """For each point: tiles times weights, summed over channels."""
-    first = engine.xp.permute_dims
-    engine.matmul(first(inputs, (1, 0, 2)), first(points, (1, 0, 2)), first(out, (1, 0, 2)))
-
-
-def _add_outer(upstream: Array, inputs: Array, sums: Array, fresh: bool, engine: Primitives) -> None:
-    """For each point: upstream tiles times input tiles, summed over tiles, added to ``sums (F, n^2, C)``."""
-    permute = engine.xp.permute_dims
-    left, right, target = permute(upstream, (1, 2, 0)), permute(inputs, (1, 0, 2)), permute(sums, (1, 0, 2))
-    if fresh:
-        engine.matmul(left, right, target)
-    else:
-        part = engine.workspace("more sums", sums.shape, sums)
-        engine.matmul(left, right, permute(part, (1, 0, 2)))
-        sums += part
-
-
-def _put_tiles(tiles: Array, y: Array, block: Block, tiling: Tiling, xp: Namespace) -> None:
-    """Lay ``tiles (T, m^2, F)`` side by side into the block's part of ``y``."""
+def _put_tiles(tiles: Array, y: Array, block: Block, filters: slice, tiling: Tiling, xp: Namespace) -> None:
+    """Lay ``tiles (T, m^2, F)`` side by side into the block's part of ``y``, for these filters."""
     m, (_, columns) = tiling.m, tiling.grid
     rows = block.rows.stop - block.rows.start
     split = xp.reshape(tiles, (block.count, rows, columns, m, m, tiles.shape[-1]))
     laid = xp.permute_dims(split, (0, 1, 3, 2, 4, 5))
     if y.ndim == laid.ndim:
-        y[block.samples, block.rows, ...] = laid
+        y[block.samples, block.rows, ..., filters] = laid
         return
     height, width = tiling.problem.windows.count
     last = min(block.rows.stop * m, height)
     plane = xp.reshape(laid, (block.count, rows * m, columns * m, tiles.shape[-1]))
-    y[block.samples, block.rows.start * m : last, ...] = plane[:, : last - block.rows.start * m, :width, :]
+    y[block.samples, block.rows.start * m : last, :, filters] = plane[:, : last - block.rows.start * m, :width, :]
 
 
 @dataclass(frozen=True)

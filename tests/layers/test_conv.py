@@ -165,12 +165,12 @@ def test_several_blocks_of_the_batch_give_what_one_block_gives(at, name, monkeyp
 
     monkeypatch.setattr(engine, "windows", counted)
     one_image = 4 * prod(y.shape[2:]) * prod(case.weight[2:]) * case.x[1]
-    for size, expected in ((1, [1, 1, 1, 1, 1]), (2 * one_image, [2, 2, 1])):
+    for size, most, least in ((1, 1, 10), (2 * one_image, 2, 6)):
         monkeypatch.setattr(engine, "block_bytes", size)
         batches.clear()
         for a, d, length in zip(compute(), whole, terms(case, y.shape), strict=True):
             assert_match(a, d, level="reduction", terms=length, backend=at.backend)
-        assert batches == [*expected, *expected]
+        assert max(batches) == most and len(batches) >= least
 
 
 def test_non_contiguous_inputs(at):
