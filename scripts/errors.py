@@ -48,3 +48,14 @@ def positive(text: str) -> float:
     if not 0.0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"takes a number > 0, got {text!r}")
     return value
+
+
+def not_negative(text: str) -> float:
+    """An argument that is a finite number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"takes a number >= 0, got {text!r}")
+    return value

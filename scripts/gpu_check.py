@@ -68,7 +68,8 @@ def plan(options: argparse.Namespace, scratch: Path) -> list[Part]:
     for backend in options.backends:
         name = f"bench {backend}"
         report = str(scratch / f"{name.replace(' ', '_').replace(':', '_')}.json")
-        command = [*xpnn, "bench", "--backend", backend, "--rounds", str(options.rounds), "--json", report]
+        command = [*xpnn, "bench", "--backend", backend, "--only", "lenet5", "--rounds", str(options.rounds)]
+        command += ["--no-memory", "--wait", "2", "--json", report]
         parts.append(Part(name, name, command, report=report))
     suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options.tests]
     if importlib.util.find_spec("xdist"):

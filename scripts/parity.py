@@ -49,10 +49,10 @@ def run(options: argparse.Namespace) -> None:
         reference = get_backend(options.reference, numerics=options.numerics)
         files = {name: _target(name, getattr(options, name)) for name in ("json", "html")}
     if files["html"] is not None:
-        from .parity_page import require_plots
+        from .pages import require_plots
 
         with preparing():
-            require_plots()
+            require_plots("--html")
     chosen, left_out = _split(chosen, backend, reference)
     if not chosen:
         raise UsageError(f"none of the chosen cases runs on {backend.spec}: {left_out}")

@@ -1,46 +1,14 @@
 """A parity run as one page that needs nothing else: verdict, plots of the errors, a table."""
 
-import io
 from collections import defaultdict
 from html import escape
-from importlib import import_module
 from math import isfinite
-from typing import Any
 
 from ..testing.cases import part_of
 from ..testing.compare import EDGES
 from ..testing.parity import Outcome
 from ..testing.tolerances import PARTS, TABLE
-
-STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-p.verdict { padding: .6rem 1rem; border-left: .4rem solid #2a8f4b; background: #2a8f4b1a; }
-p.failed { border-color: #c0392b; background: #c0392b1a; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .15rem .7rem .15rem 0; border-bottom: 1px solid #8883; vertical-align: top; }
-td.n, th.n { text-align: right; } tr.failed td { background: #c0392b1a; }
-svg { max-width: 100%; height: auto; background: white; }
-input { font: inherit; width: 22rem; padding: .2rem .4rem; }
-"""
-
-SCRIPT = """
-const box = document.getElementById("filter");
-box.addEventListener("input", () => {
-  const wanted = box.value.toLowerCase();
-  for (const row of document.querySelectorAll("tbody.cases tr"))
-    row.hidden = !row.textContent.toLowerCase().includes(wanted);
-});
-"""
-
-
-def require_plots() -> None:
-    """Raise `ValueError` where matplotlib is missing."""
-    try:
-        import_module("matplotlib")
-    except ImportError as error:
-        raise ValueError("--html draws with matplotlib, which is not installed: pip install 'xpnn[plot]'") from error
+from .pages import SCRIPT, STYLE, svg
 
 
 def page(machine: dict[str, str], outcomes: list[Outcome], verdict: str) -> str:
@@ -103,7 +71,7 @@ def histograms(outcomes: list[Outcome]) -> str:
         axis.legend(fontsize=7, frameon=False)
     for axis in axes[len(ops) :]:
         axis.set_visible(False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def shares(outcomes: list[Outcome]) -> str:
@@ -128,17 +96,11 @@ def shares(outcomes: list[Outcome]) -> str:
     axis.set_ylim(len(keys) - 0.5, -0.5)
     axis.set_xlabel("share of the tolerance", fontsize=8)
     axis.grid(axis="x", alpha=0.3)
-    return _svg(figure)
+    return svg(figure)
 
 
 def _power(edge: float) -> str:
     return f"{edge:g}" if edge >= 1 else f"1/{1 / edge:g}"
-
-
-def _svg(figure: Any) -> str:
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
 
 
 def _rows(outcome: Outcome) -> str:

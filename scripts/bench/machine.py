@@ -1,0 +1,93 @@
+"""What the figures were measured on, and what it can do at best."""
+
+import os
+import platform
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ...backends import Backend, get_backend
+from .load import cores
+from .opponent import Opponent
+from .threads import threads
+
+# Rows of the square matrices whose product gives the peak, and float32 numbers that are copied.
+ORDER = 2048
+COPIED = 1 << 25
+TRIES = 7
+
+
+def describe_machine(backend: Backend, opponent: Opponent | None = None) -> dict[str, Any]:
+    """Processor, memory, versions and settings."""
+    theirs = None
+    if opponent is not None:
+        theirs = f"{opponent.torch.__version__} on {opponent.device}, eager, {opponent.torch.get_num_threads()} threads"
+    return {
+        "backend": f"{backend.spec} {backend.version()} ({backend.notes()})",
+        "numerics": backend.numerics,
+        "processor": processor(),
+        "cores": cores(),
+        "threads": threads(),
+        "memory": memory(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "numpy": f"{np.__version__}, {get_backend('numpy').notes()}",
+        "torch": theirs,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def measure_limits(backend: Backend, count: int) -> dict[str, float]:
+    """The best of several tries at a matrix product, in GFLOP/s, and at a copy, in GB/s read and written."""
+    xp = backend.xp
+    a = backend.asarray(np.random.default_rng(0).random((ORDER, ORDER), dtype=np.float32))
+    with backend.context(), ThreadPoolExecutor(count) as pool:
+        product = _best(lambda: xp.matmul(a, a), backend)
+        copy = _best(_copy(backend, count, pool), backend)
+    return {
+        "gemm_gflops": round(2 * ORDER**3 / product * 1e-9, 1),
+        "copy_gb_per_s": round(2 * 4 * COPIED / copy * 1e-9, 1),
+    }
+
+
+def _best(call: Callable[[], object], backend: Backend) -> float:
+    """Seconds of the fastest call."""
+    fastest = float("inf")
+    for _ in range(TRIES):
+        started = perf_counter()
+        call()
+        backend.synchronize()
+        fastest = min(fastest, perf_counter() - started)
+    return fastest
+
+
+def _copy(backend: Backend, count: int, pool: ThreadPoolExecutor) -> Callable[[], object]:
+    """A copy of one array: on the host to memory that is there, a part for each thread."""
+    if backend.spec != "numpy":
+        source = backend.xp.ones(COPIED, dtype=backend.xp.float32, device=backend.device)
+        return lambda: backend.xp.asarray(source, copy=True)
+    parts = [(np.zeros(COPIED // count, np.float32), np.ones(COPIED // count, np.float32)) for _ in range(count)]
+    return lambda: list(pool.map(lambda part: np.copyto(*part), parts))
+
+
+def processor() -> str:
+    """The processor's model name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def memory() -> str | None:
+    """The machine's memory."""
+    try:
+        return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -1,0 +1,106 @@
+"""A benchmark as one page that needs nothing else: verdict, machine, ratios, roofline, tables."""
+
+from html import escape
+from typing import Any
+
+from ..pages import SCRIPT, STYLE
+from .figures import numbered, ratio_bars, roofline
+from .rows import Row, summary
+
+TITLES = {"net": "Nets", "layer": "Layers", "growth": "Growth"}
+COLUMNS = {
+    "phase": "",
+    "batch": "",
+    "ours_ms": ".3f",
+    "torch_ms": ".3f",
+    "torch_format": "",
+    "ratio": ".2f",
+    "plain_ratio": ".1f",
+    "gflops": ".0f",
+    "ours_peak_mb": ".0f",
+    "torch_peak_mb": ".0f",
+    "relative_error": ".1e",
+    "float64_error": ".1e",
+    "samples": "",
+    "discarded": "",
+}
+HEADS = (
+    "phase",
+    "batch",
+    "ours, ms",
+    "PyTorch, ms",
+    "format",
+    "ratio",
+    "textbook",
+    "GFLOP/s",
+    "peak, MB",
+    "PyTorch's",
+    "error",
+    "in float64",
+    "samples",
+    "discarded",
+)
+EXPLAINED = """Medians of samples taken in turn in one process, with the same number of threads. The ratio is PyTorch's
+time by ours, above 1 we are faster; of PyTorch's memory formats the faster one counts. The error is the norm of the
+difference from PyTorch's outputs or gradients over their norm; a kink of a ReLU that falls the other way moves the
+gradients of a deep net by 1e-3 and more, so that those are compared in float64 as well. "Textbook" is the time of a
+plain im2col in NumPy by ours. Peak memory is that of three steps, above what was resident before the net was built."""
+
+
+def page(machine: dict[str, Any], rows: list[Row]) -> str:
+    """The page as HTML text; it loads nothing."""
+    failed = any(row.wrong for row in rows)
+    about = "".join(
+        f"<tr><th>{escape(key)}</th><td>{escape(str(value))}</td></tr>" for key, value in machine.items() if value
+    )
+    parts = [_part(kind, [row for row in rows if row.kind == kind]) for kind in TITLES]
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>xpnn bench</title><style>{STYLE}</style></head><body>
+<h1>{escape(str(machine["backend"]).partition(" ")[0])} beside PyTorch</h1>
+<p class="verdict{" failed" if failed else ""}">{escape(summary(rows))}</p>
+<table>{about}</table>
+<p>{EXPLAINED}</p>
+<p><input id="filter" placeholder="show only rows with..." aria-label="filter"></p>
+{"".join(parts)}
+{_roofline(rows, machine)}
+<script>{SCRIPT}</script></body></html>
+"""
+
+
+def _part(kind: str, rows: list[Row]) -> str:
+    """Bars and table of the rows of a kind; empty where there are none."""
+    if not rows:
+        return ""
+    heads = "".join(f'<th class="n">{head}</th>' for head in HEADS)
+    bars = ratio_bars(rows) if kind != "growth" and any(row.ratio is not None for row in rows) else ""
+    return f"""<h2>{TITLES[kind]}</h2>
+{bars}
+<table><thead><tr><th>name</th>{heads}</tr></thead>
+<tbody class="cases">{"".join(map(_row, rows))}</tbody></table>
+"""
+
+
+def _row(row: Row) -> str:
+    name = row.name if row.size is None else f"{row.name} {row.size}"
+    name += f" ({row.optimizer})" if row.optimizer else ""
+    name += ": WRONG" if row.wrong else ""
+    cells = []
+    for column, form in COLUMNS.items():
+        value = getattr(row, column)
+        cells.append(f'<td class="n">{"" if value is None else escape(format(value, form))}</td>')
+    mark = ' class="failed"' if row.wrong else ""
+    return f"<tr{mark}><td>{escape(name)}</td>{''.join(cells)}</tr>"
+
+
+def _roofline(rows: list[Row], machine: dict[str, Any]) -> str:
+    numbers = numbered(rows)
+    if not numbers:
+        return ""
+    key = "; ".join(f"{number} {escape(name)}" for name, number in numbers.items())
+    return f"""<h2>Roofline</h2>
+<p>Operations of the direct formula per second, over operations per byte of the arrays that a call reads and writes
+once. The line is what this machine did in the same run: the product of two matrices of 2048 x 2048, and a copy.
+Algorithms that save multiplications can lie above it.</p>
+{roofline(rows, machine)}
+<p>{key}</p>"""
