@@ -1,7 +1,9 @@
 """Peak memory of three training steps, in a process that does nothing else.
 
 On a CPU it is the resident memory at its peak, above what was resident once the libraries were loaded and before the
-net was built (Linux counts both, in ``/proc``); on a GPU what the library's allocator held.
+net was built (Linux counts both, in ``/proc``): with it come the pages of a library's own code that the first steps
+touch, some 50 to 90 MB of PyTorch's, which weigh in where nets are small. On a GPU it is what the library's
+allocator held.
 """
 
 import argparse

@@ -44,7 +44,8 @@ EXPLAINED = """Medians of samples taken in turn in one process, with the same nu
 time by ours, above 1 we are faster; of PyTorch's memory formats the faster one counts. The error is the norm of the
 difference from PyTorch's outputs or gradients over their norm; a kink of a ReLU that falls the other way moves the
 gradients of a deep net by 1e-3 and more, so that those are compared in float64 as well. "Textbook" is the time of a
-plain im2col in NumPy by ours. Peak memory is that of three steps, above what was resident before the net was built."""
+plain im2col in NumPy by ours. Peak memory is that of three steps, above what was resident before the net was built;
+it holds what a library loads of its own code then."""
 
 
 def page(machine: dict[str, Any], rows: list[Row]) -> str:

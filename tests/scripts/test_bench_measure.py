@@ -1,5 +1,6 @@
 """Sides are measured in turn, and what other processes disturb is measured again."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -146,8 +147,11 @@ def test_threads_come_from_the_environment_or_the_cores(monkeypatch):
             threads.threads()
 
 
-def test_threads_of_pytorch_are_put_back():
+@pytest.mark.parametrize("present", [True, False])
+def test_threads_of_pytorch_are_put_back(monkeypatch, present):
     torch = pytest.importorskip("torch")
+    if not present:
+        monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     before = torch.get_num_threads()
     with pytest.raises(KeyError), threads.same_threads(before + 2, torch):
         assert torch.get_num_threads() == before + 2
