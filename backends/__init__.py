@@ -1,6 +1,7 @@
 """Who computes: backends, their two doors, and random numbers that are the same on all of them."""
 
 from .backend import Backend, describe
+from .capture import CaptureError
 from .errors import BackendUnavailable
 from .random import Generator
 from .registry import (
@@ -19,6 +20,7 @@ __all__ = [
     "Backend",
     "BackendLike",
     "BackendUnavailable",
+    "CaptureError",
     "Generator",
     "ambient_backend",
     "backend_of",

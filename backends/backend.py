@@ -14,14 +14,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 
 import numpy as np
 from array_api_compat import is_array_api_obj
 
+from .capture import require_repeatable
 from .errors import BackendUnavailable, first_line
 from .primitives import Primitives
 from .types import Array, Device, DType, Namespace, dtype_name
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 FLOATS = ("float32", "float64")
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", *FLOATS)
@@ -172,6 +176,7 @@ class Backend(ABC):
         if not isinstance(host, np.ndarray | np.generic) and self.owns(host):
             with self.context():
                 return self._flushed(host if dtype is None else self.xp.astype(host, self._own_dtype(dtype)))
+        require_repeatable(f"{self.spec}.asarray, a copy from the host")
         array = self._host_array(host, dtype)
         self.ledger.count("to_device", array.nbytes)
         with self.context():
@@ -181,6 +186,7 @@ class Backend(ABC):
         """The door out: an array of this backend as a NumPy array on the host."""
         if not self.owns(array):
             raise TypeError(f"{self.spec}.to_numpy takes its own arrays, got {describe(array)}")
+        require_repeatable(f"{self.spec}.to_numpy, a copy to the host")
         host = self._get(array)
         self.ledger.count("to_host", host.nbytes)
         return host
@@ -231,6 +237,31 @@ class Backend(ABC):
 
     def synchronize(self) -> None:  # noqa: B027 - a CPU has nothing to wait for
         """Wait until the device has done all that was asked of it."""
+
+    def compile(self, step: Callable[P, R], *owners: Any) -> Callable[P, R]:
+        """A training step, made faster where the device can record and replay it; elsewhere the step itself.
+
+        Parameters
+        ----------
+        step : callable
+            Takes and returns arrays of this backend.
+        *owners : Layer or Optimizer
+            All that the step changes.
+
+        Examples
+        --------
+        >>> import xpnn as nn
+        >>> model = nn.Dense(3, 2)
+        >>> optimizer, loss = nn.SGD(model, lr=0.1), nn.CrossEntropy()
+        >>> def step(x, y):
+        ...     optimizer.zero_grad()
+        ...     value = loss(model(x), y)
+        ...     model.backward(loss.backward(), input_grad=False)
+        ...     optimizer.step()
+        ...     return value
+        >>> step = model.backend.compile(step, model, optimizer)
+        """
+        return step
 
     def memory(self, limit: int | None = None) -> dict[str, int]:
         """Bytes: ``in_use`` now, ``peak`` so far, ``pool`` held for reuse.

@@ -7,13 +7,15 @@ and puts them back.
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from .backend import Backend
+from .backend import Backend, P, R
+from .capture import CompiledStep
 from .errors import BackendUnavailable, first_line
 from .primitives import Primitives
 from .types import Array, Device, Namespace
@@ -97,6 +99,14 @@ class CupyBackend(Backend):
     def synchronize(self) -> None:
         self.device.synchronize()
 
+    def compile(self, step: Callable[P, R], *owners: Any) -> Callable[P, R]:
+        """A `CompiledStep`: a CUDA graph for each form of its arguments and settings, replayed from the fourth call on.
+
+        See `xpnn.backends.capture` for what it keeps right and what it refuses, with a `CaptureError`. Array arguments
+        must be of this backend; results are copies.
+        """
+        return CompiledStep(step, owners, _recorder(self))
+
     def memory(self, limit: int | None = None) -> dict[str, int]:
         """Bytes of CuPy's pool on this device; CuPy keeps no peak, so ``peak`` is what the pool holds."""
         with self.device:
@@ -108,6 +118,14 @@ class CupyBackend(Backend):
     def notes(self) -> str:
         name = self._cupy.cuda.runtime.getDeviceProperties(self.device.id)["name"].decode()
         return f"{name}; TF32 {'on' if self.precision == 'tf32' else 'off'}"
+
+
+@cache
+def _recorder(backend: CupyBackend) -> Any:
+    """One for a backend: its stream, handle and workspace serve all compiled steps."""
+    from .cuda_graph import GraphRecorder
+
+    return GraphRecorder(backend, importlib.import_module("cupy"))
 
 
 def _import_cupy(spec: str) -> Any:

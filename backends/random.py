@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from .backend import Backend
+from .capture import require_repeatable
 from .registry import BackendLike, get_backend
 from .types import Array, DType, Namespace, dtype_name
 
@@ -150,6 +151,7 @@ class Generator:
 
     def _blocks(self, count: int, b: Backend) -> tuple[Array, Array]:
         """The next ``count`` blocks of the stream, two words each."""
+        require_repeatable("random numbers, as dropout draws them: each replay would have the same")
         xp = b.xp
         first, self.position = self.position, self.position + count
         chunk = _CHUNK if b.is_host else max(count, 1)

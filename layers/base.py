@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self, Unpack
 
 from ..backends import Backend, BackendLike, Generator, ambient_backend, describe, get_backend, to_host
 from ..backends.backend import FLOATS
+from ..backends.capture import Slot
 from ..backends.types import Array, DType, dtype_name
 from .arrays import require_float
 from .buffers import Buffers
@@ -218,6 +219,21 @@ class Layer:
         for path, layer in self.named_layers():
             for name, parameter in layer.parameters.items():
                 yield join(path, name), parameter
+
+    def slots(self) -> Iterator[Slot]:
+        """Where state is kept from step to step, for `Backend.compile`: arrays, modes, plain settings."""
+        for path, layer in self.named_layers():
+            yield from layer._slots(path or type(layer).__name__)
+
+    def _slots(self, path: str) -> Iterator[Slot]:
+        """This layer's own slots."""
+        for name, parameter in self.parameters.items():
+            yield from parameter.slots(join(path, name))
+        for name in self.buffers:
+            yield Slot.item(join(path, name), self.buffers, name)
+        for name, value in vars(self).items():
+            if not name.startswith("_") and isinstance(value, bool | int | float | str):
+                yield Slot.attribute(join(path, name), self, name)
 
     def state_dict(self) -> dict[str, Array]:
         """Full name to array, of all parameters and buffers: the arrays themselves, on their backend."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..backends import Backend
 from ..backends.backend import FLOATS
+from ..backends.capture import require_owned
 from ..backends.types import Array, dtype_name
 from .parameter import Owner
 from .placement import moved
@@ -65,6 +66,7 @@ class Buffers(MutableMapping[str, Array]):
         return array
 
     def __setitem__(self, name: str, array: Array) -> None:
+        require_owned(self, f"a buffer, {name}")
         self._arrays[name] = array
 
     def __delitem__(self, name: str) -> None:

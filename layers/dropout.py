@@ -10,11 +10,13 @@ Sources: N. Srivastava et al., "Dropout: a simple way to prevent neural networks
 al., "Efficient object localization using convolutional networks", 2015, for whole channels.
 """
 
+from collections.abc import Iterator
 from math import ceil
 from numbers import Real
 from typing import Any, ClassVar, Unpack
 
 from ..backends import Generator
+from ..backends.capture import Slot
 from ..backends.team import place_in_batch
 from ..backends.types import Array, Namespace
 from .arrays import namespace, require_float, zero
@@ -99,6 +101,10 @@ class Dropout(Layer):
         super()._join(path, inherited)
         if self._stream is not None and not self._stream.position:
             self._stream = None
+
+    def _slots(self, path: str) -> Iterator[Slot]:
+        yield from super()._slots(path)
+        yield Slot.attribute(f"{path}.stream.position", self.stream, "position")
 
     def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape

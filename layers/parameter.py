@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from ..backends import Backend, Generator, backend_of, get_backend
+from ..backends import Backend, Generator, backend_of, get_backend, to_host
+from ..backends.capture import Slot, require_owned
 from ..backends.types import Array, dtype_name
 from .initialisers import Initialiser
 from .placement import moved
@@ -87,7 +88,13 @@ class Parameter:
     def value(self, array: Array) -> None:
         if tuple(array.shape) != self.shape:
             raise ValueError(f"this parameter has shape {self.shape}, got an array of shape {tuple(array.shape)}")
+        require_owned(self, f"a parameter of shape {self.shape}")
         self._value = array
+
+    def slots(self, name: str) -> Iterator[Slot]:
+        """Where `Backend.compile` finds value and gradient, by a full name."""
+        yield Slot.attribute(name, self, "value")
+        yield Slot.attribute(f"{name}.grad", self, "grad")
 
     def accumulate(self, gradient: Array) -> None:
         """Add to ``grad``."""
@@ -106,7 +113,7 @@ class Parameter:
 
     def remember(self, optimizer: Any, state: Mapping[str, Any], backend: Backend) -> None:
         """Keep a state for an optimizer, its arrays on that backend."""
-        self.states[optimizer] = {k: moved(v, backend) if hasattr(v, "dtype") else v for k, v in state.items()}
+        self.states[optimizer] = {k: _kept(v, backend) if hasattr(v, "dtype") else v for k, v in state.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         # A weak mapping can't be pickled; a copy of an optimizer that nothing else holds is gone again at once.
@@ -117,3 +124,10 @@ class Parameter:
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape})"
+
+
+def _kept(array: Array, backend: Backend) -> Array:
+    """A state's array on a backend, in its dtype; a count or power, which is 0-d, stays as precise as it is."""
+    if array.ndim == 0 and backend.has(dtype_name(array.dtype)):
+        return backend.asarray(to_host(array))
+    return moved(array, backend)

@@ -31,7 +31,9 @@ LINE_WIDTH = 220
 # Ends of each log that are kept; with at most ten parts this stays far below 10 MiB.
 LOG_BYTES = 300_000
 # What parts of each stage may take of the time, in seconds, at most; the suite gets what is left.
-SECONDS = {"info": 40.0, "parity": 170.0, "bench": 50.0}
+SECONDS = {"info": 40.0, "parity": 170.0, "bench": 50.0, "captured": 40.0, "nets": 75.0}
+# Figures that a row of a benchmark may have besides its times.
+EXTRAS = ("launches", "gb_per_s")
 
 
 @dataclass
@@ -71,10 +73,27 @@ def plan(options: argparse.Namespace, scratch: Path) -> list[Part]:
         command = [*xpnn, "bench", "--backend", backend, "--only", "lenet5", "--rounds", str(options.rounds)]
         command += ["--no-memory", "--wait", "2", "--json", report]
         parts.append(Part(name, name, command, report=report))
+    for backend in options.backends:
+        if backend.startswith("cupy"):
+            parts += measurements(backend, options.rounds, scratch)
     suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options.tests]
     if importlib.util.find_spec("xdist"):
         suite += ["-n", str(min(8, os.cpu_count() or 1))]
     parts.append(Part("suite", "suite", suite, {"XPNN_REQUIRE_BACKENDS": options.require}))
+    return parts
+
+
+def measurements(backend: str, rounds: int, scratch: Path) -> list[Part]:
+    """What is timed on the GPU that is checked, each alone: compiled steps, then nets and layers beside PyTorch."""
+    modules = {
+        "captured": ["xpnn.scripts.captured", "--rounds", str(rounds)],
+        "nets": ["xpnn", "bench", "--nets", "--layers"],
+    }
+    parts = []
+    for kind, arguments in modules.items():
+        report = str(scratch / f"{kind}_{backend.replace(':', '_')}.json")
+        command = [sys.executable, "-m", *arguments, "--backend", backend, "--json", report]
+        parts.append(Part(f"{kind} {backend}", f"{kind} {backend}", command, report=report))
     return parts
 
 
@@ -167,11 +186,14 @@ def last_line(part: Part) -> str:
 def figures(part: Part) -> list[str]:
     """Measurements worth a line."""
     rows = part.result.get("rows", []) if isinstance(part.result, dict) else []
-    return [
-        f"{part.name}: {row['name']} {row['phase']} batch {row['batch']}: ours {row['ours_ms']:.3g} ms, PyTorch "
-        f"{row['torch_ms'] or float('nan'):.3g} ms, ratio {row['ratio'] or float('nan'):.2f}"
-        for row in rows[:8]
-    ]
+    lines = []
+    for row in [row for row in rows if isinstance(row, dict) and row.get("ours_ms") is not None][:8]:
+        told = [f"ours {row['ours_ms']:.3g} ms", f"PyTorch {row.get('torch_ms') or float('nan'):.3g} ms"]
+        told.append(f"ratio {row.get('ratio') or float('nan'):.2f}")
+        told += [f"plain {row['plain_ms']:.3g} ms, gain {row['gain']:.2f}"] if "plain_ms" in row else []
+        told += [f"{name} {row[name]:.4g}" for name in EXTRAS if isinstance(row.get(name), int | float)]
+        lines.append(f"{part.name}: {row.get('name')} {row.get('phase')} batch {row.get('batch')}: {', '.join(told)}")
+    return lines
 
 
 def failures(part: Part) -> list[str]:

@@ -5,10 +5,11 @@ so ``model.to(backend)`` moves it along. Powers of decay rates are kept by repea
 same bits everywhere.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeAlias
 
 from ..backends import Backend
+from ..backends.capture import ABSENT, Slot, require_owned
 from ..backends.types import Array
 from ..layers.base import Layer
 from ..layers.parameter import Parameter
@@ -44,6 +45,7 @@ class Optimizer:
 
     def step(self) -> None:
         """Take one step along the gradients; a parameter without one stays."""
+        require_owned(self, f"what {type(self).__name__} remembers")
         for parameter in self.parameters.values():
             if parameter.grad is None:
                 continue
@@ -65,6 +67,25 @@ class Optimizer:
         """Forget the gradients: ``grad`` becomes None."""
         for parameter in self.parameters.values():
             parameter.grad = None
+
+    def slots(self) -> Iterator[Slot]:
+        """Where settings, parameters, gradients and what is remembered are kept, for `Backend.compile`."""
+        kind = type(self).__name__
+        for name in (*self.settings, *(name for name in ("capturable",) if hasattr(self, name))):
+            yield Slot.attribute(f"{kind}.{name}", self, name)
+        for name, parameter in self.parameters.items():
+            yield from parameter.slots(name)
+            for key in parameter.states.get(self, {}):
+                yield self._remembered(f"{kind}'s {key} of {name}", parameter, key)
+
+    def _remembered(self, name: str, parameter: Parameter, key: str) -> Slot:
+        """The slot of one thing remembered, found by its parameter: the mapping that holds it may be replaced."""
+        return Slot(
+            name,
+            (id(parameter), f"{id(self)}.{key}"),
+            lambda: parameter.states.get(self, {}).get(key, ABSENT),
+            lambda value: parameter.states.setdefault(self, {}).__setitem__(key, value),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Settings, and for each parameter by name what is remembered of it."""

@@ -77,6 +77,9 @@ class Adam(Optimizer):
         Decay rates of the two moments, each at least 0 and below 1.
     eps : float
         Added to the root, above 0.
+    capturable : bool
+        Whether the powers of the decay rates are kept on the device, which `Backend.compile` needs: the same steps, and
+        a few small operations more for each parameter.
     """
 
     settings = ("lr", "betas", "eps", "weight_decay")
@@ -88,22 +91,30 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        capturable: bool = False,
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
+        self.capturable = bool(capturable)
         first, second = betas
         self.betas = (in_range("betas[0]", first, below=1.0), in_range("betas[1]", second, below=1.0))
         self.eps = in_range("eps", eps, above=0.0)
 
     def _step(self, gradient: Array, state: dict[str, Any], b: Backend) -> Array:
         first, second = self.betas
-        power1, power2 = state.get("power1", 1.0) * first, state.get("power2", 1.0) * second
+        keep = on_device if self.capturable else on_host
+        power1, power2 = keep(state.get("power1", 1.0), b, first), keep(state.get("power2", 1.0), b, second)
         mean, square = gradient * (1.0 - first), gradient * gradient * (1.0 - second)
         if "mean" in state:
             mean = b.up(state["mean"]) * first + mean
             square = b.up(state["square"]) * second + square
         state.update(mean=b.down(mean), square=b.down(square), power1=power1, power2=power2)
-        root = b.xp.sqrt(square) * (1.0 / sqrt(1.0 - power2)) + self.eps
-        return mean / root * (self.lr / (1.0 - power1))
+        if self.capturable:
+            shrink = b.xp.astype(1.0 / b.xp.sqrt(1.0 - power2), gradient.dtype)
+            scale = b.xp.astype(self.lr / (1.0 - power1), gradient.dtype)
+        else:
+            shrink, scale = 1.0 / sqrt(1.0 - power2), self.lr / (1.0 - power1)
+        root = b.xp.sqrt(square) * shrink + self.eps
+        return mean / root * scale
 
 
 class AdamW(Adam):
@@ -111,7 +122,7 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    parameters, lr, betas, eps
+    parameters, lr, betas, eps, capturable
         As for `Adam`.
     weight_decay : float
         0.01 unless given.
@@ -126,8 +137,9 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        capturable: bool = False,
     ) -> None:
-        super().__init__(parameters, lr, betas, eps, weight_decay)
+        super().__init__(parameters, lr, betas, eps, weight_decay, capturable)
 
 
 class RMSprop(Optimizer):
@@ -197,6 +209,8 @@ class Adagrad(Optimizer):
         Where the sum starts.
     eps : float
         Added to the root, above 0.
+    capturable : bool
+        Whether steps are counted on the device, which `Backend.compile` needs.
     """
 
     settings = ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
@@ -209,18 +223,45 @@ class Adagrad(Optimizer):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
+        capturable: bool = False,
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
+        self.capturable = bool(capturable)
         self.lr_decay = in_range("lr_decay", lr_decay)
         self.initial_accumulator_value = in_range("initial_accumulator_value", initial_accumulator_value)
         self.eps = in_range("eps", eps, above=0.0)
 
     def _step(self, gradient: Array, state: dict[str, Any], b: Backend) -> Array:
-        steps = state.get("steps", 0)
+        steps = (on_device if self.capturable else on_host)(state.get("steps", 0), b)
         before = b.up(state["sum"]) if "sum" in state else self.initial_accumulator_value
         total = gradient * gradient + before
-        state.update(sum=b.down(total), steps=steps + 1)
-        return gradient / (b.xp.sqrt(total) + self.eps) * (self.lr / (1.0 + steps * self.lr_decay))
+        state.update(sum=b.down(total), steps=b.xp.asarray(steps + 1) if self.capturable else steps + 1)
+        if self.capturable:
+            wide = b.xp.astype(steps, _widest(b))
+            rate = b.xp.astype(self.lr / (1.0 + wide * self.lr_decay), gradient.dtype)
+        else:
+            rate = self.lr / (1.0 + steps * self.lr_decay)
+        return gradient / (b.xp.sqrt(total) + self.eps) * rate
+
+
+def on_device(number: Any, b: Backend, factor: float | None = None) -> Array:
+    """A number that is kept beside a parameter as a 0-d array, times a factor: integers as such, others in float64."""
+    if not hasattr(number, "dtype"):
+        integer = getattr(b.xp, "int64", None) or b.xp.int32
+        dtype = integer if isinstance(number, int) else _widest(b)
+        number = b.xp.full((), number, dtype=dtype, device=b.device)
+    # NumPy makes a scalar of a product of 0-d arrays.
+    return number if factor is None else b.xp.asarray(number * factor)
+
+
+def on_host(number: Any, b: Backend, factor: float | None = None) -> Any:
+    """The same as a number of Python; one that was on the device is read, once."""
+    number = b.to_numpy(number).item() if hasattr(number, "dtype") else number
+    return number if factor is None else number * factor
+
+
+def _widest(b: Backend) -> Any:
+    return b.xp.float64 if b.has("float64") else b.dtype
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {

@@ -119,3 +119,19 @@ def test_it_imports_the_standard_library_alone():
     code = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import gpu_check; print('numpy' in sys.modules)"
     found = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def test_a_gpu_is_measured_in_parts_of_their_own():
+    parts = gpu_check.measurements("cupy:1", 3, Path("scratch"))
+    assert [part.name for part in parts] == ["captured cupy:1", "nets cupy:1"] == [part.stage for part in parts]
+    for part in parts:
+        assert part.stage.partition(" ")[0] in gpu_check.SECONDS
+        assert part.command[-4:] == ["--backend", "cupy:1", "--json", part.report]
+
+
+def test_figures_leave_out_what_a_row_does_not_tell():
+    row = {"name": "lenet5", "phase": "step", "batch": 64, "ours_ms": 0.25, "torch_ms": None, "ratio": None}
+    rows = [row, {**row, "plain_ms": 1.0, "gain": 4.0}, {**row, "launches": 80}, {"fast_ms": 1.0}, "odd"]
+    told = gpu_check.figures(gpu_check.Part("captured cupy", "captured cupy", ["x"], result={"rows": rows}))
+    assert len(told) == 3 and "ours 0.25 ms" in told[0] and told[1].endswith("plain 1 ms, gain 4.00")
+    assert told[2].endswith("launches 80")
