@@ -139,6 +139,32 @@ def test_weights_loaded_between_replays_count(b):
     assert compiled.recorded == 1
 
 
+class Pair:
+    """An owner of two arrays."""
+
+    def __init__(self, b):
+        self.first, self.second = (b.asarray(np.array(values, "float32")) for values in ([1.0, 2.0], [10.0, 20.0]))
+
+    def slots(self):
+        return (capture.Slot.attribute(name, self, name) for name in ("first", "second"))
+
+
+@pytest.mark.parametrize("swap", [lambda a, b: (b, a), lambda a, b: (b[::-1], a[::-1]), lambda a, b: (a, a)])
+def test_arrays_that_change_places_do_so_at_every_replay(b, swap):
+    pairs = Pair(b), Pair(b)
+
+    def step(pair):
+        pair.first, pair.second = swap(pair.first, pair.second)
+
+    compiled = b.compile(lambda: step(pairs[0]), pairs[0])
+    for _ in range(6):
+        compiled()
+        step(pairs[1])
+        states = [[b.to_numpy(array).tolist() for array in (pair.first, pair.second)] for pair in pairs]
+        assert states[0] == states[1]
+    assert compiled.replayed == 6 - capture.WARMUP
+
+
 def test_another_shape_is_another_recording_and_both_go_on_from_one_state(b):
     ours, optimizer, step = make(b, OPTIMIZERS["adam"])
     reference, plain_optimizer, plain = make(b, OPTIMIZERS["adam"])

@@ -76,4 +76,5 @@ def test_a_device_without_float64_counts_as_well_as_it_can(name):
     plain, kept = parameter("strict:no_float64"), parameter("strict:no_float64")
     take(COUNTING[name]([plain]), plain, 5)
     take(COUNTING[name]([kept], capturable=True), kept, 5)
-    nn.testing.assert_match(kept.value, plain.value, rtol=1e-4, atol=1e-6)
+    values = (weight.backend.to_numpy(weight.value) for weight in (kept, plain))
+    np.testing.assert_allclose(*values, rtol=1e-3)
