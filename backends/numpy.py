@@ -63,6 +63,24 @@ class NumpyPrimitives(Primitives):
                 total += np.matmul(x[whole:].T, dy[whole:])
             return total
 
+    def sum_rows(self, x: Array) -> Array:
+        columns = x.shape[1]
+        if x.size < ELEMENTS // 16 or not x.flags.c_contiguous:
+            return np.sum(x, axis=0)
+        # A product with ones goes through memory ten times faster than a sum over short rows, which are joined for it.
+        joined = max(1, 512 // columns)
+        blocks = even_slices(len(x) // joined, x.nbytes // (4 * ELEMENTS))
+        parts = np.empty((len(blocks), 1, joined * columns), x.dtype)
+
+        def work(i: int) -> None:
+            rows = x[blocks[i].start * joined : blocks[i].stop * joined].reshape(-1, joined * columns)
+            np.matmul(np.ones((1, len(rows)), x.dtype), rows, out=parts[i])
+
+        self.parallel(len(blocks), work)
+        total = parts.reshape(-1, columns).sum(axis=0)
+        rest = x[len(x) // joined * joined :]
+        return total + rest.sum(axis=0) if len(rest) else total
+
     def windows(self, x: Array, windows: Windows) -> Array:
         spatial = x.strides[1:-1]
         apart = (s * n for s, n in zip(spatial, windows.stride, strict=True))

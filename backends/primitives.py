@@ -223,6 +223,10 @@ class Primitives:
         """``x (R, A)`` transposed times ``dy (R, B)``: a sum over rows, which are those of the batch."""
         return self.matmul(self.xp.matrix_transpose(x), dy, out)
 
+    def sum_rows(self, x: Array) -> Array:
+        """Sum of ``x (R, A)`` over its rows: ``(A,)``."""
+        return self.xp.sum(x, axis=0)
+
     def total(self, x: Array, axes: tuple[int, ...]) -> Array:
         """Sum over axes, which stay with size 1: within each sample first, then over the samples.
 

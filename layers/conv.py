@@ -101,7 +101,7 @@ def conv_backward(
     require_shape(dy, (x.shape[0], weight.shape[0], *geometry.windows.count), "dy")
     problem, engine = _problem(x, weight, geometry, groups, precision), primitives(xp)
     inner, rows = channels_last(x, xp), channels_last(dy, xp)
-    dbias = xp.sum(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])), axis=0)
+    dbias = engine.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))
     dweight = convolution.weight_gradient(inner, rows, problem, engine)
     if not input_grad:
         return None, dweight, dbias

@@ -104,7 +104,7 @@ def conv_transpose_backward(
     require_shape(dy, (x.shape[0], plan.features, *plan.out), "dy")
     problem, engine = _problem(x, plan, groups, precision), primitives(xp)
     upstream = channels_last(dy, xp)
-    dbias = xp.sum(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features)), axis=0)
+    dbias = engine.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features)))
     dweight = convolution.weight_gradient(upstream, channels_last(x, xp), problem, engine)
     if not input_grad:
         return None, dweight, dbias

@@ -4,9 +4,12 @@ The limits come from measurements beside each other (``xpnn bench --layers``). W
 and precision alone, so that results do on nothing else; exact numerics takes columns for all.
 """
 
+from typing import Protocol
+
 from ...backends.primitives import Primitives
 from ...backends.types import Array
 from . import columns
+from .banded import Banded, neighbours
 from .problem import Problem
 from .winograd import Winograd
 
@@ -15,7 +18,7 @@ F2, F4, F5 = Winograd(2), Winograd(4), Winograd(5)
 
 def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
     """``y (N, *O, F)`` of ``x (N, *S, C)``."""
-    return (_winograd(problem, engine) or columns).forward(x, weight, bias, problem, engine)
+    return _algorithm(problem, engine).forward(x, weight, bias, problem, engine)
 
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
@@ -28,15 +31,37 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitive
 
 def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
     """``dweight (F, C/G, *K)``."""
-    return (_winograd(problem, engine) or columns).weight_gradient(x, dy, problem, engine)
+    return _algorithm(problem, engine).weight_gradient(x, dy, problem, engine)
+
+
+class Algorithm(Protocol):
+    """What computes a convolution and the gradient of its weight."""
+
+    def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+        """``y (N, *O, F)``."""
+
+    def weight_gradient(self, x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
+        """``dweight (F, C/G, *K)``."""
+
+
+def _algorithm(problem: Problem, engine: Primitives) -> Algorithm:
+    """The one that suits a problem."""
+    return (_winograd(problem, engine) or _banded(problem, engine) or columns) if engine.free_order else columns
+
+
+def _banded(problem: Problem, engine: Primitives) -> Banded | None:
+    """As many neighbouring outputs together as suits a convolution with few channels."""
+    if problem.precision == "direct" or problem.channels > 16:
+        return None
+    t = neighbours(problem)
+    return None if t == 1 else Banded(t)
 
 
 def _winograd(problem: Problem, engine: Primitives) -> Winograd | None:
     """The tile size that suits a 3x3 convolution with many channels; None for all others."""
     w = problem.windows
     if (
-        not engine.free_order
-        or problem.precision == "direct"
+        problem.precision == "direct"
         or problem.dtype != "float32"
         or problem.groups > 1
         or (w.kernel, w.stride, w.dilation) != ((3, 3), (1, 1), (1, 1))
