@@ -22,6 +22,8 @@ from .workers import one_thread, workers
 SHORT = 1_000_000
 # Bytes of an array that a worker goes through at a time.
 ELEMENTS = 1 << 18
+# The same of each array of an update: smaller ones lose more to handing over the interpreter lock than to memory.
+UPDATE = 1 << 19
 
 
 class NumpyPrimitives(Primitives):
@@ -115,6 +117,18 @@ class NumpyPrimitives(Primitives):
         self.parallel(len(blocks), work)
         return y
 
+    def update(self, function: Callable[..., None], *arrays: Array) -> None:
+        if arrays[0].nbytes < 2 * UPDATE:
+            function(*arrays)
+            return
+        flat = _flat_views(arrays)
+        blocks = even_slices(len(flat[0]), min(len(flat[0]), flat[0].nbytes // UPDATE))
+
+        def work(i: int) -> None:
+            function(*(array[blocks[i]] for array in flat))
+
+        self.parallel(len(blocks), work)
+
     def flat(self, x: Array, shape: tuple[int, ...]) -> Array:
         if x.flags.c_contiguous:
             return x.reshape(shape)
@@ -127,6 +141,13 @@ def _short(sizes: tuple[int, int], least: int) -> int:
     """How many rows a product may have to take the short way; 0 if fewer than ``least``."""
     rows = min(256, (SHORT - 1) // max(1, sizes[0] * sizes[1]))
     return rows if rows >= least else 0
+
+
+def _flat_views(arrays: tuple[Array, ...]) -> list[Array]:
+    """Arrays of one shape as vectors if all lie in memory in the same order, else with their longest step first."""
+    order = np.argsort([-step for step in arrays[0].strides], kind="stable")
+    views = [array.transpose(order) for array in arrays]
+    return [view.reshape(-1) for view in views] if all(view.flags.c_contiguous for view in views) else views
 
 
 class NumpyBackend(Backend):

@@ -73,6 +73,10 @@ class Primitives:
         """``function(x, *others)`` of arrays of one shape, entry by entry; ``function`` gives an array of x's dtype."""
         return function(x, *others)
 
+    def update(self, function: Callable[..., None], *arrays: Array) -> None:
+        """``function(*arrays)``, which writes into arrays of one shape, entry by entry, perhaps part by part."""
+        function(*arrays)
+
     def blocks(self, n: int, rows: int, row_bytes: int) -> list[Block]:
         """``n`` samples of ``rows`` rows in blocks of about `block_bytes`, ``row_bytes`` a row."""
         return cut(n, rows, self.block_bytes // max(row_bytes, 1))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from ..backends import Backend, Generator, backend_of, get_backend, to_host
+from ..backends import Backend, Generator, backend_of, get_backend, primitives, to_host
 from ..backends.capture import Slot, require_owned
 from ..backends.types import Array, dtype_name
 from .initialisers import Initialiser
@@ -23,6 +23,35 @@ class Owner(Protocol):
     @property
     def generator(self) -> Generator:
         """The layer's stream of random numbers."""
+
+
+def copied(array: Array, like: Array, b: Backend) -> Array:
+    """A copy that lies in memory as ``like`` does, where the library has a say in that."""
+    with b.context():
+        copy = b.xp.empty_like(like, dtype=array.dtype)
+        copy[...] = array
+    return copy
+
+
+def change(function: Callable[..., None], changed: Sequence[Array], *read: Array, backend: Backend) -> None:
+    """``function(*changed, *read)``, which writes entry by entry into the first, on stored arrays of one shape.
+
+    Arrays are widened on the way in, and those to be changed narrowed on the way out.
+    """
+
+    def work(*stored: Array) -> None:
+        computed = [backend.up(array) for array in stored]
+        function(*computed)
+        for kept, array in zip(stored[: len(changed)], computed, strict=False):
+            if array is not kept:
+                kept[...] = backend.down(array)
+
+    with backend.context():
+        primitives(backend.xp).update(work, *changed, *read)
+
+
+def _add(total: Array, term: Array) -> None:
+    total += term
 
 
 class Parameter:
@@ -45,6 +74,7 @@ class Parameter:
     Attributes
     ----------
     value : array
+        An optimizer changes it in place, except for an array that was set from outside: that is copied first.
     grad : array or None
         Sum of the gradients since `Layer.zero_grad`; None when there were none.
     states : mapping
@@ -65,6 +95,9 @@ class Parameter:
             raise ValueError("a parameter needs a value, or a shape, an initialiser and an owner")
         self._value = value
         self.grad = grad
+        # Arrays that were made here, so that nobody handed them in who would be surprised to see them change.
+        self._own_value: Array | None = None
+        self._own_grad: Array | None = None
         self.shape: tuple[int, ...] = tuple(value.shape if value is not None else shape or ())
         self.states: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
         self._initialiser, self._owner, self._name = initialiser, owner, name
@@ -96,13 +129,24 @@ class Parameter:
         yield Slot.attribute(name, self, "value")
         yield Slot.attribute(f"{name}.grad", self, "grad")
 
+    def own_value(self) -> Array:
+        """The value, to be changed in place: a copy from now on if the array came from outside.
+
+        The copy lies in memory as the gradient does, so that an update runs along both.
+        """
+        if self._own_value is None or self._value is not self._own_value:
+            like = self.value if self.grad is None else self.grad
+            self._value = self._own_value = copied(self.value, like, self.backend)
+        return self._own_value
+
     def accumulate(self, gradient: Array) -> None:
-        """Add to ``grad``."""
-        if self.grad is not None:
-            b = self.backend
-            with b.context():
-                gradient = b.down(b.up(self.grad) + b.up(gradient))
-        self.grad = gradient
+        """Add to ``grad``, in place but for the first gradient, which others may hold too."""
+        if self.grad is None:
+            self.grad = gradient
+            return
+        if self._own_grad is None or self.grad is not self._own_grad:
+            self.grad = self._own_grad = copied(self.grad, self.grad, self.backend)
+        change(_add, [self.grad], gradient, backend=self.backend)
 
     def move(self, backend: Backend) -> None:
         """Take value, gradient and optimizer states to another backend."""
@@ -117,7 +161,8 @@ class Parameter:
 
     def __getstate__(self) -> dict[str, Any]:
         # A weak mapping can't be pickled; a copy of an optimizer that nothing else holds is gone again at once.
-        return {**self.__dict__, "states": list(self.states.items())}
+        # A shallow copy shares its arrays, so they are neither's own.
+        return {**self.__dict__, "states": list(self.states.items()), "_own_value": None, "_own_grad": None}
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         self.__dict__.update(attributes, states=WeakKeyDictionary(attributes["states"]))

@@ -3,6 +3,9 @@
 The arithmetic is PyTorch's, step by step. An optimizer keeps what it remembers of a parameter beside that parameter,
 so ``model.to(backend)`` moves it along. Powers of decay rates are kept by repeated multiplication: `pow` is not the
 same bits everywhere.
+
+Values and what is remembered of them change in place, part by part: ``state_dict`` shows the change, as in PyTorch, and
+there is no array of the size of a parameter in between. An array that a user set as a value or gradient never changes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,9 +13,9 @@ from typing import Any, ClassVar, TypeAlias
 
 from ..backends import Backend
 from ..backends.capture import ABSENT, Slot, require_owned
-from ..backends.types import Array
+from ..backends.types import Array, Namespace
 from ..layers.base import Layer
-from ..layers.parameter import Parameter
+from ..layers.parameter import Parameter, change
 
 Trainable: TypeAlias = Layer | Mapping[str, Parameter] | Iterable[Parameter]
 
@@ -47,20 +50,49 @@ class Optimizer:
         """Take one step along the gradients; a parameter without one stays."""
         require_owned(self, f"what {type(self).__name__} remembers")
         for parameter in self.parameters.values():
-            if parameter.grad is None:
-                continue
-            b = parameter.backend
-            state = parameter.states.setdefault(self, {})
-            with b.context():
-                value, gradient = b.up(parameter.value), b.up(parameter.grad)
-                if self.weight_decay and self.decoupled:
-                    value = value * (1.0 - self.lr * self.weight_decay)
-                elif self.weight_decay:
-                    gradient = gradient + value * self.weight_decay
-                parameter.value = b.down(value - self._step(gradient, state, b))
+            if parameter.grad is not None:
+                self._update(parameter, parameter.grad, parameter.backend)
 
-    def _step(self, gradient: Array, state: dict[str, Any], b: Backend) -> Array:
-        """What to subtract from the value; brings ``state`` up to date."""
+    def _update(self, parameter: Parameter, gradient: Array, b: Backend) -> None:
+        if gradient.shape != parameter.shape:
+            raise ValueError(f"a gradient has shape {tuple(gradient.shape)}, its parameter {parameter.shape}")
+        state = parameter.states.setdefault(self, {})
+        names, xp = self._memory(), b.xp
+        fresh = any(name not in state for name in names)
+        with b.context():
+            value = parameter.own_value()
+            if fresh:
+                state.update({name: xp.zeros_like(value) for name in names})
+            numbers = self._advance(state, b)
+
+        def work(value: Array, *others: Array) -> None:
+            *memory, gradient = others
+            known = {"fresh": fresh, **numbers, **dict(zip(names, memory, strict=True))}
+            self._change(value, gradient, known, xp)
+
+        change(work, [value, *(state[name] for name in names)], gradient, backend=b)
+
+    def _change(self, value: Array, gradient: Array, known: dict[str, Any], xp: Namespace) -> None:
+        """Change a part of the value in place, and the same part of what is remembered."""
+        if self.weight_decay and self.decoupled:
+            value *= 1.0 - self.lr * self.weight_decay
+        elif self.weight_decay:
+            gradient = gradient + value * self.weight_decay
+        value -= self._step(gradient, known, xp)
+
+    def _memory(self) -> tuple[str, ...]:
+        """Names of the arrays of the value's shape that are remembered: zeros before the first step."""
+        return ()
+
+    def _advance(self, state: dict[str, Any], b: Backend) -> dict[str, Any]:
+        """Bring the numbers in ``state`` up to date, once a step; gives those that `_step` takes."""
+        return {}
+
+    def _step(self, gradient: Array, known: dict[str, Any], xp: Namespace) -> Array:
+        """What to subtract from the value; brings the arrays remembered up to date, in place.
+
+        ``known`` holds these by name, the numbers of `_advance`, and whether this is the first step, ``fresh``.
+        """
         raise NotImplementedError(f"{type(self).__name__} defines no _step")
 
     def zero_grad(self) -> None:

@@ -21,7 +21,7 @@ from math import sqrt
 from typing import Any
 
 from ..backends import Backend
-from ..backends.types import Array
+from ..backends.types import Array, Namespace
 from .optimizer import Optimizer, Trainable, in_range
 
 
@@ -56,13 +56,18 @@ class SGD(Optimizer):
         if nesterov and (not momentum or dampening):
             raise ValueError(f"nesterov needs a momentum above 0 and no dampening, got {momentum!r} and {dampening!r}")
 
-    def _step(self, gradient: Array, state: dict[str, Any], b: Backend) -> Array:
+    def _memory(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
+
+    def _step(self, gradient: Array, known: dict[str, Any], xp: Namespace) -> Array:
         if not self.momentum:
             return gradient * self.lr
-        velocity = gradient
-        if "velocity" in state:
-            velocity = b.up(state["velocity"]) * self.momentum + gradient * (1.0 - self.dampening)
-        state["velocity"] = b.down(velocity)
+        velocity = known["velocity"]
+        if known["fresh"]:
+            velocity[...] = gradient
+        else:
+            velocity *= self.momentum
+            velocity += gradient * (1.0 - self.dampening) if self.dampening else gradient
         return (gradient + velocity * self.momentum if self.nesterov else velocity) * self.lr
 
 
@@ -99,22 +104,26 @@ class Adam(Optimizer):
         self.betas = (in_range("betas[0]", first, below=1.0), in_range("betas[1]", second, below=1.0))
         self.eps = in_range("eps", eps, above=0.0)
 
-    def _step(self, gradient: Array, state: dict[str, Any], b: Backend) -> Array:
+    def _memory(self) -> tuple[str, ...]:
+        return ("mean", "square")
+
+    def _advance(self, state: dict[str, Any], b: Backend) -> dict[str, Any]:
         first, second = self.betas
         keep = on_device if self.capturable else on_host
         power1, power2 = keep(state.get("power1", 1.0), b, first), keep(state.get("power2", 1.0), b, second)
-        mean, square = gradient * (1.0 - first), gradient * gradient * (1.0 - second)
-        if "mean" in state:
-            mean = b.up(state["mean"]) * first + mean
-            square = b.up(state["square"]) * second + square
-        state.update(mean=b.down(mean), square=b.down(square), power1=power1, power2=power2)
-        if self.capturable:
-            shrink = b.xp.astype(1.0 / b.xp.sqrt(1.0 - power2), gradient.dtype)
-            scale = b.xp.astype(self.lr / (1.0 - power1), gradient.dtype)
-        else:
-            shrink, scale = 1.0 / sqrt(1.0 - power2), self.lr / (1.0 - power1)
-        root = b.xp.sqrt(square) * shrink + self.eps
-        return mean / root * scale
+        state.update(power1=power1, power2=power2)
+        root = b.xp.sqrt(1.0 - power2) if self.capturable else sqrt(1.0 - power2)
+        return {"shrink": 1.0 / root, "rate": self.lr / (1.0 - power1)}
+
+    def _step(self, gradient: Array, known: dict[str, Any], xp: Namespace) -> Array:
+        first, second = self.betas
+        mean, square = known["mean"], known["square"]
+        mean *= first
+        mean += gradient * (1.0 - first)
+        square *= second
+        square += gradient * gradient * (1.0 - second)
+        root = xp.sqrt(square) * factor(known["shrink"], gradient, xp) + self.eps
+        return mean / root * factor(known["rate"], gradient, xp)
 
 
 class AdamW(Adam):
@@ -177,22 +186,24 @@ class RMSprop(Optimizer):
         self.momentum = in_range("momentum", momentum, most=1.0)
         self.centered = centered
 
-    def _step(self, gradient: Array, state: dict[str, Any], b: Backend) -> Array:
-        square = gradient * gradient * (1.0 - self.alpha)
-        if "square" in state:
-            square = b.up(state["square"]) * self.alpha + square
-        state["square"] = b.down(square)
+    def _memory(self) -> tuple[str, ...]:
+        return ("square", *(["mean"] if self.centered else []), *(["velocity"] if self.momentum else []))
+
+    def _step(self, gradient: Array, known: dict[str, Any], xp: Namespace) -> Array:
+        square = known["square"]
+        square *= self.alpha
+        square += gradient * gradient * (1.0 - self.alpha)
         if self.centered:
-            mean = gradient * (1.0 - self.alpha)
-            if "mean" in state:
-                mean = b.up(state["mean"]) * self.alpha + mean
-            state["mean"] = b.down(mean)
+            mean = known["mean"]
+            mean *= self.alpha
+            mean += gradient * (1.0 - self.alpha)
             square = square - mean * mean
-        scaled = gradient / (b.xp.sqrt(square) + self.eps)
+        scaled = gradient / (xp.sqrt(square) + self.eps)
         if not self.momentum:
             return scaled * self.lr
-        velocity = b.up(state["velocity"]) * self.momentum + scaled if "velocity" in state else scaled
-        state["velocity"] = b.down(velocity)
+        velocity = known["velocity"]
+        velocity *= self.momentum
+        velocity += scaled
         return velocity * self.lr
 
 
@@ -231,17 +242,26 @@ class Adagrad(Optimizer):
         self.initial_accumulator_value = in_range("initial_accumulator_value", initial_accumulator_value)
         self.eps = in_range("eps", eps, above=0.0)
 
-    def _step(self, gradient: Array, state: dict[str, Any], b: Backend) -> Array:
+    def _memory(self) -> tuple[str, ...]:
+        return ("sum",)
+
+    def _advance(self, state: dict[str, Any], b: Backend) -> dict[str, Any]:
         steps = (on_device if self.capturable else on_host)(state.get("steps", 0), b)
-        before = b.up(state["sum"]) if "sum" in state else self.initial_accumulator_value
-        total = gradient * gradient + before
-        state.update(sum=b.down(total), steps=b.xp.asarray(steps + 1) if self.capturable else steps + 1)
-        if self.capturable:
-            wide = b.xp.astype(steps, _widest(b))
-            rate = b.xp.astype(self.lr / (1.0 + wide * self.lr_decay), gradient.dtype)
-        else:
-            rate = self.lr / (1.0 + steps * self.lr_decay)
-        return gradient / (b.xp.sqrt(total) + self.eps) * rate
+        state["steps"] = b.xp.asarray(steps + 1) if self.capturable else steps + 1
+        wide = b.xp.astype(steps, _widest(b)) if self.capturable else steps
+        return {"rate": self.lr / (1.0 + wide * self.lr_decay)}
+
+    def _step(self, gradient: Array, known: dict[str, Any], xp: Namespace) -> Array:
+        total = known["sum"]
+        if known["fresh"]:
+            total[...] = self.initial_accumulator_value
+        total += gradient * gradient
+        return gradient / (xp.sqrt(total) + self.eps) * factor(known["rate"], gradient, xp)
+
+
+def factor(number: Any, like: Array, xp: Namespace) -> Any:
+    """A number to multiply an array by; one on the device in the array's dtype."""
+    return xp.astype(number, like.dtype) if hasattr(number, "dtype") else number
 
 
 def on_device(number: Any, b: Backend, factor: float | None = None) -> Array:

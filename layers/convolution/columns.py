@@ -12,7 +12,6 @@ from ...backends.primitives import Primitives
 from ...backends.types import Array, Namespace
 from .problem import Problem
 
-
 # Entries of a group's weight up to which its copy is transposed.
 SMALL = 1 << 15
 

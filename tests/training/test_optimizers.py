@@ -1,5 +1,7 @@
 """Optimizers against PyTorch's trajectories, and what they do with their state."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -191,3 +193,119 @@ def test_second_optimizer_starts_afresh():
 def test_settings_out_of_range_are_refused(make):
     with pytest.raises(ValueError):
         make([nn.Parameter(np.ones(2, np.float32))])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_steps_after_the_first_change_the_arrays_in_place(at, case):
+    parameter, optimizer = trajectory(at, case, steps=1, dtype="float32")
+    arrays = [parameter.value, *held(parameter, optimizer)]
+    before = at.get(parameter.value).tolist()
+    parameter.grad = at.put(np.ones((2, 3), np.float32))
+    optimizer.step()
+    assert all(a is b for a, b in zip(arrays, [parameter.value, *held(parameter, optimizer)], strict=True))
+    assert at.get(arrays[0]).tolist() != before
+
+
+def held(parameter, optimizer):
+    return [value for value in parameter.states[optimizer].values() if hasattr(value, "dtype")]
+
+
+def test_state_dict_of_a_model_shows_later_steps():
+    model = nn.Dense(2, 1)
+    optimizer = nn.SGD(model, lr=1.0)
+    one_step(model, optimizer)
+    state = model.state_dict()
+    before = state["weight"].copy()
+    one_step(model, optimizer)
+    assert state["weight"] is model.parameters["weight"].value
+    assert (state["weight"] != before).all()
+
+
+def one_step(model, optimizer):
+    optimizer.zero_grad()
+    model.backward(model(np.ones((3, 2), np.float32)))
+    optimizer.step()
+
+
+@pytest.mark.parametrize("way", ["set", "load_state_dict"])
+def test_arrays_handed_to_a_trained_model_stay(way):
+    model = nn.Dense(2, 1, bias=False)
+    optimizer = nn.SGD(model, lr=1.0, momentum=0.5)
+    one_step(model, optimizer)
+    mine = np.ones((1, 2), np.float32)
+    if way == "set":
+        model.parameters["weight"].value = mine
+    else:
+        model.load_state_dict({"weight": mine})
+    for _ in range(2):
+        one_step(model, optimizer)
+    assert mine.tolist() == [[1.0, 1.0]]
+    assert model.parameters["weight"].value.tolist() != [[1.0, 1.0]]
+
+
+def test_read_only_value_is_trained_as_a_copy():
+    value = np.ones(2, np.float32)
+    value.flags.writeable = False
+    parameter = nn.Parameter(value, np.ones(2, np.float32))
+    nn.SGD([parameter], lr=0.5).step()
+    assert parameter.value.tolist() == [0.5, 0.5]
+
+
+def test_loaded_state_is_not_shared_with_the_optimizer_it_came_from():
+    parameter = nn.Parameter(np.zeros(1, np.float32), np.ones(1, np.float32))
+    first = nn.SGD([parameter], lr=1.0, momentum=0.5)
+    first.step()
+    second = nn.SGD([parameter], lr=1.0, momentum=0.5)
+    second.load_state_dict(first.state_dict())
+    second.step()
+    assert first.state_dict()["state"]["0"]["velocity"].tolist() == [1.0]
+
+
+@pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy])
+def test_copy_of_a_trained_parameter_is_not_trained_along(copy_of):
+    parameter = nn.Parameter(np.zeros(1, np.float32), np.ones(1, np.float32))
+    optimizer = nn.SGD([parameter], lr=1.0)
+    optimizer.step()
+    other = copy_of(parameter)
+    nn.SGD([other], lr=1.0).step()
+    assert (parameter.value.tolist(), other.value.tolist()) == ([-1.0], [-2.0])
+
+
+def test_accumulating_changes_neither_term(at):
+    parameter = nn.Parameter(at.put(np.zeros(2, np.float32)))
+    terms = [at.put(np.full(2, value, np.float32)) for value in (1.0, 2.0, 4.0)]
+    for term in terms:
+        parameter.accumulate(term)
+    assert at.get(parameter.grad).tolist() == [7.0, 7.0]
+    assert [at.get(term).tolist() for term in terms] == [[1.0, 1.0], [2.0, 2.0], [4.0, 4.0]]
+
+
+def test_gradient_of_another_shape_is_refused():
+    parameter = nn.Parameter(np.zeros(2, np.float32), np.ones((), np.float32))
+    with pytest.raises(ValueError, match=r"gradient has shape \(\), its parameter \(2,\)"):
+        nn.SGD([parameter]).step()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)], ids=["one order in memory", "two"])
+@pytest.mark.parametrize("case", ["sgd-nesterov-decay", "adamw-decay"])
+def test_large_update_has_the_bits_of_the_whole_for_any_number_of_threads(monkeypatch, case, order):
+    """Two orders in memory keep the arrays from being cut as vectors."""
+    shape = (5, 700, 300)
+    rng = np.random.default_rng(0)
+    value = rng.standard_normal(shape, np.float32)
+    gradient = np.ascontiguousarray(rng.standard_normal(shape, np.float32).transpose(order)).transpose(
+        np.argsort(order)
+    )
+    results = []
+    for threads in ("1", "2", "3", None):
+        if threads is None:
+            monkeypatch.setattr("xpnn.backends.numpy.UPDATE", 1 << 40)
+        else:
+            monkeypatch.setenv("XPNN_NUM_THREADS", threads)
+        parameter = nn.Parameter(value, value)
+        optimizer = create(case, [parameter])
+        for _ in range(2):
+            optimizer.step()
+            parameter.grad = gradient
+        results.append(parameter.value)
+    assert all((result == results[-1]).all() for result in results[:-1])
