@@ -33,6 +33,8 @@ NUMERICS = ("fast", "exact")
 PRODUCTS = (2, 3)
 # Smallest magnitude that exact numerics stores.
 SMALLEST = 2.0**-125
+# The context of a device that needs none.
+NOWHERE_ELSE = nullcontext()
 PRECISIONS = ("float32", "tf32", "direct")
 
 
@@ -205,7 +207,7 @@ class Backend(ABC):
 
     def context(self) -> AbstractContextManager[None]:
         """What must be entered for work on this device; layers enter it."""
-        return nullcontext()
+        return NOWHERE_ELSE
 
     def up(self, array: Array) -> Array:
         """Storage to computing, on the way into a layer: in exact numerics float32 to float64."""

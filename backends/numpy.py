@@ -24,6 +24,8 @@ SHORT = 1_000_000
 ELEMENTS = 1 << 18
 # The same of each array of an update: smaller ones lose more to handing over the interpreter lock than to memory.
 UPDATE = 1 << 19
+# Multiplications in a worker's share of a matrix product: some 0.2 ms, where waking a worker takes up to 0.1 ms.
+SHARE = 1 << 23
 
 
 class NumpyPrimitives(Primitives):
@@ -39,6 +41,8 @@ class NumpyPrimitives(Primitives):
         np.empty((32 << 20) - 8192, np.uint8)
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        if a.ndim == b.ndim == 2 and _never_threads(a, b):
+            return np.matmul(a, b, out=out)
         rows = _short(b.shape, 32) if a.ndim == b.ndim == 2 and a.flags.c_contiguous and b.flags.c_contiguous else 0
         with one_thread:
             if not rows or len(a) < 2 * rows:
@@ -55,7 +59,7 @@ class NumpyPrimitives(Primitives):
         rows = _short((x.shape[1], dy.shape[1]), 64) if x.flags.c_contiguous and dy.flags.c_contiguous else 0
         with one_thread:
             if not rows or len(x) < 2 * rows:
-                return np.matmul(x.T, dy, out=out)
+                return self.product(x.T, dy) if out is None else np.matmul(x.T, dy, out=out)
             whole = len(x) // rows * rows
             parts = self.workspace("sums of rows", (whole // rows, x.shape[1], dy.shape[1]), x)
             left = x[:whole].reshape(-1, rows, x.shape[1]).transpose(0, 2, 1)
@@ -82,6 +86,24 @@ class NumpyPrimitives(Primitives):
         total = parts.reshape(-1, columns).sum(axis=0)
         rest = x[len(x) // joined * joined :]
         return total + rest.sum(axis=0) if len(rest) else total
+
+    def product(self, a: Array, b: Array) -> Array:
+        rows, columns = a.shape[0], b.shape[1]
+        shares = min(rows * columns * a.shape[1] // SHARE, 16)
+        if shares < 2:
+            return self.matmul(a, b)
+        y = np.empty((rows, columns), a.dtype)
+        # A power of two, to come out even on as many workers.
+        slices = even_slices(max(rows, columns), 1 << shares.bit_length() - 1)
+
+        def work(i: int) -> None:
+            if rows > columns:
+                np.matmul(a[slices[i]], b, out=y[slices[i]])
+            else:
+                np.matmul(a, b[:, slices[i]], out=y[:, slices[i]])
+
+        self.parallel(len(slices), work)
+        return y
 
     def windows(self, x: Array, windows: Windows) -> Array:
         spatial = x.strides[1:-1]
@@ -148,6 +170,12 @@ def _flat_views(arrays: tuple[Array, ...]) -> list[Array]:
     order = np.argsort([-step for step in arrays[0].strides], kind="stable")
     views = [array.transpose(order) for array in arrays]
     return [view.reshape(-1) for view in views] if all(view.flags.c_contiguous for view in views) else views
+
+
+def _never_threads(a: Array, b: Array) -> bool:
+    """Whether OpenBLAS computes the product of two matrices on one thread, however many it may use."""
+    rows, columns = a.shape[0], b.shape[1]
+    return rows * columns * a.shape[1] < (9216 if rows == 1 or columns == 1 else 262144)
 
 
 class NumpyBackend(Backend):

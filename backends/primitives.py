@@ -55,6 +55,10 @@ class Primitives:
         out[...] = self.xp.matmul(a, b)
         return out
 
+    def product(self, a: Array, b: Array) -> Array:
+        """``a @ b`` of two matrices, which workers may share."""
+        return self.matmul(a, b)
+
     def windows(self, x: Array, windows: Windows) -> Array:
         """Cut ``x (N, *S, C)`` into windows: ``(N, *O, *kernel, C)``, to be read only."""
         cells = self.xp.stack([x[index] for index in windows.slices()], axis=-2)
@@ -225,7 +229,8 @@ class Primitives:
 
     def contract_rows(self, x: Array, dy: Array, out: Array | None = None) -> Array:
         """``x (R, A)`` transposed times ``dy (R, B)``: a sum over rows, which are those of the batch."""
-        return self.matmul(self.xp.matrix_transpose(x), dy, out)
+        x = self.xp.matrix_transpose(x)
+        return self.product(x, dy) if out is None else self.matmul(x, dy, out)
 
     def sum_rows(self, x: Array) -> Array:
         """Sum of ``x (R, A)`` over its rows: ``(A,)``."""

@@ -80,12 +80,16 @@ def require_float(x: Any, what: str = "input") -> None:
 
 def require_same_dtype(**arrays: Array | None) -> None:
     """Raise `TypeError` unless all arrays given have one floating dtype; the keywords name them."""
-    present = {name: a for name, a in arrays.items() if a is not None}
-    for name, a in present.items():
+    first = None
+    for name, a in arrays.items():
+        if a is None:
+            continue
         require_float(a, name)
-    if len({dtype_name(a.dtype) for a in present.values()}) > 1:
-        mixed = ", ".join(f"{name} {dtype_name(a.dtype)}" for name, a in present.items())
-        raise TypeError(f"mixed dtypes ({mixed}); convert one of them")
+        dtype = dtype_name(a.dtype)
+        first = first or dtype
+        if dtype != first:
+            mixed = ", ".join(f"{name} {dtype_name(a.dtype)}" for name, a in arrays.items() if a is not None)
+            raise TypeError(f"mixed dtypes ({mixed}); convert one of them")
 
 
 def require_shape(x: Array, shape: tuple[int, ...], what: str) -> None:

@@ -31,8 +31,10 @@ def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace |
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
     require_same_dtype(input=x, weight=weight, bias=bias)
-    y = xp.matmul(x, xp.matrix_transpose(weight))
-    return y if bias is None else y + bias
+    y = _product(x, xp.matrix_transpose(weight), xp)
+    if bias is not None:
+        y += bias
+    return y
 
 
 def dense_backward(
@@ -45,8 +47,14 @@ def dense_backward(
     require_same_dtype(dy=dy, input=x, weight=weight)
     count = prod(x.shape[:-1])
     rows, upstream = xp.reshape(x, (count, x.shape[-1])), xp.reshape(dy, (count, dy.shape[-1]))
-    dweight = primitives(xp).contract_rows(upstream, rows)
-    return xp.matmul(dy, weight) if input_grad else None, dweight, xp.sum(upstream, axis=0)
+    engine = primitives(xp)
+    dweight, dbias = engine.contract_rows(upstream, rows), engine.sum_rows(upstream)
+    return _product(dy, weight, xp) if input_grad else None, dweight, dbias
+
+
+def _product(x: Array, matrix: Array, xp: Namespace) -> Array:
+    engine = primitives(xp)
+    return engine.product(x, matrix) if x.ndim == 2 else engine.matmul(x, matrix)
 
 
 def _check(x: Array, weight: Array) -> None:

@@ -277,3 +277,34 @@ def test_layer_without_formulas_says_what_it_lacks():
 
     with raises(NotImplementedError, "Nothing defines no _forward"):
         Nothing()(np.zeros(1, np.float32))
+
+
+@pytest.mark.parametrize(
+    "wrong, error, message",
+    [
+        (np.ones((2, 4), np.float32), ValueError, r"input needs shape \(N, ..., 3\), got \(2, 4\)"),
+        (np.ones((2, 3)), TypeError, "float64, the parameters are float32"),
+        (np.ones((2, 3), np.int64), TypeError, "int64"),
+        (np.ones((2, 3), ">f4"), TypeError, "float32 or float64 array"),
+        ([[1.0, 2.0, 3.0]], TypeError, "got list"),
+        (nn.get_backend("strict").asarray(np.ones((2, 3), np.float32)), TypeError, "strict"),
+    ],
+    ids=["shape", "dtype", "integers", "byte order", "list", "backend"],
+)
+def test_checks_still_raise_after_a_good_call(wrong, error, message):
+    layer = nn.Dense(3, 3)
+    good = layer.forward(np.ones((2, 3), np.float32))
+    layer.backward(good)
+    for call in (layer.forward, layer.backward):
+        with pytest.raises(error, match="Dense" if call == layer.backward else message):
+            call(wrong)
+
+
+def test_layer_leaves_read_only_arrays_as_they_are():
+    layer = nn.Dense(3, 2)
+    x, dy = np.ones((2, 3), np.float32), np.ones((2, 2), np.float32)
+    x.flags.writeable = dy.flags.writeable = False
+    for _ in range(2):
+        layer.forward(x)
+        layer.backward(dy)
+    assert (x == 1.0).all() and (dy == 1.0).all()

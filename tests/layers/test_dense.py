@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 import xpnn as nn
 from xpnn.testing import assert_match, gradcheck
@@ -134,3 +135,32 @@ def test_flatten_of_unusual_shapes(at, shape, flat):
     y = layer(at.put(np.zeros(shape, np.float32)))
     assert y.shape == flat
     assert layer.backward(y).shape == shape
+
+
+@pytest.mark.parametrize("rows, features, outputs", [(128, 784, 700), (2000, 300, 40), (1, 5000, 4000)])
+def test_large_products_have_the_same_bits_for_any_number_of_threads(monkeypatch, rows, features, outputs):
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((rows, features), np.float32), rng.standard_normal((outputs, features), np.float32)
+    dy = rng.standard_normal((rows, outputs), np.float32)
+    results = []
+    for threads in (1, 2, 3):
+        monkeypatch.setenv("XPNN_NUM_THREADS", str(threads))
+        with threadpool_limits(threads, user_api="blas"):
+            results.append([nn.functional.dense(x, weight), *nn.functional.dense_backward(dy, x, weight)])
+    np.testing.assert_allclose(results[0][0], x.astype(np.float64) @ weight.T, rtol=1e-4, atol=1e-2)
+    for result in results[1:]:
+        assert all((a == b).all() for a, b in zip(results[0], result, strict=True))
+
+
+@pytest.mark.parametrize(
+    "rows, features, outputs", [(64, 64, 63), (1, 96, 95), (95, 96, 1), (1, 9000, 1), (64, 128, 64)]
+)
+def test_small_products_have_the_same_bits_for_any_number_of_blas_threads(rows, features, outputs):
+    """Below a size the engine leaves the library's threads as they are, because it uses but one."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((rows, features), np.float32), rng.standard_normal((outputs, features), np.float32)
+    results = []
+    for threads in (1, 2, 3):
+        with threadpool_limits(threads, user_api="blas"):
+            results.append(nn.functional.dense(x, weight))
+    assert (results[0] == results[1]).all() and (results[0] == results[2]).all()
