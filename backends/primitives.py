@@ -81,6 +81,14 @@ class Primitives:
         """``function(*arrays)``, which writes into arrays of one shape, entry by entry, perhaps part by part."""
         function(*arrays)
 
+    def select(self, mask: Array, x: Array) -> Array:
+        """``x`` where the mask of its shape says so, else 0, whatever ``x`` is there: a product would keep NaN."""
+        return self.xp.where(mask, x, self.xp.zeros((), dtype=x.dtype, device=device(x)))
+
+    def channel_rows(self, x: Array) -> Array | None:
+        """``x (N, C, *S)`` as ``(cells, C)``, if its memory lies so and passes over it are dear; else None."""
+        return None
+
     def blocks(self, n: int, rows: int, row_bytes: int) -> list[Block]:
         """``n`` samples of ``rows`` rows in blocks of about `block_bytes`, ``row_bytes`` a row."""
         return cut(n, rows, self.block_bytes // max(row_bytes, 1))

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Unpack
 from ..backends.team import rows_of_all
 from ..backends.types import Array, Namespace, dtype_name
 from .arrays import namespace, scalar
+from .batch_rows import Rows
 from .geometry import count
 from .initialisers import constant
 from .norm import (
@@ -161,7 +162,7 @@ class ChannelNorm(Norm):
             self._track(normal, layout)
         return y
 
-    def _track(self, normal: Normal, layout: Layout) -> None:
+    def _track(self, normal: Normal | Rows, layout: Layout) -> None:
         """Move the running statistics towards a batch's, by new arrays; nothing is read on the host.
 
         An empty batch counts and moves nothing. Of statistics for each sample the batch's mean is taken.

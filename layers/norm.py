@@ -30,10 +30,11 @@ from numbers import Real
 from typing import NamedTuple
 
 from ..backends import primitives
-from ..backends.team import rows_of_all
+from ..backends.team import current_team, rows_of_all
 from ..backends.types import Array, Namespace
 from .arrays import namespace, require_same_dtype, require_shape, scalar
 from .base import Layer
+from .batch_rows import Rows, normalise_rows, normalise_rows_backward
 from .geometry import count
 
 
@@ -141,7 +142,7 @@ def normalise(
     var: Array | None = None,
     eps: float,
     xp: Namespace,
-) -> tuple[Array, Normal]:
+) -> tuple[Array, Normal | Rows]:
     """``y``, and what `normalise_backward` needs; with the mean and variance of ``x`` where none are given.
 
     The variance takes two passes, the mean first: a difference of sums of squares loses it where the mean is large. The
@@ -154,6 +155,10 @@ def normalise(
     for name, array in (("weight", weight), ("bias", bias), ("mean", mean), ("var", var)):
         if array is not None:
             require_shape(array, layout.weight, name)
+    rows = _batch_rows(x, layout, xp)
+    if rows is not None:
+        given = None if mean is None or var is None else (mean, var)
+        return normalise_rows(x, rows, weight, bias, given, eps, xp)
     grid = xp.reshape(x, layout.grid)
     if mean is None:
         # The mean of no values is used by none; divided by 1 it is no NaN to warn of.
@@ -174,9 +179,18 @@ def normalise(
     return xp.reshape(y, tuple(x.shape)), Normal(values, inverse_std, mean, var)
 
 
+def _batch_rows(x: Array, layout: Layout, xp: Namespace) -> Array | None:
+    """The input as rows of channels, where each channel has a mean and the backend has a fast way with rows."""
+    channels = (1, *layout.weight, *(1,) * (x.ndim - 2))
+    alone = current_team() is None and tuple(x.shape) == layout.grid and layout.laid == channels
+    if not alone or layout.axes != (0, *range(2, x.ndim)):
+        return None
+    return primitives(xp).channel_rows(x)
+
+
 def normalise_backward(
     dy: Array,
-    normal: Normal,
+    normal: Normal | Rows,
     weight: Array | None,
     layout: Layout,
     *,
@@ -188,6 +202,8 @@ def normalise_backward(
 
     Sums run over the cells that share both a mean and an entry of the weight first; all others are sums of these.
     """
+    if isinstance(normal, Rows):
+        return normalise_rows_backward(dy, normal, weight, constant, input_grad, xp)
     grid = xp.reshape(dy, layout.grid)
     flat = {axis for axis, size in enumerate(layout.laid) if size == 1}
     shared = tuple(axis for axis in layout.axes if axis in flat)
@@ -242,7 +258,7 @@ class Norm(Layer):
 
     def _normalise(
         self, x: Array, layout: Layout, mean: Array | None = None, var: Array | None = None
-    ) -> tuple[Array, Normal]:
+    ) -> tuple[Array, Normal | Rows]:
         weight, bias, xp = self._value("weight"), self._value("bias"), self.backend.xp
         y, normal = normalise(x, weight, bias, layout, mean=mean, var=var, eps=self.eps, xp=xp)
         self._save(normal, layout)

@@ -5,8 +5,10 @@ gradient is written in the output where its formula is simpler there, else in th
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Unpack
 
+from ...backends import primitives
 from ...backends.types import Array, Namespace
 from ..arrays import namespace, require_same_dtype, require_shape
 from ..base import Layer
@@ -55,10 +57,12 @@ class Activation(Layer):
         return {name: getattr(self, name) for name, _ in self.signature} | {"xp": self.backend.xp}
 
     def _forward(self, x: Array) -> Array:
-        y = type(self).function(x, **self._options)
+        function = partial(type(self).function, **self._options)
+        y = primitives(self.backend.xp).elementwise(function, x)
         self._save(y if self.from_output else x)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (kept,) = self._saved
-        return type(self).gradient(dy, kept, **self._options)
+        gradient = partial(type(self).gradient, **self._options)
+        return primitives(self.backend.xp).elementwise(gradient, dy, kept)

@@ -20,6 +20,7 @@ Sources: K. He et al., 2015 (PReLU); D.-A. Clevert et al., 2016 (ELU); J. Barron
 
 from typing import Any, ClassVar, Unpack
 
+from ...backends import primitives
 from ...backends.types import Array, Namespace
 from ..arrays import require_shape, zero
 from ..base import Layer
@@ -35,13 +36,13 @@ SELU_SCALE = 1.0507009873554805
 def relu(x: Array, *, xp: Namespace | None = None) -> Array:
     """``max(x, 0)``; -0 becomes 0."""
     xp = prepare(xp, input=x)
-    return xp.where(x <= 0.0, zero(x, xp), x)
+    return primitives(xp).select(xp.logical_not(x <= 0.0), x)
 
 
 def relu_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where the output ``y`` (or the input) is above 0, else 0."""
     xp = prepare_gradient(xp, dy=dy, y=y)
-    return xp.where(y <= 0.0, zero(dy, xp), dy)
+    return primitives(xp).select(xp.logical_not(y <= 0.0), dy)
 
 
 def leaky_relu(x: Array, *, negative_slope: float = 0.01, xp: Namespace | None = None) -> Array:

@@ -11,12 +11,14 @@ The divisor is the number of the window's cells that lie in the padded input (in
 Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998.
 """
 
+from collections.abc import Callable
+
 from array_api_compat import device
 
 from ...backends.types import Array, Namespace
 from ..arrays import channels_first, channels_last, namespace, pad, require_float, require_shape, scalar
 from ..geometry import Geometry, Padding, Size, count
-from .placing import along_axis, place_pool, place_shape, scatter, sum_windows
+from .placing import along_axis, over_samples, place_pool, place_shape, scatter, sum_windows
 
 
 def avg_pool(
@@ -37,11 +39,16 @@ def avg_pool(
     """
     xp = namespace(xp, x)
     geometry = place_pool(x, kernel_size, stride, padding, 1, ceil_mode)
-    cells = pad(channels_last(x, xp), geometry, 0.0, xp)
-    total = sum_windows(cells, geometry)
-    return channels_first(
-        total / _divisor(geometry, x, tuple(x.shape[2:]), count_include_pad, divisor_override, xp), xp
-    )
+    inner = channels_last(x, xp)
+    divisor = _divisor(geometry, x, tuple(x.shape[2:]), count_include_pad, divisor_override, xp)
+    y = xp.empty((x.shape[0], *geometry.windows.count, x.shape[1]), dtype=x.dtype, device=device(x))
+
+    def work(samples: slice) -> None:
+        cells = pad(inner[samples, ...], geometry, 0.0, xp)
+        y[samples, ...] = sum_windows(cells, geometry.windows, xp) / divisor
+
+    over_samples(work, x, xp)
+    return channels_first(y, xp)
 
 
 def avg_pool_backward(
@@ -61,8 +68,14 @@ def avg_pool_backward(
     require_float(dy, "dy")
     geometry = place_shape(tuple(x_shape), kernel_size, stride, padding, 1, ceil_mode)
     require_shape(dy, (x_shape[0], x_shape[1], *geometry.windows.count), "dy")
-    share = channels_last(dy, xp) / _divisor(geometry, dy, tuple(x_shape[2:]), count_include_pad, divisor_override, xp)
-    return scatter(lambda k, index: share, dy, x_shape, geometry, xp)
+    upstream = channels_last(dy, xp)
+    divisor = _divisor(geometry, dy, tuple(x_shape[2:]), count_include_pad, divisor_override, xp)
+
+    def shares(samples: slice) -> Callable[[int], Array]:
+        share = upstream[samples, ...] / divisor
+        return lambda k: share
+
+    return scatter(shares, dy, x_shape, geometry, xp)
 
 
 def _divisor(

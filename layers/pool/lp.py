@@ -37,7 +37,7 @@ def lp_pool(
     p = check_power(norm_type)
     geometry = place_pool(x, kernel_size, stride, padding, dilation, ceil_mode)
     cells = pad(channels_last(x, xp), geometry, 0.0, xp)
-    return channels_first(lp_norm(cells, p, lambda powers: sum_windows(powers, geometry), xp), xp)
+    return channels_first(lp_norm(cells, p, lambda powers: sum_windows(powers, geometry.windows, xp), xp), xp)
 
 
 def lp_pool_backward(
@@ -63,10 +63,13 @@ def lp_pool_backward(
     cells = pad(channels_last(x, xp), geometry, 0.0, xp)
     upstream, norm = channels_last(dy, xp), channels_last(y, xp)
 
-    def share(k: int, index: tuple[slice, ...]) -> Array:
-        return lp_norm_backward(upstream, cells[index], norm, p, xp)
+    places = list(geometry.windows.slices())
 
-    return scatter(share, dy, tuple(x.shape), geometry, xp)
+    def shares(samples: slice) -> Callable[[int], Array]:
+        d, x, y = upstream[samples, ...], cells[samples, ...], norm[samples, ...]
+        return lambda k: lp_norm_backward(d, x[places[k]], y, p, xp)
+
+    return scatter(shares, dy, tuple(x.shape), geometry, xp)
 
 
 def check_power(p: float) -> float:

@@ -11,14 +11,18 @@ and propagates.
 Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998.
 """
 
+from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 from array_api_compat import device
 
-from ...backends.types import Array, Namespace
-from ..arrays import channels_first, channels_last, namespace, pad, require_same_dtype, require_shape, zero
+from ...backends import primitives
+from ...backends.types import Array, DType, Namespace
+from ...backends.windows import Windows
+from ..arrays import channels_first, channels_last, namespace, pad, require_same_dtype, require_shape
 from ..geometry import Geometry, Padding, Size
-from .placing import along_axis, place_pool, scatter
+from .placing import along, along_axis, over_samples, place_pool, scatter
 
 
 def max_pool(
@@ -80,28 +84,76 @@ def max_pool_backward(
 
 def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array]:
     """The maximum of each window, and the row-major index of its cell in the window, ``(N, C, *O)`` both."""
-    cells = pad(channels_last(x, xp), geometry, -float("inf"), xp)
+    engine, inner = primitives(xp), channels_last(x, xp)
     index_dtype = xp.int8 if geometry.windows.cells <= 127 else xp.int32
-    first, *others = geometry.windows.slices()
-    best = xp.asarray(cells[first], copy=True)
-    cell = xp.zeros(best.shape, dtype=index_dtype, device=device(x))
-    if geometry.is_padded:
-        cell = cell + xp.astype(_first_inside(geometry, x, xp), index_dtype)
+    shape = (x.shape[0], *geometry.windows.count, x.shape[1])
+    best = xp.empty(shape, dtype=x.dtype, device=device(x))
+    cell = xp.empty(shape, dtype=index_dtype, device=device(x))
+    first = _first_inside(geometry, x, index_dtype, xp) if geometry.is_padded else None
+    search = _axis_by_axis if engine.free_order else _cell_by_cell
+
+    def work(samples: slice) -> None:
+        cells = pad(inner[samples, ...], geometry, -float("inf"), xp)
+        best[samples, ...], cell[samples, ...] = search(cells, geometry.windows, first, index_dtype, xp)
+
+    over_samples(work, x, xp)
+    return channels_first(best, xp), channels_first(cell, xp)
+
+
+def _cell_by_cell(
+    cells: Array, windows: Windows, first: Array | None, index_dtype: DType, xp: Namespace
+) -> tuple[Array, Array]:
+    """Maxima and winners by comparing the cells of a window one after the other; of -0 and 0 the first wins."""
+    start, *others = windows.slices()
+    best = xp.asarray(cells[start], copy=True)
+    cell = xp.zeros(best.shape, dtype=index_dtype, device=device(cells))
+    if first is not None:
+        cell = cell + first
     for k, index in enumerate(others, start=1):
         candidate = cells[index]
         # not (candidate <= best), so that NaN wins, but no second NaN after the first
         wins = xp.logical_and(xp.logical_not(candidate <= best), best == best)
         best = xp.where(wins, candidate, best)
         cell = xp.maximum(cell, xp.astype(wins, index_dtype) * k)
-    return channels_first(best, xp), channels_first(cell, xp)
+    return best, cell
+
+
+def _axis_by_axis(
+    cells: Array, windows: Windows, first: Array | None, index_dtype: DType, xp: Namespace
+) -> tuple[Array, Array]:
+    """Maxima along one axis after the other, in fewer and longer passes.
+
+    Each keeps the row-major index of its first cell so far; the index of a maximum is the smallest among those of its
+    candidates that are as large.
+    """
+    none = 127 if index_dtype == xp.int8 else 2**31 - 1
+    best, cell = cells, None
+    for axis, k in enumerate(windows.kernel):
+        places = along(windows, axis)
+        candidates = [best[place] for place in places]
+        best = reduce(xp.maximum, candidates)
+        lowest = None
+        for i, (place, candidate) in enumerate(zip(places, candidates, strict=True)):
+            # NaN differs from itself and from any other maximum, and no number is one then.
+            beaten = xp.logical_and(candidate != best, candidate == candidate)
+            index = xp.astype(beaten, index_dtype) * none
+            index |= i if cell is None else cell[place] * k + i
+            lowest = index if lowest is None else xp.minimum(lowest, index)
+        cell = lowest
+    # A window of minus infinities has its first cell in the input, not in the padding.
+    return best, cell if first is None else xp.maximum(cell, xp.broadcast_to(first, cell.shape))
 
 
 def scatter_maxima(dy: Array, cell: Array, x_shape: tuple[int, ...], geometry: Geometry, xp: Namespace) -> Array:
     """``dx`` with each window's ``dy`` at the cell that `max_cells` named."""
     require_shape(dy, (*x_shape[:2], *geometry.windows.count), "dy")
-    upstream, winner = channels_last(dy, xp), channels_last(cell, xp)
-    nothing = zero(dy, xp)
-    return scatter(lambda k, index: xp.where(winner == k, upstream, nothing), dy, x_shape, geometry, xp)
+    upstream, winner, engine = channels_last(dy, xp), channels_last(cell, xp), primitives(xp)
+
+    def shares(samples: slice) -> Callable[[int], Array]:
+        d, w = upstream[samples, ...], winner[samples, ...]
+        return lambda k: engine.select(w == k, d)
+
+    return scatter(shares, dy, x_shape, geometry, xp)
 
 
 def plane_indices(cell: Array, geometry: Geometry, spatial: tuple[int, ...], xp: Namespace) -> Array:
@@ -118,7 +170,7 @@ def plane_indices(cell: Array, geometry: Geometry, spatial: tuple[int, ...], xp:
     return channels_first(flat, xp)
 
 
-def _first_inside(geometry: Geometry, x: Array, xp: Namespace) -> Array:
+def _first_inside(geometry: Geometry, x: Array, index_dtype: DType, xp: Namespace) -> Array:
     """For each window the row-major index of its first cell that is not padding, ``(1, *O, 1)``."""
     w = geometry.windows
     first = None
@@ -128,4 +180,4 @@ def _first_inside(geometry: Geometry, x: Array, xp: Namespace) -> Array:
         skipped = -xp.minimum(start // d, xp.zeros_like(start))
         skipped = along_axis(skipped, axis, len(w.count), xp)
         first = skipped if first is None else first * k + skipped
-    return first
+    return xp.astype(first, index_dtype)

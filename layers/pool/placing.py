@@ -4,10 +4,16 @@ All loops are over the few cells of a window; each step is one strided slice of 
 """
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from math import prod
+from operator import add
+from typing import Any
 
 from array_api_compat import device
 
+from ...backends import primitives
 from ...backends.types import Array, Namespace
+from ...backends.windows import Windows
 from ..arrays import channels_first, padded_shape, require_float, unpad
 from ..geometry import Geometry, Padding, Size, place_windows, spread
 
@@ -59,28 +65,64 @@ def _sees_input(axis: int, n: int, geometry: Geometry) -> bool:
     return all(any(0 <= o * s + i * d - before < n for i in range(k)) for o in range(w.count[axis]))
 
 
-def sum_windows(cells: Array, geometry: Geometry) -> Array:
-    """Sum over each window of a padded channels-last array, cell after cell."""
-    first, *others = geometry.windows.slices()
-    total = cells[first]
-    for index in others:
-        total = total + cells[index]
-    return total
+def over_samples(work: Callable[[slice], None], x: Array, xp: Namespace) -> None:
+    """``work`` on all samples of ``x (N, ...)``, some at a time and on several workers where the backend has them."""
+    engine = primitives(xp)
+    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]))
+    engine.parallel(len(blocks), lambda i: work(blocks[i].samples))
+
+
+def sum_windows(cells: Array, windows: Windows, xp: Namespace) -> Array:
+    """Sum over each window of a padded channels-last array, along one axis after the other."""
+    if not primitives(xp).free_order:
+        return reduce(add, (cells[index] for index in windows.slices()))
+    for axis in range(len(windows.kernel)):
+        cells = reduce(add, (cells[place] for place in along(windows, axis)))
+    return cells
+
+
+def along(windows: Windows, axis: int) -> list[tuple[Any, ...]]:
+    """For each kernel cell of one spatial axis, where all windows read it in ``(N, *spatial, C)``."""
+    s, d, o = windows.stride[axis], windows.dilation[axis], windows.count[axis]
+    before = (slice(None),) * (axis + 1)
+    return [(*before, slice(i * d, i * d + (o - 1) * s + 1, s), ...) for i in range(windows.kernel[axis])]
 
 
 def scatter(
-    share: Callable[[int, tuple[slice, ...]], Array],
+    shares: Callable[[slice], Callable[[int], Array]],
     dy: Array,
     x_shape: tuple[int, ...],
     geometry: Geometry,
     xp: Namespace,
 ) -> Array:
-    """Add ``share(k, index) (N, *O, C)`` to the input cells ``index`` that kernel cell ``k`` reads, for all ``k``."""
+    """Add up at each input cell what the windows that hold it give it.
+
+    ``shares(samples)(k) (n, *O, C)`` is what each window of some samples gives the input cell that its kernel cell
+    ``k`` reads.
+    """
+    engine, w = primitives(xp), geometry.windows
     inner = (x_shape[0], *x_shape[2:], x_shape[1])
-    dx = xp.zeros(padded_shape(inner, geometry), dtype=dy.dtype, device=device(dy))
-    for k, index in enumerate(geometry.windows.slices()):
-        dx[index] += share(k, index)
-    return channels_first(unpad(dx, geometry, tuple(x_shape[2:])), xp)
+    wide = padded_shape(inner, geometry)
+    dx = xp.empty(inner, dtype=dy.dtype, device=device(dy))
+    once = all(s >= k for k, s in zip(w.kernel, w.stride, strict=True)) and not geometry.is_padded and engine.free_order
+    full = once and all(o * k == n for k, o, n in zip(w.kernel, w.count, x_shape[2:], strict=True))
+
+    def work(samples: slice) -> None:
+        n = samples.stop - samples.start
+        sums = dx[samples, ...] if once else engine.workspace("pool", (n, *wide[1:]), dy)
+        if not full:
+            sums[...] = 0.0
+        share = shares(samples)
+        for k, index in enumerate(w.slices()):
+            if once:
+                sums[index] = share(k)
+            else:
+                sums[index] += share(k)
+        if not once:
+            dx[samples, ...] = unpad(sums, geometry, tuple(x_shape[2:]))
+
+    over_samples(work, dx, xp)
+    return channels_first(dx, xp)
 
 
 def along_axis(values: Array, axis: int, axes: int, xp: Namespace) -> Array:

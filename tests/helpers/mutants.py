@@ -471,7 +471,7 @@ DENSE = (
     ),
 )
 
-WINS = "wins = xp.logical_and(xp.logical_not(candidate <= best), best == best)"
+BEATEN = "xp.logical_and(candidate != best, candidate == candidate)"
 MAX_POOL = (
     Mutant(
         "indices take the padding after",
@@ -481,25 +481,25 @@ MAX_POOL = (
     ),
     Mutant(
         "cells of a large window are counted to 128",
-        "xp.astype(wins, index_dtype) * k",
-        "xp.astype(wins, index_dtype) * (k % 128)",
+        "cell = lowest",
+        "cell = lowest % 128",
         "MaxPool2d/",
     ),
     Mutant(
         "tie goes to the last cell",
-        WINS,
-        "wins = xp.logical_and(xp.logical_not(candidate < best), best == best)",
+        "xp.minimum(lowest, index)",
+        "xp.where(beaten, lowest, index)",
         "MaxPool2d/(ties|one tie)",
     ),
-    Mutant("NaN loses", WINS, "wins = candidate > best", "MaxPool2d/NaN"),
-    Mutant("a later value wins over NaN", WINS, "wins = xp.logical_not(candidate <= best)", "MaxPool2d/NaN"),
+    Mutant("NaN loses", BEATEN, "candidate != best", "MaxPool2d/NaN"),
+    Mutant("the first value wins over NaN", BEATEN, "candidate < best", "MaxPool2d/NaN"),
     Mutant("padding of zeros wins the maximum", '-float("inf")', "0.0", "MaxPool2d/padding never wins"),
     Mutant("padding of -1e30 wins over minus infinity", '-float("inf")', "-1e30", r"MaxPool\dd/"),
-    Mutant("gradient goes to the cell before", "enumerate(others, start=1)", "enumerate(others)", "MaxPool2d/plain"),
+    Mutant("gradient goes to the cell before", "cell[place] * k + i", "cell[place] * k + i - 1", "MaxPool2d/plain"),
     Mutant(
         "gradient of a window of minus infinity goes to its padding",
-        "if geometry.is_padded:",
-        "if False:",
+        "if geometry.is_padded else None",
+        "if False else None",
         r"MaxPool\dd/",
     ),
     Mutant("indices ignore the dilation", "% w.kernel[axis] * w.dilation[axis])", "% w.kernel[axis])", "MaxPool2d/ind"),
@@ -512,33 +512,31 @@ MAX_POOL = (
     ),
 )
 
-ALL_TIES_OLD = "dx[index] += share(k, index)"
+ALL_TIES_OLD = "sums[index] += share(k)"
 PLACING = (
-    Mutant(
-        "overlapping windows overwrite each other in dx", ALL_TIES_OLD, "dx[index] = share(k, index)", "MaxPool2d/over"
-    ),
+    Mutant("overlapping windows overwrite each other in dx", ALL_TIES_OLD, "sums[index] = share(k)", "MaxPool2d/over"),
     Mutant(
         "overlapping windows of a mean overwrite each other in dx",
         ALL_TIES_OLD,
-        "dx[index] = share(k, index)",
+        "sums[index] = share(k)",
         "AvgPool2d/over",
     ),
     Mutant(
         "last cell of a window is left out of the sum",
-        "for index in others:",
-        "for index in others[:-1]:",
+        "for place in along(windows, axis))",
+        "for place in along(windows, axis)[: max(1, windows.kernel[axis] - 1)])",
         "AvgPool2d/plain",
     ),
     Mutant(
         "sum over windows is rounded to float16",
-        "total = total + cells[index]",
-        "total = (total + cells[index]).astype('float16').astype(total.dtype)",
+        "return cells",
+        "return cells.astype('float16').astype(cells.dtype)",
         "AvgPool2d/",
     ),
     Mutant(
         "sum over windows is kept in 13 bits",
-        "total = total + cells[index]",
-        f"total = total + cells[index]\n        total = {cut('total', 13)}",
+        "return cells",
+        f"return {cut('cells', 13)}",
         "AvgPool2d/",
     ),
 )
@@ -705,27 +703,27 @@ RECTIFIERS = (
     ),
     Mutant(
         "ReLU has slope 1 at 0",
-        "xp.where(y <= 0.0, zero(dy, xp), dy)",
-        "xp.where(y < 0.0, zero(dy, xp), dy)",
+        "xp.logical_not(y <= 0.0)",
+        "xp.logical_not(y < 0.0)",
         "ReLU/zeros",
     ),
     Mutant(
         "ReLU loses NaN",
-        "return xp.where(x <= 0.0, zero(x, xp), x)",
-        "return xp.where(x > 0.0, x, zero(x, xp))",
+        "xp.logical_not(x <= 0.0)",
+        "(x > 0.0)",
         "ReLU/NaN",
     ),
-    Mutant("ReLU's gradient is not cut", "xp.where(y <= 0.0, zero(dy, xp), dy)", "dy", "ReLU/plain"),
+    Mutant("ReLU's gradient is not cut", "primitives(xp).select(xp.logical_not(y <= 0.0), dy)", "dy", "ReLU/plain"),
     Mutant(
         "ReLU rounds to float16",
-        "return xp.where(x <= 0.0, zero(x, xp), x)",
-        f"return xp.where(x <= 0.0, zero(x, xp), {half('x')})",
+        "select(xp.logical_not(x <= 0.0), x)",
+        f"select(xp.logical_not(x <= 0.0), {half('x')})",
         "ReLU/plain",
     ),
     Mutant(
         "ReLU's gradient is float64 for float32",
-        "return xp.where(y <= 0.0, zero(dy, xp), dy)",
-        "return xp.astype(xp.where(y <= 0.0, zero(dy, xp), dy), xp.float64)",
+        "return primitives(xp).select(xp.logical_not(y <= 0.0), dy)",
+        "return xp.astype(primitives(xp).select(xp.logical_not(y <= 0.0), dy), xp.float64)",
         "ReLU/plain",
     ),
     Mutant(
