@@ -480,9 +480,9 @@ MAX_POOL = (
         "MaxPool2d/indices",
     ),
     Mutant(
-        "cells of a large window are counted to 128",
+        "cells of a large window are counted to 64",
         "cell = lowest",
-        "cell = lowest % 128",
+        "cell = lowest % 64",
         "MaxPool2d/",
     ),
     Mutant(
