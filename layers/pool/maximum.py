@@ -141,7 +141,7 @@ def _axis_by_axis(
             lowest = index if lowest is None else xp.minimum(lowest, index)
         cell = lowest
     # A window of minus infinities has its first cell in the input, not in the padding.
-    return best, cell if first is None else xp.maximum(cell, xp.broadcast_to(first, cell.shape))
+    return best, cell if first is None or cell is None else xp.maximum(cell, xp.broadcast_to(first, cell.shape))
 
 
 def scatter_maxima(dy: Array, cell: Array, x_shape: tuple[int, ...], geometry: Geometry, xp: Namespace) -> Array:
