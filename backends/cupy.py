@@ -29,6 +29,7 @@ class CupyPrimitives(Primitives):
     """Windows as a strided view; blocks large enough to fill a GPU with each launch."""
 
     block_bytes = 1 << 28
+    views = True
 
     def windows(self, x: Array, windows: Windows) -> Array:
         as_strided = importlib.import_module("cupy.lib.stride_tricks").as_strided

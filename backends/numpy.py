@@ -1,7 +1,7 @@
 """NumPy: the host computes. The reference that the other backends are compared with."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -32,6 +32,7 @@ class NumpyPrimitives(Primitives):
     """Worker threads on blocks that stay in a core's cache, each with a matrix library on one thread."""
 
     block_bytes = 1 << 20
+    views = True
 
     def __init__(self, xp: Namespace) -> None:
         super().__init__(xp)
@@ -54,6 +55,9 @@ class NumpyPrimitives(Primitives):
             if whole < len(a):
                 np.matmul(a[whole:], b, out=out[whole:])
             return out
+
+    def put_product(self, target: Array, index: tuple[slice | int, ...], a: Array, b: Array) -> None:
+        self.matmul(a, b, target[index])
 
     def contract_rows(self, x: Array, dy: Array, out: Array | None = None) -> Array:
         rows = _short((x.shape[1], dy.shape[1]), 64) if x.flags.c_contiguous and dy.flags.c_contiguous else 0

@@ -42,6 +42,8 @@ class Primitives:
 
     #: Bytes of temporaries that a block of a batch may take.
     block_bytes: ClassVar[int] = 1 << 22
+    #: Whether slices and permutations of an array share its memory, so that what is written to them is written to it.
+    views: ClassVar[bool] = False
     #: Whether sums of products may be arranged in any way that is mathematically the same.
     free_order: ClassVar[bool] = True
 
@@ -58,6 +60,10 @@ class Primitives:
     def product(self, a: Array, b: Array) -> Array:
         """``a @ b`` of two matrices, which workers may share."""
         return self.matmul(a, b)
+
+    def put_product(self, target: Array, index: tuple[slice | int, ...], a: Array, b: Array) -> None:
+        """``target[index] = a @ b``."""
+        target[index] = self.matmul(a, b)
 
     def windows(self, x: Array, windows: Windows) -> Array:
         """Cut ``x (N, *S, C)`` into windows: ``(N, *O, *kernel, C)``, to be read only."""
@@ -128,13 +134,12 @@ class Primitives:
             first = block.samples.start * cells + block.rows.start * row_cells
             last = (block.samples.stop - 1) * cells + block.rows.stop * row_cells
             columns = self._columns(x, padding, block, windows, groups)
-            rows = y[first:last, ...]
             if groups == 1:
-                self.matmul(columns[0, ...], w[0, ...], rows[:, 0, :])
+                self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...])
             else:
-                self.matmul(columns, w, xp.permute_dims(rows, (1, 0, 2)))
+                y[first:last, ...] = xp.permute_dims(self.matmul(columns, w), (1, 0, 2))
             if bias is not None:
-                rows += xp.reshape(bias, (groups, features))
+                y[first:last, ...] += xp.reshape(bias, (groups, features))
 
         self.parallel(len(blocks) if n else 0, work)
         return xp.reshape(y, (n, *windows.count, groups * features))
@@ -184,19 +189,23 @@ class Primitives:
         lanes = even_slices(len(blocks), min(len(blocks), LANES))
         parts = xp.empty((len(lanes), groups, depth, features), dtype=x.dtype, device=device(x))
 
+        shape = (depth, features) if groups == 1 else (groups, depth, features)
+
         def work(lane: int) -> None:
-            part = parts[lane, ...]
+            total = None
             for j in range(lanes[lane].start, lanes[lane].stop):
                 columns = self._columns(x, padding, blocks[j], windows, groups)
                 rows = self._rows(dy[(blocks[j].samples, blocks[j].rows, ...)], groups)
-                fresh = j == lanes[lane].start
-                found = part if fresh else self.workspace("part", part.shape, part)
+                part = self.workspace("sums" if total is None else "more", shape, x)
                 if groups == 1:
-                    self.contract_rows(columns[0, ...], rows[0, ...], found[0, ...])
+                    self.contract_rows(columns[0, ...], rows[0, ...], part)
                 else:
-                    self.matmul(xp.matrix_transpose(columns), rows, found)
-                if not fresh:
-                    part += found
+                    self.matmul(xp.matrix_transpose(columns), rows, part)
+                if total is None:
+                    total = part
+                else:
+                    total += part
+            parts[lane, ...] = xp.reshape(total, (groups, depth, features))
 
         self.parallel(len(lanes), work)
         return in_order(parts)
@@ -224,12 +233,11 @@ class Primitives:
                 columns[part.start * cells : part.stop * cells, :] = found[0, ...]
 
             def work(i: int, first: int = samples.start, columns: Array = columns, rows: Array = rows) -> None:
-                part = dw[0, chunks[i], :]
                 left = xp.matrix_transpose(columns[:, chunks[i]])
                 if first == 0:
-                    self.matmul(left, rows, part)
+                    self.put_product(dw, (0, chunks[i], slice(None)), left, rows)
                 else:
-                    part += self.matmul(left, rows, self.workspace("part", part.shape, part))
+                    dw[0, chunks[i], :] += self.matmul(left, rows)
 
             self.parallel(len(blocks), fill)
             self.parallel(len(chunks), work)

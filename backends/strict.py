@@ -11,11 +11,20 @@ import numpy as np
 
 from .backend import Backend
 from .errors import BackendUnavailable
+from .primitives import Primitives
 from .types import Array, Device, Namespace
+
+
+class StrictPrimitives(Primitives):
+    """The standard's functions; its arrays are NumPy's, of which slices are views."""
+
+    views = True
 
 
 class StrictBackend(Backend):
     """array-api-strict on one of its make-believe devices."""
+
+    primitives = StrictPrimitives
 
     @classmethod
     def connect(cls, device: str | None) -> tuple[str, Namespace, Device]:

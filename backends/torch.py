@@ -17,6 +17,8 @@ from .windows import Windows
 class TorchPrimitives(Primitives):
     """Windows as a strided view, as on NumPy."""
 
+    views = True
+
     def windows(self, x: Array, windows: Windows) -> Array:
         strides = x.stride()
         apart = (s * n for s, n in zip(strides[1:-1], windows.stride, strict=True))

@@ -33,16 +33,17 @@ def copied(array: Array, like: Array, b: Backend) -> Array:
     return copy
 
 
-def change(function: Callable[..., None], changed: Sequence[Array], *read: Array, backend: Backend) -> None:
-    """``function(*changed, *read)``, which writes entry by entry into the first, on stored arrays of one shape.
+def change(
+    function: Callable[..., Sequence[Array]], changed: Sequence[Array], *read: Array, backend: Backend
+) -> None:
+    """Put ``function(*changed, *read)`` in place of ``changed``, entry by entry, all stored arrays of one shape.
 
-    Arrays are widened on the way in, and those to be changed narrowed on the way out.
+    Arrays are widened on the way in and narrowed on the way out. The function may compute in place.
     """
 
     def work(*stored: Array) -> None:
-        computed = [backend.up(array) for array in stored]
-        function(*computed)
-        for kept, array in zip(stored[: len(changed)], computed, strict=False):
+        results = function(*(backend.up(array) for array in stored))
+        for kept, array in zip(stored, results, strict=False):
             if array is not kept:
                 kept[...] = backend.down(array)
 
@@ -50,8 +51,9 @@ def change(function: Callable[..., None], changed: Sequence[Array], *read: Array
         primitives(backend.xp).update(work, *changed, *read)
 
 
-def _add(total: Array, term: Array) -> None:
+def _add(total: Array, term: Array) -> tuple[Array]:
     total += term
+    return (total,)
 
 
 class Parameter:

@@ -65,20 +65,22 @@ class Optimizer:
                 state.update({name: xp.zeros_like(value) for name in names})
             numbers = self._advance(state, b)
 
-        def work(value: Array, *others: Array) -> None:
+        def work(value: Array, *others: Array) -> list[Array]:
             *memory, gradient = others
             known = {"fresh": fresh, **numbers, **dict(zip(names, memory, strict=True))}
-            self._change(value, gradient, known, xp)
+            value = self._changed(value, gradient, known, xp)
+            return [value, *(known[name] for name in names)]
 
         change(work, [value, *(state[name] for name in names)], gradient, backend=b)
 
-    def _change(self, value: Array, gradient: Array, known: dict[str, Any], xp: Namespace) -> None:
-        """Change a part of the value in place, and the same part of what is remembered."""
+    def _changed(self, value: Array, gradient: Array, known: dict[str, Any], xp: Namespace) -> Array:
+        """A part of the value after the step, which may be computed in place; so may what is ``known``."""
         if self.weight_decay and self.decoupled:
             value *= 1.0 - self.lr * self.weight_decay
         elif self.weight_decay:
             gradient = gradient + value * self.weight_decay
         value -= self._step(gradient, known, xp)
+        return value
 
     def _memory(self) -> tuple[str, ...]:
         """Names of the arrays of the value's shape that are remembered: zeros before the first step."""
@@ -89,9 +91,9 @@ class Optimizer:
         return {}
 
     def _step(self, gradient: Array, known: dict[str, Any], xp: Namespace) -> Array:
-        """What to subtract from the value; brings the arrays remembered up to date, in place.
+        """What to subtract from the value; brings the arrays in ``known`` up to date.
 
-        ``known`` holds these by name, the numbers of `_advance`, and whether this is the first step, ``fresh``.
+        Beside those remembered, it holds the numbers of `_advance`, and whether this is the first step, ``fresh``.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no _step")
 

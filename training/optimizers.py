@@ -63,11 +63,9 @@ class SGD(Optimizer):
         if not self.momentum:
             return gradient * self.lr
         velocity = known["velocity"]
-        if known["fresh"]:
-            velocity[...] = gradient
-        else:
-            velocity *= self.momentum
-            velocity += gradient * (1.0 - self.dampening) if self.dampening else gradient
+        velocity *= 0.0 if known["fresh"] else self.momentum
+        velocity += gradient if known["fresh"] or not self.dampening else gradient * (1.0 - self.dampening)
+        known["velocity"] = velocity
         return (gradient + velocity * self.momentum if self.nesterov else velocity) * self.lr
 
 
@@ -122,6 +120,7 @@ class Adam(Optimizer):
         mean += gradient * (1.0 - first)
         square *= second
         square += gradient * gradient * (1.0 - second)
+        known.update(mean=mean, square=square)
         root = xp.sqrt(square) * factor(known["shrink"], gradient, xp) + self.eps
         return mean / root * factor(known["rate"], gradient, xp)
 
@@ -193,10 +192,12 @@ class RMSprop(Optimizer):
         square = known["square"]
         square *= self.alpha
         square += gradient * gradient * (1.0 - self.alpha)
+        known["square"] = square
         if self.centered:
             mean = known["mean"]
             mean *= self.alpha
             mean += gradient * (1.0 - self.alpha)
+            known["mean"] = mean
             square = square - mean * mean
         scaled = gradient / (xp.sqrt(square) + self.eps)
         if not self.momentum:
@@ -204,6 +205,7 @@ class RMSprop(Optimizer):
         velocity = known["velocity"]
         velocity *= self.momentum
         velocity += scaled
+        known["velocity"] = velocity
         return velocity * self.lr
 
 
@@ -254,8 +256,9 @@ class Adagrad(Optimizer):
     def _step(self, gradient: Array, known: dict[str, Any], xp: Namespace) -> Array:
         total = known["sum"]
         if known["fresh"]:
-            total[...] = self.initial_accumulator_value
+            total += self.initial_accumulator_value
         total += gradient * gradient
+        known["sum"] = total
         return gradient / (xp.sqrt(total) + self.eps) * factor(known["rate"], gradient, xp)
 
 

@@ -14,7 +14,7 @@ the group becomes NaN.
 """
 
 from dataclasses import replace
-from math import prod
+from math import prod, sqrt
 
 from array_api_compat import device
 
@@ -26,6 +26,8 @@ from .problem import Problem
 
 # Nanoseconds, measured: of a run of numbers and of a number in it, and of a multiply-add in a wide matrix.
 RUN, NUMBER, MULTIPLY = 5.0, 0.1, 0.019
+# Multiply-adds below which the band would cost more to make than it saves.
+LEAST = 500_000
 # Columns of a matrix from which a product is as fast as it gets.
 WIDE = 48
 
@@ -33,7 +35,7 @@ WIDE = 48
 def neighbours(problem: Problem) -> int:
     """How many neighbouring outputs to compute together: ``t``, a divisor of the output's width; 1 for none."""
     w = problem.windows
-    if problem.groups > 1 or w.dilation[-1] > 1:
+    if problem.groups > 1 or w.dilation[-1] > 1 or w.stride[-1] > w.kernel[-1] or problem.multiply_adds < LEAST:
         return 1
     return min((t for t in range(1, min(w.count[-1], 32) + 1) if w.count[-1] % t == 0), key=lambda t: _cost(problem, t))
 
@@ -43,7 +45,7 @@ def _cost(problem: Problem, t: int) -> float:
     w = problem.windows
     run = _run(problem, t)
     rows = prod(w.kernel[:-1])
-    products = rows * run * problem.features * MULTIPLY * max(1.0, (WIDE / (t * problem.features)) ** 0.5)
+    products = rows * run * problem.features * MULTIPLY * sqrt(max(1.0, WIDE / (t * problem.features)))
     return rows * (RUN + NUMBER * run) / t + products
 
 

@@ -61,7 +61,8 @@ def _winograd(problem: Problem, engine: Primitives) -> Winograd | None:
     """The tile size that suits a 3x3 convolution with many channels; None for all others."""
     w = problem.windows
     if (
-        problem.precision == "direct"
+        not engine.views
+        or problem.precision == "direct"
         or problem.dtype != "float32"
         or problem.groups > 1
         or (w.kernel, w.stride, w.dilation) != ((3, 3), (1, 1), (1, 1))

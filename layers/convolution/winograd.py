@@ -29,6 +29,7 @@ from ...backends.windows import Windows
 from .problem import Problem
 
 KERNEL = 3
+CELLS = KERNEL * KERNEL
 # Numbers at which polynomials are evaluated, beside infinity, for tiles of m outputs.
 POINTS: dict[int, tuple[float, ...]] = {
     2: (0.0, 1.0, -1.0),
@@ -57,9 +58,14 @@ class Tiling:
     m: int
 
     @property
+    def side(self) -> int:
+        """``n``: inputs along a tile's side."""
+        return self.m + KERNEL - 1
+
+    @property
     def points(self) -> int:
         """``n^2``: products a tile and pair of channels."""
-        return (self.m + KERNEL - 1) ** 2
+        return self.side * self.side
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -70,14 +76,13 @@ class Tiling:
     @property
     def inputs(self) -> Windows:
         """Where tiles of the input lie in it, padded to `input_padding`."""
-        n = self.m + KERNEL - 1
-        return Windows((n, n), (self.m, self.m), (1, 1), self.grid)
+        return Windows((self.side, self.side), (self.m, self.m), (1, 1), self.grid)
 
     @property
     def input_padding(self) -> tuple[tuple[int, int], ...]:
         """Zeros around the input, for the last tiles too."""
         return tuple(
-            (before, (tiles - 1) * self.m + self.m + KERNEL - 1 - before - n)
+            (before, (tiles - 1) * self.m + self.side - before - n)
             for n, tiles, (before, _) in zip(self.problem.spatial, self.grid, self.problem.padding, strict=True)
         )
 
@@ -151,7 +156,7 @@ class Winograd:
         tiling = Tiling(problem, self.m)
         tiles = problem.samples * prod(tiling.grid)
         c, f, p = problem.channels, problem.features, tiling.points
-        return p * (c * f * (tiles + WEIGHT_TILES) + tiles * (p * c + self.m**2 * f))
+        return p * (c * f * (tiles + WEIGHT_TILES) + tiles * (p * c + self.m * self.m * f))
 
     def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
         """``y (N, *O, F)``."""
@@ -170,7 +175,7 @@ class Winograd:
             products = engine.workspace("products", (count, tiling.points, features), x)
             permute = xp.permute_dims
             engine.matmul(permute(inputs, (1, 0, 2)), points, permute(products, (1, 0, 2)))
-            tiles = engine.workspace("outputs", (count, self.m**2, features), x)
+            tiles = engine.workspace("outputs", (count, self.m * self.m, features), x)
             engine.matmul(sides.output, products, tiles)
             if bias is not None:
                 tiles += bias[filters]
@@ -196,7 +201,7 @@ class Winograd:
                 count = filters[i].stop - filters[i].start
                 kernel = _kernel(weight, problem, filters[i], (0, 1, 2), engine)
                 points = engine.workspace("points", (tiling.points, problem.channels * count), x)
-                engine.matmul(evaluate, xp.reshape(kernel, (KERNEL**2, problem.channels * count)), points)
+                engine.matmul(evaluate, xp.reshape(kernel, (CELLS, problem.channels * count)), points)
                 points = xp.reshape(points, (tiling.points, problem.channels, count))
                 finish(inputs, points, Block(samples, slice(0, rows)), filters[i])
 
@@ -229,7 +234,7 @@ class Winograd:
         def share_tiles() -> Array:
             blocks = tiling.blocks(0, problem.samples)
             lanes = even_slices(len(blocks), min(len(blocks), LANES))
-            shape = (len(lanes), problem.features, KERNEL**2, problem.channels)
+            shape = (len(lanes), problem.features, CELLS, problem.channels)
             parts = xp.empty(shape, dtype=x.dtype, device=device(x))
 
             def work(lane: int) -> None:
@@ -262,7 +267,7 @@ class Winograd:
             engine.parallel(len(filters), work)
 
         if tiling.is_large:
-            shape = (problem.features, KERNEL**2, problem.channels)
+            shape = (problem.features, CELLS, problem.channels)
             dw = xp.empty(shape, dtype=x.dtype, device=device(x))
             for samples in tiling.held():
                 share_filters(samples, dw)
@@ -273,7 +278,7 @@ class Winograd:
 
 def _kernel(weight: Array, problem: Problem, filters: slice, axes: tuple[int, int, int], engine: Primitives) -> Array:
     """The weight of some filters as ``(9, C, F)``, or these axes of it; of a rotated one the cells stay as they are."""
-    cells = engine.xp.reshape(weight, (*weight.shape[:2], KERNEL**2))
+    cells = engine.xp.reshape(weight, (*weight.shape[:2], CELLS))
     if problem.rotated:
         laid = engine.xp.permute_dims(cells[:, filters, :], (2, 0, 1))
     else:
@@ -294,7 +299,9 @@ def _input_tiles(x: Array, block: Block, tiling: Tiling, matrix: Array, out: Arr
 def _output_tiles(dy: Array, block: Block, tiling: Tiling, matrix: Array, out: Array, engine: Primitives) -> None:
     """``A dY A^T`` of a block's tiles."""
     strip = engine.padded(dy, tiling.output_padding, block, tiling.outputs)
-    tiles = engine.flat(engine.windows(strip, block.windows(tiling.outputs)), (out.shape[0], tiling.m**2, out.shape[2]))
+    tiles = engine.flat(
+        engine.windows(strip, block.windows(tiling.outputs)), (out.shape[0], tiling.m * tiling.m, out.shape[2])
+    )
     engine.matmul(matrix, tiles, out)
 
 
@@ -345,10 +352,10 @@ def transforms(points: tuple[float, ...], m: int) -> tuple[Matrix, Matrix, Matri
         others = points[:j] + points[j + 1 :]
         scale = prod(point - other for other in others)
         inputs.append(_coefficients(others, n))
-        kernels.append(tuple(point**k / scale for k in range(KERNEL)))
+        kernels.append(tuple(prod((point,) * k) / scale for k in range(KERNEL)))
     inputs.append(_coefficients(points, n))
     kernels.append((0.0,) * (KERNEL - 1) + (1.0,))
-    outputs = tuple((*(point**i for point in points), float(i == m - 1)) for i in range(m))
+    outputs = tuple((*(prod((point,) * i) for point in points), float(i == m - 1)) for i in range(m))
     return tuple(inputs), tuple(kernels), outputs
 
 
