@@ -156,6 +156,15 @@ class NumpyPrimitives(Primitives):
 
         self.parallel(len(blocks), work)
 
+    def positive(self, x: Array) -> Array:
+        y = np.empty_like(x)
+        if x.nbytes < 2 * ELEMENTS:
+            return _clip(x, y)
+        source, result = _flat_views((x, y))
+        blocks = even_slices(len(source), min(len(source), x.nbytes // ELEMENTS))
+        self.parallel(len(blocks), lambda i: _clip(source[blocks[i]], result[blocks[i]]))
+        return y
+
     def select(self, mask: Array, x: Array) -> Array:
         # The bits as integers, times 0 or 1: `where` branches, and takes ten times as long where the mask is random.
         whole = np.int32 if x.dtype.itemsize == 4 else np.int64
@@ -171,6 +180,13 @@ class NumpyPrimitives(Primitives):
         flat = self.workspace("columns", x.shape, x)
         np.copyto(flat, x)
         return flat.reshape(shape)
+
+
+def _clip(x: Array, out: Array) -> Array:
+    """``max(x, 0)``: twice as fast as a maximum, but for -0, to which 0 is added."""
+    np.clip(x, 0.0, np.inf, out=out)
+    out += 0.0
+    return out
 
 
 def _short(sizes: tuple[int, int], least: int) -> int:

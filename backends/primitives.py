@@ -87,6 +87,10 @@ class Primitives:
         """``function(*arrays)``, which writes into arrays of one shape, entry by entry, perhaps part by part."""
         function(*arrays)
 
+    def positive(self, x: Array) -> Array:
+        """``max(x, 0)``; NaN stays, -0 becomes 0."""
+        return self.xp.where(x <= 0.0, self.xp.zeros((), dtype=x.dtype, device=device(x)), x)
+
     def select(self, mask: Array, x: Array) -> Array:
         """``x`` where the mask of its shape says so, else 0, whatever ``x`` is there: a product would keep NaN."""
         return self.xp.where(mask, x, self.xp.zeros((), dtype=x.dtype, device=device(x)))

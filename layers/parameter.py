@@ -33,9 +33,7 @@ def copied(array: Array, like: Array, b: Backend) -> Array:
     return copy
 
 
-def change(
-    function: Callable[..., Sequence[Array]], changed: Sequence[Array], *read: Array, backend: Backend
-) -> None:
+def change(function: Callable[..., Sequence[Array]], changed: Sequence[Array], *read: Array, backend: Backend) -> None:
     """Put ``function(*changed, *read)`` in place of ``changed``, entry by entry, all stored arrays of one shape.
 
     Arrays are widened on the way in and narrowed on the way out. The function may compute in place.

@@ -42,12 +42,14 @@ class Activation(Layer):
     """Base of the elementwise activations.
 
     A subclass names its ``function(x, **options, xp)`` and ``gradient(dy, kept, **options, xp)``; its options are the
-    attributes in ``signature``. ``from_output`` says that ``kept`` is the output and not the input.
+    attributes in ``signature``. ``from_output`` says that ``kept`` is the output and not the input, ``in_parts`` that the
+    function gains from large inputs being taken in parts.
     """
 
     function: ClassVar[Callable[..., Array]]
     gradient: ClassVar[Callable[..., Array]]
     from_output: ClassVar[bool] = False
+    in_parts: ClassVar[bool] = True
 
     def __init__(self, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
@@ -58,7 +60,7 @@ class Activation(Layer):
 
     def _forward(self, x: Array) -> Array:
         function = partial(type(self).function, **self._options)
-        y = primitives(self.backend.xp).elementwise(function, x)
+        y = primitives(self.backend.xp).elementwise(function, x) if self.in_parts else function(x)
         self._save(y if self.from_output else x)
         return y
 

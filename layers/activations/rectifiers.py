@@ -36,7 +36,7 @@ SELU_SCALE = 1.0507009873554805
 def relu(x: Array, *, xp: Namespace | None = None) -> Array:
     """``max(x, 0)``; -0 becomes 0."""
     xp = prepare(xp, input=x)
-    return primitives(xp).select(xp.logical_not(x <= 0.0), x)
+    return primitives(xp).positive(x)
 
 
 def relu_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
@@ -129,6 +129,7 @@ class ReLU(Activation):
     function = staticmethod(relu)
     gradient = staticmethod(relu_backward)
     from_output = True
+    in_parts = False
 
 
 class LeakyReLU(Activation):

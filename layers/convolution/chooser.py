@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ...backends.primitives import Primitives
 from ...backends.types import Array
-from . import columns
+from . import columns, stationary
 from .banded import Banded, neighbours
 from .problem import Problem
 from .winograd import Winograd
@@ -46,7 +46,11 @@ class Algorithm(Protocol):
 
 def _algorithm(problem: Problem, engine: Primitives) -> Algorithm:
     """The one that suits a problem."""
-    return (_winograd(problem, engine) or _banded(problem, engine) or columns) if engine.free_order else columns
+    if not engine.free_order:
+        return columns
+    if stationary.suits(problem):
+        return stationary
+    return _winograd(problem, engine) or _banded(problem, engine) or columns
 
 
 def _banded(problem: Problem, engine: Primitives) -> Banded | None:

@@ -1,0 +1,44 @@
+"""Convolution with few outputs and a large weight: the weight as it lies, the columns turned to it.
+
+Where a batch has fewer outputs than the weight has filters, laying out the weight takes longer than the product. Here
+the weight ``(F, C*K)`` is the left factor and is only read; the columns are ``(C*K, N*O)``::
+
+    y[f, (n, o)] = sum over c, k of  weight[f, (c, k)] * columns[(c, k), (n, o)]
+"""
+
+from math import prod
+
+from ...backends.blocks import whole
+from ...backends.primitives import Primitives
+from ...backends.types import Array
+from . import columns
+from .problem import Problem
+
+# Entries of a weight from which it counts as large.
+LARGE = 1 << 17
+
+
+def suits(problem: Problem) -> bool:
+    """Whether there are few outputs for a large weight that is not to be rotated."""
+    entries = problem.features * problem.channels * problem.windows.cells
+    few = problem.samples * prod(problem.windows.count) < problem.features
+    return few and problem.groups == 1 and not problem.rotated and entries >= LARGE
+
+
+def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+    """``y (N, *O, F)``, the filters varying slowest in memory."""
+    xp, windows = engine.xp, problem.windows
+    strip = engine.padded(x, problem.padding, whole(problem.samples, windows), windows)
+    cells = engine.windows(strip, windows)
+    axes = len(windows.count)
+    order = (cells.ndim - 1, *range(1 + axes, 1 + 2 * axes), *range(1 + axes))
+    depth, outputs = problem.channels * windows.cells, problem.samples * prod(windows.count)
+    turned = engine.flat(xp.permute_dims(cells, order), (depth, outputs))
+    y = engine.product(xp.reshape(weight, (problem.features, depth)), turned)
+    if bias is not None:
+        y += xp.reshape(bias, (problem.features, 1))
+    y = xp.reshape(y, (problem.features, problem.samples, *windows.count))
+    return xp.permute_dims(y, (*range(1, y.ndim), 0))
+
+
+weight_gradient = columns.weight_gradient
