@@ -168,8 +168,12 @@ class Primitives:
             samples = blocks[i].samples
             n = samples.stop - samples.start
             rows = self._rows(dy[samples, ...], groups)
-            columns = self.workspace("columns", (groups, rows.shape[1], adjoint.shape[-1]), dy)
-            columns = self._join_groups_in_cells(self.matmul(rows, adjoint, columns), windows.cells)
+            if groups == 1:
+                columns = self.workspace("columns", (rows.shape[1], adjoint.shape[-1]), dy)
+                columns = self.matmul(rows[0, ...], adjoint[0, ...], columns)
+            else:
+                columns = self.workspace("columns", (groups, rows.shape[1], adjoint.shape[-1]), dy)
+                columns = self._join_groups_in_cells(self.matmul(rows, adjoint, columns), windows.cells)
             columns = xp.reshape(columns, (n, *windows.count, windows.cells, channels))
             sums = self.workspace("padded", (n, *wide, channels), dy)
             sums[...] = 0.0

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ...backends.primitives import Primitives
 from ...backends.types import Array
-from . import columns, stationary
+from . import columns, rows, stationary
 from .banded import Banded, neighbours
 from .problem import Problem
 from .winograd import Winograd
@@ -23,6 +23,8 @@ def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engin
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
     """``dx (N, *S, C)`` of ``dy (N, *O, F)``."""
+    if engine.free_order and rows.suits(problem):
+        return rows.input_gradient(dy, weight, problem, engine)
     adjoint = problem.adjoint() if engine.free_order else None
     if adjoint is not None:
         return forward(dy, weight, None, adjoint, engine)
