@@ -42,8 +42,8 @@ class Activation(Layer):
     """Base of the elementwise activations.
 
     A subclass names its ``function(x, **options, xp)`` and ``gradient(dy, kept, **options, xp)``; its options are the
-    attributes in ``signature``. ``from_output`` says that ``kept`` is the output and not the input, ``in_parts`` that the
-    function gains from large inputs being taken in parts.
+    attributes in ``signature``. ``from_output`` says that ``kept`` is the output and not the input, ``in_parts`` that
+    the function gains from large inputs being taken in parts.
     """
 
     function: ClassVar[Callable[..., Array]]
