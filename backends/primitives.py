@@ -92,7 +92,7 @@ class Primitives:
         return self.xp.where(x <= 0.0, self.xp.zeros((), dtype=x.dtype, device=device(x)), x)
 
     def select(self, mask: Array, x: Array) -> Array:
-        """``x`` where the mask of its shape says so, else 0, whatever ``x`` is there: a product would keep NaN."""
+        """``x`` where the mask, broadcast to it, says so, else 0, whatever ``x`` is there: a product would keep NaN."""
         return self.xp.where(mask, x, self.xp.zeros((), dtype=x.dtype, device=device(x)))
 
     def channel_rows(self, x: Array) -> Array | None:

@@ -5,10 +5,13 @@ free in memory when the layer before wrote it so), computes, and returns a permu
 the public shape is ``(N, C, *spatial)`` throughout and nothing is converted between layers.
 """
 
+from collections.abc import Callable
+from math import prod
 from typing import Any
 
 from array_api_compat import array_namespace, device
 
+from ..backends import primitives
 from ..backends.backend import FLOATS, describe
 from ..backends.types import Array, Namespace, dtype_name
 from .geometry import Geometry
@@ -57,6 +60,25 @@ def unpad(padded: Array, geometry: Geometry, spatial: tuple[int, ...]) -> Array:
         return padded
     inside = tuple(slice(before, before + n) for n, (before, _) in zip(spatial, geometry.padding, strict=True))
     return padded[(slice(None), *inside, slice(None))]
+
+
+def by_samples(function: Callable[..., Array], x: Array, *others: Array, xp: Namespace) -> Array:
+    """``function(x, *others)`` of arrays ``(N, ...)``, which gives an array like ``x`` and treats samples alone.
+
+    Some samples at a time and on several workers, where the backend has them and the arrays are large.
+    """
+    engine = primitives(xp)
+    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]))
+    if len(blocks) == 1:
+        return function(x, *others)
+    y = xp.empty(x.shape, dtype=x.dtype, device=device(x))
+
+    def work(i: int) -> None:
+        samples = blocks[i].samples
+        y[samples, ...] = function(x[samples, ...], *(other[samples, ...] for other in others))
+
+    engine.parallel(len(blocks), work)
+    return y
 
 
 def scalar(value: float, like: Array, xp: Namespace) -> Array:

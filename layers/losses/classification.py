@@ -11,9 +11,10 @@ are not ignored, each counted ``w_y`` times; with probabilities it is over all `
 
 from typing import Any, Unpack
 
+from ...backends import primitives
 from ...backends.types import Array, Namespace
 from ..activations import log_softmax
-from ..arrays import namespace, zero
+from ..arrays import by_samples, namespace, zero
 from ..placement import Placement
 from .base import Reduction, is_number, reduce, spread
 from .nll import ClassLoss, along_classes, is_classes, one_hot, picked, wanted
@@ -68,14 +69,14 @@ def cross_entropy(
         q = _smoothed(logits, target, weight, label_smoothing, xp)
         log_p = log_softmax(logits, axis=1, xp=xp)
         return reduce(-xp.sum(q * xp.where(q == 0.0, zero(q, xp), log_p), axis=1), reduction, xp)
-    log_p = log_softmax(logits, axis=1, xp=xp)
     index, kept, share = wanted(logits, target, weight, ignore_index, xp)
-    # The one log p_y is looked up: the sum over one-hot q is the same and takes 4 to 7 times as long at 1000 classes.
+    if not label_smoothing:
+        return reduce(_of_classes(logits, index, share, xp), reduction, xp, count=xp.sum(share))
+    log_p = log_softmax(logits, axis=1, xp=xp)
     losses = picked(log_p, index, share, xp)
-    if label_smoothing:
-        weighted = log_p if weight is None else log_p * along_classes(weight, log_p, xp)
-        even = xp.where(kept[:, 0, ...], -xp.sum(weighted, axis=1), zero(losses, xp))
-        losses = (1.0 - label_smoothing) * losses + (label_smoothing / logits.shape[1]) * even
+    weighted = log_p if weight is None else log_p * along_classes(weight, log_p, xp)
+    even = xp.where(kept[:, 0, ...], -xp.sum(weighted, axis=1), zero(losses, xp))
+    losses = (1.0 - label_smoothing) * losses + (label_smoothing / logits.shape[1]) * even
     return reduce(losses, reduction, xp, count=xp.sum(share))
 
 
@@ -101,15 +102,30 @@ def cross_entropy_backward(
         p = xp.exp(log_softmax(logits, axis=1, xp=xp))
         shape = (logits.shape[0], *logits.shape[2:])
         return spread(p * xp.sum(q, axis=1, keepdims=True) - q, dy, reduction, xp, shape=shape)
-    p = xp.exp(log_softmax(logits, axis=1, xp=xp))
     index, kept, share = wanted(logits, target, weight, ignore_index, xp)
+    if not label_smoothing:
+
+        def slopes_of(x: Array, index: Array, kept: Array, share: Array) -> Array:
+            difference = (xp.exp(log_softmax(x, axis=1, xp=xp)) - one_hot(x, index, xp)) * share
+            return primitives(xp).select(kept, difference)
+
+        slopes = by_samples(slopes_of, logits, index, kept, share, xp=xp)
+        return spread(slopes, dy, reduction, xp, shape=tuple(target.shape), count=xp.sum(share))
+    p = xp.exp(log_softmax(logits, axis=1, xp=xp))
     slopes = (p - one_hot(logits, index, xp)) * share
-    if label_smoothing:
-        w = xp.ones_like(p) if weight is None else along_classes(weight, p, xp)
-        even = p * xp.sum(w, axis=1, keepdims=True) - w
-        slopes = (1.0 - label_smoothing) * slopes + (label_smoothing / logits.shape[1]) * even
+    w = xp.ones_like(p) if weight is None else along_classes(weight, p, xp)
+    even = p * xp.sum(w, axis=1, keepdims=True) - w
+    slopes = (1.0 - label_smoothing) * slopes + (label_smoothing / logits.shape[1]) * even
     slopes = xp.where(kept, slopes, zero(slopes, xp))
     return spread(slopes, dy, reduction, xp, shape=tuple(target.shape), count=xp.sum(share))
+
+
+def _of_classes(logits: Array, index: Array, share: Array, xp: Namespace) -> Array:
+    """``-w_y log p_y``: of the log-softmax, the one at y, with its bits."""
+    largest = xp.max(logits, axis=1, keepdims=True)
+    total = xp.log(xp.sum(xp.exp(logits - largest), axis=1, keepdims=True))
+    losses = total - (xp.take_along_axis(logits, index, axis=1) - largest)
+    return (xp.where(share == 0.0, share, losses) * share)[:, 0, ...]
 
 
 def _check_smoothing(label_smoothing: Any) -> None:
