@@ -9,6 +9,7 @@ import array_api_compat.numpy
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from . import kernels
 from .backend import Backend
 from .blocks import even_slices
 from .errors import BackendUnavailable
@@ -40,6 +41,10 @@ class NumpyPrimitives(Primitives):
         # glibc returns large arrays to the system when they are freed, and each new one then costs a page fault for
         # every 4 kB; the size from which it does so grows with the largest one freed so far.
         np.empty((32 << 20) - 8192, np.uint8)
+
+    @property
+    def kernels(self) -> kernels.Kernels | None:
+        return kernels.load()
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         if a.ndim == b.ndim == 2 and _never_threads(a, b):
@@ -174,10 +179,10 @@ class NumpyPrimitives(Primitives):
         last = np.moveaxis(x, 1, -1)
         return last.reshape(-1, x.shape[1]) if x.nbytes >= ELEMENTS and last.flags.c_contiguous else None
 
-    def flat(self, x: Array, shape: tuple[int, ...]) -> Array:
+    def flat(self, x: Array, shape: tuple[int, ...], name: str = "columns") -> Array:
         if x.flags.c_contiguous:
             return x.reshape(shape)
-        flat = self.workspace("columns", x.shape, x)
+        flat = self.workspace(name, x.shape, x)
         np.copyto(flat, x)
         return flat.reshape(shape)
 
@@ -239,4 +244,4 @@ class NumpyBackend(Backend):
     def notes(self) -> str:
         config: Any = np.show_config(mode="dicts")
         blas = config["Build Dependencies"]["blas"]
-        return f"BLAS {blas['name']} {blas['version']}"
+        return f"BLAS {blas['name']} {blas['version']}; {kernels.note()}"

@@ -20,6 +20,7 @@ from typing import ClassVar
 from array_api_compat import device
 
 from .blocks import Block, Pairs, cut, even_slices
+from .kernels import Kernels
 from .types import Array, Namespace
 from .windows import Windows
 
@@ -49,6 +50,11 @@ class Primitives:
 
     def __init__(self, xp: Namespace) -> None:
         self.xp = xp
+
+    @property
+    def kernels(self) -> Kernels | None:
+        """Compiled kernels, where this library has some; asking loads them."""
+        return None
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """``a @ b``, written to ``out`` where that is given."""
@@ -281,8 +287,8 @@ class Primitives:
             cells = xp.moveaxis(xp.reshape(cells, (*cells.shape[:-1], groups, channels)), -2, 0)
         return self.flat(cells, (groups, rows, windows.cells * channels))
 
-    def flat(self, x: Array, shape: tuple[int, ...]) -> Array:
-        """``x`` in another shape and in one piece of memory, to be read only, until this thread asks again."""
+    def flat(self, x: Array, shape: tuple[int, ...], name: str = "columns") -> Array:
+        """``x`` in another shape and in one piece of memory, to be read only, until this thread asks for that name."""
         return self.xp.reshape(x, shape)
 
     def _rows(self, y: Array, groups: int) -> Array:

@@ -20,6 +20,7 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ..backends import primitives
+from ..backends.primitives import Primitives
 from ..backends.types import Array, Namespace, dtype_name
 from . import convolution
 from .arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape
@@ -106,6 +107,19 @@ def conv_backward(
     if not input_grad:
         return None, dweight, dbias
     return channels_first(convolution.input_gradient(rows, weight, problem, engine), xp), dweight, dbias
+
+
+def _sums_of_features(rows: Array, engine: Primitives) -> Array:
+    """``rows (N, *O, F)`` summed over all axes but the last.
+
+    Runs of a few features are slow to add up: some windows' are taken as one run first.
+    """
+    xp, count, features = engine.xp, prod(rows.shape[:-1]), rows.shape[-1]
+    together = 1
+    while engine.free_order and count and count % (2 * together) == 0 and together * features < 512:
+        together *= 2
+    sums = xp.sum(xp.reshape(rows, (count // together, together * features)), axis=0)
+    return sums if together == 1 else xp.sum(xp.reshape(sums, (together, features)), axis=0)
 
 
 def _problem(x: Array, weight: Array, geometry: Geometry, groups: int, precision: str) -> Problem:

@@ -1,0 +1,99 @@
+"""Compiled kernels for what array functions can't do fast on a CPU: an extra, ``pip install xpnn[numba]``.
+
+They are compiled at first use, by Numba, and kept on disk: beside these files or, where that is read-only, in the
+user's cache. Nothing here is imported before a layer is large enough for a kernel, as Numba takes most of a second.
+``XPNN_NUMBA=0`` leaves them out; the array functions then compute everything, as they do where Numba is missing. Both
+ways agree to the tolerances of `xpnn.testing`, not bit for bit.
+
+A kernel runs on one thread and lets the interpreter go; it is called within `Primitives.parallel`, so that results
+depend on blocks and not on threads.
+"""
+
+import os
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Protocol
+
+from ..types import Array
+from ..windows import Windows
+
+VARIABLE = "XPNN_NUMBA"
+
+
+class Kernels(Protocol):
+    """What a compiled module offers. Arrays are float32, in one piece of memory, and read only unless said otherwise.
+
+    ``strip (n, *S, C)`` is a part of the input within its padding, ``windows`` lie in it.
+    """
+
+    #: The fewest features that `convolve_by_channel` and `correlate_by_channel` take.
+    LANES: int
+
+    def width(self, features: int) -> int:
+        """How many features the matrix and ``dy`` need for `convolve` and `correlate`: more are to be zeros."""
+
+    def widen(self, rows: Array, out: Array) -> None:
+        """``rows (n, F)`` to ``out (n, width)``, with zeros after them."""
+
+    def pad(self, x: Array, above: int, left: int, out: Array) -> None:
+        """``x (n, R, W)`` within zeros: ``out (n, R', W')``."""
+
+    def convolve(self, strip: Array, matrix: Array, bias: Array, windows: Windows, out: Array) -> None:
+        """Windows of ``strip`` times ``matrix (K*C, F)``, and ``bias (F,)``, to ``out (n*O, F)``."""
+
+    def correlate(self, strip: Array, dy: Array, zeros: Array, windows: Windows, out: Array) -> None:
+        """The adjoint of `convolve` in the matrix: ``dy (n*O, F)`` to ``out (K*C, F)``; ``zeros (F,)``."""
+
+    def convolve_by_channel(self, strip: Array, cells: Array, bias: Array, windows: Windows, out: Array) -> None:
+        """Each channel of ``strip`` with its own kernel, ``cells (K, C)``, and ``bias (C,)``, to ``out (n*O, C)``."""
+
+    def correlate_by_channel(self, strip: Array, dy: Array, zeros: Array, windows: Windows, out: Array) -> None:
+        """The adjoint of `convolve_by_channel` in the cells: ``dy (n*O, C)`` to ``out (K, C)``."""
+
+
+def switched_off() -> bool:
+    """Whether ``XPNN_NUMBA`` is 0.
+
+    Raises
+    ------
+    ValueError
+        If it is set to anything but 0 or 1.
+    """
+    text = os.environ.get(VARIABLE, "").strip()
+    if text not in ("", "0", "1"):
+        raise ValueError(f"{VARIABLE} takes 0 (no compiled kernels) or 1, got {text!r}")
+    return text == "0"
+
+
+@cache
+def installed() -> bool:
+    """Whether Numba is there; without importing it."""
+    return find_spec("numba") is not None
+
+
+def load() -> Kernels | None:
+    """The compiled kernels; None where they are switched off or Numba is missing."""
+    return None if switched_off() or not installed() else _load()
+
+
+@cache
+def _load() -> Kernels | None:
+    # What is installed may still not import: Numba lags behind new versions of NumPy.
+    try:
+        from . import compiled
+    except ImportError:
+        return None
+    return compiled
+
+
+def note() -> str:
+    """A few words for `xpnn info`, without importing Numba."""
+    if switched_off():
+        return f"no compiled kernels ({VARIABLE}=0)"
+    if not installed():
+        return 'no compiled kernels (pip install "xpnn[numba]")'
+    try:
+        return f"kernels by Numba {version('numba')}"
+    except PackageNotFoundError:
+        return "kernels by Numba"

@@ -1,0 +1,262 @@
+"""Depthwise convolution: each channel is convolved by itself.
+
+There is no sum over channels, so that no matrix product helps, and a cell of the kernel is one multiplication and one
+addition of whole arrays. They are fast where runs are long and stay in a cache: a row of the output is one run of
+``O * F`` numbers (its cells and their channels), the kernel's cell is repeated to that length, and the batch goes
+through in strips of rows. For a stride along the last axis, the cells of a row are parted first into those that the
+same cells of a kernel read.
+
+With ``F = m C`` each channel has ``m`` kernels; it is repeated as often. Where the library has compiled kernels they
+compute all but the gradient of the input at a stride.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+
+from array_api_compat import device
+
+from ...backends.blocks import Block, cut, even_slices
+from ...backends.kernels import Kernels
+from ...backends.primitives import LANES, Primitives, in_order
+from ...backends.types import Array
+from ...backends.windows import Windows
+from .problem import Problem
+from .strips import strip
+
+
+def serves(problem: Problem, engine: Primitives) -> bool:
+    """Whether this algorithm computes the problem: a group for each of several channels."""
+    return engine.free_order and problem.groups == problem.channels > 1
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A cell of the kernel: the axes before the last at which it reads, and where in which part of the last."""
+
+    before: tuple[slice, ...]
+    part: int
+    run: slice
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A depthwise problem of two spatial axes or more, its last one and the channels joined to rows."""
+
+    problem: Problem
+    engine: Primitives
+
+    @classmethod
+    def of(cls, problem: Problem, engine: Primitives) -> "Rows":
+        """A problem of one axis gets one of a single cell before it."""
+        if len(problem.spatial) == 1:
+            w = problem.windows
+            windows = Windows((1, *w.kernel), (1, *w.stride), (1, *w.dilation), (1, *w.count))
+            problem = replace(
+                problem, spatial=(1, *problem.spatial), windows=windows, padding=((0, 0), *problem.padding)
+            )
+        return cls(problem, engine)
+
+    @property
+    def multiplier(self) -> int:
+        """Kernels of a channel."""
+        return self.problem.features // self.problem.channels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the output, ``(N, *O[:-1], O[-1]*F)``."""
+        return (*self.problem.y_shape[:-2], self.problem.y_shape[-2] * self.problem.features)
+
+    @property
+    def most(self) -> int:
+        """Rows of the first axis of a strip: half a block, for every cell of the kernel goes through them."""
+        return max(1, self.engine.block_bytes // (2 * max(1, 4 * prod(self.shape[2:]))))
+
+    def blocks(self, parts: int = 1) -> list[Block]:
+        """The batch in strips of rows, or parts of them: kernels need not call once for each cell."""
+        return cut(self.problem.samples, self.shape[1], max(1, self.most // parts))
+
+    def strips(self, samples: int) -> list[slice]:
+        """The rows of some samples in strips."""
+        return even_slices(self.shape[1], -(-self.shape[1] * samples // self.most))
+
+    def flat(self, dy: Array) -> Array:
+        """Part of ``dy (N, *O, F)`` with the last two axes joined."""
+        return self.engine.flat(dy, (*dy.shape[:-2], dy.shape[-2] * dy.shape[-1]), "upstream")
+
+    def taps(self, rows: slice) -> Iterator[Tap]:
+        """The cells of the kernel, in row-major order, for windows in these rows of the first axis."""
+        w, features = self.problem.windows, self.problem.features
+        strip = replace(w, count=(rows.stop - rows.start, *w.count[1:]))
+        for i, index in enumerate(strip.slices()):
+            first = rows.start * w.stride[0]
+            lead = (slice(index[1].start + first, index[1].stop + first, index[1].step), *index[2:-2])
+            offset, part = divmod(i % w.kernel[-1] * w.dilation[-1], w.stride[-1])
+            yield Tap(lead, part, slice(offset * features, offset * features + self.shape[-1]))
+
+    def repeated(self, weight: Array) -> Array:
+        """``weight (F, 1, *K)`` as ``(K, O[-1]*F)``: each cell of the kernel as long as a row."""
+        w = self.problem.windows
+        cells = self.engine.xp.reshape(weight, (self.problem.features, w.cells))
+        return self.engine.xp.tile(self.engine.xp.matrix_transpose(cells), (1, w.count[-1]))
+
+    def strip(self, x: Array, block: Block, kernels: Kernels) -> Array:
+        """What a block reads of ``x (N, *S, C)``, for the kernels: ``(n, *S', F)``."""
+        found = strip(x, block, self.problem, self.engine, kernels)
+        return found if self.multiplier == 1 else self.engine.xp.repeat(found, self.multiplier, axis=-1)
+
+    def parts(self, x: Array, block: Block) -> Array:
+        """What a block reads of ``x (N, *S, C)``, by the part of the last axis: ``(stride, n, *S'[:-1], S'[-1]*F)``."""
+        problem, engine = self.problem, self.engine
+        stride = problem.windows.stride[-1]
+        strip = engine.padded(x, problem.padding, block, problem.windows)
+        if self.multiplier > 1:
+            strip = engine.xp.repeat(strip, self.multiplier, axis=-1)
+        lead, width = tuple(strip.shape[:-2]), strip.shape[-2]
+        if stride == 1:
+            return engine.flat(strip, (1, *lead, width * problem.features))
+        length = -(-width // stride)
+        parts = engine.workspace("parts", (stride, *lead, length, problem.features), x)
+        for part in range(stride):
+            cells = strip[..., part::stride, :]
+            parts[part, ..., : cells.shape[-2], :] = cells
+        return engine.xp.reshape(parts, (stride, *lead, length * problem.features))
+
+
+# Products below which a kernel is not worth loading.
+LEAST = 1 << 20
+
+
+def _kernels(problem: Problem, engine: Primitives) -> Kernels | None:
+    """Compiled kernels that take the problem."""
+    if problem.dtype != "float32" or problem.multiply_adds < LEAST:
+        return None
+    kernels = engine.kernels
+    return kernels if kernels is not None and problem.features >= kernels.LANES else None
+
+
+def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+    """``y (N, *O, F)``."""
+    kernels = _kernels(problem, engine)
+    if kernels is not None:
+        cells = engine.xp.matrix_transpose(engine.xp.reshape(weight, (problem.features, problem.windows.cells)))
+        return _by_kernel(x, cells, bias, problem, engine, kernels)
+    xp, rows = engine.xp, Rows.of(problem, engine)
+    x, kernel = xp.reshape(x, rows.problem.x_shape), rows.repeated(weight)
+    bias_row = None if bias is None else xp.tile(bias, (problem.windows.count[-1],))
+    y = xp.empty(rows.shape, dtype=x.dtype, device=device(x))
+    blocks = rows.blocks()
+
+    def work(i: int) -> None:
+        block = blocks[i]
+        parts = rows.parts(x, block)
+        strip = y[block.samples, block.rows, ...]
+        strip[...] = 0.0 if bias_row is None else bias_row
+        for k, tap in enumerate(rows.taps(slice(0, block.rows.stop - block.rows.start))):
+            strip += parts[(tap.part, slice(None), *tap.before, tap.run)] * kernel[k, :]
+
+    engine.parallel(len(blocks) if problem.samples else 0, work)
+    return xp.reshape(y, problem.y_shape)
+
+
+def _by_kernel(
+    x: Array, cells: Array, bias: Array | None, problem: Problem, engine: Primitives, kernels: Kernels
+) -> Array:
+    """`forward` with ``cells (K, F)``, compiled."""
+    xp, rows = engine.xp, Rows.of(problem, engine)
+    x, w = xp.reshape(x, rows.problem.x_shape), rows.problem.windows
+    matrix, first = engine.workspace("matrix", tuple(cells.shape), x), engine.workspace("bias", cells.shape[1:], x)
+    matrix[...], first[...] = cells, 0.0 if bias is None else bias
+    y = xp.empty(rows.problem.y_shape, dtype=x.dtype, device=device(x))
+    blocks = rows.blocks(2)
+
+    def work(i: int) -> None:
+        out = y[blocks[i].samples, blocks[i].rows, ...]
+        out = xp.reshape(out, (prod(out.shape[:-1]), problem.features))
+        kernels.convolve_by_channel(rows.strip(x, blocks[i], kernels), matrix, first, blocks[i].windows(w), out)
+
+    engine.parallel(len(blocks) if problem.samples else 0, work)
+    return xp.reshape(y, problem.y_shape)
+
+
+def _cells_by_kernel(x: Array, dy: Array, rows: Rows, kernels: Kernels) -> Array:
+    """`weight_gradient`, compiled: ``(K, F)``."""
+    engine, w, features = rows.engine, rows.problem.windows, rows.problem.features
+    zeros = engine.workspace("bias", (features,), x)
+    zeros[...] = 0.0
+    blocks = rows.blocks(2)
+    sums = engine.xp.empty((len(blocks), w.cells, features), dtype=x.dtype, device=device(x))
+
+    def work(i: int) -> None:
+        block = blocks[i]
+        part = dy[block.samples, block.rows, ...]
+        upstream = engine.flat(part, (prod(part.shape[:-1]), features), "upstream")
+        kernels.correlate_by_channel(rows.strip(x, block, kernels), upstream, zeros, block.windows(w), sums[i, ...])
+
+    engine.parallel(len(blocks), work)
+    return engine.xp.sum(sums, axis=0)
+
+
+def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
+    """``dx (N, *S, C)``: each cell of the kernel times ``dy``, added up where it read."""
+    adjoint, kernels = replace(problem, groups=1).adjoint(), _kernels(problem, engine)
+    if adjoint is not None and kernels is not None and problem.features == problem.channels:
+        cells = engine.xp.reshape(weight, (problem.features, problem.windows.cells))
+        cells = engine.xp.matrix_transpose(engine.xp.flip(cells, axis=-1))
+        return _by_kernel(dy, cells, None, adjoint, engine, kernels)
+    xp, rows = engine.xp, Rows.of(problem, engine)
+    dy, kernel = xp.reshape(dy, rows.problem.y_shape), rows.repeated(weight)
+    stride, features, channels = rows.problem.windows.stride[-1], problem.features, problem.channels
+    pairs = rows.problem.padding
+    wide = tuple(low + n + high for n, (low, high) in zip(rows.problem.spatial, pairs, strict=True))
+    inside = tuple(slice(low, low + n) for n, (low, _) in zip(rows.problem.spatial, pairs, strict=True))
+    length = -(-wide[-1] // stride)
+    dx = xp.empty(rows.problem.x_shape, dtype=dy.dtype, device=device(dy))
+    blocks = engine.blocks(problem.samples, 1, 4 * prod(wide) * features)
+
+    def work(i: int) -> None:
+        samples = blocks[i].samples
+        parts = engine.workspace("parts", (stride, blocks[i].count, *wide[:-1], length * features), dy)
+        parts[...] = 0.0
+        for some in rows.strips(blocks[i].count):
+            upstream = rows.flat(dy[samples, some, ...])
+            for k, tap in enumerate(rows.taps(some)):
+                parts[(tap.part, slice(None), *tap.before, tap.run)] += upstream * kernel[k, :]
+        # Cell c of the last axis lies in part c % stride.
+        split = xp.reshape(parts, (stride, blocks[i].count, *wide[:-1], length, features))
+        sums = xp.moveaxis(split, 0, -2) if stride > 1 else split[0, ...]
+        sums = xp.reshape(sums, (blocks[i].count, *wide[:-1], length * stride, features))
+        sums = sums[(slice(None), *inside, slice(None))]
+        if rows.multiplier > 1:
+            sums = xp.sum(xp.reshape(sums, (*sums.shape[:-1], channels, rows.multiplier)), axis=-1)
+        dx[samples, ...] = sums
+
+    engine.parallel(len(blocks) if problem.samples else 0, work)
+    return xp.reshape(dx, problem.x_shape)
+
+
+def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
+    """``dweight (F, 1, *K)``: for each cell of the kernel what it reads times ``dy``, summed over the rows, then along
+    them."""
+    xp, rows = engine.xp, Rows.of(problem, engine)
+    x, dy = xp.reshape(x, rows.problem.x_shape), xp.reshape(dy, rows.problem.y_shape)
+    w, blocks = rows.problem.windows, rows.blocks()
+    lanes = even_slices(len(blocks), min(len(blocks), LANES))
+    sums = xp.zeros((len(lanes), w.cells, rows.shape[-1]), dtype=x.dtype, device=device(x))
+    axes = tuple(range(len(rows.shape) - 1))
+    kernels = _kernels(problem, engine)
+    if kernels is not None:
+        sums = _cells_by_kernel(x, dy, rows, kernels)
+        return xp.reshape(xp.matrix_transpose(sums), (problem.features, 1, *problem.windows.kernel))
+
+    def work(lane: int) -> None:
+        for block in blocks[lanes[lane]]:
+            parts = rows.parts(x, block)
+            upstream = rows.flat(dy[block.samples, block.rows, ...])
+            for k, tap in enumerate(rows.taps(slice(0, block.rows.stop - block.rows.start))):
+                read = parts[(tap.part, slice(None), *tap.before, tap.run)]
+                sums[lane, k, :] += xp.sum(read * upstream, axis=axes)
+
+    engine.parallel(len(lanes) if problem.samples else 0, work)
+    total = xp.sum(xp.reshape(in_order(sums), (w.cells, w.count[-1], problem.features)), axis=1)
+    return xp.reshape(xp.matrix_transpose(total), (problem.features, 1, *problem.windows.kernel))

@@ -1,0 +1,173 @@
+"""Compiled kernels against loops in float64 and against array functions; and how they are left out."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import oracles
+import pytest
+
+import xpnn as nn
+from xpnn.backends import kernels
+from xpnn.layers.convolution import depthwise, direct
+from xpnn.testing import assert_match
+
+F = nn.functional
+#: x, weight, padding, stride, dilation, groups
+CASES = {
+    "one channel": ((3, 1, 7, 9), (6, 1, 5, 5), ((2, 2), (2, 2)), (1, 1), (1, 1), 1),
+    "a vector of features": ((2, 3, 6, 5), (16, 3, 3, 3), ((1, 1), (1, 1)), (1, 1), (1, 1), 1),
+    "a vector and some": ((2, 3, 6, 5), (21, 3, 3, 2), ((0, 2), (1, 0)), (1, 1), (1, 1), 1),
+    "some features": ((2, 2, 6, 5), (11, 2, 3, 2), ((0, 2), (1, 0)), (1, 1), (1, 1), 1),
+    "strided and dilated": ((2, 5, 11, 12), (18, 5, 3, 3), ((2, 1), (0, 3)), (2, 3), (2, 1), 1),
+    "1d": ((3, 4, 30), (9, 4, 3), ((1, 1),), (2,), (1,), 1),
+    "3d": ((2, 2, 4, 5, 6), (16, 2, 2, 3, 2), ((0, 0), (1, 1), (1, 0)), (1, 2, 2), (1, 1, 2), 1),
+    "fewer windows than a tile": ((1, 2, 3, 3), (17, 2, 3, 3), ((0, 0), (0, 0)), (1, 1), (1, 1), 1),
+    "padding wider than the kernel": ((1, 2, 3, 4), (4, 2, 2, 2), ((3, 4), (2, 3)), (1, 1), (1, 1), 1),
+    "empty batch": ((0, 3, 5, 4), (4, 3, 3, 2), ((0, 0), (0, 0)), (1, 1), (1, 1), 1),
+    "depthwise": ((2, 16, 6, 7), (16, 1, 3, 3), ((1, 1), (1, 1)), (1, 1), (1, 1), 16),
+    "depthwise, odd": ((2, 19, 6, 7), (19, 1, 5, 2), ((2, 2), (0, 1)), (1, 1), (1, 2), 19),
+    "depthwise, strided": ((2, 17, 9, 8), (17, 1, 3, 3), ((1, 1), (1, 1)), (2, 2), (1, 1), 17),
+    "depthwise, two kernels a channel": ((2, 9, 6, 5), (18, 1, 3, 2), ((1, 0), (1, 1)), (1, 2), (1, 1), 9),
+    "depthwise, one window": ((1, 16, 2, 2), (16, 1, 2, 2), ((0, 0), (0, 0)), (1, 1), (1, 1), 16),
+    "depthwise, empty batch": ((0, 16, 5, 4), (16, 1, 3, 2), ((0, 0), (0, 0)), (1, 1), (1, 1), 16),
+}
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Kernels for problems of any size; the list of those that were called."""
+    pytest.importorskip("numba", reason="no compiled kernels: Numba is not installed")
+    found = kernels.load()
+    assert found is not None
+    monkeypatch.setattr(direct, "LEAST", 0)
+    monkeypatch.setattr(depthwise, "LEAST", 0)
+    called = []
+    for name in ("convolve", "correlate", "convolve_by_channel", "correlate_by_channel"):
+
+        def counted(*arguments, name=name, kernel=getattr(found, name)):
+            called.append(name)
+            kernel(*arguments)
+
+        monkeypatch.setattr(found, name, counted)
+    return called
+
+
+def problem(case, rng):
+    x_shape, w_shape, padding, stride, dilation, groups = case
+    explicit = (stride, padding, dilation, groups)
+    shapes = (x_shape, w_shape, w_shape[:1])
+    x, weight, bias = (rng.standard_normal(s).astype(np.float32) for s in shapes)
+    y = oracles.conv_forward(*(a.astype(np.float64) for a in (x, weight, bias)), *explicit)
+    dy = rng.standard_normal(y.shape).astype(np.float32)
+    gradients = oracles.conv_backward(dy.astype(np.float64), x.astype(np.float64), weight.astype(np.float64), *explicit)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return (x, weight, bias, dy), (y, *gradients), options
+
+
+def compute(x, weight, bias, dy, options):
+    return [F.conv(x, weight, bias, **options), *F.conv_backward(dy, x, weight, **options)]
+
+
+def match(actual, desired, case):
+    for a, d in zip(actual, desired, strict=True):
+        terms = max(1, int(np.prod(case[1])), d.shape[0] * int(np.prod(desired[0].shape[2:])))
+        assert_match(a, d, level="reduction", terms=terms, dtype="float32")
+
+
+@every_case
+def test_kernels_match_loops(compiled, case, rng):
+    host, desired, options = problem(case, rng)
+    match(compute(*host, options), desired, case)
+    kind = "_by_channel" if case[-1] > 1 else ""
+    assert {f"convolve{kind}", f"correlate{kind}"} <= set(compiled) or not case[0][0]
+
+
+@every_case
+def test_kernels_in_blocks_of_one_row_match_loops(compiled, case, rng, monkeypatch):
+    monkeypatch.setattr(type(nn.backends.primitives(nn.get_backend("numpy").xp)), "block_bytes", 1)
+    host, desired, options = problem(case, rng)
+    match(compute(*host, options), desired, case)
+
+
+@pytest.mark.parametrize("name", ["a vector and some", "some features", "depthwise", "depthwise, odd"])
+@pytest.mark.parametrize("order", ["channels last", "transposed", "gaps"])
+def test_kernels_take_arrays_in_any_order_and_read_only(compiled, name, order, rng):
+    host, desired, options = problem(CASES[name], rng)
+
+    def awkward(a):
+        if order == "channels last" and a.ndim == 4:
+            a = np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+        elif order == "transposed":
+            a = np.ascontiguousarray(a.T).T
+        elif order == "gaps":
+            wide = np.full(tuple(2 * n for n in a.shape), np.nan, np.float32)
+            wide[(slice(1, None, 2),) * a.ndim] = a
+            a = wide[(slice(1, None, 2),) * a.ndim]
+        a.flags.writeable = False
+        return a
+
+    match(compute(*map(awkward, host), options), desired, CASES[name])
+
+
+@pytest.mark.parametrize("groups", [1, 16])
+def test_nan_and_infinity_reach_what_they_reach_by_array_functions(compiled, groups, rng, monkeypatch):
+    x, dy = (rng.standard_normal((2, 16, 6, 6)).astype(np.float32) for _ in range(2))
+    weight = rng.standard_normal((16, 16 // groups, 3, 3)).astype(np.float32)
+    x[0, 3, 0, 0], x[1, 5, 4, 2], dy[0, 2, 5, 5], weight[7, 0, 1, 1] = np.nan, np.inf, -np.inf, np.inf
+    options = {"padding": 1, "groups": groups}
+    with np.errstate(invalid="ignore"):
+        with_kernels = compute(x, weight, None, dy, options)
+        assert compiled
+        monkeypatch.setenv("XPNN_NUMBA", "0")
+        without = compute(x, weight, None, dy, options)
+    for a, d in zip(with_kernels, without, strict=True):
+        assert np.array_equal(np.isnan(a), np.isnan(d))
+        assert np.array_equal(np.isposinf(a), np.isposinf(d)) and np.array_equal(np.isneginf(a), np.isneginf(d))
+
+
+def test_float64_and_exact_numerics_do_without_kernels(compiled, rng):
+    x, weight = rng.standard_normal((2, 16, 6, 6)), rng.standard_normal((16, 1, 3, 3))
+    F.conv(x, weight, groups=16)
+    exact = nn.get_backend("numpy", numerics="exact")
+    F.conv(x.astype(np.float32), weight.astype(np.float32), groups=16, xp=exact.xp)
+    assert not compiled
+
+
+LAZY = """
+import sys, numpy as np, xpnn as nn
+def conv(*shape):
+    return nn.functional.conv(np.ones(shape, np.float32), np.ones((8, shape[1], 3, 3), np.float32))
+conv(1, 3, 8, 8)
+nn.get_backend("numpy").notes()
+assert "numba" not in sys.modules, "imported for a small layer"
+conv(8, 3, 64, 64)
+print("numba" in sys.modules, nn.get_backend("numpy").notes())
+"""
+
+
+@pytest.mark.parametrize("switch", ["0", "1"])
+def test_numba_is_imported_for_a_large_layer_unless_switched_off(switch):
+    if switch == "1":
+        pytest.importorskip("numba", reason="no compiled kernels: Numba is not installed")
+    run = subprocess.run(
+        [sys.executable, "-c", LAZY], env={**os.environ, "XPNN_NUMBA": switch}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    expected = "kernels by Numba" if switch == "1" else "no compiled kernels (XPNN_NUMBA=0)"
+    assert run.stdout.startswith(str(switch == "1")) and expected in run.stdout
+
+
+def test_where_numba_is_missing_array_functions_compute(monkeypatch):
+    monkeypatch.delenv("XPNN_NUMBA", raising=False)
+    monkeypatch.setattr(kernels, "installed", lambda: False)
+    assert kernels.load() is None
+    assert kernels.note() == 'no compiled kernels (pip install "xpnn[numba]")'
+
+
+def test_a_switch_that_is_neither_0_nor_1_is_an_error(monkeypatch):
+    monkeypatch.setenv("XPNN_NUMBA", "off")
+    with pytest.raises(ValueError, match="XPNN_NUMBA takes 0 .* or 1, got 'off'"):
+        kernels.load()
