@@ -11,7 +11,7 @@ from ..windows import Windows
 Places = np.ndarray[Any, np.dtype[np.int64]]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def places(shape: tuple[int, ...], windows: Windows, cells_only: bool = False) -> tuple[Places, Places]:
     """Of ``(n, *S, C)``: where each window begins, ``(n*O,)``, and how far after it each number it reads, ``(K*C,)``.
 

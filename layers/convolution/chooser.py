@@ -1,19 +1,22 @@
 """Which algorithm computes a convolution: one table, by shape.
 
-The limits come from measurements beside each other (``xpnn bench --layers``). What is chosen depends on shapes, dtype
-and precision alone, so that results do on nothing else; exact numerics takes columns for all.
+The limits come from measurements beside each other (``xpnn bench --layers``). What is chosen depends on shapes, dtype,
+precision and whether there are compiled kernels, so that results do on nothing else; exact numerics takes columns for
+all.
 """
 
 from typing import Protocol
 
 from ...backends.primitives import Primitives
 from ...backends.types import Array
-from . import columns, rows, stationary
+from . import columns, depthwise, direct, rows, stationary
 from .banded import Banded, neighbours
 from .problem import Problem
 from .winograd import Winograd
 
 F2, F4, F5 = Winograd(2), Winograd(4), Winograd(5)
+# Channels from which tiles take less time than compiled kernels.
+TILES_FROM = 64
 
 
 def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
@@ -23,9 +26,11 @@ def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engin
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
     """``dx (N, *S, C)`` of ``dy (N, *O, F)``."""
-    if engine.free_order and rows.suits(problem):
-        return rows.input_gradient(dy, weight, problem, engine)
+    if depthwise.serves(problem, engine):
+        return depthwise.input_gradient(dy, weight, problem, engine)
     adjoint = problem.adjoint() if engine.free_order else None
+    if engine.free_order and rows.suits(problem) and not (adjoint is not None and direct.serves(adjoint, engine)):
+        return rows.input_gradient(dy, weight, problem, engine)
     if adjoint is not None:
         return forward(dy, weight, None, adjoint, engine)
     return columns.input_gradient(dy, weight, problem, engine)
@@ -37,7 +42,7 @@ def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -
 
 
 class Algorithm(Protocol):
-    """What computes a convolution and the gradient of its weight."""
+    """What each computes; the gradient of the input is the forward of another problem, or one of three of its own."""
 
     def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
         """``y (N, *O, F)``."""
@@ -50,12 +55,19 @@ def _algorithm(problem: Problem, engine: Primitives) -> Algorithm:
     """The one that suits a problem."""
     if not engine.free_order:
         return columns
+    if depthwise.serves(problem, engine):
+        return depthwise
     if stationary.suits(problem):
         return stationary
-    return _winograd(problem, engine) or _banded(problem, engine) or columns
+    tiles = _winograd(problem, engine)
+    if tiles is not None and min(problem.channels, problem.features) >= TILES_FROM:
+        return tiles
+    if direct.serves(problem, engine):
+        return direct
+    return tiles or _banded(problem) or columns
 
 
-def _banded(problem: Problem, engine: Primitives) -> Banded | None:
+def _banded(problem: Problem) -> Banded | None:
     """As many neighbouring outputs together as suits a convolution with few channels."""
     if problem.precision == "direct" or problem.channels > 16:
         return None

@@ -19,6 +19,8 @@ from .strips import strip
 
 # Products below which a kernel is not worth loading.
 LEAST = 1 << 20
+# Numbers of a weight up to which it stays in a cache; beyond, matrix products are up to twice as fast.
+LARGEST = 1 << 19
 
 
 def serves(problem: Problem, engine: Primitives) -> bool:
@@ -29,6 +31,7 @@ def serves(problem: Problem, engine: Primitives) -> bool:
         and problem.dtype == "float32"
         and problem.windows.cells > 1
         and problem.multiply_adds >= LEAST
+        and problem.windows.cells * problem.channels * problem.features <= LARGEST
         and engine.kernels is not None
     )
 

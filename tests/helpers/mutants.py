@@ -292,12 +292,12 @@ ARRAYS = (
 )
 
 BIAS = "return channels_first(y if bias is None else y + bias, xp)"
-DBIAS = "dbias = xp.sum(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])), axis=0)"
+DBIAS = "dbias = _sums_of_features(rows, engine)"
 DX = "kernel_matrix(weight, groups, xp), geometry.windows, shape)"
 TURNED = "xp.flip(weight, axis=tuple(range(2, weight.ndim)))"
 CONV = (
     Mutant("bias is forgotten", BIAS, "return channels_first(y, xp)", "Conv2d/plain"),
-    Mutant("bias gradient is a mean", DBIAS, DBIAS.replace("xp.sum", "xp.mean"), "Conv2d/plain"),
+    Mutant("bias gradient is a mean", DBIAS, "dbias = xp.mean(rows, axis=tuple(range(rows.ndim - 1)))", "Conv2d/plain"),
     Mutant(
         "bias gradient is summed over the spatial axes of one sample only",
         DBIAS,
@@ -310,7 +310,12 @@ CONV = (
         "dbias = xp.sum(rows[(slice(None), *(0,) * (rows.ndim - 2), slice(None))], axis=0)",
         "Conv2d/plain",
     ),
-    Mutant("bias gradient lacks the last cell", DBIAS, DBIAS.replace("])), axis", "]))[:-1, :], axis"), "Conv2d/plain"),
+    Mutant(
+        "bias gradient lacks the last cell",
+        DBIAS,
+        "dbias = _sums_of_features(rows[:, :-1, ...], engine)",
+        "Conv2d/plain",
+    ),
     Mutant("bias gradient is summed in float16", DBIAS, f"{DBIAS[:8]}{half(DBIAS[8:])}", "Conv2d/plain"),
     Mutant(
         "cells and channels of dweight are swapped",
