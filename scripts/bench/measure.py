@@ -12,6 +12,8 @@ REST = 0.16
 SAMPLE = 0.1
 # Of that, what a sample lasts at least.
 SHARE = 0.62
+# Seconds of calls before a sample: after a rest a sleeping core takes longer to wake; a steady state is what counts.
+WARM = 0.05
 # Rounds at most, in those asked for: what was disturbed is measured again.
 PATIENCE = 3
 
@@ -110,7 +112,8 @@ def _repeats(side: Side, watch: Watch) -> int:
 def _sample(side: Side, repeats: int, watch: Watch) -> tuple[float, float | None]:
     """Milliseconds a call, and the share of the cores that others took meanwhile."""
     watch.sleep(REST)
-    if repeats > 1:
+    started = watch.now()
+    while repeats > 1 and watch.now() - started < WARM:
         side.call()
         side.wait()
     look, started = watch.look(), watch.now()

@@ -13,6 +13,7 @@ from ...training.optimizers import SGD, Adam
 from .measure import Side
 from .memory import peaks
 from .mirror import load, mirror, weights
+from .numerics import count_operations
 from .opponent import Opponent
 from .plain import HostArray
 from .rows import Plan, Row
@@ -165,7 +166,13 @@ def _step(
         wide = _float64_error(case, ours, opponent, optimizer)
         sides |= {f"torch {name}": Side(net.step, opponent.wait) for name, net in theirs.items()}
     batch = ours.host_x.shape[0]
-    known = {"relative_error": error, "float64_error": wide, "optimizer": OPTIMIZERS[optimizer]}
+    launches = None if ours.b.is_host else count_operations("fast", case.builder, case.image)
+    known = {
+        "relative_error": error,
+        "float64_error": wide,
+        "optimizer": OPTIMIZERS[optimizer],
+        "launches": launches,
+    }
     return plan.row("net", case.name, "step", batch, sides, **known)
 
 

@@ -23,9 +23,10 @@ HEADER = (
 class Row:
     """One measurement: medians in milliseconds; the ratio is PyTorch's time by ours, above 1 we are faster.
 
-    ``plain_ratio`` is the textbook's time by ours. ``torch_format`` is the faster of PyTorch's memory formats. What
-    does not apply, or can't be told here, is None. ``relative_error`` is the norm of the difference from PyTorch's
-    result over its norm, the largest of all arrays, and of a net's step that of all gradients together;
+    ``plain_ratio`` is the textbook's time by ours. ``torch_format`` is the faster of PyTorch's memory formats.
+    ``gb_per_s`` counts arrays that must be read and written once, ``launches`` the array operations of a step on a
+    device. What does not apply, or can't be told here, is None. ``relative_error`` is the norm of the difference from
+    PyTorch's result over its norm, the largest of all arrays, and of a net's step that of all gradients together;
     ``float64_error`` that of a net's gradients where both sides compute in float64, the largest of all.
     """
 
@@ -50,6 +51,8 @@ class Row:
     bytes: int | None = None
     gflops: float | None = None
     torch_gflops: float | None = None
+    gb_per_s: float | None = None
+    launches: int | None = None
     optimizer: str | None = None
     size: int | None = None
     wrong: bool = False
@@ -108,6 +111,8 @@ def _row(row: Row, times: Times) -> Row:
     if row.flops:
         row.gflops = row.flops / row.ours_ms * 1e-6
         row.torch_gflops = None if row.torch_ms is None else row.flops / row.torch_ms * 1e-6
+    if row.bytes:
+        row.gb_per_s = row.bytes / row.ours_ms * 1e-6
     row.judge()
     row.note = times.note
     return row

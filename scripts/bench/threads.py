@@ -1,29 +1,13 @@
 """The same number of threads on both sides, and put back afterwards."""
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from .load import cores
+from ...backends.workers import VARIABLE
+from ...backends.workers import thread_count as threads
 
-VARIABLE = "XPNN_NUM_THREADS"
-
-
-def threads() -> int:
-    """How many threads we compute with: ``XPNN_NUM_THREADS``, or all cores that this process may use.
-
-    Raises
-    ------
-    ValueError
-        If the variable holds no integer above 0.
-    """
-    text = os.environ.get(VARIABLE, "").strip()
-    if not text:
-        return cores()
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"{VARIABLE} takes an integer >= 1, got {text!r}")
-    return int(text)
+__all__ = ["VARIABLE", "same_threads", "threads"]
 
 
 @contextmanager

@@ -36,6 +36,14 @@ CASES = {
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
+def counting(called, name, kernel):
+    def counted(*arguments):
+        called.append(name)
+        kernel(*arguments)
+
+    return counted
+
+
 @pytest.fixture
 def compiled(monkeypatch):
     """Kernels for problems of any size; the list of those that were called."""
@@ -46,12 +54,7 @@ def compiled(monkeypatch):
     monkeypatch.setattr(depthwise, "LEAST", 0)
     called = []
     for name in ("convolve", "correlate", "convolve_by_channel", "correlate_by_channel"):
-
-        def counted(*arguments, name=name, kernel=getattr(found, name)):
-            called.append(name)
-            kernel(*arguments)
-
-        monkeypatch.setattr(found, name, counted)
+        monkeypatch.setattr(found, name, counting(called, name, getattr(found, name)))
     return called
 
 
