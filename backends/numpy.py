@@ -129,7 +129,7 @@ class NumpyPrimitives(Primitives):
         workers.run(n, work)
 
     def workspace(self, name: str, shape: tuple[int, ...], like: Array) -> Array:
-        kept = self._own.__dict__
+        kept: dict[Any, Array] = self._own.__dict__
         key, size = (name, like.dtype.char), prod(shape)
         if key not in kept or kept[key].size < size:
             kept[key] = np.empty(size, like.dtype)
@@ -209,8 +209,8 @@ def _flat_views(arrays: tuple[Array, ...]) -> list[Array]:
 
 def _never_threads(a: Array, b: Array) -> bool:
     """Whether OpenBLAS computes the product of two matrices on one thread, however many it may use."""
-    rows, columns = a.shape[0], b.shape[1]
-    return rows * columns * a.shape[1] < (9216 if rows == 1 or columns == 1 else 262144)
+    rows, columns = int(a.shape[0]), int(b.shape[1])
+    return rows * columns * int(a.shape[1]) < (9216 if rows == 1 or columns == 1 else 262144)
 
 
 class NumpyBackend(Backend):

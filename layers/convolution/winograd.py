@@ -131,12 +131,12 @@ class Tiling:
 
     def filters(self, tiles: int) -> list[slice]:
         """Filters of a worker at a time where workers share them."""
-        short = (SHORT - 1) // (tiles * self.problem.channels)
+        short = (SHORT - 1) // max(1, tiles * self.problem.channels)
         return even_slices(self.problem.features, -(-self.problem.features // (min(short, 32) if short >= 16 else 64)))
 
     def tiles(self, block: Block) -> int:
         """Number of tiles in a block."""
-        return block.count * (block.rows.stop - block.rows.start) * self.grid[1]
+        return int(block.count * (block.rows.stop - block.rows.start) * self.grid[1])
 
     def place(self, block: Block, first: int) -> slice:
         """Where a block's tiles stand among those of all samples from ``first`` on."""
