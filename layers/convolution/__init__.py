@@ -1,6 +1,8 @@
 """Convolution: one bilinear map and its gradients, by the algorithm that suits a shape."""
 
-from .chooser import forward, input_gradient, weight_gradient
+from .banded import Banded
+from .chooser import algorithm, forward, input_gradient, weight_gradient
 from .problem import Problem
+from .winograd import Winograd
 
-__all__ = ["Problem", "forward", "input_gradient", "weight_gradient"]
+__all__ = ["Banded", "Problem", "Winograd", "algorithm", "forward", "input_gradient", "weight_gradient"]

@@ -21,7 +21,7 @@ TILES_FROM = 64
 
 def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
     """``y (N, *O, F)`` of ``x (N, *S, C)``."""
-    return _algorithm(problem, engine).forward(x, weight, bias, problem, engine)
+    return algorithm(problem, engine).forward(x, weight, bias, problem, engine)
 
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
@@ -38,7 +38,7 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitive
 
 def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
     """``dweight (F, C/G, *K)``."""
-    return _algorithm(problem, engine).weight_gradient(x, dy, problem, engine)
+    return algorithm(problem, engine).weight_gradient(x, dy, problem, engine)
 
 
 class Algorithm(Protocol):
@@ -51,7 +51,7 @@ class Algorithm(Protocol):
         """``dweight (F, C/G, *K)``."""
 
 
-def _algorithm(problem: Problem, engine: Primitives) -> Algorithm:
+def algorithm(problem: Problem, engine: Primitives) -> Algorithm:
     """The one that suits a problem."""
     if not engine.free_order:
         return columns

@@ -1,4 +1,4 @@
-"""Convolution with 3x3 kernels by Winograd's minimal filtering: fewer products, in tiles.
+r"""Convolution with 3x3 kernels by Winograd's minimal filtering: fewer products, in tiles.
 
 ``m x m`` outputs of a 3x3 kernel read ``n x n`` inputs, ``n = m + 2``, and take ``n^2`` products a pair of channels
 where the definition takes ``9 m^2``: 36 for 144 with ``m = 4``. For a tile ``d`` of the input and a kernel ``g``::
@@ -9,8 +9,22 @@ The transforms are polynomial evaluation at ``n - 1`` numbers and infinity, and 
 product a tile with the Kronecker product of its two sides, ``n^2 x n^2``, so that the points can be any numbers:
 those below make the rounding error small, while whole numbers would make the transforms cheap by hand.
 
-The error is larger than that of sums of products (the tolerance table has both), a number of the input reaches all
-outputs of its tile, so that an infinity becomes NaN, and so ``precision="direct"`` and exact numerics do without.
+The error is larger than that of sums of products. In float32 against float64, with normal inputs and weights (20 x 20
+cells; batch 8, of 256 channels 4), relative to the root mean square of the result:
+
+==========  ===============  =================  ===============  =================
+\           64 channels      64 channels        256 channels     256 channels
+\           forward          weight's gradient  forward          weight's gradient
+\           rms      max     rms      max       rms      max     rms      max
+==========  ===============  =================  ===============  =================
+columns     3.0e-7   2.4e-6  3.5e-7   2.1e-6    3.6e-7   2.5e-6  3.5e-7   2.7e-6
+``m = 2``   2.7e-7   1.6e-6  4.5e-7   2.4e-6    5.0e-7   3.9e-6  6.1e-7   4.9e-6
+``m = 4``   8.4e-7   8.2e-6  1.0e-6   6.5e-6    1.5e-6   1.7e-5  1.0e-6   9.6e-6
+``m = 5``   1.9e-6   1.9e-5  2.0e-6   1.2e-5    3.2e-6   3.9e-5  2.1e-6   1.8e-5
+==========  ===============  =================  ===============  =================
+
+A number of the input reaches all outputs of its tile, so that an infinity becomes NaN. So ``precision="direct"`` and
+exact numerics do without.
 
 Source: A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", 2016; B. Barabasz et al., "Error
 analysis and improving the accuracy of Winograd convolution for deep neural networks", 2020, for the choice of points.

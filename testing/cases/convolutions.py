@@ -6,10 +6,12 @@ from math import prod
 from typing import Any
 
 from ... import layers
+from ...backends import primitives
+from ...layers.convolution import Banded, Problem, Winograd, algorithm
 from ...layers.geometry import place_windows, spread
-from ..tolerances import Part
+from ..tolerances import TABLE, Part
 from . import inputs
-from .case import LayerCase
+from .case import HOST, LayerCase
 
 LINE, PLANE, SPACE = (3, 4, 11), (3, 4, 8, 7), (2, 4, 5, 6, 4)
 SHAPES = (LINE, PLANE, SPACE)
@@ -51,7 +53,16 @@ def convolutions() -> Iterator[LayerCase]:
     yield _conv(2, (2, 96, 12, 12), "large reduction of positive terms", features=8, padding=1, inputs=inputs.positive)
     yield _conv(2, (2, 3, 17, 16), "kernel 7, stride 2", features=8, kernel=7, stride=2, padding=3)
     yield _conv(2, (5, 16, 40, 40), "batch in two blocks", features=4, padding=1)
+    yield _conv(2, (6, 24, 33, 32), "batch in two blocks, stride 2", features=4, stride=2, padding=1)
     yield _conv(2, (2, 64, 6, 6), "64 channels", features=64, padding=1)
+    yield _conv(2, (5, 32, 8, 12), "32 channels in tiles of 2", features=32, padding=((2, 0), (1, 1)))
+    yield _conv(2, (4, 40, 12, 15), "40 channels in tiles of 4", features=32, padding=1)
+    yield _conv(2, (13, 40, 5, 15), "40 channels in tiles of 5", features=32, padding=1)
+    yield _conv(2, (3, 152, 12, 8), "152 channels, filters shared", features=150, padding=1)
+    yield _conv(2, (3, 120, 5, 5), "120 channels, stride 2", features=260, stride=2, padding=1)
+    yield _conv(1, (4, 4, 900), "few channels", features=16, padding=((2, 0),))
+    yield _conv(2, (8, 1, 28, 28), "few channels", features=6, kernel=5)
+    yield _conv(2, (12, 3, 33, 32), "few channels, stride 2", features=6, stride=2, padding=1)
     yield _conv(2, (1, 1, 9, 9), "batch of one, one channel", features=5, kernel=5)
     yield _conv(3, (2, 24, 6, 6, 6), "large reduction", features=4, padding=1)
 
@@ -113,13 +124,17 @@ def _conv(
     shape = usual if shape is None else shape
     cls, groups = getattr(layers, f"Conv{axes}d"), options.get("groups", 1)
     sides = spread(kernel, axes, "kernel")
-    windows = place_windows(
+    geometry = place_windows(
         shape[2:],
         sides,
         spread(options.get("stride", 1), axes, "stride"),
         options.get("padding", 0),
         spread(options.get("dilation", 1), axes, "dilation"),
-    ).windows
+    )
+    windows = geometry.windows
+    problem = Problem(
+        shape[0], shape[2:], shape[1], features, groups, windows, geometry.padding, dtype, precision="float32"
+    )
     seen = shape[0] * prod(windows.count)
     terms: dict[Part, int] = {
         "forward": prod(sides) * shape[1] // groups,
@@ -127,7 +142,21 @@ def _conv(
         "parameter": seen,
     }
     build = partial(cls, shape[1], features, kernel, bias=bias, **options)
-    return LayerCase(f"Conv{axes}d/{variant}", "convolution", terms, dtype, build, shape, inputs, layout)
+    return LayerCase(f"Conv{axes}d/{variant}", _row(problem), terms, dtype, build, shape, inputs, layout)
+
+
+def _row(problem: Problem) -> str:
+    """Of the table of tolerances: that of the algorithm with the largest error of those that compute a case."""
+    found = [algorithm(each, primitives(HOST.xp)) for each in (problem, problem.adjoint()) if each is not None]
+    rows = [
+        f"Winograd F{each.m}"
+        if isinstance(each, Winograd)
+        else "banded convolution"
+        if isinstance(each, Banded)
+        else ""
+        for each in found
+    ]
+    return max((row or "convolution" for row in rows), key=lambda row: TABLE[row]["forward"].c)
 
 
 def _conv_transpose(

@@ -118,17 +118,18 @@ def test_an_empty_batch_contracts_to_an_empty_batch(at, rng, geometry):
     assert at.get(dw).tolist() == np.zeros(matrix.shape).tolist()
 
 
+@pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("block_bytes", [1, 1 << 10, 1 << 13])
-def test_block_sizes_change_nothing_but_rounding(at, rng, monkeypatch, block_bytes):
+def test_block_sizes_change_nothing_but_rounding(at, rng, monkeypatch, block_bytes, groups):
     geometry = ((5, 6), windows((3, 2), (1, 1), (1, 1), (5, 6)))
-    w, (x, matrix, y), _ = operands(at, rng, geometry, groups=2, n=7)
+    w, (x, matrix, y), _ = operands(at, rng, geometry, groups, n=7, channels=4 // groups)
     p = primitives(at.xp)
 
     def all_three():
         return (
             p.contract(x, matrix, w),
             p.contract_input_gradient(y, matrix, w, tuple(x.shape)),
-            p.contract_weight_gradient(x, y, w, 2),
+            p.contract_weight_gradient(x, y, w, groups),
         )
 
     whole = all_three()

@@ -28,11 +28,15 @@ def half(value: str) -> str:
     return f"xp.astype(xp.astype({value}, xp.float16), xp.float32)"
 
 
+COLUMNS = "columns[0, ...], w[0, ...])"
+ROWS = "self.contract_rows(columns[0, ...], rows[0, ...], part)"
+ADDED = "sums[index] += columns[..., k, :]"
+BIASED = "            if bias is not None:\n                y[first:last"
 PRIMITIVES = (
     Mutant(
         "channels of the groups are mixed",
-        "xp.moveaxis(split, -2, 0)",
-        "xp.moveaxis(split, -1, 0)",
+        "xp.moveaxis(xp.reshape(cells, (*cells.shape[:-1], groups, channels)), -2, 0)",
+        "xp.moveaxis(xp.reshape(cells, (*cells.shape[:-1], channels, groups)), -1, 0)",
         "Conv[12]d/groups",
     ),
     Mutant(
@@ -43,8 +47,8 @@ PRIMITIVES = (
     ),
     Mutant(
         "output features of the groups are mixed",
-        "self.xp.permute_dims(parts, (1, 0, 2)), (rows, groups * features)",
-        "self.xp.permute_dims(parts, (1, 2, 0)), (rows, groups * features)",
+        "= xp.permute_dims(self.matmul(columns, w), (1, 0, 2))",
+        "= xp.reshape(xp.permute_dims(self.matmul(columns, w), (1, 2, 0)), (-1, groups, features))",
         "Conv[12]d/groups",
     ),
     Mutant(
@@ -55,52 +59,54 @@ PRIMITIVES = (
     ),
     Mutant(
         "last window is left out of dweight",
-        "part = xp.matmul(xp.matrix_transpose(columns), self._rows(dy[block, ...], groups))",
-        "part = xp.matmul(xp.matrix_transpose(columns)[..., :-1], self._rows(dy[block, ...], groups)[:, :-1, :])",
+        ROWS,
+        ROWS.replace("[0, ...]", "[0, :-1, :]"),
         "Conv2d/(plain|valid)",
     ),
     Mutant(
         "last sample is left out of dweight",
-        "part = xp.matmul(xp.matrix_transpose(columns), self._rows(dy[block, ...], groups))",
-        "n, z = columns.shape[1] // x.shape[0], xp.zeros_like(dy[-1:, ...])\n"
-        "            part = xp.matmul(xp.matrix_transpose(columns), self._rows(xp.concat([dy[:-1, ...], z]), groups))",
+        ROWS,
+        "k = columns.shape[1] - columns.shape[1] // x.shape[0]\n"
+        "                    self.contract_rows(columns[0, :k, :], rows[0, :k, :], part)",
         "Conv2d/(plain|valid)",
     ),
     Mutant(
         "dweight of the last block only",
-        "dw = part if dw is None else dw + part",
-        "dw = part",
-        "Conv2d/",
+        "total += parts[i, ...]",
+        "total = parts[i, ...]",
+        "Conv2d/(batch|40 channels)",
     ),
     Mutant(
-        "overlapping windows overwrite each other in dx",
-        "dx[index] += columns[..., k, :]",
-        "dx[index] = columns[..., k, :]",
-        "Conv2d/plain",
+        "dweight of a large matrix is that of its first rows",
+        "left = xp.matrix_transpose(columns[:, chunks[i]])",
+        "left = xp.matrix_transpose(columns[:, : chunks[i].stop - chunks[i].start])",
+        "Conv2d/120 channels",
     ),
+    Mutant("overlapping windows overwrite each other in dx", ADDED, ADDED.replace("+=", "="), "Conv2d/same, stride 2"),
     Mutant(
-        "kernel is not rotated in dx",
-        "dx[index] += columns[..., k, :]",
-        "dx[index] += columns[..., windows.cells - 1 - k, :]",
-        "Conv2d/plain",
+        "kernel is rotated in dx",
+        ADDED,
+        "sums[index] += columns[..., windows.cells - 1 - k, :]",
+        "Conv2d/same, stride 2",
     ),
     Mutant(
         "kernel is not rotated in a transposed convolution",
-        "dx[index] += columns[..., k, :]",
-        "dx[index] += columns[..., windows.cells - 1 - k, :]",
+        ADDED,
+        "sums[index] += columns[..., windows.cells - 1 - k, :]",
         "ConvTranspose2d/plain",
     ),
     Mutant(
         "last kernel cell is left out of dx",
         "enumerate(windows.slices()):",
         "list(enumerate(windows.slices()))[:-1]:",
-        "Conv2d/plain",
+        "Conv2d/same, stride 2",
     ),
+    Mutant("sums of dx start with what is left there", "sums[...] = 0.0", "pass", "Conv2d/same, stride 2"),
     *(
         Mutant(
             f"convolution rounds its input to {bits} bits",
-            "xp.matmul(columns, w)",
-            f"xp.matmul({cut('columns', bits)}, w)",
+            COLUMNS,
+            COLUMNS.replace("columns[0, ...]", cut("columns[0, ...]", bits)),
             "Conv2d/",
         )
         for bits in (8, 11, 13, 16)
@@ -108,23 +114,35 @@ PRIMITIVES = (
     *(
         Mutant(
             f"convolution rounds its weight to {bits} bits",
-            "xp.matmul(columns, w)",
-            f"xp.matmul(columns, {cut('w', bits)})",
+            COLUMNS,
+            COLUMNS.replace("w[0, ...]", cut("w[0, ...]", bits)),
             "Conv[23]d/",
         )
         for bits in (8, 11, 13)
     ),
     Mutant(
         "convolution rounds its sums to 16 bits",
-        "xp.matmul(columns, w)",
-        f"(lambda y: {cut('y', 16)})(xp.matmul(columns, w))",
+        BIASED,
+        f"            y[first:last, ...] = {cut('y[first:last, ...]', 16)}\n{BIASED}",
         "Conv2d/",
     ),
     Mutant(
         "convolution rounds its sums to float16",
-        "xp.matmul(columns, w)",
-        half("xp.matmul(columns, w)"),
+        BIASED,
+        f"            y[first:last, ...] = {half('y[first:last, ...]')}\n{BIASED}",
         "Conv2d/plain",
+    ),
+    Mutant(
+        "bias is forgotten by columns",
+        "y[first:last, ...] += xp.reshape(bias, (groups, features))",
+        "pass",
+        "Conv2d/plain",
+    ),
+    Mutant(
+        "bias of the groups is mixed",
+        "+= xp.reshape(bias, (groups, features))",
+        "+= xp.matrix_transpose(xp.reshape(bias, (features, groups)))",
+        "Conv[12]d/groups",
     ),
     Mutant(
         "dx rounds the weight to 11 bits",
@@ -134,46 +152,92 @@ PRIMITIVES = (
     ),
     Mutant(
         "dx adds up in 13 bits",
-        "dx[index] += columns[..., k, :]",
-        f"dx[index] = (lambda s: {cut('s', 13)})(dx[index] + columns[..., k, :])",
+        ADDED,
+        f"sums[index] = (lambda s: {cut('s', 13)})(sums[index] + columns[..., k, :])",
         "Conv2d/",
     ),
-    Mutant(
-        "dweight rounds the columns to 11 bits",
-        "xp.matmul(xp.matrix_transpose(columns)",
-        f"xp.matmul(xp.matrix_transpose({cut('columns', 11)})",
-        "Conv2d/",
-    ),
-    Mutant(
-        "dweight rounds the columns to 13 bits",
-        "xp.matmul(xp.matrix_transpose(columns)",
-        f"xp.matmul(xp.matrix_transpose({cut('columns', 13)})",
-        "Conv2d/",
+    *(
+        Mutant(
+            f"dweight rounds the columns to {bits} bits",
+            ROWS,
+            ROWS.replace("columns[0, ...]", cut("columns[0, ...]", bits)),
+            "Conv2d/",
+        )
+        for bits in (11, 13)
     ),
     Mutant(
         "dx is float64 for float32",
-        "parts.append(dx)",
-        "parts.append(xp.astype(dx, xp.float64))",
-        "Conv2d/plain",
+        "dx = xp.empty(shape, dtype=dy.dtype,",
+        "dx = xp.empty(shape, dtype=xp.float64,",
+        "Conv2d/same, stride 2",
     ),
     Mutant(
         "convolution computes float64 in float32",
-        "xp.matmul(columns, w)",
-        "xp.astype(xp.matmul(xp.astype(columns, xp.float32), xp.astype(w, xp.float32)), w.dtype)",
+        COLUMNS,
+        "xp.astype(columns[0, ...], xp.float32), xp.astype(w[0, ...], xp.float32))",
         "Conv2d/",
         "float64",
     ),
     Mutant(
         "blocks of the batch are joined in the wrong order",
-        "parts.append(xp.reshape(rows, (n, *windows.count, groups * features)))",
-        "parts.insert(0, xp.reshape(rows, (n, *windows.count, groups * features)))",
-        "Conv2d/",
+        "columns = self._columns(x, padding, block, windows, groups)",
+        "columns = self._columns(x, padding, blocks[-1 - i], windows, groups)",
+        "Conv2d/batch in two blocks, stride 2",
     ),
     Mutant(
         "blocks of the batch are joined in the wrong order in dx",
-        "parts.append(dx)",
-        "parts.insert(0, dx)",
+        "dx[samples, ...] = sums",
+        "dx[blocks[-1 - i].samples, ...] = sums",
+        "Conv2d/batch in two blocks, stride 2",
+    ),
+    Mutant(
+        "blocks of the batch meet the wrong upstream gradient in dweight",
+        "rows = self._rows(dy[(blocks[j].samples, blocks[j].rows, ...)], groups)",
+        "rows = self._rows(dy[(blocks[-1 - j].samples, blocks[j].rows, ...)], groups)",
+        "Conv2d/batch in two blocks, stride 2",
+    ),
+    Mutant(
+        "padding goes to the other end of the first axis",
+        "before, size = padding[0][0], x.shape[1]",
+        "before, size = padding[0][1], x.shape[1]",
+        "Conv2d/asymmetric padding",
+    ),
+    Mutant(
+        "padding goes to the other end",
+        "inside.append(slice(low, low + n))",
+        "inside.append(slice(high, high + n))",
+        "Conv2d/asymmetric padding",
+    ),
+    Mutant(
+        "padding before is of ones", "slice(0, part.start), ...)] = 0.0", "slice(0, part.start), ...)] = 1.0", "Conv2d/"
+    ),
+    Mutant(
+        "padding after is of ones",
+        "slice(part.stop, shape[axis]), ...)] = 0.0",
+        "slice(part.stop, shape[axis]), ...)] = 1.0",
         "Conv2d/",
+    ),
+    Mutant(
+        "padding is of ones in dweight alone",
+        "columns = self._columns(x, padding, blocks[j], windows, groups)",
+        "pads = [before + n + after for n, (before, after) in zip(x.shape[1:-1], padding)]\n"
+        "                ones = xp.ones((x.shape[0], *pads, x.shape[-1]), dtype=x.dtype)\n"
+        "                inside = (slice(before, before + n) for n, (before, _) in zip(x.shape[1:-1], padding))\n"
+        "                ones[(slice(None), *inside, slice(None))] = x\n"
+        "                columns = self._columns(ones, ((0, 0),) * len(pads), blocks[j], windows, groups)",
+        "Conv2d/plain",
+    ),
+    Mutant(
+        "padding is cut off dx at the other end",
+        "inside = tuple(slice(low, low + n) for n, (low, _)",
+        "inside = tuple(slice(low, low + n) for n, (_, low)",
+        "Conv2d/all differ by axis",
+    ),
+    Mutant(
+        "cutting the padding off dx is off by one",
+        "inside = tuple(slice(low, low + n)",
+        "inside = tuple(slice(low - 1, low - 1 + n)",
+        "Conv2d/all differ by axis",
     ),
 )
 
@@ -188,13 +252,13 @@ WINDOWS = (
         "cells of a kernel come in the reverse order",
         "in product(*map(range, self.kernel)):",
         "in reversed(list(product(*map(range, self.kernel)))):",
-        "Conv2d/plain",
+        "Conv2d/same, stride 2",
     ),
     Mutant(
         "cells of a kernel come column by column",
         "in product(*map(range, self.kernel)):",
         "in (c[::-1] for c in product(*map(range, self.kernel[::-1]))):",
-        "Conv2d/plain",
+        "Conv2d/same, stride 2",
     ),
 )
 
@@ -275,29 +339,29 @@ ARRAYS = (
         "padding goes to the other end",
         "inside.append(slice(before, before + n))",
         "inside.append(slice(after, after + n))",
-        r"Conv2d/asymmetric padding",
+        "Pad/plain",
     ),
-    Mutant(
-        "padding is cut off at the other end",
-        "for n, (before, _) in",
-        "for n, (_, before) in",
-        r"Conv2d/asymmetric padding",
-    ),
+    Mutant("padding is cut off at the other end", "for n, (before, _) in", "for n, (_, before) in", "Pad/plain"),
     Mutant(
         "cutting off the padding is off by one",
         "inside = tuple(slice(before, before + n)",
-        "inside = tuple(slice(before - 1, before - 1 + n)",
-        "Conv2d/plain",
+        "inside = tuple(slice(before + 1, before + 1 + n)",
+        "Pad/plain",
     ),
 )
 
 BIAS = "return channels_first(y if bias is None else y + bias, xp)"
-DBIAS = "dbias = _sums_of_features(rows, engine)"
-DX = "kernel_matrix(weight, groups, xp), geometry.windows, shape)"
+SUMMED = "xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1]))"
+DBIAS = f"dbias = engine.sum_rows({SUMMED})"
 TURNED = "xp.flip(weight, axis=tuple(range(2, weight.ndim)))"
 CONV = (
-    Mutant("bias is forgotten", BIAS, "return channels_first(y, xp)", "Conv2d/plain"),
-    Mutant("bias gradient is a mean", DBIAS, "dbias = xp.mean(rows, axis=tuple(range(rows.ndim - 1)))", "Conv2d/plain"),
+    Mutant(
+        "bias is forgotten",
+        "weight, bias, problem, primitives(xp)",
+        "weight, None, problem, primitives(xp)",
+        "Conv2d/plain",
+    ),
+    Mutant("bias gradient is a mean", DBIAS, f"{DBIAS} / prod(rows.shape[:-1])", "Conv2d/plain"),
     Mutant(
         "bias gradient is summed over the spatial axes of one sample only",
         DBIAS,
@@ -310,48 +374,8 @@ CONV = (
         "dbias = xp.sum(rows[(slice(None), *(0,) * (rows.ndim - 2), slice(None))], axis=0)",
         "Conv2d/plain",
     ),
-    Mutant(
-        "bias gradient lacks the last cell",
-        DBIAS,
-        "dbias = _sums_of_features(rows[:, :-1, ...], engine)",
-        "Conv2d/plain",
-    ),
+    Mutant("bias gradient lacks the last cell", DBIAS, DBIAS.replace(SUMMED, f"{SUMMED}[:-1, :]"), "Conv2d/plain"),
     Mutant("bias gradient is summed in float16", DBIAS, f"{DBIAS[:8]}{half(DBIAS[8:])}", "Conv2d/plain"),
-    Mutant(
-        "cells and channels of dweight are swapped",
-        "xp.reshape(xp.permute_dims(split, (0, 3, 2, 1)), shape)",
-        "xp.reshape(xp.permute_dims(split, (0, 3, 1, 2)), shape)",
-        "Conv2d/plain",
-    ),
-    Mutant(
-        "features and channels of dweight are swapped",
-        "split = xp.reshape(matrix, (groups, prod(shape[2:]), channels, features))",
-        "split = xp.reshape(matrix, (groups, prod(shape[2:]), features, channels))\n"
-        "    split = xp.matrix_transpose(split)",
-        "Conv2d/plain",
-    ),
-    Mutant(
-        "cells and channels of the weight are swapped",
-        "split = xp.reshape(weight, (groups, features, channels, cells))",
-        "split = xp.matrix_transpose(xp.reshape(weight, (groups, features, cells, channels)))",
-        "Conv2d/plain",
-    ),
-    Mutant(
-        "kernel is rotated forward",
-        "split = xp.reshape(weight,",
-        f"split = xp.reshape({TURNED},",
-        "Conv2d/plain",
-    ),
-    Mutant("kernel is rotated in dx alone", DX, DX.replace("weight", TURNED), "Conv2d/plain"),
-    Mutant(
-        "dilation is ignored in dx",
-        DX,
-        DX.replace(
-            "geometry.windows",
-            "type(w := geometry.windows)(w.kernel, w.stride, (1,) * (x.ndim - 2), w.count)",
-        ),
-        "Conv2d/dilation",
-    ),
     Mutant(
         "stride is that of the other axis",
         'spread(stride, axes, "stride"),',
@@ -371,60 +395,219 @@ CONV = (
         "Conv2d/dilation",
     ),
     Mutant(
-        "padding is of ones",
-        "cells = pad(channels_last(x, xp), geometry, 0.0, xp)",
-        "cells = pad(channels_last(x, xp), geometry, 1.0, xp)",
-        "Conv2d/plain",
-    ),
-    Mutant(
-        "padding is of ones in dweight alone",
-        "pad(inner, geometry, 0.0, xp)",
-        "pad(inner, geometry, 1.0, xp)",
-        "Conv2d/plain",
-    ),
-    Mutant(
         "input is rounded to float16",
-        "cells = pad(channels_last(x, xp)",
-        f"cells = pad({half('channels_last(x, xp)')}",
+        "convolution.forward(channels_last(x, xp),",
+        f"convolution.forward({half('channels_last(x, xp)')},",
         "Conv2d/plain",
+    ),
+    Mutant(
+        "dx goes through the bias gradient's rows of another order",
+        "convolution.input_gradient(rows, weight,",
+        "convolution.input_gradient(xp.flip(rows, axis=1), weight,",
+        "Conv2d/plain",
+    ),
+)
+
+FEW = r"Conv[12]d/few channels"
+LARGE = "Conv2d/152 channels"
+TILED = r"Conv2d/(32|40|152) channels"
+KERNEL = "split = xp.reshape(weight, (groups, features, channels, cells))"
+CONV_COLUMNS = (
+    Mutant(
+        "cells and channels of dweight are swapped",
+        "(0, 3, 2, 1)), (problem.features",
+        "(0, 3, 1, 2)), (problem.features",
+        "Conv2d/plain",
+    ),
+    Mutant(
+        "features and channels of dweight are swapped",
+        "split = xp.reshape(matrix, (groups, prod(kernel), channels, features))",
+        "split = xp.matrix_transpose(xp.reshape(matrix, (groups, prod(kernel), features, channels)))",
+        "Conv2d/plain",
+    ),
+    Mutant(
+        "cells and channels of the weight are swapped",
+        KERNEL,
+        "split = xp.matrix_transpose(xp.reshape(weight, (groups, features, cells, channels)))",
+        "Conv2d/plain",
+    ),
+    Mutant("kernel is rotated forward", KERNEL, KERNEL.replace("weight", TURNED), "Conv2d/plain"),
+    Mutant(
+        "kernel is not rotated in dx",
+        "xp.flip(xp.reshape(weight, (*weight.shape[:2], cells)), axis=-1)",
+        "xp.reshape(weight, (*weight.shape[:2], cells))",
+        "Conv2d/plain",
+    ),
+    Mutant(
+        "filters and channels of a rotated kernel are swapped",
+        "xp.permute_dims(split, (2, 0, 1)), (1, cells",
+        "xp.permute_dims(split, (2, 1, 0)), (1, cells",
+        "Conv2d/plain",
+    ),
+    Mutant(
+        "cells and channels of a large weight are swapped",
+        "xp.permute_dims(split, (0, 1, 3, 2)), (groups, features, cells * channels)",
+        "split, (groups, features, cells * channels)",
+        "Conv2d/64 channels",
+    ),
+)
+
+PROBLEM = (
+    Mutant(
+        "dilation is ignored in dx",
+        "windows=replace(w, count=self.spatial)",
+        "windows=replace(w, count=self.spatial, dilation=(1,) * len(w.count))",
+        "Conv2d/dilation",
+    ),
+    Mutant(
+        "padding of dx is at the other end",
+        "(r - before, n - count + before)\n            for r, n, count, (before, _)",
+        "(r - before, n - count + before)\n            for r, n, count, (_, before)",
+        "Conv1d/asymmetric padding",
+    ),
+    Mutant(
+        "padding of dx is that of the forward", "padding=padding,", "padding=self.padding,", "Conv1d/asymmetric padding"
+    ),
+    Mutant(
+        "dx is a convolution with the kernel as it is",
+        "rotated=not self.rotated",
+        "rotated=self.rotated",
+        "Conv2d/32 channels",
+    ),
+)
+
+BANDED = (
+    Mutant("outputs of a band are a cell apart", "step, size = problem.windows.stride[-1] *", "step, size =", FEW),
+    Mutant("band holds its first output alone", "band[:, place, b, :] = matrix", "band[:, place, 0, :] = matrix", FEW),
+    Mutant("dweight of the last output of a band", "part if total is None else total + part", "part", FEW),
+    Mutant("padding of a row is at the other end", "(before * c, after * c)", "(after * c, before * c)", FEW),
+    Mutant("bias goes to neighbours", "xp.tile(bias, (self.t,))", "xp.repeat(bias, self.t)", FEW),
+    Mutant("rows of a band are rounded to 13 bits", "= matrix\n", f"= {cut('matrix', 13)}\n", FEW),
+)
+
+INPUT_TILES = "engine.flat(engine.windows(strip, block.windows(tiling.inputs)), out.shape)"
+OUTER = "engine.matmul(permute(upstream, (1, 2, 0)), permute(inputs, (1, 0, 2)), permute(sums, (1, 0, 2)))"
+WINOGRAD = (
+    Mutant("bias is forgotten", "tiles += bias[filters]", "pass", TILED),
+    Mutant("bias of the first filters goes to all", "bias[filters]", "bias[: filters.stop - filters.start]", LARGE),
+    Mutant(
+        "filters are those of the first workers",
+        "cells[filters, ...]",
+        "cells[: filters.stop - filters.start, ...]",
+        LARGE,
+    ),
+    Mutant("outputs of a tile are transposed", "(0, 1, 3, 2, 4, 5)", "(0, 1, 4, 2, 3, 5)", TILED),
+    Mutant(
+        "tiles of the output are not transformed by rows",
+        "engine.matmul(sides.output,",
+        "engine.matmul(sides.output[::-1, :],",
+        TILED,
+    ),
+    Mutant(
+        "kernel is not rotated in dx",
+        "xp.flip(sides.kernel, axis=1) if problem.rotated else sides.kernel",
+        "sides.kernel",
+        TILED,
+    ),
+    Mutant(
+        "kernel is transposed",
+        "laid = engine.xp.permute_dims(cells[filters, ...], (2, 1, 0))",
+        "cells = engine.xp.reshape(engine.xp.permute_dims(weight, (0, 1, 3, 2)), cells.shape)\n"
+        "        laid = engine.xp.permute_dims(cells[filters, ...], (2, 1, 0))",
+        TILED,
+    ),
+    Mutant(
+        "padding of tiles is at the other end", "for n, tiles, (before, _) in", "for n, tiles, (_, before) in", TILED
+    ),
+    Mutant("cells and channels of dweight are swapped", "xp.permute_dims(dw, (0, 2, 1))", "dw", TILED),
+    Mutant(
+        "dweight is rotated",
+        "back, spread = xp.matrix_transpose(sides.kernel)",
+        "back, spread = xp.flip(xp.matrix_transpose(sides.kernel), axis=0)",
+        TILED,
+    ),
+    Mutant(
+        "last tile is left out of dweight",
+        OUTER,
+        OUTER.replace("permute(upstream, (1, 2, 0))", "permute(upstream, (1, 2, 0))[..., :-1]").replace(
+            "permute(inputs, (1, 0, 2))", "permute(inputs, (1, 0, 2))[:, :-1, :]"
+        ),
+        TILED,
+    ),
+    *(
+        Mutant(
+            f"tiles of the input are rounded to {bits} bits",
+            INPUT_TILES,
+            f"(lambda v: {cut('v', bits)})({INPUT_TILES})",
+            TILED,
+        )
+        for bits in (8, 11, 13)
+    ),
+    *(
+        Mutant(f"weight is rounded to {bits} bits", "copy[...] = laid", f"copy[...] = {cut('laid', bits)}", TILED)
+        for bits in (8, 11, 13)
+    ),
+    Mutant(
+        "products are rounded to 13 bits",
+        "engine.matmul(sides.output, products, tiles)",
+        f"engine.matmul(sides.output, {cut('products', 13)}, tiles)",
+        TILED,
+    ),
+    Mutant(
+        "dweight rounds its sums to 13 bits",
+        "engine.matmul(back, total,",
+        f"engine.matmul(back, {cut('total', 13)},",
+        TILED,
+    ),
+    Mutant(
+        "transforms are rounded to float16",
+        "xp.asarray(each, dtype=like.dtype, device=device(like)) for",
+        f"{half('xp.asarray(each, dtype=like.dtype, device=device(like))')} for",
+        TILED,
     ),
 )
 
 CONV_TRANSPOSE = (
     Mutant("bias is forgotten", BIAS, "return channels_first(y, xp)", "ConvTranspose2d/plain"),
-    Mutant("bias gradient is a mean", "dbias = xp.sum", "dbias = xp.mean", "ConvTranspose2d/plain"),
+    Mutant(
+        "bias gradient is a mean",
+        "(prod(upstream.shape[:-1]), plan.features)))",
+        "(prod(upstream.shape[:-1]), plan.features))) / prod(upstream.shape[:-1])",
+        "ConvTranspose2d/plain",
+    ),
     Mutant(
         "padding and output padding are at the other end",
-        "y = unpad(y, plan.geometry, plan.out)",
-        "turned = tuple(range(1, x.ndim - 1))\n"
-        "    y = xp.flip(unpad(xp.flip(y, axis=turned), plan.geometry, plan.out), axis=turned)",
+        "return _Plan(Windows(kernel, s, d, spatial), pairs, out,",
+        "pairs = tuple((after - e, before + e) for (before, after), e in zip(pairs, extra))\n"
+        "    return _Plan(Windows(kernel, s, d, spatial), pairs, out,",
         "ConvTranspose2d/(output padding|asymmetric padding)",
     ),
     Mutant(
         "kernel is rotated",
-        "    matrix = kernel_matrix(weight, groups, xp)",
-        f"    matrix = kernel_matrix({TURNED}, groups, xp)",
+        "y = convolution.input_gradient(channels_last(x, xp), weight,",
+        f"y = convolution.input_gradient(channels_last(x, xp), {TURNED},",
         "ConvTranspose2d/plain",
     ),
     Mutant(
         "dweight is rotated",
-        "dweight = kernel_of_matrix(matrix, tuple(weight.shape), groups, xp)",
-        "dweight = xp.flip(kernel_of_matrix(matrix, tuple(weight.shape), groups, xp), axis=(2, 3))",
+        "dweight = convolution.weight_gradient(upstream, channels_last(x, xp), problem, engine)",
+        "dweight = xp.flip(convolution.weight_gradient(upstream, channels_last(x, xp), problem, engine), axis=(2, 3))",
         "ConvTranspose2d/plain",
     ),
     Mutant(
         "dx is rounded to 13 bits",
-        "return channels_first(dx, xp), dweight, dbias",
-        f"return channels_first({cut('dx', 13)}, xp), dweight, dbias",
+        "return channels_first(convolution.forward(upstream, weight, None, problem, engine), xp)",
+        "dx = convolution.forward(upstream, weight, None, problem, engine)\n"
+        f"    return channels_first({cut('dx', 13)}, xp)",
         "ConvTranspose2d/",
     ),
 )
 
 DENSE = (
     Mutant("bias is forgotten", "y += bias", "pass", "Dense/plain"),
-    Mutant("bias gradient is a mean", "xp.sum(upstream, axis=0)", "xp.mean(upstream, axis=0)", "Dense/plain"),
+    Mutant("bias gradient is a mean", "engine.sum_rows(upstream)", "engine.sum_rows(upstream) / count", "Dense/plain"),
     Mutant(
-        "bias gradient lacks the last row", "xp.sum(upstream, axis=0)", "xp.sum(upstream[:-1, :], axis=0)", "Dense/"
+        "bias gradient lacks the last row", "engine.sum_rows(upstream)", "engine.sum_rows(upstream[:-1, :])", "Dense/"
     ),
     Mutant(
         "dweight lacks the last row",
@@ -1730,28 +1913,28 @@ OPTIMIZER = (
     Mutant("gradients are not set to zero", "parameter.grad = None", "pass", "SGD/100 steps$"),
     Mutant(
         "weights are rounded to 13 bits",
-        "value -= self._step(gradient, state, xp)",
-        f"value -= self._step(gradient, state, xp)\n        value[...] = {cut('value', 13)}",
+        "value -= self._step(gradient, known, xp)",
+        f"value -= self._step(gradient, known, xp)\n        value[...] = {cut('value', 13)}",
         "SGD/100 steps$",
     ),
     Mutant(
         "weights are rounded to 16 bits",
-        "value -= self._step(gradient, state, xp)",
-        f"value -= self._step(gradient, state, xp)\n        value[...] = {cut('value', 16)}",
+        "value -= self._step(gradient, known, xp)",
+        f"value -= self._step(gradient, known, xp)\n        value[...] = {cut('value', 16)}",
         "SGD/100 steps$",
     ),
     Mutant(
         "decoupled weight decay comes after the step",
-        "value -= self._step(gradient, state, xp)",
-        """step = self._step(gradient, state, xp)
+        "value -= self._step(gradient, known, xp)",
+        """step = self._step(gradient, known, xp)
         kept = 1.0 - self.lr * self.weight_decay if self.decoupled else 1.0
         value -= step * kept""",
         "AdamW/",
     ),
 )
 
-ROOT = 'xp.sqrt(square) * (1.0 / sqrt(1.0 - state["power2"]))'
-DAMPENED = "gradient * (1.0 - self.dampening) if self.dampening else gradient"
+ROOT = 'xp.sqrt(square) * factor(known["shrink"], gradient, xp)'
+DAMPENED = 'gradient if known["fresh"] or not self.dampening else gradient * (1.0 - self.dampening)'
 OPTIMIZERS = (
     Mutant(
         "Nesterov is forgotten",
@@ -1761,15 +1944,15 @@ OPTIMIZERS = (
     ),
     Mutant(
         "momentum is forgotten",
-        "velocity *= self.momentum\n            velocity",
-        "velocity[...] = 0.0\n            velocity",
+        'velocity *= 0.0 if known["fresh"] else self.momentum',
+        "velocity *= 0.0",
         "SGD/100 steps, momentum",
     ),
     Mutant("dampening is forgotten", DAMPENED, "gradient", "SGD/"),
     Mutant(
         "dampening acts on the first step",
-        "velocity[...] = gradient\n",
-        "velocity[...] = gradient * (1.0 - self.dampening)\n",
+        DAMPENED,
+        "gradient * (1.0 - self.dampening)",
         "SGD/",
     ),
     Mutant(
@@ -1790,7 +1973,7 @@ OPTIMIZERS = (
         'state.get("power2", second)',
         "Adam/",
     ),
-    Mutant("Adam's first bias correction is forgotten", 'self.lr / (1.0 - state["power1"])', "self.lr", "Adam/"),
+    Mutant("Adam's first bias correction is forgotten", "self.lr / (1.0 - power1)", "self.lr", "Adam/"),
     Mutant(
         "Adam's second bias correction is forgotten",
         ROOT,
@@ -1860,8 +2043,8 @@ OPTIMIZERS = (
     ),
     Mutant(
         "Adagrad's rate decays one step early",
-        "1.0 + before * self.lr_decay",
-        "1.0 + (before + 1) * self.lr_decay",
+        "1.0 + wide * self.lr_decay",
+        "1.0 + (wide + 1) * self.lr_decay",
         "Adagrad/",
     ),
     Mutant(
@@ -1873,8 +2056,8 @@ OPTIMIZERS = (
     Mutant("Adagrad's eps is forgotten", "(xp.sqrt(total) + self.eps)", "xp.sqrt(total)", "Adagrad/"),
     Mutant(
         "Adagrad's initial sum is forgotten",
-        "total[...] = self.initial_accumulator_value",
-        "total[...] = 0.0",
+        "total += self.initial_accumulator_value",
+        "total += 0.0",
         "Adagrad/",
     ),
 )
@@ -1886,6 +2069,10 @@ TABLE = {
     "layers.geometry": GEOMETRY,
     "layers.arrays": ARRAYS,
     "layers.conv": CONV,
+    "layers.convolution.columns": CONV_COLUMNS,
+    "layers.convolution.problem": PROBLEM,
+    "layers.convolution.banded": BANDED,
+    "layers.convolution.winograd": WINOGRAD,
     "layers.conv_transpose": CONV_TRANSPOSE,
     "layers.dense": DENSE,
     "layers.pool.maximum": MAX_POOL,

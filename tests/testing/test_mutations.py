@@ -11,7 +11,7 @@ import pytest
 from mutants import TABLE
 from planting import plant
 
-from xpnn.layers import arrays, conv
+from xpnn.layers import arrays, shape
 from xpnn.layers.activations import rectifiers
 from xpnn.testing import cases, parity
 from xpnn.testing.cases import NetCase
@@ -96,12 +96,12 @@ def test_truth_and_reference_are_those_of_the_clean_code(bench, monkeypatch):
 
 
 def test_mistake_reaches_functions_that_others_imported_by_name():
-    assert conv.pad is arrays.pad
-    before = conv.pad.__code__
+    assert shape.pad is arrays.pad
+    before = shape.pad.__code__
     with plant(arrays, "if not geometry.is_padded:\n        return x", "return x"):
-        assert conv.pad is arrays.pad
-        assert conv.pad.__code__ is not before
-    assert conv.pad.__code__ is before
+        assert shape.pad is arrays.pad
+        assert shape.pad.__code__ is not before
+    assert shape.pad.__code__ is before
 
 
 def test_mistake_in_a_constant_is_taken_out_again():
