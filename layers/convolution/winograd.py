@@ -150,7 +150,7 @@ class Tiling:
 
     def tiles(self, block: Block) -> int:
         """Number of tiles in a block."""
-        return int(block.count * (block.rows.stop - block.rows.start) * self.grid[1])
+        return block.count * int(block.rows.stop - block.rows.start) * self.grid[1]
 
     def place(self, block: Block, first: int) -> slice:
         """Where a block's tiles stand among those of all samples from ``first`` on."""
@@ -374,11 +374,11 @@ def transforms(points: tuple[float, ...], m: int) -> tuple[Matrix, Matrix, Matri
 
 
 def _coefficients(roots: tuple[float, ...], n: int) -> tuple[float, ...]:
-    """Of the polynomial with these roots, the constant first, ``n`` of them."""
-    row = [1.0]
+    """Of the polynomial with these roots, the constant first, ``n`` of them; exact if the roots are."""
+    row: list[float] = [1]
     for root in roots:
-        row = [a - root * b for a, b in zip([0.0, *row], [*row, 0.0], strict=True)]
-    return (*row, *(0.0,) * (n - len(row)))
+        row = [a - root * b for a, b in zip([0, *row], [*row, 0], strict=True)]
+    return (*row, *(0,) * (n - len(row)))
 
 
 @cache
