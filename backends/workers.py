@@ -59,7 +59,7 @@ def available_cores(root: Path = Path("/")) -> int:
             quota, period = " ".join((root / file).read_text(encoding="ascii") for file in files).split()
         except (OSError, ValueError):
             continue
-        if quota.isdecimal() and int(period) > 0:
+        if quota.isdecimal() and period.isdecimal() and int(period) > 0:
             cores = min(cores, max(1, ceil(int(quota) / int(period))))
     return cores
 
@@ -86,8 +86,13 @@ class OneThread:
                 if self._libraries is None:
                     self._libraries = ThreadpoolController().select(user_api="blas").lib_controllers
                 self._before = [library.get_num_threads() for library in self._libraries]
-                for library in self._libraries:
-                    library.set_num_threads(1)
+                try:
+                    for library in self._libraries:
+                        _take_control(library)
+                        library.set_num_threads(1)
+                except BaseException:
+                    self._put_back()
+                    raise
             self._inside += 1
 
     def __exit__(
@@ -100,13 +105,33 @@ class OneThread:
 
     def _put_back(self) -> None:
         for library, threads in zip(self._libraries or (), self._before, strict=True):
+            _take_control(library)
             library.set_num_threads(threads)
+            _take_control(library)
+
+    def before_fork(self) -> None:
+        """No thread is then changing settings, here or in threadpoolctl, which has a lock of its own."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._lock.release()
 
     def after_fork(self) -> None:
         """In the child there is only the thread that forked, outside of all blocks."""
         if self._inside:
             self._put_back()
         self._reset()
+
+
+def _take_control(library: Any) -> None:
+    """Let whichever thread comes next set a library's threads.
+
+    Since version 3.8 threadpoolctl ignores all threads but the first that set them, as long as it lives; here callers
+    are counted, so that the one who puts back may be another.
+    """
+    if hasattr(library, "clear_controlling_thread"):
+        library.clear_controlling_thread(force=True)
 
 
 class Job:
@@ -117,6 +142,7 @@ class Job:
         self._next, self._finished = count(), count(1)
         self._done = threading.Lock()
         self._done.acquire()
+        self._is_done = False
         self.error: BaseException | None = None
 
     def take(self) -> None:
@@ -130,11 +156,13 @@ class Job:
             except BaseException as error:
                 self.error = error
             if next(self._finished) == self._n:
+                self._is_done = True
                 self._done.release()
 
     def wait(self) -> None:
-        """Until the last item is done."""
-        self._done.acquire()
+        """Until the last item is done; also once more, where an interrupt came as the lock was got."""
+        while not self._is_done:
+            self._done.acquire()
 
 
 class Workers:
@@ -167,13 +195,22 @@ class Workers:
 
     def _share(self, n: int, work: Work, helpers: int) -> None:
         while self._started < helpers:
+            try:
+                threading.Thread(target=self._serve, args=(self._queue,), name="xpnn worker", daemon=True).start()
+            except RuntimeError:
+                # The system has no more threads, or the program is ending.
+                break
             self._started += 1
-            threading.Thread(target=self._serve, args=(self._queue,), name="xpnn worker", daemon=True).start()
         job = Job(n, work)
-        for _ in range(helpers):
+        for _ in range(min(helpers, self._started)):
             self._queue.put((copy_context(), job))
         job.take()
-        job.wait()
+        try:
+            job.wait()
+        except BaseException as error:
+            # An interrupt: nothing new begins, and nobody writes to the caller's arrays any more when it comes out.
+            job.error = error
+            job.wait()
         if job.error is not None:
             try:
                 raise job.error
@@ -196,5 +233,9 @@ one_thread = OneThread()
 workers = Workers()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=one_thread.after_fork)
+    os.register_at_fork(
+        before=one_thread.before_fork,
+        after_in_parent=one_thread.after_fork_in_parent,
+        after_in_child=one_thread.after_fork,
+    )
     os.register_at_fork(after_in_child=workers.after_fork)
