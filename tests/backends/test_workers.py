@@ -38,8 +38,9 @@ def blas_threads():
 
 
 @pytest.fixture
-def two_blas_threads():
-    """Matrix libraries on two threads, whatever was set, while a test runs."""
+def two_blas_threads(monkeypatch):
+    """Matrix libraries on two threads, whatever was set, while a test runs; those loaded by now."""
+    monkeypatch.setattr(one_thread, "_libraries", None)
     with threadpool_limits(2, user_api="blas"):
         if 2 not in blas_threads():
             pytest.skip("no matrix library here takes a number of threads")
