@@ -103,20 +103,17 @@ def cross_entropy_backward(
         shape = (logits.shape[0], *logits.shape[2:])
         return spread(p * xp.sum(q, axis=1, keepdims=True) - q, dy, reduction, xp, shape=shape)
     index, kept, share = wanted(logits, target, weight, ignore_index, xp)
-    if not label_smoothing:
 
-        def slopes_of(x: Array, index: Array, kept: Array, share: Array) -> Array:
-            difference = (xp.exp(log_softmax(x, axis=1, xp=xp)) - one_hot(x, index, xp)) * share
-            return primitives(xp).select(kept, difference)
+    def slopes_of(logits: Array, index: Array, kept: Array, share: Array) -> Array:
+        p = xp.exp(log_softmax(logits, axis=1, xp=xp))
+        slopes = (p - one_hot(logits, index, xp)) * share
+        if label_smoothing:
+            w = xp.ones_like(p) if weight is None else along_classes(weight, p, xp)
+            even = p * xp.sum(w, axis=1, keepdims=True) - w
+            slopes = (1.0 - label_smoothing) * slopes + (label_smoothing / logits.shape[1]) * even
+        return primitives(xp).select(kept, slopes)
 
-        slopes = by_samples(slopes_of, logits, index, kept, share, xp=xp)
-        return spread(slopes, dy, reduction, xp, shape=tuple(target.shape), count=xp.sum(share))
-    p = xp.exp(log_softmax(logits, axis=1, xp=xp))
-    slopes = (p - one_hot(logits, index, xp)) * share
-    w = xp.ones_like(p) if weight is None else along_classes(weight, p, xp)
-    even = p * xp.sum(w, axis=1, keepdims=True) - w
-    slopes = (1.0 - label_smoothing) * slopes + (label_smoothing / logits.shape[1]) * even
-    slopes = xp.where(kept, slopes, zero(slopes, xp))
+    slopes = by_samples(slopes_of, logits, index, kept, share, xp=xp)
     return spread(slopes, dy, reduction, xp, shape=tuple(target.shape), count=xp.sum(share))
 
 

@@ -48,6 +48,7 @@ def counting(called, name, kernel):
 def compiled(monkeypatch):
     """Kernels for problems of any size; the list of those that were called."""
     pytest.importorskip("numba", reason="no compiled kernels: Numba is not installed")
+    monkeypatch.setenv(kernels.VARIABLE, "1")
     found = kernels.load()
     assert found is not None
     monkeypatch.setattr(direct, "LEAST", 0)
