@@ -190,7 +190,7 @@ def figures(part: Part) -> list[str]:
     for row in [row for row in rows if isinstance(row, dict) and row.get("ours_ms") is not None][:8]:
         told = [f"ours {row['ours_ms']:.3g} ms", f"PyTorch {row.get('torch_ms') or float('nan'):.3g} ms"]
         told.append(f"ratio {row.get('ratio') or float('nan'):.2f}")
-        told += [f"plain {row['plain_ms']:.3g} ms, gain {row['gain']:.2f}"] if "plain_ms" in row else []
+        told += [f"plain {row['plain_ms']:.3g} ms, gain {row['gain']:.2f}"] if "gain" in row else []
         told += [f"{name} {row[name]:.4g}" for name in EXTRAS if isinstance(row.get(name), int | float)]
         lines.append(f"{part.name}: {row.get('name')} {row.get('phase')} batch {row.get('batch')}: {', '.join(told)}")
     return lines

@@ -11,6 +11,9 @@ import pytest
 
 import xpnn as nn
 
+# Compiled kernels would take the place of the array functions that are tested; their own tests switch them on.
+os.environ["XPNN_NUMBA"] = "0"
+
 # name of the parameter -> (backend, whether the arrays that tests put there are read-only)
 VARIANTS = {
     "numpy": ("numpy", False),
@@ -167,8 +170,6 @@ def rng() -> np.random.Generator:
 @pytest.fixture(autouse=True)
 def no_backend_variable(monkeypatch):
     """Tests say which backend and numerics they mean; the caller's environment does not."""
-    # Compiled kernels would take the place of the array functions that are tested; their own tests switch them on.
-    monkeypatch.setenv("XPNN_NUMBA", "0")
     monkeypatch.delenv("XPNN_BACKEND", raising=False)
     monkeypatch.delenv("XPNN_NUMERICS", raising=False)
 
