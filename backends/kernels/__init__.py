@@ -51,6 +51,23 @@ class Kernels(Protocol):
     def correlate_by_channel(self, strip: Array, dy: Array, zeros: Array, windows: Windows, out: Array) -> None:
         """The adjoint of `convolve_by_channel` in the cells: ``dy (n*O, C)`` to ``out (K, C)``."""
 
+    def column_moments(self, x: Array, step: int, mean: Array, sums: Array, squares: Array) -> None:
+        """Of each column of ``x (R, C)`` the mean of every ``step``-th row, and the sums of ``t`` and ``t^2``, ``(C,)``.
+
+        ``t`` is ``x - mean``.
+        """
+
+    def normalise(self, x: Array, centre: Array, scale: Array, shift: Array, out: Array) -> None:
+        """``(x - centre) scale + shift`` of ``x (R, C)`` to ``out``; the others are ``(C,)``."""
+
+    def column_sums(self, dy: Array, x: Array, centre: Array, sums: Array, products: Array) -> None:
+        """Sums of ``dy`` and of ``dy (x - centre)`` over the rows of ``(R, C)``, each ``(C,)``."""
+
+    def normalise_backward(
+        self, dy: Array, x: Array, centre: Array, slope: Array, offset: Array, scale: Array, out: Array
+    ) -> None:
+        """``(dy + (x - centre) slope + offset) scale`` of ``(R, C)`` to ``out``; the others are ``(C,)``."""
+
 
 def switched_off() -> bool:
     """Whether ``XPNN_NUMBA`` is 0.

@@ -1,5 +1,19 @@
 """The kernels there are: what `xpnn.backends.kernels.load` gives."""
 
+from .columns import column_moments, column_sums, normalise, normalise_backward
 from .products import LANES, convolve, convolve_by_channel, correlate, correlate_by_channel, pad, widen, width
 
-__all__ = ["LANES", "convolve", "convolve_by_channel", "correlate", "correlate_by_channel", "pad", "widen", "width"]
+__all__ = [
+    "LANES",
+    "column_moments",
+    "column_sums",
+    "convolve",
+    "convolve_by_channel",
+    "correlate",
+    "correlate_by_channel",
+    "normalise",
+    "normalise_backward",
+    "pad",
+    "widen",
+    "width",
+]

@@ -4,11 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+import numpy as np
 from numba import types
 
+from ..types import Array
+
 #: Arrays in one piece of memory that are read only, or written.
-READ1, READ2, READ3 = (types.Array(types.float32, n, "C", readonly=True) for n in (1, 2, 3))
-WRITE2, WRITE3 = (types.Array(types.float32, n, "C") for n in (2, 3))
+READ1, READ2, READ3, READ4 = (types.Array(types.float32, n, "C", readonly=True) for n in (1, 2, 3, 4))
+WRITE1, WRITE2, WRITE3, WRITE4 = (types.Array(types.float32, n, "C") for n in (1, 2, 3, 4))
+READ_BYTES4, WRITE_BYTES4 = types.Array(types.int8, 4, "C", readonly=True), types.Array(types.int8, 4, "C")
 PLACES = types.Array(types.int64, 1, "C", readonly=True)
 INT = types.int64
 
@@ -31,3 +35,8 @@ def compiled(*arguments: Any) -> Callable[[Callable[..., None]], Callable[..., N
         return done
 
     return compile_it
+
+
+def in_one_piece(x: Array) -> Array:
+    """``x``, or a copy where its memory has gaps or another order than its axes."""
+    return np.require(x, requirements=("C", "A"))
