@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Protocol
 
+from ..blocks import Pairs
 from ..types import Array
 from ..windows import Windows
 
@@ -52,9 +53,9 @@ class Kernels(Protocol):
         """The adjoint of `convolve_by_channel` in the cells: ``dy (n*O, C)`` to ``out (K, C)``."""
 
     def column_moments(self, x: Array, step: int, mean: Array, sums: Array, squares: Array) -> None:
-        """Of each column of ``x (R, C)`` the mean of every ``step``-th row, and the sums of ``t`` and ``t^2``, ``(C,)``.
+        """Of each column of ``x (R, C)`` the mean of every ``step``-th row, and the sums of ``t`` and ``t^2``.
 
-        ``t`` is ``x - mean``.
+        All are ``(C,)``, and ``t`` is ``x - mean``.
         """
 
     def normalise(self, x: Array, centre: Array, scale: Array, shift: Array, out: Array) -> None:
@@ -67,6 +68,15 @@ class Kernels(Protocol):
         self, dy: Array, x: Array, centre: Array, slope: Array, offset: Array, scale: Array, out: Array
     ) -> None:
         """``(dy + (x - centre) slope + offset) scale`` of ``(R, C)`` to ``out``; the others are ``(C,)``."""
+
+    def max_cells(self, x: Array, windows: Windows, padding: Pairs, best: Array, cell: Array) -> None:
+        """Maxima of ``x (n, *S, C)`` to ``best (n, *O, C)``, row-major indices of their cells to ``cell``, int8.
+
+        There are one or two spatial axes; ``padding`` never wins, the first of equal cells and the first NaN do.
+        """
+
+    def scatter_maxima(self, dy: Array, cell: Array, windows: Windows, padding: Pairs, dx: Array) -> None:
+        """The adjoint of `max_cells`: ``dy (n, *O, C)`` to ``dx (n, *S, C)``."""
 
 
 def switched_off() -> bool:

@@ -13,16 +13,23 @@ Source: Y. LeCun et al., "Gradient-based learning applied to document recognitio
 
 from collections.abc import Callable
 from functools import reduce
+from math import prod
 from typing import Any
 
 from array_api_compat import device
 
 from ...backends import primitives
+from ...backends.kernels import Kernels
 from ...backends.types import Array, DType, Namespace
 from ...backends.windows import Windows
 from ..arrays import channels_first, channels_last, namespace, pad, require_same_dtype, require_shape
 from ..geometry import Geometry, Padding, Size
 from .placing import along, along_axis, over_samples, place_pool, scatter
+
+# Cells of all windows together below which a kernel is not worth loading.
+LEAST = 1 << 18
+# Channels below which a kernel, which takes all channels of a cell at once, is slower than array functions.
+CHANNELS = 16
 
 
 def max_pool(
@@ -89,6 +96,14 @@ def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array
     shape = (x.shape[0], *geometry.windows.count, x.shape[1])
     best = xp.empty(shape, dtype=x.dtype, device=device(x))
     cell = xp.empty(shape, dtype=index_dtype, device=device(x))
+    kernels = _kernels(x, geometry, xp)
+    if kernels is not None:
+
+        def find(part: slice) -> None:
+            kernels.max_cells(inner[part, ...], geometry.windows, geometry.padding, best[part, ...], cell[part, ...])
+
+        over_samples(find, x, xp)
+        return channels_first(best, xp), channels_first(cell, xp)
     first = _first_inside(geometry, x, index_dtype, xp) if geometry.is_padded else None
     search = _axis_by_axis if engine.free_order else _cell_by_cell
 
@@ -98,6 +113,14 @@ def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array
 
     over_samples(work, x, xp)
     return channels_first(best, xp), channels_first(cell, xp)
+
+
+def _kernels(x: Array, geometry: Geometry, xp: Namespace) -> Kernels | None:
+    """Compiled kernels that take the problem, and have enough to do."""
+    engine, windows = primitives(xp), geometry.windows
+    read = prod(x.shape[:2]) * prod(windows.count) * windows.cells
+    takes = x.dtype == xp.float32 and len(windows.count) < 3 and windows.cells <= 127 and x.shape[1] >= CHANNELS
+    return engine.kernels if takes and engine.free_order and read >= LEAST else None
 
 
 def _cell_by_cell(
@@ -148,6 +171,16 @@ def scatter_maxima(dy: Array, cell: Array, x_shape: tuple[int, ...], geometry: G
     """``dx`` with each window's ``dy`` at the cell that `max_cells` named."""
     require_shape(dy, (*x_shape[:2], *geometry.windows.count), "dy")
     upstream, winner, engine = channels_last(dy, xp), channels_last(cell, xp), primitives(xp)
+    kernels = _kernels(dy, geometry, xp)
+    if kernels is not None:
+        dx = xp.empty((x_shape[0], *x_shape[2:], x_shape[1]), dtype=dy.dtype, device=device(dy))
+
+        def put(part: slice) -> None:
+            d, w = upstream[part, ...], winner[part, ...]
+            kernels.scatter_maxima(d, w, geometry.windows, geometry.padding, dx[part, ...])
+
+        over_samples(put, dx, xp)
+        return channels_first(dx, xp)
 
     def shares(samples: slice) -> Callable[[int], Array]:
         d, w = upstream[samples, ...], winner[samples, ...]

@@ -20,8 +20,9 @@ def called(monkeypatch):
     found, names = kernels.load(), set()
     assert found is not None
     for name in KERNELS:
+        kernel = getattr(found, name)
 
-        def noted(*arguments, name=name, kernel=getattr(found, name)):
+        def noted(*arguments, name=name, kernel=kernel):
             names.add(name)
             kernel(*arguments)
 
