@@ -175,6 +175,18 @@ class NumpyPrimitives(Primitives):
         whole = np.int32 if x.dtype.itemsize == 4 else np.int64
         return np.asarray(np.multiply(x.view(whole), mask)).view(x.dtype)
 
+    def gate(self, dy: Array, y: Array) -> Array:
+        compiled = self.kernels if y.nbytes >= ELEMENTS and dy.dtype == y.dtype == np.float32 else None
+        if compiled is None:
+            return super().gate(dy, y)
+        dx = np.empty_like(y)
+        given, passed, result = _flat_views((dy, y, dx))
+        if result.ndim > 1:
+            return super().gate(dy, y)
+        blocks = even_slices(len(result), y.nbytes // ELEMENTS)
+        self.parallel(len(blocks), lambda i: compiled.gate(given[blocks[i]], passed[blocks[i]], result[blocks[i]]))
+        return dx
+
     def channel_rows(self, x: Array) -> Array | None:
         last = np.moveaxis(x, 1, -1)
         return last.reshape(-1, x.shape[1]) if x.nbytes >= ELEMENTS and last.flags.c_contiguous else None

@@ -101,6 +101,10 @@ class Primitives:
         """``x`` where the mask, broadcast to it, says so, else 0, whatever ``x`` is there: a product would keep NaN."""
         return self.xp.where(mask, x, self.xp.zeros((), dtype=x.dtype, device=device(x)))
 
+    def gate(self, dy: Array, y: Array) -> Array:
+        """``dy``, but 0 where ``y <= 0``: NaN in ``y`` lets it through."""
+        return self.select(self.xp.logical_not(y <= 0.0), dy)
+
     def channel_rows(self, x: Array) -> Array | None:
         """``x (N, C, *S)`` as ``(cells, C)``, if its memory lies so and passes over it are dear; else None."""
         return None

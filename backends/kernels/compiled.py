@@ -1,6 +1,7 @@
 """The kernels there are: what `xpnn.backends.kernels.load` gives."""
 
 from .columns import column_moments, column_sums, normalise, normalise_backward
+from .gates import gate
 from .pools import max_cells, scatter_maxima
 from .products import LANES, convolve, convolve_by_channel, correlate, correlate_by_channel, pad, widen, width
 
@@ -12,6 +13,7 @@ __all__ = [
     "convolve_by_channel",
     "correlate",
     "correlate_by_channel",
+    "gate",
     "max_cells",
     "normalise",
     "normalise_backward",

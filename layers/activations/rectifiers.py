@@ -42,7 +42,7 @@ def relu(x: Array, *, xp: Namespace | None = None) -> Array:
 def relu_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where the output ``y`` (or the input) is above 0, else 0."""
     xp = prepare_gradient(xp, dy=dy, y=y)
-    return primitives(xp).select(xp.logical_not(y <= 0.0), dy)
+    return primitives(xp).gate(dy, y)
 
 
 def leaky_relu(x: Array, *, negative_slope: float = 0.01, xp: Namespace | None = None) -> Array:

@@ -901,7 +901,7 @@ RECTIFIERS = (
         "return primitives(xp).select(x > 0.0, x)",
         "ReLU/NaN",
     ),
-    Mutant("ReLU's gradient is not cut", "primitives(xp).select(xp.logical_not(y <= 0.0), dy)", "dy", "ReLU/plain"),
+    Mutant("ReLU's gradient is not cut", "primitives(xp).gate(dy, y)", "dy", "ReLU/plain"),
     Mutant(
         "ReLU rounds to float16",
         "positive(x)",
@@ -910,8 +910,8 @@ RECTIFIERS = (
     ),
     Mutant(
         "ReLU's gradient is float64 for float32",
-        "return primitives(xp).select(xp.logical_not(y <= 0.0), dy)",
-        "return xp.astype(primitives(xp).select(xp.logical_not(y <= 0.0), dy), xp.float64)",
+        "return primitives(xp).gate(dy, y)",
+        "return xp.astype(primitives(xp).gate(dy, y), xp.float64)",
         "ReLU/plain",
     ),
     Mutant(
