@@ -13,6 +13,12 @@ KERNELS = ("column_moments", "normalise", "column_sums", "normalise_backward")
 SHAPES = [(4, 64, 33, 32), (1, 40, 6607), (3, 7, 113, 113), (262147, 1), (5, 3000, 5, 4)]
 
 
+@pytest.fixture(autouse=True)
+def switched_on(monkeypatch):
+    """The suite is run without kernels otherwise."""
+    monkeypatch.setenv("XPNN_NUMBA", "1")
+
+
 @pytest.fixture
 def called(monkeypatch):
     """The names of the kernels that were called."""

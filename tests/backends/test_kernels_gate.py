@@ -9,6 +9,12 @@ from xpnn.backends import kernels
 F = nn.functional
 
 
+@pytest.fixture(autouse=True)
+def switched_on(monkeypatch):
+    """The suite is run without kernels otherwise."""
+    monkeypatch.setenv("XPNN_NUMBA", "1")
+
+
 @pytest.fixture
 def called(monkeypatch):
     """Sizes of the parts that the kernel was called with."""

@@ -26,6 +26,12 @@ CASES = {
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
+@pytest.fixture(autouse=True)
+def switched_on(monkeypatch):
+    """The suite is run without kernels otherwise."""
+    monkeypatch.setenv("XPNN_NUMBA", "1")
+
+
 @pytest.fixture
 def called(monkeypatch):
     """Kernels for pools of any size; the names of those that were called."""
