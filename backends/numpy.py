@@ -187,6 +187,9 @@ class NumpyPrimitives(Primitives):
         self.parallel(len(blocks), lambda i: compiled.gate(given[blocks[i]], passed[blocks[i]], result[blocks[i]]))
         return dx
 
+    def is_channels_last(self, x: Array) -> bool:
+        return bool(np.moveaxis(x, 1, -1).flags.c_contiguous)
+
     def channel_rows(self, x: Array) -> Array | None:
         last = np.moveaxis(x, 1, -1)
         return last.reshape(-1, x.shape[1]) if x.nbytes >= ELEMENTS and last.flags.c_contiguous else None

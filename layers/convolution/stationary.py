@@ -4,6 +4,8 @@ Where a batch has fewer outputs than the weight has filters, laying out the weig
 the weight ``(F, C*K)`` is the left factor and is only read; the columns are ``(C*K, N*O)``::
 
     y[f, (n, o)] = sum over c, k of  weight[f, (c, k)] * columns[(c, k), (n, o)]
+
+or with cells before channels on both sides, where the weight lies so: an optimizer keeps it as its gradient is.
 """
 
 from math import prod
@@ -31,9 +33,14 @@ def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engin
     strip = engine.padded(x, problem.padding, whole(problem.samples, windows), windows)
     cells = engine.windows(strip, windows)
     axes = len(windows.count)
-    order = (cells.ndim - 1, *range(1 + axes, 1 + 2 * axes), *range(1 + axes))
+    kernel = tuple(range(1 + axes, 1 + 2 * axes))
+    last = cells.ndim - 1
+    if engine.is_channels_last(weight):
+        order, weight = (*kernel, last), xp.permute_dims(weight, (0, *range(2, weight.ndim), 1))
+    else:
+        order = (last, *kernel)
     depth, outputs = problem.channels * windows.cells, problem.samples * prod(windows.count)
-    turned = engine.flat(xp.permute_dims(cells, order), (depth, outputs))
+    turned = engine.flat(xp.permute_dims(cells, (*order, *range(1 + axes))), (depth, outputs))
     y = engine.product(xp.reshape(weight, (problem.features, depth)), turned)
     if bias is not None:
         y += xp.reshape(bias, (problem.features, 1))
