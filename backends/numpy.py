@@ -187,8 +187,9 @@ class NumpyPrimitives(Primitives):
         self.parallel(len(blocks), lambda i: compiled.gate(given[blocks[i]], passed[blocks[i]], result[blocks[i]]))
         return dx
 
-    def is_channels_last(self, x: Array) -> bool:
-        return bool(np.moveaxis(x, 1, -1).flags.c_contiguous)
+    def memory_order(self, x: Array) -> tuple[int, ...] | None:
+        order = tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
+        return order if x.transpose(order).flags.c_contiguous else None
 
     def channel_rows(self, x: Array) -> Array | None:
         last = np.moveaxis(x, 1, -1)

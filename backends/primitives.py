@@ -105,9 +105,9 @@ class Primitives:
         """``dy``, but 0 where ``y <= 0``: NaN in ``y`` lets it through."""
         return self.select(self.xp.logical_not(y <= 0.0), dy)
 
-    def is_channels_last(self, x: Array) -> bool:
-        """Whether ``x (N, C, *S)`` is known to lie in memory as ``(N, *S, C)``."""
-        return False
+    def memory_order(self, x: Array) -> tuple[int, ...] | None:
+        """The axes from the one that varies slowest in memory, if they lie there without gaps; None if not known."""
+        return None
 
     def channel_rows(self, x: Array) -> Array | None:
         """``x (N, C, *S)`` as ``(cells, C)``, if its memory lies so and passes over it are dear; else None."""

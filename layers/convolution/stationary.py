@@ -5,7 +5,8 @@ the weight ``(F, C*K)`` is the left factor and is only read; the columns are ``(
 
     y[f, (n, o)] = sum over c, k of  weight[f, (c, k)] * columns[(c, k), (n, o)]
 
-or with cells before channels on both sides, where the weight lies so: an optimizer keeps it as its gradient is.
+or with cells before channels on both sides, or the factors the other way round, as the weight lies: an optimizer keeps
+it as its gradient is.
 """
 
 from math import prod
@@ -28,18 +29,24 @@ def suits(problem: Problem) -> bool:
 
 
 def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
-    """``y (N, *O, F)``, the filters varying slowest in memory."""
+    """``y (N, *O, F)``."""
     xp, windows = engine.xp, problem.windows
     strip = engine.padded(x, problem.padding, whole(problem.samples, windows), windows)
     cells = engine.windows(strip, windows)
     axes = len(windows.count)
-    kernel = tuple(range(1 + axes, 1 + 2 * axes))
-    last = cells.ndim - 1
-    if engine.is_channels_last(weight):
-        order, weight = (*kernel, last), xp.permute_dims(weight, (0, *range(2, weight.ndim), 1))
+    depth, outputs = problem.channels * windows.cells, problem.samples * prod(windows.count)
+    kernel, last = tuple(range(1 + axes, 1 + 2 * axes)), cells.ndim - 1
+    spatial = tuple(range(2, weight.ndim))
+    lies = engine.memory_order(weight)
+    if lies == (*spatial, 1, 0):
+        y = engine.product(engine.flat(cells, (outputs, depth)), columns.kernel_matrix(weight, problem, xp)[0, ...])
+        if bias is not None:
+            y += bias
+        return xp.reshape(y, problem.y_shape)
+    if lies == (0, *spatial, 1):
+        order, weight = (*kernel, last), xp.permute_dims(weight, lies)
     else:
         order = (last, *kernel)
-    depth, outputs = problem.channels * windows.cells, problem.samples * prod(windows.count)
     turned = engine.flat(xp.permute_dims(cells, (*order, *range(1 + axes))), (depth, outputs))
     y = engine.product(xp.reshape(weight, (problem.features, depth)), turned)
     if bias is not None:
