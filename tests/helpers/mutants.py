@@ -891,8 +891,8 @@ RECTIFIERS = (
     ),
     Mutant(
         "ReLU has slope 1 at 0",
-        "xp.logical_not(y <= 0.0)",
-        "xp.logical_not(y < 0.0)",
+        "primitives(xp).gate(dy, y)",
+        "xp.where(y < 0.0, xp.zeros_like(dy), dy)",
         "ReLU/zeros",
     ),
     Mutant(
