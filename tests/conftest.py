@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
+from xpnn.backends import kernels
 
 # Compiled kernels would take the place of the array functions that are tested; their own tests switch them on.
 os.environ["XPNN_NUMBA"] = "0"
@@ -165,6 +166,16 @@ def exact(at):
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20240607)
+
+
+@pytest.fixture
+def compiled_kernels(monkeypatch):
+    """The compiled kernels, switched on: the suite does without them otherwise."""
+    pytest.importorskip("numba", reason="no compiled kernels: Numba is not installed")
+    monkeypatch.setenv(kernels.VARIABLE, "1")
+    found = kernels.load()
+    assert found is not None
+    return found
 
 
 @pytest.fixture(autouse=True)

@@ -45,12 +45,9 @@ def counting(called, name, kernel):
 
 
 @pytest.fixture
-def compiled(monkeypatch):
+def compiled(monkeypatch, compiled_kernels):
     """Kernels for problems of any size; the list of those that were called."""
-    pytest.importorskip("numba", reason="no compiled kernels: Numba is not installed")
-    monkeypatch.setenv(kernels.VARIABLE, "1")
-    found = kernels.load()
-    assert found is not None
+    found = compiled_kernels
     monkeypatch.setattr(direct, "LEAST", 0)
     monkeypatch.setattr(depthwise, "LEAST", 0)
     called = []

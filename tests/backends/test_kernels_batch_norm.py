@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import kernels
 from xpnn.testing import assert_match
 
 F = nn.functional
@@ -13,18 +12,10 @@ KERNELS = ("column_moments", "normalise", "column_sums", "normalise_backward")
 SHAPES = [(4, 64, 33, 32), (1, 40, 6607), (3, 7, 113, 113), (262147, 1), (5, 3000, 5, 4)]
 
 
-@pytest.fixture(autouse=True)
-def switched_on(monkeypatch):
-    """The suite is run without kernels otherwise."""
-    monkeypatch.setenv("XPNN_NUMBA", "1")
-
-
 @pytest.fixture
-def called(monkeypatch):
+def called(monkeypatch, compiled_kernels):
     """The names of the kernels that were called."""
-    pytest.importorskip("numba", reason="no compiled kernels: Numba is not installed")
-    found, names = kernels.load(), set()
-    assert found is not None
+    found, names = compiled_kernels, set()
     for name in KERNELS:
         kernel = getattr(found, name)
 

@@ -4,23 +4,14 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import kernels
 
 F = nn.functional
 
 
-@pytest.fixture(autouse=True)
-def switched_on(monkeypatch):
-    """The suite is run without kernels otherwise."""
-    monkeypatch.setenv("XPNN_NUMBA", "1")
-
-
 @pytest.fixture
-def called(monkeypatch):
+def called(monkeypatch, compiled_kernels):
     """Sizes of the parts that the kernel was called with."""
-    pytest.importorskip("numba", reason="no compiled kernels: Numba is not installed")
-    found, sizes = kernels.load(), []
-    assert found is not None
+    found, sizes = compiled_kernels, []
     kernel = found.gate
 
     def noted(dy, y, out):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import kernels
 from xpnn.layers.pool import maximum
 from xpnn.testing import assert_match
 
@@ -26,18 +25,10 @@ CASES = {
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-@pytest.fixture(autouse=True)
-def switched_on(monkeypatch):
-    """The suite is run without kernels otherwise."""
-    monkeypatch.setenv("XPNN_NUMBA", "1")
-
-
 @pytest.fixture
-def called(monkeypatch):
+def called(monkeypatch, compiled_kernels):
     """Kernels for pools of any size; the names of those that were called."""
-    pytest.importorskip("numba", reason="no compiled kernels: Numba is not installed")
-    found, names = kernels.load(), set()
-    assert found is not None
+    found, names = compiled_kernels, set()
     monkeypatch.setattr(maximum, "LEAST", 0)
     monkeypatch.setattr(maximum, "CHANNELS", 0)
     for name in ("max_cells", "scatter_maxima"):
