@@ -21,7 +21,8 @@ class Block:
 
     def windows(self, windows: Windows) -> Windows:
         """The windows of this block alone."""
-        return replace(windows, count=(self.rows.stop - self.rows.start, *windows.count[1:]))
+        rows = self.rows.stop - self.rows.start
+        return windows if rows == windows.count[0] else replace(windows, count=(rows, *windows.count[1:]))
 
     def reach(self, windows: Windows) -> tuple[int, int]:
         """First cell along the first axis of a padded input that the block reads, and the one after the last."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from math import prod
 from typing import Any
 
@@ -127,6 +128,10 @@ class NumpyPrimitives(Primitives):
 
     def parallel(self, n: int, work: Callable[[int], None]) -> None:
         workers.run(n, work)
+
+    def held(self) -> AbstractContextManager[None]:
+        # Setting the threads of the matrix libraries takes 5 to 15 microseconds, within a block that did so 1.
+        return one_thread
 
     def workspace(self, name: str, shape: tuple[int, ...], like: Array) -> Array:
         kept: dict[Any, Array] = self._own.__dict__

@@ -14,6 +14,7 @@ have one order, whoever computes them.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from math import prod
 from typing import ClassVar
 
@@ -24,6 +25,7 @@ from .kernels import Kernels
 from .types import Array, Namespace
 from .windows import Windows
 
+NOTHING = nullcontext()
 # Most partial sums of a weight gradient, each of its size, that workers make side by side.
 LANES = 16
 
@@ -80,6 +82,10 @@ class Primitives:
         """``work(i)`` for ``i`` in ``range(n)``, in any order: each item writes where no other reads or writes."""
         for item in range(n):
             work(item)
+
+    def held(self) -> AbstractContextManager[None]:
+        """To be entered around many calls, for what each would otherwise set up and take down by itself."""
+        return NOTHING
 
     def workspace(self, name: str, shape: tuple[int, ...], like: Array) -> Array:
         """An array of ``like``'s dtype with anything in it, valid until this thread asks for that name again."""

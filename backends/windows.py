@@ -9,6 +9,7 @@ cells of a kernel, never over pixels.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from math import prod
 
@@ -34,12 +35,12 @@ class Windows:
     dilation: tuple[int, ...]
     count: tuple[int, ...]
 
-    @property
+    @cached_property
     def cells(self) -> int:
         """Number of cells in a window."""
         return prod(self.kernel)
 
-    @property
+    @cached_property
     def extent(self) -> tuple[int, ...]:
         """Input cells along each axis that the windows reach over, from the first to the last."""
         return tuple(

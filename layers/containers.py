@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Self, Unpack, cast, overload
 
-from ..backends import Backend, BackendLike
+from ..backends import Backend, BackendLike, primitives
 from ..backends.types import Array, DType
 from .base import Layer, join
 from .placement import Placement, says_where
@@ -101,8 +101,9 @@ class Sequential(Container):
 
     def forward(self, x: Array) -> Array:
         """Pass ``x`` through all layers."""
-        for layer in self.children.values():
-            x = layer.forward(x)
+        with primitives(self.backend.xp).held():
+            for layer in self.children.values():
+                x = layer.forward(x)
         return x
 
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
@@ -112,8 +113,9 @@ class Sequential(Container):
         """
         layers = self.layers
         first = 0 if input_grad else self._first_trained()
-        for i in reversed(range(first, len(layers))):
-            dy = layers[i].backward(dy, input_grad=input_grad or i > first)
+        with primitives(self.backend.xp).held():
+            for i in reversed(range(first, len(layers))):
+                dy = layers[i].backward(dy, input_grad=input_grad or i > first)
         return dy if input_grad else None
 
     def _first_trained(self) -> int:

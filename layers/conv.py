@@ -16,6 +16,7 @@ Sources: Y. LeCun et al., "Gradient-based learning applied to document recogniti
 "A guide to convolution arithmetic for deep learning", 2016; K. Chellapilla et al., 2006, for the matrix product.
 """
 
+from functools import lru_cache
 from math import prod
 from typing import Any, ClassVar, Unpack
 
@@ -123,15 +124,23 @@ def _sums_of_features(rows: Array, engine: Primitives) -> Array:
 
 
 def _problem(x: Array, weight: Array, geometry: Geometry, groups: int, precision: str) -> Problem:
+    return _described(tuple(x.shape), weight.shape[0], geometry, groups, dtype_name(x.dtype), precision)
+
+
+# The same problem in each step remembers what was found out about it.
+@lru_cache(maxsize=1024)
+def _described(
+    x_shape: tuple[int, ...], features: int, geometry: Geometry, groups: int, dtype: str, precision: str
+) -> Problem:
     return Problem(
-        samples=x.shape[0],
-        spatial=tuple(x.shape[2:]),
-        channels=x.shape[1],
-        features=weight.shape[0],
+        samples=x_shape[0],
+        spatial=x_shape[2:],
+        channels=x_shape[1],
+        features=features,
         groups=groups,
         windows=geometry.windows,
         padding=geometry.padding,
-        dtype=dtype_name(x.dtype),
+        dtype=dtype,
         precision=precision,
     )
 

@@ -14,6 +14,7 @@ the group becomes NaN.
 """
 
 from dataclasses import replace
+from functools import lru_cache
 from math import prod, sqrt
 
 from array_api_compat import device
@@ -32,6 +33,7 @@ LEAST = 500_000
 WIDE = 48
 
 
+@lru_cache(maxsize=1024)
 def neighbours(problem: Problem) -> int:
     """How many neighbouring outputs to compute together: ``t``, a divisor of the output's width; 1 for none."""
     w = problem.windows

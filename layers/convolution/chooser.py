@@ -28,7 +28,7 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitive
     """``dx (N, *S, C)`` of ``dy (N, *O, F)``."""
     if depthwise.serves(problem, engine):
         return depthwise.input_gradient(dy, weight, problem, engine)
-    adjoint = problem.adjoint() if engine.free_order else None
+    adjoint = problem.adjoint if engine.free_order else None
     if engine.free_order and rows.suits(problem) and not (adjoint is not None and direct.serves(adjoint, engine)):
         return rows.input_gradient(dy, weight, problem, engine)
     if adjoint is not None:

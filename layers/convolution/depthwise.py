@@ -199,7 +199,7 @@ def _cells_by_kernel(x: Array, dy: Array, rows: Rows, kernels: Kernels) -> Array
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
     """``dx (N, *S, C)``: each cell of the kernel times ``dy``, added up where it read."""
-    adjoint, kernels = replace(problem, groups=1).adjoint(), _kernels(problem, engine)
+    adjoint, kernels = replace(problem, groups=1).adjoint, _kernels(problem, engine)
     if adjoint is not None and kernels is not None and problem.features == problem.channels:
         cells = engine.xp.reshape(weight, (problem.features, problem.windows.cells))
         cells = engine.xp.matrix_transpose(engine.xp.flip(cells, axis=-1))

@@ -1,6 +1,7 @@
 """A convolution as integers: what an algorithm is chosen by, and what it needs beside the arrays."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
 from ...backends.blocks import Pairs
@@ -54,11 +55,12 @@ class Problem:
         """Whether windows read zeros around the input."""
         return any(before or after for before, after in self.padding)
 
-    @property
+    @cached_property
     def multiply_adds(self) -> int:
         """Products of the definition."""
         return prod(self.y_shape) * (self.channels // self.groups) * self.windows.cells
 
+    @cached_property
     def adjoint(self) -> "Problem | None":
         """The convolution that takes ``dy`` to ``dx``, with the kernel rotated; None where there is none.
 

@@ -4,7 +4,7 @@ All loops are over the few cells of a window; each step is one strided slice of 
 """
 
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from math import prod
 from operator import add
 from typing import Any
@@ -15,7 +15,7 @@ from ...backends import primitives
 from ...backends.types import Array, Namespace
 from ...backends.windows import Windows
 from ..arrays import channels_first, padded_shape, require_float, unpad
-from ..geometry import Geometry, Padding, Size, place_windows, spread
+from ..geometry import Geometry, Padding, Size, check_padding, place_windows, spread
 
 
 def place_pool(
@@ -34,14 +34,21 @@ def place_shape(
     if axes < 1:
         raise ValueError(f"pooling takes (N, C, *spatial) with at least one spatial axis, got shape {shape}")
     kernel = spread(kernel_size, axes, "kernel_size")
-    geometry = place_windows(
-        shape[2:],
-        kernel,
-        kernel if stride is None else spread(stride, axes, "stride"),
-        padding,
-        spread(dilation, axes, "dilation"),
-        ceil_mode,
-    )
+    strides = kernel if stride is None else spread(stride, axes, "stride")
+    dilations = spread(dilation, axes, "dilation")
+    return _placed(shape[2:], kernel, strides, check_padding(padding, axes), dilations, bool(ceil_mode))
+
+
+@lru_cache(maxsize=1024)
+def _placed(
+    spatial: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: Padding,
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+) -> Geometry:
+    geometry = place_windows(spatial, kernel, stride, padding, dilation, ceil_mode)
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, geometry.windows.dilation, strict=True)]
     halves = [max(pair) * 2 <= r for pair, r in zip(geometry.padding, reach, strict=True)]
     explicit = isinstance(padding, Sequence) and any(isinstance(p, Sequence) for p in padding)
@@ -50,11 +57,11 @@ def place_shape(
             f"padding {padding!r} is more than half of the window's {tuple(reach)} cells; if it is meant, write it as "
             f"(before, after) pairs"
         )
-    for axis, n in enumerate(shape[2:]):
+    for axis, n in enumerate(spatial):
         # With padding of at most half a window only dilated cells can step over the input.
         certain = halves[axis] and n >= geometry.windows.dilation[axis]
         if not n or not (certain or _sees_input(axis, n, geometry)):
-            raise ValueError(f"input {shape[2:]} with padding {geometry.padding}: a window would hold padding only")
+            raise ValueError(f"input {spatial} with padding {geometry.padding}: a window would hold padding only")
     return geometry
 
 

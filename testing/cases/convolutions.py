@@ -147,7 +147,7 @@ def _conv(
 
 def _row(problem: Problem) -> str:
     """Of the table of tolerances: that of the algorithm with the largest error of those that compute a case."""
-    found = [algorithm(each, primitives(HOST.xp)) for each in (problem, problem.adjoint()) if each is not None]
+    found = [algorithm(each, primitives(HOST.xp)) for each in (problem, problem.adjoint) if each is not None]
     rows = [
         f"Winograd F{each.m}"
         if isinstance(each, Winograd)

@@ -5,8 +5,10 @@ given the code that the changed source compiles to. Constants of the module and 
 """
 
 import inspect
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -27,12 +29,23 @@ def plant(module: ModuleType, old: str, new: str) -> Iterator[None]:
         for owner, name, value in _differences(module, changed):
             undo.append((owner, name, getattr(owner, name)))
             setattr(owner, name, value)
+        _forget()
         if not undo:
             raise LookupError(f"{module.__name__}: {new!r} for {old!r} changes no function and no constant")
         yield
     finally:
         for owner, name, value in reversed(undo):
             setattr(owner, name, value)
+        _forget()
+
+
+def _forget() -> None:
+    """Look nothing up that was found before: with the mistake it may be something else."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("xpnn.layers"):
+            for value in vars(module).values():
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
 
 
 def _differences(module: ModuleType, changed: dict[str, Any]) -> Iterator[tuple[Any, str, Any]]:
@@ -61,10 +74,12 @@ def _difference(owner: Any, name: str, here: Any, there: Any, home: str) -> Iter
 
 def _functions(value: Any) -> list[FunctionType]:
     """The functions behind a name: itself, or inside a static method, class method, property or wrapper."""
-    if isinstance(value, property):
+    if isinstance(value, cached_property):
+        inner: tuple[Any, ...] = (value.func,)
+    elif isinstance(value, property):
         inner = (value.fget, value.fset, value.fdel)
     elif isinstance(value, staticmethod | classmethod):
         inner = (value.__func__,)
     else:
         inner = (value,)
-    return [inspect.unwrap(f) for f in inner if isinstance(f, FunctionType)]
+    return [inspect.unwrap(f) for f in inner if isinstance(f, FunctionType) or hasattr(f, "cache_clear")]
