@@ -8,7 +8,7 @@ from ..geometry import Geometry, Padding, Size, check_padding, count, plain
 from ..placement import Placement
 from .average import avg_pool, avg_pool_backward
 from .lp import check_power, lp_pool, lp_pool_backward
-from .maximum import max_cells, plane_indices, scatter_maxima
+from .maximum import max_cells, maxima, plane_indices, scatter_maxima
 from .placing import place_pool
 
 
@@ -83,6 +83,8 @@ class MaxPool(_Pool):
 
     def _forward(self, x: Array) -> Array:
         geometry = self._place(x)
+        if not (self.training or self.return_indices):
+            return maxima(x, geometry, self.backend.xp)
         y, cell = max_cells(x, geometry, self.backend.xp)
         if self.return_indices:
             self._indices = plane_indices(cell, geometry, tuple(x.shape[2:]), self.backend.xp)

@@ -12,6 +12,7 @@ Source: Y. LeCun et al., "Gradient-based learning applied to document recognitio
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from math import prod
 from typing import Any
@@ -26,6 +27,8 @@ from ..arrays import channels_first, channels_last, namespace, pad, require_same
 from ..geometry import Geometry, Padding, Size
 from .placing import along, along_axis, over_samples, place_pool, scatter
 
+# Numbers between neighbouring windows below which runs of channels count as short.
+SHORT = 32
 # Cells of all windows together below which a kernel is not worth loading.
 LEAST = 1 << 18
 # Channels below which a kernel, which takes all channels of a cell at once, is slower than array functions.
@@ -105,14 +108,41 @@ def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array
         over_samples(find, x, xp)
         return channels_first(best, xp), channels_first(cell, xp)
     first = _first_inside(geometry, x, index_dtype, xp) if geometry.is_padded else None
-    search = _axis_by_axis if engine.free_order else _cell_by_cell
+    if not engine.free_order:
+        search, windows, step = _cell_by_cell, geometry.windows, 1
+    else:
+        search, (windows, step) = _axis_by_axis, _dense(geometry.windows, geometry, x.shape[1])
 
     def work(samples: slice) -> None:
-        cells = pad(inner[samples, ...], geometry, -float("inf"), xp)
-        best[samples, ...], cell[samples, ...] = search(cells, geometry.windows, first, index_dtype, xp)
+        cells = _padded(inner[samples, ...], geometry, xp)
+        values, indices = search(cells, windows, first, index_dtype, xp)
+        best[samples, ...], cell[samples, ...] = values[..., ::step, :], indices[..., ::step, :]
 
     over_samples(work, x, xp)
     return channels_first(best, xp), channels_first(cell, xp)
+
+
+def maxima(x: Array, geometry: Geometry, xp: Namespace) -> Array:
+    """The maximum of each window, ``(N, C, *O)``: what `max_cells` gives, without the cells."""
+    engine = primitives(xp)
+    if not engine.free_order or _kernels(x, geometry, xp) is not None:
+        return max_cells(x, geometry, xp)[0]
+    inner, (windows, step) = channels_last(x, xp), _dense(geometry.windows, geometry, x.shape[1])
+    best = xp.empty((x.shape[0], *geometry.windows.count, x.shape[1]), dtype=x.dtype, device=device(x))
+
+    def work(samples: slice) -> None:
+        values = _padded(inner[samples, ...], geometry, xp)
+        for axis in range(len(windows.kernel)):
+            values = reduce(xp.maximum, [values[place] for place in along(windows, axis)])
+        best[samples, ...] = values[..., ::step, :]
+
+    over_samples(work, x, xp)
+    return channels_first(best, xp)
+
+
+def _padded(x: Array, geometry: Geometry, xp: Namespace) -> Array:
+    """``x (N, *S, C)`` within padding that never wins."""
+    return pad(x, geometry, -float("inf"), xp)
 
 
 def _kernels(x: Array, geometry: Geometry, xp: Namespace) -> Kernels | None:
@@ -144,27 +174,41 @@ def _cell_by_cell(
 def _axis_by_axis(
     cells: Array, windows: Windows, first: Array | None, index_dtype: DType, xp: Namespace
 ) -> tuple[Array, Array]:
-    """Maxima along one axis after the other, in fewer and longer passes.
+    """Maxima along one axis after the other, the last first, in fewer and longer passes.
 
-    Each keeps the row-major index of its first cell so far; the index of a maximum is the smallest among those of its
-    candidates that are as large.
+    Along an axis that candidate wins which is the first to be beaten by no other; where all before the last are, the
+    last. What is known of it is the row-major index of its maximum in the axes that were done.
     """
-    none = 127 if index_dtype == xp.int8 else 2**31 - 1
     best, cell = cells, None
-    for axis, k in enumerate(windows.kernel):
-        places = along(windows, axis)
+    for axis in reversed(range(len(windows.kernel))):
+        places, step = along(windows, axis), prod(windows.kernel[axis + 1 :])
         candidates = [best[place] for place in places]
         best = reduce(xp.maximum, candidates)
-        lowest = None
-        for i, (place, candidate) in enumerate(zip(places, candidates, strict=True)):
+        found = None if cell is None else cell[places[-1]]
+        for place, candidate in reversed(list(zip(places, candidates, strict=True))[:-1]):
             # NaN differs from itself and from any other maximum, and no number is one then.
-            beaten = xp.logical_and(candidate != best, candidate == candidate)
-            index = xp.astype(beaten, index_dtype) * none
-            index |= i if cell is None else cell[place] * k + i
-            lowest = index if lowest is None else xp.minimum(lowest, index)
-        cell = lowest
+            beaten = xp.astype(xp.logical_and(candidate != best, candidate == candidate), index_dtype)
+            if cell is not None:
+                found = (found - cell[place] + step) * beaten + cell[place]
+            else:
+                found = beaten if found is None else (found + 1) * beaten
+        cell = found
+    if cell is None:
+        cell = xp.zeros(best.shape, dtype=index_dtype, device=device(best))
     # A window of minus infinities has its first cell in the input, not in the padding.
-    return best, cell if first is None or cell is None else xp.maximum(cell, xp.broadcast_to(first, cell.shape))
+    return best, cell if first is None else xp.maximum(cell, xp.broadcast_to(first, cell.shape))
+
+
+def _dense(windows: Windows, geometry: Geometry, channels: int) -> tuple[Windows, int]:
+    """Windows at all places along the last axis, and of how many one is wanted.
+
+    Where channels are few, their runs are so short that a pass over all places takes less time.
+    """
+    stride, count = windows.stride[-1], windows.count[-1]
+    if geometry.is_padded or channels * stride > SHORT or not count:
+        return windows, 1
+    count = (count - 1) * stride + 1
+    return replace(windows, stride=(*windows.stride[:-1], 1), count=(*windows.count[:-1], count)), stride
 
 
 def scatter_maxima(dy: Array, cell: Array, x_shape: tuple[int, ...], geometry: Geometry, xp: Namespace) -> Array:

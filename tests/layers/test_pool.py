@@ -194,6 +194,21 @@ def test_any_geometry_matches_loops(case, counting, kind):
         assert_match(a, d, level="reduction", terms=case.overlaps)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 40])
+@pytest.mark.parametrize("kind", ["floats", "ties", "nan"])
+@pytest.mark.parametrize("options", [(2,), (3, 2), (3, 2, 1), ((1, 2), (3, 1)), (2, 2, 0, 2, False, True)], ids=str)
+def test_max_pool_evaluates_to_the_values_that_it_trains_on(channels, kind, options):
+    values, _, _, _, _ = maximum(Case((2, channels, 7, 8), (1, 1), (1, 1), (NO, NO)), kind)
+    x, layer = values.astype(np.float32), nn.MaxPool2d(*options)
+    trained = layer(x)
+    assert np.array_equal(layer.eval()(x), trained, equal_nan=True)
+    assert np.array_equal(F.max_pool(values, *options[:1], **named(options)), trained, equal_nan=True)
+
+
+def named(options):
+    return dict(zip(("stride", "padding", "dilation", "return_indices", "ceil_mode"), options[1:], strict=False))
+
+
 def test_stride_is_the_kernel_size_unless_given(at):
     x = at.put([[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]])
     assert at.get(F.max_pool(x, 3)).tolist() == [[[3, 6]]]
