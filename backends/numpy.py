@@ -1,7 +1,7 @@
 """NumPy: the host computes. The reference that the other backends are compared with."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from math import prod
 from typing import Any
@@ -35,10 +35,12 @@ class NumpyPrimitives(Primitives):
 
     block_bytes = 1 << 20
     views = True
+    reads = True
 
     def __init__(self, xp: Namespace) -> None:
         super().__init__(xp)
         self._own = threading.local()
+        self._constants: dict[Any, Array] = {}
         # glibc returns large arrays to the system when they are freed, and each new one then costs a page fault for
         # every 4 kB; the size from which it does so grows with the largest one freed so far.
         np.empty((32 << 20) - 8192, np.uint8)
@@ -140,6 +142,11 @@ class NumpyPrimitives(Primitives):
             kept[key] = np.empty(size, like.dtype)
         return kept[key][:size].reshape(shape)
 
+    def constant(self, make: Callable[[], Array], *key: Hashable) -> Array:
+        if key not in self._constants:
+            self._constants[key] = make()
+        return self._constants[key]
+
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
         if x.nbytes < 2 * ELEMENTS:
             return function(x, *others)
@@ -179,6 +186,18 @@ class NumpyPrimitives(Primitives):
         # The bits as integers, times 0 or 1: `where` branches, and takes ten times as long where the mask is random.
         whole = np.int32 if x.dtype.itemsize == 4 else np.int64
         return np.asarray(np.multiply(x.view(whole), mask)).view(x.dtype)
+
+    def pick(self, x: Array, index: Array) -> Array:
+        if x.ndim > 2:
+            return np.take_along_axis(x, index, axis=1)
+        return x[np.arange(len(x)), index[:, 0]][:, np.newaxis]
+
+    def add_at(self, x: Array, index: Array, value: Array | float) -> Array:
+        if x.ndim > 2:
+            np.put_along_axis(x, index, np.take_along_axis(x, index, axis=1) + value, axis=1)
+        else:
+            x[np.arange(len(x)), index[:, 0]] += value[:, 0] if isinstance(value, np.ndarray) and value.ndim else value
+        return x
 
     def gate(self, dy: Array, y: Array) -> Array:
         compiled = self.kernels if y.nbytes >= ELEMENTS and dy.dtype == y.dtype == np.float32 else None

@@ -13,7 +13,7 @@ All work over a batch is cut into blocks by its shape alone: a block's columns s
 have one order, whoever computes them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
 from typing import ClassVar
@@ -47,6 +47,8 @@ class Primitives:
     block_bytes: ClassVar[int] = 1 << 22
     #: Whether slices and permutations of an array share its memory, so that what is written to them is written to it.
     views: ClassVar[bool] = False
+    #: Whether reading a number of an array is as cheap as an operation.
+    reads: ClassVar[bool] = False
     #: Whether sums of products may be arranged in any way that is mathematically the same.
     free_order: ClassVar[bool] = True
 
@@ -91,6 +93,10 @@ class Primitives:
         """An array of ``like``'s dtype with anything in it, valid until this thread asks for that name again."""
         return self.xp.empty(shape, dtype=like.dtype, device=device(like))
 
+    def constant(self, make: Callable[[], Array], *key: Hashable) -> Array:
+        """``make()``, perhaps that of an earlier call with this key, to be read only."""
+        return make()
+
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
         """``function(x, *others)`` of arrays of one shape, entry by entry; ``function`` gives an array of x's dtype."""
         return function(x, *others)
@@ -106,6 +112,20 @@ class Primitives:
     def select(self, mask: Array, x: Array) -> Array:
         """``x`` where the mask, broadcast to it, says so, else 0, whatever ``x`` is there: a product would keep NaN."""
         return self.xp.where(mask, x, self.xp.zeros((), dtype=x.dtype, device=device(x)))
+
+    def pick(self, x: Array, index: Array) -> Array:
+        """``x (N, C, ...)`` at ``index (N, 1, ...)`` along axis 1."""
+        return self.xp.take_along_axis(x, index, axis=1)
+
+    def add_at(self, x: Array, index: Array, value: Array | float) -> Array:
+        """``x (N, C, ...)`` plus ``value`` at ``index (N, 1, ...)`` along axis 1; ``x`` may be written to.
+
+        The value is a number or an array that is broadcast to the index.
+        """
+        xp = self.xp
+        classes = xp.arange(x.shape[1], dtype=index.dtype, device=device(x))
+        chosen = xp.reshape(classes, (1, -1, *(1,) * (x.ndim - 2))) == index
+        return x + xp.astype(chosen, x.dtype) * value
 
     def gate(self, dy: Array, y: Array) -> Array:
         """``dy``, but 0 where ``y <= 0``: NaN in ``y`` lets it through."""

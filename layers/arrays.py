@@ -81,6 +81,16 @@ def by_samples(function: Callable[..., Array], x: Array, *others: Array, xp: Nam
     return y
 
 
+def over_blocks(work: Callable[[slice], None], x: Array, xp: Namespace) -> None:
+    """``work`` on all samples of ``x (N, ...)``, some at a time and on several workers where the backend has them."""
+    engine = primitives(xp)
+    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]))
+    if len(blocks) == 1:
+        work(blocks[0].samples)
+    else:
+        engine.parallel(len(blocks), lambda i: work(blocks[i].samples))
+
+
 def scalar(value: float, like: Array, xp: Namespace) -> Array:
     """A 0-d array of ``like``'s dtype, made on its device.
 

@@ -5,6 +5,7 @@ precision and whether there are compiled kernels, so that results do on nothing 
 all.
 """
 
+from functools import lru_cache
 from typing import Protocol
 
 from ...backends.primitives import Primitives
@@ -59,7 +60,7 @@ def algorithm(problem: Problem, engine: Primitives) -> Algorithm:
         return depthwise
     if stationary.suits(problem):
         return stationary
-    tiles = _winograd(problem, engine)
+    tiles = _winograd(problem) if engine.views else None
     if tiles is not None and min(problem.channels, problem.features) >= TILES_FROM:
         return tiles
     if direct.serves(problem, engine):
@@ -75,12 +76,12 @@ def _banded(problem: Problem) -> Banded | None:
     return None if t == 1 else Banded(t)
 
 
-def _winograd(problem: Problem, engine: Primitives) -> Winograd | None:
+@lru_cache(maxsize=1024)
+def _winograd(problem: Problem) -> Winograd | None:
     """The tile size that suits a 3x3 convolution with many channels; None for all others."""
     w = problem.windows
     if (
-        not engine.views
-        or problem.precision == "direct"
+        problem.precision == "direct"
         or problem.dtype != "float32"
         or problem.groups > 1
         or (w.kernel, w.stride, w.dilation) != ((3, 3), (1, 1), (1, 1))

@@ -31,14 +31,14 @@ analysis and improving the accuracy of Winograd convolution for deep neural netw
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from math import prod
 
 from array_api_compat import device
 
 from ...backends.blocks import Block, cut, even_slices
 from ...backends.primitives import LANES, Primitives, in_order
-from ...backends.types import Array, Namespace
+from ...backends.types import Array, Namespace, dtype_name
 from ...backends.windows import Windows
 from .problem import Problem
 
@@ -180,7 +180,7 @@ class Winograd:
         fits = not any(after for _, after in tiling.output_padding)
         shape = (problem.samples, rows, self.m, columns, self.m, problem.features) if fits else problem.y_shape
         y = xp.empty(shape, dtype=x.dtype, device=device(x))
-        sides = _matrices(self.m, xp, x)
+        sides = _matrices(self.m, engine, x)
         evaluate = xp.flip(sides.kernel, axis=1) if problem.rotated else sides.kernel
 
         def finish(inputs: Array, points: Array, block: Block, filters: slice) -> None:
@@ -232,7 +232,7 @@ class Winograd:
         """``dweight (F, C, 3, 3)``."""
         tiling = Tiling(problem, self.m)
         xp = engine.xp
-        sides = _matrices(self.m, xp, x)
+        sides = _matrices(self.m, engine, x)
         back, spread = xp.matrix_transpose(sides.kernel), xp.matrix_transpose(sides.output)
 
         def outer(inputs: Array, block: Block, filters: slice, name: str) -> Array:
@@ -344,9 +344,13 @@ class Sides:
     output: Array
 
 
-def _matrices(m: int, xp: Namespace, like: Array) -> Sides:
-    made = (kronecker(matrix) for matrix in transforms(POINTS[m], m))
-    return Sides(*(xp.asarray(each, dtype=like.dtype, device=device(like)) for each in made))
+def _matrices(m: int, engine: Primitives, like: Array) -> Sides:
+    made = tuple(kronecker(matrix) for matrix in transforms(POINTS[m], m))
+
+    def laid(side: int) -> Array:
+        return engine.xp.asarray(made[side], dtype=like.dtype, device=device(like))
+
+    return Sides(*(engine.constant(partial(laid, i), POINTS[m], m, i, dtype_name(like.dtype)) for i in range(3)))
 
 
 Matrix = tuple[tuple[float, ...], ...]

@@ -11,13 +11,15 @@ are not ignored, each counted ``w_y`` times; with probabilities it is over all `
 
 from typing import Any, Unpack
 
+from array_api_compat import device
+
 from ...backends import primitives
 from ...backends.types import Array, Namespace
 from ..activations import log_softmax
-from ..arrays import by_samples, namespace, zero
+from ..arrays import by_samples, namespace, over_blocks, zero
 from ..placement import Placement
 from .base import Reduction, is_number, reduce, spread
-from .nll import ClassLoss, along_classes, is_classes, one_hot, picked, wanted
+from .nll import ClassLoss, along_classes, are_plain, is_classes, one_hot, picked, wanted
 
 
 def cross_entropy(
@@ -69,6 +71,8 @@ def cross_entropy(
         q = _smoothed(logits, target, weight, label_smoothing, xp)
         log_p = log_softmax(logits, axis=1, xp=xp)
         return reduce(-xp.sum(q * xp.where(q == 0.0, zero(q, xp), log_p), axis=1), reduction, xp)
+    if weight is None and not label_smoothing and are_plain(target, logits.shape[1], ignore_index, xp):
+        return reduce(_plain(logits, xp.expand_dims(target, axis=1), xp)[:, 0, ...], reduction, xp)
     index, kept, share = wanted(logits, target, weight, ignore_index, xp)
     if not label_smoothing:
         return reduce(_of_classes(logits, index, share, xp), reduction, xp, count=xp.sum(share))
@@ -102,6 +106,8 @@ def cross_entropy_backward(
         p = xp.exp(log_softmax(logits, axis=1, xp=xp))
         shape = (logits.shape[0], *logits.shape[2:])
         return spread(p * xp.sum(q, axis=1, keepdims=True) - q, dy, reduction, xp, shape=shape)
+    if weight is None and not label_smoothing and are_plain(target, logits.shape[1], ignore_index, xp):
+        return _plain_backward(dy, logits, target, reduction, xp)
     index, kept, share = wanted(logits, target, weight, ignore_index, xp)
 
     def slopes_of(logits: Array, index: Array, kept: Array, share: Array) -> Array:
@@ -115,6 +121,36 @@ def cross_entropy_backward(
 
     slopes = by_samples(slopes_of, logits, index, kept, share, xp=xp)
     return spread(slopes, dy, reduction, xp, shape=tuple(target.shape), count=xp.sum(share))
+
+
+def _plain(logits: Array, index: Array, xp: Namespace) -> Array:
+    """``-log p_y``, ``(N, 1, ...)``, where every target counts once."""
+    losses = xp.empty(index.shape, dtype=logits.dtype, device=device(logits))
+
+    def work(part: slice) -> None:
+        some, engine = logits[part, ...], primitives(xp)
+        largest = xp.max(some, axis=1, keepdims=True)
+        shifted = some - largest
+        at_target = engine.pick(shifted, index[part, ...])
+        losses[part, ...] = xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True)) - at_target
+
+    over_blocks(work, logits, xp)
+    return losses
+
+
+def _plain_backward(dy: Array | float, logits: Array, target: Array, reduction: Reduction, xp: Namespace) -> Array:
+    """``(softmax(logits) - [c = y]) dy`` in as few passes as there may be, where every target counts once."""
+    index = xp.expand_dims(target, axis=1)
+    ones = xp.ones(index.shape, dtype=logits.dtype, device=device(logits))
+    share = spread(ones, dy, reduction, xp, shape=tuple(target.shape))
+
+    def slopes_of(logits: Array, index: Array, share: Array) -> Array:
+        slopes = logits - xp.max(logits, axis=1, keepdims=True)
+        slopes = xp.exp(slopes)
+        slopes *= share / xp.sum(slopes, axis=1, keepdims=True)
+        return primitives(xp).add_at(slopes, index, -share)
+
+    return by_samples(slopes_of, logits, index, share, xp=xp)
 
 
 def _of_classes(logits: Array, index: Array, share: Array, xp: Namespace) -> Array:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Unpack
 
 from array_api_compat import device
 
-from ...backends import backend_of, describe
+from ...backends import backend_of, describe, primitives
+from ...backends.team import current_team
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import namespace, require_same_dtype, require_shape, scalar, zero
 from ..geometry import is_integer
@@ -93,6 +94,18 @@ def is_classes(scores: Array, target: Array, weight: Array | None, what: str, *,
     require_same_dtype(**{what: scores, "target": target})
     require_shape(target, tuple(scores.shape), "target of probabilities")
     return False
+
+
+def are_plain(target: Array, classes: int, ignore_index: int, xp: Namespace) -> bool:
+    """Whether it is known that all targets are classes and none is ignored.
+
+    Known where reading is cheap; and not in a team, whose workers must all go the same way.
+    """
+    engine = primitives(xp)
+    if not engine.reads or not engine.free_order or current_team() is not None or not prod(target.shape):
+        return False
+    low, high = int(xp.min(target)), int(xp.max(target))
+    return low >= 0 and high < classes and not low <= ignore_index <= high
 
 
 def wanted(
@@ -181,6 +194,9 @@ class ClassLoss(Loss):
             return b.down(b.xp.sum(share))
 
     def _check_range(self, index: Array, classes: int, xp: Namespace) -> None:
+        low, high = int(xp.min(index)), int(xp.max(index))
+        if low >= 0 and high < classes:
+            return
         ignored = index == self.ignore_index
         index = xp.where(ignored, xp.zeros_like(index), index)
         low, high = int(xp.min(index)), int(xp.max(index))

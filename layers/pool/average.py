@@ -16,9 +16,9 @@ from collections.abc import Callable
 from array_api_compat import device
 
 from ...backends.types import Array, Namespace
-from ..arrays import channels_first, channels_last, namespace, pad, require_float, require_shape, scalar
+from ..arrays import channels_first, channels_last, namespace, over_blocks, pad, require_float, require_shape, scalar
 from ..geometry import Geometry, Padding, Size, count
-from .placing import along_axis, over_samples, place_pool, place_shape, scatter, sum_windows
+from .placing import along_axis, place_pool, place_shape, scatter, sum_windows
 
 
 def avg_pool(
@@ -47,7 +47,7 @@ def avg_pool(
         cells = pad(inner[samples, ...], geometry, 0.0, xp)
         y[samples, ...] = sum_windows(cells, geometry.windows, xp) / divisor
 
-    over_samples(work, x, xp)
+    over_blocks(work, x, xp)
     return channels_first(y, xp)
 
 

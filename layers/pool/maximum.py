@@ -23,9 +23,9 @@ from ...backends import primitives
 from ...backends.kernels import Kernels
 from ...backends.types import Array, DType, Namespace
 from ...backends.windows import Windows
-from ..arrays import channels_first, channels_last, namespace, pad, require_same_dtype, require_shape
+from ..arrays import channels_first, channels_last, namespace, over_blocks, pad, require_same_dtype, require_shape
 from ..geometry import Geometry, Padding, Size
-from .placing import along, along_axis, over_samples, place_pool, scatter
+from .placing import along, along_axis, place_pool, scatter
 
 # Numbers between neighbouring windows below which runs of channels count as short.
 SHORT = 32
@@ -105,7 +105,7 @@ def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array
         def find(part: slice) -> None:
             kernels.max_cells(inner[part, ...], geometry.windows, geometry.padding, best[part, ...], cell[part, ...])
 
-        over_samples(find, x, xp)
+        over_blocks(find, x, xp)
         return channels_first(best, xp), channels_first(cell, xp)
     first = _first_inside(geometry, x, index_dtype, xp) if geometry.is_padded else None
     if not engine.free_order:
@@ -118,7 +118,7 @@ def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array
         values, indices = search(cells, windows, first, index_dtype, xp)
         best[samples, ...], cell[samples, ...] = values[..., ::step, :], indices[..., ::step, :]
 
-    over_samples(work, x, xp)
+    over_blocks(work, x, xp)
     return channels_first(best, xp), channels_first(cell, xp)
 
 
@@ -136,7 +136,7 @@ def maxima(x: Array, geometry: Geometry, xp: Namespace) -> Array:
             values = reduce(xp.maximum, [values[place] for place in along(windows, axis)])
         best[samples, ...] = values[..., ::step, :]
 
-    over_samples(work, x, xp)
+    over_blocks(work, x, xp)
     return channels_first(best, xp)
 
 
@@ -223,7 +223,7 @@ def scatter_maxima(dy: Array, cell: Array, x_shape: tuple[int, ...], geometry: G
             d, w = upstream[part, ...], winner[part, ...]
             kernels.scatter_maxima(d, w, geometry.windows, geometry.padding, dx[part, ...])
 
-        over_samples(put, dx, xp)
+        over_blocks(put, dx, xp)
         return channels_first(dx, xp)
 
     def shares(samples: slice) -> Callable[[int], Array]:

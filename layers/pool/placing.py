@@ -5,7 +5,6 @@ All loops are over the few cells of a window; each step is one strided slice of 
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, reduce
-from math import prod
 from operator import add
 from typing import Any
 
@@ -14,7 +13,7 @@ from array_api_compat import device
 from ...backends import primitives
 from ...backends.types import Array, Namespace
 from ...backends.windows import Windows
-from ..arrays import channels_first, padded_shape, require_float, unpad
+from ..arrays import channels_first, over_blocks, padded_shape, require_float, unpad
 from ..geometry import Geometry, Padding, Size, check_padding, place_windows, spread
 
 
@@ -72,13 +71,6 @@ def _sees_input(axis: int, n: int, geometry: Geometry) -> bool:
     return all(any(0 <= o * s + i * d - before < n for i in range(k)) for o in range(w.count[axis]))
 
 
-def over_samples(work: Callable[[slice], None], x: Array, xp: Namespace) -> None:
-    """``work`` on all samples of ``x (N, ...)``, some at a time and on several workers where the backend has them."""
-    engine = primitives(xp)
-    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]))
-    engine.parallel(len(blocks), lambda i: work(blocks[i].samples))
-
-
 def sum_windows(cells: Array, windows: Windows, xp: Namespace) -> Array:
     """Sum over each window of a padded channels-last array, along one axis after the other."""
     if not primitives(xp).free_order:
@@ -128,7 +120,7 @@ def scatter(
         if not once:
             dx[samples, ...] = unpad(sums, geometry, tuple(x_shape[2:]))
 
-    over_samples(work, dx, xp)
+    over_blocks(work, dx, xp)
     return channels_first(dx, xp)
 
 
