@@ -147,6 +147,9 @@ class NumpyPrimitives(Primitives):
             self._constants[key] = make()
         return self._constants[key]
 
+    def forget(self) -> None:
+        self._constants.clear()
+
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
         if x.nbytes < 2 * ELEMENTS:
             return function(x, *others)

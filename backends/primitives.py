@@ -97,6 +97,9 @@ class Primitives:
         """``make()``, perhaps that of an earlier call with this key, to be read only."""
         return make()
 
+    def forget(self) -> None:
+        """Make constants anew."""
+
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
         """``function(x, *others)`` of arrays of one shape, entry by entry; ``function`` gives an array of x's dtype."""
         return function(x, *others)

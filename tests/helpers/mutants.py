@@ -561,8 +561,8 @@ WINOGRAD = (
     ),
     Mutant(
         "transforms are rounded to float16",
-        "xp.asarray(each, dtype=like.dtype, device=device(like)) for",
-        f"{half('xp.asarray(each, dtype=like.dtype, device=device(like))')} for",
+        "return engine.xp.asarray(made[side], dtype=like.dtype, device=device(like))",
+        f"return {half('engine.xp.asarray(made[side], dtype=like.dtype, device=device(like))')}",
         TILED,
     ),
 )
@@ -1585,18 +1585,42 @@ CLASSIFICATION = (
         "gradient is rounded to 13 bits",
         "slopes = (p - one_hot(logits, index, xp)) * share",
         f"p = {cut('p', 13)}\n        slopes = (p - one_hot(logits, index, xp)) * share",
-        "CrossEntropy/plain",
+        "CrossEntropy/weights",
     ),
     Mutant(
         "gradient has the wrong sign",
         "slopes = (p - one_hot(logits, index, xp)) * share",
         "slopes = (one_hot(logits, index, xp) - p) * share",
-        "CrossEntropy/plain",
+        "CrossEntropy/weights",
     ),
     Mutant(
         "gradient forgets the target",
         "slopes = (p - one_hot(logits, index, xp)) * share",
         "slopes = p * share",
+        "CrossEntropy/weights",
+    ),
+    Mutant(
+        "gradient where all targets count is rounded to 13 bits",
+        "slopes = xp.exp(slopes)",
+        f"slopes = {cut('xp.exp(slopes)', 13)}",
+        "CrossEntropy/plain",
+    ),
+    Mutant(
+        "gradient where all targets count has the wrong sign",
+        "add_at(slopes, index, -share)",
+        "add_at(-slopes, index, share)",
+        "CrossEntropy/plain",
+    ),
+    Mutant(
+        "gradient where all targets count forgets the target",
+        "return primitives(xp).add_at(slopes, index, -share)",
+        "return slopes",
+        "CrossEntropy/plain",
+    ),
+    Mutant(
+        "loss where all targets count takes a class for all",
+        "at_target = engine.pick(shifted, index[part, ...])",
+        "at_target = shifted[:, :1, ...]",
         "CrossEntropy/plain",
     ),
 )

@@ -12,6 +12,8 @@ from functools import cached_property
 from types import FunctionType, ModuleType
 from typing import Any
 
+from xpnn.backends import get_backend, primitives
+
 CONSTANTS = (bool, int, float, str, tuple)
 
 
@@ -46,6 +48,7 @@ def _forget() -> None:
             for value in vars(module).values():
                 if hasattr(value, "cache_clear"):
                     value.cache_clear()
+    primitives(get_backend("numpy").xp).forget()
 
 
 def _differences(module: ModuleType, changed: dict[str, Any]) -> Iterator[tuple[Any, str, Any]]:
