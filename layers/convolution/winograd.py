@@ -345,10 +345,11 @@ class Sides:
 
 
 def _matrices(m: int, engine: Primitives, like: Array) -> Sides:
+    xp = engine.xp
     made = tuple(kronecker(matrix) for matrix in transforms(POINTS[m], m))
 
     def laid(side: int) -> Array:
-        return engine.xp.asarray(made[side], dtype=like.dtype, device=device(like))
+        return xp.asarray(made[side], dtype=like.dtype, device=device(like))
 
     return Sides(*(engine.constant(partial(laid, i), POINTS[m], m, i, dtype_name(like.dtype)) for i in range(3)))
 

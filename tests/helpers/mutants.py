@@ -561,8 +561,8 @@ WINOGRAD = (
     ),
     Mutant(
         "transforms are rounded to float16",
-        "return engine.xp.asarray(made[side], dtype=like.dtype, device=device(like))",
-        f"return {half('engine.xp.asarray(made[side], dtype=like.dtype, device=device(like))')}",
+        "return xp.asarray(made[side], dtype=like.dtype, device=device(like))",
+        f"return {half('xp.asarray(made[side], dtype=like.dtype, device=device(like))')}",
         TILED,
     ),
 )
