@@ -14,6 +14,7 @@ from . import layers, testing
 from .backends import Backend, BackendUnavailable, backend_of, get_backend, random, use_backend
 from .interop.safetensors import load, save
 from .layers import *  # noqa: F403 - the layers' own list of names is theirs to keep
+from .training import augment
 from .training.clipping import clip_grad_norm, clip_grad_value
 from .training.data import DataLoader
 from .training.fit import evaluate, fit, predict
@@ -40,6 +41,7 @@ __all__ = [
     "RMSprop",
     "ReduceLROnPlateau",
     "StepLR",
+    "augment",
     "backend_of",
     "clip_grad_norm",
     "clip_grad_value",

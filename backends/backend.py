@@ -23,6 +23,7 @@ from .capture import require_repeatable
 from .errors import BackendUnavailable, first_line
 from .primitives import Primitives
 from .types import Array, Device, DType, Namespace, dtype_name
+from .upload import Uploader
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -179,10 +180,14 @@ class Backend(ABC):
             with self.context():
                 return self._flushed(host if dtype is None else self.xp.astype(host, self._own_dtype(dtype)))
         require_repeatable(f"{self.spec}.asarray, a copy from the host")
-        array = self._host_array(host, dtype)
+        array = self.host_array(host, dtype)
         self.ledger.count("to_device", array.nbytes)
         with self.context():
             return self._put(array)
+
+    def uploader(self) -> Uploader:
+        """What takes batches to the device, one after another; where the device can, while it computes."""
+        return Uploader(self)
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         """The door out: an array of this backend as a NumPy array on the host."""
@@ -290,7 +295,8 @@ class Backend(ABC):
             raise TypeError(f"backend {self.spec!r} has no dtype {name}; ask for another one")
         return getattr(self.xp, name)
 
-    def _host_array(self, host: Any, dtype: DType | str | None) -> np.ndarray[Any, Any]:
+    def host_array(self, host: Any, dtype: DType | str | None = None) -> np.ndarray[Any, Any]:
+        """Host data as `asarray` would copy it: checked, of its dtype, and flushed in exact numerics."""
         if isinstance(host, np.ndarray | np.generic):
             array = np.asarray(host)
         elif is_array_api_obj(host) or hasattr(host, "__cuda_array_interface__"):

@@ -19,6 +19,7 @@ from .capture import CompiledStep
 from .errors import BackendUnavailable, first_line
 from .primitives import Primitives
 from .types import Array, Device, Namespace
+from .upload import Uploader
 from .windows import Windows
 
 OLDEST = 14
@@ -108,6 +109,9 @@ class CupyBackend(Backend):
         """
         return CompiledStep(step, owners, _recorder(self))
 
+    def uploader(self) -> Uploader:
+        return _uploader(self)
+
     def memory(self, limit: int | None = None) -> dict[str, int]:
         """Bytes of CuPy's pool on this device; CuPy keeps no peak, so ``peak`` is what the pool holds."""
         with self.device:
@@ -127,6 +131,14 @@ def _recorder(backend: CupyBackend) -> Any:
     from .cuda_graph import GraphRecorder
 
     return GraphRecorder(backend, importlib.import_module("cupy"))
+
+
+@cache
+def _uploader(backend: CupyBackend) -> Uploader:
+    """One for a backend: its stream and buffers serve all loaders."""
+    from .pinned import PinnedUploader
+
+    return PinnedUploader(backend, importlib.import_module("cupy"))
 
 
 def _import_cupy(spec: str) -> Any:

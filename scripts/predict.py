@@ -12,7 +12,8 @@ from ..interop import safetensors
 from ..layers.base import Layer
 from ..layers.models import BUILDERS
 from ..training import fit
-from ..training.datasets import Dataset, check_labels, load_dataset
+from ..training.data import DataLoader
+from ..training.datasets import Dataset, Images, check_labels, load_dataset
 from .errors import UsageError, preparing
 from .train import MODEL
 
@@ -20,7 +21,7 @@ from .train import MODEL
 def configure(parser: argparse.ArgumentParser) -> None:
     """Say what ``xpnn predict`` takes."""
     parser.add_argument("folder", metavar="DIR", help="what xpnn train wrote")
-    parser.add_argument("--data", default="digits", metavar="digits|FILE.npz", help="images and labels")
+    parser.add_argument("--data", default="digits", metavar="digits|FILE.npz|DIR", help="images and labels")
     parser.add_argument("--backend", default="auto", help="numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto")
     parser.add_argument("--numerics", default=None, choices=NUMERICS, help="exact: the same bits on every backend")
 
@@ -43,7 +44,8 @@ def run(options: argparse.Namespace) -> None:
         x, y, part = choose(data, about)
         check_labels(y, about["classes"], f"labels of {data.name}")
 
-    predicted = np.argmax(fit.predict(model, x * np.float32(about["scale"])), axis=1)
+    batches = DataLoader(x, y, 256, shuffle=False, scale=about["scale"], backend="numpy")
+    predicted = np.concatenate([np.argmax(fit.predict(model, images), axis=1) for images, _ in batches])
     matrix = confusion(y, predicted, about["classes"])
     right = int(np.trace(matrix))
     print(f"{part}: {len(y)} images, {right} right, accuracy {right / len(y):.4%}")
@@ -61,7 +63,7 @@ def rebuild(about: dict[str, Any], path: str) -> tuple[Layer, dict[str, Any]]:
     return model, {**about, "image": list(image), "classes": classes, "scale": scale}
 
 
-def choose(data: Dataset, about: dict[str, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], str]:
+def choose(data: Dataset, about: dict[str, Any]) -> tuple[Images, np.ndarray[Any, Any], str]:
     """What to measure on: never images that the model was trained on, all images of other data."""
     if data.whole_is_test and data.fingerprint != about.get("fingerprint"):
         return *data.whole(), f"all of {data.name}"

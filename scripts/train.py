@@ -13,7 +13,6 @@ from ..backends.backend import NUMERICS
 from ..interop import safetensors
 from ..layers.base import Layer
 from ..layers.models import BUILDERS
-from ..training.data import DataLoader
 from ..training.datasets import Dataset, load_dataset
 from ..training.fit import evaluate, fit
 from ..training.history import History
@@ -25,7 +24,7 @@ MODEL, HISTORY, METRICS, CURVES = "model.safetensors", "history.csv", "metrics.j
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Say what ``xpnn train`` takes."""
-    parser.add_argument("--data", default="digits", metavar="digits|FILE.npz", help="images and labels")
+    parser.add_argument("--data", default="digits", metavar="digits|FILE.npz|DIR", help="images and labels")
     parser.add_argument("--model", default="lenet", choices=sorted(BUILDERS), help="the net")
     parser.add_argument("--backend", default="auto", help="numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto")
     parser.add_argument("--epochs", default=30, type=at_least(1), metavar="N", help="passes over the data")
@@ -46,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
         data = load_dataset(options.data)
         model = BUILDERS[options.model](data.image, data.classes, backend=backend, seed=options.seed)
         optimizer = OPTIMIZERS[options.optimizer](model, lr=options.lr)
-        loader = DataLoader(data.x_train * data.scale, data.y_train, options.batch, seed=options.seed)
+        loader = data.loader(options.batch, seed=options.seed)
         folder = _prepare_folder(options, data)
 
     print(
@@ -54,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
         f"{options.model} on {backend.spec}",
         file=sys.stderr,
     )
-    held_out = (data.x_test * data.scale, data.y_test)
+    held_out = data.held_out()
     started = time.perf_counter()
     history = fit(model, loader, validation=held_out, optimizer=optimizer, epochs=options.epochs, shards=options.shards)
     seconds = time.perf_counter() - started

@@ -23,7 +23,6 @@ from ..layers import (
     Tanh,
 )
 from ..training import optimizers
-from ..training.data import DataLoader
 from ..training.datasets import load_dataset
 
 SEED, STEPS, BATCH = 20240917, 200, 32
@@ -75,7 +74,7 @@ def golden_run(backend: BackendLike, optimizer: str, steps: int = STEPS) -> str:
     net = golden_net(backend=b, seed=SEED)
     name, options = OPTIMIZERS[optimizer]
     rule = getattr(optimizers, name)(net, **options)
-    loader = DataLoader(data.x_train * data.scale, data.y_train, BATCH, seed=SEED)
+    loader = data.loader(BATCH, seed=SEED)
     losses: list[Any] = []
     with use_backend(b):
         loss = CrossEntropy()

@@ -1,16 +1,28 @@
 """Batches: from arrays on the host to arrays where the model is.
 
 The order of samples comes from the library's own generator, so it is the same on every machine and backend; batches
-are put together on the host and go to the device in one transfer each.
+are put together on the host, some of them ahead in a background thread, and go to the device in one transfer each.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
+from array_api_compat import is_array_api_obj
+from numpy.typing import NDArray
 
 from ..backends import Backend, BackendLike, Generator, get_backend
 from ..backends.types import Array
+from ..backends.upload import Uploader
+from ..layers.geometry import is_integer
+from .augment import AnyTransform, Transform
+from .images import Images
+from .prefetch import Prefetch
+
+#: Batches made ahead where that pays.
+AHEAD = 2
+
+HostBatch: TypeAlias = list[NDArray[Any]]
 
 
 class DataLoader:
@@ -19,14 +31,26 @@ class DataLoader:
     Parameters
     ----------
     x, y : array_like
-        On the host, with as many samples along axis 0. Floats are converted to the backend's dtype.
+        On the host, with as many samples along axis 0. Floats are converted to the backend's dtype. What is no array
+        but has ``shape``, ``dtype`` and a length, and gives arrays when indexed with a slice or increasing integers,
+        is read batch by batch: an `Images` of a dataset, a dataset of h5py.
     batch_size : int
         Samples in a batch; the last batch holds what is left.
     shuffle : bool
         Whether to reorder the samples; the order of pass ``k`` depends on ``seed`` and ``k`` alone.
     seed : int
+        Of the order and of ``transform``.
     backend : str, Backend, namespace or None
         Where batches are put; `fit` puts them where the model is.
+    scale : float, optional
+        A batch of ``x`` is converted to float32 and multiplied by it.
+    transform : callable, optional
+        Called as ``transform(x, generator)`` with each batch of ``x`` in float32, after scaling, on the host; see
+        `xpnn.augment`. What it draws depends on ``seed``, the pass and the batch's place in it.
+    prefetch : int, optional
+        Batches made ahead by a thread in the background; 0 makes each when it is asked for. Unless given, 2 for a
+        device, a transform or data that is read batch by batch, and otherwise 0, for then the thread costs more than
+        it saves.
 
     Attributes
     ----------
@@ -36,7 +60,7 @@ class DataLoader:
     Raises
     ------
     ValueError
-        For lengths that differ, no samples, or a batch size below 1.
+        For lengths that differ, no samples, a batch size below 1, or a negative ``prefetch``.
     """
 
     def __init__(
@@ -48,17 +72,28 @@ class DataLoader:
         shuffle: bool = True,
         seed: int = 0,
         backend: BackendLike | None = None,
+        scale: float | None = None,
+        transform: AnyTransform | None = None,
+        prefetch: int | None = None,
     ) -> None:
-        self.arrays = tuple(np.asarray(array) for array in (x, y))
-        lengths = [len(array) if array.ndim else 0 for array in self.arrays]
+        self.arrays: tuple[Images, ...] = tuple(a if is_lazy(a) else np.asarray(a) for a in (x, y))
+        lengths = [len(array) if len(array.shape) else 0 for array in self.arrays]
         if lengths[0] != lengths[1] or not lengths[0]:
             raise ValueError(f"x and y need the same number of samples, at least 1; got {lengths[0]} and {lengths[1]}")
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
             raise ValueError(f"batch_size takes an integer >= 1, got {batch_size!r}")
+        if prefetch is not None and (not is_integer(prefetch) or prefetch < 0):
+            raise ValueError(f"prefetch takes an integer >= 0, got {prefetch!r}")
+        if transform is not None and not callable(transform):
+            raise ValueError(f"transform takes a callable of a batch and a generator, got {transform!r}")
         self.batch_size = batch_size
         self.shuffle = shuffle
+        self.seed = seed
         self.generator = Generator(seed).fold_in("shuffle")
         self.backend: Backend | None = None if backend is None else get_backend(backend)
+        self.scale = scale
+        self.transform = transform
+        self.prefetch = prefetch
         self.epoch = 0
 
     @property
@@ -73,13 +108,119 @@ class DataLoader:
     def __iter__(self) -> Iterator[Sequence[Array]]:
         return self.batches(self.backend or get_backend())
 
-    def batches(self, b: Backend) -> Iterator[Sequence[Array]]:
-        """One pass, each batch on ``b``."""
-        order = None
-        if self.shuffle:
-            order = self.generator.fold_in(self.epoch).permutation(self.samples)
+    def batches(self, b: Backend, start: int = 0) -> Iterator[Sequence[Array]]:
+        """Pass number `epoch`, each batch on ``b``; it counts as begun when its first batch is asked for.
+
+        Parameters
+        ----------
+        b : Backend
+        start : int
+            Batches to leave out: those that follow are the bits of the whole pass.
+        """
+        if not is_integer(start) or not 0 <= start <= len(self):
+            raise ValueError(f"start takes an integer from 0 to {len(self)}, the batches of a pass; got {start!r}")
+        depth = self._depth(b)
+        # Copies that nothing overlaps are plain ones.
+        return self._pass(b.uploader() if depth else Uploader(b), start, depth)
+
+    def state_dict(self) -> dict[str, Any]:
+        """`epoch`, and what decides on the batches of a pass; numbers and text alone."""
+        return {"epoch": self.epoch, **self._settings()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the passes of the loader that gave this state.
+
+        During pass ``k`` that loader had counted it as begun: to go on in its midst set ``epoch = k`` and call
+        `batches` with ``start``.
+
+        Raises
+        ------
+        ValueError
+            Unless this loader makes the same batches.
+        """
+        for name, own in self._settings().items():
+            if name not in state:
+                raise ValueError(f"the loader's state has no {name}; it holds {', '.join(state) or 'nothing'}")
+            if state[name] != own:
+                raise ValueError(
+                    f"this loader has {name} {own!r} and the state is of one with {state[name]!r}: its batches would "
+                    "be others"
+                )
+        epoch = state.get("epoch")
+        if not is_integer(epoch) or epoch < 0:
+            raise ValueError(f"the loader's state needs an epoch >= 0, got {epoch!r}")
+        self.epoch = int(epoch)
+
+    def _settings(self) -> dict[str, Any]:
+        transform = self.transform
+        named = repr(transform) if transform is None or isinstance(transform, Transform) else type(transform).__name__
+        return {
+            "seed": int(self.seed),
+            "samples": self.samples,
+            "batch_size": self.batch_size,
+            "shuffle": bool(self.shuffle),
+            "transform": named,
+        }
+
+    def _depth(self, b: Backend) -> int:
+        if self.prefetch is not None:
+            return self.prefetch
+        plain = self.transform is None and all(isinstance(array, np.ndarray) for array in self.arrays)
+        return 0 if plain and b.is_host else AHEAD
+
+    def _pass(self, uploader: Uploader, start: int, depth: int) -> Iterator[Sequence[Array]]:
+        number = self.epoch
         self.epoch += 1
-        for start in range(0, self.samples, self.batch_size):
-            chosen = slice(start, start + self.batch_size)
-            parts = (array[chosen if order is None else order[chosen]] for array in self.arrays)
-            yield [b.asarray(part, b.dtype if part.dtype.kind == "f" else None) for part in parts]
+        sent = (uploader.send(parts) for parts in self._host_batches(number, start))
+        if not depth:
+            yield from map(uploader.receive, sent)
+            return
+        with Prefetch(sent, depth) as ahead:
+            yield from map(uploader.receive, ahead)
+
+    def _host_batches(self, number: int, start: int) -> Iterator[HostBatch]:
+        """The batches of a pass, on the host."""
+        order = self.generator.fold_in(number).permutation(self.samples) if self.shuffle else None
+        randomness = Generator(self.seed).fold_in("augment").fold_in(number)
+        for place in range(start, len(self)):
+            chosen: Any = slice(place * self.batch_size, min((place + 1) * self.batch_size, self.samples))
+            if order is not None:
+                chosen = order[chosen]
+            x, y = (_taken(array, chosen) for array in self.arrays)
+            if self.scale is not None:
+                x = np.multiply(x, self.scale, dtype=np.float32, casting="same_kind")
+            if self.transform is not None:
+                x = self._transformed(x.astype(np.float32, copy=False), randomness.fold_in(place))
+            yield [x, y]
+
+    def _transformed(self, x: NDArray[Any], generator: Generator) -> NDArray[Any]:
+        assert self.transform is not None
+        changed = self.transform(x, generator)
+        if not isinstance(changed, np.ndarray) or len(changed) != len(x):
+            raise ValueError(
+                f"{self.transform!r} takes a batch of {len(x)} and must give an array of as many, it gave "
+                f"{getattr(changed, 'shape', type(changed).__name__)}"
+            )
+        return changed
+
+
+def is_lazy(data: Any) -> bool:
+    """Whether data is to be read batch by batch: it has a form and can be indexed, and is no array itself."""
+    has_form = all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__", "__len__"))
+    # What pandas holds is indexed by its labels, not by place.
+    return has_form and not isinstance(data, np.generic) and not is_array_api_obj(data) and not hasattr(data, "iloc")
+
+
+def _taken(array: Images, chosen: Any) -> NDArray[Any]:
+    """The samples at a slice or at places in any order."""
+    if isinstance(array, np.ndarray):
+        taken: NDArray[Any] = array[chosen]
+        return taken
+    if isinstance(chosen, slice):
+        return np.asarray(array[chosen])
+    # Files are read from front to back, and HDF5 takes no other order.
+    order = np.argsort(chosen)
+    found = np.asarray(array[chosen[order]])
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return found[back]

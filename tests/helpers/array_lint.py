@@ -15,7 +15,10 @@ REDUCTIONS = {"cumprod", "cumsum", "dot", "mean", "prod", "std", "sum", "trace",
 SCATTERS = {"index_add", "index_add_", "index_put_", "put", "put_along_axis", "scatter", "scatter_", "scatter_add_"}
 NUMBERS = {"ceil", "factorial", "float", "floor", "int", "len", "prod", "sqrt"}
 #: Modules that compute on the host alone, with NumPy.
-ON_HOST = {"data.py", "datasets.py", "fit.py", "initialisers.py"}
+ON_HOST = {
+    *("augment.py", "data.py", "fit.py", "images.py", "initialisers.py"),
+    *("checks.py", "cifar.py", "dataset.py", "decode.py", "folders.py", "idx.py", "npz.py"),
+}
 
 
 def complaints(source, name=""):

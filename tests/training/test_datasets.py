@@ -54,7 +54,7 @@ def test_npz_without_channels_gets_one(tmp_path):
     x, y = images()
     data = load_dataset(write(tmp_path / "a.npz", x=x, y=y))
     assert data.image == (1, 6, 5)
-    assert data.x_train.dtype == np.float32
+    assert data.x_train.dtype == np.uint8
     assert data.scale == pytest.approx(1 / float(data.x_train.max()))
     assert len(data.y_test) == 4
     assert data.whole_is_test

@@ -1,0 +1,241 @@
+"""What is done to a batch of images on the host before it goes to the device: random changes, and normalising.
+
+A transform is called with a batch ``(N, C, H, W)`` in float32 and a `Generator`, and gives a new batch of that form; it
+writes to nothing that it was given. All that is random comes from the generator, and `DataLoader` makes one for each
+batch of each pass, so a batch has the same bits whichever backend, thread or interruption it meets.
+
+References
+----------
+T. DeVries, G. W. Taylor, "Improved regularization of convolutional neural networks with Cutout", 2017,
+arXiv:1708.04552.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from math import isfinite, sqrt
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from ..backends import Generator
+from ..layers.geometry import is_integer
+from .images import chunks
+
+if TYPE_CHECKING:
+    from .datasets import Dataset
+
+Batch: TypeAlias = NDArray[Any]
+AnyTransform: TypeAlias = Callable[[Batch, Generator], Batch]
+
+__all__ = ["Compose", "Cutout", "Flip", "Normalise", "PadAndCrop", "Transform"]
+
+
+class Transform(ABC):
+    """A change of a batch of images; see the module for what it may do."""
+
+    def __call__(self, x: Batch, generator: Generator) -> Batch:
+        """The batch ``(N, C, H, W)`` changed, each image on its own."""
+        if x.ndim != 4:
+            raise ValueError(f"{self!r} takes images (N, C, H, W), got shape {x.shape}")
+        return self.apply(x, generator)
+
+    @abstractmethod
+    def apply(self, x: Batch, generator: Generator) -> Batch:
+        """What a call does, on a batch that was checked."""
+
+    def evaluation(self) -> "Transform":
+        """What of it belongs to evaluation too: nothing, unless it is deterministic."""
+        return Compose()
+
+
+class Flip(Transform):
+    """Left and right exchanged in each image with probability ``p``."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0.0 <= p <= 1.0:
+            raise ValueError(f"Flip takes a probability from 0 to 1, got {p!r}")
+        self.p = p
+
+    def apply(self, x: Batch, generator: Generator) -> Batch:
+        """Draws a number for each image."""
+        chosen = generator.uniform((len(x),), dtype="float32", backend="numpy") < self.p
+        y = x.copy()
+        y[chosen] = x[chosen, :, :, ::-1]
+        return y
+
+    def __repr__(self) -> str:
+        return f"Flip({self.p!r})"
+
+
+class PadAndCrop(Transform):
+    """Each image moved by up to ``padding`` pixels up or down and left or right, zeros where nothing was.
+
+    The same as cutting the old size out of the image with ``padding`` zeros on each side, at a random place.
+    """
+
+    def __init__(self, padding: int = 4) -> None:
+        if not is_integer(padding) or padding < 0:
+            raise ValueError(f"PadAndCrop takes an integer >= 0, got {padding!r}")
+        self.padding = int(padding)
+
+    def apply(self, x: Batch, generator: Generator) -> Batch:
+        """Draws a row and a column for each image."""
+        n, _, height, width = x.shape
+        rows, columns = _integers(generator, 2, n, 2 * self.padding + 1)
+        edge = self.padding
+        padded = np.zeros((*x.shape[:2], height + 2 * edge, width + 2 * edge), x.dtype)
+        padded[:, :, edge : edge + height, edge : edge + width] = x
+        places = sliding_window_view(padded, (height, width), axis=(2, 3))
+        return np.ascontiguousarray(places[np.arange(n), :, rows, columns])
+
+    def __repr__(self) -> str:
+        return f"PadAndCrop({self.padding})"
+
+
+class Cutout(Transform):
+    """Zeros in a square of ``size`` pixels, centred anywhere in each image and cut off at its edges."""
+
+    def __init__(self, size: int) -> None:
+        if not is_integer(size) or size < 1:
+            raise ValueError(f"Cutout takes an integer >= 1, got {size!r}")
+        self.size = int(size)
+
+    def apply(self, x: Batch, generator: Generator) -> Batch:
+        """Draws a row and a column for each image."""
+        n, _, height, width = x.shape
+        centre_rows, centre_columns = _integers(generator, 2, n, np.array([[height], [width]]))
+        inside = self._covers(centre_rows, height)[:, :, None] & self._covers(centre_columns, width)[:, None, :]
+        return np.where(inside[:, None], np.zeros((), x.dtype), x)
+
+    def _covers(self, centres: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
+        first = centres[:, None] - self.size // 2
+        places = np.arange(n)
+        return (first <= places) & (places < first + self.size)
+
+    def __repr__(self) -> str:
+        return f"Cutout({self.size})"
+
+
+class Normalise(Transform):
+    """``(x - mean) / std``, channel by channel; the same in training and evaluation.
+
+    Parameters
+    ----------
+    mean, std : number or sequence of numbers
+        One, or one for each channel, of images as the batch has them: scaled by `Dataset.scale`.
+    """
+
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        self.mean, self.std = _numbers(mean), _numbers(std)
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"Normalise takes as many means as deviations, got {len(self.mean)} and {len(self.std)}")
+        if not all(map(isfinite, (*self.mean, *self.std))) or min(self.std) <= 0.0:
+            raise ValueError(f"Normalise takes finite means and deviations above 0, got {mean!r} and {std!r}")
+
+    @classmethod
+    def of(cls, data: "Dataset") -> "Normalise":
+        """With mean and standard deviation of a dataset's training images, in float64; 1 for a constant channel."""
+        count = 0
+        mean: Any = 0.0
+        squares: Any = 0.0
+        for chunk in chunks(data.x_train):
+            values = chunk.astype(np.float64)
+            n = values.size // values.shape[1]
+            here = values.mean(axis=(0, 2, 3))
+            apart = here - mean
+            # Sums of squares about the means so far, not about 0, which would cancel.
+            values -= here[:, None, None]
+            within = np.square(values).sum(axis=(0, 2, 3))
+            squares = squares + within + apart * apart * (count * n / (count + n))
+            mean = mean + apart * (n / (count + n))
+            count += n
+        std = [sqrt(square / count) * data.scale or 1.0 for square in squares.tolist()]
+        return cls([each * data.scale for each in mean.tolist()], std)
+
+    def apply(self, x: Batch, generator: Generator) -> Batch:
+        """Draws nothing."""
+        if len(self.mean) not in (1, x.shape[1]):
+            raise ValueError(f"{self!r} takes images with {len(self.mean)} channels, got {x.shape[1]}")
+        mean, std = (np.array(each, x.dtype)[:, None, None] for each in (self.mean, self.std))
+        y: Batch = (x - mean) / std
+        return y
+
+    def evaluation(self) -> Transform:
+        """Itself."""
+        return self
+
+    def __repr__(self) -> str:
+        return f"Normalise({list(self.mean)!r}, {list(self.std)!r})"
+
+
+class Compose(Transform):
+    """One transform after the other; without any, images stay as they are.
+
+    >>> Compose(PadAndCrop(4), Flip(), Normalise(0.5, 0.25)).evaluation()
+    Compose(Normalise([0.5], [0.25]))
+    """
+
+    def __init__(self, *transforms: AnyTransform) -> None:
+        for each in transforms:
+            if not callable(each):
+                raise TypeError(f"Compose takes transforms, got {each!r}")
+        self.transforms = transforms
+
+    def __call__(self, x: Batch, generator: Generator) -> Batch:
+        """One after the other; each checks what it takes."""
+        return self.apply(x, generator)
+
+    def apply(self, x: Batch, generator: Generator) -> Batch:
+        """Each draws where the one before it stopped."""
+        for each in self.transforms:
+            x = each(x, generator)
+        return x
+
+    def evaluation(self) -> Transform:
+        """Those that belong to evaluation."""
+        kept = (evaluation(each) for each in self.transforms)
+        return Compose(*(each for each in kept if each is not None))
+
+    def __len__(self) -> int:
+        return len(self.transforms)
+
+    def __repr__(self) -> str:
+        return f"Compose({', '.join(map(repr, self.transforms))})"
+
+
+def evaluation(transform: AnyTransform | None) -> AnyTransform | None:
+    """What of a transform belongs to evaluation, or None.
+
+    Raises
+    ------
+    TypeError
+        For a function, which does not say.
+    """
+    if transform is None:
+        return None
+    kept = getattr(transform, "evaluation", None)
+    if not callable(kept):
+        raise TypeError(
+            f"{transform!r} does not say what of it belongs to evaluation: make it a class with a method "
+            "evaluation(), as nn.augment.Transform has"
+        )
+    found: AnyTransform = kept()
+    return None if isinstance(found, Compose) and not len(found) else found
+
+
+def _integers(generator: Generator, draws: int, n: int, below: Any) -> NDArray[np.int64]:
+    """Integers ``(draws, n)`` from 0, evenly; ``below`` fits in 32 bits."""
+    found: NDArray[np.int64] = (generator.bits((draws, n), "numpy") * below) >> 32
+    return found
+
+
+def _numbers(value: float | Sequence[float]) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(each) for each in np.atleast_1d(np.asarray(value, np.float64)))
+    except (TypeError, ValueError):
+        numbers = ()
+    if not numbers:
+        raise ValueError(f"Normalise takes a number, or one for each channel, got {value!r}")
+    return numbers

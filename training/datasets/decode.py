@@ -1,0 +1,148 @@
+"""Image files as arrays of bytes, decoded by Pillow."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...backends.workers import available_cores
+from ..images import Index, positions
+from .checks import DataError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff"})
+# No other decoder of Pillow is let near a file, whatever its first bytes say.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
+GREY = frozenset({"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"})
+# Where cameras note how they were held: 5 to 8 are a quarter turn.
+ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself before it is decoded."""
+
+    height: int
+    width: int
+    grey: bool
+
+
+class Unreadable(Exception):
+    """A file that is no image that is taken."""
+
+
+def read_header(path: Path) -> Header:
+    """Size as it will be seen, and whether it is grey; `Unreadable` where there is none."""
+    with _opened(path) as image:
+        turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+        width, height = reversed(image.size) if turned else image.size
+        return Header(height, width, image.mode in GREY)
+
+
+def decode(path: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    """The upright image as ``(channels, height, width)``, stretched to that size; transparency is dropped."""
+    from PIL import ImageOps
+    from PIL.Image import Resampling, fromarray
+
+    height, width = size
+    with _opened(path) as image:
+        # A JPEG decodes to a half, quarter or eighth at a fraction of the time.
+        image.draft(image.mode, (2 * max(size), 2 * max(size)))
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I;16"):
+            # Pillow would clip these to 255.
+            upright = fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        elif upright.mode in ("I", "F"):
+            raise Unreadable(f"its pixels are of 32 bits (mode {upright.mode}), of no known range")
+        converted = upright.convert("L" if channels == 1 else "RGB")
+        if converted.size != (width, height):
+            converted = converted.resize((width, height), Resampling.BILINEAR)
+        pixels = np.asarray(converted, np.uint8).reshape(height, width, channels)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+class Files:
+    """Images in files, decoded when they are asked for, by a thread a core.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    size : (int, int)
+        Height and width.
+    channels : int
+        1 for grey, 3 for red, green and blue.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, paths: Sequence[Path], size: tuple[int, int], channels: int) -> None:
+        self.paths, self.size, self.channels = tuple(paths), size, channels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, C, H, W)``."""
+        return len(self.paths), self.channels, *self.size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: Index) -> NDArray[Any]:
+        places = positions(index, len(self)).tolist()
+        found, errors = self.read([self.paths[place] for place in places])
+        for path, error in errors:
+            raise DataError(f"{path} can't be read ({error}); remove it and begin again")
+        return found
+
+    def read(self, paths: Sequence[Path]) -> tuple[NDArray[Any], list[tuple[Path, Unreadable]]]:
+        """Images of those files that can be read, in order, and what is wrong with the others."""
+        found = np.empty((len(paths), self.channels, *self.size), np.uint8)
+        results = on_threads(lambda at: self._read(paths[at], found[at]), range(len(paths)))
+        good = [at for at, error in enumerate(results) if error is None]
+        errors = [(path, error) for path, error in zip(paths, results, strict=True) if error is not None]
+        return found if not errors else found[good], errors
+
+    def _read(self, path: Path, target: NDArray[Any]) -> Unreadable | None:
+        try:
+            target[...] = decode(path, self.size, self.channels)
+        except Unreadable as error:
+            return error
+        return None
+
+
+def on_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """``work`` of each item, in order; Pillow lets other threads compute while it decodes."""
+    threads = min(available_cores(), len(items))
+    if threads < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, items))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A file as Pillow's image; whatever goes wrong meanwhile becomes `Unreadable`, in one line."""
+    from PIL import Image
+
+    try:
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+            yield image
+    except (Unreadable, MemoryError):
+        raise
+    except Exception as error:
+        # Decoders raise whatever their format makes them: OSError, SyntaxError, struct.error, ValueError.
+        raise Unreadable(_explained(error)) from None
+
+
+def _explained(error: Exception) -> str:
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "no image of a known format"
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(told.split()) or type(error).__name__

@@ -1,0 +1,99 @@
+"""IDX, the format of MNIST and its kin: a header of sizes, then the entries, all with the high byte first.
+
+The header is two zero bytes, a byte for the type, a byte for the number of dimensions, and each size in four bytes.
+
+References
+----------
+Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits", http://yann.lecun.com/exdb/mnist/.
+"""
+
+import gzip
+import zlib
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .checks import DataError
+from .dataset import Dataset, from_arrays
+
+TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def is_idx(folder: Path) -> bool:
+    """Whether a folder has one of the files."""
+    return any(_find(folder, name) for name in (*TRAIN, *TEST))
+
+
+def load_idx(folder: Path) -> Dataset:
+    """The training files of a folder, and the ``t10k`` files as the held-out part where they are there."""
+    pairs = [[_find(folder, name) for name in names] for names in (TRAIN, TEST)]
+    wanted = [*TRAIN, *(TEST if any(pairs[1]) else ())]
+    if missing := [name for name, path in zip(wanted, (*pairs[0], *pairs[1]), strict=False) if path is None]:
+        raise DataError(f"{folder} has no {' and no '.join(missing)} (or the same with .gz)")
+    (x, y), *test = ([read_idx(path) for path in pair if path] for pair in pairs if any(pair))
+    try:
+        return from_arrays(folder.name, x, y, (test[0][0], test[0][1]) if test else None, stored=True)
+    except DataError as error:
+        raise DataError(f"{folder}: {error}") from None
+
+
+def read_idx(path: Path) -> NDArray[Any]:
+    """The array of an IDX file, mapped from the file, or read from one that ends in ``.gz``.
+
+    Raises
+    ------
+    DataError
+        For another format, a type that IDX has not, and a length other than the header says.
+    """
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path, "rb") as packed:
+                dtype, shape = _header(packed, path)
+                size = prod(shape) * dtype.itemsize
+                data = packed.read(size + 1)
+                _check_length(path, shape, dtype, size, len(data) if len(data) <= size else None)
+            return np.frombuffer(data, dtype).reshape(shape)
+        with path.open("rb") as plain:
+            dtype, shape = _header(plain, path)
+            start = plain.tell()
+        size = prod(shape) * dtype.itemsize
+        _check_length(path, shape, dtype, size, path.stat().st_size - start)
+        if not size:
+            return np.empty(shape, dtype)
+        return np.asarray(np.memmap(path, dtype, "r", start, shape))
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} can't be read ({error}); is it complete?") from None
+
+
+def _header(file: BinaryIO | gzip.GzipFile, path: Path) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0":
+        raise DataError(f"{path} is no IDX file: it begins with {magic.hex(' ') or 'nothing'}, not with 00 00")
+    if magic[2] not in TYPES:
+        codes = ", ".join(f"{code:02x}" for code in TYPES)
+        raise DataError(f"{path} has IDX type code {magic[2]:02x}; the codes are {codes}")
+    sizes = file.read(4 * magic[3])
+    if not magic[3] or len(sizes) < 4 * magic[3]:
+        raise DataError(f"{path} ends within its header, or has no dimensions")
+    return np.dtype(TYPES[magic[2]]), tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
+
+
+def _check_length(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], size: int, found: int | None) -> None:
+    if found != size:
+        has = "more" if found is None else f"{found}"
+        raise DataError(
+            f"{path} should hold {' x '.join(map(str, shape))} entries of {dtype.itemsize} byte(s), {size} bytes, "
+            f"and has {has}; get it again"
+        )
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    """The file of that name, also spelt with a dot, plain before compressed."""
+    spellings = (name, name.replace("-idx", ".idx"))
+    paths = (folder / f"{spelling}{ending}" for ending in ("", ".gz") for spelling in spellings)
+    return next((path for path in paths if path.is_file()), None)
