@@ -151,7 +151,10 @@ class Normalise(Transform):
             squares = squares + within + apart * apart * (count * n / (count + n))
             mean = mean + apart * (n / (count + n))
             count += n
-        std = [sqrt(square / count) * data.scale or 1.0 for square in squares.tolist()]
+        std = [sqrt(square / count) for square in squares.tolist()]
+        # Less than float32 tells apart from the mean is the rounding of a constant.
+        varies = [deviation > 2.0**-24 * abs(centre) for deviation, centre in zip(std, mean.tolist(), strict=True)]
+        std = [deviation * data.scale if of else 1.0 for deviation, of in zip(std, varies, strict=True)]
         return cls([each * data.scale for each in mean.tolist()], std)
 
     def apply(self, x: Batch, generator: Generator) -> Batch:

@@ -1,8 +1,11 @@
 """Data from outside: what is taken, how it is split, and what is said of the rest."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
+from xpnn import augment
 from xpnn.training.datasets import DataError, load_dataset
 
 
@@ -128,3 +131,68 @@ def test_file_that_is_no_npz_is_refused(tmp_path, kind):
         )
     with pytest.raises(DataError):
         load_dataset(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "holds nothing; the data is digits, an .npz file, or a folder"),
+        (["b.txt", "a.png", "sub/"], "holds a.png, b.txt, sub/; the data is"),
+        ([f"{i}.csv" for i in range(7)], "4.csv and 2 more"),
+    ],
+)
+def test_folder_of_nothing_known_is_refused_with_what_it_holds(tmp_path, names, message):
+    for name in names:
+        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match=message):
+        load_dataset(tmp_path)
+
+
+def test_archive_is_to_be_unpacked(tmp_path):
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(DataError, match="unpack it and name the folder"):
+        load_dataset(tmp_path / "cifar-10-binary.tar.gz")
+
+
+def test_arrays_are_not_resized(tmp_path):
+    path = write(tmp_path / "a.npz", x=X, y=Y)
+    assert load_dataset(path, image_size=(6, 5)).image == (1, 6, 5)
+    with pytest.raises(DataError, match="are 6 x 5, not 5 x 6; only folders of images are resized"):
+        load_dataset(path, image_size=(5, 6))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "float16", "float32", "float64"])
+def test_batches_and_fingerprint_are_those_of_images_in_float32(tmp_path, dtype):
+    """Saved models carry the fingerprint, whatever dtype the images are kept in."""
+    x = (np.random.default_rng(0).random((20, 3, 6, 5)) * 100 - (0 if dtype == "uint8" else 50)).astype(dtype)
+    data = load_dataset(write(tmp_path / "a.npz", x=x, y=Y, x_test=x[:4], y_test=Y[:4]))
+    digest = hashlib.sha256()
+    for array in (x.astype("f4"), Y.astype("i8"), x[:4].astype("f4"), Y[:4].astype("i8")):
+        digest.update(repr((array.shape, array.dtype.str)).encode() + array.tobytes())
+    assert data.fingerprint == digest.hexdigest()
+    assert data.scale == 1.0 / float(np.max(np.abs(x.astype("f4"))))
+    got = np.concatenate([batch for batch, _ in data.loader(7, shuffle=False)])
+    assert got.dtype == np.float32 and got.tobytes() == (x.astype("f4") * data.scale).tobytes()
+
+
+def test_fingerprint_of_many_chunks_is_that_of_the_whole(tmp_path, monkeypatch):
+    whole = load_dataset(write(tmp_path / "a.npz", x=X, y=Y)).fingerprint
+    monkeypatch.setattr("xpnn.training.images.CHUNK", 100)
+    assert load_dataset(tmp_path / "a.npz").fingerprint == whole
+
+
+def test_values_beyond_float32_are_refused(tmp_path):
+    with pytest.raises(DataError, match="beyond the range of float32"):
+        load_dataset(write(tmp_path / "a.npz", x=X * 1e39, y=Y))
+
+
+def test_held_out_batches_are_in_order_and_only_normalised():
+    data = load_dataset("digits")
+    transform = augment.Compose(augment.Flip(1.0), augment.Normalise(0.5, 0.25))
+    loader = data.held_out(100, transform=transform)
+    batches = [list(loader), list(loader)]
+    for found in batches:
+        assert np.concatenate([y for _, y in found]).tolist() == data.y_test.tolist()
+        x = np.concatenate([x for x, _ in found])
+        assert np.array_equal(x, (data.x_test * np.float32(1 / 16) - np.float32(0.5)) / np.float32(0.25))
+    assert data.held_out(transform=augment.Flip()).transform is None

@@ -177,7 +177,9 @@ def test_class_without_a_readable_image_is_refused(tmp_path):
     for i in range(12):
         (tmp_path / "bee").mkdir(exist_ok=True)
         (tmp_path / "bee" / f"{i:02}.png").write_bytes(b"hello")
-    with pytest.raises(DataError, match=r"class bee .* 12 file\(s\) can't be read: .*00\.png: no image.*09\.png.*; \.\.\."):
+    with pytest.raises(
+        DataError, match=r"class bee .* 12 file\(s\) can't be read: .*00\.png: no image.*09\.png.*; \.\.\."
+    ):
         load_dataset(tmp_path)
 
 

@@ -1,0 +1,162 @@
+"""Augmentations, against loops over images that draw the same numbers."""
+
+import numpy as np
+import pytest
+
+import xpnn as nn
+from xpnn import augment
+from xpnn.training.datasets import load_dataset
+
+SHAPE = (9, 3, 6, 5)
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(0).random(SHAPE, dtype=np.float32)
+
+
+def draws(seed=3):
+    return nn.random.Generator(seed)
+
+
+def integers(below, seed=3):
+    """What `augment` draws, one by one: the upper digits of 32-bit words."""
+    words = draws(seed).bits((2, SHAPE[0]), "numpy").tolist()
+    return [[int(word / 2**32 * n) for word in row] for row, n in zip(words, below, strict=True)]
+
+
+def test_flip_mirrors_the_images_whose_number_is_below_p(x):
+    numbers = draws().uniform((len(x),), dtype="float32", backend="numpy")
+    found = augment.Flip(0.4)(x, draws())
+    for image, got, number in zip(x, found, numbers, strict=True):
+        wanted = [[row[::-1] for row in plane] for plane in image.tolist()] if number < 0.4 else image.tolist()
+        assert got.tolist() == wanted
+    assert 0 < (numbers < 0.4).sum() < len(x)
+
+
+def test_flip_is_certain_at_one_and_never_at_zero(x):
+    assert np.array_equal(augment.Flip(1.0)(x, draws()), x[..., ::-1])
+    assert np.array_equal(augment.Flip(0.0)(x, draws()), x)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 4, 9])
+def test_pad_and_crop_moves_images_over_zeros(x, padding):
+    rows, columns = integers([2 * padding + 1] * 2)
+    found = augment.PadAndCrop(padding)(x, draws())
+    wanted = np.zeros_like(x)
+    n, channels, height, width = x.shape
+    for i, c, h, w in np.ndindex(n, channels, height, width):
+        source = h + rows[i] - padding, w + columns[i] - padding
+        if 0 <= source[0] < height and 0 <= source[1] < width:
+            wanted[i, c, h, w] = x[i, c, source[0], source[1]]
+    assert found.dtype == np.float32 and np.array_equal(found, wanted)
+
+
+def test_pad_and_crop_goes_every_way():
+    x = np.ones((500, 1, 1, 1), np.float32)
+    kept = float(np.mean(augment.PadAndCrop(1)(x, draws())))
+    assert kept == pytest.approx(1 / 9, abs=0.05)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 20])
+def test_cutout_clears_a_square_cut_off_at_the_edges(x, size):
+    rows, columns = integers([SHAPE[2], SHAPE[3]])
+    found = augment.Cutout(size)(x, draws())
+    wanted = x.copy()
+    for i, (row, column) in enumerate(zip(rows, columns, strict=True)):
+        for h in range(row - size // 2, row - size // 2 + size):
+            for w in range(column - size // 2, column - size // 2 + size):
+                if 0 <= h < SHAPE[2] and 0 <= w < SHAPE[3]:
+                    wanted[i, :, h, w] = 0.0
+    assert found.dtype == np.float32 and np.array_equal(found, wanted)
+
+
+def test_normalise_is_by_channel(x):
+    found = augment.Normalise([0.1, 0.2, 0.3], [1.0, 2.0, 0.5])(x, draws())
+    for c, (mean, std) in enumerate([(0.1, 1.0), (0.2, 2.0), (0.3, 0.5)]):
+        assert np.array_equal(found[:, c], (x[:, c] - np.float32(mean)) / np.float32(std))
+    assert found.dtype == np.float32
+    assert np.array_equal(augment.Normalise(0.5, 2.0)(x, draws()), (x - np.float32(0.5)) / np.float32(2.0))
+
+
+def dataset(tmp_path, x):
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(len(x)) % 3, x_test=x[:3], y_test=np.arange(3))
+    return load_dataset(tmp_path / "a.npz")
+
+
+def test_normalise_of_a_dataset_has_mean_0_and_deviation_1(tmp_path, monkeypatch):
+    # Far from 0, where a sum of squares about 0 in float32 would lose all.
+    x = np.random.default_rng(0).normal([[[5000.0]], [[0.0]], [[-70.0]]], [[[1.0]], [[3.0]], [[0.1]]], (40, 3, 6, 5))
+    data = dataset(tmp_path, x)
+    monkeypatch.setattr("xpnn.training.images.CHUNK", 3000)
+    found = augment.Normalise.of(data)
+    scaled = x.astype(np.float32).astype(np.float64) * data.scale
+    np.testing.assert_allclose(found.mean, scaled.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(found.std, scaled.std((0, 2, 3)), rtol=1e-8)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.25])
+def test_constant_channel_is_divided_by_one(tmp_path, value):
+    x = np.random.default_rng(0).random((12, 2, 6, 5))
+    x[:, 1] = value
+    assert augment.Normalise.of(dataset(tmp_path, x)).std[1] == 1.0
+
+
+def test_composition_goes_on_drawing_where_the_one_before_stopped(x):
+    generator = draws()
+    wanted = augment.Flip()(augment.PadAndCrop(2)(x, generator), generator)
+    assert np.array_equal(augment.Compose(augment.PadAndCrop(2), augment.Flip())(x, draws()), wanted)
+
+
+def test_evaluation_keeps_what_is_deterministic():
+    normalise = augment.Normalise(0.5, 0.25)
+    whole = augment.Compose(augment.Flip(), augment.Compose(augment.Cutout(2), normalise), augment.PadAndCrop(1))
+    assert repr(whole.evaluation()) == "Compose(Compose(Normalise([0.5], [0.25])))"
+    assert normalise.evaluation() is normalise
+    assert augment.evaluation(None) is augment.evaluation(augment.Compose(augment.Flip())) is None
+    with pytest.raises(TypeError, match="does not say what of it belongs to evaluation"):
+        augment.Compose(lambda x, generator: x).evaluation()
+
+
+TRANSFORMS = [augment.Flip(), augment.PadAndCrop(2), augment.Cutout(3), augment.Normalise([0.5] * 3, [0.25] * 3)]
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
+def test_what_is_given_is_not_written_to(x, transform):
+    before = x.copy()
+    x.flags.writeable = False
+    found = transform(x, draws())
+    assert np.array_equal(x, before) and found is not x
+    assert transform(x[:0], draws()).shape == (0, *SHAPE[1:])
+    assert eval(repr(transform), vars(augment)).__dict__ == transform.__dict__
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
+def test_what_is_no_batch_of_images_is_refused(transform):
+    with pytest.raises(ValueError, match=r"takes images \(N, C, H, W\), got shape \(4, 5\)"):
+        transform(np.zeros((4, 5), np.float32), draws())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: augment.Flip(1.5), "a probability from 0 to 1, got 1.5"),
+        (lambda: augment.Flip(float("nan")), "a probability"),
+        (lambda: augment.PadAndCrop(-1), "an integer >= 0, got -1"),
+        (lambda: augment.PadAndCrop(1.5), "an integer"),
+        (lambda: augment.Cutout(0), "an integer >= 1, got 0"),
+        (lambda: augment.Normalise([0.0, 1.0], [1.0]), "as many means as deviations, got 2 and 1"),
+        (lambda: augment.Normalise(0.0, 0.0), "deviations above 0"),
+        (lambda: augment.Normalise(float("inf"), 1.0), "finite"),
+        (lambda: augment.Normalise([], []), "one for each channel"),
+        (lambda: augment.Normalise([0.0] * 2, [1.0] * 2)(np.zeros(SHAPE, "f4"), draws()), "2 channels, got 3"),
+    ],
+)
+def test_bad_arguments_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_compose_takes_transforms_alone():
+    with pytest.raises(TypeError, match="takes transforms, got 3"):
+        augment.Compose(3)
