@@ -36,7 +36,8 @@ def run(options: argparse.Namespace) -> None:
         weights, about = safetensors.read(path)
         model, about = rebuild(about, str(path))
         model.to(backend).load_state_dict(weights)
-        data = load_dataset(options.data)
+        size = about["image"][1], about["image"][2]
+        data = load_dataset(options.data, image_size=size if Path(options.data).is_dir() else None)
         if list(data.image) != about["image"]:
             raise UsageError(
                 f"the images of {data.name} are {_size(data.image)}, this model takes {_size(about['image'])}"

@@ -1,4 +1,4 @@
-"""A CuPy whose streams run late, on a machine without a GPU: what is queued is done when something forces it, or at once.
+"""A CuPy whose streams run late, on a machine without a GPU: what is queued is done when something forces it.
 
 Memory of the device is NumPy's. Freed memory is lent again at once, to the stream that it was allocated for, as CuPy's
 pool does. Each stream keeps its order and waits for events; which of several streams goes on is the test's to choose.

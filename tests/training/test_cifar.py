@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from xpnn.training.datasets import DataError, load_dataset
+from xpnn.training.images import Joined
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -50,6 +51,14 @@ def test_images_of_several_files_are_found_in_any_order(tmp_path):
     for wrong, error in ((np.array([15]), IndexError), (np.array([-16]), IndexError), (3, TypeError)):
         with pytest.raises(error):
             x[wrong]
+
+
+def test_parts_of_different_lengths_are_joined_in_order():
+    whole = np.arange(24).reshape(12, 2)
+    parts = Joined([whole[:1], whole[1:8], whole[8:]])
+    places = np.array([9, 0, 7, 8, 1, 11])
+    assert np.array_equal(parts[places], whole[places])
+    assert np.array_equal(parts[:], whole) and parts[3:3].shape == (0, 2)
 
 
 def test_a_shuffled_pass_has_every_image_with_its_label(tmp_path):

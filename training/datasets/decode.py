@@ -65,8 +65,8 @@ def decode(path: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8
         converted = upright.convert("L" if channels == 1 else "RGB")
         if converted.size != (width, height):
             converted = converted.resize((width, height), Resampling.BILINEAR)
-        pixels = np.asarray(converted, np.uint8).reshape(height, width, channels)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        pixels = np.asarray(converted, np.uint8)
+    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 class Files:
