@@ -23,6 +23,7 @@ from .activations import (
 from .base import Layer
 from .batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .branches import Identity, Parallel, Residual
+from .checkpointed import Checkpointed
 from .containers import Container, Sequential
 from .conv import Conv1d, Conv2d, Conv3d
 from .conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
@@ -73,7 +74,9 @@ from .pool import (
     MaxPool2d,
     MaxPool3d,
 )
+from .release import released
 from .shape import Flatten, Pad, Reshape, Upsample
+from .watch import layer_outputs
 
 __all__ = [
     "CELU",
@@ -103,6 +106,7 @@ __all__ = [
     "BatchNorm3d",
     "BinaryCrossEntropy",
     "BinaryCrossEntropyWithLogits",
+    "Checkpointed",
     "Container",
     "Conv1d",
     "Conv2d",
@@ -164,5 +168,7 @@ __all__ = [
     "functional",
     "geometry",
     "initialisers",
+    "layer_outputs",
     "models",
+    "released",
 ]

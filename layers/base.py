@@ -19,6 +19,7 @@ from .buffers import Buffers
 from .initialisers import Initialiser
 from .parameter import Parameter
 from .placement import Placement, checked, foreign, moved, place, says_where
+from .release import releases
 from .summary import Summary, summarise
 
 
@@ -132,7 +133,8 @@ class Layer:
         Parameters
         ----------
         dy : array
-            Gradient with respect to the last output, of its shape and dtype.
+            Gradient with respect to the last output, of its shape and dtype. It may be given again, or another one:
+            see `xpnn.layers.release.released` for steps that ask once.
         input_grad : bool
             With False a layer may skip the input's gradient, which the first layer of a net does not need, and
             return None.
@@ -142,9 +144,12 @@ class Layer:
             self._check_upstream(dy)
             with b.context():
                 dx = self._backward(b.up(dy), input_grad)
-                return None if dx is None else b.down(dx)
+                dx = None if dx is None else b.down(dx)
         except (TypeError, ValueError) as error:
             raise named(self, error) from error
+        if releases():
+            self._saved = self._output = None
+        return dx
 
     def _forward(self, x: Array) -> Array:
         raise NotImplementedError(f"{type(self).__name__} defines no _forward")
@@ -159,7 +164,7 @@ class Layer:
     def _check_upstream(self, dy: Array) -> None:
         """Raise unless ``dy`` can be the gradient of the last output."""
         if self._output is None:
-            raise RuntimeError(f"{self!r}: backward needs a forward before it, in training mode")
+            raise no_forward(self, ", in training mode")
         self._check(dy, "upstream gradient")
         shape, dtype = self._output
         if tuple(dy.shape) != shape or dtype_name(dy.dtype) != dtype:
@@ -204,6 +209,11 @@ class Layer:
     def eval(self) -> Self:
         """Evaluate: keep nothing for backward. Gives this layer back."""
         return self.train(False)
+
+    def release(self) -> None:
+        """Drop what this layer and all within keep for backward."""
+        for _, layer in self.named_layers():
+            layer._saved = layer._output = None
 
     def zero_grad(self) -> None:
         """Forget the gradients: ``grad`` becomes None."""
@@ -306,8 +316,13 @@ class Layer:
 
 
 def join(path: str, name: str) -> str:
-    """A full name from a container's and a child's."""
-    return f"{path}.{name}" if path else name
+    """A full name from a container's and a child's; what has no name adds none."""
+    return f"{path}.{name}" if path and name else path or name
+
+
+def no_forward(owner: Any, mode: str = "") -> RuntimeError:
+    """What is wrong with a backward for which nothing was kept."""
+    return RuntimeError(f"{owner!r}: backward needs a forward before it{mode} (within released(), one for each)")
 
 
 def named(owner: Any, error: TypeError | ValueError) -> Exception:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 
 from ..backends import Backend
 from ..backends.backend import FLOATS
 from ..backends.capture import require_owned
 from ..backends.types import Array, dtype_name
-from .parameter import Owner
+from .parameter import Owner, copied
 from .placement import moved
 
 
@@ -53,6 +53,20 @@ class Buffers(MutableMapping[str, Array]):
         for name, array in self._arrays.items():
             if not isinstance(array, _Constant):
                 self._arrays[name] = moved(array, backend)
+
+    def held(self, copies: bool = False) -> dict[str, Array | _Constant]:
+        """What there is now, for `put_back`; nothing is made for it."""
+        b = self._owner.backend
+        return {
+            name: copied(array, array, b) if copies and not isinstance(array, _Constant) else array
+            for name, array in self._arrays.items()
+        }
+
+    def put_back(self, held: Mapping[str, Array | _Constant]) -> None:
+        """Make these the arrays again."""
+        for name, array in held.items():
+            if self._arrays.get(name) is not array:
+                self[name] = array
 
     def __getitem__(self, name: str) -> Array:
         array = self._arrays[name]

@@ -1,7 +1,6 @@
 """Where do two copies of a model part ways?"""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from ..backends import to_host
 from ..backends.types import Array
 from ..layers.base import Layer
-from ..layers.dropout import Dropout
+from ..layers.watch import preserved, watched
 from .compare import Host, compare, same_bits
 from .tolerances import Bound
 
@@ -119,47 +118,19 @@ def _trace(model: Layer, x: Any, dy: Any) -> Sequence[_Seen]:
     """What each layer gives for an input and an upstream gradient, in the order in which it is computed."""
     b = model.backend
     seen: list[_Seen] = []
-    with _watched(model, seen):
+    with preserved(model), watched(model, partial(_see_output, seen), partial(_see_gradients, seen)):
         model.forward(b.asarray(np.asarray(to_host(x)), b.dtype))
         if dy is not None and model.training:
             model.backward(b.asarray(np.asarray(to_host(dy)), b.dtype))
     return seen
 
 
-@contextmanager
-def _watched(model: Layer, seen: list[_Seen]) -> Iterator[None]:
-    """Record what the layers give, and put all that a step changes back afterwards."""
-    parts = list(model.named_layers())
-    parameters = [parameter for _, parameter in model.named_parameters()]
-    gradients = [parameter.grad for parameter in parameters]
-    buffers = [dict(part.buffers) for _, part in parts]
-    positions = [(part, part.stream.position) for _, part in parts if isinstance(part, Dropout)]
-    model.zero_grad()
-    for name, part in parts:
-        vars(part)["forward"] = partial(_forward, seen, name, part)
-        vars(part)["backward"] = partial(_backward, seen, name, part)
-    try:
-        yield
-    finally:
-        for _, part in parts:
-            del vars(part)["forward"], vars(part)["backward"]
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        for (_, part), before in zip(parts, buffers, strict=True):
-            part.buffers.update(before)
-        for part, position in positions:
-            part.stream.position = position
-
-
-def _forward(seen: list[_Seen], name: str, layer: Layer, x: Array) -> Any:
-    y = type(layer).forward(layer, x)
+def _see_output(seen: list[_Seen], name: str, layer: Layer, y: Any) -> None:
     for array in y if isinstance(y, tuple) else (y,):
         seen.append(_Seen(name, repr(layer), "output", to_host(array)))
-    return y
 
 
-def _backward(seen: list[_Seen], name: str, layer: Layer, dy: Array, *, input_grad: bool = True) -> Any:
-    dx = type(layer).backward(layer, dy, input_grad=input_grad)
+def _see_gradients(seen: list[_Seen], name: str, layer: Layer, dx: Array | None) -> None:
     gradients = {key: to_host(p.grad) for key, p in layer.parameters.items() if p.grad is not None}
     # In front of a batch norm a bias has a gradient in which all cancels: what counts is the size of the others.
     scale = max((float(np.abs(g).max(initial=0.0, where=np.isfinite(g))) for g in gradients.values()), default=0.0)
@@ -167,4 +138,3 @@ def _backward(seen: list[_Seen], name: str, layer: Layer, dy: Array, *, input_gr
         seen.append(_Seen(name, repr(layer), f"gradient of {key}", gradient, scale))
     if dx is not None:
         seen.append(_Seen(name, repr(layer), "input gradient", to_host(dx)))
-    return dx

@@ -23,6 +23,7 @@ from ..layers.base import Layer
 from ..layers.geometry import is_integer
 from ..layers.losses import Loss
 from ..layers.parameter import Parameter
+from ..layers.release import released
 
 
 class Meeting:
@@ -118,7 +119,8 @@ def take(model: Layer, loss: Loss, x: Array, target: Array) -> tuple[Array, Arra
     """The batch whole: its loss and predictions."""
     prediction = model.forward(x)
     value = loss.forward(prediction, target)
-    model.backward(loss.backward(), input_grad=False)
+    with released():
+        model.backward(loss.backward(), input_grad=False)
     return value, prediction
 
 
@@ -136,7 +138,8 @@ def accumulate(model: Layer, loss: Loss, sizes: Sequence[int], x: Array, target:
             terms = loss.terms(prediction, target)
             # Where nothing counts the mean is NaN, and its gradient 0.
             slope = 1.0 / xp.where(terms == 0.0, xp.ones_like(terms), terms)
-        model.backward(summed.backward(slope), input_grad=False)
+        with released():
+            model.backward(summed.backward(slope), input_grad=False)
         predictions.append(prediction)
     return reduce(lambda a, b: a + b, values) / terms, xp.concat(predictions, axis=0)
 

@@ -13,8 +13,9 @@ from ...backends import Backend, BackendLike, ambient_backend, backend_of, get_b
 from ...backends.team import rows_of_all
 from ...backends.types import Array, DType, Namespace
 from ..arrays import namespace, require_float, require_same_dtype, require_shape, scalar
-from ..base import named
+from ..base import named, no_forward
 from ..placement import Placement, checked, foreign, place, says_where
+from ..release import releases
 from .weights import Weights
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
@@ -166,7 +167,7 @@ class Loss:
     def backward(self, dy: Array | float = 1.0) -> Array:
         """The gradient with respect to the last prediction, for the gradient ``dy`` of what follows the loss."""
         if self._saved is None:
-            raise RuntimeError(f"{self!r}: backward needs a forward before it")
+            raise no_forward(self)
         b, prediction, target, shape = self._saved
         try:
             if not isinstance(dy, int | float):
@@ -177,9 +178,16 @@ class Loss:
                 dy = b.up(dy)
             with b.context():
                 options = self._options(b, prediction)
-                return b.down(self._backward(dy, b.up(prediction), b.up(target), b.xp, **options))
+                gradient = b.down(self._backward(dy, b.up(prediction), b.up(target), b.xp, **options))
         except (TypeError, ValueError) as error:
             raise named(self, error) from error
+        if releases():
+            self._saved = None
+        return gradient
+
+    def release(self) -> None:
+        """Drop what is kept for backward."""
+        self._saved = None
 
     def _place(self, prediction: Array) -> Backend:
         """This loss's backend, else that of the enclosing `use_backend`, else where the prediction is."""

@@ -9,6 +9,7 @@ import numpy as np
 from ...backends import Backend, Generator, get_backend
 from ...layers.losses import CrossEntropy
 from ...layers.models import BUILDERS
+from ...layers.release import released
 from ...training.optimizers import SGD, Adam
 from .measure import Side
 from .memory import peaks
@@ -72,7 +73,8 @@ class OurNet:
         """Of all parameters by name, at the weights as they are."""
         self.optimizer.zero_grad()
         self.loss(self.model(self.x), self.y)
-        self.model.backward(self.loss.backward(), input_grad=False)
+        with released():
+            self.model.backward(self.loss.backward(), input_grad=False)
         return {name: parameter.grad for name, parameter in self.model.named_parameters()}
 
     def step(self) -> None:

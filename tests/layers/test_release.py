@@ -1,0 +1,170 @@
+"""Within `released` what backward needs is dropped as soon as its own backward is done."""
+
+import gc
+import re
+import threading
+import timeit
+import weakref
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+import xpnn as nn
+from xpnn.layers.release import releases
+from xpnn.layers.watch import watched
+from xpnn.testing.cases import LayerCase
+from xpnn.testing.compare import same_bits
+from xpnn.training.shards import accumulate, take
+
+CASES = [c for c in nn.testing.cases() if isinstance(c, LayerCase) and c.name.endswith("/plain")]
+
+
+def raises(error, message):
+    return pytest.raises(error, match=re.escape(message))
+
+
+def net(backend="numpy", **options):
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Residual(nn.Sequential(nn.Conv2d(4, 4, 1), nn.Tanh())),
+        nn.Dropout(0.25),
+        nn.Flatten(),
+        nn.Dense(16, 3),
+        backend=backend,
+        seed=3,
+        **options,
+    )
+
+
+@pytest.fixture
+def batch(at, rng):
+    return at.put(rng.standard_normal((4, 2, 5, 5)), "float32"), at.put(np.arange(4) % 3)
+
+
+def kept(model):
+    return [name for name, layer in model.named_layers() if layer._saved is not None]
+
+
+def test_gradients_are_the_same_bits(at, batch):
+    found = []
+    for context in (nn.released, nullcontext):
+        model, loss = net(at.backend), nn.CrossEntropy()
+        value = loss(model(batch[0]), batch[1])
+        with context():
+            dx = model.backward(loss.backward())
+        found.append([at.get(array) for array in (value, dx, *(p.grad for _, p in model.named_parameters()))])
+    assert all(same_bits(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_a_layer_lets_go_when_its_own_backward_is_done(at, batch):
+    model = net(at.backend)
+    y = model(batch[0])
+    leaves = [name for name, layer in model.named_layers() if len(list(layer.named_layers())) == 1]
+    done, still = [], []
+
+    def look(name, layer, dx):
+        if name in leaves:
+            done.append(name)
+            still.append([n for n in leaves if n in kept(model)])
+
+    with nn.released(), watched(model, backward=look):
+        model.backward(y)
+    assert done == leaves[::-1]
+    for i, holding in enumerate(still):
+        assert not set(holding) & set(done[: i + 1])
+        assert set(holding) == set(leaves[: len(leaves) - i - 1])
+
+
+def test_arrays_are_freed_and_not_only_forgotten(rng):
+    model, loss = net(), nn.CrossEntropy()
+    outputs = []
+    with watched(model, forward=lambda name, layer, y: outputs.append(weakref.ref(y))):
+        prediction = model(rng.standard_normal((4, 2, 5, 5)).astype(np.float32))
+    loss(prediction, np.arange(4) % 3)
+    gc.disable()
+    try:
+        with nn.released():
+            model.backward(loss.backward(), input_grad=False)
+        assert all(ref() is None or ref() is prediction for ref in outputs)
+        last = weakref.ref(prediction)
+        del prediction
+        assert last() is None, "the loss holds the prediction"
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.subject)
+def test_every_layer_lets_go(case):
+    layer, x, _ = case.prepare(nn.get_backend("numpy"), "float32")
+    y = layer(x)
+    with nn.released():
+        layer.backward(y)
+        assert kept(layer) in ([], [""] if isinstance(layer, nn.Parallel) else [])
+        leaf = next(part for _, part in layer.named_layers() if not isinstance(part, nn.Container))
+        with raises(RuntimeError, "backward needs a forward before it, in training mode (within released(), one for"):
+            leaf.backward(y)
+
+
+@pytest.mark.parametrize("step", [take, lambda *a: accumulate(a[0], a[1], [1, 1], *a[2:])], ids=["take", "accumulate"])
+def test_a_training_step_keeps_nothing(at, batch, step):
+    model, loss = net(at.backend), nn.CrossEntropy()
+    step(model, loss, *batch)
+    assert kept(model) == [] and loss._saved is None
+    assert not releases()
+
+
+def test_workers_of_a_step_in_shards_keep_nothing(rng):
+    model = net(nn.get_backend("numpy", numerics="exact"))
+    x, y = rng.standard_normal((4, 2, 5, 5)).astype(np.float32), np.arange(4) % 3
+    with nn.training.shards.Shards(model, nn.CrossEntropy(), [1, 1]) as shards:
+        shards.step(x, y)
+        assert all(kept(twin) == [] and loss._saved is None for twin, loss in shards._workers)
+
+
+def test_without_it_backward_can_be_asked_again(at, batch):
+    model, loss = net(at.backend), nn.CrossEntropy()
+    loss(model(batch[0]), batch[1])
+    model.backward(loss.backward())
+    once = [at.get(p.grad).copy() for _, p in model.named_parameters()]
+    model.backward(loss.backward())
+    for first, (name, p) in zip(once, model.named_parameters(), strict=True):
+        assert np.allclose(at.get(p.grad), 2 * first), name
+
+
+def test_a_loss_has_one_backward_for_each_forward():
+    loss = nn.MSE()
+    loss(np.ones(3, np.float32), np.zeros(3, np.float32))
+    with nn.released():
+        loss.backward()
+    with raises(RuntimeError, "backward needs a forward before it (within released(), one for each)"):
+        loss.backward()
+
+
+def test_it_ends_with_its_block_and_counts_for_its_thread():
+    seen = []
+    with nn.released():
+        with nn.released():
+            pass
+        assert releases()
+        thread = threading.Thread(target=lambda: seen.append(releases()))
+        thread.start()
+        thread.join()
+    with pytest.raises(ZeroDivisionError), nn.released():
+        raise ZeroDivisionError
+    assert seen == [False] and not releases()
+
+
+def test_a_layer_and_a_loss_let_go_when_told(at, batch):
+    model, loss = net(at.backend), nn.CrossEntropy()
+    loss(model(batch[0]), batch[1])
+    model.release()
+    loss.release()
+    assert kept(model) == [] and loss._saved is None
+
+
+def test_asking_costs_well_under_a_microsecond():
+    assert min(timeit.repeat(releases, number=10_000, repeat=5)) / 10_000 < 0.5e-6
