@@ -21,7 +21,9 @@ from .training.fit import evaluate, fit, predict
 from .training.history import History
 from .training.optimizer import Optimizer
 from .training.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
+from .training.room import OutOfMemory
 from .training.schedules import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from .training.trouble import NumericalTrouble
 
 __version__ = "0.1.0"
 
@@ -36,8 +38,10 @@ __all__ = [
     "DataLoader",
     "ExponentialLR",
     "History",
+    "NumericalTrouble",
     "OneCycleLR",
     "Optimizer",
+    "OutOfMemory",
     "RMSprop",
     "ReduceLROnPlateau",
     "StepLR",

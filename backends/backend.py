@@ -8,12 +8,10 @@ batch in and nothing out. On a CPU the doors cost nothing and count all the same
 machine without a GPU prove it.
 """
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 
 import numpy as np
@@ -21,6 +19,7 @@ from array_api_compat import is_array_api_obj
 
 from .capture import require_repeatable
 from .errors import BackendUnavailable, first_line
+from .host import host_capacity, host_memory, reset_host_peak
 from .primitives import Primitives
 from .types import Array, Device, DType, Namespace, dtype_name
 from .upload import Uploader
@@ -271,13 +270,36 @@ class Backend(ABC):
         return step
 
     def memory(self, limit: int | None = None) -> dict[str, int]:
-        """Bytes: ``in_use`` now, ``peak`` so far, ``pool`` held for reuse.
+        """Bytes: ``in_use`` now, ``peak`` since the start or `reset_peak`, ``pool`` held for reuse.
+
+        On a CPU they are those of the whole process: the libraries and all that was loaded count.
 
         ``limit`` sets the most bytes that the device's pool may hold, where there is a pool.
         """
         if limit is not None:
             raise ValueError(f"backend {self.spec!r} has no memory pool to limit")
         return host_memory()
+
+    def reset_peak(self) -> bool:
+        """Start a new ``peak`` for `memory`; False where the system keeps the old one.
+
+        On a CPU the peak is that of the whole process, and Linux alone starts a new one.
+        """
+        return reset_host_peak()
+
+    def capacity(self) -> tuple[int, int]:
+        """Bytes of memory that this device has, and those in use, by whomever; zeros where the system does not tell.
+
+        On a CPU it is the machine's memory, or what this process may address (``ulimit -v``) if that is less.
+        """
+        return host_capacity()
+
+    def free_memory(self) -> None:  # noqa: B027 - a CPU's allocator keeps little
+        """Give memory back to the device that the library holds for reuse and no array lies in."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether an error of the library says that there is no memory left for an array."""
+        return isinstance(error, MemoryError)
 
     def notes(self) -> str:
         """One line about settings that change results or speed, for `xpnn info`."""
@@ -335,17 +357,3 @@ def describe(array: Any) -> str:
     library = type(array).__module__.partition(".")[0]
     where = f" on {array.device}" if hasattr(array, "device") and library != "numpy" else ""
     return f"{dtype_name(array.dtype)} array of {library}{where}, shape {tuple(array.shape)}"
-
-
-def host_memory() -> dict[str, int]:
-    """Resident memory of this process in bytes, now and at its peak; zeros where the system does not tell."""
-    try:
-        import resource
-    except ImportError:
-        return {"in_use": 0, "peak": 0, "pool": 0}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    try:
-        in_use = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-    except OSError:
-        in_use = peak
-    return {"in_use": in_use, "peak": max(peak, in_use), "pool": 0}

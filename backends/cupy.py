@@ -120,6 +120,33 @@ class CupyBackend(Backend):
                 pool.set_limit(size=limit)
             return {"in_use": pool.used_bytes(), "peak": pool.total_bytes(), "pool": pool.total_bytes()}
 
+    def reset_peak(self) -> bool:
+        """Give back what the pool holds unused, so that what it holds from now on is the peak.
+
+        The next steps ask the driver for memory again, which takes milliseconds.
+        """
+        self.free_memory()
+        return True
+
+    def capacity(self) -> tuple[int, int]:
+        """Bytes that the device has, or the pool's limit if that is less, and those in use, by whomever."""
+        with self.device:
+            free, total = self._cupy.cuda.runtime.memGetInfo()
+            pool = self._cupy.get_default_memory_pool()
+            limit = pool.get_limit()
+            return (limit, pool.used_bytes()) if 0 < limit < total else (total, total - free)
+
+    def free_memory(self) -> None:
+        with self.device:
+            self._cupy.get_default_memory_pool().free_all_blocks()
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        if super().is_out_of_memory(error):
+            return True
+        # What allocates past the pool (contexts, modules, cuBLAS's workspace) fails with the runtime's own errors.
+        words = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED")
+        return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
     def notes(self) -> str:
         name = self._cupy.cuda.runtime.getDeviceProperties(self.device.id)["name"].decode()
         return f"{name}; TF32 {'on' if self.precision == 'tf32' else 'off'}"

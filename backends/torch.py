@@ -143,6 +143,29 @@ class TorchBackend(Backend):
             "pool": cuda.memory_reserved(self.device),
         }
 
+    def reset_peak(self) -> bool:
+        if self.is_host:
+            return super().reset_peak()
+        self._torch.cuda.reset_peak_memory_stats(self.device)
+        return True
+
+    def capacity(self) -> tuple[int, int]:
+        if self.is_host:
+            return super().capacity()
+        free, total = self._torch.cuda.mem_get_info(self.device)
+        return total, total - free
+
+    def free_memory(self) -> None:
+        if not self.is_host:
+            self._torch.cuda.empty_cache()
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        if super().is_out_of_memory(error):
+            return True
+        # The allocator of the CPU has no class of its own for it; cuBLAS fails with a status.
+        words = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+        return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
     def notes(self) -> str:
         if self.is_host:
             return f"{self._torch.get_num_threads()} threads"
