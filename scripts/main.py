@@ -9,7 +9,7 @@ import sys
 from typing import NoReturn
 
 from .. import __version__
-from . import bench, info, parity, predict, train
+from . import bench, explain, info, parity, predict, train
 from .errors import Failure, UsageError
 
 
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"xpnn {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (info, train, predict, parity, bench):
+    for module in (info, train, predict, explain, parity, bench):
         name = module.__name__.rpartition(".")[2]
         summary = (module.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(

@@ -130,12 +130,12 @@ def fit(
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
             tally = Tally(b)
-            for x, target in loader.batches(b):
+            for number, (x, target) in enumerate(loader.batches(b), 1):
                 optimizer.zero_grad()
                 value, prediction = step(x, target)
                 tally.add(value, prediction, target)
                 optimizer.step()
-                bar.step(epoch, tally.read)
+                bar.step(epoch, number, int(x.shape[0]), tally.read)
             row = {"epoch": epoch, **tally.read("train_")}
             if held_out is not None:
                 row |= {f"validation_{name}": value for name, value in evaluate(model, held_out, loss=loss).items()}

@@ -1,8 +1,11 @@
 """What happened in training: a table with one row an epoch."""
 
+from __future__ import annotations
+
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +14,83 @@ class History(Mapping[str, list[float]]):
     """Columns by name, one entry an epoch: ``history["train_loss"][-1]``.
 
     Columns are ``epoch`` (from 1), ``train_loss``, ``train_accuracy``, ``validation_loss``, ``validation_accuracy``
-    and ``seconds``; those that were not measured are missing.
+    and ``seconds``; those that were not measured are missing, and epochs that lack a measurement of others have NaN.
     """
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
 
+    @classmethod
+    def from_rows(cls, rows: Iterable[Mapping[str, float]]) -> History:
+        """The history of which these are the epochs."""
+        history = cls()
+        for row in rows:
+            history.append(dict(row))
+        return history
+
+    @classmethod
+    def from_csv(cls, path: str | os.PathLike[str]) -> History:
+        """What `to_csv` wrote, every number as it was.
+
+        Raises
+        ------
+        ValueError
+            For a file that is no table of numbers; says which line.
+        """
+        history = cls()
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            for cells in reader:
+                try:
+                    row = {name: _parsed(text) for name, text in cells.items() if text != ""}
+                except (TypeError, ValueError):
+                    raise ValueError(
+                        f"{os.fspath(path)}, line {reader.line_num}: a history has one number under each name of its "
+                        f"first line, got {', '.join(map(str, cells.values()))}"
+                    ) from None
+                history.append(row)
+        return history
+
     def append(self, row: dict[str, float]) -> None:
         """Add an epoch."""
         self.rows.append(row)
 
+    def best(self, metric: str = "validation_loss", mode: str | None = None) -> dict[str, float]:
+        """The row of the best epoch, of equally good ones the first; NaN is never the best.
+
+        Parameters
+        ----------
+        metric : str
+            A column.
+        mode : {"min", "max"}, optional
+            Whether small or large is good; unless given, large for an accuracy and small for everything else.
+
+        Raises
+        ------
+        KeyError
+            For a column that is not there.
+        ValueError
+            For another mode, or a column of nothing but NaN.
+        """
+        if mode not in (None, "min", "max"):
+            raise ValueError(f"mode takes 'min', 'max' or None, got {mode!r}")
+        sign = -1.0 if mode == "max" or (mode is None and metric.endswith("accuracy")) else 1.0
+        pairs = zip(self[metric], self.rows, strict=True)
+        comparable = [(sign * value, row) for value, row in pairs if not isnan(value)]
+        if not comparable:
+            raise ValueError(f"{metric} is NaN in every epoch; none is the best")
+        return min(comparable, key=lambda pair: pair[0])[1]
+
     def __getitem__(self, name: str) -> list[float]:
-        if not self.rows or name not in self.rows[0]:
+        if name not in list(self):
             raise KeyError(f"no column {name!r}; the columns are {', '.join(self)}")
-        return [row[name] for row in self.rows]
+        return [row.get(name, nan) for row in self.rows]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.rows[0] if self.rows else ())
+        return iter(dict.fromkeys(name for row in self.rows for name in row))
 
     def __len__(self) -> int:
-        return len(self.rows[0]) if self.rows else 0
+        return len(list(iter(self)))
 
     def __repr__(self) -> str:
         return f"History({len(self.rows)} epochs: {', '.join(self)})"
@@ -41,3 +101,10 @@ class History(Mapping[str, list[float]]):
             writer: Any = csv.DictWriter(file, fieldnames=list(self))
             writer.writeheader()
             writer.writerows(self.rows)
+
+
+def _parsed(text: Any) -> float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)

@@ -1,0 +1,245 @@
+"""What a person sees while a model trains, on a terminal and in a file."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from xpnn.training import figures
+from xpnn.training.figures import summary_table
+from xpnn.training.progress import Progress
+
+ROW = {
+    "epoch": 2,
+    "train_loss": 0.433312,
+    "train_accuracy": 0.96125,
+    "validation_loss": 1.23456e-5,
+    "validation_accuracy": 1.0,
+    "lr": 0.001,
+    "images_per_second": 12345.6,
+    "seconds": 1.26,
+}
+
+
+class Clock:
+    """Time that goes on when told to."""
+
+    def __init__(self, monkeypatch):
+        self.now = 100.0
+        monkeypatch.setattr("xpnn.training.progress.perf_counter", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+class Terminal:
+    """A terminal of so many columns, and what it was sent."""
+
+    def __init__(self, width=120):
+        self.file = io.StringIO()
+        self.console = Console(file=self.file, force_terminal=True, width=width, legacy_windows=False)
+
+    def lines(self):
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.file.getvalue())
+        return [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+
+
+def go(bar, clock, epoch, steps, seconds, reads=None):
+    """Take steps of 8 samples."""
+    for step in steps:
+        clock.now += seconds
+        bar.step(epoch, step, 8, lambda: (reads.append(1) if reads is not None else None) or {"loss": 0.5})
+
+
+def test_a_line_of_an_epoch_reads_well(capsys):
+    with Progress(12, 4, shown=True) as bar:
+        bar.epoch(ROW)
+    assert capsys.readouterr().err.splitlines() == [
+        "epoch  2/12  train loss 0.4333  train accuracy 96.12 %  validation loss 1.235e-05  validation accuracy "
+        "100.00 %  lr 0.001  12,346 images/s  1.3 s"
+    ]
+
+
+def test_lines_of_epochs_stand_in_columns(capsys):
+    with Progress(2, 4, shown=True) as bar:
+        bar.epoch({"epoch": 1, "train_loss": 0.00123456, "seconds": 1.0})
+        bar.epoch({"epoch": 2, "train_loss": 0.5, "seconds": 1.0})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.index("1.0 s") == second.index("1.0 s")
+
+
+def test_speed_of_an_epoch_is_that_of_its_steps(capsys, clock):
+    with Progress(1, 10, shown=True) as bar:
+        go(bar, clock, 1, range(1, 11), 0.1)
+        clock.now += 9.0  # validation
+        bar.epoch({"epoch": 1, "train_loss": 0.5, "seconds": 10.0})
+    assert "80 images/s  10.0 s" in capsys.readouterr().err
+
+
+def test_a_long_epoch_gets_a_line_every_ten_seconds(capsys, clock):
+    reads = []
+    with Progress(3, 100, shown=True) as bar:
+        go(bar, clock, 1, range(1, 101), 0.25, reads)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[:2] for line in lines] == [["epoch 1/3", "step 40/100"], ["epoch 1/3", "step 80/100"]]
+    assert lines[0].endswith("train loss 0.5000  32 images/s  1:05 left")
+    assert len(reads) == 4  # the first step, two lines, the last step
+
+
+def test_a_short_epoch_gets_one_line(capsys, clock):
+    with Progress(1, 100, shown=True) as bar:
+        go(bar, clock, 1, range(1, 101), 0.05)
+        bar.epoch({"epoch": 1, "train_loss": 0.5, "seconds": 5.0})
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_nothing_is_shown_or_read_where_nobody_looks(capsys, clock):
+    reads = []
+    with Progress(1, 100, shown=False) as bar:
+        go(bar, clock, 1, range(1, 101), 1.0, reads)
+        bar.epoch(ROW)
+        bar.note("a word")
+    assert (reads, *capsys.readouterr()) == ([], "", "")
+
+
+def test_a_note_is_a_line(capsys):
+    with Progress(1, 100, shown=True) as bar:
+        bar.note("early stopping: no better for 5 epochs")
+    assert capsys.readouterr().err == "early stopping: no better for 5 epochs\n"
+
+
+def test_the_bar_tells_epoch_step_figures_speed_and_time_left(clock):
+    terminal = Terminal()
+    with Progress(3, 200, shown=True, console=terminal.console) as bar:
+        go(bar, clock, 1, range(1, 101), 0.1)
+    told = [line for line in terminal.lines() if "100/200" in line][-1]
+    assert re.fullmatch(r"epoch 1/3  ━+\S*━*  100/200  loss 0\.5000  80 images/s  0:50 left", told)
+
+
+def test_the_bar_reads_figures_a_few_times_a_second(clock):
+    reads = []
+    with Progress(1, 100_000, shown=True, console=Terminal().console) as bar:
+        go(bar, clock, 1, range(1, 10_001), 0.001, reads)
+    assert 30 <= len(reads) <= 41
+
+
+def test_time_left_counts_the_pauses_between_epochs(clock):
+    terminal = Terminal()
+    with Progress(3, 100, shown=True, console=terminal.console) as bar:
+        go(bar, clock, 1, range(1, 101), 0.5)
+        clock.now += 20.0
+        bar.epoch({"epoch": 1, "train_loss": 0.5, "seconds": 70.0})
+        go(bar, clock, 2, range(1, 51), 0.5)
+    # 150 steps of 0.5 s, and two validations of 20 s
+    assert "16 images/s  1:55 left" in [line for line in terminal.lines() if " 50/100" in line][-1]
+
+
+def test_training_that_goes_on_says_where(clock):
+    terminal = Terminal()
+    with Progress(5, 100, shown=True, start=(4, 60), console=terminal.console) as bar:
+        assert terminal.lines()[0].startswith("epoch 4/5")
+        assert "60/100" in terminal.lines()[0]
+        go(bar, clock, 4, range(61, 81), 1.0)
+    assert "8.0 images/s  2:00 left" in terminal.lines()[-1]
+
+
+@pytest.mark.parametrize("width", [120, 80, 60, 44])
+def test_the_bar_is_one_line_that_fits(clock, width):
+    terminal = Terminal(width)
+    with Progress(100, 20_000, shown=True, console=terminal.console) as bar:
+        clock.now += 1.0
+        bar.step(1, 1, 8, lambda: {"loss": 0.0123456, "accuracy": 0.99})
+        clock.now += 1.0
+        bar.step(1, 2, 8, lambda: {"loss": 0.0123456, "accuracy": 0.99})
+    last = terminal.lines()[-1]
+    assert last.startswith("epoch 1/100") and len(last) <= width
+    assert "images/s" in last
+
+
+def test_notes_and_epochs_stand_above_the_bar(clock):
+    terminal = Terminal()
+    with Progress(2, 10, shown=True, console=terminal.console) as bar:
+        go(bar, clock, 1, range(1, 11), 0.1)
+        bar.note("checkpoint of epoch [1] restored")
+        bar.epoch({"epoch": 1, "train_loss": 0.5, "seconds": 1.0})
+    lines = terminal.lines()
+    assert "checkpoint of epoch [1] restored" in lines
+    assert "epoch 1/2  train loss 0.5000  80 images/s  1.0 s" in lines
+
+
+def test_fit_shows_a_bar_on_a_terminal():
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
+    code = (
+        "import numpy as np, time, xpnn as nn\n"
+        "class Slow(nn.Identity):\n"
+        "    def _forward(self, x):\n        time.sleep(0.02)\n        return x\n"
+        "x = np.zeros((400, 4), np.float32)\n"
+        "nn.fit(nn.Sequential(Slow(), nn.Dense(4, 2)), (x, np.zeros(400, int)), batch_size=8, epochs=2)\n"
+    )
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen([sys.executable, "-c", code], stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        text = b""
+        try:
+            while part := os.read(ours, 4096):
+                text += part
+        except OSError:
+            pass  # Linux says so when the other end is closed
+    os.close(ours)
+    assert process.returncode == 0
+    shown = text.decode()
+    assert re.search(r"images/s  0:0\d left", shown)
+    assert re.search(r"epoch 2/2  train loss [\d.e-]+", shown)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (figures.number(0.5), "0.5000"),
+        (figures.number(1234.0), "1234"),
+        (figures.number(float("nan")), "nan"),
+        (figures.number(0.0), "0.000"),
+        (figures.clock(59.6), "1:00"),
+        (figures.clock(7265), "2:01:05"),
+        (figures.size(0), "0 bytes"),
+        (figures.size(999), "999 bytes"),
+        (figures.size(423_100_000), "423.1 MB"),
+        (figures.size(7.2e15), "7200.0 TB"),
+        (figures.per_second(3.14), "3.1 images/s"),
+        (figures.percent(0.98888), "98.89 %"),
+    ],
+)
+def test_numbers_as_text(text, wanted):
+    assert text == wanted
+
+
+def test_summary_is_aligned_plain_text_in_a_file():
+    file = io.StringIO()
+    values = {
+        "model": "lenet",
+        "parameters": 40404,
+        "test accuracy": None,
+        "peak memory": figures.size(2e6),
+        "loss": 0.5,
+    }
+    summary_table(values, title="run", file=file)
+    assert file.getvalue() == "run\nmodel        lenet\nparameters   40,404\npeak memory  2.0 MB\nloss         0.5000\n"
+
+
+def test_summary_is_framed_on_a_terminal():
+    class Screen(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen = Screen()
+    summary_table({"model": "[lenet]", "exact": True}, title="run", file=screen)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
+    assert "│ model │ [lenet] │" in text
+    assert "│ exact │ yes     │" in text
