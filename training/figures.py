@@ -49,6 +49,8 @@ def described(row: Mapping[str, float], unit: str = "images") -> Iterator[str]:
             yield f"{value:.1f} s"
         elif name.endswith("accuracy"):
             yield f"{words} {percent(value)}"
+        elif isinstance(value, int):
+            yield f"{words} {value:,}"
         else:
             yield f"{words} {value:.3g}" if name == "lr" else f"{words} {number(value)}"
 

@@ -103,7 +103,7 @@ class Progress:
         self._readings.append((now - self._paused, self._samples, (epoch - 1) * self.steps + step))
         if self._live is not None:
             self._draw(now)
-        elif now >= self._due and step < self.steps and not first:
+        elif step < self.steps and not first:
             named = {f"train_{name}": value for name, value in self._figures.items()}
             self._print("  ".join([self._head(), f"step {step:,}/{self.steps:,}", *described(named), *self._pace()]))
             self._due = now + _BETWEEN_LINES

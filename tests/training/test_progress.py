@@ -66,6 +66,12 @@ def test_a_line_of_an_epoch_reads_well(capsys):
     ]
 
 
+def test_a_count_is_told_as_one(capsys):
+    with Progress(1, 4, shown=True) as bar:
+        bar.epoch({"epoch": 1, "train_loss": 0.5, "skipped": 1200})
+    assert capsys.readouterr().err.rstrip().endswith("skipped 1,200")
+
+
 def test_lines_of_epochs_stand_in_columns(capsys):
     with Progress(2, 4, shown=True) as bar:
         bar.epoch({"epoch": 1, "train_loss": 0.00123456, "seconds": 1.0})
@@ -166,10 +172,10 @@ def test_notes_and_epochs_stand_above_the_bar(clock):
     terminal = Terminal()
     with Progress(2, 10, shown=True, console=terminal.console) as bar:
         go(bar, clock, 1, range(1, 11), 0.1)
-        bar.note("checkpoint of epoch [1] restored")
+        bar.note("checkpoint [bold] restored")
         bar.epoch({"epoch": 1, "train_loss": 0.5, "seconds": 1.0})
     lines = terminal.lines()
-    assert "checkpoint of epoch [1] restored" in lines
+    assert "checkpoint [bold] restored" in lines
     assert "epoch 1/2  train loss 0.5000  80 images/s  1.0 s" in lines
 
 

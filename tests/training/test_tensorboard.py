@@ -35,8 +35,9 @@ def test_tensorboard_reads_every_scalar_by_epoch(tmp_path, reader):
 
 def test_an_epoch_is_on_disk_before_the_next(tmp_path, reader):
     board = TensorBoard(tmp_path)
-    board.epoch(ROWS[0])
-    assert [event.step for event in reader(str(tmp_path)).Reload().Scalars("lr")] == [1]
+    for row in ROWS:
+        board.epoch(row)
+    assert [event.step for event in reader(str(tmp_path)).Reload().Scalars("lr")] == [1, 2]
     board.close()
 
 
