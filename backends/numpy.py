@@ -17,7 +17,7 @@ from .errors import BackendUnavailable
 from .primitives import Primitives
 from .types import Array, Device, Namespace
 from .windows import Windows
-from .workers import one_thread, workers
+from .workers import held, one_thread, workers
 
 # A matrix product with fewer multiplications than this takes the short way through OpenBLAS, which packs nothing and is
 # up to twice as fast where the other two sizes are small.
@@ -132,8 +132,7 @@ class NumpyPrimitives(Primitives):
         workers.run(n, work)
 
     def held(self) -> AbstractContextManager[None]:
-        # Setting the threads of the matrix libraries takes 5 to 15 microseconds, within a block that did so 1.
-        return one_thread
+        return held
 
     def workspace(self, name: str, shape: tuple[int, ...], like: Array) -> Array:
         kept: dict[Any, Array] = self._own.__dict__

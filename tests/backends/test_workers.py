@@ -18,7 +18,7 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 
 import xpnn as nn
 from xpnn.backends import workers
-from xpnn.backends.workers import OneThread, Workers, available_cores, one_thread, thread_count
+from xpnn.backends.workers import OneThread, Workers, available_cores, held, one_thread, thread_count
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SECONDS = 20.0
@@ -498,3 +498,17 @@ def test_processes_of_a_pool_compute_the_same_bits():
 
 def test_program_ends_while_workers_wait():
     assert run_python(SETUP + "    print(len(compute()) > 0, workers._started)\n") == "True 2"
+
+
+def test_a_block_within_a_held_one_lasts_to_its_end_and_no_longer(two_blas_threads):
+    with held:
+        assert one_thread._inside == 0
+        with one_thread:
+            assert one_thread._inside == 2
+        with held, one_thread:
+            assert one_thread._inside == 2
+        assert one_thread._inside == 1
+    assert one_thread._inside == 0
+    with pytest.raises(ValueError), held, one_thread:
+        raise ValueError
+    assert one_thread._inside == 0
