@@ -66,7 +66,7 @@ class PinnedUploader(Uploader):
 
     def __init__(self, backend: Backend, cupy: Any) -> None:
         super().__init__(backend)
-        self._cupy = cupy
+        self._backend, self._cupy = backend, cupy
         # As many as batches were ever on their way at once. A slot that a loader gives up unread has nothing queued but
         # its copy, so what frees its buffers stands behind that.
         self._free: deque[Slot] = deque()
@@ -75,7 +75,7 @@ class PinnedUploader(Uploader):
 
     def send(self, parts: Sequence[np.ndarray[Any, Any]]) -> Any:
         """Fill a pinned buffer, and queue its copy."""
-        b, cuda = self.backend, self._cupy.cuda
+        b, cuda = self._backend, self._cupy.cuda
         hosts = [b.host_array(part, b.dtype if part.dtype.kind == "f" else None) for part in parts]
         starts, size = [], 0
         for host in hosts:
@@ -101,7 +101,7 @@ class PinnedUploader(Uploader):
 
     def receive(self, sent: Any) -> list[Array]:
         """Arrays of the current stream, filled once the copy is done."""
-        b, cupy = self.backend, self._cupy
+        b, cupy = self._backend, self._cupy
         require_repeatable(f"{b.spec}.uploader, a copy from the host")
         slot, layout = sent
         arrays = []

@@ -7,14 +7,22 @@ that a device that can copy while it computes does so. This one can't: it copies
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from .types import Array
+from .types import Array, DType
 
-if TYPE_CHECKING:
-    from .backend import Backend
+
+class Door(Protocol):
+    """What is asked of a backend: its one way in."""
+
+    @property
+    def dtype(self) -> DType:
+        """Of floats, unless told otherwise."""
+
+    def asarray(self, host: Any, dtype: DType | str | None = None) -> Array:
+        """A host array on the device."""
 
 
 class Uploader:
@@ -25,8 +33,8 @@ class Uploader:
     backend : Backend
     """
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
+    def __init__(self, backend: Door) -> None:
+        self._door = backend
 
     def send(self, parts: Sequence[np.ndarray[Any, Any]]) -> Any:
         """Begin to copy host arrays, from any thread; what it gives is for `receive` alone.
@@ -38,5 +46,5 @@ class Uploader:
 
     def receive(self, sent: Any) -> list[Array]:
         """The arrays, on the thread that computes with them; each is counted as one transfer."""
-        b = self.backend
+        b = self._door
         return [b.asarray(part, b.dtype if part.dtype.kind == "f" else None) for part in sent]

@@ -13,7 +13,7 @@ arXiv:1708.04552.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from math import isfinite, sqrt
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -21,10 +21,7 @@ from numpy.typing import NDArray
 
 from ..backends import Generator
 from ..layers.geometry import is_integer
-from .images import chunks
-
-if TYPE_CHECKING:
-    from .datasets import Dataset
+from .images import Images, chunks
 
 Batch: TypeAlias = NDArray[Any]
 AnyTransform: TypeAlias = Callable[[Batch, Generator], Batch]
@@ -118,6 +115,18 @@ class Cutout(Transform):
         return f"Cutout({self.size})"
 
 
+class TrainingImages(Protocol):
+    """What `Normalise.of` looks at: a `Dataset`, or what has these two of it."""
+
+    @property
+    def x_train(self) -> Images:
+        """Images for training."""
+
+    @property
+    def scale(self) -> float:
+        """What they are multiplied by."""
+
+
 class Normalise(Transform):
     """``(x - mean) / std``, channel by channel; the same in training and evaluation.
 
@@ -135,8 +144,11 @@ class Normalise(Transform):
             raise ValueError(f"Normalise takes finite means and deviations above 0, got {mean!r} and {std!r}")
 
     @classmethod
-    def of(cls, data: "Dataset") -> "Normalise":
-        """With mean and standard deviation of a dataset's training images, in float64; 1 for a constant channel."""
+    def of(cls, data: TrainingImages) -> "Normalise":
+        """With mean and standard deviation of a dataset's training images, to twelve digits; 1 for a constant channel.
+
+        Another machine may add up in another order; twelve digits are the same on all.
+        """
         count = 0
         mean: Any = 0.0
         squares: Any = 0.0
@@ -155,7 +167,7 @@ class Normalise(Transform):
         # Less than float32 tells apart from the mean is the rounding of a constant.
         varies = [deviation > 2.0**-24 * abs(centre) for deviation, centre in zip(std, mean.tolist(), strict=True)]
         std = [deviation * data.scale if of else 1.0 for deviation, of in zip(std, varies, strict=True)]
-        return cls([each * data.scale for each in mean.tolist()], std)
+        return cls([_rounded(each * data.scale) for each in mean.tolist()], list(map(_rounded, std)))
 
     def apply(self, x: Batch, generator: Generator) -> Batch:
         """Draws nothing."""
@@ -232,6 +244,10 @@ def _integers(generator: Generator, draws: int, n: int, below: Any) -> NDArray[n
     """Integers ``(draws, n)`` from 0, evenly; ``below`` fits in 32 bits."""
     found: NDArray[np.int64] = (generator.bits((draws, n), "numpy") * below) >> 32
     return found
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.12g}")
 
 
 def _numbers(value: float | Sequence[float]) -> tuple[float, ...]:
