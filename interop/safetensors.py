@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from ..backends import to_host
 from ..layers.base import Layer
+from .files import write_whole
 
 _KEY = "xpnn"
 
@@ -27,20 +28,19 @@ def save(model: Layer, path: str | os.PathLike[str], about: Mapping[str, Any] | 
     ----------
     model : Layer
     path : path
-        Written beside itself first and renamed when complete.
+        Written beside itself first, forced to the disk, and renamed when complete.
     about : mapping, optional
         Anything JSON can hold, kept in the file; `read` gives it back.
     """
-    arrays = {name: np.asarray(to_host(array), order="C") for name, array in model.state_dict().items()}
+    arrays = {name: to_host(array) for name, array in model.state_dict().items()}
+    write_whole(path, packed(arrays, about or {}))
+
+
+def packed(arrays: Mapping[str, np.ndarray[Any, Any]], about: Mapping[str, Any]) -> bytes:
+    """The bytes of a file that holds these arrays, and what is said ``about`` them."""
     # One key only: safetensors does not promise an order among several.
-    metadata = {_KEY: json.dumps(about or {}, sort_keys=True)}
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(safetensors.numpy.save(arrays, metadata))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    metadata = {_KEY: json.dumps(about, sort_keys=True)}
+    return safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
@@ -55,13 +55,18 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray[Any, Any]],
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}")
+    return unpacked(path.read_bytes(), str(path))
+
+
+def unpacked(content: bytes, name: str) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+    """Arrays by name, and what was said about them, from the bytes of a file of that name; `ValueError` if damaged."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        arrays = safetensors.numpy.load(content)
+        size = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
         about = json.loads(metadata.get(_KEY, "{}"))
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a complete safetensors file ({error})") from error
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{name} is not a complete safetensors file ({error})") from error
     return arrays, about
 
 

@@ -14,7 +14,7 @@ import xpnn as nn
 ROOT = Path(nn.__file__).parent
 # Arrows point down: a room may import from those after it.
 FLOORS = ["scripts", "testing", "training", "interop", "layers", "backends"]
-BESIDE = {("training", "interop"), ("testing", "interop")}
+BESIDE = {("testing", "interop")}
 
 
 def modules(room):

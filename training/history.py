@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
+
+from ..interop.files import write_whole
 
 
 class History(Mapping[str, list[float]]):
@@ -95,12 +98,17 @@ class History(Mapping[str, list[float]]):
     def __repr__(self) -> str:
         return f"History({len(self.rows)} epochs: {', '.join(self)})"
 
+    def csv(self) -> str:
+        """The table as CSV, numbers in full precision."""
+        file = io.StringIO(newline="")
+        writer: Any = csv.DictWriter(file, fieldnames=list(self))
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return file.getvalue()
+
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the table as CSV, numbers in full precision."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer: Any = csv.DictWriter(file, fieldnames=list(self))
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_whole(path, self.csv())
 
 
 def _parsed(text: Any) -> float:
