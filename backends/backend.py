@@ -197,6 +197,18 @@ class Backend(ABC):
         self.ledger.count("to_host", host.nbytes)
         return host
 
+    def memory_order(self, array: Array) -> tuple[int, ...]:
+        """Its axes from the one with the longest step in memory to the one with the shortest.
+
+        A copy on the host, laid out so, comes back through `asarray` lying as this array does.
+        """
+        steps = self._steps(array)
+        return tuple(sorted(range(len(steps)), key=lambda axis: -steps[axis]))
+
+    def _steps(self, array: Array) -> tuple[int, ...]:
+        """Distance in memory from an entry to the next, along each axis."""
+        return tuple(array.strides)
+
     @abstractmethod
     def owns(self, array: Any) -> bool:
         """Whether an array is of this library and on this device."""
@@ -272,9 +284,8 @@ class Backend(ABC):
     def memory(self, limit: int | None = None) -> dict[str, int]:
         """Bytes: ``in_use`` now, ``peak`` since the start or `reset_peak`, ``pool`` held for reuse.
 
-        On a CPU they are those of the whole process: the libraries and all that was loaded count.
-
-        ``limit`` sets the most bytes that the device's pool may hold, where there is a pool.
+        On a CPU they are those of the whole process: the libraries and all that was loaded count. ``limit`` sets the
+        most bytes that the device's pool may hold, where there is a pool.
         """
         if limit is not None:
             raise ValueError(f"backend {self.spec!r} has no memory pool to limit")

@@ -64,6 +64,9 @@ class StrictBackend(Backend):
     def owns(self, array: Any) -> bool:
         return isinstance(array, type(self.xp.empty(0))) and array.device == self.device
 
+    def _steps(self, array: Array) -> tuple[int, ...]:
+        return tuple(array._array.strides)
+
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
         return self.xp.asarray(host, dtype=getattr(self.xp, host.dtype.name), device=self.device, copy=True)
 

@@ -103,11 +103,14 @@ class TorchBackend(Backend):
         return getattr(array, "device", None) == self.device and isinstance(array, self._torch.Tensor)
 
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
-        tensor = self._torch.from_numpy(np.array(host, copy=True, order="C"))
+        tensor = self._torch.from_numpy(np.array(host, copy=True, order="K"))
         return tensor if self.is_host else tensor.to(self.device)
 
     def _get(self, array: Array) -> np.ndarray[Any, Any]:
         return np.array(array.detach().cpu().numpy())
+
+    def _steps(self, array: Array) -> tuple[int, ...]:
+        return tuple(array.stride())
 
     @contextmanager
     def context(self) -> Iterator[None]:

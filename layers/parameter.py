@@ -139,6 +139,10 @@ class Parameter:
             self._value = self._own_value = copied(self.value, like, self.backend)
         return self._own_value
 
+    def keep(self) -> None:
+        """Take the value for one made here: it changes in place from now on, and stays where it lies in memory."""
+        self._own_value = self._value
+
     def accumulate(self, gradient: Array) -> None:
         """Add to ``grad``, in place but for the first gradient, which others may hold too."""
         if self.grad is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..backends import Generator
@@ -9,6 +10,14 @@ from ..backends.types import Array
 
 if TYPE_CHECKING:
     from .base import Layer
+
+
+def streams(model: Layer) -> Iterator[tuple[str, Generator]]:
+    """The random streams that forward draws from, by their layers' full names."""
+    for name, layer in model.named_layers():
+        stream = getattr(layer, "stream", None)
+        if isinstance(stream, Generator):
+            yield name, stream
 
 
 class Snapshot:
@@ -37,15 +46,14 @@ class Snapshot:
     def __init__(self, model: Layer, *, copies: bool = False) -> None:
         layers = [layer for _, layer in model.named_layers()]
         self._buffers = [(layer.buffers, layer.buffers.held(copies)) for layer in layers if layer.buffers]
-        streams = ((layer, getattr(layer, "stream", None)) for layer in layers)
-        self._positions = [(layer, stream.position) for layer, stream in streams if isinstance(stream, Generator)]
+        self._positions = [(stream, stream.position) for _, stream in streams(model)]
 
     def restore(self) -> None:
         """Put all back, as often as wanted."""
         for buffers, held in self._buffers:
             buffers.put_back(held)
-        for layer, position in self._positions:
-            layer.stream.position = position  # type: ignore[attr-defined]
+        for stream, position in self._positions:
+            stream.position = position
 
     def arrays(self) -> list[Array]:
         """The buffers that were made so far, in the order of layers."""
