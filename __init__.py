@@ -15,8 +15,10 @@ from .backends import Backend, BackendUnavailable, backend_of, get_backend, rand
 from .interop.safetensors import load, save
 from .layers import *  # noqa: F403 - the layers' own list of names is theirs to keep
 from .training import augment
+from .training.checkpoints import CheckpointError, Checkpoints
 from .training.clipping import clip_grad_norm, clip_grad_value
 from .training.data import DataLoader
+from .training.early_stopping import EarlyStopping
 from .training.fit import evaluate, fit, predict
 from .training.history import History
 from .training.optimizer import Optimizer
@@ -34,8 +36,11 @@ __all__ = [
     "AdamW",
     "Backend",
     "BackendUnavailable",
+    "CheckpointError",
+    "Checkpoints",
     "CosineLR",
     "DataLoader",
+    "EarlyStopping",
     "ExponentialLR",
     "History",
     "NumericalTrouble",

@@ -1,61 +1,23 @@
-"""The training loop.
+"""`fit`: train a model in one call."""
 
-One step copies its batch to the device and reads nothing back: loss and accuracy are added up on the device and read
-once an epoch (and by the progress bar, a few times a second).
-"""
+import copy
+import os
+from collections.abc import Callable, Sequence
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from math import prod
-from typing import Any, TypeAlias
-
-import numpy as np
-
-from ..backends import Backend, use_backend
-from ..backends.types import Array, dtype_name
 from ..layers.base import Layer
+from ..layers.geometry import is_integer
 from ..layers.losses import CrossEntropy, Loss
-from .data import DataLoader
+from .checkpoints import Checkpoints
+from .early_stopping import EarlyStopping
+from .evaluation import Data, as_loader, evaluate, predict
 from .history import History
-from .optimizer import Optimizer
+from .optimizer import Optimizer, in_range
 from .optimizers import Adam
-from .progress import Progress
-from .shards import part_sizes, stepper
+from .schedule import Schedule
+from .shards import part_sizes
+from .trainer import Trainer
 
-Data: TypeAlias = DataLoader | tuple[Any, Any]
-
-
-class Tally:
-    """Loss and accuracy over many batches, added up on the device."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.samples = 0
-        self.targets = 0
-        self._loss: Array | None = None
-        self._correct: Array | None = None
-
-    def add(self, loss: Array, prediction: Array, target: Array) -> None:
-        """Count a batch, given its mean loss."""
-        xp, n = self.backend.xp, int(prediction.shape[0])
-        self.samples += n
-        with self.backend.context():
-            self._loss = loss * float(n) if self._loss is None else self._loss + loss * float(n)
-            if _is_classification(prediction, target):
-                self.targets += prod(target.shape)
-                hits = xp.astype(xp.argmax(prediction, axis=1), target.dtype) == target
-                correct = xp.sum(xp.astype(hits, xp.int64 if hasattr(xp, "int64") else xp.int32))
-                self._correct = correct if self._correct is None else self._correct + correct
-
-    def read(self, prefix: str = "") -> dict[str, float]:
-        """Mean loss and, for classes, accuracy: waits for the device."""
-        values = {}
-        if self._loss is not None:
-            values[f"{prefix}loss"] = float(self.backend.to_numpy(self._loss)) / self.samples
-        if self._correct is not None:
-            values[f"{prefix}accuracy"] = float(self.backend.to_numpy(self._correct)) / self.targets
-        return values
+__all__ = ["Data", "evaluate", "fit", "predict"]
 
 
 def fit(
@@ -70,6 +32,16 @@ def fit(
     seed: int = 0,
     progress: bool = True,
     shards: int | Sequence[int] = 1,
+    accumulate: int = 1,
+    schedule: Schedule | None = None,
+    schedule_each: str = "step",
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    on_nan: str | None = None,
+    early_stopping: EarlyStopping | int | None = None,
+    checkpoints: Checkpoints | str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    after_epoch: Callable[[History], None] | None = None,
 ) -> History:
     """Train a model on pairs of inputs and targets.
 
@@ -92,102 +64,100 @@ def fit(
     seed : int
         Of the order of the samples.
     progress : bool
-        Whether to show a bar on a terminal, and a line an epoch elsewhere, on standard error.
+        Whether to show a bar on a terminal, and lines elsewhere, on standard error.
     shards : int or sequence of int
         Take each step on so many parts of its batch, or on parts of these relative sizes. In exact numerics that gives
         the bits of the whole batch; in fast numerics gradients are accumulated part by part, which needs less memory,
         and a batch norm sees the statistics of a part. A model of which a layer or the loss computes in fast numerics
         is one of these.
+    accumulate : int
+        Add up the gradients of so many batches for one step, one batch after the other: the memory of one, the gradient
+        of all. Not together with shards.
+    schedule : Schedule, optional
+        Of the optimizer's learning rate. `ReduceLROnPlateau` looks at the validation loss, or else the training loss,
+        after each epoch; the others go on with each step.
+    schedule_each : {"step", "epoch"}
+        What a schedule counts, unless it is `ReduceLROnPlateau`.
+    clip_norm, clip_value : float, optional
+        Clip gradients before each update: all together to a norm (`clip_grad_norm`), each entry to a size.
+    on_nan : {"stop", "skip", None}
+        What to do about a loss that is NaN or infinite: stop with a `NumericalTrouble` that names the step and the
+        layer where it first appeared, or pass over the batch, leaving the model as it was, 19 times in a row at most.
+        For that, one number is read from the device in each step; with None nothing is, and training goes on.
+    early_stopping : EarlyStopping or int, optional
+        Stop when the validation loss has not improved for so many epochs.
+    checkpoints : Checkpoints or path, optional
+        A folder in which to keep the state of the run, at least after each epoch. Ctrl-C then saves before it stops.
+    resume : bool
+        Go on from the newest good checkpoint there, where there is one. The run then ends with the bits of one that was
+        never interrupted: on the same backend in fast numerics, on any in exact numerics.
+    after_epoch : callable, optional
+        Called with the history.
 
     Returns
     -------
     History
-        Loss and accuracy of each epoch; those of training are averages while the weights moved.
+        Loss and accuracy of each epoch; those of training are averages while the weights moved. With a schedule the
+        learning rate after the epoch's last step too, and with ``on_nan="skip"`` how many batches were skipped.
 
     Raises
     ------
     ValueError
-        For epochs, a batch size or shards below 1, data that is empty or whose lengths differ, a loss that is no mean.
+        For epochs, a batch size, shards or another number out of range, data that is empty or whose lengths differ, a
+        loss that is no mean.
+    NumericalTrouble
+        For a loss that is NaN or infinite.
+    OutOfMemory
+        Where a batch does not fit; the message names one that does.
+    CheckpointError
+        If a checkpoint can't be written, or is damaged or another run's, or another run writes to the folder.
     """
     if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
         raise ValueError(f"epochs takes an integer >= 1, got {epochs!r}")
     sizes = part_sizes(shards)
+    if not is_integer(accumulate) or accumulate < 1:
+        raise ValueError(f"accumulate takes an integer >= 1, got {accumulate!r}")
+    if accumulate > 1 and len(sizes) > 1:
+        raise ValueError("fit takes shards or accumulate, not both: each takes a step part by part")
     loss = CrossEntropy() if loss is None else loss
     if loss.reduction != "mean":
         raise ValueError(f"fit takes a loss with reduction='mean', got {loss!r}")
-    loader = _loader(data, batch_size, shuffle=True, seed=seed)
-    held_out = None if validation is None else _loader(validation, batch_size, shuffle=False)
-    optimizer = Adam(model) if optimizer is None else optimizer
-
-    history = History()
-    b = model.backend
-    with (
-        use_backend(b),
-        Progress(epochs, len(loader), shown=progress) as bar,
-        _training(model, True),
-        stepper(model, loss, sizes) as step,
-    ):
-        for epoch in range(1, epochs + 1):
-            started = time.perf_counter()
-            tally = Tally(b)
-            for number, (x, target) in enumerate(loader.batches(b), 1):
-                optimizer.zero_grad()
-                value, prediction = step(x, target)
-                tally.add(value, prediction, target)
-                optimizer.step()
-                bar.step(epoch, number, int(x.shape[0]), tally.read)
-            row = {"epoch": epoch, **tally.read("train_")}
-            if held_out is not None:
-                row |= {f"validation_{name}": value for name, value in evaluate(model, held_out, loss=loss).items()}
-            row["seconds"] = time.perf_counter() - started
-            history.append(row)
-            bar.epoch(row)
-    optimizer.zero_grad()
-    return history
-
-
-def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: int = 256) -> dict[str, float]:
-    """Mean ``loss`` and, for classes, ``accuracy`` of a model in evaluation mode; its mode is put back."""
-    loss = CrossEntropy() if loss is None else loss
-    tally = Tally(model.backend)
-    with use_backend(model.backend), _training(model, False):
-        for x, target in _loader(data, batch_size, shuffle=False).batches(model.backend):
-            prediction = model.forward(x)
-            tally.add(loss.forward(prediction, target), prediction, target)
-    return tally.read()
-
-
-def predict(model: Layer, x: Any, *, batch_size: int = 256) -> np.ndarray[Any, Any]:
-    """A model's outputs for host inputs ``x (N, ...)``, on the host; evaluation mode, batch by batch."""
-    b = model.backend
-    x = np.asarray(x)
-    outputs = []
-    with _training(model, False):
-        for start in range(0, max(len(x), 1), batch_size):
-            part = b.asarray(x[start : start + batch_size], b.dtype if x.dtype.kind == "f" else None)
-            outputs.append(b.to_numpy(model.forward(part)))
-    return np.concatenate(outputs)
-
-
-@contextmanager
-def _training(model: Layer, mode: bool) -> Iterator[None]:
-    """The model in training or evaluation mode, and afterwards as it was."""
-    before = {layer: layer.training for _, layer in model.named_layers()}
-    model.train(mode)
-    try:
-        yield
-    finally:
-        for layer, was in before.items():
-            Layer.train(layer, was)
-
-
-def _loader(data: Data, batch_size: int, *, shuffle: bool, seed: int = 0) -> DataLoader:
-    if isinstance(data, DataLoader):
-        return data
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise ValueError(f"data takes a pair (x, y) or a DataLoader, got {type(data).__name__}")
-    return DataLoader(data[0], data[1], batch_size, shuffle=shuffle, seed=seed)
-
-
-def _is_classification(prediction: Array, target: Array) -> bool:
-    return dtype_name(target.dtype).startswith(("int", "uint")) and target.ndim == prediction.ndim - 1
+    if schedule_each not in ("step", "epoch"):
+        raise ValueError(f"schedule_each takes 'step' or 'epoch', got {schedule_each!r}")
+    if on_nan not in ("stop", "skip", None):
+        raise ValueError(f"on_nan takes 'stop', 'skip' or None, got {on_nan!r}")
+    for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+        if limit is not None:
+            in_range(name, limit, above=0.0)
+    if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
+        early_stopping = EarlyStopping(early_stopping, "train_loss" if validation is None else "validation_loss")
+    if resume and checkpoints is None:
+        raise ValueError("resume=True takes checkpoints, the folder to go on from")
+    if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
+        checkpoints = Checkpoints(checkpoints)
+    loader = as_loader(data, batch_size, shuffle=True, seed=seed)
+    if accumulate > 1:
+        loader = copy.copy(loader)
+        loader.batch_size *= accumulate
+    trainer = Trainer(
+        model,
+        loader,
+        loss,
+        Adam(model) if optimizer is None else optimizer,
+        epochs,
+        validation=None if validation is None else as_loader(validation, batch_size, shuffle=False),
+        schedule=schedule,
+        schedule_each=schedule_each,
+        sizes=sizes,
+        accumulate=accumulate,
+        clip_norm=clip_norm,
+        clip_value=clip_value,
+        on_nan=on_nan,
+        early_stopping=early_stopping,
+        checkpoints=checkpoints,
+        after_epoch=after_epoch,
+        shown=progress,
+    )
+    if resume and checkpoints is not None:
+        trainer.resume_newest()
+    return trainer.run()

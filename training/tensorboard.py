@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from time import time
 from typing import Any, Self
@@ -17,7 +18,7 @@ class TensorBoard:
     Parameters
     ----------
     folder : path
-        Made if it is not there. Each writer adds a file of its own; a resumed run goes on in the same folder.
+        Made at the first epoch. Each writer adds a file of its own; a resumed run goes on in the same folder.
 
     Raises
     ------
@@ -31,7 +32,8 @@ class TensorBoard:
         except ImportError as error:
             raise ImportError(f"TensorBoard needs the package tensorboard ({error}): pip install tensorboard") from None
         self._event, self._summary = events.Event, summaries.Summary
-        self._writer: Any = writers.EventFileWriter(os.fspath(folder))
+        self._open = partial(writers.EventFileWriter, os.fspath(folder))
+        self._writer: Any = None
 
     @staticmethod
     def available() -> bool:
@@ -49,6 +51,8 @@ class TensorBoard:
             for name, value in row.items()
             if name != "epoch"
         ]
+        if self._writer is None:
+            self._writer = self._open()
         event = self._event(wall_time=time(), step=int(row["epoch"]), summary=self._summary(value=values))
         self._writer.add_event(event)
         self._writer.flush()

@@ -16,7 +16,8 @@ SCATTERS = {"index_add", "index_add_", "index_put_", "put", "put_along_axis", "s
 NUMBERS = {"ceil", "factorial", "float", "floor", "int", "len", "prod", "sqrt"}
 #: Modules that compute on the host alone, with NumPy.
 ON_HOST = {
-    *("augment.py", "data.py", "fit.py", "images.py", "initialisers.py"),
+    *("augment.py", "data.py", "evaluation.py", "images.py", "initialisers.py"),
+    *("checkpoints.py", "state.py"),
     *("checks.py", "cifar.py", "dataset.py", "decode.py", "folders.py", "idx.py", "npz.py"),
 }
 

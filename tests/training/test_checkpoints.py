@@ -1,0 +1,216 @@
+"""Checkpoints: whole or not there, known to be good before they are used, and never lost."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xpnn.training.checkpoints import CheckpointError, Checkpoints
+
+
+def arrays(step):
+    rng = np.random.default_rng(step)
+    return {"model/weight": rng.random((40, 30)).astype(np.float32), "tally/loss": np.float32(step)}
+
+
+def filled(folder, steps, scores=None, **settings):
+    checkpoints = Checkpoints(folder, **settings)
+    with checkpoints:
+        for step in steps:
+            checkpoints.write(step, arrays(step), {"epoch": step, "x": 0.1}, (scores or {}).get(step))
+    return checkpoints
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name != ".lock"}
+
+
+def test_a_checkpoint_comes_back_to_the_last_bit(tmp_path):
+    found = filled(tmp_path, [7]).read(7)
+    assert (found.step, found.facts) == (7, {"epoch": 7, "x": 0.1})
+    assert found.arrays.keys() == arrays(7).keys()
+    assert all(np.array_equal(found.arrays[name], array) for name, array in arrays(7).items())
+    assert found.arrays["tally/loss"].shape == ()
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    checkpoints = filled(tmp_path, [1, 2, 3, 4, 5], {1: 0.1, 2: 0.9, 3: 0.5, 4: 0.9}, keep=2)
+    assert checkpoints.steps() == [2, 4, 5]
+    assert len(list(tmp_path.glob("*.safetensors"))) == 3
+    assert filled(tmp_path / "other", [1, 2, 3], keep=1).steps() == [3]
+
+
+def test_a_checkpoint_of_the_same_step_takes_the_place_of_the_last(tmp_path):
+    checkpoints = filled(tmp_path, [3])
+    with checkpoints:
+        checkpoints.write(3, {"a": np.ones(2)}, {"epoch": 9})
+    assert checkpoints.read(3).facts == {"epoch": 9}
+
+
+def test_each_file_has_its_checksum(tmp_path):
+    checkpoints = filled(tmp_path, [1])
+    told = json.loads((tmp_path / "step-00000001.json").read_text())
+    assert hashlib.sha256((tmp_path / told["arrays"]).read_bytes()).hexdigest() == told["sha256"]
+    assert checkpoints.read(1).path.name == "step-00000001.json"
+
+
+def damaged(folder, suffix, how):
+    path = max(folder.glob(f"step-*{suffix}"))
+    whole = bytearray(path.read_bytes())
+    if how == "truncated":
+        whole = whole[: len(whole) // 2]
+    elif how == "empty":
+        whole = bytearray()
+    elif how == "one bit":
+        whole[len(whole) * 2 // 3] ^= 4
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "one bit", "missing"])
+@pytest.mark.parametrize("suffix", [".json", ".safetensors"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, suffix, how):
+    checkpoints = filled(tmp_path, [1, 2])
+    damaged(tmp_path, suffix, how)
+    notes = []
+    found = checkpoints.newest(notes.append)
+    assert found.step == 1
+    if (suffix, how) != (".json", "missing"):
+        assert len(notes) == 1 and "going back to step 1" in notes[0] and str(tmp_path) in notes[0]
+        # Put aside, not deleted, and counted no more among those that are kept.
+        assert checkpoints.steps() == [1] and (tmp_path / "step-00000002.json.damaged").exists()
+
+
+def test_every_single_bit_of_the_json_file_counts(tmp_path):
+    checkpoints = filled(tmp_path, [1])
+    path = tmp_path / "step-00000001.json"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        try:
+            found = checkpoints.read(1)
+        except CheckpointError:
+            continue
+        # A blank that became another blank.
+        assert found.facts == {"epoch": 1, "x": 0.1} and found.arrays.keys() == arrays(1).keys()
+
+
+def test_where_none_is_good_the_error_names_each(tmp_path):
+    checkpoints = filled(tmp_path, [1, 2])
+    for path in tmp_path.glob("step-*.safetensors"):
+        path.write_bytes(b"")
+    before = files(tmp_path)
+    with pytest.raises(CheckpointError, match="none of the checkpoints") as caught:
+        checkpoints.newest()
+    assert "step-00000001" in str(caught.value) and "step-00000002" in str(caught.value)
+    assert files(tmp_path) == before
+
+
+def test_an_empty_folder_has_no_checkpoint(tmp_path):
+    assert Checkpoints(tmp_path / "none").newest() is None
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        Checkpoints(tmp_path).read(3)
+
+
+def test_another_version_s_checkpoint_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("xpnn.training.checkpoints.FORMAT", 7)
+    checkpoints = filled(tmp_path, [1])
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="is of format 7; this version reads 1"):
+        checkpoints.read(1)
+
+
+@pytest.mark.parametrize("where", ["write_bytes", "replace"])
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_write_that_fails_at_any_point_loses_nothing(tmp_path, monkeypatch, where, call):
+    checkpoints = filled(tmp_path, [1], keep=1)
+    before = files(tmp_path)
+    real, calls = getattr(Path, where), []
+
+    def fail(self, argument):
+        calls.append(self)
+        if len(calls) < call:
+            return real(self, argument)
+        raise OSError(28, "No space left on device")
+
+    with checkpoints:
+        monkeypatch.setattr(Path, where, fail)
+        with pytest.raises(CheckpointError, match=r"No space left.*step 1 is still good; free some space"):
+            checkpoints.write(2, arrays(2), {})
+        monkeypatch.undo()
+        assert not list(tmp_path.glob(".*.partial"))
+        assert before.items() <= files(tmp_path).items()
+        assert checkpoints.newest().step == 1
+        checkpoints.write(2, arrays(2), {})
+    assert checkpoints.steps() == [2] and len(list(tmp_path.glob("*.safetensors"))) == 1
+
+
+def _write_with_a_limit(folder, answers):
+    """What a full disk does, done by the system: no file may grow beyond 2 kB."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, resource.RLIM_INFINITY))
+    try:
+        filled(folder, [2])
+    except CheckpointError as error:
+        answers.put(str(error))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(tmp_path):
+    filled(tmp_path, [1])
+    before = files(tmp_path)
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    child = context.Process(target=_write_with_a_limit, args=(tmp_path, answers))
+    child.start()
+    told = answers.get(timeout=60)
+    child.join()
+    assert "File too large" in told and "step 1 is still good" in told
+    assert files(tmp_path) == before
+
+
+def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
+    filled(tmp_path, [1])
+    (tmp_path / ".step-00000002.json.partial").write_bytes(b"{")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert not list(tmp_path.glob(".*.partial"))
+        assert checkpoints.newest().step == 1
+
+
+def _hold(folder, ready, done):
+    with Checkpoints(folder):
+        ready.set()
+        done.wait(60)
+
+
+def test_a_second_run_is_refused_until_the_first_ends_however_it_ends(tmp_path):
+    context = multiprocessing.get_context("fork")
+    ready, done = context.Event(), context.Event()
+    child = context.Process(target=_hold, args=(tmp_path, ready, done))
+    child.start()
+    assert ready.wait(60)
+    with pytest.raises(CheckpointError, match="another run is writing to"), Checkpoints(tmp_path):
+        pass
+    os.kill(child.pid, 9)
+    child.join()
+    with Checkpoints(tmp_path):
+        pass
+
+
+def test_a_folder_that_can_t_be_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="can't hold checkpoints"), Checkpoints(tmp_path / "file" / "in"):
+        pass
+
+
+@pytest.mark.parametrize("settings", [{"keep": 0}, {"every": 0}, {"keep": 1.5}, {"every": True}])
+def test_bad_settings_are_refused(tmp_path, settings):
+    with pytest.raises(ValueError, match="takes an integer >= 1"):
+        Checkpoints(tmp_path, **settings)
