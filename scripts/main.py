@@ -1,16 +1,20 @@
 """The command line: what it takes, and how it speaks when something is wrong.
 
-Bad input gives one line on standard error and exit status 2; a check that fails, status 1. Each subcommand is a module
-with `configure`, which says what it takes, and `run`.
+Bad input gives one line on standard error and exit status 2; a check that fails, status 1; an interrupt, 130. Each
+subcommand is a module with `configure`, which says what it takes, and `run`; it may have an `expand`, by which a few
+arguments stand for more.
 """
 
 import argparse
+import os
 import sys
 from typing import NoReturn
 
 from .. import __version__
 from . import bench, explain, info, parity, predict, train
 from .errors import Failure, UsageError
+
+COMMANDS = {module.__name__.rpartition(".")[2]: module for module in (info, train, predict, explain, parity, bench)}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,21 +32,27 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"xpnn {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (info, train, predict, explain, parity, bench):
-        name = module.__name__.rpartition(".")[2]
+    for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(
             name, help=summary, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
         module.configure(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, parser=command)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options, unknown = build_parser().parse_known_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = build_parser()
+    options, unknown = parser.parse_known_args(arguments)
     try:
+        expand = getattr(COMMANDS[options.command], "expand", None)
+        if expand is not None:
+            at = arguments.index(options.command) + 1
+            expanded = [*arguments[:at], *expand(arguments[at:], options.parser)]
+            options, unknown = parser.parse_known_args(expanded)
         if unknown:
             raise UsageError(f"unknown argument {unknown[0]!r}; xpnn {options.command} --help lists what it takes")
         options.run(options)
@@ -51,7 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except Failure:
         return 1
-    except KeyboardInterrupt:
-        print(f"xpnn {options.command}: interrupted", file=sys.stderr)
+    except BrokenPipeError:
+        # Whoever read what is printed has seen enough; what is still to be flushed at the end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt as error:
+        print(f"xpnn {options.command}: {error or 'interrupted'}", file=sys.stderr)
         return 130
     return 0

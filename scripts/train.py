@@ -4,123 +4,192 @@ import argparse
 import hashlib
 import json
 import sys
-import time
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..backends import get_backend
 from ..backends.backend import NUMERICS
 from ..interop import safetensors
+from ..interop.files import write_whole
 from ..layers.base import Layer
 from ..layers.models import BUILDERS
+from ..training.checkpoints import CheckpointError, Checkpoints
+from ..training.data import DataLoader
 from ..training.datasets import Dataset, load_dataset
-from ..training.fit import evaluate, fit
+from ..training.evaluation import evaluate
+from ..training.fit import fit
 from ..training.history import History
+from ..training.interrupt import Interrupted
+from ..training.optimizer import Optimizer
 from ..training.optimizers import OPTIMIZERS
-from .errors import UsageError, at_least, positive, preparing
+from ..training.room import OutOfMemory
+from ..training.schedule import Schedule
+from ..training.tensorboard import TensorBoard
+from ..training.trouble import NumericalTrouble
+from . import build, results
+from . import folder as folders
+from .config import CONFIG, effective, expanded, from_file, given, value_of
+from .errors import Failure, UsageError, at_least, not_negative, positive, preparing
+from .folder import HISTORY, METRICS, MODEL
+from .results import describe
 
-MODEL, HISTORY, METRICS, CURVES = "model.safetensors", "history.csv", "metrics.json", "curves.png"
+# What may be said anew when a run goes on; the rest is in its folder.
+CHANGEABLE = {"backend", "checkpoint-every", "data", "epochs", "keep", "no-pictures", "on-nan", "patience"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Say what ``xpnn train`` takes."""
-    parser.add_argument("--data", default="digits", metavar="digits|FILE.npz|DIR", help="images and labels")
-    parser.add_argument("--model", default="lenet", choices=sorted(BUILDERS), help="the net")
-    parser.add_argument("--backend", default="auto", help="numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto")
-    parser.add_argument("--epochs", default=30, type=at_least(1), metavar="N", help="passes over the data")
-    parser.add_argument("--batch", default=16, type=at_least(1), metavar="N", help="samples in a batch")
-    parser.add_argument("--lr", default=0.001, type=positive, metavar="X", help="learning rate")
-    parser.add_argument("--optimizer", default="adam", choices=sorted(OPTIMIZERS), help="how weights are updated")
-    parser.add_argument("--seed", default=0, type=at_least(0), metavar="N", help="of weights and order of samples")
-    parser.add_argument("--numerics", default=None, choices=NUMERICS, help="exact: the same bits on every backend")
-    parser.add_argument("--shards", default=1, type=at_least(1), metavar="K", help="parts of a batch, one by one")
-    parser.add_argument("--out", default=None, metavar="DIR", help="where to write (default: a new folder in runs/)")
-    parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
+    add = parser.add_argument
+    nets = ", ".join(sorted(BUILDERS))
+    add("--config", default=None, metavar="FILE", help="a TOML file with any of these options")
+    add("--data", default="digits", metavar="digits|FILE.npz|DIR", help="images and labels; see docs/training.md")
+    add("--image-size", default=None, type=at_least(1), metavar="N", help="resize images of a folder to N x N pixels")
+    add("--model", default="lenet", type=build.named_net, metavar="NET", help=f"{nets}, or module:function")
+    add("--backend", default="auto", help="numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto")
+    add("--numerics", default=None, choices=NUMERICS, help="exact: the same bits on every backend")
+    add("--epochs", default=30, type=at_least(1), metavar="N", help="passes over the data")
+    add("--batch", default=16, type=at_least(1), metavar="N", help="samples in a batch")
+    add("--accumulate", default=1, type=at_least(1), metavar="K", help="batches whose gradients make one step")
+    add("--shards", default=1, type=at_least(1), metavar="K", help="parts of a batch, one by one")
+    add("--optimizer", default="adam", choices=sorted(OPTIMIZERS), help="how weights are updated")
+    add("--lr", default=0.001, type=positive, metavar="X", help="learning rate; with one-cycle the highest")
+    add("--momentum", default=0.0, type=not_negative, metavar="X", help="of sgd and rmsprop")
+    add("--weight-decay", default=0.0, type=not_negative, metavar="X", help="how strongly weights are drawn to 0")
+    add("--schedule", default="constant", choices=build.SCHEDULES, help="how the learning rate goes")
+    add("--warmup", default=0, type=at_least(0), metavar="N", help="epochs in which cosine goes up first")
+    add("--clip-norm", default=None, type=positive, metavar="X", help="largest norm of all gradients together")
+    add("--clip-value", default=None, type=positive, metavar="X", help="largest size of a gradient's entry")
+    add("--augment", default=[], nargs="*", choices=build.AUGMENTATIONS, help="what is done to images in training")
+    add("--normalise", action="store_true", help="shift and scale channels to mean 0 and deviation 1")
+    add("--seed", default=0, type=at_least(0), metavar="N", help="of weights, order of samples and augmentation")
+    add("--on-nan", default="stop", choices=("stop", "skip"), help="what to do about a loss that is NaN or infinite")
+    add("--patience", default=None, type=at_least(1), metavar="N", help="stop after N epochs without improvement")
+    add("--checkpoint-every", default=None, type=at_least(1), metavar="N", help="steps between checkpoints in an epoch")
+    add("--keep", default=2, type=at_least(1), metavar="K", help="newest checkpoints kept, beside the best")
+    add("--no-pictures", action="store_true", help="draw nothing")
+    add("--out", default=None, metavar="DIR", help="where to write (default: a new folder in runs/)")
+    add("--force", action="store_true", help="write into a folder that is not empty")
+    add("--resume", default=None, metavar="DIR", help="go on with the run in that folder")
+
+
+def expand(arguments: list[str], parser: argparse.ArgumentParser) -> list[str]:
+    """The arguments with those of ``--config``, or of the run that ``--resume`` goes on with."""
+    name = value_of("--resume", arguments)
+    if name is None:
+        return expanded(arguments, parser)
+    fixed = [option for option in given(arguments) if option not in {"resume", *CHANGEABLE}]
+    if fixed:
+        raise UsageError(
+            f"--resume goes on with the options in {Path(name) / CONFIG}; leave out --{fixed[0]} (what may change is "
+            f"{', '.join('--' + option for option in sorted(CHANGEABLE))})"
+        )
+    before = from_file(folders.begun(name) / CONFIG, parser)
+    schedule, epochs = value_of("--schedule", before), value_of("--epochs", before)
+    if schedule in build.LAID_OUT and value_of("--epochs", arguments) not in (None, epochs):
+        raise UsageError(f"--epochs: the schedule {schedule} of {name} is laid out for {epochs} epochs; leave it out")
+    return [*before, *arguments]
+
+
+@dataclass
+class Job:
+    """What is trained, and on what."""
+
+    options: argparse.Namespace
+    data: Dataset
+    model: Layer
+    optimizer: Optimizer
+    loader: DataLoader
+    held_out: DataLoader
+    schedule: Schedule | None
 
 
 def run(options: argparse.Namespace) -> None:
     """Train, measure on the held-out part, write, and say where."""
     with preparing():
-        backend = get_backend(options.backend, numerics=options.numerics)
-        data = load_dataset(options.data)
-        model = BUILDERS[options.model](data.image, data.classes, backend=backend, seed=options.seed)
-        optimizer = OPTIMIZERS[options.optimizer](model, lr=options.lr)
-        loader = data.loader(options.batch, seed=options.seed)
-        folder = _prepare_folder(options, data)
+        job = prepare(options)
+        folder = Path(options.resume) if options.resume else _new_folder(job)
+        about = {"data": f"that of SHA-256 {job.data.fingerprint[:16]}"}
+        checkpoints = Checkpoints(folder / folders.CHECKPOINTS, options.keep, options.checkpoint_every, about)
+    try:
+        with checkpoints:
+            _train(job, folder, checkpoints)
+    except Interrupted as error:
+        raise Interrupted(f"{error}; go on with: xpnn train --resume {folder}") from None
+    except (CheckpointError, NumericalTrouble, OutOfMemory) as error:
+        print(f"xpnn train: {error}", file=sys.stderr)
+        raise Failure from error
+    except OSError as error:
+        print(f"xpnn train: {error}; then xpnn train --resume {folder} writes what is missing", file=sys.stderr)
+        raise Failure from error
 
+
+def prepare(options: argparse.Namespace) -> Job:
+    """Make all that the options name; in them the backend and its numerics become what they turned out to be."""
+    backend = get_backend(options.backend, numerics=options.numerics)
+    options.backend, options.numerics = backend.spec, backend.numerics
+    size = options.image_size
+    data = load_dataset(options.data, image_size=None if size is None else (size, size))
+    model = build.net(options.model, data.image, data.classes, backend, options.seed)
+    optimizer = build.optimizer(options, model)
+    loader, held_out = build.loaders(options, data)
+    schedule = build.schedule(options, optimizer, -(-len(data.y_train) // (options.batch * options.accumulate)))
+    return Job(options, data, model, optimizer, loader, held_out, schedule)
+
+
+def _new_folder(job: Job) -> Path:
+    net = job.options.model.rpartition(":")[2]
+    return folders.new(job.options.out, f"{Path(job.data.name).stem}-{net}", job.options.force)
+
+
+def _train(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
+    options, data, model, held_out = job.options, job.data, job.model, job.held_out
+    backend = model.backend
+    if options.resume is None:
+        checkpoints.clear()
+    write_whole(folder / CONFIG, effective(options))
     print(
         f"{data.name}: {len(data.y_train)} images for training, {len(data.y_test)} held out; "
-        f"{options.model} on {backend.spec}",
+        f"{options.model} on {backend.spec}; {folder}",
         file=sys.stderr,
     )
-    held_out = data.held_out()
-    started = time.perf_counter()
-    history = fit(model, loader, validation=held_out, optimizer=optimizer, epochs=options.epochs, shards=options.shards)
-    seconds = time.perf_counter() - started
-    measured = evaluate(model, held_out)
+    backend.reset_peak()
+    with TensorBoard(folder / "events") if TensorBoard.available() else nullcontext() as events:
 
-    metrics = {
-        "test_accuracy": measured["accuracy"],
-        "test_loss": measured["loss"],
-        "backend": backend.spec,
-        "numerics": backend.numerics,
-        "seed": options.seed,
-        "epochs": options.epochs,
-        "seconds": seconds,
-        "model": options.model,
-        "data": data.name,
-        "batch": options.batch,
-        "lr": options.lr,
-        "optimizer": options.optimizer,
-    }
-    written = write(folder, model, describe(options.model, data), history, metrics)
+        def after_epoch(history: History) -> None:
+            write_whole(folder / HISTORY, history.csv())
+            if events is not None:
+                events.epoch(history.rows[-1])
+
+        history = fit(
+            model,
+            job.loader,
+            validation=held_out,
+            optimizer=job.optimizer,
+            epochs=options.epochs,
+            shards=options.shards,
+            accumulate=options.accumulate,
+            schedule=job.schedule,
+            clip_norm=options.clip_norm,
+            clip_value=options.clip_value,
+            on_nan=options.on_nan,
+            early_stopping=options.patience,
+            checkpoints=checkpoints,
+            resume=options.resume is not None,
+            after_epoch=after_epoch,
+        )
+    metrics = results.metrics(options, data, model, history, evaluate(model, held_out))
+    safetensors.save(model, folder / MODEL, describe(options.model, data, job.loader.transform))
+    write_whole(folder / HISTORY, history.csv())
+    write_whole(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+    written = [folder / name for name in (MODEL, HISTORY, METRICS, CONFIG)]
+    if not options.no_pictures:
+        written += results.pictures(folder, model, held_out, data, history, metrics)
     if backend.numerics == "exact":
         print(f"{hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()}  {folder / MODEL}")
-    print(f"held-out accuracy {measured['accuracy']:.2%} ({len(data.y_test)} images) after {seconds:.1f} s")
+    results.summary(model, data, history, metrics)
+    print(
+        f"held-out accuracy {metrics['test_accuracy']:.2%} ({len(data.y_test)} images) after {metrics['seconds']:.1f} s"
+    )
     for path in written:
         print(f"wrote {path}")
-
-
-def describe(model: str, data: Dataset) -> dict[str, Any]:
-    """What `predict` needs to build the net again and to prepare images for it."""
-    return {
-        "model": model,
-        "image": list(data.image),
-        "classes": data.classes,
-        "scale": data.scale,
-        "data": data.name,
-        "fingerprint": data.fingerprint,
-    }
-
-
-def write(folder: Path, model: Layer, about: dict[str, Any], history: History, metrics: dict[str, Any]) -> list[Path]:
-    """Write all files of a run; returns their paths. Without matplotlib there is no plot."""
-    paths = [folder / MODEL, folder / HISTORY, folder / METRICS]
-    safetensors.save(model, paths[0], about)
-    history.to_csv(paths[1])
-    paths[2].write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    try:
-        from .plots import plot_curves
-    except ImportError:
-        print("no plot: matplotlib is not installed (pip install matplotlib)", file=sys.stderr)
-        return paths
-    plot_curves(history, folder / CURVES, metrics)
-    return [*paths, folder / CURVES]
-
-
-def _prepare_folder(options: argparse.Namespace, data: Dataset) -> Path:
-    """The folder to write into, made now so that a bad one fails before the training and not after it."""
-    if options.out is None:
-        stem = f"{Path(data.name).stem}-{options.model}"
-        folder = next(f for i in range(1, sys.maxsize) if not (f := Path("runs") / f"{stem}-{i}").exists())
-    else:
-        folder = Path(options.out)
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"--out {folder} is a file; name a folder")
-        if folder.is_dir() and any(folder.iterdir()) and not options.force:
-            raise UsageError(f"--out {folder} is not empty; name another folder or add --force to write into it")
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / ".writable"
-    probe.touch()
-    probe.unlink()
-    return folder

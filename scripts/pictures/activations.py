@@ -10,7 +10,7 @@ from ...backends import to_host
 from ...layers.base import Layer
 from ...layers.containers import Container
 from ...layers.shape import Flatten
-from ..outputs import layer_outputs
+from ...layers.watch import layer_outputs
 from .canvas import HELD_OUT, as_picture, bare, box, colours, new_figure, save, write
 
 Host = np.ndarray[Any, Any]
@@ -71,7 +71,7 @@ def plot_activations(
 
 def _chosen(model: Layer, x: Any) -> list[tuple[str, Host]]:
     """Labels and outputs of the layers to draw: all of a small net, else the parts that it is made of."""
-    outputs = layer_outputs(model, x, containers=True)
+    outputs = layer_outputs(model, x)
     leaves = [item for item in outputs if not isinstance(item[1], Container)]
     if len(leaves) > _MOST_ROWS:
         leaves = [item for item in outputs if item[0] and "." not in item[0]]

@@ -31,6 +31,9 @@ def folder(tmp_path, data):
     return path
 
 
+NAMES = [str(i) for i in range(10)]
+
+
 def explain(*arguments):
     return main(["explain", *map(str, arguments)])
 
@@ -115,11 +118,11 @@ def test_statistics_of_a_layer():
 
 def test_the_true_class_is_always_listed():
     probabilities = np.array([0.3, 0.2, 0.2, 0.15, 0.1, 0.04, 0.01])
-    lines = verdict(probabilities, 6).splitlines()
+    lines = verdict(probabilities, 6, NAMES).splitlines()
     assert lines[0] == "taken for class 0, which is wrong: it is 6"
     assert [line.split()[0] for line in lines[1:]] == ["0", "1", "2", "3", "4", "6"]
     assert "true class" in lines[-1]
-    assert verdict(probabilities, 0).startswith("taken for class 0, which is right\n")
+    assert verdict(probabilities, 0, NAMES).startswith("taken for class 0, which is right\n")
 
 
 def test_softmax_overflows_nowhere():

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.scripts.outputs import layer_outputs
 from xpnn.scripts.text_pictures import bar, picture
 
 pytest.importorskip("matplotlib", reason="no pictures: matplotlib is not installed")
@@ -152,24 +151,6 @@ def test_activations_of_a_net_of_dense_layers_are_strips(drawn, tmp_path):
     model = nn.models.mlp((1, 4, 4), 3, seed=0)
     plots.plot_activations(model, np.zeros((1, 4, 4), np.float32), tmp_path / "a.png")
     assert [image.shape for image in images(drawn[0])[1:]][-1] == (1, 3)
-
-
-def test_layer_outputs_are_those_of_evaluation_in_order(at):
-    model = nn.Sequential(nn.Dropout(0.5), nn.Residual(nn.Dense(4, 4)), nn.ReLU(), backend=at.backend, seed=0)
-    model[2].eval()
-    x = at.put(np.ones((2, 4), np.float32))
-    found = layer_outputs(model, x)
-    assert [name for name, _, _ in found] == ["0", "1.body", "2"]
-    np.testing.assert_array_equal(at.get(found[0][2]), np.ones((2, 4)))
-    assert [layer.training for layer in model] == [True, True, False]
-    assert [name for name, _, _ in layer_outputs(model, x, containers=True)] == ["0", "1.body", "1", "2", ""]
-
-
-def test_layer_outputs_put_back_after_an_error():
-    model = nn.Sequential(nn.Dense(4, 4))
-    with pytest.raises(ValueError):
-        layer_outputs(model, np.ones((2, 5), np.float32))
-    assert model.training and "forward" not in vars(model[0])
 
 
 def test_a_small_image_is_shaded_and_a_large_one_is_left_out():

@@ -1,0 +1,122 @@
+"""From options to what they name: nets, optimizers, schedules, batches."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..backends import Backend
+from ..layers.base import Layer
+from ..layers.models import BUILDERS
+from ..training.augment import Compose, Cutout, Flip, Normalise, PadAndCrop
+from ..training.data import DataLoader
+from ..training.datasets import Dataset
+from ..training.optimizer import Optimizer
+from ..training.optimizers import OPTIMIZERS
+from ..training.schedule import Schedule
+from ..training.schedules import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from .errors import UsageError
+
+SCHEDULES = ("constant", "cosine", "exponential", "one-cycle", "plateau", "step")
+AUGMENTATIONS = ("crop", "cutout", "flip")
+# Those that are laid out for a number of epochs, which therefore can't change on the way.
+LAID_OUT = ("cosine", "one-cycle")
+
+
+def named_net(name: str) -> str:
+    """An argument that names a net: one of those built in, or a function as ``module:function``."""
+    module, colon, function = name.partition(":")
+    if name in BUILDERS or (colon and module and function.isidentifier()):
+        return name
+    raise argparse.ArgumentTypeError(
+        f"takes one of {', '.join(sorted(BUILDERS))}, or module:function of your own, got {name!r}"
+    )
+
+
+def builder(name: str) -> Callable[..., Layer]:
+    """What makes a net for an image ``(C, H, W)`` and a number of classes; imports a user's module."""
+    if name in BUILDERS:
+        return BUILDERS[name]
+    module, _, function = name.partition(":")
+    # As `python -m` does: the user's own modules lie where the command is given.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"--model {name}: {error}") from error
+    if not callable(found):
+        raise UsageError(f"--model {name} is {type(found).__name__}, no function of an image's shape and the classes")
+    return found  # type: ignore[no-any-return]
+
+
+def net(name: str, image: tuple[int, int, int], classes: int, backend: Backend | None, seed: int = 0) -> Layer:
+    """The net of that name, on a backend where one is given."""
+    make = builder(name)
+    where: dict[str, Any] = {} if backend is None else {"backend": backend, "seed": seed}
+    try:
+        model = make(image, classes, **where)
+    except TypeError as error:
+        raise UsageError(
+            f"--model {name}: {error}; it is called as {name.rpartition(':')[2]}(image, classes, backend=..., seed=...)"
+        ) from error
+    if not isinstance(model, Layer):
+        raise UsageError(f"--model {name} gave {type(model).__name__}, no layer")
+    return model
+
+
+def optimizer(options: argparse.Namespace, model: Layer) -> Optimizer:
+    """The optimizer that the options name, over a model."""
+    settings = {"lr": options.lr, "weight_decay": options.weight_decay}
+    kind = OPTIMIZERS[options.optimizer]
+    if options.momentum:
+        if "momentum" not in kind.settings:
+            raise UsageError(f"--momentum is no setting of {options.optimizer}; leave it out")
+        settings["momentum"] = options.momentum
+    return kind(model, **settings)
+
+
+def schedule(options: argparse.Namespace, optimizer: Optimizer, steps: int) -> Schedule | None:
+    """The schedule that the options name, for so many steps an epoch; None for a constant rate."""
+    total = steps * options.epochs
+    if options.warmup and options.schedule != "cosine":
+        raise UsageError(f"--warmup goes with --schedule cosine, not {options.schedule}")
+    match options.schedule:
+        case "cosine":
+            if options.warmup >= options.epochs:
+                raise UsageError(f"--warmup {options.warmup} leaves nothing of {options.epochs} epochs")
+            return CosineLR(optimizer, total, warmup=options.warmup * steps)
+        case "one-cycle":
+            moving = hasattr(optimizer, "betas") or bool(getattr(optimizer, "momentum", 0.0))
+            return OneCycleLR(optimizer, options.lr, total, cycle_momentum=moving)
+        case "step":
+            return StepLR(optimizer, max(1, options.epochs // 3) * steps)
+        case "exponential":
+            # A hundredth of the rate is left at the end; rounded, since the last bit of a power is each machine's own.
+            return ExponentialLR(optimizer, round(0.01 ** (1.0 / total), 12))
+        case "plateau":
+            return ReduceLROnPlateau(optimizer, patience=3)
+    return None
+
+
+def loaders(options: argparse.Namespace, data: Dataset) -> tuple[DataLoader, DataLoader]:
+    """Batches for training, prepared as the options say, and batches of the held-out part."""
+    prepare = preparation(options.augment, data.image, Normalise.of(data) if options.normalise else None)
+    train = data.loader(options.batch, seed=options.seed, transform=prepare)
+    return train, data.held_out(transform=prepare)
+
+
+def preparation(names: Sequence[str], image: tuple[int, int, int], normalise: Normalise | None) -> Compose | None:
+    """What is done to images ``(C, H, W)``, in this order: crop, flip, normalise, cut out."""
+    _, height, width = image
+    steps = [
+        PadAndCrop(max(1, min(height, width) // 8)) if "crop" in names else None,
+        Flip() if "flip" in names else None,
+        normalise,
+        # Last, so that what is cut out is the mean.
+        Cutout(max(1, min(height, width) // 4)) if "cutout" in names else None,
+    ]
+    chosen = [step for step in steps if step is not None]
+    return Compose(*chosen) if chosen else None

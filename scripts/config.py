@@ -1,0 +1,89 @@
+"""Options from a TOML file: ``--config run.toml`` stands for what the file says, and options beside it count more.
+
+A file's entries are the command's options without the dashes in front (``batch = 32``, ``clip-norm = 1.0``, or with
+underscores). They become arguments before anything is parsed, so they are checked as arguments are.
+"""
+
+import argparse
+import difflib
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from .errors import UsageError
+
+CONFIG = "config.toml"
+# Where a run is written and where its options come from is no option of the run itself.
+NOT_KEPT = {"command", "run", "parser", "config", "out", "force", "resume"}
+
+
+def expanded(arguments: list[str], parser: argparse.ArgumentParser) -> list[str]:
+    """The arguments of a command, those of its ``--config`` file in front."""
+    path = value_of("--config", arguments)
+    return arguments if path is None else [*from_file(Path(path), parser), *arguments]
+
+
+def value_of(option: str, arguments: list[str]) -> str | None:
+    """The value that the last such option was given, before anything is parsed."""
+    found = None
+    for i, argument in enumerate(arguments):
+        if argument == option and i + 1 < len(arguments):
+            found = arguments[i + 1]
+        elif argument.startswith(f"{option}="):
+            found = argument.partition("=")[2]
+    return found
+
+
+def given(arguments: list[str]) -> Iterator[str]:
+    """Names of the options among arguments, without dashes."""
+    return (argument[2:].partition("=")[0] for argument in arguments if argument.startswith("--"))
+
+
+def from_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:
+    """A file's entries as arguments; `UsageError` for what is no option, and for a file that is no TOML."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"no file {path}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} is no TOML file ({error})") from None
+    actions = {
+        name[2:]: action
+        for action in parser._actions
+        for name in action.option_strings
+        if name.startswith("--") and action.dest not in {*NOT_KEPT - {"out", "force"}, "help"}
+    }
+    arguments: list[str] = []
+    for key, value in table.items():
+        name = key.replace("_", "-")
+        if name not in actions:
+            close = difflib.get_close_matches(name, actions, 1)
+            hint = f"; did you mean {close[0]}?" if close else f"; it takes {', '.join(sorted(actions))}"
+            raise UsageError(f"{path}: {key} is no option of {parser.prog}{hint}")
+        arguments += _arguments(path, key, name, value, actions[name])
+    return arguments
+
+
+def _arguments(path: Path, key: str, name: str, value: Any, action: argparse.Action) -> list[str]:
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise UsageError(f"{path}: {key} takes true or false, got {value!r}")
+        return [f"--{name}"] if value else []
+    if action.nargs in ("*", "+") and isinstance(value, list):
+        return [f"--{name}", *map(str, value)]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UsageError(f"{path}: {key} takes a string or a number, got {value!r}")
+    return [f"--{name}={value}"]
+
+
+def effective(options: argparse.Namespace) -> str:
+    """The TOML file that gives these options again."""
+    kept = {
+        name.replace("_", "-"): list(value) if isinstance(value, tuple | list) else value
+        for name, value in vars(options).items()
+        if name not in NOT_KEPT and value is not None
+    }
+    return tomli_w.dumps(kept)

@@ -1,0 +1,294 @@
+"""A run that was stopped, however and whenever, goes on to the bits of one that never was."""
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xpnn.scripts.main import main
+from xpnn.training.checkpoints import Checkpoints
+
+NETS = """
+import xpnn as nn
+
+def small(image, classes, **placement):
+    channels, height, width = image
+    return nn.Sequential(
+        nn.Conv2d(channels, 6, 3, padding="same"), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.2),
+        nn.Flatten(), nn.Dense(6 * (height // 2) * (width // 2), classes), **placement,
+    )
+
+def other(image, classes, **placement):
+    return nn.Sequential(nn.Flatten(), nn.Dense(image[0] * image[1] * image[2], classes), **placement)
+"""
+OPTIONS = {
+    "model": "nets:small",
+    "epochs": 8,
+    "batch": 10,
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "lr": 0.05,
+    "schedule": "one-cycle",
+    "augment": ["flip", "crop", "cutout"],
+    "clip-norm": 1.0,
+    "checkpoint-every": 3,
+    "backend": "numpy",
+    "no-pictures": True,
+}
+
+
+def arguments(**options):
+    """Of ``xpnn train``."""
+    told = ["train"]
+    for name, value in {**OPTIONS, **options}.items():
+        name = name.replace("_", "-")
+        if value is True:
+            told.append(f"--{name}")
+        else:
+            told += [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]
+    return told
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with a net of the user's own, and data."""
+    (tmp_path / "nets.py").write_text(NETS)
+    rng = np.random.default_rng(0)
+    y = np.arange(150) % 3
+    x = rng.random((150, 1, 8, 8)).astype(np.float32)
+    x[np.arange(150), 0, 2 * y] += 1.0
+    np.savez(tmp_path / "rows.npz", x=x, y=y)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(OPTIONS, "data", str(tmp_path / "rows.npz"))
+    yield tmp_path
+    sys.modules.pop("nets", None)
+
+
+def digest(folder):
+    return hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
+
+
+def history(folder):
+    """The table but for the times."""
+    return [line.rpartition(",")[0] for line in (Path(folder) / "history.csv").read_text().splitlines()]
+
+
+def checkpoints(folder):
+    return sorted((Path(folder) / "checkpoints").glob("step-*.json"))
+
+
+def child(told, folder, die_at, die_after):
+    """A run in a process of its own, killed at the n-th thing that it does to a checkpoint's file, or after a time."""
+    sys.stderr = sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for as long as the process lives
+    os.chdir(folder)
+    sys.path.insert(0, folder)
+    done = 0
+
+    def watch(event, details):
+        nonlocal done
+        if event in ("open", "os.rename", "os.remove") and "checkpoints/" in str(details[0]):
+            done += ".lock" not in str(details[0])
+            if done == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    if die_at:
+        sys.addaudithook(watch)
+    else:
+        # Nobody handles it: the system ends the process on the spot.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, die_after)
+    sys.exit(main(told))
+
+
+def test_killed_twenty_times_it_ends_with_the_bits_of_a_run_that_never_was(here):
+    assert main(arguments(out="whole")) == 0
+    rng = np.random.default_rng(7)
+    context = multiprocessing.get_context("fork")
+    reached, partial, ends = [], 0, []
+    while len(ends) < 20:
+        die_at = int(rng.integers(1, 14)) if len(ends) % 2 else 0
+        told = ["train", "--resume", "broken"] if Path("broken/config.toml").exists() else arguments(out="broken/")
+        process = context.Process(target=child, args=(told, str(here), die_at, float(rng.uniform(0.001, 0.06))))
+        process.start()
+        process.join()
+        ends.append(process.exitcode)
+        partial += any(Path("broken/checkpoints").glob(".*.partial"))
+        reached.append(len(checkpoints("broken")) and int(checkpoints("broken")[-1].stem[5:]))
+    assert set(ends) == {-signal.SIGKILL, -signal.SIGALRM}
+    assert reached == sorted(reached), "a checkpoint was lost"
+    assert len(set(reached)) > 4 and partial, (reached, partial)
+    assert main(["train", "--resume", "broken"]) == 0
+    assert digest("broken") == digest("whole")
+    assert history("broken") == history("whole")
+
+
+@pytest.fixture
+def stopped(here):
+    """A run that was killed somewhere in its second epoch."""
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=child, args=(arguments(out="run"), str(here), 40, 0.0))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and len(checkpoints("run")) >= 2
+    return Path("run")
+
+
+@pytest.mark.parametrize("how", ["truncated", "one bit"])
+@pytest.mark.parametrize("suffix", [".json", ".safetensors"])
+def test_a_damaged_checkpoint_is_passed_over_and_the_bits_are_right(stopped, capsys, suffix, how):
+    assert main(arguments(out="whole")) == 0
+    path = max((stopped / "checkpoints").glob(f"step-*{suffix}"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16
+    path.write_bytes(content if how == "one bit" else content[: len(content) // 2])
+    capsys.readouterr()
+    assert main(["train", "--resume", "run"]) == 0
+    assert f"{path} is damaged" in capsys.readouterr().err
+    assert digest("run") == digest("whole")
+
+
+def test_where_all_checkpoints_are_damaged_nothing_is_started_anew(stopped, capsys):
+    for path in (stopped / "checkpoints").glob("step-*.safetensors"):
+        path.write_bytes(b"")
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    assert main(["train", "--resume", "run"]) == 1
+    assert "none of the checkpoints" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+
+
+def test_another_model_s_checkpoint_is_refused_with_what_differs(stopped, capsys):
+    config = stopped / "config.toml"
+    config.write_text(config.read_text().replace("nets:small", "nets:other"))
+    before = {path: path.read_bytes() for path in (stopped / "checkpoints").iterdir()}
+    assert main(["train", "--resume", "run"]) == 1
+    error = capsys.readouterr().err
+    assert "is not of this run" in error and "1.weight" in error
+    assert {path: path.read_bytes() for path in (stopped / "checkpoints").iterdir()} == before
+    assert not (stopped / "model.safetensors").exists()
+
+
+def full(told, answers):
+    """A run on a disk on which no file can grow beyond 2 kB: this is how the system says that it is full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, resource.RLIM_INFINITY))
+    sys.stderr = io.StringIO()
+    status = main(told)
+    answers.put((status, sys.stderr.getvalue()))
+
+
+def test_a_full_disk_stops_the_run_with_an_error_and_loses_nothing(stopped):
+    assert main(arguments(out="whole")) == 0
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    process = context.Process(target=full, args=(["train", "--resume", "run"], answers))
+    process.start()
+    status, error = answers.get(timeout=60)
+    process.join()
+    assert status == 1 and "File too large" in error and "is still good; free some space, then resume" in error
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+    assert main(["train", "--resume", "run"]) == 0
+    assert digest("run") == digest("whole")
+
+
+def test_other_data_in_the_file_s_place_is_refused(stopped, here, capsys):
+    with np.load("rows.npz") as file:
+        np.savez("rows.npz", x=file["x"] * 2.0, y=file["y"])
+    assert main(["train", "--resume", "run"]) == 1
+    assert "is not of this run: its data was that of SHA-256" in capsys.readouterr().err
+
+
+def test_a_run_that_ended_is_not_trained_further(here, capsys):
+    assert main(arguments(out="run")) == 0
+    before = digest("run"), history("run")
+    assert main(["train", "--resume", "run"]) == 0
+    assert (digest("run"), history("run")) == before
+
+
+def test_more_epochs_may_be_asked_for(here):
+    assert main(arguments(out="long", schedule="constant", epochs=3)) == 0
+    assert main(arguments(out="run", schedule="constant", epochs=2)) == 0
+    assert main(["train", "--resume", "run", "--epochs", "3"]) == 0
+    assert digest("run") == digest("long") and history("run") == history("long")
+
+
+def test_a_schedule_that_is_laid_out_can_t_be_made_longer(here, capsys):
+    assert main(arguments(out="run")) == 0
+    capsys.readouterr()
+    assert main(["train", "--resume", "run", "--epochs", "9"]) == 2
+    assert "one-cycle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("backends", [("numpy", "strict"), ("strict", "numpy"), ("numpy", "torch")])
+def test_in_exact_numerics_a_run_ends_on_another_backend_with_the_same_bits(here, backends):
+    if "torch" in backends:
+        pytest.importorskip("torch")
+    first, second = backends
+    assert main(arguments(out="whole", numerics="exact", epochs=2, backend="numpy")) == 0
+    context = multiprocessing.get_context("fork")
+    told = arguments(out="run", numerics="exact", epochs=2, backend=first)
+    process = context.Process(target=child, args=(told, str(here), 25, 0.0))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert main(["train", "--resume", "run", "--backend", second]) == 0
+    assert digest("run") == digest("whole") and history("run") == history("whole")
+    assert json.loads(Path("run/metrics.json").read_text())["backend"] == second
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_saves_and_says_how_to_go_on(here, number):
+    assert main(arguments(out="whole", epochs=30)) == 0
+    command = [sys.executable, "-m", "xpnn", *arguments(out="run", epochs=30, **{"checkpoint-every": 1000})]
+    # As a shell's foreground gives it: not ignored.
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_heard)
+    for line in process.stderr:
+        if line.startswith("epoch"):
+            process.send_signal(number)
+            break
+    error = process.stderr.read()
+    assert process.wait(60) == 130, error
+    assert "which is saved in run/checkpoints; go on with: xpnn train --resume run" in error
+    assert main(["train", "--resume", "run"]) == 0
+    assert digest("run") == digest("whole")
+
+
+def _heard():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_a_second_run_on_the_folder_is_refused_and_the_first_goes_on(here, capsys):
+    with Checkpoints("run/checkpoints"):
+        Path("run/config.toml").write_text("")
+        for told in (arguments(out="run", force=True), ["train", "--resume", "run"]):
+            assert main(told) == 1
+            assert "another run is writing to run/checkpoints" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (["--resume", "nowhere"], "there is no config.toml; name a folder that xpnn train wrote"),
+        (["--resume", "run", "--lr", "0.1"], "leave out --lr"),
+        (["--resume", "run", "--out", "b"], "leave out --out"),
+    ],
+)
+def test_what_can_t_be_resumed_is_one_line(here, capsys, told, message):
+    assert main(["train", *told]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_new_run_in_an_old_one_s_folder_starts_without_its_checkpoints(stopped):
+    assert main(arguments(out="whole")) == 0
+    assert main([*arguments(out="run"), "--force"]) == 0
+    assert digest("run") == digest("whole") and history("run") == history("whole")
