@@ -15,6 +15,7 @@ from ..targets import target, write
 from .growth import growth_rows, plot_growth
 from .layers import CASES, layer_rows
 from .load import Watch
+from .loop import loop_rows
 from .machine import describe_machine, measure_limits
 from .nets import NETS, OPTIMIZERS, SHORT, net_rows
 from .numerics import NETS as NUMERICS_NETS
@@ -30,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", action="store_true", help="single layers, forward and backward")
     parser.add_argument("--nets", action="store_true", help="whole nets, training steps and inference")
     parser.add_argument("--numerics", action="store_true", help="what exact numerics costs, in nets of three sizes")
+    parser.add_argument("--loop", action="store_true", help="what the training loop adds to the steps of a small net")
     parser.add_argument("--only", default="", metavar="NAME", help="only layers and nets whose name contains this")
     parser.add_argument("--optimizer", default="sgd", choices=OPTIMIZERS, help="of the nets' steps")
     parser.add_argument("--batch", default=None, type=at_least(1), metavar="N", help="images in a batch")
@@ -66,9 +68,13 @@ def run(options: argparse.Namespace) -> None:
                 print(f"{key:<14} {value}")
         if why:
             print(why)
-        if options.numerics:
-            rows = _printed(numerics_rows(options.backend, options.batch, options.rounds or 5, options.only))
-            _write(files, machine, rows)
+        if options.numerics or options.loop:
+            alone = (
+                loop_rows(options.backend, options.batch, options.rounds or 9)
+                if options.loop
+                else numerics_rows(options.backend, options.batch, options.rounds or 5, options.only)
+            )
+            _write(files, machine, _printed(alone))
             return
         print(f"\n{HEADER}", flush=True)
         rows = _printed(_rows(options, backend, opponent))
@@ -83,6 +89,9 @@ def _check(options: argparse.Namespace) -> None:
     """Options that don't go together, and names that are not there."""
     if options.numerics and (options.layers or options.nets or options.growth or options.html or options.plot):
         raise UsageError("--numerics goes alone, with --only, --batch, --rounds and --json")
+    others = options.layers or options.nets or options.growth or options.numerics or options.only
+    if options.loop and (others or options.html or options.plot):
+        raise UsageError("--loop goes alone, with --batch, --rounds and --json")
     if options.plot and not options.growth:
         raise UsageError("--plot draws what --growth measures")
     if options.growth and (options.layers or options.nets):

@@ -210,6 +210,13 @@ def test_exact_numerics_is_measured_beside_fast(capsys, tmp_path):
     assert "lenet step, batch 4: fast" in capsys.readouterr().out
 
 
+def test_the_loop_is_measured_beside_its_steps(tmp_path):
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    (row,) = report(tmp_path, "--loop")["rows"]
+    assert (row["kind"], row["name"]) == ("loop", "digits_lenet")
+    assert row["overhead"] == pytest.approx(row["fit_ms"] / row["bare_ms"] - 1.0)
+
+
 def test_array_operations_are_counted_where_pytorch_is():
     pytest.importorskip("torch")
     fast, exact = (bench.count_operations(numerics, "lenet", (1, 8, 8)) for numerics in ("fast", "exact"))
@@ -223,6 +230,7 @@ def test_array_operations_are_counted_where_pytorch_is():
         (["--html", "."], "is a folder"),
         (["--only", "nothing"], "is in no name here; there are: lenet5, mlp"),
         (["--numerics", "--layers"], "--numerics goes alone"),
+        (["--loop", "--numerics"], "--loop goes alone"),
         (["--plot", "a.png"], "--plot draws what --growth measures"),
         (["--growth", "--nets"], "--growth goes alone"),
         (["--optimizer", "lion"], "invalid choice"),
