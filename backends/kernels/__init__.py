@@ -46,11 +46,25 @@ class Kernels(Protocol):
     def correlate(self, strip: Array, dy: Array, zeros: Array, windows: Windows, out: Array) -> None:
         """The adjoint of `convolve` in the matrix: ``dy (n*O, F)`` to ``out (K*C, F)``; ``zeros (F,)``."""
 
-    def convolve_by_channel(self, strip: Array, cells: Array, bias: Array, windows: Windows, out: Array) -> None:
-        """Each channel of ``strip`` with its own kernel, ``cells (K, C)``, and ``bias (C,)``, to ``out (n*O, C)``."""
+    def convolve_by_channel(
+        self,
+        x: Array,
+        cells: Array,
+        bias: Array,
+        windows: Windows,
+        before: tuple[int, ...],
+        out: Array,
+        adjoint: bool = False,
+    ) -> None:
+        """Each channel of ``x (n, *S, C)`` with its own kernel, ``cells (K, C)``, and ``bias (C,)``.
 
-    def correlate_by_channel(self, strip: Array, dy: Array, zeros: Array, windows: Windows, out: Array) -> None:
-        """The adjoint of `convolve_by_channel` in the cells: ``dy (n*O, C)`` to ``out (K, C)``."""
+        Windows begin ``before`` cells ahead of the input, and read zeros around it. Goes to ``out (n, O, C)``. With
+        ``adjoint`` it is that in ``x``: ``count`` cells of the input, of which the first is the cell ``before`` of the
+        padded one, each add up what the windows that read them have in ``x``.
+        """
+
+    def correlate_by_channel(self, x: Array, dy: Array, windows: Windows, before: tuple[int, ...], out: Array) -> None:
+        """The adjoint of `convolve_by_channel` in the cells: ``dy (n, O, C)`` to ``out (K, C)``."""
 
     def column_moments(self, x: Array, step: int, mean: Array, sums: Array, squares: Array) -> None:
         """Of each column of ``x (R, C)`` the mean of every ``step``-th row, and the sums of ``t`` and ``t^2``.

@@ -1,9 +1,10 @@
 """The kernels there are: what `xpnn.backends.kernels.load` gives."""
 
+from .channels import convolve_by_channel, correlate_by_channel
 from .columns import column_moments, column_sums, normalise, normalise_backward
 from .gates import gate
 from .pools import max_cells, scatter_maxima
-from .products import LANES, convolve, convolve_by_channel, correlate, correlate_by_channel, pad, widen, width
+from .products import LANES, convolve, correlate, pad, widen, width
 
 __all__ = [
     "LANES",

@@ -1,9 +1,8 @@
-"""Direct convolution: sums of products without columns, for the channels together or for each by itself.
+"""Direct convolution: sums of products without columns.
 
 One sum is both a convolution and its adjoint in the weight::
 
-    out[i, f] = bias[f] + sum over j of  x[a[i] + b[j]]     * m[j, f]         channels together
-    out[i, f] = bias[f] + sum over j of  x[a[i] + b[j] + f] * m[j, f]         each channel by itself (depthwise)
+    out[i, f] = bias[f] + sum over j of  x[a[i] + b[j]] * m[j, f]
 
 In a convolution ``a`` says where windows begin, ``b`` where in a window the cells (and channels) lie, and ``m`` is the
 weight; in its adjoint the two change places and ``m`` is ``dy``. A tile of some ``i`` and one vector of features stays
@@ -29,12 +28,12 @@ cgutils: Any = untyped
 
 # Features of a vector, 512 bits, and of half of one where that is enough. A processor with shorter vectors takes two.
 LANES, FEW = 16, 8
-# Sums that share a vector of ``m``; those of the depthwise form divide the cells of usual kernels with little left.
-ROWS, ROWS_BY_CHANNEL = 8, 5
+# Sums that share a vector of ``m``.
+ROWS = 8
 FUSED = ("contract",)
 
 
-def _tile(rows: int, lanes: int, by_channel: bool) -> Any:
+def _tile(rows: int, lanes: int) -> Any:
     """Sums for ``rows`` entries of ``a`` and ``lanes`` features.
 
     All arguments are addresses but ``terms``, the number of ``j``, and ``pitch`` and ``step``, from a row of ``m``
@@ -70,8 +69,7 @@ def _tile(rows: int, lanes: int, by_channel: bool) -> Any:
             right = load(builder.gep(m, [builder.mul(loop.index, pitch)]))
             for start, total in zip(starts, sums, strict=True):
                 place = builder.gep(start, [offset])
-                left = load(place) if by_channel else spread(place)
-                product = builder.fmul(left, right, flags=FUSED)
+                product = builder.fmul(spread(place), right, flags=FUSED)
                 builder.store(builder.fadd(builder.load(total), product, flags=FUSED), total)
         for i, total in enumerate(sums):
             place = builder.gep(out, [builder.mul(ir.Constant(whole, i), step)])
@@ -81,9 +79,8 @@ def _tile(rows: int, lanes: int, by_channel: bool) -> Any:
     return intrinsic(tile)
 
 
-_many, _one = _tile(ROWS, LANES, False), _tile(1, LANES, False)
-_many_few, _one_few = _tile(ROWS, FEW, False), _tile(1, FEW, False)
-_many_by_channel, _one_by_channel = _tile(ROWS_BY_CHANNEL, LANES, True), _tile(1, LANES, True)
+_many, _one = _tile(ROWS, LANES), _tile(1, LANES)
+_many_few, _one_few = _tile(ROWS, FEW), _tile(1, FEW)
 
 
 # Where the last tile would reach beyond the end it begins earlier, and computes some sums once more.
@@ -117,24 +114,6 @@ def products(x: Any, a: Any, b: Any, m: Any, bias: Any, out: Any) -> None:
                 for k in range(rows):
                     for feature in range(features):
                         out[i + k, feature] = narrow[k, feature]
-
-
-@compiled(READ1, PLACES, PLACES, READ2, READ1, WRITE2)
-def products_by_channel(x: Any, a: Any, b: Any, m: Any, bias: Any, out: Any) -> None:
-    """``out[i, f] = bias[f] + sum_j x[a[i] + b[j] + f] * m[j, f]``; there are at least `LANES` features."""
-    n, features = out.shape
-    rows = ROWS_BY_CHANNEL if n >= ROWS_BY_CHANNEL else 1
-    for at in range(0, n, rows):
-        i = min(at, n - rows)
-        start = a.ctypes.data + 8 * i
-        for beside in range(0, features, LANES):
-            f = min(beside, features - LANES)
-            left, right, first = x.ctypes.data + 4 * f, m.ctypes.data + 4 * f, bias.ctypes.data + 4 * f
-            to = out.ctypes.data + 4 * (i * features + f)
-            if rows == ROWS_BY_CHANNEL:
-                _many_by_channel(left, start, b.ctypes.data, len(b), right, features, first, to, features)
-            else:
-                _one_by_channel(left, start, b.ctypes.data, len(b), right, features, first, to, features)
 
 
 @compiled(READ2, WRITE2)
@@ -175,15 +154,3 @@ def correlate(strip: Array, dy: Array, zeros: Array, windows: Windows, out: Arra
     """See `xpnn.backends.kernels.Kernels`."""
     begin, within = places(strip.shape, windows)
     products(strip.reshape(-1), within, begin, dy, zeros, out)
-
-
-def convolve_by_channel(strip: Array, cells: Array, bias: Array, windows: Windows, out: Array) -> None:
-    """See `xpnn.backends.kernels.Kernels`."""
-    begin, within = places(strip.shape, windows, cells_only=True)
-    products_by_channel(strip.reshape(-1), begin, within, cells, bias, out)
-
-
-def correlate_by_channel(strip: Array, dy: Array, zeros: Array, windows: Windows, out: Array) -> None:
-    """See `xpnn.backends.kernels.Kernels`."""
-    begin, within = places(strip.shape, windows, cells_only=True)
-    products_by_channel(strip.reshape(-1), within, begin, dy, zeros, out)

@@ -7,7 +7,7 @@ through in strips of rows. For a stride along the last axis, the cells of a row 
 same cells of a kernel read.
 
 With ``F = m C`` each channel has ``m`` kernels; it is repeated as often. Where the library has compiled kernels they
-compute all but the gradient of the input at a stride.
+compute all but the gradient of such an input.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,6 @@ from ...backends.primitives import LANES, Primitives, in_order
 from ...backends.types import Array
 from ...backends.windows import Windows
 from .problem import Problem
-from .strips import strip
 
 
 def serves(problem: Problem, engine: Primitives) -> bool:
@@ -72,9 +71,9 @@ class Rows:
         """Rows of the first axis of a strip: half a block, for every cell of the kernel goes through them."""
         return max(1, self.engine.block_bytes // (2 * max(1, 4 * prod(self.shape[2:]))))
 
-    def blocks(self, parts: int = 1) -> list[Block]:
-        """The batch in strips of rows, or parts of them: kernels need not call once for each cell."""
-        return cut(self.problem.samples, self.shape[1], max(1, self.most // parts))
+    def blocks(self) -> list[Block]:
+        """The batch in strips of rows."""
+        return cut(self.problem.samples, self.shape[1], self.most)
 
     def strips(self, samples: int) -> list[slice]:
         """The rows of some samples in strips."""
@@ -100,10 +99,16 @@ class Rows:
         cells = self.engine.xp.reshape(weight, (self.problem.features, w.cells))
         return self.engine.xp.tile(self.engine.xp.matrix_transpose(cells), (1, w.count[-1]))
 
-    def strip(self, x: Array, block: Block, kernels: Kernels) -> Array:
-        """What a block reads of ``x (N, *S, C)``, for the kernels: ``(n, *S', F)``."""
-        found = strip(x, block, self.problem, self.engine, kernels)
-        return found if self.multiplier == 1 else self.engine.xp.repeat(found, self.multiplier, axis=-1)
+    def part(self, x: Array, block: Block) -> tuple[Array, tuple[int, ...]]:
+        """What a block reads of ``x (N, *S, C)`` within the input, ``(n, *S', F)``, and how far ahead windows begin."""
+        before, size = tuple(pair[0] for pair in self.problem.padding), self.problem.spatial[0]
+        first, last = block.reach(self.problem.windows)
+        start, stop = min(max(first - before[0], 0), size), min(max(last - before[0], 0), size)
+        found = x[block.samples, start:stop, ...]
+        found = self.engine.flat(found, tuple(found.shape), "strip")
+        if self.multiplier > 1:
+            found = self.engine.xp.repeat(found, self.multiplier, axis=-1)
+        return found, (before[0] - first + start, *before[1:])
 
     def parts(self, x: Array, block: Block) -> Array:
         """What a block reads of ``x (N, *S, C)``, by the part of the last axis: ``(stride, n, *S'[:-1], S'[-1]*F)``."""
@@ -139,8 +144,7 @@ def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engin
     """``y (N, *O, F)``."""
     kernels = _kernels(problem, engine)
     if kernels is not None:
-        cells = engine.xp.matrix_transpose(engine.xp.reshape(weight, (problem.features, problem.windows.cells)))
-        return _by_kernel(x, cells, bias, problem, engine, kernels)
+        return _by_kernel(x, weight, bias, problem, engine, kernels)
     xp, rows = engine.xp, Rows.of(problem, engine)
     x, kernel = xp.reshape(x, rows.problem.x_shape), rows.repeated(weight)
     bias_row = None if bias is None else xp.tile(bias, (problem.windows.count[-1],))
@@ -160,38 +164,70 @@ def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engin
 
 
 def _by_kernel(
-    x: Array, cells: Array, bias: Array | None, problem: Problem, engine: Primitives, kernels: Kernels
+    x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives, kernels: Kernels
 ) -> Array:
-    """`forward` with ``cells (K, F)``, compiled."""
+    """`forward`, compiled."""
     xp, rows = engine.xp, Rows.of(problem, engine)
     x, w = xp.reshape(x, rows.problem.x_shape), rows.problem.windows
-    matrix, first = engine.workspace("matrix", tuple(cells.shape), x), engine.workspace("bias", cells.shape[1:], x)
-    matrix[...], first[...] = cells, 0.0 if bias is None else bias
+    cells, first = _cells_of(weight, bias, rows)
     y = xp.empty(rows.problem.y_shape, dtype=x.dtype, device=device(x))
-    blocks = rows.blocks(2)
+    blocks = rows.blocks()
 
     def work(i: int) -> None:
         out = y[blocks[i].samples, blocks[i].rows, ...]
-        out = xp.reshape(out, (prod(out.shape[:-1]), problem.features))
-        kernels.convolve_by_channel(rows.strip(x, blocks[i], kernels), matrix, first, blocks[i].windows(w), out)
+        out = xp.reshape(out, (out.shape[0], prod(out.shape[1:-1]), problem.features))
+        read, before = rows.part(x, blocks[i])
+        kernels.convolve_by_channel(read, cells, first, blocks[i].windows(w), before, out)
 
     engine.parallel(len(blocks) if problem.samples else 0, work)
     return xp.reshape(y, problem.y_shape)
 
 
+def _input_by_kernel(dy: Array, weight: Array, problem: Problem, engine: Primitives, kernels: Kernels) -> Array:
+    """`input_gradient`, compiled, where each channel has one kernel."""
+    xp, rows = engine.xp, Rows.of(problem, engine)
+    dy, w, spatial = xp.reshape(dy, rows.problem.y_shape), rows.problem.windows, rows.problem.spatial
+    cells, zeros = _cells_of(weight, None, rows)
+    dx = xp.empty(rows.problem.x_shape, dtype=dy.dtype, device=device(dy))
+    blocks = engine.blocks(problem.samples, spatial[0], 8 * prod(spatial[1:]) * problem.channels)
+
+    def work(i: int) -> None:
+        block = blocks[i]
+        out = dx[block.samples, block.rows, ...]
+        part = replace(w, count=(out.shape[1], *spatial[1:]))
+        above, *others = (pair[0] for pair in rows.problem.padding)
+        upstream = dy[block.samples, ...]
+        upstream = engine.flat(upstream, tuple(upstream.shape), "upstream")
+        out = xp.reshape(out, (out.shape[0], prod(part.count), problem.channels))
+        before = (above + block.rows.start, *others)
+        kernels.convolve_by_channel(upstream, cells, zeros, part, before, out, adjoint=True)
+
+    engine.parallel(len(blocks) if problem.samples else 0, work)
+    return xp.reshape(dx, problem.x_shape)
+
+
+def _cells_of(weight: Array, bias: Array | None, rows: Rows) -> tuple[Array, Array]:
+    """``weight (F, 1, *K)`` as ``(K, F)`` in one piece of memory, and the bias ``(F,)``, zeros where there is none."""
+    features, cells = rows.problem.features, rows.problem.windows.cells
+    found = rows.engine.workspace("matrix", (cells, features), weight)
+    found[...] = rows.engine.xp.matrix_transpose(rows.engine.xp.reshape(weight, (features, cells)))
+    first = rows.engine.workspace("bias", (features,), weight)
+    first[...] = 0.0 if bias is None else bias
+    return found, first
+
+
 def _cells_by_kernel(x: Array, dy: Array, rows: Rows, kernels: Kernels) -> Array:
     """`weight_gradient`, compiled: ``(K, F)``."""
     engine, w, features = rows.engine, rows.problem.windows, rows.problem.features
-    zeros = engine.workspace("bias", (features,), x)
-    zeros[...] = 0.0
-    blocks = rows.blocks(2)
+    blocks = rows.blocks()
     sums = engine.xp.empty((len(blocks), w.cells, features), dtype=x.dtype, device=device(x))
 
     def work(i: int) -> None:
         block = blocks[i]
         part = dy[block.samples, block.rows, ...]
-        upstream = engine.flat(part, (prod(part.shape[:-1]), features), "upstream")
-        kernels.correlate_by_channel(rows.strip(x, block, kernels), upstream, zeros, block.windows(w), sums[i, ...])
+        upstream = engine.flat(part, (part.shape[0], prod(part.shape[1:-1]), features), "upstream")
+        read, before = rows.part(x, block)
+        kernels.correlate_by_channel(read, upstream, block.windows(w), before, sums[i, ...])
 
     engine.parallel(len(blocks), work)
     return engine.xp.sum(sums, axis=0)
@@ -199,11 +235,9 @@ def _cells_by_kernel(x: Array, dy: Array, rows: Rows, kernels: Kernels) -> Array
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
     """``dx (N, *S, C)``: each cell of the kernel times ``dy``, added up where it read."""
-    adjoint, kernels = replace(problem, groups=1).adjoint, _kernels(problem, engine)
-    if adjoint is not None and kernels is not None and problem.features == problem.channels:
-        cells = engine.xp.reshape(weight, (problem.features, problem.windows.cells))
-        cells = engine.xp.matrix_transpose(engine.xp.flip(cells, axis=-1))
-        return _by_kernel(dy, cells, None, adjoint, engine, kernels)
+    kernels = _kernels(problem, engine)
+    if kernels is not None and problem.features == problem.channels:
+        return _input_by_kernel(dy, weight, problem, engine, kernels)
     xp, rows = engine.xp, Rows.of(problem, engine)
     dy, kernel = xp.reshape(dy, rows.problem.y_shape), rows.repeated(weight)
     stride, features, channels = rows.problem.windows.stride[-1], problem.features, problem.channels

@@ -29,6 +29,10 @@ CASES = {
     "depthwise": ((2, 16, 6, 7), (16, 1, 3, 3), ((1, 1), (1, 1)), (1, 1), (1, 1), 16),
     "depthwise, odd": ((2, 19, 6, 7), (19, 1, 5, 2), ((2, 2), (0, 1)), (1, 1), (1, 2), 19),
     "depthwise, strided": ((2, 17, 9, 8), (17, 1, 3, 3), ((1, 1), (1, 1)), (2, 2), (1, 1), 17),
+    "depthwise, strided over cells": ((2, 18, 11, 9), (18, 1, 2, 3), ((0, 1), (2, 0)), (3, 2), (2, 1), 18),
+    "depthwise, 1d": ((3, 16, 30), (16, 1, 3), ((1, 1),), (2,), (1,), 16),
+    "depthwise, 3d": ((2, 16, 4, 5, 6), (16, 1, 2, 3, 2), ((0, 0), (1, 1), (1, 0)), (1, 2, 2), (1, 1, 2), 16),
+    "depthwise, padding wider than the kernel": ((1, 16, 3, 4), (16, 1, 2, 2), ((3, 4), (2, 3)), (1, 1), (1, 1), 16),
     "depthwise, two kernels a channel": ((2, 9, 6, 5), (18, 1, 3, 2), ((1, 0), (1, 1)), (1, 2), (1, 1), 9),
     "depthwise, one window": ((1, 16, 2, 2), (16, 1, 2, 2), ((0, 0), (0, 0)), (1, 1), (1, 1), 16),
     "depthwise, empty batch": ((0, 16, 5, 4), (16, 1, 3, 2), ((0, 0), (0, 0)), (1, 1), (1, 1), 16),
@@ -37,9 +41,9 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 def counting(called, name, kernel):
-    def counted(*arguments):
+    def counted(*arguments, **options):
         called.append(name)
-        kernel(*arguments)
+        kernel(*arguments, **options)
 
     return counted
 
@@ -113,11 +117,25 @@ def test_kernels_take_arrays_in_any_order_and_read_only(compiled, name, order, r
     match(compute(*map(awkward, host), options), desired, CASES[name])
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("groups", [1, 24])
+def test_bits_do_not_depend_on_threads(compiled, groups, stride, rng, monkeypatch):
+    x, weight = (rng.standard_normal(s).astype(np.float32) for s in ((3, 24, 45, 43), (24, 24 // groups, 3, 3)))
+    options = {"padding": 1, "stride": stride, "groups": groups}
+    dy = rng.standard_normal(F.conv(x, weight, **options).shape).astype(np.float32)
+    found = []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("XPNN_NUM_THREADS", threads)
+        found.append([a.tobytes() for a in compute(x, weight, None, dy, options)])
+    assert compiled and found[0] == found[1] == found[2]
+
+
 @pytest.mark.parametrize("groups", [1, 16])
 def test_nan_and_infinity_reach_what_they_reach_by_array_functions(compiled, groups, rng, monkeypatch):
     x, dy = (rng.standard_normal((2, 16, 6, 6)).astype(np.float32) for _ in range(2))
     weight = rng.standard_normal((16, 16 // groups, 3, 3)).astype(np.float32)
-    x[0, 3, 0, 0], x[1, 5, 4, 2], dy[0, 2, 5, 5], weight[7, 0, 1, 1] = np.nan, np.inf, -np.inf, np.inf
+    # Within: beside the padding array functions take zeros times infinity, and the depthwise kernel takes nothing.
+    x[0, 3, 0, 0], x[1, 5, 4, 2], dy[0, 2, 4, 4], weight[7, 0, 1, 1] = np.nan, np.inf, -np.inf, np.inf
     options = {"padding": 1, "groups": groups}
     with np.errstate(invalid="ignore"):
         with_kernels = compute(x, weight, None, dy, options)
@@ -127,6 +145,14 @@ def test_nan_and_infinity_reach_what_they_reach_by_array_functions(compiled, gro
     for a, d in zip(with_kernels, without, strict=True):
         assert np.array_equal(np.isnan(a), np.isnan(d))
         assert np.array_equal(np.isposinf(a), np.isposinf(d)) and np.array_equal(np.isneginf(a), np.isneginf(d))
+
+
+def test_depthwise_kernel_multiplies_nothing_by_padding(compiled):
+    x, weight = np.ones((1, 16, 3, 3), np.float32), np.zeros((16, 1, 3, 3), np.float32)
+    weight[:, 0, 0, 0] = np.inf
+    with np.errstate(invalid="ignore"):
+        y = F.conv(x, weight, padding=1, groups=16)
+    assert compiled and not np.any(y[..., 0, :]) and not np.any(y[..., 0]) and np.all(np.isposinf(y[..., 1:, 1:]))
 
 
 def test_float64_and_exact_numerics_do_without_kernels(compiled, rng):
