@@ -181,7 +181,9 @@ class NumpyPrimitives(Primitives):
             return _clip(x, y)
         source, result = _flat_views((x, y))
         blocks = even_slices(len(source), min(len(source), x.nbytes // ELEMENTS))
-        self.parallel(len(blocks), lambda i: _clip(source[blocks[i]], result[blocks[i]]))
+        kernels = self.kernels if source.ndim == 1 and x.dtype == np.float32 else None
+        positive = _clip if kernels is None else kernels.positive
+        self.parallel(len(blocks), lambda i: positive(source[blocks[i]], result[blocks[i]]))
         return y
 
     def select(self, mask: Array, x: Array) -> Array:

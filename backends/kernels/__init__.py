@@ -92,6 +92,9 @@ class Kernels(Protocol):
     def scatter_maxima(self, dy: Array, cell: Array, windows: Windows, padding: Pairs, dx: Array) -> None:
         """The adjoint of `max_cells`: ``dy (n, *O, C)`` to ``dx (n, *S, C)``."""
 
+    def positive(self, x: Array, out: Array) -> None:
+        """``x`` to ``out``, 0 where ``x <= 0``; both ``(n,)``."""
+
     def gate(self, dy: Array, y: Array, out: Array) -> None:
         """``dy`` to ``out``, 0 where ``y <= 0``; all ``(n,)``."""
 

@@ -2,7 +2,7 @@
 
 from .channels import convolve_by_channel, correlate_by_channel
 from .columns import column_moments, column_sums, normalise, normalise_backward
-from .gates import gate
+from .gates import gate, positive
 from .pools import max_cells, scatter_maxima
 from .products import LANES, convolve, correlate, pad, widen, width
 
@@ -19,6 +19,7 @@ __all__ = [
     "normalise",
     "normalise_backward",
     "pad",
+    "positive",
     "scatter_maxima",
     "widen",
     "width",

@@ -39,4 +39,5 @@ def compiled(*arguments: Any) -> Callable[[Callable[..., None]], Callable[..., N
 
 def in_one_piece(x: Array) -> Array:
     """``x``, or a copy where its memory has gaps or another order than its axes."""
-    return np.require(x, requirements=("C", "A"))
+    # `np.require` takes 3 microseconds to find that there is nothing to do.
+    return x if x.flags.c_contiguous and x.flags.aligned else np.require(x, requirements=("C", "A"))

@@ -1,4 +1,4 @@
-"""What a ReLU lets through, in one pass."""
+"""A ReLU and what it lets through, each in one pass."""
 
 from typing import Any
 
@@ -8,10 +8,21 @@ from ..types import Array
 from .compiler import READ1, WRITE1, compiled, in_one_piece
 
 
+@compiled(READ1, WRITE1)
+def _positive(x: Any, out: Any) -> None:
+    for i in range(out.shape[0]):
+        out[i] = np.float32(0.0) if x[i] <= np.float32(0.0) else x[i]
+
+
 @compiled(READ1, READ1, WRITE1)
 def _gate(dy: Any, y: Any, out: Any) -> None:
     for i in range(out.shape[0]):
         out[i] = np.float32(0.0) if y[i] <= np.float32(0.0) else dy[i]
+
+
+def positive(x: Array, out: Array) -> None:
+    """See `xpnn.backends.kernels.Kernels`."""
+    _positive(in_one_piece(x), out)
 
 
 def gate(dy: Array, y: Array, out: Array) -> None:

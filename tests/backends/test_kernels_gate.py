@@ -1,4 +1,4 @@
-"""The compiled gradient of a ReLU against array functions."""
+"""The compiled ReLU and its gradient against array functions."""
 
 import numpy as np
 import pytest
@@ -52,6 +52,21 @@ def test_bits_do_not_depend_on_threads(called, rng, monkeypatch):
         monkeypatch.setenv("XPNN_NUM_THREADS", threads)
         found.append(F.relu_backward(dy, y).tobytes())
     assert called and found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("order", [None, (0, 2, 3, 1)], ids=str)
+def test_relu_gives_the_bits_of_array_functions_on_any_number_of_threads(compiled_kernels, order, rng, monkeypatch):
+    called, kernel = [], compiled_kernels.positive
+    monkeypatch.setattr(compiled_kernels, "positive", lambda x, out: (called.append(x.size), kernel(x, out)))
+    x = in_order(problem(rng)[0], order)
+    x.flags.writeable = False
+    found = []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("XPNN_NUM_THREADS", threads)
+        found.append(F.relu(x).tobytes())
+    assert sum(called) == 3 * x.size and found[0] == found[1] == found[2]
+    monkeypatch.setenv("XPNN_NUMBA", "0")
+    assert found[0] == F.relu(x).tobytes()
 
 
 def test_small_arrays_float64_and_exact_numerics_do_without_the_kernel(called, rng):
