@@ -14,7 +14,7 @@ from . import kernels
 from .backend import Backend
 from .blocks import even_slices
 from .errors import BackendUnavailable
-from .primitives import Primitives
+from .primitives import Compiled, Primitives
 from .types import Array, Device, Namespace
 from .windows import Windows
 from .workers import held, one_thread, workers
@@ -163,11 +163,15 @@ class NumpyPrimitives(Primitives):
         self.parallel(len(blocks), work)
         return y
 
-    def update(self, function: Callable[..., None], *arrays: Array) -> None:
+    def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
         if arrays[0].nbytes < 2 * UPDATE:
             function(*arrays)
             return
         flat = _flat_views(arrays)
+        suits = flat[0].ndim == 1 and all(array.dtype == np.float32 for array in flat)
+        kernels = self.kernels if compiled is not None and suits else None
+        if compiled is not None and kernels is not None:
+            function = compiled(kernels) or function
         blocks = even_slices(len(flat[0]), min(len(flat[0]), flat[0].nbytes // UPDATE))
 
         def work(i: int) -> None:

@@ -16,7 +16,7 @@ have one order, whoever computes them.
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from array_api_compat import device
 
@@ -26,6 +26,8 @@ from .types import Array, Namespace
 from .windows import Windows
 
 NOTHING = nullcontext()
+#: What kernels there are to a kernel of them.
+Compiled: TypeAlias = Callable[[Kernels], Callable[..., None] | None]
 # Most partial sums of a weight gradient, each of its size, that workers make side by side.
 LANES = 16
 
@@ -104,8 +106,11 @@ class Primitives:
         """``function(x, *others)`` of arrays of one shape, entry by entry; ``function`` gives an array of x's dtype."""
         return function(x, *others)
 
-    def update(self, function: Callable[..., None], *arrays: Array) -> None:
-        """``function(*arrays)``, which writes into arrays of one shape, entry by entry, perhaps part by part."""
+    def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
+        """``function(*arrays)``, which writes into arrays of one shape, entry by entry, perhaps part by part.
+
+        ``compiled`` gives a kernel that does the same to vectors of float32, or None.
+        """
         function(*arrays)
 
     def positive(self, x: Array) -> Array:

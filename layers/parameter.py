@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from ..backends import Backend, Generator, backend_of, get_backend, primitives, to_host
 from ..backends.capture import Slot, require_owned
+from ..backends.primitives import Compiled
 from ..backends.types import Array, dtype_name
 from .initialisers import Initialiser
 from .placement import moved
@@ -33,10 +34,17 @@ def copied(array: Array, like: Array, b: Backend) -> Array:
     return copy
 
 
-def change(function: Callable[..., Sequence[Array]], changed: Sequence[Array], *read: Array, backend: Backend) -> None:
+def change(
+    function: Callable[..., Sequence[Array]],
+    changed: Sequence[Array],
+    *read: Array,
+    backend: Backend,
+    compiled: Compiled | None = None,
+) -> None:
     """Put ``function(*changed, *read)`` in place of ``changed``, entry by entry, all stored arrays of one shape.
 
-    Arrays are widened on the way in and narrowed on the way out. The function may compute in place.
+    Arrays are widened on the way in and narrowed on the way out. The function may compute in place; ``compiled`` is
+    that of `Primitives.update`.
     """
 
     def work(*stored: Array) -> None:
@@ -46,7 +54,7 @@ def change(function: Callable[..., Sequence[Array]], changed: Sequence[Array], *
                 kept[...] = backend.down(array)
 
     with backend.context():
-        primitives(backend.xp).update(work, *changed, *read)
+        primitives(backend.xp).update(work, *changed, *read, compiled=compiled)
 
 
 def _add(total: Array, term: Array) -> tuple[Array]:

@@ -8,11 +8,12 @@ Values and what is remembered of them change in place, part by part: ``state_dic
 there is no array of the size of a parameter in between. An array that a user set as a value or gradient never changes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeAlias
 
 from ..backends import Backend
 from ..backends.capture import ABSENT, Slot, require_owned
+from ..backends.kernels import Kernels
 from ..backends.types import Array, Namespace
 from ..layers.base import Layer
 from ..layers.parameter import Parameter, change
@@ -71,7 +72,10 @@ class Optimizer:
             value = self._changed(value, gradient, known, xp)
             return [value, *(known[name] for name in names)]
 
-        change(work, [value, *(state[name] for name in names)], gradient, backend=b)
+        def compiled(kernels: Kernels) -> Callable[..., None] | None:
+            return self._compiled(kernels, {"fresh": fresh, **numbers}) if self._has_kernel() else None
+
+        change(work, [value, *(state[name] for name in names)], gradient, backend=b, compiled=compiled)
 
     def _changed(self, value: Array, gradient: Array, known: dict[str, Any], xp: Namespace) -> Array:
         """A part of the value after the step, which may be computed in place; so may what is ``known``."""
@@ -96,6 +100,20 @@ class Optimizer:
         Beside those remembered, it holds the numbers of `_advance`, and whether this is the first step, ``fresh``.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no _step")
+
+    def _compiled(self, kernels: Kernels, known: dict[str, Any]) -> Callable[..., None] | None:
+        """The same step as a kernel, which changes a value and what is remembered, given these and a gradient.
+
+        None where there is none for these settings. ``known`` is that of `_step` without arrays.
+        """
+        return None
+
+    def _has_kernel(self) -> bool:
+        """Whether `_compiled` is meant for the rule: not where a subclass has another `_step` or `_changed`."""
+        step, kernel = (
+            next(kind for kind in type(self).__mro__ if name in vars(kind)) for name in ("_step", "_compiled")
+        )
+        return type(self)._changed is Optimizer._changed and issubclass(kernel, step)
 
     def zero_grad(self) -> None:
         """Forget the gradients: ``grad`` becomes None."""

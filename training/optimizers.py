@@ -17,10 +17,13 @@ Sources: I. Sutskever et al., 2013 (momentum); D. Kingma and J. Ba, 2015 (Adam);
 in PyTorch's form.
 """
 
+from collections.abc import Callable
+from functools import partial
 from math import sqrt
 from typing import Any
 
 from ..backends import Backend
+from ..backends.kernels import Kernels
 from ..backends.types import Array, Namespace
 from .optimizer import Optimizer, Trainable, in_range
 
@@ -67,6 +70,18 @@ class SGD(Optimizer):
         velocity += gradient if known["fresh"] or not self.dampening else gradient * (1.0 - self.dampening)
         known["velocity"] = velocity
         return (gradient + velocity * self.momentum if self.nesterov else velocity) * self.lr
+
+    def _compiled(self, kernels: Kernels, known: dict[str, Any]) -> Callable[..., None]:
+        if not self.momentum:
+            return partial(kernels.descend, decay=self.weight_decay, rate=self.lr)
+        return partial(
+            kernels.descend_with_momentum,
+            decay=self.weight_decay,
+            keep=0.0 if known["fresh"] else self.momentum,
+            share=1.0 if known["fresh"] else 1.0 - self.dampening,
+            ahead=self.momentum if self.nesterov else 0.0,
+            rate=self.lr,
+        )
 
 
 class Adam(Optimizer):
@@ -123,6 +138,19 @@ class Adam(Optimizer):
         known.update(mean=mean, square=square)
         root = xp.sqrt(square) * factor(known["shrink"], gradient, xp) + self.eps
         return mean / root * factor(known["rate"], gradient, xp)
+
+    def _compiled(self, kernels: Kernels, known: dict[str, Any]) -> Callable[..., None] | None:
+        if self.capturable:
+            return None
+        return partial(
+            kernels.descend_scaled,
+            decay=0.0 if self.decoupled else self.weight_decay,
+            shrink=1.0 - self.lr * self.weight_decay if self.decoupled else 1.0,
+            betas=self.betas,
+            factor=known["shrink"],
+            eps=self.eps,
+            rate=known["rate"],
+        )
 
 
 class AdamW(Adam):

@@ -98,6 +98,40 @@ class Kernels(Protocol):
     def gate(self, dy: Array, y: Array, out: Array) -> None:
         """``dy`` to ``out``, 0 where ``y <= 0``; all ``(n,)``."""
 
+    def descend(self, value: Array, gradient: Array, decay: float, rate: float) -> None:
+        """``value -= g rate`` with ``g = gradient + value decay``; all ``(n,)``, and changed in place.
+
+        Here and in the other steps the bits are those of array functions; a decay of 0 is left out.
+        """
+
+    def descend_with_momentum(
+        self,
+        value: Array,
+        velocity: Array,
+        gradient: Array,
+        decay: float,
+        keep: float,
+        share: float,
+        ahead: float,
+        rate: float,
+    ) -> None:
+        """``v = v keep + g share``, ``value -= v rate``; with ``ahead``, unless 0, ``value -= (g + v ahead) rate``."""
+
+    def descend_scaled(
+        self,
+        value: Array,
+        mean: Array,
+        square: Array,
+        gradient: Array,
+        decay: float,
+        shrink: float,
+        betas: tuple[float, float],
+        factor: float,
+        eps: float,
+        rate: float,
+    ) -> None:
+        """Adam: ``value = value shrink - m / (sqrt(s) factor + eps) rate`` with new moments ``m`` and ``s``."""
+
 
 def switched_off() -> bool:
     """Whether ``XPNN_NUMBA`` is 0.

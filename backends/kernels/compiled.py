@@ -5,6 +5,7 @@ from .columns import column_moments, column_sums, normalise, normalise_backward
 from .gates import gate, positive
 from .pools import max_cells, scatter_maxima
 from .products import LANES, convolve, correlate, pad, widen, width
+from .updates import descend, descend_scaled, descend_with_momentum
 
 __all__ = [
     "LANES",
@@ -14,6 +15,9 @@ __all__ = [
     "convolve_by_channel",
     "correlate",
     "correlate_by_channel",
+    "descend",
+    "descend_scaled",
+    "descend_with_momentum",
     "gate",
     "max_cells",
     "normalise",

@@ -14,18 +14,19 @@ READ1, READ2, READ3, READ4 = (types.Array(types.float32, n, "C", readonly=True) 
 WRITE1, WRITE2, WRITE3, WRITE4 = (types.Array(types.float32, n, "C") for n in (1, 2, 3, 4))
 READ_BYTES4, WRITE_BYTES4 = types.Array(types.int8, 4, "C", readonly=True), types.Array(types.int8, 4, "C")
 PLACES = types.Array(types.int64, 1, "C", readonly=True)
-INT = types.int64
+INT, NUMBER = types.int64, types.float32
 
 
-def compiled(*arguments: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def compiled(*arguments: Any, contract: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Compile a function for arguments of these types, at once.
 
-    A product and a sum may be contracted into one rounding; nothing else is rearranged, and NaN and infinity stay what
-    they are.
+    With ``contract`` a product and a sum may be contracted into one rounding; nothing else is rearranged, and NaN and
+    infinity stay what they are.
     """
 
     def compile_it(function: Callable[..., None]) -> Callable[..., None]:
-        options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+        fast = {"contract"} if contract else False
+        options: dict[str, Any] = {"nogil": True, "fastmath": fast, "error_model": "numpy"}
         try:
             made = numba.njit(types.void(*arguments), cache=True, **options)(function)
         except RuntimeError:
