@@ -12,6 +12,7 @@ compute all but the gradient of such an input.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 
 from array_api_compat import device
@@ -101,8 +102,9 @@ class Rows:
 
     def part(self, x: Array, block: Block) -> tuple[Array, tuple[int, ...]]:
         """What a block reads of ``x (N, *S, C)`` within the input, ``(n, *S', F)``, and how far ahead windows begin."""
-        before, size = tuple(pair[0] for pair in self.problem.padding), self.problem.spatial[0]
-        first, last = block.reach(self.problem.windows)
+        w, rows, size = self.problem.windows, block.rows, self.problem.spatial[0]
+        before = tuple(pair[0] for pair in self.problem.padding)
+        first, last = rows.start * w.stride[0], (rows.stop - 1) * w.stride[0] + (w.kernel[0] - 1) * w.dilation[0] + 1
         start, stop = min(max(first - before[0], 0), size), min(max(last - before[0], 0), size)
         found = x[block.samples, start:stop, ...]
         found = self.engine.flat(found, tuple(found.shape), "strip")
@@ -126,6 +128,16 @@ class Rows:
             cells = strip[..., part::stride, :]
             parts[part, ..., : cells.shape[-2], :] = cells
         return engine.xp.reshape(parts, (stride, *lead, length * problem.features))
+
+
+def rows_of(windows: Windows, block: Block) -> Windows:
+    """`Block.windows`, made once for each number of rows: workers take turns at what is not compiled."""
+    return _first_rows(windows, block.rows.stop - block.rows.start)
+
+
+@lru_cache(maxsize=64)
+def _first_rows(windows: Windows, rows: int) -> Windows:
+    return replace(windows, count=(rows, *windows.count[1:]))
 
 
 # Products below which a kernel is not worth loading.
@@ -177,7 +189,7 @@ def _by_kernel(
         out = y[blocks[i].samples, blocks[i].rows, ...]
         out = xp.reshape(out, (out.shape[0], prod(out.shape[1:-1]), problem.features))
         read, before = rows.part(x, blocks[i])
-        kernels.convolve_by_channel(read, cells, first, blocks[i].windows(w), before, out)
+        kernels.convolve_by_channel(read, cells, first, rows_of(w, blocks[i]), before, out)
 
     engine.parallel(len(blocks) if problem.samples else 0, work)
     return xp.reshape(y, problem.y_shape)
@@ -189,12 +201,13 @@ def _input_by_kernel(dy: Array, weight: Array, problem: Problem, engine: Primiti
     dy, w, spatial = xp.reshape(dy, rows.problem.y_shape), rows.problem.windows, rows.problem.spatial
     cells, zeros = _cells_of(weight, None, rows)
     dx = xp.empty(rows.problem.x_shape, dtype=dy.dtype, device=device(dy))
+    whole = replace(w, count=spatial)
     blocks = engine.blocks(problem.samples, spatial[0], 8 * prod(spatial[1:]) * problem.channels)
 
     def work(i: int) -> None:
         block = blocks[i]
         out = dx[block.samples, block.rows, ...]
-        part = replace(w, count=(out.shape[1], *spatial[1:]))
+        part = rows_of(whole, block)
         above, *others = (pair[0] for pair in rows.problem.padding)
         upstream = dy[block.samples, ...]
         upstream = engine.flat(upstream, tuple(upstream.shape), "upstream")
@@ -227,7 +240,7 @@ def _cells_by_kernel(x: Array, dy: Array, rows: Rows, kernels: Kernels) -> Array
         part = dy[block.samples, block.rows, ...]
         upstream = engine.flat(part, (part.shape[0], prod(part.shape[1:-1]), features), "upstream")
         read, before = rows.part(x, block)
-        kernels.correlate_by_channel(read, upstream, block.windows(w), before, sums[i, ...])
+        kernels.correlate_by_channel(read, upstream, rows_of(w, block), before, sums[i, ...])
 
     engine.parallel(len(blocks), work)
     return engine.xp.sum(sums, axis=0)
