@@ -191,9 +191,7 @@ class NumpyPrimitives(Primitives):
         return y
 
     def select(self, mask: Array, x: Array) -> Array:
-        # The bits as integers, times 0 or 1: `where` branches, and takes ten times as long where the mask is random.
-        whole = np.int32 if x.dtype.itemsize == 4 else np.int64
-        return np.asarray(np.multiply(x.view(whole), mask)).view(x.dtype)
+        return _select(mask, x, np.empty_like(x))
 
     def pick(self, x: Array, index: Array) -> Array:
         if x.ndim > 2:
@@ -208,15 +206,14 @@ class NumpyPrimitives(Primitives):
         return x
 
     def gate(self, dy: Array, y: Array) -> Array:
-        compiled = self.kernels if y.nbytes >= ELEMENTS and dy.dtype == y.dtype == np.float32 else None
-        if compiled is None:
-            return super().gate(dy, y)
         dx = np.empty_like(y)
+        if y.nbytes < 2 * ELEMENTS:
+            return _gate(dy, y, dx)
         given, passed, result = _flat_views((dy, y, dx))
-        if result.ndim > 1:
-            return super().gate(dy, y)
-        blocks = even_slices(len(result), y.nbytes // ELEMENTS)
-        self.parallel(len(blocks), lambda i: compiled.gate(given[blocks[i]], passed[blocks[i]], result[blocks[i]]))
+        kernels = self.kernels if result.ndim == 1 and dy.dtype == y.dtype == np.float32 else None
+        gate = _gate if kernels is None else kernels.gate
+        blocks = even_slices(len(result), min(len(result), y.nbytes // ELEMENTS))
+        self.parallel(len(blocks), lambda i: gate(given[blocks[i]], passed[blocks[i]], result[blocks[i]]))
         return dx
 
     def memory_order(self, x: Array) -> tuple[int, ...] | None:
@@ -233,6 +230,20 @@ class NumpyPrimitives(Primitives):
         flat = self.workspace(name, x.shape, x)
         np.copyto(flat, x)
         return flat.reshape(shape)
+
+
+def _select(mask: Array, x: Array, out: Array) -> Array:
+    """``x`` where the mask is true, else 0."""
+    # The bits as integers, times 0 or 1: `where` branches, and takes ten times as long where the mask is random.
+    whole = np.int32 if x.dtype.itemsize == 4 else np.int64
+    np.multiply(x.view(whole), mask, out=out.view(whole))
+    return out
+
+
+def _gate(dy: Array, y: Array, out: Array) -> Array:
+    """``dy`` where not ``y <= 0``, else 0."""
+    mask = np.less_equal(y, 0.0)
+    return _select(np.logical_not(mask, out=mask), dy, out)
 
 
 def _clip(x: Array, out: Array) -> Array:

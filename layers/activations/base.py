@@ -67,4 +67,4 @@ class Activation(Layer):
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (kept,) = self._saved
         gradient = partial(type(self).gradient, **self._options)
-        return primitives(self.backend.xp).elementwise(gradient, dy, kept)
+        return primitives(self.backend.xp).elementwise(gradient, dy, kept) if self.in_parts else gradient(dy, kept)
