@@ -92,6 +92,12 @@ class Kernels(Protocol):
     def scatter_maxima(self, dy: Array, cell: Array, windows: Windows, padding: Pairs, dx: Array) -> None:
         """The adjoint of `max_cells`: ``dy (n, *O, C)`` to ``dx (n, *S, C)``."""
 
+    def means(self, x: Array, windows: Windows, padding: Pairs, divisor: Array, out: Array) -> None:
+        """Sums over windows of ``x (n, *S, C)`` by ``divisor``, 0-d or ``(1, *O, 1)``, to ``out (n, *O, C)``."""
+
+    def spread_means(self, dy: Array, windows: Windows, padding: Pairs, divisor: Array, dx: Array) -> None:
+        """The adjoint of `means`: ``dy (n, *O, C)`` to ``dx (n, *S, C)``."""
+
     def positive(self, x: Array, out: Array) -> None:
         """``x`` to ``out``, 0 where ``x <= 0``; both ``(n,)``."""
 

@@ -1,5 +1,6 @@
 """The kernels there are: what `xpnn.backends.kernels.load` gives."""
 
+from .averages import means, spread_means
 from .channels import convolve_by_channel, correlate_by_channel
 from .columns import column_moments, column_sums, normalise, normalise_backward
 from .gates import gate, positive
@@ -20,11 +21,13 @@ __all__ = [
     "descend_with_momentum",
     "gate",
     "max_cells",
+    "means",
     "normalise",
     "normalise_backward",
     "pad",
     "positive",
     "scatter_maxima",
+    "spread_means",
     "widen",
     "width",
 ]

@@ -74,20 +74,20 @@ def _scatter(
 
 def max_cells(x: Array, windows: Windows, padding: Pairs, best: Array, cell: Array) -> None:
     """See `xpnn.backends.kernels.Kernels`."""
-    _maxima(_plane(in_one_piece(x)), *_numbers(windows, padding), _plane(best), _plane(cell))
+    _maxima(plane(in_one_piece(x)), *numbers(windows, padding), plane(best), plane(cell))
 
 
 def scatter_maxima(dy: Array, cell: Array, windows: Windows, padding: Pairs, dx: Array) -> None:
     """See `xpnn.backends.kernels.Kernels`."""
-    _scatter(_plane(in_one_piece(dy)), _plane(in_one_piece(cell)), *_numbers(windows, padding), _plane(dx))
+    _scatter(plane(in_one_piece(dy)), plane(in_one_piece(cell)), *numbers(windows, padding), plane(dx))
 
 
-def _plane(x: Array) -> Array:
+def plane(x: Array) -> Array:
     """``(n, *S, C)`` as ``(n, R, W, C)``: one spatial axis is one row."""
     return x if x.ndim == 4 else x.reshape(x.shape[0], 1, *x.shape[1:])
 
 
-def _numbers(windows: Windows, padding: Pairs) -> tuple[int, ...]:
+def numbers(windows: Windows, padding: Pairs) -> tuple[int, ...]:
     """Kernel, stride, dilation and the padding before, each for rows and columns."""
     before = tuple(pair[0] for pair in padding)
     alone = ((1,), (1,), (1,), (0,)) if len(before) == 1 else ((),) * 4

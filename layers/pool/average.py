@@ -18,7 +18,7 @@ from array_api_compat import device
 from ...backends.types import Array, Namespace
 from ..arrays import channels_first, channels_last, namespace, over_blocks, pad, require_float, require_shape, scalar
 from ..geometry import Geometry, Padding, Size, count
-from .placing import along_axis, place_pool, place_shape, scatter, sum_windows
+from .placing import along_axis, compiled, place_pool, place_shape, scatter, sum_windows
 
 
 def avg_pool(
@@ -42,8 +42,12 @@ def avg_pool(
     inner = channels_last(x, xp)
     divisor = _divisor(geometry, x, tuple(x.shape[2:]), count_include_pad, divisor_override, xp)
     y = xp.empty((x.shape[0], *geometry.windows.count, x.shape[1]), dtype=x.dtype, device=device(x))
+    kernels = compiled(x, geometry, xp)
 
     def work(samples: slice) -> None:
+        if kernels is not None:
+            kernels.means(inner[samples, ...], geometry.windows, geometry.padding, divisor, y[samples, ...])
+            return
         cells = pad(inner[samples, ...], geometry, 0.0, xp)
         y[samples, ...] = sum_windows(cells, geometry.windows, xp) / divisor
 
@@ -70,6 +74,16 @@ def avg_pool_backward(
     require_shape(dy, (x_shape[0], x_shape[1], *geometry.windows.count), "dy")
     upstream = channels_last(dy, xp)
     divisor = _divisor(geometry, dy, tuple(x_shape[2:]), count_include_pad, divisor_override, xp)
+    kernels = compiled(dy, geometry, xp)
+    if kernels is not None:
+        dx = xp.empty((x_shape[0], *x_shape[2:], x_shape[1]), dtype=dy.dtype, device=device(dy))
+
+        def spread(samples: slice) -> None:
+            given, found = upstream[samples, ...], dx[samples, ...]
+            kernels.spread_means(given, geometry.windows, geometry.padding, divisor, found)
+
+        over_blocks(spread, dx, xp)
+        return channels_first(dx, xp)
 
     def shares(samples: slice) -> Callable[[int], Array]:
         share = upstream[samples, ...] / divisor

@@ -20,19 +20,14 @@ from typing import Any
 from array_api_compat import device
 
 from ...backends import primitives
-from ...backends.kernels import Kernels
 from ...backends.types import Array, DType, Namespace
 from ...backends.windows import Windows
 from ..arrays import channels_first, channels_last, namespace, over_blocks, pad, require_same_dtype, require_shape
 from ..geometry import Geometry, Padding, Size
-from .placing import along, along_axis, place_pool, scatter
+from .placing import along, along_axis, compiled, place_pool, scatter
 
 # Numbers between neighbouring windows below which runs of channels count as short.
 SHORT = 32
-# Cells of all windows together below which a kernel is not worth loading.
-LEAST = 1 << 18
-# Channels below which a kernel, which takes all channels of a cell at once, is slower than array functions.
-CHANNELS = 16
 
 
 def max_pool(
@@ -99,7 +94,7 @@ def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array
     shape = (x.shape[0], *geometry.windows.count, x.shape[1])
     best = xp.empty(shape, dtype=x.dtype, device=device(x))
     cell = xp.empty(shape, dtype=index_dtype, device=device(x))
-    kernels = _kernels(x, geometry, xp)
+    kernels = compiled(x, geometry, xp)
     if kernels is not None:
 
         def find(part: slice) -> None:
@@ -125,7 +120,7 @@ def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array
 def maxima(x: Array, geometry: Geometry, xp: Namespace) -> Array:
     """The maximum of each window, ``(N, C, *O)``: what `max_cells` gives, without the cells."""
     engine = primitives(xp)
-    if not engine.free_order or _kernels(x, geometry, xp) is not None:
+    if not engine.free_order or compiled(x, geometry, xp) is not None:
         return max_cells(x, geometry, xp)[0]
     inner, (windows, step) = channels_last(x, xp), _dense(geometry.windows, geometry, x.shape[1])
     best = xp.empty((x.shape[0], *geometry.windows.count, x.shape[1]), dtype=x.dtype, device=device(x))
@@ -143,14 +138,6 @@ def maxima(x: Array, geometry: Geometry, xp: Namespace) -> Array:
 def _padded(x: Array, geometry: Geometry, xp: Namespace) -> Array:
     """``x (N, *S, C)`` within padding that never wins."""
     return pad(x, geometry, -float("inf"), xp)
-
-
-def _kernels(x: Array, geometry: Geometry, xp: Namespace) -> Kernels | None:
-    """Compiled kernels that take the problem, and have enough to do."""
-    engine, windows = primitives(xp), geometry.windows
-    read = prod(x.shape[:2]) * prod(windows.count) * windows.cells
-    takes = x.dtype == xp.float32 and len(windows.count) < 3 and windows.cells <= 127 and x.shape[1] >= CHANNELS
-    return engine.kernels if takes and engine.free_order and read >= LEAST else None
 
 
 def _cell_by_cell(
@@ -215,7 +202,7 @@ def scatter_maxima(dy: Array, cell: Array, x_shape: tuple[int, ...], geometry: G
     """``dx`` with each window's ``dy`` at the cell that `max_cells` named."""
     require_shape(dy, (*x_shape[:2], *geometry.windows.count), "dy")
     upstream, winner, engine = channels_last(dy, xp), channels_last(cell, xp), primitives(xp)
-    kernels = _kernels(dy, geometry, xp)
+    kernels = compiled(dy, geometry, xp)
     if kernels is not None:
         dx = xp.empty((x_shape[0], *x_shape[2:], x_shape[1]), dtype=dy.dtype, device=device(dy))
 

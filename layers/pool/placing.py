@@ -5,16 +5,23 @@ All loops are over the few cells of a window; each step is one strided slice of 
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, reduce
+from math import prod
 from operator import add
 from typing import Any
 
 from array_api_compat import device
 
 from ...backends import primitives
+from ...backends.kernels import Kernels
 from ...backends.types import Array, Namespace
 from ...backends.windows import Windows
 from ..arrays import channels_first, over_blocks, padded_shape, require_float, unpad
 from ..geometry import Geometry, Padding, Size, check_padding, place_windows, spread
+
+# Cells of all windows together below which a kernel is not worth loading.
+LEAST = 1 << 18
+# Channels below which a kernel, which takes all channels of a cell at once, is slower than array functions.
+CHANNELS = 16
 
 
 def place_pool(
@@ -85,6 +92,14 @@ def along(windows: Windows, axis: int) -> list[tuple[Any, ...]]:
     s, d, o = windows.stride[axis], windows.dilation[axis], windows.count[axis]
     before = (slice(None),) * (axis + 1)
     return [(*before, slice(i * d, i * d + (o - 1) * s + 1, s), ...) for i in range(windows.kernel[axis])]
+
+
+def compiled(x: Array, geometry: Geometry, xp: Namespace) -> Kernels | None:
+    """Compiled kernels that take the windows over ``x (N, C, *S)``, and have enough to do."""
+    engine, windows = primitives(xp), geometry.windows
+    read = prod(x.shape[:2]) * prod(windows.count) * windows.cells
+    takes = x.dtype == xp.float32 and len(windows.count) < 3 and windows.cells <= 127 and x.shape[1] >= CHANNELS
+    return engine.kernels if takes and engine.free_order and read >= LEAST else None
 
 
 def scatter(

@@ -1,10 +1,10 @@
-"""Compiled max-pooling against array functions, in values, winners and gradients."""
+"""Compiled pooling against array functions, in values, winners and gradients."""
 
 import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.layers.pool import maximum
+from xpnn.layers.pool import placing
 from xpnn.testing import assert_match
 
 F = nn.functional
@@ -29,9 +29,9 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def called(monkeypatch, compiled_kernels):
     """Kernels for pools of any size; the names of those that were called."""
     found, names = compiled_kernels, set()
-    monkeypatch.setattr(maximum, "LEAST", 0)
-    monkeypatch.setattr(maximum, "CHANNELS", 0)
-    for name in ("max_cells", "scatter_maxima"):
+    monkeypatch.setattr(placing, "LEAST", 0)
+    monkeypatch.setattr(placing, "CHANNELS", 0)
+    for name in ("max_cells", "scatter_maxima", "means", "spread_means"):
         kernel = getattr(found, name)
 
         def noted(*arguments, name=name, kernel=kernel):
@@ -117,3 +117,46 @@ def test_float64_exact_numerics_and_three_axes_do_without_kernels(called, rng):
     F.max_pool(rng.standard_normal((2, 3, 24, 24), np.float32), 12)
     F.max_pool(rng.standard_normal((2, 3, 6, 6), np.float32), 2, xp=nn.get_backend("numpy", numerics="exact").xp)
     assert not called
+
+
+AVERAGES = {
+    name: (shape, {k: v for k, v in options.items() if k != "dilation"}) for name, (shape, options) in CASES.items()
+}
+AVERAGES |= {
+    "cells inside alone": ((2, 17, 9, 8), {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False}),
+    "ceil mode, padded": ((2, 17, 9, 8), {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
+    "a divisor": ((2, 17, 9, 8), {"kernel_size": 3, "stride": 2, "padding": 1, "divisor_override": 5}),
+}
+
+
+def averages(x, options, seed=1):
+    y = F.avg_pool(x, **options)
+    dy = np.random.default_rng(seed).standard_normal(y.shape, np.float32)
+    return y, F.avg_pool_backward(dy, x.shape, **options)
+
+
+@pytest.mark.parametrize("case", AVERAGES.values(), ids=AVERAGES)
+def test_averages_match_array_functions(called, case, rng, monkeypatch):
+    shape, options = case
+    x = rng.standard_normal(shape, np.float32)
+    found = averages(x, options)
+    assert called == {"means", "spread_means"} or not shape[0]
+    monkeypatch.setenv("XPNN_NUMBA", "0")
+    for a, d in zip(found, averages(x, options), strict=True):
+        assert_match(a, d, level="reduction", terms=64, dtype="float32")
+
+
+def test_averages_match_float64(called, rng):
+    shape, options = AVERAGES["cells inside alone"]
+    x = rng.standard_normal(shape, np.float32)
+    for a, d in zip(averages(x, options), averages(x.astype(np.float64), options), strict=True):
+        np.testing.assert_allclose(a, d, rtol=1e-5, atol=1e-6)
+    assert called
+
+
+def test_averages_have_the_same_bits_for_any_threads(called, rng, monkeypatch):
+    x, found = rng.standard_normal((7, 32, 40, 41), np.float32), []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("XPNN_NUM_THREADS", threads)
+        found.append([a.tobytes() for a in averages(x, {"kernel_size": 3, "stride": 2, "padding": 1})])
+    assert called and found[0] == found[1] == found[2]
