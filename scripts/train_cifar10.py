@@ -1,4 +1,4 @@
-"""Train a ResNet-18 on CIFAR-10 or CIFAR-100: ``python scripts/train_cifar10.py FOLDER [--backend cupy]``.
+"""Train a ResNet-18 on CIFAR-10 or CIFAR-100: ``python scripts/train_cifar10.py --data FOLDER [--backend cupy]``.
 
 FOLDER holds the files of the binary version (``data_batch_1.bin`` and so on). A step flips and shifts images; the rate
 goes up and down once. On a GPU that is the whole difference: ``--backend cupy``.
@@ -15,7 +15,7 @@ from xpnn.training.datasets import load_dataset
 def main(arguments: list[str] | None = None) -> nn.History:
     """Train, and write weights, history and checkpoints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("data", help="folder of the binary files")
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="folder of the binary files")
     parser.add_argument("--backend", default="auto", help="numpy, cupy, torch, ...")
     parser.add_argument("--epochs", default=30, type=int)
     parser.add_argument("--batch", default=128, type=int)

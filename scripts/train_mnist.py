@@ -1,4 +1,4 @@
-"""Train LeNet-5 on MNIST or Fashion-MNIST: ``python scripts/train_mnist.py FOLDER [--backend cupy]``.
+"""Train LeNet-5 on MNIST or Fashion-MNIST: ``python scripts/train_mnist.py --data FOLDER [--backend cupy]``.
 
 FOLDER holds the four IDX files as they are distributed, packed or not (``train-images-idx3-ubyte.gz`` and so on).
 """
@@ -13,7 +13,7 @@ from xpnn.training.datasets import load_dataset
 def main(arguments: list[str] | None = None) -> nn.History:
     """Train, and write weights, history and checkpoints."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("data", help="folder of the IDX files")
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="folder of the IDX files")
     parser.add_argument("--backend", default="auto", help="numpy, cupy, torch, ...")
     parser.add_argument("--epochs", default=10, type=int)
     parser.add_argument("--batch", default=128, type=int)

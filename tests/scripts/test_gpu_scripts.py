@@ -52,7 +52,18 @@ def test_mnist_is_learnt_on_any_backend(mnist, tmp_path, capsys, backend):
     except nn.BackendUnavailable as error:
         pytest.skip(str(error))
     epochs = 12 if backend == "numpy" else 3
-    told = [str(mnist), "--backend", backend, "--epochs", str(epochs), "--batch", "20", "--out", str(tmp_path / "out")]
+    told = [
+        "--data",
+        str(mnist),
+        "--backend",
+        backend,
+        "--epochs",
+        str(epochs),
+        "--batch",
+        "20",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     history = train_mnist.main(told)
     assert history["train_loss"][-1] < history["train_loss"][0]
     assert epochs < 12 or history["validation_accuracy"][-1] > 0.9
@@ -62,7 +73,19 @@ def test_mnist_is_learnt_on_any_backend(mnist, tmp_path, capsys, backend):
 
 def test_mnist_goes_on_where_it_was(mnist, tmp_path, monkeypatch):
     def told(out, *more):
-        return [str(mnist), "--backend", "numpy", "--epochs", "4", "--batch", "20", "--out", str(tmp_path / out), *more]
+        return [
+            "--data",
+            str(mnist),
+            "--backend",
+            "numpy",
+            "--epochs",
+            "4",
+            "--batch",
+            "20",
+            "--out",
+            str(tmp_path / out),
+            *more,
+        ]
 
     train_mnist.main(told("whole"))
     real, seen = nn.History.append, []
@@ -83,7 +106,18 @@ def test_mnist_goes_on_where_it_was(mnist, tmp_path, monkeypatch):
 
 
 def test_cifar10_is_trained_with_augmentation_and_one_cycle(cifar, tmp_path):
-    told = [str(cifar), "--backend", "numpy", "--epochs", "2", "--batch", "10", "--out", str(tmp_path / "out")]
+    told = [
+        "--data",
+        str(cifar),
+        "--backend",
+        "numpy",
+        "--epochs",
+        "2",
+        "--batch",
+        "10",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     history = train_cifar10.main(told)
     assert len(history["lr"]) == 2 and history["lr"][-1] < 0.4
     assert np.isfinite(history["validation_loss"]).all()
