@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ..layers.base import Layer
 from ..layers.geometry import is_integer
 from ..layers.losses import CrossEntropy, Loss
-from .checkpoints import Checkpoints
+from .checkpoints import CheckpointError, Checkpoints
 from .early_stopping import EarlyStopping
 from .evaluation import Data, as_loader, evaluate, predict
 from .history import History
@@ -110,7 +110,8 @@ def fit(
     OutOfMemory
         Where a batch does not fit; the message names one that does.
     CheckpointError
-        If a checkpoint can't be written, or is damaged or another run's, or another run writes to the folder.
+        If a checkpoint can't be written, or is damaged or another run's, if another run writes to the folder, or one
+        did and ``resume`` is False.
     """
     if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
         raise ValueError(f"epochs takes an integer >= 1, got {epochs!r}")
@@ -158,6 +159,12 @@ def fit(
         after_epoch=after_epoch,
         shown=progress,
     )
-    if resume and checkpoints is not None:
-        trainer.resume_newest()
+    if checkpoints is not None:
+        if resume:
+            trainer.resume_newest()
+        elif checkpoints.steps():
+            raise CheckpointError(
+                f"{checkpoints.folder} holds checkpoints of an earlier run; go on with it (resume=True), name another "
+                "folder, or delete them (Checkpoints(folder).clear())"
+            )
     return trainer.run()

@@ -283,8 +283,7 @@ class Trainer:
         self._skipped, self._skipped_in_a_row = facts["skipped"]
         self._tally = Tally(self.model.backend)
         self._tally.load_state_dict({**facts["tally"], **part("tally", arrays)})
-        self.history = History()
-        self.history.rows = [dict(row) for row in facts["history"]]
+        self.history = History.from_rows(facts["history"])
 
     def _require_same(self, facts: dict[str, Any]) -> None:
         assert self.checkpoints is not None

@@ -132,6 +132,16 @@ def test_resume_in_an_empty_folder_starts_at_the_beginning(tmp_path):
     assert same(run("numpy", tmp_path / "none", resume=True), run("numpy"))
 
 
+def test_a_folder_of_an_earlier_run_is_not_written_into_unasked(tmp_path):
+    """Else the newest checkpoint there would not be this run's."""
+    run("numpy", tmp_path)
+    with pytest.raises(CheckpointError, match="of an earlier run; go on with it"):
+        run("numpy", tmp_path)
+    Checkpoints(tmp_path).clear()
+    run("numpy", tmp_path, epochs=1)
+    assert max(Checkpoints(tmp_path).steps()) == 6
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
