@@ -6,12 +6,11 @@ underscores). They become arguments before anything is parsed, so they are check
 
 import argparse
 import difflib
+import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import tomli_w
 
 from .errors import UsageError
 
@@ -81,9 +80,7 @@ def _arguments(path: Path, key: str, name: str, value: Any, action: argparse.Act
 
 def effective(options: argparse.Namespace) -> str:
     """The TOML file that gives these options again."""
-    kept = {
-        name.replace("_", "-"): list(value) if isinstance(value, tuple | list) else value
-        for name, value in vars(options).items()
-        if name not in NOT_KEPT and value is not None
-    }
-    return tomli_w.dumps(kept)
+    kept = {name: value for name, value in vars(options).items() if name not in NOT_KEPT and value is not None}
+    # Text, numbers, true and false, and lists of them are written in TOML as in JSON.
+    lines = (f"{name.replace('_', '-')} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in kept.items())
+    return "".join(lines)

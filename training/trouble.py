@@ -25,10 +25,10 @@ LONGEST = 72
 DATA = 'mend or leave out these samples, or skip such batches with on_nan="skip"'
 BROKEN = "an earlier step broke it: go back to a checkpoint from before, lower the learning rate or clip gradients"
 OVERFLOW = (
-    "lower the learning rate or clip gradients (clip_grad_norm); check that the inputs are normalised; with "
+    "lower the learning rate or clip gradients (clip_norm, --clip-norm); check that the inputs are normalised; with "
     "dtype='float64' an overflow of float32 goes away"
 )
-GRADIENT = 'clip gradients (clip_grad_norm) or lower the learning rate; on_nan="skip" leaves single batches out'
+GRADIENT = 'clip gradients (clip_norm, --clip-norm) or lower the learning rate; on_nan="skip" leaves single batches out'
 LOSS = "check that predictions and targets are what this loss takes (probabilities or logits, positive, at least one)"
 PASSING = 'the batch by itself is not the cause: go on from a checkpoint, or skip such batches with on_nan="skip"'
 
