@@ -242,7 +242,7 @@ def _select(mask: Array, x: Array, out: Array) -> Array:
 
 def _gate(dy: Array, y: Array, out: Array) -> Array:
     """``dy`` where not ``y <= 0``, else 0."""
-    mask = np.less_equal(y, 0.0)
+    mask = np.asarray(np.less_equal(y, 0.0))
     return _select(np.logical_not(mask, out=mask), dy, out)
 
 
