@@ -70,7 +70,7 @@ def plan(options: argparse.Namespace, scratch: Path) -> list[Part]:
     for backend in options.backends:
         name = f"bench {backend}"
         report = str(scratch / f"{name.replace(' ', '_').replace(':', '_')}.json")
-        command = [*xpnn, "bench", "--backend", backend, "--only", "lenet5", "--rounds", str(options.rounds)]
+        command = [*xpnn, "bench", "--backend", backend, "--only", options.net, "--rounds", str(options.rounds)]
         command += ["--no-memory", "--wait", "2", "--json", report]
         parts.append(Part(name, name, command, report=report))
     for backend in options.backends:
@@ -235,6 +235,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--backends", default="cupy,torch:cuda:0", type=lambda text: text.split(","))
     parser.add_argument("--require", default="cupy,torch-cuda", help="what the suite may not skip")
     parser.add_argument("--filter", default="", help="only parity cases whose name this expression finds")
+    parser.add_argument("--net", default="lenet5", help="what the short benchmark measures")
     parser.add_argument("--rounds", type=int, default=9, help="samples of each side of a benchmark")
     parser.add_argument("--tests", nargs="+", default=[str(ROOT / "tests")], help="what pytest runs")
     parser.add_argument("--seconds", type=float, default=465.0, help="end within this time")

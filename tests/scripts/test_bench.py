@@ -212,7 +212,7 @@ def test_exact_numerics_is_measured_beside_fast(capsys, tmp_path):
 
 def test_the_loop_is_measured_beside_its_steps(tmp_path):
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
-    (row,) = report(tmp_path, "--loop")["rows"]
+    (row,) = report(tmp_path, "--loop", "--batch", "512")["rows"]
     assert (row["kind"], row["name"]) == ("loop", "digits_lenet")
     assert row["overhead"] == pytest.approx(row["fit_ms"] / row["bare_ms"] - 1.0)
 

@@ -27,7 +27,7 @@ def checked(tmp_path_factory):
     found = run(
         folder,
         *("--backends", "strict,strict:nowhere", "--require", "strict", "--filter", "dense/plain"),
-        *("--tests", TESTS / "test_readme.py", "--seconds", "120", "--rounds", "1"),
+        *("--tests", TESTS / "layers" / "test_geometry.py", "--seconds", "120", "--rounds", "1", "--net", "mlp"),
     )
     return folder, found
 
@@ -51,7 +51,7 @@ def test_a_part_that_fails_does_not_stop_the_others(checked):
     for name in ("info", "parity strict fast", "parity strict exact", "bench strict", "suite"):
         assert parts[name]["status"] == "passed", parts[name]["output"]
     assert parts["parity strict fast"]["result"]["cases"][0]["name"] == "Dense/plain"
-    assert parts["bench strict"]["result"]["rows"][0]["name"] == "lenet5"
+    assert parts["bench strict"]["result"]["rows"][0]["name"] == "mlp"
     assert parts["suite"]["environment"] == {"XPNN_REQUIRE_BACKENDS": "strict"}
 
 
@@ -61,7 +61,7 @@ def test_the_summary_is_short_and_comes_last(checked):
     assert 10 < len(summary) <= 40 and max(map(len, summary)) <= gpu_check.LINE_WIDTH
     assert found.stdout.splitlines()[-len(summary) :] == summary
     text = "\n".join(summary)
-    for word in ("gpu ", "numpy ", "parity: 1 cases, 1 passed", "no device 'nowhere'", "lenet5 step", " passed"):
+    for word in ("gpu ", "numpy ", "parity: 1 cases, 1 passed", "no device 'nowhere'", "mlp step", " passed"):
         assert word in text, word
 
 

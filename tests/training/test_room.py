@@ -16,6 +16,13 @@ from xpnn.training.room import halves, largest_batch, out_of_memory
 from xpnn.training.shards import take
 
 
+@pytest.fixture(autouse=True)
+def young(monkeypatch):
+    """What this test left lying about is young; to go through all that the others keep takes seconds."""
+    collect = gc.collect
+    monkeypatch.setattr(gc, "collect", lambda: collect(1))
+
+
 class Narrow(nn.Identity):
     """No memory for more than so many samples, forward or backward."""
 
