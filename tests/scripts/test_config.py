@@ -43,7 +43,25 @@ def test_a_file_gives_options_and_the_command_line_counts_more(data):
 def test_any_text_and_number_comes_back_from_the_file_that_was_used(data):
     name = 'a "b" \\ c é 😀\t.npz'
     (data / "data.npz").rename(data / name)
-    assert main(["train", "--data", name, "--model", "mlp", "--epochs", "1", "--lr", "1e-7", "--out", "run"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "--data",
+                name,
+                "--model",
+                "mlp",
+                "--epochs",
+                "1",
+                "--lr",
+                "1e-7",
+                "--no-pictures",
+                "--out",
+                "run",
+            ]
+        )
+        == 0
+    )
     assert (used()["data"], used()["lr"]) == (name, 1e-7)
     assert main(["train", "--resume", "run"]) == 0
 

@@ -106,20 +106,9 @@ def test_mnist_goes_on_where_it_was(mnist, tmp_path, monkeypatch):
 
 
 def test_cifar10_is_trained_with_augmentation_and_one_cycle(cifar, tmp_path):
-    told = [
-        "--data",
-        str(cifar),
-        "--backend",
-        "numpy",
-        "--epochs",
-        "2",
-        "--batch",
-        "10",
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    told = ["--data", str(cifar), "--backend", "numpy", "--epochs", "1", "--batch", "10", "--out", str(tmp_path)]
     history = train_cifar10.main(told)
-    assert len(history["lr"]) == 1 and history["lr"][-1] < 0.4
+    assert len(history["lr"]) == 1 and history["lr"][0] < 0.4
     assert np.isfinite(history["validation_loss"]).all()
 
 
