@@ -3,6 +3,8 @@
 It proves which order is asked for, not that a GPU keeps it.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import streams
@@ -154,7 +156,7 @@ def test_a_recording_is_no_place_for_it(b):
 )
 def test_without_any_one_of_its_rules_batches_are_damaged(rule, fake_cupy, monkeypatch):
     """The streams here are adversaries enough to notice."""
-    source = open(pinned.__file__, encoding="utf-8").read()  # noqa: SIM115, PTH123
+    source = Path(pinned.__file__).read_text(encoding="utf-8")
     assert source.count(rule) == 1
     scope = {"__name__": "xpnn.backends.broken", "__package__": "xpnn.backends"}
     exec(compile(source.replace(rule, "pass"), "broken", "exec"), scope)

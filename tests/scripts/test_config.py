@@ -1,6 +1,7 @@
 """Options from a TOML file, and the file of what was used."""
 
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,14 +21,12 @@ BASE = 'data = "data.npz"\nmodel = "mlp"\nepochs = 1\nno-pictures = true\n'
 
 
 def train(text, *arguments):
-    with open("run.toml", "w", encoding="utf-8") as file:  # noqa: PTH123
-        file.write(text)
+    Path("run.toml").write_text(text, encoding="utf-8")
     return main(["train", "--config", "run.toml", "--out", "run", *arguments])
 
 
 def used():
-    with open("run/config.toml", "rb") as file:  # noqa: PTH123
-        return tomllib.load(file)
+    return tomllib.loads(Path("run/config.toml").read_text(encoding="utf-8"))
 
 
 def test_a_file_gives_options_and_the_command_line_counts_more(data):
