@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..backends import Backend
 from ..layers.base import Layer
@@ -49,7 +49,7 @@ def builder(name: str) -> Callable[..., Layer]:
         raise UsageError(f"--model {name}: {error}") from error
     if not callable(found):
         raise UsageError(f"--model {name} is {type(found).__name__}, no function of an image's shape and the classes")
-    return found  # type: ignore[no-any-return]
+    return cast(Callable[..., Layer], found)
 
 
 def net(name: str, image: tuple[int, int, int], classes: int, backend: Backend | None, seed: int = 0) -> Layer:

@@ -124,7 +124,7 @@ def rebuild(
     A file never says which code to run: a net of the user's own is ``named`` by whoever opens it.
     """
     try:
-        image, classes = tuple(int(n) for n in about["image"]), int(about["classes"])
+        (channels, height, width), classes = map(int, about["image"]), int(about["classes"])
         name, scale = str(about["model"]), float(about["scale"])
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path} does not say which net it holds ({error!r}); was it written by xpnn train?") from None
@@ -132,8 +132,8 @@ def rebuild(
         raise UsageError(f"{path} holds a net of your own, {name}; add --model {name} to run that code")
     if ":" not in name and name not in BUILDERS:
         raise UsageError(f"{path} does not say which net it holds ({name!r}); was it written by xpnn train?")
-    model = build.net(named or name, image, classes, backend)  # type: ignore[arg-type]
-    return model, {**about, "image": list(image), "classes": classes, "scale": scale}
+    model = build.net(named or name, (channels, height, width), classes, backend)
+    return model, {**about, "image": [channels, height, width], "classes": classes, "scale": scale}
 
 
 def choose(data: Dataset, about: dict[str, Any]) -> tuple[Images, Host, str]:
