@@ -2,20 +2,23 @@
 
 The CuPy wheel imports on a machine without a GPU, so importing proves nothing: `connect` asks the driver,
 then the device, and `Backend.open` makes it compute. CuPy creates arrays on the current device whatever
-``device=`` says and keeps its TF32 switch per process, so all work happens inside `context`, which sets both
-and puts them back.
+``device=`` says, so all work happens inside `context`, which sets that device and puts the caller's back.
+CuPy's own switch for TF32 is the process's; it is left alone, and each namespace has a precision of its own
+(see `xpnn.backends.cupy_namespace`).
 """
 
 import importlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .backend import Backend, P, R
-from .capture import CompiledStep
+from .capture import RECORDING, CompiledStep
+from .cupy_namespace import CupyNamespace
+from .cupy_namespace import namespace as over
 from .errors import BackendUnavailable, first_line
 from .primitives import Primitives
 from .types import Array, Device, Namespace
@@ -31,6 +34,13 @@ class CupyPrimitives(Primitives):
 
     block_bytes = 1 << 28
     views = True
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """Into ``out`` itself wherever cuBLAS can write there; see `xpnn.backends.cublas.Products`."""
+        return self.xp.matmul(a, b, out=out)
+
+    def put_product(self, target: Array, index: tuple[slice | int, ...], a: Array, b: Array) -> None:
+        self.xp.matmul(a, b, out=target[index])
 
     def windows(self, x: Array, windows: Windows) -> Array:
         as_strided = importlib.import_module("cupy.lib.stride_tricks").as_strided
@@ -60,6 +70,12 @@ class CupyBackend(Backend):
         return spec, importlib.import_module("array_api_compat.cupy"), cupy.cuda.Device(index)
 
     @classmethod
+    def namespace(cls, namespace: Namespace, precision: str = "float32") -> Namespace:
+        if isinstance(namespace, CupyNamespace):
+            return namespace
+        return over(namespace, importlib.import_module("cupy"), precision == "tf32")
+
+    @classmethod
     def spec_of(cls, array: Array) -> str:
         return f"cupy:{array.device.id}"
 
@@ -85,21 +101,15 @@ class CupyBackend(Backend):
         with self.context():
             return np.asarray(self._cupy.asnumpy(array))
 
-    @contextmanager
-    def context(self) -> Iterator[None]:
-        core = importlib.import_module("cupy._core")
-        linalg = importlib.import_module("cupy._core._routines_linalg")
-        wanted = linalg.COMPUTE_TYPE_TF32 if self.precision == "tf32" else linalg.COMPUTE_TYPE_FP32
-        before = core.get_compute_type(np.float32)
-        core.set_compute_type(np.float32, wanted)
-        try:
-            with self.device:
-                yield
-        finally:
-            core.set_compute_type(np.float32, before)
+    def context(self) -> AbstractContextManager[None]:
+        # A device object of its own: it remembers where to go back to, for one thread at a time.
+        entered: AbstractContextManager[None] = self._cupy.cuda.Device(self.device.id)
+        return entered
 
     def synchronize(self) -> None:
-        self.device.synchronize()
+        # A wait for the whole device would break a recording of another thread.
+        with RECORDING:
+            self.device.synchronize()
 
     def compile(self, step: Callable[P, R], *owners: Any) -> Callable[P, R]:
         """A `CompiledStep`: a CUDA graph for each form of its arguments and settings, replayed from the fourth call on.
@@ -107,10 +117,24 @@ class CupyBackend(Backend):
         See `xpnn.backends.capture` for what it keeps right and what it refuses, with a `CaptureError`. Array arguments
         must be of this backend; results are copies.
         """
-        return CompiledStep(step, owners, _recorder(self))
+        return CompiledStep(step, owners, self._recorder)
+
+    @cached_property
+    def _recorder(self) -> Any:
+        """One for a backend: its streams serve all compiled steps."""
+        from .cuda_graph import GraphRecorder
+
+        return GraphRecorder(self, self._cupy)
 
     def uploader(self) -> Uploader:
-        return _uploader(self)
+        return self._uploader
+
+    @cached_property
+    def _uploader(self) -> Uploader:
+        """One for a backend: its stream and buffers serve all loaders."""
+        from .pinned import PinnedUploader
+
+        return PinnedUploader(self, self._cupy)
 
     def memory(self, limit: int | None = None) -> dict[str, int]:
         """Bytes of CuPy's pool on this device; CuPy keeps no peak, so ``peak`` is what the pool holds."""
@@ -150,22 +174,6 @@ class CupyBackend(Backend):
     def notes(self) -> str:
         name = self._cupy.cuda.runtime.getDeviceProperties(self.device.id)["name"].decode()
         return f"{name}; TF32 {'on' if self.precision == 'tf32' else 'off'}"
-
-
-@cache
-def _recorder(backend: CupyBackend) -> Any:
-    """One for a backend: its stream, handle and workspace serve all compiled steps."""
-    from .cuda_graph import GraphRecorder
-
-    return GraphRecorder(backend, importlib.import_module("cupy"))
-
-
-@cache
-def _uploader(backend: CupyBackend) -> Uploader:
-    """One for a backend: its stream and buffers serve all loaders."""
-    from .pinned import PinnedUploader
-
-    return PinnedUploader(backend, importlib.import_module("cupy"))
 
 
 def _import_cupy(spec: str) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import registry
+from xpnn.backends import cublas, registry
 
 
 class CUDARuntimeError(RuntimeError):
@@ -51,7 +51,6 @@ class FakeCupy:
             getDeviceCount=lambda: 1,
             getDeviceProperties=lambda index: {"name": b"Fake GPU"},
         )
-        self.compute_type = "before"
         self.module = ModuleType("cupy")
         self.module.__version__ = "14.2.0"
         self.module.__path__ = []
@@ -60,14 +59,12 @@ class FakeCupy:
         self.module.cuda = SimpleNamespace(runtime=self.runtime, Device=FakeDevice)
         self.module.array = lambda host: np.array(host).view(FakeArray)
         self.module.asnumpy = lambda array: np.array(array)
-        core, linalg = ModuleType("cupy._core"), ModuleType("cupy._core._routines_linalg")
-        core.get_compute_type = lambda dtype: self.compute_type
-        core.set_compute_type = lambda dtype, kind: setattr(self, "compute_type", kind)
-        linalg.COMPUTE_TYPE_TF32, linalg.COMPUTE_TYPE_FP32 = "tf32", "float32"
         namespace = ModuleType("array_api_compat.cupy")
         namespace.__dict__.update({k: v for k, v in vars(array_api_compat.numpy).items() if not k.startswith("__")})
-        for module in (self.module, core, linalg, namespace):
+        for module in (self.module, namespace):
             monkeypatch.setitem(sys.modules, module.__name__, module)
+        # It has no cuBLAS: products are the namespace's.
+        monkeypatch.setattr(cublas.Products, "takes", lambda products, a, b: False)
         self.namespace = namespace
 
     def raises(self, where: str, error: Exception) -> None:
