@@ -29,6 +29,11 @@ from .errors import first_line
 from .per_thread import PerThread
 from .types import Array
 
+# What CuPy's memory is aligned to, in bytes.
+ALIGNED = 512
+# How many times the bytes of its entries the memory of an argument may reach over, to be kept as it lies.
+LOOSE = 4
+
 
 class Room:
     """The memory of one recording: a pool that gives its blocks back to the device once the recording is dropped.
@@ -154,21 +159,20 @@ class GraphRecorder:
         """Filled by a kernel that is given the number: nothing is copied from the host."""
         return self._cupy.full((), value, dtype="int64")
 
-    def scratch(self, array: Array) -> Array:
-        """An array of the same strides."""
+    def twin(self, array: Array) -> Array:
+        """An array of the same strides, but for one that lies in much more memory than it fills, and alignment."""
         cupy = self._cupy
-        if not array.size:
-            return cupy.empty(array.shape, array.dtype)
         reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
         before = -sum(each for each in reach if each < 0)
-        after = sum(each for each in reach if each > 0) + array.itemsize
-        memory = cupy.cuda.alloc(before + after) + before
-        return cupy.ndarray(array.shape, array.dtype, memory, array.strides)
+        size = before + sum(each for each in reach if each > 0) + array.itemsize
+        if not array.size or size > LOOSE * max(array.nbytes, ALIGNED):
+            return cupy.empty_like(array)
+        shift = (array.data.ptr - before) % ALIGNED
+        return cupy.ndarray(array.shape, array.dtype, cupy.cuda.alloc(shift + size) + (shift + before), array.strides)
 
     def layout(self, array: Array) -> Hashable:
-        """Axes from the longest stride to the shortest."""
-        strides = array.strides
-        return tuple(sorted(range(len(strides)), key=lambda axis: -abs(strides[axis])))
+        """Its strides, where they matter."""
+        return tuple(stride for n, stride in zip(array.shape, array.strides, strict=True) if n > 1)
 
     def repeats(self, array: Array) -> bool:
         """Whether it is broadcast along an axis."""
@@ -177,8 +181,6 @@ class GraphRecorder:
     def record(self, work: Callable[[], Any]) -> tuple[Any, Graph]:
         """Capture, and give what launches the graph."""
         room = Room(self._cupy.cuda)
-        # Garbage with arrays in it should not be found, and freed, halfway.
-        gc.collect()
         try:
             return self._capture(work, room)
         except BaseException:
@@ -218,14 +220,21 @@ class GraphRecorder:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """One recording in a process; pools that were to be freed meanwhile are freed after it."""
+    """One recording in a process. Garbage is collected, and what waits to be freed is freed, after it.
+
+    What garbage holds of a device may not be freed while a stream captures, as pinned memory may not.
+    """
     global _running
     with RECORDING:
         _running += 1
+        collects = gc.isenabled()
+        gc.disable()
         try:
             yield
         finally:
             _running -= 1
+            if collects:
+                gc.enable()
             while _waiting and not _running:
                 _waiting.pop().give_back()
 
