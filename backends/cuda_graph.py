@@ -6,7 +6,8 @@ one. What makes that right here:
 - The capture has a memory pool of its own. Temporary arrays go back to that pool and are never lent to anyone else, so
   a launch overwrites nothing that is in use; the pool lives as long as the graph and every array of the recording.
 - Products have workspaces of the recording's own (`xpnn.backends.cublas`).
-- Each thread captures a stream of its own: kernels of another thread on that stream would join the graph.
+- The stream that captures is the recorder's, and nothing else is queued there: kernels of another thread would join the
+  graph. Recordings of a process are one after another.
 - A graph is launched on the stream that is current for the caller, and so stands in its order; launches on several
   streams wait for each other, because they share the recording's memory.
 - A copy from the host would read a buffer that CuPy lends to others meanwhile; it is refused. So is a read by the host,
@@ -26,7 +27,6 @@ from .backend import Backend
 from .capture import RECORDING, CaptureError, require_repeatable
 from .cublas import shared
 from .errors import first_line
-from .per_thread import PerThread
 from .types import Array
 
 # What CuPy's memory is aligned to, in bytes.
@@ -127,7 +127,7 @@ def _drop(graph: list[Any], workspaces: dict[int, Any], room: Room) -> None:
 
 
 class GraphRecorder:
-    """Records on streams of its own; see `xpnn.backends.capture.Recorder`.
+    """Records on a stream of its own; see `xpnn.backends.capture.Recorder`.
 
     Parameters
     ----------
@@ -137,7 +137,8 @@ class GraphRecorder:
 
     def __init__(self, backend: Backend, cupy: Any) -> None:
         self._backend, self._cupy, self._cublas = backend, cupy, shared(cupy)
-        self._streams = PerThread(lambda: cupy.cuda.Stream(non_blocking=True))
+        with backend.context():
+            self._stream = cupy.cuda.Stream(non_blocking=True)
 
     def context(self) -> AbstractContextManager[None]:
         """The device."""
@@ -188,7 +189,7 @@ class GraphRecorder:
             raise
 
     def _capture(self, work: Callable[[], Any], room: Room) -> tuple[Any, Graph]:
-        cuda, stream = self._cupy.cuda, self._streams.get()
+        cuda, stream = self._cupy.cuda, self._stream
         with ExitStack() as stack:
             stack.enter_context(_one_at_a_time())
             # Whoever set another allocator since the last recording has this one from now on: CuPy tells nobody which

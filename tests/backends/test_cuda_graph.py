@@ -636,26 +636,24 @@ def test_arrays_of_a_recording_outlive_it_and_give_their_memory_back_after_it(b,
     assert after[-1] == after[1], np.diff(after)
 
 
-def test_memory_is_not_freed_while_another_step_is_recorded(b, cupy, monkeypatch):
-    old, freed = [b.compile(lambda x: x * 2.0)], []
+def test_memory_is_not_freed_while_another_step_is_recorded(b):
+    old, waiting = [], []
     x = b.asarray(np.ones(5, "float32"))
-    for _ in range(4):
-        old[0](x)
-    usual = cuda_graph.Room.give_back
-    monkeypatch.setattr(cuda_graph.Room, "give_back", lambda room: (freed.append(cuda_graph._running), usual(room)))
 
     def step(x):
         old.clear()
+        waiting.append((len(cuda_graph._waiting), gc.isenabled()))
         return x + 1.0
 
     compiled = b.compile(step)
-    for _ in range(2):
+    for _ in range(capture.WARMUP):
         compiled(x)
     old.append(b.compile(lambda x: x * 2.0))
     for _ in range(4):
         old[0](x)
     assert b.to_numpy(compiled(x)).tolist() == [2.0] * 5
-    assert 1 in freed and not cuda_graph._waiting
+    assert waiting == [(0, True)] * capture.WARMUP + [(1, False)]
+    assert not cuda_graph._waiting and gc.isenabled()
 
 
 def in_threads(*work):
