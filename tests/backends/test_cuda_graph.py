@@ -518,26 +518,34 @@ def test_a_slot_that_is_broadcast_in_memory_is_written_back_whole(b):
 
 
 class Strided:
-    """An owner of an array whose entries lie apart, and which a step binds to others that lie otherwise."""
+    """An owner of an array whose entries lie apart, of a dtype for which no other test has made kernels."""
 
-    def __init__(self, b):
-        # Of a dtype that nothing else here computes in, so that no kernel for it is there.
-        self.b = b
-        self.value = b.asarray(np.zeros((6, 10), "int16"))[::2, ::2]
+    def __init__(self, b, dtype):
+        self.b, self.dtype = b, dtype
+        self.lay(0)
+
+    def lay(self, value):
+        self.value = self.b.asarray(np.full((6, 10), value, self.dtype))[::2, ::2]
 
     def slots(self):
         yield capture.Slot.attribute("value", self, "value")
 
 
-def turn(owner):
+def bind_new(owner):
+    owner.value = owner.value + 1
+
+
+def bind_view(owner):
     xp = owner.b.xp
     owner.value = xp.permute_dims(xp.permute_dims(owner.value, (1, 0)) + 1, (1, 0))
 
 
-def test_write_backs_are_rehearsed_where_strides_are_odd(b):
-    owner = Strided(b)
-    compiled = b.compile(lambda: turn(owner), owner)
-    for _ in range(7):
+@pytest.mark.parametrize(("bind", "dtype"), [(bind_new, "int8"), (bind_view, "int16")])
+def test_write_backs_are_rehearsed_where_strides_are_odd(b, bind, dtype):
+    owner = Strided(b, dtype)
+    compiled = b.compile(lambda: bind(owner), owner)
+    for i in range(7):
+        owner.lay(i)
         compiled()
     assert b.to_numpy(owner.value).tolist() == np.full((3, 5), 7).tolist()
     assert compiled.replayed
