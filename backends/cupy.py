@@ -7,7 +7,7 @@ and puts them back.
 """
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -16,9 +16,11 @@ import numpy as np
 
 from .backend import Backend, P, R
 from .capture import CompiledStep
+from .engines import cuda
+from .engines.cuda import elementwise
 from .errors import BackendUnavailable, first_line
-from .primitives import Primitives
-from .types import Array, Device, Namespace
+from .primitives import Compiled, Primitives
+from .types import Array, Device, Namespace, dtype_name
 from .upload import Uploader
 from .windows import Windows
 
@@ -31,6 +33,48 @@ class CupyPrimitives(Primitives):
 
     block_bytes = 1 << 28
     views = True
+    few_launches = True
+
+    def prepare(self, operation: str, problem: Any, dtype: str) -> Any:
+        return cuda.prepare(operation, problem, dtype, self)
+
+    def settle(self) -> None:
+        importlib.import_module("cupy").cuda.get_current_stream().synchronize()
+
+    def sum_rows(self, x: Array) -> Array:
+        prepared = self.prepare("sum of rows", None, dtype_name(x.dtype))
+        return super().sum_rows(x) if prepared is None else prepared(x)
+
+    def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
+        # CuPy allocates results in C order whatever its arguments' strides are.
+        order = memory_order(x)
+        if order == tuple(range(x.ndim)):
+            return function(x, *others)
+        y = function(*(each.transpose(order) for each in (x, *others)))
+        return y.transpose(inverse(order))
+
+    def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
+        # Of arrays that lie alike their memory is passed over as it is.
+        order = memory_order(arrays[0])
+        function(*(each.transpose(order) for each in arrays))
+
+    def positive(self, x: Array) -> Array:
+        return elementwise.apply("positive", x, like=x)
+
+    def select(self, mask: Array, x: Array) -> Array:
+        return elementwise.apply("select", mask, x, like=x)
+
+    def gate(self, dy: Array, y: Array) -> Array:
+        return elementwise.apply("gate", dy, y, like=y)
+
+    def memory_order(self, x: Array) -> tuple[int, ...] | None:
+        order = memory_order(x)
+        return order if x.transpose(order).flags.c_contiguous else None
+
+    def concat(self, arrays: Sequence[Array], axis: int) -> Array:
+        order = memory_order(arrays[0])
+        joined = self.xp.concat([each.transpose(order) for each in arrays], axis=order.index(axis))
+        return joined.transpose(inverse(order))
 
     def windows(self, x: Array, windows: Windows) -> Array:
         as_strided = importlib.import_module("cupy.lib.stride_tricks").as_strided
@@ -42,6 +86,16 @@ class CupyPrimitives(Primitives):
             shape=(x.shape[0], *windows.count, *windows.kernel, x.shape[-1]),
             strides=(x.strides[0], *apart, *within, x.strides[-1]),
         )
+
+
+def memory_order(x: Array) -> tuple[int, ...]:
+    """The axes from the one with the longest step in memory to the one with the shortest; of one entry they stay."""
+    return tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
+
+
+def inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation that undoes another."""
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
 class CupyBackend(Backend):

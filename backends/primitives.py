@@ -13,10 +13,10 @@ All work over a batch is cut into blocks by its shape alone: a block's columns s
 have one order, whoever computes them.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from array_api_compat import device
 
@@ -51,15 +51,25 @@ class Primitives:
     views: ClassVar[bool] = False
     #: Whether reading a number of an array is as cheap as an operation.
     reads: ClassVar[bool] = False
+    #: Whether to start an operation costs so much that few large ones are wanted.
+    few_launches: ClassVar[bool] = False
     #: Whether sums of products may be arranged in any way that is mathematically the same.
     free_order: ClassVar[bool] = True
 
     def __init__(self, xp: Namespace) -> None:
         self.xp = xp
+        self._constants: dict[Any, Array] = {}
 
     @property
     def kernels(self) -> Kernels | None:
         """Compiled kernels, where this library has some; asking loads them."""
+        return None
+
+    def prepare(self, operation: str, problem: Any, dtype: str) -> Any:
+        """A faster way to compute a whole operation than the array path, as an object with the operation's methods.
+
+        None where there is none for that problem, which says all that the arrays don't, in terms of the operation.
+        """
         return None
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
@@ -95,12 +105,22 @@ class Primitives:
         """An array of ``like``'s dtype with anything in it, valid until this thread asks for that name again."""
         return self.xp.empty(shape, dtype=like.dtype, device=device(like))
 
-    def constant(self, make: Callable[[], Array], *key: Hashable) -> Array:
-        """``make()``, perhaps that of an earlier call with this key, to be read only."""
-        return make()
+    def constant(self, make: Callable[[], Array], like: Array, *key: Hashable) -> Array:
+        """``make()``, or what an earlier call with this key made on the device of ``like``, to be read only."""
+        # A device may have no hash.
+        where = (str(device(like)), *key)
+        found = self._constants.get(where)
+        if found is None:
+            found = self._constants[where] = make()
+            self.settle()
+        return found
+
+    def settle(self) -> None:
+        """Wait until what was made is there for all streams of the device."""
 
     def forget(self) -> None:
         """Make constants anew."""
+        self._constants.clear()
 
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
         """``function(x, *others)`` of arrays of one shape, entry by entry; ``function`` gives an array of x's dtype."""
@@ -112,6 +132,10 @@ class Primitives:
         ``compiled`` gives a kernel that does the same to vectors of float32, or None.
         """
         function(*arrays)
+
+    def concat(self, arrays: Sequence[Array], axis: int) -> Array:
+        """Arrays side by side along an axis, counted from the front."""
+        return self.xp.concat(arrays, axis=axis)
 
     def positive(self, x: Array) -> Array:
         """``max(x, 0)``; NaN stays, -0 becomes 0."""

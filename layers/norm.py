@@ -27,12 +27,12 @@ et al., "Instance normalization", 2016; Y. Wu and K. He, "Group normalization", 
 from dataclasses import dataclass
 from math import inf, prod
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..backends import primitives
 from ..backends.team import current_team, rows_of_all
-from ..backends.types import Array, Namespace
-from .arrays import namespace, require_same_dtype, require_shape, scalar
+from ..backends.types import Array, Namespace, dtype_name
+from .arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape, scalar
 from .base import Layer
 from .batch_rows import Rows, normalise_rows, normalise_rows_backward
 from .geometry import count
@@ -73,6 +73,23 @@ class Normal(NamedTuple):
     inverse_std: Array
     mean: Array
     var: Array
+
+
+class Prepared(NamedTuple):
+    """What normalised an input in the backend's own way, and what it found."""
+
+    kernels: Any
+    found: Any
+
+    @property
+    def mean(self) -> Array:
+        """Of each channel, ``(C,)``."""
+        return self.found.mean
+
+    @property
+    def var(self) -> Array:
+        """Of each channel, ``(C,)``, over the number of values."""
+        return self.found.var
 
 
 def batch_layout(shape: tuple[int, ...]) -> Layout:
@@ -142,7 +159,7 @@ def normalise(
     var: Array | None = None,
     eps: float,
     xp: Namespace,
-) -> tuple[Array, Normal | Rows]:
+) -> tuple[Array, Normal | Rows | Prepared]:
     """``y``, and what `normalise_backward` needs; with the mean and variance of ``x`` where none are given.
 
     The variance takes two passes, the mean first: a difference of sums of squares loses it where the mean is large. The
@@ -155,9 +172,13 @@ def normalise(
     for name, array in (("weight", weight), ("bias", bias), ("mean", mean), ("var", var)):
         if array is not None:
             require_shape(array, layout.weight, name)
+    given = None if mean is None or var is None else (mean, var)
+    prepared = _prepared(x, layout, xp)
+    if prepared is not None:
+        y, found = prepared.forward(channels_last(x, xp), weight, bias, given, eps)
+        return channels_first(y, xp), Prepared(prepared, found)
     rows = _batch_rows(x, layout, xp)
     if rows is not None:
-        given = None if mean is None or var is None else (mean, var)
         return normalise_rows(x, rows, weight, bias, given, eps, xp)
     grid = xp.reshape(x, layout.grid)
     if mean is None:
@@ -181,16 +202,26 @@ def normalise(
 
 def _batch_rows(x: Array, layout: Layout, xp: Namespace) -> Array | None:
     """The input as rows of channels, where each channel has a mean and the backend has a fast way with rows."""
+    return primitives(xp).channel_rows(x) if _is_by_channel(x, layout) else None
+
+
+def _prepared(x: Array, layout: Layout, xp: Namespace) -> Any:
+    """A faster way to normalise each channel."""
+    if not _is_by_channel(x, layout):
+        return None
+    return primitives(xp).prepare("batch norm", (layout.cells, x.shape[1]), dtype_name(x.dtype))
+
+
+def _is_by_channel(x: Array, layout: Layout) -> bool:
+    """Whether each channel has a mean, and no other worker shares it."""
     channels = (1, *layout.weight, *(1,) * (x.ndim - 2))
     alone = current_team() is None and tuple(x.shape) == layout.grid and layout.laid == channels
-    if not alone or layout.axes != (0, *range(2, x.ndim)):
-        return None
-    return primitives(xp).channel_rows(x)
+    return alone and layout.axes == (0, *range(2, x.ndim))
 
 
 def normalise_backward(
     dy: Array,
-    normal: Normal | Rows,
+    normal: Normal | Rows | Prepared,
     weight: Array | None,
     layout: Layout,
     *,
@@ -202,6 +233,9 @@ def normalise_backward(
 
     Sums run over the cells that share both a mean and an entry of the weight first; all others are sums of these.
     """
+    if isinstance(normal, Prepared):
+        dx, dweight, dbias = normal.kernels.backward(channels_last(dy, xp), normal.found, weight, constant, input_grad)
+        return None if dx is None else channels_first(dx, xp), dweight, dbias
     if isinstance(normal, Rows):
         return normalise_rows_backward(dy, normal, weight, constant, input_grad, xp)
     grid = xp.reshape(dy, layout.grid)
@@ -258,7 +292,7 @@ class Norm(Layer):
 
     def _normalise(
         self, x: Array, layout: Layout, mean: Array | None = None, var: Array | None = None
-    ) -> tuple[Array, Normal | Rows]:
+    ) -> tuple[Array, Normal | Rows | Prepared]:
         weight, bias, xp = self._value("weight"), self._value("bias"), self.backend.xp
         y, normal = normalise(x, weight, bias, layout, mean=mean, var=var, eps=self.eps, xp=xp)
         self._save(normal, layout)

@@ -154,6 +154,9 @@ def _kernels(problem: Problem, engine: Primitives) -> Kernels | None:
 
 def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
     """``y (N, *O, F)``."""
+    prepared = engine.prepare("depthwise", problem, problem.dtype)
+    if prepared is not None:
+        return prepared.forward(x, weight, bias)
     kernels = _kernels(problem, engine)
     if kernels is not None:
         return _by_kernel(x, weight, bias, problem, engine, kernels)
@@ -248,6 +251,9 @@ def _cells_by_kernel(x: Array, dy: Array, rows: Rows, kernels: Kernels) -> Array
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
     """``dx (N, *S, C)``: each cell of the kernel times ``dy``, added up where it read."""
+    prepared = engine.prepare("depthwise", problem, problem.dtype)
+    if prepared is not None:
+        return prepared.input_gradient(dy, weight)
     kernels = _kernels(problem, engine)
     if kernels is not None and problem.features == problem.channels:
         return _input_by_kernel(dy, weight, problem, engine, kernels)
@@ -285,6 +291,9 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitive
 def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
     """``dweight (F, 1, *K)``: for each cell of the kernel what it reads times ``dy``, summed over the rows, then along
     them."""
+    prepared = engine.prepare("depthwise", problem, problem.dtype)
+    if prepared is not None:
+        return prepared.weight_gradient(x, dy)
     xp, rows = engine.xp, Rows.of(problem, engine)
     x, dy = xp.reshape(x, rows.problem.x_shape), xp.reshape(dy, rows.problem.y_shape)
     w, blocks = rows.problem.windows, rows.blocks()

@@ -1,0 +1,28 @@
+"""Entry by entry, in one launch each."""
+
+import importlib
+from functools import cache
+from typing import Any
+
+from ...types import Array
+
+
+@cache
+def kernel(name: str) -> Any:
+    """One of CuPy's elementwise kernels, by name."""
+    return importlib.import_module("cupy").ElementwiseKernel(*KERNELS[name], f"xpnn_{name}")
+
+
+KERNELS = {
+    # NaN stays, -0 becomes 0.
+    "positive": ("T x", "T y", "y = x <= 0 ? (T)0 : x"),
+    "select": ("bool mask, T x", "T y", "y = mask ? x : (T)0"),
+    "gate": ("T dy, T y", "T dx", "dx = y <= 0 ? (T)0 : dy"),
+}
+
+
+def apply(name: str, *arrays: Array, like: Array) -> Array:
+    """The kernel's result, in the memory order of ``like``."""
+    y = importlib.import_module("cupy").empty_like(like)
+    kernel(name)(*arrays, y)
+    return y

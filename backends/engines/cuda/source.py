@@ -1,0 +1,118 @@
+"""CUDA C++ sources: compiled for a dtype on first use, and launched.
+
+A source is written for a number type ``T``. Its kernels take arrays by address and everything else by value in structs,
+so that a launch copies nothing from the host. Every sum in them has one order, given by shapes: the same input gives
+the same bits on every run, and nothing is added up atomically.
+"""
+
+import importlib
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ...types import Array
+from ...windows import Windows
+
+#: Number types that kernels are compiled for.
+TYPES = {"float32": "float", "float64": "double"}
+#: Most spatial axes that kernels know.
+AXES = 3
+#: Threads of a block where each computes alone.
+THREADS = 256
+#: Most entries of an array: kernels count in 64 bits, but a grid has 2**31 - 1 blocks at most.
+LARGEST = (2**31 - 1) * THREADS
+
+#: The address of no array.
+NULL = np.uint64(0)
+
+PRELUDE = """
+typedef long long Index;
+
+// Places in an array (N, S0, S1, S2, C) in entries; axes that it lacks come first and are 1.
+struct Strides { Index n, s[3], c; };
+
+// Where windows lie: sizes of input and output, kernel, stride, dilation, and the cells before the input.
+struct Geometry { int input[3], output[3], kernel[3], stride[3], dilation[3], before[3]; };
+
+// A flat number of a thread as places, the last axis first.
+__device__ inline int part(Index &rest, int size) {
+    int at = (int)(rest % size);
+    rest /= size;
+    return at;
+}
+"""
+GEOMETRY = np.dtype(
+    [(name, np.int32, (AXES,)) for name in ("input", "output", "kernel", "stride", "dilation", "before")]
+)
+STRIDES = np.dtype([("n", np.int64), ("s", np.int64, (AXES,)), ("c", np.int64)])
+
+
+class Source:
+    """Kernels in one piece of CUDA C++, compiled together for each dtype.
+
+    Parameters
+    ----------
+    text : str
+        The source, after `PRELUDE`.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._functions: dict[tuple[str, str], Any] = {}
+
+    def launch(self, name: str, dtype: str, grid: Sequence[int], block: Sequence[int], *arguments: Any) -> None:
+        """Start a kernel on the current stream; integers are 32 bits wide, unless they are given as `numpy.int64`."""
+        key = (name, dtype)
+        if key not in self._functions:
+            cupy = importlib.import_module("cupy")
+            code = f"typedef {TYPES[dtype]} T;\n{PRELUDE}\n{self.text}"
+            self._functions[key] = cupy.RawModule(code=code, options=("-std=c++17",)).get_function(name)
+        given = tuple(np.int32(each) if type(each) is int else each for each in arguments)
+        self._functions[key](tuple(grid), tuple(block), given)
+
+    def each(self, name: str, dtype: str, count: int, *arguments: Any) -> None:
+        """Start a kernel with a thread for each of ``count`` entries, which it is told last; none for none."""
+        if count:
+            self.launch(name, dtype, (-(-count // THREADS),), (THREADS,), *arguments, np.int64(count))
+
+
+@lru_cache(maxsize=4096)
+def strides_of(strides: tuple[int, ...], itemsize: int) -> Any:
+    """Where the entries of an array ``(N, *S, C)`` of these strides in bytes lie, as kernels take it."""
+    entries = [stride // itemsize for stride in strides]
+    spatial = [0] * (AXES - len(entries) + 2) + entries[1:-1]
+    return np.array((entries[0], spatial, entries[-1]), dtype=STRIDES)
+
+
+def strides(x: Array) -> Any:
+    """Where the entries of ``x (N, *S, C)`` lie, as kernels take it."""
+    return strides_of(x.strides, x.itemsize)
+
+
+@cache
+def geometry(spatial: tuple[int, ...], windows: Windows, padding: tuple[tuple[int, int], ...]) -> Any:
+    """Where windows lie over an input of that size, as kernels take it."""
+    missing = AXES - len(spatial)
+    ones, before = (1,) * missing, (0,) * missing + tuple(low for low, _ in padding)
+    return np.array(
+        (
+            ones + spatial,
+            ones + windows.count,
+            ones + windows.kernel,
+            ones + windows.stride,
+            ones + windows.dilation,
+            before or (0,) * AXES,
+        ),
+        dtype=GEOMETRY,
+    )
+
+
+def rows(x: Array) -> tuple[Array, int]:
+    """``x (*R, C)`` as rows of neighbours, a copy where they are none, and the entries from row to row."""
+    found = x.reshape(prod(x.shape[:-1]), x.shape[-1])
+    if found.strides[-1] != found.itemsize and found.shape[-1] > 1:
+        found = importlib.import_module("cupy").ascontiguousarray(found)
+    return found, max(found.strides[0] // found.itemsize, found.shape[-1]) if len(found) > 1 else found.shape[-1]
