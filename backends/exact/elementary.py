@@ -50,7 +50,8 @@ class Elementary:
     def __init__(self, xp: Namespace, chunk: int = 0) -> None:
         self.xp = xp
         self.chunk = chunk
-        self._tables: dict[Device, Tables] = {}
+        # Few, and found by ==: a device need not have a hash, and CuPy's has none.
+        self._tables: list[tuple[Device, Tables]] = []
 
     def exp(self, x: Array) -> Array:
         """``e**x``; 0 below -690.4, inf above 709.77."""
@@ -135,9 +136,12 @@ class Elementary:
 
     def _at(self, x: Array) -> Tables:
         where = device(x)
-        if where not in self._tables:
-            self._tables[where] = Tables(self.xp, where)
-        return self._tables[where]
+        for known, tables in self._tables:
+            if known == where:
+                return tables
+        tables = Tables(self.xp, where)
+        self._tables.append((where, tables))
+        return tables
 
     def _flush(self, x: Array) -> Array:
         return self.xp.where(self.xp.abs(x) < _TINY, 0.0, x)

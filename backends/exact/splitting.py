@@ -100,12 +100,14 @@ class Splitting:
     chunk : int, optional
         On a CPU, go through larger arrays in blocks of about this many elements, whose temporaries stay in the cache.
         It changes the time and never a bit. 0, the default, takes arrays whole, as suits a GPU.
+    elementary : Elementary, optional
+        Whose tables hold the powers of two.
     """
 
-    def __init__(self, xp: Namespace, chunk: int = 0) -> None:
+    def __init__(self, xp: Namespace, chunk: int = 0, elementary: Elementary | None = None) -> None:
         self.xp = xp
         self.chunk = chunk
-        self._elementary = Elementary(xp)
+        self.elementary = Elementary(xp) if elementary is None else elementary
 
     def scale(self, x: Array, axes: int | tuple[int, ...], team: Team | None = None) -> Array:
         """Power of two strictly above ``max|x|`` over the axes (and workers), which stay with length 1.
@@ -123,7 +125,7 @@ class Splitting:
             largest = reduce(xp.maximum, parts) if 0 in reduced else self._concat(parts, 0)
         if team is not None:
             largest = team.max(largest)
-        return self._elementary.contraction_scale(largest)
+        return self.elementary.contraction_scale(largest)
 
     def split(self, x: Array, s: Array, bits: int, count: int) -> list[Array]:
         """Slices ``q`` of whole numbers with ``x = s * sum_i q_i * 2**(-bits * (i + 1))``, but for what lies below.
