@@ -1,5 +1,8 @@
-"""What a piece of code asks of a CUDA device, counted where the device is emulated: no GPU counts that by itself."""
+"""What only an emulated CUDA device shows: what code asks of it, counted, and streams as late as they may run."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,3 +31,11 @@ def device_counts() -> Iterator[dict[str, int]]:
 def hidden(counts: dict[str, int]) -> dict[str, int]:
     """The waits and copies among counts."""
     return {name: n for name, n in counts.items() if name in HIDDEN}
+
+
+def run_late(program: str) -> None:
+    """Run a Python program in a process whose streams do nothing until something waits for them."""
+    pytest.importorskip("cudacpu", reason="only an emulated CUDA device can be that late")
+    late = {**os.environ, "CUDACPU_LAZY": "1"}
+    ran = subprocess.run([sys.executable, "-c", program], env=late, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
