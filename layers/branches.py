@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Literal, Unpack
 
+from ..backends.blocks import concat_all
 from ..backends.types import Array
 from .base import Layer, named
 from .containers import Container, is_trained, named_children, repr_children
@@ -177,7 +178,7 @@ class Parallel(Branching):
             y = self._sum(outputs)
         else:
             with b.context():
-                y = b.xp.concat(outputs, axis=axis)
+                y = concat_all(outputs, axis, b.xp)
         self._save(shapes, axis)
         self._remember(y)
         return y

@@ -25,6 +25,7 @@ from math import factorial, frexp, inf, isinf, ldexp, nan
 
 from array_api_compat import device
 
+from ..blocks import concat_all
 from ..types import Array, Device, Namespace
 from .tables import HIGHEST_SCALE, LAST, LOG2_HIGH, LOG2_LOW, LOWEST, STEP_HIGH, STEP_LOW, STEPS_PER_LOG2, Tables
 
@@ -129,7 +130,7 @@ class Elementary:
         if 0 < self.chunk < flat.shape[0]:
             n = flat.shape[0]
             pieces = (flat[start : min(start + self.chunk, n)] for start in range(0, n, self.chunk))
-            y = xp.concat([function(piece) for piece in pieces])
+            y = concat_all([function(piece) for piece in pieces], 0, xp)
         else:
             y = function(flat)
         return xp.reshape(y, x.shape)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import reduce
 from math import ldexp, prod
 
+from ..blocks import concat_all
 from ..team import Team
 from ..types import Array, Namespace
 from .elementary import Elementary
@@ -158,4 +159,4 @@ class Splitting:
             yield slice(start, min(start + size, n))
 
     def _concat(self, parts: list[Array], axis: int) -> Array:
-        return parts[0] if len(parts) == 1 else self.xp.concat(parts, axis=axis)
+        return concat_all(parts, axis, self.xp)
