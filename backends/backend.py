@@ -9,7 +9,7 @@ machine without a GPU prove it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, ParamSpec, Self, TypeVar
@@ -202,8 +202,7 @@ class Backend(ABC):
 
         A copy on the host, laid out so, comes back through `asarray` lying as this array does.
         """
-        steps = self._steps(array)
-        return tuple(sorted(range(len(steps)), key=lambda axis: -steps[axis]))
+        return axes_in_memory(self._steps(array))
 
     def _steps(self, array: Array) -> tuple[int, ...]:
         """Distance in memory from an entry to the next, along each axis."""
@@ -215,11 +214,11 @@ class Backend(ABC):
 
     @abstractmethod
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
-        """Copy a host array to the device."""
+        """Copy a host array to the device, its axes in the same order in memory."""
 
     @abstractmethod
     def _get(self, array: Array) -> np.ndarray[Any, Any]:
-        """Copy an array of the device to the host."""
+        """Copy an array of the device to the host, its axes in the same order in memory."""
 
     def context(self) -> AbstractContextManager[None]:
         """What must be entered for work on this device; layers enter it."""
@@ -359,6 +358,16 @@ class Backend(ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).reopen, (self.spec, self.dtype_name, self.numerics, self.precision, self.products)
+
+
+def axes_in_memory(steps: Sequence[int]) -> tuple[int, ...]:
+    """The axes from the one with the longest step in memory to the one with the shortest."""
+    return tuple(sorted(range(len(steps)), key=lambda axis: -abs(steps[axis])))
+
+
+def back(axes: Sequence[int]) -> tuple[int, ...]:
+    """The permutation that undoes one."""
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
 def describe(array: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Backend, P, R
+from .backend import Backend, P, R, axes_in_memory, back
 from .capture import CompiledStep
 from .engines import cuda
 from .engines.cuda import elementwise
@@ -73,7 +73,7 @@ class CupyPrimitives(Primitives):
 
     def concat(self, arrays: Sequence[Array], axis: int) -> Array:
         order = memory_order(arrays[0])
-        joined = self.xp.concat([each.transpose(order) for each in arrays], axis=order.index(axis))
+        joined = super().concat([each.transpose(order) for each in arrays], order.index(axis))
         return joined.transpose(inverse(order))
 
     def windows(self, x: Array, windows: Windows) -> Array:
@@ -133,11 +133,14 @@ class CupyBackend(Backend):
         return isinstance(array, self._cupy.ndarray) and bool(array.device == self.device)
 
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
-        return self._cupy.array(host)
+        # CuPy copies what is in neither C nor Fortran order into C order.
+        axes = axes_in_memory(host.strides)
+        return self._cupy.array(host.transpose(axes)).transpose(back(axes))
 
     def _get(self, array: Array) -> np.ndarray[Any, Any]:
         with self.context():
-            return np.asarray(self._cupy.asnumpy(array))
+            axes = axes_in_memory(array.strides)
+            return np.asarray(self._cupy.asnumpy(array.transpose(axes))).transpose(back(axes))
 
     @contextmanager
     def context(self) -> Iterator[None]:

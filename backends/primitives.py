@@ -20,7 +20,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from array_api_compat import device
 
-from .blocks import Block, Pairs, cut, even_slices
+from .blocks import Block, Pairs, concat_all, cut, even_slices
 from .kernels import Kernels
 from .types import Array, Namespace
 from .windows import Windows
@@ -135,7 +135,7 @@ class Primitives:
 
     def concat(self, arrays: Sequence[Array], axis: int) -> Array:
         """Arrays side by side along an axis, counted from the front."""
-        return self.xp.concat(arrays, axis=axis)
+        return concat_all(arrays, axis, self.xp)
 
     def positive(self, x: Array) -> Array:
         """``max(x, 0)``; NaN stays, -0 becomes 0."""

@@ -99,6 +99,17 @@ def scalar(value: float, like: Array, xp: Namespace) -> Array:
     return xp.full((), value, dtype=like.dtype, device=device(like))
 
 
+def clamp(x: Array, low: float, high: float, xp: Namespace) -> Array:
+    """``x`` brought into ``[low, high]``; NaN stays. The standard's `clip` waits for the device on CuPy."""
+    return xp.minimum(xp.maximum(x, low), high)
+
+
+def sign(x: Array, xp: Namespace) -> Array:
+    """-1, 0 or 1, and NaN of NaN. The standard's `sign` waits for the device on CuPy."""
+    found = xp.astype(x > 0.0, x.dtype) - xp.astype(x < 0.0, x.dtype)
+    return xp.where(xp.isnan(x), x, found)
+
+
 def zero(like: Array, xp: Namespace) -> Array:
     """A 0-d zero of ``like``'s dtype on its device."""
     return xp.zeros((), dtype=like.dtype, device=device(like))

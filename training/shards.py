@@ -17,6 +17,7 @@ from functools import partial, reduce
 from typing import Any, Self, TypeAlias
 
 from ..backends import use_backend
+from ..backends.blocks import concat_all
 from ..backends.team import joined
 from ..backends.types import Array, Namespace
 from ..layers.base import Layer
@@ -141,7 +142,7 @@ def accumulate(model: Layer, loss: Loss, sizes: Sequence[int], x: Array, target:
         with released():
             model.backward(summed.backward(slope), input_grad=False)
         predictions.append(prediction)
-    return reduce(lambda a, b: a + b, values) / terms, xp.concat(predictions, axis=0)
+    return reduce(lambda a, b: a + b, values) / terms, concat_all(predictions, 0, xp)
 
 
 class Shards:
@@ -197,7 +198,7 @@ class Shards:
         finally:
             # An error, its traceback and this frame would hold each other, and the arrays of all workers.
             del errors, done
-        return values[0], self._backend.xp.concat(predictions, axis=0)
+        return values[0], concat_all(predictions, 0, self._backend.xp)
 
     def _work(self, rank: int, meeting: Meeting, x: Array, target: Array) -> tuple[Array, Array]:
         team = ThreadTeam(meeting, rank, self._backend.xp)

@@ -7,7 +7,7 @@ the whole batch and all workers.
 
 from math import nan, prod
 
-from ..blocks import Pairs, whole
+from ..blocks import Pairs, concat_all, whole
 from ..primitives import Primitives
 from ..team import current_team
 from ..types import Array
@@ -59,7 +59,7 @@ class ExactPrimitives(Primitives):
             rows = rows + self._poison(good[block, ...], windows, groups)
             rows = xp.permute_dims(xp.reshape(rows, (groups, n * prod(windows.count), features)), (1, 0, 2))
             parts.append(xp.reshape(rows, (n, *windows.count, groups * features)))
-        y = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+        y = concat_all(parts, 0, xp)
         return y if bias is None else y + bias
 
     def _samples(self, shape: tuple[int, ...], windows: Windows) -> list[slice]:

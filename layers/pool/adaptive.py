@@ -17,6 +17,7 @@ from typing import Any, ClassVar, TypeAlias, Unpack
 
 from array_api_compat import device
 
+from ...backends.blocks import concat_all
 from ...backends.types import Array, Namespace
 from ..arrays import namespace, require_float, require_same_dtype, require_shape, scalar, zero
 from ..base import Layer
@@ -47,7 +48,7 @@ def adaptive_avg_pool(x: Array, output_size: OutputSize, *, xp: Namespace | None
         if m == x.shape[axis]:
             continue
         parts = [_mean(x[_along(axis, cells)], axis, xp) for cells in bins(x.shape[axis], m)]
-        x = parts[0] if m == 1 else xp.concat(parts, axis=axis)
+        x = concat_all(parts, axis, xp)
     return x
 
 
@@ -92,8 +93,8 @@ def adaptive_max_pool(
         first = xp.expand_dims(_first_maximum(flat, xp), axis=-1)
         values.append(xp.take_along_axis(flat, first, axis=-1))
         indices.append(_plane_index(first, inner, box, spatial, xp))
-    y = xp.reshape(xp.concat(values, axis=-1), (*lead, *sizes))
-    return (y, xp.reshape(xp.concat(indices, axis=-1), (*lead, *sizes))) if return_indices else y
+    y = xp.reshape(concat_all(values, -1, xp), (*lead, *sizes))
+    return (y, xp.reshape(concat_all(indices, -1, xp), (*lead, *sizes))) if return_indices else y
 
 
 def adaptive_max_pool_backward(

@@ -18,7 +18,17 @@ from array_api_compat import device
 
 from ...backends import primitives
 from ...backends.types import Array, Namespace, dtype_name
-from ..arrays import channels_first, channels_last, namespace, over_blocks, pad, require_float, require_shape, scalar
+from ..arrays import (
+    channels_first,
+    channels_last,
+    clamp,
+    namespace,
+    over_blocks,
+    pad,
+    require_float,
+    require_shape,
+    scalar,
+)
 from ..geometry import Geometry, Padding, Size, count
 from .placing import along_axis, compiled, place_pool, place_shape, scatter, sum_windows
 
@@ -134,7 +144,7 @@ def _divisor(
         before, after = geometry.padding[axis]
         low, high = (0, before + spatial[axis] + after) if count_include_pad else (before, before + spatial[axis])
         start = xp.arange(o, dtype=xp.int32, device=device(like)) * s
-        inside = xp.clip(start + k, low, high) - xp.clip(start, low, high)
+        inside = clamp(start + k, low, high, xp) - clamp(start, low, high, xp)
         inside = along_axis(xp.astype(inside, like.dtype), axis, len(w.count), xp)
         counts = inside if counts is None else counts * inside
     return counts
