@@ -19,7 +19,7 @@ from ...backends.types import Array, Namespace, dtype_name
 from ..activations import log_softmax
 from ..arrays import by_samples, channels_first, channels_last, namespace, over_blocks, zero
 from ..placement import Placement
-from .base import Reduction, check_reduction, is_number, reduce, spread
+from .base import Reduction, check_reduction, check_upstream, is_number, reduce, spread
 from .nll import ClassLoss, along_classes, are_plain, is_classes, one_hot, picked, wanted
 
 
@@ -111,7 +111,8 @@ def cross_entropy_backward(
         shape = (logits.shape[0], *logits.shape[2:])
         return spread(p * xp.sum(q, axis=1, keepdims=True) - q, dy, reduction, xp, shape=shape)
     prepared = None if label_smoothing else _prepared(logits, target, ignore_index, reduction, xp)
-    if prepared is not None and isinstance(dy, int | float):
+    if prepared is not None:
+        check_upstream(dy, logits, tuple(target.shape), reduction)
         return channels_first(prepared.backward(dy, channels_last(logits, xp), target, weight), xp)
     if weight is None and not label_smoothing and are_plain(target, logits.shape[1], ignore_index, xp):
         return _plain_backward(dy, logits, target, reduction, xp)

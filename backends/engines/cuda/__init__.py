@@ -11,11 +11,13 @@ from . import columns, depthwise, losses, norms, pools, sums, updates, winograd
 from .source import TYPES
 
 VARIABLE = "XPNN_CUDA_KERNELS"
+#: Whether kernels are used; read once, for every operation asks.
+enabled = os.environ.get(VARIABLE, "1") != "0"
 
 
 def prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:
     """What computes an operation of that dtype: an object with the operation's methods; None if nothing here does."""
-    if dtype not in TYPES or os.environ.get(VARIABLE, "1") == "0":
+    if not enabled or dtype not in TYPES:
         return None
     match operation:
         case "columns":

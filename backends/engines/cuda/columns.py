@@ -10,10 +10,12 @@ from functools import lru_cache
 from math import prod
 from typing import Any, Protocol
 
+import numpy as np
+
 from ...blocks import Pairs
 from ...types import Array
 from ...windows import Windows
-from .source import AXES, LARGEST, Source, geometry, rows, strides
+from .source import AXES, LARGEST, Source, address, geometry, rows, strides
 
 # Bytes of columns that are held at a time.
 HELD = 1 << 29
@@ -136,7 +138,7 @@ class Columns:
         windows = x.shape[0] * self.windows
         y = cupy.empty((p.groups, windows, self.cells * self.within), x.dtype)
         order = (strides(x), self.geometry, p.channels, p.groups, int(cells_first))
-        SOURCE.each("columns", p.dtype, windows * p.channels, x, y, *order, _wide(windows))
+        SOURCE.each("columns", p.dtype, windows * p.channels, address(x), y, *order, np.int64(windows))
         return y
 
     def matrices(self, weight: Array) -> tuple[Array, bool]:
@@ -170,7 +172,7 @@ class Columns:
                 continue
             columns = cupy.empty((p.groups, count, self.cells * self.within), dy.dtype)
             self._multiply(upstream, matrices, columns)
-            order = (self.geometry, p.channels, p.groups, int(cells_first), _wide(count))
+            order = (self.geometry, p.channels, p.groups, int(cells_first), np.int64(count))
             SOURCE.each("fold", p.dtype, dx[part].size, columns, dx[part], *order)
         return dx
 
@@ -208,10 +210,6 @@ def lies_by_cells(weight: Array) -> bool:
     """Whether a weight ``(F, C, *K)`` lies in memory with its cells slower than its channels."""
     turned = weight.transpose(0, *range(2, weight.ndim), 1)
     return bool(turned.flags.c_contiguous) and not weight.flags.c_contiguous
-
-
-def _wide(number: int) -> Any:
-    return importlib.import_module("numpy").int64(number)
 
 
 @lru_cache(maxsize=1024)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...types import Array
 from .columns import Convolution
-from .source import AXES, LARGEST, NULL, Source, geometry, strides
+from .source import AXES, LARGEST, Source, address, dense, geometry, strides
 from .sums import HIGH, TREE, WIDE, split
 
 SOURCE = Source(
@@ -118,18 +118,18 @@ class Depthwise:
         """``y (N, *O, F)``."""
         cupy, p = importlib.import_module("cupy"), self.problem
         y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
-        weight = weight.reshape(p.features, self.cells)
+        weight = dense(weight.reshape(p.features, self.cells))
         order = (strides(x), self.geometry, p.features, self.times)
-        SOURCE.each("depthwise", p.dtype, y.size, x, weight, NULL if bias is None else bias, y, *order)
+        SOURCE.each("depthwise", p.dtype, y.size, address(x), weight, dense(bias), y, *order)
         return y
 
     def input_gradient(self, dy: Array, weight: Array) -> Array:
         """``dx (N, *S, C)``."""
         cupy, p = importlib.import_module("cupy"), self.problem
         dx = cupy.empty((p.samples, *p.spatial, p.channels), dy.dtype)
-        weight = weight.reshape(p.features, self.cells)
+        weight = dense(weight.reshape(p.features, self.cells))
         order = (strides(dy), self.geometry, p.channels, self.times)
-        SOURCE.each("depthwise_input", p.dtype, dx.size, dy, weight, dx, *order)
+        SOURCE.each("depthwise_input", p.dtype, dx.size, address(dy), weight, dx, *order)
         return dx
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
@@ -140,7 +140,7 @@ class Depthwise:
         y = cupy.empty((parts, p.features * self.cells), x.dtype)
         order = (strides(x), strides(dy), self.geometry, p.features, self.times, np.int64(length), np.int64(count))
         grid = (-(-p.features // WIDE), parts, self.cells)
-        SOURCE.launch("depthwise_weight", p.dtype, grid, (WIDE, HIGH), x, dy, y, *order)
+        SOURCE.launch("depthwise_weight", p.dtype, grid, (WIDE, HIGH), address(x), address(dy), y, *order)
         total = y[0] if parts == 1 else self.sum_rows(y)
         return total.reshape(p.features, 1, *p.windows.kernel)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...types import Array
-from .source import LARGEST, NULL, Source, strides
+from .source import LARGEST, Source, address, dense, strides
 
 # Classes from which a warp should share a target.
 MANY = 4096
@@ -116,7 +116,7 @@ extern "C" __global__ void total_share(
 // The gradient, of shape (N, S, C)
 extern "C" __global__ void slopes(
     const T* x, const void* targets, const T* weight, const T* by, T* dx, Strides at, Sizes s, int wide, int classes,
-    long long ignored, T dy, Index count)
+    long long ignored, T dy, const T* upstream, int each, Index count)
 {
     const Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
     if (i >= count) return;
@@ -134,6 +134,7 @@ extern "C" __global__ void slopes(
         most = each > most ? each : most;
     }
     for (int c = 0; c < classes; ++c) sum += exp(p.logits[c * p.step] - most);
+    if (upstream) dy = upstream[each ? i : 0];
     const T all = by ? (*by == 0 ? (T)1 : *by) : (T)1;
     for (int c = 0; c < classes; ++c) {
         const T probability = bad ? (T)NAN : exp(p.logits[c * p.step] - most) / sum;
@@ -167,8 +168,8 @@ class CrossEntropy:
         cupy, classes = importlib.import_module("cupy"), logits.shape[-1]
         losses = cupy.empty(target.shape, logits.dtype)
         mean = self.reduction == "mean"
-        shares = cupy.empty(target.shape, logits.dtype) if mean else NULL
-        arrays = (logits, target, _dense(weight), losses, shares)
+        shares = cupy.empty(target.shape, logits.dtype) if mean else None
+        arrays = (address(logits), address(target), dense(weight), losses, shares)
         SOURCE.each("losses", self.dtype, losses.size, *arrays, strides(logits), *self._order(target, classes))
         if self.reduction == "none":
             return losses
@@ -177,28 +178,26 @@ class CrossEntropy:
         SOURCE.launch("reduced", self.dtype, (1,), (BLOCK,), losses, shares, value, int(mean), count)
         return value
 
-    def backward(self, dy: float, logits: Array, target: Array, weight: Array | None) -> Array:
-        """The gradient ``(N, *S, C)``, for an upstream gradient that is a number."""
+    def backward(self, dy: Array | float, logits: Array, target: Array, weight: Array | None) -> Array:
+        """The gradient ``(N, *S, C)``, for an upstream gradient that is a number, 0-d or ``(N, *S)``."""
         cupy, classes = importlib.import_module("cupy"), logits.shape[-1]
-        order, w = self._order(target, classes), _dense(weight)
-        by: Any = NULL
+        order, w = self._order(target, classes), dense(weight)
+        by = None
         if self.reduction == "mean":
             by = cupy.empty((), logits.dtype)
             count = np.int64(prod(target.shape))
-            SOURCE.launch("total_share", self.dtype, (1,), (BLOCK,), target, w, by, *order, count)
+            SOURCE.launch("total_share", self.dtype, (1,), (BLOCK,), address(target), w, by, *order, count)
         dx = cupy.empty(logits.shape, logits.dtype)
-        arrays = (logits, target, w, by, dx, strides(logits))
-        SOURCE.each("slopes", self.dtype, prod(target.shape), *arrays, *order, self.number(dy))
+        arrays = (address(logits), address(target), w, by, dx, strides(logits))
+        upstream = (
+            (self.number(1.0), dense(dy), int(dy.ndim > 0)) if hasattr(dy, "ndim") else (self.number(dy), None, 0)
+        )
+        SOURCE.each("slopes", self.dtype, prod(target.shape), *arrays, *order, *upstream)
         return dx
 
     def _order(self, target: Array, classes: int) -> tuple[Any, ...]:
         sizes = _sizes(target.shape, target.strides, target.itemsize)
         return sizes, target.itemsize, classes, self.ignored
-
-
-def _dense(weight: Array | None) -> Any:
-    """The weights of classes in one piece of memory, or the address of none."""
-    return NULL if weight is None else importlib.import_module("cupy").ascontiguousarray(weight)
 
 
 @lru_cache(maxsize=1024)

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from ...types import Array
-from .source import LARGEST, NULL, Source, rows
+from .source import LARGEST, Source, address, dense, rows
 from .sums import HIGH, TREE, WIDE, split
 
 SOURCE = Source(
@@ -249,20 +249,20 @@ class BatchNorm:
         cupy = importlib.import_module("cupy")
         shape, channels = x.shape, x.shape[-1]
         x, step = rows(x)
-        count, affine = np.int64(len(x)), [NULL if array is None else array for array in (weight, bias)]
+        count, affine = np.int64(len(x)), [dense(weight), dense(bias)]
         found = cupy.empty((7, channels), x.dtype)
         if given is not None:
-            SOURCE.each("given", self.dtype, channels, *given, *affine, found, self.number(eps), channels)
+            SOURCE.each("given", self.dtype, channels, *map(dense, given), *affine, found, self.number(eps), channels)
         else:
             parts, length = split(len(x))
             partial = cupy.empty((3, parts, channels), x.dtype)
             grid, block = (-(-channels // WIDE), parts), (WIDE, HIGH)
             sizes = (np.int64(length), channels, count)
-            SOURCE.launch("moments", self.dtype, grid, block, x, partial, np.int64(step), *sizes)
+            SOURCE.launch("moments", self.dtype, grid, block, address(x), partial, np.int64(step), *sizes)
             order = (self.number(eps), parts, *sizes)
             SOURCE.launch("statistics", self.dtype, grid[:1], block, partial, *affine, found, *order)
         y = cupy.empty(shape, x.dtype)
-        SOURCE.each("normalise", self.dtype, y.size, x, found, y, np.int64(step), channels)
+        SOURCE.each("normalise", self.dtype, y.size, address(x), found, y, np.int64(step), channels)
         return y, Statistics(x, step, found)
 
     def backward(
@@ -278,13 +278,26 @@ class BatchNorm:
         grid, block = (-(-channels // WIDE), parts), (WIDE, HIGH)
         steps = (np.int64(step), np.int64(known.step))
         sizes = (*steps, np.int64(length), channels, count)
-        SOURCE.launch("gradient_sums", self.dtype, grid, block, dy, known.rows, known.found, partial, *sizes)
-        order = (NULL if weight is None else weight, found, int(constant), parts, channels, count)
+        SOURCE.launch(
+            "gradient_sums", self.dtype, grid, block, address(dy), address(known.rows), known.found, partial, *sizes
+        )
+        order = (dense(weight), found, int(constant), parts, channels, count)
         SOURCE.launch("gradients", self.dtype, grid[:1], block, partial, known.found, *order)
         if not input_grad:
             return None, found[0], found[1]
         dx = cupy.empty(shape, dy.dtype)
-        SOURCE.each("normalise_back", self.dtype, dx.size, dy, known.rows, known.found, found, dx, *steps, channels)
+        SOURCE.each(
+            "normalise_back",
+            self.dtype,
+            dx.size,
+            address(dy),
+            address(known.rows),
+            known.found,
+            found,
+            dx,
+            *steps,
+            channels,
+        )
         return dx, found[0], found[1]
 
     def track(
@@ -292,10 +305,10 @@ class BatchNorm:
     ) -> tuple[Array, Array, Array]:
         """New running mean, variance and number of batches, moved towards those of a batch."""
         cupy, cells = importlib.import_module("cupy"), len(known.rows)
-        mean, var = cupy.empty_like(running[0]), cupy.empty_like(running[1])
+        mean, var = cupy.empty(len(running[0]), known.found.dtype), cupy.empty(len(running[0]), known.found.dtype)
         batches = cupy.empty((), np.int64)
         order = (self.number(momentum or 0.0), self.number(cells / (cells - 1)), int(momentum is None))
-        arrays = (known.mean, known.var, *running, mean, var, batches)
+        arrays = (known.mean, known.var, *map(dense, running), mean, var, batches)
         SOURCE.each("track", self.dtype, len(mean), *arrays, *order)
         return mean, var, batches
 

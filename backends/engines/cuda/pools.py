@@ -13,7 +13,7 @@ import numpy as np
 from ...blocks import Pairs
 from ...types import Array
 from ...windows import Windows
-from .source import AXES, LARGEST, Source, geometry, strides
+from .source import AXES, LARGEST, Source, address, geometry, strides
 
 
 class Placed(Protocol):
@@ -179,14 +179,14 @@ class MaxPool:
         best = cupy.empty((self.shape[0], *self.count, channels), x.dtype)
         cell = cupy.empty(best.shape, self.index)
         order = (strides(x), self.geometry, channels)
-        SOURCE.each(f"maxima_{self.index}", self.dtype, best.size, x, best, cell, *order)
+        SOURCE.each(f"maxima_{self.index}", self.dtype, best.size, address(x), best, cell, *order)
         return best, cell
 
     def backward(self, dy: Array, cell: Array) -> Array:
         """``dx``: each cell's share of ``dy``."""
         dx = importlib.import_module("cupy").empty(self.shape, dy.dtype)
         order = (strides(dy), strides(cell), self.geometry, self.shape[-1])
-        SOURCE.each(f"maxima_back_{self.index}", self.dtype, dx.size, dy, cell, dx, *order)
+        SOURCE.each(f"maxima_back_{self.index}", self.dtype, dx.size, address(dy), address(cell), dx, *order)
         return dx
 
 
@@ -211,14 +211,14 @@ class AvgPool:
         cupy, channels = importlib.import_module("cupy"), self.shape[-1]
         y = cupy.empty((self.shape[0], *self.count, channels), x.dtype)
         order = (strides(x), self.geometry, self.divisor, channels)
-        SOURCE.each("means", self.dtype, y.size, x, y, *order)
+        SOURCE.each("means", self.dtype, y.size, address(x), y, *order)
         return y
 
     def backward(self, dy: Array) -> Array:
         """``dx``: each cell's share of ``dy``."""
         dx = importlib.import_module("cupy").empty(self.shape, dy.dtype)
         order = (strides(dy), self.geometry, self.divisor, self.shape[-1])
-        SOURCE.each("means_back", self.dtype, dx.size, dy, dx, *order)
+        SOURCE.each("means_back", self.dtype, dx.size, address(dy), dx, *order)
         return dx
 
 

@@ -64,19 +64,42 @@ class Source:
         self._functions: dict[tuple[str, str], Any] = {}
 
     def launch(self, name: str, dtype: str, grid: Sequence[int], block: Sequence[int], *arguments: Any) -> None:
-        """Start a kernel on the current stream; integers are 32 bits wide, unless they are given as `numpy.int64`."""
+        """Start a kernel on the current stream.
+
+        Arrays must be in one piece of memory in C order, or be given by `address` with what tells where entries lie;
+        integers are 32 bits wide, unless they are given as `numpy.int64`; None is the address of no array.
+        """
         key = (name, dtype)
         if key not in self._functions:
             cupy = importlib.import_module("cupy")
             code = f"typedef {TYPES[dtype]} T;\n{PRELUDE}\n{self.text}"
             self._functions[key] = cupy.RawModule(code=code, options=("-std=c++17",)).get_function(name)
-        given = tuple(np.int32(each) if type(each) is int else each for each in arguments)
-        self._functions[key](tuple(grid), tuple(block), given)
+        self._functions[key](tuple(grid), tuple(block), tuple(map(_argument, arguments)))
 
     def each(self, name: str, dtype: str, count: int, *arguments: Any) -> None:
         """Start a kernel with a thread for each of ``count`` entries, which it is told last; none for none."""
         if count:
             self.launch(name, dtype, (-(-count // THREADS),), (THREADS,), *arguments, np.int64(count))
+
+
+def _argument(value: Any) -> Any:
+    if type(value) is int:
+        return np.int32(value)
+    if value is None:
+        return NULL
+    if hasattr(value, "data") and hasattr(value.data, "ptr") and not value.flags.c_contiguous:
+        raise ValueError(f"a kernel takes arrays in one piece, got shape {value.shape} with strides {value.strides}")
+    return value
+
+
+def address(x: Array) -> Any:
+    """Where an array begins, whatever its strides; it must outlive the launch."""
+    return np.uint64(x.data.ptr)
+
+
+def dense(x: Array | None) -> Array | None:
+    """An array in one piece of memory, a copy if it is not."""
+    return None if x is None else importlib.import_module("cupy").ascontiguousarray(x)
 
 
 @lru_cache(maxsize=4096)

@@ -10,8 +10,10 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from ...types import Array
-from .source import LARGEST, Source, rows
+from .source import LARGEST, Source, address, rows
 
 #: Columns and rows of a block of threads.
 WIDE, HIGH = 32, 16
@@ -69,8 +71,6 @@ class SumRows:
 
     def __call__(self, x: Array) -> Array:
         """``x (*R, C)`` to ``(C,)``."""
-        import numpy as np
-
         cupy = importlib.import_module("cupy")
         x, step = rows(x)
         count, channels = x.shape
@@ -80,7 +80,7 @@ class SumRows:
             grid = (-(-channels // WIDE), parts)
             sizes = (np.int64(step), np.int64(length), channels, np.int64(count))
             if channels:
-                SOURCE.launch("sum_rows", self.dtype, grid, (WIDE, HIGH), x, y, *sizes)
+                SOURCE.launch("sum_rows", self.dtype, grid, (WIDE, HIGH), address(x), y, *sizes)
             if parts == 1:
                 return y[0]
             x, step, count = y, channels, parts

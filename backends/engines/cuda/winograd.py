@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from ...types import Array
 from .columns import Convolution
-from .source import LARGEST, NULL, Source, geometry, strides, strides_of
+from .source import LARGEST, Source, address, dense, geometry, strides, strides_of
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -207,7 +207,7 @@ class Winograd:
         y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
         points = cupy.empty((self.points, *weight.shape[:2]), x.dtype)
         order = (_cells_of(weight), weight.shape[1], int(p.rotated))
-        self.source.each("weight_points", p.dtype, prod(weight.shape[:2]), weight, points, *order)
+        self.source.each("weight_points", p.dtype, prod(weight.shape[:2]), address(weight), points, *order)
         matrices = points if p.rotated else points.transpose(0, 2, 1)
         for part in self.parts(x.itemsize):
             inputs = self._points("input_points", x[part], p.channels)
@@ -215,7 +215,7 @@ class Winograd:
             self.engine.matmul(inputs, matrices, products)
             order = (self.geometry, *self.tiling.grid, p.features)
             count = products.shape[1] * p.features
-            self.source.each("outputs", p.dtype, count, products, NULL if bias is None else bias, y[part], *order)
+            self.source.each("outputs", p.dtype, count, products, dense(bias), y[part], *order)
         return y
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
@@ -240,7 +240,7 @@ class Winograd:
         cupy = importlib.import_module("cupy")
         y = cupy.empty((self.points, x.shape[0] * self.tiles, channels), x.dtype)
         order = (strides(x), self.geometry, *self.tiling.grid, channels)
-        self.source.each(kernel, self.problem.dtype, y.shape[1] * channels, x, y, *order)
+        self.source.each(kernel, self.problem.dtype, y.shape[1] * channels, address(x), y, *order)
         return y
 
 
