@@ -32,6 +32,20 @@ def channels_first(x: Array, xp: Namespace) -> Array:
     return xp.permute_dims(x, (0, x.ndim - 1, *range(1, x.ndim - 1)))
 
 
+def memory_axes(x: Array, xp: Namespace) -> tuple[int, ...]:
+    """The axes of ``x`` in the order of its memory, as far as that is known and there are no gaps.
+
+    Permuted so, an array is read in the order in which it lies, and what a library computes from it lies so too: some
+    allocate results in the order of the axes that they see, whatever the strides are.
+    """
+    return primitives(xp).memory_order(x) or tuple(range(x.ndim))
+
+
+def inverse_axes(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation that undoes another."""
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
+
+
 def pad(x: Array, geometry: Geometry, value: float, xp: Namespace) -> Array:
     """``x (N, *spatial, C)`` within its padding (and the overhang of ``ceil_mode``), filled with ``value``."""
     if not geometry.is_padded:

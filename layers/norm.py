@@ -24,6 +24,7 @@ Sources: S. Ioffe and C. Szegedy, "Batch normalization", 2015; J. L. Ba et al., 
 et al., "Instance normalization", 2016; Y. Wu and K. He, "Group normalization", 2018.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, prod
 from numbers import Real
@@ -32,7 +33,16 @@ from typing import Any, NamedTuple
 from ..backends import primitives
 from ..backends.team import current_team, rows_of_all
 from ..backends.types import Array, Namespace, dtype_name
-from .arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape, scalar
+from .arrays import (
+    channels_first,
+    channels_last,
+    inverse_axes,
+    memory_axes,
+    namespace,
+    require_same_dtype,
+    require_shape,
+    scalar,
+)
 from .base import Layer
 from .batch_rows import Rows, normalise_rows, normalise_rows_backward
 from .geometry import count
@@ -65,10 +75,15 @@ class Layout:
         cells = prod(self.grid[axis] for axis in self.axes)
         return rows_of_all(cells) if 0 in self.axes else cells
 
+    def along(self, vector: Array, order: tuple[int, ...], xp: Namespace) -> Array:
+        """Weight, bias or statistics laid along the grid, whose axes are in another order."""
+        return xp.permute_dims(xp.reshape(vector, self.laid), order)
+
 
 class Normal(NamedTuple):
-    """An input normalised, on the layout's grid, and the statistics that did it."""
+    """An input normalised, on the layout's grid with its axes in the order of memory, and what did it."""
 
+    order: tuple[int, ...]
     values: Array
     inverse_std: Array
     mean: Array
@@ -181,23 +196,32 @@ def normalise(
     if rows is not None:
         return normalise_rows(x, rows, weight, bias, given, eps, xp)
     grid = xp.reshape(x, layout.grid)
+    order = memory_axes(grid, xp)
+    grid, axes = xp.permute_dims(grid, order), _moved(layout.axes, order)
     if mean is None:
         # The mean of no values is used by none; divided by 1 it is no NaN to warn of.
         cells = scalar(max(layout.cells, 1), x, xp)
-        near = total(grid, layout.axes, xp) / cells
+        near = total(grid, axes, xp) / cells
         centred = grid - near
-        rest = total(centred, layout.axes, xp) / cells
+        rest = total(centred, axes, xp) / cells
         mean, centred = near + rest, centred - rest
-        var = total(centred * centred, layout.axes, xp) / cells
+        var = total(centred * centred, axes, xp) / cells
     else:
-        mean, var = xp.reshape(mean, layout.laid), xp.reshape(var, layout.laid)
+        mean, var = layout.along(mean, order, xp), layout.along(var, order, xp)
         centred = grid - mean
     inverse_std = 1.0 / xp.sqrt(var + eps)
     values = centred * inverse_std
-    y = values if weight is None else values * xp.reshape(weight, layout.laid)
+    y = values if weight is None else values * layout.along(weight, order, xp)
     if bias is not None:
-        y = y + xp.reshape(bias, layout.laid)
-    return xp.reshape(y, tuple(x.shape)), Normal(values, inverse_std, mean, var)
+        y = y + layout.along(bias, order, xp)
+    back = inverse_axes(order)
+    y = xp.reshape(xp.permute_dims(y, back), tuple(x.shape))
+    return y, Normal(order, values, inverse_std, xp.permute_dims(mean, back), xp.permute_dims(var, back))
+
+
+def _moved(axes: Iterable[int], order: tuple[int, ...]) -> tuple[int, ...]:
+    """Where these axes are once they are permuted."""
+    return tuple(sorted(order.index(axis) for axis in axes))
 
 
 def _batch_rows(x: Array, layout: Layout, xp: Namespace) -> Array | None:
@@ -238,18 +262,21 @@ def normalise_backward(
         return None if dx is None else channels_first(dx, xp), dweight, dbias
     if isinstance(normal, Rows):
         return normalise_rows_backward(dy, normal, weight, constant, input_grad, xp)
-    grid = xp.reshape(dy, layout.grid)
-    flat = {axis for axis, size in enumerate(layout.laid) if size == 1}
-    shared = tuple(axis for axis in layout.axes if axis in flat)
+    order = normal.order
+    back, grid = inverse_axes(order), xp.permute_dims(xp.reshape(dy, layout.grid), order)
+    axes = _moved(layout.axes, order)
+    flat = {order.index(axis) for axis, size in enumerate(layout.laid) if size == 1}
+    shared = tuple(axis for axis in axes if axis in flat)
     sums = total(grid, shared, xp), total(grid * normal.values, shared, xp)
-    dbias, dweight = (xp.reshape(total(s, tuple(flat - {*shared}), xp), layout.weight) for s in sums)
+    totals = (xp.permute_dims(total(s, tuple(flat - {*shared}), xp), back) for s in sums)
+    dbias, dweight = (xp.reshape(each, layout.weight) for each in totals)
     if not input_grad:
         return None, dweight, dbias
     # A weight that is constant within a group stays outside of the means; one that varies goes in.
-    varied = tuple(axis for axis in layout.axes if axis not in flat)
+    varied = tuple(axis for axis in axes if axis not in flat)
     scale = normal.inverse_std
     if weight is not None:
-        laid = xp.reshape(weight, layout.laid)
+        laid = layout.along(weight, order, xp)
         if varied:
             grid, sums = grid * laid, (sums[0] * laid, sums[1] * laid)
         else:
@@ -259,7 +286,7 @@ def normalise_backward(
         mean_g, mean_gx = (total(s, varied, xp) / cells for s in sums)
         grid = grid - mean_g - normal.values * mean_gx
     dx = grid * scale
-    return xp.reshape(dx, tuple(dy.shape)), dweight, dbias
+    return xp.reshape(xp.permute_dims(dx, back), tuple(dy.shape)), dweight, dbias
 
 
 def differentiate(

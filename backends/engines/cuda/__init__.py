@@ -7,7 +7,7 @@ is held to the array path by the parity catalogue; ``XPNN_CUDA_KERNELS=0`` leave
 import os
 from typing import Any
 
-from . import columns, depthwise, losses, norms, pools, sums, updates, winograd
+from . import adaptive, columns, depthwise, losses, norms, pools, sums, updates, winograd
 from .source import TYPES
 
 VARIABLE = "XPNN_CUDA_KERNELS"
@@ -30,6 +30,8 @@ def prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:
             return pools.prepare_max(problem, dtype)
         case "average pool":
             return pools.prepare_avg(problem, dtype)
+        case "adaptive pool":
+            return adaptive.prepare(problem, dtype)
         case "batch norm":
             return norms.prepare(*problem, dtype)
         case "cross entropy":

@@ -5,7 +5,6 @@ varies faster follows the weight ``(F, C/G, *K)``, which then enters the product
 channels where it was trained, as its gradient is made so, channels slower than cells where it was drawn or loaded.
 """
 
-import importlib
 from functools import lru_cache
 from math import prod
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ import numpy as np
 from ...blocks import Pairs
 from ...types import Array
 from ...windows import Windows
-from .source import AXES, LARGEST, Source, address, geometry, rows, strides
+from .source import AXES, LARGEST, Source, address, geometry, library, rows, strides
 
 # Bytes of columns that are held at a time.
 HELD = 1 << 29
@@ -131,7 +130,7 @@ class Columns:
 
     def columns(self, x: Array, cells_first: bool) -> Array:
         """``x (n, *S, C)`` as columns ``(G, n*O, depth)``, a view where they are the input."""
-        cupy, p = importlib.import_module("cupy"), self.problem
+        cupy, p = library(), self.problem
         if self.is_pointwise:
             found, _ = rows(x)
             return found.reshape(len(found), p.groups, self.within).transpose(1, 0, 2)
@@ -150,7 +149,7 @@ class Columns:
 
     def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """``y (N, *O, F)``: columns times the weight."""
-        cupy, p = importlib.import_module("cupy"), self.problem
+        cupy, p = library(), self.problem
         matrices, cells_first = self.matrices(weight)
         y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
         for part in self.parts(x.itemsize):
@@ -162,7 +161,7 @@ class Columns:
 
     def input_gradient(self, dy: Array, weight: Array) -> Array:
         """``dx (N, *S, C)``: upstream rows times the weight, added up where the windows read."""
-        cupy, p = importlib.import_module("cupy"), self.problem
+        cupy, p = library(), self.problem
         matrices, cells_first = self.matrices(weight)
         dx = cupy.empty((p.samples, *p.spatial, p.channels), dy.dtype)
         for part in self.parts(dy.itemsize):
@@ -178,7 +177,7 @@ class Columns:
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
         """``dweight (F, C/G, *K)``, in memory with cells slower than channels."""
-        cupy, p = importlib.import_module("cupy"), self.problem
+        cupy, p = library(), self.problem
         total = None
         for part in self.parts(x.itemsize):
             columns, upstream = self.columns(x[part], True), self._by_group(rows(dy[part])[0])

@@ -4,7 +4,6 @@ For the weight's gradient the blocks of threads share the windows, one cell of t
 up afterwards.
 """
 
-import importlib
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from ...types import Array
 from .columns import Convolution
-from .source import AXES, LARGEST, Source, address, dense, geometry, strides
+from .source import AXES, LARGEST, Source, address, dense, geometry, library, strides
 from .sums import HIGH, TREE, WIDE, split
 
 SOURCE = Source(
@@ -116,7 +115,7 @@ class Depthwise:
 
     def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """``y (N, *O, F)``."""
-        cupy, p = importlib.import_module("cupy"), self.problem
+        cupy, p = library(), self.problem
         y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
         weight = dense(weight.reshape(p.features, self.cells))
         order = (strides(x), self.geometry, p.features, self.times)
@@ -125,7 +124,7 @@ class Depthwise:
 
     def input_gradient(self, dy: Array, weight: Array) -> Array:
         """``dx (N, *S, C)``."""
-        cupy, p = importlib.import_module("cupy"), self.problem
+        cupy, p = library(), self.problem
         dx = cupy.empty((p.samples, *p.spatial, p.channels), dy.dtype)
         weight = dense(weight.reshape(p.features, self.cells))
         order = (strides(dy), self.geometry, p.channels, self.times)
@@ -134,7 +133,7 @@ class Depthwise:
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
         """``dweight (F, 1, *K)``."""
-        cupy, p = importlib.import_module("cupy"), self.problem
+        cupy, p = library(), self.problem
         count = p.samples * prod(p.windows.count)
         parts, length = split(count)
         y = cupy.empty((parts, p.features * self.cells), x.dtype)

@@ -1,16 +1,16 @@
 """Entry by entry, in one launch each."""
 
-import importlib
 from functools import cache
 from typing import Any
 
 from ...types import Array
+from .source import library
 
 
 @cache
 def kernel(name: str) -> Any:
     """One of CuPy's elementwise kernels, by name."""
-    return importlib.import_module("cupy").ElementwiseKernel(*KERNELS[name], f"xpnn_{name}")
+    return library().ElementwiseKernel(*KERNELS[name], f"xpnn_{name}")
 
 
 KERNELS = {
@@ -23,6 +23,6 @@ KERNELS = {
 
 def apply(name: str, *arrays: Array, like: Array) -> Array:
     """The kernel's result, in the memory order of ``like``."""
-    y = importlib.import_module("cupy").empty_like(like)
+    y = library().empty_like(like)
     kernel(name)(*arrays, y)
     return y

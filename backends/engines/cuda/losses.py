@@ -4,7 +4,6 @@ A thread goes through the classes of its target three times, which costs less th
 are many and the classes few; the layers' array functions serve the other cases.
 """
 
-import importlib
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...types import Array
-from .source import LARGEST, Source, address, dense, strides
+from .source import LARGEST, Source, address, dense, library, strides
 
 # Classes from which a warp should share a target.
 MANY = 4096
@@ -165,7 +164,7 @@ class CrossEntropy:
 
     def forward(self, logits: Array, target: Array, weight: Array | None) -> Array:
         """The losses ``(N, *S)``, or reduced to one, 0-d."""
-        cupy, classes = importlib.import_module("cupy"), logits.shape[-1]
+        cupy, classes = library(), logits.shape[-1]
         losses = cupy.empty(target.shape, logits.dtype)
         mean = self.reduction == "mean"
         shares = cupy.empty(target.shape, logits.dtype) if mean else None
@@ -180,7 +179,7 @@ class CrossEntropy:
 
     def backward(self, dy: Array | float, logits: Array, target: Array, weight: Array | None) -> Array:
         """The gradient ``(N, *S, C)``, for an upstream gradient that is a number, 0-d or ``(N, *S)``."""
-        cupy, classes = importlib.import_module("cupy"), logits.shape[-1]
+        cupy, classes = library(), logits.shape[-1]
         order, w = self._order(target, classes), dense(weight)
         by = None
         if self.reduction == "mean":

@@ -8,14 +8,13 @@ take from the sum is divided by the root of ``eps`` where all values of a channe
 Source: T. Chan, G. Golub and R. LeVeque, "Algorithms for computing the sample variance", 1983.
 """
 
-import importlib
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from ...types import Array
-from .source import LARGEST, Source, address, dense, rows
+from .source import LARGEST, Source, address, dense, library, rows
 from .sums import HIGH, TREE, WIDE, split
 
 SOURCE = Source(
@@ -246,7 +245,7 @@ class BatchNorm:
         self, x: Array, weight: Array | None, bias: Array | None, given: tuple[Array, Array] | None, eps: float
     ) -> tuple[Array, Statistics]:
         """``y`` and the statistics, those of ``x`` unless a mean and a variance are given."""
-        cupy = importlib.import_module("cupy")
+        cupy = library()
         shape, channels = x.shape, x.shape[-1]
         x, step = rows(x)
         count, affine = np.int64(len(x)), [dense(weight), dense(bias)]
@@ -269,7 +268,7 @@ class BatchNorm:
         self, dy: Array, known: Statistics, weight: Array | None, constant: bool, input_grad: bool
     ) -> tuple[Array | None, Array, Array]:
         """``(dx, dweight, dbias)`` for ``dy (N, *S, C)``; with ``constant`` the statistics were given."""
-        cupy = importlib.import_module("cupy")
+        cupy = library()
         shape, channels = dy.shape, dy.shape[-1]
         dy, step = rows(dy)
         count = np.int64(len(dy))
@@ -304,7 +303,7 @@ class BatchNorm:
         self, known: Statistics, running: tuple[Array, Array, Array], momentum: float | None
     ) -> tuple[Array, Array, Array]:
         """New running mean, variance and number of batches, moved towards those of a batch."""
-        cupy, cells = importlib.import_module("cupy"), len(known.rows)
+        cupy, cells = library(), len(known.rows)
         mean, var = cupy.empty(len(running[0]), known.found.dtype), cupy.empty(len(running[0]), known.found.dtype)
         batches = cupy.empty((), np.int64)
         order = (self.number(momentum or 0.0), self.number(cells / (cells - 1)), int(momentum is None))

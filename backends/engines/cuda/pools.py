@@ -3,7 +3,6 @@
 Backward a cell looks at the windows that hold it, in row-major order, so that overlapping windows add up in one order.
 """
 
-import importlib
 from functools import lru_cache
 from math import prod
 from typing import Protocol
@@ -13,7 +12,7 @@ import numpy as np
 from ...blocks import Pairs
 from ...types import Array
 from ...windows import Windows
-from .source import AXES, LARGEST, Source, address, geometry, strides
+from .source import AXES, LARGEST, Source, address, geometry, library, strides
 
 
 class Placed(Protocol):
@@ -175,7 +174,7 @@ class MaxPool:
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         """The maxima, and the row-major index of the first in its window."""
-        cupy, channels = importlib.import_module("cupy"), self.shape[-1]
+        cupy, channels = library(), self.shape[-1]
         best = cupy.empty((self.shape[0], *self.count, channels), x.dtype)
         cell = cupy.empty(best.shape, self.index)
         order = (strides(x), self.geometry, channels)
@@ -184,7 +183,7 @@ class MaxPool:
 
     def backward(self, dy: Array, cell: Array) -> Array:
         """``dx``: each cell's share of ``dy``."""
-        dx = importlib.import_module("cupy").empty(self.shape, dy.dtype)
+        dx = library().empty(self.shape, dy.dtype)
         order = (strides(dy), strides(cell), self.geometry, self.shape[-1])
         SOURCE.each(f"maxima_back_{self.index}", self.dtype, dx.size, address(dy), address(cell), dx, *order)
         return dx
@@ -208,7 +207,7 @@ class AvgPool:
 
     def forward(self, x: Array) -> Array:
         """The averages."""
-        cupy, channels = importlib.import_module("cupy"), self.shape[-1]
+        cupy, channels = library(), self.shape[-1]
         y = cupy.empty((self.shape[0], *self.count, channels), x.dtype)
         order = (strides(x), self.geometry, self.divisor, channels)
         SOURCE.each("means", self.dtype, y.size, address(x), y, *order)
@@ -216,7 +215,7 @@ class AvgPool:
 
     def backward(self, dy: Array) -> Array:
         """``dx``: each cell's share of ``dy``."""
-        dx = importlib.import_module("cupy").empty(self.shape, dy.dtype)
+        dx = library().empty(self.shape, dy.dtype)
         order = (strides(dy), self.geometry, self.divisor, self.shape[-1])
         SOURCE.each("means_back", self.dtype, dx.size, address(dy), dx, *order)
         return dx

@@ -50,6 +50,12 @@ GEOMETRY = np.dtype(
 STRIDES = np.dtype([("n", np.int64), ("s", np.int64, (AXES,)), ("c", np.int64)])
 
 
+@cache
+def library() -> Any:
+    """CuPy, loaded once."""
+    return importlib.import_module("cupy")
+
+
 class Source:
     """Kernels in one piece of CUDA C++, compiled together for each dtype.
 
@@ -71,7 +77,7 @@ class Source:
         """
         key = (name, dtype)
         if key not in self._functions:
-            cupy = importlib.import_module("cupy")
+            cupy = library()
             code = f"typedef {TYPES[dtype]} T;\n{PRELUDE}\n{self.text}"
             self._functions[key] = cupy.RawModule(code=code, options=("-std=c++17",)).get_function(name)
         self._functions[key](tuple(grid), tuple(block), tuple(map(_argument, arguments)))
@@ -87,19 +93,32 @@ def _argument(value: Any) -> Any:
         return np.int32(value)
     if value is None:
         return NULL
-    if hasattr(value, "data") and hasattr(value.data, "ptr") and not value.flags.c_contiguous:
-        raise ValueError(f"a kernel takes arrays in one piece, got shape {value.shape} with strides {value.strides}")
+    if isinstance(value, library().ndarray):
+        if not value.flags.c_contiguous:
+            pieces = f"shape {value.shape} with strides {value.strides}"
+            raise ValueError(f"a kernel takes arrays in one piece of memory, got {pieces}")
+        _require_here(value)
     return value
+
+
+def _require_here(x: Array) -> None:
+    """Raise `ValueError` for an array on another device than the current one, whose address means nothing here."""
+    here = library().cuda.runtime.getDevice()
+    if x.data.device_id != here:
+        raise ValueError(
+            f"an array is on device {x.data.device_id}, the current device is {here}: use cupy.cuda.Device"
+        )
 
 
 def address(x: Array) -> Any:
     """Where an array begins, whatever its strides; it must outlive the launch."""
+    _require_here(x)
     return np.uint64(x.data.ptr)
 
 
 def dense(x: Array | None) -> Array | None:
     """An array in one piece of memory, a copy if it is not."""
-    return None if x is None else importlib.import_module("cupy").ascontiguousarray(x)
+    return None if x is None else library().ascontiguousarray(x)
 
 
 @lru_cache(maxsize=4096)
@@ -137,5 +156,5 @@ def rows(x: Array) -> tuple[Array, int]:
     """``x (*R, C)`` as rows of neighbours, a copy where they are none, and the entries from row to row."""
     found = x.reshape(prod(x.shape[:-1]), x.shape[-1])
     if found.strides[-1] != found.itemsize and found.shape[-1] > 1:
-        found = importlib.import_module("cupy").ascontiguousarray(found)
+        found = library().ascontiguousarray(found)
     return found, max(found.strides[0] // found.itemsize, found.shape[-1]) if len(found) > 1 else found.shape[-1]

@@ -5,15 +5,13 @@ and add up what they have in a fixed tree. Where rows are many they are shared b
 up in the same way afterwards.
 """
 
-import importlib
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from ...types import Array
-from .source import LARGEST, Source, address, rows
+from .source import Source, address, library, rows
 
 #: Columns and rows of a block of threads.
 WIDE, HIGH = 32, 16
@@ -71,7 +69,7 @@ class SumRows:
 
     def __call__(self, x: Array) -> Array:
         """``x (*R, C)`` to ``(C,)``."""
-        cupy = importlib.import_module("cupy")
+        cupy = library()
         x, step = rows(x)
         count, channels = x.shape
         while True:
@@ -90,8 +88,3 @@ class SumRows:
 def prepare(dtype: str, engine: Any) -> SumRows:
     """Kernels for sums over rows."""
     return SumRows(dtype)
-
-
-def fits(x: Array) -> bool:
-    """Whether kernels can count the entries."""
-    return prod(x.shape) < LARGEST

@@ -6,7 +6,6 @@ threads beside each other have channels beside each other. The transforms are wr
 the products by 0 and 1.
 """
 
-import importlib
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from math import prod
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 
 from ...types import Array
 from .columns import Convolution
-from .source import LARGEST, Source, address, dense, geometry, strides, strides_of
+from .source import LARGEST, Source, address, dense, geometry, library, strides, strides_of
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -203,7 +202,7 @@ class Winograd:
 
     def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """``y (N, *O, F)``; of a rotated problem the weight is ``(C, F, 3, 3)``, taken backwards."""
-        cupy, p = importlib.import_module("cupy"), self.problem
+        cupy, p = library(), self.problem
         y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
         points = cupy.empty((self.points, *weight.shape[:2]), x.dtype)
         order = (_cells_of(weight), weight.shape[1], int(p.rotated))
@@ -213,14 +212,14 @@ class Winograd:
             inputs = self._points("input_points", x[part], p.channels)
             products = cupy.empty((self.points, inputs.shape[1], p.features), x.dtype)
             self.engine.matmul(inputs, matrices, products)
-            order = (self.geometry, *self.tiling.grid, p.features)
+            sizes = (self.geometry, *self.tiling.grid, p.features)
             count = products.shape[1] * p.features
-            self.source.each("outputs", p.dtype, count, products, dense(bias), y[part], *order)
+            self.source.each("outputs", p.dtype, count, products, dense(bias), y[part], *sizes)
         return y
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
         """``dweight (F, C, 3, 3)``, in memory with cells slower than channels."""
-        cupy, p = importlib.import_module("cupy"), self.problem
+        cupy, p = library(), self.problem
         total = None
         for part in self.parts(x.itemsize):
             inputs = self._points("input_points", x[part], p.channels)
@@ -237,7 +236,7 @@ class Winograd:
 
     def _points(self, kernel: str, x: Array, channels: int) -> Array:
         """Tiles of ``x (n, *S, C)`` as points ``(P, T, C)``."""
-        cupy = importlib.import_module("cupy")
+        cupy = library()
         y = cupy.empty((self.points, x.shape[0] * self.tiles, channels), x.dtype)
         order = (strides(x), self.geometry, *self.tiling.grid, channels)
         self.source.each(kernel, self.problem.dtype, y.shape[1] * channels, address(x), y, *order)
