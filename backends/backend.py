@@ -145,7 +145,9 @@ class Backend(ABC):
 
     def _probe(self) -> None:
         ones = self.asarray(np.ones((2, 2), dtype=self.dtype_name))
-        if self.to_numpy(self.xp.matmul(ones + ones, ones)).tolist() != [[4.0, 4.0], [4.0, 4.0]]:
+        with self.context():
+            product = self.xp.matmul(ones + ones, ones)
+        if self.to_numpy(product).tolist() != [[4.0, 4.0], [4.0, 4.0]]:
             raise ArithmeticError(f"{self.spec} computed a wrong 2x2 product")
 
     @property

@@ -8,8 +8,8 @@ and puts them back.
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from .capture import CompiledStep
 from .engines import cuda
 from .engines.cuda import elementwise
 from .errors import BackendUnavailable, first_line
+from .precision import Rounding, Use
 from .primitives import Compiled, Primitives
 from .types import Array, Device, Namespace, dtype_name
 from .upload import Uploader
@@ -121,9 +122,14 @@ class CupyBackend(Backend):
     def version(cls) -> str:
         return str(importlib.import_module("cupy").__version__)
 
-    @property
+    @cached_property
     def _cupy(self) -> Any:
         return importlib.import_module("cupy")
+
+    @cached_property
+    def _float_products(self) -> Use:
+        rounding = _rounding(self._cupy)
+        return rounding.rounded if self.precision == "tf32" else rounding.floats
 
     @property
     def is_host(self) -> bool:
@@ -142,21 +148,23 @@ class CupyBackend(Backend):
             axes = axes_in_memory(array.strides)
             return np.asarray(self._cupy.asnumpy(array.transpose(axes))).transpose(back(axes))
 
+    def context(self) -> AbstractContextManager[None]:
+        """This device, and its float32 products as asked for, put back afterwards; cheap where they are so already."""
+        if self._cupy.cuda.runtime.getDevice() == self.device.id:
+            return self._float_products
+        return self._elsewhere()
+
     @contextmanager
-    def context(self) -> Iterator[None]:
-        core = importlib.import_module("cupy._core")
-        linalg = importlib.import_module("cupy._core._routines_linalg")
-        wanted = linalg.COMPUTE_TYPE_TF32 if self.precision == "tf32" else linalg.COMPUTE_TYPE_FP32
-        before = core.get_compute_type(np.float32)
-        core.set_compute_type(np.float32, wanted)
-        try:
-            with self.device:
-                yield
-        finally:
-            core.set_compute_type(np.float32, before)
+    def _elsewhere(self) -> Iterator[None]:
+        with self._on_device(), self._float_products:
+            yield
+
+    def _on_device(self) -> Any:
+        """A device object of one's own: CuPy's remember where to go back to, for one thread at a time."""
+        return self._cupy.cuda.Device(self.device.id)
 
     def synchronize(self) -> None:
-        self.device.synchronize()
+        self._on_device().synchronize()
 
     def compile(self, step: Callable[P, R], *owners: Any) -> Callable[P, R]:
         """A `CompiledStep`: a CUDA graph for each form of its arguments and settings, replayed from the fourth call on.
@@ -171,7 +179,7 @@ class CupyBackend(Backend):
 
     def memory(self, limit: int | None = None) -> dict[str, int]:
         """Bytes of CuPy's pool on this device; CuPy keeps no peak, so ``peak`` is what the pool holds."""
-        with self.device:
+        with self._on_device():
             pool = self._cupy.get_default_memory_pool()
             if limit is not None:
                 pool.set_limit(size=limit)
@@ -187,14 +195,14 @@ class CupyBackend(Backend):
 
     def capacity(self) -> tuple[int, int]:
         """Bytes that the device has, or the pool's limit if that is less, and those in use, by whomever."""
-        with self.device:
+        with self._on_device():
             free, total = self._cupy.cuda.runtime.memGetInfo()
             pool = self._cupy.get_default_memory_pool()
             limit = pool.get_limit()
             return (limit, pool.used_bytes()) if 0 < limit < total else (total, total - free)
 
     def free_memory(self) -> None:
-        with self.device:
+        with self._on_device():
             self._cupy.get_default_memory_pool().free_all_blocks()
 
     def is_out_of_memory(self, error: BaseException) -> bool:
@@ -207,6 +215,20 @@ class CupyBackend(Backend):
     def notes(self) -> str:
         name = self._cupy.cuda.runtime.getDeviceProperties(self.device.id)["name"].decode()
         return f"{name}; TF32 {'on' if self.precision == 'tf32' else 'off'}"
+
+
+@cache
+def _rounding(cupy: Any) -> Rounding:
+    """The switch of that library, which has one for a process."""
+    core = importlib.import_module("cupy._core")
+    linalg = importlib.import_module("cupy._core._routines_linalg")
+    floats = np.dtype(np.float32)
+    return Rounding(
+        partial(core.get_compute_type, floats),
+        partial(core.set_compute_type, floats),
+        linalg.COMPUTE_TYPE_FP32,
+        linalg.COMPUTE_TYPE_TF32,
+    )
 
 
 @cache

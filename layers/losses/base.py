@@ -133,7 +133,13 @@ class Loss:
 
         Of the prediction, which may be for a part of the target's samples, only its classes and its dtype count.
         """
-        return scalar(float(prod(target.shape)), prediction, self._place(prediction).xp)
+        return self._number(float(prod(target.shape)), prediction)
+
+    def _number(self, value: float, prediction: Array) -> Array:
+        """A 0-d array beside a prediction."""
+        b = self._place(prediction)
+        with b.context():
+            return scalar(value, prediction, b.xp)
 
     def to(self, backend: BackendLike, dtype: DType | str | None = None) -> Self:
         """Compute on that backend from now on; gives this loss back.
