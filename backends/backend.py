@@ -107,6 +107,11 @@ class Backend(ABC):
         """
 
     @classmethod
+    def namespace(cls, namespace: Namespace, precision: str = "float32") -> Namespace:
+        """What this backend computes with, for the namespace that arrays of its library tell: that one here."""
+        return namespace
+
+    @classmethod
     @abstractmethod
     def spec_of(cls, array: Array) -> str:
         """The spec of the backend that an array of this library lives on."""
@@ -120,7 +125,7 @@ class Backend(ABC):
     def open(cls, device: str | None, dtype: str, numerics: str, precision: str, products: int = 2) -> Self:
         """Connect, and prove that the device computes: put, add, multiply, read back."""
         spec, namespace, handle = cls.connect(device)
-        backend = cls(spec, dtype, numerics, precision, products, namespace, handle)
+        backend = cls(spec, dtype, numerics, precision, products, cls.namespace(namespace, precision), handle)
         try:
             if numerics == "exact":
                 backend = backend._exact()

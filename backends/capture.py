@@ -10,8 +10,13 @@ optimizers), and keeps four rules:
 - Numbers of Python that differ between two calls (a learning rate, training or evaluation) are part of what a recording
   is for: another value is another recording. Each runs plainly a few times first, so what never recurs is never
   recorded and still right.
-- Numbers that the step itself changes can't be frozen: an error names them. Nor can draws of random numbers, or what
-  passes the doors between host and device.
+- Numbers that the step itself changes can't be frozen. Where a step only moves them on, as draws do the position in a
+  random stream, they are *counters*: a recording reads them from the device and moves them on there, and after a replay
+  the number of Python is moved on as far. For any other an error names it, as for what passes the doors between host
+  and device.
+
+The last plain run is a rehearsal: it does all that the recording will do, so that no kernel is compiled or loaded for
+the first time while a recording runs.
 
 What records is a `Recorder`; this file knows nothing of devices.
 """
@@ -20,22 +25,41 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any, Protocol
 
 from .types import Array, dtype_name
 
-#: Plain runs of a step before it is recorded: they compile kernels and make what is made on first use.
+#: Plain runs of a step before it is recorded: they compile kernels and make what is made on first use. The last of them
+#: is the rehearsal.
 WARMUP = 2
 #: Recordings kept of one step, each with its memory; the one used longest ago goes first.
 KEPT = 4
 # Calls of one step that were not repeated, after which its owner is told that nothing is replayed.
 _PATIENCE = 32
 
-_recording: ContextVar[frozenset[int] | None] = ContextVar("xpnn_recording", default=None)
+
+@dataclass(frozen=True)
+class _Mode:
+    """What a step is run for: a recording, or its rehearsal.
+
+    ``known`` are ids of what holds state, ``counters`` the arrays of what counts, by id, with the number that each
+    holds as the step begins.
+    """
+
+    known: frozenset[int]
+    counters: dict[int, tuple[Any, int]]
+    records: bool
+
+
+#: Held while a step is recorded, and by whoever does what would break a recording of another thread.
+RECORDING = RLock()
+
+_mode: ContextVar[_Mode | None] = ContextVar("xpnn_recording", default=None)
 
 
 class CaptureError(RuntimeError):
@@ -55,13 +79,15 @@ ABSENT = _Absent()
 class Slot:
     """A place that holds an array or a number of Python between steps.
 
-    ``place`` is the holder's id and the name within, by which one place is told from another.
+    ``place`` is the holder's id and the name within, by which one place is told from another. ``counter``, for an
+    integer that a step only moves on, gives what asks `counted` for it.
     """
 
     name: str
     place: tuple[int, str]
     get: Callable[[], Any]
     set: Callable[[Any], None]
+    counter: Callable[[], Any] | None = None
 
     @classmethod
     def attribute(cls, name: str, holder: Any, key: str) -> Slot:
@@ -81,50 +107,96 @@ class Owner(Protocol):
         """All of it."""
 
 
+class Replay(Protocol):
+    """What was recorded."""
+
+    def __call__(self) -> None:
+        """Do it."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Entered around a call and the copies before and after: they come after those of the turn before."""
+
+
 class Recorder(Protocol):
     """How a device records, replays and copies."""
 
     def context(self) -> AbstractContextManager[None]:
         """Entered around every call of a compiled step."""
 
-    def plainly(self) -> AbstractContextManager[None]:
-        """Entered around a run that is not recorded."""
-
-    def record(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+    def record(self, work: Callable[[], Any]) -> tuple[Any, Replay]:
         """What ``work`` returns, with nothing computed yet, and what computes it, each time it is called."""
 
     def owns(self, value: Any) -> bool:
         """Whether a value is an array of the device."""
 
     def copy(self, array: Array) -> Array:
-        """A copy, which nothing else writes to."""
+        """A copy without gaps and in the same memory order, which nothing else writes to."""
 
     def write(self, target: Array, source: Array) -> None:
         """Copy the entries of ``source`` into ``target``."""
 
+    def number(self, value: int) -> Array:
+        """An int64 array of no axes."""
+
+    def scratch(self, array: Array) -> Array:
+        """An array with anything in it that differs from another in its address alone."""
+
+    def layout(self, array: Array) -> Hashable:
+        """Its memory order, by which kernels may differ."""
+
+    def repeats(self, array: Array) -> bool:
+        """Whether several entries are one place in memory, so that nothing can be written there."""
+
+
+def in_recording() -> bool:
+    """Whether a step is being recorded, or rehearsed for it."""
+    return _mode.get() is not None
+
 
 def require_repeatable(what: str) -> None:
     """Raise `CaptureError` inside a recording, for ``what`` would not be done again by a replay."""
-    if _recording.get() is not None:
+    mode = _mode.get()
+    if mode is not None and mode.records:
         raise CaptureError(f"a compiled step can't repeat this: {what}")
 
 
 def require_owned(holder: Any, what: str) -> None:
     """Raise `CaptureError` inside a recording that was not given ``holder``, which is about to change."""
-    known = _recording.get()
-    if known is not None and id(holder) not in known:
+    mode = _mode.get()
+    if mode is not None and mode.records and id(holder) not in mode.known:
         raise CaptureError(
             f"a compiled step changes {what}, which it was not given: backend.compile(step, model, optimizer)"
         )
 
 
+def counted(counter: Any) -> tuple[Array, int] | None:
+    """Where a recording keeps what ``counter`` counts: an array, and the number that it holds as the step begins.
+
+    None where there is no recording, and in one that was not given it.
+    """
+    mode = _mode.get()
+    return None if mode is None else mode.counters.get(id(counter))
+
+
 @contextmanager
-def _watching(slots: Iterable[Slot]) -> Iterator[None]:
-    token = _recording.set(frozenset(slot.place[0] for slot in slots))
+def _watching(slots: Iterable[Slot], counts: Iterable[_Count] = (), records: bool = True) -> Iterator[None]:
+    counters = {id(count.counter): (count.array, count.value) for count in counts}
+    token = _mode.set(_Mode(frozenset(slot.place[0] for slot in slots), counters, records))
     try:
         yield
     finally:
-        _recording.reset(token)
+        _mode.reset(token)
+
+
+@dataclass
+class _Count:
+    """A counter: what counts, the array that does so on the device, what it holds, and how far a step moves it."""
+
+    slot: Slot
+    counter: Any
+    array: Array
+    value: int
+    step: int = 0
 
 
 @dataclass
@@ -135,9 +207,10 @@ class _Recording:
     arguments: list[Array]
     slots: list[Slot]
     before: list[Any]
-    after: list[Any]
-    result: Any
-    replay: Callable[[], None]
+    counts: list[_Count]
+    replay: Replay
+    after: list[Any] = field(default_factory=list)
+    result: Any = None
 
 
 class CompiledStep:
@@ -167,14 +240,22 @@ class CompiledStep:
         for owner in self.owners:
             if not callable(getattr(owner, "slots", None)):
                 raise TypeError(f"compile takes models and optimizers after the step, got {owner!r}")
+            # What an optimizer counts with numbers of Python is frozen in a recording.
+            if callable(prepare := getattr(owner, "count_on_device", None)):
+                prepare()
         self.recorded = self.replayed = 0
         self._recordings: OrderedDict[Any, _Recording] = OrderedDict()
         self._runs: OrderedDict[Any, int] = OrderedDict()
         self._singles = 0
+        # One thread at a time: each call goes on from the state that the one before it left.
+        self._lock = RLock()
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """The step's results, in arrays of the caller's own."""
-        with self.recorder.context():
+        if in_recording():
+            # A part of a step that is recorded as a whole.
+            return self.step(*args, **keywords)
+        with self._lock, self.recorder.context():
             return self._call(args, keywords)
 
     def _call(self, args: Any, keywords: Any) -> Any:
@@ -184,30 +265,39 @@ class CompiledStep:
             if recording.form == form and self._fits(recording):
                 return self._replay(recording, arrays)
         slots = self._slots()
-        key = (form, tuple(_description(slot.get(), self.recorder.owns) for slot in slots))
+        values = (slot.get() if slot.counter is None else "counter" for slot in slots)
+        key = (form, tuple(map(self._layout, arrays)), tuple(map(self._state, values)))
         if self._runs.get(key, 0) < WARMUP:
-            return self._run(key, slots, args, keywords)
+            return self._run(key, slots, args, keywords, arrays)
         recording = self._record(form, slots, args, keywords, arrays)
         self._recordings[key] = recording
         while len(self._recordings) > KEPT:
             self._recordings.popitem(last=False)
         return self._replay(recording, arrays)
 
+    def _layout(self, value: Any) -> Hashable:
+        return self.recorder.layout(value) if self.recorder.owns(value) else None
+
+    def _state(self, value: Any) -> Any:
+        return _description(value, self.recorder.owns), self._layout(value)
+
     def _slots(self) -> list[Slot]:
         return list({slot.place: slot for owner in self.owners for slot in owner.slots()}.values())
 
-    def _run(self, key: Any, slots: list[Slot], args: Any, keywords: Any) -> Any:
+    def _run(self, key: Any, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]) -> Any:
         """A plain run, which shows what numbers the step changes."""
-        before = [slot.get() for slot in slots]
-        with self.recorder.plainly():
+        if self._runs.get(key, 0) == WARMUP - 1:
+            result = self._rehearse(slots, args, keywords, arrays)
+        else:
+            before = [slot.get() for slot in slots]
             result = self.step(*args, **keywords)
-        self._require_constant(slots, before)
+            self._require_constant(slots, before)
         self._singles = 0 if key in self._runs else self._singles + 1
         if self._singles == _PATIENCE:
             warnings.warn(
                 f"{_PATIENCE} calls of a compiled step had different shapes or settings each (a learning rate that "
                 "changes at every step is one): it runs as if not compiled",
-                stacklevel=3,
+                stacklevel=4,
             )
         self._runs[key] = self._runs.pop(key, 0) + 1
         while len(self._runs) > 2 * _PATIENCE:
@@ -218,81 +308,147 @@ class CompiledStep:
         for slot, old in zip(slots, before, strict=True):
             new = slot.get()
             arrays = self.recorder.owns(old) or self.recorder.owns(new)
-            if not arrays and _description(new, self.recorder.owns) != _description(old, self.recorder.owns):
+            frozen = not arrays and slot.counter is None
+            if frozen and _description(new, self.recorder.owns) != _description(old, self.recorder.owns):
                 raise CaptureError(
                     f"the step changes a number of Python, {slot.name} from {old!r} to {new!r}, which a recording "
                     "would freeze. Optimizers that count steps take capturable=True; a schedule's step() belongs after "
-                    "the compiled step; dropout can't be compiled"
+                    "the compiled step"
                 )
+
+    def _prepared(
+        self, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]
+    ) -> tuple[list[Array], Any, Any, list[_Count]]:
+        """Arguments of a recording's own, the call with these, and its counters; slots can be written to after it."""
+        for slot in slots:
+            value = slot.get()
+            if self.recorder.owns(value) and self.recorder.repeats(value):
+                slot.set(self.recorder.copy(value))
+        own = [self.recorder.copy(array) for array in arrays]
+        args, keywords = _replaced((args, keywords), self.recorder.owns, iter(own))
+        counts = [
+            _Count(slot, slot.counter(), self.recorder.number(slot.get()), slot.get())
+            for slot in slots
+            if slot.counter is not None
+        ]
+        return own, args, keywords, counts
+
+    def _rehearse(self, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]) -> Any:
+        """A plain run that does what a recording does, but writes back into copies."""
+        _, args, keywords, counts = self._prepared(slots, args, keywords, arrays)
+        before = [slot.get() for slot in slots]
+        with _watching(slots, counts, records=False):
+            result = self.step(*args, **keywords)
+        self._require_constant(slots, before)
+        owns = self.recorder.owns
+        pairs = [(old, slot.get()) for slot, old in zip(slots, before, strict=True)]
+        for old, new in self._moves(pairs, before):
+            if _description(old, owns) == _description(new, owns):
+                self.recorder.write(self.recorder.scratch(old), new)
+        self._move_on(counts)
+        return result
 
     def _record(self, form: Any, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]) -> _Recording:
         """Record the step on arguments of its own, and after it the way back of what was bound anew."""
-        own = [self.recorder.copy(array) for array in arrays]
-        args, keywords = _replaced((args, keywords), self.recorder.owns, iter(own))
+        own, args, keywords, counts = self._prepared(slots, args, keywords, arrays)
         before = [slot.get() for slot in slots]
 
         def work() -> tuple[Any, list[Any]]:
             result = self.step(*args, **keywords)
             _form(result, self.recorder.owns, [])
             self._require_constant(slots, before)
-            return result, self._write_back(slots, before)
+            after = self._write_back(slots, before)
+            self._move_on(counts)
+            return result, after
 
         try:
-            with _watching(slots):
+            with _watching(slots, counts):
                 (result, after), replay = self.recorder.record(work)
         except BaseException:
-            for slot, old in zip(slots, before, strict=True):
-                if old is not ABSENT:
-                    slot.set(old)
+            _put_back(slots, before)
             raise
+        for count in counts:
+            # Nothing was drawn yet.
+            count.slot.set(count.value)
         self.recorded += 1
-        return _Recording(form, own, slots, before, after, result, replay)
+        return _Recording(form, own, slots, before, counts, replay, after, result)
+
+    def _moves(self, pairs: list[tuple[Any, Any]], targets: list[Any]) -> list[tuple[Array, Array]]:
+        """Of pairs of old and new values, the arrays that differ, with what may be copied there one after the other.
+
+        An array that is a target itself, or a view of one, may be overwritten before its turn: it is copied first.
+        """
+        owns, moves = self.recorder.owns, []
+        known = {id(old) for old in targets if owns(old)}
+        for old, new in pairs:
+            if owns(old) and owns(new) and new is not old:
+                safe = id(new) not in known and getattr(new, "base", None) is None
+                moves.append((old, new if safe else self.recorder.copy(new)))
+        return moves
 
     def _write_back(self, slots: list[Slot], before: list[Any]) -> list[Any]:
-        owns, after, moves = self.recorder.owns, [], []
-        known = {id(old) for old in before if owns(old)}
+        """Let slots hold the arrays that they held before, with what they hold now; what they hold after that."""
+        owns, after, pairs = self.recorder.owns, [], []
         for slot, old in zip(slots, before, strict=True):
             new = slot.get()
             if owns(old) and owns(new) and new is not old:
                 if _description(old, owns) != _description(new, owns):
                     raise CaptureError(f"the step changes the shape or dtype of {slot.name}, which a recording can't")
-                # An array that another slot held, or a view of one, may be overwritten before its turn.
-                safe = id(new) not in known and getattr(new, "base", None) is None
-                moves.append((old, new if safe else self.recorder.copy(new)))
+                pairs.append((old, new))
                 slot.set(old)
                 new = old
             after.append(new)
-        for old, new in moves:
+        for old, new in self._moves(pairs, before):
             self.recorder.write(old, new)
         return after
+
+    def _move_on(self, counts: list[_Count]) -> None:
+        """Move counters on the device as far as their numbers of Python were moved."""
+        for count in counts:
+            count.step = count.slot.get() - count.value
+            if count.step:
+                self.recorder.write(count.array, count.array + count.step)
 
     def _fits(self, recording: _Recording) -> bool:
         owns = self.recorder.owns
         for slot, old in zip(recording.slots, recording.before, strict=True):
             now = slot.get()
-            if now is not old and _description(now, owns) != _description(old, owns):
+            if now is not old and slot.counter is None and _description(now, owns) != _description(old, owns):
                 return False
         return True
 
     def _replay(self, recording: _Recording, arrays: list[Array]) -> Any:
-        for own, array in zip(recording.arguments, arrays, strict=True):
-            self.recorder.write(own, array)
-        for slot, old in zip(recording.slots, recording.before, strict=True):
-            now = slot.get()
-            if now is not old and self.recorder.owns(old):
+        with recording.replay.turn():
+            for own, array in zip(recording.arguments, arrays, strict=True):
+                self.recorder.write(own, array)
+            pairs = [(old, slot.get()) for slot, old in zip(recording.slots, recording.before, strict=True)]
+            for old, now in self._moves(pairs, recording.before):
                 self.recorder.write(old, now)
-        recording.replay()
-        for slot, new in zip(recording.slots, recording.after, strict=True):
-            if slot.get() is not new and new is not ABSENT:
-                slot.set(new)
-        self.replayed += 1
-        found: list[Array] = []
-        _form(recording.result, self.recorder.owns, found)
-        copies = iter([self.recorder.copy(array) for array in found])
-        return _replaced(recording.result, self.recorder.owns, copies)
+            for count in recording.counts:
+                if (now := count.slot.get()) != count.value:
+                    self.recorder.write(count.array, self.recorder.number(now))
+                    count.value = now
+            recording.replay()
+            for slot, new in zip(recording.slots, recording.after, strict=True):
+                if slot.counter is None and slot.get() is not new and new is not ABSENT:
+                    slot.set(new)
+            for count in recording.counts:
+                count.value += count.step
+                count.slot.set(count.value)
+            self.replayed += 1
+            found: list[Array] = []
+            _form(recording.result, self.recorder.owns, found)
+            copies = iter([self.recorder.copy(array) for array in found])
+            return _replaced(recording.result, self.recorder.owns, copies)
 
     def __repr__(self) -> str:
         return f"CompiledStep({self.step!r}, recorded={self.recorded}, replayed={self.replayed})"
+
+
+def _put_back(slots: list[Slot], values: list[Any]) -> None:
+    for slot, value in zip(slots, values, strict=True):
+        if value is not ABSENT:
+            slot.set(value)
 
 
 def _description(value: Any, owns: Callable[[Any], bool]) -> Any:

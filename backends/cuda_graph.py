@@ -4,31 +4,121 @@ A stream that captures computes nothing: it notes kernels, with their arguments,
 one. What makes that right here:
 
 - The capture has a memory pool of its own. Temporary arrays go back to that pool and are never lent to anyone else, so
-  a launch overwrites nothing that is in use; the pool lives as long as the graph.
-- The plain runs before it are on the same stream and take their products from the same handle of cuBLAS, so that all
-  kernels are loaded by then.
-- A graph is launched on the stream that is current for the caller, and so stands in its order.
+  a launch overwrites nothing that is in use; the pool lives as long as the graph and every array of the recording.
+- Products have workspaces of the recording's own (`xpnn.backends.cublas`).
+- Each thread captures a stream of its own: kernels of another thread on that stream would join the graph.
+- A graph is launched on the stream that is current for the caller, and so stands in its order; launches on several
+  streams wait for each other, because they share the recording's memory.
 - A copy from the host would read a buffer that CuPy lends to others meanwhile; it is refused. So is a read by the host,
   which CuPy itself refuses while a stream captures.
 
-Written by CuPy's documentation and sources; see `tests/backends/test_cuda_graph.py` for what of it is proved without a
-GPU.
+Written by CuPy's documentation and sources; `tests/backends/test_cuda_graph.py` runs it on whatever CuPy computes on.
 """
 
 import gc
-from collections.abc import Callable, Iterator
+import sys
+import weakref
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 from .backend import Backend
-from .capture import CaptureError, require_repeatable
-from .cublas import Products, load
+from .capture import RECORDING, CaptureError, require_repeatable
+from .cublas import shared
 from .errors import first_line
+from .per_thread import PerThread
 from .types import Array
 
 
+class Room:
+    """The memory of one recording: a pool that gives its blocks back to the device once the recording is dropped.
+
+    CuPy's pool alone does not: the pieces of a block refer to each other, where Python's garbage collector can't see
+    them, and stay when the pool goes. Arrays of a recording may outlive it, as gradients do that its step made; each
+    gives back what it held when it goes.
+    """
+
+    def __init__(self, cuda: Any) -> None:
+        self._cuda, self._pool = cuda, cuda.MemoryPool()
+        self._dropped = False
+
+    def malloc(self, size: int) -> Any:
+        """An allocator for CuPy."""
+        memory = self._pool.malloc(size)
+        if not size:
+            return memory
+        held = self._cuda.UnownedMemory(memory.ptr, size, _Held(memory, self), memory.device_id)
+        return self._cuda.MemoryPointer(held, 0)
+
+    def drop(self) -> None:
+        """Give back what no array holds, now and from now on."""
+        self._dropped = True
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Free what no array holds, unless the recording is still there."""
+        if self._dropped and not sys.is_finalizing():
+            _free(self._pool)
+
+
+class _Held:
+    """Keeps a piece of a room's memory for an array."""
+
+    def __init__(self, memory: Any, room: Room) -> None:
+        self._memory, self._room = memory, room
+
+    def __del__(self) -> None:
+        self._memory = None
+        self._room.give_back()
+
+
+# Pools to be freed after the recording that runs: to free memory waits for the device, which may break a capture.
+_waiting: list[Any] = []
+_running = 0
+
+
+def _free(pool: Any) -> None:
+    if _running:
+        _waiting.append(pool)
+    else:
+        pool.free_all_blocks()
+
+
+class Graph:
+    """A recorded step, and all that a launch needs."""
+
+    def __init__(self, cuda: Any, graph: Any, room: Room, workspaces: dict[int, Any]) -> None:
+        self._cuda, self._graph = cuda, [graph]
+        # What the last turn queued, and where.
+        self._done, self._stream = cuda.Event(disable_timing=True), None
+        # The graph goes first, then memory. At the end of the process the driver takes both.
+        weakref.finalize(self, _drop, self._graph, workspaces, room).atexit = False
+
+    def __call__(self) -> None:
+        """Launch it on the current stream."""
+        self._graph[0].launch(self._cuda.get_current_stream())
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """After what the last turn queued, on whatever stream."""
+        current = self._cuda.get_current_stream()
+        if self._stream is not None and self._stream != current:
+            current.wait_event(self._done)
+        try:
+            yield
+        finally:
+            current.record(self._done)
+            self._stream = current
+
+
+def _drop(graph: list[Any], workspaces: dict[int, Any], room: Room) -> None:
+    graph.clear()
+    workspaces.clear()
+    room.drop()
+
+
 class GraphRecorder:
-    """Records on a stream of its own; see `xpnn.backends.capture.Recorder`.
+    """Records on streams of its own; see `xpnn.backends.capture.Recorder`.
 
     Parameters
     ----------
@@ -37,11 +127,8 @@ class GraphRecorder:
     """
 
     def __init__(self, backend: Backend, cupy: Any) -> None:
-        self._backend, self._cupy = backend, cupy
-        with backend.context():
-            self._stream = cupy.cuda.Stream(non_blocking=True)
-            library = load(cupy.cuda.runtime.runtimeGetVersion())
-            self._products = Products(cupy, library, self._stream, backend.precision == "tf32")
+        self._backend, self._cupy, self._cublas = backend, cupy, shared(cupy)
+        self._streams = PerThread(lambda: cupy.cuda.Stream(non_blocking=True))
 
     def context(self) -> AbstractContextManager[None]:
         """The device."""
@@ -59,92 +146,89 @@ class GraphRecorder:
         """Copy on the current stream."""
         target[...] = source
 
-    @contextmanager
-    def plainly(self) -> Iterator[None]:
-        """The stream of the recorder, after what is queued on the caller's, and before what follows there."""
-        current = self._cupy.cuda.get_current_stream()
-        self._stream.wait_event(current.record())
-        try:
-            with self._stream, self._own_products():
-                yield
-        finally:
-            current.wait_event(self._stream.record())
+    def number(self, value: int) -> Array:
+        """Filled by a kernel that is given the number: nothing is copied from the host."""
+        return self._cupy.full((), value, dtype="int64")
 
-    def record(self, work: Callable[[], Any]) -> tuple[Any, Callable[[], None]]:
+    def scratch(self, array: Array) -> Array:
+        """An array of the same strides."""
+        cupy = self._cupy
+        if not array.size:
+            return cupy.empty(array.shape, array.dtype)
+        reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+        before = -sum(each for each in reach if each < 0)
+        after = sum(each for each in reach if each > 0) + array.itemsize
+        memory = cupy.cuda.alloc(before + after) + before
+        return cupy.ndarray(array.shape, array.dtype, memory, array.strides)
+
+    def layout(self, array: Array) -> Hashable:
+        """Axes from the longest stride to the shortest."""
+        strides = array.strides
+        return tuple(sorted(range(len(strides)), key=lambda axis: -abs(strides[axis])))
+
+    def repeats(self, array: Array) -> bool:
+        """Whether it is broadcast along an axis."""
+        return any(n > 1 and not stride for n, stride in zip(array.shape, array.strides, strict=True))
+
+    def record(self, work: Callable[[], Any]) -> tuple[Any, Graph]:
         """Capture, and give what launches the graph."""
-        cuda = self._cupy.cuda
-        pool = cuda.MemoryPool()
+        cuda, stream = self._cupy.cuda, self._streams.get()
+        room = Room(cuda)
         # Garbage with arrays in it should not be found, and freed, halfway.
         gc.collect()
         with ExitStack() as stack:
-            stack.enter_context(self._own_products())
-            stack.enter_context(self._no_copies_from_host())
-            stack.enter_context(cuda.using_allocator(pool.malloc))
-            stack.enter_context(self._stream)
-            self._stream.begin_capture()
+            stack.enter_context(_one_at_a_time())
+            # Whoever set another allocator since the last recording has this one from now on: CuPy tells nobody which
+            # is set, and without it a copy from the host would be recorded.
+            cuda.set_pinned_memory_allocator(self._lend)
+            stack.enter_context(cuda.using_allocator(room.malloc))
+            stack.enter_context(stream)
+            workspaces = stack.enter_context(self._cublas.own_workspaces())
+            self._cublas.on_current_stream()
+            stream.begin_capture(cuda.runtime.streamCaptureModeRelaxed)
             try:
                 result = work()
             except BaseException as error:
-                self._abandon()
+                _abandon(stream)
+                workspaces.clear()
+                room.drop()
                 if isinstance(error, CaptureError) or not isinstance(error, Exception):
                     raise
                 raise CaptureError(_explained(error)) from error
             try:
-                graph = self._stream.end_capture()
+                graph = stream.end_capture()
             except Exception as error:
+                workspaces.clear()
+                room.drop()
                 raise CaptureError(_explained(error)) from error
+        return result, Graph(cuda, graph, room, workspaces)
 
-        def replay() -> None:
-            # The graph's addresses are the pool's.
-            _ = pool
-            graph.launch(cuda.get_current_stream())
+    def _lend(self, size: int) -> Any:
+        """CuPy's pinned memory, but not in a recording: each copy from the host asks for it first."""
+        require_repeatable(f"a copy of {size} bytes from the host, as of an index table")
+        return self._cupy.get_default_pinned_memory_pool().malloc(size)
 
-        return result, replay
 
-    def _abandon(self) -> None:
-        """End a capture that failed, whose own complaint says less than the error that broke it."""
-        try:
-            self._stream.end_capture()
-        except Exception:
-            return
-
-    @contextmanager
-    def _own_products(self) -> Iterator[None]:
-        """`cupy.matmul` by a handle that may capture, on this recorder's stream; on others it stays what it is."""
-        cupy, usual = self._cupy, self._cupy.matmul
-
-        def matmul(a: Any, b: Any, *rest: Any, **keywords: Any) -> Any:
-            plain = not rest and keywords.keys() <= {"out"}
-            if plain and cupy.cuda.get_current_stream() == self._stream and self._products.takes(a, b):
-                return self._products.matmul(a, b, keywords.get("out"))
-            return usual(a, b, *rest, **keywords)
-
-        cupy.matmul = matmul
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """One recording in a process; pools that were to be freed meanwhile are freed after it."""
+    global _running
+    with RECORDING:
+        _running += 1
         try:
             yield
         finally:
-            cupy.matmul = usual
+            _running -= 1
+            while _waiting and not _running:
+                _waiting.pop().free_all_blocks()
 
-    @contextmanager
-    def _no_copies_from_host(self) -> Iterator[None]:
-        """CuPy's copies from the host raise in a recording: each asks for a pinned buffer first.
 
-        CuPy tells nobody which allocator is set; afterwards it is the default pool's.
-        """
-        pool = self._cupy.get_default_pinned_memory_pool()
-
-        def lend(size: int) -> Any:
-            require_repeatable(
-                f"a copy of {size} bytes from the host (of an index table, or of the addresses where more than 8 "
-                "arrays are joined)"
-            )
-            return pool.malloc(size)
-
-        self._cupy.cuda.set_pinned_memory_allocator(lend)
-        try:
-            yield
-        finally:
-            self._cupy.cuda.set_pinned_memory_allocator(pool.malloc)
+def _abandon(stream: Any) -> None:
+    """End a capture that failed, whose own complaint says less than the error that broke it."""
+    try:
+        stream.end_capture()
+    except Exception:
+        return
 
 
 def _explained(error: Exception) -> str:
@@ -155,6 +239,6 @@ def _explained(error: Exception) -> str:
             f"the step waits for the device, which a recording can't ({told}): keep float(), bool(), to_numpy and "
             "synchronize out of it"
         )
-    if "cuBLAS" in told or "cuSOLVER" in told or "cuRAND" in told or "cuSPARSE" in told:
-        return f"CuPy can't record this ({told}); write products as xp.matmul of floats"
+    if "during stream capture" in told:
+        return f"CuPy can't record this ({told}); write products as matmul of the backend's xp, of floats"
     return f"the step can't be recorded: {told}"

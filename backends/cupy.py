@@ -2,24 +2,26 @@
 
 The CuPy wheel imports on a machine without a GPU, so importing proves nothing: `connect` asks the driver,
 then the device, and `Backend.open` makes it compute. CuPy creates arrays on the current device whatever
-``device=`` says and keeps its TF32 switch per process, so all work happens inside `context`, which sets both
-and puts them back.
+``device=`` says, so all work happens inside `context`, which sets that device and puts the caller's back.
+CuPy's own switch for TF32 is the process's; it is left alone, and each namespace has a precision of its own
+(see `xpnn.backends.cupy_namespace`).
 """
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from functools import cache, cached_property, partial
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from .backend import Backend, P, R, axes_in_memory, back
-from .capture import CompiledStep
+from .backend import NOWHERE_ELSE, Backend, P, R, axes_in_memory, back
+from .capture import RECORDING, CompiledStep
+from .cupy_namespace import CupyNamespace
+from .cupy_namespace import namespace as over
 from .engines import cuda
 from .engines.cuda import elementwise
 from .errors import BackendUnavailable, first_line
-from .precision import Rounding, Use
 from .primitives import Compiled, Primitives
 from .types import Array, Device, Namespace, dtype_name
 from .upload import Uploader
@@ -48,15 +50,15 @@ class CupyPrimitives(Primitives):
 
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
         # CuPy allocates results in C order whatever its arguments' strides are.
-        order = memory_order(x)
+        order = axes_in_memory(x.strides)
         if order == tuple(range(x.ndim)):
             return function(x, *others)
         y = function(*(each.transpose(order) for each in (x, *others)))
-        return y.transpose(inverse(order))
+        return y.transpose(back(order))
 
     def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
         # Of arrays that lie alike their memory is passed over as it is.
-        order = memory_order(arrays[0])
+        order = axes_in_memory(arrays[0].strides)
         function(*(each.transpose(order) for each in arrays))
 
     def positive(self, x: Array) -> Array:
@@ -69,13 +71,20 @@ class CupyPrimitives(Primitives):
         return elementwise.apply("gate", dy, y, like=y)
 
     def memory_order(self, x: Array) -> tuple[int, ...] | None:
-        order = memory_order(x)
+        order = axes_in_memory(x.strides)
         return order if x.transpose(order).flags.c_contiguous else None
 
     def concat(self, arrays: Sequence[Array], axis: int) -> Array:
-        order = memory_order(arrays[0])
+        order = axes_in_memory(arrays[0].strides)
         joined = super().concat([each.transpose(order) for each in arrays], order.index(axis))
-        return joined.transpose(inverse(order))
+        return joined.transpose(back(order))
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """Into ``out`` itself wherever cuBLAS can write there; see `xpnn.backends.cublas.Products`."""
+        return self.xp.matmul(a, b, out=out)
+
+    def put_product(self, target: Array, index: tuple[slice | int, ...], a: Array, b: Array) -> None:
+        self.xp.matmul(a, b, out=target[index])
 
     def windows(self, x: Array, windows: Windows) -> Array:
         as_strided = importlib.import_module("cupy.lib.stride_tricks").as_strided
@@ -87,16 +96,6 @@ class CupyPrimitives(Primitives):
             shape=(x.shape[0], *windows.count, *windows.kernel, x.shape[-1]),
             strides=(x.strides[0], *apart, *within, x.strides[-1]),
         )
-
-
-def memory_order(x: Array) -> tuple[int, ...]:
-    """The axes from the one with the longest step in memory to the one with the shortest; of one entry they stay."""
-    return tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
-
-
-def inverse(order: tuple[int, ...]) -> tuple[int, ...]:
-    """The permutation that undoes another."""
-    return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
 class CupyBackend(Backend):
@@ -115,6 +114,12 @@ class CupyBackend(Backend):
         return spec, importlib.import_module("array_api_compat.cupy"), cupy.cuda.Device(index)
 
     @classmethod
+    def namespace(cls, namespace: Namespace, precision: str = "float32") -> Namespace:
+        if isinstance(namespace, CupyNamespace):
+            return namespace
+        return over(namespace, importlib.import_module("cupy"), precision == "tf32")
+
+    @classmethod
     def spec_of(cls, array: Array) -> str:
         return f"cupy:{array.device.id}"
 
@@ -125,11 +130,6 @@ class CupyBackend(Backend):
     @cached_property
     def _cupy(self) -> Any:
         return importlib.import_module("cupy")
-
-    @cached_property
-    def _float_products(self) -> Use:
-        rounding = _rounding(self._cupy)
-        return rounding.rounded if self.precision == "tf32" else rounding.floats
 
     @property
     def is_host(self) -> bool:
@@ -149,22 +149,20 @@ class CupyBackend(Backend):
             return np.asarray(self._cupy.asnumpy(array.transpose(axes))).transpose(back(axes))
 
     def context(self) -> AbstractContextManager[None]:
-        """This device, and its float32 products as asked for, put back afterwards; cheap where they are so already."""
+        """This device, and the one before afterwards; cheap where it is current already."""
         if self._cupy.cuda.runtime.getDevice() == self.device.id:
-            return self._float_products
-        return self._elsewhere()
-
-    @contextmanager
-    def _elsewhere(self) -> Iterator[None]:
-        with self._on_device(), self._float_products:
-            yield
+            return NOWHERE_ELSE
+        entered: AbstractContextManager[None] = self._on_device()
+        return entered
 
     def _on_device(self) -> Any:
         """A device object of one's own: CuPy's remember where to go back to, for one thread at a time."""
         return self._cupy.cuda.Device(self.device.id)
 
     def synchronize(self) -> None:
-        self._on_device().synchronize()
+        # A wait for the whole device would break a recording of another thread.
+        with RECORDING:
+            self._on_device().synchronize()
 
     def compile(self, step: Callable[P, R], *owners: Any) -> Callable[P, R]:
         """A `CompiledStep`: a CUDA graph for each form of its arguments and settings, replayed from the fourth call on.
@@ -172,10 +170,24 @@ class CupyBackend(Backend):
         See `xpnn.backends.capture` for what it keeps right and what it refuses, with a `CaptureError`. Array arguments
         must be of this backend; results are copies.
         """
-        return CompiledStep(step, owners, _recorder(self))
+        return CompiledStep(step, owners, self._recorder)
+
+    @cached_property
+    def _recorder(self) -> Any:
+        """One for a backend: its streams serve all compiled steps."""
+        from .cuda_graph import GraphRecorder
+
+        return GraphRecorder(self, self._cupy)
 
     def uploader(self) -> Uploader:
-        return _uploader(self)
+        return self._uploader
+
+    @cached_property
+    def _uploader(self) -> Uploader:
+        """One for a backend: its stream and buffers serve all loaders."""
+        from .pinned import PinnedUploader
+
+        return PinnedUploader(self, self._cupy)
 
     def memory(self, limit: int | None = None) -> dict[str, int]:
         """Bytes of CuPy's pool on this device; CuPy keeps no peak, so ``peak`` is what the pool holds."""
@@ -215,36 +227,6 @@ class CupyBackend(Backend):
     def notes(self) -> str:
         name = self._cupy.cuda.runtime.getDeviceProperties(self.device.id)["name"].decode()
         return f"{name}; TF32 {'on' if self.precision == 'tf32' else 'off'}"
-
-
-@cache
-def _rounding(cupy: Any) -> Rounding:
-    """The switch of that library, which has one for a process."""
-    core = importlib.import_module("cupy._core")
-    linalg = importlib.import_module("cupy._core._routines_linalg")
-    floats = np.dtype(np.float32)
-    return Rounding(
-        partial(core.get_compute_type, floats),
-        partial(core.set_compute_type, floats),
-        linalg.COMPUTE_TYPE_FP32,
-        linalg.COMPUTE_TYPE_TF32,
-    )
-
-
-@cache
-def _recorder(backend: CupyBackend) -> Any:
-    """One for a backend: its stream, handle and workspace serve all compiled steps."""
-    from .cuda_graph import GraphRecorder
-
-    return GraphRecorder(backend, importlib.import_module("cupy"))
-
-
-@cache
-def _uploader(backend: CupyBackend) -> Uploader:
-    """One for a backend: its stream and buffers serve all loaders."""
-    from .pinned import PinnedUploader
-
-    return PinnedUploader(backend, importlib.import_module("cupy"))
 
 
 def _import_cupy(spec: str) -> Any:

@@ -18,6 +18,7 @@ M. J. Wichura, "Algorithm AS 241: The percentage points of the normal distributi
 """
 
 import hashlib
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -25,7 +26,7 @@ import numpy as np
 
 from .backend import Backend
 from .blocks import concat_all
-from .capture import require_repeatable
+from .capture import Slot, counted, require_repeatable
 from .registry import BackendLike, get_backend
 from .types import Array, DType, Namespace, dtype_name
 
@@ -80,6 +81,17 @@ class Generator:
 
     def __repr__(self) -> str:
         return f"Generator({self.key[1] << 32 | self.key[0]})"
+
+    def slots(self) -> Iterator[Slot]:
+        """Its key, and its position, which a compiled step that draws moves on: see `Backend.compile`."""
+        yield Slot.attribute(f"{self!r}.key", self, "key")
+        yield Slot(
+            f"{self!r}.position",
+            (id(self), "position"),
+            lambda: self.position,
+            lambda value: setattr(self, "position", value),
+            lambda: self,
+        )
 
     def fold_in(self, name: str | int) -> "Generator":
         """A new generator that depends on this one's key and on ``name``, not on what was drawn."""
@@ -152,9 +164,18 @@ class Generator:
 
     def _blocks(self, count: int, b: Backend) -> tuple[Array, Array]:
         """The next ``count`` blocks of the stream, two words each."""
-        require_repeatable("random numbers, as dropout draws them: each replay would have the same")
         xp = b.xp
+        place = None if b.is_host else counted(self)
+        if place is None:
+            require_repeatable(
+                "random numbers from a stream that it was not given, or on the host: each replay would have the same"
+            )
         first, self.position = self.position, self.position + count
+        if place is not None:
+            # Where a step begins in the stream is the device's to know, how far it has come since then is not.
+            start, known = place
+            index = xp.arange(first - known, first - known + count, dtype=xp.int64, device=b.device) + start
+            return threefry2x32(self.key, (index & _MASK, index >> 32))
         chunk = _CHUNK if b.is_host else max(count, 1)
         parts = []
         for start in range(0, max(count, 1), chunk):

@@ -191,8 +191,12 @@ def primitives(xp: Namespace) -> Primitives:
         _primitives[xp] = ExactPrimitives(xp, primitives(raw))
     if xp not in _primitives:
         name = name_of(xp) if hasattr(xp, "__name__") else ""
-        kind = backend_class(name).primitives if name and name in names() else Primitives
-        _primitives[xp] = kind(xp)
+        kind = backend_class(name) if name and name in names() else None
+        own = xp if kind is None else kind.namespace(xp)
+        if own is xp:
+            _primitives[xp] = Primitives(xp) if kind is None else kind.primitives(xp)
+        else:
+            _primitives[xp] = primitives(own)
     return _primitives[xp]
 
 

@@ -18,8 +18,8 @@ from .geometry import Geometry
 
 
 def namespace(xp: Namespace | None, *arrays: Array | None) -> Namespace:
-    """``xp`` if given, else the namespace that the arrays share."""
-    return array_namespace(*(a for a in arrays if a is not None)) if xp is None else xp
+    """``xp`` if given, else what their backend computes with for the namespace that the arrays share."""
+    return primitives(array_namespace(*(a for a in arrays if a is not None))).xp if xp is None else xp
 
 
 def channels_last(x: Array, xp: Namespace) -> Array:

@@ -107,7 +107,19 @@ class Dropout(Layer):
 
     def _slots(self, path: str) -> Iterator[Slot]:
         yield from super()._slots(path)
-        yield Slot.attribute(f"{path}.stream.position", self.stream, "position")
+        yield Slot(
+            f"{path}.stream.key",
+            (id(self), "stream.key"),
+            lambda: self.stream.key,
+            lambda value: setattr(self.stream, "key", value),
+        )
+        yield Slot(
+            f"{path}.stream.position",
+            (id(self), "stream.position"),
+            lambda: self.stream.position,
+            lambda value: setattr(self.stream, "position", value),
+            lambda: self.stream,
+        )
 
     def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape

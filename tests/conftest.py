@@ -159,6 +159,12 @@ def strictest():
         yield
 
 
+@pytest.fixture(scope="session")
+def gpu() -> nn.Backend:
+    """CuPy's backend, on whatever device CuPy computes on."""
+    return open_variant("cupy")
+
+
 @pytest.fixture
 def exact(at):
     """The backend of this test in exact numerics."""

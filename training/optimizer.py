@@ -167,6 +167,9 @@ class Optimizer:
         for parameter in self.parameters.values():
             parameter.grad = None
 
+    def count_on_device(self) -> None:
+        """Keep on the device what is counted from step to step, as `Backend.compile` needs; nothing is, unless told."""
+
     def slots(self) -> Iterator[Slot]:
         """Where settings, parameters, gradients and what is remembered are kept, for `Backend.compile`."""
         kind = type(self).__name__

@@ -123,6 +123,10 @@ class Adam(Optimizer):
         self.betas = (in_range("betas[0]", first, below=1.0), in_range("betas[1]", second, below=1.0))
         self.eps = in_range("eps", eps, above=0.0)
 
+    def count_on_device(self) -> None:
+        """``capturable`` becomes True."""
+        self.capturable = True
+
     def _memory(self) -> tuple[str, ...]:
         return ("mean", "square")
 
@@ -292,6 +296,10 @@ class Adagrad(Optimizer):
         self.lr_decay = in_range("lr_decay", lr_decay)
         self.initial_accumulator_value = in_range("initial_accumulator_value", initial_accumulator_value)
         self.eps = in_range("eps", eps, above=0.0)
+
+    def count_on_device(self) -> None:
+        """``capturable`` becomes True."""
+        self.capturable = True
 
     def _memory(self) -> tuple[str, ...]:
         return ("sum",)

@@ -13,6 +13,7 @@ from typing import Any
 from array_api_compat import device
 
 from ..team import Team, current_team, rows_of_all
+from ..tensordot import tensordot
 from ..types import Array, DType, Namespace, dtype_name
 from .elementary import Elementary
 from .products import Products
@@ -86,19 +87,7 @@ class ExactNamespace:
 
     def tensordot(self, x1: Array, x2: Array, *, axes: int | tuple[Any, Any] = 2) -> Array:
         """Contraction over several axes, as one matrix product."""
-        raw = self.raw
-        first, second = (
-            (tuple(range(x1.ndim - axes, x1.ndim)), tuple(range(axes))) if isinstance(axes, int) else map(tuple, axes)
-        )
-        first, second = tuple(a % x1.ndim for a in first), tuple(a % x2.ndim for a in second)
-        kept = [a for a in range(x1.ndim) if a not in first], [a for a in range(x2.ndim) if a not in second]
-        shape = (*(x1.shape[a] for a in kept[0]), *(x2.shape[a] for a in kept[1]))
-        terms = prod(x1.shape[a] for a in first)
-        left = raw.reshape(
-            raw.permute_dims(x1, (*kept[0], *first)), (-1 if terms else prod(shape[: len(kept[0])]), terms)
-        )
-        right = raw.reshape(raw.permute_dims(x2, (*second, *kept[1])), (terms, prod(shape[len(kept[0]) :])))
-        return raw.reshape(self.matmul(left, right), shape)
+        return tensordot(x1, x2, axes, self)
 
     def sum(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import registry
+from xpnn.backends import cublas, registry
 
 
 class CUDARuntimeError(RuntimeError):
@@ -142,7 +142,6 @@ class FakeCupy:
             getDeviceProperties=lambda index: {"name": b"Fake GPU"},
         )
         FakeDevice.current.id = 0
-        self.compute_type = "default"
         self.module = ModuleType("cupy")
         self.module.__version__ = "14.2.0"
         self.module.__path__ = []
@@ -151,19 +150,16 @@ class FakeCupy:
         self.module.cuda = SimpleNamespace(runtime=self.runtime, Device=FakeDevice)
         self.module.array = _array
         self.module.asnumpy = _asnumpy
-        core, linalg = ModuleType("cupy._core"), ModuleType("cupy._core._routines_linalg")
-        core.get_compute_type = lambda dtype: self.compute_type
-        core.set_compute_type = lambda dtype, kind: setattr(self, "compute_type", kind)
-        linalg.COMPUTE_TYPE_TF32, linalg.COMPUTE_TYPE_FP32 = "tf32", "float32"
-        linalg.COMPUTE_TYPE_DEFAULT = "default"
         namespace = ModuleType("array_api_compat.cupy")
         for name, value in vars(array_api_compat.numpy).items():
             if not name.startswith("__"):
                 is_function = callable(value) and not isinstance(value, type)
                 setattr(namespace, name, _function(value) if is_function else value)
         namespace.asarray = lambda host, dtype=None, **_: host if isinstance(host, FakeArray) else _array(host)
-        for module in (self.module, core, linalg, namespace):
+        for module in (self.module, namespace):
             monkeypatch.setitem(sys.modules, module.__name__, module)
+        # It has no cuBLAS: products are the namespace's.
+        monkeypatch.setattr(cublas.Products, "takes", lambda products, a, b: False)
         self.namespace = namespace
 
     def raises(self, where: str, error: Exception) -> None:
