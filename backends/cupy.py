@@ -62,12 +62,18 @@ class CupyPrimitives(Primitives):
         function(*(each.transpose(order) for each in arrays))
 
     def positive(self, x: Array) -> Array:
+        if not cuda.enabled:
+            return self.elementwise(super().positive, x)
         return elementwise.apply("positive", x, like=x)
 
     def select(self, mask: Array, x: Array) -> Array:
+        if not cuda.enabled:
+            return super().select(mask, x)
         return elementwise.apply("select", mask, x, like=x)
 
     def gate(self, dy: Array, y: Array) -> Array:
+        if not cuda.enabled:
+            return self.elementwise(super().gate, dy, y)
         return elementwise.apply("gate", dy, y, like=y)
 
     def memory_order(self, x: Array) -> tuple[int, ...] | None:

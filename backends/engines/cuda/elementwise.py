@@ -8,9 +8,8 @@ from .source import library
 
 
 @cache
-def kernel(name: str) -> Any:
-    """One of CuPy's elementwise kernels, by name."""
-    return library().ElementwiseKernel(*KERNELS[name], f"xpnn_{name}")
+def _kernel(cupy: Any, name: str) -> Any:
+    return cupy.ElementwiseKernel(*KERNELS[name], f"xpnn_{name}")
 
 
 KERNELS = {
@@ -24,5 +23,5 @@ KERNELS = {
 def apply(name: str, *arrays: Array, like: Array) -> Array:
     """The kernel's result, in the memory order of ``like``."""
     y = library().empty_like(like)
-    kernel(name)(*arrays, y)
+    _kernel(library(), name)(*arrays, y)
     return y
