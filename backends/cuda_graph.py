@@ -39,15 +39,16 @@ class Room:
     """
 
     def __init__(self, cuda: Any) -> None:
-        self._cuda, self._pool = cuda, cuda.MemoryPool()
+        self._cuda, self._pool, self._device = cuda, cuda.MemoryPool(), cuda.device.get_device_id()
         self._dropped = False
+        _rooms.add(self)
 
     def malloc(self, size: int) -> Any:
         """An allocator for CuPy."""
         memory = self._pool.malloc(size)
         if not size:
             return memory
-        held = self._cuda.UnownedMemory(memory.ptr, size, _Held(memory, self), memory.device_id)
+        held = self._cuda.UnownedMemory(memory.ptr, size, _Held(memory, self), self._device)
         return self._cuda.MemoryPointer(held, 0)
 
     def drop(self) -> None:
@@ -56,9 +57,16 @@ class Room:
         self.give_back()
 
     def give_back(self) -> None:
-        """Free what no array holds, unless the recording is still there."""
-        if self._dropped and not sys.is_finalizing():
-            _free(self._pool)
+        """Free what no array holds, unless the recording is still there, or another one runs."""
+        if not self._dropped or sys.is_finalizing():
+            return
+        if _running:
+            _waiting.add(self)
+            return
+        with self._cuda.Device(self._device):
+            self._pool.free_all_blocks()
+            if not self._pool.total_bytes():
+                _rooms.discard(self)
 
 
 class _Held:
@@ -72,16 +80,12 @@ class _Held:
         self._room.give_back()
 
 
-# Pools to be freed after the recording that runs: to free memory waits for the device, which may break a capture.
-_waiting: list[Any] = []
+# Rooms with memory. A pool is known to its pieces by weak references, which Python clears before anything else where
+# pool and arrays are garbage together: what is here is none.
+_rooms: set[Room] = set()
+# Rooms that wait for the end of the recording that runs: to free memory waits for the device, and may break a capture.
+_waiting: set[Room] = set()
 _running = 0
-
-
-def _free(pool: Any) -> None:
-    if _running:
-        _waiting.append(pool)
-    else:
-        pool.free_all_blocks()
 
 
 class Graph:
@@ -172,10 +176,17 @@ class GraphRecorder:
 
     def record(self, work: Callable[[], Any]) -> tuple[Any, Graph]:
         """Capture, and give what launches the graph."""
-        cuda, stream = self._cupy.cuda, self._streams.get()
-        room = Room(cuda)
+        room = Room(self._cupy.cuda)
         # Garbage with arrays in it should not be found, and freed, halfway.
         gc.collect()
+        try:
+            return self._capture(work, room)
+        except BaseException:
+            room.drop()
+            raise
+
+    def _capture(self, work: Callable[[], Any], room: Room) -> tuple[Any, Graph]:
+        cuda, stream = self._cupy.cuda, self._streams.get()
         with ExitStack() as stack:
             stack.enter_context(_one_at_a_time())
             # Whoever set another allocator since the last recording has this one from now on: CuPy tells nobody which
@@ -190,16 +201,12 @@ class GraphRecorder:
                 result = work()
             except BaseException as error:
                 _abandon(stream)
-                workspaces.clear()
-                room.drop()
                 if isinstance(error, CaptureError) or not isinstance(error, Exception):
                     raise
                 raise CaptureError(_explained(error)) from error
             try:
                 graph = stream.end_capture()
             except Exception as error:
-                workspaces.clear()
-                room.drop()
                 raise CaptureError(_explained(error)) from error
         return result, Graph(cuda, graph, room, workspaces)
 
@@ -220,7 +227,7 @@ def _one_at_a_time() -> Iterator[None]:
         finally:
             _running -= 1
             while _waiting and not _running:
-                _waiting.pop().free_all_blocks()
+                _waiting.pop().give_back()
 
 
 def _abandon(stream: Any) -> None:
