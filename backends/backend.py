@@ -232,10 +232,14 @@ class Backend(ABC):
         return NOWHERE_ELSE
 
     def up(self, array: Array) -> Array:
-        """Storage to computing, on the way into a layer: in exact numerics float32 to float64."""
+        """Storage to computing, on the way into a layer: in exact numerics float32 to float64.
+
+        What is below 2**-125, and -0, counts as +0: an array that did not come through `asarray` or out of a layer may
+        hold such numbers, which kernels on some devices read as zeros.
+        """
         if self.numerics == "fast" or dtype_name(array.dtype) != "float32":
             return array
-        return self.xp.astype(array, self.xp.float64)
+        return self.xp.astype(self._flushed(array), self.xp.float64)
 
     def down(self, array: Array) -> Array:
         """Computing to storage, on the way out of a layer: in exact numerics float64 to float32, rounded once.
