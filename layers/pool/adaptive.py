@@ -56,7 +56,7 @@ def adaptive_avg_pool(x: Array, output_size: OutputSize, *, xp: Namespace | None
         return xp.asarray(x, copy=True)
     prepared = _prepared(tuple(x.shape), sizes, x, xp)
     if prepared is not None:
-        return channels_first(prepared.mean(channels_last(x, xp)), xp)
+        return channels_first(prepared.averages(channels_last(x, xp)), xp)
     for axis, m in enumerate(sizes, start=2):
         if m == x.shape[axis]:
             continue
@@ -77,7 +77,7 @@ def adaptive_avg_pool_backward(
         return xp.asarray(dy, copy=True)
     prepared = _prepared(tuple(x_shape), sizes, dy, xp)
     if prepared is not None:
-        return channels_first(prepared.mean_backward(channels_last(dy, xp)), xp)
+        return channels_first(prepared.averages_backward(channels_last(dy, xp)), xp)
     for axis, m in reversed(list(enumerate(sizes, start=2))):
         n = x_shape[axis]
         if m == n:
@@ -103,7 +103,7 @@ def adaptive_max_pool(
     require_float(x)
     prepared = _prepared(tuple(x.shape), sizes, x, xp)
     if prepared is not None:
-        y, where = prepared.maximum(channels_last(x, xp))
+        y, where = prepared.maxima(channels_last(x, xp))
         return (channels_first(y, xp), channels_first(where, xp)) if return_indices else channels_first(y, xp)
     lead, spatial = tuple(x.shape[:2]), tuple(x.shape[2:])
     values, indices = [], []
@@ -128,7 +128,7 @@ def adaptive_max_pool_backward(
         require_shape(array, (*x_shape[:2], *sizes), name)
     prepared = _prepared(tuple(x_shape), sizes, dy, xp)
     if prepared is not None and indices.dtype == xp.int64:
-        return channels_first(prepared.maximum_backward(channels_last(dy, xp), channels_last(indices, xp)), xp)
+        return channels_first(prepared.maxima_backward(channels_last(dy, xp), channels_last(indices, xp)), xp)
     lead, spatial = tuple(x_shape[:2]), tuple(x_shape[2:])
     upstream = xp.reshape(dy, (*lead, prod(sizes)))
     winner = xp.reshape(indices, (*lead, prod(sizes)))

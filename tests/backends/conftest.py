@@ -11,6 +11,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.backends import cublas, registry
+from xpnn.backends.engines import cuda
 
 
 class CUDARuntimeError(RuntimeError):
@@ -65,6 +66,7 @@ class FakeArray(np.lib.mixins.NDArrayOperatorsMixin):
     dtype = property(lambda self: self._host.dtype)
     ndim = property(lambda self: self._host.ndim)
     nbytes = property(lambda self: self._host.nbytes)
+    flags = property(lambda self: self._host.flags)
 
     def transpose(self, *axes):
         return FakeArray(self._host.transpose(*axes), self.device)
@@ -160,6 +162,8 @@ class FakeCupy:
             monkeypatch.setitem(sys.modules, module.__name__, module)
         # It has no cuBLAS: products are the namespace's.
         monkeypatch.setattr(cublas.Products, "takes", lambda products, a, b: False)
+        # Nor has it a compiler.
+        monkeypatch.setattr(cuda, "enabled", False)
         self.namespace = namespace
 
     def raises(self, where: str, error: Exception) -> None:

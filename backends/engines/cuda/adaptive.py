@@ -118,26 +118,26 @@ class AdaptivePool:
         ones = (1,) * (AXES - len(sizes))
         self.bins = np.array((ones + shape[1:-1], ones + sizes), dtype=BINS)
 
-    def mean(self, x: Array) -> Array:
+    def averages(self, x: Array) -> Array:
         """The averages."""
         y = library().empty((self.shape[0], *self.sizes, self.shape[-1]), x.dtype)
         SOURCE.each("means", self.dtype, y.size, address(x), y, strides(x), self.bins, self.shape[-1])
         return y
 
-    def mean_backward(self, dy: Array) -> Array:
+    def averages_backward(self, dy: Array) -> Array:
         """``dx``: each cell's share of ``dy``."""
         dx = library().empty(self.shape, dy.dtype)
         SOURCE.each("means_back", self.dtype, dx.size, address(dy), dx, strides(dy), self.bins, self.shape[-1])
         return dx
 
-    def maximum(self, x: Array) -> tuple[Array, Array]:
+    def maxima(self, x: Array) -> tuple[Array, Array]:
         """The maxima, and where they are: flat row-major indices into each plane."""
         y = library().empty((self.shape[0], *self.sizes, self.shape[-1]), x.dtype)
         place = library().empty(y.shape, np.int64)
         SOURCE.each("maxima", self.dtype, y.size, address(x), y, place, strides(x), self.bins, self.shape[-1])
         return y, place
 
-    def maximum_backward(self, dy: Array, place: Array) -> Array:
+    def maxima_backward(self, dy: Array, place: Array) -> Array:
         """``dx``: each cell's share of ``dy``."""
         dx = library().empty(self.shape, dy.dtype)
         order = (strides(dy), strides(place), self.bins, self.shape[-1])
