@@ -18,7 +18,7 @@ from .backend import Backend, P, R, axes_in_memory, back
 from .capture import CompiledStep
 from .errors import BackendUnavailable, first_line
 from .precision import Rounding, Use
-from .primitives import Primitives
+from .primitives import GPU_BLOCK, Primitives
 from .types import Array, Device, Namespace
 from .upload import Uploader
 from .windows import Windows
@@ -30,7 +30,7 @@ INSTALL = 'pip install "cupy-cuda13x[ctk]" (for a driver of CUDA 12: "cupy-cuda1
 class CupyPrimitives(Primitives):
     """Windows as a strided view; blocks large enough to fill a GPU with each launch."""
 
-    block_bytes = 1 << 28
+    block_bytes = GPU_BLOCK
     views = True
 
     def windows(self, x: Array, windows: Windows) -> Array:

@@ -68,7 +68,7 @@ def by_samples(function: Callable[..., Array], x: Array, *others: Array, xp: Nam
     Some samples at a time and on several workers, where the backend has them and the arrays are large.
     """
     engine = primitives(xp)
-    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]))
+    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]), x)
     if len(blocks) == 1:
         return function(x, *others)
     y = xp.empty(x.shape, dtype=x.dtype, device=device(x))
@@ -84,7 +84,7 @@ def by_samples(function: Callable[..., Array], x: Array, *others: Array, xp: Nam
 def over_blocks(work: Callable[[slice], None], x: Array, xp: Namespace) -> None:
     """``work`` on all samples of ``x (N, ...)``, some at a time and on several workers where the backend has them."""
     engine = primitives(xp)
-    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]))
+    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]), x)
     if len(blocks) == 1:
         work(blocks[0].samples)
     else:
