@@ -105,7 +105,7 @@ def clamp(x: Array, low: float, high: float, xp: Namespace) -> Array:
 
 
 def sign(x: Array, xp: Namespace) -> Array:
-    """-1, 0 or 1, and NaN of NaN. The standard's `sign` waits for the device on CuPy."""
+    """-1, 0 or 1; NaN of NaN, which some libraries make 0. The standard's `sign` waits for the device on CuPy."""
     found = xp.astype(x > 0.0, x.dtype) - xp.astype(x < 0.0, x.dtype)
     return xp.where(xp.isnan(x), x, found)
 
