@@ -22,7 +22,7 @@ from .cupy_namespace import namespace as over
 from .engines import cuda
 from .engines.cuda import elementwise
 from .errors import BackendUnavailable, first_line
-from .primitives import Compiled, Primitives
+from .primitives import GPU_BLOCK, Compiled, Primitives
 from .types import Array, Device, Namespace, dtype_name
 from .upload import Uploader
 from .windows import Windows
@@ -34,7 +34,7 @@ INSTALL = 'pip install "cupy-cuda13x[ctk]" (for a driver of CUDA 12: "cupy-cuda1
 class CupyPrimitives(Primitives):
     """Windows as a strided view; blocks large enough to fill a GPU with each launch."""
 
-    block_bytes = 1 << 28
+    block_bytes = GPU_BLOCK
     views = True
     few_launches = True
 

@@ -28,6 +28,8 @@ from .windows import Windows
 NOTHING = nullcontext()
 #: What kernels there are to a kernel of them.
 Compiled: TypeAlias = Callable[[Kernels], Callable[..., None] | None]
+# Bytes of temporaries in a block on a GPU: large enough to fill it with each launch.
+GPU_BLOCK = 1 << 28
 # Most partial sums of a weight gradient, each of its size, that workers make side by side.
 LANES = 16
 
@@ -45,7 +47,7 @@ class Primitives:
         The Array API namespace to compute in.
     """
 
-    #: Bytes of temporaries that a block of a batch may take.
+    #: Bytes of temporaries that a block of a batch may take; see `bytes_of_block`.
     block_bytes: ClassVar[int] = 1 << 22
     #: Whether slices and permutations of an array share its memory, so that what is written to them is written to it.
     views: ClassVar[bool] = False
@@ -171,9 +173,13 @@ class Primitives:
         """``x (N, C, *S)`` as ``(cells, C)``, if its memory lies so and passes over it are dear; else None."""
         return None
 
-    def blocks(self, n: int, rows: int, row_bytes: int) -> list[Block]:
-        """``n`` samples of ``rows`` rows in blocks of about `block_bytes`, ``row_bytes`` a row."""
-        return cut(n, rows, self.block_bytes // max(row_bytes, 1))
+    def bytes_of_block(self, like: Array) -> int:
+        """Bytes of temporaries that a block of a batch may take where that array is."""
+        return self.block_bytes
+
+    def blocks(self, n: int, rows: int, row_bytes: int, like: Array) -> list[Block]:
+        """``n`` samples of ``rows`` rows in blocks of about `bytes_of_block` of an array, ``row_bytes`` a row."""
+        return cut(n, rows, self.bytes_of_block(like) // max(row_bytes, 1))
 
     def padded(self, x: Array, padding: Pairs, block: Block, windows: Windows) -> Array:
         """What the windows of a block read of ``x (N, *S, C)`` within its padding; a view where there is none."""
@@ -203,7 +209,7 @@ class Primitives:
         groups, depth, features = w.shape
         n, cells, row_cells = x.shape[0], prod(windows.count), prod(windows.count[1:])
         y = xp.empty((n * cells, groups, features), dtype=x.dtype, device=device(x))
-        blocks = self.blocks(n, windows.count[0], 4 * row_cells * groups * depth)
+        blocks = self.blocks(n, windows.count[0], 4 * row_cells * groups * depth, x)
 
         def work(i: int) -> None:
             block = blocks[i]
@@ -234,7 +240,7 @@ class Primitives:
         wide = tuple(low + n + high for n, (low, high) in zip(shape[1:-1], padding, strict=True))
         inside = tuple(slice(low, low + n) for n, (low, _) in zip(shape[1:-1], padding, strict=True))
         dx = xp.empty(shape, dtype=dy.dtype, device=device(dy))
-        blocks = self.blocks(shape[0], 1, 4 * prod(windows.count) * windows.cells * channels)
+        blocks = self.blocks(shape[0], 1, 4 * prod(windows.count) * windows.cells * channels, dy)
 
         def work(i: int) -> None:
             samples = blocks[i].samples
@@ -261,11 +267,11 @@ class Primitives:
     ) -> Array:
         """Adjoint of `contract` in ``w``: columns of ``x`` times ``dy``, summed over windows and batch."""
         depth, features = windows.cells * x.shape[-1] // groups, dy.shape[-1] // groups
-        if groups == 1 and 4 * depth * features > self.block_bytes:
+        if groups == 1 and 4 * depth * features > self.bytes_of_block(x):
             return self._weight_gradient_by_columns(x, dy, windows, padding)
         xp = self.xp
         n, row_cells = x.shape[0], prod(windows.count[1:])
-        blocks = self.blocks(n, windows.count[0], 4 * row_cells * groups * depth)
+        blocks = self.blocks(n, windows.count[0], 4 * row_cells * groups * depth, x)
         lanes = even_slices(len(blocks), min(len(blocks), LANES))
         parts = xp.empty((len(lanes), groups, depth, features), dtype=x.dtype, device=device(x))
 
@@ -297,11 +303,11 @@ class Primitives:
         depth = windows.cells * x.shape[-1]
         dw = xp.zeros((1, depth, features), dtype=x.dtype, device=device(x))
         chunks = even_slices(depth, -(-depth // 256))
-        size = max(1, 8 * self.block_bytes // max(1, 4 * cells * depth))
+        size = max(1, 8 * self.bytes_of_block(x) // max(1, 4 * cells * depth))
         for samples in even_slices(n, -(-n // size)) if n else []:
             count = samples.stop - samples.start
             columns = self.workspace("all columns", (count * cells, depth), x)
-            blocks = self.blocks(count, 1, 4 * cells * depth)
+            blocks = self.blocks(count, 1, 4 * cells * depth, x)
             rows = self._rows(dy[samples, ...], 1)[0, ...]
 
             def fill(

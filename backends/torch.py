@@ -11,15 +11,18 @@ import numpy as np
 from .backend import NOWHERE_ELSE, Backend
 from .errors import BackendUnavailable, first_line
 from .precision import Rounding, Use
-from .primitives import Primitives
+from .primitives import GPU_BLOCK, Primitives
 from .types import Array, Device, Namespace
 from .windows import Windows
 
 
 class TorchPrimitives(Primitives):
-    """Windows as a strided view, as on NumPy."""
+    """Windows as a strided view, as on NumPy; on a GPU blocks as large as CuPy's."""
 
     views = True
+
+    def bytes_of_block(self, like: Array) -> int:
+        return self.block_bytes if like.device.type == "cpu" else GPU_BLOCK
 
     def windows(self, x: Array, windows: Windows) -> Array:
         strides = x.stride()

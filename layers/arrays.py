@@ -82,7 +82,7 @@ def by_samples(function: Callable[..., Array], x: Array, *others: Array, xp: Nam
     Some samples at a time and on several workers, where the backend has them and the arrays are large.
     """
     engine = primitives(xp)
-    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]))
+    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]), x)
     if len(blocks) == 1:
         return function(x, *others)
     y = xp.empty(x.shape, dtype=x.dtype, device=device(x))
@@ -98,7 +98,7 @@ def by_samples(function: Callable[..., Array], x: Array, *others: Array, xp: Nam
 def over_blocks(work: Callable[[slice], None], x: Array, xp: Namespace) -> None:
     """``work`` on all samples of ``x (N, ...)``, some at a time and on several workers where the backend has them."""
     engine = primitives(xp)
-    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]))
+    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]), x)
     if len(blocks) == 1:
         work(blocks[0].samples)
     else:
@@ -119,7 +119,7 @@ def clamp(x: Array, low: float, high: float, xp: Namespace) -> Array:
 
 
 def sign(x: Array, xp: Namespace) -> Array:
-    """-1, 0 or 1, and NaN of NaN. The standard's `sign` waits for the device on CuPy."""
+    """-1, 0 or 1; NaN of NaN, which some libraries make 0. The standard's `sign` waits for the device on CuPy."""
     found = xp.astype(x > 0.0, x.dtype) - xp.astype(x < 0.0, x.dtype)
     return xp.where(xp.isnan(x), x, found)
 

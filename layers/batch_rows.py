@@ -206,7 +206,7 @@ def _long(rows: Array, xp: Namespace) -> tuple[Array, int]:
 
 
 def _blocks(x: Array, xp: Namespace) -> list[slice]:
-    return [block.rows for block in primitives(xp).blocks(1, x.shape[0], 4 * x.shape[1])]
+    return [block.rows for block in primitives(xp).blocks(1, x.shape[0], 4 * x.shape[1], x)]
 
 
 def _column_sums(x: Array, xp: Namespace) -> Array:

@@ -788,7 +788,7 @@ LP_POOL = (
         "share = ratio if p == 2 else xp.pow",
         "LpPool2d/plain",
     ),
-    Mutant("gradient of power 1 has no sign", "share = xp.sign(x)", "share = xp.ones_like(x)", "LpPool2d/power 1"),
+    Mutant("gradient of power 1 has no sign", "share = sign(x, xp)", "share = xp.ones_like(x)", "LpPool2d/power 1"),
     Mutant(
         "gradient of power 2 has no sign",
         "share = ratio if p == 2",
@@ -1022,14 +1022,14 @@ SIGMOIDS = (
     Mutant("softsign's gradient is not squared", "dy * (inverse * inverse)", "dy * inverse", "Softsign/plain"),
     Mutant(
         "hard sigmoid divides by 6 in four digits",
-        "return xp.clip(x + 3.0, 0.0, 6.0) * (1.0 / 6.0)",
-        "return xp.clip(x + 3.0, 0.0, 6.0) * 0.1667",
+        "return clamp(x + 3.0, 0.0, 6.0, xp) * (1.0 / 6.0)",
+        "return clamp(x + 3.0, 0.0, 6.0, xp) * 0.1667",
         "HardSigmoid/",
     ),
     Mutant(
         "hard sigmoid divides by 6 in six digits",
-        "return xp.clip(x + 3.0, 0.0, 6.0) * (1.0 / 6.0)",
-        "return xp.clip(x + 3.0, 0.0, 6.0) * 0.166667",
+        "return clamp(x + 3.0, 0.0, 6.0, xp) * (1.0 / 6.0)",
+        "return clamp(x + 3.0, 0.0, 6.0, xp) * 0.166667",
         "HardSigmoid/",
     ),
     Mutant(
@@ -1688,8 +1688,8 @@ REGRESSION = (
     ),
     Mutant(
         "absolute error is bent near 0",
-        "return clip(x, 0.0, 1.0, xp)",
-        "return clip(x, 0.001, 1.0, xp)",
+        "return spread(sign(prediction - target, xp), dy",
+        "return spread(clip(prediction - target, 0.001, 1.0, xp), dy",
         "MeanAbsoluteError/",
     ),
     Mutant(
@@ -1706,8 +1706,8 @@ REGRESSION = (
     ),
     Mutant(
         "absolute error has slope 1 at 0",
-        "xp.where(x > threshold, high,",
-        "xp.where(x >= threshold, high,",
+        "return spread(sign(prediction - target, xp), dy",
+        "return spread(xp.where(prediction >= target, 1.0, -1.0), dy",
         "MeanAbsoluteError/ties",
     ),
     Mutant(
@@ -1853,8 +1853,8 @@ BRANCHES = (
     ),
     Mutant(
         "branches are joined in the reverse order",
-        "b.xp.concat(outputs, axis=axis)",
-        "b.xp.concat(outputs[::-1], axis=axis)",
+        "concat_all(outputs, axis, b.xp)",
+        "concat_all(outputs[::-1], axis, b.xp)",
         "Parallel/concat",
     ),
 )
