@@ -239,7 +239,7 @@ class Backend(ABC):
         """
         if self.numerics == "fast" or dtype_name(array.dtype) != "float32":
             return array
-        return self.xp.astype(self._flushed(array), self.xp.float64)
+        return self._widened(array)
 
     def down(self, array: Array) -> Array:
         """Computing to storage, on the way out of a layer: in exact numerics float64 to float32, rounded once.
@@ -248,6 +248,14 @@ class Backend(ABC):
         """
         if self.numerics == "fast" or dtype_name(array.dtype) != "float64":
             return array
+        return self._narrowed(array)
+
+    def _widened(self, array: Array) -> Array:
+        """float32 to float64, as exact numerics reads it."""
+        return self.xp.astype(self._flushed(array), self.xp.float64)
+
+    def _narrowed(self, array: Array) -> Array:
+        """float64 to float32, as exact numerics stores it."""
         return self._flushed(self.xp.astype(array, self.xp.float32))
 
     def _flushed(self, array: Array) -> Array:

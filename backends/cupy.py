@@ -154,6 +154,16 @@ class CupyBackend(Backend):
             axes = axes_in_memory(array.strides)
             return np.asarray(self._cupy.asnumpy(array.transpose(axes))).transpose(back(axes))
 
+    def _widened(self, array: Array) -> Array:
+        if not cuda.enabled:
+            return super()._widened(array)
+        return elementwise.apply("widened", array, like=array, dtype="float64")
+
+    def _narrowed(self, array: Array) -> Array:
+        if not cuda.enabled:
+            return super()._narrowed(array)
+        return elementwise.apply("narrowed", array, like=array, dtype="float32")
+
     def context(self) -> AbstractContextManager[None]:
         """This device, and the one before afterwards; cheap where it is current already."""
         if self._cupy.cuda.runtime.getDevice() == self.device.id:

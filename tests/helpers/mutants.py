@@ -885,8 +885,8 @@ RECTIFIERS = (
     ),
     Mutant(
         "PReLU bends at 0.001",
-        "xp.where(x > 0.0, x, x * _by_channel",
-        "xp.where(x > 0.001, x, x * _by_channel",
+        "xp.where(x > 0.0, x, x * slope), x, slope",
+        "xp.where(x > 0.001, x, x * slope), x, slope",
         "PReLU/",
     ),
     Mutant(
@@ -952,7 +952,7 @@ RECTIFIERS = (
         f"xp.sum({cut('share', 13)}, axis=(0,",
         "PReLU/",
     ),
-    Mutant("PReLU's dx forgets the slope", "dy, dy * slope), dweight", "dy, dy), dweight", "PReLU/plain"),
+    Mutant("PReLU's dx forgets the slope", "dy, dy * slope), x, dy, slope", "dy, dy), x, dy, slope", "PReLU/plain"),
     Mutant(
         "ELU is exp(x) - 1 by subtraction",
         "xp.expm1(_below(x, xp)) * alpha)",
@@ -1206,26 +1206,26 @@ NORM = (
     Mutant("eps is a tenth", "xp.sqrt(var + eps)", "xp.sqrt(var + 0.1 * eps)", "LayerNorm/"),
     Mutant(
         "variance is unbiased",
-        "var = total(centred * centred, layout.axes, xp) / cells",
-        "var = total(centred * centred, layout.axes, xp) / (cells - 1.0)",
+        "var = total(centred * centred, axes, xp) / cells",
+        "var = total(centred * centred, axes, xp) / (cells - 1.0)",
         "BatchNorm2d/plain",
     ),
     Mutant(
         "variance is unbiased even in a large batch",
-        "var = total(centred * centred, layout.axes, xp) / cells",
-        "var = total(centred * centred, layout.axes, xp) / (cells - 1.0)",
+        "var = total(centred * centred, axes, xp) / cells",
+        "var = total(centred * centred, axes, xp) / (cells - 1.0)",
         "BatchNorm1d/large batch",
     ),
     Mutant(
         "variance is a difference of squares",
-        "var = total(centred * centred, layout.axes, xp) / cells",
-        "var = total(grid * grid, layout.axes, xp) / cells - mean * mean",
+        "var = total(centred * centred, axes, xp) / cells",
+        "var = total(grid * grid, axes, xp) / cells - mean * mean",
         "BatchNorm2d/large mean",
     ),
     Mutant(
         "variance is rounded to 13 bits",
-        "var = total(centred * centred, layout.axes, xp) / cells",
-        f"var = total(centred * centred, layout.axes, xp) / cells\n        var = {cut('var', 13)}",
+        "var = total(centred * centred, axes, xp) / cells",
+        f"var = total(centred * centred, axes, xp) / cells\n        var = {cut('var', 13)}",
         "BatchNorm2d/",
     ),
     Mutant(
@@ -1253,8 +1253,8 @@ NORM = (
     ),
     Mutant(
         "gradients of weight and bias are means",
-        "dbias, dweight = (xp.reshape(total(s,",
-        "dbias, dweight = (xp.reshape(total(s / layout.cells,",
+        "totals = (xp.permute_dims(total(s,",
+        "totals = (xp.permute_dims(total(s / layout.cells,",
         "BatchNorm2d/plain",
     ),
     Mutant(
@@ -1270,8 +1270,8 @@ NORM = (
         "scale = scale * laid",
         "LayerNorm/plain",
     ),
-    Mutant("weight is forgotten", "else values * xp.reshape(weight, layout.laid)", "else values", "BatchNorm2d/plain"),
-    Mutant("bias is forgotten", "y = y + xp.reshape(bias, layout.laid)", "pass", "BatchNorm2d/plain"),
+    Mutant("weight is forgotten", "else values * layout.along(weight, order, xp)", "else values", "BatchNorm2d/plain"),
+    Mutant("bias is forgotten", "y = y + layout.along(bias, order, xp)", "pass", "BatchNorm2d/plain"),
     Mutant(
         "groups are taken the other way round",
         "split = (num_groups, shape[1] // num_groups)",
@@ -1782,9 +1782,9 @@ ROBUST = (
 )
 
 DROPOUT = (
-    Mutant("what is kept is scaled by 1 - p", "x * (1.0 / (1.0 - p))", "x * (1.0 - p)", "Dropout/plain"),
-    Mutant("what is kept is scaled by 1 / p", "x * (1.0 / (1.0 - p))", "x * (1.0 / p)", r"Dropout\d?d?/"),
-    Mutant("what is kept is not scaled", "x * (1.0 / (1.0 - p))", "x", "Dropout/plain"),
+    Mutant("what is kept is scaled by 1 - p", "mul, 1.0 / (1.0 - p)", "mul, 1.0 - p", "Dropout/plain"),
+    Mutant("what is kept is scaled by 1 / p", "mul, 1.0 / (1.0 - p)", "mul, 1.0 / p", r"Dropout\d?d?/"),
+    Mutant("what is kept is not scaled", "mul, 1.0 / (1.0 - p)", "mul, 1.0", "Dropout/plain"),
     Mutant(
         "gradient is not scaled",
         "return dropout(dy, keep, p, xp=xp)",
@@ -1832,7 +1832,9 @@ BRANCHES = (
         "Residual/plain",
     ),
     Mutant("shortcut is not added", "y = self._sum((y, around))", "pass", "Residual/plain"),
-    Mutant("only the last branch is added", "total = total + b.up(array)", "total = b.up(array)", "Parallel/add"),
+    Mutant(
+        "only the last branch is added", "engine.elementwise(add, total, b.up(array))", "b.up(array)", "Parallel/add"
+    ),
     Mutant(
         "gradients of the branches are in the reverse order",
         "stop in pairwise(edges)]",
@@ -1853,8 +1855,8 @@ BRANCHES = (
     ),
     Mutant(
         "branches are joined in the reverse order",
-        "concat_all(outputs, axis, b.xp)",
-        "concat_all(outputs[::-1], axis, b.xp)",
+        "concat(outputs, axis)",
+        "concat(outputs[::-1], axis)",
         "Parallel/concat",
     ),
 )
