@@ -138,11 +138,11 @@ class Recorder(Protocol):
     def number(self, value: int) -> Array:
         """An int64 array of no axes."""
 
-    def scratch(self, array: Array) -> Array:
-        """An array with anything in it that differs from another in its address alone."""
+    def twin(self, array: Array) -> Array:
+        """An array with anything in it that kernels treat as they treat another: of the same strides and alignment."""
 
     def layout(self, array: Array) -> Hashable:
-        """Its memory order, by which kernels may differ."""
+        """How it lies in memory, by which kernels, and the order of their sums, may differ."""
 
     def repeats(self, array: Array) -> bool:
         """Whether several entries are one place in memory, so that nothing can be written there."""
@@ -260,13 +260,13 @@ class CompiledStep:
 
     def _call(self, args: Any, keywords: Any) -> Any:
         arrays: list[Array] = []
-        form = _form((args, keywords), self.recorder.owns, arrays)
+        form = _form((args, keywords), self.recorder.owns, arrays), tuple(map(self._layout, arrays))
         for recording in reversed(self._recordings.values()):
             if recording.form == form and self._fits(recording):
                 return self._replay(recording, arrays)
         slots = self._slots()
         values = (slot.get() if slot.counter is None else "counter" for slot in slots)
-        key = (form, tuple(map(self._layout, arrays)), tuple(map(self._state, values)))
+        key = (form, tuple(map(self._state, values)))
         if self._runs.get(key, 0) < WARMUP:
             return self._run(key, slots, args, keywords, arrays)
         recording = self._record(form, slots, args, keywords, arrays)
@@ -324,7 +324,9 @@ class CompiledStep:
             value = slot.get()
             if self.recorder.owns(value) and self.recorder.repeats(value):
                 slot.set(self.recorder.copy(value))
-        own = [self.recorder.copy(array) for array in arrays]
+        own = [self.recorder.twin(array) for array in arrays]
+        for target, array in zip(own, arrays, strict=True):
+            self.recorder.write(target, array)
         args, keywords = _replaced((args, keywords), self.recorder.owns, iter(own))
         counts = [
             _Count(slot, slot.counter(), self.recorder.number(slot.get()), slot.get())
@@ -344,7 +346,7 @@ class CompiledStep:
         pairs = [(old, slot.get()) for slot, old in zip(slots, before, strict=True)]
         for old, new in self._moves(pairs, before):
             if _description(old, owns) == _description(new, owns):
-                self.recorder.write(self.recorder.scratch(old), new)
+                self.recorder.write(self.recorder.twin(old), new)
         self._move_on(counts)
         return result
 

@@ -6,7 +6,8 @@ one. What makes that right here:
 - The capture has a memory pool of its own. Temporary arrays go back to that pool and are never lent to anyone else, so
   a launch overwrites nothing that is in use; the pool lives as long as the graph and every array of the recording.
 - Products have workspaces of the recording's own (`xpnn.backends.cublas`).
-- Each thread captures a stream of its own: kernels of another thread on that stream would join the graph.
+- The stream that captures is the recorder's, and nothing else is queued there: kernels of another thread would join the
+  graph. Recordings of a process are one after another.
 - A graph is launched on the stream that is current for the caller, and so stands in its order; launches on several
   streams wait for each other, because they share the recording's memory.
 - A copy from the host would read a buffer that CuPy lends to others meanwhile; it is refused. So is a read by the host,
@@ -26,8 +27,12 @@ from .backend import Backend
 from .capture import RECORDING, CaptureError, require_repeatable
 from .cublas import shared
 from .errors import first_line
-from .per_thread import PerThread
 from .types import Array
+
+# What CuPy's memory is aligned to, in bytes.
+ALIGNED = 512
+# How many times the bytes of its entries the memory of an argument may reach over, to be kept as it lies.
+LOOSE = 4
 
 
 class Room:
@@ -122,7 +127,7 @@ def _drop(graph: list[Any], workspaces: dict[int, Any], room: Room) -> None:
 
 
 class GraphRecorder:
-    """Records on streams of its own; see `xpnn.backends.capture.Recorder`.
+    """Records on a stream of its own; see `xpnn.backends.capture.Recorder`.
 
     Parameters
     ----------
@@ -132,7 +137,8 @@ class GraphRecorder:
 
     def __init__(self, backend: Backend, cupy: Any) -> None:
         self._backend, self._cupy, self._cublas = backend, cupy, shared(cupy)
-        self._streams = PerThread(lambda: cupy.cuda.Stream(non_blocking=True))
+        with backend.context():
+            self._stream = cupy.cuda.Stream(non_blocking=True)
 
     def context(self) -> AbstractContextManager[None]:
         """The device."""
@@ -154,21 +160,20 @@ class GraphRecorder:
         """Filled by a kernel that is given the number: nothing is copied from the host."""
         return self._cupy.full((), value, dtype="int64")
 
-    def scratch(self, array: Array) -> Array:
-        """An array of the same strides."""
+    def twin(self, array: Array) -> Array:
+        """An array of the same strides, but for one that lies in much more memory than it fills, and alignment."""
         cupy = self._cupy
-        if not array.size:
-            return cupy.empty(array.shape, array.dtype)
         reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
         before = -sum(each for each in reach if each < 0)
-        after = sum(each for each in reach if each > 0) + array.itemsize
-        memory = cupy.cuda.alloc(before + after) + before
-        return cupy.ndarray(array.shape, array.dtype, memory, array.strides)
+        size = before + sum(each for each in reach if each > 0) + array.itemsize
+        if not array.size or size > LOOSE * max(array.nbytes, ALIGNED):
+            return cupy.empty_like(array)
+        shift = (array.data.ptr - before) % ALIGNED
+        return cupy.ndarray(array.shape, array.dtype, cupy.cuda.alloc(shift + size) + (shift + before), array.strides)
 
     def layout(self, array: Array) -> Hashable:
-        """Axes from the longest stride to the shortest."""
-        strides = array.strides
-        return tuple(sorted(range(len(strides)), key=lambda axis: -abs(strides[axis])))
+        """Its strides, where they matter."""
+        return tuple(stride for n, stride in zip(array.shape, array.strides, strict=True) if n > 1)
 
     def repeats(self, array: Array) -> bool:
         """Whether it is broadcast along an axis."""
@@ -177,8 +182,6 @@ class GraphRecorder:
     def record(self, work: Callable[[], Any]) -> tuple[Any, Graph]:
         """Capture, and give what launches the graph."""
         room = Room(self._cupy.cuda)
-        # Garbage with arrays in it should not be found, and freed, halfway.
-        gc.collect()
         try:
             return self._capture(work, room)
         except BaseException:
@@ -186,7 +189,7 @@ class GraphRecorder:
             raise
 
     def _capture(self, work: Callable[[], Any], room: Room) -> tuple[Any, Graph]:
-        cuda, stream = self._cupy.cuda, self._streams.get()
+        cuda, stream = self._cupy.cuda, self._stream
         with ExitStack() as stack:
             stack.enter_context(_one_at_a_time())
             # Whoever set another allocator since the last recording has this one from now on: CuPy tells nobody which
@@ -218,14 +221,21 @@ class GraphRecorder:
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """One recording in a process; pools that were to be freed meanwhile are freed after it."""
+    """One recording in a process. Garbage is collected, and what waits to be freed is freed, after it.
+
+    What garbage holds of a device may not be freed while a stream captures, as pinned memory may not.
+    """
     global _running
     with RECORDING:
         _running += 1
+        collects = gc.isenabled()
+        gc.disable()
         try:
             yield
         finally:
             _running -= 1
+            if collects:
+                gc.enable()
             while _waiting and not _running:
                 _waiting.pop().give_back()
 

@@ -190,7 +190,7 @@ class CupyBackend(Backend):
 
     @cached_property
     def _recorder(self) -> Any:
-        """One for a backend: its streams serve all compiled steps."""
+        """One for a backend: its stream serves all compiled steps."""
         from .cuda_graph import GraphRecorder
 
         return GraphRecorder(self, self._cupy)

@@ -10,7 +10,7 @@ T = TypeVar("T")
 class PerThread(Generic[T]):
     """One thing for each thread, made on first use; that of a thread that ended goes to the next new one.
 
-    It is for what can't be destroyed at any time: to destroy a stream or a handle may wait for the device.
+    It is for what can't be destroyed at any time: to destroy a handle of a CUDA library waits for the device.
 
     Parameters
     ----------

@@ -194,7 +194,7 @@ def test_arrays_that_change_places_do_so_at_every_replay(b, swap):
         step(pairs[1])
         states = [[b.to_numpy(array).tolist() for array in (pair.first, pair.second)] for pair in pairs]
         assert states[0] == states[1]
-    assert compiled.replayed == 6 - capture.WARMUP
+    assert compiled.recorded == 1 and compiled.replayed >= 2
 
 
 def test_another_shape_is_another_recording_and_both_go_on_from_one_state(b):
@@ -544,13 +544,31 @@ def test_write_backs_are_rehearsed_where_strides_are_odd(b):
 
 @pytest.mark.parametrize("view", [lambda x: x[:, ::2], lambda x: x.T, lambda x: x[::-1], lambda x: x[1:, 1:]])
 def test_arguments_that_lie_otherwise_are_rehearsed_as_they_will_lie(b, view):
-    # A shape that no other test uses, so that the kernel for it is not there yet.
-    x = view(b.asarray(np.random.default_rng(0).random((9, 9)), "float32"))
-    compiled = b.compile(lambda x: b.xp.sum(x * 3.0 - b.xp.exp(x), axis=0))
-    wanted = b.to_numpy(b.xp.sum(x * 3.0 - b.xp.exp(x), axis=0))
+    x = view(b.asarray(np.random.default_rng(0).random((90, 90)), "float32"))
+
+    def step(x):
+        return b.xp.sum(x * 3.0 - b.xp.exp(x), axis=0), b.xp.sum(x, axis=1), b.xp.mean(x)
+
+    compiled, wanted = b.compile(step), [b.to_numpy(y).tobytes() for y in step(x)]
     for _ in range(5):
-        np.testing.assert_allclose(b.to_numpy(compiled(x)), wanted, rtol=1e-6)
+        # Sums of entries that lie otherwise may have another order.
+        assert [b.to_numpy(y).tobytes() for y in compiled(x)] == wanted
     assert compiled.replayed
+
+
+def test_the_same_shape_in_another_layout_is_another_recording(b):
+    compiled = b.compile(lambda x: x * 2.0)
+    x = b.asarray(np.random.default_rng(0).random((4, 4)), "float32")
+    for _ in range(4):
+        for each in (x, x.T):
+            assert np.array_equal(b.to_numpy(compiled(each)), b.to_numpy(each) * 2.0)
+    assert compiled.recorded == 2
+
+
+def test_an_argument_that_lies_in_much_memory_is_kept_in_little(b, cupy):
+    x = cupy.ones((300, 1000), "f")[:, :1]
+    compiled, twin = b.compile(lambda x: x * 2.0), b._recorder.twin(x)
+    assert twin.data.mem.size <= 2048 and all(float(compiled(x)[-1, 0]) == 2.0 for _ in range(5))
 
 
 def used(cupy):
@@ -618,26 +636,24 @@ def test_arrays_of_a_recording_outlive_it_and_give_their_memory_back_after_it(b,
     assert after[-1] == after[1], np.diff(after)
 
 
-def test_memory_is_not_freed_while_another_step_is_recorded(b, cupy, monkeypatch):
-    old, freed = [b.compile(lambda x: x * 2.0)], []
+def test_memory_is_not_freed_while_another_step_is_recorded(b):
+    old, waiting = [], []
     x = b.asarray(np.ones(5, "float32"))
-    for _ in range(4):
-        old[0](x)
-    usual = cuda_graph.Room.give_back
-    monkeypatch.setattr(cuda_graph.Room, "give_back", lambda room: (freed.append(cuda_graph._running), usual(room)))
 
     def step(x):
         old.clear()
+        waiting.append((len(cuda_graph._waiting), gc.isenabled()))
         return x + 1.0
 
     compiled = b.compile(step)
-    for _ in range(2):
+    for _ in range(capture.WARMUP):
         compiled(x)
     old.append(b.compile(lambda x: x * 2.0))
     for _ in range(4):
         old[0](x)
     assert b.to_numpy(compiled(x)).tolist() == [2.0] * 5
-    assert 1 in freed and not cuda_graph._waiting
+    assert waiting == [(0, True)] * capture.WARMUP + [(1, False)]
+    assert not cuda_graph._waiting and gc.isenabled()
 
 
 def in_threads(*work):
