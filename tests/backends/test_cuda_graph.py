@@ -523,7 +523,10 @@ class Strided:
     def __init__(self, b):
         # Of a dtype that nothing else here computes in, so that no kernel for it is there.
         self.b = b
-        self.value = b.asarray(np.zeros((6, 10), "int16"))[::2, ::2]
+        self.lay(0)
+
+    def lay(self, value):
+        self.value = self.b.asarray(np.full((6, 10), value, "int16"))[::2, ::2]
 
     def slots(self):
         yield capture.Slot.attribute("value", self, "value")
@@ -537,7 +540,8 @@ def turn(owner):
 def test_write_backs_are_rehearsed_where_strides_are_odd(b):
     owner = Strided(b)
     compiled = b.compile(lambda: turn(owner), owner)
-    for _ in range(7):
+    for i in range(7):
+        owner.lay(i)
         compiled()
     assert b.to_numpy(owner.value).tolist() == np.full((3, 5), 7).tolist()
     assert compiled.replayed
