@@ -9,7 +9,7 @@ machine without a GPU prove it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, ParamSpec, Self, TypeVar
@@ -150,7 +150,9 @@ class Backend(ABC):
 
     def _probe(self) -> None:
         ones = self.asarray(np.ones((2, 2), dtype=self.dtype_name))
-        if self.to_numpy(self.xp.matmul(ones + ones, ones)).tolist() != [[4.0, 4.0], [4.0, 4.0]]:
+        with self.context():
+            product = self.xp.matmul(ones + ones, ones)
+        if self.to_numpy(product).tolist() != [[4.0, 4.0], [4.0, 4.0]]:
             raise ArithmeticError(f"{self.spec} computed a wrong 2x2 product")
 
     @property
@@ -207,8 +209,7 @@ class Backend(ABC):
 
         A copy on the host, laid out so, comes back through `asarray` lying as this array does.
         """
-        steps = self._steps(array)
-        return tuple(sorted(range(len(steps)), key=lambda axis: -steps[axis]))
+        return axes_in_memory(self._steps(array))
 
     def _steps(self, array: Array) -> tuple[int, ...]:
         """Distance in memory from an entry to the next, along each axis."""
@@ -220,21 +221,25 @@ class Backend(ABC):
 
     @abstractmethod
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
-        """Copy a host array to the device."""
+        """Copy a host array to the device, its axes in the same order in memory."""
 
     @abstractmethod
     def _get(self, array: Array) -> np.ndarray[Any, Any]:
-        """Copy an array of the device to the host."""
+        """Copy an array of the device to the host, its axes in the same order in memory."""
 
     def context(self) -> AbstractContextManager[None]:
         """What must be entered for work on this device; layers enter it."""
         return NOWHERE_ELSE
 
     def up(self, array: Array) -> Array:
-        """Storage to computing, on the way into a layer: in exact numerics float32 to float64."""
+        """Storage to computing, on the way into a layer: in exact numerics float32 to float64.
+
+        What is below 2**-125, and -0, counts as +0: an array that did not come through `asarray` or out of a layer may
+        hold such numbers, which kernels on some devices read as zeros.
+        """
         if self.numerics == "fast" or dtype_name(array.dtype) != "float32":
             return array
-        return self.xp.astype(array, self.xp.float64)
+        return self._widened(array)
 
     def down(self, array: Array) -> Array:
         """Computing to storage, on the way out of a layer: in exact numerics float64 to float32, rounded once.
@@ -243,6 +248,14 @@ class Backend(ABC):
         """
         if self.numerics == "fast" or dtype_name(array.dtype) != "float64":
             return array
+        return self._narrowed(array)
+
+    def _widened(self, array: Array) -> Array:
+        """float32 to float64, as exact numerics reads it."""
+        return self.xp.astype(self._flushed(array), self.xp.float64)
+
+    def _narrowed(self, array: Array) -> Array:
+        """float64 to float32, as exact numerics stores it."""
         return self._flushed(self.xp.astype(array, self.xp.float32))
 
     def _flushed(self, array: Array) -> Array:
@@ -364,6 +377,16 @@ class Backend(ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).reopen, (self.spec, self.dtype_name, self.numerics, self.precision, self.products)
+
+
+def axes_in_memory(steps: Sequence[int]) -> tuple[int, ...]:
+    """The axes from the one with the longest step in memory to the one with the shortest."""
+    return tuple(sorted(range(len(steps)), key=lambda axis: -abs(steps[axis])))
+
+
+def back(axes: Sequence[int]) -> tuple[int, ...]:
+    """The permutation that undoes one."""
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
 def describe(array: Any) -> str:

@@ -1,10 +1,14 @@
 """Cutting a batch into blocks, by shapes alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from .types import Array, Namespace
 from .windows import Windows
 
 Pairs = tuple[tuple[int, int], ...]
+# Arrays that CuPy joins without a table of their addresses, which it would copy from the host.
+JOINED = 8
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,15 @@ def cut(n: int, rows: int, most: int) -> list[Block]:
         return [Block(part, slice(0, rows)) for part in even_slices(n, -(-n // samples))]
     strips = even_slices(rows, -(-rows // max(1, most)))
     return [Block(slice(i, i + 1), strip) for i in range(n) for strip in strips]
+
+
+def concat_all(parts: Sequence[Array], axis: int, xp: Namespace) -> Array:
+    """``concat`` of any number of arrays, a few at a time, so that nothing is copied from the host for it."""
+    parts = list(parts)
+    while len(parts) > 1:
+        groups = [parts[i : i + JOINED] for i in range(0, len(parts), JOINED)]
+        parts = [group[0] if len(group) == 1 else xp.concat(group, axis=axis) for group in groups]
+    return parts[0]
 
 
 def whole(n: int, windows: Windows) -> Block:

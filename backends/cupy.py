@@ -8,20 +8,22 @@ CuPy's own switch for TF32 is the process's; it is left alone, and each namespac
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from .backend import Backend, P, R
+from .backend import NOWHERE_ELSE, Backend, P, R, axes_in_memory, back
 from .capture import RECORDING, CompiledStep
 from .cupy_namespace import CupyNamespace
 from .cupy_namespace import namespace as over
+from .engines import cuda
+from .engines.cuda import elementwise
 from .errors import BackendUnavailable, first_line
-from .primitives import Primitives
-from .types import Array, Device, Namespace
+from .primitives import GPU_BLOCK, Compiled, Primitives
+from .types import Array, Device, Namespace, dtype_name
 from .upload import Uploader
 from .windows import Windows
 
@@ -32,8 +34,56 @@ INSTALL = 'pip install "cupy-cuda13x[ctk]" (for a driver of CUDA 12: "cupy-cuda1
 class CupyPrimitives(Primitives):
     """Windows as a strided view; blocks large enough to fill a GPU with each launch."""
 
-    block_bytes = 1 << 28
+    block_bytes = GPU_BLOCK
     views = True
+    few_launches = True
+
+    def prepare(self, operation: str, problem: Any, dtype: str) -> Any:
+        return cuda.prepare(operation, problem, dtype, self)
+
+    def settle(self) -> None:
+        importlib.import_module("cupy").cuda.get_current_stream().synchronize()
+
+    def sum_rows(self, x: Array) -> Array:
+        prepared = self.prepare("sum of rows", None, dtype_name(x.dtype))
+        return super().sum_rows(x) if prepared is None else prepared(x)
+
+    def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
+        # CuPy allocates results in C order whatever its arguments' strides are.
+        order = axes_in_memory(x.strides)
+        if order == tuple(range(x.ndim)):
+            return function(x, *others)
+        y = function(*(each.transpose(order) for each in (x, *others)))
+        return y.transpose(back(order))
+
+    def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
+        # Of arrays that lie alike their memory is passed over as it is.
+        order = axes_in_memory(arrays[0].strides)
+        function(*(each.transpose(order) for each in arrays))
+
+    def positive(self, x: Array) -> Array:
+        if not cuda.enabled:
+            return self.elementwise(super().positive, x)
+        return elementwise.apply("positive", x, like=x)
+
+    def select(self, mask: Array, x: Array) -> Array:
+        if not cuda.enabled:
+            return super().select(mask, x)
+        return elementwise.apply("select", mask, x, like=x)
+
+    def gate(self, dy: Array, y: Array) -> Array:
+        if not cuda.enabled:
+            return self.elementwise(super().gate, dy, y)
+        return elementwise.apply("gate", dy, y, like=y)
+
+    def memory_order(self, x: Array) -> tuple[int, ...] | None:
+        order = axes_in_memory(x.strides)
+        return order if x.transpose(order).flags.c_contiguous else None
+
+    def concat(self, arrays: Sequence[Array], axis: int) -> Array:
+        order = axes_in_memory(arrays[0].strides)
+        joined = super().concat([each.transpose(order) for each in arrays], order.index(axis))
+        return joined.transpose(back(order))
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """Into ``out`` itself wherever cuBLAS can write there; see `xpnn.backends.cublas.Products`."""
@@ -83,7 +133,7 @@ class CupyBackend(Backend):
     def version(cls) -> str:
         return str(importlib.import_module("cupy").__version__)
 
-    @property
+    @cached_property
     def _cupy(self) -> Any:
         return importlib.import_module("cupy")
 
@@ -95,21 +145,40 @@ class CupyBackend(Backend):
         return isinstance(array, self._cupy.ndarray) and bool(array.device == self.device)
 
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
-        return self._cupy.array(host)
+        # CuPy copies what is in neither C nor Fortran order into C order.
+        axes = axes_in_memory(host.strides)
+        return self._cupy.array(host.transpose(axes)).transpose(back(axes))
 
     def _get(self, array: Array) -> np.ndarray[Any, Any]:
         with self.context():
-            return np.asarray(self._cupy.asnumpy(array))
+            axes = axes_in_memory(array.strides)
+            return np.asarray(self._cupy.asnumpy(array.transpose(axes))).transpose(back(axes))
+
+    def _widened(self, array: Array) -> Array:
+        if not cuda.enabled:
+            return super()._widened(array)
+        return elementwise.apply("widened", array, like=array, dtype="float64")
+
+    def _narrowed(self, array: Array) -> Array:
+        if not cuda.enabled:
+            return super()._narrowed(array)
+        return elementwise.apply("narrowed", array, like=array, dtype="float32")
 
     def context(self) -> AbstractContextManager[None]:
-        # A device object of its own: it remembers where to go back to, for one thread at a time.
-        entered: AbstractContextManager[None] = self._cupy.cuda.Device(self.device.id)
+        """This device, and the one before afterwards; cheap where it is current already."""
+        if self._cupy.cuda.runtime.getDevice() == self.device.id:
+            return NOWHERE_ELSE
+        entered: AbstractContextManager[None] = self._on_device()
         return entered
+
+    def _on_device(self) -> Any:
+        """A device object of one's own: CuPy's remember where to go back to, for one thread at a time."""
+        return self._cupy.cuda.Device(self.device.id)
 
     def synchronize(self) -> None:
         # A wait for the whole device would break a recording of another thread.
         with RECORDING:
-            self.device.synchronize()
+            self._on_device().synchronize()
 
     def compile(self, step: Callable[P, R], *owners: Any) -> Callable[P, R]:
         """A `CompiledStep`: a CUDA graph for each form of its arguments and settings, replayed from the fourth call on.
@@ -138,7 +207,7 @@ class CupyBackend(Backend):
 
     def memory(self, limit: int | None = None) -> dict[str, int]:
         """Bytes of CuPy's pool on this device; CuPy keeps no peak, so ``peak`` is what the pool holds."""
-        with self.device:
+        with self._on_device():
             pool = self._cupy.get_default_memory_pool()
             if limit is not None:
                 pool.set_limit(size=limit)
@@ -154,14 +223,14 @@ class CupyBackend(Backend):
 
     def capacity(self) -> tuple[int, int]:
         """Bytes that the device has, or the pool's limit if that is less, and those in use, by whomever."""
-        with self.device:
+        with self._on_device():
             free, total = self._cupy.cuda.runtime.memGetInfo()
             pool = self._cupy.get_default_memory_pool()
             limit = pool.get_limit()
             return (limit, pool.used_bytes()) if 0 < limit < total else (total, total - free)
 
     def free_memory(self) -> None:
-        with self.device:
+        with self._on_device():
             self._cupy.get_default_memory_pool().free_all_blocks()
 
     def is_out_of_memory(self, error: BaseException) -> bool:

@@ -1,7 +1,7 @@
 """NumPy: the host computes. The reference that the other backends are compared with."""
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from math import prod
 from typing import Any
@@ -40,7 +40,6 @@ class NumpyPrimitives(Primitives):
     def __init__(self, xp: Namespace) -> None:
         super().__init__(xp)
         self._own = threading.local()
-        self._constants: dict[Any, Array] = {}
         # glibc returns large arrays to the system when they are freed, and each new one then costs a page fault for
         # every 4 kB; the size from which it does so grows with the largest one freed so far.
         np.empty((32 << 20) - 8192, np.uint8)
@@ -140,14 +139,6 @@ class NumpyPrimitives(Primitives):
         if key not in kept or kept[key].size < size:
             kept[key] = np.empty(size, like.dtype)
         return kept[key][:size].reshape(shape)
-
-    def constant(self, make: Callable[[], Array], *key: Hashable) -> Array:
-        if key not in self._constants:
-            self._constants[key] = make()
-        return self._constants[key]
-
-    def forget(self) -> None:
-        self._constants.clear()
 
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
         if x.nbytes < 2 * ELEMENTS:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .backend import axes_in_memory, back
 from .capture import require_repeatable
 from .types import Array
 from .upload import Uploader
@@ -94,10 +95,14 @@ class PinnedUploader(Uploader):
                 buffer = np.frombuffer(slot.pinned, np.uint8, size)
                 for host, start in zip(hosts, starts, strict=True):
                     place = buffer[start : start + host.nbytes].view(host.dtype)
+                    host = host.transpose(axes_in_memory(host.strides))
                     np.copyto(place.reshape(host.shape), host)
                 slot.staged.copy_from_host_async(slot.pinned.ptr, size, self._stream)
             self._stream.record(slot.copied)
-        return slot, [(host.shape, host.dtype, start) for host, start in zip(hosts, starts, strict=True)]
+        return slot, [
+            (host.shape, host.dtype, start, axes_in_memory(host.strides))
+            for host, start in zip(hosts, starts, strict=True)
+        ]
 
     def receive(self, sent: Any) -> list[Array]:
         """Arrays of the current stream, filled once the copy is done."""
@@ -108,12 +113,13 @@ class PinnedUploader(Uploader):
         with b.context():
             current = cupy.cuda.get_current_stream()
             current.wait_event(slot.copied)
-            for shape, dtype, start in layout:
-                array, size = cupy.empty(shape, dtype), prod(shape) * dtype.itemsize
+            for shape, dtype, start, axes in layout:
+                array = cupy.empty(tuple(shape[axis] for axis in axes), dtype)
+                size = prod(shape) * dtype.itemsize
                 if size:
                     array.data.copy_from_device_async(slot.staged + start, size, current)
                 b.ledger.count("to_device", size)
-                arrays.append(array)
+                arrays.append(array if axes == tuple(range(len(axes))) else array.transpose(back(axes)))
             current.record(slot.consumed)
         self._free.append(slot)
         return arrays

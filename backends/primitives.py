@@ -13,14 +13,14 @@ All work over a batch is cut into blocks by its shape alone: a block's columns s
 have one order, whoever computes them.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import prod
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from array_api_compat import device
 
-from .blocks import Block, Pairs, cut, even_slices
+from .blocks import Block, Pairs, concat_all, cut, even_slices
 from .kernels import Kernels
 from .types import Array, Namespace
 from .windows import Windows
@@ -28,6 +28,8 @@ from .windows import Windows
 NOTHING = nullcontext()
 #: What kernels there are to a kernel of them.
 Compiled: TypeAlias = Callable[[Kernels], Callable[..., None] | None]
+# Bytes of temporaries in a block on a GPU: large enough to fill it with each launch.
+GPU_BLOCK = 1 << 28
 # Most partial sums of a weight gradient, each of its size, that workers make side by side.
 LANES = 16
 
@@ -45,21 +47,31 @@ class Primitives:
         The Array API namespace to compute in.
     """
 
-    #: Bytes of temporaries that a block of a batch may take.
+    #: Bytes of temporaries that a block of a batch may take; see `bytes_of_block`.
     block_bytes: ClassVar[int] = 1 << 22
     #: Whether slices and permutations of an array share its memory, so that what is written to them is written to it.
     views: ClassVar[bool] = False
     #: Whether reading a number of an array is as cheap as an operation.
     reads: ClassVar[bool] = False
+    #: Whether to start an operation costs so much that few large ones are wanted.
+    few_launches: ClassVar[bool] = False
     #: Whether sums of products may be arranged in any way that is mathematically the same.
     free_order: ClassVar[bool] = True
 
     def __init__(self, xp: Namespace) -> None:
         self.xp = xp
+        self._constants: dict[Any, Array] = {}
 
     @property
     def kernels(self) -> Kernels | None:
         """Compiled kernels, where this library has some; asking loads them."""
+        return None
+
+    def prepare(self, operation: str, problem: Any, dtype: str) -> Any:
+        """A faster way to compute a whole operation than the array path, as an object with the operation's methods.
+
+        None where there is none for that problem, which says all that the arrays don't, in terms of the operation.
+        """
         return None
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
@@ -95,12 +107,22 @@ class Primitives:
         """An array of ``like``'s dtype with anything in it, valid until this thread asks for that name again."""
         return self.xp.empty(shape, dtype=like.dtype, device=device(like))
 
-    def constant(self, make: Callable[[], Array], *key: Hashable) -> Array:
-        """``make()``, perhaps that of an earlier call with this key, to be read only."""
-        return make()
+    def constant(self, make: Callable[[], Array], like: Array, *key: Hashable) -> Array:
+        """``make()``, or what an earlier call with this key made on the device of ``like``, to be read only."""
+        # A device may have no hash.
+        where = (str(device(like)), *key)
+        found = self._constants.get(where)
+        if found is None:
+            found = self._constants[where] = make()
+            self.settle()
+        return found
+
+    def settle(self) -> None:
+        """Wait until what was made is there for all streams of the device."""
 
     def forget(self) -> None:
         """Make constants anew."""
+        self._constants.clear()
 
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
         """``function(x, *others)`` of arrays of one shape, entry by entry; ``function`` gives an array of x's dtype."""
@@ -112,6 +134,10 @@ class Primitives:
         ``compiled`` gives a kernel that does the same to vectors of float32, or None.
         """
         function(*arrays)
+
+    def concat(self, arrays: Sequence[Array], axis: int) -> Array:
+        """Arrays side by side along an axis, counted from the front."""
+        return concat_all(arrays, axis, self.xp)
 
     def positive(self, x: Array) -> Array:
         """``max(x, 0)``; NaN stays, -0 becomes 0."""
@@ -147,9 +173,13 @@ class Primitives:
         """``x (N, C, *S)`` as ``(cells, C)``, if its memory lies so and passes over it are dear; else None."""
         return None
 
-    def blocks(self, n: int, rows: int, row_bytes: int) -> list[Block]:
-        """``n`` samples of ``rows`` rows in blocks of about `block_bytes`, ``row_bytes`` a row."""
-        return cut(n, rows, self.block_bytes // max(row_bytes, 1))
+    def bytes_of_block(self, like: Array) -> int:
+        """Bytes of temporaries that a block of a batch may take where that array is."""
+        return self.block_bytes
+
+    def blocks(self, n: int, rows: int, row_bytes: int, like: Array) -> list[Block]:
+        """``n`` samples of ``rows`` rows in blocks of about `bytes_of_block` of an array, ``row_bytes`` a row."""
+        return cut(n, rows, self.bytes_of_block(like) // max(row_bytes, 1))
 
     def padded(self, x: Array, padding: Pairs, block: Block, windows: Windows) -> Array:
         """What the windows of a block read of ``x (N, *S, C)`` within its padding; a view where there is none."""
@@ -179,7 +209,7 @@ class Primitives:
         groups, depth, features = w.shape
         n, cells, row_cells = x.shape[0], prod(windows.count), prod(windows.count[1:])
         y = xp.empty((n * cells, groups, features), dtype=x.dtype, device=device(x))
-        blocks = self.blocks(n, windows.count[0], 4 * row_cells * groups * depth)
+        blocks = self.blocks(n, windows.count[0], 4 * row_cells * groups * depth, x)
 
         def work(i: int) -> None:
             block = blocks[i]
@@ -210,7 +240,7 @@ class Primitives:
         wide = tuple(low + n + high for n, (low, high) in zip(shape[1:-1], padding, strict=True))
         inside = tuple(slice(low, low + n) for n, (low, _) in zip(shape[1:-1], padding, strict=True))
         dx = xp.empty(shape, dtype=dy.dtype, device=device(dy))
-        blocks = self.blocks(shape[0], 1, 4 * prod(windows.count) * windows.cells * channels)
+        blocks = self.blocks(shape[0], 1, 4 * prod(windows.count) * windows.cells * channels, dy)
 
         def work(i: int) -> None:
             samples = blocks[i].samples
@@ -237,11 +267,11 @@ class Primitives:
     ) -> Array:
         """Adjoint of `contract` in ``w``: columns of ``x`` times ``dy``, summed over windows and batch."""
         depth, features = windows.cells * x.shape[-1] // groups, dy.shape[-1] // groups
-        if groups == 1 and 4 * depth * features > self.block_bytes:
+        if groups == 1 and 4 * depth * features > self.bytes_of_block(x):
             return self._weight_gradient_by_columns(x, dy, windows, padding)
         xp = self.xp
         n, row_cells = x.shape[0], prod(windows.count[1:])
-        blocks = self.blocks(n, windows.count[0], 4 * row_cells * groups * depth)
+        blocks = self.blocks(n, windows.count[0], 4 * row_cells * groups * depth, x)
         lanes = even_slices(len(blocks), min(len(blocks), LANES))
         parts = xp.empty((len(lanes), groups, depth, features), dtype=x.dtype, device=device(x))
 
@@ -273,11 +303,11 @@ class Primitives:
         depth = windows.cells * x.shape[-1]
         dw = xp.zeros((1, depth, features), dtype=x.dtype, device=device(x))
         chunks = even_slices(depth, -(-depth // 256))
-        size = max(1, 8 * self.block_bytes // max(1, 4 * cells * depth))
+        size = max(1, 8 * self.bytes_of_block(x) // max(1, 4 * cells * depth))
         for samples in even_slices(n, -(-n // size)) if n else []:
             count = samples.stop - samples.start
             columns = self.workspace("all columns", (count * cells, depth), x)
-            blocks = self.blocks(count, 1, 4 * cells * depth)
+            blocks = self.blocks(count, 1, 4 * cells * depth, x)
             rows = self._rows(dy[samples, ...], 1)[0, ...]
 
             def fill(

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from .backend import Backend
+from .blocks import concat_all
 from .capture import Slot, counted, require_repeatable
 from .registry import BackendLike, get_backend
 from .types import Array, DType, Namespace, dtype_name
@@ -104,8 +105,8 @@ class Generator:
         b = get_backend(backend)
         words = prod(shape)
         with b.context():
-            pairs = self._blocks(-(-words // 2), b)
-            flat = b.xp.reshape(b.xp.stack(pairs, axis=-1), (2 * pairs[0].shape[0],))
+            left, right = self._blocks(-(-words // 2), b)
+            flat = b.xp.reshape(b.xp.stack([left, right], axis=-1), (2 * left.shape[0],))
             return b.xp.reshape(flat[:words], shape)
 
     def uniform(
@@ -130,7 +131,7 @@ class Generator:
                 return unit
             kind = np.dtype(name).type
             below = float(np.nextafter(kind(high), kind(low)))
-            return xp.clip(unit * (high - low) + low, None, below)
+            return xp.minimum(unit * (high - low) + low, below)
 
     def normal(
         self,
@@ -184,7 +185,7 @@ class Generator:
         if len(parts) == 1:
             return parts[0]
         left, right = zip(*parts, strict=True)
-        return xp.concat(left), xp.concat(right)
+        return concat_all(left, 0, xp), concat_all(right, 0, xp)
 
 
 def _where(backend: BackendLike | None, dtype: DType | str | None) -> tuple[Backend, str]:

@@ -2,22 +2,27 @@
 
 import importlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from .backend import Backend
+from .backend import NOWHERE_ELSE, Backend
 from .errors import BackendUnavailable, first_line
-from .primitives import Primitives
+from .precision import Rounding, Use
+from .primitives import GPU_BLOCK, Primitives
 from .types import Array, Device, Namespace
 from .windows import Windows
 
 
 class TorchPrimitives(Primitives):
-    """Windows as a strided view, as on NumPy."""
+    """Windows as a strided view, as on NumPy; on a GPU blocks as large as CuPy's."""
 
     views = True
+
+    def bytes_of_block(self, like: Array) -> int:
+        return self.block_bytes if like.device.type == "cpu" else GPU_BLOCK
 
     def windows(self, x: Array, windows: Windows) -> Array:
         strides = x.stride()
@@ -91,12 +96,16 @@ class TorchBackend(Backend):
     def version(cls) -> str:
         return str(importlib.import_module("torch").__version__)
 
-    @property
+    @cached_property
     def _torch(self) -> Any:
         return importlib.import_module("torch")
 
     @property
     def is_host(self) -> bool:
+        return self._is_cpu
+
+    @cached_property
+    def _is_cpu(self) -> bool:
         return bool(self.device.type == "cpu")
 
     def owns(self, array: Any) -> bool:
@@ -112,22 +121,29 @@ class TorchBackend(Backend):
     def _steps(self, array: Array) -> tuple[int, ...]:
         return tuple(array.stride())
 
-    @contextmanager
-    def context(self) -> Iterator[None]:
-        """No autograd; on a GPU also its device, and TF32 as asked for, put back afterwards."""
+    @cached_property
+    def _float_products(self) -> Use:
+        rounding = _rounding(self._torch)
+        return rounding.rounded if self.precision == "tf32" else rounding.floats
+
+    def context(self) -> AbstractContextManager[None]:
+        """No autograd; on a GPU also its device, and TF32 as asked for, put back afterwards.
+
+        Cheap where all is so already, as within `torch.no_grad`.
+        """
         torch = self._torch
-        if self.is_host:
-            with torch.no_grad():
-                yield
-            return
-        matmul, wanted = torch.backends.cuda.matmul, self.precision == "tf32"
-        before = matmul.allow_tf32
-        matmul.allow_tf32 = wanted
-        try:
-            with torch.no_grad(), torch.cuda.device(self.device):
-                yield
-        finally:
-            matmul.allow_tf32 = before
+        graded = torch.is_grad_enabled()
+        if self._is_cpu:
+            return torch.no_grad() if graded else NOWHERE_ELSE
+        if graded or torch.cuda.current_device() != self.device.index:
+            return self._elsewhere()
+        return self._float_products
+
+    @contextmanager
+    def _elsewhere(self) -> Iterator[None]:
+        torch = self._torch
+        with torch.no_grad(), torch.cuda.device(self.device), self._float_products:
+            yield
 
     def synchronize(self) -> None:
         if not self.is_host:
@@ -173,3 +189,10 @@ class TorchBackend(Backend):
         if self.is_host:
             return f"{self._torch.get_num_threads()} threads"
         return f"{self._torch.cuda.get_device_name(self.device)}; TF32 {'on' if self.precision == 'tf32' else 'off'}"
+
+
+@cache
+def _rounding(torch: Any) -> Rounding:
+    """The switch for CUDA's products, one for a process."""
+    matmul = torch.backends.cuda.matmul
+    return Rounding(partial(getattr, matmul, "allow_tf32"), partial(setattr, matmul, "allow_tf32"), False, True)

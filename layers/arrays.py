@@ -32,6 +32,20 @@ def channels_first(x: Array, xp: Namespace) -> Array:
     return xp.permute_dims(x, (0, x.ndim - 1, *range(1, x.ndim - 1)))
 
 
+def memory_axes(x: Array, xp: Namespace) -> tuple[int, ...]:
+    """The axes of ``x`` in the order of its memory, as far as that is known and there are no gaps.
+
+    Permuted so, an array is read in the order in which it lies, and what a library computes from it lies so too: some
+    allocate results in the order of the axes that they see, whatever the strides are.
+    """
+    return primitives(xp).memory_order(x) or tuple(range(x.ndim))
+
+
+def inverse_axes(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation that undoes another."""
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
+
+
 def pad(x: Array, geometry: Geometry, value: float, xp: Namespace) -> Array:
     """``x (N, *spatial, C)`` within its padding (and the overhang of ``ceil_mode``), filled with ``value``."""
     if not geometry.is_padded:
@@ -68,7 +82,7 @@ def by_samples(function: Callable[..., Array], x: Array, *others: Array, xp: Nam
     Some samples at a time and on several workers, where the backend has them and the arrays are large.
     """
     engine = primitives(xp)
-    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]))
+    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]), x)
     if len(blocks) == 1:
         return function(x, *others)
     y = xp.empty(x.shape, dtype=x.dtype, device=device(x))
@@ -84,7 +98,7 @@ def by_samples(function: Callable[..., Array], x: Array, *others: Array, xp: Nam
 def over_blocks(work: Callable[[slice], None], x: Array, xp: Namespace) -> None:
     """``work`` on all samples of ``x (N, ...)``, some at a time and on several workers where the backend has them."""
     engine = primitives(xp)
-    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]))
+    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]), x)
     if len(blocks) == 1:
         work(blocks[0].samples)
     else:
@@ -97,6 +111,17 @@ def scalar(value: float, like: Array, xp: Namespace) -> Array:
     To divide by: an array divided by a Python number is multiplied by a rounded reciprocal on some devices.
     """
     return xp.full((), value, dtype=like.dtype, device=device(like))
+
+
+def clamp(x: Array, low: float, high: float, xp: Namespace) -> Array:
+    """``x`` brought into ``[low, high]``; NaN stays. The standard's `clip` waits for the device on CuPy."""
+    return xp.minimum(xp.maximum(x, low), high)
+
+
+def sign(x: Array, xp: Namespace) -> Array:
+    """-1, 0 or 1; NaN of NaN, which some libraries make 0. The standard's `sign` waits for the device on CuPy."""
+    found = xp.astype(x > 0.0, x.dtype) - xp.astype(x < 0.0, x.dtype)
+    return xp.where(xp.isnan(x), x, found)
 
 
 def zero(like: Array, xp: Namespace) -> Array:

@@ -24,6 +24,7 @@ from .norm import (
     Layout,
     Norm,
     Normal,
+    Prepared,
     batch_layout,
     check_number,
     differentiate,
@@ -162,12 +163,18 @@ class ChannelNorm(Norm):
             self._track(normal, layout)
         return y
 
-    def _track(self, normal: Normal | Rows, layout: Layout) -> None:
+    def _track(self, normal: Normal | Rows | Prepared, layout: Layout) -> None:
         """Move the running statistics towards a batch's, by new arrays; nothing is read on the host.
 
         An empty batch counts and moves nothing. Of statistics for each sample the batch's mean is taken.
         """
         b, xp = self.backend, self.backend.xp
+        if isinstance(normal, Prepared) and self.counts_batches:
+            names = ("running_mean", "running_var", "num_batches_tracked")
+            moved = normal.kernels.track(normal.found, tuple(self.buffers[name] for name in names), self.momentum)
+            for name, array in zip(names, moved, strict=True):
+                self.buffers[name] = array
+            return
         factor = self._factor(normal.mean)
         if rows_of_all(prod(layout.grid)) == 0:
             return

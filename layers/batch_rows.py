@@ -80,7 +80,9 @@ def moments(rows: Array, xp: Namespace) -> tuple[Array, Array, Array]:
 
     engine.parallel(len(blocks), work)
     means, sums, squares = (xp.reshape(a, (len(blocks), repeats, channels)) for a in (means, sums, squares))
-    counts = xp.reshape(xp.asarray([float(b.stop - b.start) for b in blocks], **like), (-1, 1, 1))
+    counts = xp.empty((len(blocks), 1, 1), **like)
+    for i, part in enumerate(blocks):
+        counts[i, ...] = float(part.stop - part.start)
     near = xp.sum(means, axis=(0, 1)) * (1.0 / (len(blocks) * repeats))
     apart = means - near + sums / counts
     rest = xp.sum(apart * counts, axis=(0, 1)) / scalar(cells, x, xp)
@@ -204,7 +206,7 @@ def _long(rows: Array, xp: Namespace) -> tuple[Array, int]:
 
 
 def _blocks(x: Array, xp: Namespace) -> list[slice]:
-    return [block.rows for block in primitives(xp).blocks(1, x.shape[0], 4 * x.shape[1])]
+    return [block.rows for block in primitives(xp).blocks(1, x.shape[0], 4 * x.shape[1], x)]
 
 
 def _column_sums(x: Array, xp: Namespace) -> Array:

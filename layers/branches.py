@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from operator import add
 from typing import Literal, Unpack
 
+from ..backends import primitives
 from ..backends.types import Array
 from .base import Layer, named
 from .containers import Container, is_trained, named_children, repr_children
@@ -57,10 +59,11 @@ class Branching(Container):
 
     def _sum(self, arrays: Sequence[Array]) -> Array:
         b = self.backend
+        engine = primitives(b.xp)
         with b.context():
             total = b.up(arrays[0])
             for array in arrays[1:]:
-                total = total + b.up(array)
+                total = engine.elementwise(add, total, b.up(array))
             return b.down(total)
 
     def _back(self, ways: Sequence[tuple[Layer | None, Array]], input_grad: bool) -> Array | None:
@@ -177,7 +180,7 @@ class Parallel(Branching):
             y = self._sum(outputs)
         else:
             with b.context():
-                y = b.xp.concat(outputs, axis=axis)
+                y = primitives(b.xp).concat(outputs, axis)
         self._save(shapes, axis)
         self._remember(y)
         return y

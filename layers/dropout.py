@@ -11,15 +11,17 @@ al., "Efficient object localization using convolutional networks", 2015, for who
 """
 
 from collections.abc import Iterator
+from functools import partial
 from math import ceil
 from numbers import Real
+from operator import mul
 from typing import Any, ClassVar, Unpack
 
-from ..backends import Generator
+from ..backends import Generator, primitives
 from ..backends.capture import Slot
 from ..backends.team import place_in_batch
 from ..backends.types import Array, Namespace
-from .arrays import namespace, require_float, zero
+from .arrays import namespace, require_float
 from .base import Layer
 from .placement import Placement
 
@@ -45,7 +47,8 @@ def dropout(x: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> 
     require_float(x)
     if _probability(p) == 1.0:
         return xp.zeros_like(x)
-    return xp.where(keep, x * (1.0 / (1.0 - p)), zero(x, xp))
+    engine = primitives(xp)
+    return engine.select(keep, engine.elementwise(partial(mul, 1.0 / (1.0 - p)), x))
 
 
 def dropout_backward(dy: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> Array:

@@ -24,15 +24,25 @@ Sources: S. Ioffe and C. Szegedy, "Batch normalization", 2015; J. L. Ba et al., 
 et al., "Instance normalization", 2016; Y. Wu and K. He, "Group normalization", 2018.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, prod
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..backends import primitives
 from ..backends.team import current_team, rows_of_all
-from ..backends.types import Array, Namespace
-from .arrays import namespace, require_same_dtype, require_shape, scalar
+from ..backends.types import Array, Namespace, dtype_name
+from .arrays import (
+    channels_first,
+    channels_last,
+    inverse_axes,
+    memory_axes,
+    namespace,
+    require_same_dtype,
+    require_shape,
+    scalar,
+)
 from .base import Layer
 from .batch_rows import Rows, normalise_rows, normalise_rows_backward
 from .geometry import count
@@ -65,14 +75,36 @@ class Layout:
         cells = prod(self.grid[axis] for axis in self.axes)
         return rows_of_all(cells) if 0 in self.axes else cells
 
+    def along(self, vector: Array, order: tuple[int, ...], xp: Namespace) -> Array:
+        """Weight, bias or statistics laid along the grid, whose axes are in another order."""
+        return xp.permute_dims(xp.reshape(vector, self.laid), order)
+
 
 class Normal(NamedTuple):
-    """An input normalised, on the layout's grid, and the statistics that did it."""
+    """An input normalised, on the layout's grid with its axes in the order of memory, and what did it."""
 
+    order: tuple[int, ...]
     values: Array
     inverse_std: Array
     mean: Array
     var: Array
+
+
+class Prepared(NamedTuple):
+    """What normalised an input in the backend's own way, and what it found."""
+
+    kernels: Any
+    found: Any
+
+    @property
+    def mean(self) -> Array:
+        """Of each channel, ``(C,)``."""
+        return self.found.mean
+
+    @property
+    def var(self) -> Array:
+        """Of each channel, ``(C,)``, over the number of values."""
+        return self.found.var
 
 
 def batch_layout(shape: tuple[int, ...]) -> Layout:
@@ -142,7 +174,7 @@ def normalise(
     var: Array | None = None,
     eps: float,
     xp: Namespace,
-) -> tuple[Array, Normal | Rows]:
+) -> tuple[Array, Normal | Rows | Prepared]:
     """``y``, and what `normalise_backward` needs; with the mean and variance of ``x`` where none are given.
 
     The variance takes two passes, the mean first: a difference of sums of squares loses it where the mean is large. The
@@ -155,42 +187,65 @@ def normalise(
     for name, array in (("weight", weight), ("bias", bias), ("mean", mean), ("var", var)):
         if array is not None:
             require_shape(array, layout.weight, name)
+    given = None if mean is None or var is None else (mean, var)
+    prepared = _prepared(x, layout, xp)
+    if prepared is not None:
+        y, found = prepared.forward(channels_last(x, xp), weight, bias, given, eps)
+        return channels_first(y, xp), Prepared(prepared, found)
     rows = _batch_rows(x, layout, xp)
     if rows is not None:
-        given = None if mean is None or var is None else (mean, var)
         return normalise_rows(x, rows, weight, bias, given, eps, xp)
     grid = xp.reshape(x, layout.grid)
+    order = memory_axes(grid, xp)
+    grid, axes = xp.permute_dims(grid, order), _moved(layout.axes, order)
     if mean is None:
         # The mean of no values is used by none; divided by 1 it is no NaN to warn of.
         cells = scalar(max(layout.cells, 1), x, xp)
-        near = total(grid, layout.axes, xp) / cells
+        near = total(grid, axes, xp) / cells
         centred = grid - near
-        rest = total(centred, layout.axes, xp) / cells
+        rest = total(centred, axes, xp) / cells
         mean, centred = near + rest, centred - rest
-        var = total(centred * centred, layout.axes, xp) / cells
+        var = total(centred * centred, axes, xp) / cells
     else:
-        mean, var = xp.reshape(mean, layout.laid), xp.reshape(var, layout.laid)
+        mean, var = layout.along(mean, order, xp), layout.along(var, order, xp)
         centred = grid - mean
     inverse_std = 1.0 / xp.sqrt(var + eps)
     values = centred * inverse_std
-    y = values if weight is None else values * xp.reshape(weight, layout.laid)
+    y = values if weight is None else values * layout.along(weight, order, xp)
     if bias is not None:
-        y = y + xp.reshape(bias, layout.laid)
-    return xp.reshape(y, tuple(x.shape)), Normal(values, inverse_std, mean, var)
+        y = y + layout.along(bias, order, xp)
+    back = inverse_axes(order)
+    y = xp.reshape(xp.permute_dims(y, back), tuple(x.shape))
+    return y, Normal(order, values, inverse_std, xp.permute_dims(mean, back), xp.permute_dims(var, back))
+
+
+def _moved(axes: Iterable[int], order: tuple[int, ...]) -> tuple[int, ...]:
+    """Where these axes are once they are permuted."""
+    return tuple(sorted(order.index(axis) for axis in axes))
 
 
 def _batch_rows(x: Array, layout: Layout, xp: Namespace) -> Array | None:
     """The input as rows of channels, where each channel has a mean and the backend has a fast way with rows."""
+    return primitives(xp).channel_rows(x) if _is_by_channel(x, layout) else None
+
+
+def _prepared(x: Array, layout: Layout, xp: Namespace) -> Any:
+    """A faster way to normalise each channel."""
+    if not _is_by_channel(x, layout):
+        return None
+    return primitives(xp).prepare("batch norm", (layout.cells, x.shape[1]), dtype_name(x.dtype))
+
+
+def _is_by_channel(x: Array, layout: Layout) -> bool:
+    """Whether each channel has a mean, and no other worker shares it."""
     channels = (1, *layout.weight, *(1,) * (x.ndim - 2))
     alone = current_team() is None and tuple(x.shape) == layout.grid and layout.laid == channels
-    if not alone or layout.axes != (0, *range(2, x.ndim)):
-        return None
-    return primitives(xp).channel_rows(x)
+    return alone and layout.axes == (0, *range(2, x.ndim))
 
 
 def normalise_backward(
     dy: Array,
-    normal: Normal | Rows,
+    normal: Normal | Rows | Prepared,
     weight: Array | None,
     layout: Layout,
     *,
@@ -202,20 +257,26 @@ def normalise_backward(
 
     Sums run over the cells that share both a mean and an entry of the weight first; all others are sums of these.
     """
+    if isinstance(normal, Prepared):
+        dx, dweight, dbias = normal.kernels.backward(channels_last(dy, xp), normal.found, weight, constant, input_grad)
+        return None if dx is None else channels_first(dx, xp), dweight, dbias
     if isinstance(normal, Rows):
         return normalise_rows_backward(dy, normal, weight, constant, input_grad, xp)
-    grid = xp.reshape(dy, layout.grid)
-    flat = {axis for axis, size in enumerate(layout.laid) if size == 1}
-    shared = tuple(axis for axis in layout.axes if axis in flat)
+    order = normal.order
+    back, grid = inverse_axes(order), xp.permute_dims(xp.reshape(dy, layout.grid), order)
+    axes = _moved(layout.axes, order)
+    flat = {order.index(axis) for axis, size in enumerate(layout.laid) if size == 1}
+    shared = tuple(axis for axis in axes if axis in flat)
     sums = total(grid, shared, xp), total(grid * normal.values, shared, xp)
-    dbias, dweight = (xp.reshape(total(s, tuple(flat - {*shared}), xp), layout.weight) for s in sums)
+    totals = (xp.permute_dims(total(s, tuple(flat - {*shared}), xp), back) for s in sums)
+    dbias, dweight = (xp.reshape(each, layout.weight) for each in totals)
     if not input_grad:
         return None, dweight, dbias
     # A weight that is constant within a group stays outside of the means; one that varies goes in.
-    varied = tuple(axis for axis in layout.axes if axis not in flat)
+    varied = tuple(axis for axis in axes if axis not in flat)
     scale = normal.inverse_std
     if weight is not None:
-        laid = xp.reshape(weight, layout.laid)
+        laid = layout.along(weight, order, xp)
         if varied:
             grid, sums = grid * laid, (sums[0] * laid, sums[1] * laid)
         else:
@@ -225,7 +286,7 @@ def normalise_backward(
         mean_g, mean_gx = (total(s, varied, xp) / cells for s in sums)
         grid = grid - mean_g - normal.values * mean_gx
     dx = grid * scale
-    return xp.reshape(dx, tuple(dy.shape)), dweight, dbias
+    return xp.reshape(xp.permute_dims(dx, back), tuple(dy.shape)), dweight, dbias
 
 
 def differentiate(
@@ -258,7 +319,7 @@ class Norm(Layer):
 
     def _normalise(
         self, x: Array, layout: Layout, mean: Array | None = None, var: Array | None = None
-    ) -> tuple[Array, Normal | Rows]:
+    ) -> tuple[Array, Normal | Rows | Prepared]:
         weight, bias, xp = self._value("weight"), self._value("bias"), self.backend.xp
         y, normal = normalise(x, weight, bias, layout, mean=mean, var=var, eps=self.eps, xp=xp)
         self._save(normal, layout)

@@ -1,40 +1,53 @@
-"""What `Backend.compile` gains: ``python -m xpnn.scripts.captured --backend cupy``.
+"""What `Backend.compile` gains: ``python -m xpnn.scripts.captured --backend cupy --net resnet18 lenet5``.
 
-LeNet-5's training step (forward, loss, backward, update; 28 x 28 images), compiled and plain in turn, and beside
-PyTorch's eager step where there is a PyTorch for the device. A case that fails says why, and the next one runs; exit
-status 1 if one did.
+The training step of a net (forward, loss, backward, update), compiled and plain in turn, and beside PyTorch's eager
+step, in the faster of its memory formats, where there is a PyTorch for the device. Before they are timed, compiled and
+plain take the same few steps from the same weights, and their losses are compared. A case that fails says why, and the
+next one runs; exit status 1 if one did.
 """
 
 import argparse
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from ..backends import Backend, Generator, get_backend
+import numpy as np
+
+from ..backends import Backend, get_backend
 from ..backends.errors import first_line
 from ..layers.losses import CrossEntropy
-from ..layers.models import lenet5
+from ..layers.models import BUILDERS
 from ..training.optimizer import Optimizer
 from ..training.optimizers import SGD, Adam
+from .bench.load import Watch
+from .bench.measure import Side, measure
+from .bench.mirror import load
+from .bench.nets import CLASSES, NETS, RATE, NetCase, TorchNet, batch_of
+from .bench.opponent import Opponent, find_opponent
+from .bench.work import relative_error
+from .errors import at_least
+from .targets import append, target, write
 
-IMAGE = (1, 28, 28)
-# Calls of a sample, and of each side before the first: more than a compiled step takes to be recorded.
-CALLS = 20
+# Steps whose losses are compared: more than a compiled step takes to be recorded and replayed.
+STEPS = 6
+# Losses may differ by that much of their norm: the products of a compiled step may be summed in another order.
+BOUND = 1e-3
 
 OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
-    "sgd": lambda model: SGD(model, lr=1e-3, momentum=0.9),
-    "adam": lambda model: Adam(model, lr=1e-3, capturable=True),
+    "sgd": lambda model: SGD(model, lr=RATE, momentum=0.9),
+    "adam": lambda model: Adam(model, lr=RATE, capturable=True),
 }
 
 
 @dataclass
 class CapturedRow:
-    """Medians in milliseconds; ``gain`` is plain by compiled, ``ratio`` PyTorch by compiled (above 1 we are faster)."""
+    """Medians in milliseconds; ``gain`` is plain by compiled, ``ratio`` PyTorch by compiled (above 1 we are faster).
+
+    ``relative_error`` is that of the compiled step's first losses against the plain step's.
+    """
 
     kind: str
     name: str
@@ -45,118 +58,115 @@ class CapturedRow:
     torch_ms: float | None
     gain: float
     ratio: float | None
+    torch_format: str | None
     recorded: int
+    relative_error: float
+    wrong: bool
+
+    def __str__(self) -> str:
+        text = f"{self.name}, batch {self.batch}: {self.ours_ms:.3f} ms, plain {self.plain_ms:.3f} ms"
+        text += f", gain {self.gain:.2f}"
+        if self.ratio is not None:
+            text += f", PyTorch eager {self.torch_ms:.3f} ms, ratio {self.ratio:.2f}"
+        text += f"; recorded {self.recorded}, losses {self.relative_error:.1e} from those of the plain step"
+        return text + (f"\n    WRONG: {BOUND:g} is allowed" if self.wrong else "")
 
 
-def measure(b: Backend, optimizer: str, batch: int, rounds: int) -> CapturedRow:
-    """One optimizer's step, all sides in turn."""
-    compiled, plain = (_step(b, optimizer, batch, compiled) for compiled in (True, False))
-    sides: dict[str, Callable[[], object]] = {"compiled": compiled, "plain": plain}
-    beside = _torch_step(b, optimizer, batch)
-    if beside is not None:
-        sides["torch"] = beside
-    for side in sides.values():
-        for _ in range(CALLS):
-            side()
-    samples: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, side in sides.items():
-            b.synchronize()
-            started = time.perf_counter()
-            for _ in range(CALLS):
-                side()
-            samples[name].append((time.perf_counter() - started) * 1e3 / CALLS)
-    ms = {name: statistics.median(values) for name, values in samples.items()}
-    theirs = ms.get("torch")
-    ratio = None if theirs is None else theirs / ms["compiled"]
-    gain = ms["plain"] / ms["compiled"]
-    name = f"lenet5 {optimizer} compiled"
-    return CapturedRow("net", name, "step", batch, ms["compiled"], ms["plain"], theirs, gain, ratio, compiled())
+class Step:
+    """A training step of ours on one batch, compiled or not."""
+
+    def __init__(self, b: Backend, case: NetCase, optimizer_name: str, batch: int, compiled: bool) -> None:
+        self.b = b
+        self.host_x, self.host_y = batch_of(case.image, batch)
+        self.x, self.y = b.asarray(self.host_x, b.dtype_name), b.asarray(self.host_y)
+        self.model = model = BUILDERS[case.builder](case.image, CLASSES, backend=b, seed=0)
+        optimizer, loss = OPTIMIZERS[optimizer_name](model), CrossEntropy(backend=b)
+
+        def step(x: Any, y: Any) -> Any:
+            optimizer.zero_grad()
+            value = loss(model(x), y)
+            model.backward(loss.backward(), input_grad=False)
+            optimizer.step()
+            return value
+
+        self.step: Callable[..., Any] = b.compile(step, model, optimizer) if compiled else step
+
+    def __call__(self) -> Any:
+        """Take it; the loss."""
+        return self.step(self.x, self.y)
+
+    def losses(self, steps: int) -> np.ndarray[Any, Any]:
+        """Of the next steps, on the host."""
+        return np.array([self.b.to_numpy(self()) for _ in range(steps)])
+
+    @property
+    def recorded(self) -> int:
+        """How often the step was recorded; 0 where it is not compiled."""
+        return int(getattr(self.step, "recorded", 0))
 
 
-def _step(b: Backend, optimizer_name: str, batch: int, compiled: bool) -> Callable[[], int]:
-    generator = Generator(0).fold_in("bench")
-    x = b.asarray(generator.uniform((batch, *IMAGE), backend="numpy"))
-    y = b.asarray(generator.permutation(batch) % 10)
-    model = lenet5(IMAGE, 10, backend=b, seed=0)
-    optimizer, loss = OPTIMIZERS[optimizer_name](model), CrossEntropy(backend=b)
-
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        value = loss(model(x), y)
-        model.backward(loss.backward(), input_grad=False)
-        optimizer.step()
-        return value
-
-    taken: Callable[..., Any] = b.compile(step, model, optimizer) if compiled else step
-
-    def call() -> int:
-        taken(x, y)
-        b.synchronize()
-        return int(getattr(taken, "recorded", 0))
-
-    return call
-
-
-def _torch_step(b: Backend, optimizer_name: str, batch: int) -> Callable[[], None] | None:
-    """PyTorch's eager step: TF32 off, cuDNN's search on; None without PyTorch for this device."""
-    try:
-        import torch
-    except ImportError:
-        return None
-    on_gpu = not b.is_host
-    if on_gpu and not torch.cuda.is_available():
-        return None
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = b.precision == "tf32"
-    torch.backends.cudnn.benchmark = True
-    device, nn = "cuda" if on_gpu else "cpu", torch.nn
-    net = nn.Sequential(
-        *(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
-        *(nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
-    ).to(device)
-    loss = nn.CrossEntropyLoss()
-    optimizer: Any = torch.optim.Adam(net.parameters(), lr=1e-3)
-    if optimizer_name == "sgd":
-        optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9)
-    x, y = torch.rand((batch, *IMAGE), device=device), torch.randint(0, 10, (batch,), device=device)
-
-    def call() -> None:
-        optimizer.zero_grad()
-        loss(net(x), y).backward()
-        optimizer.step()
-        if on_gpu:
-            torch.cuda.synchronize()
-
-    return call
+def captured_row(
+    b: Backend, opponent: Opponent | None, case: NetCase, optimizer: str, batch: int, rounds: int
+) -> CapturedRow:
+    """One net with one optimizer, all sides in turn."""
+    compiled, plain = (Step(b, case, optimizer, batch, compiled) for compiled in (True, False))
+    sides = {"compiled": Side(compiled, b.synchronize), "plain": Side(plain, b.synchronize)}
+    for memory_format in () if opponent is None else opponent.formats():
+        assert opponent is not None
+        net = TorchNet(opponent, plain.model, plain.host_x, plain.host_y, optimizer, memory_format)
+        load(opponent, net.net, plain.model, b)
+        sides[memory_format] = Side(net.step, opponent.wait)
+    error = relative_error([compiled.losses(STEPS)], [plain.losses(STEPS)])
+    ms = measure(sides, rounds, Watch(), 0.0, None if b.is_host else 0.0).medians
+    ours, eager = ms.pop("compiled"), ms.pop("plain")
+    best = min(ms, key=lambda name: ms[name]) if ms else None
+    theirs = None if best is None else ms[best]
+    ratio = None if theirs is None else theirs / ours
+    name = f"{case.name} {optimizer} compiled"
+    told = (best, compiled.recorded, error, not error <= BOUND)
+    return CapturedRow("net", name, "step", batch, ours, eager, theirs, eager / ours, ratio, *told)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure all cases; 1 if one failed."""
+    """Measure all cases; 1 if one failed, 2 for a bad call."""
     parser = argparse.ArgumentParser(description="Time compiled training steps; see the top of this file.")
     parser.add_argument("--backend", default="cupy")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--net", nargs="+", default=["lenet5"], choices=NETS, help="largest first, if time may run out")
+    parser.add_argument("--optimizer", nargs="+", default=list(OPTIMIZERS), choices=OPTIMIZERS)
+    parser.add_argument("--batch", type=at_least(1), default=None, help="images in a batch; the net's usual one")
+    parser.add_argument("--rounds", type=at_least(1), default=9, help="samples of each side")
+    parser.add_argument("--json", default=None, metavar="FILE", help="all rows, written anew after each")
+    parser.add_argument("--lines", default=None, metavar="FILE", help="add each row there, a line of JSON")
     options = parser.parse_args(arguments)
+    try:
+        files = {name: target(name, getattr(options, name)) for name in ("json", "lines")}
+    except ValueError as error:
+        print(f"captured: {error}", file=sys.stderr)
+        return 2
     rows, failed = [], 0
-    for optimizer in OPTIMIZERS:
+    for net, optimizer in [(net, optimizer) for net in options.net for optimizer in options.optimizer]:
+        name = f"{net} {optimizer} compiled"
         try:
-            row = measure(get_backend(options.backend), optimizer, options.batch, options.rounds)
+            b = get_backend(options.backend)
+            opponent, _ = find_opponent(b)
+            case = NETS[net]
+            with opponent.settings() if opponent is not None else nullcontext():
+                row = captured_row(b, opponent, case, optimizer, options.batch or case.batch, options.rounds)
         except Exception as error:
             # A GPU fails in ways that nobody lists; the other cases still tell something.
-            print(f"lenet5 {optimizer} compiled: failed: {type(error).__name__}: {first_line(error)}", flush=True)
+            problem = f"{type(error).__name__}: {first_line(error)}"
+            print(f"{name}: failed: {problem}", flush=True)
             failed += 1
+            if files["lines"] is not None:
+                append(files["lines"], {"name": name, "passed": False, "problem": problem})
             continue
+        failed += row.wrong
         rows.append(row)
-        theirs = "" if row.ratio is None else f", PyTorch eager {row.torch_ms:.3f} ms, ratio {row.ratio:.2f}"
-        print(
-            f"{row.name}, batch {row.batch}: {row.ours_ms:.3f} ms, plain {row.plain_ms:.3f} ms, gain {row.gain:.2f}"
-            f"{theirs}; recorded {row.recorded}",
-            flush=True,
-        )
-        if options.json is not None:
-            options.json.write_text(json.dumps({"rows": [asdict(row) for row in rows]}), encoding="utf-8")
+        print(row, flush=True)
+        if files["lines"] is not None:
+            append(files["lines"], asdict(row))
+        if files["json"] is not None:
+            write(files["json"], json.dumps({"rows": [asdict(row) for row in rows]}))
     return 1 if failed else 0
 
 

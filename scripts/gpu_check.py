@@ -1,268 +1,311 @@
-"""Check everything on a machine with a GPU: ``python scripts/gpu_check.py FOLDER``.
+"""Check everything on a machine with a GPU, within minutes: ``python scripts/gpu_check.py FOLDER --wheels WHEELS``.
 
-Runs, each in a process of its own, what a GPU can be asked: ``xpnn info``, parity in both numerics with the golden runs
-(all at the same time), benchmarks (each alone), and the test suite with the GPU backends required. A part that fails or
-runs out of time is noted and the next one runs. Writes ``summary.txt`` (40 lines at most, also printed last),
-``results.json`` and ``log.txt`` into the folder; installs nothing, needs no network, and ends within its time. Exit
-status 1 if a part failed.
+Needs an unpacked archive of the repository, in a folder of any name, and a Python with NumPy and CuPy (and PyTorch, to
+compare with). Nothing is installed and no network is asked: packages that this Python lacks come as wheels in a folder,
+which are unpacked beside the results while the check runs. Stages, in this order:
 
-Uses the standard library alone, and `xpnn` as it is installed for this Python.
+========= ===========================================================================================================
+preflight imports, the driver, the device; always run, and what does not import ends the check at once, in words
+smoke     each backend opened, 60 parity cases in both numerics, the golden runs, a captured step, a pinned upload
+parity    all cases of the parity catalogue, in both numerics
+nets      training steps of whole nets, plain and compiled, beside PyTorch's; largest first
+layers    single layers beside PyTorch's
+suite     the tests that use the GPU
+========= ===========================================================================================================
+
+Each has a limit on its time, and ``--seconds`` is the limit of all. What does not pass is noted and the next one runs.
+``summary.txt`` (short, printed last), ``results.json`` and ``log.txt`` are written anew, each whole or not at all,
+within a second of every row and case, so that a limit, Ctrl-C, SIGTERM or a lost machine costs no more than what ran.
+
+Exit status 0 if all passed, 1 if not (a limit counts), 2 for a bad call, 130 and 143 after a signal. This file uses the
+standard library alone.
 """
 
 import argparse
-import importlib.util
+import contextlib
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-SUMMARY_LINES = 40
-LINE_WIDTH = 220
-# Ends of each log that are kept; with at most ten parts this stays far below 10 MiB.
-LOG_BYTES = 300_000
-# What parts of each stage may take of the time, in seconds, at most; the suite gets what is left.
-SECONDS = {"info": 40.0, "parity": 170.0, "bench": 50.0, "captured": 40.0, "nets": 75.0}
-# Figures that a row of a benchmark may have besides its times.
-EXTRAS = ("launches", "gb_per_s")
+if __package__:
+    from .gpu import options, parts, plan, preflight, summary
+else:
+    # Run as a file, before anything says where `xpnn` is; this file's folder is where Python looks first.
+    from gpu import options, parts, plan, preflight, summary  # type: ignore[import-not-found,no-redef]
+
+# Seconds between two looks at what runs, and between two writes of the files.
+LOOK, WRITE = 0.05, 1.0
+# Of the time as a whole, what is kept to write and to end.
+RESERVE = 2.0
+# Characters of each part's log in the JSON, and failures of each part that are printed as they come.
+OUTPUT, PRINTED = 2000, 25
+
+Part = parts.Part
+PASSED, FAILED, LIMIT, INTERRUPTED = parts.PASSED, parts.FAILED, parts.LIMIT, parts.INTERRUPTED
+RUNNING, TOGETHER = parts.RUNNING, parts.TOGETHER
 
 
 @dataclass
-class Part:
-    """One command and what became of it."""
+class Job:
+    """A process, what it prints and the rows that it appends."""
 
-    name: str
-    stage: str
     command: list[str]
-    environment: dict[str, str] = field(default_factory=dict)
-    report: str = ""
-    status: str = "not run"
-    seconds: float = 0.0
-    output: str = ""
-    result: Any = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether it ran and was content."""
-        return self.status == "passed"
+    name: str
+    process: Any = None
+    seen: int = 0
+    code: int | None = None
 
 
-def plan(options: argparse.Namespace, scratch: Path) -> list[Part]:
-    """The parts in the order in which they matter."""
-    xpnn = [sys.executable, "-m", "xpnn"]
-    parts = [Part("info", "info", [*xpnn, "info"])]
-    for numerics in ("fast", "exact"):
-        for backend in options.backends:
-            name = f"parity {backend} {numerics}"
-            report = str(scratch / f"{name.replace(' ', '_').replace(':', '_')}.json")
-            command = [*xpnn, "parity", "--backend", backend, "--reference", "numpy", "--numerics", numerics]
-            command += ["--filter", options.filter, "--json", report]
-            parts.append(Part(name, "parity", command, report=report))
-    for backend in options.backends:
-        name = f"bench {backend}"
-        report = str(scratch / f"{name.replace(' ', '_').replace(':', '_')}.json")
-        command = [*xpnn, "bench", "--backend", backend, "--only", options.net, "--rounds", str(options.rounds)]
-        command += ["--no-memory", "--wait", "2", "--json", report]
-        parts.append(Part(name, name, command, report=report))
-    for backend in options.backends:
-        if backend.startswith("cupy"):
-            parts += measurements(backend, options.rounds, scratch)
-    suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options.tests]
-    if importlib.util.find_spec("xdist"):
-        suite += ["-n", str(min(8, os.cpu_count() or 1))]
-    parts.append(Part("suite", "suite", suite, {"XPNN_REQUIRE_BACKENDS": options.require}))
-    return parts
+class Stopped(Exception):
+    """A signal asked for the end."""
 
 
-def measurements(backend: str, rounds: int, scratch: Path) -> list[Part]:
-    """What is timed on the GPU that is checked, each alone: compiled steps, then nets and layers beside PyTorch."""
-    modules = {
-        "captured": ["xpnn.scripts.captured", "--rounds", str(rounds)],
-        "nets": ["xpnn", "bench", "--nets", "--layers"],
-    }
-    parts = []
-    for kind, arguments in modules.items():
-        report = str(scratch / f"{kind}_{backend.replace(':', '_')}.json")
-        command = [sys.executable, "-m", *arguments, "--backend", backend, "--json", report]
-        parts.append(Part(f"{kind} {backend}", f"{kind} {backend}", command, report=report))
-    return parts
+class Check:
+    """A run of the parts, and the three files that tell of it."""
 
+    def __init__(self, asked: argparse.Namespace, scratch: Path, caught: list[int]) -> None:
+        self.asked, self.scratch, self.caught = asked, scratch, caught
+        self.deadline = time.monotonic() + asked.seconds
+        self.about = {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "source": preflight.source()}
+        self.about["system"] = f"{platform.system()} {platform.release()}, {plan.cores()} cores, "
+        self.about["system"] += f"Python {platform.python_version()}"
+        self.parts: list[Part] = plan.plan(asked)
+        self.ended = ""
+        self.written = 0.0
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if name not in ("XPNN_BACKEND", "XPNN_NUMERICS")},
+            "PYTHONPATH": preflight.import_path(scratch),
+            "PYTHONUNBUFFERED": "1",
+            # On the host arrays are the reference; compiled kernels would have to be compiled first.
+            "XPNN_NUMBA": "0",
+        }
+        if asked.cache is not None:
+            self.environment["CUPY_CACHE_DIR"] = str(asked.cache)
 
-def run(part: Part, seconds: float) -> None:
-    """Run a part, for so long at most; nothing that it does stops the caller."""
-    started = time.monotonic()
-    with tempfile.TemporaryFile() as log:
+    def run(self) -> int:
+        """All stages; the exit status."""
         try:
-            process = subprocess.Popen(
-                part.command,
-                cwd=ROOT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **part.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except OSError as error:
-            part.status = f"failed to start: {error}"
+            for stage in dict.fromkeys(part.stage for part in self.parts):
+                self.run_stage(stage)
+                if stage == "preflight":
+                    if self.unfit():
+                        break
+                    self.keep_to_mode()
+            status = 0 if all(part.status == PASSED for part in self.parts) else 1
+        except Stopped:
+            self.ended = f"stopped by {signal.Signals(self.caught[0]).name}"
+            status = 128 + self.caught[0]
+        self.write()
+        print("\n".join(["", *summary.summarise(self.about, self.parts, self.ended)]), flush=True)
+        return status
+
+    def run_stage(self, stage: str) -> None:
+        """The parts of a stage, all within its limit."""
+        ours = [part for part in self.parts if part.stage == stage]
+        end = min(time.monotonic() + self.asked.limits[stage], self.deadline - RESERVE)
+        print(f"gpu_check: {stage}, {max(0.0, end - time.monotonic()):.0f} s at most", flush=True)
+        together = stage in TOGETHER and not self.asked.alone
+        groups = [ours] if together else [[part] for part in ours]
+        for left, group in zip(range(len(groups), 0, -1), groups, strict=True):
+            # One part that hangs leaves half of the time to those behind it.
+            now = time.monotonic()
+            share = end if left == 1 else now + (end - now) * 0.5
+            if end - now > 0.5:
+                self.run_parts(group, share)
+            for part in group:
+                told = f"{part.status}, {part.counts()}, {part.seconds:.1f} s"
+                print(f"gpu_check: {part.name}: {told}", flush=True)
+
+    def run_parts(self, group: list[Part], end: float) -> None:
+        """Run parts at the same time, until then at most; nothing that they do stops the caller."""
+        started = time.monotonic()
+        jobs: list[tuple[Part, list[Job]]] = []
+        try:
+            for part in group:
+                part.status = RUNNING
+                jobs.append((part, []))
+                for command in part.commands:
+                    jobs[-1][1].append(self.start(part, command))
+            while any(part.status == RUNNING for part in group):
+                over = time.monotonic() >= end
+                for part, of_part in jobs:
+                    if part.status == RUNNING:
+                        self.look(part, of_part, over, time.monotonic() - started)
+                if self.caught:
+                    raise Stopped
+                if time.monotonic() - self.written > WRITE:
+                    self.write()
+                time.sleep(LOOK)
+        finally:
+            for part, of_part in jobs:
+                if part.status == RUNNING:
+                    self.look(part, of_part, True, time.monotonic() - started)
+                    part.status = INTERRUPTED
+        self.write()
+
+    def look(self, part: Part, jobs: list[Job], over: bool, seconds: float) -> None:
+        """Take a running part's rows, and judge it once its processes have ended, or are ended: time is ``over``."""
+        for job in jobs:
+            if job.code is None and job.process is not None:
+                job.code = job.process.poll()
+                if over or job.code is not None:
+                    kill(job.process)
+            self.read_rows(part, job)
+        if over or all(job.code is not None or job.process is None for job in jobs):
+            self.judge(part, jobs, seconds)
+
+    def start(self, part: Part, command: list[str]) -> Job:
+        """A process of its own group, with a file for what it prints and one for its rows."""
+        number = sum(1 for _ in self.scratch.glob("*.log"))
+        job = Job([], f"{number}")
+        lines = str(self.lines(job))
+        job.command = [lines if word == "LINES" else word for word in command]
+        with (self.scratch / f"{job.name}.log").open("wb") as log:
+            try:
+                job.process = subprocess.Popen(
+                    job.command,
+                    cwd=self.scratch,
+                    env={**self.environment, **part.environment, "XPNN_GPU_LINES": lines},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                part.problem = f"does not start: {error}"
+        return job
+
+    def lines(self, job: Job) -> Path:
+        """The file of a job's rows."""
+        return self.scratch / f"{job.name}.rows"
+
+    def read_rows(self, part: Part, job: Job) -> None:
+        """Take what a job has appended since the last look; a line that is not complete is for the next one."""
+        try:
+            with self.lines(job).open("rb") as file:
+                file.seek(job.seen)
+                fresh = file.read()
+        except OSError:
             return
-        try:
-            code = process.wait(timeout=max(seconds, 1.0))
-            part.status = "passed" if code == 0 else f"failed, exit {code}"
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            part.status = f"stopped after {seconds:.0f} s"
-        log.seek(0)
-        part.output = log.read().decode("utf-8", "replace")
-    part.seconds = time.monotonic() - started
-    part.result = read(part.report)
+        whole = fresh[: fresh.rfind(b"\n") + 1]
+        job.seen += len(whole)
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError):
+                row = json.loads(line)
+                if part.take(row) and part.failed <= PRINTED:
+                    print(f"gpu_check: {part.name}: FAILED {row['name']}: {summary.problem_of(row)}"[:500], flush=True)
+                    if part.failed == PRINTED:
+                        print(f"gpu_check: {part.name}: further failures are in the files", flush=True)
+
+    def judge(self, part: Part, jobs: list[Job], seconds: float) -> None:
+        """What became of a part whose processes have ended."""
+        part.seconds = seconds
+        part.output = "".join(self.printed(job) for job in jobs)
+        codes = [job.code for job in jobs if job.code]
+        if not part.problem and any(job.code is None for job in jobs):
+            part.problem = f"stopped after {seconds:.0f} s"
+            part.status = FAILED if part.failed else LIMIT
+            return
+        part.status = FAILED if part.failed or codes or part.problem else PASSED
+        if codes and not part.failed:
+            how = ", ".join(f"signal {-code}" if code < 0 else f"exit {code}" for code in codes)
+            part.problem = f"{how}: {summary.last_line(part.output)}"
+
+    def printed(self, job: Job) -> str:
+        """What a job printed, under its command."""
+        text = (self.scratch / f"{job.name}.log").read_bytes().decode("utf-8", "replace")
+        command = " ".join(job.command).replace(f"{self.scratch}/", "")
+        return f"\n== {command}\n{summary.shortened(text)}"
+
+    def unfit(self) -> bool:
+        """Whether the preflight found that nothing can be checked; what it found of the machine is kept."""
+        looked = [part for part in self.parts if part.stage == "preflight"]
+        for row in (row for part in looked for row in part.rows):
+            self.about |= row.get("about", {})
+        # An import that is slow on a cold disk is no reason to stop.
+        if all(part.status in (PASSED, LIMIT) for part in looked):
+            return False
+        self.ended = "stopped at once: the preflight failed" + preflight.cure(
+            [row["package"] for part in looked for row in part.rows if row.get("package")]
+        )
+        return True
+
+    def keep_to_mode(self) -> None:
+        """A device in exclusive mode lets in one process at a time."""
+        if "Exclusive" in self.about.get("driver", "") and not self.asked.alone:
+            self.asked.alone = True
+            done = [part for part in self.parts if part.stage == "preflight"]
+            self.parts = done + [part for part in plan.plan(self.asked) if part.stage != "preflight"]
+
+    def write(self) -> None:
+        """The three files, as things stand."""
+        told = [
+            {**asdict(part), "commands": len(part.commands), "output": part.output[-OUTPUT:]} for part in self.parts
+        ]
+        report = {"machine": self.about, "ended": self.ended, "limits": self.asked.limits, "parts": told}
+        log = "".join(f"\n==== {part.name}\n{part.output}" for part in self.parts if part.output)
+        lines = summary.summarise(self.about, self.parts, self.ended)
+        put(self.asked.folder / "summary.txt", "\n".join(lines) + "\n")
+        put(self.asked.folder / "results.json", json.dumps(report, separators=(",", ":")) + "\n")
+        put(self.asked.folder / "log.txt", log)
+        self.written = time.monotonic()
 
 
-def read(report: str) -> Any:
-    """A part's own JSON, if it wrote one."""
+def kill(process: Any) -> None:
+    """End a process and all that it started."""
+    if process is None:
+        return
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def put(path: Path, text: str) -> None:
+    """Write all or nothing: whoever reads sees the old content or the new."""
+    beside = path.with_name(f".{path.name}.partial")
     try:
-        return json.loads(Path(report).read_text(encoding="utf-8")) if report else None
-    except (OSError, ValueError):
-        return None
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
-def machine() -> dict[str, str]:
-    """GPU, driver and versions, as far as they can be found out."""
-    found = {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "python": platform.python_version()}
-    found["system"] = f"{platform.system()} {platform.release()}, {os.cpu_count()} cores"
+@contextlib.contextmanager
+def signals() -> Iterator[list[int]]:
+    """Signals that ask for the end, noted where the check looks between two writes; children are not sent them."""
+    caught: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda number, frame: caught.append(number)) for number in numbers}
     try:
-        query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-        found["gpu"] = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError) as error:
-        found["gpu"] = f"nvidia-smi does not answer ({type(error).__name__})"
-    names = ("xpnn", "numpy", "cupy-cuda13x", "cupy-cuda12x", "torch", "array-api-compat", "array-api-strict")
-    versions = (f"{name} {version(name)}" for name in names if version(name))
-    return {**found, "packages": ", ".join(versions)}
-
-
-def version(package: str) -> str:
-    """Of an installed package; empty if there is none."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    try:
-        return installed(package)
-    except PackageNotFoundError:
-        return ""
-
-
-def summarise(about: dict[str, str], parts: list[Part]) -> list[str]:
-    """At most 40 lines: the machine, a line for each part, and of what failed as much as there is room for."""
-    lines = [f"{key:<9} {value}" for key, value in about.items()]
-    lines += [f"{part.name:<28} {part.status:<20} {part.seconds:6.1f} s  {last_line(part)}" for part in parts]
-    for part in parts:
-        lines += [f"  {line}" for line in figures(part)]
-    details = [[f"  {part.name}: {line}" for line in failures(part)] for part in parts if not part.passed]
-    room = SUMMARY_LINES - len(lines)
-    while details and room > 0:
-        for of_one_part in details:
-            if of_one_part and room > 0:
-                lines.append(of_one_part.pop(0))
-                room -= 1
-        details = [of_one_part for of_one_part in details if of_one_part]
-    return [line[:LINE_WIDTH].rstrip() for line in lines[:SUMMARY_LINES]]
-
-
-def last_line(part: Part) -> str:
-    """What a part said last: the verdict of parity, the counts of pytest."""
-    lines = [line.strip() for line in part.output.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
-
-
-def figures(part: Part) -> list[str]:
-    """Measurements worth a line."""
-    rows = part.result.get("rows", []) if isinstance(part.result, dict) else []
-    lines = []
-    for row in [row for row in rows if isinstance(row, dict) and row.get("ours_ms") is not None][:8]:
-        told = [f"ours {row['ours_ms']:.3g} ms", f"PyTorch {row.get('torch_ms') or float('nan'):.3g} ms"]
-        told.append(f"ratio {row.get('ratio') or float('nan'):.2f}")
-        told += [f"plain {row['plain_ms']:.3g} ms, gain {row['gain']:.2f}"] if "gain" in row else []
-        told += [f"{name} {row[name]:.4g}" for name in EXTRAS if isinstance(row.get(name), int | float)]
-        lines.append(f"{part.name}: {row.get('name')} {row.get('phase')} batch {row.get('batch')}: {', '.join(told)}")
-    return lines
-
-
-def failures(part: Part) -> list[str]:
-    """Which cases or tests failed, and how."""
-    if isinstance(part.result, dict) and "cases" in part.result:
-        return [f"{case['name']}: {case['problem']}" for case in part.result["cases"] if not case["passed"]]
-    lines = part.output.splitlines()
-    told = [line for line in lines if line.startswith(("FAILED", "ERROR", "    FAILED"))]
-    return told or [line for line in lines if line.strip()][-4:]
-
-
-def shortened(text: str) -> str:
-    """The two ends of a long log."""
-    if len(text) <= LOG_BYTES:
-        return text
-    half = LOG_BYTES // 2
-    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
-
-
-def write(folder: Path, about: dict[str, str], parts: list[Part], lines: list[str]) -> None:
-    """The three files, as they stand after each part: what was measured is kept, whatever comes."""
-    for part in parts:
-        for case in part.result.get("cases", []) if isinstance(part.result, dict) else []:
-            for array in case["arrays"]:
-                for against in ("truth", "reference"):
-                    array[against].pop("histogram", None)
-    told = [{**asdict(part), "output": shortened(part.output)[-4000:]} for part in parts]
-    (folder / "summary.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    report = json.dumps({"machine": about, "parts": told}, separators=(",", ":"))
-    (folder / "results.json").write_text(report + "\n", encoding="utf-8")
-    log = "".join(f"\n== {part.name}: {' '.join(part.command)}\n{shortened(part.output)}" for part in parts)
-    (folder / "log.txt").write_text(log, encoding="utf-8")
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run all parts; 1 if one of them failed, 2 for a bad call."""
-    parser = argparse.ArgumentParser(description="Check xpnn on a machine with a GPU; see the top of this file.")
-    parser.add_argument("folder", type=Path, help="where the results go; made if it is not there")
-    parser.add_argument("--backends", default="cupy,torch:cuda:0", type=lambda text: text.split(","))
-    parser.add_argument("--require", default="cupy,torch-cuda", help="what the suite may not skip")
-    parser.add_argument("--filter", default="", help="only parity cases whose name this expression finds")
-    parser.add_argument("--net", default="lenet5", help="what the short benchmark measures")
-    parser.add_argument("--rounds", type=int, default=9, help="samples of each side of a benchmark")
-    parser.add_argument("--tests", nargs="+", default=[str(ROOT / "tests")], help="what pytest runs")
-    parser.add_argument("--seconds", type=float, default=465.0, help="end within this time")
-    options = parser.parse_args(arguments)
-    deadline = time.monotonic() + options.seconds
+    """Run all stages."""
+    asked = options.parse(arguments)
+    scratch = Path(tempfile.mkdtemp(prefix="gpu_check_"))
     try:
-        options.folder.mkdir(parents=True, exist_ok=True)
-        (options.folder / "log.txt").touch()
-    except OSError as error:
-        print(f"gpu_check: can't write to {options.folder}: {error}", file=sys.stderr)
-        return 2
-    about = machine()
-    with tempfile.TemporaryDirectory() as scratch:
-        parts = plan(options, Path(scratch))
-        for stage in dict.fromkeys(part.stage for part in parts):
-            together = [part for part in parts if part.stage == stage]
-            left = deadline - time.monotonic() - 3.0
-            limit = min(left, SECONDS.get(stage.partition(" ")[0], left))
-            if limit > 1.0:
-                print(f"gpu_check: {', '.join(part.name for part in together)} ...", flush=True)
-                with ThreadPoolExecutor(len(together)) as pool:
-                    list(pool.map(run, together, [limit] * len(together)))
-                for part in together:
-                    print(f"gpu_check: {part.name}: {part.status}, {part.seconds:.1f} s", flush=True)
-            write(options.folder, about, parts, summarise(about, parts))
-    print("\n".join(["", *summarise(about, parts)]), flush=True)
-    return 0 if all(part.passed for part in parts) else 1
+        with signals() as caught:
+            if asked.wheels is not None:
+                for line in preflight.unpack(asked.wheels, scratch / "wheels"):
+                    print(f"gpu_check: {line}", flush=True)
+            return Check(asked, scratch, caught).run()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":

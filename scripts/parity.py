@@ -6,7 +6,7 @@ import platform
 import re
 import time
 from dataclasses import asdict
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..testing.compare import EDGES
 from ..testing.golden import GOLDEN, golden_run
 from ..testing.parity import Measured, Outcome, Parity, Totals, by_operation, worst
 from .errors import Failure, UsageError, preparing
+from .targets import finite
 
 HEADER = (
     f"{'case':<52} {'forward':>9} {'relative':>9} {'vs ref':>8}  {'bits':<4} {'ms':>8}  "
@@ -40,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the catalogue; `Failure` if a case is over its tolerance."""
-    chosen = _choose(options.filter)
+    chosen = choose(options.filter)
     if options.list:
         print("\n".join(case.name for case in chosen))
         return
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
 
         with preparing():
             require_plots("--html")
-    chosen, left_out = _split(chosen, backend, reference)
+    chosen, left_out = split(chosen, backend, reference)
     if not chosen:
         raise UsageError(f"none of the chosen cases runs on {backend.spec}: {left_out}")
     machine = describe(backend, reference)
@@ -100,7 +101,8 @@ def golden(backend: Backend) -> bool:
     return right
 
 
-def _choose(pattern: str) -> list[Case]:
+def choose(pattern: str) -> list[Case]:
+    """Cases whose name the expression finds."""
     try:
         wanted = re.compile(pattern, re.IGNORECASE)
     except re.error as error:
@@ -111,7 +113,7 @@ def _choose(pattern: str) -> list[Case]:
     return chosen
 
 
-def _split(chosen: list[Case], *backends: Backend) -> tuple[list[Case], str]:
+def split(chosen: list[Case], *backends: Backend) -> tuple[list[Case], str]:
     """Cases that the backends can run, and why the others are left out."""
     for b in backends:
         wide = b.numerics == "fast" and b.has("float64")
@@ -224,12 +226,3 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "seconds": outcome.seconds,
         "arrays": [asdict(measured) for measured in outcome.arrays],
     }
-
-
-def finite(value: Any) -> Any:
-    """The value with infinite numbers as the word "inf", which JSON has none for."""
-    if isinstance(value, dict):
-        return {key: finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
-    return "inf" if value == inf else value

@@ -1,8 +1,11 @@
 """Files that a command was asked to write: known to be writable before the work, and whole afterwards."""
 
+import json
 import os
 import tempfile
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 
 def target(option: str, path: str | None) -> Path | None:
@@ -48,6 +51,22 @@ def write(file: Path, content: str | bytes) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def append(file: Path, row: Any) -> None:
+    """Add a line of JSON to a file: what was written before is there whole, whatever becomes of this process."""
+    line = json.dumps(finite(row), allow_nan=False, separators=(",", ":")) + "\n"
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(line)
+
+
+def finite(value: Any) -> Any:
+    """The value with infinite numbers and NaN as words, which JSON has no numbers for."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
 def _umask() -> int:

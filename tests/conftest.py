@@ -136,6 +136,12 @@ def at(request) -> Place:
     return Place(request.param)
 
 
+@pytest.fixture(scope="session")
+def cupy() -> Place:
+    """CuPy alone, on a GPU or on an emulated device; the test is skipped where there is none."""
+    return Place("cupy")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def strictest():
     """The standard's newest version, and nothing of it that a library may leave out."""

@@ -118,9 +118,12 @@ def on_chaos(optimizer="SGD", numerics="exact", seeds=SEEDS["SGD"], steps=STEPS)
         return [Run(b, optimizer).steps(steps).hashes for seed in seeds if reseed(seed) is None]
 
 
-def differ(seeds=range(3), steps=2):
-    """Whether runs in exact numerics that was tampered with have different float64 results for all seeds of chaos."""
-    return len({wide for _, wide in on_chaos(seeds=seeds, steps=steps)}) == len(seeds)
+def differ(seeds=range(3), steps=3):
+    """Whether runs in exact numerics that was tampered with have other float64 results from seed to seed of chaos.
+
+    Two of them may come out the same: the sums of so small a net are not many, and some orders round alike.
+    """
+    return len({wide for _, wide in on_chaos(seeds=seeds, steps=steps)}) > 1
 
 
 @pytest.fixture(scope="module")

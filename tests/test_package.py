@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from array_lint import complaints
+from array_lint import ON_HOST, complaints, hidden_waits
 
 import xpnn as nn
 
@@ -64,6 +64,67 @@ def test_code_on_arrays_keeps_to_what_has_the_same_bits_everywhere(room):
         for line, what in complaints(path.read_text(), path.name)
     ]
     assert found == []
+
+
+def test_code_on_arrays_never_makes_the_host_wait():
+    rooms = [path for room in ("layers", "training") for path in modules(room) if path.name not in ON_HOST]
+    # The probe runs once for a device.
+    exact = [path for path in modules("backends/exact") if path.name != "probe.py"]
+    found = [
+        f"{path.name}:{line}: {what}"
+        for path in [*rooms, *exact, ROOT / "backends" / "random.py"]
+        for line, what in hidden_waits(path.read_text())
+        # Losses of classes read their targets where that is free: on the host.
+        if (path.name, what.partition(",")[0]) != ("nll.py", "a number of the host made of an array")
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "line, what",
+    [
+        ("y = xp.clip(x, 0.0, 1.0)", "clip, which waits for the device"),
+        ("f = partial(self.xp.sign)", "sign, which waits for the device"),
+        ("i = xp.nonzero(x)", "nonzero, which waits for the device"),
+        ("v = raw.unique_values(x)", "unique_values, which waits for the device"),
+        ("y = x[x > 0.0]", "a mask as an index, which waits for the device"),
+        ("x[:, ~xp.isnan(w)] = 0.0", "a mask as an index, which waits for the device"),
+        ("m = (x < 1.0) | (x > 2.0)\nx[m] = 0.0", "a mask as an index, which waits for the device"),
+        ("y = x[[0, 2], :]", "a list as an index, which is copied from the host"),
+        ("n = float(xp.sum(x))", "a number of the host made of an array, which waits for the device"),
+        ("y = xp.repeat(x, xp.astype(w, xp.int64))", "repeat by numbers of the device, which waits for it"),
+        ("y = xp.asarray([1.0, 2.0])", "asarray of numbers of the host, which are copied"),
+        ("y = b.xp.asarray([float(n) for n in sizes])", "asarray of numbers of the host, which are copied"),
+        ("y = xp.concat(parts)", "concat of any number of arrays, which copies a table of them: concat_all does not"),
+        (
+            "y = xp.stack([f(p) for p in x])",
+            "stack of any number of arrays, which copies a table of them: concat_all does not",
+        ),
+    ],
+)
+def test_the_lint_of_hidden_waits_sees(line, what):
+    for text in (line, "def f(x, w):\n" + "\n".join(f"    {part}" for part in line.split("\n"))):
+        assert [found for _, found in hidden_waits(text)] == [what]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "y = clamp(x, 0.0, 1.0, xp)",
+        "y = xp.minimum(xp.maximum(x, 0.0), 1.0)",
+        "y = xp.where(x > 0.0, x, w)",
+        "y = x[:, 1:]",
+        "y = parts[0 if alone is None else 1]",
+        "y = xp.take(x, i, axis=0)",
+        "y = xp.concat([x, w], axis=1)",
+        "y = concat_all(parts, 0, xp)",
+        "y = xp.asarray(x, copy=True)",
+        "y = xp.repeat(x, times, axis=1)",
+        "n = float(rate)",
+    ],
+)
+def test_the_lint_of_hidden_waits_lets_through(line):
+    assert list(hidden_waits(line)) == []
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurr
 
 from math import inf
 
+from ..backends.blocks import concat_all
 from ..backends.types import Array, Namespace
-from ..layers.arrays import scalar, zero
+from ..layers.arrays import clamp, scalar, zero
 from .optimizer import Trainable, in_range, trainable
 
 
@@ -28,7 +29,7 @@ def clip_grad_value(parameters: Trainable, limit: float) -> None:
         if parameter.grad is not None:
             b = parameter.backend
             with b.context():
-                parameter.grad = b.down(b.xp.clip(b.up(parameter.grad), -limit, limit))
+                parameter.grad = b.down(clamp(b.up(parameter.grad), -limit, limit, b.xp))
 
 
 def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.0) -> Array:
@@ -58,7 +59,7 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
     with b.context():
         if not found:
             return zero(every[0].value, xp)
-        parts = xp.stack([_norm(b.up(p.grad), norm_type, xp) for p in found])
+        parts = concat_all([xp.reshape(_norm(b.up(p.grad), norm_type, xp), (1,)) for p in found], 0, xp)
         total = _norm(parts, norm_type, xp)
         factor = scalar(max_norm, total, xp) / (total + 1e-6)
         factor = xp.where(factor < 1.0, factor, xp.ones_like(factor))

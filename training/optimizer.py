@@ -9,9 +9,9 @@ there is no array of the size of a parameter in between. An array that a user se
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
-from ..backends import Backend
+from ..backends import Backend, primitives
 from ..backends.capture import ABSENT, Slot, require_owned
 from ..backends.kernels import Kernels
 from ..backends.types import Array, Namespace
@@ -19,6 +19,14 @@ from ..layers.base import Layer
 from ..layers.parameter import Parameter, change
 
 Trainable: TypeAlias = Layer | Mapping[str, Parameter] | Iterable[Parameter]
+
+
+class Rule(NamedTuple):
+    """A rule by name, its settings, and names and first values of the counters that it keeps on the device."""
+
+    name: str
+    settings: tuple[float, ...]
+    counters: Mapping[str, float] = {}
 
 
 class Optimizer:
@@ -50,20 +58,53 @@ class Optimizer:
     def step(self) -> None:
         """Take one step along the gradients; a parameter without one stays."""
         require_owned(self, f"what {type(self).__name__} remembers")
+        groups: dict[Backend, list[tuple[Parameter, Array]]] = {}
         for parameter in self.parameters.values():
             if parameter.grad is not None:
-                self._update(parameter, parameter.grad, parameter.backend)
+                groups.setdefault(parameter.backend, []).append((parameter, parameter.grad))
+        for b, group in groups.items():
+            for parameter, gradient in self._update_together(group, b):
+                self._update(parameter, gradient, b)
 
-    def _update(self, parameter: Parameter, gradient: Array, b: Backend) -> None:
+    def _update_together(self, group: list[tuple[Parameter, Array]], b: Backend) -> list[tuple[Parameter, Array]]:
+        """Take the step with all parameters at once where the backend has a way to; gives those that are left."""
+        rule = self._rule() if self._is_of_rule("_rule") else None
+        prepared = (
+            None if rule is None else primitives(b.xp).prepare("update", (rule.name, rule.settings), b.dtype_name)
+        )
+        if rule is None or prepared is None:
+            return group
+        rows, left = [], []
+        with b.context():
+            for parameter, gradient in group:
+                value, memory, fresh = self._remembered_of(parameter, gradient, b)
+                state = parameter.states[self]
+                if not prepared.takes(value, gradient, *memory):
+                    left.append((parameter, gradient))
+                    continue
+                for name, start in rule.counters.items():
+                    state[name] = on_device(state.get(name, start), b)
+                numbers = () if rule.counters else self._numbers({"fresh": fresh, **self._advance(state, b)})
+                rows.append((value, memory, gradient, (*numbers, fresh), [state[name] for name in rule.counters]))
+            prepared(rows)
+        return left
+
+    def _remembered_of(self, parameter: Parameter, gradient: Array, b: Backend) -> tuple[Array, list[Array], bool]:
+        """A value that may change in place, what is remembered beside it, and whether that is new."""
         if gradient.shape != parameter.shape:
             raise ValueError(f"a gradient has shape {tuple(gradient.shape)}, its parameter {parameter.shape}")
-        state = parameter.states.setdefault(self, {})
-        names, xp = self._memory(), b.xp
+        state, names = parameter.states.setdefault(self, {}), self._memory()
         fresh = any(name not in state for name in names)
+        value = parameter.own_value()
+        if fresh:
+            state.update({name: b.xp.zeros_like(value) for name in names})
+        return value, [state[name] for name in names], fresh
+
+    def _update(self, parameter: Parameter, gradient: Array, b: Backend) -> None:
+        names, xp = self._memory(), b.xp
         with b.context():
-            value = parameter.own_value()
-            if fresh:
-                state.update({name: xp.zeros_like(value) for name in names})
+            value, _, fresh = self._remembered_of(parameter, gradient, b)
+            state = parameter.states[self]
             numbers = self._advance(state, b)
 
         def work(value: Array, *others: Array) -> list[Array]:
@@ -73,7 +114,7 @@ class Optimizer:
             return [value, *(known[name] for name in names)]
 
         def compiled(kernels: Kernels) -> Callable[..., None] | None:
-            return self._compiled(kernels, {"fresh": fresh, **numbers}) if self._has_kernel() else None
+            return self._compiled(kernels, {"fresh": fresh, **numbers}) if self._is_of_rule("_compiled") else None
 
         change(work, [value, *(state[name] for name in names)], gradient, backend=b, compiled=compiled)
 
@@ -108,11 +149,17 @@ class Optimizer:
         """
         return None
 
-    def _has_kernel(self) -> bool:
-        """Whether `_compiled` is meant for the rule: not where a subclass has another `_step` or `_changed`."""
-        step, kernel = (
-            next(kind for kind in type(self).__mro__ if name in vars(kind)) for name in ("_step", "_compiled")
-        )
+    def _rule(self) -> Rule | None:
+        """The same step by its name, for a backend that takes it with all parameters at once; None if it has none."""
+        return None
+
+    def _numbers(self, known: dict[str, Any]) -> tuple[float, ...]:
+        """The numbers of `_advance` as the rule takes them; whether this is the first step comes after them."""
+        return ()
+
+    def _is_of_rule(self, name: str) -> bool:
+        """Whether that method is meant for the rule: not where a subclass has another `_step` or `_changed`."""
+        step, kernel = (next(kind for kind in type(self).__mro__ if name in vars(kind)) for name in ("_step", name))
         return type(self)._changed is Optimizer._changed and issubclass(kernel, step)
 
     def zero_grad(self) -> None:
@@ -201,3 +248,18 @@ def in_range(
     ):
         raise ValueError(f"{name} takes {' and '.join(limits)}, got {value!r}")
     return value
+
+
+def on_device(number: Any, b: Backend, factor: float | None = None) -> Array:
+    """A number that is kept beside a parameter as a 0-d array, times a factor: integers as such, others in float64."""
+    if not hasattr(number, "dtype"):
+        integer = getattr(b.xp, "int64", None) or b.xp.int32
+        dtype = integer if isinstance(number, int) else widest(b)
+        number = b.xp.full((), number, dtype=dtype, device=b.device)
+    # NumPy makes a scalar of a product of 0-d arrays.
+    return number if factor is None else b.xp.asarray(number * factor)
+
+
+def widest(b: Backend) -> Any:
+    """The widest float dtype of the device."""
+    return b.xp.float64 if b.has("float64") else b.dtype

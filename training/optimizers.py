@@ -25,7 +25,7 @@ from typing import Any
 from ..backends import Backend
 from ..backends.kernels import Kernels
 from ..backends.types import Array, Namespace
-from .optimizer import Optimizer, Trainable, in_range
+from .optimizer import Optimizer, Rule, Trainable, in_range, on_device, widest
 
 
 class SGD(Optimizer):
@@ -70,6 +70,12 @@ class SGD(Optimizer):
         velocity += gradient if known["fresh"] or not self.dampening else gradient * (1.0 - self.dampening)
         known["velocity"] = velocity
         return (gradient + velocity * self.momentum if self.nesterov else velocity) * self.lr
+
+    def _rule(self) -> Rule:
+        if not self.momentum:
+            return Rule("sgd", (self.lr, self.weight_decay))
+        share, ahead = 1.0 - self.dampening, float(self.nesterov)
+        return Rule("momentum", (self.lr, self.weight_decay, self.momentum, share, ahead))
 
     def _compiled(self, kernels: Kernels, known: dict[str, Any]) -> Callable[..., None]:
         if not self.momentum:
@@ -142,6 +148,17 @@ class Adam(Optimizer):
         known.update(mean=mean, square=square)
         root = xp.sqrt(square) * factor(known["shrink"], gradient, xp) + self.eps
         return mean / root * factor(known["rate"], gradient, xp)
+
+    def _rule(self) -> Rule:
+        decay = 0.0 if self.decoupled else self.weight_decay
+        shrink = 1.0 - self.lr * self.weight_decay if self.decoupled else 1.0
+        settings = (*self.betas, self.eps, decay, shrink, *(1.0 - beta for beta in self.betas))
+        if not self.capturable:
+            return Rule("adam", settings)
+        return Rule("adam on the device", (*settings, self.lr), {"power1": 1.0, "power2": 1.0})
+
+    def _numbers(self, known: dict[str, Any]) -> tuple[float, ...]:
+        return known["shrink"], known["rate"]
 
     def _compiled(self, kernels: Kernels, known: dict[str, Any]) -> Callable[..., None] | None:
         if self.capturable:
@@ -220,6 +237,10 @@ class RMSprop(Optimizer):
     def _memory(self) -> tuple[str, ...]:
         return ("square", *(["mean"] if self.centered else []), *(["velocity"] if self.momentum else []))
 
+    def _rule(self) -> Rule:
+        rest = (self.eps, self.momentum, float(self.centered), 1.0 - self.alpha)
+        return Rule("rmsprop", (self.lr, self.weight_decay, self.alpha, *rest))
+
     def _step(self, gradient: Array, known: dict[str, Any], xp: Namespace) -> Array:
         square = known["square"]
         square *= self.alpha
@@ -286,8 +307,17 @@ class Adagrad(Optimizer):
     def _advance(self, state: dict[str, Any], b: Backend) -> dict[str, Any]:
         steps = (on_device if self.capturable else on_host)(state.get("steps", 0), b)
         state["steps"] = b.xp.asarray(steps + 1) if self.capturable else steps + 1
-        wide = b.xp.astype(steps, _widest(b)) if self.capturable else steps
+        wide = b.xp.astype(steps, widest(b)) if self.capturable else steps
         return {"rate": self.lr / (1.0 + wide * self.lr_decay)}
+
+    def _rule(self) -> Rule:
+        settings = (self.eps, self.weight_decay, self.initial_accumulator_value)
+        if not self.capturable:
+            return Rule("adagrad", settings)
+        return Rule("adagrad on the device", (*settings, self.lr, self.lr_decay), {"steps": 0})
+
+    def _numbers(self, known: dict[str, Any]) -> tuple[float, ...]:
+        return (known["rate"],)
 
     def _step(self, gradient: Array, known: dict[str, Any], xp: Namespace) -> Array:
         total = known["sum"]
@@ -303,24 +333,10 @@ def factor(number: Any, like: Array, xp: Namespace) -> Any:
     return xp.astype(number, like.dtype) if hasattr(number, "dtype") else number
 
 
-def on_device(number: Any, b: Backend, factor: float | None = None) -> Array:
-    """A number that is kept beside a parameter as a 0-d array, times a factor: integers as such, others in float64."""
-    if not hasattr(number, "dtype"):
-        integer = getattr(b.xp, "int64", None) or b.xp.int32
-        dtype = integer if isinstance(number, int) else _widest(b)
-        number = b.xp.full((), number, dtype=dtype, device=b.device)
-    # NumPy makes a scalar of a product of 0-d arrays.
-    return number if factor is None else b.xp.asarray(number * factor)
-
-
 def on_host(number: Any, b: Backend, factor: float | None = None) -> Any:
     """The same as a number of Python; one that was on the device is read, once."""
     number = b.to_numpy(number).item() if hasattr(number, "dtype") else number
     return number if factor is None else number * factor
-
-
-def _widest(b: Backend) -> Any:
-    return b.xp.float64 if b.has("float64") else b.dtype
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {

@@ -17,6 +17,7 @@ from functools import partial, reduce
 from typing import Any, Self, TypeAlias
 
 from ..backends import use_backend
+from ..backends.blocks import concat_all
 from ..backends.team import joined
 from ..backends.types import Array, Namespace
 from ..layers.base import Layer
@@ -126,7 +127,8 @@ def take(model: Layer, loss: Loss, x: Array, target: Array) -> tuple[Array, Arra
 
 def accumulate(model: Layer, loss: Loss, sizes: Sequence[int], x: Array, target: Array) -> tuple[Array, Array]:
     """One part after the other: sums of losses, over what the mean of the whole batch divides by."""
-    xp, terms, values, predictions = model.backend.xp, None, [], []
+    backend, terms, values, predictions = model.backend, None, [], []
+    xp = backend.xp
     summed = copy.copy(loss)
     summed.reduction = "sum"
     for a, b in itertools.pairwise(cuts(x.shape[0], sizes)):
@@ -137,11 +139,13 @@ def accumulate(model: Layer, loss: Loss, sizes: Sequence[int], x: Array, target:
         if terms is None:
             terms = loss.terms(prediction, target)
             # Where nothing counts the mean is NaN, and its gradient 0.
-            slope = 1.0 / xp.where(terms == 0.0, xp.ones_like(terms), terms)
+            with backend.context():
+                slope = 1.0 / xp.where(terms == 0.0, xp.ones_like(terms), terms)
         with released():
             model.backward(summed.backward(slope), input_grad=False)
         predictions.append(prediction)
-    return reduce(lambda a, b: a + b, values) / terms, xp.concat(predictions, axis=0)
+    with backend.context():
+        return reduce(lambda a, b: a + b, values) / terms, concat_all(predictions, 0, xp)
 
 
 class Shards:
@@ -197,7 +201,8 @@ class Shards:
         finally:
             # An error, its traceback and this frame would hold each other, and the arrays of all workers.
             del errors, done
-        return values[0], self._backend.xp.concat(predictions, axis=0)
+        with self._backend.context():
+            return values[0], concat_all(predictions, 0, self._backend.xp)
 
     def _work(self, rank: int, meeting: Meeting, x: Array, target: Array) -> tuple[Array, Array]:
         team = ThreadTeam(meeting, rank, self._backend.xp)

@@ -25,6 +25,7 @@ from math import factorial, frexp, inf, isinf, ldexp, nan
 
 from array_api_compat import device
 
+from ..blocks import concat_all
 from ..types import Array, Device, Namespace
 from .tables import HIGHEST_SCALE, LAST, LOG2_HIGH, LOG2_LOW, LOWEST, STEP_HIGH, STEP_LOW, STEPS_PER_LOG2, Tables
 
@@ -50,7 +51,8 @@ class Elementary:
     def __init__(self, xp: Namespace, chunk: int = 0) -> None:
         self.xp = xp
         self.chunk = chunk
-        self._tables: dict[Device, Tables] = {}
+        # Few, and found by ==: a device need not have a hash, and CuPy's has none.
+        self._tables: list[tuple[Device, Tables]] = []
 
     def exp(self, x: Array) -> Array:
         """``e**x``; 0 below -690.4, inf above 709.77."""
@@ -128,16 +130,19 @@ class Elementary:
         if 0 < self.chunk < flat.shape[0]:
             n = flat.shape[0]
             pieces = (flat[start : min(start + self.chunk, n)] for start in range(0, n, self.chunk))
-            y = xp.concat([function(piece) for piece in pieces])
+            y = concat_all([function(piece) for piece in pieces], 0, xp)
         else:
             y = function(flat)
         return xp.reshape(y, x.shape)
 
     def _at(self, x: Array) -> Tables:
         where = device(x)
-        if where not in self._tables:
-            self._tables[where] = Tables(self.xp, where)
-        return self._tables[where]
+        for known, tables in self._tables:
+            if known == where:
+                return tables
+        tables = Tables(self.xp, where)
+        self._tables.append((where, tables))
+        return tables
 
     def _flush(self, x: Array) -> Array:
         return self.xp.where(self.xp.abs(x) < _TINY, 0.0, x)

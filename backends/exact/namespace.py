@@ -61,8 +61,9 @@ class ExactNamespace:
 
     def __init__(self, raw: Namespace, products: int = 2, on_host: bool = True) -> None:
         self.raw = raw
-        self.products = Products(raw, products, BLOCK if on_host else 0)
+        # One for both, so that the product that proves a new backend makes the tables of all functions.
         self._functions = Elementary(raw, CHUNK if on_host else 0)
+        self.products = Products(raw, products, BLOCK if on_host else 0, self._functions)
 
     def __getattr__(self, name: str) -> Any:
         if name == "raw":  # a copy in the making has none yet

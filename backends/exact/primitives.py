@@ -7,7 +7,7 @@ the whole batch and all workers.
 
 from math import nan, prod
 
-from ..blocks import Pairs, whole
+from ..blocks import Pairs, concat_all, whole
 from ..primitives import Primitives
 from ..team import current_team
 from ..types import Array
@@ -50,7 +50,7 @@ class ExactPrimitives(Primitives):
         right = exact.join(exact.split(w, t, plan.right_bits, plan.right_count))
         right_scale = xp.reshape(t, (groups, 1, 1, features))
         parts = []
-        for block in self._samples(x.shape, windows):
+        for block in self._samples(x, windows):
             n = block.stop - block.start
             left = exact.split(finite[block, ...], s[block, ...], plan.left_bits, plan.left_count)
             quanta = exact.multiply([self._all_columns(q, windows, groups) for q in left], right, plan)
@@ -59,14 +59,17 @@ class ExactPrimitives(Primitives):
             rows = rows + self._poison(good[block, ...], windows, groups)
             rows = xp.permute_dims(xp.reshape(rows, (groups, n * prod(windows.count), features)), (1, 0, 2))
             parts.append(xp.reshape(rows, (n, *windows.count, groups * features)))
-        y = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+        y = concat_all(parts, 0, xp)
         return y if bias is None else y + bias
 
-    def _samples(self, shape: tuple[int, ...], windows: Windows) -> list[slice]:
+    def _samples(self, x: Array, windows: Windows) -> list[slice]:
         """Blocks of samples."""
-        return [
-            block.samples for block in self.blocks(shape[0], 1, 4 * prod(windows.count) * windows.cells * shape[-1])
-        ]
+        row_bytes = 4 * prod(windows.count) * windows.cells * x.shape[-1]
+        return [block.samples for block in self.blocks(x.shape[0], 1, row_bytes, x)]
+
+    def bytes_of_block(self, like: Array) -> int:
+        """As the library has them where its are larger: on a GPU."""
+        return max(self.block_bytes, self.cutter.bytes_of_block(like))
 
     def _all_columns(self, x: Array, windows: Windows, groups: int) -> Array:
         """Columns of all samples of ``x``, which is padded."""
@@ -99,7 +102,7 @@ class ExactPrimitives(Primitives):
         batch = tuple(range(x.ndim - 1))
         s, t = exact.scale(x, batch, team), exact.scale(dy, batch, team)
         quanta = None
-        for block in self._samples(x.shape, windows):
+        for block in self._samples(x, windows):
             left = exact.split(x[block, ...], s, plan.left_bits, plan.left_count)
             right = exact.split(dy[block, ...], t, plan.right_bits, plan.right_count)
             columns = [xp.matrix_transpose(self._all_columns(q, windows, groups)) for q in left]

@@ -17,6 +17,7 @@ from math import ldexp, prod
 
 from ..team import Team
 from ..types import Array, Namespace
+from .elementary import Elementary
 from .splitting import BLOCK, Budget, Splitting, budget, length
 
 ONE_SLICE = 16  # binary digits of a number of terms up to which a sum takes one slice, of 37 bits or more
@@ -33,10 +34,12 @@ class Products(Splitting):
         Accuracy of contractions, see `budget`.
     chunk : int, optional
         See `Splitting`. 2**17 suits NumPy: large matrix products take 0.6 of the time of whole arrays, sums 0.5.
+    elementary : Elementary, optional
+        See `Splitting`.
     """
 
-    def __init__(self, xp: Namespace, products: int = 2, chunk: int = 0) -> None:
-        super().__init__(xp, chunk)
+    def __init__(self, xp: Namespace, products: int = 2, chunk: int = 0, elementary: Elementary | None = None) -> None:
+        super().__init__(xp, chunk, elementary)
         self.products = products
 
     def matmul(self, x: Array, w: Array) -> Array:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import reduce
 from math import ldexp, prod
 
+from ..blocks import concat_all
 from ..team import Team
 from ..types import Array, Namespace
 from .elementary import Elementary
@@ -100,12 +101,14 @@ class Splitting:
     chunk : int, optional
         On a CPU, go through larger arrays in blocks of about this many elements, whose temporaries stay in the cache.
         It changes the time and never a bit. 0, the default, takes arrays whole, as suits a GPU.
+    elementary : Elementary, optional
+        Whose tables hold the powers of two.
     """
 
-    def __init__(self, xp: Namespace, chunk: int = 0) -> None:
+    def __init__(self, xp: Namespace, chunk: int = 0, elementary: Elementary | None = None) -> None:
         self.xp = xp
         self.chunk = chunk
-        self._elementary = Elementary(xp)
+        self.elementary = Elementary(xp) if elementary is None else elementary
 
     def scale(self, x: Array, axes: int | tuple[int, ...], team: Team | None = None) -> Array:
         """Power of two strictly above ``max|x|`` over the axes (and workers), which stay with length 1.
@@ -123,7 +126,7 @@ class Splitting:
             largest = reduce(xp.maximum, parts) if 0 in reduced else self._concat(parts, 0)
         if team is not None:
             largest = team.max(largest)
-        return self._elementary.contraction_scale(largest)
+        return self.elementary.contraction_scale(largest)
 
     def split(self, x: Array, s: Array, bits: int, count: int) -> list[Array]:
         """Slices ``q`` of whole numbers with ``x = s * sum_i q_i * 2**(-bits * (i + 1))``, but for what lies below.
@@ -156,4 +159,4 @@ class Splitting:
             yield slice(start, min(start + size, n))
 
     def _concat(self, parts: list[Array], axis: int) -> Array:
-        return parts[0] if len(parts) == 1 else self.xp.concat(parts, axis=axis)
+        return concat_all(parts, axis, self.xp)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..capture import require_repeatable
 from ..types import Array, Device, Namespace
 
 LOWEST, HIGHEST = -1000, 1023  # exponents of arguments
@@ -22,11 +23,15 @@ _FIXED = 160  # bits after the point in the integers that the tables are compute
 
 
 class Tables:
-    """What the functions look up, as arrays on one device."""
+    """What the functions look up, as arrays on one device, which are there when this returns, for every stream."""
 
     def __init__(self, xp: Namespace, where: Device) -> None:
+        require_repeatable("tables of elementary functions, a copy from the host")
         for name, values in _host_tables().items():
             setattr(self, name, xp.asarray(values.copy(), dtype=xp.float64, device=where))
+        # On a GPU the copies are queued on the stream of whoever asks first, and streams that read them later have no
+        # order with it: so the host waits once, by reading what was copied last.
+        float(self.log_low[0])
 
     binades: Array  # 2**-1000 ... 2**1023, inf
     above: Array  # by place among binades: the power of two strictly above

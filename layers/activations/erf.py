@@ -12,6 +12,7 @@ The relative error of `erfc` in float64 is below 1e-15 where the result is a nor
 from math import factorial, pi, sqrt
 
 from ...backends.types import Array, Namespace
+from ..arrays import clamp
 from .base import prepare
 
 _NEAR = 0.5
@@ -65,13 +66,13 @@ def erfc(x: Array, *, xp: Namespace | None = None) -> Array:
 
 def _series(x: Array, xp: Namespace) -> Array:
     """``erf(x)`` for ``|x| < 1/2``; what it gives elsewhere is not used, and does not overflow."""
-    near = xp.clip(x, -_NEAR, _NEAR)
+    near = clamp(x, -_NEAR, _NEAR, xp)
     return near * _polynomial(near * near, _SERIES)
 
 
 def _tail(x: Array, xp: Namespace) -> Array:
     """``erfc(x)`` for ``x >= 1/2``."""
-    x = xp.clip(x, _NEAR, _FAR)
+    x = clamp(x, _NEAR, _FAR, xp)
     u = (x - 3.0) / (x + 3.0)
     q = _polynomial((u * 7.0 - 1.0) * (1.0 / 6.0), _TAIL) / (x + 3.0)
     coarse = xp.round(x * 16.0) * 0.0625

@@ -60,18 +60,19 @@ def leaky_relu_backward(dy: Array, x: Array, *, negative_slope: float = 0.01, xp
 def prelu(x: Array, weight: Array, *, xp: Namespace | None = None) -> Array:
     """``x`` above 0, else ``weight * x``, for ``x (N, C, ...)`` and ``weight (C,)`` or ``(1,)``."""
     xp = prepare(xp, input=x, weight=weight)
-    return xp.where(x > 0.0, x, x * _by_channel(x, weight, xp))
+    slope = xp.broadcast_to(_by_channel(x, weight, xp), x.shape)
+    return primitives(xp).elementwise(lambda x, slope: xp.where(x > 0.0, x, x * slope), x, slope)
 
 
 def prelu_backward(dy: Array, x: Array, weight: Array, *, xp: Namespace | None = None) -> tuple[Array, Array]:
     """``(dx, dweight)``: ``dx = dy`` or ``weight * dy``; ``dweight`` sums ``dy * x`` over ``x <= 0``, by channel."""
     xp = prepare(xp, dy=dy, input=x, weight=weight)
     require_shape(dy, tuple(x.shape), "dy")
-    slope = _by_channel(x, weight, xp)
-    share = xp.where(x > 0.0, zero(x, xp), dy * x)
+    engine, slope = primitives(xp), xp.broadcast_to(_by_channel(x, weight, xp), x.shape)
+    share = engine.elementwise(lambda x, dy: xp.where(x > 0.0, zero(x, xp), dy * x), x, dy)
     one_for_all = weight.shape[0] == 1
     dweight = xp.reshape(xp.sum(share), (1,)) if one_for_all else xp.sum(share, axis=(0, *range(2, x.ndim)))
-    return xp.where(x > 0.0, dy, dy * slope), dweight
+    return engine.elementwise(lambda x, dy, slope: xp.where(x > 0.0, dy, dy * slope), x, dy, slope), dweight
 
 
 def elu(x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:

@@ -15,7 +15,7 @@ al., 2009 (softsign).
 """
 
 from ...backends.types import Array, Namespace
-from ..arrays import zero
+from ..arrays import clamp, zero
 from .base import Activation, prepare, prepare_gradient
 
 
@@ -59,7 +59,7 @@ def softsign_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Ar
 def hard_sigmoid(x: Array, *, xp: Namespace | None = None) -> Array:
     """``clip(x + 3, 0, 6) / 6``."""
     xp = prepare(xp, input=x)
-    return xp.clip(x + 3.0, 0.0, 6.0) * (1.0 / 6.0)
+    return clamp(x + 3.0, 0.0, 6.0, xp) * (1.0 / 6.0)
 
 
 def hard_sigmoid_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
@@ -71,7 +71,7 @@ def hard_sigmoid_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -
 def hard_swish(x: Array, *, xp: Namespace | None = None) -> Array:
     """``x * clip(x + 3, 0, 6) / 6``."""
     xp = prepare(xp, input=x)
-    return x * (xp.clip(x + 3.0, 0.0, 6.0) * (1.0 / 6.0))
+    return x * (clamp(x + 3.0, 0.0, 6.0, xp) * (1.0 / 6.0))
 
 
 def hard_swish_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:

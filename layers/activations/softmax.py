@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Unpack
 
 from ...backends.types import Array, Namespace
-from ..arrays import namespace, require_float, require_same_dtype, require_shape
+from ..arrays import inverse_axes, memory_axes, namespace, require_float, require_same_dtype, require_shape
 from ..base import Layer
 from ..geometry import is_integer
 from ..placement import Placement
@@ -67,13 +67,21 @@ class _AlongAxis(Layer):
         self.axis = int(axis)
 
     def _forward(self, x: Array) -> Array:
-        y = type(self).function(x, axis=self.axis, xp=self.backend.xp)
+        xp = self.backend.xp
+        _check_axis(x, self.axis)
+        axes = memory_axes(x, xp)
+        axis = axes.index(self.axis % x.ndim)
+        y = xp.permute_dims(type(self).function(xp.permute_dims(x, axes), axis=axis, xp=xp), inverse_axes(axes))
         self._save(y)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (y,) = self._saved
-        return type(self).gradient(dy, y, axis=self.axis, xp=self.backend.xp)
+        xp = self.backend.xp
+        axes = memory_axes(y, xp)
+        dy, y = (xp.permute_dims(each, axes) for each in (dy, y))
+        dx = type(self).gradient(dy, y, axis=axes.index(self.axis % y.ndim), xp=xp)
+        return xp.permute_dims(dx, inverse_axes(axes))
 
 
 class Softmax(_AlongAxis):

@@ -2,7 +2,7 @@
 
 The limits come from measurements beside each other (``xpnn bench --layers``). What is chosen depends on shapes, dtype,
 precision and whether there are compiled kernels, so that results do on nothing else; exact numerics takes columns for
-all.
+all. What suits a CPU's caches, and parts that workers share, is for engines to which a launch is cheap.
 """
 
 from functools import lru_cache
@@ -30,6 +30,8 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitive
     if depthwise.serves(problem, engine):
         return depthwise.input_gradient(dy, weight, problem, engine)
     adjoint = problem.adjoint if engine.free_order else None
+    if engine.few_launches and (adjoint is None or _winograd(adjoint) is None):
+        return columns.input_gradient(dy, weight, problem, engine)
     if engine.free_order and rows.suits(problem) and not (adjoint is not None and direct.serves(adjoint, engine)):
         return rows.input_gradient(dy, weight, problem, engine)
     if adjoint is not None:
@@ -58,9 +60,11 @@ def algorithm(problem: Problem, engine: Primitives) -> Algorithm:
         return columns
     if depthwise.serves(problem, engine):
         return depthwise
+    tiles = _winograd(problem) if engine.views else None
+    if engine.few_launches:
+        return tiles or columns
     if stationary.suits(problem):
         return stationary
-    tiles = _winograd(problem) if engine.views else None
     if tiles is not None and min(problem.channels, problem.features) >= TILES_FROM:
         return tiles
     if direct.serves(problem, engine):

@@ -18,18 +18,27 @@ SMALL = 1 << 15
 
 def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
     """``y (N, *O, F)``."""
+    prepared = engine.prepare("columns", problem, problem.dtype)
+    if prepared is not None:
+        return prepared.forward(x, weight, bias)
     matrix = kernel_matrix(weight, problem, engine.xp)
     return engine.contract(x, matrix, problem.windows, problem.padding, bias)
 
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
     """``dx (N, *S, C)``: columns of ``dy``, added up where they were read."""
+    prepared = engine.prepare("columns", problem, problem.dtype)
+    if prepared is not None:
+        return prepared.input_gradient(dy, weight)
     matrix = kernel_matrix(weight, problem, engine.xp)
     return engine.contract_input_gradient(dy, matrix, problem.windows, problem.x_shape, problem.padding)
 
 
 def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
     """``dweight (F, C/G, *K)``."""
+    prepared = engine.prepare("columns", problem, problem.dtype)
+    if prepared is not None:
+        return prepared.weight_gradient(x, dy)
     matrix = engine.contract_weight_gradient(x, dy, problem.windows, problem.groups, problem.padding)
     return kernel_of_matrix(matrix, problem, engine.xp)
 

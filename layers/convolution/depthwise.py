@@ -45,9 +45,10 @@ class Rows:
 
     problem: Problem
     engine: Primitives
+    block_bytes: int
 
     @classmethod
-    def of(cls, problem: Problem, engine: Primitives) -> "Rows":
+    def of(cls, problem: Problem, engine: Primitives, like: Array) -> "Rows":
         """A problem of one axis gets one of a single cell before it."""
         if len(problem.spatial) == 1:
             w = problem.windows
@@ -55,7 +56,7 @@ class Rows:
             problem = replace(
                 problem, spatial=(1, *problem.spatial), windows=windows, padding=((0, 0), *problem.padding)
             )
-        return cls(problem, engine)
+        return cls(problem, engine, engine.bytes_of_block(like))
 
     @property
     def multiplier(self) -> int:
@@ -70,7 +71,7 @@ class Rows:
     @property
     def most(self) -> int:
         """Rows of the first axis of a strip: half a block, for every cell of the kernel goes through them."""
-        return max(1, self.engine.block_bytes // (2 * max(1, 4 * prod(self.shape[2:]))))
+        return max(1, self.block_bytes // (2 * max(1, 4 * prod(self.shape[2:]))))
 
     def blocks(self) -> list[Block]:
         """The batch in strips of rows."""
@@ -154,10 +155,13 @@ def _kernels(problem: Problem, engine: Primitives) -> Kernels | None:
 
 def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
     """``y (N, *O, F)``."""
+    prepared = engine.prepare("depthwise", problem, problem.dtype)
+    if prepared is not None:
+        return prepared.forward(x, weight, bias)
     kernels = _kernels(problem, engine)
     if kernels is not None:
         return _by_kernel(x, weight, bias, problem, engine, kernels)
-    xp, rows = engine.xp, Rows.of(problem, engine)
+    xp, rows = engine.xp, Rows.of(problem, engine, x)
     x, kernel = xp.reshape(x, rows.problem.x_shape), rows.repeated(weight)
     bias_row = None if bias is None else xp.tile(bias, (problem.windows.count[-1],))
     y = xp.empty(rows.shape, dtype=x.dtype, device=device(x))
@@ -179,7 +183,7 @@ def _by_kernel(
     x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives, kernels: Kernels
 ) -> Array:
     """`forward`, compiled."""
-    xp, rows = engine.xp, Rows.of(problem, engine)
+    xp, rows = engine.xp, Rows.of(problem, engine, x)
     x, w = xp.reshape(x, rows.problem.x_shape), rows.problem.windows
     cells, first = _cells_of(weight, bias, rows)
     y = xp.empty(rows.problem.y_shape, dtype=x.dtype, device=device(x))
@@ -197,12 +201,12 @@ def _by_kernel(
 
 def _input_by_kernel(dy: Array, weight: Array, problem: Problem, engine: Primitives, kernels: Kernels) -> Array:
     """`input_gradient`, compiled, where each channel has one kernel."""
-    xp, rows = engine.xp, Rows.of(problem, engine)
+    xp, rows = engine.xp, Rows.of(problem, engine, dy)
     dy, w, spatial = xp.reshape(dy, rows.problem.y_shape), rows.problem.windows, rows.problem.spatial
     cells, zeros = _cells_of(weight, None, rows)
     dx = xp.empty(rows.problem.x_shape, dtype=dy.dtype, device=device(dy))
     whole = replace(w, count=spatial)
-    blocks = engine.blocks(problem.samples, spatial[0], 8 * prod(spatial[1:]) * problem.channels)
+    blocks = engine.blocks(problem.samples, spatial[0], 8 * prod(spatial[1:]) * problem.channels, dy)
 
     def work(i: int) -> None:
         block = blocks[i]
@@ -248,10 +252,13 @@ def _cells_by_kernel(x: Array, dy: Array, rows: Rows, kernels: Kernels) -> Array
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
     """``dx (N, *S, C)``: each cell of the kernel times ``dy``, added up where it read."""
+    prepared = engine.prepare("depthwise", problem, problem.dtype)
+    if prepared is not None:
+        return prepared.input_gradient(dy, weight)
     kernels = _kernels(problem, engine)
     if kernels is not None and problem.features == problem.channels:
         return _input_by_kernel(dy, weight, problem, engine, kernels)
-    xp, rows = engine.xp, Rows.of(problem, engine)
+    xp, rows = engine.xp, Rows.of(problem, engine, dy)
     dy, kernel = xp.reshape(dy, rows.problem.y_shape), rows.repeated(weight)
     stride, features, channels = rows.problem.windows.stride[-1], problem.features, problem.channels
     pairs = rows.problem.padding
@@ -259,7 +266,7 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitive
     inside = tuple(slice(low, low + n) for n, (low, _) in zip(rows.problem.spatial, pairs, strict=True))
     length = -(-wide[-1] // stride)
     dx = xp.empty(rows.problem.x_shape, dtype=dy.dtype, device=device(dy))
-    blocks = engine.blocks(problem.samples, 1, 4 * prod(wide) * features)
+    blocks = engine.blocks(problem.samples, 1, 4 * prod(wide) * features, dy)
 
     def work(i: int) -> None:
         samples = blocks[i].samples
@@ -285,7 +292,10 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitive
 def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
     """``dweight (F, 1, *K)``: for each cell of the kernel what it reads times ``dy``, summed over the rows, then along
     them."""
-    xp, rows = engine.xp, Rows.of(problem, engine)
+    prepared = engine.prepare("depthwise", problem, problem.dtype)
+    if prepared is not None:
+        return prepared.weight_gradient(x, dy)
+    xp, rows = engine.xp, Rows.of(problem, engine, x)
     x, dy = xp.reshape(x, rows.problem.x_shape), xp.reshape(dy, rows.problem.y_shape)
     w, blocks = rows.problem.windows, rows.blocks()
     lanes = even_slices(len(blocks), min(len(blocks), LANES))

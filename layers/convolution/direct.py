@@ -48,7 +48,7 @@ def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engin
     if bias is not None:
         first[:features] = bias
     y = xp.empty((problem.samples * prod(problem.windows.count), features), dtype=x.dtype, device=device(x))
-    blocks = _blocks(problem, engine)
+    blocks = _blocks(problem, engine, x)
 
     def work(i: int) -> None:
         read, windows = strip(x, blocks[i], problem, engine, kernels), blocks[i].windows(problem.windows)
@@ -65,7 +65,7 @@ def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -
     depth = problem.windows.cells * problem.channels
     zeros = engine.workspace("bias", (wide,), x)
     zeros[...] = 0.0
-    blocks = _blocks(problem, engine)
+    blocks = _blocks(problem, engine, x)
     lanes = even_slices(len(blocks), min(len(blocks), LANES))
     parts = xp.empty((len(lanes), depth, features), dtype=x.dtype, device=device(x))
 
@@ -94,11 +94,11 @@ def _kernels(engine: Primitives) -> Kernels:
     return engine.kernels
 
 
-def _blocks(problem: Problem, engine: Primitives) -> list[Block]:
+def _blocks(problem: Problem, engine: Primitives, x: Array) -> list[Block]:
     """The batch in blocks whose input and output stay in a cache."""
     w = problem.windows
     row_bytes = 4 * (prod(w.count[1:]) * problem.features + w.stride[0] * prod(problem.spatial[1:]) * problem.channels)
-    return engine.blocks(problem.samples, w.count[0], 2 * row_bytes)
+    return engine.blocks(problem.samples, w.count[0], 2 * row_bytes, x)
 
 
 def _place(block: Block, problem: Problem) -> slice:

@@ -112,6 +112,11 @@ class Tiling:
         return tuple((0, tiles * self.m - n) for n, tiles in zip(count, self.grid, strict=True))
 
     @property
+    def matrices(self) -> tuple["Matrix", "Matrix", "Matrix"]:
+        """`transforms` for these tiles."""
+        return transforms(POINTS[self.m], self.m)
+
+    @property
     def is_large(self) -> bool:
         """Whether the transformed weights are."""
         return 4 * self.points * self.problem.channels * self.problem.features > LARGE
@@ -175,6 +180,9 @@ class Winograd:
     def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
         """``y (N, *O, F)``."""
         tiling = Tiling(problem, self.m)
+        prepared = engine.prepare("winograd", tiling, problem.dtype)
+        if prepared is not None:
+            return prepared.forward(x, weight, bias)
         xp = engine.xp
         rows, columns = tiling.grid
         fits = not any(after for _, after in tiling.output_padding)
@@ -231,6 +239,9 @@ class Winograd:
     def weight_gradient(self, x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
         """``dweight (F, C, 3, 3)``."""
         tiling = Tiling(problem, self.m)
+        prepared = engine.prepare("winograd", tiling, problem.dtype)
+        if prepared is not None:
+            return prepared.weight_gradient(x, dy)
         xp = engine.xp
         sides = _matrices(self.m, engine, x)
         back, spread = xp.matrix_transpose(sides.kernel), xp.matrix_transpose(sides.output)
@@ -351,7 +362,7 @@ def _matrices(m: int, engine: Primitives, like: Array) -> Sides:
     def laid(side: int) -> Array:
         return xp.asarray(made[side], dtype=like.dtype, device=device(like))
 
-    return Sides(*(engine.constant(partial(laid, i), POINTS[m], m, i, dtype_name(like.dtype)) for i in range(3)))
+    return Sides(*(engine.constant(partial(laid, i), like, POINTS[m], m, i, dtype_name(like.dtype)) for i in range(3)))
 
 
 Matrix = tuple[tuple[float, ...], ...]

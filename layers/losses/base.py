@@ -57,6 +57,13 @@ def reduce(losses: Array, reduction: Reduction, xp: Namespace, *, count: Array |
     return total / xp.where(count == 0.0, scalar(nan, losses, xp), count)
 
 
+def check_upstream(dy: Array | float, prediction: Array, shape: tuple[int, ...], reduction: str) -> None:
+    """Raise unless ``dy`` is a number, or an array of the prediction's dtype and the loss's shape."""
+    if not isinstance(dy, int | float):
+        require_same_dtype(**{"prediction": prediction, "upstream gradient": dy})
+        require_shape(dy, shape if reduction == "none" else (), "upstream gradient")
+
+
 def spread(
     slopes: Array,
     dy: Array | float,
@@ -72,13 +79,11 @@ def spread(
     """
     check_reduction(reduction)
     shape = tuple(slopes.shape) if shape is None else shape
+    check_upstream(dy, slopes, shape, reduction)
     if isinstance(dy, int | float):
         dy = float(dy)
-    else:
-        require_same_dtype(**{"prediction": slopes, "upstream gradient": dy})
-        require_shape(dy, shape if reduction == "none" else (), "upstream gradient")
-        if dy.ndim and dy.ndim < slopes.ndim:
-            dy = xp.expand_dims(dy, axis=1)
+    elif dy.ndim and dy.ndim < slopes.ndim:
+        dy = xp.expand_dims(dy, axis=1)
     slopes = slopes * dy
     if reduction != "mean":
         return slopes
@@ -128,7 +133,13 @@ class Loss:
 
         Of the prediction, which may be for a part of the target's samples, only its classes and its dtype count.
         """
-        return scalar(float(prod(target.shape)), prediction, self._place(prediction).xp)
+        return self._number(float(prod(target.shape)), prediction)
+
+    def _number(self, value: float, prediction: Array) -> Array:
+        """A 0-d array beside a prediction."""
+        b = self._place(prediction)
+        with b.context():
+            return scalar(value, prediction, b.xp)
 
     def to(self, backend: BackendLike, dtype: DType | str | None = None) -> Self:
         """Compute on that backend from now on; gives this loss back.

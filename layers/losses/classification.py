@@ -14,11 +14,12 @@ from typing import Any, Unpack
 from array_api_compat import device
 
 from ...backends import primitives
-from ...backends.types import Array, Namespace
+from ...backends.team import current_team
+from ...backends.types import Array, Namespace, dtype_name
 from ..activations import log_softmax
-from ..arrays import by_samples, namespace, over_blocks, zero
+from ..arrays import by_samples, channels_first, channels_last, namespace, over_blocks, zero
 from ..placement import Placement
-from .base import Reduction, is_number, reduce, spread
+from .base import Reduction, check_reduction, check_upstream, is_number, reduce, spread
 from .nll import ClassLoss, along_classes, are_plain, is_classes, one_hot, picked, wanted
 
 
@@ -71,6 +72,9 @@ def cross_entropy(
         q = _smoothed(logits, target, weight, label_smoothing, xp)
         log_p = log_softmax(logits, axis=1, xp=xp)
         return reduce(-xp.sum(q * xp.where(q == 0.0, zero(q, xp), log_p), axis=1), reduction, xp)
+    prepared = None if label_smoothing else _prepared(logits, target, ignore_index, reduction, xp)
+    if prepared is not None:
+        return prepared.forward(channels_last(logits, xp), target, weight)
     if weight is None and not label_smoothing and are_plain(target, logits.shape[1], ignore_index, xp):
         return reduce(_plain(logits, xp.expand_dims(target, axis=1), xp)[:, 0, ...], reduction, xp)
     index, kept, share = wanted(logits, target, weight, ignore_index, xp)
@@ -106,6 +110,10 @@ def cross_entropy_backward(
         p = xp.exp(log_softmax(logits, axis=1, xp=xp))
         shape = (logits.shape[0], *logits.shape[2:])
         return spread(p * xp.sum(q, axis=1, keepdims=True) - q, dy, reduction, xp, shape=shape)
+    prepared = None if label_smoothing else _prepared(logits, target, ignore_index, reduction, xp)
+    if prepared is not None:
+        check_upstream(dy, logits, tuple(target.shape), reduction)
+        return channels_first(prepared.backward(dy, channels_last(logits, xp), target, weight), xp)
     if weight is None and not label_smoothing and are_plain(target, logits.shape[1], ignore_index, xp):
         return _plain_backward(dy, logits, target, reduction, xp)
     index, kept, share = wanted(logits, target, weight, ignore_index, xp)
@@ -121,6 +129,16 @@ def cross_entropy_backward(
 
     slopes = by_samples(slopes_of, logits, index, kept, share, xp=xp)
     return spread(slopes, dy, reduction, xp, shape=tuple(target.shape), count=xp.sum(share))
+
+
+def _prepared(logits: Array, target: Array, ignore_index: int, reduction: str, xp: Namespace) -> Any:
+    """A faster way for classes; in a team the mean is over the targets of all workers."""
+    check_reduction(reduction)
+    if current_team() is not None:
+        return None
+    shape = (logits.shape[0], *logits.shape[2:], logits.shape[1])
+    problem = (shape, dtype_name(target.dtype), ignore_index, reduction)
+    return primitives(xp).prepare("cross entropy", problem, dtype_name(logits.dtype))
 
 
 def _plain(logits: Array, index: Array, xp: Namespace) -> Array:

@@ -110,4 +110,4 @@ class KLDivergence(Loss):
         """As of `Loss`, or the number of samples."""
         if self.reduction != "batchmean":
             return super().terms(prediction, target)
-        return scalar(float(target.shape[0]), prediction, self._place(prediction).xp)
+        return self._number(float(target.shape[0]), prediction)

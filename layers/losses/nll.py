@@ -185,9 +185,9 @@ class ClassLoss(Loss):
 
     def terms(self, prediction: Array, target: Array) -> Array:
         """The number of targets, each class counted by its weight and none that is ignored."""
-        b = self._place(prediction)
         if not dtype_name(target.dtype).startswith(("int", "uint")):
-            return scalar(float(prod(target.shape) // prediction.shape[1]), prediction, b.xp)
+            return self._number(float(prod(target.shape) // prediction.shape[1]), prediction)
+        b = self._place(prediction)
         with b.context():
             options = self._options(b, prediction)
             share = wanted(b.up(prediction), target, options["weight"], self.ignore_index, b.xp)[2]

@@ -7,7 +7,7 @@ gradients are those with respect to p, times ``dy``, which for the mean is divid
 from typing import Unpack
 
 from ...backends.types import Array, Namespace
-from ..arrays import scalar
+from ..arrays import scalar, sign
 from ..placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
 
@@ -97,11 +97,6 @@ def mean_absolute_percentage_error_backward(
     """``100 sign(p - t) / max(|t|, 1e-7) dy``, which is 0 where they are equal."""
     xp = paired(xp, prediction, target)
     return spread(100.0 * sign(prediction - target, xp) / _size(target, xp), dy, reduction, xp)
-
-
-def sign(x: Array, xp: Namespace) -> Array:
-    """-1, 0 or 1; NaN of NaN, which the sign of some libraries makes 0."""
-    return clip(x, 0.0, 1.0, xp)
 
 
 def clip(x: Array, threshold: float, bound: float, xp: Namespace) -> Array:

@@ -40,7 +40,10 @@ class Weights:
         """The array on that backend in that dtype, copied there the first time."""
         key = backend, dtype_name(dtype)
         if key not in self._copies:
-            self._copies[key] = backend.asarray(self._host.astype(key[1]))
+            copy = backend.asarray(self._host.astype(key[1]))
+            # Streams that read the copy later have no order with the one that made it.
+            backend.synchronize()
+            self._copies[key] = copy
         return self._copies[key]
 
     def __repr__(self) -> str:

@@ -12,11 +12,23 @@ Source: Y. LeCun et al., "Gradient-based learning applied to document recognitio
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from array_api_compat import device
 
-from ...backends.types import Array, Namespace
-from ..arrays import channels_first, channels_last, namespace, over_blocks, pad, require_float, require_shape, scalar
+from ...backends import primitives
+from ...backends.types import Array, Namespace, dtype_name
+from ..arrays import (
+    channels_first,
+    channels_last,
+    clamp,
+    namespace,
+    over_blocks,
+    pad,
+    require_float,
+    require_shape,
+    scalar,
+)
 from ..geometry import Geometry, Padding, Size, count
 from .placing import along_axis, compiled, place_pool, place_shape, scatter, sum_windows
 
@@ -40,6 +52,9 @@ def avg_pool(
     xp = namespace(xp, x)
     geometry = place_pool(x, kernel_size, stride, padding, 1, ceil_mode)
     inner = channels_last(x, xp)
+    prepared = _prepared(tuple(x.shape), x, geometry, count_include_pad, divisor_override, xp)
+    if prepared is not None:
+        return channels_first(prepared.forward(inner), xp)
     divisor = _divisor(geometry, x, tuple(x.shape[2:]), count_include_pad, divisor_override, xp)
     y = xp.empty((x.shape[0], *geometry.windows.count, x.shape[1]), dtype=x.dtype, device=device(x))
     kernels = compiled(x, geometry, xp)
@@ -73,6 +88,9 @@ def avg_pool_backward(
     geometry = place_shape(tuple(x_shape), kernel_size, stride, padding, 1, ceil_mode)
     require_shape(dy, (x_shape[0], x_shape[1], *geometry.windows.count), "dy")
     upstream = channels_last(dy, xp)
+    prepared = _prepared(x_shape, dy, geometry, count_include_pad, divisor_override, xp)
+    if prepared is not None:
+        return channels_first(prepared.backward(upstream), xp)
     divisor = _divisor(geometry, dy, tuple(x_shape[2:]), count_include_pad, divisor_override, xp)
     kernels = compiled(dy, geometry, xp)
     if kernels is not None:
@@ -90,6 +108,20 @@ def avg_pool_backward(
         return lambda k: share
 
     return scatter(shares, dy, x_shape, geometry, xp)
+
+
+def _prepared(
+    shape: tuple[int, ...],
+    like: Array,
+    geometry: Geometry,
+    count_include_pad: bool,
+    override: int | None,
+    xp: Namespace,
+) -> Any:
+    """A faster way for an input ``(N, C, *S)`` of that shape."""
+    fixed = None if override is None else count(override, "divisor_override")
+    problem = (geometry, (shape[0], *shape[2:], shape[1]), bool(count_include_pad), fixed)
+    return primitives(xp).prepare("average pool", problem, dtype_name(like.dtype))
 
 
 def _divisor(
@@ -112,7 +144,7 @@ def _divisor(
         before, after = geometry.padding[axis]
         low, high = (0, before + spatial[axis] + after) if count_include_pad else (before, before + spatial[axis])
         start = xp.arange(o, dtype=xp.int32, device=device(like)) * s
-        inside = xp.clip(start + k, low, high) - xp.clip(start, low, high)
+        inside = clamp(start + k, low, high, xp) - clamp(start, low, high, xp)
         inside = along_axis(xp.astype(inside, like.dtype), axis, len(w.count), xp)
         counts = inside if counts is None else counts * inside
     return counts

@@ -13,7 +13,7 @@ Source: C. Gulcehre et al., "Learned-norm pooling for deep feedforward and recur
 from collections.abc import Callable
 
 from ...backends.types import Array, Namespace
-from ..arrays import channels_first, channels_last, namespace, pad, require_same_dtype, require_shape, zero
+from ..arrays import channels_first, channels_last, namespace, pad, require_same_dtype, require_shape, sign, zero
 from ..geometry import Padding, Size
 from .placing import place_pool, scatter, sum_windows
 
@@ -91,7 +91,7 @@ def lp_norm(x: Array, p: float, total: Callable[[Array], Array], xp: Namespace) 
 def lp_norm_backward(dy: Array, x: Array, y: Array, p: float, xp: Namespace) -> Array:
     """``dy * sign(x) * (|x| / y)^(p-1)``, and 0 where the norm ``y`` is 0."""
     empty = y == 0.0
-    share = xp.sign(x)
+    share = sign(x, xp)
     if p != 1:
         ratio = x / xp.where(empty, xp.ones_like(y), y)
         share = ratio if p == 2 else share * xp.pow(xp.abs(ratio), float(p - 1))

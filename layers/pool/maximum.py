@@ -20,7 +20,7 @@ from typing import Any
 from array_api_compat import device
 
 from ...backends import primitives
-from ...backends.types import Array, DType, Namespace
+from ...backends.types import Array, DType, Namespace, dtype_name
 from ...backends.windows import Windows
 from ..arrays import channels_first, channels_last, namespace, over_blocks, pad, require_same_dtype, require_shape
 from ..geometry import Geometry, Padding, Size
@@ -90,6 +90,10 @@ def max_pool_backward(
 def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array]:
     """The maximum of each window, and the row-major index of its cell in the window, ``(N, C, *O)`` both."""
     engine, inner = primitives(xp), channels_last(x, xp)
+    prepared = _prepared(tuple(x.shape), dtype_name(x.dtype), geometry, xp)
+    if prepared is not None:
+        best, cell = prepared.forward(inner)
+        return channels_first(best, xp), channels_first(cell, xp)
     index_dtype = xp.int8 if geometry.windows.cells <= 127 else xp.int32
     shape = (x.shape[0], *geometry.windows.count, x.shape[1])
     best = xp.empty(shape, dtype=x.dtype, device=device(x))
@@ -120,7 +124,8 @@ def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array
 def maxima(x: Array, geometry: Geometry, xp: Namespace) -> Array:
     """The maximum of each window, ``(N, C, *O)``: what `max_cells` gives, without the cells."""
     engine = primitives(xp)
-    if not engine.free_order or compiled(x, geometry, xp) is not None:
+    prepared = _prepared(tuple(x.shape), dtype_name(x.dtype), geometry, xp)
+    if not engine.free_order or compiled(x, geometry, xp) is not None or prepared is not None:
         return max_cells(x, geometry, xp)[0]
     inner, (windows, step) = channels_last(x, xp), _dense(geometry.windows, geometry, x.shape[1])
     best = xp.empty((x.shape[0], *geometry.windows.count, x.shape[1]), dtype=x.dtype, device=device(x))
@@ -133,6 +138,11 @@ def maxima(x: Array, geometry: Geometry, xp: Namespace) -> Array:
 
     over_blocks(work, x, xp)
     return channels_first(best, xp)
+
+
+def _prepared(shape: tuple[int, ...], dtype: str, geometry: Geometry, xp: Namespace) -> Any:
+    """A faster way for an input ``(N, C, *S)`` of that shape."""
+    return primitives(xp).prepare("max pool", (geometry, (shape[0], *shape[2:], shape[1])), dtype)
 
 
 def _padded(x: Array, geometry: Geometry, xp: Namespace) -> Array:
@@ -202,6 +212,9 @@ def scatter_maxima(dy: Array, cell: Array, x_shape: tuple[int, ...], geometry: G
     """``dx`` with each window's ``dy`` at the cell that `max_cells` named."""
     require_shape(dy, (*x_shape[:2], *geometry.windows.count), "dy")
     upstream, winner, engine = channels_last(dy, xp), channels_last(cell, xp), primitives(xp)
+    prepared = _prepared(x_shape, dtype_name(dy.dtype), geometry, xp)
+    if prepared is not None:
+        return channels_first(prepared.backward(upstream, winner), xp)
     kernels = compiled(dy, geometry, xp)
     if kernels is not None:
         dx = xp.empty((x_shape[0], *x_shape[2:], x_shape[1]), dtype=dy.dtype, device=device(dy))

@@ -11,7 +11,7 @@ from typing import Any
 from ...backends import Backend, get_backend
 from ..errors import Failure, UsageError, at_least, not_negative, preparing
 from ..pages import require_plots
-from ..targets import target, write
+from ..targets import append, target, write
 from .growth import growth_rows, plot_growth
 from .layers import CASES, layer_rows
 from .load import Watch
@@ -41,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-memory", action="store_true", help="do not measure the peak memory of steps")
     parser.add_argument("--json", default=None, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--lines", default=None, metavar="FILE", help="add each row there as it comes, a line of JSON")
     parser.add_argument("--html", default=None, metavar="FILE", help="write a page with plots there")
     # For the documentation's plots of how cost grows with batch, image and channels.
     parser.add_argument("--growth", action="store_true", help=argparse.SUPPRESS)
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
         _check(options)
         backend = get_backend(options.backend)
         count = threads()
-        files = {name: target(name, getattr(options, name)) for name in ("json", "html", "plot")}
+        files = {name: target(name, getattr(options, name)) for name in ("json", "lines", "html", "plot")}
         for name in ("html", "plot"):
             if files[name] is not None:
                 require_plots(f"--{name}")
@@ -74,10 +75,10 @@ def run(options: argparse.Namespace) -> None:
                 if options.loop
                 else numerics_rows(options.backend, options.batch, options.rounds or 5, options.only)
             )
-            _write(files, machine, _printed(alone))
+            _write(files, machine, _printed(alone, files["lines"]))
             return
         print(f"\n{HEADER}", flush=True)
-        rows = _printed(_rows(options, backend, opponent))
+        rows = _printed(_rows(options, backend, opponent), files["lines"])
     _write(files, machine, rows)
     verdict = summary(rows)
     print(verdict)
@@ -114,7 +115,8 @@ def _nets(options: argparse.Namespace, only: str) -> list[Any]:
 
 def _rows(options: argparse.Namespace, b: Backend, opponent: Opponent | None) -> Iterable[Row]:
     """All rows that were asked for, one by one."""
-    plan = Plan(options.rounds or 9, Watch(), options.wait)
+    # A GPU has no worker threads that spin on: of a row's time rests would be half.
+    plan = Plan(options.rounds or 9, Watch(), options.wait, None if b.is_host else 0.0)
     memory = not options.no_memory
     if options.growth:
         yield from growth_rows(b, opponent, plan, memory)
@@ -125,8 +127,8 @@ def _rows(options: argparse.Namespace, b: Backend, opponent: Opponent | None) ->
     yield from layer_rows(layers, b, opponent, plan, options.batch)
 
 
-def _printed(rows: Iterable[Any]) -> list[Any]:
-    """The rows, each printed as it comes, and what was to be said about the machine, once."""
+def _printed(rows: Iterable[Any], lines: Path | None) -> list[Any]:
+    """The rows, each printed and added to ``lines`` as it comes, and what was to be said about the machine, once."""
     kept, told = [], set()
     for row in rows:
         note = getattr(row, "note", "")
@@ -134,6 +136,8 @@ def _printed(rows: Iterable[Any]) -> list[Any]:
             told.add(note)
             print(f"  {note}")
         print(row, flush=True)
+        if lines is not None:
+            append(lines, asdict(row))
         kept.append(row)
     return kept
 

@@ -45,7 +45,9 @@ class Times:
     note: str = ""
 
 
-def measure(sides: Mapping[str, Side], rounds: int, watch: Watch, patience: float = 20.0) -> Times:
+def measure(
+    sides: Mapping[str, Side], rounds: int, watch: Watch, patience: float = 20.0, rest: float | None = None
+) -> Times:
     """Measure all sides in turn, ``rounds`` undisturbed samples of each, if the machine lets.
 
     Parameters
@@ -57,15 +59,18 @@ def measure(sides: Mapping[str, Side], rounds: int, watch: Watch, patience: floa
     watch : Watch
     patience : float
         Seconds to wait for a quiet machine before the first sample.
+    rest : float, optional
+        Seconds before each sample, `REST` unless given.
     """
+    rest = REST if rest is None else rest
     note = watch.wait_until_quiet(patience)
-    repeats = {name: _repeats(side, watch) for name, side in sides.items()}
+    repeats = {name: _repeats(side, watch, rest) for name, side in sides.items()}
     clean: dict[str, list[float]] = {name: [] for name in sides}
     bad: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     told = True
     for _ in range(PATIENCE * rounds):
         for name, side in sides.items():
-            milliseconds, foreign = _sample(side, repeats[name], watch)
+            milliseconds, foreign = _sample(side, repeats[name], watch, rest)
             told = told and foreign is not None
             if foreign is None or foreign < LIMIT:
                 clean[name].append(milliseconds)
@@ -90,9 +95,9 @@ def interleave(sides: Mapping[str, Callable[[], object]], rounds: int, patience:
     return measure({name: Side(call) for name, call in sides.items()}, rounds, Watch(), patience).medians
 
 
-def _repeats(side: Side, watch: Watch) -> int:
+def _repeats(side: Side, watch: Watch, rest: float) -> int:
     """Calls in a sample; the first ones, which load and plan, do not count."""
-    watch.sleep(REST)
+    watch.sleep(rest)
     for _ in range(2):
         side.call()
     side.wait()
@@ -109,9 +114,9 @@ def _repeats(side: Side, watch: Watch) -> int:
     return max(1, round(SAMPLE / seconds))
 
 
-def _sample(side: Side, repeats: int, watch: Watch) -> tuple[float, float | None]:
+def _sample(side: Side, repeats: int, watch: Watch, rest: float) -> tuple[float, float | None]:
     """Milliseconds a call, and the share of the cores that others took meanwhile."""
-    watch.sleep(REST)
+    watch.sleep(rest)
     started = watch.now()
     while repeats > 1 and watch.now() - started < WARM:
         side.call()

@@ -87,15 +87,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure."""
+    """How to measure; ``rest`` in seconds before each sample, `measure`'s own unless given."""
 
     rounds: int
     watch: Watch
     patience: float = 20.0
+    rest: float | None = None
 
     def row(self, kind: str, name: str, phase: str, batch: int, sides: dict[str, Side], **known: Any) -> Row:
         """Measure the sides "ours", "torch FORMAT"... and "plain", and make the row."""
-        times = measure(sides, self.rounds, self.watch, self.patience)
+        times = measure(sides, self.rounds, self.watch, self.patience, self.rest)
         return _row(Row(kind, name, phase, batch, times.medians["ours"], **known), times)
 
 

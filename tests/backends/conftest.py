@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import threading
 from types import ModuleType, SimpleNamespace
 
 import array_api_compat.numpy
@@ -10,6 +11,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.backends import cublas, registry
+from xpnn.backends.engines import cuda
 
 
 class CUDARuntimeError(RuntimeError):
@@ -17,27 +19,116 @@ class CUDARuntimeError(RuntimeError):
 
 
 class FakeDevice:
+    """As CuPy's: it has no hash, a thread has a current one, and an object remembers where to go back to."""
+
+    current = threading.local()
+
     def __init__(self, index: int = 0) -> None:
         self.id = index
+        self._before: list[int] = []
 
     def __eq__(self, other) -> bool:
         return isinstance(other, FakeDevice) and self.id == other.id
 
-    def __hash__(self) -> int:
-        return self.id
+    __hash__ = None
 
     def __enter__(self) -> "FakeDevice":
+        self._before.append(current_device())
+        FakeDevice.current.id = self.id
         return self
 
     def __exit__(self, *_) -> None:
-        pass
+        FakeDevice.current.id = self._before.pop()
 
     def synchronize(self) -> None:
         pass
 
 
-class FakeArray(np.ndarray):
-    device = FakeDevice(0)
+def current_device() -> int:
+    """Index of the current device of this thread."""
+    return getattr(FakeDevice.current, "id", 0)
+
+
+class FakeArray(np.lib.mixins.NDArrayOperatorsMixin):
+    """As CuPy's, within its means: NumPy's array inside, and no way to it that CuPy does not have.
+
+    NumPy's arrays don't mix with it, and nothing converts it silently; `test_doubles` holds it to the real one.
+    """
+
+    __module__ = "cupy"
+
+    def __init__(self, host: np.ndarray, device: FakeDevice | None = None) -> None:
+        self._host = host
+        self.device = FakeDevice(current_device()) if device is None else device
+
+    shape = property(lambda self: self._host.shape)
+    strides = property(lambda self: self._host.strides)
+    dtype = property(lambda self: self._host.dtype)
+    ndim = property(lambda self: self._host.ndim)
+    nbytes = property(lambda self: self._host.nbytes)
+    flags = property(lambda self: self._host.flags)
+
+    def transpose(self, *axes):
+        return FakeArray(self._host.transpose(*axes), self.device)
+
+    def __getitem__(self, index):
+        index = _inside(index if isinstance(index, tuple) else (index,))
+        whole = index if any(part is Ellipsis for part in index) else (*index, ...)  # else NumPy makes scalars
+        return FakeArray(self._host[whole], self.device)
+
+    def __setitem__(self, index, value):
+        self._host[_inside(index)] = _inside(value)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **keywords):
+        keywords |= {} if out is None else {"out": _inside(out)}
+        result = getattr(ufunc, method)(*_inside(inputs), **keywords)
+        return _outside(result) if out is None else out[0]
+
+    def __array__(self, *_, **__):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct one.")
+
+    def __bool__(self):
+        return bool(self._host)
+
+    def __float__(self):
+        return float(self._host)
+
+    def __int__(self):
+        return int(self._host)
+
+
+def _inside(value):
+    """NumPy's arrays of CuPy's, for a function of NumPy; none of NumPy's own may come along."""
+    if isinstance(value, FakeArray):
+        return value._host
+    if isinstance(value, np.ndarray):
+        raise TypeError(f"Unsupported type {type(value)}")
+    return type(value)(map(_inside, value)) if isinstance(value, tuple | list) else value
+
+
+def _outside(value):
+    if isinstance(value, np.ndarray | np.generic):
+        return FakeArray(np.asarray(value))
+    return type(value)(map(_outside, value)) if isinstance(value, tuple | list) else value
+
+
+def _function(function):
+    """A function of NumPy's namespace as one of CuPy's; those that make arrays do so on the current device."""
+
+    def call(*arguments, device=None, **keywords):
+        return _outside(function(*_inside(arguments), **{name: _inside(value) for name, value in keywords.items()}))
+
+    return call
+
+
+def _array(host):
+    """`cupy.array` of a host array: C order, unless it is in Fortran order as a whole."""
+    return FakeArray(np.array(host, order="F" if np.asarray(host).flags.fnc else "C"))
+
+
+def _asnumpy(array):
+    """`cupy.asnumpy`: C order, always."""
+    return np.array(array._host if isinstance(array, FakeArray) else array, order="C")
 
 
 class FakeCupy:
@@ -49,22 +140,30 @@ class FakeCupy:
             driverGetVersion=lambda: 13000,
             runtimeGetVersion=lambda: 13020,
             getDeviceCount=lambda: 1,
+            getDevice=current_device,
             getDeviceProperties=lambda index: {"name": b"Fake GPU"},
         )
+        FakeDevice.current.id = 0
         self.module = ModuleType("cupy")
         self.module.__version__ = "14.2.0"
         self.module.__path__ = []
         self.module.ndarray = FakeArray
         self.module.generic = FakeArray
         self.module.cuda = SimpleNamespace(runtime=self.runtime, Device=FakeDevice)
-        self.module.array = lambda host: np.array(host).view(FakeArray)
-        self.module.asnumpy = lambda array: np.array(array)
+        self.module.array = _array
+        self.module.asnumpy = _asnumpy
         namespace = ModuleType("array_api_compat.cupy")
-        namespace.__dict__.update({k: v for k, v in vars(array_api_compat.numpy).items() if not k.startswith("__")})
+        for name, value in vars(array_api_compat.numpy).items():
+            if not name.startswith("__"):
+                is_function = callable(value) and not isinstance(value, type)
+                setattr(namespace, name, _function(value) if is_function else value)
+        namespace.asarray = lambda host, dtype=None, **_: host if isinstance(host, FakeArray) else _array(host)
         for module in (self.module, namespace):
             monkeypatch.setitem(sys.modules, module.__name__, module)
         # It has no cuBLAS: products are the namespace's.
         monkeypatch.setattr(cublas.Products, "takes", lambda products, a, b: False)
+        # Nor has it a compiler.
+        monkeypatch.setattr(cuda, "enabled", False)
         self.namespace = namespace
 
     def raises(self, where: str, error: Exception) -> None:

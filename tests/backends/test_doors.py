@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends.backend import DTYPES
+from xpnn.backends.backend import DTYPES, axes_in_memory
 from xpnn.backends.types import dtype_name
 
 
@@ -249,3 +249,40 @@ def test_memory_on_a_cpu_has_no_limit_to_set(at):
 
 def test_synchronize_returns_nothing(at):
     assert at.backend.synchronize() is None
+
+
+LAYOUTS = {
+    "as written": lambda x: x,
+    "Fortran": lambda x: np.asfortranarray(x),
+    "channels last": lambda x: x.transpose(0, 3, 1, 2),
+    "batch last": lambda x: x.transpose(3, 0, 2, 1),
+    "every second": lambda x: x[:, ::2].transpose(2, 0, 3, 1),
+    "reversed": lambda x: x[:, ::-1].transpose(0, 3, 1, 2),
+    "one value": lambda x: np.broadcast_to(x[:1, :1, :1, :], (3, 4, 2, 5)).transpose(0, 3, 1, 2),
+}
+
+
+@pytest.mark.parametrize("numerics", ["fast", "exact"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_axes_keep_their_order_in_memory_through_both_doors(at, layout, numerics):
+    if numerics == "exact" and not at.wide_enough:
+        pytest.skip("no float64 on this device")
+    b = nn.get_backend(at.backend, numerics=numerics)
+    host = LAYOUTS[layout](np.arange(2 * 3 * 4 * 5, dtype="float32").reshape(2, 3, 4, 5))
+    array = b.asarray(host)
+    assert np.array_equal(b.to_numpy(array), host)
+    if layout != "one value":
+        assert b.memory_order(array) == axes_in_memory(host.strides)
+    assert axes_in_memory(b.to_numpy(array).strides) == b.memory_order(array)
+    [sent] = b.uploader().receive(b.uploader().send([host]))
+    assert np.array_equal(b.to_numpy(sent), host)
+    assert b.memory_order(sent) == b.memory_order(array)
+
+
+def test_an_array_of_the_device_keeps_its_order_to_the_host_and_back(at):
+    x = at.put(np.arange(120.0, dtype="float32").reshape(2, 3, 4, 5))
+    for axes in ((0, 2, 3, 1), (3, 1, 0, 2), (1, 0, 3, 2)):
+        here = at.xp.permute_dims(x, axes)
+        again = at.backend.asarray(at.backend.to_numpy(here).copy(order="K"))
+        assert at.backend.memory_order(again) == at.backend.memory_order(here)
+        assert np.array_equal(at.get(again), at.get(here))

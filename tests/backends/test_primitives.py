@@ -1,12 +1,13 @@
 """The contractions behind convolution: every backend's own agree with those in standard functions alone."""
 
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 import xpnn as nn
 from xpnn.backends import primitives
+from xpnn.backends.exact.primitives import ExactPrimitives
 from xpnn.backends.primitives import Primitives
 from xpnn.backends.windows import Windows
 
@@ -134,7 +135,7 @@ def test_block_sizes_change_nothing_but_rounding(at, rng, monkeypatch, block_byt
 
     whole = all_three()
     monkeypatch.setattr(p, "block_bytes", block_bytes, raising=False)
-    blocks = p.blocks(x.shape[0], w.count[0], 4 * x.shape[-1] * w.cells * np.prod(w.count[1:], dtype=int))
+    blocks = p.blocks(x.shape[0], w.count[0], 4 * x.shape[-1] * w.cells * np.prod(w.count[1:], dtype=int), x)
     assert len(blocks) > 1 and blocks[0].samples.start == 0 and blocks[-1].samples.stop == 7
     for blocked, once in zip(all_three(), whole, strict=True):
         nn.testing.assert_match(blocked, once, level="reduction", terms=7 * 12 * 12)
@@ -163,3 +164,28 @@ class Nameless:
 @pytest.mark.parametrize("namespace", [ModuleType("jax.numpy"), Nameless()], ids=["module", "object"])
 def test_an_unknown_namespace_gets_the_standard_primitives(fresh_registry, namespace):
     assert type(primitives(namespace)) is Primitives
+
+
+def tensor_on(kind):
+    """As much of a PyTorch tensor as tells where it is: no machine here has its GPU."""
+    return SimpleNamespace(device=SimpleNamespace(type=kind))
+
+
+def test_blocks_on_a_gpu_are_large_for_cupy_and_pytorch_alike():
+    from xpnn.backends.cupy import CupyPrimitives
+    from xpnn.backends.torch import TorchPrimitives
+
+    torch, cupy = TorchPrimitives(None), CupyPrimitives(None)
+    assert torch.bytes_of_block(tensor_on("cpu")) == Primitives.block_bytes
+    assert torch.bytes_of_block(tensor_on("cuda")) == cupy.bytes_of_block(None) == 1 << 28
+    assert len(torch.blocks(64, 1, 1 << 20, tensor_on("cpu"))) == 16
+    assert len(torch.blocks(64, 1, 1 << 20, tensor_on("cuda"))) == 1
+
+
+def test_blocks_of_exact_numerics_are_as_large_as_the_librarys_on_a_gpu():
+    from xpnn.backends.torch import TorchPrimitives
+
+    cutter = TorchPrimitives(None)
+    exact = ExactPrimitives(SimpleNamespace(products=None), cutter)
+    assert exact.bytes_of_block(tensor_on("cpu")) == Primitives.block_bytes
+    assert exact.bytes_of_block(tensor_on("cuda")) == 1 << 28

@@ -7,12 +7,19 @@ a syntax tree: a name counts as a number of Python only where it is annotated or
 
 import ast
 
+from xpnn.backends.blocks import JOINED
 from xpnn.backends.exact.namespace import REFUSED
 
 #: Of `math`, what is the same bits in every C library.
 MATH = {"ceil", "factorial", "floor", "inf", "isfinite", "isinf", "isnan", "nan", "pi", "prod", "sqrt"}
 REDUCTIONS = {"cumprod", "cumsum", "dot", "mean", "prod", "std", "sum", "trace", "var"}
 SCATTERS = {"index_add", "index_add_", "index_put_", "put", "put_along_axis", "scatter", "scatter_", "scatter_add_"}
+#: Functions of the standard for which CuPy waits for the device: `clip` and `sign` assign by masks, the others have as
+#: many results as the values say. `xpnn.layers.arrays` has a `clamp` and a `sign` that do not.
+WAITING = {"argwhere", "clip", "nonzero", "sign", "unique_all", "unique_counts", "unique_inverse", "unique_values"}
+#: Functions whose results are masks.
+MASKS = {"isfinite", "isinf", "isnan", "logical_and", "logical_not", "logical_or", "logical_xor", "signbit"}
+MASKS |= {"equal", "greater", "greater_equal", "isin", "less", "less_equal", "not_equal"}
 NUMBERS = {"ceil", "factorial", "float", "floor", "int", "len", "prod", "sqrt"}
 #: Modules that compute on the host alone, with NumPy.
 ON_HOST = {
@@ -26,7 +33,7 @@ def complaints(source, name=""):
     """``(line, what is wrong)`` of a module's text; ``name`` is that of its file."""
     tree = ast.parse(source)
     for scope in [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))]:
-        plain, indices = _numbers(scope), _indices(scope)
+        plain, indices = _numbers(scope), _names(scope, _is_computed)
         for node in _own(scope):
             for what in _of(node, plain, indices, name in ON_HOST):
                 yield node.lineno, what
@@ -71,6 +78,41 @@ def _of(node, plain, indices, on_host):
             yield from (f"{alias.name} of math" for alias in names if alias.name not in MATH)
 
 
+def hidden_waits(source):
+    """``(line, what is wrong)`` of a module's text: what waits for a GPU, or copies from the host, as a side effect."""
+    tree = ast.parse(source)
+    for scope in [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))]:
+        masks = _names(scope, _is_mask)
+        for node in _own(scope):
+            for what in _waits(node, masks):
+                yield node.lineno, what
+
+
+def _waits(node, masks):
+    match node:
+        case ast.Attribute(value=owner, attr=attr) if attr in WAITING and _is_namespace(owner):
+            yield f"{attr}, which waits for the device"
+        case ast.Subscript(value=ast.Name(id="Callable")):
+            pass
+        case ast.Subscript(slice=index):
+            for part in _parts(index):
+                if _is_mask(part, masks):
+                    yield "a mask as an index, which waits for the device"
+                if isinstance(part, ast.List | ast.ListComp):
+                    yield "a list as an index, which is copied from the host"
+        case ast.Call(func=ast.Name(id="bool" | "float" | "int"), args=[arg]) if _is_computed(arg, set()):
+            yield "a number of the host made of an array, which waits for the device"
+        case ast.Call(func=ast.Attribute(value=owner, attr="repeat"), args=[_, times, *_]) if _is_namespace(owner):
+            if _is_computed(times, set()):
+                yield "repeat by numbers of the device, which waits for it"
+        case ast.Call(func=ast.Attribute(value=owner, attr="asarray"), args=[what, *_]) if _is_namespace(owner):
+            if isinstance(what, ast.List | ast.Tuple | ast.ListComp | ast.GeneratorExp):
+                yield "asarray of numbers of the host, which are copied"
+        case ast.Call(func=ast.Attribute(value=owner, attr="concat" | "stack" as name), args=[parts, *_]):
+            if _is_namespace(owner) and not (isinstance(parts, ast.List | ast.Tuple) and len(parts.elts) <= JOINED):
+                yield f"{name} of any number of arrays, which copies a table of them: concat_all does not"
+
+
 def _own(scope):
     """The nodes of a module or function without those of functions in it."""
     stack = list(ast.iter_child_nodes(scope))
@@ -89,12 +131,12 @@ def _numbers(scope):
     return {a.arg for a in every if isinstance(a.annotation, ast.Name) and a.annotation.id in ("int", "float")}
 
 
-def _indices(scope):
-    """Names that are assigned what a function of the namespace gave."""
+def _names(scope, kind):
+    """Names that are assigned what is of a kind."""
     return {
         target.id
         for node in _own(scope)
-        if isinstance(node, ast.Assign) and _is_computed(node.value, set())
+        if isinstance(node, ast.Assign) and kind(node.value, set())
         for target in node.targets
         if isinstance(target, ast.Name)
     }
@@ -114,9 +156,27 @@ def _is_computed(node, names):
     return False
 
 
+def _is_mask(node, names):
+    """Whether it is a comparison, what is made of some, or such a name."""
+    match node:
+        case ast.Compare(ops=[ast.Is() | ast.IsNot() | ast.In() | ast.NotIn()]):
+            return False
+        case ast.Compare():
+            return True
+        case ast.Name(id=name):
+            return name in names
+        case ast.UnaryOp(op=ast.Invert(), operand=operand):
+            return _is_mask(operand, names)
+        case ast.BinOp(left=left, op=ast.BitAnd() | ast.BitOr() | ast.BitXor(), right=right):
+            return _is_mask(left, names) or _is_mask(right, names)
+        case ast.Call(func=ast.Attribute(value=owner, attr=attr)):
+            return attr in MASKS and _is_namespace(owner)
+    return False
+
+
 def _is_namespace(node):
-    """``xp``, ``b.xp``, ``self.backend.xp``."""
-    return getattr(node, "id", getattr(node, "attr", None)) == "xp"
+    """``xp``, ``b.xp``, ``self.backend.xp``; and ``raw``, which exact numerics computes with."""
+    return getattr(node, "id", getattr(node, "attr", None)) in ("xp", "raw")
 
 
 def _is_literal(node):

@@ -788,7 +788,7 @@ LP_POOL = (
         "share = ratio if p == 2 else xp.pow",
         "LpPool2d/plain",
     ),
-    Mutant("gradient of power 1 has no sign", "share = xp.sign(x)", "share = xp.ones_like(x)", "LpPool2d/power 1"),
+    Mutant("gradient of power 1 has no sign", "share = sign(x, xp)", "share = xp.ones_like(x)", "LpPool2d/power 1"),
     Mutant(
         "gradient of power 2 has no sign",
         "share = ratio if p == 2",
@@ -885,8 +885,8 @@ RECTIFIERS = (
     ),
     Mutant(
         "PReLU bends at 0.001",
-        "xp.where(x > 0.0, x, x * _by_channel",
-        "xp.where(x > 0.001, x, x * _by_channel",
+        "xp.where(x > 0.0, x, x * slope), x, slope",
+        "xp.where(x > 0.001, x, x * slope), x, slope",
         "PReLU/",
     ),
     Mutant(
@@ -952,7 +952,7 @@ RECTIFIERS = (
         f"xp.sum({cut('share', 13)}, axis=(0,",
         "PReLU/",
     ),
-    Mutant("PReLU's dx forgets the slope", "dy, dy * slope), dweight", "dy, dy), dweight", "PReLU/plain"),
+    Mutant("PReLU's dx forgets the slope", "dy, dy * slope), x, dy, slope", "dy, dy), x, dy, slope", "PReLU/plain"),
     Mutant(
         "ELU is exp(x) - 1 by subtraction",
         "xp.expm1(_below(x, xp)) * alpha)",
@@ -1022,14 +1022,14 @@ SIGMOIDS = (
     Mutant("softsign's gradient is not squared", "dy * (inverse * inverse)", "dy * inverse", "Softsign/plain"),
     Mutant(
         "hard sigmoid divides by 6 in four digits",
-        "return xp.clip(x + 3.0, 0.0, 6.0) * (1.0 / 6.0)",
-        "return xp.clip(x + 3.0, 0.0, 6.0) * 0.1667",
+        "return clamp(x + 3.0, 0.0, 6.0, xp) * (1.0 / 6.0)",
+        "return clamp(x + 3.0, 0.0, 6.0, xp) * 0.1667",
         "HardSigmoid/",
     ),
     Mutant(
         "hard sigmoid divides by 6 in six digits",
-        "return xp.clip(x + 3.0, 0.0, 6.0) * (1.0 / 6.0)",
-        "return xp.clip(x + 3.0, 0.0, 6.0) * 0.166667",
+        "return clamp(x + 3.0, 0.0, 6.0, xp) * (1.0 / 6.0)",
+        "return clamp(x + 3.0, 0.0, 6.0, xp) * 0.166667",
         "HardSigmoid/",
     ),
     Mutant(
@@ -1206,26 +1206,26 @@ NORM = (
     Mutant("eps is a tenth", "xp.sqrt(var + eps)", "xp.sqrt(var + 0.1 * eps)", "LayerNorm/"),
     Mutant(
         "variance is unbiased",
-        "var = total(centred * centred, layout.axes, xp) / cells",
-        "var = total(centred * centred, layout.axes, xp) / (cells - 1.0)",
+        "var = total(centred * centred, axes, xp) / cells",
+        "var = total(centred * centred, axes, xp) / (cells - 1.0)",
         "BatchNorm2d/plain",
     ),
     Mutant(
         "variance is unbiased even in a large batch",
-        "var = total(centred * centred, layout.axes, xp) / cells",
-        "var = total(centred * centred, layout.axes, xp) / (cells - 1.0)",
+        "var = total(centred * centred, axes, xp) / cells",
+        "var = total(centred * centred, axes, xp) / (cells - 1.0)",
         "BatchNorm1d/large batch",
     ),
     Mutant(
         "variance is a difference of squares",
-        "var = total(centred * centred, layout.axes, xp) / cells",
-        "var = total(grid * grid, layout.axes, xp) / cells - mean * mean",
+        "var = total(centred * centred, axes, xp) / cells",
+        "var = total(grid * grid, axes, xp) / cells - mean * mean",
         "BatchNorm2d/large mean",
     ),
     Mutant(
         "variance is rounded to 13 bits",
-        "var = total(centred * centred, layout.axes, xp) / cells",
-        f"var = total(centred * centred, layout.axes, xp) / cells\n        var = {cut('var', 13)}",
+        "var = total(centred * centred, axes, xp) / cells",
+        f"var = total(centred * centred, axes, xp) / cells\n        var = {cut('var', 13)}",
         "BatchNorm2d/",
     ),
     Mutant(
@@ -1253,8 +1253,8 @@ NORM = (
     ),
     Mutant(
         "gradients of weight and bias are means",
-        "dbias, dweight = (xp.reshape(total(s,",
-        "dbias, dweight = (xp.reshape(total(s / layout.cells,",
+        "totals = (xp.permute_dims(total(s,",
+        "totals = (xp.permute_dims(total(s / layout.cells,",
         "BatchNorm2d/plain",
     ),
     Mutant(
@@ -1270,8 +1270,8 @@ NORM = (
         "scale = scale * laid",
         "LayerNorm/plain",
     ),
-    Mutant("weight is forgotten", "else values * xp.reshape(weight, layout.laid)", "else values", "BatchNorm2d/plain"),
-    Mutant("bias is forgotten", "y = y + xp.reshape(bias, layout.laid)", "pass", "BatchNorm2d/plain"),
+    Mutant("weight is forgotten", "else values * layout.along(weight, order, xp)", "else values", "BatchNorm2d/plain"),
+    Mutant("bias is forgotten", "y = y + layout.along(bias, order, xp)", "pass", "BatchNorm2d/plain"),
     Mutant(
         "groups are taken the other way round",
         "split = (num_groups, shape[1] // num_groups)",
@@ -1688,8 +1688,8 @@ REGRESSION = (
     ),
     Mutant(
         "absolute error is bent near 0",
-        "return clip(x, 0.0, 1.0, xp)",
-        "return clip(x, 0.001, 1.0, xp)",
+        "return spread(sign(prediction - target, xp), dy",
+        "return spread(clip(prediction - target, 0.001, 1.0, xp), dy",
         "MeanAbsoluteError/",
     ),
     Mutant(
@@ -1706,8 +1706,8 @@ REGRESSION = (
     ),
     Mutant(
         "absolute error has slope 1 at 0",
-        "xp.where(x > threshold, high,",
-        "xp.where(x >= threshold, high,",
+        "return spread(sign(prediction - target, xp), dy",
+        "return spread(xp.where(prediction >= target, 1.0, -1.0), dy",
         "MeanAbsoluteError/ties",
     ),
     Mutant(
@@ -1782,9 +1782,9 @@ ROBUST = (
 )
 
 DROPOUT = (
-    Mutant("what is kept is scaled by 1 - p", "x * (1.0 / (1.0 - p))", "x * (1.0 - p)", "Dropout/plain"),
-    Mutant("what is kept is scaled by 1 / p", "x * (1.0 / (1.0 - p))", "x * (1.0 / p)", r"Dropout\d?d?/"),
-    Mutant("what is kept is not scaled", "x * (1.0 / (1.0 - p))", "x", "Dropout/plain"),
+    Mutant("what is kept is scaled by 1 - p", "mul, 1.0 / (1.0 - p)", "mul, 1.0 - p", "Dropout/plain"),
+    Mutant("what is kept is scaled by 1 / p", "mul, 1.0 / (1.0 - p)", "mul, 1.0 / p", r"Dropout\d?d?/"),
+    Mutant("what is kept is not scaled", "mul, 1.0 / (1.0 - p)", "mul, 1.0", "Dropout/plain"),
     Mutant(
         "gradient is not scaled",
         "return dropout(dy, keep, p, xp=xp)",
@@ -1832,7 +1832,9 @@ BRANCHES = (
         "Residual/plain",
     ),
     Mutant("shortcut is not added", "y = self._sum((y, around))", "pass", "Residual/plain"),
-    Mutant("only the last branch is added", "total = total + b.up(array)", "total = b.up(array)", "Parallel/add"),
+    Mutant(
+        "only the last branch is added", "engine.elementwise(add, total, b.up(array))", "b.up(array)", "Parallel/add"
+    ),
     Mutant(
         "gradients of the branches are in the reverse order",
         "stop in pairwise(edges)]",
@@ -1853,8 +1855,8 @@ BRANCHES = (
     ),
     Mutant(
         "branches are joined in the reverse order",
-        "b.xp.concat(outputs, axis=axis)",
-        "b.xp.concat(outputs[::-1], axis=axis)",
+        "concat(outputs, axis)",
+        "concat(outputs[::-1], axis)",
         "Parallel/concat",
     ),
 )

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from device_counts import run_late
 
 import xpnn as nn
 from xpnn.layers.losses import NLL, CrossEntropy
@@ -249,3 +250,24 @@ def test_large_and_infinite_logits_with_weights_and_smoothing(at):
     logits = at.put([[0.0, -np.inf], [-np.inf, 0.0]])
     assert at.get(plain(logits, at.put([0, 0]))).tolist() == [0, np.inf]
     assert at.get(plain.backward()).tolist() == [[0, 0], [-1, 1]]
+
+
+STREAMS = """
+import cupy, numpy as np, xpnn as nn
+loss = nn.CrossEntropy(weight=np.linspace(0.5, 2.0, 5), backend="cupy")
+b = loss.backend
+first, second = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
+with second:
+    prediction, target = b.asarray(np.eye(5, dtype="float32")), b.asarray(np.arange(5)[::-1].copy())
+    second.synchronize()
+with first:
+    loss(cupy.ones((2, 5), "float32"), cupy.zeros(2, "int64"))
+with second:
+    found = float(loss(prediction, target))
+host = nn.CrossEntropy(weight=np.linspace(0.5, 2.0, 5), backend="numpy")
+assert abs(found - host(np.eye(5, dtype="float32"), np.arange(5)[::-1].copy())) < 1e-5, found
+"""
+
+
+def test_weights_copied_on_one_stream_are_there_for_all():
+    run_late(STREAMS)

@@ -44,6 +44,20 @@ def report(tmp_path, *arguments, status=0):
     return json.loads(target.read_text())
 
 
+def test_rows_are_added_to_a_file_as_they_come(tmp_path, monkeypatch):
+    lines, real = tmp_path / "rows.jsonl", command.layer_rows
+
+    def cut(*arguments):
+        yield next(real(*arguments))
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(command, "layer_rows", cut)
+    with pytest.raises(RuntimeError, match="is gone"):
+        main(["bench", "--layers", "--rounds", "1", "--lines", str(lines)])
+    (row,) = (json.loads(line) for line in lines.read_text().splitlines())
+    assert row.keys() >= CONTRACT and row["name"] == "conv 3x6x6->4 3x3"
+
+
 def test_small_nets_are_measured_beside_pytorch(capsys, tmp_path):
     pytest.importorskip("torch")
     found = report(tmp_path, "--batch", "2", "--no-memory")

@@ -1,10 +1,11 @@
 """Files that a command writes: refused before the work, or whole."""
 
+import json
 import os
 
 import pytest
 
-from xpnn.scripts.targets import target, write
+from xpnn.scripts.targets import append, target, write
 
 
 def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path):
@@ -48,3 +49,11 @@ def test_what_cannot_be_written_is_refused(tmp_path, monkeypatch, path):
 
 def test_no_target_is_none():
     assert target("json", None) is None
+
+
+def test_lines_are_added_one_by_one_with_words_for_what_json_has_no_numbers_for(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    append(file, {"ulps": float("inf"), "nested": [float("nan"), -float("inf"), 1.5]})
+    append(file, {"a": "two\nlines"})
+    first, second = (json.loads(line) for line in file.read_text().splitlines())
+    assert first == {"ulps": "inf", "nested": ["nan", "-inf", 1.5]} and second == {"a": "two\nlines"}

@@ -7,8 +7,12 @@ import array_api_compat.numpy
 import mpmath
 import numpy as np
 import pytest
+from device_counts import run_late
 
-from xpnn.backends.exact.elementary import Elementary
+import xpnn as nn
+from xpnn.backends import CaptureError, capture
+from xpnn.backends.exact import elementary
+from xpnn.backends.exact.elementary import Elementary, Tables
 
 INF, NAN = float("inf"), float("nan")
 
@@ -84,6 +88,11 @@ class Host:
         elif name == "torch":
             pytest.importorskip("torch")
             self.xp = pytest.importorskip("array_api_compat.torch")
+        elif name == "cupy":
+            try:
+                self.xp = nn.get_backend("cupy").xp
+            except nn.BackendUnavailable as error:
+                pytest.skip(str(error))
         else:
             self.xp = array_api_compat.numpy
         self.elementary = Elementary(self.xp, chunk=1000 if name in ("numpy-chunked", "strict") else 0)
@@ -94,6 +103,8 @@ class Host:
     def get(self, y) -> np.ndarray:
         if self.xp.__name__ == "array_api_compat.torch":
             return y.numpy()
+        if self.xp.__name__ == "array_api_compat.cupy":
+            return y.get()
         if self.device is not None:
             y = self.xp.asarray(y, device=self.xp.Device("CPU_DEVICE"))
         return np.array(y)
@@ -102,7 +113,7 @@ class Host:
         return self.get(FUNCTIONS[name](self.elementary, self.put(host)))
 
 
-@pytest.fixture(params=["numpy", "numpy-chunked", "strict", "strict-device1", "torch"])
+@pytest.fixture(params=["numpy", "numpy-chunked", "strict", "strict-device1", "torch", "cupy"])
 def host(request):
     host = Host(request.param)
     if not request.param.startswith("strict"):
@@ -279,3 +290,51 @@ def test_no_result_is_subnormal(exact, name):
     y = FUNCTIONS[name](exact, grid())
     with np.errstate(invalid="ignore"):
         assert not np.any((y != 0) & (np.abs(y) < 2.0**-1022))
+
+
+class Place:
+    """A device as CuPy's are: compared, and without a hash."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __eq__(self, other):
+        return self.number == other.number
+
+    __hash__ = None
+
+
+def test_a_device_needs_no_hash_and_has_one_set_of_tables(monkeypatch):
+    here, made = [0], []
+    monkeypatch.setattr(elementary, "device", lambda x: Place(here[0]))
+    monkeypatch.setattr(elementary, "Tables", lambda xp, where: made.append(where.number) or Tables(xp, None))
+    functions = Elementary(array_api_compat.numpy)
+    for here[0] in (0, 0, 1, 0, 1):
+        assert functions.exp(np.zeros(2)).tolist() == [1.0, 1.0]
+    assert made == [0, 1]
+
+
+def test_no_recording_copies_tables_to_the_device():
+    with capture._watching(()), pytest.raises(CaptureError, match="tables of elementary functions"):
+        Elementary(array_api_compat.numpy).exp(np.zeros(2))
+
+
+STREAMS = """
+import array_api_compat.cupy as xp, cupy, numpy as np
+from xpnn.backends.exact.elementary import Elementary
+functions, x = Elementary(xp), np.linspace(0.5, 2.0, 7)
+first, second = (cupy.cuda.Stream(non_blocking=True) for _ in range(2))
+with second:
+    here = cupy.array(x)
+    second.synchronize()
+with first:
+    functions.exp(cupy.ones(3))
+with second:
+    found = [function(here) for function in (functions.exp, functions.log, functions.expm1)]
+    second.synchronize()
+assert all(np.allclose(y.get(), f(x)) for y, f in zip(found, (np.exp, np.log, np.expm1), strict=True)), found
+"""
+
+
+def test_tables_made_on_one_stream_are_there_for_all():
+    run_late(STREAMS)

@@ -9,7 +9,7 @@ from chaos import NAMESPACE, Chaos, ChaosBackend, chaos_backend
 
 import xpnn as nn
 from xpnn.backends import backend_of, primitives, registry
-from xpnn.backends.exact import probe
+from xpnn.backends.exact import elementary, probe
 from xpnn.backends.exact.namespace import ExactNamespace
 from xpnn.backends.exact.primitives import ExactPrimitives
 
@@ -37,6 +37,14 @@ def test_arrays_belong_to_both_numerics_and_the_backend_is_found_with_settings(a
     assert at.backend.owns(x) and exact.owns(x)
     assert backend_of(x) is at.backend
     assert backend_of(x, like=exact) is exact
+
+
+def test_an_exact_backend_has_its_tables_before_the_first_function(exact, fresh_registry, monkeypatch):
+    opened = nn.get_backend(exact.spec, numerics="exact")
+    assert opened is not exact
+    monkeypatch.setattr(elementary, "Tables", None)
+    y = opened.xp.exp(opened.asarray([0.25, 1.0]))
+    assert opened.to_numpy(y).tolist() == np.exp([0.25, 1.0]).astype("float32").tolist()
 
 
 def test_repr_names_the_settings(exact):

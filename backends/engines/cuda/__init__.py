@@ -1,0 +1,43 @@
+"""CUDA kernels of our own, for CuPy: few launches, each over a whole batch.
+
+`prepare` gives for an operation and its sizes what computes it, or None where the array path does. Everything here
+is held to the array path by the parity catalogue; ``XPNN_CUDA_KERNELS=0`` leaves it out.
+"""
+
+import os
+from typing import Any
+
+from . import adaptive, columns, depthwise, losses, norms, pools, sums, updates, winograd
+from .source import TYPES
+
+VARIABLE = "XPNN_CUDA_KERNELS"
+#: Whether kernels are used; read once, for every operation asks.
+enabled = os.environ.get(VARIABLE, "1") != "0"
+
+
+def prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:
+    """What computes an operation of that dtype: an object with the operation's methods; None if nothing here does."""
+    if not enabled or dtype not in TYPES:
+        return None
+    match operation:
+        case "columns":
+            return columns.prepare(problem, engine)
+        case "winograd":
+            return winograd.prepare(problem, engine)
+        case "depthwise":
+            return depthwise.prepare(problem, sums.prepare(problem.dtype, engine))
+        case "max pool":
+            return pools.prepare_max(problem, dtype)
+        case "average pool":
+            return pools.prepare_avg(problem, dtype)
+        case "adaptive pool":
+            return adaptive.prepare(problem, dtype)
+        case "batch norm":
+            return norms.prepare(*problem, dtype)
+        case "cross entropy":
+            return losses.prepare(problem, dtype)
+        case "update":
+            return updates.prepare(problem, dtype)
+        case "sum of rows":
+            return sums.prepare(dtype, engine)
+    return None

@@ -1,0 +1,219 @@
+"""Convolution as one matrix product: kernels that lay out columns, and that add them up where they were read.
+
+A row of the columns is a window, its entries the cells of the kernel times the channels of a group. Which of the two
+varies faster follows the weight ``(F, C/G, *K)``, which then enters the product as it lies in memory: cells slower than
+channels where it was trained, as its gradient is made so, channels slower than cells where it was drawn or loaded.
+"""
+
+from functools import lru_cache
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+
+from ...blocks import Pairs
+from ...types import Array
+from ...windows import Windows
+from .source import AXES, LARGEST, Source, address, geometry, library, rows, strides
+
+# Bytes of columns that are held at a time.
+HELD = 1 << 29
+
+SOURCE = Source(
+    """
+// columns (G, M, depth) of x; a thread for each of (M, C)
+extern "C" __global__ void columns(
+    const T* x, T* y, Strides at, Geometry g, int channels, int groups, int cells_first, Index windows, Index count)
+{
+    Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    const int c = part(i, channels);
+    const Index m = i;
+    const int o2 = part(i, g.output[2]), o1 = part(i, g.output[1]), o0 = part(i, g.output[0]);
+    const int within = channels / groups, group = c / within, cells = g.kernel[0] * g.kernel[1] * g.kernel[2];
+    T* to = y + (group * windows + m) * cells * within + (cells_first ? c % within : c % within * cells);
+    const int step = cells_first ? within : 1;
+    const T* from = x + i * at.n + c * at.c;
+    for (int k0 = 0; k0 < g.kernel[0]; ++k0) {
+        const int i0 = o0 * g.stride[0] + k0 * g.dilation[0] - g.before[0];
+        for (int k1 = 0; k1 < g.kernel[1]; ++k1) {
+            const int i1 = o1 * g.stride[1] + k1 * g.dilation[1] - g.before[1];
+            for (int k2 = 0; k2 < g.kernel[2]; ++k2) {
+                const int i2 = o2 * g.stride[2] + k2 * g.dilation[2] - g.before[2];
+                const bool inside = i0 >= 0 && i0 < g.input[0] && i1 >= 0 && i1 < g.input[1]
+                    && i2 >= 0 && i2 < g.input[2];
+                *to = inside ? from[i0 * at.s[0] + i1 * at.s[1] + i2 * at.s[2]] : (T)0;
+                to += step;
+            }
+        }
+    }
+}
+
+// x (N, S, C), each cell the sum of what the windows that read it hold for it; a thread for each
+extern "C" __global__ void fold(
+    const T* columns, T* x, Geometry g, int channels, int groups, int cells_first, Index windows, Index count)
+{
+    Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    T* to = x + i;
+    const int c = part(i, channels);
+    const int i2 = part(i, g.input[2]), i1 = part(i, g.input[1]), i0 = part(i, g.input[0]);
+    const int within = channels / groups, group = c / within, cells = g.kernel[0] * g.kernel[1] * g.kernel[2];
+    const T* from = columns + group * windows * cells * within + (cells_first ? c % within : c % within * cells);
+    const int step = cells_first ? within : 1;
+    T sum = 0;
+    int k = 0;
+    for (int k0 = 0; k0 < g.kernel[0]; ++k0) {
+        const int a0 = i0 + g.before[0] - k0 * g.dilation[0];
+        for (int k1 = 0; k1 < g.kernel[1]; ++k1) {
+            const int a1 = i1 + g.before[1] - k1 * g.dilation[1];
+            for (int k2 = 0; k2 < g.kernel[2]; ++k2, ++k) {
+                const int a2 = i2 + g.before[2] - k2 * g.dilation[2];
+                if (a0 < 0 || a1 < 0 || a2 < 0 || a0 % g.stride[0] || a1 % g.stride[1] || a2 % g.stride[2]) continue;
+                const int o0 = a0 / g.stride[0], o1 = a1 / g.stride[1], o2 = a2 / g.stride[2];
+                if (o0 >= g.output[0] || o1 >= g.output[1] || o2 >= g.output[2]) continue;
+                const Index m = ((i * g.output[0] + o0) * g.output[1] + o1) * g.output[2] + o2;
+                sum += from[m * cells * within + k * step];
+            }
+        }
+    }
+    *to = sum;
+}
+"""
+)
+
+
+class Convolution(Protocol):
+    """What is asked of a convolution: see `xpnn.layers.convolution.problem.Problem`."""
+
+    samples: int
+    spatial: tuple[int, ...]
+    channels: int
+    features: int
+    groups: int
+    windows: Windows
+    padding: Pairs
+    dtype: str
+    rotated: bool
+
+
+class Columns:
+    """Forward and both gradients of a convolution by columns of the whole batch, or of as much as is held at a time.
+
+    Parameters
+    ----------
+    problem : Convolution
+    engine : Primitives
+        Whose `matmul` multiplies.
+    """
+
+    def __init__(self, problem: Convolution, engine: Any) -> None:
+        self.problem, self.engine = problem, engine
+        self.cells, self.windows = problem.windows.cells, prod(problem.windows.count)
+        self.within, self.filters = problem.channels // problem.groups, problem.features // problem.groups
+        self.geometry = geometry(problem.spatial, problem.windows, problem.padding)
+        # Windows of one cell, side by side: the input itself has the columns.
+        w = problem.windows
+        self.is_pointwise = (
+            self.cells == 1
+            and w.count == problem.spatial
+            and all(s == 1 for s in w.stride)
+            and not any(before or after for before, after in problem.padding)
+        )
+
+    def parts(self, itemsize: int) -> list[slice]:
+        """Samples whose columns are held at a time."""
+        n = self.problem.samples
+        size = max(1, self.windows * self.cells * self.problem.channels * itemsize)
+        most = max(1, HELD // size)
+        return [slice(start, min(start + most, n)) for start in range(0, n, most)]
+
+    def columns(self, x: Array, cells_first: bool) -> Array:
+        """``x (n, *S, C)`` as columns ``(G, n*O, depth)``, a view where they are the input."""
+        cupy, p = library(), self.problem
+        if self.is_pointwise:
+            found, _ = rows(x)
+            return found.reshape(len(found), p.groups, self.within).transpose(1, 0, 2)
+        windows = x.shape[0] * self.windows
+        y = cupy.empty((p.groups, windows, self.cells * self.within), x.dtype)
+        order = (strides(x), self.geometry, p.channels, p.groups, int(cells_first))
+        SOURCE.each("columns", p.dtype, windows * p.channels, address(x), y, *order, np.int64(windows))
+        return y
+
+    def matrices(self, weight: Array) -> tuple[Array, bool]:
+        """The weight as ``(G, F/G, depth)``, and whether cells vary slower in it than channels."""
+        cells_first = lies_by_cells(weight)
+        if cells_first:
+            weight = weight.transpose(0, *range(2, weight.ndim), 1)
+        return weight.reshape(self.problem.groups, self.filters, self.cells * self.within), cells_first
+
+    def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """``y (N, *O, F)``: columns times the weight."""
+        cupy, p = library(), self.problem
+        matrices, cells_first = self.matrices(weight)
+        y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
+        for part in self.parts(x.itemsize):
+            columns = self.columns(x[part], cells_first)
+            self._multiply(columns, matrices.transpose(0, 2, 1), self._by_group(y[part]))
+        if bias is not None:
+            y += bias
+        return y
+
+    def input_gradient(self, dy: Array, weight: Array) -> Array:
+        """``dx (N, *S, C)``: upstream rows times the weight, added up where the windows read."""
+        cupy, p = library(), self.problem
+        matrices, cells_first = self.matrices(weight)
+        dx = cupy.empty((p.samples, *p.spatial, p.channels), dy.dtype)
+        for part in self.parts(dy.itemsize):
+            upstream, count = self._by_group(rows(dy[part])[0]), (part.stop - part.start) * self.windows
+            if self.is_pointwise:
+                self._multiply(upstream, matrices, self._by_group(dx[part]))
+                continue
+            columns = cupy.empty((p.groups, count, self.cells * self.within), dy.dtype)
+            self._multiply(upstream, matrices, columns)
+            order = (self.geometry, p.channels, p.groups, int(cells_first), np.int64(count))
+            SOURCE.each("fold", p.dtype, dx[part].size, columns, dx[part], *order)
+        return dx
+
+    def weight_gradient(self, x: Array, dy: Array) -> Array:
+        """``dweight (F, C/G, *K)``, in memory with cells slower than channels."""
+        cupy, p = library(), self.problem
+        total = None
+        for part in self.parts(x.itemsize):
+            columns, upstream = self.columns(x[part], True), self._by_group(rows(dy[part])[0])
+            sums = cupy.empty((p.groups, self.filters, self.cells * self.within), x.dtype)
+            self._multiply(upstream.transpose(0, 2, 1), columns, sums)
+            if total is None:
+                total = sums
+            else:
+                total += sums
+        if total is None:
+            total = cupy.zeros((p.groups, self.filters, self.cells * self.within), x.dtype)
+        total = total.reshape(p.features, *p.windows.kernel, self.within)
+        return total.transpose(0, total.ndim - 1, *range(1, total.ndim - 1))
+
+    def _by_group(self, y: Array) -> Array:
+        """``(*M, G*A)`` as ``(G, M, A)``."""
+        groups = self.problem.groups
+        split = y.reshape(prod(y.shape[:-1]), groups, y.shape[-1] // groups)
+        return split.transpose(1, 0, 2)
+
+    def _multiply(self, a: Array, b: Array, out: Array) -> None:
+        if self.problem.groups == 1:
+            a, b, out = a[0], b[0], out[0]
+        if out.size:
+            self.engine.matmul(a, b, out)
+
+
+def lies_by_cells(weight: Array) -> bool:
+    """Whether a weight ``(F, C, *K)`` lies in memory with its cells slower than its channels."""
+    turned = weight.transpose(0, *range(2, weight.ndim), 1)
+    return bool(turned.flags.c_contiguous) and not weight.flags.c_contiguous
+
+
+@lru_cache(maxsize=1024)
+def prepare(problem: Convolution, engine: Any) -> Columns | None:
+    """Kernels for a convolution of up to three axes."""
+    largest = problem.samples * prod(problem.windows.count) * problem.channels * problem.windows.cells
+    fits = len(problem.spatial) <= AXES and not problem.rotated and largest < LARGEST
+    return Columns(problem, engine) if fits else None

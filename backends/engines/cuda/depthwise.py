@@ -1,0 +1,152 @@
+"""Depthwise convolution: a thread for each entry of the output, or of the input's gradient.
+
+For the weight's gradient the blocks of threads share the windows, one cell of the kernel each, and the parts are added
+up afterwards.
+"""
+
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ...types import Array
+from .columns import Convolution
+from .source import AXES, LARGEST, Source, address, dense, geometry, library, strides
+from .sums import HIGH, TREE, WIDE, split
+
+SOURCE = Source(
+    TREE
+    + """
+// y (N, O, F) of x (N, S, C), weight (F, K); a thread for each of y
+extern "C" __global__ void depthwise(
+    const T* x, const T* weight, const T* bias, T* y, Strides at, Geometry g, int features, int times, Index count)
+{
+    Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    T* to = y + i;
+    const int f = part(i, features);
+    const int o2 = part(i, g.output[2]), o1 = part(i, g.output[1]), o0 = part(i, g.output[0]);
+    const T* from = x + i * at.n + (f / times) * at.c;
+    const T* w = weight + f * (Index)(g.kernel[0] * g.kernel[1] * g.kernel[2]);
+    T sum = 0;
+    for (int k0 = 0; k0 < g.kernel[0]; ++k0) {
+        const int i0 = o0 * g.stride[0] + k0 * g.dilation[0] - g.before[0];
+        for (int k1 = 0; k1 < g.kernel[1]; ++k1) {
+            const int i1 = o1 * g.stride[1] + k1 * g.dilation[1] - g.before[1];
+            for (int k2 = 0; k2 < g.kernel[2]; ++k2, ++w) {
+                const int i2 = o2 * g.stride[2] + k2 * g.dilation[2] - g.before[2];
+                if (i0 < 0 || i0 >= g.input[0] || i1 < 0 || i1 >= g.input[1] || i2 < 0 || i2 >= g.input[2]) continue;
+                sum += from[i0 * at.s[0] + i1 * at.s[1] + i2 * at.s[2]] * *w;
+            }
+        }
+    }
+    *to = sum + (bias ? bias[f] : (T)0);
+}
+
+// dx (N, S, C) of dy (N, O, F); a thread for each of dx
+extern "C" __global__ void depthwise_input(
+    const T* dy, const T* weight, T* dx, Strides at, Geometry g, int channels, int times, Index count)
+{
+    Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    T* to = dx + i;
+    const int c = part(i, channels);
+    const int i2 = part(i, g.input[2]), i1 = part(i, g.input[1]), i0 = part(i, g.input[0]);
+    const int cells = g.kernel[0] * g.kernel[1] * g.kernel[2];
+    T sum = 0;
+    for (int f = c * times; f < (c + 1) * times; ++f) {
+        const T* from = dy + i * at.n + f * at.c;
+        int k = 0;
+        for (int k0 = 0; k0 < g.kernel[0]; ++k0) {
+            const int a0 = i0 + g.before[0] - k0 * g.dilation[0];
+            for (int k1 = 0; k1 < g.kernel[1]; ++k1) {
+                const int a1 = i1 + g.before[1] - k1 * g.dilation[1];
+                for (int k2 = 0; k2 < g.kernel[2]; ++k2, ++k) {
+                    const int a2 = i2 + g.before[2] - k2 * g.dilation[2];
+                    if (a0 < 0 || a1 < 0 || a2 < 0) continue;
+                    if (a0 % g.stride[0] || a1 % g.stride[1] || a2 % g.stride[2]) continue;
+                    const int o0 = a0 / g.stride[0], o1 = a1 / g.stride[1], o2 = a2 / g.stride[2];
+                    if (o0 >= g.output[0] || o1 >= g.output[1] || o2 >= g.output[2]) continue;
+                    sum += from[o0 * at.s[0] + o1 * at.s[1] + o2 * at.s[2]] * weight[f * (Index)cells + k];
+                }
+            }
+        }
+    }
+    *to = sum;
+}
+
+// parts (P, F, K) of dweight, each of length windows; a block for 32 features, a part and a cell
+extern "C" __global__ void depthwise_weight(
+    const T* x, const T* dy, T* y, Strides at, Strides up, Geometry g, int features, int times, Index length,
+    Index count)
+{
+    __shared__ T shared[HIGH][WIDE];
+    const int f = blockIdx.x * WIDE + threadIdx.x, k = blockIdx.z;
+    const int cells = g.kernel[0] * g.kernel[1] * g.kernel[2];
+    const int k2 = k % g.kernel[2], k1 = k / g.kernel[2] % g.kernel[1], k0 = k / (g.kernel[2] * g.kernel[1]);
+    const Index first = blockIdx.y * length, last = first + length < count ? first + length : count;
+    T sum = 0;
+    if (f < features)
+        for (Index r = first + threadIdx.y; r < last; r += HIGH) {
+            Index i = r;
+            const int o2 = part(i, g.output[2]), o1 = part(i, g.output[1]), o0 = part(i, g.output[0]);
+            const int i0 = o0 * g.stride[0] + k0 * g.dilation[0] - g.before[0];
+            const int i1 = o1 * g.stride[1] + k1 * g.dilation[1] - g.before[1];
+            const int i2 = o2 * g.stride[2] + k2 * g.dilation[2] - g.before[2];
+            if (i0 < 0 || i0 >= g.input[0] || i1 < 0 || i1 >= g.input[1] || i2 < 0 || i2 >= g.input[2]) continue;
+            sum += x[i * at.n + i0 * at.s[0] + i1 * at.s[1] + i2 * at.s[2] + (f / times) * at.c]
+                * dy[i * up.n + o0 * up.s[0] + o1 * up.s[1] + o2 * up.s[2] + f * up.c];
+        }
+    sum = tree(sum, shared);
+    if (threadIdx.y == 0 && f < features) y[(blockIdx.y * (Index)features + f) * cells + k] = sum;
+}
+"""
+)
+
+
+class Depthwise:
+    """Forward and both gradients of a convolution with a group for each channel."""
+
+    def __init__(self, problem: Convolution, sum_rows: Any) -> None:
+        self.problem, self.sum_rows = problem, sum_rows
+        self.cells, self.times = problem.windows.cells, problem.features // problem.channels
+        self.geometry = geometry(problem.spatial, problem.windows, problem.padding)
+
+    def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """``y (N, *O, F)``."""
+        cupy, p = library(), self.problem
+        y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
+        weight = dense(weight.reshape(p.features, self.cells))
+        order = (strides(x), self.geometry, p.features, self.times)
+        SOURCE.each("depthwise", p.dtype, y.size, address(x), weight, dense(bias), y, *order)
+        return y
+
+    def input_gradient(self, dy: Array, weight: Array) -> Array:
+        """``dx (N, *S, C)``."""
+        cupy, p = library(), self.problem
+        dx = cupy.empty((p.samples, *p.spatial, p.channels), dy.dtype)
+        weight = dense(weight.reshape(p.features, self.cells))
+        order = (strides(dy), self.geometry, p.channels, self.times)
+        SOURCE.each("depthwise_input", p.dtype, dx.size, address(dy), weight, dx, *order)
+        return dx
+
+    def weight_gradient(self, x: Array, dy: Array) -> Array:
+        """``dweight (F, 1, *K)``."""
+        cupy, p = library(), self.problem
+        count = p.samples * prod(p.windows.count)
+        parts, length = split(count)
+        y = cupy.empty((parts, p.features * self.cells), x.dtype)
+        order = (strides(x), strides(dy), self.geometry, p.features, self.times, np.int64(length), np.int64(count))
+        grid = (-(-p.features // WIDE), parts, self.cells)
+        SOURCE.launch("depthwise_weight", p.dtype, grid, (WIDE, HIGH), address(x), address(dy), y, *order)
+        total = y[0] if parts == 1 else self.sum_rows(y)
+        return total.reshape(p.features, 1, *p.windows.kernel)
+
+
+@lru_cache(maxsize=1024)
+def prepare(problem: Convolution, sum_rows: Any) -> Depthwise | None:
+    """Kernels for a depthwise convolution of up to three axes."""
+    largest = problem.samples * prod(problem.windows.count) * problem.features
+    fits = len(problem.spatial) <= AXES and problem.windows.cells < 65536
+    return Depthwise(problem, sum_rows) if fits and largest < LARGEST else None

@@ -1,0 +1,31 @@
+"""Entry by entry, in one launch each."""
+
+from functools import cache
+from typing import Any
+
+from ...types import Array
+from .source import library
+
+
+@cache
+def _kernel(cupy: Any, name: str) -> Any:
+    return cupy.ElementwiseKernel(*KERNELS[name], f"xpnn_{name}")
+
+
+SMALLEST = 2.0**-125
+KERNELS = {
+    # NaN stays, -0 becomes 0.
+    "positive": ("T x", "T y", "y = x <= 0 ? (T)0 : x"),
+    "select": ("bool mask, T x", "T y", "y = mask ? x : (T)0"),
+    "gate": ("T dy, T y", "T dx", "dx = y <= 0 ? (T)0 : dy"),
+    # What exact numerics reads and stores: nothing below 2**-125, and no -0.
+    "widened": ("float32 x", "float64 y", f"y = fabsf(x) < {SMALLEST}f ? 0.0 : (double)x"),
+    "narrowed": ("float64 x", "float32 y", f"const float z = (float)x; y = fabsf(z) < {SMALLEST}f ? 0.0f : z"),
+}
+
+
+def apply(name: str, *arrays: Array, like: Array, dtype: str | None = None) -> Array:
+    """The kernel's result, in the memory order of ``like`` and of its dtype, unless another is given."""
+    y = library().empty_like(like, dtype=dtype)
+    _kernel(library(), name)(*arrays, y)
+    return y

@@ -1,0 +1,240 @@
+"""Pools: a thread for each window forward, and for each cell of the input backward.
+
+Backward a cell looks at the windows that hold it, in row-major order, so that overlapping windows add up in one order.
+"""
+
+from functools import lru_cache
+from math import prod
+from typing import Protocol
+
+import numpy as np
+
+from ...blocks import Pairs
+from ...types import Array
+from ...windows import Windows
+from .source import AXES, LARGEST, Source, address, geometry, library, strides
+
+
+class Placed(Protocol):
+    """What is asked of a pool's windows: see `xpnn.layers.geometry.Geometry`."""
+
+    windows: Windows
+    padding: Pairs
+
+
+# What a thread of the input does with the windows that hold its cell; {share} is what window o
+# adds to a cell that is its k-th.
+BACK = """
+    T* to = dx + i;
+    const int c = part(i, channels);
+    const int i2 = part(i, g.input[2]), i1 = part(i, g.input[1]), i0 = part(i, g.input[0]);
+    T sum = 0;
+    int k = 0;
+    for (int k0 = 0; k0 < g.kernel[0]; ++k0) {{
+        const int a0 = i0 + g.before[0] - k0 * g.dilation[0];
+        for (int k1 = 0; k1 < g.kernel[1]; ++k1) {{
+            const int a1 = i1 + g.before[1] - k1 * g.dilation[1];
+            for (int k2 = 0; k2 < g.kernel[2]; ++k2, ++k) {{
+                const int a2 = i2 + g.before[2] - k2 * g.dilation[2];
+                if (a0 < 0 || a1 < 0 || a2 < 0 || a0 % g.stride[0] || a1 % g.stride[1] || a2 % g.stride[2]) continue;
+                const int o0 = a0 / g.stride[0], o1 = a1 / g.stride[1], o2 = a2 / g.stride[2];
+                if (o0 >= g.output[0] || o1 >= g.output[1] || o2 >= g.output[2]) continue;
+                {share}
+            }}
+        }}
+    }}
+    *to = sum;
+"""
+
+MAXIMUM_SHARE = """
+                if (cell[i * at.n + o0 * at.s[0] + o1 * at.s[1] + o2 * at.s[2] + c * at.c] == k)
+                    sum += dy[i * up.n + o0 * up.s[0] + o1 * up.s[1] + o2 * up.s[2] + c * up.c];"""
+MEAN_SHARE = """
+                sum += dy[i * up.n + o0 * up.s[0] + o1 * up.s[1] + o2 * up.s[2] + c * up.c]
+                    / divisor(by, g, o0, o1, o2);"""
+# How a place in a window is kept.
+CELLS = {"int8": "signed char", "int32": "int"}
+MAXIMA = (
+    """
+extern "C" __global__ void maxima_{name}(
+    const T* x, T* best, {kind}* cell, Strides at, Geometry g, int channels, Index count)
+{{
+    const Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
+    if (i < count) largest(x, best, cell, at, g, channels, i);
+}}
+
+extern "C" __global__ void maxima_back_{name}(
+    const T* dy, const {kind}* cell, T* dx, Strides up, Strides at, Geometry g, int channels, Index count)
+{{
+    Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
+    if (i >= count) return;"""
+    + BACK.format(share=MAXIMUM_SHARE).replace("{", "{{").replace("}", "}}")
+    + "}}\n"
+)
+
+TEXT = """
+// The first maximum of a window, and its cell; NaN wins.
+template <class Cell> __device__ inline void largest(
+    const T* x, T* best, Cell* cell, const Strides &at, const Geometry &g, int channels, Index i)
+{
+    const Index to = i;
+    const int c = part(i, channels);
+    const int o2 = part(i, g.output[2]), o1 = part(i, g.output[1]), o0 = part(i, g.output[0]);
+    const T* from = x + i * at.n + c * at.c;
+    bool found = false;
+    T most = 0;
+    int k = 0, which = 0;
+    for (int k0 = 0; k0 < g.kernel[0]; ++k0) {
+        const int i0 = o0 * g.stride[0] + k0 * g.dilation[0] - g.before[0];
+        for (int k1 = 0; k1 < g.kernel[1]; ++k1) {
+            const int i1 = o1 * g.stride[1] + k1 * g.dilation[1] - g.before[1];
+            for (int k2 = 0; k2 < g.kernel[2]; ++k2, ++k) {
+                const int i2 = o2 * g.stride[2] + k2 * g.dilation[2] - g.before[2];
+                if (i0 < 0 || i0 >= g.input[0] || i1 < 0 || i1 >= g.input[1] || i2 < 0 || i2 >= g.input[2]) continue;
+                const T each = from[i0 * at.s[0] + i1 * at.s[1] + i2 * at.s[2]];
+                if (!found || (!(each <= most) && most == most)) {
+                    most = each;
+                    which = k;
+                    found = true;
+                }
+            }
+        }
+    }
+    best[to] = most;
+    if (cell) cell[to] = (Cell)which;
+}
+
+@maxima@
+
+// How many cells count as those of the windows at place o of an axis: those within `inside`, from 0 on.
+__device__ inline int covered(int o, const Geometry &g, int axis, int low, int high)
+{
+    int cells = 0;
+    for (int k = 0; k < g.kernel[axis]; ++k) {
+        const int at = o * g.stride[axis] + k * g.dilation[axis] - g.before[axis];
+        cells += at >= low && at < high;
+    }
+    return cells;
+}
+
+struct Divisor { double fixed; int low[3], high[3]; };
+
+__device__ inline T divisor(const Divisor &by, const Geometry &g, int o0, int o1, int o2)
+{
+    if (by.fixed) return (T)by.fixed;
+    return (T)covered(o0, g, 0, by.low[0], by.high[0]) * (T)covered(o1, g, 1, by.low[1], by.high[1])
+        * (T)covered(o2, g, 2, by.low[2], by.high[2]);
+}
+
+extern "C" __global__ void means(const T* x, T* y, Strides at, Geometry g, Divisor by, int channels, Index count)
+{
+    Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    T* to = y + i;
+    const int c = part(i, channels);
+    const int o2 = part(i, g.output[2]), o1 = part(i, g.output[1]), o0 = part(i, g.output[0]);
+    const T* from = x + i * at.n + c * at.c;
+    T sum = 0;
+    for (int k0 = 0; k0 < g.kernel[0]; ++k0) {
+        const int i0 = o0 * g.stride[0] + k0 * g.dilation[0] - g.before[0];
+        for (int k1 = 0; k1 < g.kernel[1]; ++k1) {
+            const int i1 = o1 * g.stride[1] + k1 * g.dilation[1] - g.before[1];
+            for (int k2 = 0; k2 < g.kernel[2]; ++k2) {
+                const int i2 = o2 * g.stride[2] + k2 * g.dilation[2] - g.before[2];
+                if (i0 < 0 || i0 >= g.input[0] || i1 < 0 || i1 >= g.input[1] || i2 < 0 || i2 >= g.input[2]) continue;
+                sum += from[i0 * at.s[0] + i1 * at.s[1] + i2 * at.s[2]];
+            }
+        }
+    }
+    *to = sum / divisor(by, g, o0, o1, o2);
+}
+
+extern "C" __global__ void means_back(const T* dy, T* dx, Strides up, Geometry g, Divisor by, int channels, Index count)
+{
+    Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
+    if (i >= count) return;
+    @means_back@
+}
+"""
+SOURCE = Source(
+    TEXT.replace("@maxima@", "".join(MAXIMA.format(name=name, kind=kind) for name, kind in CELLS.items())).replace(
+        "@means_back@", BACK.format(share=MEAN_SHARE)
+    )
+)
+DIVISOR = np.dtype([("fixed", np.float64), ("low", np.int32, (AXES,)), ("high", np.int32, (AXES,))])
+
+
+class MaxPool:
+    """Maxima over windows, and their gradient; arrays are ``(N, *S, C)``."""
+
+    def __init__(self, placed: Placed, shape: tuple[int, ...], dtype: str) -> None:
+        self.shape, self.count, self.dtype = shape, placed.windows.count, dtype
+        self.geometry = geometry(shape[1:-1], placed.windows, placed.padding)
+        self.index = "int8" if placed.windows.cells <= 127 else "int32"
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        """The maxima, and the row-major index of the first in its window."""
+        cupy, channels = library(), self.shape[-1]
+        best = cupy.empty((self.shape[0], *self.count, channels), x.dtype)
+        cell = cupy.empty(best.shape, self.index)
+        order = (strides(x), self.geometry, channels)
+        SOURCE.each(f"maxima_{self.index}", self.dtype, best.size, address(x), best, cell, *order)
+        return best, cell
+
+    def backward(self, dy: Array, cell: Array) -> Array:
+        """``dx``: each cell's share of ``dy``."""
+        dx = library().empty(self.shape, dy.dtype)
+        order = (strides(dy), strides(cell), self.geometry, self.shape[-1])
+        SOURCE.each(f"maxima_back_{self.index}", self.dtype, dx.size, address(dy), address(cell), dx, *order)
+        return dx
+
+
+class AvgPool:
+    """Averages over windows, and their gradient; arrays are ``(N, *S, C)``."""
+
+    def __init__(
+        self, placed: Placed, shape: tuple[int, ...], dtype: str, count_include_pad: bool, fixed: int | None
+    ) -> None:
+        self.shape, self.count, self.dtype = shape, placed.windows.count, dtype
+        spatial = shape[1:-1]
+        self.geometry = geometry(spatial, placed.windows, placed.padding)
+        # Padding counts as it is asked for; what a last window reaches over beyond it never does.
+        pairs = placed.padding if count_include_pad else ((0, 0),) * len(spatial)
+        missing = AXES - len(spatial)
+        low = [0] * missing + [-before for before, _ in pairs]
+        high = [1] * missing + [n + after for n, (_, after) in zip(spatial, pairs, strict=True)]
+        self.divisor = np.array((fixed or 0, low, high), dtype=DIVISOR)
+
+    def forward(self, x: Array) -> Array:
+        """The averages."""
+        cupy, channels = library(), self.shape[-1]
+        y = cupy.empty((self.shape[0], *self.count, channels), x.dtype)
+        order = (strides(x), self.geometry, self.divisor, channels)
+        SOURCE.each("means", self.dtype, y.size, address(x), y, *order)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """``dx``: each cell's share of ``dy``."""
+        dx = library().empty(self.shape, dy.dtype)
+        order = (strides(dy), self.geometry, self.divisor, self.shape[-1])
+        SOURCE.each("means_back", self.dtype, dx.size, address(dy), dx, *order)
+        return dx
+
+
+@lru_cache(maxsize=1024)
+def prepare_max(problem: tuple[Placed, tuple[int, ...]], dtype: str) -> MaxPool | None:
+    """Kernels for a max-pool of an input ``(N, *S, C)`` of that shape."""
+    placed, shape = problem
+    return MaxPool(placed, shape, dtype) if _fits(placed, shape) else None
+
+
+@lru_cache(maxsize=1024)
+def prepare_avg(problem: tuple[Placed, tuple[int, ...], bool, int | None], dtype: str) -> AvgPool | None:
+    """Kernels for an average pool of an input ``(N, *S, C)`` of that shape."""
+    placed, shape, count_include_pad, fixed = problem
+    return AvgPool(placed, shape, dtype, count_include_pad, fixed) if _fits(placed, shape) else None
+
+
+def _fits(placed: Placed, shape: tuple[int, ...]) -> bool:
+    largest = max(prod(shape), shape[0] * prod(placed.windows.count) * shape[-1])
+    return len(shape) - 2 <= AXES and largest < LARGEST

@@ -1,0 +1,149 @@
+"""What a check is asked: the command line, and what is wrong with it in one line."""
+
+import argparse
+import math
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .preflight import ROOT
+
+# Seconds that a stage may take; a second call of 10 minutes has room for all that follow the smoke test.
+LIMITS = {"preflight": 10.0, "smoke": 100.0, "parity": 110.0, "nets": 140.0, "layers": 120.0, "suite": 190.0}
+BACKENDS = ("cupy", "torch", "numpy", "strict")
+NETS = ("resnet18", "vgg11_bn", "lenet5", "mlp", "digits_lenet")
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a call in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """One line on standard error, status 2."""
+        self.exit(2, f"gpu_check: {message}\n")
+
+
+def names(taken: tuple[str, ...]) -> Any:
+    """An argument of several names, of those."""
+
+    def parse(text: str) -> list[str]:
+        found = [name for name in text.split(",") if name]
+        wrong = [name for name in found if name.partition(":")[0] not in taken]
+        if wrong or not found:
+            raise argparse.ArgumentTypeError(f"takes some of {', '.join(taken)}, with commas between, got {text!r}")
+        return list(dict.fromkeys(found))
+
+    return parse
+
+
+def sized(text: str) -> list[tuple[str, int]]:
+    """Nets with their batches: ``resnet18:128,lenet5:64``."""
+    found = []
+    for word in text.split(","):
+        name, _, batch = word.partition(":")
+        if name not in NETS or not batch.isdecimal() or int(batch) < 1:
+            raise argparse.ArgumentTypeError(f"takes NET:BATCH,... with nets of {', '.join(NETS)}, got {text!r}")
+        found.append((name, int(batch)))
+    return found
+
+
+def above_zero(text: str) -> float:
+    """An argument that is a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"takes a number > 0, got {text!r}")
+    return value
+
+
+def count(text: str) -> int:
+    """An argument that is an integer above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"takes an integer > 0, got {text!r}")
+    return int(text)
+
+
+def limits(text: str) -> dict[str, float]:
+    """Other limits of stages: ``smoke=60,suite=300``."""
+    found = {}
+    for word in text.split(","):
+        stage, _, seconds = word.partition("=")
+        if stage not in LIMITS:
+            raise argparse.ArgumentTypeError(
+                f"takes STAGE=SECONDS,... with stages of {', '.join(LIMITS)}, got {text!r}"
+            )
+        found[stage] = above_zero(seconds)
+    return found
+
+
+def expression(text: str) -> str:
+    """A regular expression."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
+    return text
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The options; ends with status 2 and one line for a bad call."""
+    parser = Parser(
+        prog="gpu_check",
+        description="Check xpnn on a machine with a GPU; the top of this file says how.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", type=Path, help="where the results go; made if it is not there")
+    stages = tuple(LIMITS)
+    parser.add_argument("--stages", type=names(stages), default=list(stages), help="some of them: smoke,parity")
+    parser.add_argument("--seconds", type=above_zero, default=580.0, help="end within this time")
+    parser.add_argument("--limits", type=limits, default={}, metavar="STAGE=S,...", help="other limits of stages")
+    parser.add_argument("--wheels", type=Path, default=None, metavar="FOLDER", help="wheels of what this Python lacks")
+    parser.add_argument(
+        "--without",
+        type=names(("sklearn", "array_api_strict", "mpmath", "scipy")),
+        default=[],
+        help="go on without these packages, and without what needs them",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=None,
+        metavar="FOLDER",
+        help="where CuPy keeps compiled kernels, for a second call too; CuPy's own folder unless given",
+    )
+    parser.add_argument("--backends", type=names(BACKENDS), default=["cupy", "torch:cuda:0"])
+    parser.add_argument(
+        "--nets", type=sized, default=[("resnet18", 128), ("vgg11_bn", 128), ("lenet5", 64)], metavar="NET:BATCH,..."
+    )
+    parser.add_argument("--layer", default="", metavar="NAME", help="only layers whose name contains this")
+    parser.add_argument("--rounds", type=count, default=3, help="samples of each side of a benchmark")
+    parser.add_argument(
+        "--filter", type=expression, default="", metavar="RE", help="only parity cases whose name this finds"
+    )
+    parser.add_argument("--select", default=None, metavar="EXPR", help="pytest's -k; the tests on those backends")
+    parser.add_argument("--tests", nargs="+", default=[str(ROOT / "tests")], help="what pytest runs")
+    parser.add_argument("--alone", action="store_true", help="one process at a time, for a GPU that lets in no more")
+    options = parser.parse_args(arguments)
+    options.limits = {**LIMITS, **options.limits}
+    # PyTorch is what is compared with.
+    options.timed = [name for name in options.backends if not name.startswith("torch")]
+    for path in map(Path, options.tests):
+        if not path.exists():
+            parser.error(f"--tests: there is no {path}")
+    options.tests = [str(Path(path).resolve()) for path in options.tests]
+    if options.wheels is not None and not list(options.wheels.glob("*.whl")):
+        parser.error(f"--wheels: there are no wheels in {options.wheels}")
+    for folder in (options.folder, options.cache):
+        if folder is None:
+            continue
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            parser.error(f"can't write to {folder}: {error.strerror}")
+    options.folder = options.folder.resolve()
+    options.cache = None if options.cache is None else options.cache.resolve()
+    return options

@@ -1,0 +1,143 @@
+"""A check in a few lines: the machine, each stage with its counts, figures, and of what failed as much as has room."""
+
+import math
+from typing import Any
+
+from .parts import FAILED, INTERRUPTED, LIMIT, NOT_RUN, PASSED, RUNNING, TOGETHER, Part
+
+SUMMARY_LINES = 60
+LINE_WIDTH = 180
+# Ends of each log that are kept; of some thirty parts that stays far below 10 MiB.
+LOG_BYTES = 200_000
+
+
+def summarise(about: dict[str, str], parts: list[Part], ended: str = "") -> list[str]:
+    """The machine, a line for each stage, what was told and measured, and of what failed as much as has room."""
+    lines = [f"{key:<9} {value}" for key, value in about.items()]
+    lines += ["", f"{'stage, part':<32} {'':<11} {'seconds':>7}  rows"]
+    for stage in dict.fromkeys(part.stage for part in parts):
+        lines += stage_lines([part for part in parts if part.stage == stage])
+    told = [f"{part.name}: {line}" for part in parts for line in figures(part)]
+    lines += ["", *told] if told else []
+    details = [[f"{part.name}: {line}" for line in problems(part)] for part in parts]
+    details = [of_one_part for of_one_part in details if of_one_part]
+    last = [ended] if ended else []
+    room = SUMMARY_LINES - len(lines) - len(last) - 1
+    lines += [""] if details and room > 0 else []
+    while details and room > 0:
+        for of_one_part in details:
+            if of_one_part and room > 0:
+                lines.append(of_one_part.pop(0))
+                room -= 1
+        details = [of_one_part for of_one_part in details if of_one_part]
+    lines = lines[: SUMMARY_LINES - len(last)]
+    # What to bring is a command to copy, and is not cut.
+    return [*(shown(line) for line in lines), *last]
+
+
+def shown(line: str) -> str:
+    """A line as it stands in the summary."""
+    return line if len(line) <= LINE_WIDTH else line[: LINE_WIDTH - 3].rstrip() + "..."
+
+
+def stage_lines(parts: list[Part]) -> list[str]:
+    """A stage's verdict with its counts, and under it those of its parts that did not pass."""
+    whole = Part(parts[0].stage, parts[0].stage, [])
+    whole.status = next((s for s in (FAILED, INTERRUPTED, LIMIT, NOT_RUN) if any(p.status == s for p in parts)), PASSED)
+    if any(part.status == RUNNING for part in parts):
+        whole.status = RUNNING
+    for name in ("total", "passed", "failed", "skipped"):
+        setattr(whole, name, sum(getattr(part, name) for part in parts))
+    together = whole.stage in TOGETHER
+    seconds = [part.seconds for part in parts]
+    whole.seconds = max(seconds) if together else sum(seconds)
+    lines = [f"{whole.name:<32} {whole.status:<11} {whole.seconds:7.1f}  {whole.counts()}".rstrip()]
+    several = len(parts) > 1
+    for part in parts:
+        if several and part.status != PASSED:
+            lines.append(f"  {part.name:<30} {part.status:<11} {part.seconds:7.1f}  {part.counts()}".rstrip())
+    return lines
+
+
+def figures(part: Part) -> list[str]:
+    """What was told and measured, worth a line each."""
+    measured = [row for row in part.rows if isinstance(row.get("ours_ms"), int | float)]
+    if part.stage == "layers":
+        return overall(measured)
+    if part.stage in ("smoke", "parity") and any("arrays" in row for row in part.rows):
+        return errors(part.rows)
+    lines = [f"{row['name']}: {row['told']}" for row in part.rows if row.get("told")]
+    return lines + [timing(row) for row in measured]
+
+
+def timing(row: dict[str, Any]) -> str:
+    """One row of a benchmark."""
+    told = [f"{row['ours_ms']:.3g} ms"]
+    if isinstance(row.get("torch_ms"), int | float):
+        told.append(f"PyTorch {row['torch_ms']:.3g} ms, ratio {row['ratio']:.2f}")
+    if "gain" in row:
+        told.append(f"plain {row['plain_ms']:.3g} ms, gain {row['gain']:.2f}")
+    if isinstance(row.get("relative_error"), int | float):
+        told.append(f"error {row['relative_error']:.1e}")
+    return f"{named(row)}: {', '.join(told)}"
+
+
+def named(row: dict[str, Any]) -> str:
+    """A row's name with phase and batch, where it has them."""
+    batch = f"batch {row['batch']}" if "batch" in row else ""
+    return " ".join(part for part in (row["name"], row.get("phase", ""), batch) if part)
+
+
+def overall(measured: list[dict[str, Any]]) -> list[str]:
+    """The mean of many rows, and those that are slowest beside PyTorch's."""
+    ratios = sorted((row for row in measured if row.get("ratio")), key=lambda row: float(row["ratio"]))
+    if not ratios:
+        return [timing(row) for row in sorted(measured, key=lambda row: -float(row["ours_ms"]))[:4]]
+    mean = math.exp(sum(math.log(row["ratio"]) for row in ratios) / len(ratios))
+    faster = sum(row["ratio"] > 1.0 for row in ratios)
+    lines = [f"{len(ratios)} rows beside PyTorch, faster in {faster}, geometric mean of ratios {mean:.2f}; slowest:"]
+    return lines + [timing(row) for row in ratios[:6]]
+
+
+def errors(cases: list[dict[str, Any]]) -> list[str]:
+    """The largest errors of parity cases against float64, and how many had the reference's bits."""
+    same = sum(bool(row.get("same_bits")) for row in cases)
+    told = [f"same bits in {same} of {len(cases)}"]
+    for kind in ("forward", "gradient"):
+        found = [
+            (array["truth"]["ulps"], row["name"], array["name"])
+            for row in cases
+            for array in row.get("arrays", [])
+            if array["name"].startswith("d") is (kind == "gradient") and isinstance(array["truth"]["ulps"], int | float)
+        ]
+        if found:
+            ulps, case, array = max(found)
+            told.append(f"worst {kind} {ulps:.3g} ULP ({case} {array})")
+    return ["; ".join(told)]
+
+
+def problems(part: Part) -> list[str]:
+    """What went wrong, a line each."""
+    found = [f"{named(row)}: {problem_of(row)}" for row in part.rows if row.get("passed") is False or row.get("wrong")]
+    return ([part.problem] if part.problem else []) + found
+
+
+def problem_of(row: dict[str, Any]) -> str:
+    """Why a row failed."""
+    if row.get("wrong"):
+        return f"other results than PyTorch's, error {row.get('relative_error')}"
+    return str(row.get("problem") or "no reason given")
+
+
+def last_line(text: str) -> str:
+    """What was said last."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("== ")]
+    return lines[-1] if lines else "printed nothing"
+
+
+def shortened(text: str) -> str:
+    """The two ends of a long log."""
+    if len(text) <= LOG_BYTES:
+        return text
+    half = LOG_BYTES // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"

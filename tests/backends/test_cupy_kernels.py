@@ -1,0 +1,286 @@
+"""CUDA kernels beside the array functions that they stand for; the catalogue holds both to float64."""
+
+import numpy as np
+import pytest
+from array_api_compat import array_namespace
+
+import xpnn as nn
+from xpnn import functional as F
+from xpnn.backends import primitives
+from xpnn.backends.engines import cuda
+from xpnn.backends.engines.cuda import columns, source, sums, updates, winograd
+from xpnn.testing import assert_match, cases
+from xpnn.testing.compare import same_bits
+from xpnn.testing.parity import Parity, run_host
+
+SINGLE = [case.name for case in cases() if case.single]
+CASES = {case.name: case for case in cases()}
+
+
+@pytest.fixture(scope="module")
+def at(cupy):
+    return cupy
+
+
+@pytest.fixture
+def array_path(monkeypatch):
+    monkeypatch.setattr(cuda, "enabled", False)
+
+
+@pytest.fixture(scope="module")
+def truths():
+    return {}
+
+
+@pytest.mark.parametrize("start", range(8))
+def test_the_array_path_matches_float64_and_numpy_too(at, array_path, truths, start):
+    parity = Parity(at.backend)
+    for name in SINGLE[start::8]:
+        outcome = parity.judge(CASES[name], run_host(CASES[name], at.backend))
+        assert outcome.passed, outcome.problem
+
+
+def operations():
+    """Each operation once, as a function of arrays ``(N, C, H, W)``, and what arrays it takes."""
+    g = np.random.default_rng(0)
+
+    def draw(*shape):
+        return g.normal(size=shape).astype("float32")
+
+    classes = g.integers(0, 6, (3, 7, 5))
+    return {
+        "columns": (lambda x, w, b: F.conv(x, w, b, stride=2, padding=1), draw(3, 4, 7, 6), draw(6, 4, 3, 3), draw(6)),
+        "columns, groups": (lambda x, w: F.conv(x, w, groups=2, padding=1), draw(3, 4, 7, 6), draw(6, 2, 3, 3)),
+        "columns, one cell": (lambda x, w, b: F.conv(x, w, b), draw(3, 4, 7, 6), draw(6, 4, 1, 1), draw(6)),
+        "columns, gradients": (
+            lambda dy, x, w: F.conv_backward(dy, x, w, stride=2, padding=1),
+            *(draw(3, 6, 4, 3), draw(3, 4, 7, 6), draw(6, 4, 3, 3)),
+        ),
+        "columns, gradients of groups": (
+            lambda dy, x, w: F.conv_backward(dy, x, w, padding=1, groups=2),
+            *(draw(3, 6, 7, 6), draw(3, 4, 7, 6), draw(6, 2, 3, 3)),
+        ),
+        "winograd": (lambda x, w, b: F.conv(x, w, b, padding=1), draw(2, 32, 9, 8), draw(40, 32, 3, 3), draw(40)),
+        "winograd, gradients": (
+            lambda dy, x, w: F.conv_backward(dy, x, w, padding=1),
+            *(draw(2, 40, 9, 8), draw(2, 32, 9, 8), draw(40, 32, 3, 3)),
+        ),
+        "depthwise": (
+            lambda x, w, b: F.conv(x, w, b, groups=4, padding=1),
+            draw(3, 4, 7, 6),
+            draw(8, 1, 3, 3),
+            draw(8),
+        ),
+        "depthwise, gradients": (
+            lambda dy, x, w: F.conv_backward(dy, x, w, groups=4, padding=1, stride=2),
+            *(draw(3, 8, 4, 3), draw(3, 4, 7, 6), draw(8, 1, 3, 3)),
+        ),
+        "max pool": (lambda x: F.max_pool(x, 3, stride=2, padding=1, return_indices=True), draw(3, 4, 7, 6)),
+        "max pool, gradient": (
+            lambda dy, x: F.max_pool_backward(dy, x, 3, stride=2, padding=1),
+            *(draw(3, 4, 4, 3), draw(3, 4, 7, 6)),
+        ),
+        "average pool": (lambda x: F.avg_pool(x, 3, stride=2, padding=1, count_include_pad=False), draw(3, 4, 7, 6)),
+        "average pool, gradient": (
+            lambda dy: F.avg_pool_backward(dy, (3, 4, 7, 6), 3, stride=2, padding=1),
+            draw(3, 4, 4, 3),
+        ),
+        "batch norm": (lambda x, w, b: F.batch_norm(x, w, b), draw(3, 4, 7, 6), draw(4), draw(4)),
+        "batch norm, statistics": (
+            lambda x, w, m, v: F.batch_norm(x, w, mean=m, var=v * v),
+            *(draw(3, 4, 7, 6), draw(4), draw(4), draw(4)),
+        ),
+        "batch norm, gradients": (F.batch_norm_backward, draw(3, 4, 7, 6), draw(3, 4, 7, 6), draw(4)),
+        "cross-entropy": (lambda x, y, w: F.cross_entropy(x, y, weight=w * w), draw(3, 6, 7, 5), classes, draw(6)),
+        "cross-entropy, gradient": (
+            lambda x, y, w: F.cross_entropy_backward(2.0, x, y, weight=w * w),
+            *(draw(3, 6, 7, 5), classes, draw(6)),
+        ),
+        "sum of rows": (lambda x: primitives(array_namespace(x)).sum_rows(x), draw(50, 33)),
+    }
+
+
+OPERATIONS = operations()
+
+
+def flat(results):
+    return [results] if hasattr(results, "dtype") else [each for each in results if each is not None]
+
+
+def spread_out(at, host):
+    """The same values with others, which are NaN or out of range, between them."""
+    wide = np.full(tuple(2 * n + 1 for n in host.shape), np.nan if host.dtype.kind == "f" else 99, host.dtype)
+    place = (slice(1, None, 2),) * host.ndim
+    wide[place] = host
+    return at.put(wide)[place]
+
+
+def turned(at, host):
+    """The same values with the axes the other way round in memory."""
+    return at.put(np.ascontiguousarray(host.T)).T
+
+
+@pytest.mark.parametrize("lay", [spread_out, turned])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_arrays_may_lie_anyhow(at, lay, name):
+    function, *hosts = OPERATIONS[name]
+    plain = flat(function(*map(at.put, hosts)))
+    for found, expected in zip(flat(function(*(lay(at, host) for host in hosts))), plain, strict=True):
+        # Another layout may take another kind of product, whose sums have another order.
+        assert np.allclose(at.get(found), at.get(expected), rtol=1e-5, atol=1e-5), name
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_kernels_and_array_functions_agree(at, monkeypatch, name):
+    function, *hosts = OPERATIONS[name]
+    arrays = [at.put(host) for host in hosts]
+    kernels = flat(function(*arrays))
+    monkeypatch.setattr(cuda, "enabled", False)
+    for found, expected in zip(kernels, flat(function(*arrays)), strict=True):
+        assert found.shape == expected.shape and found.dtype == expected.dtype, name
+        assert np.allclose(at.get(found), at.get(expected), rtol=2e-5, atol=2e-5), name
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_kernels_give_the_same_bits_again(at, name):
+    function, *hosts = OPERATIONS[name]
+    arrays = [at.put(host) for host in hosts]
+    once, again = flat(function(*arrays)), flat(function(*arrays))
+    assert all(same_bits(at.get(a), at.get(b)) for a, b in zip(once, again, strict=True))
+
+
+@pytest.mark.parametrize("module", [columns, winograd])
+def test_parts_of_a_batch_give_what_the_whole_gives(at, monkeypatch, module):
+    g = np.random.default_rng(0)
+    x, dy, w = (at.put(g.normal(size=s).astype("float32")) for s in ((5, 32, 9, 8), (5, 40, 9, 8), (40, 32, 3, 3)))
+    options = {"padding": 1, "precision": "direct" if module is columns else "float32"}
+    whole = [F.conv(x, w, **options), *F.conv_backward(dy, x, w, **options)]
+    monkeypatch.setattr(module, "HELD", 1)
+    parts = [F.conv(x, w, **options), *F.conv_backward(dy, x, w, **options)]
+    for found, expected in zip(parts, whole, strict=True):
+        assert_match(found, at.get(expected), level="reduction", terms=32 * 9 * 5, backend=at.backend)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 1024, 1025, 5000, 140_000])
+def test_rows_are_summed_whatever_their_number(at, count):
+    x = np.random.default_rng(count).integers(-99, 99, (count, 35)).astype("float32")
+    assert np.array_equal(at.get(primitives(at.xp).sum_rows(at.put(x))), x.sum(axis=0))
+
+
+def test_rows_are_shared_by_blocks_that_cover_them_all():
+    for count in [*range(1, 50), *range(1000, 1100), 131_071, 131_072, 131_073, 999_999]:
+        parts, length = sums.split(count)
+        assert (parts - 1) * length < count <= parts * length and parts <= sums.MOST
+
+
+@pytest.mark.parametrize("cells", [2, 17, 1000, 3000, 140_000])
+@pytest.mark.parametrize("offset", [0.0, 1000.1])
+def test_batch_statistics_of_any_number_of_cells(at, cells, offset):
+    x = (np.random.default_rng(cells).normal(size=(cells, 3)) + offset).astype("float32")
+    layer = nn.BatchNorm1d(3, backend=at.backend)
+    layer(at.put(x))
+    wide = x.astype("float64")
+    var = at.get(layer.buffers["running_var"])
+    assert np.allclose(at.get(layer.buffers["running_mean"]), 0.1 * wide.mean(axis=0), rtol=1e-6, atol=1e-7)
+    assert np.allclose(var, 0.9 + 0.1 * wide.var(axis=0, ddof=1), rtol=1e-5)
+
+
+def test_equal_values_are_normalised_to_the_bias(at):
+    x = np.full((7, 3, 11, 5), 1000.1, np.float32)
+    y = F.batch_norm(at.put(x), at.put(np.ones(3, np.float32)), at.put(np.array([0.5, -2.0, 0.0], np.float32)))
+    assert np.array_equal(at.get(y), np.broadcast_to(np.float32([[[[0.5]], [[-2.0]], [[0.0]]]]), x.shape))
+
+
+RULES = {
+    "sgd": lambda model: nn.SGD(model, lr=0.1, weight_decay=0.1),
+    "momentum": lambda model: nn.SGD(model, lr=0.1, momentum=0.9, dampening=0.2),
+    "nesterov": lambda model: nn.SGD(model, lr=0.1, momentum=0.9, nesterov=True),
+    "adam": lambda model: nn.Adam(model, lr=0.01, weight_decay=0.1),
+    "adam, capturable": lambda model: nn.Adam(model, lr=0.01, capturable=True),
+    "adamw": lambda model: nn.AdamW(model, lr=0.01),
+    "adamw, capturable": lambda model: nn.AdamW(model, lr=0.01, capturable=True),
+    "rmsprop": lambda model: nn.RMSprop(model, lr=0.01, weight_decay=0.1),
+    "rmsprop, centered": lambda model: nn.RMSprop(model, lr=0.01, centered=True, momentum=0.5),
+    "rmsprop, momentum": lambda model: nn.RMSprop(model, lr=0.01, momentum=0.5),
+    "adagrad": lambda model: nn.Adagrad(model, lr=0.1, initial_accumulator_value=0.1, weight_decay=0.1),
+    "adagrad, capturable": lambda model: nn.Adagrad(model, lr=0.1, lr_decay=0.1, capturable=True),
+}
+
+
+def steps(at, make, count=updates.TABLE + 3, dtype="float32"):
+    """All that some steps with many parameters change, on the host."""
+    g = np.random.default_rng(0)
+    b = nn.get_backend(at.backend, dtype)
+    shapes = [(3, 2), (5,), (2, 3, 2, 2), (700, 3)]
+    parameters = {f"p{i}": nn.Parameter(b.asarray(g.normal(size=shapes[i % 4]).astype(dtype))) for i in range(count)}
+    optimizer = make(parameters)
+    for _ in range(4):
+        for parameter in parameters.values():
+            parameter.grad = b.asarray(g.normal(size=parameter.shape).astype(dtype))
+        optimizer.step()
+    state = optimizer.state_dict()["state"]
+    found = {name: b.to_numpy(parameter.value) for name, parameter in parameters.items()}
+    for name, remembered in state.items():
+        for key, value in remembered.items():
+            found[f"{name}.{key}"] = b.to_numpy(value) if hasattr(value, "dtype") else np.array(value)
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_step_with_all_parameters_is_the_step_with_each(at, monkeypatch, rule, dtype):
+    together = steps(at, RULES[rule], dtype=dtype)
+    monkeypatch.setattr(cuda, "enabled", False)
+    each = steps(at, RULES[rule], dtype=dtype)
+    assert together.keys() == each.keys()
+    near = {"rtol": 1e-5, "atol": 1e-6} if dtype == "float32" else {"rtol": 1e-12, "atol": 1e-14}
+    for name, array in each.items():
+        assert together[name].dtype == array.dtype and np.allclose(together[name], array, **near), name
+
+
+def test_parameters_that_a_kernel_does_not_take_are_updated_too(at):
+    b, g = at.backend, np.random.default_rng(0)
+    hosts = [g.normal(size=(6, 4)).astype("float32") for _ in range(4)]
+    parameters = [nn.Parameter(b.asarray(host)) for host in hosts[:2]]
+    optimizer = nn.SGD(parameters, lr=0.5)
+    parameters[0].grad, parameters[1].grad = b.asarray(hosts[2]), b.asarray(np.repeat(hosts[3], 2, axis=0))[::2]
+    optimizer.step()
+    # The value lies as its first gradient did; the next one lies otherwise.
+    parameters[1].grad = b.asarray(np.ascontiguousarray(hosts[3].T)).T
+    parameters[0].grad = None
+    optimizer.step()
+    assert np.allclose(at.get(parameters[0].value), hosts[0] - 0.5 * hosts[2], rtol=1e-6)
+    assert np.allclose(at.get(parameters[1].value), hosts[1] - hosts[3], rtol=1e-6, atol=1e-6)
+
+
+def test_an_optimizer_with_a_rule_of_its_own_keeps_it(at):
+    class Halved(nn.SGD):
+        def _step(self, gradient, known, xp):
+            return super()._step(gradient, known, xp) * 0.5
+
+    parameter = nn.Parameter(at.put(np.zeros(3, np.float32)))
+    parameter.grad = at.put(np.ones(3, np.float32))
+    Halved([parameter], lr=1.0).step()
+    assert at.get(parameter.value).tolist() == [-0.5] * 3
+
+
+def test_a_kernel_refuses_what_is_not_in_one_piece(at):
+    text = source.Source('extern "C" __global__ void touch(T* x, Index count) {}')
+    with pytest.raises(ValueError, match="in one piece of memory, got shape"):
+        text.each("touch", "float32", 3, at.put(np.zeros((3, 3), np.float32))[:, 0])
+
+
+def test_kernels_may_be_left_out(at, array_path):
+    assert primitives(at.xp).prepare("sum of rows", None, "float32") is None
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 8, 8), (0, 40, 8, 8)])
+def test_an_empty_batch_passes_and_has_zero_gradients(at, shape):
+    model = nn.Sequential(
+        nn.Conv2d(shape[1], 40, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Conv2d(40, 40, 1),
+        backend=at.backend,
+    )  # fmt: skip
+    y = model(at.put(np.zeros(shape, np.float32)))
+    dx = model.backward(at.put(np.zeros(tuple(y.shape), np.float32)))
+    assert dx.shape == shape
+    assert all(not at.get(p.grad).any() for _, p in model.named_parameters())

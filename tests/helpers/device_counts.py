@@ -1,0 +1,41 @@
+"""What only an emulated CUDA device shows: what code asks of it, counted, and streams as late as they may run."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+#: What makes the host wait for the device or copies between the two. Kernels, copies within the device, fills and
+#: allocations are only queued.
+HIDDEN = ("waits", "to_device", "to_host")
+
+
+@contextmanager
+def device_counts() -> Iterator[dict[str, int]]:
+    """A dict that holds, once the ``with`` block is left, how often each thing was asked for within it; no zeros.
+
+    The names are those of the emulator: ``kernels``, ``to_device``, ``to_host``, ``within``, ``fills``, ``waits``,
+    ``allocations``, ``others``. The test is skipped where the device is not emulated.
+    """
+    cudacpu = pytest.importorskip("cudacpu", reason="counts are those of an emulated CUDA device")
+    found: dict[str, int] = {}
+    before = cudacpu.counts()
+    yield found
+    after = cudacpu.counts()
+    found.update({name: after[name] - n for name, n in before.items() if after[name] != n})
+
+
+def hidden(counts: dict[str, int]) -> dict[str, int]:
+    """The waits and copies among counts."""
+    return {name: n for name, n in counts.items() if name in HIDDEN}
+
+
+def run_late(program: str) -> None:
+    """Run a Python program in a process whose streams do nothing until something waits for them."""
+    pytest.importorskip("cudacpu", reason="only an emulated CUDA device can be that late")
+    late = {**os.environ, "CUDACPU_LAZY": "1"}
+    ran = subprocess.run([sys.executable, "-c", program], env=late, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
