@@ -281,8 +281,8 @@ class Backend(ABC):
         ----------
         step : callable
             Takes and returns arrays of this backend.
-        *owners : Layer or Optimizer
-            All that the step changes.
+        *owners : Layer, Optimizer or Generator
+            All that the step changes, and streams of random numbers that it draws from itself.
 
         Examples
         --------

@@ -221,7 +221,8 @@ class CompiledStep:
     step : callable
         Takes and returns arrays, numbers, and tuples, lists and dicts of them; it may not write to its arguments.
     owners : sequence of Owner
-        Whatever the step changes: models, optimizers.
+        Whatever the step changes: models, optimizers, streams of random numbers that it draws from by itself. An
+        optimizer that counts steps counts them on the device from now on.
     recorder : Recorder
 
     Attributes

@@ -102,8 +102,8 @@ class Adam(Optimizer):
     eps : float
         Added to the root, above 0.
     capturable : bool
-        Whether the powers of the decay rates are kept on the device, which `Backend.compile` needs: the same steps, and
-        a few small operations more for each parameter.
+        Whether the powers of the decay rates are kept on the device: the same steps, and a few small operations more
+        for each parameter. `Backend.compile` needs it, and sets it on CuPy.
     """
 
     settings = ("lr", "betas", "eps", "weight_decay")
@@ -276,7 +276,7 @@ class Adagrad(Optimizer):
     eps : float
         Added to the root, above 0.
     capturable : bool
-        Whether steps are counted on the device, which `Backend.compile` needs.
+        Whether steps are counted on the device. `Backend.compile` needs it, and sets it on CuPy.
     """
 
     settings = ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import cublas, registry
+from xpnn.backends import capture, cublas, registry
 from xpnn.backends.engines import cuda
 
 
@@ -215,3 +215,24 @@ def refused(fresh_registry):
         return error
 
     return open_it
+
+
+@pytest.fixture
+def nothing_compiles_in_a_recording(monkeypatch):
+    """Fails a test in which a kernel is compiled, or loaded, while a step is recorded: its rehearsal should have."""
+    try:
+        from cupy.cuda import compiler
+    except ImportError:
+        yield
+        return
+    usual, inside = compiler._compile_module_with_cache, []
+
+    def compile_it(source, *arguments, **keywords):
+        mode = capture._mode.get()
+        if mode is not None and mode.records:
+            inside.append(source)
+        return usual(source, *arguments, **keywords)
+
+    monkeypatch.setattr(compiler, "_compile_module_with_cache", compile_it)
+    yield
+    assert not inside, f"a kernel was compiled, or loaded, inside a recording: {inside[0][-2000:]}"

@@ -11,6 +11,7 @@ from xpnn.testing.cases import cases
 from xpnn.testing.cases.case import LossCase
 
 CALLS = 5
+pytestmark = pytest.mark.usefixtures("nothing_compiles_in_a_recording")
 CASES = {case.name: case for case in cases() if case.single and case.dtype == "float32"}
 
 

@@ -13,6 +13,7 @@ import xpnn as nn
 from xpnn.backends import CaptureError, Generator, capture, cuda_graph
 
 CALLS = 8
+pytestmark = pytest.mark.usefixtures("nothing_compiles_in_a_recording")
 
 
 @pytest.fixture
@@ -23,26 +24,6 @@ def b(gpu):
 @pytest.fixture
 def cupy(gpu):
     return pytest.importorskip("cupy")
-
-
-@pytest.fixture(autouse=True)
-def nothing_compiles_in_a_recording(request, monkeypatch):
-    """A rehearsal before it did; but for the tests that take the rehearsal away."""
-    if "gpu" not in request.fixturenames or "rehearsal" in request.keywords:
-        yield
-        return
-    compiler = pytest.importorskip("cupy.cuda.compiler")
-    usual, inside = compiler._compile_module_with_cache, []
-
-    def compile_it(*arguments, **keywords):
-        mode = capture._mode.get()
-        if mode is not None and mode.records:
-            inside.append(arguments)
-        return usual(*arguments, **keywords)
-
-    monkeypatch.setattr(compiler, "_compile_module_with_cache", compile_it)
-    yield
-    assert not inside, "a kernel was compiled, or loaded, inside a recording"
 
 
 def net(b, *more):
