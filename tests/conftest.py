@@ -52,6 +52,13 @@ def pytest_addoption(parser):
     parser.addoption("--catalogue", metavar="FILE", help="write the table of what the catalogue's cases ran on")
 
 
+def pytest_collection_modifyitems(items):
+    """``-k cupy`` finds all that needs CuPy: its variants, and the tests of CuPy alone."""
+    for item in items:
+        if {"gpu", "on_gpu"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("cupy")
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """Say once which backends the tests ran on, and why not on the others."""
     if config.getoption("catalogue") and terminalreporter.getreports("passed"):
@@ -136,12 +143,6 @@ def at(request) -> Place:
     return Place(request.param)
 
 
-@pytest.fixture(scope="session")
-def cupy() -> Place:
-    """CuPy alone, on a GPU or on an emulated device; the test is skipped where there is none."""
-    return Place("cupy")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def strictest():
     """The standard's newest version, and nothing of it that a library may leave out."""
@@ -160,9 +161,15 @@ def strictest():
 
 
 @pytest.fixture(scope="session")
-def gpu() -> nn.Backend:
+def on_gpu() -> Place:
+    """CuPy alone, on a GPU or on an emulated device; the test is skipped where there is none."""
+    return Place("cupy")
+
+
+@pytest.fixture(scope="session")
+def gpu(on_gpu) -> nn.Backend:
     """CuPy's backend, on whatever device CuPy computes on."""
-    return open_variant("cupy")
+    return on_gpu.backend
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ CASES = {case.name: case for case in cases()}
 
 
 @pytest.fixture(scope="module")
-def at(cupy):
-    return cupy
+def at(on_gpu):
+    return on_gpu
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from xpnn.training.optimizers import OPTIMIZERS
 SINGLE = [case for case in cases() if case.single and case.dtype == "float32"]
 
 
-@pytest.fixture(scope="module")
-def cupy_backend():
+@pytest.fixture
+def cupy_backend(gpu):
     pytest.importorskip("cudacpu", reason="counts are those of an emulated CUDA device")
-    return nn.get_backend("cupy", numerics="fast")
+    return gpu
 
 
 @pytest.fixture(params=["fast", "exact"])
