@@ -34,7 +34,7 @@ extern "C" __global__ void means(const T* x, T* y, Strides at, Bins b, int chann
     for (int i0 = f0; i0 < l0; ++i0)
         for (int i1 = f1; i1 < l1; ++i1) {
             T row = 0;
-            for (int i2 = f2; i2 < l2; ++i2) row += from[i0 * at.s[0] + i1 * at.s[1] + i2 * at.s[2]];
+            for (int i2 = f2; i2 < l2; ++i2) row += from[along(at, i0, i1, i2)];
             sum += row;
         }
     *to = sum / ((T)(l0 - f0) * (T)(l1 - f1) * (T)(l2 - f2));
@@ -55,7 +55,7 @@ extern "C" __global__ void means_back(const T* dy, T* dx, Strides up, Bins b, in
                 const int n0 = high(o0, b.input[0], b.output[0]) - low(o0, b.input[0], b.output[0]);
                 const int n1 = high(o1, b.input[1], b.output[1]) - low(o1, b.input[1], b.output[1]);
                 const int n2 = high(o2, b.input[2], b.output[2]) - low(o2, b.input[2], b.output[2]);
-                sum += from[o0 * up.s[0] + o1 * up.s[1] + o2 * up.s[2]] / ((T)n0 * (T)n1 * (T)n2);
+                sum += from[along(up, o0, o1, o2)] / ((T)n0 * (T)n1 * (T)n2);
             }
     *to = sum;
 }
@@ -78,7 +78,7 @@ extern "C" __global__ void maxima(const T* x, T* y, long long* place, Strides at
     for (int i0 = f0; i0 < l0; ++i0)
         for (int i1 = f1; i1 < l1; ++i1)
             for (int i2 = f2; i2 < l2; ++i2) {
-                const T each = from[i0 * at.s[0] + i1 * at.s[1] + i2 * at.s[2]];
+                const T each = from[along(at, i0, i1, i2)];
                 if (found && (each <= most || most != most)) continue;
                 most = each;
                 where = ((long long)i0 * b.input[1] + i1) * b.input[2] + i2;
@@ -101,8 +101,8 @@ extern "C" __global__ void maxima_back(
     for (int o0 = low(i0, b.output[0], b.input[0]); o0 < high(i0, b.output[0], b.input[0]); ++o0)
         for (int o1 = low(i1, b.output[1], b.input[1]); o1 < high(i1, b.output[1], b.input[1]); ++o1)
             for (int o2 = low(i2, b.output[2], b.input[2]); o2 < high(i2, b.output[2], b.input[2]); ++o2)
-                if (place[i * at.n + o0 * at.s[0] + o1 * at.s[1] + o2 * at.s[2] + c * at.c] == here)
-                    sum += dy[i * up.n + o0 * up.s[0] + o1 * up.s[1] + o2 * up.s[2] + c * up.c];
+                if (place[i * at.n + along(at, o0, o1, o2) + c * at.c] == here)
+                    sum += dy[i * up.n + along(up, o0, o1, o2) + c * up.c];
     *to = sum;
 }
 """

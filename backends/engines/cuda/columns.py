@@ -34,19 +34,9 @@ extern "C" __global__ void columns(
     T* to = y + (group * windows + m) * cells * within + (cells_first ? c % within : c % within * cells);
     const int step = cells_first ? within : 1;
     const T* from = x + i * at.n + c * at.c;
-    for (int k0 = 0; k0 < g.kernel[0]; ++k0) {
-        const int i0 = o0 * g.stride[0] + k0 * g.dilation[0] - g.before[0];
-        for (int k1 = 0; k1 < g.kernel[1]; ++k1) {
-            const int i1 = o1 * g.stride[1] + k1 * g.dilation[1] - g.before[1];
-            for (int k2 = 0; k2 < g.kernel[2]; ++k2) {
-                const int i2 = o2 * g.stride[2] + k2 * g.dilation[2] - g.before[2];
-                const bool inside = i0 >= 0 && i0 < g.input[0] && i1 >= 0 && i1 < g.input[1]
-                    && i2 >= 0 && i2 < g.input[2];
-                *to = inside ? from[i0 * at.s[0] + i1 * at.s[1] + i2 * at.s[2]] : (T)0;
-                to += step;
-            }
-        }
-    }
+    each_cell(g, o0, o1, o2, [&](int k, int i0, int i1, int i2, bool inside) {
+        to[k * step] = inside ? from[along(at, i0, i1, i2)] : (T)0;
+    });
 }
 
 // x (N, S, C), each cell the sum of what the windows that read it hold for it; a thread for each
@@ -62,21 +52,10 @@ extern "C" __global__ void fold(
     const T* from = columns + group * windows * cells * within + (cells_first ? c % within : c % within * cells);
     const int step = cells_first ? within : 1;
     T sum = 0;
-    int k = 0;
-    for (int k0 = 0; k0 < g.kernel[0]; ++k0) {
-        const int a0 = i0 + g.before[0] - k0 * g.dilation[0];
-        for (int k1 = 0; k1 < g.kernel[1]; ++k1) {
-            const int a1 = i1 + g.before[1] - k1 * g.dilation[1];
-            for (int k2 = 0; k2 < g.kernel[2]; ++k2, ++k) {
-                const int a2 = i2 + g.before[2] - k2 * g.dilation[2];
-                if (a0 < 0 || a1 < 0 || a2 < 0 || a0 % g.stride[0] || a1 % g.stride[1] || a2 % g.stride[2]) continue;
-                const int o0 = a0 / g.stride[0], o1 = a1 / g.stride[1], o2 = a2 / g.stride[2];
-                if (o0 >= g.output[0] || o1 >= g.output[1] || o2 >= g.output[2]) continue;
-                const Index m = ((i * g.output[0] + o0) * g.output[1] + o1) * g.output[2] + o2;
-                sum += from[m * cells * within + k * step];
-            }
-        }
-    }
+    each_window(g, i0, i1, i2, [&](int k, int o0, int o1, int o2) {
+        const Index m = ((i * g.output[0] + o0) * g.output[1] + o1) * g.output[2] + o2;
+        sum += from[m * cells * within + k * step];
+    });
     *to = sum;
 }
 """

@@ -30,17 +30,9 @@ extern "C" __global__ void depthwise(
     const T* from = x + i * at.n + (f / times) * at.c;
     const T* w = weight + f * (Index)(g.kernel[0] * g.kernel[1] * g.kernel[2]);
     T sum = 0;
-    for (int k0 = 0; k0 < g.kernel[0]; ++k0) {
-        const int i0 = o0 * g.stride[0] + k0 * g.dilation[0] - g.before[0];
-        for (int k1 = 0; k1 < g.kernel[1]; ++k1) {
-            const int i1 = o1 * g.stride[1] + k1 * g.dilation[1] - g.before[1];
-            for (int k2 = 0; k2 < g.kernel[2]; ++k2, ++w) {
-                const int i2 = o2 * g.stride[2] + k2 * g.dilation[2] - g.before[2];
-                if (i0 < 0 || i0 >= g.input[0] || i1 < 0 || i1 >= g.input[1] || i2 < 0 || i2 >= g.input[2]) continue;
-                sum += from[i0 * at.s[0] + i1 * at.s[1] + i2 * at.s[2]] * *w;
-            }
-        }
-    }
+    each_cell(g, o0, o1, o2, [&](int k, int i0, int i1, int i2, bool inside) {
+        if (inside) sum += from[along(at, i0, i1, i2)] * w[k];
+    });
     *to = sum + (bias ? bias[f] : (T)0);
 }
 
@@ -56,22 +48,8 @@ extern "C" __global__ void depthwise_input(
     const int cells = g.kernel[0] * g.kernel[1] * g.kernel[2];
     T sum = 0;
     for (int f = c * times; f < (c + 1) * times; ++f) {
-        const T* from = dy + i * at.n + f * at.c;
-        int k = 0;
-        for (int k0 = 0; k0 < g.kernel[0]; ++k0) {
-            const int a0 = i0 + g.before[0] - k0 * g.dilation[0];
-            for (int k1 = 0; k1 < g.kernel[1]; ++k1) {
-                const int a1 = i1 + g.before[1] - k1 * g.dilation[1];
-                for (int k2 = 0; k2 < g.kernel[2]; ++k2, ++k) {
-                    const int a2 = i2 + g.before[2] - k2 * g.dilation[2];
-                    if (a0 < 0 || a1 < 0 || a2 < 0) continue;
-                    if (a0 % g.stride[0] || a1 % g.stride[1] || a2 % g.stride[2]) continue;
-                    const int o0 = a0 / g.stride[0], o1 = a1 / g.stride[1], o2 = a2 / g.stride[2];
-                    if (o0 >= g.output[0] || o1 >= g.output[1] || o2 >= g.output[2]) continue;
-                    sum += from[o0 * at.s[0] + o1 * at.s[1] + o2 * at.s[2]] * weight[f * (Index)cells + k];
-                }
-            }
-        }
+        const T *from = dy + i * at.n + f * at.c, *w = weight + f * (Index)cells;
+        each_window(g, i0, i1, i2, [&](int k, int o0, int o1, int o2) { sum += from[along(at, o0, o1, o2)] * w[k]; });
     }
     *to = sum;
 }
@@ -95,8 +73,8 @@ extern "C" __global__ void depthwise_weight(
             const int i1 = o1 * g.stride[1] + k1 * g.dilation[1] - g.before[1];
             const int i2 = o2 * g.stride[2] + k2 * g.dilation[2] - g.before[2];
             if (i0 < 0 || i0 >= g.input[0] || i1 < 0 || i1 >= g.input[1] || i2 < 0 || i2 >= g.input[2]) continue;
-            sum += x[i * at.n + i0 * at.s[0] + i1 * at.s[1] + i2 * at.s[2] + (f / times) * at.c]
-                * dy[i * up.n + o0 * up.s[0] + o1 * up.s[1] + o2 * up.s[2] + f * up.c];
+            sum += x[i * at.n + along(at, i0, i1, i2) + (f / times) * at.c]
+                * dy[i * up.n + along(up, o0, o1, o2) + f * up.c];
         }
     sum = tree(sum, shared);
     if (threadIdx.y == 0 && f < features) y[(blockIdx.y * (Index)features + f) * cells + k] = sum;

@@ -22,40 +22,9 @@ class Placed(Protocol):
     padding: Pairs
 
 
-# What a thread of the input does with the windows that hold its cell; {share} is what window o
-# adds to a cell that is its k-th.
-BACK = """
-    T* to = dx + i;
-    const int c = part(i, channels);
-    const int i2 = part(i, g.input[2]), i1 = part(i, g.input[1]), i0 = part(i, g.input[0]);
-    T sum = 0;
-    int k = 0;
-    for (int k0 = 0; k0 < g.kernel[0]; ++k0) {{
-        const int a0 = i0 + g.before[0] - k0 * g.dilation[0];
-        for (int k1 = 0; k1 < g.kernel[1]; ++k1) {{
-            const int a1 = i1 + g.before[1] - k1 * g.dilation[1];
-            for (int k2 = 0; k2 < g.kernel[2]; ++k2, ++k) {{
-                const int a2 = i2 + g.before[2] - k2 * g.dilation[2];
-                if (a0 < 0 || a1 < 0 || a2 < 0 || a0 % g.stride[0] || a1 % g.stride[1] || a2 % g.stride[2]) continue;
-                const int o0 = a0 / g.stride[0], o1 = a1 / g.stride[1], o2 = a2 / g.stride[2];
-                if (o0 >= g.output[0] || o1 >= g.output[1] || o2 >= g.output[2]) continue;
-                {share}
-            }}
-        }}
-    }}
-    *to = sum;
-"""
-
-MAXIMUM_SHARE = """
-                if (cell[i * at.n + o0 * at.s[0] + o1 * at.s[1] + o2 * at.s[2] + c * at.c] == k)
-                    sum += dy[i * up.n + o0 * up.s[0] + o1 * up.s[1] + o2 * up.s[2] + c * up.c];"""
-MEAN_SHARE = """
-                sum += dy[i * up.n + o0 * up.s[0] + o1 * up.s[1] + o2 * up.s[2] + c * up.c]
-                    / divisor(by, g, o0, o1, o2);"""
 # How a place in a window is kept.
 CELLS = {"int8": "signed char", "int32": "int"}
-MAXIMA = (
-    """
+MAXIMA = """
 extern "C" __global__ void maxima_{name}(
     const T* x, T* best, {kind}* cell, Strides at, Geometry g, int channels, Index count)
 {{
@@ -66,11 +35,10 @@ extern "C" __global__ void maxima_{name}(
 extern "C" __global__ void maxima_back_{name}(
     const T* dy, const {kind}* cell, T* dx, Strides up, Strides at, Geometry g, int channels, Index count)
 {{
-    Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
-    if (i >= count) return;"""
-    + BACK.format(share=MAXIMUM_SHARE).replace("{", "{{").replace("}", "}}")
-    + "}}\n"
-)
+    const Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
+    if (i < count) spread(dy, cell, dx, up, at, g, channels, i);
+}}
+"""
 
 TEXT = """
 // The first maximum of a window, and its cell; NaN wins.
@@ -83,25 +51,33 @@ template <class Cell> __device__ inline void largest(
     const T* from = x + i * at.n + c * at.c;
     bool found = false;
     T most = 0;
-    int k = 0, which = 0;
-    for (int k0 = 0; k0 < g.kernel[0]; ++k0) {
-        const int i0 = o0 * g.stride[0] + k0 * g.dilation[0] - g.before[0];
-        for (int k1 = 0; k1 < g.kernel[1]; ++k1) {
-            const int i1 = o1 * g.stride[1] + k1 * g.dilation[1] - g.before[1];
-            for (int k2 = 0; k2 < g.kernel[2]; ++k2, ++k) {
-                const int i2 = o2 * g.stride[2] + k2 * g.dilation[2] - g.before[2];
-                if (i0 < 0 || i0 >= g.input[0] || i1 < 0 || i1 >= g.input[1] || i2 < 0 || i2 >= g.input[2]) continue;
-                const T each = from[i0 * at.s[0] + i1 * at.s[1] + i2 * at.s[2]];
-                if (!found || (!(each <= most) && most == most)) {
-                    most = each;
-                    which = k;
-                    found = true;
-                }
-            }
-        }
-    }
+    int which = 0;
+    each_cell(g, o0, o1, o2, [&](int k, int i0, int i1, int i2, bool inside) {
+        if (!inside) return;
+        const T each = from[along(at, i0, i1, i2)];
+        if (found && (each <= most || most != most)) return;
+        most = each;
+        which = k;
+        found = true;
+    });
     best[to] = most;
-    if (cell) cell[to] = (Cell)which;
+    cell[to] = (Cell)which;
+}
+
+// What the windows give the cell of the input that is their maximum
+template <class Cell> __device__ inline void spread(
+    const T* dy, const Cell* cell, T* dx, const Strides &up, const Strides &at, const Geometry &g, int channels,
+    Index i)
+{
+    T* to = dx + i;
+    const int c = part(i, channels);
+    const int i2 = part(i, g.input[2]), i1 = part(i, g.input[1]), i0 = part(i, g.input[0]);
+    T sum = 0;
+    each_window(g, i0, i1, i2, [&](int k, int o0, int o1, int o2) {
+        if (cell[i * at.n + along(at, o0, o1, o2) + c * at.c] != k) return;
+        sum += dy[i * up.n + along(up, o0, o1, o2) + c * up.c];
+    });
+    *to = sum;
 }
 
 @maxima@
@@ -135,17 +111,9 @@ extern "C" __global__ void means(const T* x, T* y, Strides at, Geometry g, Divis
     const int o2 = part(i, g.output[2]), o1 = part(i, g.output[1]), o0 = part(i, g.output[0]);
     const T* from = x + i * at.n + c * at.c;
     T sum = 0;
-    for (int k0 = 0; k0 < g.kernel[0]; ++k0) {
-        const int i0 = o0 * g.stride[0] + k0 * g.dilation[0] - g.before[0];
-        for (int k1 = 0; k1 < g.kernel[1]; ++k1) {
-            const int i1 = o1 * g.stride[1] + k1 * g.dilation[1] - g.before[1];
-            for (int k2 = 0; k2 < g.kernel[2]; ++k2) {
-                const int i2 = o2 * g.stride[2] + k2 * g.dilation[2] - g.before[2];
-                if (i0 < 0 || i0 >= g.input[0] || i1 < 0 || i1 >= g.input[1] || i2 < 0 || i2 >= g.input[2]) continue;
-                sum += from[i0 * at.s[0] + i1 * at.s[1] + i2 * at.s[2]];
-            }
-        }
-    }
+    each_cell(g, o0, o1, o2, [&](int k, int i0, int i1, int i2, bool inside) {
+        if (inside) sum += from[along(at, i0, i1, i2)];
+    });
     *to = sum / divisor(by, g, o0, o1, o2);
 }
 
@@ -153,14 +121,18 @@ extern "C" __global__ void means_back(const T* dy, T* dx, Strides up, Geometry g
 {
     Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
     if (i >= count) return;
-    @means_back@
+    T* to = dx + i;
+    const int c = part(i, channels);
+    const int i2 = part(i, g.input[2]), i1 = part(i, g.input[1]), i0 = part(i, g.input[0]);
+    const T* from = dy + i * up.n + c * up.c;
+    T sum = 0;
+    each_window(g, i0, i1, i2, [&](int k, int o0, int o1, int o2) {
+        sum += from[along(up, o0, o1, o2)] / divisor(by, g, o0, o1, o2);
+    });
+    *to = sum;
 }
 """
-SOURCE = Source(
-    TEXT.replace("@maxima@", "".join(MAXIMA.format(name=name, kind=kind) for name, kind in CELLS.items())).replace(
-        "@means_back@", BACK.format(share=MEAN_SHARE)
-    )
-)
+SOURCE = Source(TEXT.replace("@maxima@", "".join(MAXIMA.format(name=name, kind=kind) for name, kind in CELLS.items())))
 DIVISOR = np.dtype([("fixed", np.float64), ("low", np.int32, (AXES,)), ("high", np.int32, (AXES,))])
 
 

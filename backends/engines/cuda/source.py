@@ -43,6 +43,44 @@ __device__ inline int part(Index &rest, int size) {
     rest /= size;
     return at;
 }
+
+// The place of a cell along the three axes.
+__device__ inline Index along(const Strides &at, int i0, int i1, int i2) {
+    return i0 * at.s[0] + i1 * at.s[1] + i2 * at.s[2];
+}
+
+// f(k, i0, i1, i2, inside) for each cell k of the window at o, in row-major order, within the input or not.
+template <class F> __device__ inline void each_cell(const Geometry &g, int o0, int o1, int o2, F f) {
+    int k = 0;
+    for (int k0 = 0; k0 < g.kernel[0]; ++k0) {
+        const int i0 = o0 * g.stride[0] + k0 * g.dilation[0] - g.before[0];
+        for (int k1 = 0; k1 < g.kernel[1]; ++k1) {
+            const int i1 = o1 * g.stride[1] + k1 * g.dilation[1] - g.before[1];
+            for (int k2 = 0; k2 < g.kernel[2]; ++k2, ++k) {
+                const int i2 = o2 * g.stride[2] + k2 * g.dilation[2] - g.before[2];
+                const bool below = i0 < g.input[0] && i1 < g.input[1] && i2 < g.input[2];
+                f(k, i0, i1, i2, i0 >= 0 && i1 >= 0 && i2 >= 0 && below);
+            }
+        }
+    }
+}
+
+// f(k, o0, o1, o2) for each window whose cell k is the cell of the input at i, in the order of k.
+template <class F> __device__ inline void each_window(const Geometry &g, int i0, int i1, int i2, F f) {
+    int k = 0;
+    for (int k0 = 0; k0 < g.kernel[0]; ++k0) {
+        const int a0 = i0 + g.before[0] - k0 * g.dilation[0];
+        for (int k1 = 0; k1 < g.kernel[1]; ++k1) {
+            const int a1 = i1 + g.before[1] - k1 * g.dilation[1];
+            for (int k2 = 0; k2 < g.kernel[2]; ++k2, ++k) {
+                const int a2 = i2 + g.before[2] - k2 * g.dilation[2];
+                if (a0 < 0 || a1 < 0 || a2 < 0 || a0 % g.stride[0] || a1 % g.stride[1] || a2 % g.stride[2]) continue;
+                const int o0 = a0 / g.stride[0], o1 = a1 / g.stride[1], o2 = a2 / g.stride[2];
+                if (o0 < g.output[0] && o1 < g.output[1] && o2 < g.output[2]) f(k, o0, o1, o2);
+            }
+        }
+    }
+}
 """
 GEOMETRY = np.dtype(
     [(name, np.int32, (AXES,)) for name in ("input", "output", "kernel", "stride", "dilation", "before")]
