@@ -38,7 +38,10 @@ class CupyNamespace:
     def __getattr__(self, name: str) -> Any:
         if name == "_compat":  # a copy in the making has none yet
             raise AttributeError(name)
-        return getattr(self._compat, name)
+        found = getattr(self._compat, name)
+        # Not asked for again: a layer looks up a function for each operation.
+        self.__dict__[name] = found
+        return found
 
     def __dir__(self) -> list[str]:
         return dir(self._compat)
