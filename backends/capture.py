@@ -113,6 +113,10 @@ class Replay(Protocol):
     def __call__(self) -> None:
         """Do it."""
 
+    @property
+    def launches(self) -> int:
+        """Kernels, copies and fills in it."""
+
     def turn(self) -> AbstractContextManager[None]:
         """Entered around a call and the copies before and after: they come after those of the turn before."""
 
@@ -275,6 +279,12 @@ class CompiledStep:
         while len(self._recordings) > KEPT:
             self._recordings.popitem(last=False)
         return self._replay(recording, arrays)
+
+    @property
+    def launches(self) -> int | None:
+        """Kernels, copies and fills that one replay of the newest recording is; None before there is one."""
+        newest = next(reversed(self._recordings.values()), None)
+        return None if newest is None else newest.replay.launches
 
     def _layout(self, value: Any) -> Hashable:
         return self.recorder.layout(value) if self.recorder.owns(value) else None

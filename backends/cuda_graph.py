@@ -17,6 +17,7 @@ Written by CuPy's documentation and sources; `tests/backends/test_cuda_graph.py`
 """
 
 import gc
+import re
 import sys
 import weakref
 from collections.abc import Callable, Hashable, Iterator
@@ -29,6 +30,8 @@ from .cublas import shared
 from .errors import first_line
 from .types import Array
 
+# A node in the description of a graph: a name and its attributes, where an edge is two names.
+_NODE = re.compile(r'^\s*"?(?!graph\b|node\b|edge\b|subgraph\b|label\b)\w+"?\s*\[', re.MULTILINE)
 # What CuPy's memory is aligned to, in bytes.
 ALIGNED = 512
 # How many times the bytes of its entries the memory of an argument may reach over, to be kept as it lies.
@@ -106,6 +109,11 @@ class Graph:
     def __call__(self) -> None:
         """Launch it on the current stream."""
         self._graph[0].launch(self._cuda.get_current_stream())
+
+    @property
+    def launches(self) -> int:
+        """Its nodes, counted in CUDA's description of it."""
+        return len(_NODE.findall(self._graph[0].debug_dot_str()))
 
     @contextmanager
     def turn(self) -> Iterator[None]:

@@ -24,9 +24,9 @@ class Row:
     """One measurement: medians in milliseconds; the ratio is PyTorch's time by ours, above 1 we are faster.
 
     ``plain_ratio`` is the textbook's time by ours. ``torch_format`` is the faster of PyTorch's memory formats.
-    ``gb_per_s`` counts arrays that must be read and written once, ``launches`` the array operations of a step on a
-    device. What does not apply, or can't be told here, is None. ``relative_error`` is the norm of the difference from
-    PyTorch's result over its norm, the largest of all arrays, and of a net's step that of all gradients together;
+    ``gb_per_s`` counts arrays that must be read and written once, ``launches`` the kernels, copies and fills of a step
+    on a device. What does not apply, or can't be told here, is None. ``relative_error`` is the norm of the difference
+    from PyTorch's result over its norm, the largest of all arrays, and of a net's step that of all gradients together;
     ``float64_error`` that of a net's gradients where both sides compute in float64, the largest of all.
     """
 

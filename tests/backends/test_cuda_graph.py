@@ -744,3 +744,25 @@ def test_streams_as_late_as_their_order_allows_change_nothing(gpu, lazy):
     late = {**os.environ, "CUDACPU_LAZY": str(lazy), "CUDACPU_SEED": "1"}
     run = subprocess.run(command, env=late, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-3000:]
+
+
+def test_a_recorded_step_tells_what_it_launches(b):
+    step = b.compile(lambda x: x * 2.0 + 1.0)
+    assert step.launches is None
+    for _ in range(4):
+        step(b.asarray(np.ones(3, np.float32)))
+    assert (step.recorded, step.launches) == (1, 2)
+
+
+def test_nodes_are_told_from_the_rest_of_cudas_description_of_a_graph():
+    text = """digraph dot {
+subgraph cluster_1 {
+label="graph_1" graph[style="dashed"];
+"graph_1_node_0"[style="solid" shape="rectangle" label="0
+MEM_ALLOC"];
+"graph_1_node_1"[style="bold" shape="octagon" label="1
+add<<<1, 128>>>"];
+"graph_1_node_0" -> "graph_1_node_1" [headlabel=0];
+}
+}"""
+    assert len(cuda_graph._NODE.findall(text)) == 2

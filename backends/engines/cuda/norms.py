@@ -147,9 +147,9 @@ extern "C" __global__ void gradient_sums(
     }
 }
 
-// dweight, dbias, and slope, offset and scale of dx = (dy + (x - near) slope + offset) scale: (5, C)
+// dweight and dbias, and slope, offset and scale of dx = (dy + (x - near) slope + offset) scale: (3, C)
 extern "C" __global__ void gradients(
-    const T* x, const T* stats, const T* weight, T* y, int constant, int parts, int channels, Index count)
+    const T* x, const T* stats, const T* weight, T* dw, T* db, T* y, int constant, int parts, int channels, Index count)
 {
     __shared__ T shared[HIGH][WIDE];
     const int c = blockIdx.x * WIDE + threadIdx.x;
@@ -167,11 +167,11 @@ extern "C" __global__ void gradients(
     const T rest = stats[channels + c], inverse = stats[2 * (Index)channels + c];
     const T dweight = (product - rest * sum) * inverse;
     const T slope = constant ? (T)0 : -inverse * (dweight / (T)count);
-    y[c] = dweight;
-    y[channels + c] = sum;
-    y[2 * (Index)channels + c] = slope;
-    y[3 * (Index)channels + c] = constant ? (T)0 : -sum / (T)count - rest * slope;
-    y[4 * (Index)channels + c] = weight ? inverse * weight[c] : inverse;
+    dw[c] = dweight;
+    db[c] = sum;
+    y[c] = slope;
+    y[channels + c] = constant ? (T)0 : -sum / (T)count - rest * slope;
+    y[2 * (Index)channels + c] = weight ? inverse * weight[c] : inverse;
 }
 
 extern "C" __global__ void normalise_back(
@@ -183,8 +183,8 @@ extern "C" __global__ void normalise_back(
     const Index to = i;
     const int c = part(i, channels);
     const T centred = x[i * x_step + c] - stats[c];
-    const T slope = slopes[2 * (Index)channels + c], offset = slopes[3 * (Index)channels + c];
-    dx[to] = (dy[i * step + c] + centred * slope + offset) * slopes[4 * (Index)channels + c];
+    const T slope = slopes[c], offset = slopes[channels + c];
+    dx[to] = (dy[i * step + c] + centred * slope + offset) * slopes[2 * (Index)channels + c];
 }
 
 // Running statistics moved towards those of a batch; counted batches are the share where there is no momentum
@@ -273,17 +273,18 @@ class BatchNorm:
         dy, step = rows(dy)
         count = np.int64(len(dy))
         parts, length = split(len(dy))
-        partial, found = cupy.empty((2, parts, channels), dy.dtype), cupy.empty((5, channels), dy.dtype)
+        partial, found = cupy.empty((2, parts, channels), dy.dtype), cupy.empty((3, channels), dy.dtype)
         grid, block = (-(-channels // WIDE), parts), (WIDE, HIGH)
         steps = (np.int64(step), np.int64(known.step))
         sizes = (*steps, np.int64(length), channels, count)
         SOURCE.launch(
             "gradient_sums", self.dtype, grid, block, address(dy), address(known.rows), known.found, partial, *sizes
         )
-        order = (dense(weight), found, int(constant), parts, channels, count)
+        dweight, dbias = cupy.empty(channels, dy.dtype), cupy.empty(channels, dy.dtype)
+        order = (dense(weight), dweight, dbias, found, int(constant), parts, channels, count)
         SOURCE.launch("gradients", self.dtype, grid[:1], block, partial, known.found, *order)
         if not input_grad:
-            return None, found[0], found[1]
+            return None, dweight, dbias
         dx = cupy.empty(shape, dy.dtype)
         SOURCE.each(
             "normalise_back",
@@ -297,7 +298,7 @@ class BatchNorm:
             *steps,
             channels,
         )
-        return dx, found[0], found[1]
+        return dx, dweight, dbias
 
     def track(
         self, known: Statistics, running: tuple[Array, Array, Array], momentum: float | None

@@ -74,13 +74,13 @@ class SumRows:
         count, channels = x.shape
         while True:
             parts, length = split(count)
-            y = cupy.empty((parts, channels), x.dtype)
+            y = cupy.empty((parts, channels) if parts > 1 else channels, x.dtype)
             grid = (-(-channels // WIDE), parts)
             sizes = (np.int64(step), np.int64(length), channels, np.int64(count))
             if channels:
                 SOURCE.launch("sum_rows", self.dtype, grid, (WIDE, HIGH), address(x), y, *sizes)
             if parts == 1:
-                return y[0]
+                return y
             x, step, count = y, channels, parts
 
 
