@@ -242,7 +242,8 @@ class CupyBackend(Backend):
 
     def notes(self) -> str:
         name = self._cupy.cuda.runtime.getDeviceProperties(self.device.id)["name"].decode()
-        return f"{name}; TF32 {'on' if self.precision == 'tf32' else 'off'}"
+        rounding, kernels = "on" if self.precision == "tf32" else "off", "" if cuda.enabled else "; kernels off"
+        return f"{name}; TF32 {rounding}{kernels}"
 
 
 def _import_cupy(spec: str) -> Any:
