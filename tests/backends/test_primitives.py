@@ -189,3 +189,27 @@ def test_blocks_of_exact_numerics_are_as_large_as_the_librarys_on_a_gpu():
     exact = ExactPrimitives(SimpleNamespace(products=None), cutter)
     assert exact.bytes_of_block(tensor_on("cpu")) == Primitives.block_bytes
     assert exact.bytes_of_block(tensor_on("cuda")) == 1 << 28
+
+
+def test_a_constant_is_made_once_for_each_device(at):
+    engine, made = Primitives(at.xp), []
+    like = at.put(np.ones(2, np.float32))
+
+    def make():
+        made.append(at.put(np.arange(3, dtype=np.float32)))
+        return made[-1]
+
+    first = engine.constant(make, like, "points", 3)
+    assert engine.constant(make, like, "points", 3) is first
+    assert engine.constant(make, like, "points", 4) is not first
+    engine.forget()
+    assert engine.constant(make, like, "points", 3) is not first
+    assert len(made) == 3
+
+
+def test_constants_of_two_devices_are_two():
+    first, second = (nn.get_backend(spec) for spec in ("strict", "strict:device1"))
+    engine = Primitives(first.xp)
+    for b in (first, second, first):
+        constant = engine.constant(lambda b=b: b.asarray(np.ones(3, np.float32)), b.asarray([1.0]), "ones")
+        assert b.owns(constant)
