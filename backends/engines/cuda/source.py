@@ -31,6 +31,13 @@ NULL = np.uint64(0)
 PRELUDE = """
 typedef long long Index;
 
+// Without it a compiler may copy a struct of arguments to each thread that looks into it.
+#ifndef __grid_constant__
+#define __grid_constant__
+#endif
+
+__device__ inline T not_a_number() { return (T)nan(""); }
+
 // Places in an array (N, S0, S1, S2, C) in entries; axes that it lacks come first and are 1.
 struct Strides { Index n, s[3], c; };
 
@@ -106,6 +113,10 @@ class Source:
         self.text = text
         self._functions: dict[tuple[str, str], Any] = {}
 
+    def code(self, dtype: str) -> str:
+        """All that is compiled for a dtype."""
+        return f"typedef {TYPES[dtype]} T;\n{PRELUDE}\n{self.text}"
+
     def launch(self, name: str, dtype: str, grid: Sequence[int], block: Sequence[int], *arguments: Any) -> None:
         """Start a kernel on the current stream.
 
@@ -114,9 +125,8 @@ class Source:
         """
         key = (name, dtype)
         if key not in self._functions:
-            cupy = library()
-            code = f"typedef {TYPES[dtype]} T;\n{PRELUDE}\n{self.text}"
-            self._functions[key] = cupy.RawModule(code=code, options=("-std=c++17",)).get_function(name)
+            module = library().RawModule(code=self.code(dtype), options=("-std=c++17",))
+            self._functions[key] = module.get_function(name)
         self._functions[key](tuple(grid), tuple(block), tuple(map(_argument, arguments)))
 
     def each(self, name: str, dtype: str, count: int, *arguments: Any) -> None:

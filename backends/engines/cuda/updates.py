@@ -111,16 +111,13 @@ struct Row {
 struct Table { Row row[TABLE]; };
 struct Settings { double s[SETTINGS]; };
 
-extern "C" __global__ void update(Table table, Settings settings)
+extern "C" __global__ void update(const __grid_constant__ Table table, const __grid_constant__ Settings settings)
 {
     const Row &row = table.row[blockIdx.y];
     T s[SETTINGS], n[NUMBERS];
     for (int j = 0; j < SETTINGS; ++j) s[j] = (T)settings.s[j];
-    {
-        const double* s = settings.s;
-        for (int j = 0; j < NUMBERS; ++j) n[j] = (T)row.number[j];
-        @numbers@
-    }
+    for (int j = 0; j < NUMBERS; ++j) n[j] = (T)row.number[j];
+    @numbers@
     T* memory[MEMORY];
     for (int j = 0; j < MEMORY; ++j) memory[j] = row.memory[j];
     const Index step = (Index)gridDim.x * blockDim.x;
@@ -131,7 +128,9 @@ extern "C" __global__ void update(Table table, Settings settings)
     }
 }
 
-extern "C" __global__ void advance(Table table, Settings settings)
+"""
+ADVANCE = """
+extern "C" __global__ void advance(const __grid_constant__ Table table, const __grid_constant__ Settings settings)
 {
     const Row &row = table.row[threadIdx.x];
     const double* s = settings.s;
@@ -165,7 +164,9 @@ class Row(NamedTuple):
 @lru_cache(maxsize=64)
 def _source(rule: Rule) -> Source:
     defines = {"MEMORY": MEMORY, "NUMBERS": NUMBERS, "COUNTERS": COUNTERS, "SETTINGS": SETTINGS, "TABLE": TABLE}
-    text = SOURCE.replace("@numbers@", rule.numbers).replace("@entry@", rule.entry).replace("@advance@", rule.advance)
+    numbers = f"{{ const double* s = settings.s; {rule.numbers} }}" if rule.numbers else ""
+    text = SOURCE.replace("@numbers@", numbers).replace("@entry@", rule.entry)
+    text += ADVANCE.replace("@advance@", rule.advance) if rule.advance else ""
     return Source("\n".join(f"#define {name} {value}" for name, value in defines.items()) + text)
 
 

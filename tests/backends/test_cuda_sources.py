@@ -1,0 +1,65 @@
+"""The CUDA sources, compiled by NVIDIA's own compiler, which needs no GPU: an emulated device compiles them otherwise.
+
+Runs where the environment variable ``XPNN_NVRTC`` names a folder with NVRTC in it, as
+``pip install --target FOLDER nvidia-cuda-nvrtc`` makes one.
+"""
+
+import ctypes
+import os
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from xpnn.backends.engines.cuda import adaptive, columns, depthwise, losses, norms, pools, source, sums, updates
+from xpnn.backends.engines.cuda import winograd as tiles
+from xpnn.layers.convolution import winograd
+
+VARIABLE = "XPNN_NVRTC"
+MODULES = (adaptive, columns, depthwise, losses, norms, pools, sums)
+SOURCES = {
+    **{module.__name__.rpartition(".")[2]: module.SOURCE for module in MODULES},
+    **{f"tiles of {m}": tiles.source(winograd.transforms(points, m)) for m, points in winograd.POINTS.items()},
+    **{name: updates._source(rule) for name, rule in updates.RULES.items()},
+}
+# The oldest device of CUDA 13, and those of today.
+DEVICES = ("sm_75", "sm_90", "sm_100")
+
+
+@cache
+def compiler():
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        pytest.skip(f"{VARIABLE} names no folder with NVRTC")
+    (library,) = sorted(Path(folder).glob("**/libnvrtc.so.*"))[:1] or [None]
+    assert library is not None, f"{VARIABLE} names {folder}, and there is no NVRTC"
+    return ctypes.CDLL(str(library))
+
+
+def compiled(code, *options):
+    """The compiler's log, with what each kernel takes of a processor."""
+    nvrtc, program, size = compiler(), ctypes.c_void_p(), ctypes.c_size_t()
+    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), code.encode(), b"kernels.cu", 0, None, None) == 0
+    given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    status = nvrtc.nvrtcCompileProgram(program, len(options), given)
+    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetProgramLog(program, log)
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    return status, log.value.decode()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", source.TYPES)
+@pytest.mark.parametrize("name", SOURCES)
+def test_nvidias_compiler_takes_each_source(name, dtype, device):
+    # A rule of an optimizer need not use all that a step offers it.
+    unused = "--diag-suppress=177,550"
+    options = [f"--gpu-architecture={device}", "-std=c++17", "--ptxas-options=-v", unused]
+    status, log = compiled(SOURCES[name].code(dtype), *options)
+    assert status == 0, log
+    assert "warning" not in log, log
+    # A block of 512 threads has 128 registers for each; what does not fit goes through memory.
+    assert all(int(count) <= 128 for count in re.findall(r"Used (\d+) registers", log)), log
+    assert set(re.findall(r"(\d+) bytes spill", log)) <= {"0"}, log
