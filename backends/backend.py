@@ -9,7 +9,7 @@ machine without a GPU prove it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, ParamSpec, Self, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 import numpy as np
 from array_api_compat import is_array_api_obj
 
+from .axes import axes_in_memory
 from .capture import require_repeatable
 from .errors import BackendUnavailable, first_line
 from .host import host_capacity, host_memory, reset_host_peak
@@ -377,16 +378,6 @@ class Backend(ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).reopen, (self.spec, self.dtype_name, self.numerics, self.precision, self.products)
-
-
-def axes_in_memory(steps: Sequence[int]) -> tuple[int, ...]:
-    """The axes from the one with the longest step in memory to the one with the shortest."""
-    return tuple(sorted(range(len(steps)), key=lambda axis: -abs(steps[axis])))
-
-
-def back(axes: Sequence[int]) -> tuple[int, ...]:
-    """The permutation that undoes one."""
-    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
 def describe(array: Any) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .backend import NOWHERE_ELSE, Backend, P, R, axes_in_memory, back
+from .axes import axes_in_memory, inverse
+from .backend import NOWHERE_ELSE, Backend, P, R
 from .capture import RECORDING, CompiledStep
 from .cupy_namespace import CupyNamespace
 from .cupy_namespace import namespace as over
@@ -54,7 +55,7 @@ class CupyPrimitives(Primitives):
         if order == tuple(range(x.ndim)):
             return function(x, *others)
         y = function(*(each.transpose(order) for each in (x, *others)))
-        return y.transpose(back(order))
+        return y.transpose(inverse(order))
 
     def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
         # Of arrays that lie alike their memory is passed over as it is.
@@ -83,7 +84,7 @@ class CupyPrimitives(Primitives):
     def concat(self, arrays: Sequence[Array], axis: int) -> Array:
         order = axes_in_memory(arrays[0].strides)
         joined = super().concat([each.transpose(order) for each in arrays], order.index(axis))
-        return joined.transpose(back(order))
+        return joined.transpose(inverse(order))
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """Into ``out`` itself wherever cuBLAS can write there; see `xpnn.backends.cublas.Products`."""
@@ -147,12 +148,12 @@ class CupyBackend(Backend):
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
         # CuPy copies what is in neither C nor Fortran order into C order.
         axes = axes_in_memory(host.strides)
-        return self._cupy.array(host.transpose(axes)).transpose(back(axes))
+        return self._cupy.array(host.transpose(axes)).transpose(inverse(axes))
 
     def _get(self, array: Array) -> np.ndarray[Any, Any]:
         with self.context():
             axes = axes_in_memory(array.strides)
-            return np.asarray(self._cupy.asnumpy(array.transpose(axes))).transpose(back(axes))
+            return np.asarray(self._cupy.asnumpy(array.transpose(axes))).transpose(inverse(axes))
 
     def _widened(self, array: Array) -> Array:
         if not cuda.enabled:

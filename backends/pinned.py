@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .backend import axes_in_memory, back
+from .axes import axes_in_memory, inverse
 from .capture import require_repeatable
 from .types import Array
 from .upload import Uploader
@@ -119,7 +119,7 @@ class PinnedUploader(Uploader):
                 if size:
                     array.data.copy_from_device_async(slot.staged + start, size, current)
                 b.ledger.count("to_device", size)
-                arrays.append(array if axes == tuple(range(len(axes))) else array.transpose(back(axes)))
+                arrays.append(array if axes == tuple(range(len(axes))) else array.transpose(inverse(axes)))
             current.record(slot.consumed)
         self._free.append(slot)
         return arrays

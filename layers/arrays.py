@@ -41,11 +41,6 @@ def memory_axes(x: Array, xp: Namespace) -> tuple[int, ...]:
     return primitives(xp).memory_order(x) or tuple(range(x.ndim))
 
 
-def inverse_axes(axes: tuple[int, ...]) -> tuple[int, ...]:
-    """The permutation that undoes another."""
-    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
-
-
 def pad(x: Array, geometry: Geometry, value: float, xp: Namespace) -> Array:
     """``x (N, *spatial, C)`` within its padding (and the overhang of ``ceil_mode``), filled with ``value``."""
     if not geometry.is_padded:

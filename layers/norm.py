@@ -31,12 +31,12 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from ..backends import primitives
+from ..backends.axes import inverse
 from ..backends.team import current_team, rows_of_all
 from ..backends.types import Array, Namespace, dtype_name
 from .arrays import (
     channels_first,
     channels_last,
-    inverse_axes,
     memory_axes,
     namespace,
     require_same_dtype,
@@ -214,7 +214,7 @@ def normalise(
     y = values if weight is None else values * layout.along(weight, order, xp)
     if bias is not None:
         y = y + layout.along(bias, order, xp)
-    back = inverse_axes(order)
+    back = inverse(order)
     y = xp.reshape(xp.permute_dims(y, back), tuple(x.shape))
     return y, Normal(order, values, inverse_std, xp.permute_dims(mean, back), xp.permute_dims(var, back))
 
@@ -263,7 +263,7 @@ def normalise_backward(
     if isinstance(normal, Rows):
         return normalise_rows_backward(dy, normal, weight, constant, input_grad, xp)
     order = normal.order
-    back, grid = inverse_axes(order), xp.permute_dims(xp.reshape(dy, layout.grid), order)
+    back, grid = inverse(order), xp.permute_dims(xp.reshape(dy, layout.grid), order)
     axes = _moved(layout.axes, order)
     flat = {order.index(axis) for axis, size in enumerate(layout.laid) if size == 1}
     shared = tuple(axis for axis in axes if axis in flat)

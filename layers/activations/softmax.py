@@ -8,8 +8,9 @@ Source: C. Bishop, "Pattern recognition and machine learning", 2006, eq. 4.62.
 from collections.abc import Callable
 from typing import Any, ClassVar, Unpack
 
+from ...backends.axes import inverse
 from ...backends.types import Array, Namespace
-from ..arrays import inverse_axes, memory_axes, namespace, require_float, require_same_dtype, require_shape
+from ..arrays import memory_axes, namespace, require_float, require_same_dtype, require_shape
 from ..base import Layer
 from ..geometry import is_integer
 from ..placement import Placement
@@ -71,7 +72,7 @@ class _AlongAxis(Layer):
         _check_axis(x, self.axis)
         axes = memory_axes(x, xp)
         axis = axes.index(self.axis % x.ndim)
-        y = xp.permute_dims(type(self).function(xp.permute_dims(x, axes), axis=axis, xp=xp), inverse_axes(axes))
+        y = xp.permute_dims(type(self).function(xp.permute_dims(x, axes), axis=axis, xp=xp), inverse(axes))
         self._save(y)
         return y
 
@@ -81,7 +82,7 @@ class _AlongAxis(Layer):
         axes = memory_axes(y, xp)
         dy, y = (xp.permute_dims(each, axes) for each in (dy, y))
         dx = type(self).gradient(dy, y, axis=axes.index(self.axis % y.ndim), xp=xp)
-        return xp.permute_dims(dx, inverse_axes(axes))
+        return xp.permute_dims(dx, inverse(axes))
 
 
 class Softmax(_AlongAxis):

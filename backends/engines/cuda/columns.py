@@ -17,7 +17,7 @@ from ...windows import Windows
 from .source import AXES, LARGEST, Source, address, geometry, library, rows, strides
 
 # Bytes of columns that are held at a time.
-HELD = 1 << 29
+HELD = 1 << 28
 
 SOURCE = Source(
     """

@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Any
 
+from ...axes import axes_in_memory, inverse
 from ...types import Array
 from .source import library
 
@@ -26,6 +27,11 @@ KERNELS = {
 
 def apply(name: str, *arrays: Array, like: Array, dtype: str | None = None) -> Array:
     """The kernel's result, in the memory order of ``like`` and of its dtype, unless another is given."""
+    order = axes_in_memory(like.strides)
+    plain = order == tuple(range(like.ndim)) or any(array.ndim != like.ndim for array in arrays)
+    if not plain:
+        # CuPy passes over memory in one run where it sees all arrays in C order.
+        like, arrays = like.transpose(order), tuple(array.transpose(order) for array in arrays)
     y = library().empty_like(like, dtype=dtype)
     _kernel(library(), name)(*arrays, y)
-    return y
+    return y if plain else y.transpose(inverse(order))

@@ -18,7 +18,7 @@ from .source import LARGEST, Source, address, dense, geometry, library, strides,
 Matrix = tuple[tuple[float, ...], ...]
 
 # Bytes of transformed tiles of input and output that are held at a time.
-HELD = 1 << 29
+HELD = 1 << 28
 CELLS = 9
 
 
