@@ -21,6 +21,7 @@ COLUMNS = {
     "torch_peak_mb": ".0f",
     "relative_error": ".1e",
     "float64_error": ".1e",
+    "launches": "",
     "samples": "",
     "discarded": "",
 }
@@ -37,6 +38,7 @@ HEADS = (
     "PyTorch's",
     "error",
     "in float64",
+    "launches",
     "samples",
     "discarded",
 )
@@ -45,7 +47,7 @@ time by ours, above 1 we are faster; of PyTorch's memory formats the faster one 
 difference from PyTorch's outputs or gradients over their norm; a kink of a ReLU that falls the other way moves the
 gradients of a deep net by 1e-3 and more, so that those are compared in float64 as well. "Textbook" is the time of a
 plain im2col in NumPy by ours. Peak memory is that of three steps, above what was resident before the net was built;
-it holds what a library loads of its own code then."""
+it holds what a library loads of its own code then. Launches are the kernels, copies and fills of a step on a GPU."""
 
 
 def page(machine: dict[str, Any], rows: list[Row]) -> str:

@@ -68,6 +68,7 @@ class Row:
             f"{_told(self.plain_ratio, '.1f'):>6} {_told(self.gflops, '.0f'):>8} "
             f"{_told(self.relative_error, '.1e'):>8}  {peaks}"
         ).rstrip()
+        text += f"  {self.launches} launches" if self.launches is not None else ""
         if self.discarded or self.disturbed:
             text += f"  ({self.discarded} samples discarded{', others disturbed' if self.disturbed else ''})"
         if self.wrong:
