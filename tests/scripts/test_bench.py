@@ -231,6 +231,13 @@ def test_the_loop_is_measured_beside_its_steps(tmp_path):
     assert row["overhead"] == pytest.approx(row["fit_ms"] / row["bare_ms"] - 1.0)
 
 
+def test_launches_of_a_step_are_those_of_its_recording(tmp_path, gpu):
+    options = ("--backend", "cupy", "--only", "lenet5", "--batch", "2", "--rounds", "1", "--wait", "0", "--no-memory")
+    step, *inference = report(tmp_path, *options)["rows"]
+    assert 40 < step["launches"] < 80
+    assert all(row["launches"] is None for row in inference)
+
+
 def test_array_operations_are_counted_where_pytorch_is():
     pytest.importorskip("torch")
     fast, exact = (bench.count_operations(numerics, "lenet", (1, 8, 8)) for numerics in ("fast", "exact"))
