@@ -39,7 +39,7 @@ __device__ inline Place place(
     const bool inside = y >= 0 && y < classes;
     p.y = inside ? (int)y : 0;
     p.share = weight ? weight[p.y] : (T)1;
-    if (!inside) p.share = (T)NAN;
+    if (!inside) p.share = (T)nan("");
     p.kept = y != ignored;
     if (!p.kept) p.share = 0;
     return p;
@@ -64,7 +64,7 @@ extern "C" __global__ void losses(
     }
     for (int c = 0; c < classes; ++c) sum += exp(p.logits[c * p.step] - most);
     T loss = log(sum) - (p.logits[p.y * p.step] - most);
-    if (bad) loss = (T)NAN;
+    if (bad) loss = (T)nan("");
     y[i] = p.share == 0 ? (T)0 : loss * p.share;
     if (shares) shares[i] = p.share;
 }
@@ -91,7 +91,7 @@ extern "C" __global__ void reduced(const T* losses, const T* shares, T* y, int m
     const T sum = block_sum(losses, count, shared);
     T by = 1;
     if (mean) by = block_sum(shares, count, shared);
-    if (threadIdx.x == 0) *y = by == 0 ? (T)NAN : sum / by;
+    if (threadIdx.x == 0) *y = by == 0 ? (T)nan("") : sum / by;
 }
 
 // What all targets count; one block
@@ -136,7 +136,7 @@ extern "C" __global__ void slopes(
     if (upstream) dy = upstream[each ? i : 0];
     const T all = by ? (*by == 0 ? (T)1 : *by) : (T)1;
     for (int c = 0; c < classes; ++c) {
-        const T probability = bad ? (T)NAN : exp(p.logits[c * p.step] - most) / sum;
+        const T probability = bad ? (T)nan("") : exp(p.logits[c * p.step] - most) / sum;
         to[c] = (probability - (c == p.y ? (T)1 : (T)0)) * p.share * dy / all;
     }
 }

@@ -68,6 +68,10 @@ class Source:
         self.text = text
         self._functions: dict[tuple[str, str], Any] = {}
 
+    def code(self, dtype: str) -> str:
+        """All of the source for a dtype; no header is included, and NVRTC knows none of C's macros."""
+        return f"typedef {TYPES[dtype]} T;\n{PRELUDE}\n{self.text}"
+
     def launch(self, name: str, dtype: str, grid: Sequence[int], block: Sequence[int], *arguments: Any) -> None:
         """Start a kernel on the current stream.
 
@@ -76,9 +80,8 @@ class Source:
         """
         key = (name, dtype)
         if key not in self._functions:
-            cupy = library()
-            code = f"typedef {TYPES[dtype]} T;\n{PRELUDE}\n{self.text}"
-            self._functions[key] = cupy.RawModule(code=code, options=("-std=c++17",)).get_function(name)
+            module = library().RawModule(code=self.code(dtype), options=("-std=c++17",))
+            self._functions[key] = module.get_function(name)
         self._functions[key](tuple(grid), tuple(block), tuple(map(_argument, arguments)))
 
     def each(self, name: str, dtype: str, count: int, *arguments: Any) -> None:
