@@ -284,3 +284,70 @@ def test_an_empty_batch_passes_and_has_zero_gradients(at, shape):
     dx = model.backward(at.put(np.zeros(tuple(y.shape), np.float32)))
     assert dx.shape == shape
     assert all(not at.get(p.grad).any() for _, p in model.named_parameters())
+
+
+def backwards(at, host):
+    """The same values, each axis from its end to its beginning in memory."""
+    place = (slice(None, None, -1),) * host.ndim
+    return at.put(np.ascontiguousarray(host[place]))[place]
+
+
+def one_for_all(at, host):
+    """One value, wherever the array is read."""
+    return at.xp.broadcast_to(at.put(host.ravel()[0]), host.shape)
+
+
+def one_row(at, host):
+    """One row of channels for all samples and cells."""
+    row = host[(slice(1), slice(None), *(slice(1),) * (host.ndim - 2))]
+    return at.xp.broadcast_to(at.put(row), host.shape)
+
+
+@pytest.mark.parametrize("lay", [backwards, one_for_all, one_row])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_arrays_may_lie_backwards_or_repeat_an_entry(at, lay, name):
+    function, *hosts = OPERATIONS[name]
+    arrays = [lay(at, host) if host.ndim > 1 else at.put(host) for host in hosts]
+    plain = flat(function(*(at.put(at.get(array)) for array in arrays)))
+    for found, expected in zip(flat(function(*arrays)), plain, strict=True):
+        assert np.allclose(at.get(found), at.get(expected), rtol=1e-4, atol=1e-4), name
+
+
+@pytest.mark.parametrize("lay", [backwards, one_for_all, one_row])
+def test_rows_of_one_channel_may_lie_anyhow(at, lay):
+    x, dy = (np.random.default_rng(0).normal(size=(5, 1, 4, 3)).astype("float32") for _ in range(2))
+    x, dy = lay(at, x), lay(at, dy)
+    plain = [at.put(at.get(each)) for each in (dy, x)]
+    for found, expected in zip(F.batch_norm_backward(dy, x), F.batch_norm_backward(*plain), strict=True):
+        assert np.allclose(at.get(found), at.get(expected), rtol=1e-4, atol=1e-4)
+    rows = dy[:, :, 0, 0]
+    assert np.allclose(at.get(primitives(at.xp).sum_rows(rows)), at.get(rows).sum(axis=0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
+def test_with_given_statistics_no_input_makes_the_gradient_odd(at, odd):
+    x, dy = (np.random.default_rng(0).normal(size=(4, 2, 3)).astype("float32") for _ in range(2))
+    x[1, 1, 1] = odd
+    mean, var = at.put(np.zeros(2, np.float32)), at.put(np.full(2, 0.25, np.float32))
+    dx, _, dbias = F.batch_norm_backward(at.put(dy), at.put(x), mean=mean, var=var, eps=0.0)
+    assert np.allclose(at.get(dx), 2 * dy, rtol=1e-6) and np.allclose(at.get(dbias), dy.sum(axis=(0, 2)), rtol=1e-5)
+
+
+def test_an_upstream_gradient_may_be_a_number_of_numpy(at):
+    g = np.random.default_rng(0)
+    x, y = at.put(g.normal(size=(5, 3)).astype("float32")), at.put(g.integers(0, 3, 5))
+    found, expected = (F.cross_entropy_backward(dy, x, y) for dy in (np.float64(0.5), 0.5))
+    assert same_bits(at.get(found), at.get(expected))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "uint32", "uint64"])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_batches_are_counted_in_the_dtype_in_which_they_were_loaded(at, dtype, momentum):
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype("float32")
+    layer = nn.BatchNorm1d(3, momentum=momentum, backend=at.backend)
+    state = {**layer.state_dict(), "num_batches_tracked": at.put(np.array(4, dtype))}
+    layer.load_state_dict(state)
+    layer(at.put(x))
+    assert int(at.get(layer.buffers["num_batches_tracked"])) == 5
+    share = momentum or 1 / 5
+    assert np.allclose(at.get(layer.buffers["running_mean"]), share * x.mean(axis=0), rtol=1e-5, atol=1e-6)

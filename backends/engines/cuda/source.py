@@ -155,8 +155,11 @@ def geometry(spatial: tuple[int, ...], windows: Windows, padding: tuple[tuple[in
 
 
 def rows(x: Array) -> tuple[Array, int]:
-    """``x (*R, C)`` as rows of neighbours, a copy where they are none, and the entries from row to row."""
+    """``x (*R, C)`` as rows of neighbours, a copy where they are none, and the entries from row to row.
+
+    They are 0 where one row stands for all, and below 0 where rows lie backwards.
+    """
     found = x.reshape(prod(x.shape[:-1]), x.shape[-1])
     if found.strides[-1] != found.itemsize and found.shape[-1] > 1:
         found = library().ascontiguousarray(found)
-    return found, max(found.strides[0] // found.itemsize, found.shape[-1]) if len(found) > 1 else found.shape[-1]
+    return found, found.strides[0] // found.itemsize
