@@ -74,16 +74,25 @@ class Optimizer:
         )
         if rule is None or prepared is None:
             return group
-        rows, left = [], []
+        rows, left, taken = [], [], set()
         with b.context():
             for parameter, gradient in group:
+                if id(parameter) in taken:
+                    # Given twice: its second step starts where the first one ends.
+                    left.append((parameter, gradient))
+                    continue
                 value, memory, fresh = self._remembered_of(parameter, gradient, b)
                 state = parameter.states[self]
                 if not prepared.takes(value, gradient, *memory):
+                    if fresh:
+                        # Its step is still the first.
+                        for name in self._memory():
+                            del state[name]
                     left.append((parameter, gradient))
                     continue
+                taken.add(id(parameter))
                 for name, start in rule.counters.items():
-                    state[name] = on_device(state.get(name, start), b)
+                    state[name] = counter(state.get(name, start), start, b)
                 numbers = () if rule.counters else self._numbers({"fresh": fresh, **self._advance(state, b)})
                 rows.append((value, memory, gradient, (*numbers, fresh), [state[name] for name in rule.counters]))
             prepared(rows)
@@ -253,11 +262,19 @@ def in_range(
 def on_device(number: Any, b: Backend, factor: float | None = None) -> Array:
     """A number that is kept beside a parameter as a 0-d array, times a factor: integers as such, others in float64."""
     if not hasattr(number, "dtype"):
-        integer = getattr(b.xp, "int64", None) or b.xp.int32
-        dtype = integer if isinstance(number, int) else widest(b)
-        number = b.xp.full((), number, dtype=dtype, device=b.device)
+        number = b.xp.full((), number, dtype=_dtype_of(number, b), device=b.device)
     # NumPy makes a scalar of a product of 0-d arrays.
     return number if factor is None else b.xp.asarray(number * factor)
+
+
+def counter(number: Any, start: float, b: Backend) -> Array:
+    """`on_device`, in the dtype of a counter that begins with ``start``: one that was loaded may have another."""
+    number, dtype = on_device(number, b), _dtype_of(start, b)
+    return number if number.dtype == dtype else b.xp.astype(number, dtype)
+
+
+def _dtype_of(number: float, b: Backend) -> Any:
+    return getattr(b.xp, "int64", None) or b.xp.int32 if isinstance(number, int) else widest(b)
 
 
 def widest(b: Backend) -> Any:

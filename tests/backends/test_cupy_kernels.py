@@ -351,3 +351,54 @@ def test_batches_are_counted_in_the_dtype_in_which_they_were_loaded(at, dtype, m
     assert int(at.get(layer.buffers["num_batches_tracked"])) == 5
     share = momentum or 1 / 5
     assert np.allclose(at.get(layer.buffers["running_mean"]), share * x.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
+def first_steps(at, make, gradient, **more):
+    """The value after two steps of which the first gradient lies otherwise in memory than the value, or as it does."""
+    parameter = nn.Parameter(at.put(np.ones((4, 3), np.float32)))
+    parameter.keep()
+    optimizer = make([parameter], **more)
+    for _ in range(2):
+        parameter.grad = gradient
+        optimizer.step()
+    return at.get(parameter.value)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_first_step_is_the_first_however_its_gradient_lies(at, rule):
+    host = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    found, expected = (first_steps(at, RULES[rule], lay) for lay in (turned(at, host), at.put(host)))
+    assert np.allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_parameter_given_twice_takes_two_steps_one_after_the_other(at, monkeypatch, rule):
+    def last():
+        parameter = nn.Parameter(at.put(np.ones(3, np.float32)))
+        optimizer = RULES[rule]({"one": parameter, "other": parameter})
+        for _ in range(3):
+            parameter.grad = at.put(np.ones(3, np.float32))
+            optimizer.step()
+        return at.get(parameter.value)
+
+    found = last()
+    monkeypatch.setattr(cuda, "enabled", False)
+    assert np.allclose(found, last(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("rule", "dtype"), [("adam", "float32"), ("adagrad", "int32"), ("adagrad", "float64")])
+def test_counts_may_be_loaded_in_another_dtype(at, rule, dtype):
+    def last(cast):
+        parameter = nn.Parameter(at.put(np.ones(3, np.float32)))
+        optimizer = RULES[f"{rule}, capturable"]([parameter])
+        for _ in range(3):
+            parameter.grad = at.put(np.ones(3, np.float32))
+            optimizer.step()
+            state = optimizer.state_dict()
+            for key, value in state["state"]["0"].items():
+                if not value.ndim and cast:
+                    state["state"]["0"][key] = value.astype(dtype)
+            optimizer.load_state_dict(state)
+        return at.get(parameter.value)
+
+    assert np.allclose(last(cast=True), last(cast=False), rtol=1e-5)
