@@ -167,9 +167,11 @@ class Optimizer:
         return ()
 
     def _is_of_rule(self, name: str) -> bool:
-        """Whether that method is meant for the rule: not where a subclass has another `_step` or `_changed`."""
-        step, kernel = (next(kind for kind in type(self).__mro__ if name in vars(kind)) for name in ("_step", name))
-        return type(self)._changed is Optimizer._changed and issubclass(kernel, step)
+        """Whether that method is meant for the rule: not where a subclass has another `_step`, `_advance` and such."""
+        kind = type(self)
+        owner = _definer(kind, name)
+        theirs = all(issubclass(owner, _definer(kind, each)) for each in ("_step", "_advance", "_memory"))
+        return theirs and kind._changed is Optimizer._changed
 
     def zero_grad(self) -> None:
         """Forget the gradients: ``grad`` becomes None."""
@@ -226,6 +228,11 @@ class Optimizer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.settings)})"
+
+
+def _definer(kind: type, name: str) -> type:
+    """The class from which a class has that method."""
+    return next(each for each in kind.__mro__ if name in vars(each))
 
 
 def trainable(parameters: Trainable, owner: str) -> dict[str, Parameter]:

@@ -264,6 +264,18 @@ def test_an_optimizer_with_a_rule_of_its_own_keeps_it(at):
     assert at.get(parameter.value).tolist() == [-0.5] * 3
 
 
+@pytest.mark.parametrize("capturable", [True, False])
+def test_an_optimizer_that_counts_otherwise_keeps_its_way(at, capturable):
+    class Frozen(nn.Adam):
+        def _advance(self, state, b):
+            return {**super()._advance(state, b), "rate": 0.0}
+
+    parameter = nn.Parameter(at.put(np.ones(3, np.float32)))
+    parameter.grad = at.put(np.ones(3, np.float32))
+    Frozen([parameter], lr=1.0, capturable=capturable).step()
+    assert at.get(parameter.value).tolist() == [1.0] * 3
+
+
 def test_a_kernel_refuses_what_is_not_in_one_piece(at):
     text = source.Source('extern "C" __global__ void touch(T* x, Index count) {}')
     with pytest.raises(ValueError, match="in one piece of memory, got shape"):
