@@ -408,6 +408,8 @@ class Factor:
             shape, strides = (*shape, 1), (*strides, 0)
         if row:
             shape, strides = (*shape[:-1], 1, shape[-1]), (*strides[:-1], 0, strides[-1])
+        # To an axis of one entry its step means nothing; it may be negative.
+        strides = tuple(step if n > 1 else 0 for n, step in zip(shape, strides, strict=True))
         self.shape, self.strides, self.batch = shape, strides, shape[:-2]
 
     def matrix(self, batch: tuple[int, ...], size: int) -> Matrix | None:

@@ -169,9 +169,10 @@ class ChannelNorm(Norm):
         An empty batch counts and moves nothing. Of statistics for each sample the batch's mean is taken.
         """
         b, xp = self.backend, self.backend.xp
-        if isinstance(normal, Prepared) and self.counts_batches:
-            names = ("running_mean", "running_var", "num_batches_tracked")
-            moved = normal.kernels.track(normal.found, tuple(self.buffers[name] for name in names), self.momentum)
+        names = ("running_mean", "running_var", "num_batches_tracked")
+        running = tuple(self.buffers[name] for name in names)
+        if isinstance(normal, Prepared) and self.counts_batches and normal.kernels.tracks(running, normal.found):
+            moved = normal.kernels.track(normal.found, running, self.momentum)
             for name, array in zip(names, moved, strict=True):
                 self.buffers[name] = array
             return

@@ -74,16 +74,25 @@ class Optimizer:
         )
         if rule is None or prepared is None:
             return group
-        rows, left = [], []
+        rows, left, taken = [], [], set()
         with b.context():
             for parameter, gradient in group:
+                if id(parameter) in taken:
+                    # Given twice: its second step starts where the first one ends.
+                    left.append((parameter, gradient))
+                    continue
                 value, memory, fresh = self._remembered_of(parameter, gradient, b)
                 state = parameter.states[self]
                 if not prepared.takes(value, gradient, *memory):
+                    if fresh:
+                        # Its step is still the first.
+                        for name in self._memory():
+                            del state[name]
                     left.append((parameter, gradient))
                     continue
+                taken.add(id(parameter))
                 for name, start in rule.counters.items():
-                    state[name] = on_device(state.get(name, start), b)
+                    state[name] = counter(state.get(name, start), start, b)
                 numbers = () if rule.counters else self._numbers({"fresh": fresh, **self._advance(state, b)})
                 rows.append((value, memory, gradient, (*numbers, fresh), [state[name] for name in rule.counters]))
             prepared(rows)
@@ -158,9 +167,11 @@ class Optimizer:
         return ()
 
     def _is_of_rule(self, name: str) -> bool:
-        """Whether that method is meant for the rule: not where a subclass has another `_step` or `_changed`."""
-        step, kernel = (next(kind for kind in type(self).__mro__ if name in vars(kind)) for name in ("_step", name))
-        return type(self)._changed is Optimizer._changed and issubclass(kernel, step)
+        """Whether that method is meant for the rule: not where a subclass has another `_step`, `_advance` and such."""
+        kind = type(self)
+        owner = _definer(kind, name)
+        theirs = all(issubclass(owner, _definer(kind, each)) for each in ("_step", "_advance", "_memory"))
+        return theirs and kind._changed is Optimizer._changed
 
     def zero_grad(self) -> None:
         """Forget the gradients: ``grad`` becomes None."""
@@ -219,6 +230,11 @@ class Optimizer:
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.settings)})"
 
 
+def _definer(kind: type, name: str) -> type:
+    """The class from which a class has that method."""
+    return next(each for each in kind.__mro__ if name in vars(each))
+
+
 def trainable(parameters: Trainable, owner: str) -> dict[str, Parameter]:
     """Parameters by name, from a layer, a mapping or an iterable of them; `ValueError` where there are none."""
     if isinstance(parameters, Layer):
@@ -253,11 +269,19 @@ def in_range(
 def on_device(number: Any, b: Backend, factor: float | None = None) -> Array:
     """A number that is kept beside a parameter as a 0-d array, times a factor: integers as such, others in float64."""
     if not hasattr(number, "dtype"):
-        integer = getattr(b.xp, "int64", None) or b.xp.int32
-        dtype = integer if isinstance(number, int) else widest(b)
-        number = b.xp.full((), number, dtype=dtype, device=b.device)
+        number = b.xp.full((), number, dtype=_dtype_of(number, b), device=b.device)
     # NumPy makes a scalar of a product of 0-d arrays.
     return number if factor is None else b.xp.asarray(number * factor)
+
+
+def counter(number: Any, start: float, b: Backend) -> Array:
+    """`on_device`, in the dtype of a counter that begins with ``start``: one that was loaded may have another."""
+    number, dtype = on_device(number, b), _dtype_of(start, b)
+    return number if number.dtype == dtype else b.xp.astype(number, dtype)
+
+
+def _dtype_of(number: float, b: Backend) -> Any:
+    return getattr(b.xp, "int64", None) or b.xp.int32 if isinstance(number, int) else widest(b)
 
 
 def widest(b: Backend) -> Any:

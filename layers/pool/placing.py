@@ -118,7 +118,8 @@ def scatter(
     inner = (x_shape[0], *x_shape[2:], x_shape[1])
     wide = padded_shape(inner, geometry)
     dx = xp.empty(inner, dtype=dy.dtype, device=device(dy))
-    once = all(s >= k for k, s in zip(w.kernel, w.stride, strict=True)) and not geometry.is_padded and engine.views
+    apart = all(s > (k - 1) * d for k, s, d in zip(w.kernel, w.stride, w.dilation, strict=True))
+    once = apart and not geometry.is_padded and engine.views
     full = once and all(o * k == n for k, o, n in zip(w.kernel, w.count, x_shape[2:], strict=True))
 
     def work(samples: slice) -> None:

@@ -72,6 +72,13 @@ def test_no_copy_for_a_part_of_a_matrix(result):
     assert found.copied is None and found.direct and found.routine == "cublasGemmEx"
 
 
+@pytest.mark.parametrize("shapes", [((1, 3), (3, 4)), ((5, 1), (1, 4)), ((1, 5, 3), (1, 3, 4)), ((1,), (1, 4))])
+def test_an_axis_of_one_entry_may_have_any_step(shapes):
+    a, b = (np.zeros(shape, "f")[tuple(slice(None, None, -1 if n == 1 else None) for n in shape)] for shape in shapes)
+    found = plan(a, b)
+    assert min(a.strides + b.strides) < 0 and found.copied is None and found.direct
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_no_copy_of_a_matrix_that_a_batch_shares(side):
     a, b = ((5, 3), (7, 3, 4)) if side == "left" else ((7, 5, 3), (3, 4))

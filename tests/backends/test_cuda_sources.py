@@ -34,6 +34,9 @@ def compiler():
         pytest.skip(f"{VARIABLE} names no folder with NVRTC")
     (library,) = sorted(Path(folder).glob("**/libnvrtc.so.*"))[:1] or [None]
     assert library is not None, f"{VARIABLE} names {folder}, and there is no NVRTC"
+    # It asks for this one by its name alone.
+    for builtins in library.parent.glob("libnvrtc-builtins.so.*"):
+        ctypes.CDLL(str(builtins))
     return ctypes.CDLL(str(library))
 
 
@@ -63,3 +66,18 @@ def test_nvidias_compiler_takes_each_source(name, dtype, device):
     # A block of 512 threads has 128 registers for each; what does not fit goes through memory.
     assert all(int(count) <= 128 for count in re.findall(r"Used (\d+) registers", log)), log
     assert set(re.findall(r"(\d+) bytes spill", log)) <= {"0"}, log
+
+
+def test_the_compiler_complains_of_what_is_no_source():
+    status, log = compiled("__global__ void k(float* x) { *x = NAN; }")
+    assert status and '"NAN" is undefined' in log
+
+
+# Of C's headers, which NVRTC does not include.
+MACROS = r"\b(NAN|INFINITY|HUGE_VALF?|[A-Z]+_(MAX|MIN|EPSILON)|M_[A-Z0-9_]+|u?int(8|16|32|64)_t|size_t|std)\b"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_sources_use_nothing_of_headers(name):
+    text = re.sub(r"//.*", "", SOURCES[name].code("float32"))
+    assert not re.search(MACROS, text) and "#include" not in text

@@ -269,6 +269,18 @@ def test_an_optimizer_with_a_rule_of_its_own_keeps_it(at):
     assert at.get(parameter.value).tolist() == [-0.5] * 3
 
 
+@pytest.mark.parametrize("capturable", [True, False])
+def test_an_optimizer_that_counts_otherwise_keeps_its_way(at, capturable):
+    class Frozen(nn.Adam):
+        def _advance(self, state, b):
+            return {**super()._advance(state, b), "rate": 0.0}
+
+    parameter = nn.Parameter(at.put(np.ones(3, np.float32)))
+    parameter.grad = at.put(np.ones(3, np.float32))
+    Frozen([parameter], lr=1.0, capturable=capturable).step()
+    assert at.get(parameter.value).tolist() == [1.0] * 3
+
+
 def test_a_kernel_refuses_what_is_not_in_one_piece(at):
     text = source.Source('extern "C" __global__ void touch(T* x, Index count) {}')
     with pytest.raises(ValueError, match="in one piece of memory, got shape"):
@@ -289,3 +301,121 @@ def test_an_empty_batch_passes_and_has_zero_gradients(at, shape):
     dx = model.backward(at.put(np.zeros(tuple(y.shape), np.float32)))
     assert dx.shape == shape
     assert all(not at.get(p.grad).any() for _, p in model.named_parameters())
+
+
+def backwards(at, host):
+    """The same values, each axis from its end to its beginning in memory."""
+    place = (slice(None, None, -1),) * host.ndim
+    return at.put(np.ascontiguousarray(host[place]))[place]
+
+
+def one_for_all(at, host):
+    """One value, wherever the array is read."""
+    return at.xp.broadcast_to(at.put(host.ravel()[0]), host.shape)
+
+
+def one_row(at, host):
+    """One row of channels for all samples and cells."""
+    row = host[(slice(1), slice(None), *(slice(1),) * (host.ndim - 2))]
+    return at.xp.broadcast_to(at.put(row), host.shape)
+
+
+@pytest.mark.parametrize("lay", [backwards, one_for_all, one_row])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_arrays_may_lie_backwards_or_repeat_an_entry(at, lay, name):
+    function, *hosts = OPERATIONS[name]
+    arrays = [lay(at, host) if host.ndim > 1 else at.put(host) for host in hosts]
+    plain = flat(function(*(at.put(at.get(array)) for array in arrays)))
+    for found, expected in zip(flat(function(*arrays)), plain, strict=True):
+        assert np.allclose(at.get(found), at.get(expected), rtol=1e-4, atol=1e-4), name
+
+
+@pytest.mark.parametrize("lay", [backwards, one_for_all, one_row])
+def test_rows_of_one_channel_may_lie_anyhow(at, lay):
+    x, dy = (np.random.default_rng(0).normal(size=(5, 1, 4, 3)).astype("float32") for _ in range(2))
+    x, dy = lay(at, x), lay(at, dy)
+    plain = [at.put(at.get(each)) for each in (dy, x)]
+    for found, expected in zip(F.batch_norm_backward(dy, x), F.batch_norm_backward(*plain), strict=True):
+        assert np.allclose(at.get(found), at.get(expected), rtol=1e-4, atol=1e-4)
+    rows = dy[:, :, 0, 0]
+    assert np.allclose(at.get(primitives(at.xp).sum_rows(rows)), at.get(rows).sum(axis=0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
+def test_with_given_statistics_no_input_makes_the_gradient_odd(at, odd):
+    x, dy = (np.random.default_rng(0).normal(size=(4, 2, 3)).astype("float32") for _ in range(2))
+    x[1, 1, 1] = odd
+    mean, var = at.put(np.zeros(2, np.float32)), at.put(np.full(2, 0.25, np.float32))
+    dx, _, dbias = F.batch_norm_backward(at.put(dy), at.put(x), mean=mean, var=var, eps=0.0)
+    assert np.allclose(at.get(dx), 2 * dy, rtol=1e-6) and np.allclose(at.get(dbias), dy.sum(axis=(0, 2)), rtol=1e-5)
+
+
+def test_an_upstream_gradient_may_be_a_number_of_numpy(at):
+    g = np.random.default_rng(0)
+    x, y = at.put(g.normal(size=(5, 3)).astype("float32")), at.put(g.integers(0, 3, 5))
+    found, expected = (F.cross_entropy_backward(dy, x, y) for dy in (np.float64(0.5), 0.5))
+    assert same_bits(at.get(found), at.get(expected))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "uint32", "uint64"])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_batches_are_counted_in_the_dtype_in_which_they_were_loaded(at, dtype, momentum):
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype("float32")
+    layer = nn.BatchNorm1d(3, momentum=momentum, backend=at.backend)
+    state = {**layer.state_dict(), "num_batches_tracked": at.put(np.array(4, dtype))}
+    layer.load_state_dict(state)
+    layer(at.put(x))
+    assert int(at.get(layer.buffers["num_batches_tracked"])) == 5
+    share = momentum or 1 / 5
+    assert np.allclose(at.get(layer.buffers["running_mean"]), share * x.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
+def first_steps(at, make, gradient, **more):
+    """The value after two steps of which the first gradient lies otherwise in memory than the value, or as it does."""
+    parameter = nn.Parameter(at.put(np.ones((4, 3), np.float32)))
+    parameter.keep()
+    optimizer = make([parameter], **more)
+    for _ in range(2):
+        parameter.grad = gradient
+        optimizer.step()
+    return at.get(parameter.value)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_first_step_is_the_first_however_its_gradient_lies(at, rule):
+    host = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    found, expected = (first_steps(at, RULES[rule], lay) for lay in (turned(at, host), at.put(host)))
+    assert np.allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_parameter_given_twice_takes_two_steps_one_after_the_other(at, monkeypatch, rule):
+    def last():
+        parameter = nn.Parameter(at.put(np.ones(3, np.float32)))
+        optimizer = RULES[rule]({"one": parameter, "other": parameter})
+        for _ in range(3):
+            parameter.grad = at.put(np.ones(3, np.float32))
+            optimizer.step()
+        return at.get(parameter.value)
+
+    found = last()
+    monkeypatch.setattr(cuda, "enabled", False)
+    assert np.allclose(found, last(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("rule", "dtype"), [("adam", "float32"), ("adagrad", "int32"), ("adagrad", "float64")])
+def test_counts_may_be_loaded_in_another_dtype(at, rule, dtype):
+    def last(cast):
+        parameter = nn.Parameter(at.put(np.ones(3, np.float32)))
+        optimizer = RULES[f"{rule}, capturable"]([parameter])
+        for _ in range(3):
+            parameter.grad = at.put(np.ones(3, np.float32))
+            optimizer.step()
+            state = optimizer.state_dict()
+            for key, value in state["state"]["0"].items():
+                if not value.ndim and cast:
+                    state["state"]["0"][key] = value.astype(dtype)
+            optimizer.load_state_dict(state)
+        return at.get(parameter.value)
+
+    assert np.allclose(last(cast=True), last(cast=False), rtol=1e-5)

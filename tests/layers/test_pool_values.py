@@ -208,3 +208,18 @@ def test_more_padding_than_half_a_window_is_taken_as_pairs_only(rng):
     assert_match(nn.AvgPool2d(3, 1, pads)(x), total / 9, level="reduction", terms=9, dtype="float32")
     with pytest.raises(ValueError, match="padding only"):
         nn.MaxPool2d(3, 1, ((3, 0), (0, 0)))(x)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(2, 2, 2), (3, 3, 2), (2, 3, 4), ((2, 1), (2, 1), (3, 2))])
+def test_gradients_of_dilated_windows_add_up_where_they_cross(at, kernel, stride, dilation):
+    x = np.zeros((2, 3, 9, 8), np.float32)
+    # Larger at each second cell, so that windows share their maxima.
+    x[:, :, 2::2, ::2] = np.arange(16).reshape(4, 4)[::-1, ::-1] + 1
+    options = {"stride": stride, "dilation": dilation}
+    y, index = F.max_pool(at.put(x), kernel, return_indices=True, **options)
+    dy = np.random.default_rng(0).integers(1, 9, y.shape).astype(np.float32)
+    expected = np.zeros((2, 3, 72), np.float32)
+    n, c = np.indices((2, 3))
+    for cells, each in zip(at.get(index).reshape(6, -1).T, dy.reshape(6, -1).T, strict=True):
+        np.add.at(expected, (n.ravel(), c.ravel(), cells), each)
+    assert_values(at, F.max_pool_backward(at.put(dy), at.put(x), kernel, **options), expected.reshape(x.shape))

@@ -188,8 +188,11 @@ class CrossEntropy:
             SOURCE.launch("total_share", self.dtype, (1,), (BLOCK,), address(target), w, by, *order, count)
         dx = cupy.empty(logits.shape, logits.dtype)
         arrays = (address(logits), address(target), w, by, dx, strides(logits))
+        # NumPy's float64 is a float that has a shape.
         upstream = (
-            (self.number(1.0), dense(dy), int(dy.ndim > 0)) if hasattr(dy, "ndim") else (self.number(dy), None, 0)
+            (self.number(dy), None, 0)
+            if isinstance(dy, int | float)
+            else (self.number(1.0), dense(dy), int(dy.ndim > 0))
         )
         SOURCE.each("slopes", self.dtype, prod(target.shape), *arrays, *order, *upstream)
         return dx

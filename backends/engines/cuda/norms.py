@@ -184,7 +184,9 @@ extern "C" __global__ void normalise_back(
     const int c = part(i, channels);
     const T centred = x[i * x_step + c] - stats[c];
     const T slope = slopes[c], offset = slopes[channels + c];
-    dx[to] = (dy[i * step + c] + centred * slope + offset) * slopes[2 * (Index)channels + c];
+    // No slope: statistics were given, and an x that is no finite number says nothing of dx.
+    const T apart = slope == 0 ? (T)0 : centred * slope;
+    dx[to] = (dy[i * step + c] + apart + offset) * slopes[2 * (Index)channels + c];
 }
 
 // Running statistics moved towards those of a batch; counted batches are the share where there is no momentum
@@ -299,6 +301,11 @@ class BatchNorm:
             channels,
         )
         return dx, dweight, dbias
+
+    def tracks(self, running: tuple[Array, Array, Array], known: Statistics) -> bool:
+        """Whether running mean, variance and number of batches have the shapes and dtypes that `track` takes."""
+        mean, var, batches = ((each.shape, each.dtype) for each in running)
+        return mean == var == (known.mean.shape, known.found.dtype) and batches == ((), np.int64)
 
     def track(
         self, known: Statistics, running: tuple[Array, Array, Array], momentum: float | None

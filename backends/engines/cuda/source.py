@@ -114,7 +114,7 @@ class Source:
         self._functions: dict[tuple[str, str], Any] = {}
 
     def code(self, dtype: str) -> str:
-        """All that is compiled for a dtype."""
+        """All of the source for a dtype; no header is included, and NVRTC knows none of C's macros."""
         return f"typedef {TYPES[dtype]} T;\n{PRELUDE}\n{self.text}"
 
     def launch(self, name: str, dtype: str, grid: Sequence[int], block: Sequence[int], *arguments: Any) -> None:
@@ -200,8 +200,11 @@ def geometry(spatial: tuple[int, ...], windows: Windows, padding: tuple[tuple[in
 
 
 def rows(x: Array) -> tuple[Array, int]:
-    """``x (*R, C)`` as rows of neighbours, a copy where they are none, and the entries from row to row."""
+    """``x (*R, C)`` as rows of neighbours, a copy where they are none, and the entries from row to row.
+
+    They are 0 where one row stands for all, and below 0 where rows lie backwards.
+    """
     found = x.reshape(prod(x.shape[:-1]), x.shape[-1])
     if found.strides[-1] != found.itemsize and found.shape[-1] > 1:
         found = library().ascontiguousarray(found)
-    return found, max(found.strides[0] // found.itemsize, found.shape[-1]) if len(found) > 1 else found.shape[-1]
+    return found, found.strides[0] // found.itemsize

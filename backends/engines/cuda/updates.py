@@ -85,7 +85,7 @@ RULES = {
     }
     T step = g / (sqrt(spread) + s[3]);
     if (s[4]) {
-        T* velocity = memory[s[5] ? 2 : 1];
+        T* velocity = s[5] ? memory[2] : memory[1];
         step += velocity[i] * s[4];
         velocity[i] = step;
     }
