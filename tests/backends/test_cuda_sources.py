@@ -4,12 +4,12 @@ Runs where the environment variable ``XPNN_NVRTC`` names a folder with NVRTC in 
 ``pip install --target FOLDER nvidia-cuda-nvrtc`` makes one.
 """
 
-import ctypes
 import os
 import re
-from functools import cache
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
+import nvrtc
 import pytest
 
 from xpnn.backends.engines.cuda import adaptive, columns, depthwise, losses, norms, pools, source, sums, updates
@@ -27,36 +27,20 @@ SOURCES = {
 DEVICES = ("sm_75", "sm_90", "sm_100")
 
 
-@cache
-def compiler():
+@pytest.fixture(scope="module")
+def compiled():
+    """`nvrtc.compiled` with the folder that the variable names, in another process."""
     folder = os.environ.get(VARIABLE)
     if not folder:
         pytest.skip(f"{VARIABLE} names no folder with NVRTC")
-    (library,) = sorted(Path(folder).glob("**/libnvrtc.so.*"))[:1] or [None]
-    assert library is not None, f"{VARIABLE} names {folder}, and there is no NVRTC"
-    # It asks for this one by its name alone.
-    for builtins in library.parent.glob("libnvrtc-builtins.so.*"):
-        ctypes.CDLL(str(builtins))
-    return ctypes.CDLL(str(library))
-
-
-def compiled(code, *options):
-    """The compiler's log, with what each kernel takes of a processor."""
-    nvrtc, program, size = compiler(), ctypes.c_void_p(), ctypes.c_size_t()
-    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), code.encode(), b"kernels.cu", 0, None, None) == 0
-    given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
-    status = nvrtc.nvrtcCompileProgram(program, len(options), given)
-    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-    log = ctypes.create_string_buffer(size.value)
-    nvrtc.nvrtcGetProgramLog(program, log)
-    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    return status, log.value.decode()
+    with ProcessPoolExecutor(1, get_context("spawn")) as other:
+        yield lambda code, *options: other.submit(nvrtc.compiled, folder, code, *options).result()
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", source.TYPES)
 @pytest.mark.parametrize("name", SOURCES)
-def test_nvidias_compiler_takes_each_source(name, dtype, device):
+def test_nvidias_compiler_takes_each_source(compiled, name, dtype, device):
     # A rule of an optimizer need not use all that a step offers it.
     unused = "--diag-suppress=177,550"
     options = [f"--gpu-architecture={device}", "-std=c++17", "--ptxas-options=-v", unused]
@@ -68,7 +52,7 @@ def test_nvidias_compiler_takes_each_source(name, dtype, device):
     assert set(re.findall(r"(\d+) bytes spill", log)) <= {"0"}, log
 
 
-def test_the_compiler_complains_of_what_is_no_source():
+def test_the_compiler_complains_of_what_is_no_source(compiled):
     status, log = compiled("__global__ void k(float* x) { *x = NAN; }")
     assert status and '"NAN" is undefined' in log
 

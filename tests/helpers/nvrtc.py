@@ -1,0 +1,31 @@
+"""NVIDIA's compiler of CUDA C++ at run time, which needs no GPU, in a process of its own.
+
+CuPy takes whatever NVRTC its process has loaded: beside an emulated device that must not be this one.
+"""
+
+import ctypes
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def library(folder: str):
+    """The one in a folder, as ``pip install --target FOLDER nvidia-cuda-nvrtc`` makes it."""
+    (found, *_) = sorted(Path(folder).glob("**/libnvrtc.so.*"))
+    # It asks for this one by its name alone.
+    for builtins in found.parent.glob("libnvrtc-builtins.so.*"):
+        ctypes.CDLL(str(builtins))
+    return ctypes.CDLL(str(found))
+
+
+def compiled(folder: str, code: str, *options: str) -> tuple[int, str]:
+    """NVRTC's status, 0 where it takes the source, and its log."""
+    nvrtc, program, size = library(folder), ctypes.c_void_p(), ctypes.c_size_t()
+    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), code.encode(), b"kernels.cu", 0, None, None) == 0
+    given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    status = nvrtc.nvrtcCompileProgram(program, len(options), given)
+    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetProgramLog(program, log)
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    return status, log.value.decode()
