@@ -81,6 +81,9 @@ class Optimizer:
                 state = parameter.states[self]
                 if not prepared.takes(value, gradient, *memory):
                     left.append((parameter, gradient))
+                    # So that `_update` finds out too that it is the first step.
+                    for name in self._memory() if fresh else ():
+                        del state[name]
                     continue
                 for name, start in rule.counters.items():
                     state[name] = on_device(state.get(name, start), b)
