@@ -165,6 +165,7 @@ class Parameter:
 
     def accumulate(self, gradient: Array) -> None:
         """Add to ``grad``, in place but for the first gradient, which others may hold too."""
+        require_owned(self, f"the gradient of a parameter of shape {self.shape}")
         if self.grad is None:
             self.grad = gradient
             return

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -179,6 +180,26 @@ def test_recordings_of_two_shapes_share_weights_that_are_not_trained(b):
         compiled(b.asarray(batch(i, 8 - i % 2)[0]))
     first, second = compiled._recordings.values()
     assert all(mine is other for mine, other in zip(first.before, second.before, strict=True) if b.owns(mine))
+
+
+def test_gradients_of_a_model_that_was_not_given_are_refused(b):
+    """As of a discriminator, through which the step of a generator takes its gradient."""
+    model, through = nn.Dense(4, 4, backend=b), nn.Dense(4, 2, backend=b)
+    optimizer = nn.SGD(model, lr=0.1)
+
+    def step(x):
+        y = through(model(x))
+        model.backward(through.backward(y))
+        optimizer.step()
+
+    x = b.asarray(np.ones((3, 4), "float32"))
+    for given in (), (through,):
+        through.zero_grad()
+        compiled = b.compile(step, model, optimizer, *given)
+        with nullcontext() if given else pytest.raises(CaptureError, match=r"gradient of a parameter of shape \(2, 4\)"):
+            for _ in range(6):
+                compiled(x)
+        assert bool(compiled.replayed) == bool(given)
 
 
 class Pair:
