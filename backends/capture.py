@@ -80,7 +80,8 @@ class Slot:
     """A place that holds an array or a number of Python between steps.
 
     ``place`` is the holder's id and the name within, by which one place is told from another. ``counter``, for an
-    integer that a step only moves on, gives what asks `counted` for it.
+    integer that a step only moves on, gives what asks `counted` for it. ``own`` is called before a recording, which
+    writes into the array: one that others may hold, and do not expect to change, it replaces by a copy.
     """
 
     name: str
@@ -88,16 +89,19 @@ class Slot:
     get: Callable[[], Any]
     set: Callable[[Any], None]
     counter: Callable[[], Any] | None = None
+    own: Callable[[], None] | None = None
 
     @classmethod
-    def attribute(cls, name: str, holder: Any, key: str) -> Slot:
+    def attribute(cls, name: str, holder: Any, key: str, own: Callable[[], None] | None = None) -> Slot:
         """The slot of an attribute."""
-        return cls(name, (id(holder), key), lambda: getattr(holder, key), lambda value: setattr(holder, key, value))
+        place = id(holder), key
+        return cls(name, place, lambda: getattr(holder, key), lambda value: setattr(holder, key, value), own=own)
 
     @classmethod
-    def item(cls, name: str, holder: Any, key: str) -> Slot:
+    def item(cls, name: str, holder: Any, key: str, own: Callable[[], None] | None = None) -> Slot:
         """The slot of an entry of a mapping."""
-        return cls(name, (id(holder), key), lambda: holder[key], lambda value: holder.__setitem__(key, value))
+        place = id(holder), key
+        return cls(name, place, lambda: holder[key], lambda value: holder.__setitem__(key, value), own=own)
 
 
 class Owner(Protocol):
@@ -332,6 +336,8 @@ class CompiledStep:
     ) -> tuple[list[Array], Any, Any, list[_Count]]:
         """Arguments of a recording's own, the call with these, and its counters; slots can be written to after it."""
         for slot in slots:
+            if slot.own is not None:
+                slot.own()
             value = slot.get()
             if self.recorder.owns(value) and self.recorder.repeats(value):
                 slot.set(self.recorder.copy(value))

@@ -8,6 +8,7 @@ sees the boundary, so exact numerics need no second set of layers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Self, Unpack
 
 from ..backends import Backend, BackendLike, Generator, ambient_backend, describe, get_backend, to_host
@@ -240,7 +241,7 @@ class Layer:
         for name, parameter in self.parameters.items():
             yield from parameter.slots(join(path, name))
         for name in self.buffers:
-            yield Slot.item(join(path, name), self.buffers, name)
+            yield Slot.item(join(path, name), self.buffers, name, partial(self.buffers.own, name))
         for name, value in vars(self).items():
             if not name.startswith("_") and isinstance(value, bool | int | float | str):
                 yield Slot.attribute(join(path, name), self, name)

@@ -32,6 +32,8 @@ class Buffers(MutableMapping[str, Array]):
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._arrays: dict[str, Array | _Constant] = {}
+        # Copies that `own` made, which compiled steps write into.
+        self._own: dict[str, Array] = {}
 
     def declare(self, name: str, shape: tuple[int, ...], value: float | int) -> None:
         """Add an array that starts with ``value`` everywhere; an integer value makes integers."""
@@ -50,9 +52,16 @@ class Buffers(MutableMapping[str, Array]):
 
     def move(self, backend: Backend) -> None:
         """Take all arrays that were made to another backend."""
+        self._own.clear()
         for name, array in self._arrays.items():
             if not isinstance(array, _Constant):
                 self._arrays[name] = moved(array, backend)
+
+    def own(self, name: str) -> None:
+        """Let an array be one that a compiled step may write into: a copy, for others may hold it."""
+        array = self[name]
+        if array is not self._own.get(name):
+            self._arrays[name] = self._own[name] = copied(array, array, self._owner.backend)
 
     def held(self, copies: bool = False) -> dict[str, Array | _Constant]:
         """What there is now, for `put_back`; nothing is made for it."""

@@ -134,8 +134,8 @@ class Parameter:
 
     def slots(self, name: str) -> Iterator[Slot]:
         """Where `Backend.compile` finds value and gradient, by a full name."""
-        yield Slot.attribute(name, self, "value")
-        yield Slot.attribute(f"{name}.grad", self, "grad")
+        yield Slot.attribute(name, self, "value", self._keep_own_value)
+        yield Slot.attribute(f"{name}.grad", self, "grad", self._own_gradient)
 
     def own_value(self) -> Array:
         """The value, to be changed in place: a copy from now on if the array came from outside.
@@ -147,21 +147,35 @@ class Parameter:
             self._value = self._own_value = copied(self.value, like, self.backend)
         return self._own_value
 
+    def _keep_own_value(self) -> None:
+        """`own_value` where an optimizer changes it; else a copy of the same memory layout, if it came from outside."""
+        if self.states:
+            self.own_value()
+        elif self._own_value is None or self._value is not self._own_value:
+            self._value = self._own_value = copied(self.value, self.value, self.backend)
+
+    def _own_gradient(self) -> None:
+        """Let ``grad`` be an array that may be changed in place: a copy if others may hold it."""
+        if self.grad is not None and (self._own_grad is None or self.grad is not self._own_grad):
+            self.grad = self._own_grad = copied(self.grad, self.grad, self.backend)
+
     def keep(self) -> None:
         """Take the value for one made here: it changes in place from now on, and stays where it lies in memory."""
         self._own_value = self._value
 
     def accumulate(self, gradient: Array) -> None:
         """Add to ``grad``, in place but for the first gradient, which others may hold too."""
+        require_owned(self, f"the gradient of a parameter of shape {self.shape}")
         if self.grad is None:
             self.grad = gradient
             return
-        if self._own_grad is None or self.grad is not self._own_grad:
-            self.grad = self._own_grad = copied(self.grad, self.grad, self.backend)
+        self._own_gradient()
         change(_add, [self.grad], gradient, backend=self.backend)
 
     def move(self, backend: Backend) -> None:
         """Take value, gradient and optimizer states to another backend."""
+        # Nothing of the old place is kept.
+        self._own_value = self._own_grad = None
         self._value = None if self._value is None else moved(self._value, backend)
         self.grad = None if self.grad is None else moved(self.grad, backend)
         for optimizer, state in self.states.items():

@@ -89,6 +89,9 @@ class Optimizer:
                         for name in self._memory():
                             del state[name]
                     left.append((parameter, gradient))
+                    # So that `_update` finds out too that it is the first step.
+                    for name in self._memory() if fresh else ():
+                        del state[name]
                     continue
                 taken.add(id(parameter))
                 for name, start in rule.counters.items():

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -146,6 +147,59 @@ def test_weights_loaded_between_replays_count(b):
     compiled = b.compile(step, ours, optimizer)
     assert train(b, compiled, between=load(ours)) == train(b, plain, between=load(reference))
     assert compiled.recorded == 1
+
+
+def test_arrays_that_a_user_sets_keep_their_numbers(b):
+    model, optimizer, step = make(b, OPTIMIZERS["sgd"])
+    compiled = b.compile(step, model, optimizer)
+    weight, held = model[5].parameters["weight"], []
+    for i in range(6):
+        held.append([b.asarray(np.full(shape, float(i), "float32")) for shape in (weight.shape, (3,))])
+        weight.value, model[1].buffers["running_mean"] = held[i]
+        compiled(*map(b.asarray, batch(i)))
+    assert compiled.replayed >= 3
+    assert all((b.to_numpy(array) == i).all() for i, arrays in enumerate(held) for array in arrays)
+
+
+def test_gradients_that_a_user_sets_keep_their_numbers(b):
+    parameter = nn.Parameter(b.asarray(np.zeros(3, "float32")))
+    optimizer = nn.SGD([parameter], lr=1.0)
+    compiled = b.compile(optimizer.step, optimizer)
+    gradients = [b.asarray(np.full(3, float(i), "float32")) for i in range(6)]
+    for gradient in gradients:
+        parameter.grad = gradient
+        compiled()
+    assert [b.to_numpy(gradient)[0] for gradient in gradients] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert b.to_numpy(parameter.value).tolist() == [-15.0] * 3 and compiled.replayed >= 3
+
+
+def test_recordings_of_two_shapes_share_weights_that_are_not_trained(b):
+    model = net(b).eval()
+    compiled = b.compile(lambda x: model(x), model)
+    for i in range(12):
+        compiled(b.asarray(batch(i, 8 - i % 2)[0]))
+    first, second = compiled._recordings.values()
+    assert all(mine is other for mine, other in zip(first.before, second.before, strict=True) if b.owns(mine))
+
+
+def test_gradients_of_a_model_that_was_not_given_are_refused(b):
+    """As of a discriminator, through which the step of a generator takes its gradient."""
+    model, through = nn.Dense(4, 4, backend=b), nn.Dense(4, 2, backend=b)
+    optimizer = nn.SGD(model, lr=0.1)
+
+    def step(x):
+        y = through(model(x))
+        model.backward(through.backward(y))
+        optimizer.step()
+
+    x = b.asarray(np.ones((3, 4), "float32"))
+    for given in (), (through,):
+        through.zero_grad()
+        compiled = b.compile(step, model, optimizer, *given)
+        with nullcontext() if given else pytest.raises(CaptureError, match=r"gradient of a parameter of shape \(2, 4\)"):
+            for _ in range(6):
+                compiled(x)
+        assert bool(compiled.replayed) == bool(given)
 
 
 class Pair:

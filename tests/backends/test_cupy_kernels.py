@@ -258,6 +258,20 @@ def test_parameters_that_a_kernel_does_not_take_are_updated_too(at):
     assert np.allclose(at.get(parameters[1].value), hosts[1] - hosts[3], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_the_first_step_of_a_parameter_that_a_kernel_does_not_take_is_its_first(at, rule):
+    host = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
+    found = []
+    for gradient in (at.put(host), at.put(np.repeat(host, 2, axis=0))[::2]):
+        parameter = nn.Parameter(at.put(np.ones((6, 4), np.float32)))
+        optimizer = RULES[rule]([parameter])
+        for _ in range(2):
+            parameter.grad = gradient
+            optimizer.step()
+        found.append(at.get(parameter.value))
+    assert np.allclose(*found, rtol=1e-5)
+
+
 def test_an_optimizer_with_a_rule_of_its_own_keeps_it(at):
     class Halved(nn.SGD):
         def _step(self, gradient, known, xp):
