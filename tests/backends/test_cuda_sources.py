@@ -21,6 +21,15 @@ SOURCES = {
     **{f"update, {name}": updates._source(rule) for name, rule in updates.RULES.items()},
     **{f"winograd, {m}": tiles.source(winograd.transforms(points, m)) for m, points in winograd.POINTS.items()},
 }
+# Structs that kernels take by value: of which source, and the dtype that the host writes.
+STRUCTS = {
+    "Strides": ("pools", source.STRIDES),
+    "Geometry": ("pools", source.GEOMETRY),
+    "Divisor": ("pools", pools.DIVISOR),
+    "Bins": ("adaptive", adaptive.BINS),
+    "Sizes": ("losses", losses.SIZES),
+    "Row": ("update, adam", updates.ROW),
+}
 # Of C's headers, which NVRTC does not include.
 MACROS = r"\b(NAN|INFINITY|HUGE_VALF?|[A-Z]+_(MAX|MIN|EPSILON)|M_[A-Z0-9_]+|u?int(8|16|32|64)_t|size_t|std)\b"
 
@@ -64,6 +73,25 @@ def test_nvrtc_compiles(nvrtc, name, dtype):
 
 def test_the_compiler_complains_of_what_is_no_source(nvrtc):
     assert '"NAN" is undefined' in complaints(nvrtc, "__global__ void k(float* x) { *x = NAN; }")
+
+
+@pytest.mark.parametrize("name", STRUCTS)
+def test_structs_are_as_large_as_their_dtypes(nvrtc, name):
+    where, dtype = STRUCTS[name]
+    check = f'static_assert(sizeof({name}) == {dtype.itemsize}, "");'
+    assert not complaints(nvrtc, SOURCES[where].code("float32") + check)
+
+
+@pytest.mark.parametrize("name", STRUCTS)
+def test_structs_have_the_fields_of_their_dtypes_in_that_order(name):
+    where, dtype = STRUCTS[name]
+    body = re.search(rf"struct {name} {{(.*?)}};", SOURCES[where].code("float32"), re.DOTALL)[1]
+    assert re.findall(r"(\w+)(?:\[\w+\])?[,;]", body) == list(dtype.names)
+
+
+def test_the_arguments_of_a_step_fit_into_4_kib(nvrtc):
+    check = 'static_assert(sizeof(Table) + sizeof(Settings) <= 4096, "");'
+    assert not complaints(nvrtc, SOURCES["update, sgd"].code("float32") + check)
 
 
 @pytest.mark.parametrize("name", SOURCES)
