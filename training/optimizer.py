@@ -69,10 +69,11 @@ class Optimizer:
     def _update_together(self, group: list[tuple[Parameter, Array]], b: Backend) -> list[tuple[Parameter, Array]]:
         """Take the step with all parameters at once where the backend has a way to; gives those that are left."""
         rule = self._rule() if self._is_of_rule("_rule") else None
-        prepared = (
-            None if rule is None else primitives(b.xp).prepare("update", (rule.name, rule.settings), b.dtype_name)
-        )
-        if rule is None or prepared is None:
+        # A rate that a user set may be an array.
+        if rule is None or not all(isinstance(each, int | float) for each in rule.settings):
+            return group
+        prepared = primitives(b.xp).prepare("update", (rule.name, rule.settings), b.dtype_name)
+        if prepared is None:
             return group
         rows, left, taken = [], [], set()
         with b.context():

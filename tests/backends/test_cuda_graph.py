@@ -196,7 +196,9 @@ def test_gradients_of_a_model_that_was_not_given_are_refused(b):
     for given in (), (through,):
         through.zero_grad()
         compiled = b.compile(step, model, optimizer, *given)
-        with nullcontext() if given else pytest.raises(CaptureError, match=r"gradient of a parameter of shape \(2, 4\)"):
+        with (
+            nullcontext() if given else pytest.raises(CaptureError, match=r"gradient of a parameter of shape \(2, 4\)")
+        ):
             for _ in range(6):
                 compiled(x)
         assert bool(compiled.replayed) == bool(given)

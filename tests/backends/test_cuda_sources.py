@@ -25,6 +25,17 @@ SOURCES = {
 }
 # The oldest device of CUDA 13, and those of today.
 DEVICES = ("sm_75", "sm_90", "sm_100")
+# Structs that kernels take by value: of which source, and the dtype that the host writes.
+STRUCTS = {
+    "Strides": ("pools", source.STRIDES),
+    "Geometry": ("pools", source.GEOMETRY),
+    "Divisor": ("pools", pools.DIVISOR),
+    "Bins": ("adaptive", adaptive.BINS),
+    "Sizes": ("losses", losses.SIZES),
+    "Row": ("adam", updates.ROW),
+}
+# Of C's headers, which NVRTC does not include.
+MACROS = r"\b(NAN|INFINITY|HUGE_VALF?|[A-Z]+_(MAX|MIN|EPSILON)|M_[A-Z0-9_]+|u?int(8|16|32|64)_t|size_t|std)\b"
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +68,25 @@ def test_the_compiler_complains_of_what_is_no_source(compiled):
     assert status and '"NAN" is undefined' in log
 
 
-# Of C's headers, which NVRTC does not include.
-MACROS = r"\b(NAN|INFINITY|HUGE_VALF?|[A-Z]+_(MAX|MIN|EPSILON)|M_[A-Z0-9_]+|u?int(8|16|32|64)_t|size_t|std)\b"
+@pytest.mark.parametrize("name", STRUCTS)
+def test_structs_are_as_large_as_their_dtypes(compiled, name):
+    where, dtype = STRUCTS[name]
+    check = f'static_assert(sizeof({name}) == {dtype.itemsize}, "");'
+    status, log = compiled(SOURCES[where].code("float32") + check, "-std=c++17")
+    assert status == 0, log
+
+
+@pytest.mark.parametrize("name", STRUCTS)
+def test_structs_have_the_fields_of_their_dtypes_in_that_order(name):
+    where, dtype = STRUCTS[name]
+    body = re.search(rf"struct {name} {{(.*?)}};", SOURCES[where].code("float32"), re.DOTALL)[1]
+    assert re.findall(r"(\w+)(?:\[\w+\])?[,;]", body) == list(dtype.names)
+
+
+def test_the_arguments_of_a_step_fit_into_4_kib(compiled):
+    check = 'static_assert(sizeof(Table) + sizeof(Settings) <= 4096, "");'
+    status, log = compiled(SOURCES["sgd"].code("float32") + check, "-std=c++17")
+    assert status == 0, log
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -206,5 +206,11 @@ class CrossEntropy:
 def prepare(problem: tuple[tuple[int, ...], str, int, str], dtype: str) -> CrossEntropy | None:
     """Kernels for logits ``(N, *S, C)`` of that shape, with targets of that dtype, an ignored class and a reduction."""
     shape, target, ignored, reduction = problem
-    fits = 2 <= len(shape) <= 5 and 0 < shape[-1] <= MANY and target in ("int32", "int64") and prod(shape) < LARGEST
+    fits = (
+        2 <= len(shape) <= 5
+        and 0 < shape[-1] <= MANY
+        and target in ("int32", "int64")
+        and prod(shape) < LARGEST
+        and -(2**63) <= ignored < 2**63
+    )
     return CrossEntropy(dtype, ignored, reduction) if fits else None

@@ -7,7 +7,7 @@ the same bits on every run, and nothing is added up atomically.
 
 import sys
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -181,7 +181,7 @@ def strides(x: Array) -> Any:
     return strides_of(x.strides, x.itemsize)
 
 
-@cache
+@lru_cache(maxsize=4096)
 def geometry(spatial: tuple[int, ...], windows: Windows, padding: tuple[tuple[int, int], ...]) -> Any:
     """Where windows lie over an input of that size, as kernels take it."""
     missing = AXES - len(spatial)
