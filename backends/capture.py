@@ -32,6 +32,8 @@ from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, Protocol
 
+import numpy as np
+
 from .types import Array, dtype_name
 
 #: Plain runs of a step before it is recorded: they compile kernels and make what is made on first use. The last of them
@@ -96,6 +98,11 @@ class Slot:
         """The slot of an attribute."""
         place = id(holder), key
         return cls(name, place, lambda: getattr(holder, key), lambda value: setattr(holder, key, value), own=own)
+
+    @classmethod
+    def constant(cls, name: str, holder: Any, key: str, get: Callable[[], Any]) -> Slot:
+        """The slot of what a step can't change, and what is decided by it."""
+        return cls(name, (id(holder), key), get, lambda value: None)
 
     @classmethod
     def item(cls, name: str, holder: Any, key: str, own: Callable[[], None] | None = None) -> Slot:
@@ -270,11 +277,21 @@ class CompiledStep:
     def _call(self, args: Any, keywords: Any) -> Any:
         arrays: list[Array] = []
         form = _form((args, keywords), self.recorder.owns, arrays), tuple(map(self._layout, arrays))
-        for recording in reversed(self._recordings.values()):
+        for place, (key, recording) in enumerate(reversed(self._recordings.items())):
             if recording.form == form and self._fits(recording):
+                if place:
+                    # A key has all settings of a model, and takes long to hash.
+                    self._recordings.move_to_end(key)
                 return self._replay(recording, arrays)
         slots = self._slots()
-        values = (slot.get() if slot.counter is None else "counter" for slot in slots)
+        values = [slot.get() if slot.counter is None else "counter" for slot in slots]
+        for slot, value in zip(slots, values, strict=True):
+            if _is_array(value) and not self.recorder.owns(value):
+                raise TypeError(
+                    f"{slot.name} is no array of the backend that this step was compiled for, but one of "
+                    f"{type(value).__module__.partition('.')[0]}: move its model there with model.to(...), or compile "
+                    "the step with the model's own backend"
+                )
         key = (form, tuple(map(self._state, values)))
         if self._runs.get(key, 0) < WARMUP:
             return self._run(key, slots, args, keywords, arrays)
@@ -286,9 +303,9 @@ class CompiledStep:
 
     @property
     def launches(self) -> int | None:
-        """Kernels, copies and fills that one replay of the newest recording is; None before there is one."""
-        newest = next(reversed(self._recordings.values()), None)
-        return None if newest is None else newest.replay.launches
+        """Kernels, copies and fills in one replay of the recording that was used last; None before there is one."""
+        last = next(reversed(self._recordings.values()), None)
+        return None if last is None else last.replay.launches
 
     def _layout(self, value: Any) -> Hashable:
         return self.recorder.layout(value) if self.recorder.owns(value) else None
@@ -474,8 +491,19 @@ def _description(value: Any, owns: Callable[[Any], bool]) -> Any:
     """What a recording takes for granted of a value: form of an array, all of a number."""
     if owns(value):
         return tuple(value.shape), dtype_name(value.dtype)
-    # An array of another backend: a plain run will say what is wrong with it.
-    return ("foreign", id(value)) if hasattr(value, "dtype") else value
+    # An array of another backend has moved there since the recording, which it does not fit.
+    return ("foreign", id(value)) if _is_array(value) else _number(value)
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, np.generic)
+
+
+def _number(value: Any) -> Any:
+    """What a number is told by: 0.0 and -0.0 are equal and not the same, and NaN is not equal to itself."""
+    if isinstance(value, np.generic):
+        return value.dtype.name, _number(value.item())
+    return value.hex() if isinstance(value, float) else value
 
 
 def _form(value: Any, owns: Callable[[Any], bool], arrays: list[Array]) -> Any:
@@ -487,9 +515,9 @@ def _form(value: Any, owns: Callable[[Any], bool], arrays: list[Array]) -> Any:
         return type(value), tuple(_form(each, owns, arrays) for each in value)
     if isinstance(value, dict):
         return dict, tuple((name, _form(each, owns, arrays)) for name, each in value.items())
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | float | str | np.generic):
         # 1, 1.0 and True are equal and not the same argument.
-        return type(value), value
+        return type(value), _number(value)
     raise TypeError(
         "a compiled step takes and returns arrays of its backend, numbers, and tuples, lists and dicts of them; got "
         f"{type(value).__module__}.{type(value).__name__}"
