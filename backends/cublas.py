@@ -408,7 +408,9 @@ class Factor:
             shape, strides = (*shape, 1), (*strides, 0)
         if row:
             shape, strides = (*shape[:-1], 1, shape[-1]), (*strides[:-1], 0, strides[-1])
-        self.shape, self.strides, self.batch = shape, strides, shape[:-2]
+        # What an axis of one entry has is of no account, and a copy would keep it.
+        self.strides = tuple(step if n > 1 else 0 for n, step in zip(shape, strides, strict=True))
+        self.shape, self.batch = shape, shape[:-2]
 
     def matrix(self, batch: tuple[int, ...], size: int) -> Matrix | None:
         """The memory of the matrices over a whole batch of entries of that size; None if cuBLAS has no form for it."""
