@@ -83,7 +83,8 @@ class Slot:
 
     ``place`` is the holder's id and the name within, by which one place is told from another. ``counter``, for an
     integer that a step only moves on, gives what asks `counted` for it. ``own`` is called before a recording, which
-    writes into the array: one that others may hold, and do not expect to change, it replaces by a copy.
+    writes into the array: one that others may hold, and do not expect to change, it replaces by a copy. What is
+    ``fixed`` decides how a step computes, and no step changes it.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Slot:
     set: Callable[[Any], None]
     counter: Callable[[], Any] | None = None
     own: Callable[[], None] | None = None
+    fixed: bool = False
 
     @classmethod
     def attribute(cls, name: str, holder: Any, key: str, own: Callable[[], None] | None = None) -> Slot:
@@ -101,8 +103,8 @@ class Slot:
 
     @classmethod
     def constant(cls, name: str, holder: Any, key: str, get: Callable[[], Any]) -> Slot:
-        """The slot of what a step can't change, and what is decided by it."""
-        return cls(name, (id(holder), key), get, lambda value: None)
+        """The slot of what decides how a step computes, and what no step changes."""
+        return cls(name, (id(holder), key), get, lambda value: None, fixed=True)
 
     @classmethod
     def item(cls, name: str, holder: Any, key: str, own: Callable[[], None] | None = None) -> Slot:
@@ -219,6 +221,7 @@ class _Recording:
     """One recording: what it is for, where it reads and writes, and how it is run."""
 
     form: Any
+    fixed: list[tuple[Slot, Any]]
     arguments: list[Array]
     slots: list[Slot]
     before: list[Any]
@@ -260,7 +263,8 @@ class CompiledStep:
             if callable(prepare := getattr(owner, "count_on_device", None)):
                 prepare()
         self.recorded = self.replayed = 0
-        self._recordings: OrderedDict[Any, _Recording] = OrderedDict()
+        # The one used last comes last. No mapping: a model's settings take long to hash.
+        self._recordings: list[_Recording] = []
         self._runs: OrderedDict[Any, int] = OrderedDict()
         self._singles = 0
         # One thread at a time: each call goes on from the state that the one before it left.
@@ -277,11 +281,10 @@ class CompiledStep:
     def _call(self, args: Any, keywords: Any) -> Any:
         arrays: list[Array] = []
         form = _form((args, keywords), self.recorder.owns, arrays), tuple(map(self._layout, arrays))
-        for place, (key, recording) in enumerate(reversed(self._recordings.items())):
+        for place in reversed(range(len(self._recordings))):
+            recording = self._recordings[place]
             if recording.form == form and self._fits(recording):
-                if place:
-                    # A key has all settings of a model, and takes long to hash.
-                    self._recordings.move_to_end(key)
+                self._recordings.append(self._recordings.pop(place))
                 return self._replay(recording, arrays)
         slots = self._slots()
         values = [slot.get() if slot.counter is None else "counter" for slot in slots]
@@ -296,16 +299,14 @@ class CompiledStep:
         if self._runs.get(key, 0) < WARMUP:
             return self._run(key, slots, args, keywords, arrays)
         recording = self._record(form, slots, args, keywords, arrays)
-        self._recordings[key] = recording
-        while len(self._recordings) > KEPT:
-            self._recordings.popitem(last=False)
+        self._recordings.append(recording)
+        del self._recordings[:-KEPT]
         return self._replay(recording, arrays)
 
     @property
     def launches(self) -> int | None:
         """Kernels, copies and fills in one replay of the recording that was used last; None before there is one."""
-        last = next(reversed(self._recordings.values()), None)
-        return None if last is None else last.replay.launches
+        return self._recordings[-1].replay.launches if self._recordings else None
 
     def _layout(self, value: Any) -> Hashable:
         return self.recorder.layout(value) if self.recorder.owns(value) else None
@@ -407,7 +408,12 @@ class CompiledStep:
             # Nothing was drawn yet.
             count.slot.set(count.value)
         self.recorded += 1
-        return _Recording(form, own, slots, before, counts, replay, after, result)
+        fixed = [(slot, value) for slot, value in zip(slots, before, strict=True) if slot.fixed]
+        slots, before, after = (
+            [each for slot, each in zip(slots, of_slots, strict=True) if not slot.fixed]
+            for of_slots in (slots, before, after)
+        )
+        return _Recording(form, fixed, own, slots, before, counts, replay, after, result)
 
     def _moves(self, pairs: list[tuple[Any, Any]], targets: list[Any]) -> list[tuple[Array, Array]]:
         """Of pairs of old and new values, the arrays that differ, with what may be copied there one after the other.
@@ -447,6 +453,8 @@ class CompiledStep:
 
     def _fits(self, recording: _Recording) -> bool:
         owns = self.recorder.owns
+        if any(slot.get() != value for slot, value in recording.fixed):
+            return False
         for slot, old in zip(recording.slots, recording.before, strict=True):
             now = slot.get()
             if now is not old and slot.counter is None and _description(now, owns) != _description(old, owns):

@@ -178,7 +178,7 @@ def test_recordings_of_two_shapes_share_weights_that_are_not_trained(b):
     compiled = b.compile(lambda x: model(x), model)
     for i in range(12):
         compiled(b.asarray(batch(i, 8 - i % 2)[0]))
-    first, second = compiled._recordings.values()
+    first, second = compiled._recordings
     assert all(mine is other for mine, other in zip(first.before, second.before, strict=True) if b.owns(mine))
 
 
