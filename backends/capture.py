@@ -32,6 +32,8 @@ from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, Protocol
 
+import numpy as np
+
 from .types import Array, dtype_name
 
 #: Plain runs of a step before it is recorded: they compile kernels and make what is made on first use. The last of them
@@ -81,7 +83,8 @@ class Slot:
 
     ``place`` is the holder's id and the name within, by which one place is told from another. ``counter``, for an
     integer that a step only moves on, gives what asks `counted` for it. ``own`` is called before a recording, which
-    writes into the array: one that others may hold, and do not expect to change, it replaces by a copy.
+    writes into the array: one that others may hold, and do not expect to change, it replaces by a copy. What is
+    ``fixed`` decides how a step computes, and no step changes it.
     """
 
     name: str
@@ -90,12 +93,18 @@ class Slot:
     set: Callable[[Any], None]
     counter: Callable[[], Any] | None = None
     own: Callable[[], None] | None = None
+    fixed: bool = False
 
     @classmethod
     def attribute(cls, name: str, holder: Any, key: str, own: Callable[[], None] | None = None) -> Slot:
         """The slot of an attribute."""
         place = id(holder), key
         return cls(name, place, lambda: getattr(holder, key), lambda value: setattr(holder, key, value), own=own)
+
+    @classmethod
+    def constant(cls, name: str, holder: Any, key: str, get: Callable[[], Any]) -> Slot:
+        """The slot of what decides how a step computes, and what no step changes."""
+        return cls(name, (id(holder), key), get, lambda value: None, fixed=True)
 
     @classmethod
     def item(cls, name: str, holder: Any, key: str, own: Callable[[], None] | None = None) -> Slot:
@@ -212,6 +221,7 @@ class _Recording:
     """One recording: what it is for, where it reads and writes, and how it is run."""
 
     form: Any
+    fixed: list[tuple[Slot, Any]]
     arguments: list[Array]
     slots: list[Slot]
     before: list[Any]
@@ -253,7 +263,8 @@ class CompiledStep:
             if callable(prepare := getattr(owner, "count_on_device", None)):
                 prepare()
         self.recorded = self.replayed = 0
-        self._recordings: OrderedDict[Any, _Recording] = OrderedDict()
+        # The one used last comes last. No mapping: a model's settings take long to hash.
+        self._recordings: list[_Recording] = []
         self._runs: OrderedDict[Any, int] = OrderedDict()
         self._singles = 0
         # One thread at a time: each call goes on from the state that the one before it left.
@@ -270,25 +281,32 @@ class CompiledStep:
     def _call(self, args: Any, keywords: Any) -> Any:
         arrays: list[Array] = []
         form = _form((args, keywords), self.recorder.owns, arrays), tuple(map(self._layout, arrays))
-        for recording in reversed(self._recordings.values()):
+        for place in reversed(range(len(self._recordings))):
+            recording = self._recordings[place]
             if recording.form == form and self._fits(recording):
+                self._recordings.append(self._recordings.pop(place))
                 return self._replay(recording, arrays)
         slots = self._slots()
-        values = (slot.get() if slot.counter is None else "counter" for slot in slots)
+        values = [slot.get() if slot.counter is None else "counter" for slot in slots]
+        for slot, value in zip(slots, values, strict=True):
+            if _is_array(value) and not self.recorder.owns(value):
+                raise TypeError(
+                    f"{slot.name} is no array of the backend that this step was compiled for, but one of "
+                    f"{type(value).__module__.partition('.')[0]}: move its model there with model.to(...), or compile "
+                    "the step with the model's own backend"
+                )
         key = (form, tuple(map(self._state, values)))
         if self._runs.get(key, 0) < WARMUP:
             return self._run(key, slots, args, keywords, arrays)
         recording = self._record(form, slots, args, keywords, arrays)
-        self._recordings[key] = recording
-        while len(self._recordings) > KEPT:
-            self._recordings.popitem(last=False)
+        self._recordings.append(recording)
+        del self._recordings[:-KEPT]
         return self._replay(recording, arrays)
 
     @property
     def launches(self) -> int | None:
-        """Kernels, copies and fills that one replay of the newest recording is; None before there is one."""
-        newest = next(reversed(self._recordings.values()), None)
-        return None if newest is None else newest.replay.launches
+        """Kernels, copies and fills in one replay of the recording that was used last; None before there is one."""
+        return self._recordings[-1].replay.launches if self._recordings else None
 
     def _layout(self, value: Any) -> Hashable:
         return self.recorder.layout(value) if self.recorder.owns(value) else None
@@ -390,7 +408,12 @@ class CompiledStep:
             # Nothing was drawn yet.
             count.slot.set(count.value)
         self.recorded += 1
-        return _Recording(form, own, slots, before, counts, replay, after, result)
+        fixed = [(slot, value) for slot, value in zip(slots, before, strict=True) if slot.fixed]
+        slots, before, after = (
+            [each for slot, each in zip(slots, of_slots, strict=True) if not slot.fixed]
+            for of_slots in (slots, before, after)
+        )
+        return _Recording(form, fixed, own, slots, before, counts, replay, after, result)
 
     def _moves(self, pairs: list[tuple[Any, Any]], targets: list[Any]) -> list[tuple[Array, Array]]:
         """Of pairs of old and new values, the arrays that differ, with what may be copied there one after the other.
@@ -430,6 +453,8 @@ class CompiledStep:
 
     def _fits(self, recording: _Recording) -> bool:
         owns = self.recorder.owns
+        if any(slot.get() != value for slot, value in recording.fixed):
+            return False
         for slot, old in zip(recording.slots, recording.before, strict=True):
             now = slot.get()
             if now is not old and slot.counter is None and _description(now, owns) != _description(old, owns):
@@ -474,8 +499,19 @@ def _description(value: Any, owns: Callable[[Any], bool]) -> Any:
     """What a recording takes for granted of a value: form of an array, all of a number."""
     if owns(value):
         return tuple(value.shape), dtype_name(value.dtype)
-    # An array of another backend: a plain run will say what is wrong with it.
-    return ("foreign", id(value)) if hasattr(value, "dtype") else value
+    # An array of another backend has moved there since the recording, which it does not fit.
+    return ("foreign", id(value)) if _is_array(value) else _number(value)
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "dtype") and hasattr(value, "shape") and not isinstance(value, np.generic)
+
+
+def _number(value: Any) -> Any:
+    """What a number is told by: 0.0 and -0.0 are equal and not the same, and NaN is not equal to itself."""
+    if isinstance(value, np.generic):
+        return value.dtype.name, _number(value.item())
+    return value.hex() if isinstance(value, float) else value
 
 
 def _form(value: Any, owns: Callable[[Any], bool], arrays: list[Array]) -> Any:
@@ -487,9 +523,9 @@ def _form(value: Any, owns: Callable[[Any], bool], arrays: list[Array]) -> Any:
         return type(value), tuple(_form(each, owns, arrays) for each in value)
     if isinstance(value, dict):
         return dict, tuple((name, _form(each, owns, arrays)) for name, each in value.items())
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | float | str | np.generic):
         # 1, 1.0 and True are equal and not the same argument.
-        return type(value), value
+        return type(value), _number(value)
     raise TypeError(
         "a compiled step takes and returns arrays of its backend, numbers, and tuples, lists and dicts of them; got "
         f"{type(value).__module__}.{type(value).__name__}"

@@ -188,6 +188,8 @@ class Optimizer:
     def slots(self) -> Iterator[Slot]:
         """Where settings, parameters, gradients and what is remembered are kept, for `Backend.compile`."""
         kind = type(self).__name__
+        parameters = list(self.parameters.values())
+        yield Slot.constant(f"{kind}.backend", self, "backend", lambda: tuple([each.backend for each in parameters]))
         for name in (*self.settings, *(name for name in ("capturable",) if hasattr(self, name))):
             yield Slot.attribute(f"{kind}.{name}", self, name)
         for name, parameter in self.parameters.items():

@@ -102,6 +102,16 @@ def test_only_what_has_no_form_is_copied(step):
     assert found.copied == (a.shape, None)
 
 
+@pytest.mark.parametrize("reverse", [(np.s_[::-1],), (np.s_[:], np.s_[::-1])])
+@pytest.mark.parametrize(("a", "b"), [((1, 3), (3, 4)), ((5, 1), (1, 4)), ((1, 1), (1, 1)), ((1, 5, 3), (1, 3, 4))])
+def test_an_axis_of_one_entry_may_run_backwards(gpu, a, b, reverse):
+    """As in a batch of one sample that was reversed."""
+    g = np.random.default_rng(0)
+    left, right = (g.integers(-4, 5, shape).astype("float32") for shape in (a, b))
+    found = gpu.xp.matmul(gpu.asarray(left)[reverse], gpu.asarray(right)[reverse])
+    assert np.array_equal(gpu.to_numpy(found), left[reverse] @ right[reverse])
+
+
 def test_what_does_not_fit_is_told_with_its_shapes():
     with pytest.raises(ValueError, match=r"\(5, 3\) and \(4, 2\) do not fit, 3 columns and 4 rows"):
         plan(np.zeros((5, 3), "f"), np.zeros((4, 2), "f"))

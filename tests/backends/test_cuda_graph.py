@@ -178,7 +178,7 @@ def test_recordings_of_two_shapes_share_weights_that_are_not_trained(b):
     compiled = b.compile(lambda x: model(x), model)
     for i in range(12):
         compiled(b.asarray(batch(i, 8 - i % 2)[0]))
-    first, second = compiled._recordings.values()
+    first, second = compiled._recordings
     assert all(mine is other for mine, other in zip(first.before, second.before, strict=True) if b.owns(mine))
 
 
@@ -251,6 +251,66 @@ def test_recordings_kept_are_few(b):
             x = np.full(n, float(i), "float32")
             assert b.to_numpy(compiled(b.asarray(x))).tolist() == (x * 2).tolist()
     assert compiled.recorded == 8 and len(compiled._recordings) == capture.KEPT
+
+
+def test_the_recording_that_was_used_longest_ago_goes_first(b):
+    compiled = b.compile(lambda x: x * 2.0)
+    usual = b.asarray(np.ones(50, "float32"))
+    for n in range(1, 8):
+        for _ in range(capture.WARMUP + 1):
+            compiled(b.asarray(np.ones(n, "float32")))
+            compiled(usual)
+    assert compiled.recorded == 8
+
+
+@pytest.mark.parametrize("settings", [{"numerics": "exact"}, {"precision": "tf32"}])
+def test_a_model_that_changes_its_numerics_is_recorded_anew(b, settings):
+    model = net(b)
+    compiled = b.compile(lambda x: model(x), model)
+    x = b.asarray(batch(0)[0])
+    for _ in range(4):
+        compiled(x)
+    model.to(nn.get_backend("cupy", **settings))
+    replayed = compiled.replayed
+    for _ in range(capture.WARMUP):
+        compiled(x)
+    assert compiled.replayed == replayed
+    compiled(x)
+    assert compiled.recorded == 2
+
+
+def test_state_on_another_backend_is_refused(b):
+    model = net(nn.get_backend("numpy"))
+    optimizer = nn.SGD(model, lr=0.1)
+    with pytest.raises(TypeError, match=r"0\.weight is no array of the backend .* but one of numpy: move its model"):
+        b.compile(lambda: optimizer.step(), model, optimizer)()
+
+
+def test_a_rate_that_is_a_numpy_number_counts_by_its_value(b):
+    ours, optimizer, step = make(b, OPTIMIZERS["momentum"])
+    reference, plain_optimizer, plain = make(b, OPTIMIZERS["momentum"])
+
+    def change(of):
+        def between(i):
+            of.lr = 0.1 * np.cos(i // 6)
+
+        return between
+
+    compiled = b.compile(step, ours, optimizer)
+    mine = train(b, compiled, 12, change(optimizer))
+    assert mine == train(b, plain, 12, change(plain_optimizer))
+    assert compiled.recorded == 2 and bits(b, ours, optimizer) == bits(b, reference, plain_optimizer)
+
+
+def test_numbers_that_are_equal_and_not_the_same_have_recordings_of_their_own(b):
+    compiled = b.compile(lambda x, factor: x * factor)
+    x = b.asarray(np.ones(2, "float32"))
+    for factor in (0.0, -0.0, float("nan"), np.float32(0.0), np.float32(-0.0)):
+        for _ in range(4):
+            # One that was computed, and is another object each time.
+            found = b.to_numpy(compiled(x, factor * type(factor)(1)))
+            assert found.tobytes() == (np.ones(2, "float32") * factor).tobytes()
+    assert compiled.recorded == 5
 
 
 def test_a_rate_or_mode_that_is_set_between_calls_counts(b):
