@@ -18,7 +18,7 @@ def test_fake_cupy_that_lacks_nothing_computes(fake_cupy):
     assert b.spec == "cupy:0"
     assert b.to_numpy(b.asarray([1.0, 2.0]) * 2.0).tolist() == [2.0, 4.0]
     assert not b.is_host
-    assert b.notes() == "Fake GPU; TF32 off"
+    assert b.notes() == "Fake GPU; TF32 off; kernels off"
 
 
 def test_cupy_not_installed(no_module, refused):
