@@ -109,7 +109,7 @@ class Backend(ABC):
 
     @classmethod
     def namespace(cls, namespace: Namespace, precision: str = "float32") -> Namespace:
-        """What this backend computes with, for the namespace that arrays of its library tell: that one here."""
+        """The namespace that this backend computes with, given that of its library's arrays; here the same."""
         return namespace
 
     @classmethod
@@ -283,7 +283,7 @@ class Backend(ABC):
         step : callable
             Takes and returns arrays of this backend.
         *owners : Layer, Optimizer or Generator
-            All that the step changes, and streams of random numbers that it draws from itself.
+            All that the step changes or adds gradients to, and streams of random numbers that it draws from itself.
 
         Examples
         --------

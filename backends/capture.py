@@ -1,24 +1,24 @@
 """A step recorded once and replayed: what `Backend.compile` gives where the device can record.
 
-A recording freezes the addresses of arrays and all that Python decides: numbers, branches, which array a name stands
-for. So a compiled step knows the state that the step changes, as *slots* of the owners that it is given (models,
-optimizers), and keeps four rules:
+A recording fixes the addresses of arrays and all that Python decides: numbers, branches, which array a name refers to.
+In a replay no Python code of the step runs. So a compiled step is given the *owners* of the state that the step changes
+(models, optimizers), which list that state as *slots*, and keeps four rules:
 
-- Arguments are copied into arrays of their own before a replay; results are copied out after it.
-- A slot that the step binds to a new array is written back into the old one as the last part of the recording, so that
-  the next replay goes on from there. A slot that was bound anew between two replays is copied in before the second.
-- Numbers of Python that differ between two calls (a learning rate, training or evaluation) are part of what a recording
-  is for: another value is another recording. Each runs plainly a few times first, so what never recurs is never
-  recorded and still right.
-- Numbers that the step itself changes can't be frozen. Where a step only moves them on, as draws do the position in a
-  random stream, they are *counters*: a recording reads them from the device and moves them on there, and after a replay
-  the number of Python is moved on as far. For any other an error names it, as for what passes the doors between host
-  and device.
+- Arguments are copied into the recording's arrays before a replay; results are copied out after it.
+- Where the step puts a new array into a slot, its entries are copied into the old array at the end of the recording, so
+  that the next replay starts from them. An array that was put into a slot between two replays is copied in before the
+  second one.
+- A recording holds for one set of Python numbers (learning rate, training or evaluation); other values need another
+  recording. The step runs uncompiled a few times for each set first, so a set that does not recur is never recorded.
+- A number that the step itself changes can't be fixed. If the step only adds to it, as draws do to the position in a
+  random stream, it is a *counter*: a recording reads it from the device and adds to it there, and after a replay the
+  same is added to the Python number. For any other such number `CaptureError` names it, and for transfers between host
+  and device too.
 
-The last plain run is a rehearsal: it does all that the recording will do, so that no kernel is compiled or loaded for
-the first time while a recording runs.
+The last uncompiled run is a rehearsal: it does all that the recording will do, so that no kernel is compiled or loaded
+for the first time during a recording.
 
-What records is a `Recorder`; this file knows nothing of devices.
+A `Recorder` does what depends on the device; nothing else in this file does.
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ ABSENT = _Absent()
 class Slot:
     """A place that holds an array or a number of Python between steps.
 
-    ``place`` is the holder's id and the name within, by which one place is told from another. ``counter``, for an
-    integer that a step only moves on, gives what asks `counted` for it. ``own`` is called before a recording, which
-    writes into the array: one that others may hold, and do not expect to change, it replaces by a copy. What is
-    ``fixed`` decides how a step computes, and no step changes it.
+    ``place``, the holder's id and the name within, identifies the slot. ``counter``, for an integer to which a step
+    only adds, returns the object that passes itself to `counted`. ``own`` is called before a recording, which writes
+    into the array: it replaces an array that other code may hold, and expects not to change, by a copy. A step never
+    changes a ``fixed`` slot, which decides how the step computes.
     """
 
     name: str
@@ -121,17 +121,17 @@ class Owner(Protocol):
 
 
 class Replay(Protocol):
-    """What was recorded."""
+    """A recording that can be run again."""
 
     def __call__(self) -> None:
-        """Do it."""
+        """Run it once."""
 
     @property
     def launches(self) -> int:
         """Kernels, copies and fills in it."""
 
-    def turn(self) -> AbstractContextManager[None]:
-        """Entered around a call and the copies before and after: they come after those of the turn before."""
+    def in_order(self) -> AbstractContextManager[None]:
+        """Entered around a call and the copies before and after it, which wait for those of the last call."""
 
 
 class Recorder(Protocol):
@@ -155,14 +155,14 @@ class Recorder(Protocol):
     def number(self, value: int) -> Array:
         """An int64 array of no axes."""
 
-    def twin(self, array: Array) -> Array:
-        """An array with anything in it that kernels treat as they treat another: of the same strides and alignment."""
+    def empty_like(self, array: Array) -> Array:
+        """An uninitialised array that the same kernels serve: of the same strides and alignment."""
 
     def layout(self, array: Array) -> Hashable:
-        """How it lies in memory, by which kernels, and the order of their sums, may differ."""
+        """Its memory layout, on which the choice of kernels and the order of their sums may depend."""
 
     def repeats(self, array: Array) -> bool:
-        """Whether several entries are one place in memory, so that nothing can be written there."""
+        """Whether several entries share memory, as of a broadcast array, so that it can't be written to."""
 
 
 def in_recording() -> bool:
@@ -237,7 +237,8 @@ class CompiledStep:
     Parameters
     ----------
     step : callable
-        Takes and returns arrays, numbers, and tuples, lists and dicts of them; it may not write to its arguments.
+        Takes and returns arrays, numbers, and tuples, lists and dicts of them; it may not write to its arguments. In a
+        replay its Python code does not run: no ``print``, no ``append`` to a list; what is wanted must be returned.
     owners : sequence of Owner
         Whatever the step changes: models, optimizers, streams of random numbers that it draws from by itself. An
         optimizer that counts steps counts them on the device from now on.
@@ -251,7 +252,8 @@ class CompiledStep:
     Raises
     ------
     CaptureError
-        From a call, for a step that can't be recorded. All state is then as a plain run of the calls so far left it.
+        From a call, for a step that can't be recorded. The state is then that after uncompiled runs of the calls before
+        it; the call itself counts only where the message is about a number that the step changed.
     """
 
     def __init__(self, step: Callable[..., Any], owners: Iterable[Owner], recorder: Recorder) -> None:
@@ -263,7 +265,7 @@ class CompiledStep:
             if callable(prepare := getattr(owner, "count_on_device", None)):
                 prepare()
         self.recorded = self.replayed = 0
-        # The one used last comes last. No mapping: a model's settings take long to hash.
+        # The one used last is last. Not a dict: hashing all settings of a model takes long.
         self._recordings: list[_Recording] = []
         self._runs: OrderedDict[Any, int] = OrderedDict()
         self._singles = 0
@@ -359,7 +361,7 @@ class CompiledStep:
             value = slot.get()
             if self.recorder.owns(value) and self.recorder.repeats(value):
                 slot.set(self.recorder.copy(value))
-        own = [self.recorder.twin(array) for array in arrays]
+        own = [self.recorder.empty_like(array) for array in arrays]
         for target, array in zip(own, arrays, strict=True):
             self.recorder.write(target, array)
         args, keywords = _replaced((args, keywords), self.recorder.owns, iter(own))
@@ -381,12 +383,12 @@ class CompiledStep:
         pairs = [(old, slot.get()) for slot, old in zip(slots, before, strict=True)]
         for old, new in self._moves(pairs, before):
             if _description(old, owns) == _description(new, owns):
-                self.recorder.write(self.recorder.twin(old), new)
+                self.recorder.write(self.recorder.empty_like(old), new)
         self._move_on(counts)
         return result
 
     def _record(self, form: Any, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]) -> _Recording:
-        """Record the step on arguments of its own, and after it the way back of what was bound anew."""
+        """Record the step on the recording's own arguments, then the copies of new arrays into the slots' old ones."""
         own, args, keywords, counts = self._prepared(slots, args, keywords, arrays)
         before = [slot.get() for slot in slots]
 
@@ -418,7 +420,7 @@ class CompiledStep:
     def _moves(self, pairs: list[tuple[Any, Any]], targets: list[Any]) -> list[tuple[Array, Array]]:
         """Of pairs of old and new values, the arrays that differ, with what may be copied there one after the other.
 
-        An array that is a target itself, or a view of one, may be overwritten before its turn: it is copied first.
+        An array that is a target itself, or a view of one, may be overwritten before it is read: it is copied first.
         """
         owns, moves = self.recorder.owns, []
         known = {id(old) for old in targets if owns(old)}
@@ -429,7 +431,7 @@ class CompiledStep:
         return moves
 
     def _write_back(self, slots: list[Slot], before: list[Any]) -> list[Any]:
-        """Let slots hold the arrays that they held before, with what they hold now; what they hold after that."""
+        """Copy new arrays of slots into those they held before, and put these back; returns what slots hold then."""
         owns, after, pairs = self.recorder.owns, [], []
         for slot, old in zip(slots, before, strict=True):
             new = slot.get()
@@ -462,7 +464,7 @@ class CompiledStep:
         return True
 
     def _replay(self, recording: _Recording, arrays: list[Array]) -> Any:
-        with recording.replay.turn():
+        with recording.replay.in_order():
             for own, array in zip(recording.arguments, arrays, strict=True):
                 self.recorder.write(own, array)
             pairs = [(old, slot.get()) for slot, old in zip(recording.slots, recording.before, strict=True)]
@@ -508,7 +510,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _number(value: Any) -> Any:
-    """What a number is told by: 0.0 and -0.0 are equal and not the same, and NaN is not equal to itself."""
+    """A number in a form to compare: 0.0 and -0.0 differ, and NaN is equal to itself."""
     if isinstance(value, np.generic):
         return value.dtype.name, _number(value.item())
     return value.hex() if isinstance(value, float) else value

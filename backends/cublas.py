@@ -72,7 +72,7 @@ def load(runtime_version: int) -> Any:
     major = runtime_version // 1000
     name = f"cublas64_{major}.dll" if sys.platform == "win32" else f"libcublas.so.{major}"
     try:
-        # Loaded by CuPy already: that one, wherever it lies.
+        # The one that CuPy has loaded, if it has.
         return ctypes.CDLL(name, mode=getattr(os, "RTLD_NOLOAD", ctypes.DEFAULT_MODE))
     except OSError:
         pass
@@ -95,7 +95,7 @@ class Handle:
         self.workspaces: OrderedDict[int, Any] = OrderedDict()
         #: How many of them are kept.
         self.most: float = STREAMS
-        #: The stream that the handle was told last; None if it is to be told again.
+        #: The stream that was set last; None if it must be set again.
         self.stream: int | None = None
 
 
@@ -154,7 +154,7 @@ class Library:
         return handle.pointer
 
     def _workspace(self, handle: Handle, stream: int) -> tuple[Any, int]:
-        """Memory of the current stream's, which it gets back in its own order."""
+        """Memory that was allocated for the current stream, and is freed in its order."""
         size = WORKSPACE if int(self._cupy.cuda.Device().compute_capability) >= 90 else SMALLER_WORKSPACE
         memory = handle.workspaces.pop(stream, None)
         handle.workspaces[stream] = memory = self._cupy.cuda.alloc(size) if memory is None else memory
@@ -194,7 +194,7 @@ class Products:
 
     def __init__(self, cupy: Any, tf32: bool = False, library: Library | None = None) -> None:
         self.cupy, self.tf32 = cupy, tf32
-        # Python takes longer to find out than a GPU to multiply small matrices.
+        # Making a plan takes Python longer than a GPU takes for a product of small matrices.
         self._plans: dict[Any, Plan] = {}
         self.library = shared(cupy) if library is None else library
 
@@ -249,7 +249,7 @@ class Products:
         return y
 
     def _overlap(self, a: Array, b: Array) -> bool:
-        """Whether two arrays may share memory; most are of different allocations, which is told at once."""
+        """Whether two arrays may share memory; most are of different allocations, which is quick to see."""
         one, other = a.data.mem, b.data.mem
         if one is not other and (one.ptr + one.size <= other.ptr or other.ptr + other.size <= one.ptr):
             return False
@@ -345,7 +345,7 @@ class Plan:
 
 
 class Matrix(NamedTuple):
-    """Matrices of a batch in memory, as cuBLAS takes them.
+    """Matrices of a batch in memory, as cuBLAS's arguments describe them.
 
     ``down`` is the distance in entries between rows, ``across`` between columns, ``apart`` between matrices.
     ``by_rows`` is 1 where rows are stored one after the other and 0 where columns are, ``leading`` apart each.
@@ -400,7 +400,7 @@ def _dense(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
 
 
 class Factor:
-    """An array as a batch of matrices: ``row`` and ``column`` tell which axis a vector lacks."""
+    """An array as a batch of matrices; ``row`` or ``column`` is True for a vector that stands for one."""
 
     def __init__(self, shape: tuple[int, ...], strides: tuple[int, ...], row: bool, column: bool) -> None:
         self.given = shape
@@ -408,9 +408,9 @@ class Factor:
             shape, strides = (*shape, 1), (*strides, 0)
         if row:
             shape, strides = (*shape[:-1], 1, shape[-1]), (*strides[:-1], 0, strides[-1])
-        # To an axis of one entry its step means nothing; it may be negative.
-        strides = tuple(step if n > 1 else 0 for n, step in zip(shape, strides, strict=True))
-        self.shape, self.strides, self.batch = shape, strides, shape[:-2]
+        # The stride of an axis of one entry has no meaning, and a copy would keep a negative one.
+        self.strides = tuple(step if n > 1 else 0 for n, step in zip(shape, strides, strict=True))
+        self.shape, self.batch = shape, shape[:-2]
 
     def matrix(self, batch: tuple[int, ...], size: int) -> Matrix | None:
         """The memory of the matrices over a whole batch of entries of that size; None if cuBLAS has no form for it."""

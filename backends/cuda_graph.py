@@ -1,17 +1,18 @@
 """CUDA graphs: how a step is recorded on CuPy.
 
-A stream that captures computes nothing: it notes kernels, with their arguments, into a graph, which is launched as
-one. What makes that right here:
+A stream that captures computes nothing: it adds kernels, with their arguments, to a graph, which is launched as a
+whole. These rules make that correct:
 
-- The capture has a memory pool of its own. Temporary arrays go back to that pool and are never lent to anyone else, so
-  a launch overwrites nothing that is in use; the pool lives as long as the graph and every array of the recording.
+- The capture has a memory pool of its own. Memory of temporary arrays goes back to that pool and is used by nothing
+  else, so a launch overwrites nothing that is in use; the pool lives as long as the graph and all arrays of the
+  recording.
 - Products have workspaces of the recording's own (`xpnn.backends.cublas`).
-- The stream that captures is the recorder's, and nothing else is queued there: kernels of another thread would join the
-  graph. Recordings of a process are one after another.
-- A graph is launched on the stream that is current for the caller, and so stands in its order; launches on several
-  streams wait for each other, because they share the recording's memory.
-- A copy from the host would read a buffer that CuPy lends to others meanwhile; it is refused. So is a read by the host,
-  which CuPy itself refuses while a stream captures.
+- The stream that captures is the recorder's, and nothing else is queued there: kernels of another thread would become
+  part of the graph. A process makes one recording at a time.
+- A graph is launched on the caller's current stream, in its order. Launches on several streams wait for each other,
+  because they share the recording's memory.
+- A copy from the host is refused: at a replay it would read a buffer that CuPy has reused by then. CuPy itself refuses
+  a copy to the host while a stream captures.
 
 Written by CuPy's documentation and sources; `tests/backends/test_cuda_graph.py` runs it on whatever CuPy computes on.
 """
@@ -34,22 +35,22 @@ from .types import Array
 _NODE = re.compile(r'^\s*"?(?!graph\b|node\b|edge\b|subgraph\b|label\b)\w+"?\s*\[', re.MULTILINE)
 # What CuPy's memory is aligned to, in bytes.
 ALIGNED = 512
-# How many times the bytes of its entries the memory of an argument may reach over, to be kept as it lies.
+# An argument whose entries are spread over more than this many times their own bytes is copied without gaps.
 LOOSE = 4
 
 
-class Room:
-    """The memory of one recording: a pool that gives its blocks back to the device once the recording is dropped.
+class RecordingMemory:
+    """The memory of one recording: a pool whose blocks are freed once the recording is dropped.
 
-    CuPy's pool alone does not: the pieces of a block refer to each other, where Python's garbage collector can't see
-    them, and stay when the pool goes. Arrays of a recording may outlive it, as gradients do that its step made; each
-    gives back what it held when it goes.
+    CuPy does not free the blocks of a pool that is deleted: the pieces of a block refer to each other, and Python's
+    garbage collector can't see these references. Arrays of a recording may outlive it, such as gradients that its step
+    made; what such an array held is freed when the array is.
     """
 
     def __init__(self, cuda: Any) -> None:
         self._cuda, self._pool, self._device = cuda, cuda.MemoryPool(), cuda.device.get_device_id()
         self._dropped = False
-        _rooms.add(self)
+        _memories.add(self)
 
     def malloc(self, size: int) -> Any:
         """An allocator for CuPy."""
@@ -60,7 +61,7 @@ class Room:
         return self._cuda.MemoryPointer(held, 0)
 
     def drop(self) -> None:
-        """Give back what no array holds, now and from now on."""
+        """Free what no array holds, now, and the rest as its arrays are deleted."""
         self._dropped = True
         self.give_back()
 
@@ -74,37 +75,37 @@ class Room:
         with self._cuda.Device(self._device):
             self._pool.free_all_blocks()
             if not self._pool.total_bytes():
-                _rooms.discard(self)
+                _memories.discard(self)
 
 
 class _Held:
-    """Keeps a piece of a room's memory for an array."""
+    """A piece of a recording's memory that an array uses."""
 
-    def __init__(self, memory: Any, room: Room) -> None:
-        self._memory, self._room = memory, room
+    def __init__(self, piece: Any, memory: RecordingMemory) -> None:
+        self._piece, self._memory = piece, memory
 
     def __del__(self) -> None:
-        self._memory = None
-        self._room.give_back()
+        self._piece = None
+        self._memory.give_back()
 
 
-# Rooms with memory. A pool is known to its pieces by weak references, which Python clears before anything else where
-# pool and arrays are garbage together: what is here is none.
-_rooms: set[Room] = set()
-# Rooms that wait for the end of the recording that runs: to free memory waits for the device, and may break a capture.
-_waiting: set[Room] = set()
+# Keeps pools that still hold memory. The pieces of a pool refer to it by weak references, which Python clears first
+# where pool and arrays become garbage together; then the pieces could not be freed.
+_memories: set[RecordingMemory] = set()
+# Pools to be freed after the recording that is being made: freeing waits for the device, which may break a capture.
+_waiting: set[RecordingMemory] = set()
 _running = 0
 
 
 class Graph:
     """A recorded step, and all that a launch needs."""
 
-    def __init__(self, cuda: Any, graph: Any, room: Room, workspaces: dict[int, Any]) -> None:
+    def __init__(self, cuda: Any, graph: Any, memory: RecordingMemory, workspaces: dict[int, Any]) -> None:
         self._cuda, self._graph = cuda, [graph]
-        # What the last turn queued, and where.
+        # Recorded after the last replay and its copies, and on which stream.
         self._done, self._stream = cuda.Event(disable_timing=True), None
         # The graph goes first, then memory. At the end of the process the driver takes both.
-        weakref.finalize(self, _drop, self._graph, workspaces, room).atexit = False
+        weakref.finalize(self, _drop, self._graph, workspaces, memory).atexit = False
 
     def __call__(self) -> None:
         """Launch it on the current stream."""
@@ -116,8 +117,8 @@ class Graph:
         return len(_NODE.findall(self._graph[0].debug_dot_str()))
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """After what the last turn queued, on whatever stream."""
+    def in_order(self) -> Iterator[None]:
+        """The current stream first waits for the last replay, if that was on another stream."""
         current = self._cuda.get_current_stream()
         if self._stream is not None and self._stream != current:
             current.wait_event(self._done)
@@ -128,10 +129,10 @@ class Graph:
             self._stream = current
 
 
-def _drop(graph: list[Any], workspaces: dict[int, Any], room: Room) -> None:
+def _drop(graph: list[Any], workspaces: dict[int, Any], memory: RecordingMemory) -> None:
     graph.clear()
     workspaces.clear()
-    room.drop()
+    memory.drop()
 
 
 class GraphRecorder:
@@ -168,8 +169,8 @@ class GraphRecorder:
         """Filled by a kernel that is given the number: nothing is copied from the host."""
         return self._cupy.full((), value, dtype="int64")
 
-    def twin(self, array: Array) -> Array:
-        """An array of the same strides, but for one that lies in much more memory than it fills, and alignment."""
+    def empty_like(self, array: Array) -> Array:
+        """A new array of the same strides and alignment; without gaps if its entries are far apart (see `LOOSE`)."""
         cupy = self._cupy
         reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
         before = -sum(each for each in reach if each < 0)
@@ -189,21 +190,21 @@ class GraphRecorder:
 
     def record(self, work: Callable[[], Any]) -> tuple[Any, Graph]:
         """Capture, and give what launches the graph."""
-        room = Room(self._cupy.cuda)
+        memory = RecordingMemory(self._cupy.cuda)
         try:
-            return self._capture(work, room)
+            return self._capture(work, memory)
         except BaseException:
-            room.drop()
+            memory.drop()
             raise
 
-    def _capture(self, work: Callable[[], Any], room: Room) -> tuple[Any, Graph]:
+    def _capture(self, work: Callable[[], Any], memory: RecordingMemory) -> tuple[Any, Graph]:
         cuda, stream = self._cupy.cuda, self._stream
         with ExitStack() as stack:
             stack.enter_context(_one_at_a_time())
-            # Whoever set another allocator since the last recording has this one from now on: CuPy tells nobody which
-            # is set, and without it a copy from the host would be recorded.
-            cuda.set_pinned_memory_allocator(self._lend)
-            stack.enter_context(cuda.using_allocator(room.malloc))
+            # Replaces an allocator that a user has set: CuPy has no function that returns it, and without ours a copy
+            # from the host would be recorded.
+            cuda.set_pinned_memory_allocator(self._pinned_memory)
+            stack.enter_context(cuda.using_allocator(memory.malloc))
             stack.enter_context(stream)
             workspaces = stack.enter_context(self._cublas.own_workspaces())
             self._cublas.on_current_stream()
@@ -219,19 +220,19 @@ class GraphRecorder:
                 graph = stream.end_capture()
             except Exception as error:
                 raise CaptureError(_explained(error)) from error
-        return result, Graph(cuda, graph, room, workspaces)
+        return result, Graph(cuda, graph, memory, workspaces)
 
-    def _lend(self, size: int) -> Any:
-        """CuPy's pinned memory, but not in a recording: each copy from the host asks for it first."""
+    def _pinned_memory(self, size: int) -> Any:
+        """CuPy's pinned memory; refused in a recording, since each copy from the host allocates some first."""
         require_repeatable(f"a copy of {size} bytes from the host, as of an index table")
         return self._cupy.get_default_pinned_memory_pool().malloc(size)
 
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """One recording in a process. Garbage is collected, and what waits to be freed is freed, after it.
+    """One recording at a time in a process. Garbage collection and freeing of memory are put off until after it.
 
-    What garbage holds of a device may not be freed while a stream captures, as pinned memory may not.
+    Some of what garbage may hold, such as pinned memory, must not be freed while a stream captures.
     """
     global _running
     with RECORDING:
@@ -249,7 +250,7 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def _abandon(stream: Any) -> None:
-    """End a capture that failed, whose own complaint says less than the error that broke it."""
+    """End a capture that failed, and ignore the error of ending it: that of the step says more."""
     try:
         stream.end_capture()
     except Exception:
@@ -257,7 +258,7 @@ def _abandon(stream: Any) -> None:
 
 
 def _explained(error: Exception) -> str:
-    """What broke a capture, and what usually does."""
+    """The message for an error that ended a capture: its usual cause and what to do."""
     told = first_line(error)
     if "is capturing" in told or "StreamCapture" in told:
         return (

@@ -58,7 +58,7 @@ class CupyPrimitives(Primitives):
         return y.transpose(inverse(order))
 
     def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
-        # Of arrays that lie alike their memory is passed over as it is.
+        # Arrays of the same memory layout are read and written in the order of memory.
         order = axes_in_memory(arrays[0].strides)
         function(*(each.transpose(order) for each in arrays))
 
@@ -182,8 +182,9 @@ class CupyBackend(Backend):
             self._on_device().synchronize()
 
     def compile(self, step: Callable[P, R], *owners: Any) -> Callable[P, R]:
-        """A `CompiledStep`: a CUDA graph for each form of its arguments and settings, replayed from the fourth call on.
+        """A `CompiledStep`: a CUDA graph for each form of its arguments and settings, from the third call of a form on.
 
+        The first call of a training step makes gradients and what the optimizer remembers, and is of a form of its own.
         See `xpnn.backends.capture` for what it keeps right and what it refuses, with a `CaptureError`. Array arguments
         must be of this backend; results are copies.
         """

@@ -1,8 +1,9 @@
 """The namespace of the CuPy backend: CuPy's by the standard, with products and joins that a CUDA graph can record.
 
 CuPy refuses products while a stream captures, and it joins more than eight small arrays by a table of addresses that it
-uploads: a graph would read the table's host buffer again at every launch, when it is another's. Here both are made
-otherwise, so that ``b.xp.matmul`` and ``b.xp.concat`` in a user's step are recorded too. CuPy itself stays as it is.
+copies from the host: a graph would read the table's host buffer at every launch, after CuPy has reused it. This
+namespace avoids both, so that ``b.xp.matmul`` and ``b.xp.concat`` in a user's step can be recorded. CuPy itself is not
+changed.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ class CupyNamespace:
     """
 
     def __init__(self, compat: Any, products: Products) -> None:
-        # By its name others tell whose arrays a namespace computes with.
+        # Code finds out by its name which library's arrays a namespace computes with.
         self.__name__: str = compat.__name__
         self._compat, self._products = compat, products
 

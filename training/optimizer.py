@@ -67,7 +67,7 @@ class Optimizer:
                 self._update(parameter, gradient, b)
 
     def _update_together(self, group: list[tuple[Parameter, Array]], b: Backend) -> list[tuple[Parameter, Array]]:
-        """Take the step with all parameters at once where the backend has a way to; gives those that are left."""
+        """Take the step with all parameters at once where the backend has a kernel; returns those it does not take."""
         rule = self._rule() if self._is_of_rule("_rule") else None
         # A rate that a user set may be an array.
         if rule is None or not all(isinstance(each, int | float) for each in rule.settings):
@@ -85,12 +85,8 @@ class Optimizer:
                 value, memory, fresh = self._remembered_of(parameter, gradient, b)
                 state = parameter.states[self]
                 if not prepared.takes(value, gradient, *memory):
-                    if fresh:
-                        # Its step is still the first.
-                        for name in self._memory():
-                            del state[name]
                     left.append((parameter, gradient))
-                    # So that `_update` finds out too that it is the first step.
+                    # `_update` takes arrays that are missing as the sign of a first step.
                     for name in self._memory() if fresh else ():
                         del state[name]
                     continue
@@ -103,7 +99,7 @@ class Optimizer:
         return left
 
     def _remembered_of(self, parameter: Parameter, gradient: Array, b: Backend) -> tuple[Array, list[Array], bool]:
-        """A value that may change in place, what is remembered beside it, and whether that is new."""
+        """A value that may be changed in place, the arrays remembered beside it, and whether these are new."""
         if gradient.shape != parameter.shape:
             raise ValueError(f"a gradient has shape {tuple(gradient.shape)}, its parameter {parameter.shape}")
         state, names = parameter.states.setdefault(self, {}), self._memory()
@@ -183,7 +179,7 @@ class Optimizer:
             parameter.grad = None
 
     def count_on_device(self) -> None:
-        """Keep on the device what is counted from step to step, as `Backend.compile` needs; nothing is, unless told."""
+        """Count steps on the device from now on, as `Backend.compile` needs; rules that count none do nothing."""
 
     def slots(self) -> Iterator[Slot]:
         """Where settings, parameters, gradients and what is remembered are kept, for `Backend.compile`."""

@@ -673,7 +673,7 @@ def test_the_same_shape_in_another_layout_is_another_recording(b):
 
 def test_an_argument_that_lies_in_much_memory_is_kept_in_little(b, cupy):
     x = cupy.ones((300, 1000), "uint16")[:, :1]
-    compiled, twin = b.compile(lambda x: x * x + x), b._recorder.twin(x)
+    compiled, twin = b.compile(lambda x: x * x + x), b._recorder.empty_like(x)
     assert twin.data.mem.size <= 2048 and all(int(compiled(x)[-1, 0]) == 2 for _ in range(5))
     assert compiled.replayed
 

@@ -1,8 +1,8 @@
 """Convolution as one matrix product: kernels that lay out columns, and that add them up where they were read.
 
 A row of the columns is a window, its entries the cells of the kernel times the channels of a group. Which of the two
-varies faster follows the weight ``(F, C/G, *K)``, which then enters the product as it lies in memory: cells slower than
-channels where it was trained, as its gradient is made so, channels slower than cells where it was drawn or loaded.
+varies faster is chosen by the strides of the weight ``(F, C/G, *K)``, which is then multiplied without a copy: cells
+vary slower than channels in a weight that was trained, as in its gradient, and faster in one that was drawn or loaded.
 """
 
 from functools import lru_cache
@@ -185,7 +185,7 @@ class Columns:
 
 
 def lies_by_cells(weight: Array) -> bool:
-    """Whether a weight ``(F, C, *K)`` lies in memory with its cells slower than its channels."""
+    """Whether in the memory of a weight ``(F, C, *K)`` cells vary slower than channels."""
     turned = weight.transpose(0, *range(2, weight.ndim), 1)
     return bool(turned.flags.c_contiguous) and not weight.flags.c_contiguous
 

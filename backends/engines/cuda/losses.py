@@ -148,7 +148,7 @@ BLOCK = 512
 
 @lru_cache(maxsize=1024)
 def _sizes(shape: tuple[int, ...], steps: tuple[int, ...], itemsize: int) -> Any:
-    """Sizes of ``(N, *S)`` after the first, and where the entries of an array of that shape lie."""
+    """Sizes of ``(N, *S)`` after the first, and the strides of an array of that shape, as kernels take them."""
     missing = 3 - len(shape) + 1
     spatial = (1,) * missing + shape[1:]
     entries = [step // itemsize for step in steps]

@@ -213,7 +213,7 @@ class Statistics:
     Attributes
     ----------
     rows : array
-        The input itself, ``(cells, C)``, or a copy where it does not lie so.
+        The input itself, ``(cells, C)``, or a copy where its strides do not allow that.
     step : int
         Entries from one row to the next.
     found : array

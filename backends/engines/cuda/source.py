@@ -41,7 +41,7 @@ __device__ inline T not_a_number() { return (T)nan(""); }
 // Places in an array (N, S0, S1, S2, C) in entries; axes that it lacks come first and are 1.
 struct Strides { Index n, s[3], c; };
 
-// Where windows lie: sizes of input and output, kernel, stride, dilation, and the cells before the input.
+// Windows over an input: sizes of input and output, kernel, stride, dilation, and the cells of padding before it.
 struct Geometry { int input[3], output[3], kernel[3], stride[3], dilation[3], before[3]; };
 
 // A flat number of a thread as places, the last axis first.
@@ -130,7 +130,7 @@ class Source:
         self._functions[key](tuple(grid), tuple(block), tuple(map(_argument, arguments)))
 
     def each(self, name: str, dtype: str, count: int, *arguments: Any) -> None:
-        """Start a kernel with a thread for each of ``count`` entries, which it is told last; none for none."""
+        """Start a kernel with a thread for each of ``count`` entries; ``count`` is its last argument. None for 0."""
         if count:
             self.launch(name, dtype, (-(-count // THREADS),), (THREADS,), *arguments, np.int64(count))
 
@@ -170,20 +170,20 @@ def dense(x: Array | None) -> Array | None:
 
 @lru_cache(maxsize=4096)
 def strides_of(strides: tuple[int, ...], itemsize: int) -> Any:
-    """Where the entries of an array ``(N, *S, C)`` of these strides in bytes lie, as kernels take it."""
+    """The struct ``Strides`` for an array ``(N, *S, C)`` of these strides in bytes."""
     entries = [stride // itemsize for stride in strides]
     spatial = [0] * (AXES - len(entries) + 2) + entries[1:-1]
     return np.array((entries[0], spatial, entries[-1]), dtype=STRIDES)
 
 
 def strides(x: Array) -> Any:
-    """Where the entries of ``x (N, *S, C)`` lie, as kernels take it."""
+    """The struct ``Strides`` for ``x (N, *S, C)``."""
     return strides_of(x.strides, x.itemsize)
 
 
 @lru_cache(maxsize=4096)
 def geometry(spatial: tuple[int, ...], windows: Windows, padding: tuple[tuple[int, int], ...]) -> Any:
-    """Where windows lie over an input of that size, as kernels take it."""
+    """The struct ``Geometry`` for windows over an input of that size."""
     missing = AXES - len(spatial)
     ones, before = (1,) * missing, (0,) * missing + tuple(low for low, _ in padding)
     return np.array(

@@ -179,7 +179,7 @@ class Update:
         self.settings["s"][: len(settings)] = settings
 
     def takes(self, value: Array, *others: Array) -> bool:
-        """Whether arrays of one shape are of this dtype and lie in memory alike, without gaps."""
+        """Whether arrays of one shape are of this dtype and have the same strides, without gaps in memory."""
         order = sorted(range(value.ndim), key=lambda axis: -value.strides[axis])
         steps = _steps(value)
         same = all(each.dtype == value.dtype and _steps(each) == steps for each in others)

@@ -244,7 +244,7 @@ class Winograd:
 
 
 def _cells_of(weight: Array) -> Any:
-    """Where the entries of a weight ``(A, B, 3, 3)`` lie, as if it were ``(A, 3, 3, B)``."""
+    """Strides of a weight ``(A, B, 3, 3)``, in the order ``(A, 3, 3, B)``."""
     first, second, *cells = weight.strides
     return strides_of((first, *cells, second), weight.itemsize)
 
