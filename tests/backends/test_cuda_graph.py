@@ -149,6 +149,33 @@ def test_weights_loaded_between_replays_count(b):
     assert compiled.recorded == 1
 
 
+def test_weights_of_another_memory_layout_give_the_plain_steps_bits(b):
+    """Training stores a convolution's weight with its cells before its channels, loading the other way round."""
+    results = []
+    for compiled in (True, False):
+        layers = (nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Dense(16, 4))
+        model = nn.Sequential(*layers, backend=b, seed=1)
+        optimizer, loss = nn.SGD(model, lr=0.1), nn.CrossEntropy(backend=b)
+        saved = {name: np.ascontiguousarray(b.to_numpy(array)) for name, array in model.state_dict().items()}
+
+        def step(x, y, model=model, optimizer=optimizer, loss=loss):
+            optimizer.zero_grad()
+            value = loss(model(x), y)
+            model.backward(loss.backward(), input_grad=False)
+            optimizer.step()
+            return value
+
+        def load(i, model=model, saved=saved):
+            if i == 5:
+                model.load_state_dict(saved)
+
+        taken = b.compile(step, model, optimizer) if compiled else step
+        results.append((train(b, taken, calls=10, between=load), bits(b, model, optimizer)))
+        if compiled:
+            assert taken.replayed >= 4
+    assert results[0] == results[1]
+
+
 def test_arrays_that_a_user_sets_keep_their_numbers(b):
     model, optimizer, step = make(b, OPTIMIZERS["sgd"])
     compiled = b.compile(step, model, optimizer)
