@@ -8,7 +8,7 @@ import xpnn as nn
 from xpnn import functional as F
 from xpnn.backends import primitives
 from xpnn.backends.engines import cuda
-from xpnn.backends.engines.cuda import columns, source, sums, updates, winograd
+from xpnn.backends.engines.cuda import columns, losses, source, sums, updates, winograd
 from xpnn.testing import assert_match, cases
 from xpnn.testing.compare import same_bits
 from xpnn.testing.parity import Parity, run_host
@@ -433,3 +433,22 @@ def test_counts_may_be_loaded_in_another_dtype(at, rule, dtype):
         return at.get(parameter.value)
 
     assert np.allclose(last(cast=True), last(cast=False), rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, losses.SHARES, losses.SHARES + 1, 5 * losses.SHARES + 3])
+def test_the_loss_of_any_number_of_targets(at, count):
+    g = np.random.default_rng(count)
+    logits, target = g.normal(size=(count, 3)), g.integers(0, 3, count)
+    weight = np.array([0.5, 1.0, 2.0])
+    ignored = np.arange(count) % 5 == 0
+    shares = np.where(ignored, 0.0, weight[target])
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    terms = -np.log(p[np.arange(count), target]) * shares
+    slopes = (p - np.eye(3)[target]) * shares[:, None]
+    arrays = [at.put(logits.astype("float32")), at.put(np.where(ignored, -100, target))]
+    w = at.put(weight.astype("float32"))
+    for reduction, by in (("sum", 1.0), ("mean", shares.sum() or np.nan)):
+        value = F.cross_entropy(*arrays, weight=w, reduction=reduction)
+        dx = F.cross_entropy_backward(1.0, *arrays, weight=w, reduction=reduction)
+        assert np.allclose(at.get(value), terms.sum() / by, rtol=1e-5, equal_nan=True)
+        assert np.allclose(at.get(dx), slopes / np.nan_to_num(by, nan=1.0), rtol=1e-5, atol=1e-6 * (1.0 / count))

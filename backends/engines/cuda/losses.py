@@ -1,4 +1,4 @@
-"""Cross-entropy of logits with classes: a thread for each target, then one block for what is reduced.
+"""Cross-entropy of logits with classes: a thread for each target, then one block for the sums of all blocks.
 
 A thread goes through the classes of its target three times, which costs less than to share them as long as the targets
 are many and the classes few; the layers' array functions serve the other cases.
@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from ...types import Array
-from .source import LARGEST, Source, address, dense, library, strides
+from .source import LARGEST, THREADS, Source, address, dense, library, strides
 
 # Classes from which a warp should share a target.
 MANY = 4096
 
 SOURCE = Source(
+    f"#define BLOCK {THREADS}\n"
     """
-#define BLOCK 512
+struct Sizes { Index sizes[3], target[4]; };
 
 struct Place { const T* logits; Index step; int y; bool kept; T share; };
 
@@ -45,71 +46,88 @@ __device__ inline Place place(
     return p;
 }
 
-struct Sizes { Index sizes[3], target[4]; };
-
-// losses (M,) and what each counts (M,)
-extern "C" __global__ void losses(
-    const T* x, const void* targets, const T* weight, T* y, T* shares, Strides at, Sizes s, int wide, int classes,
-    long long ignored, Index count)
+// The largest logit of a target and the sum of the exponentials of what the others are below it; false if one is NaN
+__device__ inline bool softmax_sums(const Place &p, int classes, T &most, T &sum)
 {
-    const Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
-    if (i >= count) return;
-    const Place p = place(x, targets, weight, at, s.sizes, s.target, wide, classes, ignored, i);
-    T most = p.logits[0], sum = 0;
-    bool bad = false;
+    bool numbers = true;
+    most = p.logits[0];
+    sum = 0;
     for (int c = 0; c < classes; ++c) {
         const T each = p.logits[c * p.step];
-        bad = bad || each != each;
+        numbers = numbers && each == each;
         most = each > most ? each : most;
     }
     for (int c = 0; c < classes; ++c) sum += exp(p.logits[c * p.step] - most);
-    T loss = log(sum) - (p.logits[p.y * p.step] - most);
-    if (bad) loss = not_a_number();
-    y[i] = p.share == 0 ? (T)0 : loss * p.share;
-    if (shares) shares[i] = p.share;
+    return numbers;
 }
 
-__device__ inline T block_sum(const T* x, Index count, T (&shared)[BLOCK])
+// The sum over the threads of a block, for all of them
+__device__ inline T block_sum(T value, T (&shared)[BLOCK])
 {
-    T sum = 0;
-    for (Index i = threadIdx.x; i < count; i += BLOCK) sum += x[i];
-    shared[threadIdx.x] = sum;
+    shared[threadIdx.x] = value;
     __syncthreads();
     for (int half = BLOCK / 2; half > 0; half /= 2) {
         if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
         __syncthreads();
     }
-    sum = shared[0];
+    const T sum = shared[0];
     __syncthreads();
     return sum;
 }
 
-// The sum of the losses, by the sum of what they count where the mean is asked for; one block
-extern "C" __global__ void reduced(const T* losses, const T* shares, T* y, int mean, Index count)
+// losses (M,), or of each block the sums of its losses and of what they count: (2, blocks)
+extern "C" __global__ void losses(
+    const T* x, const void* targets, const T* weight, T* y, T* parts, Strides at, Sizes s, int wide, int classes,
+    long long ignored, Index count)
 {
     __shared__ T shared[BLOCK];
-    const T sum = block_sum(losses, count, shared);
-    T by = 1;
-    if (mean) by = block_sum(shares, count, shared);
+    const Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
+    T loss = 0, share = 0;
+    if (i < count) {
+        const Place p = place(x, targets, weight, at, s.sizes, s.target, wide, classes, ignored, i);
+        T most, sum;
+        const bool numbers = softmax_sums(p, classes, most, sum);
+        share = p.share;
+        loss = numbers ? log(sum) - (p.logits[p.y * p.step] - most) : not_a_number();
+        loss = share == 0 ? (T)0 : loss * share;
+        if (y) y[i] = loss;
+    }
+    if (!parts) return;
+    loss = block_sum(loss, shared);
+    share = block_sum(share, shared);
+    if (threadIdx.x == 0) {
+        parts[blockIdx.x] = loss;
+        parts[gridDim.x + blockIdx.x] = share;
+    }
+}
+
+// The sum of parts, divided by that of the parts behind them where a mean is asked for; one block
+extern "C" __global__ void reduced(const T* parts, T* y, int mean, Index count)
+{
+    __shared__ T shared[BLOCK];
+    T sum = 0, by = 0;
+    for (Index i = threadIdx.x; i < count; i += BLOCK) {
+        sum += parts[i];
+        if (mean) by += parts[count + i];
+    }
+    sum = block_sum(sum, shared);
+    by = mean ? block_sum(by, shared) : (T)1;
     if (threadIdx.x == 0) *y = by == 0 ? not_a_number() : sum / by;
 }
 
-// What all targets count; one block
+// What targets count, summed by blocks of length targets
 extern "C" __global__ void total_share(
-    const void* targets, const T* weight, T* y, Sizes s, int wide, int classes, long long ignored, Index count)
+    const void* targets, const T* weight, T* y, Sizes s, int wide, int classes, long long ignored, Index length,
+    Index count)
 {
     __shared__ T shared[BLOCK];
+    const Index first = blockIdx.x * length, last = first + length < count ? first + length : count;
     T sum = 0;
     Strides nowhere = {};
-    for (Index i = threadIdx.x; i < count; i += BLOCK)
+    for (Index i = first + threadIdx.x; i < last; i += BLOCK)
         sum += place((const T*)0, targets, weight, nowhere, s.sizes, s.target, wide, classes, ignored, i).share;
-    shared[threadIdx.x] = sum;
-    __syncthreads();
-    for (int half = BLOCK / 2; half > 0; half /= 2) {
-        if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
-        __syncthreads();
-    }
-    if (threadIdx.x == 0) *y = shared[0];
+    sum = block_sum(sum, shared);
+    if (threadIdx.x == 0) y[blockIdx.x] = sum;
 }
 
 // The gradient, of shape (N, S, C)
@@ -125,25 +143,20 @@ extern "C" __global__ void slopes(
         for (int c = 0; c < classes; ++c) to[c] = 0;
         return;
     }
-    T most = p.logits[0], sum = 0;
-    bool bad = false;
-    for (int c = 0; c < classes; ++c) {
-        const T each = p.logits[c * p.step];
-        bad = bad || each != each;
-        most = each > most ? each : most;
-    }
-    for (int c = 0; c < classes; ++c) sum += exp(p.logits[c * p.step] - most);
+    T most, sum;
+    const bool numbers = softmax_sums(p, classes, most, sum);
     if (upstream) dy = upstream[each ? i : 0];
     const T all = by ? (*by == 0 ? (T)1 : *by) : (T)1;
     for (int c = 0; c < classes; ++c) {
-        const T probability = bad ? not_a_number() : exp(p.logits[c * p.step] - most) / sum;
+        const T probability = numbers ? exp(p.logits[c * p.step] - most) / sum : not_a_number();
         to[c] = (probability - (c == p.y ? (T)1 : (T)0)) * p.share * dy / all;
     }
 }
 """
 )
 SIZES = np.dtype([("sizes", np.int64, (3,)), ("target", np.int64, (4,))])
-BLOCK = 512
+# Targets whose shares a block sums up.
+SHARES = 64 * THREADS
 
 
 @lru_cache(maxsize=1024)
@@ -165,16 +178,17 @@ class CrossEntropy:
     def forward(self, logits: Array, target: Array, weight: Array | None) -> Array:
         """The losses ``(N, *S)``, or reduced to one, 0-d."""
         cupy, classes = library(), logits.shape[-1]
-        losses = cupy.empty(target.shape, logits.dtype)
-        mean = self.reduction == "mean"
-        shares = cupy.empty(target.shape, logits.dtype) if mean else None
-        arrays = (address(logits), address(target), dense(weight), losses, shares)
-        SOURCE.each("losses", self.dtype, losses.size, *arrays, strides(logits), *self._order(target, classes))
-        if self.reduction == "none":
-            return losses
-        value = cupy.empty((), logits.dtype)
-        count = np.int64(losses.size)
-        SOURCE.launch("reduced", self.dtype, (1,), (BLOCK,), losses, shares, value, int(mean), count)
+        count, whole = prod(target.shape), self.reduction == "none"
+        losses = cupy.empty(target.shape, logits.dtype) if whole else None
+        parts = None if whole else cupy.empty((2, -(-count // THREADS)), logits.dtype)
+        arrays = (address(logits), address(target), dense(weight), losses, parts)
+        SOURCE.each("losses", self.dtype, count, *arrays, strides(logits), *self._order(target, classes))
+        return losses if parts is None else self._reduced(parts[0].size, parts, self.reduction == "mean")
+
+    def _reduced(self, count: int, parts: Array, mean: bool) -> Array:
+        """The sum of so many parts, 0-d; with ``mean`` by the sum of the ones behind them, NaN where that is 0."""
+        value = library().empty((), parts.dtype)
+        SOURCE.launch("reduced", self.dtype, (1,), (THREADS,), parts, value, int(mean), np.int64(count))
         return value
 
     def backward(self, dy: Array | float, logits: Array, target: Array, weight: Array | None) -> Array:
@@ -183,9 +197,7 @@ class CrossEntropy:
         order, w = self._order(target, classes), dense(weight)
         by = None
         if self.reduction == "mean":
-            by = cupy.empty((), logits.dtype)
-            count = np.int64(prod(target.shape))
-            SOURCE.launch("total_share", self.dtype, (1,), (BLOCK,), address(target), w, by, *order, count)
+            by = self._total_share(target, w, order, logits.dtype)
         dx = cupy.empty(logits.shape, logits.dtype)
         arrays = (address(logits), address(target), w, by, dx, strides(logits))
         # NumPy's float64 is a float that has a shape.
@@ -196,6 +208,15 @@ class CrossEntropy:
         )
         SOURCE.each("slopes", self.dtype, prod(target.shape), *arrays, *order, *upstream)
         return dx
+
+    def _total_share(self, target: Array, weight: Array | None, order: tuple[Any, ...], dtype: Any) -> Array:
+        """What all targets count, 0-d."""
+        count = prod(target.shape)
+        blocks = max(1, -(-count // SHARES))
+        parts = library().empty((blocks,) if blocks > 1 else (), dtype)
+        sizes = (np.int64(SHARES), np.int64(count))
+        SOURCE.launch("total_share", self.dtype, (blocks,), (THREADS,), address(target), weight, parts, *order, *sizes)
+        return parts if blocks == 1 else self._reduced(blocks, parts, False)
 
     def _order(self, target: Array, classes: int) -> tuple[Any, ...]:
         sizes = _sizes(target.shape, target.strides, target.itemsize)
