@@ -234,10 +234,8 @@ class Layer:
     def slots(self) -> Iterator[Slot]:
         """Where state is kept from step to step, for `Backend.compile`: arrays, modes, plain settings, backends."""
         layers = [layer for _, layer in self.named_layers()]
-        for layer in layers:
-            layer.backend  # noqa: B018 - settled from now on
         yield Slot.constant(
-            f"{type(self).__name__}.backend", self, "backend", lambda: tuple([x._backend for x in layers])
+            f"{type(self).__name__}.backend", self, "backend", lambda: tuple([layer.backend for layer in layers])
         )
         for path, layer in self.named_layers():
             yield from layer._slots(path or type(layer).__name__)

@@ -36,13 +36,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-if __package__:
+if TYPE_CHECKING or __package__:
     from .gpu import options, parts, plan, preflight, summary
 else:
     # Run as a file, before anything says where `xpnn` is; this file's folder is where Python looks first.
-    from gpu import options, parts, plan, preflight, summary  # type: ignore[import-not-found,no-redef]
+    from gpu import options, parts, plan, preflight, summary
 
 # Seconds between two looks at what runs, and between two writes of the files.
 LOOK, WRITE = 0.05, 1.0

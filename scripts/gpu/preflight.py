@@ -109,7 +109,8 @@ def too_old(name: str) -> bool:
 
 def numbers(version: str) -> list[int]:
     """The release of a version as numbers."""
-    return [int(number) for number in re.match(r"[\d.]*", version)[0].split(".") if number]  # type: ignore[index]
+    release, *_ = re.split(r"[^\d.]", version, maxsplit=1)
+    return [int(number) for number in release.split(".") if number]
 
 
 def cure(lacking: list[str]) -> str:

@@ -1,14 +1,12 @@
 """Compiled steps on CuPy: a replay does what a plain step does, and gives all memory back in the end."""
 
 import gc
-import os
-import subprocess
-import sys
 import threading
 from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from device_counts import run_tests_late
 
 import xpnn as nn
 from xpnn.backends import CaptureError, Generator, capture, cuda_graph
@@ -870,23 +868,7 @@ def test_a_recorder_is_the_backends_own_and_not_that_of_an_equal_one(b, monkeypa
 
 @pytest.mark.parametrize("lazy", [1, 2, 3, 4])
 def test_streams_as_late_as_their_order_allows_change_nothing(gpu, lazy):
-    pytest.importorskip("cudacpu", reason="only an emulated device can be told when its streams run")
-    tests = "momentum or masks or threads or streams or plain_steps"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        __file__,
-        "-k",
-        f"({tests}) and not late",
-    ]
-    # The last mode is by chance, which is the same each time.
-    late = {**os.environ, "CUDACPU_LAZY": str(lazy), "CUDACPU_SEED": "1"}
-    run = subprocess.run(command, env=late, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout[-3000:]
+    run_tests_late(__file__, "(momentum or masks or threads or streams or plain_steps) and not late", lazy)
 
 
 def test_a_recorded_step_tells_what_it_launches(b):

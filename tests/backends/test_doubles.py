@@ -3,17 +3,12 @@
 import numpy as np
 import pytest
 
-import xpnn as nn
 
-
-@pytest.fixture(params=["double", "real"])
+@pytest.fixture(params=["double", "real cupy"])
 def cupy(request):
     if request.param == "double":
         return request.getfixturevalue("fake_cupy").module
-    try:
-        nn.get_backend("cupy")
-    except nn.BackendUnavailable as error:
-        pytest.skip(str(error))
+    request.getfixturevalue("gpu")
     import cupy
 
     return cupy

@@ -11,6 +11,7 @@ from pathlib import Path
 import late_uploads
 import numpy as np
 import pytest
+from device_counts import run_tests_late
 
 import xpnn as nn
 from xpnn.backends import CaptureError, capture, pinned
@@ -172,18 +173,4 @@ def test_without_any_one_of_its_rules_batches_are_damaged_and_with_all_of_them_n
 
 @pytest.mark.parametrize("lazy", ["1", "2", "3", "4"])
 def test_streams_as_late_as_their_order_allows_change_nothing(gpu, lazy):
-    pytest.importorskip("cudacpu", reason="only an emulated device can be told when its streams run")
-    tests = "whole or kept or overwritten or send or loader"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        __file__,
-        "-k",
-        f"({tests}) and not late",
-    ]
-    run = subprocess.run(command, env={**os.environ, "CUDACPU_LAZY": lazy}, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout[-3000:]
+    run_tests_late(__file__, "(whole or kept or overwritten or send or loader) and not late", lazy)

@@ -33,6 +33,19 @@ def hidden(counts: dict[str, int]) -> dict[str, int]:
     return {name: n for name, n in counts.items() if name in HIDDEN}
 
 
+def run_tests_late(file: str, expression: str, mode: int) -> None:
+    """Run tests of a file in a process whose streams run by a mode of the emulator, 1 to 4.
+
+    ``expression`` is that of pytest's ``-k``; it must leave out the test that calls this.
+    """
+    pytest.importorskip("cudacpu", reason="only an emulated device can be told when its streams run")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file, "-k", expression]
+    # The last mode is by chance, which is the same each time.
+    late = {**os.environ, "CUDACPU_LAZY": str(mode), "CUDACPU_SEED": "1"}
+    run = subprocess.run(command, env=late, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-3000:]
+
+
 def run_late(program: str) -> None:
     """Run a Python program in a process whose streams do nothing until something waits for them."""
     pytest.importorskip("cudacpu", reason="only an emulated CUDA device can be that late")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from device_counts import run_late
 
-import xpnn as nn
 from xpnn.backends import CaptureError, capture
 from xpnn.backends.exact import elementary
 from xpnn.backends.exact.elementary import Elementary, Tables
@@ -80,7 +79,7 @@ def bits(y) -> np.ndarray:
 class Host:
     """Where the same numbers go: a namespace and a device, with and without working in pieces."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, request) -> None:
         self.device = None
         if name.startswith("strict"):
             self.xp = pytest.importorskip("array_api_strict")
@@ -89,10 +88,7 @@ class Host:
             pytest.importorskip("torch")
             self.xp = pytest.importorskip("array_api_compat.torch")
         elif name == "cupy":
-            try:
-                self.xp = nn.get_backend("cupy").xp
-            except nn.BackendUnavailable as error:
-                pytest.skip(str(error))
+            self.xp = request.getfixturevalue("gpu").xp
         else:
             self.xp = array_api_compat.numpy
         self.elementary = Elementary(self.xp, chunk=1000 if name in ("numpy-chunked", "strict") else 0)
@@ -115,7 +111,7 @@ class Host:
 
 @pytest.fixture(params=["numpy", "numpy-chunked", "strict", "strict-device1", "torch", "cupy"])
 def host(request):
-    host = Host(request.param)
+    host = Host(request.param, request)
     if not request.param.startswith("strict"):
         yield host
         return
