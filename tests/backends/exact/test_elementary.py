@@ -267,9 +267,9 @@ def test_exponent_scale_outside_the_binades(host):
     assert np.array_equal(bits(scale), bits([1, 1, 1, 1, INF, INF, NAN, NAN]))
 
 
-def test_flushing_subnormals_changes_no_bit():
+def test_flushing_subnormals_changes_no_bit(request):
     torch = pytest.importorskip("torch")
-    host = Host("torch")
+    host = Host("torch", request)
     x = host.put(np.concat([grid()[-5000:], np.ldexp(grid()[:5000], -960)]))  # too few for a second thread to join in
     kept = {name: bits(host.get(function(host.elementary, x))) for name, function in FUNCTIONS.items()}
     if not torch.set_flush_denormal(True):
