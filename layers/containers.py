@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Self, Unpack, cast, overload
 
-from ..backends import Backend, BackendLike, primitives
+from ..backends import Backend, BackendLike, origins, primitives
 from ..backends.types import Array, DType
 from .base import Layer, join
 from .placement import Placement, says_where
@@ -55,6 +55,19 @@ class Container(Layer):
         for name, child in self.children.items():
             child._join(join(path, name), passed)
 
+    def _check_numerics(self) -> None:
+        """Raise `ValueError` where one part would compute in exact numerics and another in fast."""
+        if not origins.watching:
+            return
+        kinds = {name: child.backend.numerics for name, child in self.children.items()}
+        if len({self.backend.numerics, *kinds.values()}) > 1:
+            told = ", ".join(f"{name!r} in {kind}" for name, kind in kinds.items())
+            raise ValueError(
+                f"{type(self).__name__}: one part would leave exact numerics: the container computes in "
+                f"{self.backend.numerics} numerics, {told}; give the outermost container numerics='exact' and the "
+                "layers none of their own, or move the whole with model.to(nn.get_backend(..., numerics='exact'))"
+            )
+
     def train(self, mode: bool = True) -> Self:
         """Set the mode of this container and of all within; gives it back."""
         for child in self.children.values():
@@ -101,6 +114,7 @@ class Sequential(Container):
 
     def forward(self, x: Array) -> Array:
         """Pass ``x`` through all layers."""
+        self._check_numerics()
         with primitives(self.backend.xp).held():
             for layer in self.children.values():
                 x = layer.forward(x)

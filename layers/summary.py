@@ -41,7 +41,7 @@ class Summary:
 
     @property
     def parameters(self) -> int:
-        """Number of trained numbers; a layer that was passed twice counts once."""
+        """Number of trained numbers; a layer that was passed twice, or a parameter of two layers, counts once."""
         return sum({row.name: row.parameters for row in self.rows}.values())
 
     @property
@@ -81,11 +81,12 @@ def summarise(layer: Any, input_shape: Sequence[int]) -> Summary:
             f"summary takes the shape of an input with its batch axis, such as (1, 3, 32, 32); got {input_shape!r}"
         )
     rows: list[Row] = []
+    counted: dict[int, str] = {}
     with _unchanged(layer):
         layer.eval()
         for name, part in layer.named_layers():
             if len(list(part.named_layers())) == 1:
-                vars(part)["forward"] = partial(_record, rows, name, part)
+                vars(part)["forward"] = partial(_record, rows, counted, name, part)
             for parameter in part.parameters.values():
                 if parameter._value is None:
                     # Shapes need no drawn weights, nor may their seed be settled here.
@@ -95,10 +96,12 @@ def summarise(layer: Any, input_shape: Sequence[int]) -> Summary:
     return Summary(shape, rows)
 
 
-def _record(rows: list[Row], name: str, layer: Any, x: Array) -> Any:
+def _record(rows: list[Row], counted: dict[int, str], name: str, layer: Any, x: Array) -> Any:
     y = type(layer).forward(layer, x)
     shape = tuple((y[0] if isinstance(y, tuple) else y).shape)
-    parameters = sum(prod(parameter.shape) for parameter in layer.parameters.values())
+    # A parameter of several layers is counted with the first that is passed.
+    own = [each for each in layer.parameters.values() if counted.setdefault(id(each), name) == name]
+    parameters = sum(prod(parameter.shape) for parameter in {id(each): each for each in own}.values())
     rows.append(Row(name, repr(layer), shape, parameters, layer.multiply_adds(tuple(x.shape), shape)))
     return y
 
