@@ -69,6 +69,8 @@ class Layer:
         self._saved: Any = None
         self._output: tuple[tuple[int, ...], str] | None = None
         self._doubts = 0
+        # Whether fast numerics were asked for by name, here or by a container: nobody leaves exact numerics unasked then.
+        self._is_fast = placement.get("numerics") == "fast"
 
     @property
     def backend(self) -> Backend:
@@ -91,6 +93,8 @@ class Layer:
         if not isinstance(backend, Backend):
             here = self.backend
             backend = get_backend(backend, here.dtype_name, here.numerics, here.precision, here.products)
+        else:
+            self._is_fast = False
         target = get_backend(backend, dtype)
         self._own = {**self._own, "backend": target}
         self._own.pop("dtype", None)
@@ -163,13 +167,14 @@ class Layer:
         """Keep the form of the output, which an upstream gradient must have."""
         self._output = (tuple(y.shape), dtype_name(y.dtype)) if self.training else None
         self._doubts = origins.doubts
-        self._made(y)
+        if origins.watching:
+            origins.made(y, self.backend, type(self).__name__)
 
-    def _made(self, array: Any) -> Any:
-        """The array, remembered as one that this layer computed."""
-        if origins.watching and array is not None:
-            origins.made(array, self.backend, type(self).__name__)
-        return array
+    def _made(self, gradient: Any) -> Any:
+        """The gradient, remembered as one that this layer computed."""
+        if origins.watching and gradient is not None and not (self._is_fast and self.backend.numerics == "fast"):
+            origins.made(gradient, self.backend, type(self).__name__)
+        return gradient
 
     def _check_upstream(self, dy: Array) -> None:
         """Raise unless ``dy`` can be the gradient of the last output."""

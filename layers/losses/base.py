@@ -136,6 +136,11 @@ class Loss:
         """Where this loss computes, if it was told; a loss that was not goes by its prediction."""
         return self._backend
 
+    @property
+    def follows(self) -> bool:
+        """Whether this loss computes in exact numerics where its prediction was made in these."""
+        return self._backend is None or self._is_open
+
     def terms(self, prediction: Array, target: Array) -> Array:
         """What the mean over that target divides by, 0-d: the number of its entries, unless a subclass says otherwise.
 
@@ -209,9 +214,10 @@ class Loss:
         if releases():
             self._saved = None
         if origins.watching:
-            origins.made(gradient, b, type(self).__name__)
+            if b.numerics == "exact" or not self._is_fast:
+                origins.made(gradient, b, type(self).__name__)
             known = origins.maker(prediction)
-            if b.numerics == "fast" and (known is None or known.backend.numerics == "exact"):
+            if b.numerics == "fast" and not self._is_fast and (known is None or known.backend.numerics == "exact"):
                 origins.doubt()
         return gradient
 
