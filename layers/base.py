@@ -53,6 +53,12 @@ class Layer:
         backend, or of a dtype or shape that the layer does not take.
     RuntimeError
         From `backward` without a `forward` in training before it.
+
+    Notes
+    -----
+    A layer keeps what backward needs of its last forward alone. So a net that passes a layer twice needs two layers,
+    which may share their parameters: ``b.parameters["weight"] = a.parameters["weight"]``. Gradients then add up, and
+    optimizers, clipping and counts take the parameter once. Containers refuse one layer in two places.
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = ()
@@ -69,7 +75,7 @@ class Layer:
         self._saved: Any = None
         self._output: tuple[tuple[int, ...], str] | None = None
         self._doubts = 0
-        # Whether fast numerics were asked for by name, here or by a container: nobody leaves exact numerics unasked then.
+        # Whether fast numerics were asked for by name, here or by a container.
         self._is_fast = placement.get("numerics") == "fast"
 
     @property
@@ -250,7 +256,7 @@ class Layer:
         yield path, self
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """All parameters with their full names, as in `state_dict`; one that stands in several places under its first."""
+        """All parameters with their full names, as in `state_dict`; one of several places once, with its first name."""
         seen: set[Parameter] = set()
         for path, layer in self.named_layers():
             for name, parameter in layer.parameters.items():

@@ -104,7 +104,9 @@ def fit(
     ------
     ValueError
         For epochs, a batch size, shards or another number out of range, data that is empty or whose lengths differ, a
-        loss that is no mean.
+        loss that is no mean; for an optimizer with parameters that are not the model's, or a schedule of another
+        optimizer; and for targets or predictions of which the loss can teach nothing: numbers or one class with
+        `CrossEntropy`, classes out of range, predictions that are no probabilities or no logarithms of them.
     NumericalTrouble
         For a loss that is NaN or infinite.
     OutOfMemory
@@ -120,6 +122,7 @@ def fit(
         raise ValueError(f"accumulate takes an integer >= 1, got {accumulate!r}")
     if accumulate > 1 and len(sizes) > 1:
         raise ValueError("fit takes shards or accumulate, not both: each takes a step part by part")
+    is_usual_loss = loss is None
     loss = CrossEntropy() if loss is None else loss
     if loss.reduction != "mean":
         raise ValueError(f"fit takes a loss with reduction='mean', got {loss!r}")
@@ -158,6 +161,7 @@ def fit(
         checkpoints=checkpoints,
         after_epoch=after_epoch,
         shown=progress,
+        is_usual_loss=is_usual_loss,
     )
     if checkpoints is not None:
         if resume:
