@@ -1,8 +1,8 @@
 """The pure functions: any standard-conforming arrays in, arrays out, no state.
 
-Each ``f`` stands beside its ``f_backward``. ``xp=None`` means the namespace of the inputs. Where exact numerics made one
-of them, or the enclosing `use_backend` or ``XPNN_NUMERICS`` asks for exact numerics, results then have the bits of the
-layer or loss of that name in exact numerics.
+Each ``f`` stands beside its ``f_backward``. ``xp=None`` means the namespace of the inputs. Where exact numerics made
+one of them, or the enclosing `use_backend` or ``XPNN_NUMERICS`` asks for exact numerics, results then have the bits of
+the layer or loss of that name in exact numerics.
 """
 
 from .activations.erf import erf, erfc
