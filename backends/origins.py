@@ -122,7 +122,8 @@ def _remember(thing: Any, maker: Maker) -> None:
 
 def _forget(key: int) -> None:
     # Another object may have taken the place of one that is gone.
-    if key in _made and _made[key][0]() is None:
+    entry = _made.get(key)
+    if entry is not None and entry[0]() is None:
         _made.pop(key, None)
 
 
