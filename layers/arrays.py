@@ -127,7 +127,7 @@ def zero(like: Array, xp: Namespace) -> Array:
 def require_float(x: Any, what: str = "input") -> None:
     """Raise `TypeError` unless ``x`` is a float32 or float64 array."""
     if not hasattr(x, "dtype") or dtype_name(x.dtype) not in FLOATS:
-        raise TypeError(f"{what} takes a float32 or float64 array, got {describe(x)}")
+        raise TypeError(f"{what} must be a float32 or float64 array, got {describe(x)}")
 
 
 def require_same_dtype(**arrays: Array | None) -> None:
