@@ -11,7 +11,7 @@ from typing import Any
 
 from array_api_compat import array_namespace, device
 
-from ..backends import primitives
+from ..backends import checks, primitives
 from ..backends.backend import FLOATS, describe
 from ..backends.types import Array, Namespace, dtype_name
 from .geometry import Geometry
@@ -145,6 +145,8 @@ def require_same_dtype(**arrays: Array | None) -> None:
 
 
 def require_shape(x: Array, shape: tuple[int, ...], what: str) -> None:
-    """Raise `ValueError` unless ``x`` has that shape."""
+    """Raise `ValueError` unless ``x`` has that shape, `TypeError` for what has none."""
+    if not hasattr(x, "shape"):
+        raise TypeError(f"{what} must be an array of shape {shape}, got {checks.shown(x)}")
     if tuple(x.shape) != shape:
         raise ValueError(f"{what} has shape {tuple(x.shape)}, expected {shape}")

@@ -21,6 +21,7 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ..backends import checks, primitives
+from ..backends.backend import PRECISIONS
 from ..backends.primitives import Primitives
 from ..backends.types import Array, Namespace, dtype_name
 from . import convolution
@@ -126,6 +127,7 @@ def _sums_of_features(rows: Array, engine: Primitives) -> Array:
 
 
 def _problem(x: Array, weight: Array, geometry: Geometry, groups: int, precision: str) -> Problem:
+    precision = checks.choice("precision", precision, PRECISIONS)
     return _described(tuple(x.shape), weight.shape[0], geometry, groups, dtype_name(x.dtype), precision)
 
 

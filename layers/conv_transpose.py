@@ -20,6 +20,7 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ..backends import checks, primitives
+from ..backends.backend import PRECISIONS
 from ..backends.blocks import Pairs
 from ..backends.types import Array, Namespace, dtype_name
 from ..backends.windows import Windows
@@ -123,7 +124,7 @@ def _problem(x: Array, plan: "_Plan", groups: int, precision: str) -> Problem:
         windows=plan.windows,
         padding=plan.padding,
         dtype=dtype_name(x.dtype),
-        precision=precision,
+        precision=checks.choice("precision", precision, PRECISIONS),
     )
 
 

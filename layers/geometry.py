@@ -91,20 +91,22 @@ def _is_count(value: object) -> TypeGuard[int]:
     return checks.is_integer(value) and value >= 0
 
 
-def resolve_padding(
-    padding: Padding, spatial: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
-) -> Pairs:
+def resolve_padding(padding: Padding, spatial: Sequence[int], kernel: Size, stride: Size, dilation: Size) -> Pairs:
     """The one place where a padding argument becomes ``(before, after)`` pairs."""
-    padding = check_padding(padding, len(spatial))
+    spatial = checks.shape("spatial", spatial)
+    axes = len(spatial)
+    padding = check_padding(padding, axes)
     if padding == "valid":
-        return ((0, 0),) * len(spatial)
+        return ((0, 0),) * axes
+    kernel, stride = checks.per_axis("kernel", kernel, axes), checks.per_axis("stride", stride, axes)
+    dilation = checks.per_axis("dilation", dilation, axes)
     if padding == "same":
         totals = [
             max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
             for n, k, s, d in zip(spatial, kernel, stride, dilation, strict=True)
         ]
         return tuple((total // 2, total - total // 2) for total in totals)
-    each = cast(tuple[int | tuple[int, int], ...], padding if isinstance(padding, tuple) else (padding,) * len(spatial))
+    each = cast(tuple[int | tuple[int, int], ...], padding if isinstance(padding, tuple) else (padding,) * axes)
     return tuple((int(p[0]), int(p[1])) if isinstance(p, tuple) else (int(p), int(p)) for p in each)
 
 
@@ -116,19 +118,22 @@ def output_size(
     With ``ceil_mode`` a last window may reach beyond the padding, but is dropped if it would start there.
     The result is below 1 where the kernel does not fit.
     """
-    room = n + sum(padding) - dilation * (kernel - 1) - 1
+    n, kernel = checks.integer("n", n, 0), checks.integer("kernel", kernel, 1)
+    stride, dilation = checks.integer("stride", stride, 1), checks.integer("dilation", dilation, 1)
+    before, after = checks.shape("padding", padding, length=2)
+    room = n + before + after - dilation * (kernel - 1) - 1
     if not ceil_mode:
         return room // stride + 1
     size = -(-room // stride) + 1
-    return size - 1 if (size - 1) * stride >= n + padding[0] else size
+    return size - 1 if (size - 1) * stride >= n + before else size
 
 
 def place_windows(
     spatial: Sequence[int],
-    kernel: Sequence[int],
-    stride: Sequence[int],
+    kernel: Size,
+    stride: Size,
     padding: Padding,
-    dilation: Sequence[int],
+    dilation: Size,
     ceil_mode: bool = False,
 ) -> Geometry:
     """All windows over a spatial shape.
@@ -138,8 +143,11 @@ def place_windows(
     ValueError
         Where the kernel is larger than the padded input.
     """
-    padding = check_padding(padding, len(spatial))
-    return _placed(tuple(spatial), tuple(kernel), tuple(stride), padding, tuple(dilation), bool(ceil_mode))
+    spatial = checks.shape("spatial", spatial)
+    axes = len(spatial)
+    kernel, stride = checks.per_axis("kernel", kernel, axes), checks.per_axis("stride", stride, axes)
+    padding, dilation = check_padding(padding, axes), checks.per_axis("dilation", dilation, axes)
+    return _placed(spatial, kernel, stride, padding, dilation, bool(ceil_mode))
 
 
 # A net asks for the same few windows in each step, and placing them takes 20 microseconds.

@@ -125,4 +125,5 @@ def bound(op: str, part: Part = "forward") -> Bound:
 
 def tolerance(op: str, dtype: str, terms: int = 1, part: Part = "forward") -> float:
     """Largest error allowed, relative to the largest value of the array (or to each: see `Bound`)."""
+    terms, dtype = checks.integer("terms", terms, 0), checks.choice("dtype", dtype, EPS)
     return bound(op, part).units(terms) * EPS[dtype]

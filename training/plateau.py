@@ -15,6 +15,8 @@ The formulas are PyTorch's. A metric that is NaN is no improvement.
 from math import inf
 
 from ..backends import checks
+from ..backends.backend import FLOATS
+from ..backends.types import Array, dtype_name
 from .optimizer import Optimizer
 from .schedule import Schedule
 
@@ -77,11 +79,10 @@ class ReduceLROnPlateau(Schedule):
     def lr(self, rate: float) -> None:
         self.optimizer.lr = rate
 
-    def step(self, metric: float) -> None:
+    def step(self, metric: float | Array) -> None:
         """Take note of the metric, a number or a 0-d array, and reduce the rate if it is time."""
-        if getattr(metric, "shape", None) == ():
-            metric = float(metric)
-        metric = checks.number("metric", metric, infinite=True, nan=True)
+        is_array = getattr(metric, "shape", None) == () and dtype_name(getattr(metric, "dtype", None)) in FLOATS
+        metric = checks.number("metric", float(metric) if is_array else metric, infinite=True, nan=True)
         if self._improves(metric):
             self.best, self.bad_steps = metric, 0
         else:

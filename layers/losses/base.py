@@ -55,8 +55,8 @@ def upstream(dy: Array | float, prediction: Array, shape: tuple[int, ...]) -> Ar
     """
     if checks.is_number(dy):
         return float(dy)
-    require_same_dtype(**{"prediction": prediction, "upstream gradient": dy})
     require_shape(dy, shape, "upstream gradient")
+    require_same_dtype(**{"prediction": prediction, "upstream gradient": dy})
     return dy
 
 

@@ -103,6 +103,7 @@ class KLDivergence(Loss):
     def __init__(
         self, reduction: KLReduction = "mean", *, log_target: bool = False, **placement: Unpack[Placement]
     ) -> None:
+        reduction = checks.choice("reduction", reduction, self.reductions)
         super().__init__("sum" if reduction == "batchmean" else reduction, **placement)
         self.reduction = reduction
         self.log_target = checks.flag("log_target", log_target)
