@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from array_api_compat import is_array_api_obj
 
-from ..backends import Backend, ambient_backend, backend_of, origins
+from ..backends import Backend, ambient_backend, backend_of, checks, origins
 from ..backends.backend import FLOATS
 from ..backends.registry import NUMERICS_VARIABLE
 from ..backends.types import Array, dtype_name
@@ -51,7 +51,7 @@ def public(function: Callable[P, R], module: str) -> Callable[P, R]:
 
 
 def _is_array(value: Any) -> bool:
-    return is_array_api_obj(value) and not isinstance(value, int | float)
+    return is_array_api_obj(value) and not checks.is_number(value)
 
 
 def _are_stored(arrays: list[Array]) -> bool:
