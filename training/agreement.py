@@ -14,7 +14,7 @@ from ..backends import to_host
 from ..backends.checks import instance
 from ..backends.types import Array, dtype_name
 from ..layers.base import Layer
-from ..layers.losses import NLL, BinaryCrossEntropy, BinaryCrossEntropyWithLogits, CrossEntropy, KLDivergence, Loss
+from ..layers.losses import NLL, BinaryCrossEntropy, BinaryCrossEntropyWithLogits, CrossEntropy, Loss
 from .data import DataLoader
 from .optimizer import Optimizer
 from .schedule import Schedule
@@ -86,7 +86,7 @@ def require_predictions(loss: Loss, prediction: Array, data: DataLoader) -> None
                 f"are: {YES_OR_NO}; {NUMBERS}"
             )
         _require_classes(loss, shape[1], data)
-    if isinstance(loss, NLL | KLDivergence | BinaryCrossEntropy) and prod(shape):
+    if isinstance(loss, NLL | BinaryCrossEntropy) and prod(shape):
         values = to_host(prediction)
         low, high = float(values.min()), float(values.max())
         if isinstance(loss, BinaryCrossEntropy) and (low < 0.0 or high > 1.0):
@@ -94,10 +94,10 @@ def require_predictions(loss: Loss, prediction: Array, data: DataLoader) -> None
                 f"predictions run from {low:g} to {high:g}, but {kind} takes probabilities, from 0 to 1: end the model "
                 "with a Sigmoid, or pass loss=nn.BinaryCrossEntropyWithLogits()"
             )
-        if not isinstance(loss, BinaryCrossEntropy) and high > ROUNDING:
+        if isinstance(loss, NLL) and high > ROUNDING:
             raise ValueError(
                 f"predictions run from {low:g} to {high:g}, but {kind} takes logarithms of probabilities, at most 0: "
-                "end the model with a LogSoftmax" + (", or pass loss=nn.CrossEntropy()" if kind == "NLL" else "")
+                "end the model with a LogSoftmax, or pass loss=nn.CrossEntropy()"
             )
 
 

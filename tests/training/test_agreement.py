@@ -178,16 +178,13 @@ def test_yes_and_no_are_from_0_to_1(loss, y):
 def test_probabilities_are_wanted_where_the_loss_takes_them():
     yes = (ROWS[:, :1] > 0.0).astype(np.float32)
     scaled = ROWS * 100.0
-    refused("end the model with a Sigmoid", net(1), (scaled, yes), loss=nn.BinaryCrossEntropy())
+    with np.errstate(invalid="ignore"):
+        refused("end the model with a Sigmoid", net(1), (scaled, yes), loss=nn.BinaryCrossEntropy())
     fit(nn.Sequential(net(1), nn.Sigmoid()), (scaled, yes), loss=nn.BinaryCrossEntropy())
 
 
 def test_logarithms_of_probabilities_are_wanted_where_the_loss_takes_them():
     refused(r"at most 0: end the model with a LogSoftmax, or pass loss=nn\.CrossEntropy\(\)", net(), loss=nn.NLL())
-    shares = np.eye(3, dtype=np.float32)[CLASSES]
-    refused(
-        "KLDivergence takes logarithms.*end the model with a LogSoftmax$", net(), (ROWS, shares), loss=nn.KLDivergence()
-    )
     fit(nn.Sequential(net(), nn.LogSoftmax()), loss=nn.NLL())
 
 
