@@ -109,7 +109,7 @@ def draw(model: Layer, x: Host, path: Path, title: str, probabilities: Host, nam
     try:
         from .plots import plot_activations
     except ImportError:
-        print("no picture: matplotlib is not installed (pip install matplotlib)", file=sys.stderr)
+        print("no picture: matplotlib is not installed (pip install 'matplotlib>=3.8')", file=sys.stderr)
         return
     plot_activations(model, x, path, title=title, class_names=names, probabilities=probabilities)
     print(f"wrote {path}")

@@ -32,7 +32,9 @@ def require_plots(option: str) -> None:
     try:
         import_module("matplotlib")
     except ImportError as error:
-        raise ValueError(f"{option} draws with matplotlib, which is not installed: pip install 'xpnn[plot]'") from error
+        raise ValueError(
+            f"{option} draws with matplotlib, which is not installed: pip install 'matplotlib>=3.8'"
+        ) from error
 
 
 def svg(figure: Any) -> str:

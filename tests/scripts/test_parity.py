@@ -149,7 +149,7 @@ def test_a_bad_call_is_one_line_and_status_2(capsys, arguments, message):
 def test_a_page_without_matplotlib_is_refused_before_anything_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     status, out, err = ran(capsys, "--filter", "dense/plain", "--html", tmp_path / "a.html")
-    assert status == 2 and out == "" and "pip install 'xpnn[plot]'" in err
+    assert status == 2 and out == "" and "pip install 'matplotlib>=3.8'" in err
     assert not (tmp_path / "a.html").exists()
 
 
