@@ -3,7 +3,7 @@
 The training step of a net (forward, loss, backward, update), compiled and plain in turn, and beside PyTorch's eager
 step, in the faster of its memory formats, where there is a PyTorch for the device. Before they are timed, compiled and
 plain take the same few steps from the same weights, and their losses are compared. A case that fails says why, and the
-next one runs; exit status 1 if one did.
+next one runs; exit status 1 if one did, and 3 if none did but other processes disturbed what was timed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from ..layers.models import BUILDERS
 from ..training.optimizer import Optimizer
 from ..training.optimizers import SGD, Adam
 from .bench.load import Watch
-from .bench.measure import Side, measure
+from .bench.measure import Side, disturbance, measure
 from .bench.mirror import load
 from .bench.nets import CLASSES, NETS, RATE, NetCase, TorchNet, batch_of
 from .bench.opponent import Opponent, find_opponent
@@ -62,6 +62,7 @@ class CapturedRow:
     recorded: int
     relative_error: float
     wrong: bool
+    disturbed: bool | None = None
 
     def __str__(self) -> str:
         text = f"{self.name}, batch {self.batch}: {self.ours_ms:.3f} ms, plain {self.plain_ms:.3f} ms"
@@ -69,6 +70,7 @@ class CapturedRow:
         if self.ratio is not None:
             text += f", PyTorch eager {self.torch_ms:.3f} ms, ratio {self.ratio:.2f}"
         text += f"; recorded {self.recorded}, losses {self.relative_error:.1e} from those of the plain step"
+        text += disturbance(self.disturbed)
         return text + (f"\n    WRONG: {BOUND:g} is allowed" if self.wrong else "")
 
 
@@ -117,18 +119,19 @@ def captured_row(
         load(opponent, net.net, plain.model, b)
         sides[memory_format] = Side(net.step, opponent.wait)
     error = relative_error([compiled.losses(STEPS)], [plain.losses(STEPS)])
-    ms = measure(sides, rounds, Watch(), 0.0, None if b.is_host else 0.0).medians
+    times = measure(sides, rounds, Watch(), 0.0, None if b.is_host else 0.0)
+    ms = dict(times.medians)
     ours, eager = ms.pop("compiled"), ms.pop("plain")
     best = min(ms, key=lambda name: ms[name]) if ms else None
     theirs = None if best is None else ms[best]
     ratio = None if theirs is None else theirs / ours
     name = f"{case.name} {optimizer} compiled"
-    told = (best, compiled.recorded, error, not error <= BOUND)
+    told = (best, compiled.recorded, error, not error <= BOUND, times.disturbed)
     return CapturedRow("net", name, "step", batch, ours, eager, theirs, eager / ours, ratio, *told)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure all cases; 1 if one failed, 2 for a bad call."""
+    """Measure all cases; 1 if one failed, 2 for a bad call, 3 where other processes disturbed one."""
     parser = argparse.ArgumentParser(description="Time compiled training steps; see the top of this file.")
     parser.add_argument("--backend", default="cupy")
     parser.add_argument("--net", nargs="+", default=["lenet5"], choices=NETS, help="largest first, if time may run out")
@@ -143,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"captured: {error}", file=sys.stderr)
         return 2
-    rows, failed = [], 0
+    rows, failed, disturbed = [], 0, 0
     for net, optimizer in [(net, optimizer) for net in options.net for optimizer in options.optimizer]:
         name = f"{net} {optimizer} compiled"
         try:
@@ -161,13 +164,14 @@ def main(arguments: list[str] | None = None) -> int:
                 append(files["lines"], {"name": name, "passed": False, "problem": problem})
             continue
         failed += row.wrong
+        disturbed += row.disturbed is True
         rows.append(row)
         print(row, flush=True)
         if files["lines"] is not None:
             append(files["lines"], asdict(row))
         if files["json"] is not None:
             write(files["json"], json.dumps({"rows": [asdict(row) for row in rows]}))
-    return 1 if failed else 0
+    return 1 if failed else 3 if disturbed else 0
 
 
 if __name__ == "__main__":

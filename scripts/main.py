@@ -1,6 +1,7 @@
 """The command line: what it takes, and how it speaks when something is wrong.
 
-Bad input gives one line on standard error and exit status 2; a check that fails, status 1; an interrupt, 130. Each
+Bad input gives one line on standard error and exit status 2; a check that fails, status 1; one of which a part could
+not be run or measured, while nothing failed, status 3; an interrupt, 130. Each
 subcommand is a module with `configure`, which says what it takes, and `run`; it may have an `expand`, by which a few
 arguments stand for more.
 """
@@ -12,7 +13,7 @@ from typing import NoReturn
 
 from .. import __version__
 from . import bench, explain, info, parity, predict, train
-from .errors import Failure, UsageError
+from .errors import Failure, NotMeasured, UsageError
 
 COMMANDS = {module.__name__.rpartition(".")[2]: module for module in (info, train, predict, explain, parity, bench)}
 
@@ -59,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"xpnn {options.command}: {error}", file=sys.stderr)
         return 2
+    except NotMeasured:
+        return 3
     except Failure:
         return 1
     except BrokenPipeError:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backends import Backend, get_backend
+from ..backends.terminal import say, say_row
 from ..testing.cases import Case, cases
 from ..testing.compare import EDGES
 from ..testing.golden import GOLDEN, golden_run
@@ -18,14 +19,9 @@ from ..testing.parity import Measured, Outcome, Parity, Totals, by_operation, wo
 from .errors import Failure, UsageError, preparing
 from .targets import finite
 
-HEADER = (
-    f"{'case':<52} {'forward':>9} {'relative':>9} {'vs ref':>8}  {'bits':<4} {'ms':>8}  "
-    "gradients in ULP against float64 (against the reference)"
-)
-
-OPERATIONS = (
-    f"{'operation':<20} {'cases':>6} {'forward, ULP':>13} {'gradients, ULP':>15} {'of tolerance':>13} {'same bits':>10}"
-)
+HEADER = ("case", "forward", "relative", "vs ref", "bits", "ms")
+GRADIENTS = (" gradients in ULP against float64", "(against the reference)")
+OPERATIONS = ("operation", "cases", "forward, ULP", "gradients, ULP", "of tolerance", "same bits")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -59,29 +55,35 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(f"none of the chosen cases runs on {backend.spec}: {left_out}")
     machine = describe(backend, reference)
     for key, value in machine.items():
-        print(f"{key:<10} {value}")
+        say(f"{key:<10} {value}", indent=11)
     if left_out:
-        print(left_out)
-    print(f"\n{HEADER}", flush=True)
+        say(left_out, indent=11)
+    print()
+    say_row(*_cells(*HEADER), *GRADIENTS)
     started = time.perf_counter()
-    outcomes = Parity(backend, reference).run_all(chosen, lambda outcome: print(row(outcome), flush=True))
+    outcomes = Parity(backend, reference).run_all(chosen, tell)
     verdict = summary(outcomes)
     if files["json"] is not None:
         report = {"machine": machine, "seconds": time.perf_counter() - started, "summary": verdict}
         report["operations"] = [asdict(totals) for totals in by_operation(outcomes)]
         report |= {"histogram_edges_ulps": EDGES, "cases": [as_json(outcome) for outcome in outcomes]}
         files["json"].write_text(json.dumps(finite(report), allow_nan=False) + "\n", encoding="utf-8")
-        print(f"wrote {files['json']}")
+        say(f"wrote {files['json']}")
     if files["html"] is not None:
         from .parity_page import page
 
         files["html"].write_text(page(machine, outcomes, verdict), encoding="utf-8")
-        print(f"wrote {files['html']}")
-    print(f"\n{OPERATIONS}", *map(totals_row, by_operation(outcomes)), "", sep="\n")
+        say(f"wrote {files['html']}")
+    print()
+    for cells in (OPERATIONS, *map(totals_row, by_operation(outcomes))):
+        say_row(
+            *(f"{cell:{form}}" for cell, form in zip(cells, ("<18", ">6", ">13", ">15", ">13", ">10"), strict=True))
+        )
+    print()
     same = True
     if backend.numerics == "exact" and not options.filter:
         same = golden(backend)
-    print(verdict)
+    say(verdict)
     if not same or not all(outcome.passed for outcome in outcomes):
         raise Failure
 
@@ -93,11 +95,11 @@ def golden(backend: Backend) -> bool:
         try:
             found = golden_run(backend, name)
         except ValueError as error:
-            print(f"golden     {name}: left out: {error}")
+            say(f"golden     {name}: left out: {error}", indent=11)
             continue
         right = right and found == expected
         told = "as committed" if found == expected else f"DIFFERS from the committed {expected[:16]}"
-        print(f"golden     {name}, 200 steps on the digits: {found[:16]} {told}")
+        say(f"golden     {name}, 200 steps on the digits: {found[:16]} {told}", indent=11)
     return right
 
 
@@ -157,8 +159,19 @@ def tf32(b: Backend) -> str:
     return "on" if b.precision == "tf32" else "off"
 
 
-def row(outcome: Outcome) -> str:
-    """One line of the table, and one more for what went wrong."""
+def tell(outcome: Outcome) -> None:
+    """Print the row of a case, and what went wrong."""
+    say_row(*row(outcome))
+    if not outcome.passed:
+        say(f"    FAILED: {outcome.problem}", indent=8)
+
+
+def _cells(case: str, forward: str, relative: str, reference: str, bits: str, ms: str) -> list[str]:
+    return [f"{case:<52}", f"{forward:>9}", f"{relative:>9}", f"{reference:>8}", f" {bits:<4}", f"{ms:>8}"]
+
+
+def row(outcome: Outcome) -> list[str]:
+    """The cells of a row of the table, each as wide as its column."""
     forward = [measured for measured in outcome.arrays if measured.is_forward]
     gradients = [measured for measured in outcome.arrays if not measured.is_forward]
     cells = (
@@ -166,26 +179,24 @@ def row(outcome: Outcome) -> str:
         _number(_most(forward, "truth", "relative"), scientific=True),
         _number(_most(forward, "reference", "ulps")),
     )
-    text = f"{outcome.case.name:<52} {cells[0]:>9} {cells[1]:>9} {cells[2]:>8}  "
-    text += f"{'same' if outcome.same_bits else 'no':<4} {outcome.seconds * 1e3:>8.1f}  {_gradients(gradients)}"
-    return text.rstrip() if outcome.passed else f"{text.rstrip()}\n    FAILED: {outcome.problem}"
+    bits, milliseconds = "same" if outcome.same_bits else "no", f"{outcome.seconds * 1e3:.1f}"
+    told = [f" {gradient}" for gradient in _gradients(gradients)]
+    return [*_cells(outcome.case.name, *cells, bits, milliseconds), *told]
 
 
-def totals_row(totals: Totals) -> str:
-    """One line of the table of operations."""
+def totals_row(totals: Totals) -> tuple[str, ...]:
+    """The cells of a row of the table of operations."""
     figures = (_number(totals.forward_ulps), _number(totals.gradient_ulps), f"{totals.share:.0%}")
-    return (
-        f"{totals.op:<20} {totals.cases:>6} {figures[0]:>13} {figures[1]:>15} {figures[2]:>13} {totals.same_bits:>10}"
-    )
+    return (totals.op, str(totals.cases), *figures, str(totals.same_bits))
 
 
-def _gradients(gradients: list[Measured]) -> str:
+def _gradients(gradients: list[Measured]) -> list[str]:
     """Each gradient's error; of a net's many only the worst."""
     told = [f"{m.name} {_number(m.truth.ulps)} ({_number(m.reference.ulps)})" for m in gradients]
     if len(told) <= 4:
-        return "  ".join(told)
+        return told
     most = max(range(len(gradients)), key=lambda i: gradients[i].truth.ulps)
-    return f"worst of {len(told)}: {told[most]}"
+    return [f"worst of {len(told)}: {told[most]}"]
 
 
 def _most(arrays: list[Measured], against: str, unit: str) -> float:

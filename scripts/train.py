@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..backends import get_backend
 from ..backends.backend import NUMERICS
+from ..backends.terminal import say
 from ..interop import safetensors
 from ..interop.files import write_whole
 from ..layers.base import Layer
@@ -148,10 +149,10 @@ def _train(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
     if options.resume is None:
         checkpoints.clear()
     write_whole(folder / CONFIG, effective(options))
-    print(
+    say(
         f"{data.name}: {len(data.y_train)} images for training, {len(data.y_test)} held out; "
         f"{options.model} on {backend.spec}; {folder}",
-        file=sys.stderr,
+        sys.stderr,
     )
     backend.reset_peak()
     with TensorBoard(folder / "events") if TensorBoard.available() else nullcontext() as events:
@@ -188,8 +189,8 @@ def _train(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
     if backend.numerics == "exact":
         print(f"{hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()}  {folder / MODEL}")
     results.summary(model, data, history, metrics)
-    print(
+    say(
         f"held-out accuracy {metrics['test_accuracy']:.2%} ({len(data.y_test)} images) after {metrics['seconds']:.1f} s"
     )
     for path in written:
-        print(f"wrote {path}")
+        say(f"wrote {path}")

@@ -27,6 +27,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(measure, "REST", 0.0)
     monkeypatch.setattr(measure, "SAMPLE", 0.0)
     monkeypatch.setattr(load.Watch, "wait_until_quiet", lambda self, seconds: "")
+    monkeypatch.setattr(load.Watch, "foreign", lambda self, since: 0.0)
     monkeypatch.setattr(machine, "ORDER", 32)
     monkeypatch.setattr(machine, "COPIED", 1024)
     monkeypatch.setattr(numerics, "NETS", {"lenet": ((1, 8, 8), 4)})

@@ -14,6 +14,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(measure, "REST", 0.0)
     monkeypatch.setattr(measure, "SAMPLE", 0.0)
     monkeypatch.setattr(load.Watch, "wait_until_quiet", lambda self, seconds: "")
+    monkeypatch.setattr(load.Watch, "foreign", lambda self, since: 0.0)
 
 
 def run(*arguments):
