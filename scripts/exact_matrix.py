@@ -173,7 +173,7 @@ def run(configuration: Configuration, steps: int) -> None:
 def row(configuration: Configuration) -> str:
     """A line of the table."""
     c = configuration
-    result = c.problem or f"{c.exact[:SHOWN]}  {c.fast[:SHOWN]}  {c.seconds:5.1f} s"
+    result = ("NOT RUN: " * c.skipped + c.problem) or f"{c.exact[:SHOWN]}  {c.fast[:SHOWN]}  {c.seconds:5.1f} s"
     return f"{c.backend:<8} {c.setting:<46} {result}".rstrip()
 
 

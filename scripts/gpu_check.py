@@ -17,8 +17,8 @@ Each has a limit on its time, and ``--seconds`` is the limit of all. What does n
 ``summary.txt`` (short, printed last), ``results.json`` and ``log.txt`` are written anew, each whole or not at all,
 within a second of every row and case, so that a limit, Ctrl-C, SIGTERM or a lost machine costs no more than what ran.
 
-Exit status 0 if all passed, 1 if not (a limit counts), 2 for a bad call, 130 and 143 after a signal. This file uses the
-standard library alone.
+Exit status 0 if all passed, 1 if not (a limit counts, and what did not run, was skipped or disturbed), 2 for a bad
+call, 130 and 143 after a signal. This file uses the standard library alone.
 """
 
 import argparse
@@ -48,11 +48,14 @@ else:
 LOOK, WRITE = 0.05, 1.0
 # Of the time as a whole, what is kept to write and to end.
 RESERVE = 2.0
+# Exit status of a benchmark of which nothing failed, and something was not measured.
+MEASURED_NOT = 3
 # Characters of each part's log in the JSON, and failures of each part that are printed as they come.
 OUTPUT, PRINTED = 2000, 25
 
 Part = parts.Part
 PASSED, FAILED, LIMIT, INTERRUPTED = parts.PASSED, parts.FAILED, parts.LIMIT, parts.INTERRUPTED
+NOT_RUN = parts.NOT_RUN
 RUNNING, TOGETHER = parts.RUNNING, parts.TOGETHER
 
 
@@ -217,7 +220,11 @@ class Check:
             part.problem = f"stopped after {seconds:.0f} s"
             part.status = FAILED if part.failed else LIMIT
             return
-        part.status = FAILED if part.failed or codes or part.problem else PASSED
+        # A benchmark that other processes disturbed says so by its status too.
+        codes = [code for code in codes if not (code == MEASURED_NOT and part.disturbed)]
+        part.status = FAILED if codes or part.problem else part.verdict()
+        if part.status == NOT_RUN and not part.total:
+            part.problem = f"told of nothing: {summary.last_line(part.output)}"
         if codes and not part.failed:
             how = ", ".join(f"signal {-code}" if code < 0 else f"exit {code}" for code in codes)
             part.problem = f"{how}: {summary.last_line(part.output)}"
