@@ -26,7 +26,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING or __package__:
+    from .processes import die_with_parent
+else:
+    from processes import die_with_parent
 
 SECONDS = 120.0  # for one run, which takes a few
 SHOWN = 12  # digits of a hash in the table
@@ -117,7 +122,7 @@ def child(task: Mapping[str, Any]) -> dict[str, Any]:
 
 def ask(task: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     """A child's answer, or the ``problem`` that kept it from giving one."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--child", json.dumps(task)]
+    command = [sys.executable, str(Path(__file__).resolve()), "--child", json.dumps({**task, "parent": os.getpid()})]
     try:
         done = subprocess.run(
             command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=SECONDS, check=False
@@ -218,7 +223,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child is not None:
-        print(json.dumps(child(json.loads(options.child))))
+        task = json.loads(options.child)
+        die_with_parent(task["parent"])
+        print(json.dumps(child(task)))
         return 0
     try:
         if options.json is not None:

@@ -8,6 +8,7 @@ allocator held.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...backends import Backend, get_backend
+from .. import processes
 from .opponent import FORMATS, Opponent, find_opponent
 from .threads import same_threads, threads
 
@@ -33,7 +35,9 @@ def peaks(
 
 def _ask(what: str, spec: str, batch: int, optimizer: str, side: str) -> float | None:
     """Megabytes, from a process of its own."""
-    command = [sys.executable, "-c", f"import sys; from {__name__} import main; sys.exit(main())", what]
+    # Before anything that takes time to import.
+    code = f"import runpy, sys; runpy.run_path({processes.__file__!r})['die_with_parent']({os.getpid()})"
+    command = [sys.executable, "-c", f"{code}; from {__name__} import main; sys.exit(main())", what]
     command += ["--backend", spec, "--batch", str(batch)]
     command += ["--optimizer", optimizer, "--side", side]
     try:

@@ -12,14 +12,16 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+import stubborn
 
-from xpnn.scripts import gpu_check
+from xpnn.scripts import gpu_check, processes
 from xpnn.scripts.bench.nets import NETS
 from xpnn.scripts.gpu import options, plan, preflight, summary
 from xpnn.scripts.gpu.parts import DISTURBED, FAILED, INTERRUPTED, LIMIT, NOT_RUN, PASSED, SKIPPED, Part
 
 SCRIPT = Path(gpu_check.__file__)
 ROOT = SCRIPT.parents[1]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what processes carry a mark")
 QUICK = ("--filter", "dense/plain", "--nets", "digits_lenet:2", "--layer", "1x28", "--rounds", "1")
 QUICK += ("--without", "sklearn", "--select", "")
 
@@ -342,12 +344,68 @@ def test_a_signal_ends_it_with_whole_files_and_no_process_left(tmp_path, number)
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
 
 
+@linux
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL, signal.SIGQUIT])
+def test_whatever_ends_it_ends_processes_that_do_not_want_to(tmp_path, number):
+    process = subprocess.Popen(
+        stubborn_check(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=scratch_in(tmp_path)
+    )
+    numbers = stubborn.started(tmp_path)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert stubborn.ended(numbers)
+    wanted = -number if number in (signal.SIGKILL, signal.SIGQUIT) else 128 + number
+    assert process.returncode == wanted
+    # Only the keeper can remove it after a SIGKILL, and does so after all processes.
+    end = time.monotonic() + 20
+    while list((tmp_path / "scratch").iterdir()) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@linux
+def test_a_limit_ends_processes_that_do_not_want_to(tmp_path):
+    found = subprocess.run(
+        [*stubborn_check(tmp_path), "--limits", "suite=4"], capture_output=True, env=scratch_in(tmp_path), check=False
+    )
+    assert found.returncode == 1
+    numbers = stubborn.started(tmp_path)
+    assert not any(map(stubborn.alive, numbers))
+
+
+def stubborn_check(tmp_path):
+    test = tmp_path / "test_stubborn.py"
+    body = f"where = {str(tmp_path)!r}\n{stubborn.CODE}\ntime.sleep(120)\n"
+    test.write_text(f"def test_that_hangs():\n    exec({body!r}, {{}})\n")
+    arguments = ("--backends", "numpy", "--stages", "suite", "--alone", "--select", "", "--tests", test)
+    return command(tmp_path / "out", *arguments)
+
+
+def scratch_in(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    return {**os.environ, "TMPDIR": str(tmp_path / "scratch")}
+
+
+@linux
+def test_a_daemon_that_a_part_leaves_behind_is_ended_with_it(check, tmp_path):
+    part = taken(check, of("smoke", f"where = {str(tmp_path)!r}\n{stubborn.CODE}\n{ROW}"))
+    assert part.status == PASSED
+    assert not any(map(stubborn.alive, stubborn.started(tmp_path)))
+
+
+def test_a_process_that_can_not_be_ended_is_not_waited_for(check, monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE", 0.1)
+    monkeypatch.setattr(processes, "end", lambda group, mark: None)
+    part = taken(check, of("smoke", "time.sleep(20)"), seconds=1.0)
+    assert part.status == LIMIT
+
+
 def test_what_was_told_is_on_the_disk_when_the_check_is_killed(tmp_path):
     folder = tmp_path / "out"
     process = started(folder, tmp_path)
     process.kill()
     process.communicate(timeout=30)
-    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert stubborn.ended([int((tmp_path / "pid").read_text())])
     assert by_name(folder)["suite"]["failed"] == 1
     assert "test_first" in (folder / "summary.txt").read_text()
 
