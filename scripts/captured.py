@@ -29,6 +29,7 @@ from .bench.nets import CLASSES, NETS, RATE, NetCase, TorchNet, batch_of
 from .bench.opponent import Opponent, find_opponent
 from .bench.work import relative_error
 from .errors import at_least
+from .help_text import Help
 from .targets import append, target, write
 
 # Steps whose losses are compared: more than a compiled step takes to be recorded and replayed.
@@ -132,11 +133,18 @@ def captured_row(
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure all cases; 1 if one failed, 2 for a bad call, 3 where other processes disturbed one."""
-    parser = argparse.ArgumentParser(description="Time compiled training steps; see the top of this file.")
-    parser.add_argument("--backend", default="cupy")
-    parser.add_argument("--net", nargs="+", default=["lenet5"], choices=NETS, help="largest first, if time may run out")
-    parser.add_argument("--optimizer", nargs="+", default=list(OPTIMIZERS), choices=OPTIMIZERS)
-    parser.add_argument("--batch", type=at_least(1), default=None, help="images in a batch; the net's usual one")
+    parser = argparse.ArgumentParser(
+        description="Time compiled training steps; see the top of this file.", formatter_class=Help
+    )
+    parser.add_argument("--backend", default="cupy", help="what to measure")
+    nets = f"some of {', '.join(NETS)}; largest first, if time may run out"
+    parser.add_argument("--net", nargs="+", default=["lenet5"], choices=NETS, metavar="NET", help=nets)
+    parser.add_argument(
+        "--optimizer", nargs="+", default=list(OPTIMIZERS), choices=OPTIMIZERS, metavar="NAME", help="of the steps"
+    )
+    parser.add_argument(
+        "--batch", type=at_least(1), default=None, help="images in a batch; the net's usual one unless given"
+    )
     parser.add_argument("--rounds", type=at_least(1), default=9, help="samples of each side")
     parser.add_argument("--json", default=None, metavar="FILE", help="all rows, written anew after each")
     parser.add_argument("--lines", default=None, metavar="FILE", help="add each row there, a line of JSON")

@@ -29,9 +29,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
-    from .processes import die_with_parent
+    from .children import die_with_parent
+    from .help_text import Help
 else:
-    from processes import die_with_parent
+    # Run as a file, whose folder is where Python looks first.
+    from children import die_with_parent
+    from help_text import Help
 
 SECONDS = 120.0  # for one run, which takes a few
 SHOWN = 12  # digits of a hash in the table
@@ -214,7 +217,9 @@ def names(text: str) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run all configurations; 1 if exact numerics give more than one hash, 2 for a bad call."""
-    parser = argparse.ArgumentParser(description="One hash in every environment; see the top of this file.")
+    parser = argparse.ArgumentParser(
+        description="One hash in every environment; see the top of this file.", formatter_class=Help
+    )
     parser.add_argument("--backends", default="numpy,torch,strict", type=names, help="names, separated by commas")
     parser.add_argument(
         "--steps", default=50, type=at_least_one, help="half of them with each optimizer, in whole epochs of 5"

@@ -40,11 +40,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
-    from . import processes
+    from . import children
     from .gpu import options, parts, plan, preflight, summary
 else:
     # Run as a file, before anything says where `xpnn` is; this file's folder is where Python looks first.
-    import processes
+    import children
     from gpu import options, parts, plan, preflight, summary
 
 # Seconds between two looks at what runs, and between two writes of the files.
@@ -81,7 +81,7 @@ class Check:
     """A run of the parts, and the three files that tell of it."""
 
     def __init__(
-        self, asked: argparse.Namespace, scratch: Path, caught: list[int], keeper: processes.Keeper | None = None
+        self, asked: argparse.Namespace, scratch: Path, caught: list[int], keeper: children.Keeper | None = None
     ) -> None:
         self.asked, self.scratch, self.caught, self.keeper = asked, scratch, caught, keeper
         self.deadline = time.monotonic() + asked.seconds
@@ -184,7 +184,7 @@ class Check:
                 job.process = subprocess.Popen(
                     job.command,
                     cwd=self.scratch,
-                    env=processes.marked(
+                    env=children.marked(
                         {**self.environment, **part.environment, "XPNN_GPU_LINES": lines}, self.mark(job)
                     ),
                     stdin=subprocess.DEVNULL,
@@ -205,8 +205,8 @@ class Check:
 
     def kill(self, job: Job) -> None:
         """End a job's process and all that it started, which may have outlived it."""
-        processes.end(job.process.pid, f"{self.mark(job)};")
-        processes.reap(job.process)
+        children.end(job.process.pid, f"{self.mark(job)};")
+        children.reap(job.process)
         if self.keeper is not None:
             self.keeper.forget(job.process.pid)
 
@@ -318,7 +318,7 @@ def main(arguments: list[str] | None = None) -> int:
     asked = options.parse(arguments)
     with signals() as caught:
         scratch = Path(tempfile.mkdtemp(prefix="gpu_check_"))
-        keeper = processes.Keeper(f"{scratch}/", scratch)
+        keeper = children.Keeper(f"{scratch}/", scratch)
         try:
             if asked.wheels is not None:
                 for line in preflight.unpack(asked.wheels, scratch / "wheels"):

@@ -53,11 +53,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--batch", default=16, type=at_least(1), metavar="N", help="samples in a batch")
     add("--accumulate", default=1, type=at_least(1), metavar="K", help="batches whose gradients make one step")
     add("--shards", default=1, type=at_least(1), metavar="K", help="parts of a batch, one by one")
-    add("--optimizer", default="adam", choices=sorted(OPTIMIZERS), help="how weights are updated")
+    add(
+        "--optimizer",
+        default="adam",
+        choices=sorted(OPTIMIZERS),
+        metavar="NAME",
+        help=f"how weights are updated: {', '.join(sorted(OPTIMIZERS))}",
+    )
     add("--lr", default=0.001, type=positive, metavar="X", help="learning rate; with one-cycle the highest")
     add("--momentum", default=0.0, type=not_negative, metavar="X", help="of sgd and rmsprop")
     add("--weight-decay", default=0.0, type=not_negative, metavar="X", help="how strongly weights are drawn to 0")
-    add("--schedule", default="constant", choices=build.SCHEDULES, help="how the learning rate goes")
+    add(
+        "--schedule",
+        default="constant",
+        choices=build.SCHEDULES,
+        metavar="NAME",
+        help=f"how the learning rate goes: {', '.join(build.SCHEDULES)}",
+    )
     add("--warmup", default=0, type=at_least(0), metavar="N", help="epochs in which cosine goes up first")
     add("--clip-norm", default=None, type=positive, metavar="X", help="largest norm of all gradients together")
     add("--clip-value", default=None, type=positive, metavar="X", help="largest size of a gradient's entry")

@@ -35,8 +35,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loop", action="store_true", help="what the training loop adds to the steps of a small net")
     parser.add_argument("--only", default="", metavar="NAME", help="only layers and nets whose name contains this")
     parser.add_argument("--optimizer", default="sgd", choices=OPTIMIZERS, help="of the nets' steps")
-    parser.add_argument("--batch", default=None, type=at_least(1), metavar="N", help="images in a batch")
-    parser.add_argument("--rounds", default=None, type=at_least(1), metavar="N", help="samples of each side")
+    parser.add_argument(
+        "--batch",
+        default=None,
+        type=at_least(1),
+        metavar="N",
+        help="images in a batch; the usual one of each row unless given",
+    )
+    parser.add_argument(
+        "--rounds",
+        default=None,
+        type=at_least(1),
+        metavar="N",
+        help="samples of each side; 9 unless given, 5 with --numerics",
+    )
     parser.add_argument(
         "--wait", default=20.0, type=not_negative, metavar="S", help="seconds to wait for a quiet machine, each row"
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import stubborn
 
-from xpnn.scripts import gpu_check, processes
+from xpnn.scripts import children, gpu_check
 from xpnn.scripts.bench.nets import NETS
 from xpnn.scripts.gpu import options, plan, preflight, summary
 from xpnn.scripts.gpu.parts import DISTURBED, FAILED, INTERRUPTED, LIMIT, NOT_RUN, PASSED, SKIPPED, Part
@@ -356,7 +356,7 @@ def test_whatever_ends_it_ends_processes_that_do_not_want_to(tmp_path, number):
     assert stubborn.ended(numbers)
     wanted = -number if number in (signal.SIGKILL, signal.SIGQUIT) else 128 + number
     assert process.returncode == wanted
-    # Only the keeper can remove it after a SIGKILL, and does so after all processes.
+    # Only the keeper can remove it after a SIGKILL, and does so after all children.
     end = time.monotonic() + 20
     while list((tmp_path / "scratch").iterdir()) and time.monotonic() < end:
         time.sleep(0.02)
@@ -394,8 +394,8 @@ def test_a_daemon_that_a_part_leaves_behind_is_ended_with_it(check, tmp_path):
 
 
 def test_a_process_that_can_not_be_ended_is_not_waited_for(check, monkeypatch):
-    monkeypatch.setattr(processes, "PATIENCE", 0.1)
-    monkeypatch.setattr(processes, "end", lambda group, mark: None)
+    monkeypatch.setattr(children, "PATIENCE", 0.1)
+    monkeypatch.setattr(children, "end", lambda group, mark: None)
     part = taken(check, of("smoke", "time.sleep(20)"), seconds=1.0)
     assert part.status == LIMIT
 

@@ -12,7 +12,7 @@ import pytest
 import stubborn
 
 import xpnn
-from xpnn.scripts import exact_matrix, processes
+from xpnn.scripts import children, exact_matrix
 from xpnn.scripts.bench import memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
@@ -57,7 +57,7 @@ def test_a_child_ends_with_its_parent(tmp_path, code, number):
 
 
 def test_a_child_whose_parent_is_gone_before_it_can_ask_ends_at_once():
-    code = "from xpnn.scripts.processes import die_with_parent; die_with_parent({}); print('goes on')"
+    code = "from xpnn.scripts.children import die_with_parent; die_with_parent({}); print('goes on')"
     for parent, goes_on in ((os.getpid(), True), (os.getppid(), False)):
         done = subprocess.run([sys.executable, "-c", code.format(parent)], capture_output=True, text=True, check=False)
         assert ("goes on" in done.stdout) is goes_on
@@ -66,16 +66,16 @@ def test_a_child_whose_parent_is_gone_before_it_can_ask_ends_at_once():
 def test_only_what_carries_the_mark_is_ended(tmp_path):
     def start(mark):
         return subprocess.Popen(
-            [sys.executable, "-c", "import time; time.sleep(60)"], env=processes.marked(os.environ, mark)
+            [sys.executable, "-c", "import time; time.sleep(60)"], env=children.marked(os.environ, mark)
         )
 
     mine, other = start(f"{tmp_path}/1"), start(f"{tmp_path}/11")
     try:
         end = time.monotonic() + 20
-        while not {mine.pid, other.pid} <= set(processes.carrying(f"{tmp_path}/")) and time.monotonic() < end:
+        while not {mine.pid, other.pid} <= set(children.carrying(f"{tmp_path}/")) and time.monotonic() < end:
             time.sleep(0.02)
-        assert set(processes.carrying(f"{tmp_path}/")) == {mine.pid, other.pid}
-        processes.end(None, f"{tmp_path}/1;")
+        assert set(children.carrying(f"{tmp_path}/")) == {mine.pid, other.pid}
+        children.end(None, f"{tmp_path}/1;")
         assert mine.wait(10) == -signal.SIGKILL and other.poll() is None
     finally:
         other.kill()
@@ -83,17 +83,18 @@ def test_only_what_carries_the_mark_is_ended(tmp_path):
 
 
 def test_marks_are_added_to_marks():
-    twice = processes.marked(processes.marked({"A": "b"}, "/x/1"), "/y/2")
-    assert twice == {"A": "b", processes.MARK: "/x/1;/y/2;"}
+    twice = children.marked(children.marked({"A": "b"}, "/x/1"), "/y/2")
+    assert twice == {"A": "b", children.MARK: "/x/1;/y/2;"}
 
 
 def test_a_keeper_does_without_marks_where_the_system_tells_none(tmp_path):
     (tmp_path / "folder").mkdir()
     code = (
-        f"from pathlib import Path\nimport subprocess, sys\nfrom xpnn.scripts import processes\n"
-        f"keeper = processes.Keeper('no such mark', Path({str(tmp_path / 'folder')!r}))\n"
-        "kept, past = (subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True, stdout=-3, stderr=-3)"
-        " for _ in range(2))\n"
+        f"from pathlib import Path\nimport subprocess, sys\nfrom xpnn.scripts import children\n"
+        f"keeper = children.Keeper('no such mark', Path({str(tmp_path / 'folder')!r}))\n"
+        "sleep = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        "apart = {'start_new_session': True, 'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}\n"
+        "kept, past = (subprocess.Popen(sleep, **apart) for _ in range(2))\n"
         "keeper.note(kept.pid); keeper.note(past.pid); keeper.forget(past.pid)\n"
         "print(kept.pid, past.pid, flush=True)\nimport os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     )
