@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,11 @@ from math import prod
 from typing import Any
 
 from ..backends import Backend, checks
+from ..backends.terminal import columns, table, wrapped
 from ..backends.types import Array
+
+# Columns of a table that goes to a file.
+_WIDEST = 120
 
 
 @dataclass(frozen=True)
@@ -49,21 +52,16 @@ class Summary:
         return sum(row.multiply_adds for row in self.rows)
 
     def __str__(self) -> str:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table("name", "layer", "output shape", show_footer=True)
-        table.add_column("parameters", f"{self.parameters:,}", justify="right")
-        table.add_column("multiply-adds", f"{self.multiply_adds:,}", justify="right")
-        table.columns[0].footer = "total"
-        for row in self.rows:
-            cells = (row.name, row.layer, str(row.output_shape), f"{row.parameters:,}", f"{row.multiply_adds:,}")
-            table.add_row(*map(Text, cells))
-        out = io.StringIO()
-        # Without colours: a caller's FORCE_COLOR would put escape codes into the text.
-        Console(file=out, width=120, color_system=None).print(f"input {self.input_shape}", table, sep="\n")
-        return out.getvalue().rstrip("\n")
+        heads = ("name", "layer", "output shape", "parameters", "multiply-adds")
+        rows = [
+            (row.name, row.layer, str(row.output_shape), f"{row.parameters:,}", f"{row.multiply_adds:,}")
+            for row in self.rows
+        ]
+        total = ("total", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}")
+        # As it will be printed; a long call of a layer is broken in a file too.
+        width = columns() or _WIDEST
+        told = table(heads, rows, width, title=2, numbers=(3, 4), words=(1,), footer=total)
+        return f"{wrapped(f'input {self.input_shape}', width)}\n{told}"
 
 
 def summarise(layer: Any, input_shape: Sequence[int]) -> Summary:
