@@ -162,8 +162,8 @@ class Primitives:
         return x + xp.astype(chosen, x.dtype) * value
 
     def gate(self, dy: Array, y: Array) -> Array:
-        """``dy``, but 0 where ``y <= 0``: NaN in ``y`` lets it through."""
-        return self.select(self.xp.logical_not(y <= 0.0), dy)
+        """``dy`` where ``y > 0``, 0 where ``y <= 0``, and NaN where ``y`` is NaN."""
+        return self.xp.where(y > 0.0, dy, self.select(self.xp.logical_not(y <= 0.0), y))
 
     def memory_order(self, x: Array) -> tuple[int, ...] | None:
         """The axes from the one that varies slowest in memory, if they lie there without gaps; None if not known."""

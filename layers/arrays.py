@@ -6,7 +6,7 @@ the public shape is ``(N, C, *spatial)`` throughout and nothing is converted bet
 """
 
 from collections.abc import Callable
-from math import prod
+from math import inf, prod
 from typing import Any
 
 from array_api_compat import array_namespace, device
@@ -117,6 +117,16 @@ def sign(x: Array, xp: Namespace) -> Array:
     """-1, 0 or 1; NaN of NaN, which some libraries make 0. The standard's `sign` waits for the device on CuPy."""
     found = xp.astype(x > 0.0, x.dtype) - xp.astype(x < 0.0, x.dtype)
     return xp.where(xp.isnan(x), x, found)
+
+
+def keep_nan(value: Array, x: Array, xp: Namespace) -> Array:
+    """``value``, and NaN where ``x`` is NaN."""
+    return xp.where(x == x, value, x)
+
+
+def times(x: Array, factor: Array, xp: Namespace) -> Array:
+    """``x * factor``, and 0 where the factor is 0 and ``x`` infinite; NaN stays."""
+    return factor * xp.where(xp.logical_and(factor == 0.0, xp.abs(x) == inf), zero(x, xp), x)
 
 
 def zero(like: Array, xp: Namespace) -> Array:

@@ -12,7 +12,8 @@ SELU              scale * alpha * (exp(x) - 1)             scale * alpha * exp(x
                   (above: scale * x, slope scale)
 ================  =======================================  ======================  ==========
 
-Exponentials are of ``min(x, 0)``, so nothing overflows; NaN stays NaN.
+Exponentials are of ``min(x, 0)``, so nothing overflows. NaN gives NaN, its gradient too: PyTorch has a finite gradient
+there for most of these.
 
 Sources: K. He et al., 2015 (PReLU); D.-A. Clevert et al., 2016 (ELU); J. Barron, 2017 (CELU); G. Klambauer et al.,
 "Self-normalizing neural networks", 2017 (SELU).
@@ -22,7 +23,7 @@ from typing import Any, ClassVar, Unpack
 
 from ...backends import primitives
 from ...backends.types import Array, Namespace
-from ..arrays import require_shape, zero
+from ..arrays import keep_nan, require_shape, zero
 from ..base import Layer
 from ..geometry import count
 from ..initialisers import constant
@@ -40,21 +41,21 @@ def relu(x: Array, *, xp: Namespace | None = None) -> Array:
 
 
 def relu_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
-    """``dx = dy`` where the output ``y`` (or the input) is above 0, else 0."""
+    """``dx = dy`` where the output ``y`` (or the input) is above 0, else 0; NaN where it is NaN."""
     xp = prepare_gradient(xp, dy=dy, y=y)
     return primitives(xp).gate(dy, y)
 
 
 def leaky_relu(x: Array, *, negative_slope: float = 0.01, xp: Namespace | None = None) -> Array:
-    """``x`` above 0, else ``negative_slope * x``."""
-    xp = prepare(xp, input=x)
-    return xp.where(x > 0.0, x, x * negative_slope)
+    """``x`` above 0, else ``negative_slope * x``; with a slope of 0 this is `relu`, of minus infinity too."""
+    xp, negative_slope = prepare(xp, input=x), number(negative_slope, "negative_slope")
+    return xp.where(x > 0.0, x, x * negative_slope) if negative_slope else relu(x, xp=xp)
 
 
 def leaky_relu_backward(dy: Array, x: Array, *, negative_slope: float = 0.01, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where ``x`` is above 0, else ``negative_slope * dy``."""
-    xp = prepare_gradient(xp, dy=dy, input=x)
-    return xp.where(x > 0.0, dy, dy * negative_slope)
+    xp, negative_slope = prepare_gradient(xp, dy=dy, input=x), number(negative_slope, "negative_slope")
+    return keep_nan(xp.where(x > 0.0, dy, dy * negative_slope), x, xp)
 
 
 def prelu(x: Array, weight: Array, *, xp: Namespace | None = None) -> Array:
@@ -72,7 +73,11 @@ def prelu_backward(dy: Array, x: Array, weight: Array, *, xp: Namespace | None =
     share = engine.elementwise(lambda x, dy: xp.where(x > 0.0, zero(x, xp), dy * x), x, dy)
     one_for_all = weight.shape[0] == 1
     dweight = xp.reshape(xp.sum(share), (1,)) if one_for_all else xp.sum(share, axis=(0, *range(2, x.ndim)))
-    return engine.elementwise(lambda x, dy, slope: xp.where(x > 0.0, dy, dy * slope), x, dy, slope), dweight
+
+    def slopes(x: Array, dy: Array, slope: Array) -> Array:
+        return keep_nan(xp.where(x > 0.0, dy, dy * slope), x, xp)
+
+    return engine.elementwise(slopes, x, dy, slope), dweight
 
 
 def elu(x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:

@@ -13,13 +13,16 @@ GELU      x (1 + t) / 2, t = tanh(sqrt(2 / pi) *              (1 + t) / 2 + x (1
 
 Sources: C. Dugas et al., 2001 (softplus); S. Elfwing et al., 2018 (SiLU); D. Misra, 2019 (Mish); D. Hendrycks and
 K. Gimpel, "Gaussian error linear units", 2016.
+
+All but the softplus are computed of ``x`` brought into [-1000, 1000], or above -1000 where they are ``x`` times
+something: beyond, they are at their limits in either dtype, and nothing overflows or is infinity times 0.
 """
 
 from math import pi, sqrt
 from typing import Any, ClassVar, Unpack
 
 from ...backends.types import Array, Namespace
-from ..arrays import zero
+from ..arrays import clamp, zero
 from ..placement import Placement
 from .base import Activation, number, prepare, prepare_gradient
 from .erf import erfc
@@ -27,11 +30,12 @@ from .sigmoids import sigmoid
 
 _CUBIC = 0.044715
 _ROOT = sqrt(2.0 / pi)
+_FAR = 1000.0
 
 
 def softplus(x: Array, *, beta: float = 1.0, threshold: float = 20.0, xp: Namespace | None = None) -> Array:
     """``log(1 + exp(beta x)) / beta``, and ``x`` where ``beta x > threshold``."""
-    xp, beta = prepare(xp, input=x), number(beta, "beta", above=0.0)
+    xp, beta, threshold = prepare(xp, input=x), number(beta, "beta", above=0.0), number(threshold, "threshold")
     scaled = x * beta
     smooth = (_positive(scaled, xp) + xp.log1p(xp.exp(-xp.abs(scaled)))) * (1.0 / beta)
     return xp.where(scaled > threshold, x, smooth)
@@ -41,7 +45,11 @@ def softplus_backward(
     dy: Array, x: Array, *, beta: float = 1.0, threshold: float = 20.0, xp: Namespace | None = None
 ) -> Array:
     """``dx = sigmoid(beta x) dy``, and ``dy`` where ``beta x > threshold``."""
-    xp, beta = prepare_gradient(xp, dy=dy, input=x), number(beta, "beta", above=0.0)
+    xp, beta, threshold = (
+        prepare_gradient(xp, dy=dy, input=x),
+        number(beta, "beta", above=0.0),
+        number(threshold, "threshold"),
+    )
     scaled = x * beta
     return xp.where(scaled > threshold, dy, dy * sigmoid(scaled, xp=xp))
 
@@ -49,12 +57,14 @@ def softplus_backward(
 def silu(x: Array, *, xp: Namespace | None = None) -> Array:
     """``x * sigmoid(x)``."""
     xp = prepare(xp, input=x)
+    x = xp.maximum(x, -_FAR)
     return x * sigmoid(x, xp=xp)
 
 
 def silu_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = s (1 + x (1 - s)) dy`` with ``s = sigmoid(x)``."""
     xp = prepare_gradient(xp, dy=dy, input=x)
+    x = clamp(x, -_FAR, _FAR, xp)
     s = sigmoid(x, xp=xp)
     return dy * (s * (1.0 + x * (1.0 - s)))
 
@@ -62,12 +72,14 @@ def silu_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
 def mish(x: Array, *, xp: Namespace | None = None) -> Array:
     """``x * tanh(log(1 + exp(x)))``."""
     xp = prepare(xp, input=x)
+    x = xp.maximum(x, -_FAR)
     return x * _mish_parts(x, xp)[0]
 
 
 def mish_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = (t + x s (1 - t^2)) dy`` with ``s = sigmoid(x)``, ``t = tanh(softplus(x))``."""
     xp = prepare_gradient(xp, dy=dy, input=x)
+    x = clamp(x, -_FAR, _FAR, xp)
     t, rest = _mish_parts(x, xp)
     return dy * (t + x * sigmoid(x, xp=xp) * rest)
 
@@ -89,14 +101,16 @@ def _mish_parts(x: Array, xp: Namespace) -> tuple[Array, Array]:
 def gelu(x: Array, *, approximate: str = "none", xp: Namespace | None = None) -> Array:
     """``x`` times the normal distribution function of ``x``; with ``approximate="tanh"`` the formula with tanh."""
     xp = prepare(xp, input=x)
+    x = xp.maximum(x, -_FAR)
     if check_form(approximate) == "tanh":
-        return x * ((1.0 + xp.tanh(_inner(x))) * 0.5)
+        return x * ((1.0 + xp.tanh(_inner(xp.minimum(x, _FAR)))) * 0.5)
     return x * _normal_cdf(x, xp)
 
 
 def gelu_backward(dy: Array, x: Array, *, approximate: str = "none", xp: Namespace | None = None) -> Array:
     """Gradient of `gelu`: the table at the top of this file."""
     xp = prepare_gradient(xp, dy=dy, input=x)
+    x = clamp(x, -_FAR, _FAR, xp)
     if check_form(approximate) == "tanh":
         t = xp.tanh(_inner(x))
         slope = _ROOT * (1.0 + (3.0 * _CUBIC) * x * x)

@@ -1,16 +1,20 @@
 """Softmax and its logarithm, along an axis.
 
-Both subtract the maximum first, so that no exponential overflows.
+Both subtract the maximum first, so that no exponential overflows. Where the maximum is infinity the result is the
+limit: infinite entries share the probability, all others have 0. Minus infinity has probability 0, and where there is
+nothing else the result is NaN, as in PyTorch.
 
 Source: C. Bishop, "Pattern recognition and machine learning", 2006, eq. 4.62.
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, ClassVar, Unpack
 
+from ...backends import checks, primitives
 from ...backends.axes import inverse
 from ...backends.types import Array, Namespace
-from ..arrays import memory_axes, namespace, require_float, require_same_dtype, require_shape
+from ..arrays import memory_axes, namespace, require_float, require_same_dtype, require_shape, zero
 from ..base import Layer
 from ..geometry import is_integer
 from ..placement import Placement
@@ -20,7 +24,7 @@ def softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``exp(x - max) / sum(exp(x - max))`` along an axis."""
     xp = namespace(xp, x)
     _check_axis(x, axis)
-    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    e = xp.exp(below_largest(x, xp.max(x, axis=axis, keepdims=True), xp))
     return e / xp.sum(e, axis=axis, keepdims=True)
 
 
@@ -29,6 +33,7 @@ def softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | Non
     xp = namespace(xp, dy, y)
     require_same_dtype(dy=dy, y=y)
     require_shape(y, tuple(dy.shape), "y")
+    _check_axis(y, axis)
     return y * (dy - xp.sum(dy * y, axis=axis, keepdims=True))
 
 
@@ -36,7 +41,7 @@ def log_softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Arr
     """``(x - max) - log(sum(exp(x - max)))`` along an axis."""
     xp = namespace(xp, x)
     _check_axis(x, axis)
-    shifted = x - xp.max(x, axis=axis, keepdims=True)
+    shifted = below_largest(x, xp.max(x, axis=axis, keepdims=True), xp)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
 
@@ -45,11 +50,21 @@ def log_softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace |
     xp = namespace(xp, dy, y)
     require_same_dtype(dy=dy, y=y)
     require_shape(y, tuple(dy.shape), "y")
+    _check_axis(y, axis)
     return dy - xp.exp(y) * xp.sum(dy, axis=axis, keepdims=True)
+
+
+def below_largest(x: Array, largest: Array, xp: Namespace) -> Array:
+    """``x - largest``, and 0 where both are infinity."""
+    if primitives(xp).reads and not bool(xp.any(largest == inf)):
+        return x - largest
+    infinite = x == inf
+    return xp.where(infinite, zero(x, xp), xp.where(infinite, zero(x, xp), x) - largest)
 
 
 def _check_axis(x: Array, axis: int) -> None:
     require_float(x)
+    axis = checks.integer("axis", axis)
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"axis {axis} is out of range for an input of shape {tuple(x.shape)}")
     if x.shape[axis] == 0:

@@ -54,7 +54,8 @@ def kl_divergence(
     absent, nothing = t == 0.0, zero(target, xp)
     log_t = target if log_target else xp.log(xp.where(absent, scalar(1.0, target, xp), target))
     # Both logarithms may be minus infinity where t is 0, and 0 times their difference NaN.
-    losses = t * xp.where(absent, nothing, xp.where(absent, nothing, log_t) - log_p)
+    unseen = xp.logical_and(absent, log_p == log_p)
+    losses = t * xp.where(unseen, nothing, xp.where(absent, nothing, log_t) - log_p)
     if reduction == "batchmean":
         return reduce(losses, "sum", xp) / scalar(_samples(log_p) or nan, losses, xp)
     return reduce(losses, reduction, xp)

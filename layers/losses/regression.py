@@ -4,14 +4,16 @@ Nothing is broadcast: the functions raise `ValueError` for two shapes, `TypeErro
 gradients are those with respect to p, times ``dy``, which for the mean is divided by the number of entries.
 """
 
+from math import inf
 from typing import Unpack
 
-from ...backends.types import Array, Namespace
+from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import scalar, sign
 from ..placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
 
 SMALLEST = 1e-7
+LARGEST = {"float32": 2.0**128 - 2.0**104, "float64": 2.0**1023 * (2.0 - 2.0**-52)}
 
 
 def mean_squared_error(
@@ -74,9 +76,10 @@ def mean_squared_log_error(
 def mean_squared_log_error_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
-    """``2 (log(1 + p) - log(1 + t)) / (1 + p) dy``."""
+    """``2 (log(1 + p) - log(1 + t)) / (1 + p) dy``, which is 0 for an infinite p."""
     xp = paired(xp, prediction, target)
-    difference = xp.log1p(prediction) - xp.log1p(target)
+    # Of an infinite p the slope is 0, which infinity over infinity does not tell.
+    difference = xp.log1p(xp.minimum(prediction, LARGEST[dtype_name(prediction.dtype)])) - xp.log1p(target)
     return spread(2.0 * difference / (1.0 + prediction), dy, reduction, xp)
 
 
@@ -88,7 +91,11 @@ def mean_absolute_percentage_error(
     The bound, which keeps a target of 0 from a division by 0, is that of Keras (`keras.losses`).
     """
     xp = paired(xp, prediction, target)
-    return reduce(100.0 * xp.abs(prediction - target) / _size(target, xp), reduction, xp)
+    size = _size(target, xp)
+    infinite, one = size == inf, scalar(1.0, size, xp)
+    # Of an infinite target a finite p is 100 % away; p - p is 0 then, and NaN of a p that is not finite.
+    apart = xp.where(infinite, prediction - prediction + 1.0, xp.abs(prediction - target))
+    return reduce(100.0 * (apart / xp.where(infinite, one, size)), reduction, xp)
 
 
 def mean_absolute_percentage_error_backward(

@@ -13,6 +13,9 @@ from ..placement import Placement
 from .base import Loss, Reduction, is_number, paired, reduce, spread
 from .regression import clip, mean_absolute_error, mean_absolute_error_backward
 
+# A beta below float32's smallest normal number makes no difference, and may be flushed to 0.
+LEAST = 2.0**-126
+
 
 def huber(
     prediction: Array,
@@ -91,7 +94,7 @@ def smooth_l1(
     Source: R. Girshick, "Fast R-CNN", 2015, eq. 3.
     """
     _check_beta(beta)
-    if beta == 0.0:
+    if beta < LEAST:
         return mean_absolute_error(prediction, target, reduction=reduction, xp=xp)
     xp = paired(xp, prediction, target)
     far = xp.abs(prediction - target)
@@ -110,7 +113,7 @@ def smooth_l1_backward(
 ) -> Array:
     """``min(max((p - t) / beta, -1), 1) dy``."""
     _check_beta(beta)
-    if beta == 0.0:
+    if beta < LEAST:
         return mean_absolute_error_backward(dy, prediction, target, reduction=reduction, xp=xp)
     xp = paired(xp, prediction, target)
     near = clip(prediction - target, beta, beta, xp)
