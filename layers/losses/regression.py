@@ -4,7 +4,7 @@ Nothing is broadcast: the functions raise `ValueError` for two shapes, `TypeErro
 gradients are those with respect to p, times ``dy``, which for the mean is divided by the number of entries.
 """
 
-from math import inf
+from math import inf, nan
 from typing import Unpack
 
 from ...backends.types import Array, Namespace, dtype_name
@@ -93,8 +93,9 @@ def mean_absolute_percentage_error(
     xp = paired(xp, prediction, target)
     size = _size(target, xp)
     infinite, one = size == inf, scalar(1.0, size, xp)
-    # Of an infinite target a finite p is 100 % away; p - p is 0 then, and NaN of a p that is not finite.
-    apart = xp.where(infinite, prediction - prediction + 1.0, xp.abs(prediction - target))
+    # Of an infinite target a finite p is 100 % away, and another is no part of it.
+    whole = xp.where(xp.isfinite(prediction), one, scalar(nan, size, xp))
+    apart = xp.where(infinite, whole, xp.abs(prediction - target))
     return reduce(100.0 * (apart / xp.where(infinite, one, size)), reduction, xp)
 
 
