@@ -14,6 +14,7 @@ Source: T. Chan, G. Golub and R. LeVeque, "Algorithms for computing the sample v
 """
 
 from dataclasses import dataclass
+from math import inf, nan
 
 from array_api_compat import device
 
@@ -104,11 +105,11 @@ def normalise_rows(
     """`normalise` of ``x (N, C, *S)``, which ``rows`` is a view of, with its statistics unless they are given."""
     if statistics is None:
         near, rest, var = moments(rows, xp)
-        mean = near + rest
+        mean, inverse_std = near + rest, inverse_root(var, eps, xp)
     else:
         mean, var = statistics
         near, rest = mean, xp.zeros_like(mean)
-    inverse_std = 1.0 / xp.sqrt(var + eps)
+        inverse_std = 1.0 / xp.sqrt(var + eps)
     scale = inverse_std if weight is None else inverse_std * weight
     shift = -rest * scale if bias is None else bias - rest * scale
     engine = primitives(xp)
@@ -190,6 +191,11 @@ def normalise_rows_backward(
 
     engine.parallel(len(blocks), work)
     return _as_input(dx, tuple(dy.shape), xp), dweight, dbias
+
+
+def inverse_root(var: Array, eps: float, xp: Namespace) -> Array:
+    """``1 / sqrt(var + eps)`` of a batch's variance, NaN where it overflowed: 0 would make a bias of every output."""
+    return xp.where(var == inf, scalar(nan, var, xp), 1.0 / xp.sqrt(var + eps))
 
 
 def _kernels(x: Array, xp: Namespace) -> Kernels | None:

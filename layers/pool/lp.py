@@ -5,12 +5,13 @@ With input ``x (N, C, *S)``, windows of cells ``k`` at stride ``s`` and dilation
     y[n, c, o]  = (sum over k of  |x[n, c, o*s + k*d]|^p)^(1/p)
     dx[n, c, i] = sum of dy[n, c, o] * sign(x) * (|x[n, c, i]| / y[n, c, o])^(p-1) over the windows o with cell i
 
-Where a norm is 0, so is its gradient.
+Where a norm is 0, so is its gradient. An infinite cell has the slope of its sign, and the others of its window 0.
 
 Source: C. Gulcehre et al., "Learned-norm pooling for deep feedforward and recurrent neural networks", 2014.
 """
 
 from collections.abc import Callable
+from math import inf
 
 from ...backends.types import Array, Namespace
 from ..arrays import channels_first, channels_last, namespace, pad, require_same_dtype, require_shape, sign, zero
@@ -93,6 +94,8 @@ def lp_norm_backward(dy: Array, x: Array, y: Array, p: float, xp: Namespace) -> 
     empty = y == 0.0
     share = sign(x, xp)
     if p != 1:
-        ratio = x / xp.where(empty, xp.ones_like(y), y)
-        share = ratio if p == 2 else share * xp.pow(xp.abs(ratio), float(p - 1))
+        far = xp.abs(x) == inf
+        ratio = xp.where(far, zero(x, xp), x) / xp.where(empty, xp.ones_like(y), y)
+        slope = ratio if p == 2 else share * xp.pow(xp.abs(ratio), float(p - 1))
+        share = xp.where(far, share, slope)
     return xp.where(empty, zero(dy, xp), dy * share)
