@@ -105,11 +105,13 @@ def normalise_rows(
     """`normalise` of ``x (N, C, *S)``, which ``rows`` is a view of, with its statistics unless they are given."""
     if statistics is None:
         near, rest, var = moments(rows, xp)
-        mean, inverse_std = near + rest, inverse_root(var, eps, xp)
+        mean = near + rest
     else:
         mean, var = statistics
         near, rest = mean, xp.zeros_like(mean)
-        inverse_std = 1.0 / xp.sqrt(var + eps)
+    inverse_std = 1.0 / xp.sqrt(var + eps)
+    if statistics is None:
+        inverse_std = in_range(inverse_std, var, xp)
     scale = inverse_std if weight is None else inverse_std * weight
     shift = -rest * scale if bias is None else bias - rest * scale
     engine = primitives(xp)
@@ -193,9 +195,9 @@ def normalise_rows_backward(
     return _as_input(dx, tuple(dy.shape), xp), dweight, dbias
 
 
-def inverse_root(var: Array, eps: float, xp: Namespace) -> Array:
-    """``1 / sqrt(var + eps)`` of a batch's variance, NaN where it overflowed: 0 would make a bias of every output."""
-    return xp.where(var == inf, scalar(nan, var, xp), 1.0 / xp.sqrt(var + eps))
+def in_range(inverse_std: Array, var: Array, xp: Namespace) -> Array:
+    """NaN where a batch's own variance overflowed: an inverse of 0 would make the bias of every output."""
+    return xp.where(var == inf, scalar(nan, var, xp), inverse_std)
 
 
 def _kernels(x: Array, xp: Namespace) -> Kernels | None:

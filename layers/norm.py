@@ -10,7 +10,7 @@ The layers differ in the cells that one mean runs over, which is what `Layout` s
     dweight = sum(dy * xhat)        dbias = sum(dy)                     over all cells that share the entry
 
 With a mean and variance that are given (running statistics) these are constants: ``dx = g / sqrt(var + eps)``. A NaN or
-an infinity makes all of its group NaN, and so does a variance beyond the dtype's range: in float32, of numbers from 1e19.
+an infinity makes all of its group NaN, as does a variance beyond the dtype's range: in float32, of numbers from 1e19.
 
 ============== ===================== ================================ =====================
 layer          input                 one group, of one mean           weight, bias
@@ -45,7 +45,7 @@ from .arrays import (
     scalar,
 )
 from .base import Layer
-from .batch_rows import Rows, inverse_root, normalise_rows, normalise_rows_backward
+from .batch_rows import Rows, in_range, normalise_rows, normalise_rows_backward
 from .geometry import count
 
 
@@ -207,10 +207,12 @@ def normalise(
         rest = total(centred, axes, xp) / cells
         mean, centred = near + rest, centred - rest
         var = total(centred * centred, axes, xp) / cells
-        inverse_std = inverse_root(var, eps, xp)
     else:
         mean, var = layout.along(mean, order, xp), layout.along(var, order, xp)
-        centred, inverse_std = grid - mean, 1.0 / xp.sqrt(var + eps)
+        centred = grid - mean
+    inverse_std = 1.0 / xp.sqrt(var + eps)
+    if given is None:
+        inverse_std = in_range(inverse_std, var, xp)
     values = centred * inverse_std
     y = values if weight is None else values * layout.along(weight, order, xp)
     if bias is not None:

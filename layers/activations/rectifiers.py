@@ -73,11 +73,8 @@ def prelu_backward(dy: Array, x: Array, weight: Array, *, xp: Namespace | None =
     share = engine.elementwise(lambda x, dy: xp.where(x > 0.0, zero(x, xp), dy * x), x, dy)
     one_for_all = weight.shape[0] == 1
     dweight = xp.reshape(xp.sum(share), (1,)) if one_for_all else xp.sum(share, axis=(0, *range(2, x.ndim)))
-
-    def slopes(x: Array, dy: Array, slope: Array) -> Array:
-        return keep_nan(xp.where(x > 0.0, dy, dy * slope), x, xp)
-
-    return engine.elementwise(slopes, x, dy, slope), dweight
+    dx = engine.elementwise(lambda x, dy, slope: keep_nan(xp.where(x > 0.0, dy, dy * slope), x, xp), x, dy, slope)
+    return dx, dweight
 
 
 def elu(x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
