@@ -5,7 +5,7 @@ free in memory when the layer before wrote it so), computes, and returns a permu
 the public shape is ``(N, C, *spatial)`` throughout and nothing is converted between layers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import inf, prod
 from typing import Any
 
@@ -13,13 +13,42 @@ from array_api_compat import array_namespace, device
 
 from ..backends import primitives
 from ..backends.backend import FLOATS, describe
+from ..backends.checks import is_integer, shown
 from ..backends.types import Array, Namespace, dtype_name
 from .geometry import Geometry
 
 
-def namespace(xp: Namespace | None, *arrays: Array | None) -> Namespace:
-    """``xp`` if given, else what their backend computes with for the namespace that the arrays share."""
-    return primitives(array_namespace(*(a for a in arrays if a is not None))).xp if xp is None else xp
+def namespace(xp: Namespace | None, /, optional: Collection[str] = (), **arrays: Array | None) -> Namespace:
+    """``xp`` if given, else what their backend computes with for the namespace that the arrays share.
+
+    Raises `TypeError` for what is no array, unless it is None and may be, and for arrays of several libraries.
+    """
+    for name, array in arrays.items():
+        if not (hasattr(array, "shape") and hasattr(array, "dtype")) and not (array is None and name in optional):
+            given = f"a {type(array).__name__}" if isinstance(array, list | tuple) else shown(array)
+            raise TypeError(f"{name} must be an array, got {given}; make one with backend.asarray(...)")
+    if xp is None:
+        return primitives(_shared(arrays)).xp
+    if not hasattr(xp, "asarray"):
+        raise TypeError(f"xp must be an array namespace, got {shown(xp)}")
+    return xp
+
+
+def _shared(arrays: Mapping[str, Array | None]) -> Namespace:
+    """The namespace that all of them have."""
+    given = {name: array for name, array in arrays.items() if array is not None}
+    try:
+        return array_namespace(*given.values())
+    except TypeError:
+        kinds = ", ".join(f"{name} {type(array).__module__.partition('.')[0]}" for name, array in given.items())
+        raise TypeError(f"arrays must be of one library, got {kinds}; move them with backend.asarray(...)") from None
+
+
+def as_shape(name: str, shape: Any) -> tuple[int, ...]:
+    """A shape that is given as an argument."""
+    if not isinstance(shape, Sequence) or isinstance(shape, str) or not all(is_integer(n) and n >= 0 for n in shape):
+        raise ValueError(f"{name} must be a shape, integers >= 0, got {shown(shape)}")
+    return tuple(int(n) for n in shape)
 
 
 def channels_last(x: Array, xp: Namespace) -> Array:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any, ClassVar, Unpack
 
+from ..backends import checks
 from ..backends.team import rows_of_all
 from ..backends.types import Array, Namespace, dtype_name
 from .arrays import namespace, scalar
@@ -21,6 +22,7 @@ from .batch_rows import Rows
 from .geometry import count
 from .initialisers import constant
 from .norm import (
+    OPTIONAL,
     Layout,
     Norm,
     Normal,
@@ -54,7 +56,7 @@ def batch_norm(
     ValueError, TypeError
         For one value per channel without statistics, shapes that don't fit together, or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, bias)
+    xp = namespace(xp, OPTIONAL, input=x, weight=weight, bias=bias, mean=mean, var=var)
     layout = _layout(x, mean)
     return normalise(x, weight, bias, layout, mean=mean, var=var, eps=eps, xp=xp)[0]
 
@@ -74,6 +76,7 @@ def batch_norm_backward(
 
     Takes what `batch_norm` took. A mean and variance that are given are constants.
     """
+    xp = namespace(xp, OPTIONAL, dy=dy, input=x, weight=weight, mean=mean, var=var)
     layout = _layout(x, mean)
     return differentiate(dy, x, weight, layout, mean=mean, var=var, eps=eps, input_grad=input_grad, xp=xp)
 
@@ -128,7 +131,10 @@ class ChannelNorm(Norm):
         self.num_features = count(num_features, "num_features")
         self.eps = check_number(eps, "eps")
         self.momentum = None if momentum is None else check_number(momentum, "momentum", 1.0)
-        self.affine, self.track_running_stats = bool(affine), bool(track_running_stats)
+        self.affine, self.track_running_stats = (
+            checks.flag("affine", affine),
+            checks.flag("track_running_stats", track_running_stats),
+        )
         shape = (self.num_features,)
         if affine:
             self._add_parameter("weight", shape, constant(1.0))

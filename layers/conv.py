@@ -20,7 +20,8 @@ from functools import lru_cache
 from math import prod
 from typing import Any, ClassVar, Unpack
 
-from ..backends import primitives
+from ..backends import checks, primitives
+from ..backends.backend import PRECISIONS
 from ..backends.primitives import Primitives
 from ..backends.types import Array, Namespace, dtype_name
 from . import convolution
@@ -56,7 +57,7 @@ def conv(
         Zeros around the input: see `xpnn.layers.geometry`.
     groups : int
         Groups of channels that don't mix; ``C`` for a depthwise convolution.
-    precision : str
+    precision : {"float32", "tf32", "direct"}
         ``"direct"`` for sums of products alone: see `xpnn.layers.convolution.winograd`.
     xp : namespace, optional
         The inputs' own unless given.
@@ -71,7 +72,7 @@ def conv(
     ValueError, TypeError
         For shapes that don't fit together, a kernel larger than the padded input, or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, bias)
+    xp = namespace(xp, ("bias",), input=x, weight=weight, bias=bias)
     require_same_dtype(input=x, weight=weight, bias=bias)
     geometry = _geometry(x, weight, stride, padding, dilation, groups)
     if bias is not None:
@@ -97,7 +98,7 @@ def conv_backward(
 
     Takes what `conv` took; ``dx`` is None with ``input_grad=False``.
     """
-    xp = namespace(xp, dy, x, weight)
+    xp = namespace(xp, dy=dy, input=x, weight=weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
     geometry = _geometry(x, weight, stride, padding, dilation, groups)
     require_shape(dy, (x.shape[0], weight.shape[0], *geometry.windows.count), "dy")
@@ -105,7 +106,7 @@ def conv_backward(
     inner, rows = channels_last(x, xp), channels_last(dy, xp)
     dbias = engine.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))
     dweight = convolution.weight_gradient(inner, rows, problem, engine)
-    if not input_grad:
+    if not checks.flag("input_grad", input_grad):
         return None, dweight, dbias
     return channels_first(convolution.input_gradient(rows, weight, problem, engine), xp), dweight, dbias
 
@@ -124,6 +125,7 @@ def _sums_of_features(rows: Array, engine: Primitives) -> Array:
 
 
 def _problem(x: Array, weight: Array, geometry: Geometry, groups: int, precision: str) -> Problem:
+    checks.choice("precision", precision, PRECISIONS)
     return _described(tuple(x.shape), weight.shape[0], geometry, groups, dtype_name(x.dtype), precision)
 
 
@@ -154,6 +156,7 @@ def _geometry(x: Array, weight: Array, stride: Size, padding: Padding, dilation:
             f"got shapes {tuple(x.shape)} and {tuple(weight.shape)}"
         )
     count(groups, "groups")
+    require_cells(weight)
     if weight.shape[0] % groups:
         raise ValueError(f"{weight.shape[0]} output channels can't be split into {groups} groups")
     channels = weight.shape[1] * groups
@@ -166,6 +169,12 @@ def _geometry(x: Array, weight: Array, stride: Size, padding: Padding, dilation:
         padding,
         spread(dilation, axes, "dilation"),
     )
+
+
+def require_cells(weight: Array) -> None:
+    """Raise `ValueError` for a kernel without a cell."""
+    if 0 in weight.shape[2:]:
+        raise ValueError(f"weight has shape {tuple(weight.shape)}; a kernel needs a cell along each axis")
 
 
 def _channels(count: int) -> str:

@@ -20,12 +20,14 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, Unpack
 
-from ..backends import primitives
+from ..backends import checks, primitives
+from ..backends.backend import PRECISIONS
 from ..backends.blocks import Pairs
 from ..backends.types import Array, Namespace, dtype_name
 from ..backends.windows import Windows
 from . import convolution
 from .arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape
+from .conv import require_cells
 from .convolution.problem import Problem
 from .geometry import Padding, Size, count, resolve_padding, spread
 from .initialisers import Initialiser
@@ -70,7 +72,7 @@ def conv_transpose(
     ValueError, TypeError
         For shapes that don't fit together, an output without cells, or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, bias)
+    xp = namespace(xp, ("bias",), input=x, weight=weight, bias=bias)
     require_same_dtype(input=x, weight=weight, bias=bias)
     plan = _plan(x, weight, stride, padding, output_padding, dilation, groups)
     if bias is not None:
@@ -98,7 +100,7 @@ def conv_transpose_backward(
 
     Takes what `conv_transpose` took; ``dx`` is None with ``input_grad=False``.
     """
-    xp = namespace(xp, dy, x, weight)
+    xp = namespace(xp, dy=dy, input=x, weight=weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
     plan = _plan(x, weight, stride, padding, output_padding, dilation, groups)
     require_shape(dy, (x.shape[0], plan.features, *plan.out), "dy")
@@ -106,13 +108,14 @@ def conv_transpose_backward(
     upstream = channels_last(dy, xp)
     dbias = engine.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features)))
     dweight = convolution.weight_gradient(upstream, channels_last(x, xp), problem, engine)
-    if not input_grad:
+    if not checks.flag("input_grad", input_grad):
         return None, dweight, dbias
     return channels_first(convolution.forward(upstream, weight, None, problem, engine), xp), dweight, dbias
 
 
 def _problem(x: Array, plan: "_Plan", groups: int, precision: str) -> Problem:
     """The convolution that this is the adjoint of."""
+    checks.choice("precision", precision, PRECISIONS)
     return Problem(
         samples=x.shape[0],
         spatial=plan.out,
@@ -146,6 +149,7 @@ def _plan(
             f"got shapes {tuple(x.shape)} and {tuple(weight.shape)}"
         )
     count(groups, "groups")
+    require_cells(weight)
     if x.shape[1] != weight.shape[0] or weight.shape[0] % groups:
         raise ValueError(
             f"input has {x.shape[1]} channels, expected {weight.shape[0]}, in {groups} equal groups "

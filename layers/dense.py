@@ -9,7 +9,7 @@ With ``x (N, ..., I)``, ``weight (O, I)`` and ``bias (O,)``::
 from math import prod
 from typing import Any, ClassVar, Unpack
 
-from ..backends import primitives
+from ..backends import checks, primitives
 from ..backends.types import Array, Namespace
 from .arrays import namespace, require_same_dtype, require_shape
 from .base import Layer
@@ -26,7 +26,7 @@ def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace |
     ValueError, TypeError
         For shapes that don't fit together or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, bias)
+    xp = namespace(xp, ("bias",), input=x, weight=weight, bias=bias)
     _check(x, weight)
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
@@ -41,7 +41,7 @@ def dense_backward(
     dy: Array, x: Array, weight: Array, *, input_grad: bool = True, xp: Namespace | None = None
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of `dense` for ``dy (N, ..., O)``: ``(dx, dweight, dbias)``, ``dx`` None with ``input_grad=False``."""
-    xp = namespace(xp, dy, x, weight)
+    xp = namespace(xp, dy=dy, input=x, weight=weight)
     _check(x, weight)
     require_shape(dy, (*x.shape[:-1], weight.shape[0]), "dy")
     require_same_dtype(dy=dy, input=x, weight=weight)
@@ -49,7 +49,7 @@ def dense_backward(
     rows, upstream = xp.reshape(x, (count, x.shape[-1])), xp.reshape(dy, (count, dy.shape[-1]))
     engine = primitives(xp)
     dweight, dbias = engine.contract_rows(upstream, rows), engine.sum_rows(upstream)
-    return _product(dy, weight, xp) if input_grad else None, dweight, dbias
+    return _product(dy, weight, xp) if checks.flag("input_grad", input_grad) else None, dweight, dbias
 
 
 def _product(x: Array, matrix: Array, xp: Namespace) -> Array:
@@ -92,7 +92,7 @@ class Dense(Layer):
     ) -> None:
         super().__init__(**placement)
         self.in_features, self.out_features = count(in_features, "in_features"), count(out_features, "out_features")
-        self.bias = bool(bias)
+        self.bias = checks.flag("bias", bias)
         self._add_parameter("weight", (self.out_features, self.in_features), weight_init or he_uniform())
         if bias:
             self._add_parameter("bias", (self.out_features,), bias_init or constant(0.0))

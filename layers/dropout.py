@@ -17,10 +17,10 @@ from numbers import Real
 from operator import mul
 from typing import Any, ClassVar, Unpack
 
-from ..backends import Generator, primitives
+from ..backends import Generator, describe, primitives
 from ..backends.capture import Slot
 from ..backends.team import place_in_batch
-from ..backends.types import Array, Namespace
+from ..backends.types import Array, Namespace, dtype_name
 from .arrays import namespace, require_float
 from .base import Layer
 from .placement import Placement
@@ -43,8 +43,14 @@ def dropout(x: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> 
     TypeError, ValueError
         For an input not of floats, or ``p`` out of range.
     """
-    xp = namespace(xp, x, keep)
+    xp = namespace(xp, input=x, keep=keep)
     require_float(x)
+    if dtype_name(keep.dtype) != "bool":
+        raise TypeError(f"keep must be booleans, got {describe(keep)}")
+    if keep.ndim != x.ndim or any(k not in (1, n) for k, n in zip(keep.shape, x.shape, strict=True)):
+        raise ValueError(
+            f"keep has shape {tuple(keep.shape)}, expected that of the input, {tuple(x.shape)}, or 1 along some axes"
+        )
     if _probability(p) == 1.0:
         return xp.zeros_like(x)
     engine = primitives(xp)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Unpack
 from ..backends.types import Array, Namespace
 from .arrays import namespace
 from .batch_norm import ChannelNorm
-from .norm import Layout, differentiate, instance_layout, normalise, require_several
+from .norm import OPTIONAL, Layout, differentiate, instance_layout, normalise, require_several
 from .placement import Placement
 
 
@@ -34,7 +34,7 @@ def instance_norm(
     ValueError, TypeError
         For a single spatial cell without statistics, shapes that don't fit together, or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, bias)
+    xp = namespace(xp, OPTIONAL, input=x, weight=weight, bias=bias, mean=mean, var=var)
     layout = _layout(x, mean)
     return normalise(x, weight, bias, layout, mean=mean, var=var, eps=eps, xp=xp)[0]
 
@@ -55,6 +55,7 @@ def instance_norm_backward(
     Takes what `instance_norm` took. A mean and variance that are given are constants; ``dx`` is None with
     ``input_grad=False``.
     """
+    xp = namespace(xp, OPTIONAL, dy=dy, input=x, weight=weight, mean=mean, var=var)
     layout = _layout(x, mean)
     return differentiate(dy, x, weight, layout, mean=mean, var=var, eps=eps, input_grad=input_grad, xp=xp)
 

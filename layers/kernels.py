@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from ..backends import checks
 from .base import Layer
 from .geometry import Padding, Size, check_padding, count, plain, spread
 from .initialisers import Initialiser, constant, he_uniform
@@ -34,7 +35,7 @@ class KernelLayer(Layer):
         self.kernel_size = plain(kernel_size, self.axes, "kernel_size")
         self.stride, self.dilation = plain(stride, self.axes, "stride"), plain(dilation, self.axes, "dilation")
         self.padding = check_padding(padding, self.axes)
-        self.groups, self.bias = count(groups, "groups"), bool(bias)
+        self.groups, self.bias = count(groups, "groups"), checks.flag("bias", bias)
         if in_channels % groups or out_channels % groups:
             raise ValueError(f"{in_channels} and {out_channels} channels can't both be split into {groups} groups")
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)

@@ -8,11 +8,12 @@ Sources: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", 2016; Y. Wu
 from collections.abc import Sequence
 from typing import Any, ClassVar, Unpack
 
+from ..backends import checks
 from ..backends.types import Array, Namespace
 from .arrays import namespace
 from .geometry import Size, count, is_integer
 from .initialisers import constant
-from .norm import Norm, check_number, differentiate, group_layout, layer_layout, normalise
+from .norm import OPTIONAL, Norm, check_number, differentiate, group_layout, layer_layout, normalise
 from .placement import Placement
 
 
@@ -34,7 +35,7 @@ def layer_norm(
     ValueError, TypeError
         For shapes that don't fit together or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, bias)
+    xp = namespace(xp, OPTIONAL, input=x, weight=weight, bias=bias)
     layout = layer_layout(tuple(x.shape), _sizes(normalized_shape))
     return normalise(x, weight, bias, layout, eps=eps, xp=xp)[0]
 
@@ -53,6 +54,7 @@ def layer_norm_backward(
 
     Takes what `layer_norm` took; ``dx`` is None with ``input_grad=False``.
     """
+    xp = namespace(xp, OPTIONAL, dy=dy, input=x, weight=weight)
     layout = layer_layout(tuple(x.shape), _sizes(normalized_shape))
     return differentiate(dy, x, weight, layout, eps=eps, input_grad=input_grad, xp=xp)
 
@@ -75,7 +77,7 @@ def group_norm(
     ValueError, TypeError
         For channels that can't be split so, shapes that don't fit together, or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, bias)
+    xp = namespace(xp, OPTIONAL, input=x, weight=weight, bias=bias)
     return normalise(x, weight, bias, group_layout(tuple(x.shape), num_groups), eps=eps, xp=xp)[0]
 
 
@@ -93,6 +95,7 @@ def group_norm_backward(
 
     Takes what `group_norm` took; ``dx`` is None with ``input_grad=False``.
     """
+    xp = namespace(xp, OPTIONAL, dy=dy, input=x, weight=weight)
     layout = group_layout(tuple(x.shape), num_groups)
     return differentiate(dy, x, weight, layout, eps=eps, input_grad=input_grad, xp=xp)
 
@@ -138,7 +141,8 @@ class LayerNorm(Norm):
     ) -> None:
         super().__init__(**placement)
         self.normalized_shape, self.eps = _sizes(normalized_shape), check_number(eps, "eps")
-        self.elementwise_affine, self.bias = bool(elementwise_affine), bool(bias)
+        self.elementwise_affine = checks.flag("elementwise_affine", elementwise_affine)
+        self.bias = checks.flag("bias", bias)
         if elementwise_affine:
             self._add_parameter("weight", self.normalized_shape, constant(1.0))
         if elementwise_affine and bias:
@@ -178,7 +182,7 @@ class GroupNorm(Norm):
         self.num_groups, self.num_channels = count(num_groups, "num_groups"), count(num_channels, "num_channels")
         if num_channels % num_groups:
             raise ValueError(f"{num_channels} channels can't be split into {num_groups} groups")
-        self.eps, self.affine = check_number(eps, "eps"), bool(affine)
+        self.eps, self.affine = check_number(eps, "eps"), checks.flag("affine", affine)
         if affine:
             self._add_parameter("weight", (self.num_channels,), constant(1.0))
             self._add_parameter("bias", (self.num_channels,), constant(0.0))

@@ -31,7 +31,7 @@ from math import inf, prod
 from numbers import Real
 from typing import Any, NamedTuple
 
-from ..backends import primitives
+from ..backends import checks, primitives
 from ..backends.axes import inverse
 from ..backends.team import current_team, rows_of_all
 from ..backends.types import Array, Namespace, dtype_name
@@ -39,7 +39,6 @@ from .arrays import (
     channels_first,
     channels_last,
     memory_axes,
-    namespace,
     require_same_dtype,
     require_shape,
     scalar,
@@ -47,6 +46,9 @@ from .arrays import (
 from .base import Layer
 from .batch_rows import Rows, in_range, normalise_rows, normalise_rows_backward
 from .geometry import count
+
+# Of the arrays of a norm those that need not be there.
+OPTIONAL = ("weight", "bias", "mean", "var")
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,7 @@ def normalise(
     and equal values of 1000.1 in float32 would come out as -0.019.
     """
     require_same_dtype(input=x, weight=weight, bias=bias, mean=mean, var=var)
+    eps = check_number(eps, "eps")
     if (mean is None) != (var is None):
         raise ValueError("mean and var are given together or not at all")
     for name, array in (("weight", weight), ("bias", bias), ("mean", mean), ("var", var)):
@@ -302,17 +305,16 @@ def differentiate(
     var: Array | None = None,
     eps: float,
     input_grad: bool,
-    xp: Namespace | None,
+    xp: Namespace,
 ) -> tuple[Array | None, Array, Array]:
     """`normalise_backward` from the input, after checking that all fit together."""
-    xp = namespace(xp, dy, x, weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
     require_shape(dy, tuple(x.shape), "dy")
     if weight is not None:
         require_shape(weight, layout.weight, "weight")
     _, normal = normalise(x, None, None, layout, mean=mean, var=var, eps=eps, xp=xp)
-    given = mean is not None
-    return normalise_backward(dy, normal, weight, layout, constant=given, input_grad=input_grad, xp=xp)
+    given, wanted = mean is not None, checks.flag("input_grad", input_grad)
+    return normalise_backward(dy, normal, weight, layout, constant=given, input_grad=wanted, xp=xp)
 
 
 class Norm(Layer):

@@ -7,12 +7,12 @@ Upsample            y[..., o] = x[..., o // s]        dx[..., i] = sum over o wi
 
 from collections.abc import Sequence
 from math import prod
-from numbers import Real
 from typing import Any, ClassVar, Unpack
 
+from ..backends.checks import is_number, shown
 from ..backends.types import Array, Namespace
 from ..backends.windows import Windows
-from .arrays import channels_first, channels_last, namespace, pad, require_float, require_shape, unpad
+from .arrays import as_shape, channels_first, channels_last, namespace, pad, require_float, require_shape, unpad
 from .base import Layer
 from .geometry import Geometry, Padding, Size, check_padding, is_integer, plain, resolve_padding, spread
 from .placement import Placement
@@ -40,9 +40,9 @@ def pad_constant(x: Array, padding: Padding, value: float = 0.0, *, xp: Namespac
     ValueError, TypeError
         For a padding that is negative or not of these forms, or an input without spatial axes.
     """
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     require_float(x)
-    geometry = _border(tuple(x.shape), padding)
+    geometry, value = _border(tuple(x.shape), padding), _number(value)
     return channels_first(pad(channels_last(x, xp), geometry, value, xp), xp)
 
 
@@ -50,8 +50,9 @@ def pad_constant_backward(
     dy: Array, x_shape: tuple[int, ...], padding: Padding, *, xp: Namespace | None = None
 ) -> Array:
     """Gradient of `pad_constant` for ``dy (N, C, *O)``: the cells of ``dy`` that the input's went to."""
-    xp = namespace(xp, dy)
+    xp = namespace(xp, dy=dy)
     require_float(dy, "dy")
+    x_shape = as_shape("x_shape", x_shape)
     geometry = _border(x_shape, padding)
     require_shape(dy, (*x_shape[:2], *geometry.windows.count), "dy")
     return channels_first(unpad(channels_last(dy, xp), geometry, tuple(x_shape[2:])), xp)
@@ -79,6 +80,13 @@ def _numeric(padding: Padding, axes: int) -> Padding:
     )
 
 
+def _number(value: Any) -> float:
+    """What new cells hold: any number, infinity and NaN too."""
+    if not is_number(value):
+        raise ValueError(f"value must be a number, got {shown(value)}")
+    return float(value)
+
+
 def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) < 3:
         raise ValueError(f"input needs shape (N, C, *spatial) with at least one spatial axis, got {shape}")
@@ -100,7 +108,7 @@ def upsample_nearest(x: Array, scale_factor: Size, *, xp: Namespace | None = Non
     ValueError, TypeError
         For a scale factor out of range, or an input without spatial axes.
     """
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     require_float(x)
     scale = spread(scale_factor, len(_spatial(tuple(x.shape))), "scale_factor")
     cells = channels_last(x, xp)
@@ -111,7 +119,7 @@ def upsample_nearest(x: Array, scale_factor: Size, *, xp: Namespace | None = Non
 
 def upsample_nearest_backward(dy: Array, scale_factor: Size, *, xp: Namespace | None = None) -> Array:
     """Gradient of `upsample_nearest` for ``dy (N, C, *(S * scale))``: the sum over the copies of each cell."""
-    xp = namespace(xp, dy)
+    xp = namespace(xp, dy=dy)
     require_float(dy, "dy")
     spatial = _spatial(tuple(dy.shape))
     scale = spread(scale_factor, len(spatial), "scale_factor")
@@ -225,9 +233,7 @@ class Pad(Layer):
     def __init__(self, padding: Padding, value: float = 0.0, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
         self.padding = _numeric(padding, len(padding) if isinstance(padding, Sequence) else 1)
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise ValueError(f"value takes a number, got {value!r}")
-        self.value: float = float(value)
+        self.value = _number(value)
 
     def _forward(self, x: Array) -> Array:
         self._save(tuple(x.shape))

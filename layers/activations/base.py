@@ -17,8 +17,9 @@ from ..placement import Placement
 
 def prepare(xp: Namespace | None, **arrays: Array) -> Namespace:
     """The namespace to compute in, once all arrays are floats of one dtype."""
+    xp = namespace(xp, **arrays)
     require_same_dtype(**arrays)
-    return namespace(xp, *arrays.values())
+    return xp
 
 
 def prepare_gradient(xp: Namespace | None, **arrays: Array) -> Namespace:

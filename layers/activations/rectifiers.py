@@ -123,6 +123,8 @@ def _by_channel(x: Array, weight: Array, xp: Namespace) -> Array:
     if weight.ndim != 1 or (weight.shape[0] != 1 and (x.ndim < 2 or weight.shape[0] != x.shape[1])):
         shapes = f"weight has shape {tuple(weight.shape)}, the input {tuple(x.shape)}"
         raise ValueError(f"{shapes}; a weight has shape (1,) or (channels,)")
+    if not x.ndim:
+        return xp.reshape(weight, ())
     return weight if weight.shape[0] == 1 else xp.reshape(weight, (1, weight.shape[0], *(1,) * (x.ndim - 2)))
 
 

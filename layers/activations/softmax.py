@@ -22,7 +22,7 @@ from ..placement import Placement
 
 def softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``exp(x - max) / sum(exp(x - max))`` along an axis."""
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     _check_axis(x, axis)
     e = xp.exp(below_largest(x, xp.max(x, axis=axis, keepdims=True), xp))
     return e / xp.sum(e, axis=axis, keepdims=True)
@@ -30,7 +30,7 @@ def softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
 
 def softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``dx = y * (dy - sum(dy * y))`` along the axis, from the output."""
-    xp = namespace(xp, dy, y)
+    xp = namespace(xp, dy=dy, y=y)
     require_same_dtype(dy=dy, y=y)
     require_shape(y, tuple(dy.shape), "y")
     _check_axis(y, axis)
@@ -39,7 +39,7 @@ def softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | Non
 
 def log_softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``(x - max) - log(sum(exp(x - max)))`` along an axis."""
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     _check_axis(x, axis)
     shifted = below_largest(x, xp.max(x, axis=axis, keepdims=True), xp)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
@@ -47,7 +47,7 @@ def log_softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Arr
 
 def log_softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``dx = dy - exp(y) * sum(dy)`` along the axis, from the output."""
-    xp = namespace(xp, dy, y)
+    xp = namespace(xp, dy=dy, y=y)
     require_same_dtype(dy=dy, y=y)
     require_shape(y, tuple(dy.shape), "y")
     _check_axis(y, axis)

@@ -6,10 +6,10 @@ given). ``reduction`` is ``"mean"``, ``"sum"`` or ``"none"``.
 
 from collections.abc import Callable
 from math import nan, prod
-from numbers import Real
 from typing import Any, ClassVar, Literal, Self, TypeAlias, Unpack
 
 from ...backends import Backend, BackendLike, ambient_backend, backend_of, get_backend
+from ...backends.checks import is_number, shown
 from ...backends.team import rows_of_all
 from ...backends.types import Array, DType, Namespace
 from ..arrays import namespace, require_float, require_same_dtype, require_shape, scalar
@@ -28,14 +28,9 @@ def check_reduction(reduction: str, taken: tuple[str, ...] = REDUCTIONS) -> None
         raise ValueError(f"reduction takes one of {', '.join(taken)}, got {reduction!r}")
 
 
-def is_number(value: object) -> bool:
-    """Whether a value is a real number, of Python or NumPy, and not a boolean."""
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
 def paired(xp: Namespace | None, prediction: Array, target: Array) -> Namespace:
     """The namespace of a prediction and a target, which must be of one dtype and one shape."""
-    xp = namespace(xp, prediction, target)
+    xp = namespace(xp, prediction=prediction, target=target)
     require_same_dtype(prediction=prediction, target=target)
     require_shape(target, tuple(prediction.shape), "target")
     return xp
@@ -59,7 +54,9 @@ def reduce(losses: Array, reduction: Reduction, xp: Namespace, *, count: Array |
 
 def check_upstream(dy: Array | float, prediction: Array, shape: tuple[int, ...], reduction: str) -> None:
     """Raise unless ``dy`` is a number, or an array of the prediction's dtype and the loss's shape."""
-    if not isinstance(dy, int | float):
+    if not is_number(dy):
+        if not hasattr(dy, "shape"):
+            raise TypeError(f"upstream gradient must be a number or an array, got {shown(dy)}")
         require_same_dtype(**{"prediction": prediction, "upstream gradient": dy})
         require_shape(dy, shape if reduction == "none" else (), "upstream gradient")
 
@@ -80,7 +77,7 @@ def spread(
     check_reduction(reduction)
     shape = tuple(slopes.shape) if shape is None else shape
     check_upstream(dy, slopes, shape, reduction)
-    if isinstance(dy, int | float):
+    if is_number(dy):
         dy = float(dy)
     elif dy.ndim and dy.ndim < slopes.ndim:
         dy = xp.expand_dims(dy, axis=1)
@@ -181,7 +178,7 @@ class Loss:
             raise no_forward(self)
         b, prediction, target, shape = self._saved
         try:
-            if not isinstance(dy, int | float):
+            if not is_number(dy):
                 if not b.owns(dy):
                     raise TypeError(foreign(dy, b, "upstream gradient"))
                 require_same_dtype(**{"prediction": prediction, "upstream gradient": dy})

@@ -148,7 +148,7 @@ def _weighted(losses: Array, weight: Array | None, xp: Namespace) -> Array:
 
 def _checked(xp: Namespace | None, prediction: Array, target: Array, **weights: Array | None) -> Namespace:
     """The namespace of all arrays, once it is sure that they fit."""
-    xp = namespace(xp, prediction, target, *weights.values())
+    xp = namespace(xp, weights, prediction=prediction, target=target, **weights)
     paired(xp, prediction, target)
     require_same_dtype(prediction=prediction, **weights)
     shape = tuple(prediction.shape)

@@ -13,14 +13,15 @@ from typing import Any, Unpack
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import checks, primitives
+from ...backends.checks import is_number
 from ...backends.team import current_team
 from ...backends.types import Array, Namespace, dtype_name
 from ..activations import log_softmax
 from ..activations.softmax import below_largest
 from ..arrays import by_samples, channels_first, channels_last, namespace, over_blocks, times, zero
 from ..placement import Placement
-from .base import Reduction, check_reduction, check_upstream, is_number, reduce, spread
+from .base import Reduction, check_reduction, check_upstream, reduce, spread
 from .nll import ClassLoss, along_classes, are_plain, is_classes, one_hot, picked, wanted
 
 
@@ -67,7 +68,8 @@ def cross_entropy(
     A class with q = 0 adds 0, were ``log p`` minus infinity. Source of the smoothing: C. Szegedy et al., "Rethinking
     the Inception architecture for computer vision", 2016, section 7.
     """
-    xp = namespace(xp, logits, target, weight)
+    xp = namespace(xp, ("weight",), logits=logits, target=target, weight=weight)
+    checks.integer("ignore_index", ignore_index)
     _check_smoothing(label_smoothing)
     if not is_classes(logits, target, weight, "logits"):
         q = _smoothed(logits, target, weight, label_smoothing, xp)
@@ -104,7 +106,8 @@ def cross_entropy_backward(
 
     Source: C. Bishop, "Pattern recognition and machine learning", 2006, eq. 4.109.
     """
-    xp = namespace(xp, logits, target, weight)
+    xp = namespace(xp, ("weight",), logits=logits, target=target, weight=weight)
+    checks.integer("ignore_index", ignore_index)
     _check_smoothing(label_smoothing)
     if not is_classes(logits, target, weight, "logits"):
         q = _smoothed(logits, target, weight, label_smoothing, xp)

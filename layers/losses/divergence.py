@@ -3,6 +3,7 @@
 from math import nan
 from typing import Literal, TypeAlias, Unpack
 
+from ...backends import checks
 from ...backends.team import rows_of_all
 from ...backends.types import Array, Namespace
 from ..arrays import scalar, zero
@@ -49,6 +50,7 @@ def kl_divergence(
     Source: S. Kullback and R. Leibler, "On information and sufficiency", 1951.
     """
     xp = paired(xp, log_p, target)
+    log_target = checks.flag("log_target", log_target)
     check_reduction(reduction, KL_REDUCTIONS)
     t = xp.exp(target) if log_target else target
     absent, nothing = t == 0.0, zero(target, xp)
@@ -72,6 +74,7 @@ def kl_divergence_backward(
 ) -> Array:
     """``-t dy``, divided for the means as the loss is."""
     xp = paired(xp, log_p, target)
+    log_target = checks.flag("log_target", log_target)
     check_reduction(reduction, KL_REDUCTIONS)
     slopes = -xp.exp(target) if log_target else -target
     if reduction == "batchmean":
@@ -105,7 +108,7 @@ class KLDivergence(Loss):
     ) -> None:
         super().__init__("sum" if reduction == "batchmean" else reduction, **placement)
         self.reduction = reduction
-        self.log_target = bool(log_target)
+        self.log_target = checks.flag("log_target", log_target)
 
     def terms(self, prediction: Array, target: Array) -> Array:
         """As of `Loss`, or the number of samples."""

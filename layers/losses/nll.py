@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Unpack
 
 from array_api_compat import device
 
-from ...backends import backend_of, describe, primitives
+from ...backends import backend_of, checks, describe, primitives
 from ...backends.team import current_team
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import namespace, require_same_dtype, require_shape, scalar, zero
@@ -53,7 +53,8 @@ def nll(
     TypeError, ValueError
         For dtypes and shapes that do not fit.
     """
-    xp = namespace(xp, log_p, target, weight)
+    xp = namespace(xp, ("weight",), **{"log-probabilities": log_p, "target": target, "weight": weight})
+    checks.integer("ignore_index", ignore_index)
     is_classes(log_p, target, weight, "log-probabilities", probabilities=False)
     index, _, share = wanted(log_p, target, weight, ignore_index, xp)
     return reduce(picked(log_p, index, share, xp), reduction, xp, count=xp.sum(share))
@@ -70,7 +71,8 @@ def nll_backward(
     xp: Namespace | None = None,
 ) -> Array:
     """``-w_y dy`` at the class y, 0 at the others."""
-    xp = namespace(xp, log_p, target, weight)
+    xp = namespace(xp, ("weight",), **{"log-probabilities": log_p, "target": target, "weight": weight})
+    checks.integer("ignore_index", ignore_index)
     is_classes(log_p, target, weight, "log-probabilities", probabilities=False)
     index, _, share = wanted(log_p, target, weight, ignore_index, xp)
     slopes = -share * one_hot(log_p, index, xp)

@@ -7,10 +7,11 @@ squared that could overflow.
 
 from typing import Any, Unpack
 
+from ...backends import checks
 from ...backends.types import Array, Namespace
 from ..arrays import scalar
 from ..placement import Placement
-from .base import Loss, Reduction, is_number, paired, reduce, spread
+from .base import Loss, Reduction, paired, reduce, spread
 from .regression import clip, mean_absolute_error, mean_absolute_error_backward
 
 # A beta below float32's smallest normal number makes no difference, and may be flushed to 0.
@@ -121,13 +122,11 @@ def smooth_l1_backward(
 
 
 def _check_delta(delta: Any) -> None:
-    if not is_number(delta) or not delta > 0.0:
-        raise ValueError(f"delta takes a number above 0, got {delta!r}")
+    checks.number("delta", delta, above=0.0)
 
 
 def _check_beta(beta: Any) -> None:
-    if not is_number(beta) or not beta >= 0.0:
-        raise ValueError(f"beta takes a number of 0 or more, got {beta!r}")
+    checks.number("beta", beta, least=0.0)
 
 
 class Huber(Loss):

@@ -17,10 +17,11 @@ from typing import Any, ClassVar, TypeAlias, Unpack
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import checks, describe, primitives
 from ...backends.blocks import concat_all
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import (
+    as_shape,
     channels_first,
     channels_last,
     namespace,
@@ -49,7 +50,7 @@ def adaptive_avg_pool(x: Array, output_size: OutputSize, *, xp: Namespace | None
     ``output_size`` is an integer or one for each spatial axis; None keeps that axis. A bin is a box, so its average is
     taken along one axis after the other.
     """
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     sizes = _sizes(tuple(x.shape), output_size)
     require_float(x)
     if sizes == tuple(x.shape[2:]):
@@ -69,7 +70,7 @@ def adaptive_avg_pool_backward(
     dy: Array, x_shape: tuple[int, ...], output_size: OutputSize, *, xp: Namespace | None = None
 ) -> Array:
     """Gradient of `adaptive_avg_pool`: each cell gets ``dy / (cells of the bin)`` from every bin that holds it."""
-    xp = namespace(xp, dy)
+    xp, x_shape = namespace(xp, dy=dy), as_shape("x_shape", x_shape)
     sizes = _sizes(tuple(x_shape), output_size)
     require_float(dy, "dy")
     require_shape(dy, (*x_shape[:2], *sizes), "dy")
@@ -98,9 +99,10 @@ def adaptive_max_pool(
 
     With ``return_indices`` also where they are: flat row-major indices into each plane, as PyTorch gives them.
     """
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     sizes = _sizes(tuple(x.shape), output_size)
     require_float(x)
+    checks.flag("return_indices", return_indices)
     prepared = _prepared(tuple(x.shape), sizes, x, xp)
     if prepared is not None:
         y, where = prepared.maxima(channels_last(x, xp))
@@ -121,9 +123,11 @@ def adaptive_max_pool_backward(
     dy: Array, indices: Array, x_shape: tuple[int, ...], output_size: OutputSize, *, xp: Namespace | None = None
 ) -> Array:
     """Gradient of `adaptive_max_pool`: ``dy`` of each bin at the cell that ``indices`` name, added up."""
-    xp = namespace(xp, dy, indices)
+    xp, x_shape = namespace(xp, dy=dy, indices=indices), as_shape("x_shape", x_shape)
     sizes = _sizes(tuple(x_shape), output_size)
     require_float(dy, "dy")
+    if not dtype_name(indices.dtype).startswith("int"):
+        raise TypeError(f"indices must be integers, got {describe(indices)}")
     for array, name in ((dy, "dy"), (indices, "indices")):
         require_shape(array, (*x_shape[:2], *sizes), name)
     prepared = _prepared(tuple(x_shape), sizes, dy, xp)

@@ -16,9 +16,10 @@ from typing import Any
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import checks, primitives
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import (
+    as_shape,
     channels_first,
     channels_last,
     clamp,
@@ -49,7 +50,7 @@ def avg_pool(
     Parameters are those of `max_pool`; with ``count_include_pad=False`` an average is over the window's cells inside
     the input only, with ``divisor_override`` every sum is divided by that number instead.
     """
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     geometry = place_pool(x, kernel_size, stride, padding, 1, ceil_mode)
     inner = channels_last(x, xp)
     prepared = _prepared(tuple(x.shape), x, geometry, count_include_pad, divisor_override, xp)
@@ -83,7 +84,7 @@ def avg_pool_backward(
     xp: Namespace | None = None,
 ) -> Array:
     """Gradient of `avg_pool`: ``dx`` for ``dy (N, C, *O)``."""
-    xp = namespace(xp, dy)
+    xp, x_shape = namespace(xp, dy=dy), as_shape("x_shape", x_shape)
     require_float(dy, "dy")
     geometry = place_shape(tuple(x_shape), kernel_size, stride, padding, 1, ceil_mode)
     require_shape(dy, (x_shape[0], x_shape[1], *geometry.windows.count), "dy")
@@ -120,7 +121,7 @@ def _prepared(
 ) -> Any:
     """A faster way for an input ``(N, C, *S)`` of that shape."""
     fixed = None if override is None else count(override, "divisor_override")
-    problem = (geometry, (shape[0], *shape[2:], shape[1]), bool(count_include_pad), fixed)
+    problem = (geometry, (shape[0], *shape[2:], shape[1]), checks.flag("count_include_pad", count_include_pad), fixed)
     return primitives(xp).prepare("average pool", problem, dtype_name(like.dtype))
 
 

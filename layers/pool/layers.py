@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, Unpack
 
+from ...backends import checks
 from ...backends.types import Array
 from ..base import Layer
 from ..geometry import Geometry, Padding, Size, check_padding, count, plain
@@ -69,7 +70,8 @@ class MaxPool(_Pool):
     ) -> None:
         super().__init__(kernel_size, stride, padding, **placement)
         self.dilation = plain(dilation, self.axes, "dilation")
-        self.return_indices, self.ceil_mode = bool(return_indices), bool(ceil_mode)
+        self.return_indices = checks.flag("return_indices", return_indices)
+        self.ceil_mode = checks.flag("ceil_mode", ceil_mode)
         self._indices: Array | None = None
 
     def forward(self, x: Array) -> Any:
@@ -127,7 +129,8 @@ class AvgPool(_Pool):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(kernel_size, stride, padding, **placement)
-        self.ceil_mode, self.count_include_pad = bool(ceil_mode), bool(count_include_pad)
+        self.ceil_mode = checks.flag("ceil_mode", ceil_mode)
+        self.count_include_pad = checks.flag("count_include_pad", count_include_pad)
         self.divisor_override = None if divisor_override is None else count(divisor_override, "divisor_override")
 
     def _forward(self, x: Array) -> Array:
@@ -174,7 +177,7 @@ class LpPool(_Pool):
     ) -> None:
         super().__init__(kernel_size, stride, padding, **placement)
         self.norm_type = check_power(norm_type)
-        self.dilation, self.ceil_mode = plain(dilation, self.axes, "dilation"), bool(ceil_mode)
+        self.dilation, self.ceil_mode = plain(dilation, self.axes, "dilation"), checks.flag("ceil_mode", ceil_mode)
 
     def _forward(self, x: Array) -> Array:
         y = lp_pool(x, **self._options)

@@ -34,7 +34,7 @@ def lp_pool(
 
     The other parameters are those of `max_pool`; padding counts as 0.
     """
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     p = check_power(norm_type)
     geometry = place_pool(x, kernel_size, stride, padding, dilation, ceil_mode)
     cells = pad(channels_last(x, xp), geometry, 0.0, xp)
@@ -55,7 +55,7 @@ def lp_pool_backward(
     xp: Namespace | None = None,
 ) -> Array:
     """Gradient of `lp_pool`, from its input ``x`` and output ``y``."""
-    xp = namespace(xp, dy, x, y)
+    xp = namespace(xp, dy=dy, input=x, output=y)
     require_same_dtype(dy=dy, input=x, output=y)
     p = check_power(norm_type)
     geometry = place_pool(x, kernel_size, stride, padding, dilation, ceil_mode)

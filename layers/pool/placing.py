@@ -11,7 +11,7 @@ from typing import Any
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import checks, primitives
 from ...backends.kernels import Kernels
 from ...backends.types import Array, Namespace
 from ...backends.windows import Windows
@@ -42,7 +42,9 @@ def place_shape(
     kernel = spread(kernel_size, axes, "kernel_size")
     strides = kernel if stride is None else spread(stride, axes, "stride")
     dilations = spread(dilation, axes, "dilation")
-    return _placed(shape[2:], kernel, strides, check_padding(padding, axes), dilations, bool(ceil_mode))
+    return _placed(
+        shape[2:], kernel, strides, check_padding(padding, axes), dilations, checks.flag("ceil_mode", ceil_mode)
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -69,10 +69,10 @@ def test_weight_of_another_shape_is_an_error(make, shape):
 
 @pytest.mark.parametrize("delta", [0, -1.0, np.nan, "a", True])
 def test_widths_out_of_range_are_an_error_at_once(delta):
-    with pytest.raises(ValueError, match=re.escape(f"delta takes a number above 0, got {delta!r}")):
+    with pytest.raises(ValueError, match=re.escape(f"delta must be a number > 0, got {delta!r}")):
         Huber(delta=delta)
     if delta != 0:
-        with pytest.raises(ValueError, match=re.escape(f"beta takes a number of 0 or more, got {delta!r}")):
+        with pytest.raises(ValueError, match=re.escape(f"beta must be a number >= 0, got {delta!r}")):
             SmoothL1(beta=delta)
 
 

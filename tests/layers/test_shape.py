@@ -94,7 +94,7 @@ def test_padding_of_another_number_of_axes_is_an_error_that_names_the_layer():
 
 @pytest.mark.parametrize("value", ["0", None, True])
 def test_value_that_is_no_number_is_an_error(value):
-    with pytest.raises(ValueError, match=re.escape(f"value takes a number, got {value!r}")):
+    with pytest.raises(ValueError, match=re.escape(f"value must be a number, got {value!r}")):
         Pad(1, value)
 
 
