@@ -15,6 +15,7 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ..backends import checks
+from ..backends.graph import without_graph
 from ..backends.team import rows_of_all
 from ..backends.types import Array, Namespace, dtype_name
 from .arrays import namespace, scalar
@@ -37,6 +38,7 @@ from .norm import (
 from .placement import Placement
 
 
+@without_graph
 def batch_norm(
     x: Array,
     weight: Array | None = None,
@@ -61,6 +63,7 @@ def batch_norm(
     return normalise(x, weight, bias, layout, mean=mean, var=var, eps=eps, xp=xp)[0]
 
 
+@without_graph
 def batch_norm_backward(
     dy: Array,
     x: Array,

@@ -193,6 +193,7 @@ class Parallel(Branching):
     def _parts(self, dy: Array) -> list[Array]:
         """Each branch's share of the upstream gradient."""
         shapes, axis = self._saved
+        dy = self.backend.plain(dy)
         if self.join == "add":
             return [dy] * len(shapes)
         before = (slice(None),) * axis

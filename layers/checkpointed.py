@@ -57,7 +57,7 @@ class Checkpointed(Container):
         before = Snapshot(self.layer)
         y = self.layer.forward(x)
         self.layer.release()
-        self._save(x, before)
+        self._save(self.backend.plain(x), before)
         return y
 
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:

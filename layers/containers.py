@@ -101,6 +101,7 @@ class Sequential(Container):
 
     def forward(self, x: Array) -> Array:
         """Pass ``x`` through all layers."""
+        x = self.backend.plain(x)
         with primitives(self.backend.xp).held():
             for layer in self.children.values():
                 x = layer.forward(x)
@@ -111,7 +112,7 @@ class Sequential(Container):
 
         With ``input_grad=False`` nothing is computed that only the input's gradient needs, and None is returned.
         """
-        layers = self.layers
+        layers, dy = self.layers, self.backend.plain(dy)
         first = 0 if input_grad else self._first_trained()
         with primitives(self.backend.xp).held():
             for i in reversed(range(first, len(layers))):

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Unpack
 
 from ..backends import checks, primitives
 from ..backends.backend import PRECISIONS
+from ..backends.graph import without_graph
 from ..backends.primitives import Primitives
 from ..backends.types import Array, Namespace, dtype_name
 from . import convolution
@@ -33,6 +34,7 @@ from .kernels import KernelLayer
 from .placement import Placement
 
 
+@without_graph
 def conv(
     x: Array,
     weight: Array,
@@ -81,6 +83,7 @@ def conv(
     return channels_first(convolution.forward(channels_last(x, xp), weight, bias, problem, primitives(xp)), xp)
 
 
+@without_graph
 def conv_backward(
     dy: Array,
     x: Array,

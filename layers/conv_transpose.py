@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Unpack
 from ..backends import checks, primitives
 from ..backends.backend import PRECISIONS
 from ..backends.blocks import Pairs
+from ..backends.graph import without_graph
 from ..backends.types import Array, Namespace, dtype_name
 from ..backends.windows import Windows
 from . import convolution
@@ -35,6 +36,7 @@ from .kernels import KernelLayer
 from .placement import Placement
 
 
+@without_graph
 def conv_transpose(
     x: Array,
     weight: Array,
@@ -82,6 +84,7 @@ def conv_transpose(
     return channels_first(y if bias is None else y + bias, xp)
 
 
+@without_graph
 def conv_transpose_backward(
     dy: Array,
     x: Array,

@@ -10,6 +10,7 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ..backends import checks, primitives
+from ..backends.graph import without_graph
 from ..backends.types import Array, Namespace
 from .arrays import namespace, require_same_dtype, require_shape
 from .base import Layer
@@ -18,6 +19,7 @@ from .initialisers import Initialiser, constant, he_uniform
 from .placement import Placement
 
 
+@without_graph
 def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace | None = None) -> Array:
     """``x (N, ..., I)`` times ``weight (O, I)`` transposed, plus ``bias (O,)``: ``(N, ..., O)``.
 
@@ -37,6 +39,7 @@ def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace |
     return y
 
 
+@without_graph
 def dense_backward(
     dy: Array, x: Array, weight: Array, *, input_grad: bool = True, xp: Namespace | None = None
 ) -> tuple[Array | None, Array, Array]:

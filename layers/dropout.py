@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Unpack
 
 from ..backends import Generator, describe, primitives
 from ..backends.capture import Slot
+from ..backends.graph import without_graph
 from ..backends.team import place_in_batch
 from ..backends.types import Array, Namespace, dtype_name
 from .arrays import namespace, require_float
@@ -26,6 +27,7 @@ from .base import Layer
 from .placement import Placement
 
 
+@without_graph
 def dropout(x: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> Array:
     """``x / (1 - p)`` where ``keep`` is true, 0 elsewhere, whatever ``x`` holds there.
 
@@ -57,6 +59,7 @@ def dropout(x: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> 
     return engine.select(keep, engine.elementwise(partial(mul, 1.0 / (1.0 - p)), x))
 
 
+@without_graph
 def dropout_backward(dy: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> Array:
     """``dx = dy / (1 - p)`` where ``keep`` is true, 0 elsewhere."""
     return dropout(dy, keep, p, xp=xp)

@@ -8,6 +8,7 @@ Source: D. Ulyanov, A. Vedaldi, V. Lempitsky, "Instance normalization", 2016.
 
 from typing import Any, ClassVar, Unpack
 
+from ..backends.graph import without_graph
 from ..backends.types import Array, Namespace
 from .arrays import namespace
 from .batch_norm import ChannelNorm
@@ -15,6 +16,7 @@ from .norm import OPTIONAL, Layout, differentiate, instance_layout, normalise, r
 from .placement import Placement
 
 
+@without_graph
 def instance_norm(
     x: Array,
     weight: Array | None = None,
@@ -39,6 +41,7 @@ def instance_norm(
     return normalise(x, weight, bias, layout, mean=mean, var=var, eps=eps, xp=xp)[0]
 
 
+@without_graph
 def instance_norm_backward(
     dy: Array,
     x: Array,

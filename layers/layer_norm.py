@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Unpack
 
 from ..backends import checks
+from ..backends.graph import without_graph
 from ..backends.types import Array, Namespace
 from .arrays import namespace
 from .geometry import Size, count, is_integer
@@ -17,6 +18,7 @@ from .norm import OPTIONAL, Norm, check_number, differentiate, group_layout, lay
 from .placement import Placement
 
 
+@without_graph
 def layer_norm(
     x: Array,
     normalized_shape: Size,
@@ -40,6 +42,7 @@ def layer_norm(
     return normalise(x, weight, bias, layout, eps=eps, xp=xp)[0]
 
 
+@without_graph
 def layer_norm_backward(
     dy: Array,
     x: Array,
@@ -59,6 +62,7 @@ def layer_norm_backward(
     return differentiate(dy, x, weight, layout, eps=eps, input_grad=input_grad, xp=xp)
 
 
+@without_graph
 def group_norm(
     x: Array,
     num_groups: int,
@@ -81,6 +85,7 @@ def group_norm(
     return normalise(x, weight, bias, group_layout(tuple(x.shape), num_groups), eps=eps, xp=xp)[0]
 
 
+@without_graph
 def group_norm_backward(
     dy: Array,
     x: Array,

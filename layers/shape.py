@@ -10,6 +10,7 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ..backends.checks import is_number, shown
+from ..backends.graph import without_graph
 from ..backends.types import Array, Namespace
 from ..backends.windows import Windows
 from .arrays import as_shape, channels_first, channels_last, namespace, pad, require_float, require_shape, unpad
@@ -18,6 +19,7 @@ from .geometry import Geometry, Padding, Size, check_padding, is_integer, plain,
 from .placement import Placement
 
 
+@without_graph
 def pad_constant(x: Array, padding: Padding, value: float = 0.0, *, xp: Namespace | None = None) -> Array:
     """Put ``value`` around the spatial axes of ``x (N, C, *S)``.
 
@@ -46,6 +48,7 @@ def pad_constant(x: Array, padding: Padding, value: float = 0.0, *, xp: Namespac
     return channels_first(pad(channels_last(x, xp), geometry, value, xp), xp)
 
 
+@without_graph
 def pad_constant_backward(
     dy: Array, x_shape: tuple[int, ...], padding: Padding, *, xp: Namespace | None = None
 ) -> Array:
@@ -93,6 +96,7 @@ def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[2:]
 
 
+@without_graph
 def upsample_nearest(x: Array, scale_factor: Size, *, xp: Namespace | None = None) -> Array:
     """Repeat each cell of ``x (N, C, *S)`` ``scale_factor`` times along each spatial axis: ``(N, C, *(S * scale))``.
 
@@ -117,6 +121,7 @@ def upsample_nearest(x: Array, scale_factor: Size, *, xp: Namespace | None = Non
     return channels_first(cells, xp)
 
 
+@without_graph
 def upsample_nearest_backward(dy: Array, scale_factor: Size, *, xp: Namespace | None = None) -> Array:
     """Gradient of `upsample_nearest` for ``dy (N, C, *(S * scale))``: the sum over the copies of each cell."""
     xp = namespace(xp, dy=dy)

@@ -22,6 +22,7 @@ Sources: K. He et al., 2015 (PReLU); D.-A. Clevert et al., 2016 (ELU); J. Barron
 from typing import Any, ClassVar, Unpack
 
 from ...backends import primitives
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
 from ..arrays import keep_nan, require_shape, zero
 from ..base import Layer
@@ -34,30 +35,35 @@ SELU_ALPHA = 1.6732632423543772
 SELU_SCALE = 1.0507009873554805
 
 
+@without_graph
 def relu(x: Array, *, xp: Namespace | None = None) -> Array:
     """``max(x, 0)``; -0 becomes 0."""
     xp = prepare(xp, input=x)
     return primitives(xp).positive(x)
 
 
+@without_graph
 def relu_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where the output ``y`` (or the input) is above 0, else 0; NaN where it is NaN."""
     xp = prepare_gradient(xp, dy=dy, y=y)
     return primitives(xp).gate(dy, y)
 
 
+@without_graph
 def leaky_relu(x: Array, *, negative_slope: float = 0.01, xp: Namespace | None = None) -> Array:
     """``x`` above 0, else ``negative_slope * x``; with a slope of 0 this is `relu`, of minus infinity too."""
     xp, negative_slope = prepare(xp, input=x), number(negative_slope, "negative_slope")
     return xp.where(x > 0.0, x, x * negative_slope) if negative_slope else relu(x, xp=xp)
 
 
+@without_graph
 def leaky_relu_backward(dy: Array, x: Array, *, negative_slope: float = 0.01, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where ``x`` is above 0, else ``negative_slope * dy``."""
     xp, negative_slope = prepare_gradient(xp, dy=dy, input=x), number(negative_slope, "negative_slope")
     return keep_nan(xp.where(x > 0.0, dy, dy * negative_slope), x, xp)
 
 
+@without_graph
 def prelu(x: Array, weight: Array, *, xp: Namespace | None = None) -> Array:
     """``x`` above 0, else ``weight * x``, for ``x (N, C, ...)`` and ``weight (C,)`` or ``(1,)``."""
     xp = prepare(xp, input=x, weight=weight)
@@ -65,6 +71,7 @@ def prelu(x: Array, weight: Array, *, xp: Namespace | None = None) -> Array:
     return primitives(xp).elementwise(lambda x, slope: xp.where(x > 0.0, x, x * slope), x, slope)
 
 
+@without_graph
 def prelu_backward(dy: Array, x: Array, weight: Array, *, xp: Namespace | None = None) -> tuple[Array, Array]:
     """``(dx, dweight)``: ``dx = dy`` or ``weight * dy``; ``dweight`` sums ``dy * x`` over ``x <= 0``, by channel."""
     xp = prepare(xp, dy=dy, input=x, weight=weight)
@@ -77,36 +84,42 @@ def prelu_backward(dy: Array, x: Array, weight: Array, *, xp: Namespace | None =
     return dx, dweight
 
 
+@without_graph
 def elu(x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``x`` above 0, else ``alpha * (exp(x) - 1)``."""
     xp, alpha = prepare(xp, input=x), number(alpha, "alpha")
     return xp.where(x > 0.0, x, xp.expm1(_below(x, xp)) * alpha)
 
 
+@without_graph
 def elu_backward(dy: Array, x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where ``x`` is above 0, else ``alpha * exp(x) * dy``."""
     xp, alpha = prepare_gradient(xp, dy=dy, input=x), number(alpha, "alpha")
     return xp.where(x > 0.0, dy, dy * (xp.exp(_below(x, xp)) * alpha))
 
 
+@without_graph
 def celu(x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``x`` above 0, else ``alpha * (exp(x / alpha) - 1)``."""
     xp, alpha = prepare(xp, input=x), number(alpha, "alpha", above=0.0)
     return xp.where(x > 0.0, x, xp.expm1(_below(x, xp) * (1.0 / alpha)) * alpha)
 
 
+@without_graph
 def celu_backward(dy: Array, x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where ``x`` is above 0, else ``exp(x / alpha) * dy``."""
     xp, alpha = prepare_gradient(xp, dy=dy, input=x), number(alpha, "alpha", above=0.0)
     return xp.where(x > 0.0, dy, dy * xp.exp(_below(x, xp) * (1.0 / alpha)))
 
 
+@without_graph
 def selu(x: Array, *, xp: Namespace | None = None) -> Array:
     """``scale * x`` above 0, else ``scale * alpha * (exp(x) - 1)``."""
     xp = prepare(xp, input=x)
     return xp.where(x > 0.0, x * SELU_SCALE, xp.expm1(_below(x, xp)) * (SELU_SCALE * SELU_ALPHA))
 
 
+@without_graph
 def selu_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = scale * dy`` where ``x`` is above 0, else ``scale * alpha * exp(x) * dy``."""
     xp = prepare_gradient(xp, dy=dy, input=x)

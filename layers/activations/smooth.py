@@ -21,6 +21,7 @@ something: beyond, they are at their limits in either dtype, and nothing overflo
 from math import pi, sqrt
 from typing import Any, ClassVar, Unpack
 
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
 from ..arrays import clamp, zero
 from ..placement import Placement
@@ -33,6 +34,7 @@ _ROOT = sqrt(2.0 / pi)
 _FAR = 1000.0
 
 
+@without_graph
 def softplus(x: Array, *, beta: float = 1.0, threshold: float = 20.0, xp: Namespace | None = None) -> Array:
     """``log(1 + exp(beta x)) / beta``, and ``x`` where ``beta x > threshold``."""
     xp, beta, threshold = prepare(xp, input=x), number(beta, "beta", above=0.0), number(threshold, "threshold")
@@ -41,6 +43,7 @@ def softplus(x: Array, *, beta: float = 1.0, threshold: float = 20.0, xp: Namesp
     return xp.where(scaled > threshold, x, smooth)
 
 
+@without_graph
 def softplus_backward(
     dy: Array, x: Array, *, beta: float = 1.0, threshold: float = 20.0, xp: Namespace | None = None
 ) -> Array:
@@ -54,6 +57,7 @@ def softplus_backward(
     return xp.where(scaled > threshold, dy, dy * sigmoid(scaled, xp=xp))
 
 
+@without_graph
 def silu(x: Array, *, xp: Namespace | None = None) -> Array:
     """``x * sigmoid(x)``."""
     xp = prepare(xp, input=x)
@@ -61,6 +65,7 @@ def silu(x: Array, *, xp: Namespace | None = None) -> Array:
     return x * sigmoid(x, xp=xp)
 
 
+@without_graph
 def silu_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = s (1 + x (1 - s)) dy`` with ``s = sigmoid(x)``."""
     xp = prepare_gradient(xp, dy=dy, input=x)
@@ -69,6 +74,7 @@ def silu_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
     return dy * (s * (1.0 + x * (1.0 - s)))
 
 
+@without_graph
 def mish(x: Array, *, xp: Namespace | None = None) -> Array:
     """``x * tanh(log(1 + exp(x)))``."""
     xp = prepare(xp, input=x)
@@ -76,6 +82,7 @@ def mish(x: Array, *, xp: Namespace | None = None) -> Array:
     return x * _mish_parts(x, xp)[0]
 
 
+@without_graph
 def mish_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = (t + x s (1 - t^2)) dy`` with ``s = sigmoid(x)``, ``t = tanh(softplus(x))``."""
     xp = prepare_gradient(xp, dy=dy, input=x)
@@ -98,6 +105,7 @@ def _mish_parts(x: Array, xp: Namespace) -> tuple[Array, Array]:
     return t, excess * (2.0 * above + excess) / (below * below)
 
 
+@without_graph
 def gelu(x: Array, *, approximate: str = "none", xp: Namespace | None = None) -> Array:
     """``x`` times the normal distribution function of ``x``; with ``approximate="tanh"`` the formula with tanh."""
     xp = prepare(xp, input=x)
@@ -107,6 +115,7 @@ def gelu(x: Array, *, approximate: str = "none", xp: Namespace | None = None) ->
     return x * _normal_cdf(x, xp)
 
 
+@without_graph
 def gelu_backward(dy: Array, x: Array, *, approximate: str = "none", xp: Namespace | None = None) -> Array:
     """Gradient of `gelu`: the table at the top of this file."""
     xp = prepare_gradient(xp, dy=dy, input=x)

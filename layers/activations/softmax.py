@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Unpack
 
 from ...backends import checks, primitives
 from ...backends.axes import inverse
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
 from ..arrays import memory_axes, namespace, require_float, require_same_dtype, require_shape, zero
 from ..base import Layer
@@ -20,6 +21,7 @@ from ..geometry import is_integer
 from ..placement import Placement
 
 
+@without_graph
 def softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``exp(x - max) / sum(exp(x - max))`` along an axis."""
     xp = namespace(xp, input=x)
@@ -28,6 +30,7 @@ def softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     return e / xp.sum(e, axis=axis, keepdims=True)
 
 
+@without_graph
 def softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``dx = y * (dy - sum(dy * y))`` along the axis, from the output."""
     xp = namespace(xp, dy=dy, y=y)
@@ -37,6 +40,7 @@ def softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | Non
     return y * (dy - xp.sum(dy * y, axis=axis, keepdims=True))
 
 
+@without_graph
 def log_softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``(x - max) - log(sum(exp(x - max)))`` along an axis."""
     xp = namespace(xp, input=x)
@@ -45,6 +49,7 @@ def log_softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Arr
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
 
+@without_graph
 def log_softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``dx = dy - exp(y) * sum(dy)`` along the axis, from the output."""
     xp = namespace(xp, dy=dy, y=y)

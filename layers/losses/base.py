@@ -169,7 +169,7 @@ class Loss:
                 value = b.down(self._forward(b.up(prediction), b.up(target), b.xp, **options))
         except (TypeError, ValueError) as error:
             raise named(self, error) from error
-        self._saved = (b, prediction, target, tuple(value.shape))
+        self._saved = (b, b.plain(prediction), b.plain(target), tuple(value.shape))
         return value
 
     def backward(self, dy: Array | float = 1.0) -> Array:

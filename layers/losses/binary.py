@@ -8,6 +8,7 @@ broadcasts to that of the prediction; nothing else is broadcast.
 from math import nan
 from typing import Any, Unpack
 
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
 from ..activations import relu, sigmoid
 from ..arrays import namespace, require_same_dtype, scalar, times, zero
@@ -19,6 +20,7 @@ LOWEST_LOG = -100.0
 SMALLEST_VARIANCE = 9.999999960041972e-13  # 1e-12 as float32, which it is in PyTorch for float64 too
 
 
+@without_graph
 def binary_cross_entropy(
     prediction: Array,
     target: Array,
@@ -54,6 +56,7 @@ def binary_cross_entropy(
     return reduce(_weighted(-(target * yes + (1.0 - target) * no), weight, xp), reduction, xp)
 
 
+@without_graph
 def binary_cross_entropy_backward(
     dy: Array | float,
     prediction: Array,
@@ -73,6 +76,7 @@ def binary_cross_entropy_backward(
     return spread(_weighted(slopes, weight, xp), dy, reduction, xp)
 
 
+@without_graph
 def binary_cross_entropy_with_logits(
     logits: Array,
     target: Array,
@@ -113,6 +117,7 @@ def binary_cross_entropy_with_logits(
     return reduce(_weighted(losses, weight, xp), reduction, xp)
 
 
+@without_graph
 def binary_cross_entropy_with_logits_backward(
     dy: Array | float,
     logits: Array,

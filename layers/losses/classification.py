@@ -15,6 +15,7 @@ from array_api_compat import device
 
 from ...backends import checks, primitives
 from ...backends.checks import is_number
+from ...backends.graph import without_graph
 from ...backends.team import current_team
 from ...backends.types import Array, Namespace, dtype_name
 from ..activations import log_softmax
@@ -25,6 +26,7 @@ from .base import Reduction, check_reduction, check_upstream, reduce, spread
 from .nll import ClassLoss, along_classes, are_plain, is_classes, one_hot, picked, wanted
 
 
+@without_graph
 def cross_entropy(
     logits: Array,
     target: Array,
@@ -91,6 +93,7 @@ def cross_entropy(
     return reduce(losses, reduction, xp, count=xp.sum(share))
 
 
+@without_graph
 def cross_entropy_backward(
     dy: Array | float,
     logits: Array,

@@ -4,6 +4,7 @@ from math import nan
 from typing import Literal, TypeAlias, Unpack
 
 from ...backends import checks
+from ...backends.graph import without_graph
 from ...backends.team import rows_of_all
 from ...backends.types import Array, Namespace
 from ..arrays import scalar, zero
@@ -14,6 +15,7 @@ KLReduction: TypeAlias = Reduction | Literal["batchmean"]
 KL_REDUCTIONS = (*REDUCTIONS, "batchmean")
 
 
+@without_graph
 def kl_divergence(
     log_p: Array,
     target: Array,
@@ -63,6 +65,7 @@ def kl_divergence(
     return reduce(losses, reduction, xp)
 
 
+@without_graph
 def kl_divergence_backward(
     dy: Array | float,
     log_p: Array,

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Unpack
 from array_api_compat import device
 
 from ...backends import backend_of, checks, describe, primitives
+from ...backends.graph import without_graph
 from ...backends.team import current_team
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import namespace, require_same_dtype, require_shape, scalar, zero
@@ -19,6 +20,7 @@ from .base import Loss, Reduction, reduce, spread
 from .weights import Weights
 
 
+@without_graph
 def nll(
     log_p: Array,
     target: Array,
@@ -60,6 +62,7 @@ def nll(
     return reduce(picked(log_p, index, share, xp), reduction, xp, count=xp.sum(share))
 
 
+@without_graph
 def nll_backward(
     dy: Array | float,
     log_p: Array,

@@ -7,6 +7,7 @@ gradients are those with respect to p, times ``dy``, which for the mean is divid
 from math import inf, nan
 from typing import Unpack
 
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import scalar, sign
 from ..placement import Placement
@@ -16,6 +17,7 @@ SMALLEST = 1e-7
 LARGEST = {"float32": 2.0**128 - 2.0**104, "float64": 2.0**1023 * (2.0 - 2.0**-52)}
 
 
+@without_graph
 def mean_squared_error(
     prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
@@ -25,6 +27,7 @@ def mean_squared_error(
     return reduce(difference * difference, reduction, xp)
 
 
+@without_graph
 def mean_squared_error_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
@@ -33,11 +36,13 @@ def mean_squared_error_backward(
     return spread(2.0 * (prediction - target), dy, reduction, xp)
 
 
+@without_graph
 def l2(prediction: Array, target: Array, *, reduction: Reduction = "sum", xp: Namespace | None = None) -> Array:
     """`mean_squared_error` that is summed unless said otherwise: the square of the Euclidean distance."""
     return mean_squared_error(prediction, target, reduction=reduction, xp=xp)
 
 
+@without_graph
 def l2_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "sum", xp: Namespace | None = None
 ) -> Array:
@@ -45,6 +50,7 @@ def l2_backward(
     return mean_squared_error_backward(dy, prediction, target, reduction=reduction, xp=xp)
 
 
+@without_graph
 def mean_absolute_error(
     prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
@@ -53,6 +59,7 @@ def mean_absolute_error(
     return reduce(xp.abs(prediction - target), reduction, xp)
 
 
+@without_graph
 def mean_absolute_error_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
@@ -64,6 +71,7 @@ def mean_absolute_error_backward(
 l1, l1_backward = mean_absolute_error, mean_absolute_error_backward
 
 
+@without_graph
 def mean_squared_log_error(
     prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
@@ -73,6 +81,7 @@ def mean_squared_log_error(
     return reduce(difference * difference, reduction, xp)
 
 
+@without_graph
 def mean_squared_log_error_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
@@ -83,6 +92,7 @@ def mean_squared_log_error_backward(
     return spread(2.0 * difference / (1.0 + prediction), dy, reduction, xp)
 
 
+@without_graph
 def mean_absolute_percentage_error(
     prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
@@ -99,6 +109,7 @@ def mean_absolute_percentage_error(
     return reduce(100.0 * (apart / xp.where(infinite, one, size)), reduction, xp)
 
 
+@without_graph
 def mean_absolute_percentage_error_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:

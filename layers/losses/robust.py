@@ -8,6 +8,7 @@ squared that could overflow.
 from typing import Any, Unpack
 
 from ...backends import checks
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
 from ..arrays import scalar
 from ..placement import Placement
@@ -18,6 +19,7 @@ from .regression import clip, mean_absolute_error, mean_absolute_error_backward
 LEAST = 2.0**-126
 
 
+@without_graph
 def huber(
     prediction: Array,
     target: Array,
@@ -52,6 +54,7 @@ def huber(
     return reduce(near * (far - 0.5 * near), reduction, xp)
 
 
+@without_graph
 def huber_backward(
     dy: Array | float,
     prediction: Array,
@@ -67,6 +70,7 @@ def huber_backward(
     return spread(clip(prediction - target, delta, delta, xp), dy, reduction, xp)
 
 
+@without_graph
 def smooth_l1(
     prediction: Array,
     target: Array,
@@ -103,6 +107,7 @@ def smooth_l1(
     return reduce(near / scalar(beta, far, xp) * (far - 0.5 * near), reduction, xp)
 
 
+@without_graph
 def smooth_l1_backward(
     dy: Array | float,
     prediction: Array,

@@ -19,6 +19,7 @@ from array_api_compat import device
 
 from ...backends import checks, describe, primitives
 from ...backends.blocks import concat_all
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import (
     as_shape,
@@ -44,6 +45,7 @@ def bins(n: int, m: int) -> list[slice]:
     return [slice(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
 
 
+@without_graph
 def adaptive_avg_pool(x: Array, output_size: OutputSize, *, xp: Namespace | None = None) -> Array:
     """Averages over the bins of ``x (N, C, *S)``: ``(N, C, *output_size)``.
 
@@ -66,6 +68,7 @@ def adaptive_avg_pool(x: Array, output_size: OutputSize, *, xp: Namespace | None
     return x
 
 
+@without_graph
 def adaptive_avg_pool_backward(
     dy: Array, x_shape: tuple[int, ...], output_size: OutputSize, *, xp: Namespace | None = None
 ) -> Array:
@@ -92,6 +95,7 @@ def adaptive_avg_pool_backward(
     return dy
 
 
+@without_graph
 def adaptive_max_pool(
     x: Array, output_size: OutputSize, *, return_indices: bool = False, xp: Namespace | None = None
 ) -> Array | tuple[Array, Array]:
@@ -119,6 +123,7 @@ def adaptive_max_pool(
     return (y, xp.reshape(concat_all(indices, -1, xp), (*lead, *sizes))) if return_indices else y
 
 
+@without_graph
 def adaptive_max_pool_backward(
     dy: Array, indices: Array, x_shape: tuple[int, ...], output_size: OutputSize, *, xp: Namespace | None = None
 ) -> Array:

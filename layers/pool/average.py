@@ -17,6 +17,7 @@ from typing import Any
 from array_api_compat import device
 
 from ...backends import checks, primitives
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import (
     as_shape,
@@ -34,6 +35,7 @@ from ..geometry import Geometry, Padding, Size, count
 from .placing import along_axis, compiled, place_pool, place_shape, scatter, sum_windows
 
 
+@without_graph
 def avg_pool(
     x: Array,
     kernel_size: Size,
@@ -71,6 +73,7 @@ def avg_pool(
     return channels_first(y, xp)
 
 
+@without_graph
 def avg_pool_backward(
     dy: Array,
     x_shape: tuple[int, ...],

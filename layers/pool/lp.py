@@ -13,12 +13,14 @@ Source: C. Gulcehre et al., "Learned-norm pooling for deep feedforward and recur
 from collections.abc import Callable
 from math import inf
 
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
 from ..arrays import channels_first, channels_last, namespace, pad, require_same_dtype, require_shape, sign, zero
 from ..geometry import Padding, Size
 from .placing import place_pool, scatter, sum_windows
 
 
+@without_graph
 def lp_pool(
     x: Array,
     norm_type: float,
@@ -41,6 +43,7 @@ def lp_pool(
     return channels_first(lp_norm(cells, p, lambda powers: sum_windows(powers, geometry.windows, xp), xp), xp)
 
 
+@without_graph
 def lp_pool_backward(
     dy: Array,
     x: Array,

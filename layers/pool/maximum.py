@@ -20,6 +20,7 @@ from typing import Any
 from array_api_compat import device
 
 from ...backends import checks, primitives
+from ...backends.graph import without_graph
 from ...backends.types import Array, DType, Namespace, dtype_name
 from ...backends.windows import Windows
 from ..arrays import channels_first, channels_last, namespace, over_blocks, pad, require_same_dtype, require_shape
@@ -30,6 +31,7 @@ from .placing import along, along_axis, compiled, place_pool, scatter
 SHORT = 32
 
 
+@without_graph
 def max_pool(
     x: Array,
     kernel_size: Size,
@@ -69,6 +71,7 @@ def max_pool(
     return (y, plane_indices(cell, geometry, tuple(x.shape[2:]), xp)) if return_indices else y
 
 
+@without_graph
 def max_pool_backward(
     dy: Array,
     x: Array,
