@@ -184,6 +184,9 @@ class NumpyPrimitives(Primitives):
     def select(self, mask: Array, x: Array) -> Array:
         return _select(mask, x, np.empty_like(x))
 
+    def below(self, x: Array, largest: Array) -> Array:
+        return super().below(x, largest) if np.any(largest == np.inf) else x - largest
+
     def pick(self, x: Array, index: Array) -> Array:
         if x.ndim > 2:
             return np.take_along_axis(x, index, axis=1)

@@ -15,7 +15,7 @@ have one order, whoever computes them.
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from math import prod
+from math import inf, prod
 from typing import Any, ClassVar, TypeAlias
 
 from array_api_compat import device
@@ -146,6 +146,11 @@ class Primitives:
     def select(self, mask: Array, x: Array) -> Array:
         """``x`` where the mask, broadcast to it, says so, else 0, whatever ``x`` is there: a product would keep NaN."""
         return self.xp.where(mask, x, self.xp.zeros((), dtype=x.dtype, device=device(x)))
+
+    def below(self, x: Array, largest: Array) -> Array:
+        """``x - largest``, which is broadcast to it, and 0 where both are infinity."""
+        infinite = x == inf
+        return self.xp.where(infinite, 0.0, self.select(self.xp.logical_not(infinite), x) - largest)
 
     def pick(self, x: Array, index: Array) -> Array:
         """``x (N, C, ...)`` at ``index (N, 1, ...)`` along axis 1."""
