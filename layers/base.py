@@ -15,13 +15,13 @@ from ..backends import Backend, BackendLike, Generator, ambient_backend, describ
 from ..backends.backend import FLOATS
 from ..backends.capture import Slot
 from ..backends.types import Array, DType, dtype_name
-from .arrays import require_float
+from .arrays import as_shape, require_float
 from .buffers import Buffers
 from .initialisers import Initialiser
 from .parameter import Parameter
 from .placement import Placement, checked, foreign, moved, place, says_where
 from .release import releases
-from .summary import Summary, summarise
+from .summary import Shape, Summary, knows_shapes, probed, summarise, told
 
 
 class Layer:
@@ -30,7 +30,8 @@ class Layer:
     `backward` takes the gradient of a scalar with respect to that output and returns the one with respect to the
     input, adding those with respect to the parameters to ``parameters[name].grad``.
 
-    A subclass defines ``_forward(x)`` and ``_backward(dy, input_grad)`` and, in ``signature``, its constructor's
+    A subclass defines ``_forward(x)`` and ``_backward(dy, input_grad)``, if it likes ``_output_shape(shape)`` for
+    `summary`, and, in ``signature``, its constructor's
     arguments as (attribute, default) for `repr`; ``...`` stands for no default.
 
     Parameters
@@ -56,6 +57,8 @@ class Layer:
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = ()
+    #: Whether `output_shape` puts this layer's name before an error; those of a container's layers have one.
+    _names_errors: ClassVar[bool] = True
 
     def __init__(self, **placement: Unpack[Placement]) -> None:
         self.parameters: dict[str, Parameter] = {}
@@ -292,6 +295,37 @@ class Layer:
             else:
                 layer.buffers[key] = loaded[name]
 
+    def output_shape(self, input_shape: Sequence[int]) -> Shape:
+        """The shape of `forward`'s output in evaluation, from that of the input alone: nothing is computed.
+
+        A layer that does not say in ``_output_shape`` what its shapes are is asked by a forward of zeros: of one sample
+        where that fits, of all else, and of that layer alone.
+
+        Parameters
+        ----------
+        input_shape : sequence of int
+            With the batch axis, as in ``(1, 3, 32, 32)``.
+
+        Raises
+        ------
+        ValueError
+            That of `forward` for a shape that does not fit.
+        """
+        shape = as_shape("input_shape", input_shape)
+        if not knows_shapes(self):
+            found = probed(self, shape)
+        else:
+            try:
+                found = self._output_shape(shape)
+            except (TypeError, ValueError) as error:
+                raise (named(self, error) if self._names_errors else error) from error
+        told(self, shape, found)
+        return found
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        """The shape of the output, checked as `_forward` checks it; optional."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _output_shape")
+
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Multiplications in the products of a forward; elementwise work is not counted."""
         return 0
@@ -299,8 +333,8 @@ class Layer:
     def summary(self, input_shape: Sequence[int]) -> Summary:
         """Layers, output shapes, parameters and multiply-adds for an input of that shape; print it for a table.
 
-        The shapes come from a forward of zeros in evaluation mode, which leaves all as it was: modes, gradients, what
-        was kept for backward, and weights that were not drawn yet.
+        All follows from shapes, see `output_shape`; nothing is computed, and the model is left as it was. With memory:
+        of the parameters, and of the outputs of all layers for that batch, which training keeps.
 
         Parameters
         ----------

@@ -36,6 +36,7 @@ from .norm import (
     total,
 )
 from .placement import Placement
+from .summary import Shape
 
 
 @without_graph
@@ -156,12 +157,21 @@ class ChannelNorm(Norm):
                 f"layer with .to({b.spec!r}, {dtype_name(x.dtype)!r})"
             )
 
-    def _forward(self, x: Array) -> Array:
-        shape = tuple(x.shape)
+    def _output_shape(self, shape: Shape) -> Shape:
+        layout = self._layout(shape)
+        if not self.track_running_stats:
+            require_several(layout)
+        return shape
+
+    def _layout(self, shape: Shape) -> Layout:
+        """What shares a mean in an input of that shape, if it fits."""
         if len(shape) not in self.ranks or shape[1] != self.num_features:
             wanted = " or ".join(f"(N, {self.num_features}{', *' * (rank - 2)})" for rank in self.ranks)
             raise ValueError(f"input needs shape {wanted}, got {shape}")
-        layout = type(self).layout(shape)
+        return type(self).layout(shape)
+
+    def _forward(self, x: Array) -> Array:
+        layout = self._layout(tuple(x.shape))
         mean, var = None, None
         if self.track_running_stats and not self.training:
             mean, var = (self.backend.up(self.buffers[name]) for name in ("running_mean", "running_var"))

@@ -11,6 +11,7 @@ from .containers import Container
 from .placement import Placement
 from .release import released, releases
 from .snapshot import Snapshot
+from .summary import Shape
 
 
 class Checkpointed(Container):
@@ -48,6 +49,9 @@ class Checkpointed(Container):
     def layer(self) -> Layer:
         """The layer within."""
         return self.children[""]
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        return self.layer.output_shape(shape)
 
     def forward(self, x: Array) -> Any:
         """The layer's output; of its arrays only ``x`` is kept."""

@@ -10,14 +10,18 @@ from ..backends import Backend, BackendLike, primitives
 from ..backends.types import Array, DType
 from .base import Layer, join
 from .placement import Placement, says_where
+from .summary import Shape
 
 
 class Container(Layer):
     """A layer with named children; placement, modes and state reach all of them.
 
     A subclass defines `forward` and `backward` by those of its children, which check and convert what they get.
-    A child that was given a backend or a seed of its own keeps it; the others take the container's.
+    A child that was given a backend or a seed of its own keeps it; the others take the container's. One that defines
+    ``_output_shape`` by its children's `output_shape` has a `summary` without a forward.
     """
+
+    _names_errors = False
 
     def __init__(self, children: dict[str, Layer], **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
@@ -98,6 +102,11 @@ class Sequential(Container):
     def layers(self) -> list[Layer]:
         """The children in order."""
         return list(self.children.values())
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        for layer in self.children.values():
+            shape = layer.output_shape(shape)
+        return shape
 
     def forward(self, x: Array) -> Array:
         """Pass ``x`` through all layers."""

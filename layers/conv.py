@@ -32,6 +32,7 @@ from .geometry import Geometry, Padding, Size, count, place_windows, spread
 from .initialisers import Initialiser
 from .kernels import KernelLayer
 from .placement import Placement
+from .summary import Shape
 
 
 @without_graph
@@ -76,7 +77,7 @@ def conv(
     """
     xp = namespace(xp, ("bias",), input=x, weight=weight, bias=bias)
     require_same_dtype(input=x, weight=weight, bias=bias)
-    geometry = _geometry(x, weight, stride, padding, dilation, groups)
+    geometry = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
     problem = _problem(x, weight, geometry, groups, precision)
@@ -103,7 +104,7 @@ def conv_backward(
     """
     xp = namespace(xp, dy=dy, input=x, weight=weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
-    geometry = _geometry(x, weight, stride, padding, dilation, groups)
+    geometry = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
     require_shape(dy, (x.shape[0], weight.shape[0], *geometry.windows.count), "dy")
     problem, engine = _problem(x, weight, geometry, groups, precision), primitives(xp)
     inner, rows = channels_last(x, xp), channels_last(dy, xp)
@@ -150,34 +151,34 @@ def _described(
     )
 
 
-def _geometry(x: Array, weight: Array, stride: Size, padding: Padding, dilation: Size, groups: int) -> Geometry:
-    """Check that input and weight fit together, and place the windows."""
-    axes = x.ndim - 2
-    if axes < 1 or weight.ndim != x.ndim:
+def _geometry(x: Shape, weight: Shape, stride: Size, padding: Padding, dilation: Size, groups: int) -> Geometry:
+    """Check that the shapes of input and weight fit together, and place the windows."""
+    axes = len(x) - 2
+    if axes < 1 or len(weight) != len(x):
         raise ValueError(
             f"input (N, C, *spatial) and weight (F, C/groups, *kernel) need the same number of axes, 3 or more; "
-            f"got shapes {tuple(x.shape)} and {tuple(weight.shape)}"
+            f"got shapes {x} and {weight}"
         )
     count(groups, "groups")
     require_cells(weight)
-    if weight.shape[0] % groups:
-        raise ValueError(f"{weight.shape[0]} output channels can't be split into {groups} groups")
-    channels = weight.shape[1] * groups
-    if x.shape[1] != channels:
-        raise ValueError(f"input has {_channels(x.shape[1])}, expected {channels} (shape {tuple(x.shape)})")
+    if weight[0] % groups:
+        raise ValueError(f"{weight[0]} output channels can't be split into {groups} groups")
+    channels = weight[1] * groups
+    if x[1] != channels:
+        raise ValueError(f"input has {_channels(x[1])}, expected {channels} (shape {x})")
     return place_windows(
-        tuple(x.shape[2:]),
-        tuple(weight.shape[2:]),
+        x[2:],
+        weight[2:],
         spread(stride, axes, "stride"),
         padding,
         spread(dilation, axes, "dilation"),
     )
 
 
-def require_cells(weight: Array) -> None:
+def require_cells(weight: Shape) -> None:
     """Raise `ValueError` for a kernel without a cell."""
-    if 0 in weight.shape[2:]:
-        raise ValueError(f"weight has shape {tuple(weight.shape)}; a kernel needs a cell along each axis")
+    if 0 in weight[2:]:
+        raise ValueError(f"weight has shape {weight}; a kernel needs a cell along each axis")
 
 
 def _channels(count: int) -> str:
@@ -244,6 +245,11 @@ class Conv(KernelLayer):
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Every output element takes the cells of a kernel in the channels of its group."""
         return prod(y_shape) * (self.in_channels // self.groups) * prod(self._kernel)
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        weight = self.parameters["weight"].shape
+        geometry = _geometry(shape, weight, self.stride, self.padding, self.dilation, self.groups)
+        return (shape[0], weight[0], *geometry.windows.count)
 
     def _forward(self, x: Array) -> Array:
         y = conv(x, self._value("weight"), self._value("bias"), **self._options)

@@ -25,6 +25,7 @@ from ..backends.types import Array, Namespace, dtype_name
 from .arrays import namespace, require_float
 from .base import Layer
 from .placement import Placement
+from .summary import Shape
 
 
 @without_graph
@@ -131,6 +132,10 @@ class Dropout(Layer):
         )
 
     def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        self._mask_shape(shape)
         return shape
 
     def _forward(self, x: Array) -> Array:

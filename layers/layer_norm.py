@@ -14,8 +14,9 @@ from ..backends.types import Array, Namespace
 from .arrays import namespace
 from .geometry import Size, count, is_integer
 from .initialisers import constant
-from .norm import OPTIONAL, Norm, check_number, differentiate, group_layout, layer_layout, normalise
+from .norm import OPTIONAL, Layout, Norm, check_number, differentiate, group_layout, layer_layout, normalise
 from .placement import Placement
+from .summary import Shape
 
 
 @without_graph
@@ -153,6 +154,10 @@ class LayerNorm(Norm):
         if elementwise_affine and bias:
             self._add_parameter("bias", self.normalized_shape, constant(0.0))
 
+    def _output_shape(self, shape: Shape) -> Shape:
+        layer_layout(shape, self.normalized_shape)
+        return shape
+
     def _forward(self, x: Array) -> Array:
         return self._normalise(x, layer_layout(tuple(x.shape), self.normalized_shape))[0]
 
@@ -192,8 +197,15 @@ class GroupNorm(Norm):
             self._add_parameter("weight", (self.num_channels,), constant(1.0))
             self._add_parameter("bias", (self.num_channels,), constant(0.0))
 
-    def _forward(self, x: Array) -> Array:
-        shape = tuple(x.shape)
+    def _output_shape(self, shape: Shape) -> Shape:
+        self._layout(shape)
+        return shape
+
+    def _layout(self, shape: Shape) -> Layout:
+        """What shares a mean in an input of that shape, if it fits."""
         if len(shape) < 2 or shape[1] != self.num_channels:
             raise ValueError(f"input needs shape (N, {self.num_channels}, ...), got {shape}")
-        return self._normalise(x, group_layout(shape, self.num_groups))[0]
+        return group_layout(shape, self.num_groups)
+
+    def _forward(self, x: Array) -> Array:
+        return self._normalise(x, self._layout(tuple(x.shape)))[0]

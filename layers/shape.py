@@ -17,6 +17,7 @@ from .arrays import as_shape, channels_first, channels_last, namespace, pad, req
 from .base import Layer
 from .geometry import Geometry, Padding, Size, check_padding, is_integer, plain, resolve_padding, spread
 from .placement import Placement
+from .summary import Shape
 
 
 @without_graph
@@ -164,15 +165,17 @@ class Flatten(Layer):
                 raise ValueError(f"{name} takes an integer, got {axis!r}")
         self.start_dim, self.end_dim = int(start_dim), int(end_dim)
 
-    def _forward(self, x: Array) -> Array:
-        shape = tuple(x.shape)
+    def _output_shape(self, shape: Shape) -> Shape:
         if not shape:
             raise ValueError("the input needs a batch axis, got a 0-d array")
         start, end = (axis + len(shape) if axis < 0 else axis for axis in (self.start_dim, self.end_dim))
         if not 0 <= start <= end < len(shape) and (start, end) != (len(shape), len(shape) - 1):
             raise ValueError(f"there are no axes from {self.start_dim} to {self.end_dim} in an input of shape {shape}")
-        self._save(shape)
-        return self.backend.xp.reshape(x, (*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :]))
+        return (*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :])
+
+    def _forward(self, x: Array) -> Array:
+        self._save(tuple(x.shape))
+        return self.backend.xp.reshape(x, self._output_shape(tuple(x.shape)))
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (shape,) = self._saved
@@ -201,16 +204,17 @@ class Reshape(Layer):
             raise ValueError(f"Reshape takes the sizes of a sample, integers >= 1 and at most one -1, got {shape}")
         self.shape = tuple(int(n) for n in shape)
 
-    def _forward(self, x: Array) -> Array:
-        if not x.ndim:
+    def _output_shape(self, shape: Shape) -> Shape:
+        if not shape:
             raise ValueError("the input needs a batch axis, got a 0-d array")
-        size, known = prod(x.shape[1:]), prod(n for n in self.shape if n != -1)
+        size, known = prod(shape[1:]), prod(n for n in self.shape if n != -1)
         if size % known if -1 in self.shape else size != known:
-            raise ValueError(
-                f"a sample of shape {tuple(x.shape[1:])} has {size} values, which {self.shape} does not fit"
-            )
+            raise ValueError(f"a sample of shape {shape[1:]} has {size} values, which {self.shape} does not fit")
+        return (shape[0], *(size // known if n == -1 else n for n in self.shape))
+
+    def _forward(self, x: Array) -> Array:
         self._save(tuple(x.shape))
-        return self.backend.xp.reshape(x, (x.shape[0], *(size // known if n == -1 else n for n in self.shape)))
+        return self.backend.xp.reshape(x, self._output_shape(tuple(x.shape)))
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (shape,) = self._saved
@@ -240,6 +244,9 @@ class Pad(Layer):
         self.padding = _numeric(padding, len(padding) if isinstance(padding, Sequence) else 1)
         self.value = _number(value)
 
+    def _output_shape(self, shape: Shape) -> Shape:
+        return (*shape[:2], *_border(shape, self.padding).windows.count)
+
     def _forward(self, x: Array) -> Array:
         self._save(tuple(x.shape))
         return pad_constant(x, self.padding, self.value, xp=self.backend.xp)
@@ -266,6 +273,11 @@ class Upsample(Layer):
         super().__init__(**placement)
         axes = len(scale_factor) if isinstance(scale_factor, Sequence) else 1
         self.scale_factor = plain(scale_factor, axes, "scale_factor")
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        spatial = _spatial(shape)
+        scale = spread(self.scale_factor, len(spatial), "scale_factor")
+        return (*shape[:2], *(n * s for n, s in zip(spatial, scale, strict=True)))
 
     def _forward(self, x: Array) -> Array:
         return upsample_nearest(x, self.scale_factor, xp=self.backend.xp)

@@ -29,6 +29,7 @@ from ..base import Layer
 from ..geometry import count
 from ..initialisers import constant
 from ..placement import Placement
+from ..summary import Shape
 from .base import Activation, number, prepare, prepare_gradient
 
 SELU_ALPHA = 1.6732632423543772
@@ -131,11 +132,14 @@ def _below(x: Array, xp: Namespace) -> Array:
     return xp.where(x > 0.0, zero(x, xp), x)
 
 
+def _require_slopes(shape: Shape, weight: Shape) -> None:
+    if len(weight) != 1 or (weight[0] != 1 and (len(shape) < 2 or weight[0] != shape[1])):
+        raise ValueError(f"weight has shape {weight}, the input {shape}; a weight has shape (1,) or (channels,)")
+
+
 def _by_channel(x: Array, weight: Array, xp: Namespace) -> Array:
     """A slope for each channel, to be multiplied with ``x (N, C, ...)``."""
-    if weight.ndim != 1 or (weight.shape[0] != 1 and (x.ndim < 2 or weight.shape[0] != x.shape[1])):
-        shapes = f"weight has shape {tuple(weight.shape)}, the input {tuple(x.shape)}"
-        raise ValueError(f"{shapes}; a weight has shape (1,) or (channels,)")
+    _require_slopes(tuple(x.shape), tuple(weight.shape))
     if not x.ndim:
         return xp.reshape(weight, ())
     return weight if weight.shape[0] == 1 else xp.reshape(weight, (1, weight.shape[0], *(1,) * (x.ndim - 2)))
@@ -181,6 +185,10 @@ class PReLU(Layer):
         super().__init__(**placement)
         self.num_parameters, self.init = count(num_parameters, "num_parameters"), number(init, "init")
         self._add_parameter("weight", (self.num_parameters,), constant(init))
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        _require_slopes(shape, (self.num_parameters,))
+        return shape
 
     def _forward(self, x: Array) -> Array:
         y = prelu(x, self._value("weight"), xp=self.backend.xp)

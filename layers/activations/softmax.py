@@ -18,6 +18,7 @@ from ..arrays import memory_axes, namespace, require_float, require_same_dtype, 
 from ..base import Layer
 from ..geometry import is_integer
 from ..placement import Placement
+from ..summary import Shape
 
 
 @without_graph
@@ -65,11 +66,14 @@ def below_largest(x: Array, largest: Array, xp: Namespace) -> Array:
 
 def _check_axis(x: Array, axis: int) -> None:
     require_float(x)
-    axis = checks.integer("axis", axis)
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"axis {axis} is out of range for an input of shape {tuple(x.shape)}")
-    if x.shape[axis] == 0:
-        raise ValueError(f"axis {axis} of an input of shape {tuple(x.shape)} is empty: there is nothing to compare")
+    _require_axis(tuple(x.shape), checks.integer("axis", axis))
+
+
+def _require_axis(shape: Shape, axis: int) -> None:
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"axis {axis} is out of range for an input of shape {shape}")
+    if shape[axis] == 0:
+        raise ValueError(f"axis {axis} of an input of shape {shape} is empty: there is nothing to compare")
 
 
 class _AlongAxis(Layer):
@@ -82,6 +86,10 @@ class _AlongAxis(Layer):
         if not is_integer(axis):
             raise ValueError(f"axis takes an integer, got {axis!r}")
         self.axis = int(axis)
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        _require_axis(shape, self.axis)
+        return shape
 
     def _forward(self, x: Array) -> Array:
         xp = self.backend.xp

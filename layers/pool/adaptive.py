@@ -35,6 +35,7 @@ from ..arrays import (
 from ..base import Layer
 from ..geometry import is_integer
 from ..placement import Placement
+from ..summary import Shape
 from .lp import check_power, lp_norm, lp_norm_backward
 
 OutputSize: TypeAlias = int | Sequence[int | None] | None
@@ -214,12 +215,23 @@ class _AdaptivePool(Layer):
 
     def _check(self, x: Array, what: str) -> None:
         super()._check(x, what)
-        if self.axes is not None and x.ndim != self.axes + 2:
-            raise ValueError(f"the {what} needs {self.axes + 2} axes (N, C, *spatial), got shape {tuple(x.shape)}")
+        self._check_axes(tuple(x.shape), what)
+
+    def _check_axes(self, shape: Shape, what: str) -> None:
+        if self.axes is not None and len(shape) != self.axes + 2:
+            raise ValueError(f"the {what} needs {self.axes + 2} axes (N, C, *spatial), got shape {shape}")
+
+    def _pooled(self, shape: Shape) -> Shape:
+        """The shape of the output."""
+        self._check_axes(shape, "input")
+        return (*shape[:2], *_sizes(shape, self.output_size))
 
 
 class AdaptiveAvgPool(_AdaptivePool):
     """Averages over bins, to ``output_size``, for any number of spatial axes; see `adaptive_avg_pool`."""
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        return self._pooled(shape)
 
     def _forward(self, x: Array) -> Array:
         self._save(tuple(x.shape))
@@ -232,6 +244,9 @@ class AdaptiveAvgPool(_AdaptivePool):
 
 class AdaptiveMaxPool(_AdaptivePool):
     """Maxima over bins, to ``output_size``, for any number of spatial axes; see `adaptive_max_pool`."""
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        return self._pooled(shape)
 
     def _forward(self, x: Array) -> Array:
         y, indices = adaptive_max_pool(x, self.output_size, return_indices=True, xp=self.backend.xp)
@@ -277,6 +292,9 @@ class GlobalLpPool(Layer):
     def __init__(self, norm_type: float = 2.0, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
         self.norm_type = check_power(norm_type)
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        return (*shape[:2], *_sizes(shape, 1))
 
     def _forward(self, x: Array) -> Array:
         _sizes(tuple(x.shape), 1)
