@@ -77,9 +77,8 @@ def spread(
     check_reduction(reduction)
     shape = tuple(slopes.shape) if shape is None else shape
     check_upstream(dy, slopes, shape, reduction)
-    if is_number(dy):
-        dy = float(dy)
-    elif dy.ndim and dy.ndim < slopes.ndim:
+    dy = float(dy) if is_number(dy) else dy
+    if not isinstance(dy, int | float) and dy.ndim and dy.ndim < slopes.ndim:
         dy = xp.expand_dims(dy, axis=1)
     slopes = slopes * dy
     if reduction != "mean":

@@ -38,6 +38,9 @@ from ..placement import Placement
 from ..summary import Shape
 from .lp import check_power, lp_norm, lp_norm_backward
 
+# Most bins where there are fewer cells: loops run over bins.
+MOST_BINS = 1 << 20
+
 OutputSize: TypeAlias = int | Sequence[int | None] | None
 
 
@@ -200,6 +203,11 @@ def _sizes(shape: tuple[int, ...], output_size: OutputSize) -> tuple[int, ...]:
     sizes = tuple(n if m is None else int(m) for n, m in zip(shape[2:], given, strict=True))
     if min(sizes) < 1:
         raise ValueError(f"output_size takes integers >= 1, got {output_size!r}")
+    if prod(sizes) > max(MOST_BINS, prod(shape[2:])):
+        raise ValueError(
+            f"output_size {output_size!r} asks for {prod(sizes):,} bins of {prod(shape[2:]):,} cells; at most "
+            f"{MOST_BINS:,} are taken where cells are fewer"
+        )
     return sizes
 
 

@@ -205,7 +205,9 @@ class CrossEntropy:
         dx = cupy.empty(logits.shape, logits.dtype)
         arrays = (address(logits), address(target), w, by, dx, strides(logits))
         # A number of NumPy has a shape too.
-        upstream = (self.number(dy), None, 0) if is_number(dy) else (self.number(1.0), dense(dy), int(dy.ndim > 0))
+        dy = float(dy) if is_number(dy) else dy
+        number = isinstance(dy, int | float)
+        upstream = (self.number(dy), None, 0) if number else (self.number(1.0), dense(dy), int(dy.ndim > 0))
         SOURCE.each("slopes", self.dtype, prod(target.shape), *arrays, *order, *upstream)
         return dx
 
