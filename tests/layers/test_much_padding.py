@@ -154,7 +154,7 @@ def test_pools_refuse_just_those_windows_that_hold_padding_alone(problem):
 
 
 ALONE = {
-    "conv": lambda x, far: F.conv(x, array(1, 1, 1), stride=far, dilation=far),
+    "conv": lambda x, far: F.conv(x, x[..., :1], stride=far, dilation=far),
     "max pool": lambda x, far: F.max_pool(x, 2, stride=far, padding=1),
     "max pool of one cell": lambda x, far: F.max_pool(x, 1, stride=far, dilation=far),
     "average pool": lambda x, far: F.avg_pool(x, 2, stride=far, padding=1, count_include_pad=False),
@@ -166,11 +166,6 @@ ALONE = {
 def test_a_step_where_there_is_one_window_or_cell_is_any(at, call):
     """Also one that 32 bits do not hold."""
     x = array(1, 1, 8)
-    xp = at.backend.xp
     near = call(x, 100)
     assert near.shape == (1, 1, 1)
-    if call is ALONE["conv"]:
-        y = F.conv(at.put(x), at.put(array(1, 1, 1)), stride=10**12, dilation=10**12, xp=xp)
-    else:
-        y = call(at.put(x), 10**12)
-    assert_match(y, near, terms=4, backend=at.backend)
+    assert_match(call(at.put(x), 10**12), near, terms=4, backend=at.backend)
