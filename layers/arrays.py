@@ -5,15 +5,15 @@ free in memory when the layer before wrote it so), computes, and returns a permu
 the public shape is ``(N, C, *spatial)`` throughout and nothing is converted between layers.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from math import inf, prod
 from typing import Any
 
 from array_api_compat import array_namespace, device
 
-from ..backends import primitives
+from ..backends import checks, primitives
 from ..backends.backend import FLOATS, describe
-from ..backends.checks import is_integer, shown
+from ..backends.checks import shown
 from ..backends.types import Array, Namespace, dtype_name
 from .geometry import Geometry
 
@@ -42,13 +42,6 @@ def _shared(arrays: Mapping[str, Array | None]) -> Namespace:
     except TypeError:
         kinds = ", ".join(f"{name} {type(array).__module__.partition('.')[0]}" for name, array in given.items())
         raise TypeError(f"arrays must be of one library, got {kinds}; move them with backend.asarray(...)") from None
-
-
-def as_shape(name: str, shape: Any) -> tuple[int, ...]:
-    """A shape that is given as an argument."""
-    if not isinstance(shape, Sequence) or isinstance(shape, str) or not all(is_integer(n) and n >= 0 for n in shape):
-        raise ValueError(f"{name} must be a shape, integers >= 0, got {shown(shape)}")
-    return tuple(int(n) for n in shape)
 
 
 def channels_last(x: Array, xp: Namespace) -> Array:
@@ -166,7 +159,7 @@ def zero(like: Array, xp: Namespace) -> Array:
 def require_float(x: Any, what: str = "input") -> None:
     """Raise `TypeError` unless ``x`` is a float32 or float64 array."""
     if not hasattr(x, "dtype") or dtype_name(x.dtype) not in FLOATS:
-        raise TypeError(f"{what} takes a float32 or float64 array, got {describe(x)}")
+        raise TypeError(f"{what} must be a float32 or float64 array, got {describe(x)}")
 
 
 def require_same_dtype(**arrays: Array | None) -> None:
@@ -184,6 +177,8 @@ def require_same_dtype(**arrays: Array | None) -> None:
 
 
 def require_shape(x: Array, shape: tuple[int, ...], what: str) -> None:
-    """Raise `ValueError` unless ``x`` has that shape."""
+    """Raise `ValueError` unless ``x`` has that shape, `TypeError` for what has none."""
+    if not hasattr(x, "shape"):
+        raise TypeError(f"{what} must be an array of shape {shape}, got {checks.shown(x)}")
     if tuple(x.shape) != shape:
         raise ValueError(f"{what} has shape {tuple(x.shape)}, expected {shape}")

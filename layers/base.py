@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self, Unpack
 
-from ..backends import Backend, BackendLike, Generator, ambient_backend, describe, get_backend, to_host
+from ..backends import Backend, BackendLike, Generator, ambient_backend, checks, describe, get_backend, to_host
 from ..backends.backend import FLOATS
 from ..backends.capture import Slot
 from ..backends.types import Array, DType, dtype_name
-from .arrays import as_shape, require_float
+from .arrays import require_float
 from .buffers import Buffers
 from .initialisers import Initialiser
 from .parameter import Parameter
@@ -205,8 +205,8 @@ class Layer:
 
     def train(self, mode: bool = True) -> Self:
         """Train: keep what backward needs, use batch statistics, drop out. Gives this layer back."""
-        self.training = mode
-        if not mode:
+        self.training = checks.flag("mode", mode)
+        if not self.training:
             self._saved = self._output = None
         return self
 
@@ -311,7 +311,7 @@ class Layer:
         ValueError
             That of `forward` for a shape that does not fit.
         """
-        shape = as_shape("input_shape", input_shape)
+        shape = checks.shape("input_shape", input_shape, empty=True)
         if not knows_shapes(self):
             found = probed(self, shape)
         else:

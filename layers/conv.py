@@ -28,7 +28,7 @@ from ..backends.types import Array, Namespace, dtype_name
 from . import convolution
 from .arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape
 from .convolution.problem import Problem
-from .geometry import Geometry, Padding, Size, count, place_windows, spread
+from .geometry import Geometry, Padding, Size, place_windows
 from .initialisers import Initialiser
 from .kernels import KernelLayer
 from .placement import Placement
@@ -77,6 +77,7 @@ def conv(
     """
     xp = namespace(xp, ("bias",), input=x, weight=weight, bias=bias)
     require_same_dtype(input=x, weight=weight, bias=bias)
+    groups = checks.integer("groups", groups, 1)
     geometry = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
@@ -104,6 +105,7 @@ def conv_backward(
     """
     xp = namespace(xp, dy=dy, input=x, weight=weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
+    groups = checks.integer("groups", groups, 1)
     geometry = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
     require_shape(dy, (x.shape[0], weight.shape[0], *geometry.windows.count), "dy")
     problem, engine = _problem(x, weight, geometry, groups, precision), primitives(xp)
@@ -129,7 +131,7 @@ def _sums_of_features(rows: Array, engine: Primitives) -> Array:
 
 
 def _problem(x: Array, weight: Array, geometry: Geometry, groups: int, precision: str) -> Problem:
-    checks.choice("precision", precision, PRECISIONS)
+    precision = checks.choice("precision", precision, PRECISIONS)
     return _described(tuple(x.shape), weight.shape[0], geometry, groups, dtype_name(x.dtype), precision)
 
 
@@ -159,7 +161,6 @@ def _geometry(x: Shape, weight: Shape, stride: Size, padding: Padding, dilation:
             f"input (N, C, *spatial) and weight (F, C/groups, *kernel) need the same number of axes, 3 or more; "
             f"got shapes {x} and {weight}"
         )
-    count(groups, "groups")
     require_cells(weight)
     if weight[0] % groups:
         raise ValueError(f"{weight[0]} output channels can't be split into {groups} groups")
@@ -169,9 +170,9 @@ def _geometry(x: Shape, weight: Shape, stride: Size, padding: Padding, dilation:
     return place_windows(
         x[2:],
         weight[2:],
-        spread(stride, axes, "stride"),
+        checks.per_axis("stride", stride, axes),
         padding,
-        spread(dilation, axes, "dilation"),
+        checks.per_axis("dilation", dilation, axes),
     )
 
 

@@ -21,16 +21,15 @@ Sources: K. He et al., 2015 (PReLU); D.-A. Clevert et al., 2016 (ELU); J. Barron
 
 from typing import Any, ClassVar, Unpack
 
-from ...backends import primitives
+from ...backends import checks, primitives
 from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
 from ..arrays import keep_nan, require_shape, zero
 from ..base import Layer
-from ..geometry import count
 from ..initialisers import constant
 from ..placement import Placement
 from ..summary import Shape
-from .base import Activation, number, prepare, prepare_gradient
+from .base import Activation, prepare, prepare_gradient
 
 SELU_ALPHA = 1.6732632423543772
 SELU_SCALE = 1.0507009873554805
@@ -53,14 +52,14 @@ def relu_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
 @without_graph
 def leaky_relu(x: Array, *, negative_slope: float = 0.01, xp: Namespace | None = None) -> Array:
     """``x`` above 0, else ``negative_slope * x``; with a slope of 0 this is `relu`, of minus infinity too."""
-    xp, negative_slope = prepare(xp, input=x), number(negative_slope, "negative_slope")
+    xp, negative_slope = prepare(xp, input=x), checks.number("negative_slope", negative_slope)
     return xp.where(x > 0.0, x, x * negative_slope) if negative_slope else relu(x, xp=xp)
 
 
 @without_graph
 def leaky_relu_backward(dy: Array, x: Array, *, negative_slope: float = 0.01, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where ``x`` is above 0, else ``negative_slope * dy``."""
-    xp, negative_slope = prepare_gradient(xp, dy=dy, input=x), number(negative_slope, "negative_slope")
+    xp, negative_slope = prepare_gradient(xp, dy=dy, input=x), checks.number("negative_slope", negative_slope)
     return keep_nan(xp.where(x > 0.0, dy, dy * negative_slope), x, xp)
 
 
@@ -88,28 +87,28 @@ def prelu_backward(dy: Array, x: Array, weight: Array, *, xp: Namespace | None =
 @without_graph
 def elu(x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``x`` above 0, else ``alpha * (exp(x) - 1)``."""
-    xp, alpha = prepare(xp, input=x), number(alpha, "alpha")
+    xp, alpha = prepare(xp, input=x), checks.number("alpha", alpha)
     return xp.where(x > 0.0, x, xp.expm1(_below(x, xp)) * alpha)
 
 
 @without_graph
 def elu_backward(dy: Array, x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where ``x`` is above 0, else ``alpha * exp(x) * dy``."""
-    xp, alpha = prepare_gradient(xp, dy=dy, input=x), number(alpha, "alpha")
+    xp, alpha = prepare_gradient(xp, dy=dy, input=x), checks.number("alpha", alpha)
     return xp.where(x > 0.0, dy, dy * (xp.exp(_below(x, xp)) * alpha))
 
 
 @without_graph
 def celu(x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``x`` above 0, else ``alpha * (exp(x / alpha) - 1)``."""
-    xp, alpha = prepare(xp, input=x), number(alpha, "alpha", above=0.0)
+    xp, alpha = prepare(xp, input=x), checks.number("alpha", alpha, above=0.0)
     return xp.where(x > 0.0, x, xp.expm1(_below(x, xp) * (1.0 / alpha)) * alpha)
 
 
 @without_graph
 def celu_backward(dy: Array, x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where ``x`` is above 0, else ``exp(x / alpha) * dy``."""
-    xp, alpha = prepare_gradient(xp, dy=dy, input=x), number(alpha, "alpha", above=0.0)
+    xp, alpha = prepare_gradient(xp, dy=dy, input=x), checks.number("alpha", alpha, above=0.0)
     return xp.where(x > 0.0, dy, dy * xp.exp(_below(x, xp) * (1.0 / alpha)))
 
 
@@ -163,7 +162,7 @@ class LeakyReLU(Activation):
 
     def __init__(self, negative_slope: float = 0.01, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.negative_slope = number(negative_slope, "negative_slope")
+        self.negative_slope = checks.number("negative_slope", negative_slope)
 
 
 class PReLU(Layer):
@@ -183,8 +182,9 @@ class PReLU(Layer):
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.num_parameters, self.init = count(num_parameters, "num_parameters"), number(init, "init")
-        self._add_parameter("weight", (self.num_parameters,), constant(init))
+        self.num_parameters = checks.integer("num_parameters", num_parameters, 1)
+        self.init = checks.number("init", init)
+        self._add_parameter("weight", (self.num_parameters,), constant(self.init))
 
     def _output_shape(self, shape: Shape) -> Shape:
         _require_slopes(shape, (self.num_parameters,))
@@ -211,7 +211,7 @@ class ELU(Activation):
 
     def __init__(self, alpha: float = 1.0, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.alpha = number(alpha, "alpha")
+        self.alpha = checks.number("alpha", alpha)
 
 
 class CELU(Activation):
@@ -223,7 +223,7 @@ class CELU(Activation):
 
     def __init__(self, alpha: float = 1.0, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.alpha = number(alpha, "alpha", above=0.0)
+        self.alpha = checks.number("alpha", alpha, above=0.0)
 
 
 class SELU(Activation):

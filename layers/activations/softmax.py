@@ -16,7 +16,6 @@ from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
 from ..arrays import memory_axes, namespace, require_float, require_same_dtype, require_shape
 from ..base import Layer
-from ..geometry import is_integer
 from ..placement import Placement
 from ..summary import Shape
 
@@ -25,7 +24,7 @@ from ..summary import Shape
 def softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``exp(x - max) / sum(exp(x - max))`` along an axis."""
     xp = namespace(xp, input=x)
-    _check_axis(x, axis)
+    axis = _checked_axis(x, axis)
     e = xp.exp(below_largest(x, xp.max(x, axis=axis, keepdims=True), xp))
     return e / xp.sum(e, axis=axis, keepdims=True)
 
@@ -36,7 +35,7 @@ def softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | Non
     xp = namespace(xp, dy=dy, y=y)
     require_same_dtype(dy=dy, y=y)
     require_shape(y, tuple(dy.shape), "y")
-    _check_axis(y, axis)
+    axis = _checked_axis(y, axis)
     return y * (dy - xp.sum(dy * y, axis=axis, keepdims=True))
 
 
@@ -44,7 +43,7 @@ def softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | Non
 def log_softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``(x - max) - log(sum(exp(x - max)))`` along an axis."""
     xp = namespace(xp, input=x)
-    _check_axis(x, axis)
+    axis = _checked_axis(x, axis)
     shifted = below_largest(x, xp.max(x, axis=axis, keepdims=True), xp)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
@@ -55,7 +54,7 @@ def log_softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace |
     xp = namespace(xp, dy=dy, y=y)
     require_same_dtype(dy=dy, y=y)
     require_shape(y, tuple(dy.shape), "y")
-    _check_axis(y, axis)
+    axis = _checked_axis(y, axis)
     return dy - xp.exp(y) * xp.sum(dy, axis=axis, keepdims=True)
 
 
@@ -64,9 +63,11 @@ def below_largest(x: Array, largest: Array, xp: Namespace) -> Array:
     return primitives(xp).below(x, largest)
 
 
-def _check_axis(x: Array, axis: int) -> None:
+def _checked_axis(x: Array, axis: int) -> int:
     require_float(x)
-    _require_axis(tuple(x.shape), checks.integer("axis", axis))
+    axis = checks.integer("axis", axis)
+    _require_axis(tuple(x.shape), axis)
+    return axis
 
 
 def _require_axis(shape: Shape, axis: int) -> None:
@@ -83,9 +84,7 @@ class _AlongAxis(Layer):
 
     def __init__(self, axis: int = 1, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        if not is_integer(axis):
-            raise ValueError(f"axis takes an integer, got {axis!r}")
-        self.axis = int(axis)
+        self.axis = checks.integer("axis", axis)
 
     def _output_shape(self, shape: Shape) -> Shape:
         _require_axis(shape, self.axis)
@@ -93,7 +92,7 @@ class _AlongAxis(Layer):
 
     def _forward(self, x: Array) -> Array:
         xp = self.backend.xp
-        _check_axis(x, self.axis)
+        _checked_axis(x, self.axis)
         axes = memory_axes(x, xp)
         axis = axes.index(self.axis % x.ndim)
         y = xp.permute_dims(type(self).function(xp.permute_dims(x, axes), axis=axis, xp=xp), inverse(axes))

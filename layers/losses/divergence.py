@@ -9,7 +9,7 @@ from ...backends.team import rows_of_all
 from ...backends.types import Array, Namespace
 from ..arrays import scalar, zero
 from ..placement import Placement
-from .base import REDUCTIONS, Loss, Reduction, check_reduction, paired, reduce, spread
+from .base import REDUCTIONS, Loss, Reduction, paired, reduce, spread
 
 KLReduction: TypeAlias = Reduction | Literal["batchmean"]
 KL_REDUCTIONS = (*REDUCTIONS, "batchmean")
@@ -53,7 +53,7 @@ def kl_divergence(
     """
     xp = paired(xp, log_p, target)
     log_target = checks.flag("log_target", log_target)
-    check_reduction(reduction, KL_REDUCTIONS)
+    checks.choice("reduction", reduction, KL_REDUCTIONS)
     t = xp.exp(target) if log_target else target
     absent, nothing = t == 0.0, zero(target, xp)
     log_t = target if log_target else xp.log(xp.where(absent, scalar(1.0, target, xp), target))
@@ -78,7 +78,7 @@ def kl_divergence_backward(
     """``-t dy``, divided for the means as the loss is."""
     xp = paired(xp, log_p, target)
     log_target = checks.flag("log_target", log_target)
-    check_reduction(reduction, KL_REDUCTIONS)
+    checks.choice("reduction", reduction, KL_REDUCTIONS)
     slopes = -xp.exp(target) if log_target else -target
     if reduction == "batchmean":
         return spread(slopes, dy, "sum", xp) / scalar(_samples(log_p) or nan, slopes, xp)
@@ -109,6 +109,7 @@ class KLDivergence(Loss):
     def __init__(
         self, reduction: KLReduction = "mean", *, log_target: bool = False, **placement: Unpack[Placement]
     ) -> None:
+        reduction = checks.choice("reduction", reduction, self.reductions)
         super().__init__("sum" if reduction == "batchmean" else reduction, **placement)
         self.reduction = reduction
         self.log_target = checks.flag("log_target", log_target)

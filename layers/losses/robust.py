@@ -5,7 +5,8 @@ up to delta and ``delta (z - delta / 2)`` from there; smooth L1 is Huber's divid
 squared that could overflow.
 """
 
-from typing import Any, Unpack
+from math import inf
+from typing import Unpack
 
 from ...backends import checks
 from ...backends.graph import without_graph
@@ -48,10 +49,12 @@ def huber(
     Source: P. Huber, "Robust estimation of a location parameter", 1964.
     """
     xp = paired(xp, prediction, target)
-    _check_delta(delta)
+    delta = _delta(delta)
     far = xp.abs(prediction - target)
     near = clip(far, delta, delta, xp)
-    return reduce(near * (far - 0.5 * near), reduction, xp)
+    # Without a delta there is no line, and infinity less its half is no number.
+    losses = near * (0.5 * far) if delta == inf else near * (far - 0.5 * near)
+    return reduce(losses, reduction, xp)
 
 
 @without_graph
@@ -66,7 +69,7 @@ def huber_backward(
 ) -> Array:
     """``min(max(p - t, -delta), delta) dy``."""
     xp = paired(xp, prediction, target)
-    _check_delta(delta)
+    delta = _delta(delta)
     return spread(clip(prediction - target, delta, delta, xp), dy, reduction, xp)
 
 
@@ -98,7 +101,7 @@ def smooth_l1(
     -----
     Source: R. Girshick, "Fast R-CNN", 2015, eq. 3.
     """
-    _check_beta(beta)
+    beta = _beta(beta)
     if beta < LEAST:
         return mean_absolute_error(prediction, target, reduction=reduction, xp=xp)
     xp = paired(xp, prediction, target)
@@ -118,7 +121,7 @@ def smooth_l1_backward(
     xp: Namespace | None = None,
 ) -> Array:
     """``min(max((p - t) / beta, -1), 1) dy``."""
-    _check_beta(beta)
+    beta = _beta(beta)
     if beta < LEAST:
         return mean_absolute_error_backward(dy, prediction, target, reduction=reduction, xp=xp)
     xp = paired(xp, prediction, target)
@@ -126,12 +129,12 @@ def smooth_l1_backward(
     return spread(near / scalar(beta, near, xp), dy, reduction, xp)
 
 
-def _check_delta(delta: Any) -> None:
-    checks.number("delta", delta, above=0.0)
+def _delta(delta: float) -> float:
+    return float(checks.number("delta", delta, above=0.0, infinite=True))
 
 
-def _check_beta(beta: Any) -> None:
-    checks.number("beta", beta, least=0.0)
+def _beta(beta: float) -> float:
+    return float(checks.number("beta", beta, least=0.0, infinite=True))
 
 
 class Huber(Loss):
@@ -143,8 +146,7 @@ class Huber(Loss):
 
     def __init__(self, reduction: Reduction = "mean", *, delta: float = 1.0, **placement: Unpack[Placement]) -> None:
         super().__init__(reduction, **placement)
-        _check_delta(delta)
-        self.delta = float(delta)
+        self.delta = _delta(delta)
 
 
 class SmoothL1(Loss):
@@ -156,5 +158,4 @@ class SmoothL1(Loss):
 
     def __init__(self, reduction: Reduction = "mean", *, beta: float = 1.0, **placement: Unpack[Placement]) -> None:
         super().__init__(reduction, **placement)
-        _check_beta(beta)
-        self.beta = float(beta)
+        self.beta = _beta(beta)

@@ -60,7 +60,9 @@ WRONG = {
 # A padding of 99 is much and no mistake, but to pools and to transposed convolutions of a few cells.
 RIGHT = [(re.compile(f"^({names})$"), re.compile(f"^({changes})$")) for names, changes in (
     (rf"erfc?|{'|'.join(FROM_INPUT)}|{'|'.join(FROM_OUTPUT)}", r"x: (?!integers|booleans|list|None).*"),
-    ("prelu", r"x: (axis more|.* along 0)|weight: size 1 along 0"),
+    ("huber(_backward)?", "delta=inf"),
+        ("smooth_l1(_backward)?", "beta=inf"),
+        ("prelu", r"x: (axis more|.* along 0)|weight: size 1 along 0"),
     ("prelu_backward", r"weight: size 1 along 0"),
     (r"binary_cross_entropy_with_logits(_backward)?", r"(pos_)?weight: (0-d|axis less|size 1 along 0)"),
     ("dense", "x: .* along 0"),

@@ -99,6 +99,7 @@ ROWS = [
             (1.0, NAN, NAN, NAN),
         ],
     ),
+    (nn.Huber, {"delta": INF}, [(INF, 1.0, INF, INF), (3.0, 1.0, 2.0, 2.0), (NAN, 1.0, NAN, NAN)]),
     (
         nn.SmoothL1,
         {"beta": 0.5},

@@ -205,5 +205,5 @@ def test_layers_within_a_container_of_ones_own_compute_nothing(monkeypatch):
 
 @pytest.mark.parametrize("shape", ["12", 5, (1, -2), (1, 2.5), None], ids=repr)
 def test_output_shape_takes_a_shape(shape):
-    with pytest.raises(ValueError, match="input_shape must be a shape"):
+    with pytest.raises(ValueError, match="input_shape must be a sequence of integers >= 0"):
         nn.ReLU().output_shape(shape)
