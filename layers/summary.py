@@ -99,8 +99,8 @@ class Summary:
         width = columns() or _WIDEST
         told = table(heads, rows, width, title=2, numbers=(3, 4, 5), words=(1,), footer=total)
         memory = (
-            f"memory in {self.dtype}: parameters {in_units(self.parameter_bytes)}, outputs of all layers for this batch "
-            f"{in_units(self.output_bytes)}"
+            f"memory in {self.dtype}: parameters {in_units(self.parameter_bytes)}, outputs of all layers for this "
+            f"batch {in_units(self.output_bytes)}"
         )
         return f"{wrapped(f'input {self.input_shape}', width)}\n{told}\n{wrapped(memory, width)}"
 
@@ -109,7 +109,7 @@ def in_units(size: int) -> str:
     """A number of bytes in units of 1000, with three digits."""
     value, unit = float(size), 0
     while value >= 999.5 and unit < len(UNITS) - 1:
-        value, unit = value / 1000.0, unit + 1
+        value, unit = value * 1e-3, unit + 1
     return f"{value:.3g} {UNITS[unit]}"
 
 
