@@ -71,7 +71,7 @@ def nearest(x: float) -> float:
 
 
 ULP = 2.0**-7
-CASES = [0.0, -0.0, 1.0, 1 / 3, -1e-3, 3.3e38, -2.0**-133, 2.0**-134, 2.0**-140, 1e-45, math.inf, -math.inf]
+CASES = [0.0, -0.0, 1.0, 1 / 3, -1e-3, 3.3e38, -(2.0**-133), 2.0**-134, 2.0**-140, 1e-45, math.inf, -math.inf]
 # Between two neighbours, and on either side of the middle by the last bit of float32 and of float64.
 CASES += [1 + k * ULP / 2 + e for k in (1, 3, 5) for e in (0.0, 2.0**-23, -(2.0**-23), 2.0**-40, -(2.0**-40), 2.0**-52)]
 

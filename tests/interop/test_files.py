@@ -1,6 +1,6 @@
 """Reading what may be no file at all, or a larger one than there is memory."""
 
-import os
+from pathlib import Path
 
 import pytest
 from hostile import NO_FILES, limits, no_file
@@ -42,7 +42,7 @@ def test_a_file_beyond_a_limit_is_not_read(tmp_path):
             nn.load(nn.Dense(2, 2), path)
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/version"), reason="no /proc on this system")
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="no /proc on this system")
 def test_a_file_that_holds_more_than_it_says_is_refused_too():
     assert file_size("/proc/version") == 0
     with pytest.raises(ValueError, match="too many: 4 at most"):
