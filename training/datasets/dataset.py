@@ -73,10 +73,13 @@ class Dataset:
 
     def whole(self) -> tuple[Images, NDArray[np.int64]]:
         """All images and classes together."""
-        parts: list[Part] = [(self.x_train, self.y_train), (self.x_test, self.y_test)]
-        if self.x_valid is not None and self.y_valid is not None:
-            parts.insert(1, (self.x_valid, self.y_valid))
-        return joined([x for x, _ in parts]), np.concatenate([y for _, y in parts])
+        valid = [] if self.x_valid is None else [self.x_valid]
+        return joined([self.x_train, *valid, self.x_test]), self.labels()
+
+    def labels(self) -> NDArray[np.int64]:
+        """The classes of all images, as `whole` has them."""
+        valid = [] if self.y_valid is None else [self.y_valid]
+        return np.concatenate([self.y_train, *valid, self.y_test])
 
     def loader(self, batch_size: int = 32, **options: Any) -> DataLoader:
         """Batches of the training part, scaled; ``options`` are those of `DataLoader`."""

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ...interop.files import require_memory
 from ..images import CHUNK, IN_MEMORY, Images
 from .checks import DataError, warn
 from .dataset import Dataset, assemble
@@ -80,7 +81,7 @@ class Place:
         return sorted({image.parts[depth] for image in self.images if len(image.parts) > depth + 1})
 
 
-def find_classes(folder: Path) -> Classes | None:
+def find_classes(folder: Path, trial: bool = False) -> Classes | None:
     """The classes of a folder, or None where it has no folder with images.
 
     Raises
@@ -123,19 +124,20 @@ def find_classes(folder: Path) -> Classes | None:
     held = {}
     for kind in ("valid", "test"):
         if kind in splits:
-            held[kind] = _held(splits[kind][0].path, splits["train"][0].path, names)
+            held[kind] = _held(splits[kind][0].path, splits["train"][0].path, names, trial)
     if "test" not in held:
         return Classes(names, train, held.get("valid"))
     return Classes(names, train, held["test"], held.get("valid"))
 
 
-def _held(place: Path, train: Path, names: tuple[str, ...]) -> Part:
+def _held(place: Path, train: Path, names: tuple[str, ...], trial: bool) -> Part:
     """A part that is not trained on, its classes numbered as those of training."""
     found, part = _scanned(place, None, "move up what is in ", trained=False)
     if unknown := sorted({*found} - {*names}):
         raise DataError(f"{place} has class {', '.join(unknown)}, which {train} has not ({', '.join(names)})")
     labels = [names.index(found[label]) for label in part.labels]
-    if missing := [name for label, name in enumerate(names) if label not in {*labels}]:
+    there = {*labels}
+    if not trial and (missing := [name for label, name in enumerate(names) if label not in there]):
         warn(f"{place} has no images of class {', '.join(missing)}")
     return Part(part.paths, labels)
 
@@ -172,6 +174,10 @@ def load_folder(folder: Path, classes: Classes, image_size: tuple[int, int] | No
     if image_size is None:
         (image_size, _), *_ = Counter((header.height, header.width) for header in every).most_common(1)
     channels = 1 if all(header.grey for header in every) else 3
+    try:
+        require_memory(4 * channels * prod(image_size), f"one image of {image_size[0]} x {image_size[1]} pixels")
+    except ValueError as error:
+        raise DataError(str(error)) from None
     if len(every) * channels * prod(image_size) <= IN_MEMORY:
         found, parts = _decoded(parts, image_size, channels, complaints)
     else:

@@ -90,7 +90,7 @@ def load_dataset(
         return _sized(load_idx(path, classes), image_size)
     if cifar := find_cifar(path):
         return _sized(load_cifar(*cifar, classes is not None), image_size)
-    if found := find_classes(path):
+    if found := find_classes(path, classes is not None):
         return load_folder(path, found, image_size, classes is not None)
     raise DataError(f"{path} holds {_contents(path)}; the data is {FORMS}")
 
