@@ -9,7 +9,7 @@ a program, and whenever, the last good checkpoint stays.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,9 +17,9 @@ from typing import Any, Self
 import numpy as np
 from filelock import FileLock, Timeout
 
+from ..backends import checks
 from ..interop.files import leftovers, write_whole
 from ..interop.safetensors import packed, unpacked
-from ..layers.geometry import is_integer
 
 FORMAT = 1
 DAMAGED = ".damaged"
@@ -49,6 +49,12 @@ class Checkpoint:
     arrays: dict[str, np.ndarray[Any, Any]]
     facts: dict[str, Any]
 
+    @property
+    def weights(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The model's parameters and buffers by full name, as `Layer.load_state_dict` accepts them."""
+        prefix = "model/"
+        return {name.removeprefix(prefix): array for name, array in self.arrays.items() if name.startswith(prefix)}
+
 
 class Checkpoints:
     """The checkpoints of one run; as a context manager it keeps other runs out of the folder.
@@ -66,10 +72,18 @@ class Checkpoints:
 
     Raises
     ------
-    ValueError
-        For ``keep`` or ``every`` below 1.
+    TypeError, ValueError
+        For a folder that is no path, ``keep`` or ``every`` below 1.
     CheckpointError
         On entering, where another run is using the folder.
+
+    Examples
+    --------
+    Weights of the best epoch of a run in a folder, and those after step 1200::
+
+        checkpoints = nn.Checkpoints("run/checkpoints")
+        model.load_state_dict(checkpoints.best().weights)
+        model.load_state_dict(checkpoints.read(1200).weights)
     """
 
     def __init__(
@@ -79,10 +93,15 @@ class Checkpoints:
         every: int | None = None,
         about: Mapping[str, str] | None = None,
     ) -> None:
-        for name, value in (("keep", keep), ("every", every)):
-            if value is not None and (not is_integer(value) or value < 1):
-                raise ValueError(f"{name} takes an integer >= 1, got {value!r}")
-        self.folder, self.keep, self.every, self.about = Path(folder), keep, every, dict(about or {})
+        if not isinstance(folder, str | os.PathLike):
+            raise TypeError(f"folder must be a path, got {checks.shown(folder)}")
+        if about is not None:
+            checks.instance("about", about, Mapping, "name each fact: about={'data': fingerprint}")
+        self.folder, self.about = Path(folder), dict(about or {})
+        self.keep = checks.integer("keep", keep, 1)
+        self.every = None if every is None else checks.integer("every", every, 1)
+        # Name of the arrays' file that this object wrote last.
+        self._written: Path | None = None
         self._lock = FileLock(self.folder / ".lock")
 
     def __enter__(self) -> Self:
@@ -151,7 +170,9 @@ class Checkpoints:
         told["facts"] = dict(facts)
         told["checksum"] = _digest(_canonical(told))
         try:
-            write_whole(tensors, content)
+            if tensors != self._written or not tensors.exists():
+                write_whole(tensors, content)
+                self._written = tensors
             write_whole(path, json.dumps(told, indent=1) + "\n")
         except OSError as error:
             last = self.steps()
@@ -171,7 +192,12 @@ class Checkpoints:
         CheckpointError
             If it is damaged, or of a format that this version does not know.
         """
-        path = self._path(step)
+        path = self._path(checks.integer("step", step, 0))
+        if not path.is_file() and self.steps():
+            raise CheckpointError(
+                f"there is no checkpoint of step {step} in {self.folder}; there are those of "
+                f"{', '.join(map(str, self.steps()))}"
+            )
         told = self._told(path)
         tensors = path.with_name(told["arrays"])
         try:
@@ -182,11 +208,11 @@ class Checkpoints:
             raise CheckpointError(f"{tensors} is damaged: its SHA-256 is not the one that {path.name} names")
         return Checkpoint(path, step, unpacked(content, str(tensors))[0], told["facts"])
 
-    def newest(self, note: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
+    def newest(self, note: Callable[[str], None] = lambda text: None, put_aside: bool = True) -> Checkpoint | None:
         """The newest good checkpoint, or None where there is none at all.
 
         Those that are damaged are told to ``note`` and put aside, with ``.damaged`` added to their names, so that they
-        don't count among those that are kept.
+        don't count among those that are kept. With ``put_aside=False`` nothing in the folder is changed.
 
         Raises
         ------
@@ -203,12 +229,40 @@ class Checkpoints:
             for damaged, problem in problems.items():
                 note(f"{problem}; going back to step {step}")
                 path = self._path(damaged)
-                path.replace(path.with_name(path.name + DAMAGED))
+                if put_aside:
+                    path.replace(path.with_name(path.name + DAMAGED))
             return found
         if problems:
             told = "; ".join(map(str, problems.values()))
             raise CheckpointError(f"none of the checkpoints in {self.folder} is good: {told}")
         return None
+
+    def best(self) -> Checkpoint | None:
+        """The checkpoint of the best epoch, or None where no epoch was finished; nothing in the folder is changed.
+
+        Which epoch is best is said by the metric of `fit`'s early stopping, or else by the validation loss, or without
+        validation by the training loss; of equally good epochs it is the first. A checkpoint that was written within an
+        epoch is never the best.
+
+        Raises
+        ------
+        CheckpointError
+            If it is damaged; the next best one is not taken in its place.
+        """
+        best = self._best(self.steps())
+        return None if best is None else self.read(best)
+
+    def _best(self, steps: Iterable[int]) -> int | None:
+        """The step of the highest score, the earlier of two that are as good."""
+        scores: dict[int, float] = {}
+        for step in steps:
+            try:
+                score = self._told(self._path(step))["score"]
+            except CheckpointError:
+                continue
+            if score is not None:
+                scores[step] = score
+        return max(scores, key=lambda step: (scores[step], -step)) if scores else None
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:08}.json"
@@ -228,23 +282,15 @@ class Checkpoints:
             raise CheckpointError(
                 f"{path} is of format {told.get('format')!r}; this version reads {FORMAT}: use the one that wrote it"
             )
+        missing = [name for name in ("score", "arrays", "sha256", "facts") if name not in told]
+        if missing:
+            raise CheckpointError(f"{path} is damaged: it has no {', '.join(missing)}")
         return dict(told)
 
     def _delete_old(self) -> None:
         """Keep the newest, and the best; JSON files go first, so that none stands there without its arrays."""
         steps = self.steps()
-        kept = set(steps[-self.keep :])
-        scores = {}
-        for step in steps:
-            try:
-                score = self._told(self._path(step))["score"]
-            except CheckpointError:
-                continue
-            if score is not None:
-                scores[step] = score
-        if scores:
-            # The earlier of two that are as good.
-            kept.add(max(scores, key=lambda step: (scores[step], -step)))
+        kept = {*steps[-self.keep :], self._best(steps)}
         for step in steps:
             if step not in kept:
                 self._path(step).unlink(missing_ok=True)

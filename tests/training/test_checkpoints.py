@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xpnn.training.checkpoints import CheckpointError, Checkpoints
+from xpnn.training.checkpoints import CheckpointError, Checkpoints, _canonical, _digest
 
 
 def arrays(step):
@@ -212,5 +212,57 @@ def test_a_folder_that_can_t_be_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("settings", [{"keep": 0}, {"every": 0}, {"keep": 1.5}, {"every": True}])
 def test_bad_settings_are_refused(tmp_path, settings):
-    with pytest.raises(ValueError, match="takes an integer >= 1"):
+    with pytest.raises(ValueError, match="must be an integer >= 1"):
         Checkpoints(tmp_path, **settings)
+
+
+def test_the_best_is_that_of_the_highest_score_and_of_equals_the_first(tmp_path):
+    checkpoints = filled(tmp_path, [1, 2, 3, 4], {1: 0.1, 2: 0.9, 4: 0.9}, keep=4)
+    assert checkpoints.best().step == 2
+    assert np.array_equal(checkpoints.best().weights["weight"], arrays(2)["model/weight"])
+    assert checkpoints.best().weights.keys() == {"weight"}
+    assert filled(tmp_path / "unfinished", [1, 2]).best() is None
+    assert Checkpoints(tmp_path / "none").best() is None
+
+
+def test_a_damaged_best_is_an_error_and_not_replaced_by_another(tmp_path):
+    checkpoints = filled(tmp_path, [1, 2], {1: 0.9, 2: 0.1})
+    min(tmp_path.glob("step-00000001*.safetensors")).write_bytes(b"")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        checkpoints.best()
+
+
+def test_looking_for_the_newest_may_leave_the_folder_as_it_is(tmp_path):
+    checkpoints = filled(tmp_path, [1, 2])
+    damaged(tmp_path, ".safetensors", "one bit")
+    before = files(tmp_path)
+    assert checkpoints.newest(put_aside=False).step == 1
+    assert files(tmp_path) == before
+
+
+def test_a_step_without_a_checkpoint_is_told_those_that_there_are(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no checkpoint of step 7 in .*; there are those of 1, 2"):
+        filled(tmp_path, [1, 2]).read(7)
+
+
+@pytest.mark.parametrize("name", ["score", "arrays", "sha256", "facts"])
+def test_a_checkpoint_without_a_key_is_damaged_whatever_its_checksum(tmp_path, name):
+    checkpoints = filled(tmp_path, [1])
+    path = tmp_path / "step-00000001.json"
+    told = json.loads(path.read_text())
+    del told["checksum"], told[name]
+    path.write_text(json.dumps({**told, "checksum": _digest(_canonical(told))}))
+    with pytest.raises(CheckpointError, match=f"is damaged: it has no {name}"):
+        checkpoints.read(1)
+
+
+def test_arrays_that_did_not_change_are_written_once(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.write(1, arrays(1), {"epoch": 1})
+        (tensors,) = tmp_path.glob("*.safetensors")
+        first = tensors.stat().st_ino
+        checkpoints.write(1, arrays(1), {"epoch": 2}, 0.5)
+        assert tensors.stat().st_ino == first and checkpoints.read(1).facts == {"epoch": 2}
+        tensors.unlink()
+        checkpoints.write(1, arrays(1), {"epoch": 3})
+        assert checkpoints.read(1).facts == {"epoch": 3}
