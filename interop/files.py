@@ -15,6 +15,7 @@ from pathlib import Path
 from ..backends.host import host_capacity
 
 PARTIAL = ".partial"
+_CHUNK = 1 << 20
 _OTHERS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -58,12 +59,15 @@ def read_bytes(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     if most is None:
         require_memory(size, os.fspath(path))
         return Path(path).read_bytes()
-    with Path(path).open("rb") as file:
-        # Some files, such as those of /proc, hold more than they say.
-        content = file.read(most + 1) if size <= most else b""
-    if size > most or len(content) > most:
+    content = bytearray()
+    if size <= most:
+        with Path(path).open("rb") as file:
+            # Some files, such as those of /proc, hold more than they say.
+            while len(content) <= most and (part := file.read(min(_CHUNK, most + 1 - len(content)))):
+                content += part
+    if max(size, len(content)) > most:
         raise ValueError(f"{os.fspath(path)} has {max(size, len(content))} bytes, too many: {most} at most are read")
-    return content
+    return bytes(content)
 
 
 def require_memory(size: int, what: str) -> None:

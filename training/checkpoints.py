@@ -9,8 +9,10 @@ a program, and whenever, the last good checkpoint stays.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,11 +20,15 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from ..backends import checks
-from ..interop.files import leftovers, write_whole
+from ..backends.checks import is_integer, is_number
+from ..interop.files import leftovers, read_bytes, write_whole
 from ..interop.safetensors import packed, unpacked
 
 FORMAT = 1
 DAMAGED = ".damaged"
+# The history of a million epochs.
+_MOST_BYTES = 1 << 28
+_ARRAYS = re.compile(r"step-\d+-[0-9a-f]{8}\.safetensors")
 
 
 class CheckpointError(Exception):
@@ -193,20 +199,25 @@ class Checkpoints:
             If it is damaged, or of a format that this version does not know.
         """
         path = self._path(checks.integer("step", step, 0))
-        if not path.is_file() and self.steps():
+        steps = self.steps()
+        if steps and step not in steps:
             raise CheckpointError(
                 f"there is no checkpoint of step {step} in {self.folder}; there are those of "
-                f"{', '.join(map(str, self.steps()))}"
+                f"{', '.join(map(str, steps))}"
             )
         told = self._told(path)
         tensors = path.with_name(told["arrays"])
         try:
-            content = tensors.read_bytes()
-        except OSError as error:
+            content = read_bytes(tensors)
+        except (OSError, ValueError) as error:
             raise CheckpointError(f"{tensors} can't be read ({error})") from error
         if _digest(content) != told["sha256"]:
             raise CheckpointError(f"{tensors} is damaged: its SHA-256 is not the one that {path.name} names")
-        return Checkpoint(path, step, unpacked(content, str(tensors))[0], told["facts"])
+        try:
+            arrays, _ = unpacked(content, str(tensors))
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+        return Checkpoint(path, step, arrays, told["facts"])
 
     def newest(self, note: Callable[[str], None] = lambda text: None, put_aside: bool = True) -> Checkpoint | None:
         """The newest good checkpoint, or None where there is none at all.
@@ -260,7 +271,7 @@ class Checkpoints:
                 score = self._told(self._path(step))["score"]
             except CheckpointError:
                 continue
-            if score is not None:
+            if score is not None and not isnan(score):
                 scores[step] = score
         return max(scores, key=lambda step: (scores[step], -step)) if scores else None
 
@@ -270,13 +281,13 @@ class Checkpoints:
     def _told(self, path: Path) -> dict[str, Any]:
         """What a checkpoint's JSON file says, its checksum being right."""
         try:
-            told = json.loads(path.read_bytes())
-            checksum = told.pop("checksum")
-        except FileNotFoundError:
-            raise CheckpointError(f"there is no checkpoint {path}") from None
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            told = json.loads(read_bytes(path, _MOST_BYTES))
+            checksum, right = told.pop("checksum"), _digest(_canonical(told))
+        except FileNotFoundError as error:
+            raise CheckpointError(f"there is no checkpoint {str(error).removeprefix('no file ')}") from None
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {error})") from error
-        if checksum != _digest(_canonical(told)):
+        if checksum != right:
             raise CheckpointError(f"{path} is damaged: its checksum is not right")
         if told.get("format") != FORMAT:
             raise CheckpointError(
@@ -285,6 +296,20 @@ class Checkpoints:
         missing = [name for name in ("score", "arrays", "sha256", "facts") if name not in told]
         if missing:
             raise CheckpointError(f"{path} is damaged: it has no {', '.join(missing)}")
+        wrong = [
+            name
+            for name, right in (
+                ("step", is_integer(told.get("step")) and told["step"] == _step(path)),
+                ("score", told["score"] is None or is_number(told["score"])),
+                # Of this folder alone, whatever the file says.
+                ("arrays", isinstance(told["arrays"], str) and _ARRAYS.fullmatch(told["arrays"])),
+                ("sha256", isinstance(told["sha256"], str)),
+                ("facts", isinstance(told["facts"], dict)),
+            )
+            if not right
+        ]
+        if wrong:
+            raise CheckpointError(f"{path} is damaged: its {', '.join(wrong)} can't be right")
         return dict(told)
 
     def _delete_old(self) -> None:
@@ -298,6 +323,11 @@ class Checkpoints:
         for tensors in self.folder.glob("step-*.safetensors"):
             if tensors.stem.rpartition("-")[0] not in spoken_of:
                 tensors.unlink(missing_ok=True)
+
+
+def _step(path: Path) -> int:
+    """The step of a checkpoint's JSON file, by its name."""
+    return int(path.stem.removeprefix("step-"))
 
 
 def _digest(content: bytes) -> str:
