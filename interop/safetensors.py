@@ -13,19 +13,20 @@ The format: https://github.com/huggingface/safetensors#format.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from safetensors import SafetensorError, deserialize
+from safetensors import SafetensorError
 
 from ..backends import to_host
 from ..backends.checks import choice
 from ..layers.base import Layer
 from .files import file_size, read_bytes, write_whole
 
+_deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize
 _KEY = "xpnn"
 #: The most bytes of a header, by the format.
 _LARGEST_HEADER = 100_000_000
@@ -121,7 +122,7 @@ def unpacked(content: bytes, name: str) -> tuple[dict[str, np.ndarray[Any, Any]]
     header = _header(content[8 : 8 + int.from_bytes(content[:8], "little")], name)
     _ends(header, name)
     try:
-        arrays = {each: _array(entry) for each, entry in deserialize(content)}
+        arrays = {each: _array(entry) for each, entry in _deserialize(content)}
         told = header.get("__metadata__") or {}
         about = json.loads(told.get(_KEY, "{}"))
     except (SafetensorError, ValueError, KeyError, RecursionError) as error:

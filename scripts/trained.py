@@ -311,7 +311,7 @@ def _own_data(folder: Path, about: dict[str, Any]) -> str:
     path, name = folder / config.CONFIG, about.get("data")
     if not path.exists():
         if name == "digits":
-            return name
+            return "digits"
         raise UsageError(f"there is no {path} to say which data the net was trained on ({name}); add --data")
     source = config.read(path).get("data")
     if not isinstance(source, str):

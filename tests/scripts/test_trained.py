@@ -444,3 +444,104 @@ def test_a_run_on_the_digits_needs_no_configuration(here, capsys):
     assert "held-out part of digits" in capsys.readouterr().out
     shutil.rmtree(folder)
     assert not os.path.lexists(folder)
+
+
+@pytest.fixture
+def finished(here):
+    """A run of four epochs with all its checkpoints, which are told apart: the first knows one class alone."""
+    photos(here / "photos", "ant", "bee", "cat", n=5)
+    told = ["train", "--data", "photos", "--model", "nets:colours", "--epochs", "4", "--batch", "6", "--lr", "0.05"]
+    assert main([*told, "--keep", "9", "--normalise", "--out", "run", "--backend", "numpy", "--no-pictures"]) == 0
+    folder = here / "run"
+    checkpoints = nn.Checkpoints(folder / "checkpoints", keep=9)
+    steps = checkpoints.steps()
+    with checkpoints:
+        for k, step in enumerate(steps):
+            found = checkpoints.read(step)
+            bias = np.zeros(3, np.float32)
+            bias[k % 3] = 1e4
+            found.arrays["model/1.bias"] = bias
+            checkpoints.write(step, found.arrays, found.facts, -abs(k - 1.0))
+    assert len(steps) == 4
+    return folder
+
+
+def taken_for(capsys):
+    """Which class all images were taken for."""
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    (column,) = np.flatnonzero(np.sum([[int(cell) for cell in row[1:]] for row in rows], axis=0))
+    return int(column)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_checkpoint_is_predicted_with_whether_the_run_has_ended_or_not(finished, capsys, ended):
+    steps = nn.Checkpoints(finished / "checkpoints").steps()
+    if not ended:
+        (finished / "model.safetensors").unlink()
+    before = {path: path.read_bytes() for path in (finished / "checkpoints").iterdir()}
+    capsys.readouterr()
+    for which, wanted in (("best", 1), ("last", 0), *((step, k % 3) for k, step in enumerate(steps))):
+        assert predict(finished, "--checkpoint", which) == 0
+        assert taken_for(capsys) == wanted, which
+    assert predict(finished, "--checkpoint", "best", "--out", "a.png", command="explain") == 0
+    assert "taken for class bee" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in (finished / "checkpoints").iterdir()} == before
+    if ended:
+        assert predict(finished) == 0
+        assert "3 images, 3 right" in capsys.readouterr().out
+    else:
+        assert "add --checkpoint last, since the run has not ended" in refused(capsys, finished)
+
+
+def test_a_run_that_has_not_ended_is_described_as_one_that_has(finished, monkeypatch):
+    from xpnn.scripts import trained
+
+    _, wanted = safetensors.read(finished / "model.safetensors")
+    (finished / "model.safetensors").unlink()
+    _, found, _ = trained._read(finished, "last")
+    assert found == wanted and found["normalise"] is not None
+
+
+@pytest.mark.parametrize("command", ["predict", "explain"])
+def test_checkpoints_that_are_not_there_are_one_line(finished, capsys, command):
+    capsys.readouterr()
+    line = refused(capsys, finished, "--checkpoint", "999", command=command)
+    steps = ", ".join(map(str, nn.Checkpoints(finished / "checkpoints").steps()))
+    assert f"no checkpoint of step 999 in {finished / 'checkpoints'}; there are those of {steps}" in line
+    for which in ("worst", "-1", "1.5", "٣", ""):
+        with pytest.raises(SystemExit) as stop:
+            predict(finished, f"--checkpoint={which}", command=command)
+        assert stop.value.code == 2
+        assert "best, last or a step" in capsys.readouterr().err
+    for path in (finished / "checkpoints").glob("step-*.safetensors"):
+        path.write_bytes(b"")
+    for which in ("best", "last"):
+        assert "is damaged" in refused(capsys, finished, "--checkpoint", which, command=command)
+    shutil.rmtree(finished / "checkpoints")
+    for which in ("best", "last", "3"):
+        assert "no checkpoint in" in refused(capsys, finished, "--checkpoint", which, command=command)
+
+
+def test_checkpoints_of_another_run_or_without_numbers_are_refused(finished, here, capsys):
+    capsys.readouterr()
+    with nn.Checkpoints(finished / "checkpoints", keep=9) as checkpoints:
+        step = checkpoints.steps()[-1]
+        found = checkpoints.read(step)
+        weights = found.arrays["model/1.weight"]
+        checkpoints.write(step, {**found.arrays, "model/1.weight": weights * np.nan}, found.facts)
+        assert "1.weight in 144 of 144 values" in refused(capsys, finished, "--checkpoint", "last")
+        checkpoints.write(step, {**found.arrays, "model/1.weight": weights[:2]}, found.facts)
+        assert "1.weight has shape (2, 48)" in refused(capsys, finished, "--checkpoint", "last")
+        for about in ({"data": "that of SHA-256 0123456789abcdef"}, {}, [], None):
+            checkpoints.write(step, found.arrays, {**found.facts, "about": about})
+            assert "is of a run on other data" in refused(capsys, finished, "--checkpoint", "last")
+        checkpoints.write(step, found.arrays, found.facts)
+    (finished / "model.safetensors").unlink()
+    for text, message in (
+        ("", "names no data or no model"),
+        ('data = "photos"\nmodel = 3\n', "names no data or no model"),
+        ('data = "gone"\nmodel = "nets:colours"\n', "no data file gone"),
+        ('data = "photos"\nmodel = "nets:colours"\nimage-size = "x"\n', "image_size takes height and width"),
+    ):
+        (finished / "config.toml").write_text(text)
+        assert message in refused(capsys, finished, "--checkpoint", "last")
