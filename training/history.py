@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import isnan, nan
 from typing import Any
 
+from ..backends import checks
 from ..interop.files import read_bytes, write_whole
 
 # A million epochs.
@@ -80,8 +81,7 @@ class History(Mapping[str, list[float]]):
         ValueError
             For another mode, or a column of nothing but NaN.
         """
-        if mode not in (None, "min", "max"):
-            raise ValueError(f"mode takes 'min', 'max' or None, got {mode!r}")
+        mode = checks.choice("mode", mode, ("min", "max", None))
         sign = -1.0 if mode == "max" or (mode is None and metric.endswith("accuracy")) else 1.0
         pairs = zip(self[metric], self.rows, strict=True)
         comparable = [(sign * value, row) for value, row in pairs if not isnan(value)]

@@ -305,8 +305,8 @@ ABOUT = {
     "normalise of text": (bad(normalise="yes"), "normalise has no numbers"),
     "normalise without a mean": (bad(normalise={"std": [1.0]}), "no mean"),
     "normalise of a number": (bad(normalise={"mean": 1.0, "std": 1.0}), "normalise has no numbers"),
-    "normalise by zero": (bad(normalise={"mean": [0.0], "std": [0.0]}), "deviations above 0"),
-    "normalise by NaN": (bad(normalise={"mean": [float("nan")], "std": [1.0]}), "Normalise takes finite means"),
+    "normalise by zero": (bad(normalise={"mean": [0.0], "std": [0.0]}), "std[0] must be a number > 0"),
+    "normalise by NaN": (bad(normalise={"mean": [float("nan")], "std": [1.0]}), "mean[0] must be a finite number"),
     "normalise of other channels": (bad(normalise={"mean": [0.0] * 2, "std": [1.0] * 2}), "2 channels of 3"),
     "normalise of lists": (bad(normalise={"mean": [[0.0]], "std": [1.0]}), "normalise has no numbers"),
     "nothing": (lambda about: {}, "no image"),
@@ -541,7 +541,7 @@ def test_checkpoints_of_another_run_or_without_numbers_are_refused(finished, her
         ("", "names no data or no model"),
         ('data = "photos"\nmodel = 3\n', "names no data or no model"),
         ('data = "gone"\nmodel = "nets:colours"\n', "no data file gone"),
-        ('data = "photos"\nmodel = "nets:colours"\nimage-size = "x"\n', "image_size takes height and width"),
+        ('data = "photos"\nmodel = "nets:colours"\nimage-size = "x"\n', "image_size must be height and width"),
     ):
         (finished / "config.toml").write_text(text)
         assert message in refused(capsys, finished, "--checkpoint", "last")

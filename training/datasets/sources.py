@@ -4,7 +4,7 @@ import os
 import zipfile
 from pathlib import Path
 
-from ...backends.checks import integer, shown
+from ...backends import checks
 from ...interop.files import file_size
 from .checks import DataError
 from .cifar import find_cifar, load_cifar
@@ -67,10 +67,10 @@ def load_dataset(
     out, images that are in two parts.
     """
     if not isinstance(source, str | os.PathLike):
-        raise TypeError(f"source must be 'digits' or the path of a file or folder, got {shown(source)}")
-    _check_size(image_size)
+        raise TypeError(f"source must be 'digits' or the path of a file or folder, got {checks.shown(source)}")
+    image_size = _checked_size(image_size)
     if classes is not None:
-        classes = integer("classes", classes, 1)
+        classes = checks.integer("classes", classes, 1)
     if source == "digits":
         return _sized(load_digits(classes), image_size)
     path = Path(os.fsdecode(source))
@@ -95,12 +95,14 @@ def load_dataset(
     raise DataError(f"{path} holds {_contents(path)}; the data is {FORMS}")
 
 
-def _check_size(image_size: tuple[int, int] | None) -> None:
+def _checked_size(image_size: tuple[int, int] | None) -> tuple[int, int] | None:
     if image_size is None:
-        return
-    whole = isinstance(image_size, tuple | list) and all(type(n) is int and n >= 1 for n in image_size)
-    if not whole or len(image_size) != 2:
-        raise DataError(f"image_size takes height and width, two integers >= 1, got {image_size!r}")
+        return None
+    try:
+        height, width = checks.shape("image_size", image_size, 1, "height and width, two integers >= 1", length=2)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    return height, width
 
 
 def _sized(data: Dataset, image_size: tuple[int, int] | None) -> Dataset:
