@@ -32,7 +32,7 @@ class StrictBackend(Backend):
             strict = importlib.import_module("array_api_strict")
         except ImportError as error:
             raise BackendUnavailable(
-                "strict", f"no package array-api-strict ({error})", "pip install array-api-strict"
+                "strict", f"no package array-api-strict ({error})", 'pip install "array-api-strict>=2.4"'
             ) from None
         name = device or "CPU_DEVICE"
         try:

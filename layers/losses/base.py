@@ -23,7 +23,7 @@ REDUCTIONS = ("mean", "sum", "none")
 
 def paired(xp: Namespace | None, prediction: Array, target: Array) -> Namespace:
     """The namespace of a prediction and a target, which must be of one dtype and one shape."""
-    xp = namespace(xp, prediction, target)
+    xp = namespace(xp, prediction=prediction, target=target)
     require_same_dtype(prediction=prediction, target=target)
     require_shape(target, tuple(prediction.shape), "target")
     return xp
@@ -180,7 +180,7 @@ class Loss:
                 value = b.down(self._forward(b.up(prediction), b.up(target), b.xp, **options))
         except (TypeError, ValueError) as error:
             raise named(self, error) from error
-        self._saved = (b, prediction, target, tuple(value.shape))
+        self._saved = (b, b.plain(prediction), b.plain(target), tuple(value.shape))
         if origins.watching:
             origins.made(value, b, type(self).__name__)
         return value
