@@ -110,6 +110,10 @@ class TorchBackend(Backend):
     def _is_cpu(self) -> bool:
         return bool(self.device.type == "cpu")
 
+    @classmethod
+    def memory_of(cls, array: Array) -> Any:
+        return array.untyped_storage()
+
     def owns(self, array: Any) -> bool:
         return getattr(array, "device", None) == self.device and isinstance(array, self._torch.Tensor)
 

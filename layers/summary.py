@@ -7,7 +7,6 @@ in the place of what they compute stand zeros.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,8 +16,11 @@ from math import prod
 from typing import Any, TypeAlias
 
 from ..backends import Backend, checks
+from ..backends.terminal import columns, table, wrapped
 from ..backends.types import Array
 
+# Columns of a table that goes to a file.
+_WIDEST = 120
 Shape: TypeAlias = tuple[int, ...]
 Observer: TypeAlias = Callable[[Any, Shape, Shape], None]
 
@@ -61,7 +63,7 @@ class Summary:
 
     @property
     def parameters(self) -> int:
-        """Number of trained numbers; a layer that was passed twice counts once."""
+        """Number of trained numbers; a layer that was passed twice, or a parameter of two layers, counts once."""
         return sum({row.name: row.parameters for row in self.rows}.values())
 
     @property
@@ -80,32 +82,34 @@ class Summary:
         return sum(row.output_bytes for row in self.rows)
 
     def __str__(self) -> str:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table("name", "layer", "output shape", show_footer=True)
-        table.add_column("parameters", f"{self.parameters:,}", justify="right")
-        table.add_column("multiply-adds", f"{self.multiply_adds:,}", justify="right")
-        table.add_column("output memory", in_units(self.output_bytes), justify="right")
-        table.columns[0].footer = "total"
-        for row in self.rows:
-            cells = (row.name, row.layer, str(row.output_shape), f"{row.parameters:,}", f"{row.multiply_adds:,}")
-            table.add_row(*map(Text, (*cells, in_units(row.output_bytes))))
-        out = io.StringIO()
-        # Without colours: a caller's FORCE_COLOR would put escape codes into the text.
-        console = Console(file=out, width=120, color_system=None)
-        memory = f"memory in {self.dtype}: parameters {in_units(self.parameter_bytes)}, outputs of all layers for this "
-        console.print(f"input {self.input_shape}", table, sep="\n")
-        console.print(Text(f"{memory}batch {in_units(self.output_bytes)}"))
-        return out.getvalue().rstrip("\n")
+        heads = ("name", "layer", "output shape", "parameters", "multiply-adds", "output memory")
+        rows = [
+            (
+                row.name,
+                row.layer,
+                str(row.output_shape),
+                f"{row.parameters:,}",
+                f"{row.multiply_adds:,}",
+                in_units(row.output_bytes),
+            )
+            for row in self.rows
+        ]
+        total = ("total", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}", in_units(self.output_bytes))
+        # As it will be printed; a long call of a layer is broken in a file too.
+        width = columns() or _WIDEST
+        told = table(heads, rows, width, title=2, numbers=(3, 4, 5), words=(1,), footer=total)
+        memory = (
+            f"memory in {self.dtype}: parameters {in_units(self.parameter_bytes)}, outputs of all layers for this "
+            f"batch {in_units(self.output_bytes)}"
+        )
+        return f"{wrapped(f'input {self.input_shape}', width)}\n{told}\n{wrapped(memory, width)}"
 
 
 def in_units(size: int) -> str:
     """A number of bytes in units of 1000, with three digits."""
     value, unit = float(size), 0
     while value >= 999.5 and unit < len(UNITS) - 1:
-        value, unit = value / 1000.0, unit + 1
+        value, unit = value * 1e-3, unit + 1
     return f"{value:.3g} {UNITS[unit]}"
 
 
@@ -123,13 +127,16 @@ def summarise(layer: Any, input_shape: Sequence[int]) -> Summary:
     names = {id(part): name for name, part in parts}
     single = {id(part) for _, part in parts if len(list(part.named_layers())) == 1}
     rows: list[Row] = []
+    counted: dict[int, int] = {}
     # To ask for its backend settles a layer's.
     with _unchanged(layer):
         dtype = _placed(layer).dtype_name
 
         def record(part: Any, x_shape: Shape, y_shape: Shape) -> None:
             if id(part) in single:
-                parameters = sum(prod(parameter.shape) for parameter in part.parameters.values())
+                # A parameter of several layers is counted with the first that is passed.
+                own = [each for each in part.parameters.values() if counted.setdefault(id(each), id(part)) == id(part)]
+                parameters = sum(prod(each.shape) for each in {id(each): each for each in own}.values())
                 adds, size = part.multiply_adds(x_shape, y_shape), prod(y_shape) * BYTES[dtype]
                 rows.append(Row(names[id(part)], repr(part), y_shape, parameters, adds, size))
 
