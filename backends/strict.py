@@ -61,6 +61,10 @@ class StrictBackend(Backend):
     def has(self, dtype: str) -> bool:
         return dtype in self.xp.__array_namespace_info__().dtypes(device=self.device)
 
+    @classmethod
+    def memory_of(cls, array: Array) -> Any:
+        return super().memory_of(array._array)
+
     def owns(self, array: Any) -> bool:
         return isinstance(array, type(self.xp.empty(0))) and array.device == self.device
 
