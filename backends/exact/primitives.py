@@ -7,6 +7,7 @@ the whole batch and all workers.
 
 from math import nan, prod
 
+from .. import ways
 from ..blocks import Pairs, concat_all, whole
 from ..primitives import Primitives
 from ..team import current_team
@@ -69,7 +70,7 @@ class ExactPrimitives(Primitives):
 
     def bytes_of_block(self, like: Array) -> int:
         """As the library has them where its are larger: on a GPU."""
-        return max(self.block_bytes, self.cutter.bytes_of_block(like))
+        return ways.now().block_bytes or max(self.block_bytes, self.cutter.bytes_of_block(like))
 
     def _all_columns(self, x: Array, windows: Windows, groups: int) -> Array:
         """Columns of all samples of ``x``, which is padded."""
