@@ -213,7 +213,7 @@ class NumpyPrimitives(Primitives):
 
     def channel_rows(self, x: Array) -> Array | None:
         last = np.moveaxis(x, 1, -1)
-        suits = last.flags.c_contiguous and not ways.small(x.nbytes, ELEMENTS)
+        suits = x.size and last.flags.c_contiguous and not ways.small(x.nbytes, ELEMENTS)
         return last.reshape(-1, x.shape[1]) if suits else None
 
     def flat(self, x: Array, shape: tuple[int, ...], name: str = "columns") -> Array:

@@ -50,7 +50,7 @@ class Cross:
         truth, looped = attempt(lambda: run_host(case, TRUTH, "float64")), by_loops(case)
         with ways.using(KERNELS) as met:
             attempt(lambda: run_host(case, get_backend(self.backend, numerics="fast")))
-        some = [mode for mode in modes(case, set(met), wide=self.wide) if chosen(mode)]
+        some = [mode for mode in modes(case, set(met), host=self.backend.is_host, wide=self.wide) if chosen(mode)]
         given = {mode.name: self.given(case, mode) for mode in some}
         if self.backend.spec != "numpy" and "exact" in given:
             given["exact on numpy"] = Cross("numpy").given(case, Mode("exact", numerics="exact"))

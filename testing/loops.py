@@ -355,6 +355,8 @@ def _normalised(
             b[at] = bias[entry(at)]
     for i, cells in enumerate(groups):
         values = x[cells]
+        if not values.size:
+            continue
         mean, var = (values.mean(), values.var()) if fixed is None else (fixed[0][i], fixed[1][i])
         spread = np.sqrt(var + layer.eps)
         xhat[cells] = normal = (values - mean) / spread
@@ -382,7 +384,7 @@ def channel_norm(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host
     fixed = None
     if not layer.training and layer.track_running_stats:
         fixed = ([running["running_mean"][c] for _, c in groups], [running["running_var"][c] for _, c in groups])
-    elif x.size and min(x[cells].size for cells in groups) < 2:
+    elif prod(x.shape[2:]) * (len(x) if counts else 1) == 1:
         raise ValueError("one value has no variance")
     found = _normalised(layer, x, dy, groups, lambda at: at[1], fixed)
     if layer.track_running_stats:

@@ -12,6 +12,8 @@ from ..layers.losses import Loss
 
 Host: TypeAlias = np.ndarray[Any, Any]
 Found: TypeAlias = dict[str, Host]
+# The least variance of binary cross-entropy, a float32 number in PyTorch for float64 too.
+SMALLEST_VARIANCE = float(np.float32(1e-12))
 #: Of a prediction and a target the loss and its derivative.
 Pair: TypeAlias = Callable[[float, float], tuple[float, float]]
 
@@ -118,7 +120,7 @@ def _huber(z: float, delta: float, by: float) -> tuple[float, float]:
 
 def _binary(p: float, t: float) -> tuple[float, float]:
     yes, no = max(log(p) if p else -inf, -100.0), max(log1p(-p) if p < 1 else -inf, -100.0)
-    return -(t * yes + (1 - t) * no), (p - t) / max(p * (1 - p), 1e-12)
+    return -(t * yes + (1 - t) * no), (p - t) / max(p * (1 - p), SMALLEST_VARIANCE)
 
 
 def _kl(log_p: float, t: float) -> tuple[float, float]:

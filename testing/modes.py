@@ -22,6 +22,8 @@ BLOCK = 256
 LAYOUTS = ("strided", "channels last", "read-only")
 # Bands and tiles multiply what a window sees by zeros of their own: there an infinity makes NaN of its neighbours.
 MIXING = ("banded", "rows", "Winograd")
+# Algorithms that have array functions and kernels too: on the host, and on a device.
+COMPILED = {True: ("depthwise",), False: ("depthwise", "columns", "Winograd")}
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Mode:
         return terms
 
 
-def modes(case: Case, met: set[str], *, wide: bool = True) -> Iterator[Mode]:
+def modes(case: Case, met: set[str], *, host: bool = True, wide: bool = True) -> Iterator[Mode]:
     """The modes that suit a case, ``"arrays"`` first: array functions, by the usual choice.
 
     Parameters
@@ -87,6 +89,8 @@ def modes(case: Case, met: set[str], *, wide: bool = True) -> Iterator[Mode]:
     case : Case
     met : set of str
         What `xpnn.backends.ways` met in it: kernels, and algorithms that serve its convolutions.
+    host : bool
+        Whether the backend computes on the host.
     wide : bool
         Whether the device has float64, which exact numerics needs.
     """
@@ -101,7 +105,7 @@ def modes(case: Case, met: set[str], *, wide: bool = True) -> Iterator[Mode]:
         for name in sorted(met - {"kernels"}):
             if not name.startswith(MIXING) or _is_finite(case):
                 yield Mode(name, Ways(kernels=name == "direct", large=name == "direct", convolution=name))
-                if "kernels" in met and name != "direct":
+                if "kernels" in met and name.startswith(COMPILED[host]):
                     yield Mode(f"{name}, kernels", replace(KERNELS, convolution=name))
     if isinstance(case, LayerCase) and case.single:
         for layout in LAYOUTS:
