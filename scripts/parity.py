@@ -6,15 +6,17 @@ import platform
 import re
 import time
 from dataclasses import asdict
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from ..backends import Backend, get_backend
-from ..testing.cases import Case, cases
+from ..testing.cases import Case, cases, corners
 from ..testing.compare import EDGES
+from ..testing.cross import Cross
 from ..testing.golden import GOLDEN, golden_run
-from ..testing.parity import Measured, Outcome, Parity, Totals, by_operation, worst
+from ..testing.parity import Measured, OfMode, Outcome, Parity, Totals, by_mode, by_operation, worst
 from .errors import Failure, UsageError, preparing
 from .targets import finite
 
@@ -28,6 +30,9 @@ OPERATIONS = (
 )
 
 
+MODES = f"{'mode':<32} {'cases':>6} {'of tolerance':>13} {'failed':>7}"
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Say what ``xpnn parity`` takes."""
     parser.add_argument("--backend", default=None, help="what to test; the default backend unless given")
@@ -36,12 +41,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filter", default="", metavar="RE", help="only cases whose name this expression finds")
     parser.add_argument("--json", default=None, metavar="FILE", help="write all figures there")
     parser.add_argument("--html", default=None, metavar="FILE", help="write a page with plots there")
+    parser.add_argument(
+        "--modes",
+        action="store_true",
+        help="run each case in every mode too: numerics, kernels, algorithms, blocks, memory layouts; takes minutes",
+    )
     parser.add_argument("--list", action="store_true", help="only list the cases")
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the catalogue; `Failure` if a case is over its tolerance."""
-    chosen = choose(options.filter)
+    chosen = choose(options.filter, modes=options.modes)
     if options.list:
         print("\n".join(case.name for case in chosen))
         return
@@ -64,11 +74,14 @@ def run(options: argparse.Namespace) -> None:
         print(left_out)
     print(f"\n{HEADER}", flush=True)
     started = time.perf_counter()
-    outcomes = Parity(backend, reference).run_all(chosen, lambda outcome: print(row(outcome), flush=True))
+    parity = Parity(backend, reference)
+    run = partial(Cross(backend).add, parity=parity) if options.modes else parity.run
+    outcomes = parity.run_all(chosen, lambda outcome: print(row(outcome), flush=True), run)
     verdict = summary(outcomes)
     if files["json"] is not None:
         report = {"machine": machine, "seconds": time.perf_counter() - started, "summary": verdict}
         report["operations"] = [asdict(totals) for totals in by_operation(outcomes)]
+        report["modes"] = [asdict(total) for total in by_mode(outcomes)]
         report |= {"histogram_edges_ulps": EDGES, "cases": [as_json(outcome) for outcome in outcomes]}
         files["json"].write_text(json.dumps(finite(report), allow_nan=False) + "\n", encoding="utf-8")
         print(f"wrote {files['json']}")
@@ -78,6 +91,8 @@ def run(options: argparse.Namespace) -> None:
         files["html"].write_text(page(machine, outcomes, verdict), encoding="utf-8")
         print(f"wrote {files['html']}")
     print(f"\n{OPERATIONS}", *map(totals_row, by_operation(outcomes)), "", sep="\n")
+    if options.modes:
+        print(MODES, *map(mode_row, by_mode(outcomes)), "", sep="\n")
     same = True
     if backend.numerics == "exact" and not options.filter:
         same = golden(backend)
@@ -101,15 +116,16 @@ def golden(backend: Backend) -> bool:
     return right
 
 
-def choose(pattern: str) -> list[Case]:
-    """Cases whose name the expression finds."""
+def choose(pattern: str, *, modes: bool = False) -> list[Case]:
+    """Cases whose name the expression finds; with ``modes`` of the corners of pooling too."""
     try:
         wanted = re.compile(pattern, re.IGNORECASE)
     except re.error as error:
         raise UsageError(f"--filter {pattern!r} is no regular expression: {error}") from error
-    chosen = [case for case in cases() if wanted.search(case.name)]
+    known = [*cases(), *(corners() if modes else ())]
+    chosen = [case for case in known if wanted.search(case.name)]
     if not chosen:
-        raise UsageError(f"--filter {pattern!r} finds none of the {len(cases())} cases; xpnn parity --list shows them")
+        raise UsageError(f"--filter {pattern!r} finds none of the {len(known)} cases; xpnn parity --list shows them")
     return chosen
 
 
@@ -158,7 +174,9 @@ def tf32(b: Backend) -> str:
 
 
 def row(outcome: Outcome) -> str:
-    """One line of the table, and one more for what went wrong."""
+    """One line of the table, and one more for what went wrong; of a case that is refused its name and its modes."""
+    if not outcome.arrays and outcome.passed:
+        return f"{outcome.case.name:<52} refused, as it has to be, in {len(outcome.modes)} modes"
     forward = [measured for measured in outcome.arrays if measured.is_forward]
     gradients = [measured for measured in outcome.arrays if not measured.is_forward]
     cells = (
@@ -168,7 +186,14 @@ def row(outcome: Outcome) -> str:
     )
     text = f"{outcome.case.name:<52} {cells[0]:>9} {cells[1]:>9} {cells[2]:>8}  "
     text += f"{'same' if outcome.same_bits else 'no':<4} {outcome.seconds * 1e3:>8.1f}  {_gradients(gradients)}"
+    if outcome.modes:
+        text = f"{text.rstrip()}  in {len(outcome.modes)} modes"
     return text.rstrip() if outcome.passed else f"{text.rstrip()}\n    FAILED: {outcome.problem}"
+
+
+def mode_row(total: OfMode) -> str:
+    """One line of the table of modes."""
+    return f"{total.mode:<32} {total.cases:>6} {f'{total.share:.0%}':>13} {total.failed:>7}"
 
 
 def totals_row(totals: Totals) -> str:
@@ -211,7 +236,9 @@ def summary(outcomes: list[Outcome]) -> str:
             ulps, case, name = found
             errors.append(f"worst {kind} {_number(ulps)} ULP ({case} {name})")
     counts = f"parity: {len(outcomes)} cases, {passed} passed, {len(outcomes) - passed} failed"
-    return "; ".join(part for part in (counts, ", ".join(errors), f"{same} with the same bits") if part)
+    ran = sum(len(outcome.modes) for outcome in outcomes)
+    modes = f"{ran} runs in {len(by_mode(outcomes))} modes" if ran else ""
+    return "; ".join(part for part in (counts, ", ".join(errors), f"{same} with the same bits", modes) if part)
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
@@ -225,4 +252,5 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "same_bits": outcome.same_bits,
         "seconds": outcome.seconds,
         "arrays": [asdict(measured) for measured in outcome.arrays],
+        "modes": [asdict(ran) for ran in outcome.modes],
     }

@@ -18,7 +18,7 @@ from . import loops, loss_loops
 from .cases import Case, LayerCase, LossCase, part_of
 from .compare import Host, compare, same_bits
 from .modes import KERNELS, Mode, modes
-from .parity import TRUTH, Outcome, Ran, Results, describe, nan_of_exact, run_host, scale_of
+from .parity import TRUTH, Outcome, Parity, Ran, Results, describe, nan_of_exact, run_host, scale_of
 from .tolerances import EXACT
 
 # Cells of an input up to which loops are walked.
@@ -63,9 +63,10 @@ class Cross:
         with ways.using(mode.ways):
             return attempt(lambda: run_host(mode.of(case), mode.on(self.backend)))
 
-    def add(self, outcome: Outcome) -> Outcome:
-        """An outcome of a parity run, and the case in all modes."""
-        ran = self.run(outcome.case)
+    def add(self, case: Case, parity: Parity) -> Outcome:
+        """The outcome of a parity run, and the case in all modes; a case that loops refuse has modes alone."""
+        outcome = Outcome(case) if isinstance(by_loops(case), ValueError) else parity.run(case)
+        ran = self.run(case)
         problems = [outcome.problem, *(f"in mode {each.mode!r}: {each.problem}" for each in ran if each.problem)]
         return replace(outcome, modes=ran, problem="; ".join(filter(None, problems)))
 

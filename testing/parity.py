@@ -150,11 +150,16 @@ class Parity:
                 case, problem=f"{type(error).__name__}: {text} ({where.filename.rpartition('/')[2]}:{where.lineno})"
             )
 
-    def run_all(self, cases: Sequence[Case], done: Callable[[Outcome], None] = lambda outcome: None) -> list[Outcome]:
-        """Run cases in order, telling ``done`` of each."""
+    def run_all(
+        self,
+        cases: Sequence[Case],
+        done: Callable[[Outcome], None] = lambda outcome: None,
+        run: Callable[[Case], Outcome] | None = None,
+    ) -> list[Outcome]:
+        """Run cases in order, by `run` unless another way is given, telling ``done`` of each."""
         outcomes = []
         for case in cases:
-            outcomes.append(self.run(case))
+            outcomes.append((run or self.run)(case))
             done(outcomes[-1])
         return outcomes
 
@@ -268,6 +273,29 @@ def by_operation(outcomes: Sequence[Outcome]) -> list[Totals]:
         share = max((max(m.truth.share, m.reference.share) for m in arrays), default=0.0)
         found.append(Totals(op, len(of_op), forward, gradient, share, sum(outcome.same_bits for outcome in of_op)))
     return [totals for totals in found if totals.cases]
+
+
+@dataclass(frozen=True)
+class OfMode:
+    """What all cases in one mode came to: how many, the largest share of a bound, and how many failed."""
+
+    mode: str
+    cases: int
+    share: float
+    failed: int
+
+
+def by_mode(outcomes: Sequence[Outcome]) -> list[OfMode]:
+    """Totals of each mode, those with the most cases first."""
+    found: dict[str, list[Ran]] = {}
+    for outcome in outcomes:
+        for ran in outcome.modes:
+            found.setdefault(ran.mode, []).append(ran)
+    totals = [
+        OfMode(name, len(every), max(ran.share for ran in every), sum(bool(ran.problem) for ran in every))
+        for name, every in found.items()
+    ]
+    return sorted(totals, key=lambda total: -total.cases)
 
 
 def worst(outcomes: Sequence[Outcome], *, forward: bool) -> tuple[float, str, str] | None:
