@@ -23,7 +23,8 @@ from ..layers.batch_norm import ChannelNorm
 from ..layers.conv import Conv
 from ..layers.conv_transpose import ConvTranspose
 
-Host: TypeAlias = np.ndarray[Any, Any]
+# An array of NumPy, whose stubs do not know an index put together of several parts.
+Host: TypeAlias = Any
 Found: TypeAlias = dict[str, Host]
 Pairs: TypeAlias = list[tuple[int, int]]
 Place: TypeAlias = tuple[int, ...]
@@ -45,9 +46,19 @@ def opinion(layer: Layer, x: Host, upstream: Callable[[tuple[int, ...]], Host], 
     """
     for kind, loops in LOOPS.items():
         if isinstance(layer, kind):
-            found: Found = loops(layer, np.asarray(x, dtype=np.float64), upstream)
+            found: Found = loops(layer, wide(x), upstream)
             return found if training else {name: found[name] for name in found if not name.startswith("d")}
     return None
+
+
+def zeros(shape: Any, dtype: Any = np.float64) -> Host:
+    """What is added up into."""
+    return np.zeros(shape, dtype=dtype)
+
+
+def wide(array: Any) -> Host:
+    """The same numbers in float64."""
+    return np.asarray(array, dtype=np.float64)
 
 
 def each(value: Any, axes: int) -> list[int]:
@@ -136,12 +147,12 @@ def pooled(layer: Any, x: Host, dilation: Any) -> Walk:
 
 def convolution(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host]) -> Found:
     """``Conv1d`` to ``Conv3d``."""
-    weight = np.asarray(layer.parameters["weight"].value, dtype=np.float64)
+    weight = wide(layer.parameters["weight"].value)
     walk = Walk(x.shape[2:], weight.shape[2:], layer.stride, layer.padding, layer.dilation)
     samples, features, groups = x.shape[0], weight.shape[0], layer.groups
-    y = np.zeros((samples, features, *walk.count))
-    dy = np.asarray(upstream(y.shape), dtype=np.float64)
-    dx, dweight = np.zeros(x.shape), np.zeros(weight.shape)
+    y = zeros((samples, features, *walk.count))
+    dy = wide(upstream(y.shape))
+    dx, dweight = zeros(x.shape), zeros(weight.shape)
     f, c = features // groups, x.shape[1] // groups
     for window, cells in walk:
         for cell, at in cells:
@@ -156,7 +167,7 @@ def convolution(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host]
 
 def transposed(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host]) -> Found:
     """``ConvTranspose1d`` to ``ConvTranspose3d``: each cell of the input adds its multiple of the kernel."""
-    weight = np.asarray(layer.parameters["weight"].value, dtype=np.float64)
+    weight = wide(layer.parameters["weight"].value)
     spatial, kernel = x.shape[2:], list(weight.shape[2:])
     axes = len(spatial)
     stride, dilation, extra = (each(v, axes) for v in (layer.stride, layer.dilation, layer.output_padding))
@@ -169,9 +180,9 @@ def transposed(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host])
         raise ValueError("no output is left")
     groups = layer.groups
     f, c = weight.shape[1], x.shape[1] // groups
-    y = np.zeros((x.shape[0], f * groups, *size))
-    dy = np.asarray(upstream(y.shape), dtype=np.float64)
-    dx, dweight = np.zeros(x.shape), np.zeros(weight.shape)
+    y = zeros((x.shape[0], f * groups, *size))
+    dy = wide(upstream(y.shape))
+    dx, dweight = zeros(x.shape), zeros(weight.shape)
     for source in np.ndindex(*spatial):
         for cell in product(*map(range, kernel)):
             place = zip(source, stride, cell, dilation, pads, strict=True)
@@ -191,7 +202,7 @@ def transposed(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host])
 def _with_bias(layer: Any, y: Host, dx: Host, dweight: Host, dy: Host) -> Found:
     found = {"y": y, "dx": dx, "dweight": dweight}
     if "bias" in layer.parameters:
-        bias = np.asarray(layer.parameters["bias"].value, dtype=np.float64)
+        bias = wide(layer.parameters["bias"].value)
         found |= {"y": y + bias.reshape(1, -1, *(1,) * (y.ndim - 2)), "dbias": _over_others(dy)}
     return found
 
@@ -202,10 +213,10 @@ def _over_others(dy: Host) -> Host:
 
 def dense(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host]) -> Found:
     """``Dense``."""
-    weight = np.asarray(layer.parameters["weight"].value, dtype=np.float64)
-    y = np.zeros((*x.shape[:-1], len(weight)))
-    dy = np.asarray(upstream(y.shape), dtype=np.float64)
-    dx, dweight, dbias = np.zeros(x.shape), np.zeros(weight.shape), np.zeros(len(weight))
+    weight = wide(layer.parameters["weight"].value)
+    y = zeros((*x.shape[:-1], len(weight)))
+    dy = wide(upstream(y.shape))
+    dx, dweight, dbias = zeros(x.shape), zeros(weight.shape), zeros(len(weight))
     for row in np.ndindex(*x.shape[:-1]):
         for f in range(len(weight)):
             y[(*row, f)] = x[row] @ weight[f]
@@ -214,13 +225,13 @@ def dense(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host]) -> F
             dbias[f] += dy[(*row, f)]
     found = {"y": y, "dx": dx, "dweight": dweight}
     if "bias" in layer.parameters:
-        found |= {"y": y + np.asarray(layer.parameters["bias"].value, dtype=np.float64), "dbias": dbias}
+        found |= {"y": y + wide(layer.parameters["bias"].value), "dbias": dbias}
     return found
 
 
 def first_largest(values: Host) -> Host:
     """Of ``(cells, N, C)`` the first cell with the maximum, of those with NaN the first."""
-    best = np.zeros(values.shape[1:], dtype=int)
+    best = zeros(values.shape[1:], dtype=int)
     largest = values[0].copy()
     for k, value in enumerate(values):
         wins = (value > largest) | (np.isnan(value) & ~np.isnan(largest))
@@ -231,11 +242,11 @@ def first_largest(values: Host) -> Host:
 def _maxima(x: Host, upstream: Callable[[tuple[int, ...]], Host], count: Place, seen: Any) -> tuple[Found, Host]:
     """Maxima over cells of the input, for ``(window, cells)``; and where they are in their planes."""
     y, indices, dx = (
-        np.zeros((*x.shape[:2], *count)),
-        np.zeros((*x.shape[:2], *count), dtype=np.int64),
-        np.zeros(x.shape),
+        zeros((*x.shape[:2], *count)),
+        zeros((*x.shape[:2], *count), dtype=np.int64),
+        zeros(x.shape),
     )
-    dy = np.asarray(upstream(y.shape), dtype=np.float64)
+    dy = wide(upstream(y.shape))
     for window, cells in seen:
         values = np.stack([x[(..., *at)] for at in cells])
         best = first_largest(values)
@@ -257,8 +268,8 @@ def max_pool(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host]) -
 def average_pool(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host]) -> Found:
     """``AvgPool1d`` to ``AvgPool3d``: over the cells that count, those in the padded input or those in the input."""
     walk = pooled(layer, x, 1)
-    y, dx = np.zeros((*x.shape[:2], *walk.count)), np.zeros(x.shape)
-    dy = np.asarray(upstream(y.shape), dtype=np.float64)
+    y, dx = zeros((*x.shape[:2], *walk.count)), zeros(x.shape)
+    dy = wide(upstream(y.shape))
     for window, cells in walk:
         share = len(cells)
         if layer.count_include_pad:
@@ -276,8 +287,8 @@ def lp_norms(
     x: Host, p: float, upstream: Callable[[tuple[int, ...]], Host], count: Place, seen: list[tuple[Place, list[Place]]]
 ) -> Found:
     """Norms over cells of the input, for ``(window, cells)``."""
-    y, dx = np.zeros((*x.shape[:2], *count)), np.zeros(x.shape)
-    dy = np.asarray(upstream(y.shape), dtype=np.float64)
+    y, dx = zeros((*x.shape[:2], *count)), zeros(x.shape)
+    dy = wide(upstream(y.shape))
     for window, cells in seen:
         for at in cells:
             y[(..., *window)] += np.abs(x[(..., *at)]) ** p
@@ -320,8 +331,8 @@ def bins(spatial: tuple[int, ...], output_size: Any) -> tuple[Place, list[tuple[
 def adaptive_average(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host]) -> Found:
     """``AdaptiveAvgPool`` and ``GlobalAvgPool``."""
     count, seen = bins(x.shape[2:], layer.output_size)
-    y, dx = np.zeros((*x.shape[:2], *count)), np.zeros(x.shape)
-    dy = np.asarray(upstream(y.shape), dtype=np.float64)
+    y, dx = zeros((*x.shape[:2], *count)), zeros(x.shape)
+    dy = wide(upstream(y.shape))
     for place, cells in seen:
         for at in cells:
             y[(..., *place)] += x[(..., *at)] / len(cells)
@@ -342,12 +353,11 @@ def _normalised(
     With ``fixed`` ``(mean, var)`` of each group are given, and constants.
     """
     weight, bias = (
-        np.asarray(layer.parameters[name].value, dtype=np.float64) if name in layer.parameters else None
-        for name in ("weight", "bias")
+        wide(layer.parameters[name].value) if name in layer.parameters else None for name in ("weight", "bias")
     )
-    y, dx, xhat = np.zeros(x.shape), np.zeros(x.shape), np.zeros(x.shape)
-    w = np.ones(x.shape) if weight is None else np.zeros(x.shape)
-    b = np.zeros(x.shape)
+    y, dx, xhat = zeros(x.shape), zeros(x.shape), zeros(x.shape)
+    w = np.ones(x.shape) if weight is None else zeros(x.shape)
+    b = zeros(x.shape)
     for at in np.ndindex(*x.shape):
         if weight is not None:
             w[at] = weight[entry(at)]
@@ -366,7 +376,7 @@ def _normalised(
     found = {"y": y, "dx": dx}
     for name, value, share in (("weight", weight, dy * xhat), ("bias", bias, dy)):
         if value is not None:
-            total = np.zeros(value.shape)
+            total = zeros(value.shape)
             for at in np.ndindex(*x.shape):
                 total[entry(at)] += share[at]
             found[f"d{name}"] = total
@@ -375,7 +385,7 @@ def _normalised(
 
 def channel_norm(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host]) -> Found:
     """BatchNorm and InstanceNorm, with what they do to their running statistics."""
-    dy = np.asarray(upstream(x.shape), dtype=np.float64)
+    dy = wide(upstream(x.shape))
     channels, counts = x.shape[1], layer.counts_batches
     # Of batch norm a group is a channel, of instance norm a channel of a sample.
     samples: list[Any] = [slice(None)] if counts else [slice(n, n + 1) for n in range(len(x))]
@@ -406,14 +416,14 @@ def channel_norm(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host
 
 def layer_norm(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host]) -> Found:
     """``LayerNorm``."""
-    dy = np.asarray(upstream(x.shape), dtype=np.float64)
+    dy = wide(upstream(x.shape))
     lead = x.ndim - len(layer.normalized_shape)
     return _normalised(layer, x, dy, list(np.ndindex(*x.shape[:lead])), lambda at: at[lead:])
 
 
 def group_norm(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host]) -> Found:
     """``GroupNorm``."""
-    dy, size = np.asarray(upstream(x.shape), dtype=np.float64), x.shape[1] // layer.num_groups
+    dy, size = wide(upstream(x.shape)), x.shape[1] // layer.num_groups
     groups = [(n, slice(g * size, (g + 1) * size)) for n in range(len(x)) for g in range(layer.num_groups)]
     return _normalised(layer, x, dy, groups, lambda at: at[1])
 
@@ -423,7 +433,7 @@ def pad(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host]) -> Fou
     ones = [1] * (x.ndim - 2)
     pads = sides(layer.padding, x.shape[2:], ones, ones, ones)
     y = np.full((*x.shape[:2], *(n + sum(p) for n, p in zip(x.shape[2:], pads, strict=True))), layer.value)
-    dy, dx = np.asarray(upstream(y.shape), dtype=np.float64), np.zeros(x.shape)
+    dy, dx = wide(upstream(y.shape)), zeros(x.shape)
     for at in np.ndindex(*x.shape[2:]):
         place = tuple(i + before for i, (before, _) in zip(at, pads, strict=True))
         y[(..., *place)], dx[(..., *at)] = x[(..., *at)], dy[(..., *place)]
@@ -433,8 +443,8 @@ def pad(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host]) -> Fou
 def upsample(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host]) -> Found:
     """``Upsample``."""
     scale = each(layer.scale_factor, x.ndim - 2)
-    y = np.zeros((*x.shape[:2], *(n * s for n, s in zip(x.shape[2:], scale, strict=True))))
-    dy, dx = np.asarray(upstream(y.shape), dtype=np.float64), np.zeros(x.shape)
+    y = zeros((*x.shape[:2], *(n * s for n, s in zip(x.shape[2:], scale, strict=True))))
+    dy, dx = wide(upstream(y.shape)), zeros(x.shape)
     for place in np.ndindex(*y.shape[2:]):
         at = tuple(i // s for i, s in zip(place, scale, strict=True))
         y[(..., *place)] = x[(..., *at)]
@@ -451,9 +461,9 @@ def in_order(layer: Any, x: Host, upstream: Callable[[tuple[int, ...]], Host]) -
     if isinstance(layer, layers.Reshape):
         known = prod(n for n in layer.shape if n != -1)
         shape = (len(x), *(prod(x.shape[1:]) // known if n == -1 else n for n in layer.shape))
-    y = np.zeros(shape)
+    y = zeros(shape)
     y.flat[:] = list(x.flat)
-    dx = np.zeros(x.shape)
+    dx = zeros(x.shape)
     dx.flat[:] = list(np.asarray(upstream(shape)).flat)
     return {"y": y, "dx": dx}
 
