@@ -37,10 +37,14 @@ class Cross:
     ----------
     backend : str or Backend
         Where they run.
+    floor : float
+        Least of what counts as the largest value of an array, where its bound is relative to that: of an array of few
+        sums all may cancel.
     """
 
-    def __init__(self, backend: BackendLike) -> None:
+    def __init__(self, backend: BackendLike, floor: float = 0.0) -> None:
         self.backend: Backend = get_backend(backend)
+        self.floor = floor
         self.wide = self.backend.has("float64")
 
     def run(self, case: Case, chosen: Callable[[Mode], bool] = lambda mode: True) -> list[Ran]:
@@ -54,9 +58,9 @@ class Cross:
         given = {mode.name: self.given(case, mode) for mode in some}
         if self.backend.spec != "numpy" and "exact" in given:
             given["exact on numpy"] = Cross("numpy").given(case, Mode("exact", numerics="exact"))
-        ran = [] if looped is None else [judge(case, FLOAT64, truth, looped)]
         right = truth if looped is None else looped
-        return ran + [judge(case, mode, given[mode.name], right, given) for mode in some]
+        ran = [judge(case, mode, given[mode.name], right, given, self.floor) for mode in some]
+        return ran if looped is None else [judge(case, FLOAT64, truth, looped, floor=self.floor), *ran]
 
     def given(self, case: Case, mode: Mode) -> Given:
         """What a case gives in a mode."""
@@ -96,7 +100,9 @@ def by_loops(case: Case) -> Given | None:
     return found or None
 
 
-def judge(case: Case, mode: Mode, given: Given, right: Given, others: Mapping[str, Given] | None = None) -> Ran:
+def judge(
+    case: Case, mode: Mode, given: Given, right: Given, others: Mapping[str, Given] | None = None, floor: float = 0.0
+) -> Ran:
     """Hold what a mode gave against what is right, and against the mode whose bits it promises."""
     if isinstance(right, Exception) or isinstance(given, Exception):
         return Ran(mode.name, problem=_of_refusals(given, right))
@@ -110,7 +116,7 @@ def judge(case: Case, mode: Mode, given: Given, right: Given, others: Mapping[st
         if array.shape != wanted.shape:
             problems.append(f"{name} has shape {array.shape}, expected {wanted.shape}")
             continue
-        share, problem = _measure(case, mode, name, array, wanted, scale_of(name, right))
+        share, problem = _measure(case, mode, name, array, wanted, max(floor, scale_of(name, right)))
         largest = max(largest, share)
         problems += filter(None, [problem])
     same = mode.same_bits_as(case)

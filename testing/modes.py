@@ -105,6 +105,10 @@ def modes(case: Case, met: set[str], *, host: bool = True, wide: bool = True) ->
         for name in sorted(met - {"kernels"}):
             if not name.startswith(MIXING) or _is_finite(case):
                 yield Mode(name, Ways(kernels=name == "direct", large=name == "direct", convolution=name))
+                if name == "stationary":
+                    # It reads a weight as it lies, in one of three orders.
+                    for layout in LAYOUTS[:2]:
+                        yield Mode(f"{name}, {layout}", Ways(kernels=False, convolution=name), layout=layout)
                 if "kernels" in met and name.startswith(COMPILED[host]):
                     yield Mode(f"{name}, kernels", replace(KERNELS, convolution=name))
     if isinstance(case, LayerCase) and case.single:

@@ -96,7 +96,8 @@ class LayerCase(Case):
         Makes the input; one of `xpnn.testing.cases.inputs`.
     layout : str
         How input and upstream gradient lie in memory: ``"plain"``, ``"strided"`` (every second cell, axes permuted),
-        ``"channels last"`` (in one piece, as layers with windows leave them) or ``"read-only"``.
+        ``"channels last"`` (in one piece, as layers with windows leave them) or ``"read-only"``. A convolution's weight
+        has its features first in memory, but last with ``"strided"``, and its channels last with ``"channels last"``.
     training : bool
         With False the forward alone, in evaluation.
     """
@@ -114,6 +115,9 @@ class LayerCase(Case):
         if not self.training:
             layer.eval()
         layer.load_state_dict(host_state(self.build(backend=HOST), self.generator))
+        for _, parameter in layer.named_parameters():
+            if self.layout in ("channels last", "strided") and len(parameter.shape) > 2:
+                parameter.value = relaid(parameter.value, self.layout, b)
         return layer, self._put(self.inputs(self.generator.fold_in("input"), self.shape), b), None
 
     def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
@@ -186,6 +190,14 @@ class LossCase(Case):
             return {"loss": value, "dx": loss.backward()}
         dy = self.upstream(tuple(value.shape))
         return {"loss": value, "dx": loss.backward(b.asarray(dy, b.dtype))}
+
+
+def relaid(weight: Array, layout: str, b: Backend) -> Array:
+    """A weight ``(F, C, *K)`` whose memory has the order ``(F, *K, C)`` (channels last) or ``(*K, C, F)`` (strided)."""
+    spatial = tuple(range(2, weight.ndim))
+    axes = (0, *spatial, 1) if layout == "channels last" else (*spatial, 1, 0)
+    laid = b.asarray(np.ascontiguousarray(b.to_numpy(weight).transpose(axes)), b.dtype)
+    return b.xp.permute_dims(laid, tuple(axes.index(axis) for axis in range(weight.ndim)))
 
 
 def host_state(layer: Layer, generator: Generator) -> dict[str, Host]:

@@ -281,9 +281,6 @@ def losses(draw):
         options["label_smoothing"] = draw(st.sampled_from([0.0, 0.0, 0.1, 1.0]))
     if kind == "NLL":
         make, target = inputs.log_probability, draw(st.sampled_from([inputs.classes, inputs.classes_with_gaps]))
-    if kind == "MeanSquaredLogError":
-        # Of numbers that are alike the logarithms cancel, and one of a few of those is all there is to measure by.
-        target = inputs.shifted
     if kind == "KLDivergence":
         make, target = inputs.log_probability, inputs.distribution
     if kind in ("CrossEntropy", "NLL"):
