@@ -222,9 +222,9 @@ def _cells(case: str, forward: str, relative: str, reference: str, bits: str, ms
 
 def row(outcome: Outcome) -> list[str]:
     """The cells of a row of the table, each as wide as its column; of a case that is refused its name and its modes."""
-    modes = [f" in {len(outcome.modes)} modes"] if outcome.modes else []
+    modes = [f"in {len(outcome.modes)} modes"] if outcome.modes else []
     if not outcome.arrays and outcome.passed:
-        return [f"{outcome.case.name:<52}", " refused, as it has to be,", *modes]
+        return [f"{outcome.case.name:<52}", "refused, as it has to be,", *modes]
     forward = [measured for measured in outcome.arrays if measured.is_forward]
     gradients = [measured for measured in outcome.arrays if not measured.is_forward]
     cells = (

@@ -10,6 +10,7 @@ import pytest
 from geometries import FAMILIES
 from hypothesis import HealthCheck, given, note, seed, settings
 
+from xpnn.layers.convolution import reach
 from xpnn.testing.cross import Cross
 
 quiet = settings(database=None, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
@@ -40,6 +41,22 @@ def hold(at, family, chosen):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_drawn_agrees_with_loops_in_every_mode(at, family):
     hold(at, family, settings(quiet, max_examples=EXAMPLES[at.name], derandomize=True))
+
+
+@pytest.fixture
+def little_counts_as_much(monkeypatch):
+    """Padding of any size is left out where no result depends on it."""
+    monkeypatch.setattr(reach, "MUCH", 0)
+    reach.reach.cache_clear()
+    yield
+    monkeypatch.undo()
+    reach.reach.cache_clear()
+
+
+@every_place(["numpy"])
+@pytest.mark.parametrize("family", [name for name in FAMILIES if "convolutions" in name])
+def test_what_is_drawn_agrees_where_padding_is_left_out(at, family, little_counts_as_much):
+    hold(at, family, settings(quiet, max_examples=10, derandomize=True))
 
 
 @pytest.mark.fuzz
