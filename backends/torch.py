@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
+from . import checks, ways
 from .backend import NOWHERE_ELSE, Backend
 from .errors import BackendUnavailable, first_line
 from .graph import outside_graph
@@ -24,7 +24,7 @@ class TorchPrimitives(Primitives):
     views = True
 
     def bytes_of_block(self, like: Array) -> int:
-        return self.block_bytes if like.device.type == "cpu" else GPU_BLOCK
+        return super().bytes_of_block(like) if like.device.type == "cpu" else ways.now().block_bytes or GPU_BLOCK
 
     def windows(self, x: Array, windows: Windows) -> Array:
         strides = x.stride()
