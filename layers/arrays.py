@@ -12,14 +12,20 @@ from typing import Any
 from array_api_compat import array_namespace, device
 
 from ..backends import checks, primitives
-from ..backends.backend import FLOATS, describe
+from ..backends.backend import FLOATS
+from ..backends.inputs import conversion, describe
+from ..backends.registry import require_plain
 from ..backends.types import Array, Namespace, dtype_name
 from .geometry import Geometry
 
 
 def namespace(xp: Namespace | None, *arrays: Array | None) -> Namespace:
     """``xp`` if given, else what their backend computes with for the namespace that the arrays share."""
-    return primitives(array_namespace(*(a for a in arrays if a is not None))).xp if xp is None else xp
+    given = [a for a in arrays if a is not None]
+    if not given:
+        raise TypeError("an input must be an array, got None")
+    require_plain(*given)
+    return primitives(array_namespace(*given)).xp if xp is None else xp
 
 
 def channels_last(x: Array, xp: Namespace) -> Array:
@@ -127,7 +133,7 @@ def zero(like: Array, xp: Namespace) -> Array:
 def require_float(x: Any, what: str = "input") -> None:
     """Raise `TypeError` unless ``x`` is a float32 or float64 array."""
     if not hasattr(x, "dtype") or dtype_name(x.dtype) not in FLOATS:
-        raise TypeError(f"{what} must be a float32 or float64 array, got {describe(x)}")
+        raise TypeError(f"{what} must be a float32 or float64 array, got {describe(x)}; {conversion(x)}")
 
 
 def require_same_dtype(**arrays: Array | None) -> None:

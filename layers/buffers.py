@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..backends import Backend
 from ..backends.backend import FLOATS
 from ..backends.capture import require_owned
+from ..backends.registry import require_plain
 from ..backends.types import Array, dtype_name
 from .parameter import Owner, copied
 from .placement import moved
@@ -89,6 +90,8 @@ class Buffers(MutableMapping[str, Array]):
         return array
 
     def __setitem__(self, name: str, array: Array) -> None:
+        if not isinstance(array, _Constant):
+            require_plain(array)
         require_owned(self, f"a buffer, {name}")
         self._arrays[name] = array
 

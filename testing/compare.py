@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import BackendLike, backend_of, checks, get_backend, to_host
+from ..backends.inputs import host_data
 from ..backends.types import Array, dtype_name
 from .tolerances import EPS, EXACT, Bound, Part, bound
 
@@ -186,6 +187,7 @@ def ulp_distance(a: Host, b: Host) -> Host:
 
     The two zeros are 0 apart, NaN is 0 from NaN and the largest integer from anything else.
     """
+    a, b = host_data(a, "a", convert=True), host_data(b, "b", convert=True)
     if a.dtype != b.dtype or a.dtype.name not in EPS:
         raise TypeError(f"ulp_distance: a and b must be of one floating dtype, got {a.dtype} and {b.dtype}")
     integer: Any = np.int32 if a.dtype.name == "float32" else np.int64

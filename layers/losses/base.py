@@ -9,6 +9,7 @@ from math import nan, prod
 from typing import Any, ClassVar, Literal, Self, TypeAlias, Unpack
 
 from ...backends import Backend, BackendLike, ambient_backend, backend_of, checks, get_backend
+from ...backends.registry import require_plain
 from ...backends.team import rows_of_all
 from ...backends.types import Array, DType, Namespace
 from ..arrays import namespace, require_float, require_same_dtype, require_shape, scalar
@@ -195,6 +196,7 @@ class Loss:
         """This loss's backend, else that of the enclosing `use_backend`, else where the prediction is."""
         if self._backend is not None:
             return self._backend
+        require_plain(prediction, what="prediction")
         ambient = ambient_backend()
         return ambient if ambient is not None and ambient.owns(prediction) else backend_of(prediction)
 
