@@ -5,7 +5,7 @@ free in memory when the layer before wrote it so), computes, and returns a permu
 the public shape is ``(N, C, *spatial)`` throughout and nothing is converted between layers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import prod
 from typing import Any
 
@@ -19,11 +19,15 @@ from ..backends.types import Array, Namespace, dtype_name
 from .geometry import Geometry
 
 
-def namespace(xp: Namespace | None, *arrays: Array | None) -> Namespace:
-    """``xp`` if given, else what their backend computes with for the namespace that the arrays share."""
-    given = [a for a in arrays if a is not None]
-    if not given:
-        raise TypeError("an input must be an array, got None")
+def namespace(xp: Namespace | None, *arrays: Array, optional: Iterable[Array | None] = ()) -> Namespace:
+    """``xp`` if given, else what their backend computes with for the namespace that the arrays share.
+
+    Raises
+    ------
+    TypeError
+        Unless all are plain arrays, of one library; those that are optional may be None.
+    """
+    given = [*arrays, *(a for a in optional if a is not None)]
     require_plain(*given)
     return primitives(array_namespace(*given)).xp if xp is None else xp
 

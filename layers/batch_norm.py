@@ -53,7 +53,7 @@ def batch_norm(
     ValueError, TypeError
         For one value per channel without statistics, shapes that don't fit together, or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, bias)
+    xp = namespace(xp, x, optional=(weight, bias, mean, var))
     layout = _layout(x, mean)
     return normalise(x, weight, bias, layout, mean=mean, var=var, eps=eps, xp=xp)[0]
 
@@ -73,6 +73,7 @@ def batch_norm_backward(
 
     Takes what `batch_norm` took. A mean and variance that are given are constants.
     """
+    xp = namespace(xp, dy, x, optional=(weight, mean, var))
     layout = _layout(x, mean)
     return differentiate(dy, x, weight, layout, mean=mean, var=var, eps=eps, input_grad=input_grad, xp=xp)
 

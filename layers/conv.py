@@ -72,7 +72,7 @@ def conv(
     ValueError, TypeError
         For shapes that don't fit together, a kernel larger than the padded input, or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, bias)
+    xp = namespace(xp, x, weight, optional=(bias,))
     require_same_dtype(input=x, weight=weight, bias=bias)
     groups = checks.integer("groups", groups, 1)
     geometry = _geometry(x, weight, stride, padding, dilation, groups)

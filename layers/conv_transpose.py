@@ -70,7 +70,7 @@ def conv_transpose(
     ValueError, TypeError
         For shapes that don't fit together, an output without cells, or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, bias)
+    xp = namespace(xp, x, weight, optional=(bias,))
     require_same_dtype(input=x, weight=weight, bias=bias)
     groups = checks.integer("groups", groups, 1)
     plan = _plan(x, weight, stride, padding, output_padding, dilation, groups)

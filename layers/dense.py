@@ -25,7 +25,7 @@ def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace |
     ValueError, TypeError
         For shapes that don't fit together or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, bias)
+    xp = namespace(xp, x, weight, optional=(bias,))
     _check(x, weight)
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")

@@ -34,7 +34,7 @@ def instance_norm(
     ValueError, TypeError
         For a single spatial cell without statistics, shapes that don't fit together, or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, bias)
+    xp = namespace(xp, x, optional=(weight, bias, mean, var))
     layout = _layout(x, mean)
     return normalise(x, weight, bias, layout, mean=mean, var=var, eps=eps, xp=xp)[0]
 
@@ -55,6 +55,7 @@ def instance_norm_backward(
     Takes what `instance_norm` took. A mean and variance that are given are constants; ``dx`` is None with
     ``input_grad=False``.
     """
+    xp = namespace(xp, dy, x, optional=(weight, mean, var))
     layout = _layout(x, mean)
     return differentiate(dy, x, weight, layout, mean=mean, var=var, eps=eps, input_grad=input_grad, xp=xp)
 

@@ -34,7 +34,7 @@ def layer_norm(
     ValueError, TypeError
         For shapes that don't fit together or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, bias)
+    xp = namespace(xp, x, optional=(weight, bias))
     layout = layer_layout(tuple(x.shape), _sizes(normalized_shape))
     return normalise(x, weight, bias, layout, eps=eps, xp=xp)[0]
 
@@ -53,6 +53,7 @@ def layer_norm_backward(
 
     Takes what `layer_norm` took; ``dx`` is None with ``input_grad=False``.
     """
+    xp = namespace(xp, dy, x, optional=(weight,))
     layout = layer_layout(tuple(x.shape), _sizes(normalized_shape))
     return differentiate(dy, x, weight, layout, eps=eps, input_grad=input_grad, xp=xp)
 
@@ -75,7 +76,7 @@ def group_norm(
     ValueError, TypeError
         For channels that can't be split so, shapes that don't fit together, or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, bias)
+    xp = namespace(xp, x, optional=(weight, bias))
     return normalise(x, weight, bias, group_layout(tuple(x.shape), num_groups), eps=eps, xp=xp)[0]
 
 
@@ -93,6 +94,7 @@ def group_norm_backward(
 
     Takes what `group_norm` took; ``dx`` is None with ``input_grad=False``.
     """
+    xp = namespace(xp, dy, x, optional=(weight,))
     layout = group_layout(tuple(x.shape), num_groups)
     return differentiate(dy, x, weight, layout, eps=eps, input_grad=input_grad, xp=xp)
 

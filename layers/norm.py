@@ -37,7 +37,6 @@ from .arrays import (
     channels_first,
     channels_last,
     memory_axes,
-    namespace,
     require_same_dtype,
     require_shape,
     scalar,
@@ -292,10 +291,9 @@ def differentiate(
     var: Array | None = None,
     eps: float,
     input_grad: bool,
-    xp: Namespace | None,
+    xp: Namespace,
 ) -> tuple[Array | None, Array, Array]:
     """`normalise_backward` from the input, after checking that all fit together."""
-    xp = namespace(xp, dy, x, weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
     require_shape(dy, tuple(x.shape), "dy")
     if weight is not None:

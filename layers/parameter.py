@@ -134,7 +134,8 @@ class Parameter:
     def value(self, array: Array) -> None:
         if self._owner is not None and not self._owner.backend.owns(array):
             raise TypeError(foreign(array, self._owner.backend, "value"))
-        require_plain(array)
+        require_plain(array, what="value")
+        require_float(array, "value")
         if tuple(array.shape) != self.shape:
             raise ValueError(f"this parameter has shape {self.shape}, got an array of shape {tuple(array.shape)}")
         require_owned(self, f"a parameter of shape {self.shape}")

@@ -12,7 +12,7 @@ from ..backends import checks
 from ..backends.blocks import concat_all
 from ..backends.registry import require_plain
 from ..backends.types import Array, Namespace
-from ..layers.arrays import clamp, scalar, zero
+from ..layers.arrays import clamp, require_float, scalar, zero
 from .optimizer import Trainable, trainable
 
 
@@ -29,7 +29,7 @@ def clip_grad_value(parameters: Trainable, limit: float) -> None:
     limit = checks.number("limit", limit, least=0)
     for parameter in trainable(parameters, "clip_grad_value").values():
         if parameter.grad is not None:
-            require_plain(parameter.grad)
+            _require_gradient(parameter.grad)
             b = parameter.backend
             with b.context():
                 parameter.grad = b.down(clamp(b.up(parameter.grad), -limit, limit, b.xp))
@@ -56,7 +56,8 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
     norm_type = checks.number("norm_type", norm_type, least=1, infinite=True)
     every = list(trainable(parameters, "clip_grad_norm").values())
     found = [p for p in every if p.grad is not None]
-    require_plain(*(p.grad for p in found))
+    for parameter in found:
+        _require_gradient(parameter.grad)
     b = every[0].backend
     xp = b.xp
     with b.context():
@@ -70,6 +71,11 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
         for parameter in found:
             parameter.grad = b.down(b.up(parameter.grad) * factor)
         return b.down(total)
+
+
+def _require_gradient(gradient: Array) -> None:
+    require_plain(gradient, what="a gradient")
+    require_float(gradient, "a gradient")
 
 
 def _norm(x: Array, p: float, xp: Namespace) -> Array:

@@ -138,7 +138,7 @@ def _weighted(losses: Array, weight: Array | None) -> Array:
 
 def _checked(xp: Namespace | None, prediction: Array, target: Array, **weights: Array | None) -> Namespace:
     """The namespace of all arrays, once it is sure that they fit."""
-    xp = namespace(xp, prediction, target, *weights.values())
+    xp = namespace(xp, prediction, target, optional=weights.values())
     paired(xp, prediction, target)
     require_same_dtype(prediction=prediction, **weights)
     shape = tuple(prediction.shape)

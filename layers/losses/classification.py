@@ -66,7 +66,7 @@ def cross_entropy(
     A class with q = 0 adds 0, were ``log p`` minus infinity. Source of the smoothing: C. Szegedy et al., "Rethinking
     the Inception architecture for computer vision", 2016, section 7.
     """
-    xp = namespace(xp, logits, target, weight)
+    xp = namespace(xp, logits, target, optional=(weight,))
     label_smoothing, ignore_index = _smoothing(label_smoothing), checks.integer("ignore_index", ignore_index)
     if not is_classes(logits, target, weight, "logits"):
         q = _smoothed(logits, target, weight, label_smoothing, xp)
@@ -103,7 +103,7 @@ def cross_entropy_backward(
 
     Source: C. Bishop, "Pattern recognition and machine learning", 2006, eq. 4.109.
     """
-    xp = namespace(xp, logits, target, weight)
+    xp = namespace(xp, logits, target, optional=(weight,))
     label_smoothing, ignore_index = _smoothing(label_smoothing), checks.integer("ignore_index", ignore_index)
     if not is_classes(logits, target, weight, "logits"):
         q = _smoothed(logits, target, weight, label_smoothing, xp)

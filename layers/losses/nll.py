@@ -53,7 +53,7 @@ def nll(
     TypeError, ValueError
         For dtypes and shapes that do not fit.
     """
-    xp = namespace(xp, log_p, target, weight)
+    xp = namespace(xp, log_p, target, optional=(weight,))
     ignore_index = checks.integer("ignore_index", ignore_index)
     is_classes(log_p, target, weight, "log-probabilities", probabilities=False)
     index, _, share = wanted(log_p, target, weight, ignore_index, xp)
@@ -71,7 +71,7 @@ def nll_backward(
     xp: Namespace | None = None,
 ) -> Array:
     """``-w_y dy`` at the class y, 0 at the others."""
-    xp = namespace(xp, log_p, target, weight)
+    xp = namespace(xp, log_p, target, optional=(weight,))
     ignore_index = checks.integer("ignore_index", ignore_index)
     is_classes(log_p, target, weight, "log-probabilities", probabilities=False)
     index, _, share = wanted(log_p, target, weight, ignore_index, xp)

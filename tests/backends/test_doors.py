@@ -170,7 +170,7 @@ def test_arrays_of_another_backend_are_refused_with_the_call_that_moves_them(at)
 
 
 def test_the_door_out_takes_no_host_data(at):
-    with pytest.raises(TypeError, match="the array must be one of .*, got list"):
+    with pytest.raises(TypeError, match=r"the array must be one of .*, got list"):
         at.backend.to_numpy([1.0])
     if at.backend.spec != "numpy":
         with pytest.raises(TypeError, match=r"got float32 array of numpy, shape \(2,\)"):
