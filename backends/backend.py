@@ -192,7 +192,9 @@ class Backend(ABC):
         Raises
         ------
         TypeError
-            For an array of another backend (nothing is copied silently) and for what is not numbers.
+            For an array of another library (nothing is copied silently; the message has the call that converts it), for
+            what is not numbers, and for subclasses of NumPy's arrays, such as masked arrays and matrices, but for
+            `numpy.memmap`.
         """
         if not isinstance(host, np.ndarray | np.generic) and self.owns(host):
             with self.context():

@@ -12,7 +12,7 @@ object offers: a dense form, DLPack (no copy), or ``__array__``.
 from typing import Any
 
 import numpy as np
-from array_api_compat import is_array_api_obj
+from array_api_compat import is_array_api_obj, is_dask_array, is_jax_array, is_ndonnx_array
 
 from .checks import shown
 from .errors import first_line
@@ -149,6 +149,19 @@ def _library(kind: type, *, exact: bool = False) -> str | None:
 def _is_array(data: Any) -> bool:
     """Whether an object is an array of some library, on whatever device."""
     return is_array_api_obj(data) or hasattr(data, "__cuda_array_interface__")
+
+
+def is_standard(array: Any) -> bool:
+    """Whether an array of a library without a backend can be computed with by the functions of the standard.
+
+    Not those of JAX, which are never written to, nor those of Dask and ndonnx, whose values nobody knows yet.
+    """
+    if isinstance(array, np.ndarray) or _library(type(array)) is not None or is_sparse(array):
+        return False
+    if is_jax_array(array) or is_dask_array(array) or is_ndonnx_array(array):
+        return False
+    # What these have and no other: a double of theirs is to be as strict.
+    return hasattr(array, "__array_namespace__") and not hasattr(array, "devices") and not hasattr(array, "compute")
 
 
 def is_sparse(data: Any) -> bool:

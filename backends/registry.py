@@ -21,7 +21,7 @@ from array_api_compat import is_array_api_obj
 from . import checks
 from .backend import FLOATS, NUMERICS, PRECISIONS, PRODUCTS, Backend
 from .errors import BackendUnavailable
-from .inputs import describe, host_data, is_plain_numpy, unsupported
+from .inputs import describe, host_data, is_plain_numpy, is_standard, unsupported
 from .primitives import Primitives
 from .types import Array, DType, Namespace, dtype_name
 
@@ -207,12 +207,20 @@ def _home(array: Any) -> type[Backend] | None:
     return home if home.is_dense(array) else None
 
 
-def require_plain(*arrays: Any, what: str = "an input") -> None:
-    """Raise `TypeError` unless all are arrays of backends, and of one library."""
-    homes = {_home(array) for array in arrays}
-    if None in homes:
-        array = next(array for array in arrays if _home(array) is None)
+def require_plain(array: Any, what: str) -> None:
+    """Raise `TypeError` unless it is an array of a backend."""
+    if _home(array) is None:
         raise TypeError(unsupported(array, what))
+
+
+def require_standard(*arrays: Any) -> None:
+    """Raise `TypeError` unless all are arrays of one library: of a backend, or another that keeps to the standard."""
+    homes: set[Any] = {_home(array) for array in arrays}
+    if None in homes:
+        for array in arrays:
+            if _home(array) is None and not is_standard(array):
+                raise TypeError(unsupported(array, "an input"))
+        homes = {_home(array) or array.__array_namespace__() for array in arrays}
     if len(homes) > 1:
         given = ", ".join(describe(array) for array in arrays)
         raise TypeError(f"inputs must be arrays of one library, got {given}")

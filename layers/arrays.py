@@ -14,7 +14,7 @@ from array_api_compat import array_namespace, device
 from ..backends import checks, primitives
 from ..backends.backend import FLOATS
 from ..backends.inputs import conversion, describe
-from ..backends.registry import require_plain
+from ..backends.registry import require_standard
 from ..backends.types import Array, Namespace, dtype_name
 from .geometry import Geometry
 
@@ -28,7 +28,7 @@ def namespace(xp: Namespace | None, *arrays: Array, optional: Iterable[Array | N
         Unless all are plain arrays, of one library; those that are optional may be None.
     """
     given = [*arrays, *(a for a in optional if a is not None)]
-    require_plain(*given)
+    require_standard(*given)
     return primitives(array_namespace(*given)).xp if xp is None else xp
 
 

@@ -92,7 +92,7 @@ class Buffers(MutableMapping[str, Array]):
 
     def __setitem__(self, name: str, array: Array) -> None:
         if not isinstance(array, _Constant):
-            require_plain(array, what=name)
+            require_plain(array, name)
             if name in self._arrays and self.holds_floats(name):
                 require_float(array, name)
         require_owned(self, f"a buffer, {name}")

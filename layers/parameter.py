@@ -104,7 +104,7 @@ class Parameter:
         if value is None and (shape is None or initialiser is None or owner is None):
             raise ValueError("a parameter needs a value, or a shape, an initialiser and an owner")
         if value is not None:
-            require_plain(value, what="value")
+            require_plain(value, "value")
             require_float(value, "value")
         self._value = value
         self.grad = grad
@@ -134,7 +134,7 @@ class Parameter:
     def value(self, array: Array) -> None:
         if self._owner is not None and not self._owner.backend.owns(array):
             raise TypeError(foreign(array, self._owner.backend, "value"))
-        require_plain(array, what="value")
+        require_plain(array, "value")
         require_float(array, "value")
         if tuple(array.shape) != self.shape:
             raise ValueError(f"this parameter has shape {self.shape}, got an array of shape {tuple(array.shape)}")

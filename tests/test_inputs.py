@@ -1,6 +1,8 @@
-"""What is nearly an array: subclasses, other libraries, odd dtypes. Right numbers, or one error that says what to do."""
+"""What is nearly an array: right numbers, or one error that says what to do."""
 
+import importlib.util
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -339,6 +341,31 @@ def test_pure_functions_take_plain_arrays_alone(name, make, hint):
         if hint not in ("list", "None"):
             with pytest.raises(TypeError, match=hint):
                 getattr(functional, name)(**{**row.given, key: make(value)}, xp=HOST.xp)
+
+
+def test_pure_functions_take_arrays_of_a_library_without_a_backend(monkeypatch):
+    """As README says: any that keep to the standard."""
+    tiny = load_copy_of_strict(monkeypatch)
+    x, weight = tiny.asarray(X), tiny.asarray(X[:2])
+    assert isinstance(functional.relu(x), type(x))
+    assert np.allclose(np.from_dlpack(functional.dense(x, weight)), X @ X[:2].T)
+    with pytest.raises(TypeError, match=r"arrays of one library, got .* of tinylib.* of numpy"):
+        functional.dense(x, X)
+    with pytest.raises(TypeError, match=r"from_dlpack\(x\)"):
+        nn.ReLU()(x)
+
+
+def load_copy_of_strict(monkeypatch):
+    """A library that nothing in xpnn has heard of: a second copy of array-api-strict."""
+    strict = pytest.importorskip("array_api_strict")
+    spec = importlib.util.spec_from_file_location(
+        "tinylib", strict.__file__, submodule_search_locations=list(strict.__path__)
+    )
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "tinylib", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(type(module.empty(0)), "__array_namespace__", lambda array, api_version=None: module)
+    return module
 
 
 def test_arrays_of_two_libraries_in_a_pure_function_are_named():

@@ -74,7 +74,7 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
 
 
 def _require_gradient(gradient: Array) -> None:
-    require_plain(gradient, what="a gradient")
+    require_plain(gradient, "a gradient")
     require_float(gradient, "a gradient")
 
 

@@ -33,7 +33,8 @@ class DataLoader:
     x, y : array_like
         On the host, with as many samples along axis 0. Floats are converted to the backend's dtype. What is no array
         but has ``shape``, ``dtype`` and a length, and gives arrays when indexed with a slice or increasing integers,
-        is read batch by batch: an `Images` of a dataset, a dataset of h5py.
+        is read batch by batch: an `Images` of a dataset, a dataset of h5py. Masked arrays and other subclasses of
+        NumPy's arrays are refused.
     batch_size : int
         Samples in a batch; the last batch holds what is left.
     shuffle : bool
@@ -61,6 +62,8 @@ class DataLoader:
     ------
     ValueError
         For lengths that differ, no samples, a batch size below 1, or a negative ``prefetch``.
+    TypeError
+        For data that is not numbers, or no plain array; the message says how to convert it.
     """
 
     def __init__(

@@ -106,7 +106,7 @@ class Optimizer:
 
     def _remembered_of(self, parameter: Parameter, gradient: Array, b: Backend) -> tuple[Array, list[Array], bool]:
         """A value that may be changed in place, the arrays remembered beside it, and whether these are new."""
-        require_plain(gradient, what="a gradient")
+        require_plain(gradient, "a gradient")
         require_float(gradient, "a gradient")
         if gradient.shape != parameter.shape:
             raise ValueError(f"a gradient has shape {tuple(gradient.shape)}, its parameter {parameter.shape}")

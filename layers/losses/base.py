@@ -196,7 +196,7 @@ class Loss:
         """This loss's backend, else that of the enclosing `use_backend`, else where the prediction is."""
         if self._backend is not None:
             return self._backend
-        require_plain(prediction, what="prediction")
+        require_plain(prediction, "prediction")
         ambient = ambient_backend()
         return ambient if ambient is not None and ambient.owns(prediction) else backend_of(prediction)
 

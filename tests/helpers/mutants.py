@@ -294,7 +294,7 @@ GEOMETRY = (
     Mutant("'same' pads too much after", "total - total // 2) for", "total - total // 3) for", r"Conv\dd/same"),
     Mutant(
         "last window of ceil_mode is judged by the padding after",
-        ">= n + padding[0] else",
+        ">= n + before else",
         ">= n + padding[1] else",
         r"(Max|Avg)Pool\dd/",
     ),
@@ -326,7 +326,7 @@ GEOMETRY = (
     Mutant("ceil_mode is ignored", "if not ceil_mode:", "if True:", "(Max|Avg)Pool2d/ceil_mode"),
     Mutant(
         "last window of ceil_mode starts in the padding",
-        "return size - 1 if (size - 1) * stride >= n + padding[0] else size",
+        "return size - 1 if (size - 1) * stride >= n + before else size",
         "return size",
         r"(Max|Avg|Lp)Pool\dd/.*ceil_mode",
     ),
