@@ -118,6 +118,10 @@ class TorchBackend(Backend):
     def is_dense(cls, array: Array) -> bool:
         return bool(array.layout is importlib.import_module("torch").strided)
 
+    @classmethod
+    def memory_of(cls, array: Array) -> Any:
+        return array.untyped_storage()
+
     def owns(self, array: Any) -> bool:
         torch, kind = self._torch, type(array)
         plain = kind is torch.Tensor or kind is torch.nn.Parameter

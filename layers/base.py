@@ -11,7 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self, Unpack
 
-from ..backends import Backend, BackendLike, Generator, ambient_backend, checks, get_backend, to_host
+from ..backends import (
+    Backend,
+    BackendLike,
+    Generator,
+    ambient_backend,
+    checks,
+    get_backend,
+    origins,
+    to_host,
+)
 from ..backends.backend import FLOATS
 from ..backends.capture import Slot
 from ..backends.inputs import describe
@@ -54,6 +63,12 @@ class Layer:
         backend, or of a dtype or shape that the layer does not take.
     RuntimeError
         From `backward` without a `forward` in training before it.
+
+    Notes
+    -----
+    A layer keeps what backward needs of its last forward alone. So a net that passes a layer twice needs two layers,
+    which may share their parameters: ``b.parameters["weight"] = a.parameters["weight"]``. Gradients then add up, and
+    optimizers, clipping and counts take the parameter once. Containers refuse one layer in two places.
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = ()
@@ -69,6 +84,9 @@ class Layer:
         self._path = ""
         self._saved: Any = None
         self._output: tuple[tuple[int, ...], str] | None = None
+        self._doubts = 0
+        # Whether fast numerics were asked for by name, here or by a container.
+        self._is_fast = placement.get("numerics") == "fast"
 
     @property
     def backend(self) -> Backend:
@@ -91,6 +109,8 @@ class Layer:
         if not isinstance(backend, Backend):
             here = self.backend
             backend = get_backend(backend, here.dtype_name, here.numerics, here.precision, here.products)
+        else:
+            self._is_fast = False
         target = get_backend(backend, dtype)
         self._own = {**self._own, "backend": target}
         self._own.pop("dtype", None)
@@ -151,7 +171,7 @@ class Layer:
             raise named(self, error) from error
         if releases():
             self._saved = self._output = None
-        return dx
+        return self._made(dx)
 
     def _forward(self, x: Array) -> Array:
         raise NotImplementedError(f"{type(self).__name__} defines no _forward")
@@ -162,6 +182,15 @@ class Layer:
     def _remember(self, y: Array) -> None:
         """Keep the form of the output, which an upstream gradient must have."""
         self._output = (tuple(y.shape), dtype_name(y.dtype)) if self.training else None
+        self._doubts = origins.doubts
+        if origins.watching:
+            origins.made(y, self.backend, type(self).__name__)
+
+    def _made(self, gradient: Any) -> Any:
+        """The gradient, remembered as one that this layer computed."""
+        if origins.watching and gradient is not None and not (self._is_fast and self.backend.numerics == "fast"):
+            origins.made(gradient, self.backend, type(self).__name__)
+        return gradient
 
     def _check_upstream(self, dy: Array) -> None:
         """Raise unless ``dy`` can be the gradient of the last output."""
@@ -171,6 +200,12 @@ class Layer:
         shape, dtype = self._output
         if tuple(dy.shape) != shape or dtype_name(dy.dtype) != dtype:
             raise ValueError(f"the upstream gradient is {describe(dy)}; the output was {dtype}, shape {shape}")
+        self._check_origin(dy)
+
+    def _check_origin(self, dy: Array) -> None:
+        """Raise where exact numerics would go on with a gradient of fast numerics."""
+        if origins.watching and self.backend.numerics == "exact":
+            origins.require_exact(dy, "the upstream gradient", "this layer", self._doubts)
 
     def _check(self, x: Array, what: str) -> None:
         b = self.backend
@@ -194,12 +229,16 @@ class Layer:
     def _value(self, name: str) -> Array | None:
         """A parameter's value, to compute with; None where the layer has no such parameter."""
         parameter = self.parameters.get(name)
-        return None if parameter is None else self.backend.up(parameter.value)
+        if parameter is None:
+            return None
+        parameter.belong_to(self)
+        return self.backend.up(parameter.value)
 
     def _accumulate(self, name: str, gradient: Array) -> None:
         """Add to a parameter's gradient, where the layer has that parameter."""
         if name in self.parameters:
-            self.parameters[name].accumulate(self.backend.down(gradient))
+            self.parameters[name].belong_to(self)
+            self.parameters[name].accumulate(self._made(self.backend.down(gradient)))
 
     def train(self, mode: bool = True) -> Self:
         """Train: keep what backward needs, use batch statistics, drop out. Gives this layer back."""
@@ -227,10 +266,14 @@ class Layer:
         yield path, self
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """All parameters with their full names, as in `state_dict`."""
+        """All parameters with their full names, as in `state_dict`; one of several places once, with its first name."""
+        seen: set[Parameter] = set()
         for path, layer in self.named_layers():
             for name, parameter in layer.parameters.items():
-                yield join(path, name), parameter
+                parameter.belong_to(layer)
+                if parameter not in seen:
+                    seen.add(parameter)
+                    yield join(path, name), parameter
 
     def slots(self) -> Iterator[Slot]:
         """Where state is kept from step to step, for `Backend.compile`: arrays, modes, plain settings, backends."""
@@ -284,6 +327,7 @@ class Layer:
             if name in hosts and (hosts[name].dtype.name in FLOATS) != floats:
                 kind = " or ".join(FLOATS) if floats else "integers"
                 problems.append(f"{name} holds {hosts[name].dtype.name}, expected {kind}")
+        problems += self._torn(places, hosts)
         if problems:
             raise ValueError(f"{type(self).__name__}.load_state_dict: {'; '.join(problems)}")
         loaded = {name: moved(hosts[name], layer.backend) for name, (layer, _) in places.items()}
@@ -292,6 +336,17 @@ class Layer:
                 layer.parameters[key].value = loaded[name]
             else:
                 layer.buffers[key] = loaded[name]
+
+    def _torn(self, places: Mapping[str, tuple[Layer, str]], hosts: Mapping[str, Any]) -> Iterator[str]:
+        """What is wrong with arrays for one parameter under several names."""
+        first: dict[Parameter, str] = {}
+        for name, (layer, key) in places.items():
+            if key not in layer.parameters or name not in hosts:
+                continue
+            other = first.setdefault(layer.parameters[key], name)
+            # Bytes, for NaN is equal to NaN here.
+            if other != name and hosts[other].tobytes() != hosts[name].tobytes():
+                yield f"{other} and {name} are one parameter, but differ"
 
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Multiplications in the products of a forward; elementwise work is not counted."""

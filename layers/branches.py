@@ -44,6 +44,7 @@ class Branching(Container):
     def _enter(self, x: Array) -> None:
         """Check an input, and forget the last one."""
         self._saved = self._output = None
+        self._check_numerics()
         try:
             self._check(x, "input")
         except (TypeError, ValueError) as error:
@@ -63,7 +64,7 @@ class Branching(Container):
             total = b.up(arrays[0])
             for array in arrays[1:]:
                 total = engine.elementwise(add, total, b.up(array))
-            return b.down(total)
+            return self._made(b.down(total))
 
     def _back(self, ways: Sequence[tuple[Layer | None, Array]], input_grad: bool) -> Array | None:
         """The gradients back on all ways, added; None stands for the identity."""

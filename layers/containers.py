@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Self, Unpack, cast, overload
 
-from ..backends import Backend, BackendLike, checks, primitives
+from ..backends import Backend, BackendLike, checks, origins, primitives
 from ..backends.types import Array, DType
 from .base import Layer, join
 from .placement import Placement, says_where
@@ -16,7 +16,8 @@ class Container(Layer):
     """A layer with named children; placement, modes and state reach all of them.
 
     A subclass defines `forward` and `backward` by those of its children, which check and convert what they get.
-    A child that was given a backend or a seed of its own keeps it; the others take the container's.
+    A child that was given a backend or a seed of its own keeps it; the others take the container's. Parts in exact
+    numerics and parts in fast numerics are refused together, unless the latter were given ``numerics="fast"`` by name.
     """
 
     def __init__(self, children: dict[str, Layer], **placement: Unpack[Placement]) -> None:
@@ -52,7 +53,22 @@ class Container(Layer):
         super()._join(path, inherited)
         passed = cast(Placement, {**inherited, **self._own})
         for name, child in self.children.items():
+            child._is_fast = child._is_fast or (self._is_fast and not says_where(child._own))
             child._join(join(path, name), passed)
+
+    def _check_numerics(self) -> None:
+        """Raise `ValueError` where one part would compute in exact numerics and another in fast."""
+        if not origins.watching:
+            return
+        kinds = {name: child.backend.numerics for name, child in self.children.items() if not child._is_fast}
+        if len({*kinds.values(), *(() if self._is_fast else (self.backend.numerics,))}) > 1:
+            told = ", ".join(f"{name!r} in {kind}" for name, kind in kinds.items())
+            raise ValueError(
+                f"{type(self).__name__}: one part would leave exact numerics: the container computes in "
+                f"{self.backend.numerics} numerics, {told}; give the outermost container numerics='exact' and the "
+                "layers none of their own, or move the whole with model.to(nn.get_backend(..., numerics='exact')), or "
+                "give a layer numerics='fast' by name to leave exact numerics there on purpose"
+            )
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of this container and of all within; gives it back."""
@@ -100,6 +116,7 @@ class Sequential(Container):
 
     def forward(self, x: Array) -> Array:
         """Pass ``x`` through all layers."""
+        self._check_numerics()
         with primitives(self.backend.xp).held():
             for layer in self.children.values():
                 x = layer.forward(x)

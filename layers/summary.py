@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,11 @@ from math import prod
 from typing import Any
 
 from ..backends import Backend, checks
+from ..backends.terminal import columns, table, wrapped
 from ..backends.types import Array
+
+# Columns of a table that goes to a file.
+_WIDEST = 120
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Summary:
 
     @property
     def parameters(self) -> int:
-        """Number of trained numbers; a layer that was passed twice counts once."""
+        """Number of trained numbers; a layer that was passed twice, or a parameter of two layers, counts once."""
         return sum({row.name: row.parameters for row in self.rows}.values())
 
     @property
@@ -49,21 +52,16 @@ class Summary:
         return sum(row.multiply_adds for row in self.rows)
 
     def __str__(self) -> str:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table("name", "layer", "output shape", show_footer=True)
-        table.add_column("parameters", f"{self.parameters:,}", justify="right")
-        table.add_column("multiply-adds", f"{self.multiply_adds:,}", justify="right")
-        table.columns[0].footer = "total"
-        for row in self.rows:
-            cells = (row.name, row.layer, str(row.output_shape), f"{row.parameters:,}", f"{row.multiply_adds:,}")
-            table.add_row(*map(Text, cells))
-        out = io.StringIO()
-        # Without colours: a caller's FORCE_COLOR would put escape codes into the text.
-        Console(file=out, width=120, color_system=None).print(f"input {self.input_shape}", table, sep="\n")
-        return out.getvalue().rstrip("\n")
+        heads = ("name", "layer", "output shape", "parameters", "multiply-adds")
+        rows = [
+            (row.name, row.layer, str(row.output_shape), f"{row.parameters:,}", f"{row.multiply_adds:,}")
+            for row in self.rows
+        ]
+        total = ("total", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}")
+        # As it will be printed; a long call of a layer is broken in a file too.
+        width = columns() or _WIDEST
+        told = table(heads, rows, width, title=2, numbers=(3, 4), words=(1,), footer=total)
+        return f"{wrapped(f'input {self.input_shape}', width)}\n{told}"
 
 
 def summarise(layer: Any, input_shape: Sequence[int]) -> Summary:
@@ -77,11 +75,12 @@ def summarise(layer: Any, input_shape: Sequence[int]) -> Summary:
     what = "the shape of an input with its batch axis, such as (1, 3, 32, 32)"
     shape = checks.shape("input_shape", input_shape, accepted=what)
     rows: list[Row] = []
+    counted: dict[int, str] = {}
     with _unchanged(layer):
         layer.eval()
         for name, part in layer.named_layers():
             if len(list(part.named_layers())) == 1:
-                vars(part)["forward"] = partial(_record, rows, name, part)
+                vars(part)["forward"] = partial(_record, rows, counted, name, part)
             for parameter in part.parameters.values():
                 if parameter._value is None:
                     # Shapes need no drawn weights, nor may their seed be settled here.
@@ -91,10 +90,12 @@ def summarise(layer: Any, input_shape: Sequence[int]) -> Summary:
     return Summary(shape, rows)
 
 
-def _record(rows: list[Row], name: str, layer: Any, x: Array) -> Any:
+def _record(rows: list[Row], counted: dict[int, str], name: str, layer: Any, x: Array) -> Any:
     y = type(layer).forward(layer, x)
     shape = tuple((y[0] if isinstance(y, tuple) else y).shape)
-    parameters = sum(prod(parameter.shape) for parameter in layer.parameters.values())
+    # A parameter of several layers is counted with the first that is passed.
+    own = [each for each in layer.parameters.values() if counted.setdefault(id(each), name) == name]
+    parameters = sum(prod(parameter.shape) for parameter in {id(each): each for each in own}.values())
     rows.append(Row(name, repr(layer), shape, parameters, layer.multiply_adds(tuple(x.shape), shape)))
     return y
 

@@ -8,7 +8,7 @@ Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurr
 
 from math import inf
 
-from ..backends import checks
+from ..backends import Backend, checks
 from ..backends.blocks import concat_all
 from ..backends.registry import require_plain
 from ..backends.types import Array, Namespace
@@ -59,6 +59,12 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
     for parameter in found:
         _require_gradient(parameter.grad)
     b = every[0].backend
+    others = [p.backend for p in found if p.backend != b]
+    if others:
+        raise ValueError(
+            f"clip_grad_norm takes parameters of one backend, got some of {described(b)} and some of "
+            f"{described(others[0])}: one norm has one place and one kind of numerics"
+        )
     xp = b.xp
     with b.context():
         if not found:
@@ -76,6 +82,11 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
 def _require_gradient(gradient: Array) -> None:
     require_plain(gradient, "a gradient")
     require_float(gradient, "a gradient")
+
+
+def described(b: Backend) -> str:
+    """A backend in words."""
+    return f"{b.spec} in {b.numerics} numerics, {b.dtype_name}"
 
 
 def _norm(x: Array, p: float, xp: Namespace) -> Array:

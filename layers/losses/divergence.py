@@ -112,4 +112,4 @@ class KLDivergence(Loss):
         """As of `Loss`, or the number of samples."""
         if self.reduction != "batchmean":
             return super().terms(prediction, target)
-        return self._number(float(target.shape[0]), prediction)
+        return self._number(float(target.shape[0]), prediction, target)

@@ -186,8 +186,8 @@ class ClassLoss(Loss):
     def terms(self, prediction: Array, target: Array) -> Array:
         """The number of targets, each class counted by its weight and none that is ignored."""
         if not dtype_name(target.dtype).startswith(("int", "uint")):
-            return self._number(float(prod(target.shape) // prediction.shape[1]), prediction)
-        b = self._place(prediction)
+            return self._number(float(prod(target.shape) // prediction.shape[1]), prediction, target)
+        b = self._place(prediction, target)
         with b.context():
             options = self._options(b, prediction)
             share = wanted(b.up(prediction), target, options["weight"], self.ignore_index, b.xp)[2]
