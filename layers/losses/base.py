@@ -9,6 +9,7 @@ from math import nan, prod
 from typing import Any, ClassVar, Literal, Self, TypeAlias, Unpack
 
 from ...backends import Backend, BackendLike, ambient_backend, backend_of, checks, get_backend, origins
+from ...backends.registry import require_plain
 from ...backends.team import rows_of_all
 from ...backends.types import Array, DType, Namespace
 from ..arrays import namespace, require_float, require_same_dtype, require_shape, scalar
@@ -221,6 +222,7 @@ class Loss:
     def _place(self, prediction: Array, target: Array) -> Backend:
         """This loss's backend, else that of exact numerics which made the arrays, else that of the enclosing
         `use_backend`, else where the prediction is."""
+        require_plain(prediction, "prediction")
         own, found = self._backend, origins.maker(prediction)
         if own is None and found is None:
             found = origins.maker(target)
