@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from ..training.figures import clock, percent, size, summary_table
 from ..training.history import History
 from .folder import ACTIVATIONS, CONFUSION, CURVES, FILTERS
 from .trained import confusion
+
+# By which the best epoch, and with it the best checkpoint, is chosen everywhere.
+METRIC = "validation_loss"
 
 
 def metrics(
@@ -36,9 +40,16 @@ def metrics(
         "batch": options.batch,
         "lr": options.lr,
         "optimizer": options.optimizer,
-        "best_epoch": history.best("validation_accuracy")["epoch"],
+        "best_epoch": best_epoch(history),
+        "weights_of_epoch": best_epoch(history) if options.patience else history.rows[-1]["epoch"],
         "peak_bytes": b.memory()["peak"],
     }
+
+
+def best_epoch(history: History) -> int:
+    """The epoch of the lowest held-out loss, of equals the first; the last where it is NaN in all."""
+    finite = [loss for loss in history[METRIC] if not isnan(loss)]
+    return int(history.best(METRIC)["epoch"] if finite else history.rows[-1]["epoch"])
 
 
 def describe(model: str, data: Dataset, transform: AnyTransform | None = None) -> dict[str, Any]:
@@ -60,7 +71,8 @@ def describe(model: str, data: Dataset, transform: AnyTransform | None = None) -
 def summary(model: Layer, data: Dataset, history: History, metrics: dict[str, Any]) -> None:
     """Print the run in a table."""
     parameters = sum(int(np.prod(parameter.shape)) for _, parameter in model.named_parameters())
-    best = history.best("validation_accuracy")
+    best = history.rows[metrics["best_epoch"] - 1]
+    told = f"{best['epoch']}, of held-out loss {best[METRIC]:.4g}, {percent(best['validation_accuracy'])}"
     images = len(data.y_train) * metrics["epochs"]
     summary_table(
         {
@@ -72,7 +84,8 @@ def summary(model: Layer, data: Dataset, history: History, metrics: dict[str, An
             "training accuracy": percent(history["train_accuracy"][-1]),
             "held-out loss": metrics["test_loss"],
             "held-out accuracy": percent(metrics["test_accuracy"]),
-            "best epoch": f"{best['epoch']}, {percent(best['validation_accuracy'])}",
+            "best epoch": told,
+            "weights written": f"of epoch {metrics['weights_of_epoch']}",
             "time": clock(metrics["seconds"]),
             "speed": f"{images / metrics['seconds']:,.0f} images/s, held-out ones apart",
             "peak memory": size(metrics["peak_bytes"]),

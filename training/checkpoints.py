@@ -21,7 +21,7 @@ from ..backends import checks
 from ..interop.files import leftovers, write_whole
 from ..interop.safetensors import packed, unpacked
 
-FORMAT = 1
+FORMAT = 2
 DAMAGED = ".damaged"
 
 
@@ -95,8 +95,8 @@ class Checkpoints:
     ) -> None:
         if not isinstance(folder, str | os.PathLike):
             raise TypeError(f"folder must be a path, got {checks.shown(folder)}")
-        if about is not None:
-            checks.instance("about", about, Mapping, "name each fact: about={'data': fingerprint}")
+        if about is not None and not isinstance(about, Mapping):
+            raise TypeError(f"about must be a mapping of facts by their names, got {checks.shown(about)}")
         self.folder, self.about = Path(folder), dict(about or {})
         self.keep = checks.integer("keep", keep, 1)
         self.every = None if every is None else checks.integer("every", every, 1)

@@ -4,17 +4,17 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 
+from ..backends import checks
 from ..layers.base import Layer
-from ..layers.geometry import is_integer
 from ..layers.losses import CrossEntropy, Loss
 from .checkpoints import CheckpointError, Checkpoints
 from .early_stopping import EarlyStopping
 from .evaluation import Data, as_loader, evaluate, predict
 from .history import History
-from .optimizer import Optimizer, in_range
+from .optimizer import Optimizer
 from .optimizers import Adam
 from .schedule import Schedule
-from .shards import part_sizes
+from .shards import in_parts_as_one, part_sizes
 from .trainer import Trainer
 
 __all__ = ["Data", "evaluate", "fit", "predict"]
@@ -52,9 +52,10 @@ def fit(
     data : (x, y) or DataLoader
         Host arrays, or a loader, whose own batch size and seed then count.
     validation : (x, y) or DataLoader, optional
-        Measured after each epoch.
+        Measured after each epoch, as by `evaluate`: a pair in batches of training's size (with ``shards``, unless in
+        exact numerics, of the largest part's), a loader in its own.
     loss : Loss, optional
-        With ``reduction="mean"``; `CrossEntropy` unless given.
+        With ``reduction="mean"`` (or ``"batchmean"``); `CrossEntropy` unless given.
     optimizer : Optimizer, optional
         ``Adam(model)`` unless given.
     epochs : int
@@ -85,58 +86,67 @@ def fit(
         layer where it first appeared, or pass over the batch, leaving the model as it was, 19 times in a row at most.
         For that, one number is read from the device in each step; with None nothing is, and training goes on.
     early_stopping : EarlyStopping or int, optional
-        Stop when the validation loss has not improved for so many epochs.
+        Stop when a figure has not improved for so many epochs. A number stands for ``EarlyStopping(number)`` of the
+        validation loss, or without validation of the training loss.
     checkpoints : Checkpoints or path, optional
-        A folder in which to keep the state of the run, at least after each epoch. Ctrl-C then saves before it stops.
+        A folder in which to keep the state of the run: after the steps of each epoch, before they are measured on the
+        validation data, and again with the figures. Ctrl-C then saves before it stops. The newest are kept and the best
+        one (`Checkpoints.best`): by the metric of ``early_stopping``, or else by the validation loss, or without
+        validation by the training loss.
     resume : bool
         Go on from the newest good checkpoint there, where there is one. The run then ends with the bits of one that was
-        never interrupted: on the same backend in fast numerics, on any in exact numerics.
+        never interrupted: on the same backend in fast numerics, on any in exact numerics. Settings must be those of
+        the saved run: optimizer, schedule, loss, clipping, accumulate, shards (but in exact numerics), batch size, and
+        the metric of the best epoch. There may be more epochs, unless the schedule is laid out for the number
+        (`CosineLR`, `OneCycleLR`).
     after_epoch : callable, optional
         Called with the history.
 
     Returns
     -------
     History
-        Loss and accuracy of each epoch; those of training are averages while the weights moved. With a schedule the
+        Loss and accuracy of each epoch, over all targets that are not ignored; those of training are averages while the
+        weights moved. With a schedule the
         learning rate after the epoch's last step too, and with ``on_nan="skip"`` how many batches were skipped.
 
     Raises
     ------
-    ValueError
-        For epochs, a batch size, shards or another number out of range, data that is empty or whose lengths differ, a
-        loss that is no mean.
+    TypeError, ValueError
+        Before the first step: for arguments of another kind, epochs, a batch size, shards or another number out of
+        range, data that is empty or whose lengths differ, a loss that is no mean, a metric that the history will not
+        have, a schedule that ends before the run, a batch of one sample for a batch norm.
     NumericalTrouble
-        For a loss that is NaN or infinite.
+        For a loss that is NaN or infinite, while at least one target counts. NumPy's own warnings of these are not
+        shown then, unless the step runs code that is not this library's.
     OutOfMemory
-        Where a batch does not fit; the message names one that does.
+        Where a batch does not fit, in training or in evaluation; the message names one that does.
     CheckpointError
-        If a checkpoint can't be written, or is damaged or another run's, if another run writes to the folder, or one
-        did and ``resume`` is False.
+        If a checkpoint can't be written, or is damaged or another run's (the message says what differs), if another run
+        writes to the folder, or one did and ``resume`` is False.
     """
-    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
-        raise ValueError(f"epochs takes an integer >= 1, got {epochs!r}")
+    checks.instance("model", model, Layer)
+    batch_size, epochs = checks.integer("batch_size", batch_size, 1), checks.integer("epochs", epochs, 1)
+    checks.flag("resume", resume)
     sizes = part_sizes(shards)
-    if not is_integer(accumulate) or accumulate < 1:
-        raise ValueError(f"accumulate takes an integer >= 1, got {accumulate!r}")
+    accumulate = checks.integer("accumulate", accumulate, 1)
     if accumulate > 1 and len(sizes) > 1:
         raise ValueError("fit takes shards or accumulate, not both: each takes a step part by part")
-    loss = CrossEntropy() if loss is None else loss
-    if loss.reduction != "mean":
-        raise ValueError(f"fit takes a loss with reduction='mean', got {loss!r}")
-    if schedule_each not in ("step", "epoch"):
-        raise ValueError(f"schedule_each takes 'step' or 'epoch', got {schedule_each!r}")
-    if on_nan not in ("stop", "skip", None):
-        raise ValueError(f"on_nan takes 'stop', 'skip' or None, got {on_nan!r}")
-    for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if limit is not None:
-            in_range(name, limit, above=0.0)
+    loss = CrossEntropy() if loss is None else checks.instance("loss", loss, Loss)
     if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
+        if not checks.is_integer(early_stopping):
+            checks.instance("early_stopping", early_stopping, EarlyStopping, "or give a number of epochs")
         early_stopping = EarlyStopping(early_stopping, "train_loss" if validation is None else "validation_loss")
     if resume and checkpoints is None:
-        raise ValueError("resume=True takes checkpoints, the folder to go on from")
+        raise ValueError("resume=True needs checkpoints, the folder to go on from")
     if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
+        if not isinstance(checkpoints, str | os.PathLike):
+            raise TypeError(f"checkpoints must be a folder's path or Checkpoints, got {checks.shown(checkpoints)}")
         checkpoints = Checkpoints(checkpoints)
-    loader = as_loader(data, batch_size, shuffle=True, seed=seed)
+    loader = as_loader("data", data, batch_size, shuffle=True, seed=seed)
+    measured = loader.batch_size
+    if len(sizes) > 1 and not in_parts_as_one(model, loss):
+        # Of a step in parts, no more than one is in memory.
+        measured = -(-measured * max(sizes) // sum(sizes))
     if accumulate > 1:
         loader = copy.copy(loader)
         loader.batch_size *= accumulate
@@ -146,7 +156,7 @@ def fit(
         loss,
         Adam(model) if optimizer is None else optimizer,
         epochs,
-        validation=None if validation is None else as_loader(validation, batch_size, shuffle=False),
+        validation=None if validation is None else as_loader("validation", validation, measured, shuffle=False),
         schedule=schedule,
         schedule_each=schedule_each,
         sizes=sizes,

@@ -10,6 +10,7 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
+from ..backends import checks
 from ..interop.files import write_whole
 
 
@@ -75,9 +76,8 @@ class History(Mapping[str, list[float]]):
         ValueError
             For another mode, or a column of nothing but NaN.
         """
-        if mode not in (None, "min", "max"):
-            raise ValueError(f"mode takes 'min', 'max' or None, got {mode!r}")
-        sign = -1.0 if mode == "max" or (mode is None and metric.endswith("accuracy")) else 1.0
+        less = less_is_better(metric) if checks.choice("mode", mode, ("min", "max", None)) is None else mode == "min"
+        sign = 1.0 if less else -1.0
         pairs = zip(self[metric], self.rows, strict=True)
         comparable = [(sign * value, row) for value, row in pairs if not isnan(value)]
         if not comparable:
@@ -86,7 +86,8 @@ class History(Mapping[str, list[float]]):
 
     def __getitem__(self, name: str) -> list[float]:
         if name not in list(self):
-            raise KeyError(f"no column {name!r}; the columns are {', '.join(self)}")
+            there = f"the columns are {', '.join(self)}" if self.rows else "no epoch is finished yet"
+            raise KeyError(f"no column {name!r}; {there}")
         return [row.get(name, nan) for row in self.rows]
 
     def __iter__(self) -> Iterator[str]:
@@ -109,6 +110,11 @@ class History(Mapping[str, list[float]]):
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the table as CSV, numbers in full precision."""
         write_whole(path, self.csv())
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether small values of a column are good: of all but accuracies."""
+    return not metric.endswith("accuracy")
 
 
 def _parsed(text: Any) -> float:

@@ -70,6 +70,8 @@ class ReduceLROnPlateau(Schedule):
         self.patience, self.cooldown = patience, cooldown
         self.threshold, self.min_lr = in_range("threshold", threshold), in_range("min_lr", min_lr)
         self.eps = in_range("eps", eps)
+        #: The rate of the optimizer when the schedule was made.
+        self.base_lr = optimizer.lr
         self.best = inf if mode == "min" else -inf
         self.bad_steps = self.cooling = 0
 

@@ -24,8 +24,13 @@ def model_state(model: Layer) -> tuple[Arrays, dict[str, Any]]:
     return arrays, {
         "dtype": model.backend.dtype_name,
         "order": {name: p.backend.memory_order(p.value) for name, p in model.named_parameters()},
-        "streams": {name: stream.position for name, stream in streams(model)},
+        "streams": model_streams(model),
     }
+
+
+def model_streams(model: Layer) -> dict[str, int]:
+    """Where a model's random streams are, by their layers' full names."""
+    return {name: stream.position for name, stream in streams(model)}
 
 
 def load_model_state(model: Layer, arrays: Arrays, facts: Mapping[str, Any]) -> None:

@@ -113,7 +113,7 @@ def test_killed_twenty_times_it_ends_with_the_bits_of_a_run_that_never_was(here)
     context = multiprocessing.get_context("fork")
     reached, partial, ends = [], 0, []
     while len(ends) < 20:
-        die_at = int(rng.integers(1, 14)) if len(ends) % 2 else 0
+        die_at = int(rng.integers(1, 24)) if len(ends) % 2 else 0
         told = ["train", "--resume", "broken"] if Path("broken/config.toml").exists() else arguments(out="broken/")
         process = context.Process(target=child, args=(told, str(here), die_at))
         process.start()
@@ -135,7 +135,7 @@ def test_killed_twenty_times_it_ends_with_the_bits_of_a_run_that_never_was(here)
 def stopped(here):
     """A run that was killed somewhere in its second epoch."""
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=child, args=(arguments(out="run"), str(here), 40))
+    process = context.Process(target=child, args=(arguments(out="run"), str(here), 60))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL and len(checkpoints("run")) >= 2

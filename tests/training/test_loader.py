@@ -326,10 +326,10 @@ def test_state_of_other_data_or_of_nothing_is_refused():
 
 @pytest.mark.parametrize("prefetch", [-1, 1.5, True])
 def test_bad_prefetch_is_refused(prefetch):
-    with pytest.raises(ValueError, match="prefetch takes an integer >= 0"):
+    with pytest.raises(ValueError, match="prefetch must be an integer >= 0"):
         nn.DataLoader(*images(), prefetch=prefetch)
 
 
 def test_a_transform_is_callable():
-    with pytest.raises(ValueError, match="transform takes a callable"):
+    with pytest.raises(ValueError, match="transform must be a callable"):
         nn.DataLoader(*images(), transform="flip")
