@@ -108,7 +108,7 @@ def _parts(b: Backend, x: Any, batch_size: int | None) -> Iterator[Array]:
         yield from (images for images, _ in x.in_order(batch_size).batches(b))
         return
     size = BATCH if batch_size is None else checks.integer("batch_size", batch_size, 1)
-    if isinstance(x, tuple | list) and len(x) == 2 and all(getattr(each, "shape", ()) for each in x):
+    if isinstance(x, tuple) and len(x) == 2 and len({getattr(each, "shape", None) for each in x}) > 1:
         raise TypeError("x must be an array of inputs (N, ...) or a DataLoader, got a pair; give its first array alone")
     x = samples_of("x", x)
     if not x.shape:

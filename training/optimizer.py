@@ -247,12 +247,15 @@ def _definer(kind: type, name: str) -> type:
 
 def trainable(parameters: Trainable, owner: str) -> dict[str, Parameter]:
     """Parameters by name, from a layer, a mapping or an iterable of them; `ValueError` where there are none."""
+    given: object = parameters
     if isinstance(parameters, Layer):
         parameters = dict(parameters.named_parameters())
+    if isinstance(parameters, str) or not isinstance(parameters, Iterable):
+        raise ValueError(f"{owner} takes a layer or its parameters, got {checks.shown(given)}")
     if not isinstance(parameters, Mapping):
         parameters = {str(i): parameter for i, parameter in enumerate(parameters)}
     if not parameters or not all(isinstance(p, Parameter) for p in parameters.values()):
-        raise ValueError(f"{owner} takes a layer or its parameters, got {parameters!r}")
+        raise ValueError(f"{owner} takes a layer or its parameters, got {checks.shown(given)}")
     return dict(parameters)
 
 

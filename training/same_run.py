@@ -16,7 +16,7 @@ from .optimizer import Optimizer
 from .schedule import Schedule, TimedSchedule
 
 ADVICE = (
-    "go on with the model and settings of the saved run, or begin a new run in another folder, with these weights where "
+    "go on with the model and settings of the saved run, or begin a new run in another folder, with these weights if "
     "they fit: model.load_state_dict(Checkpoints(folder).read({step}).weights)"
 )
 

@@ -9,7 +9,7 @@ import difflib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite, isnan, nan
@@ -39,6 +39,11 @@ from .trouble import NumericalTrouble, Snapshot, is_of_the_library, locate
 
 # A run that skips every batch learns nothing and would go on for ever.
 MOST_SKIPPED = 20
+# What a checkpoint says of a run beside its arrays.
+FACTS = (
+    *("about", "settings", "model", "optimizer", "schedule", "loader", "first_pass", "epochs", "epoch", "batch"),
+    *("steps", "seconds", "skipped", "tally", "history"),
+)
 # Losses that are means, of which gradients of parts add up to that of the whole.
 MEANS = ("mean", "batchmean")
 
@@ -91,7 +96,7 @@ class Trainer:
         self._settings = plain(self._own_settings())
         self._none_ignored = none_ignored(self.loss, self.loader)
         self._tally = self._new_tally()
-        self._quiet = is_of_the_library(self.model, self.loss, self.optimizer)
+        self._quiet = self.on_nan is not None and is_of_the_library(self.model, self.loss, self.optimizer)
         self._skipped = self._skipped_in_a_row = 0
         self._first_pass = self.loader.epoch
         self._seconds = 0.0
@@ -109,9 +114,7 @@ class Trainer:
         if self.validation is not None:
             checks.instance("validation", self.validation, DataLoader, "give nn.DataLoader(x, y)")
         if self.schedule is not None:
-            checks.instance(
-                "schedule", self.schedule, Schedule, "give one of an optimizer: nn.CosineLR(optimizer, steps)"
-            )
+            checks.instance("schedule", self.schedule, Schedule, "make one: nn.CosineLR(optimizer, total_steps)")
         checks.choice("schedule_each", self.schedule_each, ("step", "epoch"))
         self.accumulate = checks.integer("accumulate", self.accumulate, 1)
         for name in ("clip_norm", "clip_value"):
@@ -269,7 +272,8 @@ class Trainer:
             # What was trained is not lost if evaluation fails.
             self._seconds, started = self._seconds + time.perf_counter() - started, time.perf_counter()
             self._save()
-            measured = evaluate(self.model, self.validation, loss=self.loss)
+            with self._unwarned():
+                measured = evaluate(self.model, self.validation, loss=self.loss)
             row |= {f"validation_{name}": value for name, value in measured.items()}
         row["seconds"] = self._seconds + time.perf_counter() - started
         self._end_epoch(row)
@@ -299,12 +303,12 @@ class Trainer:
 
     def _take(self, step: Step, x: Array, target: Array) -> None:
         """One step: forward, backward, update."""
-        if self.on_nan is None or not self._quiet:
+        with self._unwarned():
             self._step(step, x, target)
-            return
-        # Whoever is told of a loss that is NaN need not hear of each operation that it went through.
-        with self.model.backend.unwarned():
-            self._step(step, x, target)
+
+    def _unwarned(self) -> AbstractContextManager[None]:
+        """Who is told of a loss that is NaN need not hear of each operation that it went through."""
+        return self.model.backend.unwarned() if self._quiet else nullcontext()
 
     def _step(self, step: Step, x: Array, target: Array) -> None:
         model, b = self.model, self.model.backend
@@ -421,6 +425,9 @@ class Trainer:
             settings is named, and nothing is replaced.
         """
         facts, arrays, pass_before = found.facts, found.arrays, self.loader.epoch
+        absent = [name for name in FACTS if name not in facts]
+        if absent:
+            raise CheckpointError(f"{found.path} is damaged: it has no {', '.join(absent)}")
         try:
             self._require_same(found)
             self.loader.load_state_dict(facts["loader"])
