@@ -46,7 +46,7 @@ def require_no_single_sample(model: Layer, loader: DataLoader, sizes: Sequence[i
             f"{where} leave a last batch of 1 sample; leave it out with DataLoader(drop_last=True) (--drop-last), or "
             "take another batch_size (--batch)"
         )
-    raise ValueError(f"this model can't be trained on {told}: {problem}")
+    raise ValueError(f"{told}; on 1 sample this model can't be trained: {problem}")
 
 
 def _problem(model: Layer, x: object) -> str | None:
