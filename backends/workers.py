@@ -44,7 +44,7 @@ def _given(text: str) -> int:
     if not text:
         return available_cores()
     if not text.strip().isdecimal() or int(text) < 1:
-        raise ValueError(f"{VARIABLE} takes an integer >= 1, got {text!r}; unset it for all cores available")
+        raise ValueError(f"{VARIABLE} must be an integer >= 1, got {text!r}; unset it for all cores available")
     return int(text)
 
 

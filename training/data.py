@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from ..backends import Backend, BackendLike, Generator, checks, get_backend
 from ..backends.types import Array
 from ..backends.upload import Uploader
-from ..layers.geometry import is_integer
 from .augment import AnyTransform, Transform, goes_along, kept_in_evaluation, paired, require_paired
 from .images import IN_MEMORY, Images
 from .prefetch import Prefetch
@@ -96,10 +95,10 @@ class DataLoader:
             )
         self.batch_size = checks.integer("batch_size", batch_size, 1)
         self.shuffle = checks.flag("shuffle", shuffle)
-        self.seed = checks.integer("seed", seed)
-        self.generator = Generator(self.seed).fold_in("shuffle")
+        self.generator = Generator(seed).fold_in("shuffle")
+        self.seed = int(seed)
         self.backend: Backend | None = None if backend is None else get_backend(backend)
-        self.scale = None if scale is None else checks.number("scale", scale)
+        self.scale = None if scale is None else float(checks.number("scale", scale))
         self.transform = transform
         self.prefetch = None if prefetch is None else checks.integer("prefetch", prefetch, 0)
         self.drop_last = checks.flag("drop_last", drop_last)
@@ -167,8 +166,7 @@ class DataLoader:
         start : int
             Batches to leave out: those that follow are the bits of the whole pass.
         """
-        if not is_integer(start) or not 0 <= start <= len(self):
-            raise ValueError(f"start takes an integer from 0 to {len(self)}, the batches of a pass; got {start!r}")
+        start = checks.integer("start", start, 0, len(self))
         depth = self._depth(b)
         # Copies that nothing overlaps are plain ones.
         return self._pass(b.uploader() if depth else Uploader(b), start, depth)
@@ -196,10 +194,7 @@ class DataLoader:
                     f"this loader has {name} {own!r} and the state is of one with {state[name]!r}: its batches would "
                     "be others"
                 )
-        epoch = state.get("epoch")
-        if not is_integer(epoch) or epoch < 0:
-            raise ValueError(f"the loader's state needs an epoch >= 0, got {epoch!r}")
-        self.epoch = int(epoch)
+        self.epoch = checks.integer("the loader's state: epoch", state.get("epoch"), 0)
 
     def _settings(self) -> dict[str, Any]:
         transform = self.transform
@@ -254,7 +249,7 @@ class DataLoader:
         for changed in both:
             if not isinstance(changed, np.ndarray) or len(changed) != len(x):
                 raise ValueError(
-                    f"{self.transform!r} takes a batch of {len(x)} and must give an array of as many, it gave "
+                    f"{self.transform!r} must give an array of as many samples as its batch, {len(x)}, it gave "
                     f"{getattr(changed, 'shape', type(changed).__name__)}"
                 )
         return both

@@ -5,7 +5,6 @@ from math import isnan
 
 from ..backends import checks
 from .history import History, less_is_better
-from .optimizer import in_range
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,15 @@ class EarlyStopping:
     restore_best: bool = False
 
     def __post_init__(self) -> None:
-        checks.integer("patience", self.patience, 1)
-        checks.instance("metric", self.metric, str, "name a column of the history")
-        checks.choice("mode", self.mode, ("min", "max", None))
-        in_range("threshold", self.threshold)
-        checks.flag("restore_best", self.restore_best)
+        plain = {
+            "patience": checks.integer("patience", self.patience, 1),
+            "metric": checks.instance("metric", self.metric, str, "name a column of the history"),
+            "mode": checks.choice("mode", self.mode, ("min", "max", None)),
+            "threshold": checks.number("threshold", self.threshold, least=0),
+            "restore_best": checks.flag("restore_best", self.restore_best),
+        }
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
 
     @property
     def sign(self) -> float:

@@ -126,15 +126,15 @@ def fit(
     """
     checks.instance("model", model, Layer)
     batch_size, epochs = checks.integer("batch_size", batch_size, 1), checks.integer("epochs", epochs, 1)
-    checks.flag("resume", resume)
+    progress, resume = checks.flag("progress", progress), checks.flag("resume", resume)
     sizes = part_sizes(shards)
     accumulate = checks.integer("accumulate", accumulate, 1)
     if accumulate > 1 and len(sizes) > 1:
-        raise ValueError("fit takes shards or accumulate, not both: each takes a step part by part")
+        raise ValueError("shards and accumulate each take a step part by part; give one of them")
     loss = CrossEntropy() if loss is None else checks.instance("loss", loss, Loss)
     if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
         if not checks.is_integer(early_stopping):
-            checks.instance("early_stopping", early_stopping, EarlyStopping, "or give a number of epochs")
+            checks.instance("early_stopping", early_stopping, EarlyStopping, "or give its patience, a number of epochs")
         early_stopping = EarlyStopping(early_stopping, "train_loss" if validation is None else "validation_loss")
     if resume and checkpoints is None:
         raise ValueError("resume=True needs checkpoints, the folder to go on from")

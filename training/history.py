@@ -76,7 +76,8 @@ class History(Mapping[str, list[float]]):
         ValueError
             For another mode, or a column of nothing but NaN.
         """
-        less = less_is_better(metric) if checks.choice("mode", mode, ("min", "max", None)) is None else mode == "min"
+        mode = checks.choice("mode", mode, ("min", "max", None))
+        less = less_is_better(metric) if mode is None else mode == "min"
         sign = 1.0 if less else -1.0
         pairs = zip(self[metric], self.rows, strict=True)
         comparable = [(sign * value, row) for value, row in pairs if not isnan(value)]

@@ -108,7 +108,7 @@ class Trainer:
         checks.instance("loader", self.loader, DataLoader, "give nn.DataLoader(x, y)")
         checks.instance("loss", self.loss, Loss)
         if self.loss.reduction not in MEANS:
-            raise ValueError(f"loss must be one with reduction='mean', got {self.loss!r}")
+            raise ValueError(f"loss must have reduction='mean', got {self.loss!r}")
         checks.instance("optimizer", self.optimizer, Optimizer, "give one over the model, such as nn.Adam(model)")
         self.epochs = checks.integer("epochs", self.epochs, 1)
         if self.validation is not None:

@@ -149,7 +149,7 @@ def switched_off() -> bool:
     """
     text = os.environ.get(VARIABLE, "").strip()
     if text not in ("", "0", "1"):
-        raise ValueError(f"{VARIABLE} takes 0 (no compiled kernels) or 1, got {text!r}")
+        raise ValueError(f"{VARIABLE} must be 0 (no compiled kernels) or 1, got {text!r}")
     return text == "0"
 
 

@@ -107,7 +107,7 @@ def test_a_loader_that_would_drop_all_is_refused():
         ({"x": None}, TypeError, "x must be an array of numbers, got None"),
         ({"shuffle": "yes"}, ValueError, "shuffle must be True or False, got 'yes'"),
         ({"drop_last": 1}, ValueError, "drop_last must be True or False, got 1"),
-        ({"seed": "a"}, ValueError, "seed must be an integer, got 'a'"),
+        ({"seed": "a"}, ValueError, "seed must be an integer from 0"),
         ({"scale": "a"}, ValueError, "scale must be a finite number, got 'a'"),
         ({"transform": nn.augment.Flip}, ValueError, r"got the class Flip; make an object of it: Flip\(\)"),
     ],
