@@ -10,6 +10,7 @@ from ..backends import Backend, checks, use_backend
 from ..backends.types import Array
 from ..layers.base import Layer
 from ..layers.losses import CrossEntropy, Loss
+from .agreement import require_predictions, require_targets
 from .data import DataLoader, samples_of
 from .room import room_to_evaluate
 from .tally import Tally, none_ignored
@@ -40,15 +41,18 @@ def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: 
     Raises
     ------
     TypeError, ValueError
-        For what is no model, data, loss or batch size.
+        For what is no model, data, loss or batch size, and for targets or predictions of which the loss says nothing,
+        as from `fit`.
     OutOfMemory
         Where a batch does not fit; the message names one that does.
     """
     checks.instance("model", model, Layer)
+    is_usual_loss = loss is None
     loss = CrossEntropy() if loss is None else checks.instance("loss", loss, Loss)
     if loss.reduction == "none":
         raise ValueError(f"loss must be one with reduction='mean' or 'sum', got {loss!r}")
     loader = as_loader("data", data, None, shuffle=False).in_order(batch_size)
+    require_targets(loss, loader, is_usual_loss)
     tally = Tally(model.backend, loss, none_ignored=none_ignored(loss, loader))
     with use_backend(model.backend), in_mode(model, False):
         for x, target in loader.batches(model.backend):
@@ -60,6 +64,8 @@ def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: 
             with room_to_evaluate(model.backend, int(x.shape[0]), step):
                 prediction = model.forward(x)
                 value = loss.forward(prediction, target)
+            if tally.total is None:
+                require_predictions(loss, prediction, loader)
             tally.add(value, prediction, target)
         loss.release()
     return tally.read()

@@ -114,7 +114,10 @@ def fit(
     TypeError, ValueError
         Before the first step: for arguments of another kind, epochs, a batch size, shards or another number out of
         range, data that is empty or whose lengths differ, a loss that is no mean, a metric that the history will not
-        have, a schedule that ends before the run, a batch of one sample for a batch norm.
+        have, a schedule that ends before the run, a batch of one sample for a batch norm; for an optimizer with
+        parameters that are not the model's, or a schedule of another optimizer; and, at the first step, for targets or
+        predictions of which the loss can teach nothing: numbers or one class with `CrossEntropy`, classes out of range,
+        predictions that are no probabilities or no logarithms of them.
     NumericalTrouble
         For a loss that is NaN or infinite, while at least one target counts. NumPy's own warnings of these are not
         shown then, unless the step runs code that is not this library's.
@@ -131,6 +134,7 @@ def fit(
     accumulate = checks.integer("accumulate", accumulate, 1)
     if accumulate > 1 and len(sizes) > 1:
         raise ValueError("shards and accumulate each take a step part by part; give one of them")
+    is_usual_loss = loss is None
     loss = CrossEntropy() if loss is None else checks.instance("loss", loss, Loss)
     if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
         if not checks.is_integer(early_stopping):
@@ -168,6 +172,7 @@ def fit(
         checkpoints=checkpoints,
         after_epoch=after_epoch,
         shown=progress,
+        is_usual_loss=is_usual_loss,
     )
     if checkpoints is not None:
         if resume:

@@ -115,8 +115,9 @@ def stepper(model: Layer, loss: Loss, sizes: Sequence[int]) -> Iterator[Step]:
 
 def in_parts_as_one(model: Layer, loss: Loss) -> bool:
     """Whether a step in parts gives the bits of the step on the whole batch: in exact numerics throughout."""
-    backends = (loss.backend or model.backend, *(layer.backend for _, layer in model.named_layers()))
-    return all(b.numerics == "exact" for b in backends)
+    own = model.backend if loss.follows else loss.backend
+    backends = (own, *(layer.backend for _, layer in model.named_layers()))
+    return all(b is not None and b.numerics == "exact" for b in backends)
 
 
 def take(model: Layer, loss: Loss, x: Array, target: Array) -> tuple[Array, Array]:
