@@ -266,6 +266,10 @@ class Backend(ABC):
         """What must be entered for work on this device; layers enter it."""
         return NOWHERE_ELSE
 
+    def unwarned(self) -> AbstractContextManager[None]:
+        """What keeps NumPy from warning of overflow and NaN, where it computes, for who looks for these himself."""
+        return np.errstate(divide="ignore", over="ignore", invalid="ignore") if self.is_host else NOWHERE_ELSE
+
     def up(self, array: Array) -> Array:
         """Storage to computing, on the way into a layer: in exact numerics float32 to float64.
 

@@ -79,20 +79,24 @@ def optimizer(options: argparse.Namespace, model: Layer) -> Optimizer:
 
 
 def schedule(options: argparse.Namespace, optimizer: Optimizer, steps: int) -> Schedule | None:
-    """The schedule that the options name, for so many steps an epoch; None for a constant rate."""
-    total = steps * options.epochs
+    """The schedule that the options name, for so many steps an epoch; None for a constant rate.
+
+    It is laid out for ``schedule_epochs``, which stay what they are when a run goes on for more epochs.
+    """
+    epochs = options.schedule_epochs
+    total = steps * epochs
     if options.warmup and options.schedule != "cosine":
         raise UsageError(f"--warmup goes with --schedule cosine, not {options.schedule}")
     match options.schedule:
         case "cosine":
-            if options.warmup >= options.epochs:
-                raise UsageError(f"--warmup {options.warmup} leaves nothing of {options.epochs} epochs")
+            if options.warmup >= epochs:
+                raise UsageError(f"--warmup {options.warmup} leaves nothing of {epochs} epochs")
             return CosineLR(optimizer, total, warmup=options.warmup * steps)
         case "one-cycle":
             moving = hasattr(optimizer, "betas") or bool(getattr(optimizer, "momentum", 0.0))
             return OneCycleLR(optimizer, options.lr, total, cycle_momentum=moving)
         case "step":
-            return StepLR(optimizer, max(1, options.epochs // 3) * steps)
+            return StepLR(optimizer, max(1, epochs // 3) * steps)
         case "exponential":
             # A hundredth of the rate is left at the end; rounded, since the last bit of a power is each machine's own.
             return ExponentialLR(optimizer, round(0.01 ** (1.0 / total), 12))
@@ -104,8 +108,10 @@ def schedule(options: argparse.Namespace, optimizer: Optimizer, steps: int) -> S
 def loaders(options: argparse.Namespace, data: Dataset) -> tuple[DataLoader, DataLoader, DataLoader]:
     """Batches for training, prepared as the options say, of the part for choosing, and of the held-out part."""
     prepare = preparation(options.augment, data.image, Normalise.of(data) if options.normalise else None)
-    train = data.loader(options.batch, seed=options.seed, transform=prepare)
-    return train, data.validation(transform=prepare), data.held_out(transform=prepare)
+    train = data.loader(options.batch, seed=options.seed, transform=prepare, drop_last=options.drop_last)
+    # What fits in training fits in evaluation.
+    others = (data.validation(options.batch, transform=prepare), data.held_out(options.batch, transform=prepare))
+    return train, *others
 
 
 def preparation(names: Sequence[str], image: tuple[int, int, int], normalise: Normalise | None) -> Compose | None:

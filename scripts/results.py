@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ __all__ = ["counted", "describe", "metrics", "part_names", "pictures", "summary"
 def part_names(data: Dataset) -> tuple[str, str]:
     """What the parts are called that a run looks at while it trains, and that is measured at its end."""
     return ("held-out", "held-out") if data.x_valid is None else ("validation", "test")
+
+
+# By which the best epoch, and with it the best checkpoint, is chosen everywhere.
+METRIC = "validation_loss"
 
 
 def metrics(
@@ -55,7 +60,8 @@ def metrics(
         "batch": options.batch,
         "lr": options.lr,
         "optimizer": options.optimizer,
-        "best_epoch": history.best("validation_accuracy")["epoch"],
+        "best_epoch": best_epoch(history),
+        "weights_of_epoch": best_epoch(history) if options.patience else history.rows[-1]["epoch"],
         "peak_bytes": b.memory()["peak"],
     }
 
@@ -68,10 +74,18 @@ def counted(data: Dataset) -> str:
     return f"{train}, {len(data.y_valid):,} for validation, {len(data.y_test):,} for testing"
 
 
+def best_epoch(history: History) -> int:
+    """The epoch of the lowest loss on the part that is looked at, of equals the first; the last where all are NaN."""
+    finite = [loss for loss in history[METRIC] if not isnan(loss)]
+    return int(history.best(METRIC)["epoch"] if finite else history.rows[-1]["epoch"])
+
+
 def summary(model: Layer, data: Dataset, history: History, metrics: dict[str, Any]) -> None:
     """Print the run in a table."""
     parameters = sum(int(np.prod(parameter.shape)) for _, parameter in model.named_parameters())
-    best = history.best("validation_accuracy")
+    best = history.rows[metrics["best_epoch"] - 1]
+    loss, accuracy = f"{metrics['validation_part']} loss {best[METRIC]:.4g}", percent(best["validation_accuracy"])
+    told = f"{best['epoch']}, of {loss}, {accuracy}"
     images = len(data.y_train) * metrics["epochs"]
     parts = {f"{metrics['test_part']} loss": metrics["test_loss"]}
     parts[f"{metrics['test_part']} accuracy"] = percent(metrics["test_accuracy"])
@@ -87,7 +101,8 @@ def summary(model: Layer, data: Dataset, history: History, metrics: dict[str, An
             "training loss": history["train_loss"][-1],
             "training accuracy": percent(history["train_accuracy"][-1]),
             **parts,
-            "best epoch": f"{best['epoch']}, {percent(best['validation_accuracy'])}",
+            "best epoch": told,
+            "weights written": f"of epoch {metrics['weights_of_epoch']}",
             "time": clock(metrics["seconds"]),
             "speed": f"{images / metrics['seconds']:,.0f} images/s, held-out ones apart",
             "peak memory": size(metrics["peak_bytes"]),

@@ -1,6 +1,7 @@
 """Train a net on images, by default on real handwritten digits, and keep the result in a folder."""
 
 import argparse
+import copy
 import hashlib
 import json
 import sys
@@ -14,10 +15,12 @@ from ..backends.terminal import say
 from ..interop import safetensors
 from ..interop.files import write_whole
 from ..layers.base import Layer
+from ..layers.losses import CrossEntropy
 from ..layers.models import BUILDERS
 from ..training.checkpoints import CheckpointError, Checkpoints
 from ..training.data import DataLoader
 from ..training.datasets import Dataset, load_dataset
+from ..training.early_stopping import EarlyStopping
 from ..training.evaluation import evaluate
 from ..training.fit import fit
 from ..training.history import History
@@ -26,6 +29,8 @@ from ..training.optimizer import Optimizer
 from ..training.optimizers import OPTIMIZERS
 from ..training.room import OutOfMemory
 from ..training.schedule import Schedule
+from ..training.shards import in_parts_as_one
+from ..training.single_samples import require_no_single_sample
 from ..training.tensorboard import TensorBoard
 from ..training.trouble import NumericalTrouble
 from . import build, results
@@ -52,6 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--numerics", default=None, choices=NUMERICS, help="exact: the same bits on every backend")
     add("--epochs", default=30, type=at_least(1), metavar="N", help="passes over the data")
     add("--batch", default=16, type=at_least(1), metavar="N", help="samples in a batch")
+    add("--drop-last", action="store_true", help="leave out the last batch of an epoch where it is not full")
     add("--accumulate", default=1, type=at_least(1), metavar="K", help="batches whose gradients make one step")
     add("--shards", default=1, type=at_least(1), metavar="K", help="parts of a batch, one by one")
     add(
@@ -71,6 +77,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"how the learning rate goes: {', '.join(build.SCHEDULES)}",
     )
+    add(
+        "--schedule-epochs",
+        default=None,
+        type=at_least(1),
+        metavar="N",
+        help="epochs that the schedule is laid out for (default: --epochs)",
+    )
     add("--warmup", default=0, type=at_least(0), metavar="N", help="epochs in which cosine goes up first")
     add("--clip-norm", default=None, type=positive, metavar="X", help="largest norm of all gradients together")
     add("--clip-value", default=None, type=positive, metavar="X", help="largest size of a gradient's entry")
@@ -78,7 +91,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--normalise", action="store_true", help="shift and scale channels to mean 0 and deviation 1")
     add("--seed", default=0, type=at_least(0), metavar="N", help="of weights, order of samples and augmentation")
     add("--on-nan", default="stop", choices=("stop", "skip"), help="what to do about a loss that is NaN or infinite")
-    add("--patience", default=None, type=at_least(1), metavar="N", help="stop after N epochs without improvement")
+    add(
+        "--patience",
+        default=None,
+        type=at_least(1),
+        metavar="N",
+        help="stop after N epochs without a lower held-out loss",
+    )
     add("--checkpoint-every", default=None, type=at_least(1), metavar="N", help="steps between checkpoints in an epoch")
     add("--keep", default=2, type=at_least(1), metavar="K", help="newest checkpoints kept, beside the best")
     add("--no-pictures", action="store_true", help="draw nothing")
@@ -102,6 +121,9 @@ def expand(arguments: list[str], parser: argparse.ArgumentParser) -> list[str]:
     schedule, epochs = value_of("--schedule", before), value_of("--epochs", before)
     if schedule in build.LAID_OUT and value_of("--epochs", arguments) not in (None, epochs):
         raise UsageError(f"--epochs: the schedule {schedule} of {name} is laid out for {epochs} epochs; leave it out")
+    if value_of("--schedule-epochs", before) is None and epochs is not None:
+        # A run of an earlier version; with more epochs its schedule stays what it was.
+        before.append(f"--schedule-epochs={epochs}")
     return [*before, *arguments]
 
 
@@ -148,7 +170,14 @@ def prepare(options: argparse.Namespace) -> Job:
     model = build.net(options.model, data.image, data.classes, backend, options.seed)
     optimizer = build.optimizer(options, model)
     loader, validation, held_out = build.loaders(options, data)
-    schedule = build.schedule(options, optimizer, -(-len(data.y_train) // (options.batch * options.accumulate)))
+    steps = copy.copy(loader)
+    steps.batch_size *= options.accumulate
+    steps.require_batches()
+    parts = options.accumulate if options.accumulate > 1 else options.shards
+    as_one = options.accumulate == 1 and in_parts_as_one(model, CrossEntropy())
+    require_no_single_sample(model, steps, (1,) * (1 if as_one else parts))
+    options.schedule_epochs = options.schedule_epochs or options.epochs
+    schedule = build.schedule(options, optimizer, len(steps))
     return Job(options, data, model, optimizer, loader, validation, held_out, schedule)
 
 
@@ -187,7 +216,9 @@ def _train(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
             clip_norm=options.clip_norm,
             clip_value=options.clip_value,
             on_nan=options.on_nan,
-            early_stopping=options.patience,
+            early_stopping=EarlyStopping(options.patience, results.METRIC, restore_best=True)
+            if options.patience
+            else None,
             checkpoints=checkpoints,
             resume=options.resume is not None,
             after_epoch=after_epoch,

@@ -24,7 +24,7 @@ from ..backends.checks import is_integer, is_number
 from ..interop.files import leftovers, read_bytes, write_whole
 from ..interop.safetensors import packed, unpacked
 
-FORMAT = 1
+FORMAT = 2
 DAMAGED = ".damaged"
 # The history of a million epochs.
 _MOST_BYTES = 1 << 28

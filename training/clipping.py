@@ -25,6 +25,11 @@ def clip_grad_value(parameters: Trainable, limit: float) -> None:
         Those without a gradient are passed over.
     limit : float
         At least 0.
+
+    Raises
+    ------
+    ValueError
+        For what holds no parameters, and a limit out of range.
     """
     limit = checks.number("limit", limit, least=0)
     for parameter in trainable(parameters, "clip_grad_value").values():

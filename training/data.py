@@ -4,6 +4,8 @@ The order of samples comes from the library's own generator, so it is the same o
 are put together on the host, some of them ahead in a background thread, and go to the device in one transfer each.
 """
 
+import copy
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -15,8 +17,8 @@ from ..backends import Backend, BackendLike, Generator, checks, get_backend
 from ..backends.inputs import host_data, is_plain_numpy, is_sparse
 from ..backends.types import Array
 from ..backends.upload import Uploader
-from .augment import AnyTransform, Transform
-from .images import Images
+from .augment import AnyTransform, Transform, goes_along, kept_in_evaluation, paired, require_paired
+from .images import IN_MEMORY, Images
 from .prefetch import Prefetch
 
 #: Batches made ahead where that pays.
@@ -38,7 +40,8 @@ class DataLoader:
     batch_size : int
         Samples in a batch; the last batch holds what is left.
     shuffle : bool
-        Whether to reorder the samples; the order of pass ``k`` depends on ``seed`` and ``k`` alone.
+        Whether to reorder the samples; the order of pass ``k`` depends on ``seed`` and ``k`` alone. `evaluate` and
+        `predict` go through the samples in their order all the same (`in_order`).
     seed : int
         Of the order and of ``transform``.
     backend : str, Backend, namespace or None
@@ -47,11 +50,14 @@ class DataLoader:
         A batch of ``x`` is converted to float32 and multiplied by it.
     transform : callable, optional
         Called as ``transform(x, generator)`` with each batch of ``x`` in float32, after scaling, on the host; see
-        `xpnn.augment`. What it draws depends on ``seed``, the pass and the batch's place in it.
+        `xpnn.augment`. What it draws depends on ``seed``, the pass and the batch's place in it. Where ``y`` has the
+        spatial axes of ``x``, as masks have, it is called as ``transform.pair(x, y, generator)`` and gives both.
     prefetch : int, optional
         Batches made ahead by a thread in the background; 0 makes each when it is asked for. Unless given, 2 for a
         device, a transform or data that is read batch by batch, and otherwise 0, for then the thread costs more than
         it saves.
+    drop_last : bool
+        Whether to leave out the last batch of a pass if it is not full: a batch norm can't take one sample.
 
     Attributes
     ----------
@@ -60,10 +66,10 @@ class DataLoader:
 
     Raises
     ------
-    ValueError
-        For lengths that differ, no samples, a batch size below 1, or a negative ``prefetch``.
-    TypeError
-        For data that is not numbers, or no plain array; the message says how to convert it.
+    TypeError, ValueError
+        For what is no array, lengths that differ, no samples, or more in a batch with ``drop_last``, a batch size below
+        1, a negative ``prefetch``, or a transform that does not say what becomes of ``y`` where that has the spatial
+        axes of ``x``.
     """
 
     def __init__(
@@ -78,15 +84,17 @@ class DataLoader:
         scale: float | None = None,
         transform: AnyTransform | None = None,
         prefetch: int | None = None,
+        drop_last: bool = False,
     ) -> None:
-        self.arrays: tuple[Images, ...] = tuple(
-            data if is_lazy(data) else host_data(data, name, convert=True) for name, data in (("x", x), ("y", y))
-        )
+        self.arrays: tuple[Images, ...] = (samples_of("x", x), samples_of("y", y))
         lengths = [len(array) if len(array.shape) else 0 for array in self.arrays]
         if lengths[0] != lengths[1] or not lengths[0]:
             raise ValueError(f"x and y need the same number of samples, at least 1; got {lengths[0]} and {lengths[1]}")
-        if transform is not None and not callable(transform):
-            raise ValueError(f"transform must be a callable of a batch and a generator, got {checks.shown(transform)}")
+        if transform is not None and (not callable(transform) or inspect.isclass(transform)):
+            hint = f"; make an object of it: {transform.__name__}()" if inspect.isclass(transform) else ""
+            raise ValueError(
+                f"transform must be a callable of a batch and a generator, got {checks.shown(transform)}{hint}"
+            )
         self.batch_size = checks.integer("batch_size", batch_size, 1)
         self.shuffle = checks.flag("shuffle", shuffle)
         self.generator = Generator(seed).fold_in("shuffle")
@@ -95,7 +103,14 @@ class DataLoader:
         self.scale = None if scale is None else float(checks.number("scale", scale))
         self.transform = transform
         self.prefetch = None if prefetch is None else checks.integer("prefetch", prefetch, 0)
+        self.drop_last = checks.flag("drop_last", drop_last)
         self.epoch = 0
+        shapes = [tuple(array.shape) for array in self.arrays]
+        if transform is not None:
+            require_paired(transform, *shapes)
+        #: Whether the transform changes targets too.
+        self.changes_targets = transform is not None and goes_along(*shapes)
+        self.require_batches()
 
     @property
     def samples(self) -> int:
@@ -104,7 +119,42 @@ class DataLoader:
 
     def __len__(self) -> int:
         """Batches in one pass."""
-        return -(-self.samples // self.batch_size)
+        return self.samples // self.batch_size if self.drop_last else -(-self.samples // self.batch_size)
+
+    def require_batches(self) -> None:
+        """Raise `ValueError` unless a pass has a batch."""
+        if not len(self):
+            raise ValueError(
+                f"drop_last=True leaves no batch of {self.batch_size}: there are {self.samples} samples; take a "
+                f"batch_size of at most {self.samples}"
+            )
+
+    def may_aim_at(self, value: int) -> bool:
+        """Whether a target may be that integer; False only where targets in memory were looked through."""
+        targets = self.arrays[1]
+        if not isinstance(targets, np.ndarray) or isinstance(targets, np.memmap) or self.changes_targets:
+            return True
+        return targets.dtype.kind not in "iu" or targets.nbytes > IN_MEMORY or bool((targets == value).any())
+
+    def in_order(self, batch_size: int | None = None) -> "DataLoader":
+        """A loader of all the same samples in the order of the data, for evaluation.
+
+        It does not shuffle and drops nothing. Of a transform it applies what belongs to evaluation (`Transform.
+        evaluation`); one that does not say, a function, is applied as it is, with the draws of the first pass. The
+        passes of this loader are not counted.
+
+        Parameters
+        ----------
+        batch_size : int, optional
+            Samples in a batch; as many as here unless given.
+        """
+        loader = copy.copy(self)
+        loader.epoch, loader.shuffle, loader.drop_last = 0, False, False
+        loader.transform = kept_in_evaluation(self.transform)
+        loader.changes_targets = self.changes_targets and loader.transform is not None
+        if batch_size is not None:
+            loader.batch_size = checks.integer("batch_size", batch_size, 1)
+        return loader
 
     def __iter__(self) -> Iterator[Sequence[Array]]:
         return self.batches(self.backend or get_backend())
@@ -156,6 +206,8 @@ class DataLoader:
             "samples": self.samples,
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
+            "drop_last": self.drop_last,
+            "scale": self.scale,
             "transform": named,
         }
 
@@ -187,18 +239,40 @@ class DataLoader:
             if self.scale is not None:
                 x = np.multiply(x, self.scale, dtype=np.float32, casting="same_kind")
             if self.transform is not None:
-                x = self._transformed(x.astype(np.float32, copy=False), randomness.fold_in(place))
+                x, y = self._transformed(x.astype(np.float32, copy=False), y, randomness.fold_in(place))
             yield [x, y]
 
-    def _transformed(self, x: NDArray[Any], generator: Generator) -> NDArray[Any]:
+    def _transformed(self, x: NDArray[Any], y: NDArray[Any], generator: Generator) -> HostBatch:
         assert self.transform is not None
-        changed = self.transform(x, generator)
-        if not isinstance(changed, np.ndarray) or not is_plain_numpy(type(changed)) or len(changed) != len(x):
-            raise ValueError(
-                f"{self.transform!r} must give an array of as many samples as its batch, {len(x)}, it gave "
-                f"{getattr(changed, 'shape', type(changed).__name__)}"
-            )
-        return changed
+        if self.changes_targets:
+            both = list(paired(self.transform, x, y, generator))
+        else:
+            both = [self.transform(x, generator), y]
+        for changed in both:
+            if not isinstance(changed, np.ndarray) or not is_plain_numpy(type(changed)) or len(changed) != len(x):
+                raise ValueError(
+                    f"{self.transform!r} must give an array of as many samples as its batch, {len(x)}, it gave "
+                    f"{getattr(changed, 'shape', type(changed).__name__)}"
+                )
+        return both
+
+
+def samples_of(name: str, data: Any) -> Images:
+    """Samples along axis 0, on the host: what is read batch by batch as it is, all else as an array.
+
+    Raises
+    ------
+    TypeError
+        For a generator, text, no plain array, and other things that are no numbers; says what to do.
+    """
+    if is_lazy(data):
+        return data  # type: ignore[no-any-return]  # is_lazy says that it is what Images asks for
+    if isinstance(data, Iterator):
+        raise TypeError(
+            f"{name} must be an array of samples, got {checks.shown(data)}, which gives each of them once; make an "
+            f"array of it: np.stack(list({name}))"
+        )
+    return host_data(data, name, convert=True)
 
 
 def is_lazy(data: Any) -> bool:

@@ -1,16 +1,18 @@
-"""Stop when a figure has stopped getting better."""
+"""Stop when a figure has stopped getting better, and which epoch is the best."""
 
 from dataclasses import dataclass
+from math import isnan
 
 from ..backends import checks
-from .history import History
+from .history import History, less_is_better
 
 
 @dataclass(frozen=True)
 class EarlyStopping:
     """Stop after ``patience`` epochs in a row without improvement.
 
-    It is a function of the history alone, so it goes on after a resume as if nothing had happened.
+    It is a function of the history alone, so it goes on after a resume as if nothing had happened. Its metric is that
+    of the run: by it the best checkpoint is chosen too.
 
     Parameters
     ----------
@@ -18,39 +20,59 @@ class EarlyStopping:
         Epochs without improvement after which training stops, at least 1.
     metric : str
         A column of the history.
-    mode : {"min", "max"}
-        Whether less is better, or more.
+    mode : {"min", "max"}, optional
+        Whether less is better, or more; unless given, more for an accuracy and less for everything else.
     threshold : float
-        By how much a figure must beat the best one.
+        By how much a figure must beat the best one to count as an improvement, at least 0. The best epoch is that of
+        the best figure, by however little.
+    restore_best : bool
+        Whether the model has the weights and buffers of the best epoch when `fit` ends, be it early or not. What the
+        optimizer remembers stays that of the last epoch, and so does the newest checkpoint.
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         For values out of range.
     """
 
     patience: int
     metric: str = "validation_loss"
-    mode: str = "min"
+    mode: str | None = None
     threshold: float = 0.0
+    restore_best: bool = False
 
     def __post_init__(self) -> None:
         plain = {
             "patience": checks.integer("patience", self.patience, 1),
-            "mode": checks.choice("mode", self.mode, ("min", "max")),
+            "metric": checks.instance("metric", self.metric, str, "name a column of the history"),
+            "mode": checks.choice("mode", self.mode, ("min", "max", None)),
             "threshold": checks.number("threshold", self.threshold, least=0),
+            "restore_best": checks.flag("restore_best", self.restore_best),
         }
         for name, value in plain.items():
             object.__setattr__(self, name, value)
 
+    @property
+    def sign(self) -> float:
+        """1 where more is better, -1 where less is."""
+        less = less_is_better(self.metric) if self.mode is None else self.mode == "min"
+        return -1.0 if less else 1.0
+
     def best(self, history: History) -> int:
         """Index of the best epoch so far, the earliest of equals; NaN is never best."""
-        sign, best, index = (1.0 if self.mode == "max" else -1.0), None, 0
-        for i, value in enumerate(history[self.metric]):
-            if value == value and (best is None or sign * value > sign * best + self.threshold):
-                best, index = value, i
-        return index
+        return self._last_improvement(history, 0.0)
 
     def reached(self, history: History) -> bool:
         """Whether it is time to stop."""
-        return bool(history.rows) and len(history.rows) - 1 - self.best(history) >= self.patience
+        return (
+            bool(history.rows)
+            and len(history.rows) - 1 - self._last_improvement(history, self.threshold) >= self.patience
+        )
+
+    def _last_improvement(self, history: History, threshold: float) -> int:
+        """Index of the last epoch that beat the best one before it by more than a threshold."""
+        best, index = None, 0
+        for i, value in enumerate(history[self.metric]):
+            if not isnan(value) and (best is None or self.sign * value > self.sign * best + threshold):
+                best, index = value, i
+        return index

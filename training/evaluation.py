@@ -6,55 +6,122 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..backends import checks, use_backend
-from ..backends.inputs import host_data
+from ..backends import Backend, checks, use_backend
+from ..backends.types import Array
 from ..layers.base import Layer
 from ..layers.losses import CrossEntropy, Loss
 from .agreement import require_predictions, require_targets
-from .data import DataLoader
-from .tally import Tally
+from .data import DataLoader, samples_of
+from .room import room_to_evaluate
+from .tally import Tally, none_ignored
 
 Data: TypeAlias = DataLoader | tuple[Any, Any]
 
+#: Samples in a batch where neither a loader nor a caller says how many.
+BATCH = 256
 
-def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: int = 256) -> dict[str, float]:
-    """Mean ``loss`` and, for classes, ``accuracy`` of a model in evaluation mode; its mode is put back.
+
+def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: int | None = None) -> dict[str, float]:
+    """Mean ``loss`` and, for classes, ``accuracy`` of a model over all samples; in evaluation mode, then as before.
+
+    The loss is that of all samples in one batch, whatever the batch size: each batch weighs what its mean divides by.
+    Targets that the loss ignores count neither in the loss nor in the accuracy. A mean over nothing is NaN.
+
+    Parameters
+    ----------
+    model : Layer
+    data : (x, y) or DataLoader
+        Host arrays, or a loader: of that all samples, without the random changes of its transform (`DataLoader.
+        in_order`).
+    loss : Loss, optional
+        With a mean or a sum; `CrossEntropy` unless given.
+    batch_size : int, optional
+        Samples in a batch; a loader's own unless given, or else 256.
 
     Raises
     ------
-    ValueError
-        For targets or predictions of which the loss says nothing, as from `fit`.
+    TypeError, ValueError
+        For what is no model, data, loss or batch size, and for targets or predictions of which the loss says nothing,
+        as from `fit`.
+    OutOfMemory
+        Where a batch does not fit; the message names one that does.
     """
-    batch_size = checks.integer("batch_size", batch_size, 1)
+    checks.instance("model", model, Layer)
     is_usual_loss = loss is None
-    loss = CrossEntropy() if loss is None else loss
-    loader = as_loader(data, batch_size, shuffle=False)
+    loss = CrossEntropy() if loss is None else checks.instance("loss", loss, Loss)
+    if loss.reduction == "none":
+        raise ValueError(f"loss must be one with reduction='mean' or 'sum', got {loss!r}")
+    loader = as_loader("data", data, None, shuffle=False).in_order(batch_size)
     require_targets(loss, loader, is_usual_loss)
-    tally = Tally(model.backend)
+    tally = Tally(model.backend, loss, none_ignored=none_ignored(loss, loader))
     with use_backend(model.backend), in_mode(model, False):
         for x, target in loader.batches(model.backend):
-            prediction = model.forward(x)
-            if not tally.samples:
+
+            def step(n: int, x: Array = x, target: Array = target) -> tuple[Array, Array]:
+                prediction = model.forward(x[:n, ...])
+                return loss.forward(prediction, target[:n, ...]), prediction
+
+            with room_to_evaluate(model.backend, int(x.shape[0]), step):
+                prediction = model.forward(x)
+                value = loss.forward(prediction, target)
+            if tally.total is None:
                 require_predictions(loss, prediction, loader)
-            tally.add(loss.forward(prediction, target), prediction, target)
+            tally.add(value, prediction, target)
+        loss.release()
     return tally.read()
 
 
-def predict(model: Layer, x: Any, *, batch_size: int = 256) -> np.ndarray[Any, Any]:
-    """A model's outputs on the host for host inputs ``x (N, ...)``, or those of a loader; in evaluation mode."""
-    b, batch_size = model.backend, checks.integer("batch_size", batch_size, 1)
+def predict(model: Layer, x: Any, *, batch_size: int | None = None) -> np.ndarray[Any, Any]:
+    """A model's outputs on the host, in the order of the samples; in evaluation mode, then as before.
+
+    Parameters
+    ----------
+    model : Layer
+    x : array_like or DataLoader
+        Inputs ``(N, ...)`` on the host, in memory or read batch by batch, or a loader: of that all samples in the order
+        of its data, without the random changes of its transform (`DataLoader.in_order`).
+    batch_size : int, optional
+        Samples in a batch; a loader's own unless given, or else 256.
+
+    Returns
+    -------
+    numpy array
+        ``(N, ...)``; for no samples what the model makes of an empty batch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is no model, inputs or batch size.
+    OutOfMemory
+        Where a batch does not fit; the message names one that does.
+    """
+    b = checks.instance("model", model, Layer).backend
     outputs = []
-    if isinstance(x, DataLoader):
-        with in_mode(model, False):
-            return np.concatenate([b.to_numpy(model.forward(images)) for images, _ in x.batches(b)])
-    x = host_data(x, "x", convert=True)
-    if not x.ndim:
-        raise ValueError("x must have samples along axis 0, got a 0-d array")
-    with in_mode(model, False):
-        for start in range(0, max(len(x), 1), batch_size):
-            part = b.asarray(x[start : start + batch_size], b.dtype if x.dtype.kind == "f" else None)
-            outputs.append(b.to_numpy(model.forward(part)))
+    with use_backend(b), in_mode(model, False):
+        for part in _parts(b, x, batch_size):
+
+            def step(n: int, part: Array = part) -> Array:
+                return model.forward(part[:n, ...])
+
+            with room_to_evaluate(b, int(part.shape[0]), step):
+                outputs.append(b.to_numpy(model.forward(part)))
     return np.concatenate(outputs)
+
+
+def _parts(b: Backend, x: Any, batch_size: int | None) -> Iterator[Array]:
+    """Batches of inputs in their order, at least one, which may be empty."""
+    if isinstance(x, DataLoader):
+        yield from (images for images, _ in x.in_order(batch_size).batches(b))
+        return
+    size = BATCH if batch_size is None else checks.integer("batch_size", batch_size, 1)
+    if isinstance(x, tuple) and len(x) == 2 and len({getattr(each, "shape", None) for each in x}) > 1:
+        raise TypeError("x must be an array of inputs (N, ...) or a DataLoader, got a pair; give its first array alone")
+    x = samples_of("x", x)
+    if not x.shape:
+        raise ValueError("x must be an array of inputs (N, ...), got a single number")
+    for start in range(0, max(len(x), 1), size):
+        part = np.asarray(x[start : start + size])
+        yield b.asarray(part, b.dtype if part.dtype.kind == "f" else None)
 
 
 @contextmanager
@@ -69,10 +136,13 @@ def in_mode(model: Layer, mode: bool) -> Iterator[None]:
             Layer.train(layer, was)
 
 
-def as_loader(data: Data, batch_size: int, *, shuffle: bool, seed: int = 0) -> DataLoader:
+def as_loader(name: str, data: Data, batch_size: int | None, *, shuffle: bool, seed: int = 0) -> DataLoader:
     """A loader as it is, or one over a pair of host arrays."""
     if isinstance(data, DataLoader):
         return data
     if not isinstance(data, tuple | list) or len(data) != 2:
-        raise ValueError(f"data must be a pair (x, y) or a DataLoader, got {checks.shown(data)}")
-    return DataLoader(data[0], data[1], batch_size, shuffle=shuffle, seed=seed)
+        once = ", which gives each batch once; make a loader of arrays: nn.DataLoader(x, y)"
+        made = once if isinstance(data, Iterator) else ""
+        kind = f"{len(data)} arrays" if isinstance(data, tuple | list) else checks.shown(data)
+        raise ValueError(f"{name} must be a pair (x, y) or a DataLoader, got {kind}{made}")
+    return DataLoader(data[0], data[1], BATCH if batch_size is None else batch_size, shuffle=shuffle, seed=seed)

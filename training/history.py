@@ -82,7 +82,8 @@ class History(Mapping[str, list[float]]):
             For another mode, or a column of nothing but NaN.
         """
         mode = checks.choice("mode", mode, ("min", "max", None))
-        sign = -1.0 if mode == "max" or (mode is None and metric.endswith("accuracy")) else 1.0
+        less = less_is_better(metric) if mode is None else mode == "min"
+        sign = 1.0 if less else -1.0
         pairs = zip(self[metric], self.rows, strict=True)
         comparable = [(sign * value, row) for value, row in pairs if not isnan(value)]
         if not comparable:
@@ -91,7 +92,8 @@ class History(Mapping[str, list[float]]):
 
     def __getitem__(self, name: str) -> list[float]:
         if name not in list(self):
-            raise KeyError(f"no column {name!r}; the columns are {', '.join(self)}")
+            there = f"the columns are {', '.join(self)}" if self.rows else "no epoch is finished yet"
+            raise KeyError(f"no column {name!r}; {there}")
         return [row.get(name, nan) for row in self.rows]
 
     def __iter__(self) -> Iterator[str]:
@@ -124,6 +126,11 @@ def _row(cells: Mapping[str, Any], line: int) -> dict[str, float]:
         raise ValueError(
             f"line {line}: a history has one number under each name of its first line, got {told[:_SHOWN]}"
         ) from None
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether small values of a column are good: of all but accuracies."""
+    return not metric.endswith("accuracy")
 
 
 def _parsed(text: Any) -> float:

@@ -216,11 +216,19 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict` of an optimizer of this kind over parameters of these names.
 
+        Its settings, the learning rate among them, take the place of this optimizer's, as in PyTorch; set others
+        afterwards. (`fit` compares them when it resumes, and refuses what differs.)
+
         Raises
         ------
         ValueError
             If the settings or names are not this optimizer's; then nothing is replaced.
         """
+        if not isinstance(state, Mapping) or not {"settings", "state"} <= state.keys():
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict takes what state_dict() gave, a mapping with 'settings' and "
+                f"'state'; got {checks.shown(state)}"
+            )
         if state["settings"].keys() != set(self.settings) or state["state"].keys() != self.parameters.keys():
             raise ValueError(
                 f"{type(self).__name__}.load_state_dict: settings {sorted(state['settings'])} and parameters "

@@ -67,6 +67,8 @@ class ReduceLROnPlateau(Schedule):
         self.patience, self.cooldown = checks.integer("patience", patience, 0), checks.integer("cooldown", cooldown, 0)
         self.threshold = checks.number("threshold", threshold, least=0)
         self.min_lr, self.eps = checks.number("min_lr", min_lr, least=0), checks.number("eps", eps, least=0)
+        #: The rate of the optimizer when the schedule was made.
+        self.base_lr = optimizer.lr
         self.best = inf if mode == "min" else -inf
         self.bad_steps = self.cooling = 0
 

@@ -2,7 +2,9 @@
 
 import gc
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 from ..backends import Backend, use_backend
 from ..backends.types import Array
@@ -23,13 +25,23 @@ class OutOfMemory(MemoryError):
         Samples that do; 0 where not even one does.
     where : str
         The device.
+    evaluating : bool
+        Whether it was a batch of `evaluate` or `predict`, of which nothing is kept for a backward pass.
     """
 
-    def __init__(self, batch: int, fits: int, where: str) -> None:
-        super().__init__(batch, fits, where)
-        self.batch, self.fits, self.where = batch, fits, where
+    def __init__(self, batch: int, fits: int, where: str, evaluating: bool = False) -> None:
+        super().__init__(batch, fits, where, evaluating)
+        self.batch, self.fits, self.where, self.evaluating = batch, fits, where, evaluating
 
     def __str__(self) -> str:
+        if self.evaluating:
+            told = f"batch of {self.batch} does not fit in the memory of {self.where} in evaluation"
+            if not self.fits:
+                return f"{told}, nor does one sample: take smaller inputs or a smaller model"
+            return (
+                f"{told}; a batch of {self.fits} does: batch_size={self.fits} of evaluate, predict, or the loader that "
+                "is evaluated"
+            )
         if not self.fits:
             return (
                 f"batch of {self.batch} does not fit in the memory of {self.where}, nor does one sample: take smaller "
@@ -49,13 +61,43 @@ def out_of_memory(error: BaseException, model: Layer, loss: Loss, x: Array, targ
     Lets go of the failed step's arrays first: those that the frames of ``error`` hold, those kept for backward, and the
     gradients, of which a part may be the failed step's. Then tries smaller batches.
     """
-    b = model.backend
-    where = place(b)
+    where = place(model.backend)
+    _drop_frames(error)
+    return OutOfMemory(int(x.shape[0]), largest_batch(model, loss, x, target), where)
+
+
+@contextmanager
+def room_to_evaluate(b: Backend, samples: int, step: Callable[[int], object]) -> Iterator[None]:
+    """Around the evaluation of a batch on ``b``: `OutOfMemory` instead of the library's error.
+
+    ``step`` is called with smaller and smaller numbers of samples and does with the first so many of the batch what is
+    done within the block. Gradients and what is kept for backward stay as they are.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not b.is_out_of_memory(error):
+            raise
+        where = place(b)
+        _drop_frames(error)
+    else:
+        return
+    fits = 0
+    for size in halves(samples):
+        _collect(b)
+        if _works(b, partial(step, size)):
+            fits = size
+            break
+    _collect(b)
+    raise OutOfMemory(samples, fits, where, evaluating=True)
+
+
+def _drop_frames(error: BaseException) -> None:
+    """Let go of the arrays that the frames of an error hold."""
     link: BaseException | None = error
     while link is not None:
         traceback.clear_frames(link.__traceback__)
         link = link.__cause__ or link.__context__
-    return OutOfMemory(int(x.shape[0]), largest_batch(model, loss, x, target), where)
 
 
 def largest_batch(model: Layer, loss: Loss, x: Array, target: Array, sizes: Sequence[int] | None = None) -> int:
@@ -93,11 +135,18 @@ def halves(samples: int) -> list[int]:
 
 
 def _fits(model: Layer, loss: Loss, x: Array, target: Array) -> bool:
-    b = model.backend
-    try:
-        with preserved(model), use_backend(b):
+    def step() -> None:
+        with preserved(model), use_backend(model.backend):
             take(model, loss, x, target)
-            b.synchronize()
+
+    return _works(model.backend, step)
+
+
+def _works(b: Backend, step: Callable[[], object]) -> bool:
+    """Whether a step does not run out of memory."""
+    try:
+        step()
+        b.synchronize()
     except Exception as error:
         if not b.is_out_of_memory(error):
             raise
@@ -110,9 +159,13 @@ def _let_go(model: Layer, loss: Loss) -> None:
     model.zero_grad()
     model.release()
     loss.release()
+    _collect(model.backend)
+
+
+def _collect(b: Backend) -> None:
     # An error and the frames that it passed hold each other, and their arrays.
     gc.collect()
-    model.backend.free_memory()
+    b.free_memory()
 
 
 def place(b: Backend) -> str:

@@ -39,16 +39,26 @@ class Schedule:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict` of a schedule of this kind, the optimizer at the rate it had then.
 
+        The settings of that schedule take the place of this one's, as in PyTorch, but for the number of steps that it
+        is laid out for.
+
         Raises
         ------
         ValueError
-            If it is the state of another kind; then nothing is replaced.
+            If it is the state of another kind, or of one laid out for another number of steps; then nothing is
+            replaced.
         """
         mine = self.state_dict()
         if state.keys() != mine.keys():
             raise ValueError(
                 f"{type(self).__name__}.load_state_dict: state must hold {', '.join(mine)}, "
                 f"got {', '.join(state) or 'nothing'}"
+            )
+        if state.get("total_steps") != mine.get("total_steps"):
+            raise ValueError(
+                f"{type(self).__name__} is laid out for {mine['total_steps']} steps, the state for "
+                f"{state['total_steps']}; a schedule can't be made longer or shorter on the way: make it with "
+                f"total_steps={state['total_steps']}, or start it anew without the state"
             )
         for name, value in state.items():
             setattr(self, name, value)
@@ -75,6 +85,8 @@ class TimedSchedule(Schedule):
     """
 
     memory = ("base_lr", "taken")
+    #: Whether a step beyond ``total_steps`` is an error.
+    ends: ClassVar[bool] = False
 
     def __init__(self, optimizer: Optimizer) -> None:
         super().__init__(optimizer)

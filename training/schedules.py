@@ -141,6 +141,7 @@ class OneCycleLR(TimedSchedule):
         "final_div_factor",
         "three_phase",
     )
+    ends = True
 
     def __init__(
         self,

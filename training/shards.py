@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial, reduce
+from math import nan
 from typing import Any, Self, TypeAlias
 
 from ..backends import checks, use_backend
@@ -104,18 +105,19 @@ def stepper(model: Layer, loss: Loss, sizes: Sequence[int]) -> Iterator[Step]:
     """What takes a batch and its target, adds to the model's gradients, and gives loss and predictions."""
     if len(sizes) == 1:
         yield partial(take, model, loss)
-    elif all(
-        b is not None and b.numerics == "exact"
-        for b in (
-            model.backend if loss.follows else loss.backend,
-            *(layer.backend for _, layer in model.named_layers()),
-        )
-    ):
+    elif in_parts_as_one(model, loss):
         with Shards(model, loss, sizes) as shards:
             yield shards.step
     else:
         # One sum in fast numerics, of a layer or of the loss, would be a worker's own.
         yield partial(accumulate, model, loss, sizes)
+
+
+def in_parts_as_one(model: Layer, loss: Loss) -> bool:
+    """Whether a step in parts gives the bits of the step on the whole batch: in exact numerics throughout."""
+    own = model.backend if loss.follows else loss.backend
+    backends = (own, *(layer.backend for _, layer in model.named_layers()))
+    return all(b is not None and b.numerics == "exact" for b in backends)
 
 
 def take(model: Layer, loss: Loss, x: Array, target: Array) -> tuple[Array, Array]:
@@ -142,7 +144,9 @@ def accumulate(model: Layer, loss: Loss, sizes: Sequence[int], x: Array, target:
             terms = loss.terms(prediction, target)
             # Where nothing counts the mean is NaN, and its gradient 0.
             with backend.context():
-                slope = 1.0 / xp.where(terms == 0.0, xp.ones_like(terms), terms)
+                nothing = terms == 0.0
+                slope = 1.0 / xp.where(nothing, xp.ones_like(terms), terms)
+                terms = xp.where(nothing, xp.full_like(terms, nan), terms)
         with released():
             model.backward(summed.backward(slope), input_grad=False)
         predictions.append(prediction)

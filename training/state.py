@@ -26,12 +26,14 @@ _FACTS: dict[str, Any] = {
     "optimizer": {"kind": str, "settings": dict, "numbers": dict},
     "loader": dict,
     "first_pass": int,
+    "epochs": int,
     "epoch": int,
     "batch": int,
     "steps": int,
     "seconds": (int, float),
     "skipped": list,
     "tally": dict,
+    "settings": dict,
     "history": list,
 }
 
@@ -39,8 +41,9 @@ _FACTS: dict[str, Any] = {
 def require_facts(facts: Mapping[str, Any]) -> None:
     """Raise `ValueError` unless the facts of a checkpoint are those of a run, before any of them is used."""
     _require_form(facts, _FACTS, "")
-    schedule = facts.get("schedule")
-    if schedule is not None:
+    if "schedule" not in facts:
+        raise ValueError("it has no schedule")
+    if facts["schedule"] is not None:
         _require_form(facts, {"schedule": {"kind": str, "state": dict}}, "")
     if not all(isinstance(each, dict) for each in facts["optimizer"]["numbers"].values()):
         raise ValueError("its optimizer's numbers can't be right")
@@ -72,8 +75,13 @@ def model_state(model: Layer) -> tuple[Arrays, dict[str, Any]]:
     return arrays, {
         "dtype": model.backend.dtype_name,
         "order": {name: p.backend.memory_order(p.value) for name, p in model.named_parameters()},
-        "streams": {name: stream.position for name, stream in streams(model)},
+        "streams": model_streams(model),
     }
+
+
+def model_streams(model: Layer) -> dict[str, int]:
+    """Where a model's random streams are, by their layers' full names."""
+    return {name: stream.position for name, stream in streams(model)}
 
 
 def load_model_state(model: Layer, arrays: Arrays, facts: Mapping[str, Any]) -> None:

@@ -79,6 +79,17 @@ class _Found(Exception):
         self.finding = finding
 
 
+def is_of_the_library(model: Layer, loss: Loss, optimizer: object) -> bool:
+    """Whether all that a step calls is this library's own code, of which NumPy's warnings tell a user nothing."""
+    package = __name__.partition(".")[0] + "."
+    both = ("forward", "backward", "_forward", "_backward")
+    owners: list[tuple[type, tuple[str, ...]]] = [(type(layer), both) for _, layer in model.named_layers()]
+    owners += [(type(loss), (*both, "function", "gradient"))]
+    owners += [(type(optimizer), ("step", "_step", "_changed", "_update"))]
+    found = (getattr(kind, name, None) for kind, names in owners for name in names)
+    return all(getattr(function, "__module__", package).startswith(package) for function in found)
+
+
 def is_finite(b: Backend, arrays: Iterable[Array | None]) -> Array:
     """Whether all values of these arrays are finite: 0-d, on the device, nothing is read."""
     xp = b.xp

@@ -143,6 +143,13 @@ class Loss:
         """
         return self._number(float(prod(target.shape)), prediction, target)
 
+    def counted(self, prediction: Array, target: Array, *, none_ignored: bool = False) -> Array | float:
+        """`terms` for whoever adds up many batches: a number on the host where the shapes alone decide, else 0-d.
+
+        ``none_ignored`` says that it is known that the loss ignores none of these targets.
+        """
+        return float(prod(target.shape)) if type(self).terms is Loss.terms else self.terms(prediction, target)
+
     def _number(self, value: float, prediction: Array, target: Array) -> Array:
         """A 0-d array beside a prediction."""
         b = self._place(prediction, target)

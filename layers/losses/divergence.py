@@ -1,6 +1,6 @@
 """The Kullback-Leibler divergence of a prediction from a target."""
 
-from math import nan
+from math import nan, prod
 from typing import Literal, TypeAlias, Unpack
 
 from ...backends import checks
@@ -119,3 +119,7 @@ class KLDivergence(Loss):
         if self.reduction != "batchmean":
             return super().terms(prediction, target)
         return self._number(float(target.shape[0]), prediction, target)
+
+    def counted(self, prediction: Array, target: Array, *, none_ignored: bool = False) -> Array | float:
+        """As of `Loss`, or the number of samples."""
+        return float(target.shape[0] if self.reduction == "batchmean" else prod(target.shape))

@@ -19,6 +19,8 @@ from ..placement import Placement
 from .base import Loss, Reduction, reduce, spread
 from .weights import Weights
 
+CONVERT = "convert it with target.astype('int64')"
+
 
 @without_graph
 def nll(
@@ -95,10 +97,27 @@ def is_classes(scores: Array, target: Array, weight: Array | None, what: str, *,
         require_shape(target, (scores.shape[0], *scores.shape[2:]), "target of classes")
         return True
     if not probabilities:
-        raise TypeError(f"target must be classes, an array of integers, got {describe(target)}")
+        raise TypeError(f"target must be classes, an array of integers, got {describe(target)}; {CONVERT}")
+    if dtype_name(target.dtype) == "bool":
+        raise TypeError(
+            f"target must be classes, an array of integers, or probabilities, of the dtype of the {what}; got "
+            f"{describe(target)}; {CONVERT}, or for a yes or no of its own in each entry take "
+            "BinaryCrossEntropyWithLogits with floats"
+        )
+    if target.ndim == scores.ndim - 1:
+        raise TypeError(
+            f"target must be classes, an array of integers {(scores.shape[0], *scores.shape[2:])}, or probabilities, "
+            f"{tuple(scores.shape)}; got {describe(target)}; {CONVERT}"
+        )
     require_same_dtype(**{what: scores, "target": target})
     require_shape(target, tuple(scores.shape), "target of probabilities")
     return False
+
+
+def can_hold(target: Array, value: int, xp: Namespace) -> bool:
+    """Whether an integer is in the range of an integer array's dtype."""
+    limits = xp.iinfo(target.dtype)
+    return int(limits.min) <= value <= int(limits.max)
 
 
 def are_plain(target: Array, classes: int, ignore_index: int, xp: Namespace) -> bool:
@@ -195,6 +214,18 @@ class ClassLoss(Loss):
             options = self._options(b, prediction)
             share = wanted(b.up(prediction), target, options["weight"], self.ignore_index, b.xp)[2]
             return b.down(b.xp.sum(share))
+
+    def counted(self, prediction: Array, target: Array, *, none_ignored: bool = False) -> Array | float:
+        """As `terms`."""
+        if not dtype_name(target.dtype).startswith(("int", "uint")):
+            return float(prod(target.shape) // prediction.shape[1])
+        if self.weight is not None:
+            return self.terms(prediction, target)
+        b = self._place(prediction, target)
+        if none_ignored or not can_hold(target, self.ignore_index, b.xp):
+            return float(prod(target.shape))
+        with b.context():
+            return b.xp.count_nonzero(target != self.ignore_index)
 
     def _check_range(self, index: Array, classes: int, xp: Namespace) -> None:
         low, high = int(xp.min(index)), int(xp.max(index))

@@ -62,20 +62,22 @@ def _draw(axes: Any, history: History, quantity: str, held_out: str) -> None:
 
 
 def _mark_best(axes: Any, history: History, quantity: str) -> None:
-    """A dot on the best epoch of the held-out part, of the training's where nothing was held out."""
+    """A dot on the epoch of the lowest loss, of the held-out part or else of the training."""
     column = next(c for c in (f"validation_{quantity}", f"train_{quantity}") if c in history)
     try:
-        best = history.best(column)
+        best = history.best(next(c for c in ("validation_loss", "train_loss", column) if c in history))
     except ValueError:
         return
-    told = number(best[column]) if quantity == "loss" else percent(best[column])
+    if column not in best:
+        return
+    told = f"best: {number(best[column])}" if quantity == "loss" else f"then: {percent(best[column])}"
     axes.plot(
         best["epoch"],
         best[column],
         "o",
         color=HELD_OUT if column.startswith("validation") else TRAINING,
         markeredgecolor="black",
-        label=f"best: {told} in epoch {best['epoch']:.0f}",
+        label=f"{told} in epoch {best['epoch']:.0f}",
     )
 
 

@@ -152,6 +152,22 @@ def test_fit_copies_each_batch_in_and_reads_at_the_end_of_an_epoch(b):
     assert many == {**few, "to_device": few["to_device"] + 4}
 
 
+@pytest.mark.parametrize("loss", [{}, {"weight": [1.0, 2.0, 3.0]}], ids=["plain", "weights"])
+def test_targets_that_are_ignored_are_counted_on_the_device(b, loss):
+    def asked(batches):
+        model, _ = net(b)
+        x, y = np.ones((4 * batches, 1, 4, 4), "float32"), np.arange(4 * batches) % 3
+        y[::5] = -100
+        with device_counts() as counts:
+            options = {"epochs": 1, "batch_size": 4, "progress": False, "validation": (x, y)}
+            nn.fit(model, (x, y), loss=nn.CrossEntropy(**loss), **options)
+        return hidden(counts)
+
+    asked(2)
+    few, many = asked(3), asked(7)
+    assert many == {**few, "to_device": few["to_device"] + 8}
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_random_numbers_neither_wait_nor_copy(cupy_backend, dtype):
     stream = nn.random.Generator(3)

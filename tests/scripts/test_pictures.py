@@ -48,7 +48,7 @@ def test_curves_mark_the_best_epoch(drawn, tmp_path):
     loss, accuracy = drawn[0].axes
     labels = [text.get_text() for text in loss.get_legend().get_texts()]
     assert labels == ["training", "held out", "best: 0.5000 in epoch 3"]
-    assert accuracy.get_legend().get_texts()[-1].get_text() == "best: 95.00 % in epoch 5"
+    assert accuracy.get_legend().get_texts()[-1].get_text() == "then: 93.00 % in epoch 3"
     assert is_png(tmp_path / "c.png")
 
 

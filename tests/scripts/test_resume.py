@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import xpnn as nn
+from xpnn.interop import safetensors
 from xpnn.scripts.main import main
 from xpnn.training.checkpoints import Checkpoints
 
@@ -113,7 +115,7 @@ def test_killed_twenty_times_it_ends_with_the_bits_of_a_run_that_never_was(here)
     context = multiprocessing.get_context("fork")
     reached, partial, ends = [], 0, []
     while len(ends) < 20:
-        die_at = int(rng.integers(1, 14)) if len(ends) % 2 else 0
+        die_at = int(rng.integers(1, 24)) if len(ends) % 2 else 0
         told = ["train", "--resume", "broken"] if Path("broken/config.toml").exists() else arguments(out="broken/")
         process = context.Process(target=child, args=(told, str(here), die_at))
         process.start()
@@ -135,7 +137,7 @@ def test_killed_twenty_times_it_ends_with_the_bits_of_a_run_that_never_was(here)
 def stopped(here):
     """A run that was killed somewhere in its second epoch."""
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=child, args=(arguments(out="run"), str(here), 40))
+    process = context.Process(target=child, args=(arguments(out="run"), str(here), 60))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL and len(checkpoints("run")) >= 2
@@ -291,3 +293,80 @@ def test_a_new_run_in_an_old_one_s_folder_starts_without_its_checkpoints(stopped
     assert main(arguments(out="whole")) == 0
     assert main([*arguments(out="run"), "--force"]) == 0
     assert digest("run") == digest("whole") and history("run") == history("whole")
+
+
+@pytest.mark.parametrize("schedule", ["step", "exponential"])
+def test_a_schedule_without_an_end_stays_what_it_was_when_a_run_goes_on_for_more_epochs(here, schedule):
+    assert main(arguments(out="run", schedule=schedule, epochs=3)) == 0
+    assert main(["train", "--resume", "run", "--epochs", "5"]) == 0
+    assert main(["train", "--resume", "run", "--epochs", "6"]) == 0
+    assert main(arguments(out="whole", schedule=schedule, epochs=6, schedule_epochs=3)) == 0
+    assert digest("run") == digest("whole") and history("run") == history("whole")
+
+
+def test_a_run_of_before_schedules_had_epochs_of_their_own_goes_on_with_its_own(here):
+    assert main(arguments(out="run", schedule="step", epochs=3)) == 0
+    config = Path("run/config.toml")
+    config.write_text("".join(line for line in config.open() if not line.startswith("schedule-epochs")))
+    assert main(["train", "--resume", "run", "--epochs", "4"]) == 0
+    assert main(arguments(out="whole", schedule="step", epochs=4, schedule_epochs=3)) == 0
+    assert digest("run") == digest("whole")
+
+
+def test_patience_writes_the_weights_of_the_best_epoch_and_says_so(here, capsys):
+    options = {"schedule": "constant", "lr": 0.3, "patience": 2, "epochs": 40}
+    assert main(arguments(out="run", **options)) == 0
+    told = capsys.readouterr()
+    metrics, best = json.loads(Path("run/metrics.json").read_text()), Checkpoints("run/checkpoints").best()
+    rows = [line.split(",") for line in Path("run/history.csv").read_text().splitlines()]
+    losses = [float(row[rows[0].index("validation_loss")]) for row in rows[1:]]
+    epoch = int(np.argmin(losses)) + 1
+    assert epoch < len(losses) < 40 and metrics["best_epoch"] == metrics["weights_of_epoch"] == epoch
+    assert best.facts["history"][-1]["epoch"] == epoch and metrics["test_loss"] == losses[epoch - 1]
+    saved = safetensors.read("run/model.safetensors")[0]
+    assert saved.keys() == best.weights.keys()
+    assert all(np.array_equal(array, best.weights[name]) for name, array in saved.items())
+    assert f"the weights are those of epoch {epoch}, the best by validation loss" in told.err
+    assert f"best epoch         {epoch}, of held-out loss" in told.out and f"of epoch {epoch}\n" in told.out
+    before = digest("run")
+    assert main(["train", "--resume", "run"]) == 0
+    assert digest("run") == before
+
+
+def test_without_patience_the_last_weights_are_written(here):
+    assert main(arguments(out="run", epochs=2)) == 0
+    assert json.loads(Path("run/metrics.json").read_text())["weights_of_epoch"] == 2
+
+
+def test_a_last_batch_of_one_sample_is_one_line_and_nothing_is_begun(here, capsys):
+    """120 images are trained on; the net of nets.py takes statistics of 64 values of each image, this one of one."""
+    Path("nets.py").write_text(Path("nets.py").read_text().replace("other(", "flat(").replace(
+        "nn.Flatten(), nn.Dense(image[0]", "nn.Flatten(), nn.BatchNorm1d(64), nn.Dense(image[0]"
+    ))  # fmt: skip
+    for options, what in (({"batch": 119}, "--drop-last"), ({"batch": 17, "accumulate": 7}, "parts of 1 sample")):
+        capsys.readouterr()
+        assert main(arguments(out="run", model="nets:flat", **options)) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "sample" in error and what in error
+        assert not Path("run").exists()
+    assert main(arguments(out="run", model="nets:flat", batch=119, epochs=2, **{"drop-last": True})) == 0
+    assert max(Checkpoints("run/checkpoints").steps()) == 2
+
+
+def test_a_run_evaluates_in_batches_of_training_s_size_and_out_of_memory_loses_nothing(here, capsys, monkeypatch):
+    assert main(arguments(out="whole", epochs=2, batch=20)) == 0
+    sizes, forward = [], nn.Dense._forward
+
+    def short(self, x):
+        sizes.append(x.shape[0])
+        if not self.training and x.shape[0] > 9:
+            raise MemoryError("planted")
+        return forward(self, x)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nn.Dense, "_forward", short)
+        assert main(arguments(out="run", epochs=2, batch=20, **{"checkpoint-every": 1000})) == 1
+    assert "batch of 20 does not fit" in capsys.readouterr().err and max(sizes) == 20
+    assert Checkpoints("run/checkpoints").steps() == [6]
+    assert main(["train", "--resume", "run"]) == 0
+    assert history("run") == history("whole")

@@ -160,3 +160,147 @@ def test_bad_arguments_are_refused(make, message):
 def test_compose_takes_transforms_alone():
     with pytest.raises(TypeError, match="each transform must be callable, got 3"):
         augment.Compose(3)
+
+
+def images_and_masks(n=40, size=(6, 5)):
+    """Each mask is a channel of its image, so that it is right where it goes along."""
+    x = np.random.default_rng(3).integers(1, 200, (n, 2, *size)).astype(np.float32)
+    return x, x[:, 0].astype(np.int64)
+
+
+MOVING = {
+    "flip": augment.Flip(0.5),
+    "crop": augment.PadAndCrop(2),
+    "both": augment.Compose(augment.PadAndCrop(2), augment.Compose(augment.Flip(0.5))),
+}
+
+
+@pytest.mark.parametrize("channels", [False, True], ids=["(N, H, W)", "(N, K, H, W)"])
+@pytest.mark.parametrize("name", MOVING)
+def test_a_mask_is_moved_with_its_image(name, channels):
+    x, masks = images_and_masks()
+    target = np.stack([masks, masks + 1000], axis=1) if channels else masks
+    for given, moved in nn.DataLoader(x, target, 8, seed=2, transform=MOVING[name], backend="numpy"):
+        wanted = given[:, 0].astype(np.int64)
+        assert moved.dtype == np.int64
+        assert np.array_equal(moved[:, 0] if channels else moved, wanted)
+        if channels:
+            inside = moved[:, 1] != 0
+            assert np.array_equal((moved[:, 1] - 1000)[inside], wanted[inside])
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_images_are_the_same_with_and_without_masks(name):
+    x, masks = images_and_masks()
+    with_masks = nn.DataLoader(x, masks, 8, seed=2, transform=MOVING[name], backend="numpy")
+    alone = nn.DataLoader(x, np.arange(len(x)), 8, seed=2, transform=MOVING[name], backend="numpy")
+    moved = [np.asarray(a).tobytes() for a, _ in with_masks]
+    assert moved == [np.asarray(a).tobytes() for a, _ in alone]
+    assert moved != [np.asarray(a).tobytes() for a, _ in nn.DataLoader(x, masks, 8, seed=2, backend="numpy")]
+
+
+def test_a_mask_may_hold_the_ignored_class_where_nothing_was():
+    x, masks = images_and_masks()
+    crop = augment.PadAndCrop(2, target_fill=-100)
+    assert repr(crop) == "PadAndCrop(2, target_fill=-100)"
+    for given, moved in nn.DataLoader(x, masks, 8, transform=crop, backend="numpy"):
+        assert np.array_equal(moved == -100, given[:, 0] == 0)
+    with pytest.raises(ValueError, match="a target of uint8 can't hold target_fill"):
+        list(nn.DataLoader(x, masks.astype(np.uint8), 8, transform=crop))
+
+
+@pytest.mark.parametrize("transform", [augment.Normalise(1.0, 2.0), augment.Cutout(3)])
+def test_what_changes_values_leaves_masks_as_they_are(transform):
+    x, masks = images_and_masks()
+    loader = nn.DataLoader(x, masks, 8, shuffle=False, transform=transform, backend="numpy")
+    changed = list(loader)
+    assert np.array_equal(np.concatenate([moved for _, moved in changed]), masks)
+    assert not np.array_equal(np.concatenate([given for given, _ in changed]), x)
+
+
+def test_masks_are_evaluated_as_they_are():
+    x, masks = images_and_masks()
+    loader = nn.DataLoader(x, masks, 8, transform=augment.Compose(augment.Flip(1.0), augment.Normalise(0.0, 1.0)))
+    found = list(loader.in_order())
+    assert np.array_equal(np.concatenate([y for _, y in found]), masks)
+    assert np.array_equal(np.concatenate([x for x, _ in found]), x)
+
+
+def turned(x, generator):
+    return np.ascontiguousarray(x[:, :, ::-1])
+
+
+class Turned(augment.Transform):
+    def apply(self, x, generator):
+        return turned(x, generator)
+
+    def __repr__(self):
+        return "Turned()"
+
+
+class UpsideDown(augment.Flip):
+    """What becomes of images is said anew, what becomes of masks is not."""
+
+    apply = Turned.apply
+
+
+class Brighter(augment.Transform):
+    moves_pixels = False
+
+    def apply(self, x, generator):
+        return x + 1.0
+
+
+class Shaken(Brighter):
+    apply = Turned.apply
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [turned, Turned(), UpsideDown(1.0), Shaken(), augment.Compose(augment.Flip(), turned), augment.Compose(Turned())],
+    ids=["function", "class", "changed flip", "changed brightness", "composed function", "composed class"],
+)
+def test_a_transform_that_does_not_say_what_becomes_of_masks_is_refused(transform):
+    x, masks = images_and_masks()
+    for target in (masks, x):
+        with pytest.raises(TypeError, match=r"does not say what becomes of targets .* a method pair\(x, target, gen"):
+            nn.DataLoader(x, target, 8, transform=transform)
+    assert len(list(nn.DataLoader(x, np.arange(len(x)), 8, transform=transform))) == 5
+
+
+def test_a_transform_of_one_s_own_may_change_both_or_the_images_alone():
+    class Both(Turned):
+        def pair(self, x, target, generator):
+            return turned(x, generator), np.ascontiguousarray(target[:, ::-1])
+
+    class NoTransform:
+        def __call__(self, x, generator):
+            return turned(x, generator)
+
+        pair = Both.pair
+
+    x, masks = images_and_masks()
+    for transform in (Both(), NoTransform(), augment.Compose(NoTransform())):
+        for given, moved in nn.DataLoader(x, masks, 8, transform=transform, backend="numpy"):
+            assert np.array_equal(given[:, 0].astype(np.int64), moved)
+    ((given, moved),) = nn.DataLoader(x, masks, 40, shuffle=False, transform=Brighter(), backend="numpy")
+    assert np.array_equal(moved, masks) and np.array_equal(given, x + 1.0)
+
+
+def test_targets_of_another_size_can_t_be_moved_and_functions_may_pass_over_them():
+    x, masks = images_and_masks(size=(6, 6))
+    flip = augment.Flip()
+    with pytest.raises(ValueError, match=r"moves images of 6 x 6 pixels and can't move targets of shape \(40, 3, 3\)"):
+        nn.DataLoader(x, masks[:, ::2, ::2], transform=flip)
+    nn.DataLoader(x, masks[:, ::2, ::2], transform=lambda x, generator: flip(x, generator))
+    nn.DataLoader(x, masks[:, ::2, ::2], transform=augment.Normalise(0.0, 1.0))
+    nn.DataLoader(x, masks[:, 0], transform=flip)
+
+
+def test_a_pair_whose_lengths_differ_is_refused():
+    class Short(Turned):
+        def pair(self, x, target, generator):
+            return x, target[1:]
+
+    with pytest.raises(ValueError, match="must give an array of as many"):
+        list(nn.DataLoader(*images_and_masks(), 8, transform=Short()))

@@ -126,7 +126,7 @@ def test_another_version_s_checkpoint_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("xpnn.training.checkpoints.FORMAT", 7)
     checkpoints = filled(tmp_path, [1])
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="is of format 7; this version reads 1"):
+    with pytest.raises(CheckpointError, match="is of format 7; this version reads 2"):
         checkpoints.read(1)
 
 

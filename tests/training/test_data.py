@@ -82,3 +82,50 @@ def test_floats_take_the_backends_dtype():
 def test_bad_input_is_refused(x, y, batch, message):
     with pytest.raises(ValueError, match=message):
         nn.DataLoader(x, y, batch)
+
+
+def test_a_last_batch_that_is_not_full_may_be_left_out():
+    loader = nn.DataLoader(*samples(10), 4, seed=1, drop_last=True)
+    assert len(loader) == 2
+    assert [len(y) for _, y in loader] == [4, 4]
+    whole = nn.DataLoader(*samples(10), 4, seed=1)
+    assert order(nn.DataLoader(*samples(10), 4, seed=1, drop_last=True)) == order(whole)[:8]
+    assert len(nn.DataLoader(*samples(8), 4, drop_last=True)) == 2
+
+
+def test_a_loader_that_would_drop_all_is_refused():
+    with pytest.raises(ValueError, match="drop_last=True leaves no batch of 4: there are 3 samples; take a batch_size"):
+        nn.DataLoader(*samples(3), 4, drop_last=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"x": (each for each in range(3))}, TypeError, r"make an array of it: np.stack\(list\(x\)\)"),
+        ({"y": ["cat", "dog", "cat"]}, TypeError, "y must be an array of numbers, got .*; number classes from 0"),
+        ({"x": [[1.0], [1.0, 2.0], [3.0]]}, TypeError, "x must be an array of samples of one shape"),
+        ({"x": None}, TypeError, "x must be an array of numbers, got None"),
+        ({"shuffle": "yes"}, ValueError, "shuffle must be True or False, got 'yes'"),
+        ({"drop_last": 1}, ValueError, "drop_last must be True or False, got 1"),
+        ({"seed": "a"}, ValueError, "seed must be an integer from 0"),
+        ({"scale": "a"}, ValueError, "scale must be a finite number, got 'a'"),
+        ({"transform": nn.augment.Flip}, ValueError, r"got the class Flip; make an object of it: Flip\(\)"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(options, kind, message):
+    with pytest.raises(kind, match=message):
+        nn.DataLoader(**{"x": np.zeros((3, 1)), "y": np.zeros(3, int), **options})
+
+
+@pytest.mark.parametrize("name", ["batch_size", "seed", "shuffle", "drop_last", "scale"])
+def test_a_state_of_other_batches_is_refused(name):
+    settings = {"batch_size": 2, "seed": 0, "shuffle": True, "drop_last": False, "scale": None}
+    other = {"batch_size": 3, "seed": 1, "shuffle": False, "drop_last": True, "scale": 0.5}[name]
+    state = nn.DataLoader(*samples(), **settings).state_dict()
+    with pytest.raises(ValueError, match=f"this loader has {name} "):
+        nn.DataLoader(*samples(), **{**settings, name: other}).load_state_dict(state)
+
+
+def test_numpy_s_numbers_are_numbers():
+    loader = nn.DataLoader(*samples(), np.int64(4), shuffle=np.bool_(False), seed=np.uint8(3), prefetch=np.int32(0))
+    assert order(loader) == list(range(10)) and type(loader.batch_size) is int
