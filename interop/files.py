@@ -14,15 +14,25 @@ PARTIAL = ".partial"
 def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
     """Put ``content`` in a file's place; text in UTF-8.
 
+    A link stays a link, a file keeps its permissions. Devices and pipes are written to directly.
+
     Raises
     ------
     OSError
         Where that fails, as on a full disk; what was there before is there still, and nothing beside it.
     """
     path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    if path.is_symlink():
+        path = path.resolve()
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        partial.write_bytes(data)
+        if path.exists():
+            partial.chmod(path.stat().st_mode & 0o777)
         with partial.open("r+b") as file:
             os.fsync(file.fileno())
         partial.replace(path)

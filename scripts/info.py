@@ -8,7 +8,8 @@ import numpy as np
 
 from .. import __version__
 from ..backends import get_backend, survey
-from ..backends.registry import VARIABLE
+from ..backends.registry import VARIABLE, from_environment
+from .backend_option import open_backend
 from .errors import preparing
 
 
@@ -37,6 +38,6 @@ def run(options: argparse.Namespace) -> None:
         table.add_row(*map(Text, cells))
     console.print(table)
     with preparing():
-        default, auto = get_backend(), get_backend("auto")
-    source = f"{VARIABLE}={os.environ[VARIABLE]}" if os.environ.get(VARIABLE) else "no setting"
+        default, auto = open_backend(None, default="numpy"), get_backend("auto")
+    source = f"{VARIABLE}={spec}" if (spec := from_environment()) else "no setting"
     console.print(f'default: {default.spec} ({source}); "auto": {auto.spec}')

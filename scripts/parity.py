@@ -7,7 +7,6 @@ import re
 import time
 from dataclasses import asdict
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from ..backends import Backend, get_backend
@@ -15,8 +14,9 @@ from ..testing.cases import Case, cases
 from ..testing.compare import EDGES
 from ..testing.golden import GOLDEN, golden_run
 from ..testing.parity import Measured, Outcome, Parity, Totals, by_operation, worst
-from .errors import Failure, UsageError, preparing
-from .targets import finite
+from .backend_option import add_backend, add_numerics, open_backend
+from .errors import Failure, UsageError, ended, preparing, text
+from .targets import finite, target, write
 
 HEADER = (
     f"{'case':<52} {'forward':>9} {'relative':>9} {'vs ref':>8}  {'bits':<4} {'ms':>8}  "
@@ -30,12 +30,12 @@ OPERATIONS = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Say what ``xpnn parity`` takes."""
-    parser.add_argument("--backend", default=None, help="what to test; the default backend unless given")
-    parser.add_argument("--reference", default="numpy", help="what to compare it with")
-    parser.add_argument("--numerics", default=None, help="fast, or exact: then the bits must be the same")
+    add_backend(parser, "numpy")
+    parser.add_argument("--reference", default="numpy", type=text, metavar="NAME", help="what to compare it with")
+    add_numerics(parser)
     parser.add_argument("--filter", default="", metavar="RE", help="only cases whose name this expression finds")
-    parser.add_argument("--json", default=None, metavar="FILE", help="write all figures there")
-    parser.add_argument("--html", default=None, metavar="FILE", help="write a page with plots there")
+    parser.add_argument("--json", default=None, type=text, metavar="FILE", help="write all figures there")
+    parser.add_argument("--html", default=None, type=text, metavar="FILE", help="write a page with plots there")
     parser.add_argument("--list", action="store_true", help="only list the cases")
 
 
@@ -46,9 +46,9 @@ def run(options: argparse.Namespace) -> None:
         print("\n".join(case.name for case in chosen))
         return
     with preparing():
-        backend = get_backend(options.backend, numerics=options.numerics)
+        backend = open_backend(options.backend, options.numerics, "numpy")
         reference = get_backend(options.reference, numerics=options.numerics)
-        files = {name: _target(name, getattr(options, name)) for name in ("json", "html")}
+        files = {name: target(name, getattr(options, name)) for name in ("json", "html")}
     if files["html"] is not None:
         from .pages import require_plots
 
@@ -64,18 +64,28 @@ def run(options: argparse.Namespace) -> None:
         print(left_out)
     print(f"\n{HEADER}", flush=True)
     started = time.perf_counter()
-    outcomes = Parity(backend, reference).run_all(chosen, lambda outcome: print(row(outcome), flush=True))
+    outcomes: list[Outcome] = []
+
+    def shown(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        print(row(outcome), flush=True)
+
+    try:
+        Parity(backend, reference).run_all(chosen, shown)
+    except KeyboardInterrupt as error:
+        failed = sum(not outcome.passed for outcome in outcomes)
+        raise ended(error, len(outcomes), len(chosen), f"cases, {failed} failed") from None
     verdict = summary(outcomes)
     if files["json"] is not None:
         report = {"machine": machine, "seconds": time.perf_counter() - started, "summary": verdict}
         report["operations"] = [asdict(totals) for totals in by_operation(outcomes)]
         report |= {"histogram_edges_ulps": EDGES, "cases": [as_json(outcome) for outcome in outcomes]}
-        files["json"].write_text(json.dumps(finite(report), allow_nan=False) + "\n", encoding="utf-8")
+        write(files["json"], json.dumps(finite(report), allow_nan=False) + "\n")
         print(f"wrote {files['json']}")
     if files["html"] is not None:
         from .parity_page import page
 
-        files["html"].write_text(page(machine, outcomes, verdict), encoding="utf-8")
+        write(files["html"], page(machine, outcomes, verdict))
         print(f"wrote {files['html']}")
     print(f"\n{OPERATIONS}", *map(totals_row, by_operation(outcomes)), "", sep="\n")
     same = True
@@ -122,18 +132,6 @@ def split(chosen: list[Case], *backends: Backend) -> tuple[list[Case], str]:
             why = "exact numerics stores float32" if b.numerics != "fast" else f"{b.spec} has no float64"
             return kept, f"left out   {len(chosen) - len(kept)} cases in float64: {why}"
     return chosen, ""
-
-
-def _target(option: str, path: str | None) -> Path | None:
-    """A file to write, once it is sure that it can be written."""
-    if path is None:
-        return None
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise ValueError(f"--{option} {path}: there is no folder {target.parent}; make it first")
-    if target.is_dir():
-        raise ValueError(f"--{option} {path} is a folder; name a file")
-    return target
 
 
 def describe(backend: Backend, reference: Backend) -> dict[str, str]:

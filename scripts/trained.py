@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import Backend, get_backend
-from ..backends.backend import NUMERICS
+from ..backends import Backend
 from ..interop import safetensors
 from ..layers.base import Layer
 from ..layers.models import BUILDERS
@@ -16,6 +15,7 @@ from ..training.augment import AnyTransform, Normalise
 from ..training.data import DataLoader
 from ..training.datasets import Dataset, Images, check_labels, load_dataset
 from . import build
+from .backend_option import add_backend, add_numerics, open_backend
 from .errors import UsageError
 from .folder import MODEL
 
@@ -29,8 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--data", default=None, metavar="digits|FILE.npz|DIR", help="images and labels (default: digits)"
     )
     parser.add_argument("--model", default=None, metavar="MODULE:FUNCTION", help="your own net, if it is one")
-    parser.add_argument("--backend", default="auto", help="numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto")
-    parser.add_argument("--numerics", default=None, choices=NUMERICS, help="exact: the same bits on every backend")
+    add_backend(parser)
+    add_numerics(parser)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def open_trained(options: argparse.Namespace) -> Trained:
     UsageError, ValueError, OSError
         Where something is missing or does not fit together.
     """
-    backend = get_backend(options.backend, numerics=options.numerics)
+    backend = open_backend(options.backend, options.numerics)
     path = Path(options.folder) / MODEL
     if not path.is_file():
         raise UsageError(f"no {MODEL} in {options.folder}; name a folder that xpnn train wrote")

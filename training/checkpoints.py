@@ -9,6 +9,7 @@ a program, and whenever, the last good checkpoint stays.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from ..layers.geometry import is_integer
 
 FORMAT = 1
 DAMAGED = ".damaged"
+# Names of files that this module makes, and may delete.
+_OURS = re.compile(r"step-\d+(\.json(\.damaged)?|-[0-9a-f]{8}\.safetensors)")
 
 
 class CheckpointError(Exception):
@@ -109,8 +112,8 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Delete all checkpoints."""
-        for pattern in ("step-*.json*", "step-*.safetensors"):
-            for path in sorted(self.folder.glob(pattern)):
+        for path in sorted(self.folder.glob("step-*"), key=lambda path: path.suffix == ".safetensors"):
+            if _OURS.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
     def write(
@@ -250,7 +253,7 @@ class Checkpoints:
                 self._path(step).unlink(missing_ok=True)
         spoken_of = {path.name.partition(".")[0] for path in self.folder.glob("step-*.json*")}
         for tensors in self.folder.glob("step-*.safetensors"):
-            if tensors.stem.rpartition("-")[0] not in spoken_of:
+            if _OURS.fullmatch(tensors.name) and tensors.stem.rpartition("-")[0] not in spoken_of:
                 tensors.unlink(missing_ok=True)
 
 

@@ -63,7 +63,7 @@ def joined(*threads):
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " ", "1e3", "+", "1 2", "²", "0x2"])
 def test_number_of_threads_that_is_none_is_refused(monkeypatch, text):
     monkeypatch.setenv("XPNN_NUM_THREADS", text)
-    with pytest.raises(ValueError, match="XPNN_NUM_THREADS takes an integer >= 1, got") as error:
+    with pytest.raises(ValueError, match="XPNN_NUM_THREADS must be an integer >= 1, got") as error:
         thread_count()
     assert repr(text) in str(error.value) and "unset it for all cores" in str(error.value)
 
