@@ -1,13 +1,14 @@
 """Mistakes of the person at the keyboard, told from mistakes of the program."""
 
 import argparse
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..backends import BackendUnavailable, environment
 from ..backends.registry import from_environment
 from ..training.interrupt import Stopped
+from ..training.room import OutOfMemory
+from .process import status_of
 
 
 class UsageError(Exception):
@@ -23,7 +24,7 @@ def told(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     text = " ".join(str(error).split())
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) and not isinstance(error, OutOfMemory):
         return f"not enough memory{f' ({text})' if text else ''}; make images, batch or net smaller"
     return text or type(error).__name__
 
@@ -52,7 +53,7 @@ def preparing() -> Iterator[None]:
 
 def ended(error: KeyboardInterrupt, done: int, of: int | None, what: str, rest: str = "no file was written") -> Stopped:
     """The interrupt of a command that had ``done`` so many, of so many; ``rest`` is what became of the files."""
-    number = error.number if isinstance(error, Stopped) else signal.SIGINT
+    number = status_of(error) - 128
     count = f"{done} of {of}" if of is not None else str(done)
     return Stopped(f"{Stopped.words(number)} after {count} {what}; {rest}", number)
 

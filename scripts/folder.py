@@ -18,6 +18,7 @@ from ..interop.files import write_whole
 from ..training.checkpoints import Checkpoints
 from .config import CONFIG
 from .errors import UsageError
+from .process import require_writable
 from .targets import touched
 
 MODEL, HISTORY, METRICS = "model.safetensors", "history.csv", "metrics.json"
@@ -119,6 +120,25 @@ def resumed(name: str) -> RunFolder:
     except OSError as error:
         raise UsageError(f"--resume {folder}: no file can be made there ({error.strerror})") from error
     return RunFolder(folder)
+
+
+def check_resumable(folder: Path, resume: bool) -> None:
+    """Whether a training script can begin in a folder, or go on there; checkpoints are in ``checkpoints/``.
+
+    Raises
+    ------
+    UsageError
+        Where there are checkpoints and it would begin anew, or none and it would go on.
+    OSError
+        Where no file can be made there.
+    """
+    checkpoints = folder / CHECKPOINTS
+    steps = Checkpoints(checkpoints).steps()
+    if resume and not steps:
+        raise UsageError(f"--resume: there is no checkpoint in {checkpoints}; leave out --resume to begin anew")
+    if steps and not resume:
+        raise UsageError(f"--out {folder}: there are checkpoints of a run; add --resume or name another folder")
+    require_writable(folder)
 
 
 class RunCheckpoints(Checkpoints):

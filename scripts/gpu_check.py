@@ -39,9 +39,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
+    from . import process
     from .gpu import options, parts, plan, preflight, summary
 else:
     # Run as a file, before anything says where `xpnn` is; this file's folder is where Python looks first.
+    import process
     from gpu import options, parts, plan, preflight, summary
 
 # Seconds between two looks at what runs, and between two writes of the files.
@@ -256,9 +258,9 @@ class Check:
         report = {"machine": self.about, "ended": self.ended, "limits": self.asked.limits, "parts": told}
         log = "".join(f"\n==== {part.name}\n{part.output}" for part in self.parts if part.output)
         lines = summary.summarise(self.about, self.parts, self.ended)
-        put(self.asked.folder / "summary.txt", "\n".join(lines) + "\n")
-        put(self.asked.folder / "results.json", json.dumps(report, separators=(",", ":")) + "\n")
-        put(self.asked.folder / "log.txt", log)
+        process.put(self.asked.folder / "summary.txt", "\n".join(lines) + "\n")
+        process.put(self.asked.folder / "results.json", json.dumps(report, separators=(",", ":")) + "\n")
+        process.put(self.asked.folder / "log.txt", log)
         self.written = time.monotonic()
 
 
@@ -269,16 +271,6 @@ def kill(process: Any) -> None:
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def put(path: Path, text: str) -> None:
-    """Write all or nothing: whoever reads sees the old content or the new."""
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -296,6 +288,7 @@ def signals() -> Iterator[list[int]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run all stages."""
+    process.prepare()
     asked = options.parse(arguments)
     scratch = Path(tempfile.mkdtemp(prefix="gpu_check_"))
     try:

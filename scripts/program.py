@@ -14,57 +14,71 @@ status meaning
 ``XPNN_TRACEBACK=1`` shows the traceback of every error.
 """
 
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
 
 from ..backends import BackendUnavailable, environment
-from ..training.interrupt import Stopped
-from . import streams
+from ..training.checkpoints import CheckpointError
+from ..training.trouble import NumericalTrouble
+from . import process
 from .errors import Failure, UsageError, told
 
 
 def program(name: str, run: Callable[[], object]) -> int:
     """Run a program of that name; returns its exit status, or raises `SystemExit` where ``run`` does."""
-    streams.prepare()
+    process.prepare()
     try:
-        with _terminated():
+        with process.terminated():
             status = _run(name, run)
     finally:
-        streams.silence()
+        process.silence()
     return status
+
+
+# What ends a program in one line: a mistake in the call, the system's errors, and what training says by itself.
+FAULTS = (UsageError, OSError, MemoryError, BackendUnavailable, CheckpointError, NumericalTrouble)
+
+
+@contextmanager
+def reported(name: str) -> Iterator[None]:
+    """Within the ``with`` block what is not the program's fault ends it, in one line, with `SystemExit`."""
+    try:
+        yield
+    except Failure as error:
+        _trace(error)
+        raise SystemExit(1) from error
+    except BrokenPipeError:
+        raise
+    except FAULTS as error:
+        raise SystemExit(_end(name, error, told(error), 2 if isinstance(error, UsageError) else 1)) from error
+    except Warning as error:
+        text = f"{type(error).__name__}: {error} (warnings are errors, by PYTHONWARNINGS or -W)"
+        raise SystemExit(_end(name, error, text, 1)) from error
 
 
 def _run(name: str, run: Callable[[], object]) -> int:
     try:
-        run()
-        sys.stdout.flush()
-    except Failure as error:
-        _trace(error)
-        return 1
-    except UsageError as error:
-        return _end(name, error, str(error), 2)
+        try:
+            with reported(name):
+                run()
+        finally:
+            # What is printed may not be on its way yet; that there is no room for it is to be told too.
+            with reported(name):
+                sys.stdout.flush()
     except BrokenPipeError as error:
         # Whoever read what is printed has seen enough.
         _trace(error)
         return 1
     except KeyboardInterrupt as error:
-        number = error.number if isinstance(error, Stopped) else signal.SIGINT
-        return _end(name, error, str(error) or Stopped.words(number), 128 + number)
-    except Warning as error:
-        return _end(name, error, f"{type(error).__name__}: {error} (warnings are errors, by PYTHONWARNINGS or -W)", 1)
-    except (OSError, MemoryError, BackendUnavailable) as error:
-        return _end(name, error, told(error), 1)
+        return _end(name, error, str(error) or "interrupted", process.status_of(error))
     return 0
 
 
 def _end(name: str, error: BaseException, text: str, status: int) -> int:
     _trace(error)
-    streams.tell(f"{name}: {' '.join(text.split())}")
+    process.tell(f"{name}: {' '.join(text.split())}")
     return status
 
 
@@ -73,20 +87,3 @@ def _trace(error: BaseException) -> None:
     with suppress(ValueError):
         if environment.switch(environment.TRACEBACK, unset=False):
             traceback.print_exception(error)
-
-
-@contextmanager
-def _terminated() -> Iterator[None]:
-    """Within the ``with`` block SIGTERM raises `Stopped`, so that files are closed and nothing is left half written."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(Stopped.words(number), number)
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
