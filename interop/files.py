@@ -5,7 +5,8 @@ the old content or the new. The folder is forced to the disk too, since a rename
 """
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PARTIAL = ".partial"
@@ -30,12 +31,13 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
         path = path.resolve()
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
-        partial.write_bytes(data)
-        if path.exists():
-            partial.chmod(path.stat().st_mode & 0o777)
-        with partial.open("r+b") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with naming(path):
+            partial.write_bytes(data)
+            if path.exists():
+                partial.chmod(path.stat().st_mode & 0o777)
+            with partial.open("r+b") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     # Not every system lets a folder be forced, and by now the file is there.
@@ -45,6 +47,17 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Within the ``with`` block an `OSError` names that file; of a full disk the system names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def leftovers(folder: Path) -> list[Path]:

@@ -40,6 +40,14 @@ class Parser(argparse.ArgumentParser):
             self.unknown(unknown)
         return options
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse passes over a help text that could not be written.
+        if message and file is not None and file is sys.stdout:
+            file.write(message)
+            file.flush()
+        else:
+            super()._print_message(message, file)
+
     def unknown(self, arguments: Sequence[str]) -> NoReturn:
         """Refuse arguments that were left over."""
         self.error(f"unknown argument {arguments[0]!r}; {self.hint(arguments[0])}")

@@ -23,6 +23,8 @@ def run(options: argparse.Namespace) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    with preparing():
+        default, auto = open_backend(None, default="numpy"), get_backend("auto")
     console = Console(highlight=False, markup=False)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     console.print(
@@ -37,7 +39,5 @@ def run(options: argparse.Namespace) -> None:
         cells = (row.name, "yes" if row.usable else "no", row.version, row.device, row.note)
         table.add_row(*map(Text, cells))
     console.print(table)
-    with preparing():
-        default, auto = open_backend(None, default="numpy"), get_backend("auto")
     source = f"{VARIABLE}={spec}" if (spec := from_environment()) else "no setting"
     console.print(f'default: {default.spec} ({source}); "auto": {auto.spec}')

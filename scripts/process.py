@@ -53,7 +53,8 @@ def prepare() -> None:
             null = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, os.fdopen(null, "w" if number else "r", encoding="utf-8"))
     if getattr(sys.stdout, "errors", None) in ("strict", "surrogateescape") and hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors=ESCAPED)
+        with suppress(OSError):
+            sys.stdout.reconfigure(errors=ESCAPED)
 
 
 def silence() -> None:

@@ -41,21 +41,25 @@ def program(name: str, run: Callable[[], object]) -> int:
 FAULTS = (UsageError, OSError, MemoryError, BackendUnavailable, CheckpointError, NumericalTrouble)
 
 
+class Ended(SystemExit):
+    """The program ends with this status; it has said why."""
+
+
 @contextmanager
 def reported(name: str) -> Iterator[None]:
-    """Within the ``with`` block what is not the program's fault ends it, in one line, with `SystemExit`."""
+    """Within the ``with`` block what is not the program's fault ends it, in one line, with `Ended`."""
     try:
         yield
     except Failure as error:
         _trace(error)
-        raise SystemExit(1) from error
+        raise Ended(1) from error
     except BrokenPipeError:
         raise
     except FAULTS as error:
-        raise SystemExit(_end(name, error, told(error), 2 if isinstance(error, UsageError) else 1)) from error
+        raise Ended(_end(name, error, told(error), 2 if isinstance(error, UsageError) else 1)) from error
     except Warning as error:
         text = f"{type(error).__name__}: {error} (warnings are errors, by PYTHONWARNINGS or -W)"
-        raise SystemExit(_end(name, error, text, 1)) from error
+        raise Ended(_end(name, error, text, 1)) from error
 
 
 def _run(name: str, run: Callable[[], object]) -> int:
@@ -71,6 +75,8 @@ def _run(name: str, run: Callable[[], object]) -> int:
         # Whoever read what is printed has seen enough.
         _trace(error)
         return 1
+    except Ended as error:
+        return int(str(error))
     except KeyboardInterrupt as error:
         return _end(name, error, str(error) or "interrupted", process.status_of(error))
     return 0

@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ..interop.files import PARTIAL, write_whole
+from ..interop.files import PARTIAL, naming, write_whole
 
 write = write_whole
 
@@ -54,7 +54,7 @@ def append(file: Path, row: Any) -> None:
     existed = file.exists()
     size = file.stat().st_size if existed and file.is_file() else None
     try:
-        with file.open("ab") as stream:
+        with naming(file), file.open("ab") as stream:
             stream.write(line.encode())
     except OSError:
         with suppress(OSError):

@@ -6,8 +6,12 @@ import json
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
+import numpy as np
+
+from ..backends import Backend
 from ..interop import safetensors
 from ..interop.files import write_whole
 from ..layers.base import Layer
@@ -16,6 +20,7 @@ from ..training.checkpoints import CheckpointError
 from ..training.data import DataLoader
 from ..training.datasets import Dataset, load_dataset
 from ..training.evaluation import evaluate
+from ..training.figures import size
 from ..training.fit import fit
 from ..training.history import History
 from ..training.interrupt import Interrupted
@@ -118,9 +123,9 @@ def run(options: argparse.Namespace) -> None:
         about = {"data": f"that of SHA-256 {job.data.fingerprint[:16]}"}
         made = resumed or _new_folder(job)
     folder = made.path
+    resume, keep, every = resumed is not None, options.keep, options.checkpoint_every
+    checkpoints = folders.RunCheckpoints(folder, config, resume, keep, every, about)
     try:
-        resume, keep, every = resumed is not None, options.keep, options.checkpoint_every
-        checkpoints = folders.RunCheckpoints(folder, config, resume, keep, every, about)
         with checkpoints:
             _train(job, folder, checkpoints)
     except Interrupted as error:
@@ -131,7 +136,8 @@ def run(options: argparse.Namespace) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(f"xpnn train: {told(error)}; then xpnn train --resume {folder} writes what is missing", file=sys.stderr)
+        hint = f"; then xpnn train --resume {folder} writes what is missing" if checkpoints.is_begun else ""
+        print(f"xpnn train: {told(error)}{hint}", file=sys.stderr)
         raise Failure from error
     finally:
         made.discard()
@@ -143,13 +149,32 @@ def prepare(options: argparse.Namespace) -> Job:
         raise UsageError("--shards and --accumulate: choose one; each takes a step part by part")
     backend = open_backend(options.backend, options.numerics)
     options.backend, options.numerics = backend.spec, backend.numerics
-    size = options.image_size
-    data = load_dataset(options.data, image_size=None if size is None else (size, size))
+    side = options.image_size
+    data = load_dataset(options.data, image_size=None if side is None else (side, side))
+    require_memory(options, data, backend)
     model = build.net(options.model, data.image, data.classes, backend, options.seed)
     optimizer = build.optimizer(options, model)
     loader, held_out = build.loaders(options, data)
     schedule = build.schedule(options, optimizer, -(-len(data.y_train) // (options.batch * options.accumulate)))
     return Job(options, data, model, optimizer, loader, held_out, schedule)
+
+
+def require_memory(options: argparse.Namespace, data: Dataset, backend: Backend) -> None:
+    """Refuse images of which a batch is larger than the whole memory, before any is decoded.
+
+    Raises
+    ------
+    UsageError
+    """
+    batch = min(options.batch, len(data.y_train))
+    needed = batch * prod(data.image) * np.dtype(backend.dtype_name).itemsize
+    capacity, _ = backend.capacity()
+    if 0 < capacity < needed:
+        image = " x ".join(map(str, data.image))
+        raise UsageError(
+            f"a batch of {batch} images of {image} takes {size(needed)}, and the memory of {backend.spec} is "
+            f"{size(capacity)}; make --image-size or --batch smaller"
+        )
 
 
 def _new_folder(job: Job) -> folders.RunFolder:

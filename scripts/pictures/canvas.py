@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from ...interop.files import write_whole
 
@@ -37,8 +38,15 @@ def picture_format(path: Path) -> str:
     return wanted
 
 
+def legible(text: str) -> str:
+    """Text that a font can draw: bytes of a file's name that are no text in UTF-8 are replaced."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
     """Write a picture, whole or not at all."""
+    for text in figure.findobj(Text):
+        text.set_text(legible(text.get_text()))
     drawn = BytesIO()
     figure.savefig(drawn, dpi=dpi, format=picture_format(path))
     write_whole(path, drawn.getvalue())
