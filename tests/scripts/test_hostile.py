@@ -639,8 +639,12 @@ SURROUNDINGS = {
     "help to a full disk": ("xpnn train --help > /dev/full", {}, 1, "xpnn train: No space left on device"),
     "reader that is gone": ("xpnn parity --list | true", {}, 1, ""),
     "ASCII": (TRAINED, ASCII, 0, None),
-    "ASCII output": (EXPLAINED, {"PYTHONIOENCODING": "ascii"}, 0, ""),
-    "no home, odd width": (EXPLAINED, {"HOME": None, "COLUMNS": "0", "TERM": None}, 0, None),
+    "ASCII output, no home, no width": (
+        EXPLAINED,
+        {"PYTHONIOENCODING": "ascii", "HOME": None, "COLUMNS": "0", "TERM": None},
+        0,
+        None,
+    ),
     "a width of 1": ("xpnn train --help", {"COLUMNS": "1"}, 0, ""),
     "warnings are errors": ("xpnn predict run --data data.npz", {"PYTHONWARNINGS": "error"}, 0, ""),
     "deleted folder": (
