@@ -260,7 +260,7 @@ class CompiledStep:
         self.step, self.owners, self.recorder = step, list(owners), recorder
         for owner in self.owners:
             if not callable(getattr(owner, "slots", None)):
-                raise TypeError(f"compile takes models and optimizers after the step, got {owner!r}")
+                raise TypeError(f"compile: what follows the step must be models and optimizers, got {owner!r}")
             # What an optimizer counts with numbers of Python is frozen in a recording.
             if callable(prepare := getattr(owner, "count_on_device", None)):
                 prepare()
@@ -529,7 +529,8 @@ def _form(value: Any, owns: Callable[[Any], bool], arrays: list[Array]) -> Any:
         # 1, 1.0 and True are equal and not the same argument.
         return type(value), _number(value)
     raise TypeError(
-        "a compiled step takes and returns arrays of its backend, numbers, and tuples, lists and dicts of them; got "
+        "arguments and results of a compiled step must be arrays of its backend, numbers, and tuples, lists and dicts "
+        "of them, got "
         f"{type(value).__module__}.{type(value).__name__}"
     )
 

@@ -10,11 +10,15 @@ numbers as Python's own, whatever library they came from. Each raises `ValueErro
 """
 
 import inspect
-from collections.abc import Iterable
-from math import inf, isfinite
+from collections.abc import Iterable, Mapping, Sequence, Set
+from math import inf
 from numbers import Integral, Real
 from reprlib import Repr
 from typing import Any, TypeGuard, TypeVar
+
+import numpy as np
+
+from .types import dtype_name
 
 T = TypeVar("T")
 
@@ -37,9 +41,12 @@ def shown(value: object) -> str:
     if inspect.isclass(value):
         return f"the class {value.__name__}"
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
-    if dtype is not None and shape:
-        return f"an array of {str(dtype).rpartition('.')[2]}, shape {tuple(shape)}"
-    return _repr.repr(value)
+    if dtype is not None and isinstance(shape, tuple) and not isinstance(value, np.generic):
+        return f"an array of {dtype_name(dtype)}, shape {tuple(shape)}"
+    try:
+        return _repr.repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
 
 
 def integer(name: str, value: object, least: int | None = None, most: int | None = None) -> int:
@@ -55,6 +62,13 @@ def integer(name: str, value: object, least: int | None = None, most: int | None
     raise ValueError(f"{name} must be {accepted}, got {shown(value)}")
 
 
+def seed(name: str, value: object) -> int:
+    """An integer of 64 bits without sign."""
+    if is_integer(value) and 0 <= value < 1 << 64:
+        return int(value)
+    raise ValueError(f"{name} must be an integer from 0 to 2**64 - 1, got {shown(value)}")
+
+
 def number(
     name: str,
     value: object,
@@ -64,36 +78,136 @@ def number(
     most: float | None = None,
     below: float | None = None,
     infinite: bool = False,
+    nan: bool = False,
 ) -> float:
     """A real number within limits: at least ``least`` or above ``above``, at most ``most`` or below ``below``.
 
-    NaN is never accepted, infinity only where ``infinite`` says so. An integer stays one.
+    Infinity and NaN are accepted only where ``infinite`` and ``nan`` say so. An integer stays one.
     """
+    found = _plain(value)
+    if nan and found is not None and found != found:
+        return found
     if (
-        is_number(value)
-        and (isfinite(value) or (infinite and abs(value) == inf))
-        and (least is None or value >= least)
-        and (above is None or value > above)
-        and (most is None or value <= most)
-        and (below is None or value < below)
+        found is not None
+        and (-inf < found < inf or (infinite and abs(found) == inf))
+        and (least is None or found >= least)
+        and (above is None or found > above)
+        and (most is None or found <= most)
+        and (below is None or found < below)
     ):
-        return int(value) if is_integer(value) else float(value)
-    limits = [
-        f"{sign} {limit:g}"
-        for sign, limit in ((">=", least), (">", above), ("<=", most), ("<", below))
-        if limit is not None
-    ]
-    accepted = " ".join(["a number" if infinite or limits else "a finite number", " and ".join(limits)]).strip()
+        return found
+    if least is not None and most is not None:
+        accepted = f"a number from {least:g} to {most:g}"
+    else:
+        limits = " and ".join(
+            f"{sign} {limit:g}"
+            for sign, limit in ((">=", least), (">", above), ("<=", most), ("<", below))
+            if limit is not None
+        )
+        accepted = f"a number {limits}" if limits else "a number" if infinite or nan else "a finite number"
     raise ValueError(f"{name} must be {accepted}, got {shown(value)}")
+
+
+def _plain(value: object) -> float | None:
+    """A number as one of Python's; None for anything else, and for an integer beyond the range of floats."""
+    if type(value) is float:
+        return value
+    try:
+        found = float(value) if is_number(value) else None
+    except OverflowError:
+        return None
+    return int(value) if is_integer(value) else found
+
+
+def plain(value: Any) -> Any:
+    """A number, or a tuple of numbers, as Python's own; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(plain(each) for each in value)
+    number = _plain(value)
+    return value if number is None else number
+
+
+def per_axis(name: str, value: int | Sequence[int], axes: int, least: int = 1) -> tuple[int, ...]:
+    """One integer for each axis, from an integer or a sequence of them."""
+    # What all but a few layers are given, for this runs in each of their calls.
+    if type(value) is int and value >= least:
+        return (value,) * axes
+    given: Sequence[object] = value if is_sequence(value) else (value,) * axes
+    if len(given) != axes or not all(is_integer(each) and each >= least for each in given):
+        several = f", or one for each of {axes} axes" if axes != 1 or is_sequence(value) else ""
+        raise ValueError(f"{name} must be an integer >= {least}{several}, got {shown(value)}")
+    return tuple(int(each) for each in given if is_integer(each))
+
+
+def size(name: str, value: int | Sequence[int], axes: int, least: int = 1) -> int | tuple[int, ...]:
+    """An integer, or one for each axis: as `per_axis` takes it, but an integer stays one."""
+    each = per_axis(name, value, axes, least)
+    return each if is_sequence(value) else each[0]
+
+
+def shape(
+    name: str,
+    value: object,
+    least: int = 0,
+    accepted: str = "",
+    *,
+    length: int | None = None,
+    empty: bool = False,
+) -> tuple[int, ...]:
+    """Integers in a sequence, that many, or any number but none unless ``empty``; ``accepted`` is a message's word."""
+    if is_sequence(value) and (value or empty) and all(is_integer(each) and each >= least for each in value):
+        found = tuple(int(each) for each in value)
+        if length in (None, len(found)):
+            return found
+    usual = f"a sequence of {'' if length is None else f'{length} '}integers >= {least}"
+    raise ValueError(f"{name} must be {accepted or usual}, got {shown(value)}")
+
+
+def numbers(
+    name: str,
+    value: object,
+    count: int,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> tuple[float, ...]:
+    """That many real numbers, in any sequence or vector, each within the limits of `number`."""
+    given = _entries(value)
+    if given is None or len(given) != count:
+        raise ValueError(f"{name} must be a sequence of {count} numbers, got {shown(value)}")
+    return tuple(
+        number(f"{name}[{i}]", each, least=least, above=above, most=most, below=below) for i, each in enumerate(given)
+    )
+
+
+def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
+    """Whether a value is a sequence, such as a list or a tuple, and no text."""
+    return isinstance(value, tuple | list) or (
+        isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview)
+    )
+
+
+def _entries(value: object) -> tuple[Any, ...] | None:
+    """What is in a sequence or vector; None for anything that has no order, and for text."""
+    if isinstance(value, str | bytes | bytearray | Mapping | Set) or not isinstance(value, Iterable):
+        return None
+    try:
+        return tuple(value)
+    except TypeError:
+        return None
 
 
 def choice(name: str, value: T, accepted: Iterable[object]) -> T:
     """One of a few values."""
     choices = tuple(accepted)
-    # An array compares entry by entry, and what has no hash is none of them.
-    if not any(type(value) is type(each) and value == each for each in choices):
-        raise ValueError(f"{name} must be {alternatives(map(repr, choices))}, got {shown(value)}")
-    return value
+    # An array compares entry by entry, and True is equal to 1.
+    for each in choices:
+        alike = isinstance(value, str) if isinstance(each, str) else is_integer(value) and is_integer(each)
+        if value is each or (alike and value == each):
+            return each
+    raise ValueError(f"{name} must be {alternatives(map(repr, choices))}, got {shown(value)}")
 
 
 def flag(name: str, value: object) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import environment
+from . import checks, environment
 from .axes import axes_in_memory, inverse
 from .backend import NOWHERE_ELSE, Backend, P, R
 from .capture import RECORDING, CompiledStep
@@ -214,7 +214,7 @@ class CupyBackend(Backend):
         with self._on_device():
             pool = self._cupy.get_default_memory_pool()
             if limit is not None:
-                pool.set_limit(size=limit)
+                pool.set_limit(size=checks.integer("limit", limit, 0))
             return {"in_use": pool.used_bytes(), "peak": pool.total_bytes(), "pool": pool.total_bytes()}
 
     def reset_peak(self) -> bool:

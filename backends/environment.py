@@ -34,7 +34,7 @@ class Variable:
 
 VARIABLES = {
     BACKEND: Variable("the name of a backend: numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto"),
-    NUMERICS: Variable("fast or exact", ("fast", "exact")),
+    NUMERICS: Variable("'fast' or 'exact'", ("fast", "exact")),
     NUM_THREADS: Variable("an integer >= 1", hint="unset it for all cores available", number=True),
     NUMBA: Variable("0 (no compiled kernels) or 1", ("0", "1")),
     CUDA_KERNELS: Variable("0 (no CUDA kernels of our own) or 1", ("0", "1")),

@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Backend
+from . import checks
+from .backend import FLOATS, Backend
 from .blocks import concat_all
 from .capture import Slot, counted, require_repeatable
 from .registry import BackendLike, get_backend
@@ -74,9 +75,8 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= int(seed) < 1 << 64:
-            raise ValueError(f"a seed is an integer from 0 to 2**64 - 1, got {seed!r}")
-        self.key = (int(seed) & _MASK, int(seed) >> 32)
+        seed = checks.seed("seed", seed)
+        self.key = (seed & _MASK, seed >> 32)
         self.position = 0
 
     def __repr__(self) -> str:
@@ -95,6 +95,8 @@ class Generator:
 
     def fold_in(self, name: str | int) -> "Generator":
         """A new generator that depends on this one's key and on ``name``, not on what was drawn."""
+        if not isinstance(name, str) and not checks.is_integer(name):
+            raise ValueError(f"name must be a string or an integer, got {checks.shown(name)}")
         text = (f"str:{name}" if isinstance(name, str) else f"int:{int(name)}").encode()
         digest = int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
         left, right = threefry2x32(self.key, (digest & _MASK, digest >> 32))
@@ -102,7 +104,7 @@ class Generator:
 
     def bits(self, shape: tuple[int, ...], backend: BackendLike | None = None) -> Array:
         """Words of 32 random bits, int64 in ``[0, 2**32)``."""
-        b = get_backend(backend)
+        b, shape = get_backend(backend), _shape(shape)
         words = prod(shape)
         with b.context():
             left, right = self._blocks(-(-words // 2), b)
@@ -119,6 +121,9 @@ class Generator:
     ) -> Array:
         """Uniform on ``[low, high)``, with 24 random bits in float32 and 53 in float64."""
         b, name = _where(backend, dtype)
+        shape, low, high = _shape(shape), checks.number("low", low), checks.number("high", high)
+        if high < low:
+            raise ValueError(f"high must be a number >= low, {low!r}, got {high!r}")
         if not _computes(b, "int64", name):
             return b.asarray(self.uniform(shape, low, high, name, "numpy"))
         xp = b.xp
@@ -143,6 +148,7 @@ class Generator:
     ) -> Array:
         """Normal with that mean and standard deviation, computed in float64 and rounded once."""
         b, name = _where(backend, dtype)
+        shape, mean, std = _shape(shape), checks.number("mean", mean), checks.number("std", std, least=0)
         if not _computes(b, "int64", "float64"):
             return b.asarray(self.normal(shape, mean, std, name, "numpy"))
         with b.context():
@@ -151,7 +157,7 @@ class Generator:
 
     def permutation(self, n: int) -> np.ndarray[Any, Any]:
         """A random order of ``0 .. n - 1``, on the host, where batches are put together."""
-        high, low = self.bits((2, n), "numpy")
+        high, low = self.bits((2, checks.integer("n", n, 0)), "numpy")
         return np.argsort((high << 31) | (low >> 1), stable=True)
 
     def _unit(self, shape: tuple[int, ...], b: Backend) -> Array:
@@ -191,9 +197,13 @@ class Generator:
 def _where(backend: BackendLike | None, dtype: DType | str | None) -> tuple[Backend, str]:
     b = get_backend(backend)
     name = b.dtype_name if dtype is None else dtype_name(dtype)
-    if name not in ("float32", "float64"):
-        raise TypeError(f"random numbers are float32 or float64, got {name}")
+    if name not in FLOATS:
+        raise TypeError(f"dtype must be {checks.alternatives(FLOATS)}, got {name}")
     return b, name
+
+
+def _shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return checks.shape("shape", shape, empty=True)
 
 
 def _computes(b: Backend, *dtypes: str) -> bool:

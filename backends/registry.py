@@ -6,7 +6,7 @@ Other packages add backends through the entry point group ``xpnn.backends``.
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from array_api_compat import is_array_api_obj
 
-from . import environment
+from . import checks, environment
 from .backend import FLOATS, NUMERICS, PRECISIONS, PRODUCTS, Backend, describe
 from .errors import BackendUnavailable
 from .primitives import Primitives
@@ -105,15 +105,19 @@ def get_backend(
         settings = ("float32", usual or "fast", "float32", 2)
         spec = backend if isinstance(backend, str) else name_of(backend)
     wanted: Settings = (
-        settings[0] if dtype is None else _choice("dtype", dtype_name(dtype), FLOATS),
-        settings[1] if numerics is None else _choice("numerics", numerics, NUMERICS),
-        settings[2] if precision is None else _choice("precision", precision, PRECISIONS),
-        settings[3] if products is None else _choice("products", products, PRODUCTS),
+        settings[0] if dtype is None else _float_name(dtype),
+        settings[1] if numerics is None else checks.choice("numerics", numerics, NUMERICS),
+        settings[2] if precision is None else checks.choice("precision", precision, PRECISIONS),
+        settings[3] if products is None else checks.choice("products", products, PRODUCTS),
     )
     if wanted[1] == "exact" and wanted[0] != "float32":
-        raise ValueError("numerics='exact' stores float32 and computes in float64; dtype 'float64' is not taken")
+        raise ValueError(
+            "dtype must be float32 with numerics='exact', which computes in float64 and stores float32; got float64"
+        )
     if wanted[1] == "exact" and wanted[2] != "float32":
-        raise ValueError(f"numerics='exact' multiplies in float64, precision {wanted[2]!r} does not apply")
+        raise ValueError(
+            f"precision must be 'float32' with numerics='exact', which multiplies in float64; got {wanted[2]!r}"
+        )
     if isinstance(backend, Backend) and wanted == settings:
         return backend
     if spec == "auto":
@@ -221,7 +225,7 @@ def primitives(xp: Namespace) -> Primitives:
 def name_of(namespace: Namespace) -> str:
     """The backend name of an array namespace (``numpy``, ``array_api_compat.torch``, ``array_api_strict``...)."""
     if not hasattr(namespace, "__name__"):
-        raise ValueError(f"expected a backend name, a Backend or an array namespace, got {namespace!r}")
+        raise ValueError(f"backend must be a name, a Backend or an array namespace, got {checks.shown(namespace)}")
     return _library(namespace.__name__)
 
 
@@ -237,10 +241,11 @@ def _library(module: str) -> str:
     return name
 
 
-def _choice(what: str, given: Any, taken: tuple[Any, ...]) -> Any:
-    if given not in taken:
-        raise ValueError(f"{what} {given!r} is not taken; choose one of {', '.join(map(str, taken))}")
-    return given
+def _float_name(dtype: DType | str) -> str:
+    name = dtype_name(dtype) if isinstance(dtype, Hashable) else ""
+    if name not in FLOATS:
+        raise ValueError(f"dtype must be {checks.alternatives(FLOATS)}, got {name or checks.shown(dtype)}")
+    return name
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
 from .backend import NOWHERE_ELSE, Backend
 from .errors import BackendUnavailable, first_line
 from .precision import Rounding, Use
@@ -154,7 +155,7 @@ class TorchBackend(Backend):
             return super().memory(limit)
         cuda = self._torch.cuda
         if limit is not None:
-            total = cuda.get_device_properties(self.device).total_memory
+            limit, total = checks.integer("limit", limit, 0), cuda.get_device_properties(self.device).total_memory
             cuda.set_per_process_memory_fraction(min(1.0, limit * (1.0 / total)), self.device)
         return {
             "in_use": cuda.memory_allocated(self.device),

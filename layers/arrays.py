@@ -11,7 +11,7 @@ from typing import Any
 
 from array_api_compat import array_namespace, device
 
-from ..backends import primitives
+from ..backends import checks, primitives
 from ..backends.backend import FLOATS, describe
 from ..backends.types import Array, Namespace, dtype_name
 from .geometry import Geometry
@@ -127,7 +127,7 @@ def zero(like: Array, xp: Namespace) -> Array:
 def require_float(x: Any, what: str = "input") -> None:
     """Raise `TypeError` unless ``x`` is a float32 or float64 array."""
     if not hasattr(x, "dtype") or dtype_name(x.dtype) not in FLOATS:
-        raise TypeError(f"{what} takes a float32 or float64 array, got {describe(x)}")
+        raise TypeError(f"{what} must be a float32 or float64 array, got {describe(x)}")
 
 
 def require_same_dtype(**arrays: Array | None) -> None:
@@ -145,6 +145,8 @@ def require_same_dtype(**arrays: Array | None) -> None:
 
 
 def require_shape(x: Array, shape: tuple[int, ...], what: str) -> None:
-    """Raise `ValueError` unless ``x`` has that shape."""
+    """Raise `ValueError` unless ``x`` has that shape, `TypeError` for what has none."""
+    if not hasattr(x, "shape"):
+        raise TypeError(f"{what} must be an array of shape {shape}, got {checks.shown(x)}")
     if tuple(x.shape) != shape:
         raise ValueError(f"{what} has shape {tuple(x.shape)}, expected {shape}")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self, Unpack
 
-from ..backends import Backend, BackendLike, Generator, ambient_backend, describe, get_backend, to_host
+from ..backends import Backend, BackendLike, Generator, ambient_backend, checks, describe, get_backend, to_host
 from ..backends.backend import FLOATS
 from ..backends.capture import Slot
 from ..backends.types import Array, DType, dtype_name
@@ -202,8 +202,8 @@ class Layer:
 
     def train(self, mode: bool = True) -> Self:
         """Train: keep what backward needs, use batch statistics, drop out. Gives this layer back."""
-        self.training = mode
-        if not mode:
+        self.training = checks.flag("mode", mode)
+        if not self.training:
             self._saved = self._output = None
         return self
 

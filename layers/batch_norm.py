@@ -14,11 +14,11 @@ from collections.abc import Callable
 from math import prod
 from typing import Any, ClassVar, Unpack
 
+from ..backends import checks
 from ..backends.team import rows_of_all
 from ..backends.types import Array, Namespace, dtype_name
 from .arrays import namespace, scalar
 from .batch_rows import Rows
-from .geometry import count
 from .initialisers import constant
 from .norm import (
     Layout,
@@ -26,7 +26,6 @@ from .norm import (
     Normal,
     Prepared,
     batch_layout,
-    check_number,
     differentiate,
     normalise,
     require_several,
@@ -125,15 +124,16 @@ class ChannelNorm(Norm):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(**placement)
-        self.num_features = count(num_features, "num_features")
-        self.eps = check_number(eps, "eps")
-        self.momentum = None if momentum is None else check_number(momentum, "momentum", 1.0)
-        self.affine, self.track_running_stats = bool(affine), bool(track_running_stats)
+        self.num_features = checks.integer("num_features", num_features, 1)
+        self.eps = float(checks.number("eps", eps, least=0.0))
+        self.momentum = None if momentum is None else float(checks.number("momentum", momentum, least=0.0, most=1.0))
+        self.affine = checks.flag("affine", affine)
+        self.track_running_stats = checks.flag("track_running_stats", track_running_stats)
         shape = (self.num_features,)
-        if affine:
+        if self.affine:
             self._add_parameter("weight", shape, constant(1.0))
             self._add_parameter("bias", shape, constant(0.0))
-        if track_running_stats:
+        if self.track_running_stats:
             self.buffers.declare("running_mean", shape, 0.0)
             self.buffers.declare("running_var", shape, 1.0)
             self.buffers.declare("num_batches_tracked", (), 0)

@@ -18,11 +18,10 @@ from itertools import accumulate, pairwise
 from operator import add
 from typing import Literal, Unpack
 
-from ..backends import primitives
+from ..backends import checks, primitives
 from ..backends.types import Array
 from .base import Layer, named
 from .containers import Container, is_trained, named_children, repr_children
-from .geometry import is_integer
 from .placement import Placement
 
 
@@ -163,11 +162,9 @@ class Parallel(Branching):
         super().__init__(named_children(branches, "Parallel"), **placement)
         if not self.children:
             raise ValueError("Parallel needs at least one branch")
-        if join not in ("concat", "add"):
-            raise ValueError(f"join takes 'concat' or 'add', got {join!r}")
-        if not is_integer(axis) or axis == 0:
-            raise ValueError(f"axis takes an integer other than 0, which is the batch; got {axis!r}")
-        self.join, self.axis = join, int(axis)
+        self.join, self.axis = checks.choice("join", join, ("concat", "add")), checks.integer("axis", axis)
+        if not self.axis:
+            raise ValueError("axis must be an integer other than 0, which is the batch, got 0")
 
     def forward(self, x: Array) -> Array:
         """Every branch's output, joined."""

@@ -5,6 +5,7 @@ Source: T. Chen et al., "Training deep nets with sublinear memory cost", 2016.
 
 from typing import Any, Unpack
 
+from ..backends import checks
 from ..backends.types import Array
 from .base import Layer, no_forward
 from .containers import Container
@@ -40,8 +41,7 @@ class Checkpointed(Container):
     """
 
     def __init__(self, layer: Layer, **placement: Unpack[Placement]) -> None:
-        if not isinstance(layer, Layer):
-            raise TypeError(f"Checkpointed takes a layer, got {layer!r}; for several, Checkpointed(Sequential(...))")
+        checks.instance("layer", layer, Layer, "for several, Checkpointed(Sequential(...))")
         super().__init__({"": layer}, **placement)
 
     @property

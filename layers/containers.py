@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Self, Unpack, cast, overload
 
-from ..backends import Backend, BackendLike, primitives
+from ..backends import Backend, BackendLike, checks, primitives
 from ..backends.types import Array, DType
 from .base import Layer, join
 from .placement import Placement, says_where
@@ -22,8 +22,7 @@ class Container(Layer):
     def __init__(self, children: dict[str, Layer], **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
         for name, child in children.items():
-            if not isinstance(child, Layer):
-                raise TypeError(f"{type(self).__name__} takes layers, got {child!r} as {name!r}")
+            checks.instance(f"{type(self).__name__}: {name!r}", child, Layer)
         self.children = children
         seen: dict[Layer, str] = {}
         for name, layer in self.named_layers():
@@ -172,10 +171,10 @@ def named_children(layers: tuple[Layer | tuple[str, Layer] | dict[str, Layer], .
             pairs.append((str(i), cast(Layer, layer)))
     for pair in pairs:
         if len(pair) != 2 or not isinstance(pair[0], str) or not pair[0] or "." in pair[0]:
-            raise ValueError(f"{owner} takes names without a dot, each with a layer; got {pair!r}")
+            raise ValueError(f"{owner}: each pair must be a name without a dot and a layer, got {checks.shown(pair)}")
     children = dict(pairs)
     if len(children) < len(pairs):
-        raise ValueError(f"{owner} takes different names, got {', '.join(name for name, _ in pairs)}")
+        raise ValueError(f"{owner}: names must differ, got {', '.join(name for name, _ in pairs)}")
     return children
 
 

@@ -20,13 +20,14 @@ from functools import lru_cache
 from math import prod
 from typing import Any, ClassVar, Unpack
 
-from ..backends import primitives
+from ..backends import checks, primitives
+from ..backends.backend import PRECISIONS
 from ..backends.primitives import Primitives
 from ..backends.types import Array, Namespace, dtype_name
 from . import convolution
 from .arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape
 from .convolution.problem import Problem
-from .geometry import Geometry, Padding, Size, count, place_windows, spread
+from .geometry import Geometry, Padding, Size, place_windows
 from .initialisers import Initialiser
 from .kernels import KernelLayer
 from .placement import Placement
@@ -73,6 +74,7 @@ def conv(
     """
     xp = namespace(xp, x, weight, bias)
     require_same_dtype(input=x, weight=weight, bias=bias)
+    groups = checks.integer("groups", groups, 1)
     geometry = _geometry(x, weight, stride, padding, dilation, groups)
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
@@ -99,6 +101,7 @@ def conv_backward(
     """
     xp = namespace(xp, dy, x, weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
+    groups = checks.integer("groups", groups, 1)
     geometry = _geometry(x, weight, stride, padding, dilation, groups)
     require_shape(dy, (x.shape[0], weight.shape[0], *geometry.windows.count), "dy")
     problem, engine = _problem(x, weight, geometry, groups, precision), primitives(xp)
@@ -124,6 +127,7 @@ def _sums_of_features(rows: Array, engine: Primitives) -> Array:
 
 
 def _problem(x: Array, weight: Array, geometry: Geometry, groups: int, precision: str) -> Problem:
+    precision = checks.choice("precision", precision, PRECISIONS)
     return _described(tuple(x.shape), weight.shape[0], geometry, groups, dtype_name(x.dtype), precision)
 
 
@@ -153,7 +157,6 @@ def _geometry(x: Array, weight: Array, stride: Size, padding: Padding, dilation:
             f"input (N, C, *spatial) and weight (F, C/groups, *kernel) need the same number of axes, 3 or more; "
             f"got shapes {tuple(x.shape)} and {tuple(weight.shape)}"
         )
-    count(groups, "groups")
     if weight.shape[0] % groups:
         raise ValueError(f"{weight.shape[0]} output channels can't be split into {groups} groups")
     channels = weight.shape[1] * groups
@@ -162,9 +165,9 @@ def _geometry(x: Array, weight: Array, stride: Size, padding: Padding, dilation:
     return place_windows(
         tuple(x.shape[2:]),
         tuple(weight.shape[2:]),
-        spread(stride, axes, "stride"),
+        checks.per_axis("stride", stride, axes),
         padding,
-        spread(dilation, axes, "dilation"),
+        checks.per_axis("dilation", dilation, axes),
     )
 
 

@@ -15,19 +15,19 @@ size is ``(S - 1)*s - before - after + d*(K - 1) + output_padding + 1``: of all 
 Source: V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning", 2016, ch. 4.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, Unpack
 
-from ..backends import primitives
+from ..backends import checks, primitives
+from ..backends.backend import PRECISIONS
 from ..backends.blocks import Pairs
 from ..backends.types import Array, Namespace, dtype_name
 from ..backends.windows import Windows
 from . import convolution
 from .arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape
 from .convolution.problem import Problem
-from .geometry import Padding, Size, count, resolve_padding, spread
+from .geometry import Padding, Size, resolve_padding
 from .initialisers import Initialiser
 from .kernels import KernelLayer
 from .placement import Placement
@@ -72,6 +72,7 @@ def conv_transpose(
     """
     xp = namespace(xp, x, weight, bias)
     require_same_dtype(input=x, weight=weight, bias=bias)
+    groups = checks.integer("groups", groups, 1)
     plan = _plan(x, weight, stride, padding, output_padding, dilation, groups)
     if bias is not None:
         require_shape(bias, (plan.features,), "bias")
@@ -100,6 +101,7 @@ def conv_transpose_backward(
     """
     xp = namespace(xp, dy, x, weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
+    groups = checks.integer("groups", groups, 1)
     plan = _plan(x, weight, stride, padding, output_padding, dilation, groups)
     require_shape(dy, (x.shape[0], plan.features, *plan.out), "dy")
     problem, engine = _problem(x, plan, groups, precision), primitives(xp)
@@ -122,7 +124,7 @@ def _problem(x: Array, plan: "_Plan", groups: int, precision: str) -> Problem:
         windows=plan.windows,
         padding=plan.padding,
         dtype=dtype_name(x.dtype),
-        precision=precision,
+        precision=checks.choice("precision", precision, PRECISIONS),
     )
 
 
@@ -136,6 +138,15 @@ class _Plan:
     features: int
 
 
+def refuse_same(padding: Padding) -> None:
+    """Raise `ValueError` for the padding that depends on the output, of which there are several."""
+    if isinstance(padding, str) and padding == "same":
+        raise ValueError(
+            "padding must be a number of cells or 'valid', got 'same'; give the padding of the convolution that this "
+            "is the adjoint of"
+        )
+
+
 def _plan(
     x: Array, weight: Array, stride: Size, padding: Padding, output_padding: Size, dilation: Size, groups: int
 ) -> _Plan:
@@ -145,16 +156,14 @@ def _plan(
             f"input (N, C, *spatial) and weight (C, F/groups, *kernel) need the same number of axes, 3 or more; "
             f"got shapes {tuple(x.shape)} and {tuple(weight.shape)}"
         )
-    count(groups, "groups")
     if x.shape[1] != weight.shape[0] or weight.shape[0] % groups:
         raise ValueError(
             f"input has {x.shape[1]} channels, expected {weight.shape[0]}, in {groups} equal groups "
             f"(shape {tuple(x.shape)})"
         )
-    if padding == "same":
-        raise ValueError("padding 'same' is not taken: give the padding of the convolution that this is the adjoint of")
-    s, d = spread(stride, axes, "stride"), spread(dilation, axes, "dilation")
-    extra = spread(output_padding, axes, "output_padding", least=0)
+    refuse_same(padding)
+    s, d = checks.per_axis("stride", stride, axes), checks.per_axis("dilation", dilation, axes)
+    extra = checks.per_axis("output_padding", output_padding, axes, least=0)
     if any(e >= max(a, b) for e, a, b in zip(extra, s, d, strict=True)):
         raise ValueError(f"output_padding {output_padding!r} must be below the stride {s} or the dilation {d}")
     spatial, kernel = tuple(x.shape[2:]), tuple(weight.shape[2:])
@@ -222,10 +231,8 @@ class ConvTranspose(KernelLayer):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(**placement)
-        if padding == "same":
-            raise ValueError("padding 'same' is not taken: give the padding of the convolution that this is adjoint to")
-        extra = spread(output_padding, self.axes, "output_padding", least=0)
-        self.output_padding = extra if isinstance(output_padding, Sequence) else extra[0]
+        refuse_same(padding)
+        self.output_padding = checks.size("output_padding", output_padding, self.axes, least=0)
         self._configure(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, weight_init, bias_init
         )

@@ -9,11 +9,10 @@ With ``x (N, ..., I)``, ``weight (O, I)`` and ``bias (O,)``::
 from math import prod
 from typing import Any, ClassVar, Unpack
 
-from ..backends import primitives
+from ..backends import checks, primitives
 from ..backends.types import Array, Namespace
 from .arrays import namespace, require_same_dtype, require_shape
 from .base import Layer
-from .geometry import count
 from .initialisers import Initialiser, constant, he_uniform
 from .placement import Placement
 
@@ -91,10 +90,11 @@ class Dense(Layer):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(**placement)
-        self.in_features, self.out_features = count(in_features, "in_features"), count(out_features, "out_features")
-        self.bias = bool(bias)
+        self.in_features = checks.integer("in_features", in_features, 1)
+        self.out_features = checks.integer("out_features", out_features, 1)
+        self.bias = checks.flag("bias", bias)
         self._add_parameter("weight", (self.out_features, self.in_features), weight_init or he_uniform())
-        if bias:
+        if self.bias:
             self._add_parameter("bias", (self.out_features,), bias_init or constant(0.0))
 
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:

@@ -13,11 +13,10 @@ al., "Efficient object localization using convolutional networks", 2015, for who
 from collections.abc import Iterator
 from functools import partial
 from math import ceil
-from numbers import Real
 from operator import mul
 from typing import Any, ClassVar, Unpack
 
-from ..backends import Generator, primitives
+from ..backends import Generator, checks, primitives
 from ..backends.capture import Slot
 from ..backends.team import place_in_batch
 from ..backends.types import Array, Namespace
@@ -45,7 +44,8 @@ def dropout(x: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> 
     """
     xp = namespace(xp, x, keep)
     require_float(x)
-    if _probability(p) == 1.0:
+    p = probability(p)
+    if p == 1.0:
         return xp.zeros_like(x)
     engine = primitives(xp)
     return engine.select(keep, engine.elementwise(partial(mul, 1.0 / (1.0 - p)), x))
@@ -56,10 +56,9 @@ def dropout_backward(dy: Array, keep: Array, p: float, *, xp: Namespace | None =
     return dropout(dy, keep, p, xp=xp)
 
 
-def _probability(p: float) -> float:
-    if isinstance(p, bool) or not isinstance(p, Real) or not 0.0 <= float(p) <= 1.0:
-        raise ValueError(f"p takes a probability from 0 to 1, got {p!r}")
-    return float(p)
+def probability(p: float) -> float:
+    """The share of values to leave out, as a float."""
+    return float(checks.number("p", p, least=0.0, most=1.0))
 
 
 class Dropout(Layer):
@@ -90,7 +89,7 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.p = _probability(p)
+        self.p = probability(p)
         self._stream: Generator | None = None
 
     @property

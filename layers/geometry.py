@@ -15,9 +15,9 @@ Source: V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep le
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from numbers import Integral
 from typing import TypeAlias, TypeGuard, cast
 
+from ..backends import checks
 from ..backends.windows import Windows
 
 Size: TypeAlias = int | Sequence[int]
@@ -49,71 +49,64 @@ class Geometry:
         return any(before or after for before, after in self.padding) or any(self.overhang)
 
 
-def spread(value: Size, axes: int, name: str, least: int = 1) -> tuple[int, ...]:
-    """One integer per axis from an integer or a sequence of them."""
-    if type(value) is int and value >= least:
-        return (value,) * axes
-    given: Sequence[object] = value if isinstance(value, Sequence) else (value,) * axes
-    if isinstance(value, str) or len(given) != axes or not all(is_integer(v) and v >= least for v in given):
-        raise ValueError(f"{name} takes an integer >= {least}, or one for each of {axes} axes, got {value!r}")
-    return tuple(int(v) for v in given if is_integer(v))
-
-
-def plain(value: Size, axes: int, name: str) -> Size:
-    """The value as it was given, integers as Python's own, once it is sure that `spread` takes it."""
-    each = spread(value, axes, name)
-    return tuple(each) if isinstance(value, Sequence) else each[0]
-
-
-def count(value: int, name: str) -> int:
-    """The value, if it is an integer of at least 1."""
-    if not is_integer(value) or value < 1:
-        raise ValueError(f"{name} takes an integer >= 1, got {value!r}")
-    return int(value)
-
-
-def is_integer(value: object) -> TypeGuard[int]:
-    """Whether a value is an integer, of Python or NumPy, and not a boolean."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def check_padding(padding: Padding, axes: int) -> Padding:
-    """The padding argument, sequences as tuples, once it is sure that it is of a form that is taken."""
+    """The padding argument, sequences as tuples and integers as Python's own, if it is of a form that is accepted."""
     if type(padding) is int and padding >= 0:
         return padding
     if isinstance(padding, str):
         if padding in ("valid", "same"):
             return padding
-    elif _is_count(padding):
-        return padding
-    elif isinstance(padding, Sequence) and len(padding) == axes:
-        each = tuple(p if is_integer(p) else tuple(p) if isinstance(p, Sequence) else None for p in padding)
-        if all(_is_count(p) or (isinstance(p, tuple) and len(p) == 2 and all(map(_is_count, p))) for p in each):
-            return cast(Padding, each)
+    elif (each := _cells(padding, axes)) is not None:
+        return each
     raise ValueError(
-        f"padding takes an integer >= 0, one for each of {axes} axes, a (before, after) pair for each, "
-        f"'valid' or 'same'; got {padding!r}"
+        f"padding must be an integer >= 0, one for each of {axes} axes, a (before, after) pair for each, "
+        f"'valid' or 'same', got {checks.shown(padding)}"
     )
 
 
+def check_border(padding: Padding, axes: int) -> Padding:
+    """`check_padding` of a padding that says how many cells."""
+    each = None if isinstance(padding, str) else _cells(padding, axes)
+    if each is None:
+        raise ValueError(
+            f"padding must be an integer >= 0, one for each of {axes} spatial axes, or a (before, after) pair for "
+            f"each, got {checks.shown(padding)}"
+        )
+    return each
+
+
+def _cells(padding: object, axes: int) -> Padding | None:
+    """A padding in numbers of cells, as Python's integers and tuples; None for anything else."""
+    if _is_count(padding):
+        return int(padding)
+    if not checks.is_sequence(padding) or len(padding) != axes:
+        return None
+    each = [tuple(p) if checks.is_sequence(p) else p for p in padding]
+    if not all(_is_count(p) or (isinstance(p, tuple) and len(p) == 2 and all(map(_is_count, p))) for p in each):
+        return None
+    return cast(Padding, tuple(tuple(map(int, p)) if isinstance(p, tuple) else int(p) for p in each))
+
+
 def _is_count(value: object) -> TypeGuard[int]:
-    return is_integer(value) and value >= 0
+    return checks.is_integer(value) and value >= 0
 
 
-def resolve_padding(
-    padding: Padding, spatial: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
-) -> Pairs:
+def resolve_padding(padding: Padding, spatial: Sequence[int], kernel: Size, stride: Size, dilation: Size) -> Pairs:
     """The one place where a padding argument becomes ``(before, after)`` pairs."""
-    padding = check_padding(padding, len(spatial))
+    spatial = checks.shape("spatial", spatial)
+    axes = len(spatial)
+    padding = check_padding(padding, axes)
     if padding == "valid":
-        return ((0, 0),) * len(spatial)
+        return ((0, 0),) * axes
+    kernel, stride = checks.per_axis("kernel", kernel, axes), checks.per_axis("stride", stride, axes)
+    dilation = checks.per_axis("dilation", dilation, axes)
     if padding == "same":
         totals = [
             max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
             for n, k, s, d in zip(spatial, kernel, stride, dilation, strict=True)
         ]
         return tuple((total // 2, total - total // 2) for total in totals)
-    each = cast(tuple[int | tuple[int, int], ...], padding if isinstance(padding, tuple) else (padding,) * len(spatial))
+    each = cast(tuple[int | tuple[int, int], ...], padding if isinstance(padding, tuple) else (padding,) * axes)
     return tuple((int(p[0]), int(p[1])) if isinstance(p, tuple) else (int(p), int(p)) for p in each)
 
 
@@ -125,19 +118,22 @@ def output_size(
     With ``ceil_mode`` a last window may reach beyond the padding, but is dropped if it would start there.
     The result is below 1 where the kernel does not fit.
     """
-    room = n + sum(padding) - dilation * (kernel - 1) - 1
+    n, kernel = checks.integer("n", n, 0), checks.integer("kernel", kernel, 1)
+    stride, dilation = checks.integer("stride", stride, 1), checks.integer("dilation", dilation, 1)
+    before, after = checks.shape("padding", padding, length=2)
+    room = n + before + after - dilation * (kernel - 1) - 1
     if not ceil_mode:
         return room // stride + 1
     size = -(-room // stride) + 1
-    return size - 1 if (size - 1) * stride >= n + padding[0] else size
+    return size - 1 if (size - 1) * stride >= n + before else size
 
 
 def place_windows(
     spatial: Sequence[int],
-    kernel: Sequence[int],
-    stride: Sequence[int],
+    kernel: Size,
+    stride: Size,
     padding: Padding,
-    dilation: Sequence[int],
+    dilation: Size,
     ceil_mode: bool = False,
 ) -> Geometry:
     """All windows over a spatial shape.
@@ -147,8 +143,11 @@ def place_windows(
     ValueError
         Where the kernel is larger than the padded input.
     """
-    padding = check_padding(padding, len(spatial))
-    return _placed(tuple(spatial), tuple(kernel), tuple(stride), padding, tuple(dilation), bool(ceil_mode))
+    spatial = checks.shape("spatial", spatial)
+    axes = len(spatial)
+    kernel, stride = checks.per_axis("kernel", kernel, axes), checks.per_axis("stride", stride, axes)
+    padding, dilation = check_padding(padding, axes), checks.per_axis("dilation", dilation, axes)
+    return _placed(spatial, kernel, stride, padding, dilation, bool(ceil_mode))
 
 
 # A net asks for the same few windows in each step, and placing them takes 20 microseconds.

@@ -11,7 +11,7 @@ from functools import partial
 from math import prod, sqrt
 from typing import TypeAlias
 
-from ..backends import Backend, Generator
+from ..backends import Backend, Generator, checks
 from ..backends.types import Array
 
 Initialiser: TypeAlias = Callable[[tuple[int, ...], Generator, Backend], Array]
@@ -27,17 +27,17 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 def constant(value: float = 0.0) -> Initialiser:
     """Every entry is ``value``."""
-    return partial(_constant, value=value)
+    return partial(_constant, value=checks.number("value", value, infinite=True, nan=True))
 
 
 def uniform(bound: float) -> Initialiser:
     """Uniform on ``[-bound, bound)``."""
-    return partial(_uniform, bound=bound)
+    return partial(_uniform, bound=checks.number("bound", bound, least=0))
 
 
 def normal(std: float, mean: float = 0.0) -> Initialiser:
     """Normal with that standard deviation."""
-    return partial(_normal, std=std, mean=mean)
+    return partial(_normal, std=checks.number("std", std, least=0), mean=checks.number("mean", mean))
 
 
 def he_uniform() -> Initialiser:
@@ -76,8 +76,7 @@ def orthogonal(gain: float = 1.0) -> Initialiser:
     Gram-Schmidt, twice for each vector, on the host in float64 with sums in a fixed order: a library's QR
     would differ in the last bits from machine to machine (A. Saxe, J. McClelland, S. Ganguli, 2013).
     """
-
-    return partial(_orthogonal, gain=gain)
+    return partial(_orthogonal, gain=checks.number("gain", gain))
 
 
 # Functions of the module, not closures: a layer that is not yet filled in can be pickled.

@@ -93,7 +93,7 @@ class InstanceNorm(ChannelNorm):
         **placement: Unpack[Placement],
     ) -> None:
         if momentum is None:
-            raise ValueError("momentum takes a number from 0 to 1, got None: instance norm counts no batches")
+            raise ValueError("momentum must be a number from 0 to 1, got None; instance norm counts no batches")
         super().__init__(num_features, eps, momentum, affine, track_running_stats, **placement)
 
 

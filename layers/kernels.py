@@ -2,8 +2,9 @@
 
 from typing import Any, ClassVar
 
+from ..backends import checks
 from .base import Layer
-from .geometry import Padding, Size, check_padding, count, plain, spread
+from .geometry import Padding, Size, check_padding
 from .initialisers import Initialiser, constant, he_uniform
 
 
@@ -30,21 +31,28 @@ class KernelLayer(Layer):
         bias_init: Initialiser | None,
     ) -> None:
         """Check and keep the constructor's arguments, and describe the parameters."""
-        self.in_channels, self.out_channels = count(in_channels, "in_channels"), count(out_channels, "out_channels")
-        self.kernel_size = plain(kernel_size, self.axes, "kernel_size")
-        self.stride, self.dilation = plain(stride, self.axes, "stride"), plain(dilation, self.axes, "dilation")
+        self.in_channels = checks.integer("in_channels", in_channels, 1)
+        self.out_channels = checks.integer("out_channels", out_channels, 1)
+        self.kernel_size = checks.size("kernel_size", kernel_size, self.axes)
+        self.stride = checks.size("stride", stride, self.axes)
+        self.dilation = checks.size("dilation", dilation, self.axes)
         self.padding = check_padding(padding, self.axes)
-        self.groups, self.bias = count(groups, "groups"), bool(bias)
-        if in_channels % groups or out_channels % groups:
-            raise ValueError(f"{in_channels} and {out_channels} channels can't both be split into {groups} groups")
-        first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
-        self._add_parameter("weight", (first, second // groups, *self._kernel), weight_init or he_uniform())
-        if bias:
-            self._add_parameter("bias", (out_channels,), bias_init or constant(0.0))
+        self.groups, self.bias = checks.integer("groups", groups, 1), checks.flag("bias", bias)
+        first, second = self.out_channels, self.in_channels
+        if self.transposed:
+            first, second = second, first
+        if first % self.groups or second % self.groups:
+            raise ValueError(
+                f"in_channels and out_channels must be multiples of groups, got {self.in_channels} and "
+                f"{self.out_channels} channels in {self.groups} groups"
+            )
+        self._add_parameter("weight", (first, second // self.groups, *self._kernel), weight_init or he_uniform())
+        if self.bias:
+            self._add_parameter("bias", (self.out_channels,), bias_init or constant(0.0))
 
     @property
     def _kernel(self) -> tuple[int, ...]:
-        return spread(self.kernel_size, self.axes, "kernel_size")
+        return checks.per_axis("kernel_size", self.kernel_size, self.axes)
 
     @property
     def _options(self) -> dict[str, Any]:

@@ -5,14 +5,14 @@ The formulas are in `xpnn.layers.norm`.
 Sources: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", 2016; Y. Wu and K. He, "Group normalization", 2018.
 """
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, Unpack
 
+from ..backends import checks
 from ..backends.types import Array, Namespace
 from .arrays import namespace
-from .geometry import Size, count, is_integer
+from .geometry import Size
 from .initialisers import constant
-from .norm import Norm, check_number, differentiate, group_layout, layer_layout, normalise
+from .norm import Norm, differentiate, group_layout, layer_layout, normalise
 from .placement import Placement
 
 
@@ -98,10 +98,8 @@ def group_norm_backward(
 
 
 def _sizes(normalized_shape: Size) -> tuple[int, ...]:
-    sizes = tuple(normalized_shape) if isinstance(normalized_shape, Sequence) else (normalized_shape,)
-    if not sizes or not all(is_integer(n) and n >= 1 for n in sizes):
-        raise ValueError(f"normalized_shape takes an integer >= 1, or one for each last axis, got {normalized_shape!r}")
-    return tuple(int(n) for n in sizes)
+    sizes = normalized_shape if checks.is_sequence(normalized_shape) else (normalized_shape,)
+    return checks.shape("normalized_shape", sizes, 1, "an integer >= 1, or one for each of the last axes")
 
 
 class LayerNorm(Norm):
@@ -137,11 +135,12 @@ class LayerNorm(Norm):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(**placement)
-        self.normalized_shape, self.eps = _sizes(normalized_shape), check_number(eps, "eps")
-        self.elementwise_affine, self.bias = bool(elementwise_affine), bool(bias)
-        if elementwise_affine:
+        self.normalized_shape, self.eps = _sizes(normalized_shape), float(checks.number("eps", eps, least=0.0))
+        self.elementwise_affine = checks.flag("elementwise_affine", elementwise_affine)
+        self.bias = checks.flag("bias", bias)
+        if self.elementwise_affine:
             self._add_parameter("weight", self.normalized_shape, constant(1.0))
-        if elementwise_affine and bias:
+        if self.elementwise_affine and self.bias:
             self._add_parameter("bias", self.normalized_shape, constant(0.0))
 
     def _forward(self, x: Array) -> Array:
@@ -175,11 +174,12 @@ class GroupNorm(Norm):
         self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, **placement: Unpack[Placement]
     ) -> None:
         super().__init__(**placement)
-        self.num_groups, self.num_channels = count(num_groups, "num_groups"), count(num_channels, "num_channels")
-        if num_channels % num_groups:
-            raise ValueError(f"{num_channels} channels can't be split into {num_groups} groups")
-        self.eps, self.affine = check_number(eps, "eps"), bool(affine)
-        if affine:
+        self.num_groups = checks.integer("num_groups", num_groups, 1)
+        self.num_channels = checks.integer("num_channels", num_channels, 1)
+        if self.num_channels % self.num_groups:
+            raise ValueError(f"{self.num_channels} channels can't be split into {self.num_groups} groups")
+        self.eps, self.affine = float(checks.number("eps", eps, least=0.0)), checks.flag("affine", affine)
+        if self.affine:
             self._add_parameter("weight", (self.num_channels,), constant(1.0))
             self._add_parameter("bias", (self.num_channels,), constant(0.0))
 

@@ -26,11 +26,10 @@ et al., "Instance normalization", 2016; Y. Wu and K. He, "Group normalization", 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import inf, prod
-from numbers import Real
+from math import prod
 from typing import Any, NamedTuple
 
-from ..backends import primitives
+from ..backends import checks, primitives
 from ..backends.axes import inverse
 from ..backends.team import current_team, rows_of_all
 from ..backends.types import Array, Namespace, dtype_name
@@ -45,7 +44,6 @@ from .arrays import (
 )
 from .base import Layer
 from .batch_rows import Rows, normalise_rows, normalise_rows_backward
-from .geometry import count
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,8 @@ def instance_layout(shape: tuple[int, ...]) -> Layout:
 def group_layout(shape: tuple[int, ...], num_groups: int) -> Layout:
     """A mean for each of ``num_groups`` groups of channels of each sample of ``(N, C, *S)``."""
     _require_channels(shape)
-    if shape[1] % count(num_groups, "num_groups"):
+    num_groups = checks.integer("num_groups", num_groups, 1)
+    if shape[1] % num_groups:
         raise ValueError(f"{shape[1]} channels can't be split into {num_groups} groups (shape {shape})")
     split = (num_groups, shape[1] // num_groups)
     grid = (shape[0], *split, *shape[2:])
@@ -152,13 +151,6 @@ def require_several(layout: Layout) -> None:
         )
 
 
-def check_number(value: float, name: str, most: float = inf) -> float:
-    """The value as a float, if it is a finite number from 0 to ``most``."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0.0 <= float(value) <= most or value == inf:
-        raise ValueError(f"{name} takes a number {'>= 0' if most == inf else f'from 0 to {most:g}'}, got {value!r}")
-    return float(value)
-
-
 def total(x: Array, axes: tuple[int, ...], xp: Namespace) -> Array:
     """Sum over axes, which stay with size 1."""
     return primitives(xp).total(x, axes)
@@ -182,6 +174,7 @@ def normalise(
     and equal values of 1000.1 in float32 would come out as -0.019.
     """
     require_same_dtype(input=x, weight=weight, bias=bias, mean=mean, var=var)
+    eps = float(checks.number("eps", eps, least=0.0))
     if (mean is None) != (var is None):
         raise ValueError("mean and var are given together or not at all")
     for name, array in (("weight", weight), ("bias", bias), ("mean", mean), ("var", var)):

@@ -6,7 +6,7 @@ environment variable ``XPNN_BACKEND``'s, numpy.
 
 from typing import Any, TypedDict, cast
 
-from ..backends import Backend, BackendLike, backend_of, describe, get_backend, to_host
+from ..backends import Backend, BackendLike, backend_of, checks, describe, get_backend, to_host
 from ..backends.backend import FLOATS
 from ..backends.types import Array, DType
 
@@ -33,6 +33,11 @@ def checked(placement: Placement, owner: str) -> Placement:
     if unknown:
         raise TypeError(f"{owner} does not take {', '.join(sorted(unknown))}")
     given = cast(Placement, {key: value for key, value in placement.items() if value is not None})
+    if "seed" in given:
+        given["seed"] = checks.seed("seed", given["seed"])
+    if "backend" not in given and says_where(given):
+        # Whether a container names another backend is known later; a word that none takes, now.
+        get_backend("numpy", given.get("dtype", "float32"), given.get("numerics", "fast"))
     if isinstance(given.get("backend"), Backend):
         whole = get_backend(given["backend"], given.get("dtype"), given.get("numerics"))
         return {**given, "backend": whole, "dtype": whole.dtype_name, "numerics": whole.numerics}

@@ -5,16 +5,15 @@ Pad                 y = value around x                dx = dy without its border
 Upsample            y[..., o] = x[..., o // s]        dx[..., i] = sum over o with o // s = i of  dy[..., o]
 """
 
-from collections.abc import Sequence
 from math import prod
-from numbers import Real
 from typing import Any, ClassVar, Unpack
 
+from ..backends import checks
 from ..backends.types import Array, Namespace
 from ..backends.windows import Windows
 from .arrays import channels_first, channels_last, namespace, pad, require_float, require_shape, unpad
 from .base import Layer
-from .geometry import Geometry, Padding, Size, check_padding, is_integer, plain, resolve_padding, spread
+from .geometry import Geometry, Padding, Size, check_border, resolve_padding
 from .placement import Placement
 
 
@@ -42,7 +41,7 @@ def pad_constant(x: Array, padding: Padding, value: float = 0.0, *, xp: Namespac
     """
     xp = namespace(xp, x)
     require_float(x)
-    geometry = _border(tuple(x.shape), padding)
+    geometry, value = _border(tuple(x.shape), padding), checks.number("value", value, infinite=True, nan=True)
     return channels_first(pad(channels_last(x, xp), geometry, value, xp), xp)
 
 
@@ -52,31 +51,19 @@ def pad_constant_backward(
     """Gradient of `pad_constant` for ``dy (N, C, *O)``: the cells of ``dy`` that the input's went to."""
     xp = namespace(xp, dy)
     require_float(dy, "dy")
+    x_shape = checks.shape("x_shape", x_shape)
     geometry = _border(x_shape, padding)
     require_shape(dy, (*x_shape[:2], *geometry.windows.count), "dy")
-    return channels_first(unpad(channels_last(dy, xp), geometry, tuple(x_shape[2:])), xp)
+    return channels_first(unpad(channels_last(dy, xp), geometry, x_shape[2:]), xp)
 
 
 def _border(shape: tuple[int, ...], padding: Padding) -> Geometry:
     """Padding for windows of one cell."""
     spatial = _spatial(shape)
     ones = (1,) * len(spatial)
-    pairs = resolve_padding(_numeric(padding, len(spatial)), spatial, ones, ones, ones)
+    pairs = resolve_padding(check_border(padding, len(spatial)), spatial, ones, ones, ones)
     sizes = tuple(n + before + after for n, (before, after) in zip(spatial, pairs, strict=True))
     return Geometry(Windows(ones, ones, ones, sizes), pairs, (0,) * len(spatial))
-
-
-def _numeric(padding: Padding, axes: int) -> Padding:
-    """The padding, if it is of a form that says how many cells."""
-    try:
-        if not isinstance(padding, str):
-            return check_padding(padding, axes)
-    except ValueError:
-        pass
-    raise ValueError(
-        f"padding takes an integer >= 0, one for each of {axes} spatial axes, or a (before, after) pair for each; "
-        f"got {padding!r}"
-    )
 
 
 def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -102,7 +89,7 @@ def upsample_nearest(x: Array, scale_factor: Size, *, xp: Namespace | None = Non
     """
     xp = namespace(xp, x)
     require_float(x)
-    scale = spread(scale_factor, len(_spatial(tuple(x.shape))), "scale_factor")
+    scale = checks.per_axis("scale_factor", scale_factor, len(_spatial(tuple(x.shape))))
     cells = channels_last(x, xp)
     for axis, times in enumerate(scale):
         cells = xp.repeat(cells, times, axis=axis + 1)
@@ -114,7 +101,7 @@ def upsample_nearest_backward(dy: Array, scale_factor: Size, *, xp: Namespace | 
     xp = namespace(xp, dy)
     require_float(dy, "dy")
     spatial = _spatial(tuple(dy.shape))
-    scale = spread(scale_factor, len(spatial), "scale_factor")
+    scale = checks.per_axis("scale_factor", scale_factor, len(spatial))
     if any(n % s for n, s in zip(spatial, scale, strict=True)):
         raise ValueError(f"dy has shape {tuple(dy.shape)}, its spatial axes expected to be multiples of {scale}")
     cells = channels_last(dy, xp)
@@ -146,10 +133,8 @@ class Flatten(Layer):
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        for name, axis in (("start_dim", start_dim), ("end_dim", end_dim)):
-            if not is_integer(axis):
-                raise ValueError(f"{name} takes an integer, got {axis!r}")
-        self.start_dim, self.end_dim = int(start_dim), int(end_dim)
+        self.start_dim = checks.integer("start_dim", start_dim)
+        self.end_dim = checks.integer("end_dim", end_dim)
 
     def _forward(self, x: Array) -> Array:
         shape = tuple(x.shape)
@@ -184,8 +169,10 @@ class Reshape(Layer):
 
     def __init__(self, *shape: int, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        if not all(is_integer(n) and (n >= 1 or n == -1) for n in shape) or shape.count(-1) > 1:
-            raise ValueError(f"Reshape takes the sizes of a sample, integers >= 1 and at most one -1, got {shape}")
+        if not all(checks.is_integer(n) and (n >= 1 or n == -1) for n in shape) or shape.count(-1) > 1:
+            raise ValueError(
+                f"shape must be the sizes of a sample, integers >= 1 and at most one -1, got {checks.shown(shape)}"
+            )
         self.shape = tuple(int(n) for n in shape)
 
     def _forward(self, x: Array) -> Array:
@@ -224,10 +211,8 @@ class Pad(Layer):
 
     def __init__(self, padding: Padding, value: float = 0.0, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.padding = _numeric(padding, len(padding) if isinstance(padding, Sequence) else 1)
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise ValueError(f"value takes a number, got {value!r}")
-        self.value: float = float(value)
+        self.padding = check_border(padding, len(padding) if checks.is_sequence(padding) else 1)
+        self.value: float = float(checks.number("value", value, infinite=True, nan=True))
 
     def _forward(self, x: Array) -> Array:
         self._save(tuple(x.shape))
@@ -253,8 +238,8 @@ class Upsample(Layer):
 
     def __init__(self, scale_factor: Size, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        axes = len(scale_factor) if isinstance(scale_factor, Sequence) else 1
-        self.scale_factor = plain(scale_factor, axes, "scale_factor")
+        axes = len(scale_factor) if checks.is_sequence(scale_factor) else 1
+        self.scale_factor = checks.size("scale_factor", scale_factor, axes)
 
     def _forward(self, x: Array) -> Array:
         return upsample_nearest(x, self.scale_factor, xp=self.backend.xp)

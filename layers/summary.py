@@ -10,9 +10,8 @@ from functools import partial
 from math import prod
 from typing import Any
 
-from ..backends import Backend
+from ..backends import Backend, checks
 from ..backends.types import Array
-from .geometry import is_integer
 
 
 @dataclass(frozen=True)
@@ -75,11 +74,8 @@ def summarise(layer: Any, input_shape: Sequence[int]) -> Summary:
     ValueError
         For what is no shape, or one that the layers do not take.
     """
-    shape = tuple(input_shape) if isinstance(input_shape, Sequence) else ()
-    if not shape or not all(is_integer(n) and n >= 0 for n in shape):
-        raise ValueError(
-            f"summary takes the shape of an input with its batch axis, such as (1, 3, 32, 32); got {input_shape!r}"
-        )
+    what = "the shape of an input with its batch axis, such as (1, 3, 32, 32)"
+    shape = checks.shape("input_shape", input_shape, accepted=what)
     rows: list[Row] = []
     with _unchanged(layer):
         layer.eval()

@@ -2,9 +2,10 @@
 
 import argparse
 
-from ..backends import Backend, BackendUnavailable, get_backend
+from ..backends import Backend, BackendUnavailable, checks, get_backend
 from ..backends.backend import NUMERICS
 from ..backends.registry import VARIABLE, from_environment
+from .arguments import closest
 from .errors import UsageError, text
 
 NAMES = "numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto"
@@ -19,7 +20,16 @@ def add_backend(parser: argparse.ArgumentParser, default: str = "auto") -> None:
 def add_numerics(parser: argparse.ArgumentParser) -> None:
     """Add ``--numerics``."""
     told = "exact: the same bits on every backend (default: the variable XPNN_NUMERICS, else fast)"
-    parser.add_argument("--numerics", default=None, choices=NUMERICS, help=told)
+    parser.add_argument("--numerics", default=None, type=numerics, metavar="{fast,exact}", help=told)
+
+
+def numerics(given: str) -> str:
+    """An argument that names numerics."""
+    try:
+        return checks.choice("numerics", given, NUMERICS)
+    except ValueError as error:
+        close = closest(given, NUMERICS)
+        raise argparse.ArgumentTypeError(f"{error}; did you mean {close}?" if close else str(error)) from None
 
 
 def backend_name(given: str | None, default: str = "auto") -> str:

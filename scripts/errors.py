@@ -18,6 +18,8 @@ class UsageError(Exception):
 class Failure(Exception):
     """What the command checked is not as it should be; it has said what, and ends with status 1."""
 
+    status = 1
+
 
 def told(error: BaseException) -> str:
     """What an error says, in one line: of the system's errors the file and the reason, without the number."""

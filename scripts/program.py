@@ -52,7 +52,7 @@ def reported(name: str) -> Iterator[None]:
         yield
     except Failure as error:
         _trace(error)
-        raise Ended(1) from error
+        raise Ended(error.status) from error
     except BrokenPipeError:
         raise
     except FAULTS as error:

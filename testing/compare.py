@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import BackendLike, backend_of, get_backend, to_host
+from ..backends import BackendLike, backend_of, checks, get_backend, to_host
 from ..backends.types import Array, dtype_name
 from .tolerances import EPS, EXACT, Bound, Part, bound
 
@@ -152,6 +152,7 @@ def assert_match(
     AssertionError
         Naming the form that differs, or the worst index with both values, relative error and ULPs.
     """
+    terms, limit = checks.integer("terms", terms, 0), bound(level, part)
     here = backend_of(actual)
     if backend is not None and (wanted := get_backend(backend)).spec != here.spec:
         raise AssertionError(f"{name} is on {here.spec}, expected {wanted.spec}")
@@ -163,7 +164,6 @@ def assert_match(
     a, d = to_host(actual), to_host(desired)
     if a.shape != d.shape:
         raise AssertionError(f"{name} has shape {a.shape}, expected {d.shape}")
-    limit = bound(level, part)
     if kind not in EPS:
         if not np.array_equal(a, d):
             index = tuple(int(i) for i in np.argwhere(a != d)[0])
@@ -187,7 +187,7 @@ def ulp_distance(a: Host, b: Host) -> Host:
     The two zeros are 0 apart, NaN is 0 from NaN and the largest integer from anything else.
     """
     if a.dtype != b.dtype or a.dtype.name not in EPS:
-        raise TypeError(f"ulp_distance takes two arrays of one floating dtype, got {a.dtype} and {b.dtype}")
+        raise TypeError(f"ulp_distance: a and b must be of one floating dtype, got {a.dtype} and {b.dtype}")
     integer: Any = np.int32 if a.dtype.name == "float32" else np.int64
 
     def ordered(x: Host) -> Host:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import to_host
+from ..backends import checks, to_host
 from ..backends.types import Array
 from ..layers.base import Layer
 from ..layers.watch import preserved, watched
@@ -89,10 +89,11 @@ def first_difference(model_a: Layer, model_b: Layer, x: Any, dy: Any = None, *, 
     ValueError
         For models of different layers.
     """
+    ulps = checks.number("ulps", ulps, least=0, infinite=True)
     names = [[(name, repr(layer)) for name, layer in model.named_layers()] for model in (model_a, model_b)]
     if names[0] != names[1]:
         odd = next((pair for pair in zip(*names, strict=False) if pair[0] != pair[1]), (names[0][-1], names[1][-1]))
-        raise ValueError(f"first_difference takes two copies of one model; {odd[0]} and {odd[1]} are not the same")
+        raise ValueError(f"first_difference needs two copies of one model; {odd[0]} and {odd[1]} are not the same")
     for one, other in zip(_trace(model_a, x, dy), _trace(model_b, x, dy), strict=True):
         found = _differ(one, other, ulps)
         if found is not None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import Backend, to_host
+from ..backends import Backend, checks, to_host
 from ..backends.types import Array
 from ..layers.base import Layer
 
@@ -37,7 +37,8 @@ def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e
     TypeError
         If the layer is not in float64.
     """
-    b = layer.backend
+    step, tolerance = checks.number("step", step, above=0), checks.number("tolerance", tolerance, least=0)
+    b, seed = layer.backend, checks.seed("seed", seed)
     if b.dtype_name != "float64":
         raise TypeError(
             f"gradcheck needs the layer in float64, it is in {b.dtype_name}: layer.to({b.spec!r}, 'float64')"

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Literal, TypeAlias
 
+from ..backends import checks
+
 #: Unit roundoff: half the distance from 1 to the next number.
 EPS = {"float32": 2.0**-24, "float64": 2.0**-53}
 
@@ -118,11 +120,10 @@ def bound(op: str, part: Part = "forward") -> Bound:
     ValueError
         For an operation that the table does not have.
     """
-    if op not in TABLE:
-        raise ValueError(f"level takes one of {', '.join(TABLE)}, got {op!r}")
-    return TABLE[op][part]
+    return TABLE[checks.choice("level", op, TABLE)][checks.choice("part", part, PARTS)]
 
 
 def tolerance(op: str, dtype: str, terms: int = 1, part: Part = "forward") -> float:
     """Largest error allowed, relative to the largest value of the array (or to each: see `Bound`)."""
+    terms, dtype = checks.integer("terms", terms, 0), checks.choice("dtype", dtype, EPS)
     return bound(op, part).units(terms) * EPS[dtype]

@@ -12,15 +12,14 @@ arXiv:1708.04552.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from math import isfinite, sqrt
+from math import sqrt
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from ..backends import Generator
-from ..layers.geometry import is_integer
+from ..backends import Generator, checks
 from .images import Images, chunks
 
 Batch: TypeAlias = NDArray[Any]
@@ -35,7 +34,7 @@ class Transform(ABC):
     def __call__(self, x: Batch, generator: Generator) -> Batch:
         """The batch ``(N, C, H, W)`` changed, each image on its own."""
         if x.ndim != 4:
-            raise ValueError(f"{self!r} takes images (N, C, H, W), got shape {x.shape}")
+            raise ValueError(f"{self!r}: a batch must have shape (N, C, H, W), got {x.shape}")
         return self.apply(x, generator)
 
     @abstractmethod
@@ -51,9 +50,7 @@ class Flip(Transform):
     """Left and right exchanged in each image with probability ``p``."""
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0.0 <= p <= 1.0:
-            raise ValueError(f"Flip takes a probability from 0 to 1, got {p!r}")
-        self.p = p
+        self.p = checks.number("p", p, least=0, most=1)
 
     def apply(self, x: Batch, generator: Generator) -> Batch:
         """Draws a number for each image."""
@@ -73,9 +70,7 @@ class PadAndCrop(Transform):
     """
 
     def __init__(self, padding: int = 4) -> None:
-        if not is_integer(padding) or padding < 0:
-            raise ValueError(f"PadAndCrop takes an integer >= 0, got {padding!r}")
-        self.padding = int(padding)
+        self.padding = checks.integer("padding", padding, 0)
 
     def apply(self, x: Batch, generator: Generator) -> Batch:
         """Draws a row and a column for each image."""
@@ -95,9 +90,7 @@ class Cutout(Transform):
     """Zeros in a square of ``size`` pixels, centred anywhere in each image and cut off at its edges."""
 
     def __init__(self, size: int) -> None:
-        if not is_integer(size) or size < 1:
-            raise ValueError(f"Cutout takes an integer >= 1, got {size!r}")
-        self.size = int(size)
+        self.size = checks.integer("size", size, 1)
 
     def apply(self, x: Batch, generator: Generator) -> Batch:
         """Draws a row and a column for each image."""
@@ -137,11 +130,9 @@ class Normalise(Transform):
     """
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
-        self.mean, self.std = _numbers(mean), _numbers(std)
+        self.mean, self.std = _by_channel("mean", mean), _by_channel("std", std, above=0)
         if len(self.mean) != len(self.std):
-            raise ValueError(f"Normalise takes as many means as deviations, got {len(self.mean)} and {len(self.std)}")
-        if not all(map(isfinite, (*self.mean, *self.std))) or min(self.std) <= 0.0:
-            raise ValueError(f"Normalise takes finite means and deviations above 0, got {mean!r} and {std!r}")
+            raise ValueError(f"std must be as many numbers as mean, {len(self.mean)}, got {len(self.std)}")
 
     @classmethod
     def of(cls, data: TrainingImages) -> "Normalise":
@@ -172,7 +163,7 @@ class Normalise(Transform):
     def apply(self, x: Batch, generator: Generator) -> Batch:
         """Draws nothing."""
         if len(self.mean) not in (1, x.shape[1]):
-            raise ValueError(f"{self!r} takes images with {len(self.mean)} channels, got {x.shape[1]}")
+            raise ValueError(f"{self!r}: images must have {len(self.mean)} channels, got {x.shape[1]}")
         mean, std = (np.array(each, x.dtype)[:, None, None] for each in (self.mean, self.std))
         y: Batch = (x - mean) / std
         return y
@@ -195,7 +186,7 @@ class Compose(Transform):
     def __init__(self, *transforms: AnyTransform) -> None:
         for each in transforms:
             if not callable(each):
-                raise TypeError(f"Compose takes transforms, got {each!r}")
+                raise TypeError(f"Compose: each transform must be callable, got {checks.shown(each)}")
         self.transforms = transforms
 
     def __call__(self, x: Batch, generator: Generator) -> Batch:
@@ -250,11 +241,12 @@ def _rounded(value: float) -> float:
     return float(f"{value:.12g}")
 
 
-def _numbers(value: float | Sequence[float]) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(each) for each in np.atleast_1d(np.asarray(value, np.float64)))
-    except (TypeError, ValueError):
-        numbers = ()
-    if not numbers:
-        raise ValueError(f"Normalise takes a number, or one for each channel, got {value!r}")
-    return numbers
+def _by_channel(name: str, value: float | Sequence[float], above: float | None = None) -> tuple[float, ...]:
+    """Floats from a number, or one for each channel in a sequence or vector."""
+    if checks.is_number(value):
+        return (float(checks.number(name, value, above=above)),)
+    given: Any = value.tolist() if isinstance(value, np.ndarray) else value
+    given = given if checks.is_sequence(given) else (given,)
+    if not given:
+        raise ValueError(f"{name} must be a number, or one for each channel, got {checks.shown(value)}")
+    return tuple(map(float, checks.numbers(name, given, len(given), above=above)))

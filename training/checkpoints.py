@@ -18,9 +18,9 @@ from typing import Any, Self
 import numpy as np
 from filelock import FileLock, Timeout
 
+from ..backends import checks
 from ..interop.files import leftovers, write_whole
 from ..interop.safetensors import packed, unpacked
-from ..layers.geometry import is_integer
 
 FORMAT = 1
 DAMAGED = ".damaged"
@@ -82,10 +82,10 @@ class Checkpoints:
         every: int | None = None,
         about: Mapping[str, str] | None = None,
     ) -> None:
-        for name, value in (("keep", keep), ("every", every)):
-            if value is not None and (not is_integer(value) or value < 1):
-                raise ValueError(f"{name} takes an integer >= 1, got {value!r}")
-        self.folder, self.keep, self.every, self.about = Path(folder), keep, every, dict(about or {})
+        self.keep, self.every = checks.integer("keep", keep, 1), None
+        if every is not None:
+            self.every = checks.integer("every", every, 1)
+        self.folder, self.about = Path(folder), dict(about or {})
         self._lock = FileLock(self.folder / ".lock")
 
     def __enter__(self) -> Self:

@@ -8,10 +8,11 @@ Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurr
 
 from math import inf
 
+from ..backends import checks
 from ..backends.blocks import concat_all
 from ..backends.types import Array, Namespace
 from ..layers.arrays import clamp, scalar, zero
-from .optimizer import Trainable, in_range, trainable
+from .optimizer import Trainable, trainable
 
 
 def clip_grad_value(parameters: Trainable, limit: float) -> None:
@@ -24,7 +25,7 @@ def clip_grad_value(parameters: Trainable, limit: float) -> None:
     limit : float
         At least 0.
     """
-    limit = in_range("limit", limit)
+    limit = checks.number("limit", limit, least=0)
     for parameter in trainable(parameters, "clip_grad_value").values():
         if parameter.grad is not None:
             b = parameter.backend
@@ -49,9 +50,8 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
     array
         The norm before, 0-d, on the device; 0 if no parameter has a gradient.
     """
-    max_norm = in_range("max_norm", max_norm)
-    if not isinstance(norm_type, int | float) or not norm_type >= 1:
-        raise ValueError(f"norm_type takes a number >= 1, got {norm_type!r}")
+    max_norm = checks.number("max_norm", max_norm, least=0)
+    norm_type = checks.number("norm_type", norm_type, least=1, infinite=True)
     every = list(trainable(parameters, "clip_grad_norm").values())
     found = [p for p in every if p.grad is not None]
     b = every[0].backend

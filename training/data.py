@@ -11,10 +11,9 @@ import numpy as np
 from array_api_compat import is_array_api_obj
 from numpy.typing import NDArray
 
-from ..backends import Backend, BackendLike, Generator, get_backend
+from ..backends import Backend, BackendLike, Generator, checks, get_backend
 from ..backends.types import Array
 from ..backends.upload import Uploader
-from ..layers.geometry import is_integer
 from .augment import AnyTransform, Transform
 from .images import Images
 from .prefetch import Prefetch
@@ -80,20 +79,16 @@ class DataLoader:
         lengths = [len(array) if len(array.shape) else 0 for array in self.arrays]
         if lengths[0] != lengths[1] or not lengths[0]:
             raise ValueError(f"x and y need the same number of samples, at least 1; got {lengths[0]} and {lengths[1]}")
-        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
-            raise ValueError(f"batch_size takes an integer >= 1, got {batch_size!r}")
-        if prefetch is not None and (not is_integer(prefetch) or prefetch < 0):
-            raise ValueError(f"prefetch takes an integer >= 0, got {prefetch!r}")
         if transform is not None and not callable(transform):
-            raise ValueError(f"transform takes a callable of a batch and a generator, got {transform!r}")
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.seed = seed
+            raise ValueError(f"transform must be a callable of a batch and a generator, got {checks.shown(transform)}")
+        self.batch_size = checks.integer("batch_size", batch_size, 1)
+        self.shuffle = checks.flag("shuffle", shuffle)
         self.generator = Generator(seed).fold_in("shuffle")
+        self.seed = int(seed)
         self.backend: Backend | None = None if backend is None else get_backend(backend)
-        self.scale = scale
+        self.scale = None if scale is None else float(checks.number("scale", scale))
         self.transform = transform
-        self.prefetch = prefetch
+        self.prefetch = None if prefetch is None else checks.integer("prefetch", prefetch, 0)
         self.epoch = 0
 
     @property
@@ -117,8 +112,7 @@ class DataLoader:
         start : int
             Batches to leave out: those that follow are the bits of the whole pass.
         """
-        if not is_integer(start) or not 0 <= start <= len(self):
-            raise ValueError(f"start takes an integer from 0 to {len(self)}, the batches of a pass; got {start!r}")
+        start = checks.integer("start", start, 0, len(self))
         depth = self._depth(b)
         # Copies that nothing overlaps are plain ones.
         return self._pass(b.uploader() if depth else Uploader(b), start, depth)
@@ -146,19 +140,16 @@ class DataLoader:
                     f"this loader has {name} {own!r} and the state is of one with {state[name]!r}: its batches would "
                     "be others"
                 )
-        epoch = state.get("epoch")
-        if not is_integer(epoch) or epoch < 0:
-            raise ValueError(f"the loader's state needs an epoch >= 0, got {epoch!r}")
-        self.epoch = int(epoch)
+        self.epoch = checks.integer("the loader's state: epoch", state.get("epoch"), 0)
 
     def _settings(self) -> dict[str, Any]:
         transform = self.transform
         named = repr(transform) if transform is None or isinstance(transform, Transform) else type(transform).__name__
         return {
-            "seed": int(self.seed),
+            "seed": self.seed,
             "samples": self.samples,
             "batch_size": self.batch_size,
-            "shuffle": bool(self.shuffle),
+            "shuffle": self.shuffle,
             "transform": named,
         }
 
@@ -198,7 +189,7 @@ class DataLoader:
         changed = self.transform(x, generator)
         if not isinstance(changed, np.ndarray) or len(changed) != len(x):
             raise ValueError(
-                f"{self.transform!r} takes a batch of {len(x)} and must give an array of as many, it gave "
+                f"{self.transform!r} must give an array of as many samples as its batch, {len(x)}, it gave "
                 f"{getattr(changed, 'shape', type(changed).__name__)}"
             )
         return changed

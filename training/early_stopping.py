@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..layers.geometry import is_integer
+from ..backends import checks
 from .history import History
-from .optimizer import in_range
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,13 @@ class EarlyStopping:
     threshold: float = 0.0
 
     def __post_init__(self) -> None:
-        if not is_integer(self.patience) or self.patience < 1:
-            raise ValueError(f"patience takes an integer >= 1, got {self.patience!r}")
-        if self.mode not in ("min", "max"):
-            raise ValueError(f"mode takes 'min' or 'max', got {self.mode!r}")
-        in_range("threshold", self.threshold)
+        plain = {
+            "patience": checks.integer("patience", self.patience, 1),
+            "mode": checks.choice("mode", self.mode, ("min", "max")),
+            "threshold": checks.number("threshold", self.threshold, least=0),
+        }
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
 
     def best(self, history: History) -> int:
         """Index of the best epoch so far, the earliest of equals; NaN is never best."""

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..backends import use_backend
+from ..backends import checks, use_backend
 from ..layers.base import Layer
 from ..layers.losses import CrossEntropy, Loss
 from .data import DataLoader
@@ -17,6 +17,7 @@ Data: TypeAlias = DataLoader | tuple[Any, Any]
 
 def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: int = 256) -> dict[str, float]:
     """Mean ``loss`` and, for classes, ``accuracy`` of a model in evaluation mode; its mode is put back."""
+    batch_size = checks.integer("batch_size", batch_size, 1)
     loss = CrossEntropy() if loss is None else loss
     tally = Tally(model.backend)
     with use_backend(model.backend), in_mode(model, False):
@@ -28,7 +29,7 @@ def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: 
 
 def predict(model: Layer, x: Any, *, batch_size: int = 256) -> np.ndarray[Any, Any]:
     """A model's outputs on the host for host inputs ``x (N, ...)``, or those of a loader; in evaluation mode."""
-    b = model.backend
+    b, batch_size = model.backend, checks.integer("batch_size", batch_size, 1)
     outputs = []
     if isinstance(x, DataLoader):
         with in_mode(model, False):
@@ -58,5 +59,5 @@ def as_loader(data: Data, batch_size: int, *, shuffle: bool, seed: int = 0) -> D
     if isinstance(data, DataLoader):
         return data
     if not isinstance(data, tuple | list) or len(data) != 2:
-        raise ValueError(f"data takes a pair (x, y) or a DataLoader, got {type(data).__name__}")
+        raise ValueError(f"data must be a pair (x, y) or a DataLoader, got {checks.shown(data)}")
     return DataLoader(data[0], data[1], batch_size, shuffle=shuffle, seed=seed)

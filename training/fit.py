@@ -4,14 +4,14 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 
+from ..backends import checks
 from ..layers.base import Layer
-from ..layers.geometry import is_integer
 from ..layers.losses import CrossEntropy, Loss
 from .checkpoints import CheckpointError, Checkpoints
 from .early_stopping import EarlyStopping
 from .evaluation import Data, as_loader, evaluate, predict
 from .history import History
-from .optimizer import Optimizer, in_range
+from .optimizer import Optimizer
 from .optimizers import Adam
 from .schedule import Schedule
 from .shards import part_sizes
@@ -113,27 +113,24 @@ def fit(
         If a checkpoint can't be written, or is damaged or another run's, if another run writes to the folder, or one
         did and ``resume`` is False.
     """
-    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
-        raise ValueError(f"epochs takes an integer >= 1, got {epochs!r}")
-    sizes = part_sizes(shards)
-    if not is_integer(accumulate) or accumulate < 1:
-        raise ValueError(f"accumulate takes an integer >= 1, got {accumulate!r}")
+    epochs, batch_size = checks.integer("epochs", epochs, 1), checks.integer("batch_size", batch_size, 1)
+    sizes, accumulate = part_sizes(shards), checks.integer("accumulate", accumulate, 1)
     if accumulate > 1 and len(sizes) > 1:
-        raise ValueError("fit takes shards or accumulate, not both: each takes a step part by part")
+        raise ValueError("shards and accumulate each take a step part by part; give one of them")
     loss = CrossEntropy() if loss is None else loss
     if loss.reduction != "mean":
-        raise ValueError(f"fit takes a loss with reduction='mean', got {loss!r}")
-    if schedule_each not in ("step", "epoch"):
-        raise ValueError(f"schedule_each takes 'step' or 'epoch', got {schedule_each!r}")
-    if on_nan not in ("stop", "skip", None):
-        raise ValueError(f"on_nan takes 'stop', 'skip' or None, got {on_nan!r}")
-    for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if limit is not None:
-            in_range(name, limit, above=0.0)
+        raise ValueError(f"loss must have reduction='mean', got {loss!r}")
+    schedule_each = checks.choice("schedule_each", schedule_each, ("step", "epoch"))
+    on_nan = checks.choice("on_nan", on_nan, ("stop", "skip", None))
+    if clip_norm is not None:
+        clip_norm = checks.number("clip_norm", clip_norm, above=0)
+    if clip_value is not None:
+        clip_value = checks.number("clip_value", clip_value, above=0)
+    progress, resume = checks.flag("progress", progress), checks.flag("resume", resume)
     if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
         early_stopping = EarlyStopping(early_stopping, "train_loss" if validation is None else "validation_loss")
     if resume and checkpoints is None:
-        raise ValueError("resume=True takes checkpoints, the folder to go on from")
+        raise ValueError("resume=True needs checkpoints, the folder to go on from")
     if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
         checkpoints = Checkpoints(checkpoints)
     loader = as_loader(data, batch_size, shuffle=True, seed=seed)

@@ -10,6 +10,7 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
+from ..backends import checks
 from ..interop.files import write_whole
 
 
@@ -75,8 +76,7 @@ class History(Mapping[str, list[float]]):
         ValueError
             For another mode, or a column of nothing but NaN.
         """
-        if mode not in (None, "min", "max"):
-            raise ValueError(f"mode takes 'min', 'max' or None, got {mode!r}")
+        mode = checks.choice("mode", mode, ("min", "max", None))
         sign = -1.0 if mode == "max" or (mode is None and metric.endswith("accuracy")) else 1.0
         pairs = zip(self[metric], self.rows, strict=True)
         comparable = [(sign * value, row) for value, row in pairs if not isnan(value)]

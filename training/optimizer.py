@@ -11,7 +11,7 @@ there is no array of the size of a parameter in between. An array that a user se
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
-from ..backends import Backend, primitives
+from ..backends import Backend, checks, primitives
 from ..backends.capture import ABSENT, Slot, require_owned
 from ..backends.kernels import Kernels
 from ..backends.types import Array, Namespace
@@ -52,8 +52,12 @@ class Optimizer:
 
     def __init__(self, parameters: Trainable, lr: float, weight_decay: float = 0.0) -> None:
         self.parameters = trainable(parameters, type(self).__name__)
-        self.lr = in_range("lr", lr, above=0.0)
-        self.weight_decay = in_range("weight_decay", weight_decay)
+        self.lr = checks.number("lr", lr, above=0)
+        self.weight_decay = checks.number("weight_decay", weight_decay, least=0)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A rate that is a float64 of NumPy would make float64 of float32 values.
+        super().__setattr__(name, checks.plain(value) if name in self.settings else value)
 
     def step(self) -> None:
         """Take one step along the gradients; a parameter without one stays."""
@@ -241,31 +245,18 @@ def trainable(parameters: Trainable, owner: str) -> dict[str, Parameter]:
     """Parameters by name, from a layer, a mapping or an iterable of them; `ValueError` where there are none."""
     if isinstance(parameters, Layer):
         parameters = dict(parameters.named_parameters())
-    if not isinstance(parameters, Mapping):
-        parameters = {str(i): parameter for i, parameter in enumerate(parameters)}
-    if not parameters or not all(isinstance(p, Parameter) for p in parameters.values()):
-        raise ValueError(f"{owner} takes a layer or its parameters, got {parameters!r}")
-    return dict(parameters)
-
-
-def in_range(
-    name: str, value: float, above: float | None = None, below: float | None = None, most: float | None = None
-) -> float:
-    """The value, if it is a finite number >= 0, above and below (or at most) the limits that are given."""
-    limits = [
-        "a number >= 0" if above is None else f"a number > {above:g}",
-        *([f"< {below:g}"] if below is not None else []),
-        *([f"<= {most:g}"] if most is not None else []),
-    ]
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
-    if (
-        not fits
-        or (above is not None and value <= above)
-        or (below is not None and value >= below)
-        or (most is not None and value > most)
-    ):
-        raise ValueError(f"{name} takes {' and '.join(limits)}, got {value!r}")
-    return value
+    found: Mapping[str, Any] = {}
+    if isinstance(parameters, Mapping):
+        found = parameters
+    elif isinstance(parameters, Iterable):
+        found = {str(i): parameter for i, parameter in enumerate(parameters)}
+    if not found or not all(isinstance(parameter, Parameter) for parameter in found.values()):
+        shown = checks.shown(parameters if checks.is_sequence(parameters) or not found else found)
+        raise ValueError(
+            f"{owner}: parameters must be a layer with parameters, a mapping of names to Parameters or an iterable of "
+            f"them, got {shown}"
+        )
+    return dict(found)
 
 
 def on_device(number: Any, b: Backend, factor: float | None = None) -> Array:

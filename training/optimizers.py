@@ -22,10 +22,10 @@ from functools import partial
 from math import sqrt
 from typing import Any
 
-from ..backends import Backend
+from ..backends import Backend, checks
 from ..backends.kernels import Kernels
 from ..backends.types import Array, Namespace
-from .optimizer import Optimizer, Rule, Trainable, in_range, on_device, widest
+from .optimizer import Optimizer, Rule, Trainable, on_device, widest
 
 
 class SGD(Optimizer):
@@ -53,11 +53,13 @@ class SGD(Optimizer):
         nesterov: bool = False,
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
-        self.momentum = in_range("momentum", momentum, most=1.0)
-        self.dampening = in_range("dampening", dampening, most=1.0)
-        self.nesterov = nesterov
-        if nesterov and (not momentum or dampening):
-            raise ValueError(f"nesterov needs a momentum above 0 and no dampening, got {momentum!r} and {dampening!r}")
+        self.momentum = checks.number("momentum", momentum, least=0, most=1)
+        self.dampening = checks.number("dampening", dampening, least=0, most=1)
+        self.nesterov = checks.flag("nesterov", nesterov)
+        if self.nesterov and (not self.momentum or self.dampening):
+            raise ValueError(
+                f"nesterov needs a momentum above 0 and no dampening, got {self.momentum!r} and {self.dampening!r}"
+            )
 
     def _memory(self) -> tuple[str, ...]:
         return ("velocity",) if self.momentum else ()
@@ -118,10 +120,10 @@ class Adam(Optimizer):
         capturable: bool = False,
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
-        self.capturable = bool(capturable)
-        first, second = betas
-        self.betas = (in_range("betas[0]", first, below=1.0), in_range("betas[1]", second, below=1.0))
-        self.eps = in_range("eps", eps, above=0.0)
+        self.capturable = checks.flag("capturable", capturable)
+        first, second = checks.numbers("betas", betas, 2, least=0, below=1)
+        self.betas = first, second
+        self.eps = checks.number("eps", eps, above=0)
 
     def count_on_device(self) -> None:
         """``capturable`` becomes True."""
@@ -229,10 +231,10 @@ class RMSprop(Optimizer):
         centered: bool = False,
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
-        self.alpha = in_range("alpha", alpha, below=1.0)
-        self.eps = in_range("eps", eps, above=0.0)
-        self.momentum = in_range("momentum", momentum, most=1.0)
-        self.centered = centered
+        self.alpha = checks.number("alpha", alpha, least=0, below=1)
+        self.eps = checks.number("eps", eps, above=0)
+        self.momentum = checks.number("momentum", momentum, least=0, most=1)
+        self.centered = checks.flag("centered", centered)
 
     def _memory(self) -> tuple[str, ...]:
         return ("square", *(["mean"] if self.centered else []), *(["velocity"] if self.momentum else []))
@@ -292,10 +294,10 @@ class Adagrad(Optimizer):
         capturable: bool = False,
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
-        self.capturable = bool(capturable)
-        self.lr_decay = in_range("lr_decay", lr_decay)
-        self.initial_accumulator_value = in_range("initial_accumulator_value", initial_accumulator_value)
-        self.eps = in_range("eps", eps, above=0.0)
+        self.capturable = checks.flag("capturable", capturable)
+        self.lr_decay = checks.number("lr_decay", lr_decay, least=0)
+        self.initial_accumulator_value = checks.number("initial_accumulator_value", initial_accumulator_value, least=0)
+        self.eps = checks.number("eps", eps, above=0)
 
     def count_on_device(self) -> None:
         """``capturable`` becomes True."""

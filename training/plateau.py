@@ -14,8 +14,10 @@ The formulas are PyTorch's. A metric that is NaN is no improvement.
 
 from math import inf
 
-from ..layers.geometry import is_integer
-from .optimizer import Optimizer, in_range
+from ..backends import checks
+from ..backends.backend import FLOATS
+from ..backends.types import Array, dtype_name
+from .optimizer import Optimizer
 from .schedule import Schedule
 
 
@@ -59,17 +61,12 @@ class ReduceLROnPlateau(Schedule):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(optimizer)
-        for name, value, taken in (("mode", mode, ("min", "max")), ("threshold_mode", threshold_mode, ("rel", "abs"))):
-            if value not in taken:
-                raise ValueError(f"{name} takes {taken[0]!r} or {taken[1]!r}, got {value!r}")
-        for name, steps in (("patience", patience), ("cooldown", cooldown)):
-            if not is_integer(steps) or steps < 0:
-                raise ValueError(f"{name} takes an integer >= 0, got {steps!r}")
-        self.mode, self.threshold_mode = mode, threshold_mode
-        self.factor = in_range("factor", factor, above=0.0, below=1.0)
-        self.patience, self.cooldown = patience, cooldown
-        self.threshold, self.min_lr = in_range("threshold", threshold), in_range("min_lr", min_lr)
-        self.eps = in_range("eps", eps)
+        self.mode = checks.choice("mode", mode, ("min", "max"))
+        self.threshold_mode = checks.choice("threshold_mode", threshold_mode, ("rel", "abs"))
+        self.factor = checks.number("factor", factor, above=0, below=1)
+        self.patience, self.cooldown = checks.integer("patience", patience, 0), checks.integer("cooldown", cooldown, 0)
+        self.threshold = checks.number("threshold", threshold, least=0)
+        self.min_lr, self.eps = checks.number("min_lr", min_lr, least=0), checks.number("eps", eps, least=0)
         self.best = inf if mode == "min" else -inf
         self.bad_steps = self.cooling = 0
 
@@ -82,9 +79,10 @@ class ReduceLROnPlateau(Schedule):
     def lr(self, rate: float) -> None:
         self.optimizer.lr = rate
 
-    def step(self, metric: float) -> None:
-        """Take note of the metric, a number on the host, and reduce the rate if it is time."""
-        metric = float(metric)
+    def step(self, metric: float | Array) -> None:
+        """Take note of the metric, a number or a 0-d array, and reduce the rate if it is time."""
+        is_array = getattr(metric, "shape", None) == () and dtype_name(getattr(metric, "dtype", None)) in FLOATS
+        metric = checks.number("metric", float(metric) if is_array else metric, infinite=True, nan=True)
         if self._improves(metric):
             self.best, self.bad_steps = metric, 0
         else:

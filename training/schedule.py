@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from math import pi
 from typing import Any, ClassVar
 
+from ..backends import checks
 from .optimizer import Optimizer
 
 
@@ -29,9 +30,7 @@ class Schedule:
     memory: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, optimizer: Optimizer) -> None:
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"{type(self).__name__} takes an optimizer, got {optimizer!r}")
-        self.optimizer = optimizer
+        self.optimizer = checks.instance("optimizer", optimizer, Optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         """Settings, and all that is needed to go on."""
@@ -48,7 +47,8 @@ class Schedule:
         mine = self.state_dict()
         if state.keys() != mine.keys():
             raise ValueError(
-                f"{type(self).__name__}.load_state_dict takes {', '.join(mine)}; got {', '.join(state) or 'nothing'}"
+                f"{type(self).__name__}.load_state_dict: state must hold {', '.join(mine)}, "
+                f"got {', '.join(state) or 'nothing'}"
             )
         for name, value in state.items():
             setattr(self, name, value)

@@ -22,8 +22,8 @@ Sources: I. Loshchilov and F. Hutter, "SGDR", 2017 (cosine); L. Smith and N. Top
 
 from typing import Any
 
-from ..layers.geometry import count, is_integer
-from .optimizer import Optimizer, in_range
+from ..backends import checks
+from .optimizer import Optimizer
 from .plateau import ReduceLROnPlateau
 from .schedule import TimedSchedule, cosine_pi, power
 
@@ -46,7 +46,8 @@ class StepLR(TimedSchedule):
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
         super().__init__(optimizer)
-        self.step_size, self.gamma = count(step_size, "step_size"), in_range("gamma", gamma, above=0.0)
+        self.step_size = checks.integer("step_size", step_size, 1)
+        self.gamma = checks.number("gamma", gamma, above=0)
 
     def rate(self, step: int) -> float:
         """``lr * gamma^floor(step / step_size)``."""
@@ -67,7 +68,7 @@ class ExponentialLR(TimedSchedule):
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
         super().__init__(optimizer)
-        self.gamma = in_range("gamma", gamma, above=0.0)
+        self.gamma = checks.number("gamma", gamma, above=0)
 
     def rate(self, step: int) -> float:
         """``lr * gamma^step``."""
@@ -92,10 +93,9 @@ class CosineLR(TimedSchedule):
 
     def __init__(self, optimizer: Optimizer, total_steps: int, minimum: float = 0.0, warmup: int = 0) -> None:
         super().__init__(optimizer)
-        self.total_steps, self.minimum = count(total_steps, "total_steps"), in_range("minimum", minimum)
-        if not is_integer(warmup) or not 0 <= warmup < total_steps:
-            raise ValueError(f"warmup takes an integer from 0 to {total_steps - 1}, got {warmup!r}")
-        self.warmup = warmup
+        self.total_steps = checks.integer("total_steps", total_steps, 1)
+        self.minimum = checks.number("minimum", minimum, least=0)
+        self.warmup = checks.integer("warmup", warmup, 0, self.total_steps - 1)
         self._set()
 
     def rate(self, step: int) -> float:
@@ -157,20 +157,19 @@ class OneCycleLR(TimedSchedule):
         three_phase: bool = False,
     ) -> None:
         super().__init__(optimizer)
-        self.max_lr = in_range("max_lr", max_lr, above=0.0)
-        self.total_steps = count(total_steps, "total_steps")
-        self.pct_start = in_range("pct_start", pct_start, most=1.0)
-        if anneal_strategy not in ("cos", "linear"):
-            raise ValueError(f"anneal_strategy takes 'cos' or 'linear', got {anneal_strategy!r}")
-        self.anneal_strategy = anneal_strategy
-        self.base_momentum = in_range("base_momentum", base_momentum, below=1.0)
-        self.max_momentum = in_range("max_momentum", max_momentum, below=1.0)
-        self.div_factor = in_range("div_factor", div_factor, above=0.0)
-        self.final_div_factor = in_range("final_div_factor", final_div_factor, above=0.0)
-        self.cycle_momentum, self.three_phase = bool(cycle_momentum), bool(three_phase)
-        if cycle_momentum and not (hasattr(optimizer, "betas") or hasattr(optimizer, "momentum")):
+        self.max_lr = checks.number("max_lr", max_lr, above=0)
+        self.total_steps = checks.integer("total_steps", total_steps, 1)
+        self.pct_start = checks.number("pct_start", pct_start, least=0, most=1)
+        self.anneal_strategy = checks.choice("anneal_strategy", anneal_strategy, ("cos", "linear"))
+        self.base_momentum = checks.number("base_momentum", base_momentum, least=0, below=1)
+        self.max_momentum = checks.number("max_momentum", max_momentum, least=0, below=1)
+        self.div_factor = checks.number("div_factor", div_factor, above=0)
+        self.final_div_factor = checks.number("final_div_factor", final_div_factor, above=0)
+        self.cycle_momentum = checks.flag("cycle_momentum", cycle_momentum)
+        self.three_phase = checks.flag("three_phase", three_phase)
+        if self.cycle_momentum and not (hasattr(optimizer, "betas") or hasattr(optimizer, "momentum")):
             raise ValueError(
-                f"cycle_momentum takes an optimizer with momentum, got {optimizer!r}; set cycle_momentum=False"
+                f"cycle_momentum needs an optimizer with momentum, got {optimizer!r}; set cycle_momentum=False"
             )
         self._set()
 

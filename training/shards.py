@@ -16,12 +16,11 @@ from contextvars import copy_context
 from functools import partial, reduce
 from typing import Any, Self, TypeAlias
 
-from ..backends import use_backend
+from ..backends import checks, use_backend
 from ..backends.blocks import concat_all
 from ..backends.team import joined
 from ..backends.types import Array, Namespace
 from ..layers.base import Layer
-from ..layers.geometry import is_integer
 from ..layers.losses import Loss
 from ..layers.parameter import Parameter
 from ..layers.release import released
@@ -95,10 +94,9 @@ Step: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 
 def part_sizes(shards: int | Sequence[int]) -> list[int]:
     """Relative sizes of the parts; `ValueError` unless it is an integer of at least 1, or a sequence of them."""
-    sizes = [shards] if is_integer(shards) else list(shards) if isinstance(shards, Sequence) else []
-    if not sizes or not all(is_integer(size) and size >= 1 for size in sizes):
-        raise ValueError(f"shards takes an integer >= 1, or a sequence of them, got {shards!r}")
-    return [1] * sizes[0] if is_integer(shards) else sizes
+    if checks.is_integer(shards) and shards >= 1:
+        return [1] * int(shards)
+    return list(checks.shape("shards", shards, 1, "an integer >= 1, or a sequence of them"))
 
 
 @contextmanager

@@ -205,7 +205,7 @@ class ExactNamespace:
     def pow(self, x1: Array, x2: float) -> Array:
         """``x1**x2`` for one number ``x2``."""
         if not isinstance(x2, int | float):
-            raise TypeError(f"exact pow takes an exponent that is a number of Python, got {type(x2).__name__}")
+            raise TypeError(f"exact pow: the exponent must be a number of Python, got {type(x2).__name__}")
         return self._apply(lambda x: self._functions.pow(x, x2), x1)
 
     def _apply(self, function: Callable[[Array], Array], x: Array) -> Array:

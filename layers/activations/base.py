@@ -30,14 +30,6 @@ def prepare_gradient(xp: Namespace | None, **arrays: Array) -> Namespace:
     return xp
 
 
-def number(value: float, name: str, above: float = -float("inf")) -> float:
-    """The value, if it is a finite number above a limit."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not above < value < float("inf"):
-        limit = f" > {above:g}" if above > -float("inf") else ""
-        raise ValueError(f"{name} takes a finite number{limit}, got {value!r}")
-    return value
-
-
 class Activation(Layer):
     """Base of the elementwise activations.
 

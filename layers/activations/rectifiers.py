@@ -20,14 +20,13 @@ Sources: K. He et al., 2015 (PReLU); D.-A. Clevert et al., 2016 (ELU); J. Barron
 
 from typing import Any, ClassVar, Unpack
 
-from ...backends import primitives
+from ...backends import checks, primitives
 from ...backends.types import Array, Namespace
 from ..arrays import require_shape, zero
 from ..base import Layer
-from ..geometry import count
 from ..initialisers import constant
 from ..placement import Placement
-from .base import Activation, number, prepare, prepare_gradient
+from .base import Activation, prepare, prepare_gradient
 
 SELU_ALPHA = 1.6732632423543772
 SELU_SCALE = 1.0507009873554805
@@ -47,13 +46,13 @@ def relu_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
 
 def leaky_relu(x: Array, *, negative_slope: float = 0.01, xp: Namespace | None = None) -> Array:
     """``x`` above 0, else ``negative_slope * x``."""
-    xp = prepare(xp, input=x)
+    xp, negative_slope = prepare(xp, input=x), checks.number("negative_slope", negative_slope)
     return xp.where(x > 0.0, x, x * negative_slope)
 
 
 def leaky_relu_backward(dy: Array, x: Array, *, negative_slope: float = 0.01, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where ``x`` is above 0, else ``negative_slope * dy``."""
-    xp = prepare_gradient(xp, dy=dy, input=x)
+    xp, negative_slope = prepare_gradient(xp, dy=dy, input=x), checks.number("negative_slope", negative_slope)
     return xp.where(x > 0.0, dy, dy * negative_slope)
 
 
@@ -77,25 +76,25 @@ def prelu_backward(dy: Array, x: Array, weight: Array, *, xp: Namespace | None =
 
 def elu(x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``x`` above 0, else ``alpha * (exp(x) - 1)``."""
-    xp, alpha = prepare(xp, input=x), number(alpha, "alpha")
+    xp, alpha = prepare(xp, input=x), checks.number("alpha", alpha)
     return xp.where(x > 0.0, x, xp.expm1(_below(x, xp)) * alpha)
 
 
 def elu_backward(dy: Array, x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where ``x`` is above 0, else ``alpha * exp(x) * dy``."""
-    xp, alpha = prepare_gradient(xp, dy=dy, input=x), number(alpha, "alpha")
+    xp, alpha = prepare_gradient(xp, dy=dy, input=x), checks.number("alpha", alpha)
     return xp.where(x > 0.0, dy, dy * (xp.exp(_below(x, xp)) * alpha))
 
 
 def celu(x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``x`` above 0, else ``alpha * (exp(x / alpha) - 1)``."""
-    xp, alpha = prepare(xp, input=x), number(alpha, "alpha", above=0.0)
+    xp, alpha = prepare(xp, input=x), checks.number("alpha", alpha, above=0.0)
     return xp.where(x > 0.0, x, xp.expm1(_below(x, xp) * (1.0 / alpha)) * alpha)
 
 
 def celu_backward(dy: Array, x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where ``x`` is above 0, else ``exp(x / alpha) * dy``."""
-    xp, alpha = prepare_gradient(xp, dy=dy, input=x), number(alpha, "alpha", above=0.0)
+    xp, alpha = prepare_gradient(xp, dy=dy, input=x), checks.number("alpha", alpha, above=0.0)
     return xp.where(x > 0.0, dy, dy * xp.exp(_below(x, xp) * (1.0 / alpha)))
 
 
@@ -142,7 +141,7 @@ class LeakyReLU(Activation):
 
     def __init__(self, negative_slope: float = 0.01, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.negative_slope = number(negative_slope, "negative_slope")
+        self.negative_slope = checks.number("negative_slope", negative_slope)
 
 
 class PReLU(Layer):
@@ -162,8 +161,9 @@ class PReLU(Layer):
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.num_parameters, self.init = count(num_parameters, "num_parameters"), number(init, "init")
-        self._add_parameter("weight", (self.num_parameters,), constant(init))
+        self.num_parameters = checks.integer("num_parameters", num_parameters, 1)
+        self.init = checks.number("init", init)
+        self._add_parameter("weight", (self.num_parameters,), constant(self.init))
 
     def _forward(self, x: Array) -> Array:
         y = prelu(x, self._value("weight"), xp=self.backend.xp)
@@ -186,7 +186,7 @@ class ELU(Activation):
 
     def __init__(self, alpha: float = 1.0, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.alpha = number(alpha, "alpha")
+        self.alpha = checks.number("alpha", alpha)
 
 
 class CELU(Activation):
@@ -198,7 +198,7 @@ class CELU(Activation):
 
     def __init__(self, alpha: float = 1.0, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.alpha = number(alpha, "alpha", above=0.0)
+        self.alpha = checks.number("alpha", alpha, above=0.0)
 
 
 class SELU(Activation):

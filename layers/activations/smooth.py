@@ -18,20 +18,22 @@ K. Gimpel, "Gaussian error linear units", 2016.
 from math import pi, sqrt
 from typing import Any, ClassVar, Unpack
 
+from ...backends import checks
 from ...backends.types import Array, Namespace
 from ..arrays import zero
 from ..placement import Placement
-from .base import Activation, number, prepare, prepare_gradient
+from .base import Activation, prepare, prepare_gradient
 from .erf import erfc
 from .sigmoids import sigmoid
 
+FORMS = ("none", "tanh")
 _CUBIC = 0.044715
 _ROOT = sqrt(2.0 / pi)
 
 
 def softplus(x: Array, *, beta: float = 1.0, threshold: float = 20.0, xp: Namespace | None = None) -> Array:
     """``log(1 + exp(beta x)) / beta``, and ``x`` where ``beta x > threshold``."""
-    xp, beta = prepare(xp, input=x), number(beta, "beta", above=0.0)
+    xp, (beta, threshold) = prepare(xp, input=x), _bend(beta, threshold)
     scaled = x * beta
     smooth = (_positive(scaled, xp) + xp.log1p(xp.exp(-xp.abs(scaled)))) * (1.0 / beta)
     return xp.where(scaled > threshold, x, smooth)
@@ -41,9 +43,13 @@ def softplus_backward(
     dy: Array, x: Array, *, beta: float = 1.0, threshold: float = 20.0, xp: Namespace | None = None
 ) -> Array:
     """``dx = sigmoid(beta x) dy``, and ``dy`` where ``beta x > threshold``."""
-    xp, beta = prepare_gradient(xp, dy=dy, input=x), number(beta, "beta", above=0.0)
+    xp, (beta, threshold) = prepare_gradient(xp, dy=dy, input=x), _bend(beta, threshold)
     scaled = x * beta
     return xp.where(scaled > threshold, dy, dy * sigmoid(scaled, xp=xp))
+
+
+def _bend(beta: float, threshold: float) -> tuple[float, float]:
+    return checks.number("beta", beta, above=0.0), checks.number("threshold", threshold)
 
 
 def silu(x: Array, *, xp: Namespace | None = None) -> Array:
@@ -89,7 +95,7 @@ def _mish_parts(x: Array, xp: Namespace) -> tuple[Array, Array]:
 def gelu(x: Array, *, approximate: str = "none", xp: Namespace | None = None) -> Array:
     """``x`` times the normal distribution function of ``x``; with ``approximate="tanh"`` the formula with tanh."""
     xp = prepare(xp, input=x)
-    if check_form(approximate) == "tanh":
+    if checks.choice("approximate", approximate, FORMS) == "tanh":
         return x * ((1.0 + xp.tanh(_inner(x))) * 0.5)
     return x * _normal_cdf(x, xp)
 
@@ -97,19 +103,12 @@ def gelu(x: Array, *, approximate: str = "none", xp: Namespace | None = None) ->
 def gelu_backward(dy: Array, x: Array, *, approximate: str = "none", xp: Namespace | None = None) -> Array:
     """Gradient of `gelu`: the table at the top of this file."""
     xp = prepare_gradient(xp, dy=dy, input=x)
-    if check_form(approximate) == "tanh":
+    if checks.choice("approximate", approximate, FORMS) == "tanh":
         t = xp.tanh(_inner(x))
         slope = _ROOT * (1.0 + (3.0 * _CUBIC) * x * x)
         return dy * ((1.0 + t) * 0.5 + x * (1.0 - t * t) * 0.5 * slope)
     density = xp.exp(x * x * -0.5) * (1.0 / sqrt(2.0 * pi))
     return dy * (_normal_cdf(x, xp) + x * density)
-
-
-def check_form(approximate: str) -> str:
-    """The form of the GELU, if it is one that there is."""
-    if approximate not in ("none", "tanh"):
-        raise ValueError(f"approximate takes 'none' or 'tanh', got {approximate!r}")
-    return approximate
 
 
 def _inner(x: Array) -> Array:
@@ -133,7 +132,7 @@ class Softplus(Activation):
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.beta, self.threshold = number(beta, "beta", above=0.0), number(threshold, "threshold")
+        self.beta, self.threshold = _bend(beta, threshold)
 
 
 class SiLU(Activation):
@@ -166,4 +165,4 @@ class GELU(Activation):
 
     def __init__(self, approximate: str = "none", **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.approximate = check_form(approximate)
+        self.approximate = checks.choice("approximate", approximate, FORMS)

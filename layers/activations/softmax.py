@@ -8,18 +8,18 @@ Source: C. Bishop, "Pattern recognition and machine learning", 2006, eq. 4.62.
 from collections.abc import Callable
 from typing import Any, ClassVar, Unpack
 
+from ...backends import checks
 from ...backends.axes import inverse
 from ...backends.types import Array, Namespace
 from ..arrays import memory_axes, namespace, require_float, require_same_dtype, require_shape
 from ..base import Layer
-from ..geometry import is_integer
 from ..placement import Placement
 
 
 def softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``exp(x - max) / sum(exp(x - max))`` along an axis."""
     xp = namespace(xp, x)
-    _check_axis(x, axis)
+    axis = _checked_axis(x, axis)
     e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
     return e / xp.sum(e, axis=axis, keepdims=True)
 
@@ -29,13 +29,14 @@ def softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | Non
     xp = namespace(xp, dy, y)
     require_same_dtype(dy=dy, y=y)
     require_shape(y, tuple(dy.shape), "y")
+    axis = _checked_axis(y, axis)
     return y * (dy - xp.sum(dy * y, axis=axis, keepdims=True))
 
 
 def log_softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``(x - max) - log(sum(exp(x - max)))`` along an axis."""
     xp = namespace(xp, x)
-    _check_axis(x, axis)
+    axis = _checked_axis(x, axis)
     shifted = x - xp.max(x, axis=axis, keepdims=True)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
@@ -45,15 +46,18 @@ def log_softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace |
     xp = namespace(xp, dy, y)
     require_same_dtype(dy=dy, y=y)
     require_shape(y, tuple(dy.shape), "y")
+    axis = _checked_axis(y, axis)
     return dy - xp.exp(y) * xp.sum(dy, axis=axis, keepdims=True)
 
 
-def _check_axis(x: Array, axis: int) -> None:
+def _checked_axis(x: Array, axis: int) -> int:
     require_float(x)
+    axis = checks.integer("axis", axis)
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"axis {axis} is out of range for an input of shape {tuple(x.shape)}")
     if x.shape[axis] == 0:
         raise ValueError(f"axis {axis} of an input of shape {tuple(x.shape)} is empty: there is nothing to compare")
+    return axis
 
 
 class _AlongAxis(Layer):
@@ -63,13 +67,11 @@ class _AlongAxis(Layer):
 
     def __init__(self, axis: int = 1, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        if not is_integer(axis):
-            raise ValueError(f"axis takes an integer, got {axis!r}")
-        self.axis = int(axis)
+        self.axis = checks.integer("axis", axis)
 
     def _forward(self, x: Array) -> Array:
         xp = self.backend.xp
-        _check_axis(x, self.axis)
+        _checked_axis(x, self.axis)
         axes = memory_axes(x, xp)
         axis = axes.index(self.axis % x.ndim)
         y = xp.permute_dims(type(self).function(xp.permute_dims(x, axes), axis=axis, xp=xp), inverse(axes))

@@ -6,10 +6,9 @@ given). ``reduction`` is ``"mean"``, ``"sum"`` or ``"none"``.
 
 from collections.abc import Callable
 from math import nan, prod
-from numbers import Real
 from typing import Any, ClassVar, Literal, Self, TypeAlias, Unpack
 
-from ...backends import Backend, BackendLike, ambient_backend, backend_of, get_backend
+from ...backends import Backend, BackendLike, ambient_backend, backend_of, checks, get_backend
 from ...backends.team import rows_of_all
 from ...backends.types import Array, DType, Namespace
 from ..arrays import namespace, require_float, require_same_dtype, require_shape, scalar
@@ -20,17 +19,6 @@ from .weights import Weights
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 REDUCTIONS = ("mean", "sum", "none")
-
-
-def check_reduction(reduction: str, taken: tuple[str, ...] = REDUCTIONS) -> None:
-    """Raise `ValueError` unless ``reduction`` is one of those taken."""
-    if reduction not in taken:
-        raise ValueError(f"reduction takes one of {', '.join(taken)}, got {reduction!r}")
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a real number, of Python or NumPy, and not a boolean."""
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def paired(xp: Namespace | None, prediction: Array, target: Array) -> Namespace:
@@ -46,7 +34,7 @@ def reduce(losses: Array, reduction: Reduction, xp: Namespace, *, count: Array |
 
     The mean divides by ``count``, the number of losses unless given. A mean over nothing is NaN.
     """
-    check_reduction(reduction)
+    checks.choice("reduction", reduction, REDUCTIONS)
     if reduction == "none":
         return losses
     total = xp.sum(losses)
@@ -57,11 +45,19 @@ def reduce(losses: Array, reduction: Reduction, xp: Namespace, *, count: Array |
     return total / xp.where(count == 0.0, scalar(nan, losses, xp), count)
 
 
-def check_upstream(dy: Array | float, prediction: Array, shape: tuple[int, ...], reduction: str) -> None:
-    """Raise unless ``dy`` is a number, or an array of the prediction's dtype and the loss's shape."""
-    if not isinstance(dy, int | float):
-        require_same_dtype(**{"prediction": prediction, "upstream gradient": dy})
-        require_shape(dy, shape if reduction == "none" else (), "upstream gradient")
+def upstream(dy: Array | float, prediction: Array, shape: tuple[int, ...]) -> Array | float:
+    """The gradient of what follows the loss: a number as a float, or an array of the prediction's dtype and ``shape``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For anything else.
+    """
+    if checks.is_number(dy):
+        return float(dy)
+    require_shape(dy, shape, "upstream gradient")
+    require_same_dtype(**{"prediction": prediction, "upstream gradient": dy})
+    return dy
 
 
 def spread(
@@ -77,12 +73,10 @@ def spread(
 
     ``shape`` is that of the losses where the slopes have one axis more, the classes at axis 1.
     """
-    check_reduction(reduction)
+    checks.choice("reduction", reduction, REDUCTIONS)
     shape = tuple(slopes.shape) if shape is None else shape
-    check_upstream(dy, slopes, shape, reduction)
-    if isinstance(dy, int | float):
-        dy = float(dy)
-    elif dy.ndim and dy.ndim < slopes.ndim:
+    dy = upstream(dy, slopes, shape if reduction == "none" else ())
+    if not isinstance(dy, float) and 0 < dy.ndim < slopes.ndim:
         dy = xp.expand_dims(dy, axis=1)
     slopes = slopes * dy
     if reduction != "mean":
@@ -117,8 +111,7 @@ class Loss:
     reductions: ClassVar[tuple[str, ...]] = REDUCTIONS
 
     def __init__(self, reduction: Reduction = "mean", **placement: Unpack[Placement]) -> None:
-        check_reduction(reduction, self.reductions)
-        self.reduction: str = reduction
+        self.reduction: str = checks.choice("reduction", reduction, self.reductions)
         own = checked(placement, type(self).__name__)
         self._backend = place(None, own) if says_where(own) else None
         self._saved: tuple[Backend, Array, Array, tuple[int, ...]] | None = None
@@ -181,12 +174,10 @@ class Loss:
             raise no_forward(self)
         b, prediction, target, shape = self._saved
         try:
-            if not isinstance(dy, int | float):
-                if not b.owns(dy):
-                    raise TypeError(foreign(dy, b, "upstream gradient"))
-                require_same_dtype(**{"prediction": prediction, "upstream gradient": dy})
-                require_shape(dy, shape, "upstream gradient")
-                dy = b.up(dy)
+            if not checks.is_number(dy) and not b.owns(dy):
+                raise TypeError(foreign(dy, b, "upstream gradient"))
+            dy = upstream(dy, prediction, shape)
+            dy = dy if isinstance(dy, float) else b.up(dy)
             with b.context():
                 options = self._options(b, prediction)
                 gradient = b.down(self._backward(dy, b.up(prediction), b.up(target), b.xp, **options))

@@ -13,13 +13,13 @@ from typing import Any, Unpack
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import checks, primitives
 from ...backends.team import current_team
 from ...backends.types import Array, Namespace, dtype_name
 from ..activations import log_softmax
 from ..arrays import by_samples, channels_first, channels_last, namespace, over_blocks, zero
 from ..placement import Placement
-from .base import Reduction, check_reduction, check_upstream, is_number, reduce, spread
+from .base import REDUCTIONS, Reduction, reduce, spread, upstream
 from .nll import ClassLoss, along_classes, are_plain, is_classes, one_hot, picked, wanted
 
 
@@ -67,7 +67,7 @@ def cross_entropy(
     the Inception architecture for computer vision", 2016, section 7.
     """
     xp = namespace(xp, logits, target, weight)
-    _check_smoothing(label_smoothing)
+    label_smoothing, ignore_index = _smoothing(label_smoothing), checks.integer("ignore_index", ignore_index)
     if not is_classes(logits, target, weight, "logits"):
         q = _smoothed(logits, target, weight, label_smoothing, xp)
         log_p = log_softmax(logits, axis=1, xp=xp)
@@ -104,7 +104,7 @@ def cross_entropy_backward(
     Source: C. Bishop, "Pattern recognition and machine learning", 2006, eq. 4.109.
     """
     xp = namespace(xp, logits, target, weight)
-    _check_smoothing(label_smoothing)
+    label_smoothing, ignore_index = _smoothing(label_smoothing), checks.integer("ignore_index", ignore_index)
     if not is_classes(logits, target, weight, "logits"):
         q = _smoothed(logits, target, weight, label_smoothing, xp)
         p = xp.exp(log_softmax(logits, axis=1, xp=xp))
@@ -112,7 +112,7 @@ def cross_entropy_backward(
         return spread(p * xp.sum(q, axis=1, keepdims=True) - q, dy, reduction, xp, shape=shape)
     prepared = None if label_smoothing else _prepared(logits, target, ignore_index, reduction, xp)
     if prepared is not None:
-        check_upstream(dy, logits, tuple(target.shape), reduction)
+        dy = upstream(dy, logits, tuple(target.shape) if reduction == "none" else ())
         return channels_first(prepared.backward(dy, channels_last(logits, xp), target, weight), xp)
     if weight is None and not label_smoothing and are_plain(target, logits.shape[1], ignore_index, xp):
         return _plain_backward(dy, logits, target, reduction, xp)
@@ -133,7 +133,7 @@ def cross_entropy_backward(
 
 def _prepared(logits: Array, target: Array, ignore_index: int, reduction: str, xp: Namespace) -> Any:
     """A faster way for classes; in a team the mean is over the targets of all workers."""
-    check_reduction(reduction)
+    checks.choice("reduction", reduction, REDUCTIONS)
     if current_team() is not None:
         return None
     shape = (logits.shape[0], *logits.shape[2:], logits.shape[1])
@@ -179,9 +179,8 @@ def _of_classes(logits: Array, index: Array, share: Array, xp: Namespace) -> Arr
     return (xp.where(share == 0.0, share, losses) * share)[:, 0, ...]
 
 
-def _check_smoothing(label_smoothing: Any) -> None:
-    if not is_number(label_smoothing) or not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"label_smoothing takes a number from 0 to 1, got {label_smoothing!r}")
+def _smoothing(label_smoothing: float) -> float:
+    return float(checks.number("label_smoothing", label_smoothing, least=0.0, most=1.0))
 
 
 def _smoothed(logits: Array, target: Array, weight: Array | None, label_smoothing: float, xp: Namespace) -> Array:
@@ -216,5 +215,4 @@ class CrossEntropy(ClassLoss):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(reduction, weight=weight, ignore_index=ignore_index, **placement)
-        _check_smoothing(label_smoothing)
-        self.label_smoothing = float(label_smoothing)
+        self.label_smoothing = _smoothing(label_smoothing)

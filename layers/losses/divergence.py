@@ -3,11 +3,12 @@
 from math import nan
 from typing import Literal, TypeAlias, Unpack
 
+from ...backends import checks
 from ...backends.team import rows_of_all
 from ...backends.types import Array, Namespace
 from ..arrays import scalar, zero
 from ..placement import Placement
-from .base import REDUCTIONS, Loss, Reduction, check_reduction, paired, reduce, spread
+from .base import REDUCTIONS, Loss, Reduction, paired, reduce, spread
 
 KLReduction: TypeAlias = Reduction | Literal["batchmean"]
 KL_REDUCTIONS = (*REDUCTIONS, "batchmean")
@@ -49,7 +50,7 @@ def kl_divergence(
     Source: S. Kullback and R. Leibler, "On information and sufficiency", 1951.
     """
     xp = paired(xp, log_p, target)
-    check_reduction(reduction, KL_REDUCTIONS)
+    checks.choice("reduction", reduction, KL_REDUCTIONS)
     t = xp.exp(target) if log_target else target
     absent, nothing = t == 0.0, zero(target, xp)
     log_t = target if log_target else xp.log(xp.where(absent, scalar(1.0, target, xp), target))
@@ -71,7 +72,7 @@ def kl_divergence_backward(
 ) -> Array:
     """``-t dy``, divided for the means as the loss is."""
     xp = paired(xp, log_p, target)
-    check_reduction(reduction, KL_REDUCTIONS)
+    checks.choice("reduction", reduction, KL_REDUCTIONS)
     slopes = -xp.exp(target) if log_target else -target
     if reduction == "batchmean":
         return spread(slopes, dy, "sum", xp) / scalar(_samples(log_p) or nan, slopes, xp)
@@ -102,9 +103,10 @@ class KLDivergence(Loss):
     def __init__(
         self, reduction: KLReduction = "mean", *, log_target: bool = False, **placement: Unpack[Placement]
     ) -> None:
+        reduction = checks.choice("reduction", reduction, self.reductions)
         super().__init__("sum" if reduction == "batchmean" else reduction, **placement)
         self.reduction = reduction
-        self.log_target = bool(log_target)
+        self.log_target = checks.flag("log_target", log_target)
 
     def terms(self, prediction: Array, target: Array) -> Array:
         """As of `Loss`, or the number of samples."""

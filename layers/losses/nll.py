@@ -9,11 +9,10 @@ from typing import Any, ClassVar, Unpack
 
 from array_api_compat import device
 
-from ...backends import backend_of, describe, primitives
+from ...backends import backend_of, checks, describe, primitives
 from ...backends.team import current_team
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import namespace, require_same_dtype, require_shape, scalar, zero
-from ..geometry import is_integer
 from ..placement import Placement
 from .base import Loss, Reduction, reduce, spread
 from .weights import Weights
@@ -54,6 +53,7 @@ def nll(
         For dtypes and shapes that do not fit.
     """
     xp = namespace(xp, log_p, target, weight)
+    ignore_index = checks.integer("ignore_index", ignore_index)
     is_classes(log_p, target, weight, "log-probabilities", probabilities=False)
     index, _, share = wanted(log_p, target, weight, ignore_index, xp)
     return reduce(picked(log_p, index, share, xp), reduction, xp, count=xp.sum(share))
@@ -71,6 +71,7 @@ def nll_backward(
 ) -> Array:
     """``-w_y dy`` at the class y, 0 at the others."""
     xp = namespace(xp, log_p, target, weight)
+    ignore_index = checks.integer("ignore_index", ignore_index)
     is_classes(log_p, target, weight, "log-probabilities", probabilities=False)
     index, _, share = wanted(log_p, target, weight, ignore_index, xp)
     slopes = -share * one_hot(log_p, index, xp)
@@ -90,7 +91,7 @@ def is_classes(scores: Array, target: Array, weight: Array | None, what: str, *,
         require_shape(target, (scores.shape[0], *scores.shape[2:]), "target of classes")
         return True
     if not probabilities:
-        raise TypeError(f"target takes classes, an array of integers, got {describe(target)}")
+        raise TypeError(f"target must be classes, an array of integers, got {describe(target)}")
     require_same_dtype(**{what: scores, "target": target})
     require_shape(target, tuple(scores.shape), "target of probabilities")
     return False
@@ -172,10 +173,8 @@ class ClassLoss(Loss):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(reduction, **placement)
-        if not is_integer(ignore_index):
-            raise ValueError(f"ignore_index takes an integer, got {ignore_index!r}")
         self.weight = Weights.given(weight, "weight")
-        self.ignore_index = int(ignore_index)
+        self.ignore_index = checks.integer("ignore_index", ignore_index)
 
     def _forward(self, prediction: Array, target: Array, xp: Namespace, **options: Any) -> Array:
         value = super()._forward(prediction, target, xp, **options)

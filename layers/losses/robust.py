@@ -5,12 +5,13 @@ up to delta and ``delta (z - delta / 2)`` from there; smooth L1 is Huber's divid
 squared that could overflow.
 """
 
-from typing import Any, Unpack
+from typing import Unpack
 
+from ...backends import checks
 from ...backends.types import Array, Namespace
 from ..arrays import scalar
 from ..placement import Placement
-from .base import Loss, Reduction, is_number, paired, reduce, spread
+from .base import Loss, Reduction, paired, reduce, spread
 from .regression import clip, mean_absolute_error, mean_absolute_error_backward
 
 
@@ -42,7 +43,7 @@ def huber(
     Source: P. Huber, "Robust estimation of a location parameter", 1964.
     """
     xp = paired(xp, prediction, target)
-    _check_delta(delta)
+    delta = _delta(delta)
     far = xp.abs(prediction - target)
     near = clip(far, delta, delta, xp)
     return reduce(near * (far - 0.5 * near), reduction, xp)
@@ -59,7 +60,7 @@ def huber_backward(
 ) -> Array:
     """``min(max(p - t, -delta), delta) dy``."""
     xp = paired(xp, prediction, target)
-    _check_delta(delta)
+    delta = _delta(delta)
     return spread(clip(prediction - target, delta, delta, xp), dy, reduction, xp)
 
 
@@ -90,7 +91,7 @@ def smooth_l1(
     -----
     Source: R. Girshick, "Fast R-CNN", 2015, eq. 3.
     """
-    _check_beta(beta)
+    beta = _beta(beta)
     if beta == 0.0:
         return mean_absolute_error(prediction, target, reduction=reduction, xp=xp)
     xp = paired(xp, prediction, target)
@@ -109,7 +110,7 @@ def smooth_l1_backward(
     xp: Namespace | None = None,
 ) -> Array:
     """``min(max((p - t) / beta, -1), 1) dy``."""
-    _check_beta(beta)
+    beta = _beta(beta)
     if beta == 0.0:
         return mean_absolute_error_backward(dy, prediction, target, reduction=reduction, xp=xp)
     xp = paired(xp, prediction, target)
@@ -117,14 +118,12 @@ def smooth_l1_backward(
     return spread(near / scalar(beta, near, xp), dy, reduction, xp)
 
 
-def _check_delta(delta: Any) -> None:
-    if not is_number(delta) or not delta > 0.0:
-        raise ValueError(f"delta takes a number above 0, got {delta!r}")
+def _delta(delta: float) -> float:
+    return float(checks.number("delta", delta, above=0.0, infinite=True))
 
 
-def _check_beta(beta: Any) -> None:
-    if not is_number(beta) or not beta >= 0.0:
-        raise ValueError(f"beta takes a number of 0 or more, got {beta!r}")
+def _beta(beta: float) -> float:
+    return float(checks.number("beta", beta, least=0.0, infinite=True))
 
 
 class Huber(Loss):
@@ -136,8 +135,7 @@ class Huber(Loss):
 
     def __init__(self, reduction: Reduction = "mean", *, delta: float = 1.0, **placement: Unpack[Placement]) -> None:
         super().__init__(reduction, **placement)
-        _check_delta(delta)
-        self.delta = float(delta)
+        self.delta = _delta(delta)
 
 
 class SmoothL1(Loss):
@@ -149,5 +147,4 @@ class SmoothL1(Loss):
 
     def __init__(self, reduction: Reduction = "mean", *, beta: float = 1.0, **placement: Unpack[Placement]) -> None:
         super().__init__(reduction, **placement)
-        _check_beta(beta)
-        self.beta = float(beta)
+        self.beta = _beta(beta)

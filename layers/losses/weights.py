@@ -27,7 +27,7 @@ class Weights:
     def __init__(self, numbers: Any, what: str) -> None:
         host = None if isinstance(numbers, str) else to_host(numbers)
         if host is None or not dtype_name(host.dtype).startswith(("float", "int", "uint")):
-            raise TypeError(f"{what} takes numbers, got {describe(numbers)}")
+            raise TypeError(f"{what} must be numbers, got {describe(numbers)}")
         self._host = host.astype("float64")
         self._copies: dict[tuple[Backend, str], Array] = {}
 

@@ -10,6 +10,7 @@ from ..geometry import output_size
 from ..placement import Placement
 from ..pool import MaxPool2d
 from ..shape import Flatten
+from .arguments import count, image_shape
 
 SMALLEST = 4
 
@@ -27,9 +28,9 @@ def lenet(image: tuple[int, int, int], classes: int, **placement: Unpack[Placeme
 
     Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998.
     """
-    channels, height, width = image
+    (channels, height, width), classes = image_shape(image), count("classes", classes)
     if min(height, width) < SMALLEST:
-        raise ValueError(f"lenet takes images of at least {SMALLEST} x {SMALLEST} pixels, got {height} x {width}")
+        raise ValueError(f"lenet: images must have at least {SMALLEST} x {SMALLEST} pixels, got {height} x {width}")
     left = [output_size(output_size(n, 2, 2), 2, 2) for n in (height, width)]
     return Sequential(
         Conv2d(channels, 16, 3, padding="same"),
@@ -53,10 +54,10 @@ def lenet5(image: tuple[int, int, int], classes: int, **placement: Unpack[Placem
 
     5x5 convolutions with 6 and 16 channels, dense layers with 120 and 84.
     """
-    channels, height, width = image
+    (channels, height, width), classes = image_shape(image), count("classes", classes)
     left = [output_size(output_size(output_size(n, 2, 2), 5), 2, 2) for n in (height, width)]
     if min(left) < 1:
-        raise ValueError(f"lenet5 takes images of at least 12 x 12 pixels, got {height} x {width}")
+        raise ValueError(f"lenet5: images must have at least 12 x 12 pixels, got {height} x {width}")
     return Sequential(
         Conv2d(channels, 6, 5, padding=2),
         ReLU(),

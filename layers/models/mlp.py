@@ -7,11 +7,12 @@ from ..containers import Sequential
 from ..dense import Dense
 from ..placement import Placement
 from ..shape import Flatten
+from .arguments import count, image_shape
 
 
 def mlp(image: tuple[int, int, int], classes: int, **placement: Unpack[Placement]) -> Sequential:
     """Two hidden dense layers of 128 and 64 with ReLU."""
-    channels, height, width = image
+    (channels, height, width), classes = image_shape(image), count("classes", classes)
     return Sequential(
         Flatten(),
         Dense(channels * height * width, 128),

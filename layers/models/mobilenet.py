@@ -19,6 +19,7 @@ from ..dense import Dense
 from ..placement import Placement
 from ..pool import GlobalAvgPool
 from ..shape import Flatten
+from .arguments import count, image_shape
 
 # Widening, channels at width 32, blocks, stride of the first.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
@@ -32,7 +33,8 @@ def mobilenet_v2(
     **placement: Unpack[Placement],
 ) -> Sequential:
     """MobileNetV2 for images ``(C, H, W)``; all channels go with ``width``, 32 in the paper."""
-    layers: list[Layer] = [*_convolution(image[0], width, 3)]
+    (depth, _, _), classes, width = image_shape(image), count("classes", classes), count("width", width)
+    layers: list[Layer] = [*_convolution(depth, width, 3)]
     channels = width
     for expansion, base, blocks, stride in stages:
         out = max(1, base * width // 32)

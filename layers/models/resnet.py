@@ -18,11 +18,13 @@ from ..dense import Dense
 from ..placement import Placement
 from ..pool import GlobalAvgPool
 from ..shape import Flatten
+from .arguments import count, image_shape
 
 
 def resnet18(image: tuple[int, int, int], classes: int, width: int = 64, **placement: Unpack[Placement]) -> Sequential:
     """ResNet-18 for images ``(C, H, W)``."""
-    layers: list[Layer] = [Conv2d(image[0], width, 3, padding=1, bias=False), BatchNorm2d(width), ReLU()]
+    (depth, _, _), classes, width = image_shape(image), count("classes", classes), count("width", width)
+    layers: list[Layer] = [Conv2d(depth, width, 3, padding=1, bias=False), BatchNorm2d(width), ReLU()]
     channels = width
     for stage in range(4):
         out = width * (1, 2, 4, 8)[stage]

@@ -15,9 +15,9 @@ from ..branches import Identity, Parallel
 from ..containers import Sequential
 from ..conv import Conv2d
 from ..conv_transpose import ConvTranspose2d
-from ..geometry import count
 from ..placement import Placement
 from ..pool import MaxPool2d
+from .arguments import count, image_shape
 
 
 def unet(
@@ -41,11 +41,12 @@ def unet(
     ValueError
         For a height or width that ``levels`` halvings do not divide.
     """
-    channels, height, width_px = image
-    step = 1 << count(levels, "levels")
+    channels, height, width_px = image_shape(image)
+    classes, width, levels = count("classes", classes), count("width", width), count("levels", levels)
+    step = 1 << levels
     if height % step or width_px % step:
         raise ValueError(
-            f"unet with {levels} levels takes images of multiples of {step} pixels, got {height} x {width_px}"
+            f"unet: with {levels} levels images must have multiples of {step} pixels, got {height} x {width_px}"
         )
     return Sequential(_level(channels, width, levels), Conv2d(width, classes, 1), **placement)
 

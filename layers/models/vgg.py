@@ -14,6 +14,7 @@ from ..dense import Dense
 from ..placement import Placement
 from ..pool import MaxPool2d
 from ..shape import Flatten
+from .arguments import count, image_shape
 
 # Channels of the 3x3 convolutions in units of the width, pooled after each group.
 GROUPS = ((1,), (2,), (4, 4), (8, 8), (8, 8))
@@ -27,9 +28,10 @@ def vgg11_bn(image: tuple[int, int, int], classes: int, width: int = 64, **place
     ValueError
         For smaller images, of which five halvings leave nothing.
     """
-    channels, height, width_px = image
+    channels, height, width_px = image_shape(image)
+    classes, width = count("classes", classes), count("width", width)
     if min(height, width_px) < 32:
-        raise ValueError(f"vgg11_bn takes images of at least 32 x 32 pixels, got {height} x {width_px}")
+        raise ValueError(f"vgg11_bn: images must have at least 32 x 32 pixels, got {height} x {width_px}")
     layers: list[Layer] = []
     for group in GROUPS:
         for times in group:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeAlias, Unpack
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import checks, primitives
 from ...backends.blocks import concat_all
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import (
@@ -31,7 +31,6 @@ from ..arrays import (
     zero,
 )
 from ..base import Layer
-from ..geometry import is_integer
 from ..placement import Placement
 from .lp import check_power, lp_norm, lp_norm_backward
 
@@ -70,12 +69,13 @@ def adaptive_avg_pool_backward(
 ) -> Array:
     """Gradient of `adaptive_avg_pool`: each cell gets ``dy / (cells of the bin)`` from every bin that holds it."""
     xp = namespace(xp, dy)
-    sizes = _sizes(tuple(x_shape), output_size)
+    x_shape = checks.shape("x_shape", x_shape)
+    sizes = _sizes(x_shape, output_size)
     require_float(dy, "dy")
     require_shape(dy, (*x_shape[:2], *sizes), "dy")
-    if sizes == tuple(x_shape[2:]):
+    if sizes == x_shape[2:]:
         return xp.asarray(dy, copy=True)
-    prepared = _prepared(tuple(x_shape), sizes, dy, xp)
+    prepared = _prepared(x_shape, sizes, dy, xp)
     if prepared is not None:
         return channels_first(prepared.averages_backward(channels_last(dy, xp)), xp)
     for axis, m in reversed(list(enumerate(sizes, start=2))):
@@ -122,14 +122,15 @@ def adaptive_max_pool_backward(
 ) -> Array:
     """Gradient of `adaptive_max_pool`: ``dy`` of each bin at the cell that ``indices`` name, added up."""
     xp = namespace(xp, dy, indices)
-    sizes = _sizes(tuple(x_shape), output_size)
+    x_shape = checks.shape("x_shape", x_shape)
+    sizes = _sizes(x_shape, output_size)
     require_float(dy, "dy")
     for array, name in ((dy, "dy"), (indices, "indices")):
         require_shape(array, (*x_shape[:2], *sizes), name)
-    prepared = _prepared(tuple(x_shape), sizes, dy, xp)
+    prepared = _prepared(x_shape, sizes, dy, xp)
     if prepared is not None and indices.dtype == xp.int64:
         return channels_first(prepared.maxima_backward(channels_last(dy, xp), channels_last(indices, xp)), xp)
-    lead, spatial = tuple(x_shape[:2]), tuple(x_shape[2:])
+    lead, spatial = x_shape[:2], x_shape[2:]
     upstream = xp.reshape(dy, (*lead, prod(sizes)))
     winner = xp.reshape(indices, (*lead, prod(sizes)))
     dx = xp.zeros((*lead, *spatial), dtype=dy.dtype, device=device(dy))
@@ -183,14 +184,23 @@ def _sizes(shape: tuple[int, ...], output_size: OutputSize) -> tuple[int, ...]:
     """One output size for each spatial axis."""
     axes = len(shape) - 2
     if axes < 1 or 0 in shape[2:]:
-        raise ValueError(f"pooling takes (N, C, *spatial) with cells along every spatial axis, got shape {shape}")
-    given = output_size if isinstance(output_size, Sequence) else (output_size,) * axes
-    if isinstance(output_size, str) or len(given) != axes or not all(m is None or is_integer(m) for m in given):
-        raise ValueError(f"output_size takes an integer or None, or one for each of {axes} axes, got {output_size!r}")
-    sizes = tuple(n if m is None else int(m) for n, m in zip(shape[2:], given, strict=True))
-    if min(sizes) < 1:
-        raise ValueError(f"output_size takes integers >= 1, got {output_size!r}")
-    return sizes
+        raise ValueError(f"input must have shape (N, C, *spatial) with cells along every spatial axis, got {shape}")
+    given = _plain(output_size, axes)
+    each = given if isinstance(given, tuple) else (given,) * axes
+    return tuple(n if m is None else m for n, m in zip(shape[2:], each, strict=True))
+
+
+def _plain(output_size: OutputSize, axes: int) -> int | tuple[int | None, ...] | None:
+    """The argument, sequences as tuples and integers as Python's own, if it suits that many spatial axes."""
+    several = checks.is_sequence(output_size)
+    given: Any = output_size if several else (output_size,) * axes
+    if len(given) != axes or not all(m is None or (checks.is_integer(m) and m >= 1) for m in given):
+        raise ValueError(
+            f"output_size must be an integer >= 1 or None, or one for each of {axes} spatial axes, "
+            f"got {checks.shown(output_size)}"
+        )
+    sizes = tuple(int(m) if checks.is_integer(m) else None for m in given)
+    return sizes if several else sizes[0]
 
 
 class _AdaptivePool(Layer):
@@ -199,9 +209,8 @@ class _AdaptivePool(Layer):
 
     def __init__(self, output_size: OutputSize, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        if self.axes is not None:
-            _sizes((1, 1, *(1,) * self.axes), output_size)
-        self.output_size = tuple(output_size) if isinstance(output_size, Sequence) else output_size
+        axes = len(output_size) if self.axes is None and checks.is_sequence(output_size) else self.axes or 1
+        self.output_size = _plain(output_size, axes)
 
     def _check(self, x: Array, what: str) -> None:
         super()._check(x, what)

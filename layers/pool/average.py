@@ -16,7 +16,7 @@ from typing import Any
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import checks, primitives
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import (
     channels_first,
@@ -29,7 +29,7 @@ from ..arrays import (
     require_shape,
     scalar,
 )
-from ..geometry import Geometry, Padding, Size, count
+from ..geometry import Geometry, Padding, Size
 from .placing import along_axis, compiled, place_pool, place_shape, scatter, sum_windows
 
 
@@ -85,7 +85,8 @@ def avg_pool_backward(
     """Gradient of `avg_pool`: ``dx`` for ``dy (N, C, *O)``."""
     xp = namespace(xp, dy)
     require_float(dy, "dy")
-    geometry = place_shape(tuple(x_shape), kernel_size, stride, padding, 1, ceil_mode)
+    x_shape = checks.shape("x_shape", x_shape)
+    geometry = place_shape(x_shape, kernel_size, stride, padding, 1, ceil_mode)
     require_shape(dy, (x_shape[0], x_shape[1], *geometry.windows.count), "dy")
     upstream = channels_last(dy, xp)
     prepared = _prepared(x_shape, dy, geometry, count_include_pad, divisor_override, xp)
@@ -110,6 +111,11 @@ def avg_pool_backward(
     return scatter(shares, dy, x_shape, geometry, xp)
 
 
+def check_divisor(divisor_override: int | None) -> int | None:
+    """What every sum is divided by, or None for the number of cells."""
+    return None if divisor_override is None else checks.integer("divisor_override", divisor_override, 1)
+
+
 def _prepared(
     shape: tuple[int, ...],
     like: Array,
@@ -119,8 +125,8 @@ def _prepared(
     xp: Namespace,
 ) -> Any:
     """A faster way for an input ``(N, C, *S)`` of that shape."""
-    fixed = None if override is None else count(override, "divisor_override")
-    problem = (geometry, (shape[0], *shape[2:], shape[1]), bool(count_include_pad), fixed)
+    include = checks.flag("count_include_pad", count_include_pad)
+    problem = (geometry, (shape[0], *shape[2:], shape[1]), include, check_divisor(override))
     return primitives(xp).prepare("average pool", problem, dtype_name(like.dtype))
 
 
@@ -134,7 +140,7 @@ def _divisor(
 ) -> Array:
     """What each window's sum is divided by, ``(1, *O, 1)``, or 0-d where it is the same for all."""
     if override is not None:
-        return scalar(count(override, "divisor_override"), like, xp)
+        return scalar(override, like, xp)
     w = geometry.windows
     full = count_include_pad and not any(geometry.overhang)
     if full or not geometry.is_padded:

@@ -2,11 +2,12 @@
 
 from typing import Any, ClassVar, Unpack
 
+from ...backends import checks
 from ...backends.types import Array
 from ..base import Layer
-from ..geometry import Geometry, Padding, Size, check_padding, count, plain
+from ..geometry import Geometry, Padding, Size, check_padding
 from ..placement import Placement
-from .average import avg_pool, avg_pool_backward
+from .average import avg_pool, avg_pool_backward, check_divisor
 from .lp import check_power, lp_pool, lp_pool_backward
 from .maximum import max_cells, maxima, plane_indices, scatter_maxima
 from .placing import place_pool
@@ -27,8 +28,8 @@ class _Pool(Layer):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(**placement)
-        self.kernel_size = plain(kernel_size, self.axes, "kernel_size")
-        self.stride = None if stride is None else plain(stride, self.axes, "stride")
+        self.kernel_size = checks.size("kernel_size", kernel_size, self.axes)
+        self.stride = None if stride is None else checks.size("stride", stride, self.axes)
         self.padding = check_padding(padding, self.axes)
 
     def _check(self, x: Array, what: str) -> None:
@@ -68,8 +69,9 @@ class MaxPool(_Pool):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(kernel_size, stride, padding, **placement)
-        self.dilation = plain(dilation, self.axes, "dilation")
-        self.return_indices, self.ceil_mode = bool(return_indices), bool(ceil_mode)
+        self.dilation = checks.size("dilation", dilation, self.axes)
+        self.return_indices = checks.flag("return_indices", return_indices)
+        self.ceil_mode = checks.flag("ceil_mode", ceil_mode)
         self._indices: Array | None = None
 
     def forward(self, x: Array) -> Any:
@@ -127,8 +129,9 @@ class AvgPool(_Pool):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(kernel_size, stride, padding, **placement)
-        self.ceil_mode, self.count_include_pad = bool(ceil_mode), bool(count_include_pad)
-        self.divisor_override = None if divisor_override is None else count(divisor_override, "divisor_override")
+        self.ceil_mode = checks.flag("ceil_mode", ceil_mode)
+        self.count_include_pad = checks.flag("count_include_pad", count_include_pad)
+        self.divisor_override = check_divisor(divisor_override)
 
     def _forward(self, x: Array) -> Array:
         y = avg_pool(x, **self._options)
@@ -174,7 +177,8 @@ class LpPool(_Pool):
     ) -> None:
         super().__init__(kernel_size, stride, padding, **placement)
         self.norm_type = check_power(norm_type)
-        self.dilation, self.ceil_mode = plain(dilation, self.axes, "dilation"), bool(ceil_mode)
+        self.dilation = checks.size("dilation", dilation, self.axes)
+        self.ceil_mode = checks.flag("ceil_mode", ceil_mode)
 
     def _forward(self, x: Array) -> Array:
         y = lp_pool(x, **self._options)

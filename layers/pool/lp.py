@@ -12,6 +12,7 @@ Source: C. Gulcehre et al., "Learned-norm pooling for deep feedforward and recur
 
 from collections.abc import Callable
 
+from ...backends import checks
 from ...backends.types import Array, Namespace
 from ..arrays import channels_first, channels_last, namespace, pad, require_same_dtype, require_shape, sign, zero
 from ..geometry import Padding, Size
@@ -73,10 +74,8 @@ def lp_pool_backward(
 
 
 def check_power(p: float) -> float:
-    """The exponent of an Lp norm, if it is a finite number of at least 1."""
-    if isinstance(p, bool) or not isinstance(p, int | float) or not 1 <= p < float("inf"):
-        raise ValueError(f"norm_type takes a finite number >= 1, got {p!r}")
-    return p
+    """The exponent of an Lp norm."""
+    return checks.number("norm_type", p, least=1)
 
 
 def lp_norm(x: Array, p: float, total: Callable[[Array], Array], xp: Namespace) -> Array:

@@ -11,12 +11,12 @@ from typing import Any
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import checks, primitives
 from ...backends.kernels import Kernels
 from ...backends.types import Array, Namespace
 from ...backends.windows import Windows
 from ..arrays import channels_first, over_blocks, padded_shape, require_float, unpad
-from ..geometry import Geometry, Padding, Size, check_padding, place_windows, spread
+from ..geometry import Geometry, Padding, Size, check_padding, place_windows
 
 # Cells of all windows together below which a kernel is not worth loading.
 LEAST = 1 << 18
@@ -38,11 +38,12 @@ def place_shape(
     """`place_pool` for a shape alone."""
     axes = len(shape) - 2
     if axes < 1:
-        raise ValueError(f"pooling takes (N, C, *spatial) with at least one spatial axis, got shape {shape}")
-    kernel = spread(kernel_size, axes, "kernel_size")
-    strides = kernel if stride is None else spread(stride, axes, "stride")
-    dilations = spread(dilation, axes, "dilation")
-    return _placed(shape[2:], kernel, strides, check_padding(padding, axes), dilations, bool(ceil_mode))
+        raise ValueError(f"input must have shape (N, C, *spatial) with at least one spatial axis, got {shape}")
+    kernel = checks.per_axis("kernel_size", kernel_size, axes)
+    strides = kernel if stride is None else checks.per_axis("stride", stride, axes)
+    dilations = checks.per_axis("dilation", dilation, axes)
+    ceil_mode = checks.flag("ceil_mode", ceil_mode)
+    return _placed(shape[2:], kernel, strides, check_padding(padding, axes), dilations, ceil_mode)
 
 
 @lru_cache(maxsize=1024)

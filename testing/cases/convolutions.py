@@ -6,9 +6,9 @@ from math import prod
 from typing import Any
 
 from ... import layers
-from ...backends import primitives
+from ...backends import checks, primitives
 from ...layers.convolution import Banded, Problem, Winograd, algorithm
-from ...layers.geometry import place_windows, spread
+from ...layers.geometry import place_windows
 from ..tolerances import TABLE, Part
 from . import inputs
 from .case import HOST, LayerCase
@@ -123,13 +123,13 @@ def _conv(
 ) -> LayerCase:
     shape = usual if shape is None else shape
     cls, groups = getattr(layers, f"Conv{axes}d"), options.get("groups", 1)
-    sides = spread(kernel, axes, "kernel")
+    sides = checks.per_axis("kernel", kernel, axes)
     geometry = place_windows(
         shape[2:],
         sides,
-        spread(options.get("stride", 1), axes, "stride"),
+        checks.per_axis("stride", options.get("stride", 1), axes),
         options.get("padding", 0),
-        spread(options.get("dilation", 1), axes, "dilation"),
+        checks.per_axis("dilation", options.get("dilation", 1), axes),
     )
     windows = geometry.windows
     problem = Problem(
@@ -175,7 +175,7 @@ def _conv_transpose(
 ) -> LayerCase:
     shape = usual if shape is None else shape
     cls, groups = getattr(layers, f"ConvTranspose{axes}d"), options.get("groups", 1)
-    stride = spread(options.get("stride", 1), axes, "stride")
+    stride = checks.per_axis("stride", options.get("stride", 1), axes)
     # A cell of the output is added up from at most so many windows.
     overlap = prod(-(-kernel // s) for s in stride)
     # The bias adds every output cell, the weight every input cell; a stride of s makes s times as many outputs.

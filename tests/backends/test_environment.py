@@ -1,6 +1,7 @@
 """Environment variables: what each accepts, one error for what it does not, and none at import."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # A wrong value of each variable that has one, and what the error says is accepted.
 WRONG = {
     "XPNN_BACKEND": ("abacus", "numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto"),
-    "XPNN_NUMERICS": ("precise", "fast or exact"),
+    "XPNN_NUMERICS": ("precise", "'fast' or 'exact'"),
     "XPNN_NUM_THREADS": ("abc", "an integer >= 1"),
     "XPNN_NUMBA": ("off", "0 (no compiled kernels) or 1"),
     "XPNN_CUDA_KERNELS": ("false", "0 (no CUDA kernels of our own) or 1"),
@@ -89,14 +90,9 @@ def test_import_does_not_fail_on_wrong_variables():
 def test_every_variable_that_the_project_reads_is_in_the_table_and_in_the_docs():
     table = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
     found = set()
-    for path in (
-        p
-        for folder in ("backends", "layers", "training", "interop", "testing", "scripts", "tests")
-        for p in (ROOT / folder).rglob("*.py")
-    ):
-        if path != Path(__file__):
-            found |= {word.strip("\"'`,.:=") for word in path.read_text(encoding="utf-8").split() if "XPNN_" in word}
-    names = {name for name in environment.VARIABLES if any(name in word for word in found)}
-    assert names == set(environment.VARIABLES)
+    for folder in ("backends", "layers", "training", "interop", "testing", "scripts", "tests/helpers", "docs"):
+        for path in (path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md")):
+            found |= set(re.findall(r"XPNN_[A-Z_]+", path.read_text(encoding="utf-8")))
+    assert found == set(environment.VARIABLES)
     for name in environment.VARIABLES:
         assert f"| `{name}` |" in table

@@ -378,19 +378,21 @@ CONV = (
     Mutant("bias gradient is summed in float16", DBIAS, f"{DBIAS[:8]}{half(DBIAS[8:])}", "Conv2d/plain"),
     Mutant(
         "stride is that of the other axis",
-        'spread(stride, axes, "stride"),',
-        'spread(stride, axes, "stride")[::-1],',
+        'checks.per_axis("stride", stride, axes),',
+        'checks.per_axis("stride", stride, axes)[::-1],',
         "Conv2d/all differ by axis",
     ),
     Mutant(
         "stride and dilation are swapped",
-        'spread(stride, axes, "stride"),\n        padding,\n        spread(dilation, axes, "dilation"),',
-        'spread(dilation, axes, "stride"),\n        padding,\n        spread(stride, axes, "dilation"),',
+        'checks.per_axis("stride", stride, axes),\n        padding,\n'
+        '        checks.per_axis("dilation", dilation, axes),',
+        'checks.per_axis("stride", dilation, axes),\n        padding,\n'
+        '        checks.per_axis("dilation", stride, axes),',
         "Conv2d/(dilation|all differ by axis)",
     ),
     Mutant(
         "dilation is ignored",
-        'spread(dilation, axes, "dilation"),',
+        'checks.per_axis("dilation", dilation, axes),',
         "(1,) * axes,",
         "Conv2d/dilation",
     ),
@@ -1879,8 +1881,8 @@ SHAPE = (
     ),
     Mutant(
         "factors of an upsampling are those of the other axis",
-        'self.scale_factor = plain(scale_factor, axes, "scale_factor")',
-        'self.scale_factor = plain(scale_factor, axes, "scale_factor")[::-1]',
+        'self.scale_factor = checks.size("scale_factor", scale_factor, axes)',
+        'self.scale_factor = checks.size("scale_factor", scale_factor, axes)[::-1]',
         "Upsample/by axis",
     ),
     Mutant("value of padding is ignored", "geometry, value, xp), xp)", "geometry, 0.0, xp), xp)", "Pad/plain"),

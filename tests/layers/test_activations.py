@@ -241,7 +241,7 @@ def test_inputs_may_be_strided_and_are_not_changed(at, oracle):
 
 @each
 def test_integers_and_mixed_dtypes_are_an_error(oracle):
-    with pytest.raises(TypeError, match="takes a float32 or float64 array, got int64 array of numpy"):
+    with pytest.raises(TypeError, match="must be a float32 or float64 array, got int64 array of numpy"):
         oracle.layer.function(np.zeros((2, 3), np.int64))
     with pytest.raises(TypeError, match="mixed dtypes"):
         oracle.layer.gradient(np.zeros(3, np.float32), np.zeros(3))
@@ -259,15 +259,15 @@ def test_repr_is_the_call_that_makes_the_layer(oracle):
 @pytest.mark.parametrize(
     ("layer", "options", "message"),
     [
-        (LeakyReLU, {"negative_slope": "0.1"}, "negative_slope takes a finite number, got '0.1'"),
-        (LeakyReLU, {"negative_slope": NAN}, "negative_slope takes a finite number, got nan"),
-        (ELU, {"alpha": INF}, "alpha takes a finite number, got inf"),
-        (CELU, {"alpha": 0}, "alpha takes a finite number > 0, got 0"),
-        (CELU, {"alpha": True}, "alpha takes a finite number > 0, got True"),
-        (Softplus, {"beta": 0.0}, "beta takes a finite number > 0, got 0.0"),
-        (Softplus, {"threshold": None}, "threshold takes a finite number, got None"),
-        (GELU, {"approximate": "erf"}, "approximate takes 'none' or 'tanh', got 'erf'"),
-        (GELU, {"approximate": True}, "approximate takes 'none' or 'tanh', got True"),
+        (LeakyReLU, {"negative_slope": "0.1"}, "negative_slope must be a finite number, got '0.1'"),
+        (LeakyReLU, {"negative_slope": NAN}, "negative_slope must be a finite number, got nan"),
+        (ELU, {"alpha": INF}, "alpha must be a finite number, got inf"),
+        (CELU, {"alpha": 0}, "alpha must be a number > 0, got 0"),
+        (CELU, {"alpha": True}, "alpha must be a number > 0, got True"),
+        (Softplus, {"beta": 0.0}, "beta must be a number > 0, got 0.0"),
+        (Softplus, {"threshold": None}, "threshold must be a finite number, got None"),
+        (GELU, {"approximate": "erf"}, "approximate must be 'none' or 'tanh', got 'erf'"),
+        (GELU, {"approximate": True}, "approximate must be 'none' or 'tanh', got True"),
     ],
 )
 def test_option_out_of_range_is_an_error_at_once(layer, options, message):

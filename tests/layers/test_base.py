@@ -130,7 +130,7 @@ def test_layer_with_parameters_may_skip_the_input_gradient(layer):
 @every_layer
 def test_integers_are_an_error_that_names_the_layer(kind, arguments, shape):
     layer = kind(*arguments)
-    with raises(TypeError, f"{layer!r}: the input takes a float32 or float64 array, got int64 array of numpy"):
+    with raises(TypeError, f"{layer!r}: the input must be a float32 or float64 array, got int64 array of numpy"):
         layer(np.zeros(shape, np.int64))
 
 

@@ -196,11 +196,11 @@ def test_input_of_another_shape_is_an_error_that_names_the_layer(layer, shape, w
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: BatchNorm1d(0), "num_features takes an integer >= 1, got 0"),
-        (lambda: BatchNorm1d(3, eps=-1e-5), "eps takes a number >= 0, got -1e-05"),
-        (lambda: BatchNorm1d(3, eps=float("nan")), "eps takes a number >= 0, got nan"),
-        (lambda: BatchNorm1d(3, momentum=1.5), "momentum takes a number from 0 to 1, got 1.5"),
-        (lambda: BatchNorm1d(3, momentum="0.1"), "momentum takes a number from 0 to 1, got '0.1'"),
+        (lambda: BatchNorm1d(0), "num_features must be an integer >= 1, got 0"),
+        (lambda: BatchNorm1d(3, eps=-1e-5), "eps must be a number >= 0, got -1e-05"),
+        (lambda: BatchNorm1d(3, eps=float("nan")), "eps must be a number >= 0, got nan"),
+        (lambda: BatchNorm1d(3, momentum=1.5), "momentum must be a number from 0 to 1, got 1.5"),
+        (lambda: BatchNorm1d(3, momentum="0.1"), "momentum must be a number from 0 to 1, got '0.1'"),
         (lambda: InstanceNorm1d(3, momentum=None), "instance norm counts no batches"),
     ],
 )

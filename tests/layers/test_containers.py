@@ -156,9 +156,8 @@ def test_one_layer_in_two_places_is_an_error_however_deep():
 
 @pytest.mark.parametrize("child", [nn.ReLU, np.tanh, None, "ReLU"])
 def test_what_is_no_layer_is_an_error_that_says_where(child):
-    with raises(TypeError, "Sequential takes layers, got ") as caught:
+    with raises(TypeError, "Sequential: '1' must be a Layer, got "):
         nn.Sequential(nn.ReLU(), child)
-    assert "as '1'" in str(caught.value)
 
 
 def test_names_of_parameters_are_those_of_pytorch():

@@ -185,7 +185,7 @@ def test_a_step_reads_nothing_back(at):
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan"), "0.5", None, True])
 def test_p_out_of_range_is_an_error(p):
-    message = re.escape(f"p takes a probability from 0 to 1, got {p!r}")
+    message = re.escape(f"p must be a number from 0 to 1, got {p!r}")
     with pytest.raises(ValueError, match=message):
         Dropout(p)
     with pytest.raises(ValueError, match=message):
@@ -208,7 +208,7 @@ def test_input_of_another_rank_is_an_error_even_in_evaluation(layer, shape, want
 
 
 def test_integers_are_an_error():
-    with pytest.raises(TypeError, match="takes a float32 or float64 array, got int64"):
+    with pytest.raises(TypeError, match="must be a float32 or float64 array, got int64"):
         Dropout()(np.zeros((2, 3), np.int64))
 
 

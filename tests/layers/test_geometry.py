@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from oracles import window_count
 
-from xpnn.layers.geometry import check_padding, output_size, place_windows, resolve_padding, spread
+from xpnn.backends import checks
+from xpnn.layers.geometry import check_padding, output_size, place_windows, resolve_padding
 
 
 def resolve(padding, spatial, kernel, stride=None, dilation=None):
@@ -119,18 +120,18 @@ def test_ceil_mode_makes_no_window_where_the_kernel_does_not_fit():
         place_windows((2,), (3,), (2,), 0, (1,), ceil_mode=True)
 
 
-def test_spread_takes_one_integer_or_one_per_axis():
-    assert spread(3, 2, "stride") == (3, 3)
-    assert spread([1, 2], 2, "stride") == (1, 2)
+def test_a_size_takes_one_integer_or_one_per_axis():
+    assert checks.per_axis("stride", 3, 2) == (3, 3)
+    assert checks.per_axis("stride", [1, 2], 2) == (1, 2)
 
 
 @pytest.mark.parametrize(
     "value", [0, -1, 1.0, True, np.bool_(True), "3", None, (1,), (1, 2, 3), (1, 0), (1, 2.0), (1, True)]
 )
-def test_spread_refuses_what_is_not_a_size_and_says_what_it_takes(value):
-    message = f"stride takes an integer >= 1, or one for each of 2 axes, got {value!r}"
+def test_a_size_refuses_what_is_not_a_size_and_says_what_it_takes(value):
+    message = f"stride must be an integer >= 1, or one for each of 2 axes, got {value!r}"
     with pytest.raises(ValueError, match=re.escape(message)):
-        spread(value, 2, "stride")
+        checks.per_axis("stride", value, 2)
 
 
 @pytest.mark.parametrize(
@@ -154,13 +155,13 @@ def test_spread_refuses_what_is_not_a_size_and_says_what_it_takes(value):
 )
 def test_padding_of_no_known_form_is_an_error_that_lists_the_forms(padding):
     with pytest.raises(
-        ValueError, match=rf"padding takes an integer >= 0, .*pair.*'valid' or 'same'.*{re.escape(repr(padding))}"
+        ValueError, match=rf"padding must be an integer >= 0, .*pair.*'valid' or 'same'.*{re.escape(repr(padding))}"
     ):
         check_padding(padding, 2)
 
 
 def test_numpy_integers_are_integers():
-    assert spread(np.int64(3), 2, "stride") == (3, 3)
-    assert spread((np.int32(1), 2), 2, "stride") == (1, 2)
+    assert checks.per_axis("stride", np.int64(3), 2) == (3, 3)
+    assert checks.per_axis("stride", (np.int32(1), 2), 2) == (1, 2)
     assert resolve(np.int64(2), (8, 9), (3, 5)) == ((2, 2), (2, 2))
     assert resolve((np.int64(2), (np.int64(0), 1)), (8, 9), (3, 5)) == ((2, 2), (0, 1))

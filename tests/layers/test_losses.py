@@ -242,7 +242,7 @@ def test_default_arguments_are_not_written():
 def test_prediction_of_integers_is_an_error_that_names_the_loss(at, case):
     make, options, prediction, target = problem(at, case)
     loss = make(**options)
-    message = f"{loss!r}: prediction takes a float32 or float64 array, got int64 array"
+    message = f"{loss!r}: prediction must be a float32 or float64 array, got int64 array"
     with pytest.raises(TypeError, match=re.escape(message)):
         loss(at.put(np.ones(prediction.shape, np.int64)), target)
 
@@ -289,7 +289,7 @@ def test_upstream_gradient_that_does_not_fit_is_an_error_of_class_and_function(a
 def test_unknown_reduction_is_an_error_that_lists_those_taken(case):
     make, _, arrays, _ = TABLE[case]
     for call in (make, lambda r: make.function(*arrays, reduction=r)):
-        with pytest.raises(ValueError, match=r"reduction takes one of mean, sum, none.*, got 'average'"):
+        with pytest.raises(ValueError, match=r"reduction must be 'mean', .*'sum'.*, got 'average'"):
             call("average")
 
 

@@ -19,11 +19,11 @@ from xpnn.layers.losses import (
 @pytest.mark.parametrize(
     ("make", "options", "error", "message"),
     [
-        (CrossEntropy, {"weight": "mean"}, TypeError, "weight takes numbers, got str"),
-        (NLL, {"weight": [True, False]}, TypeError, "weight takes numbers, got list"),
-        (CrossEntropy, {"label_smoothing": 1.5}, ValueError, "label_smoothing takes a number from 0 to 1, got 1.5"),
-        (CrossEntropy, {"label_smoothing": "a"}, ValueError, "label_smoothing takes a number from 0 to 1, got 'a'"),
-        (NLL, {"ignore_index": 1.0}, ValueError, "ignore_index takes an integer, got 1.0"),
+        (CrossEntropy, {"weight": "mean"}, TypeError, "weight must be numbers, got str"),
+        (NLL, {"weight": [True, False]}, TypeError, "weight must be numbers, got list"),
+        (CrossEntropy, {"label_smoothing": 1.5}, ValueError, "label_smoothing must be a number from 0 to 1, got 1.5"),
+        (CrossEntropy, {"label_smoothing": "a"}, ValueError, "label_smoothing must be a number from 0 to 1, got 'a'"),
+        (NLL, {"ignore_index": 1.0}, ValueError, "ignore_index must be an integer, got 1.0"),
     ],
 )
 def test_options_out_of_range_are_an_error_at_once(make, options, error, message):
@@ -43,7 +43,7 @@ def test_options_out_of_range_are_an_error_at_once(make, options, error, message
             (2, 3),
             np.zeros((2, 3), np.float32),
             TypeError,
-            "target takes classes, an array of integers, got float",
+            "target must be classes, an array of integers, got float",
         ),
         (NLL(), (3,), np.array(1), ValueError, "log-probabilities need shape (N, C, ...), got (3,)"),
     ],
@@ -69,10 +69,10 @@ def test_weight_of_another_shape_is_an_error(make, shape):
 
 @pytest.mark.parametrize("delta", [0, -1.0, np.nan, "a", True])
 def test_widths_out_of_range_are_an_error_at_once(delta):
-    with pytest.raises(ValueError, match=re.escape(f"delta takes a number above 0, got {delta!r}")):
+    with pytest.raises(ValueError, match=re.escape(f"delta must be a number > 0, got {delta!r}")):
         Huber(delta=delta)
     if delta != 0:
-        with pytest.raises(ValueError, match=re.escape(f"beta takes a number of 0 or more, got {delta!r}")):
+        with pytest.raises(ValueError, match=re.escape(f"beta must be a number >= 0, got {delta!r}")):
             SmoothL1(beta=delta)
 
 

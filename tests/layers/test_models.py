@@ -209,7 +209,7 @@ def test_summary_that_fails_leaves_the_model_as_it_was():
 
 @pytest.mark.parametrize("shape", [4, (), (-1, 4), (1, 4.0), "14"], ids=repr)
 def test_summary_takes_a_shape(shape):
-    with pytest.raises(ValueError, match=r"summary takes the shape of an input with its batch axis"):
+    with pytest.raises(ValueError, match=r"input_shape must be the shape of an input with its batch axis"):
         nn.Dense(4, 3).summary(shape)
 
 

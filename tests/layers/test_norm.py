@@ -245,12 +245,15 @@ def test_a_nan_stays_in_its_sample(at, call):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: LayerNorm(()), "normalized_shape takes an integer >= 1, or one for each last axis, got ()"),
-        (lambda: LayerNorm((3, 0)), "normalized_shape takes an integer >= 1, or one for each last axis, got (3, 0)"),
-        (lambda: LayerNorm(3, eps=-1), "eps takes a number >= 0, got -1"),
-        (lambda: LayerNorm(3, eps="x"), "eps takes a number >= 0, got 'x'"),
+        (lambda: LayerNorm(()), "normalized_shape must be an integer >= 1, or one for each of the last axes, got ()"),
+        (
+            lambda: LayerNorm((3, 0)),
+            "normalized_shape must be an integer >= 1, or one for each of the last axes, got (3, 0)",
+        ),
+        (lambda: LayerNorm(3, eps=-1), "eps must be a number >= 0, got -1"),
+        (lambda: LayerNorm(3, eps="x"), "eps must be a number >= 0, got 'x'"),
         (lambda: GroupNorm(3, 4), "4 channels can't be split into 3 groups"),
-        (lambda: GroupNorm(0, 4), "num_groups takes an integer >= 1, got 0"),
+        (lambda: GroupNorm(0, 4), "num_groups must be an integer >= 1, got 0"),
         (lambda: LayerNorm((3, 4))(np.zeros((2, 4), np.float32)), "LayerNorm((3, 4)): input needs shape (..., 3, 4)"),
         (lambda: GroupNorm(2, 4)(np.zeros((2, 3), np.float32)), "GroupNorm(2, 4): input needs shape (N, 4, ...), got"),
         (lambda: GroupNorm(2, 4)(np.zeros(4, np.float32)), "input needs shape (N, 4, ...), got (4,)"),
@@ -269,7 +272,7 @@ def test_what_does_not_fit_is_named(call, message):
 def test_mixed_and_integer_dtypes_are_named():
     with pytest.raises(TypeError, match=re.escape("mixed dtypes (input float32, weight float64)")):
         layer_norm(np.zeros((2, 3), np.float32), 3, np.zeros(3))
-    with pytest.raises(TypeError, match="takes a float32 or float64 array, got int64"):
+    with pytest.raises(TypeError, match="must be a float32 or float64 array, got int64"):
         LayerNorm(3, elementwise_affine=False)(np.zeros((2, 3), np.int64))
 
 

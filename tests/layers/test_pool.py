@@ -241,12 +241,12 @@ def test_layer_of_another_rank_is_an_error_that_names_it(layer):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kernel_size": 0}, "kernel_size takes an integer >= 1, or one for each of 2 axes, got 0"),
-        ({"kernel_size": (2, 2, 2)}, "kernel_size takes"),
-        ({"kernel_size": 2, "stride": 0}, "stride takes"),
-        ({"kernel_size": 2, "stride": (1, 2, 3)}, "stride takes"),
-        ({"kernel_size": 2, "dilation": 0}, "dilation takes"),
-        ({"kernel_size": 2, "padding": "reflect"}, "padding takes"),
+        ({"kernel_size": 0}, "kernel_size must be an integer >= 1, or one for each of 2 axes, got 0"),
+        ({"kernel_size": (2, 2, 2)}, "kernel_size must be"),
+        ({"kernel_size": 2, "stride": 0}, "stride must be"),
+        ({"kernel_size": 2, "stride": (1, 2, 3)}, "stride must be"),
+        ({"kernel_size": 2, "dilation": 0}, "dilation must be"),
+        ({"kernel_size": 2, "padding": "reflect"}, "padding must be"),
     ],
     ids=str,
 )
@@ -266,5 +266,5 @@ def test_padding_of_more_than_half_a_window_is_an_error():
 
 @pytest.mark.parametrize("dtype", ["int32", "bool", "float16"])
 def test_other_dtypes_are_an_error(dtype):
-    with pytest.raises(TypeError, match=f"input takes a float32 or float64 array, got {dtype} array of numpy"):
+    with pytest.raises(TypeError, match=f"input must be a float32 or float64 array, got {dtype} array of numpy"):
         F.max_pool(np.zeros((1, 1, 4), dtype), 2)

@@ -135,7 +135,7 @@ def test_given_divisor_divides_every_sum(at):
 
 @pytest.mark.parametrize("divisor", [0, -1, 2.0, True, "2"])
 def test_divisor_that_is_no_positive_integer_is_an_error_at_once(divisor):
-    with pytest.raises(ValueError, match="divisor_override takes an integer >= 1"):
+    with pytest.raises(ValueError, match="divisor_override must be an integer >= 1"):
         nn.AvgPool2d(2, divisor_override=divisor)
 
 

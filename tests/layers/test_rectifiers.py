@@ -196,7 +196,7 @@ def test_prelu_for_another_number_of_channels_is_an_error_that_names_the_layer(s
 
 @pytest.mark.parametrize("arguments", [(0,), (2.0,), (True,), (1, "a"), (1, NAN), (1, None)], ids=str)
 def test_prelu_argument_out_of_range_is_an_error_at_once(arguments):
-    with pytest.raises(ValueError, match=r"(num_parameters takes an integer >= 1|init takes a finite number)"):
+    with pytest.raises(ValueError, match=r"(num_parameters must be an integer >= 1|init must be a finite number)"):
         PReLU(*arguments)
 
 

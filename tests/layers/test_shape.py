@@ -82,19 +82,19 @@ def test_pad_takes_values_that_are_no_numbers_too(at):
 
 @pytest.mark.parametrize("padding", ["same", "valid", -1, (1, -1), ((1, 2, 3), 1), 1.5, True, ((1, -2), 0)], ids=str)
 def test_padding_of_no_such_form_is_an_error_at_once(padding):
-    with pytest.raises(ValueError, match=re.escape(f"(before, after) pair for each; got {padding!r}")):
+    with pytest.raises(ValueError, match=re.escape(f"(before, after) pair for each, got {padding!r}")):
         Pad(padding)
 
 
 def test_padding_of_another_number_of_axes_is_an_error_that_names_the_layer():
-    message = "Pad((1, 2)): padding takes an integer >= 0, one for each of 1 spatial axes"
+    message = "Pad((1, 2)): padding must be an integer >= 0, one for each of 1 spatial axes"
     with pytest.raises(ValueError, match=re.escape(message)):
         Pad((1, 2))(np.zeros((2, 3, 4), F32))
 
 
 @pytest.mark.parametrize("value", ["0", None, True])
 def test_value_that_is_no_number_is_an_error(value):
-    with pytest.raises(ValueError, match=re.escape(f"value takes a number, got {value!r}")):
+    with pytest.raises(ValueError, match=re.escape(f"value must be a number, got {value!r}")):
         Pad(1, value)
 
 
@@ -130,7 +130,7 @@ def test_the_upsample_layer_is_the_function(at, rng, scale, shape):
 
 @pytest.mark.parametrize("scale", [0, -1, 1.5, (2, 0), "2", True], ids=str)
 def test_scale_factor_out_of_range_is_an_error_at_once(scale):
-    with pytest.raises(ValueError, match="scale_factor takes an integer >= 1"):
+    with pytest.raises(ValueError, match="scale_factor must be an integer >= 1"):
         Upsample(scale)
 
 
@@ -167,7 +167,7 @@ def test_axes_that_are_not_there_are_an_error_that_names_the_layer(start, end):
 
 
 def test_axes_that_are_no_integers_are_an_error_at_once():
-    with pytest.raises(ValueError, match=r"end_dim takes an integer, got 1\.5"):
+    with pytest.raises(ValueError, match=r"end_dim must be an integer, got 1\.5"):
         Flatten(1, 1.5)
 
 
@@ -225,5 +225,5 @@ def test_repr_is_the_call_and_backward_the_derivative_of_forward(rng, call):
 
 @pytest.mark.parametrize("call", CALLS)
 def test_integers_are_an_error(call):
-    with pytest.raises(TypeError, match="takes a float32 or float64 array, got int64"):
+    with pytest.raises(TypeError, match="must be a float32 or float64 array, got int64"):
         eval(call)(np.zeros(CALLS[call], np.int64))

@@ -87,7 +87,7 @@ def test_repr_is_the_call_that_makes_the_layer(layer):
 
 @pytest.mark.parametrize("function", [softmax, log_softmax])
 def test_integers_are_an_error(function):
-    with pytest.raises(TypeError, match="takes a float32 or float64 array, got int64 array of numpy"):
+    with pytest.raises(TypeError, match="must be a float32 or float64 array, got int64 array of numpy"):
         function(np.zeros((2, 3), np.int64))
 
 
@@ -135,5 +135,5 @@ def test_softmax_of_no_classes_is_an_error():
 @pytest.mark.parametrize("axis", ["1", 1.0, None, True])
 @pytest.mark.parametrize("layer", [Softmax, LogSoftmax])
 def test_axis_that_is_no_integer_is_an_error_at_once(layer, axis):
-    with pytest.raises(ValueError, match="axis takes an integer"):
+    with pytest.raises(ValueError, match="axis must be an integer"):
         layer(axis)

@@ -131,7 +131,7 @@ def test_the_default_backend_is_that_of_the_environment(capsys, monkeypatch):
         (["--backend", "abacus"], "unknown backend 'abacus'"),
         (["--backend", "strict:nowhere"], "no device 'nowhere'"),
         (["--reference", "abacus"], "unknown backend 'abacus'"),
-        (["--numerics", "sloppy"], "--numerics: invalid choice: 'sloppy'"),
+        (["--numerics", "sloppy"], "numerics must be 'fast' or 'exact', got 'sloppy'"),
         (["--filter", "("], "is no regular expression"),
         (["--filter", "no such case"], "finds none of the"),
         (["--filter", "dense/float64", "--backend", "strict:no_float64"], "none of the chosen cases runs"),

@@ -143,7 +143,7 @@ def test_float64_references_are_compared_in_float64():
 
 
 def test_an_unknown_level_lists_the_known():
-    with pytest.raises(ValueError, match=r"one of exact, elementwise, reduction, network, .*, got 'loose'"):
+    with pytest.raises(ValueError, match=r"'exact', 'elementwise', 'reduction', 'network', .*, got 'loose'"):
         assert_match(np.ones(2), np.ones(2), level="loose")
     assert tolerance("exact", "float32", 10**6) == 0.0
 

@@ -133,20 +133,20 @@ def test_what_is_given_is_not_written_to(x, transform):
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
 def test_what_is_no_batch_of_images_is_refused(transform):
-    with pytest.raises(ValueError, match=r"takes images \(N, C, H, W\), got shape \(4, 5\)"):
+    with pytest.raises(ValueError, match=r"a batch must have shape \(N, C, H, W\), got \(4, 5\)"):
         transform(np.zeros((4, 5), np.float32), draws())
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: augment.Flip(1.5), "a probability from 0 to 1, got 1.5"),
-        (lambda: augment.Flip(float("nan")), "a probability"),
+        (lambda: augment.Flip(1.5), "p must be a number from 0 to 1, got 1.5"),
+        (lambda: augment.Flip(float("nan")), "p must be a number from 0 to 1, got nan"),
         (lambda: augment.PadAndCrop(-1), "an integer >= 0, got -1"),
         (lambda: augment.PadAndCrop(1.5), "an integer"),
         (lambda: augment.Cutout(0), "an integer >= 1, got 0"),
-        (lambda: augment.Normalise([0.0, 1.0], [1.0]), "as many means as deviations, got 2 and 1"),
-        (lambda: augment.Normalise(0.0, 0.0), "deviations above 0"),
+        (lambda: augment.Normalise([0.0, 1.0], [1.0]), "std must be as many numbers as mean, 2, got 1"),
+        (lambda: augment.Normalise(0.0, 0.0), "std must be a number > 0, got 0.0"),
         (lambda: augment.Normalise(float("inf"), 1.0), "finite"),
         (lambda: augment.Normalise([], []), "one for each channel"),
         (lambda: augment.Normalise([0.0] * 2, [1.0] * 2)(np.zeros(SHAPE, "f4"), draws()), "2 channels, got 3"),
@@ -158,5 +158,5 @@ def test_bad_arguments_are_refused(make, message):
 
 
 def test_compose_takes_transforms_alone():
-    with pytest.raises(TypeError, match="takes transforms, got 3"):
+    with pytest.raises(TypeError, match="each transform must be callable, got 3"):
         augment.Compose(3)

@@ -212,5 +212,5 @@ def test_a_folder_that_can_t_be_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("settings", [{"keep": 0}, {"every": 0}, {"keep": 1.5}, {"every": True}])
 def test_bad_settings_are_refused(tmp_path, settings):
-    with pytest.raises(ValueError, match="takes an integer >= 1"):
+    with pytest.raises(ValueError, match="must be an integer >= 1"):
         Checkpoints(tmp_path, **settings)

@@ -74,7 +74,7 @@ def test_floats_take_the_backends_dtype():
     [
         (np.zeros((3, 1)), np.zeros(2), 1, "got 3 and 2"),
         (np.zeros((0, 1)), np.zeros(0), 1, "at least 1"),
-        (np.zeros((3, 1)), np.zeros(3), 0, "batch_size takes an integer >= 1, got 0"),
+        (np.zeros((3, 1)), np.zeros(3), 0, "batch_size must be an integer >= 1, got 0"),
         (np.zeros((3, 1)), np.zeros(3), 2.5, "batch_size"),
         (np.float32(1), np.float32(1), 1, "at least 1"),
     ],

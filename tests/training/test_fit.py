@@ -109,8 +109,8 @@ def test_predict_gives_outputs_in_order(at):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"epochs": 0}, "epochs takes an integer >= 1, got 0"),
-        ({"batch_size": 0}, "batch_size takes an integer >= 1, got 0"),
+        ({"epochs": 0}, "epochs must be an integer >= 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
         ({"loss": nn.CrossEntropy("sum")}, "reduction='mean'"),
         ({"data": 3}, "a pair"),
     ],

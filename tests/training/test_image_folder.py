@@ -224,7 +224,7 @@ def test_no_decoder_is_used_but_those_named(tmp_path):
 
 @pytest.mark.parametrize("size", [(4,), (0, 4), (4, 4.0), 4, "44"])
 def test_bad_sizes_are_refused(tmp_path, size):
-    with pytest.raises(DataError, match="image_size takes height and width"):
+    with pytest.raises(DataError, match="image_size must be height and width"):
         load_dataset(tmp_path, image_size=size)
 
 

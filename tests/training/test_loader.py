@@ -189,7 +189,9 @@ def test_stop_iteration_in_a_transform_is_no_end_of_the_pass(prefetch):
 
 
 def test_result_of_a_transform_is_checked():
-    with pytest.raises(ValueError, match=r"batch of 4 and must give an array of as many, it gave \(3, 3, 6, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"must give an array of as many samples as its batch, 4, it gave \(3, 3, 6, 5\)"
+    ):
         list(nn.DataLoader(*images(), 4, transform=lambda x, generator: x[1:]))
 
 
@@ -320,16 +322,16 @@ def test_state_of_other_data_or_of_nothing_is_refused():
         loader.load_state_dict(nn.DataLoader(*images(20), 4).state_dict())
     with pytest.raises(ValueError, match="no seed; it holds nothing"):
         loader.load_state_dict({})
-    with pytest.raises(ValueError, match="epoch >= 0, got -1"):
+    with pytest.raises(ValueError, match="epoch must be an integer >= 0, got -1"):
         loader.load_state_dict({**loader.state_dict(), "epoch": -1})
 
 
 @pytest.mark.parametrize("prefetch", [-1, 1.5, True])
 def test_bad_prefetch_is_refused(prefetch):
-    with pytest.raises(ValueError, match="prefetch takes an integer >= 0"):
+    with pytest.raises(ValueError, match="prefetch must be an integer >= 0"):
         nn.DataLoader(*images(), prefetch=prefetch)
 
 
 def test_a_transform_is_callable():
-    with pytest.raises(ValueError, match="transform takes a callable"):
+    with pytest.raises(ValueError, match="transform must be a callable"):
         nn.DataLoader(*images(), transform="flip")

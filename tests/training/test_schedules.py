@@ -172,7 +172,7 @@ def test_repr_is_the_call_that_makes_it():
 
 
 def test_state_of_another_schedule_is_refused():
-    with pytest.raises(ValueError, match=r"StepLR\.load_state_dict takes step_size"):
+    with pytest.raises(ValueError, match=r"StepLR\.load_state_dict: state must hold step_size"):
         StepLR(optimizer(), 2).load_state_dict(ExponentialLR(optimizer(), 0.5).state_dict())
     with pytest.raises(ValueError, match="ReduceLROnPlateau"):
         ReduceLROnPlateau(optimizer()).load_state_dict({})

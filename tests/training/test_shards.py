@@ -498,7 +498,7 @@ def test_an_interrupt_between_workers_leaves_none_waiting(monkeypatch):
 @pytest.mark.parametrize("numerics", ["fast", "exact"])
 def test_parts_that_are_no_numbers_are_refused_first(wrong, numerics):
     model = small_net(nn.get_backend("numpy", numerics=numerics)).eval()
-    with pytest.raises(ValueError, match="shards takes an integer >= 1, or a sequence of them"):
+    with pytest.raises(ValueError, match="shards must be an integer >= 1, or a sequence of them"):
         nn.fit(model, (None, None), shards=wrong, progress=False)
     assert not model.training
 

@@ -286,14 +286,14 @@ def test_early_stopping_of_accuracy_and_with_a_threshold():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"on_nan": "ignore"}, "on_nan takes 'stop', 'skip' or None, got 'ignore'"),
-        ({"accumulate": 0}, "accumulate takes an integer >= 1"),
-        ({"accumulate": 2, "shards": 2}, "shards or accumulate, not both"),
-        ({"clip_norm": 0.0}, "clip_norm takes a number > 0"),
-        ({"clip_value": -1.0}, "clip_value takes a number > 0"),
-        ({"early_stopping": 0}, "patience takes an integer >= 1"),
-        ({"schedule_each": "hour"}, "schedule_each takes 'step' or 'epoch'"),
-        ({"resume": True}, "resume=True takes checkpoints"),
+        ({"on_nan": "ignore"}, "on_nan must be 'stop', 'skip' or None, got 'ignore'"),
+        ({"accumulate": 0}, "accumulate must be an integer >= 1"),
+        ({"accumulate": 2, "shards": 2}, "shards and accumulate each take a step part by part"),
+        ({"clip_norm": 0.0}, "clip_norm must be a number > 0"),
+        ({"clip_value": -1.0}, "clip_value must be a number > 0"),
+        ({"early_stopping": 0}, "patience must be an integer >= 1"),
+        ({"schedule_each": "hour"}, "schedule_each must be 'step' or 'epoch'"),
+        ({"resume": True}, "resume=True needs checkpoints"),
     ],
 )
 def test_bad_options_are_refused_before_training(options, message):

@@ -4,6 +4,7 @@ import os
 import zipfile
 from pathlib import Path
 
+from ...backends import checks
 from .checks import DataError
 from .cifar import find_cifar, load_cifar
 from .dataset import Dataset
@@ -69,9 +70,10 @@ def load_dataset(source: str | os.PathLike[str], *, image_size: tuple[int, int] 
 def _check_size(image_size: tuple[int, int] | None) -> None:
     if image_size is None:
         return
-    whole = isinstance(image_size, tuple | list) and all(type(n) is int and n >= 1 for n in image_size)
-    if not whole or len(image_size) != 2:
-        raise DataError(f"image_size takes height and width, two integers >= 1, got {image_size!r}")
+    try:
+        checks.shape("image_size", image_size, 1, "height and width, two integers >= 1", length=2)
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def _sized(data: Dataset, image_size: tuple[int, int] | None) -> Dataset:

@@ -89,7 +89,7 @@ def test_an_argument_and_a_backend_come_before_the_environment(monkeypatch):
 
 def test_an_invalid_variable_is_an_error_that_names_it(monkeypatch):
     monkeypatch.setenv(VARIABLE, "precise")
-    with pytest.raises(ValueError, match=r"^XPNN_NUMERICS must be fast or exact, got 'precise'$"):
+    with pytest.raises(ValueError, match=r"^XPNN_NUMERICS must be 'fast' or 'exact', got 'precise'$"):
         nn.get_backend("numpy")
 
 
