@@ -67,16 +67,17 @@ def text(given: str) -> str:
     return given
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """An argument that is an integer of at least that."""
+def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
+    """An argument that is an integer of at least that, and of no more than ``most``."""
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"takes an integer >= {least}, got {text!r}")
+        if value < least or (most is not None and value > most):
+            limit = "" if most is None else f" and <= {most}"
+            raise argparse.ArgumentTypeError(f"takes an integer >= {least}{limit}, got {text!r}")
         return value
 
     return parse

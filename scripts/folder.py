@@ -32,8 +32,9 @@ _LOCK = ".lock"
 class RunFolder:
     """A run's folder, and the folders that had to be made for it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, is_resumed: bool = False) -> None:
         self.path = path
+        self._is_resumed = is_resumed
         self._made: list[Path] = []
 
     def make(self) -> None:
@@ -49,13 +50,17 @@ class RunFolder:
             self.discard()
             raise UsageError(f"--out {self.path}: no file can be made there ({error.strerror})") from error
 
-    def discard(self) -> None:
-        """Remove the folders that were made, if nothing was written into them."""
-        checkpoints = self.path / CHECKPOINTS
-        with suppress(OSError):
-            if names_in(checkpoints) <= {_LOCK}:
-                (checkpoints / _LOCK).unlink(missing_ok=True)
-                checkpoints.rmdir()
+    def discard(self, checkpoints: bool = False) -> None:
+        """Remove the folders that were made, if nothing was written into them.
+
+        With ``checkpoints`` that of the checkpoints too, for who holds its lock.
+        """
+        folder = self.path / CHECKPOINTS
+        if checkpoints and not self._is_resumed:
+            with suppress(OSError):
+                if names_in(folder) <= {_LOCK}:
+                    (folder / _LOCK).unlink(missing_ok=True)
+                    folder.rmdir()
         for path in reversed(self._made):
             with suppress(OSError):
                 path.rmdir()
@@ -119,7 +124,7 @@ def resumed(name: str) -> RunFolder:
         touched(folder / ".writable")
     except OSError as error:
         raise UsageError(f"--resume {folder}: no file can be made there ({error.strerror})") from error
-    return RunFolder(folder)
+    return RunFolder(folder, is_resumed=True)
 
 
 def check_resumable(folder: Path, resume: bool) -> None:

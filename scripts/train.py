@@ -38,6 +38,8 @@ from .errors import Failure, UsageError, at_least, not_negative, positive, prepa
 from .folder import HISTORY, METRICS, MODEL
 from .results import describe
 
+# Of which a step is made; far more than any has.
+MOST_PARTS = 1_000_000
 # What may be said anew when a run goes on; the rest is in its folder.
 CHANGEABLE = {"backend", "checkpoint-every", "data", "epochs", "keep", "no-pictures", "on-nan", "patience"}
 
@@ -60,8 +62,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_numerics(parser)
     add("--epochs", default=30, type=at_least(1), metavar="N", help="passes over the data")
     add("--batch", default=16, type=at_least(1), metavar="N", help="samples in a batch")
-    add("--accumulate", default=1, type=at_least(1), metavar="K", help="batches whose gradients make one step")
-    add("--shards", default=1, type=at_least(1), metavar="K", help="parts of a batch, one by one")
+    add(
+        "--accumulate",
+        default=1,
+        type=at_least(1, MOST_PARTS),
+        metavar="K",
+        help="batches whose gradients make one step",
+    )
+    add("--shards", default=1, type=at_least(1, MOST_PARTS), metavar="K", help="parts of a batch, one by one")
     add("--optimizer", default="adam", choices=sorted(OPTIMIZERS), help="how weights are updated")
     add("--lr", default=0.001, type=positive, metavar="X", help="learning rate; with one-cycle the highest")
     add("--momentum", default=0.0, type=not_negative, metavar="X", help="of sgd and rmsprop")
@@ -127,7 +135,10 @@ def run(options: argparse.Namespace) -> None:
     checkpoints = folders.RunCheckpoints(folder, config, resume, keep, every, about)
     try:
         with checkpoints:
-            _train(job, folder, checkpoints)
+            try:
+                _train(job, folder, checkpoints)
+            finally:
+                made.discard(checkpoints=True)
     except Interrupted as error:
         raise Interrupted(f"{error}; go on with: xpnn train --resume {folder}", error.number) from None
     except (CheckpointError, NumericalTrouble, OutOfMemory) as error:

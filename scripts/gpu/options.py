@@ -123,7 +123,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--select", default=None, metavar="EXPR", help="pytest's -k; the tests on those backends")
     parser.add_argument("--tests", nargs="+", default=[str(ROOT / "tests")], help="what pytest runs")
     parser.add_argument("--alone", action="store_true", help="one process at a time, for a GPU that lets in no more")
-    options = parser.parse_args(arguments)
+    options: argparse.Namespace = parser.parse_args(arguments)
     options.limits = {**LIMITS, **options.limits}
     # PyTorch is what is compared with.
     options.timed = [name for name in options.backends if not name.startswith("torch")]

@@ -84,6 +84,8 @@ COMMANDS = {
         bad=TRAINING
         | {
             "shards and accumulate": (("--shards", "4", "--accumulate", "2"), "--shards and --accumulate"),
+            "too many shards": (("--shards", "9" * 20), "--shards"),
+            "too many batches": (("--accumulate", "9" * 20), "--accumulate"),
             "huge images": (("--data", "images", "--image-size", "100000"), "--image-size"),
             "a size for an array": (("--image-size", "16"), "only folders of images"),
             "a full folder": (("--out", "run"), "--force"),
@@ -440,12 +442,17 @@ def test_a_run_without_its_checkpoints_is_not_resumed(capsys, here, left):
 
 
 def test_other_data_or_a_second_run_in_the_folder_changes_nothing(capsys, here):
+    (here / "begun/checkpoints").mkdir(parents=True)
     np.savez("other.npz", x=np.ones((20, 8, 8), np.float32), y=np.arange(20) % 4)
     before = contents(here)
     assert main(["train", "--resume", "run", "--data", "other.npz"]) == 1
     with nn.Checkpoints("run/checkpoints"):
         assert main(["train", "--resume", "run"]) == 1
         assert main(["train", *MINE, "--out", "run", "--force"]) == 1
+    assert contents(here) == before
+    with nn.Checkpoints("begun/checkpoints"):
+        before = contents(here)
+        assert main(["train", *MINE, "--out", "begun"]) == 1
     assert "another run is writing to run/checkpoints" in capsys.readouterr().err
     assert contents(here) == before
 
