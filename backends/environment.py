@@ -20,6 +20,7 @@ TRACEBACK = "XPNN_TRACEBACK"
 REQUIRE_BACKENDS = "XPNN_REQUIRE_BACKENDS"
 NVRTC = "XPNN_NVRTC"
 GPU_LINES = "XPNN_GPU_LINES"
+STARTED_FOR = "XPNN_STARTED_FOR"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ VARIABLES = {
     REQUIRE_BACKENDS: Variable("names of the tests' backends, with commas between"),
     NVRTC: Variable("a folder with NVIDIA's compiler NVRTC, for the tests"),
     GPU_LINES: Variable("a file; set by scripts/gpu_check.py for the tests that it runs"),
+    STARTED_FOR: Variable("a mark; set by scripts/gpu_check.py, by which it finds what it started"),
 }
 
 

@@ -8,14 +8,20 @@ import argparse
 import difflib
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING or __package__:
+    from .help_text import Help
+else:
+    # Of a script that runs as a file.
+    from help_text import Help
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that accepts options by their full names, and says what is wrong in one line, status 2."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        super().__init__(*arguments, **{"allow_abbrev": False, **keywords})
+        super().__init__(*arguments, **{"allow_abbrev": False, "formatter_class": Help, **keywords})
 
     def error(self, message: str) -> NoReturn:
         """One line on standard error, status 2."""

@@ -40,6 +40,12 @@ def check_environment() -> None:
         raise UsageError(told(error)) from error
 
 
+class NotMeasured(Failure):
+    """Nothing failed, but not all that was asked for could be run or measured; status 3."""
+
+    status = 3
+
+
 @contextmanager
 def preparing() -> Iterator[None]:
     """While a command opens what it was given: bad values become `UsageError`, so they show no traceback.

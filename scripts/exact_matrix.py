@@ -31,10 +31,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING or __package__:
     from . import arguments as command_line
     from . import process
+    from .children import die_with_parent
 else:
     # Run as a file, whose folder is where Python looks first.
     import arguments as command_line
     import process
+    from children import die_with_parent
 
 SECONDS = 120.0  # for one run, which takes a few
 SHOWN = 12  # digits of a hash in the table
@@ -125,7 +127,7 @@ def child(task: Mapping[str, Any]) -> dict[str, Any]:
 
 def ask(task: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     """A child's answer, or the ``problem`` that kept it from giving one."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--child", json.dumps(task)]
+    command = [sys.executable, str(Path(__file__).resolve()), "--child", json.dumps({**task, "parent": os.getpid()})]
     kept = {name: text for name, text in os.environ.items() if name not in ("XPNN_BACKEND", "XPNN_NUMERICS")}
     try:
         done = subprocess.run(
@@ -182,7 +184,7 @@ def run(configuration: Configuration, steps: int) -> None:
 def row(configuration: Configuration) -> str:
     """A line of the table."""
     c = configuration
-    result = c.problem or f"{c.exact[:SHOWN]}  {c.fast[:SHOWN]}  {c.seconds:5.1f} s"
+    result = ("NOT RUN: " * c.skipped + c.problem) or f"{c.exact[:SHOWN]}  {c.fast[:SHOWN]}  {c.seconds:5.1f} s"
     return f"{c.backend:<8} {c.setting:<46} {result}".rstrip()
 
 
@@ -245,7 +247,9 @@ def _run_all(arguments: list[str] | None, made: list[Configuration]) -> int:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child is not None:
-        print(json.dumps(child(json.loads(options.child))))
+        task = json.loads(options.child)
+        die_with_parent(task["parent"])
+        print(json.dumps(child(task)))
         return 0
     try:
         process.check_environment()

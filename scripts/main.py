@@ -4,7 +4,6 @@ Each subcommand is a module with `configure`, which says what it takes, and `run
 few arguments stand for more. `scripts/program.py` says how a command ends.
 """
 
-import argparse
 import sys
 from functools import partial
 
@@ -17,19 +16,25 @@ from .program import program
 COMMANDS = {module.__name__.rpartition(".")[2]: module for module in (info, train, predict, explain, parity, bench)}
 
 
+ENVIRONMENT = (
+    "Environment variables: XPNN_BACKEND and XPNN_NUMERICS are used where a command is not told --backend and "
+    "--numerics; XPNN_NUM_THREADS is the number of threads that compute (default: the cores of this process); "
+    "XPNN_NUMBA=0 leaves out compiled kernels on the CPU, XPNN_CUDA_KERNELS=0 those of this library on a GPU."
+)
+
+
 def build_parser() -> Parser:
     """The parser of the whole command."""
     parser = Parser(
         prog="xpnn",
+        epilog=ENVIRONMENT,
         description="Neural-network layers on NumPy or CuPy, written once against the Array API standard.",
     )
     parser.add_argument("--version", action="version", version=f"xpnn {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").partition("\n")[0]
-        command = commands.add_parser(
-            name, help=summary, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        command = commands.add_parser(name, help=summary, description=summary)
         module.configure(command)
         command.set_defaults(run=module.run, parser=command)
     return parser

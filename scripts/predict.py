@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.terminal import say
 from ..training.evaluation import predict
 from . import trained
 from .errors import preparing
@@ -22,7 +23,7 @@ def run(options: argparse.Namespace) -> None:
     predicted = np.argmax(predict(net.model, net.loader()), axis=1)
     matrix = confusion(net.labels, predicted, len(net.class_names))
     right, total = int(np.trace(matrix)), len(net.labels)
-    print(f"{net.part}: {total} images, {right} right, accuracy {right / total:.4%}")
+    say(f"{net.part}: {total} images, {right} right, accuracy {right / total:.4%}")
     print(format_matrix(matrix))
 
 

@@ -7,6 +7,7 @@ status meaning
 1      what was checked is not as it should be, or the work failed on the way: a full disk, memory, NaN, a reader that
        is gone; also a fault of the program itself, which shows its traceback
 2      a mistake in the call, or in what it names; nothing was written
+3      nothing failed, but not all that was asked for could be run or measured
 130    Ctrl-C (SIGINT)
 143    SIGTERM
 ====== ===============================================================================================================
@@ -63,10 +64,11 @@ def reported(name: str) -> Iterator[None]:
 
 
 def _run(name: str, run: Callable[[], object]) -> int:
+    found: object = None
     try:
         try:
             with reported(name):
-                run()
+                found = run()
         finally:
             # What is printed may not be on its way yet; that there is no room for it is to be told too.
             with reported(name):
@@ -79,7 +81,7 @@ def _run(name: str, run: Callable[[], object]) -> int:
         return int(str(error))
     except KeyboardInterrupt as error:
         return _end(name, error, str(error) or "interrupted", process.status_of(error))
-    return 0
+    return found if isinstance(found, int) else 0
 
 
 def _end(name: str, error: BaseException, text: str, status: int) -> int:

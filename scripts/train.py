@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..backends import Backend
+from ..backends.terminal import say
 from ..interop import safetensors
 from ..interop.files import write_whole
 from ..layers.base import Layer
@@ -70,11 +71,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="batches whose gradients make one step",
     )
     add("--shards", default=1, type=at_least(1, MOST_PARTS), metavar="K", help="parts of a batch, one by one")
-    add("--optimizer", default="adam", choices=sorted(OPTIMIZERS), help="how weights are updated")
+    add(
+        "--optimizer",
+        default="adam",
+        choices=sorted(OPTIMIZERS),
+        metavar="NAME",
+        help=f"how weights are updated: {', '.join(sorted(OPTIMIZERS))}",
+    )
     add("--lr", default=0.001, type=positive, metavar="X", help="learning rate; with one-cycle the highest")
     add("--momentum", default=0.0, type=not_negative, metavar="X", help="of sgd and rmsprop")
     add("--weight-decay", default=0.0, type=not_negative, metavar="X", help="how strongly weights are drawn to 0")
-    add("--schedule", default="constant", choices=build.SCHEDULES, help="how the learning rate goes")
+    add(
+        "--schedule",
+        default="constant",
+        choices=build.SCHEDULES,
+        metavar="NAME",
+        help=f"how the learning rate goes: {', '.join(build.SCHEDULES)}",
+    )
     add("--warmup", default=0, type=at_least(0), metavar="N", help="epochs in which cosine goes up first")
     add("--clip-norm", default=None, type=positive, metavar="X", help="largest norm of all gradients together")
     add("--clip-value", default=None, type=positive, metavar="X", help="largest size of a gradient's entry")
@@ -197,11 +210,11 @@ def _train(job: Job, folder: Path, checkpoints: folders.RunCheckpoints) -> None:
     options, data, model, held_out = job.options, job.data, job.model, job.held_out
     backend = model.backend
     if options.resume and not checkpoints.steps():
-        print(f"{folder} has no checkpoint yet; starting with epoch 1", file=sys.stderr)
-    print(
+        say(f"{folder} has no checkpoint yet; starting with epoch 1", sys.stderr)
+    say(
         f"{data.name}: {len(data.y_train)} images for training, {len(data.y_test)} held out; "
         f"{options.model} on {backend.spec}; {folder}",
-        file=sys.stderr,
+        sys.stderr,
     )
     backend.reset_peak()
     with TensorBoard(folder / "events") if TensorBoard.available() else nullcontext() as events:
@@ -239,8 +252,8 @@ def _train(job: Job, folder: Path, checkpoints: folders.RunCheckpoints) -> None:
     if backend.numerics == "exact":
         print(f"{hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()}  {folder / MODEL}")
     results.summary(model, data, history, metrics)
-    print(
+    say(
         f"held-out accuracy {metrics['test_accuracy']:.2%} ({len(data.y_test)} images) after {metrics['seconds']:.1f} s"
     )
     for path in written:
-        print(f"wrote {path}")
+        say(f"wrote {path}")

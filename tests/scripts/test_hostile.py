@@ -195,8 +195,8 @@ COMMANDS = {
         bad={"mistyped net": (("--net", "lenet"), "--net"), "no rounds": (("--rounds", "0"), "--rounds")},
     ),
 }
-# Not for people: `gpu_check` starts them, with arguments of its own.
-CHILDREN = {"gpu/rows.py", "gpu/preflight.py"}
+# Not for people: other scripts start them, with arguments of its own.
+CHILDREN = {"bench/memory.py", "children.py", "gpu/preflight.py", "gpu/rows.py"}
 
 
 def idx(path, array):
@@ -286,8 +286,13 @@ def test_every_command_and_script_is_in_the_list():
         for path in SCRIPTS.rglob("*.py")
         if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
     }
-    assert programs - CHILDREN - {"bench/memory.py"} == {f"{name}.py" for name in COMMANDS if " " not in name}
+    assert programs - CHILDREN == {f"{name}.py" for name in COMMANDS if " " not in name}
     assert {f"xpnn {name}" for name in SUBCOMMANDS} == {name for name in COMMANDS if " " in name}
+
+
+def test_all_parsers_are_the_one_that_accepts_no_abbreviations():
+    own = {path.name for path in SCRIPTS.rglob("*.py") if "ArgumentParser(" in path.read_text(encoding="utf-8")}
+    assert own == {"arguments.py"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
