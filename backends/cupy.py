@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
+from . import checks, environment
 from .axes import axes_in_memory, inverse
 from .backend import NOWHERE_ELSE, Backend, P, R
 from .capture import RECORDING, CompiledStep
@@ -117,6 +117,7 @@ class CupyBackend(Backend):
         if device is not None and not device.isdecimal():
             raise BackendUnavailable(f"cupy:{device}", "a CuPy device is a number", 'write "cupy" or "cupy:0"')
         spec = f"cupy:{int(device or 0)}"
+        environment.value(environment.CUDA_KERNELS)
         cupy = _import_cupy(spec)
         index = _find_device(cupy.cuda.runtime, spec, int(device or 0))
         return spec, importlib.import_module("array_api_compat.cupy"), cupy.cuda.Device(index)

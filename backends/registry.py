@@ -6,7 +6,6 @@ Other packages add backends through the entry point group ``xpnn.backends``.
 """
 
 import importlib
-import os
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from array_api_compat import is_array_api_obj
 
-from . import checks
+from . import checks, environment
 from .backend import FLOATS, NUMERICS, PRECISIONS, PRODUCTS, Backend
 from .errors import BackendUnavailable
 from .inputs import describe, host_data, is_plain_numpy, is_standard, unsupported
@@ -28,8 +27,8 @@ from .types import Array, DType, Namespace, dtype_name
 BackendLike: TypeAlias = str | Backend | ModuleType
 
 GROUP = "xpnn.backends"
-VARIABLE = "XPNN_BACKEND"
-NUMERICS_VARIABLE = "XPNN_NUMERICS"
+VARIABLE = environment.BACKEND
+NUMERICS_VARIABLE = environment.NUMERICS
 AUTO = ("cupy", "numpy")
 
 _SHIPPED = {
@@ -97,13 +96,14 @@ def get_backend(
         For a known backend that does not work here; says why and what mends it.
     """
     if backend is None:
-        backend = _current.get() or os.environ.get(VARIABLE) or "numpy"
+        backend = _current.get() or from_environment() or "numpy"
     if isinstance(backend, Backend):
         settings: Settings = (backend.dtype_name, backend.numerics, backend.precision, backend.products)
         spec = backend.spec
     else:
-        usual = checks.choice(NUMERICS_VARIABLE, os.environ.get(NUMERICS_VARIABLE) or "fast", NUMERICS)
-        settings = ("float32", usual, "float32", 2)
+        # Only what is needed is looked up: a wrong value must not disturb who says what it wants.
+        usual = environment.value(NUMERICS_VARIABLE) if numerics is None else None
+        settings = ("float32", usual or "fast", "float32", 2)
         spec = backend if isinstance(backend, str) else name_of(backend)
     wanted: Settings = (
         settings[0] if dtype is None else _float_name(dtype),
@@ -134,6 +134,23 @@ def get_backend(
 
 
 Backend.reopen = staticmethod(get_backend)
+
+
+def from_environment() -> str | None:
+    """The name in the environment variable ``XPNN_BACKEND``; None where it is unset.
+
+    Raises
+    ------
+    ValueError
+        If it is no name of a backend.
+    """
+    spec = environment.value(VARIABLE)
+    name, colon, device = (spec or "auto").partition(":")
+    if name not in ("auto", *_SHIPPED) and name not in names():
+        raise environment.wrong(VARIABLE, spec or "")
+    if colon and (not device or name == "auto"):
+        raise environment.wrong(VARIABLE, spec or "")
+    return spec
 
 
 @contextmanager

@@ -24,7 +24,9 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-VARIABLE = "XPNN_NUM_THREADS"
+from . import environment
+
+VARIABLE = environment.NUM_THREADS
 Work = Callable[[int], None]
 
 
@@ -41,11 +43,9 @@ def thread_count() -> int:
 
 @cache
 def _given(text: str) -> int:
-    if not text:
-        return available_cores()
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise ValueError(f"{VARIABLE} must be an integer >= 1, got {text!r}; unset it for all cores available")
-    return int(text)
+    # The text is what the cache goes by; every layer asks.
+    given = environment.value(VARIABLE) if text else None
+    return available_cores() if given is None else int(given)
 
 
 def available_cores(root: Path = Path("/")) -> int:

@@ -9,7 +9,8 @@ larger than the memory. `file_size` looks before anything is opened; `read_bytes
 
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..backends.host import host_capacity
@@ -80,18 +81,29 @@ def require_memory(size: int, what: str) -> None:
 def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
     """Put ``content`` in a file's place; text in UTF-8.
 
+    A link stays a link, a file keeps its permissions. Devices and pipes are written to directly.
+
     Raises
     ------
     OSError
         Where that fails, as on a full disk; what was there before is there still, and nothing beside it.
     """
     path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    if path.is_symlink():
+        path = path.resolve()
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        with partial.open("r+b") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with naming(path):
+            partial.write_bytes(data)
+            if path.exists():
+                partial.chmod(path.stat().st_mode & 0o777)
+            with partial.open("r+b") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     # Not every system lets a folder be forced, and by now the file is there.
@@ -101,6 +113,17 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Within the ``with`` block an `OSError` names that file; of a full disk the system names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def leftovers(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -47,9 +48,18 @@ def builder(name: str) -> Callable[..., Layer]:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"--model {name}: {error}") from error
+    except Exception as error:
+        # The module is the user's own, and so is what it raises.
+        raise UsageError(f"--model {name}: {type(error).__name__}: {error}{_place(error)}") from error
     if not callable(found):
         raise UsageError(f"--model {name} is {type(found).__name__}, no function of an image's shape and the classes")
     return cast(Callable[..., Layer], found)
+
+
+def _place(error: Exception) -> str:
+    """Where in a file an error was raised; `SyntaxError` says it itself."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
 
 
 def net(name: str, image: tuple[int, int, int], classes: int, backend: Backend | None, seed: int = 0) -> Layer:

@@ -6,7 +6,6 @@ plain take the same few steps from the same weights, and their losses are compar
 next one runs; exit status 1 if one did, and 3 if none did but other processes disturbed what was timed.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -22,14 +21,16 @@ from ..layers.losses import CrossEntropy
 from ..layers.models import BUILDERS
 from ..training.optimizer import Optimizer
 from ..training.optimizers import SGD, Adam
+from .arguments import Parser
+from .backend_option import add_backend, backend_name
 from .bench.load import Watch
 from .bench.measure import Side, disturbance, measure
 from .bench.mirror import load
 from .bench.nets import CLASSES, NETS, RATE, NetCase, TorchNet, batch_of
 from .bench.opponent import Opponent, find_opponent
 from .bench.work import relative_error
-from .errors import at_least
-from .help_text import Help
+from .errors import at_least, preparing, text
+from .program import Ended, program, reported
 from .targets import append, target, write
 
 # Steps whose losses are compared: more than a compiled step takes to be recorded and replayed.
@@ -133,10 +134,16 @@ def captured_row(
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure all cases; 1 if one failed, 2 for a bad call, 3 where other processes disturbed one."""
-    parser = argparse.ArgumentParser(
-        description="Time compiled training steps; see the top of this file.", formatter_class=Help
-    )
-    parser.add_argument("--backend", default="cupy", help="what to measure")
+    try:
+        with reported("captured"):
+            return _measured(arguments)
+    except Ended as error:
+        return int(str(error))
+
+
+def _measured(arguments: list[str] | None) -> int:
+    parser = Parser(prog="captured", description="Time compiled training steps; see the top of this file.")
+    add_backend(parser, "cupy")
     nets = f"some of {', '.join(NETS)}; largest first, if time may run out"
     parser.add_argument("--net", nargs="+", default=["lenet5"], choices=NETS, metavar="NET", help=nets)
     parser.add_argument(
@@ -146,19 +153,17 @@ def main(arguments: list[str] | None = None) -> int:
         "--batch", type=at_least(1), default=None, help="images in a batch; the net's usual one unless given"
     )
     parser.add_argument("--rounds", type=at_least(1), default=9, help="samples of each side")
-    parser.add_argument("--json", default=None, metavar="FILE", help="all rows, written anew after each")
-    parser.add_argument("--lines", default=None, metavar="FILE", help="add each row there, a line of JSON")
+    parser.add_argument("--json", default=None, type=text, metavar="FILE", help="all rows, written anew after each")
+    parser.add_argument("--lines", default=None, type=text, metavar="FILE", help="add each row there, a line of JSON")
     options = parser.parse_args(arguments)
-    try:
+    with preparing():
         files = {name: target(name, getattr(options, name)) for name in ("json", "lines")}
-    except ValueError as error:
-        print(f"captured: {error}", file=sys.stderr)
-        return 2
+        backend = backend_name(options.backend, "cupy")
     rows, failed, disturbed = [], 0, 0
     for net, optimizer in [(net, optimizer) for net in options.net for optimizer in options.optimizer]:
         name = f"{net} {optimizer} compiled"
         try:
-            b = get_backend(options.backend)
+            b = get_backend(backend)
             opponent, _ = find_opponent(b)
             case = NETS[net]
             with opponent.settings() if opponent is not None else nullcontext():
@@ -183,4 +188,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program("captured", main))

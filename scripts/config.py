@@ -7,6 +7,7 @@ underscores). They become arguments before anything is parsed, so they are check
 import argparse
 import difflib
 import json
+import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,15 +83,37 @@ def _arguments(path: Path, key: str, name: str, value: Any, action: argparse.Act
             raise UsageError(f"{path}: {key} takes true or false, got {value!r}")
         return [f"--{name}"] if value else []
     if action.nargs in ("*", "+") and isinstance(value, list):
-        return [f"--{name}", *map(str, value)]
+        return [f"--{name}", *(_as_argument(str(each)) for each in value)]
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UsageError(f"{path}: {key} takes a string or a number, got {value!r}")
-    return [f"--{name}={value}"]
+    return [f"--{name}={_as_argument(value)}"]
+
+
+def _as_argument(value: Any) -> Any:
+    """Text as the command line would give it, which is another where the locale's encoding is not UTF-8."""
+    return os.fsdecode(value.encode()) if isinstance(value, str) else value
+
+
+def _as_text(name: str, value: str) -> str:
+    """An argument of the command line as the text that its bytes are in UTF-8."""
+    try:
+        return os.fsencode(value).decode("utf-8")
+    except UnicodeError:
+        raise UsageError(f"--{name.replace('_', '-')} {value!r} is no text in UTF-8, which {CONFIG} needs") from None
 
 
 def effective(options: argparse.Namespace) -> str:
-    """The TOML file that gives these options again."""
+    """The TOML file that gives these options again.
+
+    Raises
+    ------
+    UsageError
+        For a file name that is no text in UTF-8, which TOML can't hold.
+    """
     kept = {name: value for name, value in vars(options).items() if name not in NOT_KEPT and value is not None}
+    for name, value in kept.items():
+        if isinstance(value, str):
+            kept[name] = _as_text(name, value)
     # Text, numbers, true and false, and lists of them are written in TOML as in JSON.
     lines = (f"{name.replace('_', '-')} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in kept.items())
     return "".join(lines)

@@ -4,7 +4,11 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ..backends import BackendUnavailable
+from ..backends import BackendUnavailable, environment
+from ..backends.registry import from_environment
+from ..training.interrupt import Stopped
+from ..training.room import OutOfMemory
+from .process import status_of
 
 
 class UsageError(Exception):
@@ -14,30 +18,72 @@ class UsageError(Exception):
 class Failure(Exception):
     """What the command checked is not as it should be; it has said what, and ends with status 1."""
 
+    status = 1
+
+
+def told(error: BaseException) -> str:
+    """What an error says, in one line: of the system's errors the file and the reason, without the number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) and not isinstance(error, OutOfMemory):
+        return f"not enough memory{f' ({text})' if text else ''}; make images, batch or net smaller"
+    return text or type(error).__name__
+
+
+def check_environment() -> None:
+    """Refuse environment variables that are wrong, whether they are needed or not."""
+    try:
+        environment.check()
+        from_environment()
+    except ValueError as error:
+        raise UsageError(told(error)) from error
+
 
 class NotMeasured(Failure):
     """Nothing failed, but not all that was asked for could be run or measured; status 3."""
 
+    status = 3
+
 
 @contextmanager
 def preparing() -> Iterator[None]:
-    """While a command opens what it was given: bad values become `UsageError`, so they show no traceback."""
+    """While a command opens what it was given: bad values become `UsageError`, so they show no traceback.
+
+    The environment variables are checked first.
+    """
+    check_environment()
     try:
         yield
-    except (ValueError, OSError, BackendUnavailable) as error:
-        raise UsageError(" ".join(str(error).split())) from error
+    except (ValueError, OSError, MemoryError, BackendUnavailable) as error:
+        raise UsageError(told(error)) from error
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """An argument that is an integer of at least that."""
+def ended(error: KeyboardInterrupt, done: int, of: int | None, what: str, rest: str = "no file was written") -> Stopped:
+    """The interrupt of a command that had ``done`` so many, of so many; ``rest`` is what became of the files."""
+    number = status_of(error) - 128
+    count = f"{done} of {of}" if of is not None else str(done)
+    return Stopped(f"{Stopped.words(number)} after {count} {what}; {rest}", number)
+
+
+def text(given: str) -> str:
+    """An argument that is not empty: an empty one is a shell's variable that was not set."""
+    if not given.strip():
+        raise argparse.ArgumentTypeError(f"must not be empty, got {given!r}")
+    return given
+
+
+def at_least(least: int, most: int | None = None) -> Callable[[str], int]:
+    """An argument that is an integer of at least that, and of no more than ``most``."""
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"takes an integer >= {least}, got {text!r}")
+        if value < least or (most is not None and value > most):
+            limit = "" if most is None else f" and <= {most}"
+            raise argparse.ArgumentTypeError(f"takes an integer >= {least}{limit}, got {text!r}")
         return value
 
     return parse

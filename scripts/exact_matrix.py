@@ -29,12 +29,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
+    from . import arguments as command_line
+    from . import process
     from .children import die_with_parent
-    from .help_text import Help
 else:
     # Run as a file, whose folder is where Python looks first.
+    import arguments as command_line
+    import process
     from children import die_with_parent
-    from help_text import Help
 
 SECONDS = 120.0  # for one run, which takes a few
 SHOWN = 12  # digits of a hash in the table
@@ -126,9 +128,10 @@ def child(task: Mapping[str, Any]) -> dict[str, Any]:
 def ask(task: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     """A child's answer, or the ``problem`` that kept it from giving one."""
     command = [sys.executable, str(Path(__file__).resolve()), "--child", json.dumps({**task, "parent": os.getpid()})]
+    kept = {name: text for name, text in os.environ.items() if name not in ("XPNN_BACKEND", "XPNN_NUMERICS")}
     try:
         done = subprocess.run(
-            command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=SECONDS, check=False
+            command, env={**kept, **environment}, capture_output=True, text=True, timeout=SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         return {"problem": f"not done after {SECONDS:.0f} s"}
@@ -203,9 +206,9 @@ def verdict(made: list[Configuration]) -> tuple[list[str], int]:
 
 def at_least_one(text: str) -> int:
     """A number of steps."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"takes an integer >= 1, got {text}")
-    return number
+    if not text.isascii() or not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"takes an integer >= 1, got {text!r}")
+    return int(text)
 
 
 def names(text: str) -> list[str]:
@@ -217,8 +220,24 @@ def names(text: str) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run all configurations; 1 if exact numerics give more than one hash, 2 for a bad call."""
-    parser = argparse.ArgumentParser(
-        description="One hash in every environment; see the top of this file.", formatter_class=Help
+    process.prepare()
+    made: list[Configuration] = []
+    try:
+        with process.terminated():
+            return _run_all(arguments, made)
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt as error:
+        lines, _ = verdict(made)
+        process.tell(f"exact_matrix: {str(error) or 'interrupted'} after {len(made)} runs; {lines[-1]}")
+        return process.status_of(error)
+    finally:
+        process.silence()
+
+
+def _run_all(arguments: list[str] | None, made: list[Configuration]) -> int:
+    parser = command_line.Parser(
+        prog="exact_matrix", description="One hash in every environment; see the top of this file."
     )
     parser.add_argument("--backends", default="numpy,torch,strict", type=names, help="names, separated by commas")
     parser.add_argument(
@@ -233,13 +252,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(child(task)))
         return 0
     try:
-        if options.json is not None:
-            options.json.touch()
-    except OSError as error:
-        print(f"exact_matrix: can't write to {options.json}: {error}", file=sys.stderr)
-        return 2
+        process.check_environment()
+    except ValueError as error:
+        parser.error(str(error))
+    if options.json is not None:
+        try:
+            if options.json.is_dir() or not options.json.parent.is_dir():
+                parser.error(f"--json {options.json}: name a file in a folder that is there")
+            if options.json.is_file() or not options.json.exists():
+                process.require_writable(options.json.parent)
+        except OSError as error:
+            parser.error(f"--json {options.json}: no file can be made there ({error.strerror})")
     print(f"{'backend':<8} {'setting':<46} {'exact':<{SHOWN}}  {'fast':<{SHOWN}}  seconds")
-    made = []
     for backend in options.backends:
         found = ask({"backend": backend}, {})
         if "dispatched" not in found:
@@ -256,7 +280,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json is not None:
         about = {"python": platform.python_version(), "system": platform.platform(), "processor": processor()}
         told = {"machine": about, "steps": options.steps, "configurations": [asdict(c) for c in made]}
-        options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        try:
+            process.put(options.json, json.dumps(told, indent=1) + "\n")
+        except OSError as error:
+            process.tell(f"exact_matrix: {options.json} could not be written: {error.strerror}")
+            return 1
     return status
 
 

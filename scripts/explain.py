@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ..layers.watch import layer_outputs
 from . import trained
 from .errors import UsageError, at_least, preparing
 from .predict import scores
+from .targets import target
 from .text_pictures import bar, picture
 
 Host = np.ndarray[Any, Any]
@@ -38,9 +40,7 @@ def run(options: argparse.Namespace) -> None:
         net = trained.open_trained(options)
         if options.sample >= len(net.images):
             raise UsageError(f"no sample {options.sample}: {net.part} has {len(net.images)}, numbered from 0")
-        out = Path(options.out or Path(options.folder) / f"explain-{options.sample}.png")
-        if not out.parent.is_dir():
-            raise UsageError(f"no folder {out.parent} to write {out.name} into")
+        out = drawable(options.out or str(Path(options.folder) / f"explain-{options.sample}.png"))
 
     x, label = net.sample(options.sample), int(net.labels[options.sample])
     names = net.class_names
@@ -94,6 +94,19 @@ def softmax(logits: Host) -> Host:
     """Probabilities in float64."""
     wide: Host = np.exp(logits.astype(np.float64) - float(logits.max()))
     return wide / float(wide.sum())
+
+
+def drawable(path: str) -> Path:
+    """The picture's file, once it is sure that it can be written, in the format that its name asks for."""
+    if not Path(path).parent.is_dir():
+        raise UsageError(f"no folder {Path(path).parent} to write {Path(path).name} into")
+    file = target("out", path)
+    assert file is not None
+    with suppress(ImportError):
+        from .pictures.canvas import picture_format
+
+        picture_format(file)
+    return file
 
 
 def draw(model: Layer, x: Host, path: Path, title: str, probabilities: Host, names: Sequence[str]) -> None:

@@ -42,10 +42,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING or __package__:
     from . import children
     from .gpu import options, parts, plan, preflight, summary
+    from .process import prepare, put
 else:
     # Run as a file, before anything says where `xpnn` is; this file's folder is where Python looks first.
     import children
     from gpu import options, parts, plan, preflight, summary
+    from process import prepare, put
 
 # Seconds between two looks at what runs, and between two writes of the files.
 LOOK, WRITE = 0.05, 1.0
@@ -290,16 +292,6 @@ class Check:
         self.written = time.monotonic()
 
 
-def put(path: Path, text: str) -> None:
-    """Write all or nothing: whoever reads sees the old content or the new."""
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
 def signals() -> Iterator[list[int]]:
     """Signals that ask for the end, noted where the check looks between two writes; children are not sent them."""
@@ -315,6 +307,7 @@ def signals() -> Iterator[list[int]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run all stages."""
+    prepare()
     asked = options.parse(arguments)
     with signals() as caught:
         scratch = Path(tempfile.mkdtemp(prefix="gpu_check_"))

@@ -8,8 +8,9 @@ import numpy as np
 
 from .. import __version__
 from ..backends import get_backend, survey
-from ..backends.registry import VARIABLE
+from ..backends.registry import VARIABLE, from_environment
 from ..backends.terminal import columns, say, table
+from .backend_option import open_backend
 from .errors import preparing
 
 
@@ -19,6 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print versions, the table of backends, and which one is chosen by default."""
+    with preparing():
+        default, auto = open_backend(None, default="numpy"), get_backend("auto")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     say(
         f"xpnn {__version__}, NumPy {np.__version__}, Python {platform.python_version()}, "
@@ -28,7 +31,5 @@ def run(options: argparse.Namespace) -> None:
         rows = survey()
     told = [(row.name, "yes" if row.usable else "no", row.version, row.device, row.note) for row in rows]
     print(table(("backend", "usable", "version", "device", "notes"), told, columns(), words=(2, 4)))
-    with preparing():
-        default, auto = get_backend(), get_backend("auto")
-    source = f"{VARIABLE}={os.environ[VARIABLE]}" if os.environ.get(VARIABLE) else "no setting"
+    source = f"{VARIABLE}={spec}" if (spec := from_environment()) else "no setting"
     say(f'default: {default.spec} ({source}); "auto": {auto.spec}')

@@ -1,20 +1,17 @@
 """The command line: what it takes, and how it speaks when something is wrong.
 
-Bad input gives one line on standard error and exit status 2; a check that fails, status 1; one of which a part could
-not be run or measured, while nothing failed, status 3; an interrupt, 130. Each
-subcommand is a module with `configure`, which says what it takes, and `run`; it may have an `expand`, by which a few
-arguments stand for more.
+Each subcommand is a module with `configure`, which says what it takes, and `run`; it may have an `expand`, by which a
+few arguments stand for more. `scripts/program.py` says how a command ends.
 """
 
-import argparse
-import os
 import sys
-from typing import NoReturn
+from functools import partial
 
 from .. import __version__
 from . import bench, explain, info, parity, predict, train
-from .errors import Failure, NotMeasured, UsageError
-from .help_text import Help
+from .arguments import Parser
+from .errors import check_environment, preparing
+from .program import program
 
 COMMANDS = {module.__name__.rpartition(".")[2]: module for module in (info, train, predict, explain, parity, bench)}
 
@@ -26,18 +23,10 @@ ENVIRONMENT = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The parser of the whole command."""
-    parser = _Parser(
+    parser = Parser(
         prog="xpnn",
-        formatter_class=Help,
         epilog=ENVIRONMENT,
         description="Neural-network layers on NumPy or CuPy, written once against the Array API standard.",
     )
@@ -45,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").partition("\n")[0]
-        command = commands.add_parser(name, help=summary, description=summary, formatter_class=Help)
+        command = commands.add_parser(name, help=summary, description=summary)
         module.configure(command)
         command.set_defaults(run=module.run, parser=command)
     return parser
@@ -54,29 +43,20 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    name = " ".join(["xpnn", *(argument for argument in arguments[:1] if argument in COMMANDS)])
+    return program(name, partial(_run, arguments))
+
+
+def _run(arguments: list[str]) -> None:
     parser = build_parser()
     options, unknown = parser.parse_known_args(arguments)
-    try:
-        expand = getattr(COMMANDS[options.command], "expand", None)
-        if expand is not None:
-            at = arguments.index(options.command) + 1
+    expand = getattr(COMMANDS[options.command], "expand", None)
+    if expand is not None:
+        at = arguments.index(options.command) + 1
+        with preparing():
             expanded = [*arguments[:at], *expand(arguments[at:], options.parser)]
-            options, unknown = parser.parse_known_args(expanded)
-        if unknown:
-            raise UsageError(f"unknown argument {unknown[0]!r}; xpnn {options.command} --help lists what it takes")
-        options.run(options)
-    except UsageError as error:
-        print(f"xpnn {options.command}: {error}", file=sys.stderr)
-        return 2
-    except NotMeasured:
-        return 3
-    except Failure:
-        return 1
-    except BrokenPipeError:
-        # Whoever read what is printed has seen enough; what is still to be flushed at the end goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt as error:
-        print(f"xpnn {options.command}: {error or 'interrupted'}", file=sys.stderr)
-        return 130
-    return 0
+        options, unknown = parser.parse_known_args(expanded)
+    if unknown:
+        options.parser.unknown(unknown)
+    check_environment()
+    options.run(options)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from ..backends import Backend, get_backend
@@ -20,8 +19,9 @@ from ..testing.compare import EDGES
 from ..testing.cross import Cross
 from ..testing.golden import GOLDEN, golden_run
 from ..testing.parity import Measured, OfMode, Outcome, Parity, Totals, by_mode, by_operation, worst
-from .errors import Failure, NotMeasured, UsageError, preparing
-from .targets import finite
+from .backend_option import add_backend, add_numerics, open_backend
+from .errors import Failure, NotMeasured, UsageError, ended, preparing, text
+from .targets import finite, target, write
 
 HEADER = ("case", "forward", "relative", "vs ref", "bits", "ms")
 GRADIENTS = (" gradients in ULP against float64", "(against the reference)")
@@ -33,12 +33,12 @@ MODES = ("mode", "cases", "of tolerance", "failed")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Say what ``xpnn parity`` takes."""
-    parser.add_argument("--backend", default=None, help="what to test; the default backend unless given")
-    parser.add_argument("--reference", default="numpy", help="what to compare it with")
-    parser.add_argument("--numerics", default=None, help="fast, or exact: then the bits must be the same")
+    add_backend(parser, "numpy")
+    parser.add_argument("--reference", default="numpy", type=text, metavar="NAME", help="what to compare it with")
+    add_numerics(parser)
     parser.add_argument("--filter", default="", metavar="RE", help="only cases whose name this expression finds")
-    parser.add_argument("--json", default=None, metavar="FILE", help="write all figures there")
-    parser.add_argument("--html", default=None, metavar="FILE", help="write a page with plots there")
+    parser.add_argument("--json", default=None, type=text, metavar="FILE", help="write all figures there")
+    parser.add_argument("--html", default=None, type=text, metavar="FILE", help="write a page with plots there")
     parser.add_argument(
         "--modes",
         action="store_true",
@@ -62,9 +62,9 @@ def run(options: argparse.Namespace) -> None:
         print("\n".join(case.name for case in chosen))
         return
     with preparing():
-        backend = get_backend(options.backend, numerics=options.numerics)
+        backend = open_backend(options.backend, options.numerics, "numpy")
         reference = get_backend(options.reference, numerics=options.numerics)
-        files = {name: _target(name, getattr(options, name)) for name in ("json", "html")}
+        files = {name: target(name, getattr(options, name)) for name in ("json", "html")}
     if files["html"] is not None:
         from .pages import require_plots
 
@@ -83,9 +83,19 @@ def run(options: argparse.Namespace) -> None:
     print()
     say_row(*_cells(*HEADER), *GRADIENTS)
     started = time.perf_counter()
+    outcomes: list[Outcome] = []
     parity = Parity(backend, reference)
     way = partial(Cross(backend).add, parity=parity) if options.modes else parity.run
-    outcomes = parity.run_all(chosen, tell, way)
+
+    def shown(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        tell(outcome)
+
+    try:
+        parity.run_all(chosen, shown, way)
+    except KeyboardInterrupt as error:
+        failed = sum(not outcome.passed for outcome in outcomes)
+        raise ended(error, len(outcomes), len(chosen), f"cases, {failed} failed") from None
     seconds = time.perf_counter() - started
     print()
     for cells in (OPERATIONS, *map(totals_row, by_operation(outcomes))):
@@ -107,12 +117,12 @@ def run(options: argparse.Namespace) -> None:
         report["operations"] = [asdict(totals) for totals in by_operation(outcomes)]
         report["modes"] = [asdict(total) for total in by_mode(outcomes)]
         report |= {"histogram_edges_ulps": EDGES, "cases": [as_json(outcome) for outcome in outcomes]}
-        files["json"].write_text(json.dumps(finite(report), allow_nan=False) + "\n", encoding="utf-8")
+        write(files["json"], json.dumps(finite(report), allow_nan=False) + "\n")
         say(f"wrote {files['json']}")
     if files["html"] is not None:
         from .parity_page import page
 
-        files["html"].write_text(page(machine, outcomes, verdict, why, runs), encoding="utf-8")
+        write(files["html"], page(machine, outcomes, verdict, why, runs))
         say(f"wrote {files['html']}")
     say(verdict)
     if not all(outcome.passed for outcome in outcomes) or any(run.status == FAILED for run in runs):
@@ -174,18 +184,6 @@ def split(chosen: list[Case], *backends: Backend) -> tuple[list[Case], str]:
             why = "exact numerics stores float32" if b.numerics != "fast" else f"{b.spec} has no float64"
             return kept, f"{len(chosen) - len(kept)} cases in float64: {why}"
     return chosen, ""
-
-
-def _target(option: str, path: str | None) -> Path | None:
-    """A file to write, once it is sure that it can be written."""
-    if path is None:
-        return None
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise ValueError(f"--{option} {path}: there is no folder {target.parent}; make it first")
-    if target.is_dir():
-        raise ValueError(f"--{option} {path} is a folder; name a file")
-    return target
 
 
 def describe(backend: Backend, reference: Backend) -> dict[str, str]:

@@ -2,10 +2,14 @@
 
 import json
 import os
-import tempfile
+from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any
+
+from ..interop.files import PARTIAL, naming, write_whole
+
+write = write_whole
 
 
 def target(option: str, path: str | None) -> Path | None:
@@ -26,38 +30,39 @@ def target(option: str, path: str | None) -> Path | None:
     if file.exists() and not os.access(file, os.W_OK):
         raise ValueError(f"--{option} {path}: the file can't be written")
     if not file.exists() or file.is_file():
+        # Where `write` will begin.
+        probe = file.resolve() if file.is_symlink() else file
         try:
-            with tempfile.NamedTemporaryFile(dir=file.resolve().parent):
-                pass
+            touched(probe.with_name(f".{probe.name}{PARTIAL}"))
         except OSError as error:
             raise ValueError(f"--{option} {path}: no file can be made in {file.parent} ({error.strerror})") from error
     return file
 
 
-def write(file: Path, content: str | bytes) -> None:
-    """Write all or nothing: the old content stays until the new one is complete. Devices and pipes get it directly."""
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    if file.exists() and not file.is_file():
-        file.write_bytes(data)
-        return
-    file = file.resolve()
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    beside = Path(name)
+def touched(probe: Path) -> None:
+    """Make a file and delete it; `OSError` where that is not possible. One that is there stays."""
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        beside.chmod(file.stat().st_mode & 0o777 if file.exists() else 0o666 & ~_umask())
-        beside.replace(file)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return
+    probe.unlink()
 
 
 def append(file: Path, row: Any) -> None:
-    """Add a line of JSON to a file: what was written before is there whole, whatever becomes of this process."""
+    """Add a line of JSON to a file, whole or not at all; what was written before is there, whatever becomes of this."""
     line = json.dumps(finite(row), allow_nan=False, separators=(",", ":")) + "\n"
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(line)
+    existed = file.exists()
+    size = file.stat().st_size if existed and file.is_file() else None
+    try:
+        with naming(file), file.open("ab") as stream:
+            stream.write(line.encode())
+    except OSError:
+        with suppress(OSError):
+            if not existed:
+                file.unlink(missing_ok=True)
+            elif size is not None:
+                os.truncate(file, size)
+        raise
 
 
 def finite(value: Any) -> Any:
@@ -67,10 +72,3 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(each) for each in value]
     return str(value) if isinstance(value, float) and not isfinite(value) else value
-
-
-def _umask() -> int:
-    """The permissions that new files do not get."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -7,21 +7,24 @@ import json
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
-from ..backends import get_backend
-from ..backends.backend import NUMERICS
+import numpy as np
+
+from ..backends import Backend
 from ..backends.terminal import say
 from ..interop import safetensors
 from ..interop.files import write_whole
 from ..layers.base import Layer
 from ..layers.losses import CrossEntropy
 from ..layers.models import BUILDERS
-from ..training.checkpoints import CheckpointError, Checkpoints
+from ..training.checkpoints import CheckpointError
 from ..training.data import DataLoader
 from ..training.datasets import Dataset, load_dataset
 from ..training.early_stopping import EarlyStopping
 from ..training.evaluation import evaluate
+from ..training.figures import size
 from ..training.fit import fit
 from ..training.history import History
 from ..training.interrupt import Interrupted
@@ -35,12 +38,15 @@ from ..training.tensorboard import TensorBoard
 from ..training.trouble import NumericalTrouble
 from . import build, results
 from . import folder as folders
+from .backend_option import add_backend, add_numerics, open_backend
 from .config import CONFIG, effective, expanded, from_file, given, value_of
-from .errors import Failure, UsageError, at_least, not_negative, positive, preparing
+from .errors import Failure, UsageError, at_least, not_negative, positive, preparing, text, told
 from .folder import HISTORY, METRICS, MODEL
 from .results import describe
 from .trained import data_of
 
+# Of which a step is made; far more than any has.
+MOST_PARTS = 1_000_000
 # What may be said anew when a run goes on; the rest is in its folder.
 CHANGEABLE = {"backend", "checkpoint-every", "data", "epochs", "keep", "no-pictures", "on-nan", "patience"}
 
@@ -49,17 +55,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Say what ``xpnn train`` takes."""
     add = parser.add_argument
     nets = ", ".join(sorted(BUILDERS))
-    add("--config", default=None, metavar="FILE", help="a TOML file with any of these options")
-    add("--data", default="digits", metavar="digits|FILE.npz|DIR", help="images and labels; see docs/training.md")
+    add("--config", default=None, type=text, metavar="FILE", help="a TOML file with any of these options")
+    add(
+        "--data",
+        default="digits",
+        type=text,
+        metavar="digits|FILE.npz|DIR",
+        help="images and labels; see docs/training.md",
+    )
     add("--image-size", default=None, type=at_least(1), metavar="N", help="resize images of a folder to N x N pixels")
     add("--model", default="lenet", type=build.named_net, metavar="NET", help=f"{nets}, or module:function")
-    add("--backend", default="auto", help="numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto")
-    add("--numerics", default=None, choices=NUMERICS, help="exact: the same bits on every backend")
+    add_backend(parser)
+    add_numerics(parser)
     add("--epochs", default=30, type=at_least(1), metavar="N", help="passes over the data")
     add("--batch", default=16, type=at_least(1), metavar="N", help="samples in a batch")
     add("--drop-last", action="store_true", help="leave out the last batch of an epoch where it is not full")
-    add("--accumulate", default=1, type=at_least(1), metavar="K", help="batches whose gradients make one step")
-    add("--shards", default=1, type=at_least(1), metavar="K", help="parts of a batch, one by one")
+    add(
+        "--accumulate",
+        default=1,
+        type=at_least(1, MOST_PARTS),
+        metavar="K",
+        help="batches whose gradients make one step",
+    )
+    add("--shards", default=1, type=at_least(1, MOST_PARTS), metavar="K", help="parts of a batch, one by one")
     add(
         "--optimizer",
         default="adam",
@@ -101,9 +119,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint-every", default=None, type=at_least(1), metavar="N", help="steps between checkpoints in an epoch")
     add("--keep", default=2, type=at_least(1), metavar="K", help="newest checkpoints kept, beside the best")
     add("--no-pictures", action="store_true", help="draw nothing")
-    add("--out", default=None, metavar="DIR", help="where to write (default: a new folder in runs/)")
+    add("--out", default=None, type=text, metavar="DIR", help="where to write (default: a new folder in runs/)")
     add("--force", action="store_true", help="write into a folder that is not empty")
-    add("--resume", default=None, metavar="DIR", help="go on with the run in that folder")
+    add("--resume", default=None, type=text, metavar="DIR", help="go on with the run in that folder")
 
 
 def expand(arguments: list[str], parser: argparse.ArgumentParser) -> list[str]:
@@ -144,29 +162,44 @@ class Job:
 def run(options: argparse.Namespace) -> None:
     """Train, measure on the held-out part, write, and say where."""
     with preparing():
+        resumed = folders.resumed(options.resume) if options.resume else None
         job = prepare(options)
-        folder = Path(options.resume) if options.resume else _new_folder(job)
+        config = effective(options)
         about = {"data": data_of(job.data.fingerprint)}
-        checkpoints = Checkpoints(folder / folders.CHECKPOINTS, options.keep, options.checkpoint_every, about)
+        made = resumed or _new_folder(job)
+    folder = made.path
+    resume, keep, every = resumed is not None, options.keep, options.checkpoint_every
+    checkpoints = folders.RunCheckpoints(folder, config, resume, keep, every, about)
     try:
         with checkpoints:
-            _train(job, folder, checkpoints)
+            try:
+                _train(job, folder, checkpoints)
+            finally:
+                made.discard(checkpoints=True)
     except Interrupted as error:
-        raise Interrupted(f"{error}; go on with: xpnn train --resume {folder}") from None
+        raise Interrupted(f"{error}; go on with: xpnn train --resume {folder}", error.number) from None
     except (CheckpointError, NumericalTrouble, OutOfMemory) as error:
         print(f"xpnn train: {error}", file=sys.stderr)
         raise Failure from error
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        print(f"xpnn train: {error}; then xpnn train --resume {folder} writes what is missing", file=sys.stderr)
+        hint = f"; then xpnn train --resume {folder} writes what is missing" if checkpoints.is_begun else ""
+        print(f"xpnn train: {told(error)}{hint}", file=sys.stderr)
         raise Failure from error
+    finally:
+        made.discard()
 
 
 def prepare(options: argparse.Namespace) -> Job:
     """Make all that the options name; in them the backend and its numerics become what they turned out to be."""
-    backend = get_backend(options.backend, numerics=options.numerics)
+    if options.shards > 1 and options.accumulate > 1:
+        raise UsageError("--shards and --accumulate: choose one; each takes a step part by part")
+    backend = open_backend(options.backend, options.numerics)
     options.backend, options.numerics = backend.spec, backend.numerics
-    size = options.image_size
-    data = load_dataset(options.data, image_size=None if size is None else (size, size))
+    side = options.image_size
+    data = load_dataset(options.data, image_size=None if side is None else (side, side))
+    require_memory(options, data, backend)
     model = build.net(options.model, data.image, data.classes, backend, options.seed)
     optimizer = build.optimizer(options, model)
     loader, validation, held_out = build.loaders(options, data)
@@ -181,17 +214,34 @@ def prepare(options: argparse.Namespace) -> Job:
     return Job(options, data, model, optimizer, loader, validation, held_out, schedule)
 
 
-def _new_folder(job: Job) -> Path:
+def require_memory(options: argparse.Namespace, data: Dataset, backend: Backend) -> None:
+    """Refuse images of which a batch is larger than the whole memory, before any is decoded.
+
+    Raises
+    ------
+    UsageError
+    """
+    batch = min(options.batch, len(data.y_train))
+    needed = batch * prod(data.image) * np.dtype(backend.dtype_name).itemsize
+    capacity, _ = backend.capacity()
+    if 0 < capacity < needed:
+        image = " x ".join(map(str, data.image))
+        raise UsageError(
+            f"a batch of {batch} images of {image} takes {size(needed)}, and the memory of {backend.spec} is "
+            f"{size(capacity)}; make --image-size or --batch smaller"
+        )
+
+
+def _new_folder(job: Job) -> folders.RunFolder:
     net = job.options.model.rpartition(":")[2]
     return folders.new(job.options.out, f"{Path(job.data.name).stem}-{net}", job.options.force)
 
 
-def _train(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
+def _train(job: Job, folder: Path, checkpoints: folders.RunCheckpoints) -> None:
     options, data, model, held_out = job.options, job.data, job.model, job.held_out
     backend = model.backend
-    if options.resume is None:
-        checkpoints.clear()
-    write_whole(folder / CONFIG, effective(options))
+    if options.resume and not checkpoints.steps():
+        say(f"{folder} has no checkpoint yet; starting with epoch 1", sys.stderr)
     say(
         f"{data.name}: {results.counted(data)}; {options.model} on {backend.spec}; {folder}",
         sys.stderr,
@@ -225,6 +275,7 @@ def _train(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
         )
     looked_at = evaluate(model, job.validation)
     measured = looked_at if data.x_valid is None else evaluate(model, held_out)
+    checkpoints.begin()
     metrics = results.metrics(options, data, model, history, measured, looked_at)
     safetensors.save(model, folder / MODEL, describe(options.model, data, job.loader.transform))
     write_whole(folder / HISTORY, history.csv())

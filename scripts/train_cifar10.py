@@ -4,39 +4,50 @@ FOLDER holds the files of the binary version (``data_batch_1.bin`` and so on). A
 goes up and down once. On a GPU that is the whole difference: ``--backend cupy``.
 """
 
-import argparse
+import sys
 from pathlib import Path
 
 import xpnn as nn
-from xpnn.scripts.help_text import Help
+from xpnn.scripts.arguments import Parser
+from xpnn.scripts.backend_option import add_backend, open_backend
+from xpnn.scripts.errors import at_least, positive, preparing, text
+from xpnn.scripts.folder import check_resumable
+from xpnn.scripts.program import program, reported
 from xpnn.training import augment
 from xpnn.training.datasets import load_dataset
 
 
 def main(arguments: list[str] | None = None) -> nn.History:
+    """Train; what is wrong with the call is one line and an exit status."""
+    with reported("train_cifar10"):
+        return trained(arguments)
+
+
+def trained(arguments: list[str] | None = None) -> nn.History:
     """Train, and write weights, history and checkpoints."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], formatter_class=Help)
-    parser.add_argument("--data", required=True, metavar="FOLDER", help="folder of the binary files")
-    parser.add_argument(
-        "--backend", default="auto", help="numpy, cupy, torch, ...; auto is CuPy where a GPU works, else NumPy"
-    )
-    parser.add_argument("--epochs", default=30, type=int, help="passes over the data")
-    parser.add_argument("--batch", default=128, type=int, help="samples in a batch")
-    parser.add_argument("--lr", default=0.4, type=float, help="the highest rate")
-    parser.add_argument("--seed", default=0, type=int, help="of weights, order of samples and augmentation")
-    parser.add_argument("--out", default="runs/cifar10", help="where to write")
+    parser = Parser(prog="train_cifar10", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data", required=True, type=text, metavar="FOLDER", help="folder of the binary files")
+    add_backend(parser)
+    parser.add_argument("--epochs", default=30, type=at_least(1), help="passes over the data")
+    parser.add_argument("--batch", default=128, type=at_least(1), help="samples in a batch")
+    parser.add_argument("--lr", default=0.4, type=positive, help="the highest rate")
+    parser.add_argument("--seed", default=0, type=at_least(0), help="of weights, order of samples and augmentation")
+    parser.add_argument("--out", type=text, default="runs/cifar10", help="where to write")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     options = parser.parse_args(arguments)
 
-    data = load_dataset(options.data)
-    model = nn.models.resnet18(data.image, data.classes, backend=options.backend, seed=options.seed)
-    prepare = augment.Compose(augment.PadAndCrop(4), augment.Flip(), augment.Normalise.of(data))
-    train = data.loader(options.batch, seed=options.seed, transform=prepare)
-    test = data.held_out(500, transform=prepare)
-    optimizer = nn.SGD(model, lr=options.lr, momentum=0.9, weight_decay=5e-4)
-    schedule = nn.OneCycleLR(optimizer, options.lr, options.epochs * len(train))
-
     out = Path(options.out)
+    with preparing():
+        check_resumable(out, options.resume)
+        data = load_dataset(options.data)
+        backend = open_backend(options.backend)
+        model = nn.models.resnet18(data.image, data.classes, backend=backend, seed=options.seed)
+        prepare = augment.Compose(augment.PadAndCrop(4), augment.Flip(), augment.Normalise.of(data))
+        train = data.loader(options.batch, seed=options.seed, transform=prepare)
+        test = data.held_out(500, transform=prepare)
+        optimizer = nn.SGD(model, lr=options.lr, momentum=0.9, weight_decay=5e-4)
+        schedule = nn.OneCycleLR(optimizer, options.lr, options.epochs * len(train))
+
     history = nn.fit(
         model,
         train,
@@ -55,4 +66,4 @@ def main(arguments: list[str] | None = None) -> nn.History:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(program("train_cifar10", main))

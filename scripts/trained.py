@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import Backend, get_backend, to_host
-from ..backends.backend import NUMERICS
+from ..backends import Backend, to_host
 from ..backends.checks import integer, is_number
 from ..interop import safetensors
 from ..interop.files import file_size
@@ -29,6 +28,7 @@ from ..training.checkpoints import Checkpoint, CheckpointError, Checkpoints
 from ..training.data import DataLoader
 from ..training.datasets import Dataset, Images, check_labels, load_dataset
 from . import build, config
+from .backend_option import add_backend, add_numerics, open_backend
 from .errors import UsageError
 from .folder import CHECKPOINTS, MODEL
 
@@ -53,8 +53,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="weights of a checkpoint (default: those that the run ended with)",
     )
     parser.add_argument("--model", default=None, metavar="MODULE:FUNCTION", help="your own net, if it is one")
-    parser.add_argument("--backend", default="auto", help="numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto")
-    parser.add_argument("--numerics", default=None, choices=NUMERICS, help="exact: the same bits on every backend")
+    add_backend(parser)
+    add_numerics(parser)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def open_trained(options: argparse.Namespace) -> Trained:
     UsageError, ValueError, OSError
         Where something is missing or does not fit together.
     """
-    backend = get_backend(options.backend, numerics=options.numerics)
+    backend = open_backend(options.backend, options.numerics)
     folder = Path(options.folder)
     weights, about, path = _read(folder, options.checkpoint)
     model, about = rebuild(about, path, options.model, backend)

@@ -29,6 +29,8 @@ DAMAGED = ".damaged"
 # The history of a million epochs.
 _MOST_BYTES = 1 << 28
 _ARRAYS = re.compile(r"step-\d+-[0-9a-f]{8}\.safetensors")
+# Names of files that this module makes, and may delete.
+_OURS = re.compile(r"step-\d+(\.json(\.damaged)?|-[0-9a-f]{8}\.safetensors)")
 
 
 class CheckpointError(Exception):
@@ -134,8 +136,8 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Delete all checkpoints."""
-        for pattern in ("step-*.json*", "step-*.safetensors"):
-            for path in sorted(self.folder.glob(pattern)):
+        for path in sorted(self.folder.glob("step-*"), key=lambda path: path.suffix == ".safetensors"):
+            if _OURS.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
     def write(
@@ -321,7 +323,7 @@ class Checkpoints:
                 self._path(step).unlink(missing_ok=True)
         spoken_of = {path.name.partition(".")[0] for path in self.folder.glob("step-*.json*")}
         for tensors in self.folder.glob("step-*.safetensors"):
-            if tensors.stem.rpartition("-")[0] not in spoken_of:
+            if _OURS.fullmatch(tensors.name) and tensors.stem.rpartition("-")[0] not in spoken_of:
                 tensors.unlink(missing_ok=True)
 
 

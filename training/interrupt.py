@@ -8,7 +8,20 @@ from typing import Any, Self
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(KeyboardInterrupt):
+class Stopped(KeyboardInterrupt):
+    """A signal asked the program to stop; ``number`` is which."""
+
+    def __init__(self, text: str = "", number: int = signal.SIGINT) -> None:
+        super().__init__(text)
+        self.number = number
+
+    @staticmethod
+    def words(number: int) -> str:
+        """What happened, for the person who reads it."""
+        return "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+
+
+class Interrupted(Stopped):
     """Training was asked to stop and has saved what it did; the message says where."""
 
 
@@ -22,10 +35,13 @@ class Interrupt:
     ----------
     asked : bool
         Whether a signal came.
+    number : int
+        The first signal that came.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self.number: int = signal.SIGINT
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -35,12 +51,14 @@ class Interrupt:
                     self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, kind: object, raised: BaseException | None, traceback: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+        if isinstance(raised, Interrupted):
+            raised.number = self.number
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
+            raise Stopped(f"{Stopped.words(number)} before the step was saved", number)
+        self.asked, self.number = True, number

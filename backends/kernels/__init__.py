@@ -9,18 +9,17 @@ A kernel runs on one thread and lets the interpreter go; it is called within `Pr
 depend on blocks and not on threads.
 """
 
-import os
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Protocol
 
-from .. import ways
+from .. import environment, ways
 from ..blocks import Pairs
 from ..types import Array
 from ..windows import Windows
 
-VARIABLE = "XPNN_NUMBA"
+VARIABLE = environment.NUMBA
 
 
 class Kernels(Protocol):
@@ -148,10 +147,7 @@ def switched_off() -> bool:
     ValueError
         If it is set to anything but 0 or 1.
     """
-    text = os.environ.get(VARIABLE, "").strip()
-    if text not in ("", "0", "1"):
-        raise ValueError(f"{VARIABLE} must be 0 (no compiled kernels) or 1, got {text!r}")
-    return text == "0"
+    return not environment.switch(VARIABLE)
 
 
 @cache

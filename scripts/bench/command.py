@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...backends import Backend, get_backend
+from ...backends import Backend
 from ...backends.terminal import say, say_row
-from ..errors import Failure, NotMeasured, UsageError, at_least, not_negative, preparing
+from ..backend_option import add_backend, open_backend
+from ..errors import Failure, NotMeasured, UsageError, at_least, ended, not_negative, preparing, text
 from ..pages import require_plots
 from ..targets import append, target, write
 from .growth import growth_rows, plot_growth
@@ -28,7 +29,7 @@ from .threads import same_threads, threads
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Say what ``xpnn bench`` takes."""
-    parser.add_argument("--backend", default="numpy", help="what to measure")
+    add_backend(parser, "numpy")
     parser.add_argument("--layers", action="store_true", help="single layers, forward and backward")
     parser.add_argument("--nets", action="store_true", help="whole nets, training steps and inference")
     parser.add_argument("--numerics", action="store_true", help="what exact numerics costs, in nets of three sizes")
@@ -53,12 +54,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--wait", default=20.0, type=not_negative, metavar="S", help="seconds to wait for a quiet machine, each row"
     )
     parser.add_argument("--no-memory", action="store_true", help="do not measure the peak memory of steps")
-    parser.add_argument("--json", default=None, metavar="FILE", help="write the figures there too")
-    parser.add_argument("--lines", default=None, metavar="FILE", help="add each row there as it comes, a line of JSON")
-    parser.add_argument("--html", default=None, metavar="FILE", help="write a page with plots there")
+    parser.add_argument("--json", default=None, type=text, metavar="FILE", help="write the figures there too")
+    parser.add_argument(
+        "--lines", default=None, type=text, metavar="FILE", help="add each row there as it comes, a line of JSON"
+    )
+    parser.add_argument("--html", default=None, type=text, metavar="FILE", help="write a page with plots there")
     # For the documentation's plots of how cost grows with batch, image and channels.
     parser.add_argument("--growth", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--plot", default=None, metavar="FILE", help=argparse.SUPPRESS)
+    parser.add_argument("--plot", default=None, type=text, metavar="FILE", help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -73,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
     """
     with preparing():
         _check(options)
-        backend = get_backend(options.backend)
+        backend = open_backend(options.backend, default="numpy")
         count = threads()
         files = {name: target(name, getattr(options, name)) for name in ("json", "lines", "html", "plot")}
         for name in ("html", "plot"):
@@ -92,9 +95,9 @@ def run(options: argparse.Namespace) -> None:
             say(why)
         if options.numerics or options.loop:
             alone = (
-                loop_rows(options.backend, options.batch, options.rounds or 9)
+                loop_rows(backend.spec, options.batch, options.rounds or 9)
                 if options.loop
-                else numerics_rows(options.backend, options.batch, options.rounds or 5, options.only)
+                else numerics_rows(backend.spec, options.batch, options.rounds or 5, options.only)
             )
             rows = _printed(alone, files["lines"])
             _write(files, machine, rows)
@@ -157,20 +160,24 @@ def _rows(options: argparse.Namespace, b: Backend, opponent: Opponent | None) ->
 def _printed(rows: Iterable[Any], lines: Path | None) -> list[Any]:
     """The rows, each printed and added to ``lines`` as it comes, and what was to be said about the machine, once."""
     kept, told = [], set()
-    for row in rows:
-        note = getattr(row, "note", "")
-        if note and note not in told:
-            told.add(note)
-            say(f"  {note}")
-        if isinstance(row, Row):
-            say_row(*row.cells())
-            if row.verdict:
-                say(f"    {row.verdict}", indent=8)
-        else:
-            say(str(row))
-        if lines is not None:
-            append(lines, asdict(row))
-        kept.append(row)
+    try:
+        for row in rows:
+            note = getattr(row, "note", "")
+            if note and note not in told:
+                told.add(note)
+                say(f"  {note}")
+            if isinstance(row, Row):
+                say_row(*row.cells())
+                if row.verdict:
+                    say(f"    {row.verdict}", indent=8)
+            else:
+                say(str(row))
+            if lines is not None:
+                append(lines, asdict(row))
+            kept.append(row)
+    except KeyboardInterrupt as error:
+        rest = "no file was written" if lines is None else f"they are in {lines}, no other file was written"
+        raise ended(error, len(kept), None, "rows", rest) from None
     return kept
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from ...backends import Backend, get_backend
 from .. import children
-from ..help_text import Help
+from ..arguments import Parser
 from .opponent import FORMATS, Opponent, find_opponent
 from .threads import same_threads, threads
 
@@ -51,7 +51,7 @@ def _ask(what: str, spec: str, batch: int, optimizer: str, side: str) -> float |
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the megabytes of one side, as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None, formatter_class=Help)
+    parser = Parser(prog="memory", description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("what", help="a net, or block:CHANNELS:SIZE")
     parser.add_argument("--backend", default="numpy", help="what computes")
     parser.add_argument("--batch", type=int, default=1, help="images in a batch")

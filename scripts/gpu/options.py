@@ -3,15 +3,16 @@
 import argparse
 import math
 import re
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__ != "gpu":
-    from ..help_text import Help
+    from .. import process
+    from ..arguments import Parser
 else:
     # `gpu_check` run as a file.
-    from help_text import Help
+    import process
+    from arguments import Parser
 
 from .preflight import ROOT
 
@@ -19,14 +20,6 @@ from .preflight import ROOT
 LIMITS = {"preflight": 10.0, "smoke": 100.0, "parity": 110.0, "nets": 140.0, "layers": 120.0, "suite": 190.0}
 BACKENDS = ("cupy", "torch", "numpy", "strict")
 NETS = ("resnet18", "vgg11_bn", "lenet5", "mlp", "digits_lenet")
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with a call in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """One line on standard error, status 2."""
-        self.exit(2, f"gpu_check: {message}\n")
 
 
 def names(taken: tuple[str, ...]) -> Any:
@@ -98,8 +91,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="gpu_check",
         description="Check xpnn on a machine with a GPU; the top of this file says how.",
-        allow_abbrev=False,
-        formatter_class=Help,
     )
     parser.add_argument("folder", type=Path, help="where the results go; made if it is not there")
     stages = tuple(LIMITS)
@@ -149,7 +140,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="what pytest runs; the tests of the checkout unless given",
     )
     parser.add_argument("--alone", action="store_true", help="one process at a time, for a GPU that lets in no more")
-    options = parser.parse_args(arguments)
+    options: argparse.Namespace = parser.parse_args(arguments)
     options.limits = {**LIMITS, **options.limits}
     # PyTorch is what is compared with.
     options.timed = [name for name in options.backends if not name.startswith("torch")]
@@ -159,15 +150,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.tests = [str(Path(path).resolve()) for path in options.tests]
     if options.wheels is not None and not list(options.wheels.glob("*.whl")):
         parser.error(f"--wheels: there are no wheels in {options.wheels}")
-    for folder in (options.folder, options.cache):
-        if folder is None:
-            continue
-        try:
+    try:
+        process.check_environment()
+    except ValueError as error:
+        parser.error(str(error))
+    folders = [folder for folder in (options.folder, options.cache) if folder is not None]
+    try:
+        for folder in folders:
+            process.require_writable(folder)
+        for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            parser.error(f"can't write to {folder}: {error.strerror}")
+    except OSError as error:
+        parser.error(f"can't write to {folder}: {error.strerror}")
     options.folder = options.folder.resolve()
     options.cache = None if options.cache is None else options.cache.resolve()
     return options

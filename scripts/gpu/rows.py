@@ -27,8 +27,8 @@ from ...testing.cases import Case
 from ...testing.golden import GOLDEN, golden_run
 from ...testing.parity import Outcome, Parity
 from ...training.optimizers import SGD
+from ..arguments import Parser
 from ..errors import UsageError, at_least
-from ..help_text import Help
 from ..parity import as_json, choose, split
 from ..targets import append
 
@@ -235,7 +235,7 @@ def _part(text: str) -> tuple[int, int]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the rows; 1 if one failed, 2 where none can be made."""
-    parser = argparse.ArgumentParser(description="Rows for gpu_check; see the top of this file.", formatter_class=Help)
+    parser = Parser(prog="gpu", description="Rows for gpu_check; see the top of this file.")
     parser.add_argument("kind", choices=("parity", "golden", "device"), help="what is checked")
     parser.add_argument("backend", help="on what")
     parser.add_argument("--numerics", default="fast", choices=("fast", "exact"), help="of the parity cases")

@@ -1,11 +1,15 @@
 """A figure without a window, and what all pictures share."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from ...interop.files import write_whole
 
 #: Training and held-out data, in every picture.
 TRAINING, HELD_OUT = "#1f77b4", "#e8710a"
@@ -19,9 +23,33 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
     return figure
 
 
+def picture_format(path: Path) -> str:
+    """The format that a file's name asks for: PNG unless it has a suffix.
+
+    Raises
+    ------
+    ValueError
+        For a suffix of no picture that can be written.
+    """
+    known = FigureCanvasAgg.get_supported_filetypes()
+    wanted = path.suffix.lower().removeprefix(".") or "png"
+    if wanted not in known:
+        raise ValueError(f"{path}: no picture has the suffix {path.suffix}; name it .{', .'.join(sorted(known))}")
+    return wanted
+
+
+def legible(text: str) -> str:
+    """Text that a font can draw: bytes of a file's name that are no text in UTF-8 are replaced."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write a PNG."""
-    figure.savefig(path, dpi=dpi)
+    """Write a picture, whole or not at all."""
+    for text in figure.findobj(Text):
+        text.set_text(legible(text.get_text()))
+    drawn = BytesIO()
+    figure.savefig(drawn, dpi=dpi, format=picture_format(path))
+    write_whole(path, drawn.getvalue())
 
 
 def box(figure: Figure, x: float, y: float, width: float, height: float) -> Any:

@@ -476,7 +476,7 @@ def test_layers_are_told_by_their_mean_and_the_slowest():
         (["out", "--wheels", "{empty}"], "there are no wheels in"),
         (["out", "--tests", "no/such"], "there is no no/such"),
         (["out", "--without", "numpy"], "takes some of sklearn"),
-        (["out", "--stage", "smoke"], "unrecognized arguments"),
+        (["out", "--stage", "smoke"], "unknown argument"),
     ],
 )
 def test_a_bad_call_is_one_line_and_status_2(tmp_path, monkeypatch, capsys, arguments, message):

@@ -1,19 +1,20 @@
 """CUDA kernels of our own, for CuPy: few launches, each over a whole batch.
 
 `prepare` gives for an operation and its sizes what computes it, or None where the array path does. Everything here
-is held to the array path by the parity catalogue; ``XPNN_CUDA_KERNELS=0`` leaves it out.
+is held to the array path by the parity catalogue; ``XPNN_CUDA_KERNELS=0`` leaves it out. Opening a CuPy backend refuses
+a value of that variable that is neither 0 nor 1.
 """
 
 import os
 from typing import Any
 
-from ... import ways
+from ... import environment, ways
 from . import adaptive, columns, depthwise, losses, norms, pools, sums, updates, winograd
 from .source import TYPES
 
-VARIABLE = "XPNN_CUDA_KERNELS"
+VARIABLE = environment.CUDA_KERNELS
 #: Whether kernels are used; read once, for every operation asks.
-enabled = os.environ.get(VARIABLE, "1") != "0"
+enabled = os.environ.get(VARIABLE, "").strip() != "0"
 
 
 def prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:

@@ -1,0 +1,97 @@
+"""The environment variables that xpnn reads, in one table: what each accepts, and one error for what it does not.
+
+A variable that is empty counts as unset; blanks around a value don't matter. A wrong value is a `ValueError` where the
+variable is needed, never at import; the commands check all of them before they begin (`check`) and end with one line
+and status 2.
+
+This file needs the standard library alone: `scripts/gpu_check.py` reads it on machines that lack the packages of xpnn.
+"""
+
+import difflib
+import os
+from dataclasses import dataclass
+
+BACKEND = "XPNN_BACKEND"
+NUMERICS = "XPNN_NUMERICS"
+NUM_THREADS = "XPNN_NUM_THREADS"
+NUMBA = "XPNN_NUMBA"
+CUDA_KERNELS = "XPNN_CUDA_KERNELS"
+TRACEBACK = "XPNN_TRACEBACK"
+REQUIRE_BACKENDS = "XPNN_REQUIRE_BACKENDS"
+NVRTC = "XPNN_NVRTC"
+GPU_LINES = "XPNN_GPU_LINES"
+STARTED_FOR = "XPNN_STARTED_FOR"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What a variable accepts, in words, and its values where they are few; ``number`` where it is a count."""
+
+    accepted: str
+    values: tuple[str, ...] = ()
+    number: bool = False
+    hint: str = ""
+
+
+VARIABLES = {
+    BACKEND: Variable("the name of a backend: numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto"),
+    NUMERICS: Variable("'fast' or 'exact'", ("fast", "exact")),
+    NUM_THREADS: Variable("an integer >= 1", hint="unset it for all cores available", number=True),
+    NUMBA: Variable("0 (no compiled kernels) or 1", ("0", "1")),
+    CUDA_KERNELS: Variable("0 (no CUDA kernels of our own) or 1", ("0", "1")),
+    TRACEBACK: Variable("0 or 1 (the commands show tracebacks)", ("0", "1")),
+    REQUIRE_BACKENDS: Variable("names of the tests' backends, with commas between"),
+    NVRTC: Variable("a folder with NVIDIA's compiler NVRTC, for the tests"),
+    GPU_LINES: Variable("a file; set by scripts/gpu_check.py for the tests that it runs"),
+    STARTED_FOR: Variable("a mark; set by scripts/gpu_check.py, by which it finds what it started"),
+}
+
+
+def value(name: str) -> str | None:
+    """A variable's value without blanks around it; None where it is unset or empty.
+
+    Raises
+    ------
+    ValueError
+        For a value that the variable does not accept.
+    """
+    given = os.environ.get(name, "")
+    if not given:
+        return None
+    text, variable = given.strip(), VARIABLES[name]
+    right = text in variable.values if variable.values else bool(text)
+    if variable.number:
+        right = text.isascii() and text.isdecimal() and len(text) < 20 and int(text) >= 1
+    if not right:
+        raise wrong(name, given)
+    return text
+
+
+def wrong(name: str, given: str) -> ValueError:
+    """The error for a value that the variable does not accept."""
+    variable = VARIABLES[name]
+    hint = f"; {variable.hint}" if variable.hint else ""
+    return ValueError(f"{name} must be {variable.accepted}, got {given!r}{hint}")
+
+
+def switch(name: str, *, unset: bool = True) -> bool:
+    """Whether a variable that accepts 0 and 1 is 1."""
+    text = value(name)
+    return unset if text is None else text == "1"
+
+
+def check() -> None:
+    """Check all variables, and that none that begins with ``XPNN_`` is one of them misspelt.
+
+    Raises
+    ------
+    ValueError
+        For the first that is wrong.
+    """
+    for name in VARIABLES:
+        value(name)
+    for name in sorted(os.environ):
+        if not name.startswith("XPNN_") or name in VARIABLES:
+            continue
+        if close := difflib.get_close_matches(name, VARIABLES, 1, 0.85):
+            raise ValueError(f"{name} is no variable of xpnn; did you mean {close[0]}?")
