@@ -344,4 +344,4 @@ def test_a_call_that_makes_no_sense_is_refused_before_anything_is_measured(capsy
 def test_a_number_of_threads_that_is_none_is_refused(monkeypatch, capsys):
     monkeypatch.setenv("XPNN_NUM_THREADS", "many")
     assert main(["bench"]) == 2
-    assert "XPNN_NUM_THREADS takes an integer >= 1, got 'many'" in capsys.readouterr().err
+    assert "XPNN_NUM_THREADS must be an integer >= 1, got 'many'" in capsys.readouterr().err

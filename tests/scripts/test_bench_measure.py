@@ -143,7 +143,7 @@ def test_threads_come_from_the_environment_or_the_cores(monkeypatch):
     assert threads.threads() == 3
     for wrong in ("0", "-1", "two", "1.5"):
         monkeypatch.setenv(threads.VARIABLE, wrong)
-        with pytest.raises(ValueError, match=f"XPNN_NUM_THREADS takes an integer >= 1, got '{wrong}'"):
+        with pytest.raises(ValueError, match=f"XPNN_NUM_THREADS must be an integer >= 1, got '{wrong}'"):
             threads.threads()
 
 
