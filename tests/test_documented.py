@@ -11,7 +11,6 @@ import importlib
 import inspect
 import re
 import shlex
-import sys
 import textwrap
 import tomllib
 from pathlib import Path
@@ -59,12 +58,14 @@ def is_text(node):
 
 @pytest.fixture
 def no_gpu(monkeypatch, tmp_path):
-    """A folder to work in, with some photos, and no CuPy."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "cupy"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "cupy", None)
+    """A folder to work in, with some photos, on a machine without a GPU."""
     from xpnn.backends import registry
+    from xpnn.backends.cupy import CupyBackend
 
+    def no_device(cls, device):
+        raise nn.BackendUnavailable("cupy", "no NVIDIA driver/device", "use another backend")
+
+    monkeypatch.setattr(CupyBackend, "connect", classmethod(no_device))
     monkeypatch.setattr(registry, "_opened", {})
     monkeypatch.chdir(tmp_path)
     image = pytest.importorskip("PIL.Image", reason="images are read by Pillow")
