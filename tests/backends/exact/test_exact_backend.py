@@ -110,8 +110,8 @@ def test_float64_and_tf32_are_refused():
         match="precision must be 'float32' with numerics='exact', which multiplies in float64; got 'tf32'",
     ):
         nn.get_backend("numpy", numerics="exact", precision="tf32")
-    with pytest.raises(ValueError, match="dtype 'float64' is not taken"):
-        nn.Dense(2, 2, numerics="exact", dtype="float64").backend  # noqa: B018 - settled on first use
+    with pytest.raises(ValueError, match="dtype must be float32 with numerics='exact'"):
+        nn.Dense(2, 2, numerics="exact", dtype="float64")
 
 
 def test_tf32_is_refused_before_a_device_is_looked_for(fake_cupy):
