@@ -1,14 +1,18 @@
 """xpnn: neural-network layers, forward and backward, in the Python Array API standard.
 
-The same code runs on NumPy on a CPU and on CuPy on an NVIDIA GPU::
+The same code runs on NumPy on a CPU and on CuPy on an NVIDIA GPU; ``"auto"`` is CuPy where a GPU works, else NumPy::
 
+    import numpy as np
     import xpnn as nn
 
     model = nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding="same"), nn.ReLU(), nn.Flatten(), nn.Dense(512, 10), backend="cupy"
+        nn.Conv2d(1, 8, 3, padding="same"), nn.ReLU(), nn.Flatten(), nn.Dense(512, 10), backend="auto"
     )
+    images = np.random.rand(64, 1, 8, 8).astype("float32")
     logits = model(model.backend.asarray(images))
 """
+
+import sys
 
 from . import layers, testing
 from .backends import Backend, BackendUnavailable, backend_of, get_backend, random, use_backend
@@ -66,3 +70,9 @@ __all__ = [
     "use_backend",
 ]
 __all__ += layers.__all__
+
+# Modules from further down the tree, so that ``import xpnn.functional`` and ``from xpnn.models import lenet`` find what
+# ``nn.functional`` and ``nn.models`` are. Type checkers read the ``.pyi`` files beside this one.
+for _module in (augment, layers.functional, layers.geometry, layers.initialisers, layers.models, random):
+    sys.modules[f"{__name__}.{_module.__name__.rpartition('.')[2]}"] = _module
+del _module

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 import numpy as np
 from array_api_compat import is_array_api_obj
 
+from . import origins
 from .axes import axes_in_memory
 from .capture import require_repeatable
 from .errors import BackendUnavailable, first_line
@@ -147,6 +148,7 @@ class Backend(ABC):
 
         with self.context():
             require_exact(self)
+        origins.watch()
         return replace(self, xp=ExactNamespace(self.xp, self.products, self.is_host))
 
     def _probe(self) -> None:
@@ -185,12 +187,18 @@ class Backend(ABC):
         """
         if not isinstance(host, np.ndarray | np.generic) and self.owns(host):
             with self.context():
-                return self._flushed(host if dtype is None else self.xp.astype(host, self._own_dtype(dtype)))
+                array = self._flushed(host if dtype is None else self.xp.astype(host, self._own_dtype(dtype)))
+            # Integers are not copied, and may be anyone's.
+            return self._made(array, whole=array is not host)
         require_repeatable(f"{self.spec}.asarray, a copy from the host")
         array = self.host_array(host, dtype)
         self.ledger.count("to_device", array.nbytes)
         with self.context():
-            return self._put(array)
+            own = self._put(array)
+        if self.numerics == "exact" and own is host:
+            # What is remembered of the copy must not count for the caller's array.
+            own = host.copy()
+        return self._made(own)
 
     def uploader(self) -> Uploader:
         """What takes batches to the device, one after another; where the device can, while it computes."""
@@ -204,6 +212,19 @@ class Backend(ABC):
         host = self._get(array)
         self.ledger.count("to_host", host.nbytes)
         return host
+
+    def _made(self, array: Array, *, whole: bool = True) -> Array:
+        """The array, remembered as one of exact numerics where these are."""
+        if self.numerics == "exact":
+            origins.made(array, self, origins.INPUT, whole=whole)
+        return array
+
+    @classmethod
+    def memory_of(cls, array: Array) -> Any:
+        """What arrays that share memory have in common: an object that lives as long as one of them."""
+        while hasattr(base := getattr(array, "base", None), "dtype"):
+            array = base
+        return array
 
     def memory_order(self, array: Array) -> tuple[int, ...]:
         """Its axes from the one with the longest step in memory to the one with the shortest.
@@ -241,6 +262,10 @@ class Backend(ABC):
         if self.numerics == "fast" or dtype_name(array.dtype) != "float32":
             return array
         return self._widened(array)
+
+    def plain(self, array: Array) -> Array:
+        """The array without what its library records about it: see `xpnn.backends.graph`."""
+        return array
 
     def down(self, array: Array) -> Array:
         """Computing to storage, on the way out of a layer: in exact numerics float64 to float32, rounded once.

@@ -34,6 +34,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from . import origins
 from .types import Array, dtype_name
 
 #: Plain runs of a step before it is recorded: they compile kernels and make what is made on first use. The last of them
@@ -364,6 +365,7 @@ class CompiledStep:
         own = [self.recorder.empty_like(array) for array in arrays]
         for target, array in zip(own, arrays, strict=True):
             self.recorder.write(target, array)
+            origins.passed_on(array, target)
         args, keywords = _replaced((args, keywords), self.recorder.owns, iter(own))
         counts = [
             _Count(slot, slot.counter(), self.recorder.number(slot.get()), slot.get())
@@ -484,8 +486,10 @@ class CompiledStep:
             self.replayed += 1
             found: list[Array] = []
             _form(recording.result, self.recorder.owns, found)
-            copies = iter([self.recorder.copy(array) for array in found])
-            return _replaced(recording.result, self.recorder.owns, copies)
+            copies = [self.recorder.copy(array) for array in found]
+            for array, copy in zip(found, copies, strict=True):
+                origins.passed_on(array, copy)
+            return _replaced(recording.result, self.recorder.owns, iter(copies))
 
     def __repr__(self) -> str:
         return f"CompiledStep({self.step!r}, recorded={self.recorded}, replayed={self.replayed})"
@@ -520,7 +524,7 @@ def _form(value: Any, owns: Callable[[Any], bool], arrays: list[Array]) -> Any:
     """A nest of values with descriptions for its arrays, which are appended to ``arrays``."""
     if owns(value):
         arrays.append(value)
-        return "array", _description(value, owns)
+        return "array", _description(value, owns), origins.exact(value)
     if isinstance(value, tuple | list):
         return type(value), tuple(_form(each, owns, arrays) for each in value)
     if isinstance(value, dict):

@@ -30,7 +30,7 @@ from .upload import Uploader
 from .windows import Windows
 
 OLDEST = 14
-INSTALL = 'pip install "cupy-cuda13x[ctk]" (for a driver of CUDA 12: "cupy-cuda12x[ctk]")'
+INSTALL = 'pip install "cupy-cuda13x[ctk]>=14" (for a driver of CUDA 12: "cupy-cuda12x[ctk]>=14")'
 
 
 class CupyPrimitives(Primitives):
@@ -282,7 +282,7 @@ def _find_device(runtime: Any, spec: str, index: int) -> int:
                 spec,
                 f"the NVIDIA driver is too old: it knows CUDA {_cuda_version(driver)}, "
                 f"this CuPy was built for CUDA {_cuda_version(runtime.runtimeGetVersion())}",
-                'update the driver, or pip install "cupy-cuda12x[ctk]"',
+                'update the driver, or pip install "cupy-cuda12x[ctk]>=14"',
             ) from None
         if "NoDevice" not in str(error):
             raise BackendUnavailable(spec, f"CUDA answers {first_line(error)}", "check nvidia-smi") from None

@@ -119,7 +119,8 @@ class PinnedUploader(Uploader):
                 if size:
                     array.data.copy_from_device_async(slot.staged + start, size, current)
                 b.ledger.count("to_device", size)
-                arrays.append(array if axes == tuple(range(len(axes))) else array.transpose(inverse(axes)))
+                array = array if axes == tuple(range(len(axes))) else array.transpose(inverse(axes))
+                arrays.append(b._made(array))
             current.record(slot.consumed)
         self._free.append(slot)
         return arrays

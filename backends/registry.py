@@ -168,6 +168,14 @@ def first_usable() -> str:
     return AUTO[-1]
 
 
+def class_of(array: Any) -> type[Backend] | None:
+    """The class of the backends whose arrays such an array is one of; None for what is none."""
+    if isinstance(array, np.ndarray | np.generic):
+        return backend_class("numpy")
+    name = _library(type(array).__module__) if is_array_api_obj(array) else ""
+    return backend_class(name) if name in _SHIPPED or (name and name in names()) else None
+
+
 def backend_of(array: Array, like: Backend | None = None) -> Backend:
     """The backend that an array lives on, with the settings of ``like``."""
     if isinstance(array, np.ndarray | np.generic):

@@ -32,7 +32,7 @@ class StrictBackend(Backend):
             strict = importlib.import_module("array_api_strict")
         except ImportError as error:
             raise BackendUnavailable(
-                "strict", f"no package array-api-strict ({error})", "pip install array-api-strict"
+                "strict", f"no package array-api-strict ({error})", 'pip install "array-api-strict>=2.4"'
             ) from None
         name = device or "CPU_DEVICE"
         try:
@@ -60,6 +60,10 @@ class StrictBackend(Backend):
 
     def has(self, dtype: str) -> bool:
         return dtype in self.xp.__array_namespace_info__().dtypes(device=self.device)
+
+    @classmethod
+    def memory_of(cls, array: Array) -> Any:
+        return super().memory_of(array._array)
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, type(self.xp.empty(0))) and array.device == self.device

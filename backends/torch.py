@@ -11,6 +11,7 @@ import numpy as np
 from . import checks
 from .backend import NOWHERE_ELSE, Backend
 from .errors import BackendUnavailable, first_line
+from .graph import outside_graph
 from .precision import Rounding, Use
 from .primitives import GPU_BLOCK, Primitives
 from .types import Array, Device, Namespace
@@ -109,6 +110,10 @@ class TorchBackend(Backend):
     def _is_cpu(self) -> bool:
         return bool(self.device.type == "cpu")
 
+    @classmethod
+    def memory_of(cls, array: Array) -> Any:
+        return array.untyped_storage()
+
     def owns(self, array: Any) -> bool:
         return getattr(array, "device", None) == self.device and isinstance(array, self._torch.Tensor)
 
@@ -145,6 +150,13 @@ class TorchBackend(Backend):
         torch = self._torch
         with torch.no_grad(), torch.cuda.device(self.device), self._float_products:
             yield
+
+    def up(self, array: Array) -> Array:
+        """As of `Backend`, and outside of the graph that the array may be in."""
+        return super().up(self.plain(array))
+
+    def plain(self, array: Array) -> Array:
+        return outside_graph(array)
 
     def synchronize(self) -> None:
         if not self.is_host:

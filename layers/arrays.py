@@ -5,21 +5,43 @@ free in memory when the layer before wrote it so), computes, and returns a permu
 the public shape is ``(N, C, *spatial)`` throughout and nothing is converted between layers.
 """
 
-from collections.abc import Callable
-from math import prod
+from collections.abc import Callable, Collection, Mapping
+from math import inf, prod
 from typing import Any
 
 from array_api_compat import array_namespace, device
 
 from ..backends import checks, primitives
 from ..backends.backend import FLOATS, describe
+from ..backends.checks import shown
 from ..backends.types import Array, Namespace, dtype_name
 from .geometry import Geometry
 
 
-def namespace(xp: Namespace | None, *arrays: Array | None) -> Namespace:
-    """``xp`` if given, else what their backend computes with for the namespace that the arrays share."""
-    return primitives(array_namespace(*(a for a in arrays if a is not None))).xp if xp is None else xp
+def namespace(xp: Namespace | None, /, optional: Collection[str] = (), **arrays: Array | None) -> Namespace:
+    """``xp`` if given, else what their backend computes with for the namespace that the arrays share.
+
+    Raises `TypeError` for what is no array, unless it is None and may be, and for arrays of several libraries.
+    """
+    for name, array in arrays.items():
+        if not (hasattr(array, "shape") and hasattr(array, "dtype")) and not (array is None and name in optional):
+            given = f"a {type(array).__name__}" if isinstance(array, list | tuple) else shown(array)
+            raise TypeError(f"{name} must be an array, got {given}; make one with backend.asarray(...)")
+    if xp is None:
+        return primitives(_shared(arrays)).xp
+    if not hasattr(xp, "asarray"):
+        raise TypeError(f"xp must be an array namespace, got {shown(xp)}")
+    return xp
+
+
+def _shared(arrays: Mapping[str, Array | None]) -> Namespace:
+    """The namespace that all of them have."""
+    given = {name: array for name, array in arrays.items() if array is not None}
+    try:
+        return array_namespace(*given.values())
+    except TypeError:
+        kinds = ", ".join(f"{name} {type(array).__module__.partition('.')[0]}" for name, array in given.items())
+        raise TypeError(f"arrays must be of one library, got {kinds}; move them with backend.asarray(...)") from None
 
 
 def channels_last(x: Array, xp: Namespace) -> Array:
@@ -117,6 +139,16 @@ def sign(x: Array, xp: Namespace) -> Array:
     """-1, 0 or 1; NaN of NaN, which some libraries make 0. The standard's `sign` waits for the device on CuPy."""
     found = xp.astype(x > 0.0, x.dtype) - xp.astype(x < 0.0, x.dtype)
     return xp.where(xp.isnan(x), x, found)
+
+
+def keep_nan(value: Array, x: Array, xp: Namespace) -> Array:
+    """``value``, and NaN where ``x`` is NaN."""
+    return xp.where(x == x, value, x)
+
+
+def times(x: Array, factor: Array, xp: Namespace) -> Array:
+    """``x * factor``, and 0 where the factor is 0 and ``x`` infinite; NaN stays."""
+    return factor * xp.where(xp.logical_and(factor == 0.0, xp.abs(x) == inf), zero(x, xp), x)
 
 
 def zero(like: Array, xp: Namespace) -> Array:

@@ -11,7 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self, Unpack
 
-from ..backends import Backend, BackendLike, Generator, ambient_backend, checks, describe, get_backend, to_host
+from ..backends import (
+    Backend,
+    BackendLike,
+    Generator,
+    ambient_backend,
+    checks,
+    describe,
+    get_backend,
+    origins,
+    to_host,
+)
 from ..backends.backend import FLOATS
 from ..backends.capture import Slot
 from ..backends.types import Array, DType, dtype_name
@@ -21,7 +31,7 @@ from .initialisers import Initialiser
 from .parameter import Parameter
 from .placement import Placement, checked, foreign, moved, place, says_where
 from .release import releases
-from .summary import Summary, summarise
+from .summary import Shape, Summary, knows_shapes, probed, summarise, told
 
 
 class Layer:
@@ -30,7 +40,8 @@ class Layer:
     `backward` takes the gradient of a scalar with respect to that output and returns the one with respect to the
     input, adding those with respect to the parameters to ``parameters[name].grad``.
 
-    A subclass defines ``_forward(x)`` and ``_backward(dy, input_grad)`` and, in ``signature``, its constructor's
+    A subclass defines ``_forward(x)`` and ``_backward(dy, input_grad)``, if it likes ``_output_shape(shape)`` for
+    `summary`, and, in ``signature``, its constructor's
     arguments as (attribute, default) for `repr`; ``...`` stands for no default.
 
     Parameters
@@ -53,9 +64,17 @@ class Layer:
         backend, or of a dtype or shape that the layer does not take.
     RuntimeError
         From `backward` without a `forward` in training before it.
+
+    Notes
+    -----
+    A layer keeps what backward needs of its last forward alone. So a net that passes a layer twice needs two layers,
+    which may share their parameters: ``b.parameters["weight"] = a.parameters["weight"]``. Gradients then add up, and
+    optimizers, clipping and counts take the parameter once. Containers refuse one layer in two places.
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = ()
+    #: Whether `output_shape` puts this layer's name before an error; those of a container's layers have one.
+    _names_errors: ClassVar[bool] = True
 
     def __init__(self, **placement: Unpack[Placement]) -> None:
         self.parameters: dict[str, Parameter] = {}
@@ -68,6 +87,9 @@ class Layer:
         self._path = ""
         self._saved: Any = None
         self._output: tuple[tuple[int, ...], str] | None = None
+        self._doubts = 0
+        # Whether fast numerics were asked for by name, here or by a container.
+        self._is_fast = placement.get("numerics") == "fast"
 
     @property
     def backend(self) -> Backend:
@@ -90,6 +112,8 @@ class Layer:
         if not isinstance(backend, Backend):
             here = self.backend
             backend = get_backend(backend, here.dtype_name, here.numerics, here.precision, here.products)
+        else:
+            self._is_fast = False
         target = get_backend(backend, dtype)
         self._own = {**self._own, "backend": target}
         self._own.pop("dtype", None)
@@ -150,7 +174,7 @@ class Layer:
             raise named(self, error) from error
         if releases():
             self._saved = self._output = None
-        return dx
+        return self._made(dx)
 
     def _forward(self, x: Array) -> Array:
         raise NotImplementedError(f"{type(self).__name__} defines no _forward")
@@ -161,6 +185,15 @@ class Layer:
     def _remember(self, y: Array) -> None:
         """Keep the form of the output, which an upstream gradient must have."""
         self._output = (tuple(y.shape), dtype_name(y.dtype)) if self.training else None
+        self._doubts = origins.doubts
+        if origins.watching:
+            origins.made(y, self.backend, type(self).__name__)
+
+    def _made(self, gradient: Any) -> Any:
+        """The gradient, remembered as one that this layer computed."""
+        if origins.watching and gradient is not None and not (self._is_fast and self.backend.numerics == "fast"):
+            origins.made(gradient, self.backend, type(self).__name__)
+        return gradient
 
     def _check_upstream(self, dy: Array) -> None:
         """Raise unless ``dy`` can be the gradient of the last output."""
@@ -170,6 +203,12 @@ class Layer:
         shape, dtype = self._output
         if tuple(dy.shape) != shape or dtype_name(dy.dtype) != dtype:
             raise ValueError(f"the upstream gradient is {describe(dy)}; the output was {dtype}, shape {shape}")
+        self._check_origin(dy)
+
+    def _check_origin(self, dy: Array) -> None:
+        """Raise where exact numerics would go on with a gradient of fast numerics."""
+        if origins.watching and self.backend.numerics == "exact":
+            origins.require_exact(dy, "the upstream gradient", "this layer", self._doubts)
 
     def _check(self, x: Array, what: str) -> None:
         b = self.backend
@@ -193,12 +232,16 @@ class Layer:
     def _value(self, name: str) -> Array | None:
         """A parameter's value, to compute with; None where the layer has no such parameter."""
         parameter = self.parameters.get(name)
-        return None if parameter is None else self.backend.up(parameter.value)
+        if parameter is None:
+            return None
+        parameter.belong_to(self)
+        return self.backend.up(parameter.value)
 
     def _accumulate(self, name: str, gradient: Array) -> None:
         """Add to a parameter's gradient, where the layer has that parameter."""
         if name in self.parameters:
-            self.parameters[name].accumulate(self.backend.down(gradient))
+            self.parameters[name].belong_to(self)
+            self.parameters[name].accumulate(self._made(self.backend.down(gradient)))
 
     def train(self, mode: bool = True) -> Self:
         """Train: keep what backward needs, use batch statistics, drop out. Gives this layer back."""
@@ -226,10 +269,14 @@ class Layer:
         yield path, self
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """All parameters with their full names, as in `state_dict`."""
+        """All parameters with their full names, as in `state_dict`; one of several places once, with its first name."""
+        seen: set[Parameter] = set()
         for path, layer in self.named_layers():
             for name, parameter in layer.parameters.items():
-                yield join(path, name), parameter
+                parameter.belong_to(layer)
+                if parameter not in seen:
+                    seen.add(parameter)
+                    yield join(path, name), parameter
 
     def slots(self) -> Iterator[Slot]:
         """Where state is kept from step to step, for `Backend.compile`: arrays, modes, plain settings, backends."""
@@ -283,6 +330,7 @@ class Layer:
             if name in hosts and (hosts[name].dtype.name in FLOATS) != floats:
                 kind = " or ".join(FLOATS) if floats else "integers"
                 problems.append(f"{name} holds {hosts[name].dtype.name}, expected {kind}")
+        problems += self._torn(places, hosts)
         if problems:
             raise ValueError(f"{type(self).__name__}.load_state_dict: {'; '.join(problems)}")
         loaded = {name: moved(hosts[name], layer.backend) for name, (layer, _) in places.items()}
@@ -292,6 +340,48 @@ class Layer:
             else:
                 layer.buffers[key] = loaded[name]
 
+    def _torn(self, places: Mapping[str, tuple[Layer, str]], hosts: Mapping[str, Any]) -> Iterator[str]:
+        """What is wrong with arrays for one parameter under several names."""
+        first: dict[Parameter, str] = {}
+        for name, (layer, key) in places.items():
+            if key not in layer.parameters or name not in hosts:
+                continue
+            other = first.setdefault(layer.parameters[key], name)
+            # Bytes, for NaN is equal to NaN here.
+            if other != name and hosts[other].tobytes() != hosts[name].tobytes():
+                yield f"{other} and {name} are one parameter, but differ"
+
+    def output_shape(self, input_shape: Sequence[int]) -> Shape:
+        """The shape of `forward`'s output in evaluation, from that of the input alone: nothing is computed.
+
+        A layer that does not say in ``_output_shape`` what its shapes are is asked by a forward of zeros: of one sample
+        where that fits, of all else, and of that layer alone.
+
+        Parameters
+        ----------
+        input_shape : sequence of int
+            With the batch axis, as in ``(1, 3, 32, 32)``.
+
+        Raises
+        ------
+        ValueError
+            That of `forward` for a shape that does not fit.
+        """
+        shape = checks.shape("input_shape", input_shape, empty=True)
+        if not knows_shapes(self):
+            found = probed(self, shape)
+        else:
+            try:
+                found = self._output_shape(shape)
+            except (TypeError, ValueError) as error:
+                raise (named(self, error) if self._names_errors else error) from error
+        told(self, shape, found)
+        return found
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        """The shape of the output, checked as `_forward` checks it; optional."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _output_shape")
+
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Multiplications in the products of a forward; elementwise work is not counted."""
         return 0
@@ -299,8 +389,8 @@ class Layer:
     def summary(self, input_shape: Sequence[int]) -> Summary:
         """Layers, output shapes, parameters and multiply-adds for an input of that shape; print it for a table.
 
-        The shapes come from a forward of zeros in evaluation mode, which leaves all as it was: modes, gradients, what
-        was kept for backward, and weights that were not drawn yet.
+        All follows from shapes, see `output_shape`; nothing is computed, and the model is left as it was. With memory:
+        of the parameters, and of the outputs of all layers for that batch, which training keeps.
 
         Parameters
         ----------

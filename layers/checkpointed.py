@@ -5,13 +5,14 @@ Source: T. Chen et al., "Training deep nets with sublinear memory cost", 2016.
 
 from typing import Any, Unpack
 
-from ..backends import checks
+from ..backends import checks, origins
 from ..backends.types import Array
 from .base import Layer, no_forward
 from .containers import Container
 from .placement import Placement
 from .release import released, releases
 from .snapshot import Snapshot
+from .summary import Shape
 
 
 class Checkpointed(Container):
@@ -49,21 +50,27 @@ class Checkpointed(Container):
         """The layer within."""
         return self.children[""]
 
+    def _output_shape(self, shape: Shape) -> Shape:
+        return self.layer.output_shape(shape)
+
     def forward(self, x: Array) -> Any:
         """The layer's output; of its arrays only ``x`` is kept."""
         self._saved = None
+        self._check_numerics()
         if not self.training:
             return self.layer.forward(x)
         before = Snapshot(self.layer)
         y = self.layer.forward(x)
         self.layer.release()
-        self._save(x, before)
+        self._save(self.backend.plain(x), before)
+        self._doubts = origins.doubts
         return y
 
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
         """The layer's gradients, after a second forward."""
         if self._saved is None:
             raise no_forward(self, ", in training mode")
+        self._check_origin(dy)
         x, before = self._saved
         after = Snapshot(self.layer)
         before.restore()

@@ -6,18 +6,23 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Self, Unpack, cast, overload
 
-from ..backends import Backend, BackendLike, checks, primitives
+from ..backends import Backend, BackendLike, checks, origins, primitives
 from ..backends.types import Array, DType
 from .base import Layer, join
 from .placement import Placement, says_where
+from .summary import Shape
 
 
 class Container(Layer):
     """A layer with named children; placement, modes and state reach all of them.
 
     A subclass defines `forward` and `backward` by those of its children, which check and convert what they get.
-    A child that was given a backend or a seed of its own keeps it; the others take the container's.
+    A child that was given a backend or a seed of its own keeps it; the others take the container's. Parts in exact
+    numerics and parts in fast numerics are refused together, unless the latter were given ``numerics="fast"`` by name.
+    One that defines ``_output_shape`` by its children's `output_shape` has a `summary` without a forward.
     """
+
+    _names_errors = False
 
     def __init__(self, children: dict[str, Layer], **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
@@ -52,7 +57,22 @@ class Container(Layer):
         super()._join(path, inherited)
         passed = cast(Placement, {**inherited, **self._own})
         for name, child in self.children.items():
+            child._is_fast = child._is_fast or (self._is_fast and not says_where(child._own))
             child._join(join(path, name), passed)
+
+    def _check_numerics(self) -> None:
+        """Raise `ValueError` where one part would compute in exact numerics and another in fast."""
+        if not origins.watching:
+            return
+        kinds = {name: child.backend.numerics for name, child in self.children.items() if not child._is_fast}
+        if len({*kinds.values(), *(() if self._is_fast else (self.backend.numerics,))}) > 1:
+            told = ", ".join(f"{name!r} in {kind}" for name, kind in kinds.items())
+            raise ValueError(
+                f"{type(self).__name__}: one part would leave exact numerics: the container computes in "
+                f"{self.backend.numerics} numerics, {told}; give the outermost container numerics='exact' and the "
+                "layers none of their own, or move the whole with model.to(nn.get_backend(..., numerics='exact')), or "
+                "give a layer numerics='fast' by name to leave exact numerics there on purpose"
+            )
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of this container and of all within; gives it back."""
@@ -98,8 +118,15 @@ class Sequential(Container):
         """The children in order."""
         return list(self.children.values())
 
+    def _output_shape(self, shape: Shape) -> Shape:
+        for layer in self.children.values():
+            shape = layer.output_shape(shape)
+        return shape
+
     def forward(self, x: Array) -> Array:
         """Pass ``x`` through all layers."""
+        self._check_numerics()
+        x = self.backend.plain(x)
         with primitives(self.backend.xp).held():
             for layer in self.children.values():
                 x = layer.forward(x)
@@ -110,7 +137,7 @@ class Sequential(Container):
 
         With ``input_grad=False`` nothing is computed that only the input's gradient needs, and None is returned.
         """
-        layers = self.layers
+        layers, dy = self.layers, self.backend.plain(dy)
         first = 0 if input_grad else self._first_trained()
         with primitives(self.backend.xp).held():
             for i in reversed(range(first, len(layers))):

@@ -1,6 +1,8 @@
 """The pure functions: any standard-conforming arrays in, arrays out, no state.
 
-Each ``f`` stands beside its ``f_backward``. ``xp=None`` means the namespace of the inputs.
+Each ``f`` stands beside its ``f_backward``. ``xp=None`` means the namespace of the inputs. Where exact numerics made
+one of them, or the enclosing `use_backend` or ``XPNN_NUMERICS`` asks for exact numerics, results then have the bits of
+the layer or loss of that name in exact numerics.
 """
 
 from .activations.erf import erf, erfc
@@ -74,6 +76,7 @@ from .pool.adaptive import adaptive_avg_pool, adaptive_avg_pool_backward, adapti
 from .pool.average import avg_pool, avg_pool_backward
 from .pool.lp import lp_pool, lp_pool_backward
 from .pool.maximum import max_pool, max_pool_backward
+from .public import public
 from .shape import pad_constant, pad_constant_backward, upsample_nearest, upsample_nearest_backward
 
 __all__ = [
@@ -168,3 +171,6 @@ __all__ = [
     "upsample_nearest",
     "upsample_nearest_backward",
 ]
+
+for _name in __all__:
+    globals()[_name] = public(globals()[_name], __name__)

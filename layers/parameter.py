@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from ..backends import Backend, Generator, backend_of, get_backend, primitives, to_host
+from ..backends import (
+    Backend,
+    Generator,
+    ambient_backend,
+    backend_of,
+    get_backend,
+    origins,
+    primitives,
+    to_host,
+)
 from ..backends.capture import Slot, require_owned
 from ..backends.primitives import Compiled
 from ..backends.types import Array, dtype_name
@@ -71,6 +80,8 @@ class Parameter:
     Parameters
     ----------
     value : array, optional
+        Of a parameter of no layer, also what decides on its backend: the one with exact numerics that made the array,
+        else that of the enclosing `use_backend`, else the array's library.
     grad : array, optional
     shape, initialiser
         Instead of ``value``: how to make it.
@@ -109,13 +120,24 @@ class Parameter:
         self.shape: tuple[int, ...] = tuple(value.shape if value is not None else shape or ())
         self.states: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
         self._initialiser, self._owner, self._name = initialiser, owner, name
+        # Of a parameter of no layer: the backend that it was made for.
+        self._backend = None if value is None or owner is not None else _backend_for(value)
+        # Where it was moved to last: a parameter of two layers is moved once.
+        self._moved_to: Backend | None = None
 
     @property
     def backend(self) -> Backend:
-        """What computes with this parameter: its owner's backend, or that of the value."""
+        """What computes with this parameter: its owner's backend, or that for which it was made."""
         if self._owner is not None:
             return self._owner.backend
-        return get_backend(backend_of(self.value), dtype_name(self.value.dtype))
+        if self._backend is None or not self._backend.owns(self._value):
+            self._backend = _backend_for(self._value)
+        return self._backend
+
+    def belong_to(self, owner: Owner) -> None:
+        """Compute where that layer does, unless it is another layer's already."""
+        if self._owner is None:
+            self._owner = owner
 
     @property
     def value(self) -> Array:
@@ -123,6 +145,8 @@ class Parameter:
         if self._value is None and self._initialiser is not None and self._owner is not None:
             generator = self._owner.generator.fold_in(self._name)
             self._value = self._initialiser(self.shape, generator, self._owner.backend)
+        if origins.watching and (b := self.backend).numerics == "exact":
+            origins.made(self._value, b, "Parameter", whole=False)
         return self._value
 
     @value.setter
@@ -166,14 +190,26 @@ class Parameter:
     def accumulate(self, gradient: Array) -> None:
         """Add to ``grad``, in place but for the first gradient, which others may hold too."""
         require_owned(self, f"the gradient of a parameter of shape {self.shape}")
+        self.check_gradient(gradient)
         if self.grad is None:
             self.grad = gradient
             return
         self._own_gradient()
         change(_add, [self.grad], gradient, backend=self.backend)
 
+    def check_gradient(self, gradient: Array) -> None:
+        """Raise `ValueError` for a gradient of fast numerics, where the parameter is of exact numerics."""
+        if origins.watching and self.backend.numerics == "exact":
+            origins.require_exact(gradient, "the gradient", f"the parameter of shape {self.shape}")
+
     def move(self, backend: Backend) -> None:
         """Take value, gradient and optimizer states to another backend."""
+        if self._moved_to == backend and (self._value is None or backend.owns(self._value)):
+            # By another layer of which it is a parameter too.
+            return
+        self._moved_to = backend
+        if self._owner is None:
+            self._backend = backend
         # Nothing of the old place is kept.
         self._own_value = self._own_grad = None
         self._value = None if self._value is None else moved(self._value, backend)
@@ -195,6 +231,18 @@ class Parameter:
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape})"
+
+
+def _backend_for(value: Array) -> Backend:
+    """What is to compute with a value that no layer has: the backend in exact numerics that made it, else that of the
+    enclosing `use_backend` where it lives there, else its library's."""
+    found, ambient = origins.maker(value), ambient_backend()
+    if found is not None and found.backend.numerics == "exact":
+        return found.backend
+    name = dtype_name(value.dtype)
+    if ambient is not None and ambient.owns(value) and (ambient.numerics == "fast" or name == ambient.dtype_name):
+        return get_backend(ambient, name)
+    return get_backend(backend_of(value), name)
 
 
 def _kept(array: Array, backend: Backend) -> Array:

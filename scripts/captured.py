@@ -3,7 +3,7 @@
 The training step of a net (forward, loss, backward, update), compiled and plain in turn, and beside PyTorch's eager
 step, in the faster of its memory formats, where there is a PyTorch for the device. Before they are timed, compiled and
 plain take the same few steps from the same weights, and their losses are compared. A case that fails says why, and the
-next one runs; exit status 1 if one did.
+next one runs; exit status 1 if one did, and 3 if none did but other processes disturbed what was timed.
 """
 
 import argparse
@@ -23,12 +23,13 @@ from ..layers.models import BUILDERS
 from ..training.optimizer import Optimizer
 from ..training.optimizers import SGD, Adam
 from .bench.load import Watch
-from .bench.measure import Side, measure
+from .bench.measure import Side, disturbance, measure
 from .bench.mirror import load
 from .bench.nets import CLASSES, NETS, RATE, NetCase, TorchNet, batch_of
 from .bench.opponent import Opponent, find_opponent
 from .bench.work import relative_error
 from .errors import at_least
+from .help_text import Help
 from .targets import append, target, write
 
 # Steps whose losses are compared: more than a compiled step takes to be recorded and replayed.
@@ -62,6 +63,7 @@ class CapturedRow:
     recorded: int
     relative_error: float
     wrong: bool
+    disturbed: bool | None = None
 
     def __str__(self) -> str:
         text = f"{self.name}, batch {self.batch}: {self.ours_ms:.3f} ms, plain {self.plain_ms:.3f} ms"
@@ -69,6 +71,7 @@ class CapturedRow:
         if self.ratio is not None:
             text += f", PyTorch eager {self.torch_ms:.3f} ms, ratio {self.ratio:.2f}"
         text += f"; recorded {self.recorded}, losses {self.relative_error:.1e} from those of the plain step"
+        text += disturbance(self.disturbed)
         return text + (f"\n    WRONG: {BOUND:g} is allowed" if self.wrong else "")
 
 
@@ -117,23 +120,31 @@ def captured_row(
         load(opponent, net.net, plain.model, b)
         sides[memory_format] = Side(net.step, opponent.wait)
     error = relative_error([compiled.losses(STEPS)], [plain.losses(STEPS)])
-    ms = measure(sides, rounds, Watch(), 0.0, None if b.is_host else 0.0).medians
+    times = measure(sides, rounds, Watch(), 0.0, None if b.is_host else 0.0)
+    ms = dict(times.medians)
     ours, eager = ms.pop("compiled"), ms.pop("plain")
     best = min(ms, key=lambda name: ms[name]) if ms else None
     theirs = None if best is None else ms[best]
     ratio = None if theirs is None else theirs / ours
     name = f"{case.name} {optimizer} compiled"
-    told = (best, compiled.recorded, error, not error <= BOUND)
+    told = (best, compiled.recorded, error, not error <= BOUND, times.disturbed)
     return CapturedRow("net", name, "step", batch, ours, eager, theirs, eager / ours, ratio, *told)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure all cases; 1 if one failed, 2 for a bad call."""
-    parser = argparse.ArgumentParser(description="Time compiled training steps; see the top of this file.")
-    parser.add_argument("--backend", default="cupy")
-    parser.add_argument("--net", nargs="+", default=["lenet5"], choices=NETS, help="largest first, if time may run out")
-    parser.add_argument("--optimizer", nargs="+", default=list(OPTIMIZERS), choices=OPTIMIZERS)
-    parser.add_argument("--batch", type=at_least(1), default=None, help="images in a batch; the net's usual one")
+    """Measure all cases; 1 if one failed, 2 for a bad call, 3 where other processes disturbed one."""
+    parser = argparse.ArgumentParser(
+        description="Time compiled training steps; see the top of this file.", formatter_class=Help
+    )
+    parser.add_argument("--backend", default="cupy", help="what to measure")
+    nets = f"some of {', '.join(NETS)}; largest first, if time may run out"
+    parser.add_argument("--net", nargs="+", default=["lenet5"], choices=NETS, metavar="NET", help=nets)
+    parser.add_argument(
+        "--optimizer", nargs="+", default=list(OPTIMIZERS), choices=OPTIMIZERS, metavar="NAME", help="of the steps"
+    )
+    parser.add_argument(
+        "--batch", type=at_least(1), default=None, help="images in a batch; the net's usual one unless given"
+    )
     parser.add_argument("--rounds", type=at_least(1), default=9, help="samples of each side")
     parser.add_argument("--json", default=None, metavar="FILE", help="all rows, written anew after each")
     parser.add_argument("--lines", default=None, metavar="FILE", help="add each row there, a line of JSON")
@@ -143,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"captured: {error}", file=sys.stderr)
         return 2
-    rows, failed = [], 0
+    rows, failed, disturbed = [], 0, 0
     for net, optimizer in [(net, optimizer) for net in options.net for optimizer in options.optimizer]:
         name = f"{net} {optimizer} compiled"
         try:
@@ -161,13 +172,14 @@ def main(arguments: list[str] | None = None) -> int:
                 append(files["lines"], {"name": name, "passed": False, "problem": problem})
             continue
         failed += row.wrong
+        disturbed += row.disturbed is True
         rows.append(row)
         print(row, flush=True)
         if files["lines"] is not None:
             append(files["lines"], asdict(row))
         if files["json"] is not None:
             write(files["json"], json.dumps({"rows": [asdict(row) for row in rows]}))
-    return 1 if failed else 0
+    return 1 if failed else 3 if disturbed else 0
 
 
 if __name__ == "__main__":

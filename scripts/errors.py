@@ -15,6 +15,10 @@ class Failure(Exception):
     """What the command checked is not as it should be; it has said what, and ends with status 1."""
 
 
+class NotMeasured(Failure):
+    """Nothing failed, but not all that was asked for could be run or measured; status 3."""
+
+
 @contextmanager
 def preparing() -> Iterator[None]:
     """While a command opens what it was given: bad values become `UsageError`, so they show no traceback."""

@@ -26,7 +26,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING or __package__:
+    from .children import die_with_parent
+    from .help_text import Help
+else:
+    # Run as a file, whose folder is where Python looks first.
+    from children import die_with_parent
+    from help_text import Help
 
 SECONDS = 120.0  # for one run, which takes a few
 SHOWN = 12  # digits of a hash in the table
@@ -117,7 +125,7 @@ def child(task: Mapping[str, Any]) -> dict[str, Any]:
 
 def ask(task: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     """A child's answer, or the ``problem`` that kept it from giving one."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--child", json.dumps(task)]
+    command = [sys.executable, str(Path(__file__).resolve()), "--child", json.dumps({**task, "parent": os.getpid()})]
     try:
         done = subprocess.run(
             command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=SECONDS, check=False
@@ -173,7 +181,7 @@ def run(configuration: Configuration, steps: int) -> None:
 def row(configuration: Configuration) -> str:
     """A line of the table."""
     c = configuration
-    result = c.problem or f"{c.exact[:SHOWN]}  {c.fast[:SHOWN]}  {c.seconds:5.1f} s"
+    result = ("NOT RUN: " * c.skipped + c.problem) or f"{c.exact[:SHOWN]}  {c.fast[:SHOWN]}  {c.seconds:5.1f} s"
     return f"{c.backend:<8} {c.setting:<46} {result}".rstrip()
 
 
@@ -209,7 +217,9 @@ def names(text: str) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run all configurations; 1 if exact numerics give more than one hash, 2 for a bad call."""
-    parser = argparse.ArgumentParser(description="One hash in every environment; see the top of this file.")
+    parser = argparse.ArgumentParser(
+        description="One hash in every environment; see the top of this file.", formatter_class=Help
+    )
     parser.add_argument("--backends", default="numpy,torch,strict", type=names, help="names, separated by commas")
     parser.add_argument(
         "--steps", default=50, type=at_least_one, help="half of them with each optimizer, in whole epochs of 5"
@@ -218,7 +228,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child is not None:
-        print(json.dumps(child(json.loads(options.child))))
+        task = json.loads(options.child)
+        die_with_parent(task["parent"])
+        print(json.dumps(child(task)))
         return 0
     try:
         if options.json is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import to_host
+from ..backends.terminal import columns, fitted, say, table
 from ..layers.base import Layer
 from ..layers.containers import Container
 from ..layers.watch import layer_outputs
@@ -20,7 +21,8 @@ from .text_pictures import bar, picture
 
 Host = np.ndarray[Any, Any]
 _CLASSES = 5
-_WIDEST_CALL = 44
+# Columns of a table that goes to a file.
+_WIDEST = 140
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     x, label = net.sample(options.sample), int(net.labels[options.sample])
     names = net.class_names
     probabilities = softmax(scores(net.model, x, names)[0])
-    print(f"sample {options.sample} of {net.part}: class {names[label]}\n")
+    say(f"sample {options.sample} of {net.part}: class {names[label]}\n")
     if drawn := picture(net.images[options.sample : options.sample + 1][0]):
         print(f"{drawn}\n")
     print_layers(net.model, x)
@@ -56,24 +58,14 @@ def run(options: argparse.Namespace) -> None:
 
 def print_layers(model: Layer, x: Host) -> None:
     """A table of what each layer gives for ``x (1, C, H, W)``."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("name", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("layer", max_width=_WIDEST_CALL, overflow="fold")
-    for head in ("output", "parameters", "min", "mean", "max", "zeros"):
-        table.add_column(head, justify="right", no_wrap=True)
-    b = model.backend
+    b, rows = model.backend, []
     for name, layer, output in layer_outputs(model, b.asarray(x, b.dtype)):
         if isinstance(layer, Container):
             continue
         count = sum(prod(parameter.shape) for parameter in layer.parameters.values())
-        table.add_row(*map(Text, (name, repr(layer), *statistics(np.asarray(to_host(output))[0], count))))
-    # Written to a file, the table keeps its width.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-    console.print(table)
+        rows.append((name, repr(layer), *statistics(np.asarray(to_host(output))[0], count)))
+    heads = ("name", "layer", "output", "parameters", "min", "mean", "max", "zeros")
+    print(table(heads, rows, columns() or _WIDEST, title=2, numbers=range(2, 8), words=(1,), framed=False))
 
 
 def statistics(values: Host, parameters: int) -> tuple[str, ...]:
@@ -93,8 +85,8 @@ def verdict(probabilities: Host, label: int, names: Sequence[str]) -> str:
     right = "right" if order[0] == label else f"wrong: it is {names[label]}"
     lines = [f"taken for class {names[order[0]]}, which is {right}"]
     for i in shown:
-        mark = "  <- true class" if i == label else ""
-        lines.append(f"  {names[i]:>{width}}  {probabilities[i]:7.2%}  {bar(float(probabilities[i]))}{mark}".rstrip())
+        pieces = [f"  {names[i]:>{width}}  {probabilities[i]:7.2%}", bar(float(probabilities[i]))]
+        lines += fitted([*pieces, *(["<- true class"] if i == label else [])], columns())
     return "\n".join(lines)
 
 
@@ -109,7 +101,7 @@ def draw(model: Layer, x: Host, path: Path, title: str, probabilities: Host, nam
     try:
         from .plots import plot_activations
     except ImportError:
-        print("no picture: matplotlib is not installed (pip install matplotlib)", file=sys.stderr)
+        print("no picture: matplotlib is not installed (pip install 'matplotlib>=3.8')", file=sys.stderr)
         return
     plot_activations(model, x, path, title=title, class_names=names, probabilities=probabilities)
-    print(f"wrote {path}")
+    say(f"wrote {path}")

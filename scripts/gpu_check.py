@@ -16,9 +16,10 @@ suite     the tests that use the GPU
 Each has a limit on its time, and ``--seconds`` is the limit of all. What does not pass is noted and the next one runs.
 ``summary.txt`` (short, printed last), ``results.json`` and ``log.txt`` are written anew, each whole or not at all,
 within a second of every row and case, so that a limit, Ctrl-C, SIGTERM or a lost machine costs no more than what ran.
+Whatever ends it, SIGKILL too, ends all processes that it started.
 
-Exit status 0 if all passed, 1 if not (a limit counts), 2 for a bad call, 130 and 143 after a signal. This file uses the
-standard library alone.
+Exit status 0 if all passed, 1 if not (a limit counts, and what did not run, was skipped or disturbed), 2 for a bad
+call, 130 and 143 after a signal. This file uses the standard library alone.
 """
 
 import argparse
@@ -39,20 +40,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
+    from . import children
     from .gpu import options, parts, plan, preflight, summary
 else:
     # Run as a file, before anything says where `xpnn` is; this file's folder is where Python looks first.
+    import children
     from gpu import options, parts, plan, preflight, summary
 
 # Seconds between two looks at what runs, and between two writes of the files.
 LOOK, WRITE = 0.05, 1.0
 # Of the time as a whole, what is kept to write and to end.
 RESERVE = 2.0
+# Exit status of a benchmark of which nothing failed, and something was not measured.
+MEASURED_NOT = 3
 # Characters of each part's log in the JSON, and failures of each part that are printed as they come.
 OUTPUT, PRINTED = 2000, 25
 
 Part = parts.Part
 PASSED, FAILED, LIMIT, INTERRUPTED = parts.PASSED, parts.FAILED, parts.LIMIT, parts.INTERRUPTED
+NOT_RUN = parts.NOT_RUN
 RUNNING, TOGETHER = parts.RUNNING, parts.TOGETHER
 
 
@@ -74,8 +80,10 @@ class Stopped(Exception):
 class Check:
     """A run of the parts, and the three files that tell of it."""
 
-    def __init__(self, asked: argparse.Namespace, scratch: Path, caught: list[int]) -> None:
-        self.asked, self.scratch, self.caught = asked, scratch, caught
+    def __init__(
+        self, asked: argparse.Namespace, scratch: Path, caught: list[int], keeper: children.Keeper | None = None
+    ) -> None:
+        self.asked, self.scratch, self.caught, self.keeper = asked, scratch, caught, keeper
         self.deadline = time.monotonic() + asked.seconds
         self.about = {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "source": preflight.source()}
         self.about["system"] = f"{platform.system()} {platform.release()}, {plan.cores()} cores, "
@@ -160,7 +168,7 @@ class Check:
             if job.code is None and job.process is not None:
                 job.code = job.process.poll()
                 if over or job.code is not None:
-                    kill(job.process)
+                    self.kill(job)
             self.read_rows(part, job)
         if over or all(job.code is not None or job.process is None for job in jobs):
             self.judge(part, jobs, seconds)
@@ -176,7 +184,9 @@ class Check:
                 job.process = subprocess.Popen(
                     job.command,
                     cwd=self.scratch,
-                    env={**self.environment, **part.environment, "XPNN_GPU_LINES": lines},
+                    env=children.marked(
+                        {**self.environment, **part.environment, "XPNN_GPU_LINES": lines}, self.mark(job)
+                    ),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -184,7 +194,21 @@ class Check:
                 )
             except OSError as error:
                 part.problem = f"does not start: {error}"
+                return job
+        if self.keeper is not None:
+            self.keeper.note(job.process.pid)
         return job
+
+    def mark(self, job: Job) -> str:
+        """By which a job's processes are found, in whatever group or session they are."""
+        return f"{self.scratch}/{job.name}"
+
+    def kill(self, job: Job) -> None:
+        """End a job's process and all that it started, which may have outlived it."""
+        children.end(job.process.pid, f"{self.mark(job)};")
+        children.reap(job.process)
+        if self.keeper is not None:
+            self.keeper.forget(job.process.pid)
 
     def lines(self, job: Job) -> Path:
         """The file of a job's rows."""
@@ -217,7 +241,11 @@ class Check:
             part.problem = f"stopped after {seconds:.0f} s"
             part.status = FAILED if part.failed else LIMIT
             return
-        part.status = FAILED if part.failed or codes or part.problem else PASSED
+        # A benchmark that other processes disturbed says so by its status too.
+        codes = [code for code in codes if not (code == MEASURED_NOT and part.disturbed)]
+        part.status = FAILED if codes or part.problem else part.verdict()
+        if part.status == NOT_RUN and not part.total:
+            part.problem = f"told of nothing: {summary.last_line(part.output)}"
         if codes and not part.failed:
             how = ", ".join(f"signal {-code}" if code < 0 else f"exit {code}" for code in codes)
             part.problem = f"{how}: {summary.last_line(part.output)}"
@@ -262,15 +290,6 @@ class Check:
         self.written = time.monotonic()
 
 
-def kill(process: Any) -> None:
-    """End a process and all that it started."""
-    if process is None:
-        return
-    with contextlib.suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def put(path: Path, text: str) -> None:
     """Write all or nothing: whoever reads sees the old content or the new."""
     beside = path.with_name(f".{path.name}.partial")
@@ -297,15 +316,17 @@ def signals() -> Iterator[list[int]]:
 def main(arguments: list[str] | None = None) -> int:
     """Run all stages."""
     asked = options.parse(arguments)
-    scratch = Path(tempfile.mkdtemp(prefix="gpu_check_"))
-    try:
-        with signals() as caught:
+    with signals() as caught:
+        scratch = Path(tempfile.mkdtemp(prefix="gpu_check_"))
+        keeper = children.Keeper(f"{scratch}/", scratch)
+        try:
             if asked.wheels is not None:
                 for line in preflight.unpack(asked.wheels, scratch / "wheels"):
                     print(f"gpu_check: {line}", flush=True)
-            return Check(asked, scratch, caught).run()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            return Check(asked, scratch, caught, keeper).run()
+        finally:
+            keeper.close()
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":

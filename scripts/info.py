@@ -9,6 +9,7 @@ import numpy as np
 from .. import __version__
 from ..backends import get_backend, survey
 from ..backends.registry import VARIABLE
+from ..backends.terminal import columns, say, table
 from .errors import preparing
 
 
@@ -18,25 +19,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print versions, the table of backends, and which one is chosen by default."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False, markup=False)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    console.print(
+    say(
         f"xpnn {__version__}, NumPy {np.__version__}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}, {cores} cores"
     )
-    table = Table("backend", "usable", "version", "device")
-    table.add_column("notes", overflow="fold")
     with preparing():
         rows = survey()
-    for row in rows:
-        cells = (row.name, "yes" if row.usable else "no", row.version, row.device, row.note)
-        table.add_row(*map(Text, cells))
-    console.print(table)
+    told = [(row.name, "yes" if row.usable else "no", row.version, row.device, row.note) for row in rows]
+    print(table(("backend", "usable", "version", "device", "notes"), told, columns(), words=(2, 4)))
     with preparing():
         default, auto = get_backend(), get_backend("auto")
     source = f"{VARIABLE}={os.environ[VARIABLE]}" if os.environ.get(VARIABLE) else "no setting"
-    console.print(f'default: {default.spec} ({source}); "auto": {auto.spec}')
+    say(f'default: {default.spec} ({source}); "auto": {auto.spec}')

@@ -1,6 +1,7 @@
 """The command line: what it takes, and how it speaks when something is wrong.
 
-Bad input gives one line on standard error and exit status 2; a check that fails, status 1; an interrupt, 130. Each
+Bad input gives one line on standard error and exit status 2; a check that fails, status 1; one of which a part could
+not be run or measured, while nothing failed, status 3; an interrupt, 130. Each
 subcommand is a module with `configure`, which says what it takes, and `run`; it may have an `expand`, by which a few
 arguments stand for more.
 """
@@ -12,9 +13,17 @@ from typing import NoReturn
 
 from .. import __version__
 from . import bench, explain, info, parity, predict, train
-from .errors import Failure, UsageError
+from .errors import Failure, NotMeasured, UsageError
+from .help_text import Help
 
 COMMANDS = {module.__name__.rpartition(".")[2]: module for module in (info, train, predict, explain, parity, bench)}
+
+
+ENVIRONMENT = (
+    "Environment variables: XPNN_BACKEND and XPNN_NUMERICS are used where a command is not told --backend and "
+    "--numerics; XPNN_NUM_THREADS is the number of threads that compute (default: the cores of this process); "
+    "XPNN_NUMBA=0 leaves out compiled kernels on the CPU, XPNN_CUDA_KERNELS=0 those of this library on a GPU."
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,15 +37,15 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command."""
     parser = _Parser(
         prog="xpnn",
+        formatter_class=Help,
+        epilog=ENVIRONMENT,
         description="Neural-network layers on NumPy or CuPy, written once against the Array API standard.",
     )
     parser.add_argument("--version", action="version", version=f"xpnn {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").partition("\n")[0]
-        command = commands.add_parser(
-            name, help=summary, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        command = commands.add_parser(name, help=summary, description=summary, formatter_class=Help)
         module.configure(command)
         command.set_defaults(run=module.run, parser=command)
     return parser
@@ -59,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"xpnn {options.command}: {error}", file=sys.stderr)
         return 2
+    except NotMeasured:
+        return 3
     except Failure:
         return 1
     except BrokenPipeError:

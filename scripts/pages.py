@@ -1,6 +1,7 @@
 """What the pages of a run share: their look, a box that filters rows, plots as part of the page."""
 
 import io
+from html import escape
 from importlib import import_module
 from typing import Any
 
@@ -10,9 +11,11 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 p.verdict { padding: .6rem 1rem; border-left: .4rem solid #2a8f4b; background: #2a8f4b1a; }
 p.failed { border-color: #c0392b; background: #c0392b1a; }
+p.unknown { border-color: #b7791f; border-left-style: dashed; background: #b7791f1a; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .15rem .7rem .15rem 0; border-bottom: 1px solid #8883; vertical-align: top; }
 td.n, th.n { text-align: right; } tr.failed td { background: #c0392b1a; }
+tr.unknown td { background: #b7791f1a; }
 svg { max-width: 100%; height: auto; background: white; }
 input { font: inherit; width: 22rem; padding: .2rem .4rem; }
 """
@@ -32,7 +35,14 @@ def require_plots(option: str) -> None:
     try:
         import_module("matplotlib")
     except ImportError as error:
-        raise ValueError(f"{option} draws with matplotlib, which is not installed: pip install 'xpnn[plot]'") from error
+        raise ValueError(
+            f"{option} draws with matplotlib, which is not installed: pip install 'matplotlib>=3.8'"
+        ) from error
+
+
+def verdict(text: str, kind: str = "") -> str:
+    """A line in a box: green as it is, red where ``kind`` is "failed", amber where it is "unknown", that is not run."""
+    return f'<p class="verdict {kind}">{escape(text)}</p>'
 
 
 def svg(figure: Any) -> str:

@@ -5,27 +5,25 @@ import json
 import platform
 import re
 import time
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from ..backends import Backend, get_backend
+from ..backends.terminal import say, say_row
 from ..testing.cases import Case, cases
 from ..testing.compare import EDGES
 from ..testing.golden import GOLDEN, golden_run
 from ..testing.parity import Measured, Outcome, Parity, Totals, by_operation, worst
-from .errors import Failure, UsageError, preparing
+from .errors import Failure, NotMeasured, UsageError, preparing
 from .targets import finite
 
-HEADER = (
-    f"{'case':<52} {'forward':>9} {'relative':>9} {'vs ref':>8}  {'bits':<4} {'ms':>8}  "
-    "gradients in ULP against float64 (against the reference)"
-)
-
-OPERATIONS = (
-    f"{'operation':<20} {'cases':>6} {'forward, ULP':>13} {'gradients, ULP':>15} {'of tolerance':>13} {'same bits':>10}"
-)
+HEADER = ("case", "forward", "relative", "vs ref", "bits", "ms")
+GRADIENTS = (" gradients in ULP against float64", "(against the reference)")
+OPERATIONS = ("operation", "cases", "forward, ULP", "gradients, ULP", "of tolerance", "same bits")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +38,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run the catalogue; `Failure` if a case is over its tolerance."""
+    """Run the catalogue.
+
+    Raises
+    ------
+    Failure
+        If a case is over its tolerance, or a golden run has other bits.
+    NotMeasured
+        If nothing failed, but a golden run can't be made here.
+    """
     chosen = choose(options.filter)
     if options.list:
         print("\n".join(case.name for case in chosen))
@@ -54,51 +60,79 @@ def run(options: argparse.Namespace) -> None:
 
         with preparing():
             require_plots("--html")
-    chosen, left_out = split(chosen, backend, reference)
+    kept, why = split(chosen, backend, reference)
+    left_out = [case for case in chosen if case not in kept]
+    chosen = kept
     if not chosen:
-        raise UsageError(f"none of the chosen cases runs on {backend.spec}: {left_out}")
+        raise UsageError(f"none of the chosen cases runs on {backend.spec}: {why}")
     machine = describe(backend, reference)
     for key, value in machine.items():
-        print(f"{key:<10} {value}")
-    if left_out:
-        print(left_out)
-    print(f"\n{HEADER}", flush=True)
+        say(f"{key:<10} {value}", indent=11)
+    if why:
+        say(f"left out   {why}", indent=11)
+    print()
+    say_row(*_cells(*HEADER), *GRADIENTS)
     started = time.perf_counter()
-    outcomes = Parity(backend, reference).run_all(chosen, lambda outcome: print(row(outcome), flush=True))
-    verdict = summary(outcomes)
+    outcomes = Parity(backend, reference).run_all(chosen, tell)
+    seconds = time.perf_counter() - started
+    print()
+    for cells in (OPERATIONS, *map(totals_row, by_operation(outcomes))):
+        say_row(
+            *(f"{cell:{form}}" for cell, form in zip(cells, ("<18", ">6", ">13", ">15", ">13", ">10"), strict=True))
+        )
+    print()
+    runs = golden(backend) if backend.numerics == "exact" and not options.filter else []
+    for run in runs:
+        say(f"golden     {run}", indent=11)
+    verdict = summary(outcomes, len(left_out), runs)
     if files["json"] is not None:
-        report = {"machine": machine, "seconds": time.perf_counter() - started, "summary": verdict}
+        report = {"machine": machine, "seconds": seconds, "summary": verdict, "why_left_out": why}
+        report |= {"left_out": [case.name for case in left_out], "golden": [asdict(run) for run in runs]}
         report["operations"] = [asdict(totals) for totals in by_operation(outcomes)]
         report |= {"histogram_edges_ulps": EDGES, "cases": [as_json(outcome) for outcome in outcomes]}
         files["json"].write_text(json.dumps(finite(report), allow_nan=False) + "\n", encoding="utf-8")
-        print(f"wrote {files['json']}")
+        say(f"wrote {files['json']}")
     if files["html"] is not None:
         from .parity_page import page
 
-        files["html"].write_text(page(machine, outcomes, verdict), encoding="utf-8")
-        print(f"wrote {files['html']}")
-    print(f"\n{OPERATIONS}", *map(totals_row, by_operation(outcomes)), "", sep="\n")
-    same = True
-    if backend.numerics == "exact" and not options.filter:
-        same = golden(backend)
-    print(verdict)
-    if not same or not all(outcome.passed for outcome in outcomes):
+        files["html"].write_text(page(machine, outcomes, verdict, why, runs), encoding="utf-8")
+        say(f"wrote {files['html']}")
+    say(verdict)
+    if not all(outcome.passed for outcome in outcomes) or any(run.status == FAILED for run in runs):
         raise Failure
+    if any(run.status == NOT_RUN for run in runs):
+        raise NotMeasured
 
 
-def golden(backend: Backend) -> bool:
-    """Train for 200 steps and hold the bits against those that are committed; False if they differ."""
-    right = True
+PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
+
+
+@dataclass(frozen=True)
+class GoldenRun:
+    """What became of a training run whose bits are committed: `PASSED`, `FAILED` or `NOT_RUN`, and why not."""
+
+    name: str
+    status: str
+    told: str
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.told}"
+
+
+def golden(backend: Backend) -> list[GoldenRun]:
+    """Train for 200 steps and hold the bits against those that are committed."""
+    runs = []
     for name, expected in GOLDEN.items():
         try:
             found = golden_run(backend, name)
         except ValueError as error:
-            print(f"golden     {name}: left out: {error}")
+            runs.append(GoldenRun(name, NOT_RUN, f"NOT RUN: {error}"))
             continue
-        right = right and found == expected
-        told = "as committed" if found == expected else f"DIFFERS from the committed {expected[:16]}"
-        print(f"golden     {name}, 200 steps on the digits: {found[:16]} {told}")
-    return right
+        same = found == expected
+        told = "as committed" if same else f"DIFFERS from the committed {expected[:16]}"
+        told = f"200 steps on the digits: {found[:16]} {told}"
+        runs.append(GoldenRun(name, PASSED if same else FAILED, told))
+    return runs
 
 
 def choose(pattern: str) -> list[Case]:
@@ -120,7 +154,7 @@ def split(chosen: list[Case], *backends: Backend) -> tuple[list[Case], str]:
         kept = [case for case in chosen if wide or case.dtype == "float32"]
         if len(kept) < len(chosen):
             why = "exact numerics stores float32" if b.numerics != "fast" else f"{b.spec} has no float64"
-            return kept, f"left out   {len(chosen) - len(kept)} cases in float64: {why}"
+            return kept, f"{len(chosen) - len(kept)} cases in float64: {why}"
     return chosen, ""
 
 
@@ -157,8 +191,19 @@ def tf32(b: Backend) -> str:
     return "on" if b.precision == "tf32" else "off"
 
 
-def row(outcome: Outcome) -> str:
-    """One line of the table, and one more for what went wrong."""
+def tell(outcome: Outcome) -> None:
+    """Print the row of a case, and what went wrong."""
+    say_row(*row(outcome))
+    if not outcome.passed:
+        say(f"    FAILED: {outcome.problem}", indent=8)
+
+
+def _cells(case: str, forward: str, relative: str, reference: str, bits: str, ms: str) -> list[str]:
+    return [f"{case:<52}", f"{forward:>9}", f"{relative:>9}", f"{reference:>8}", f" {bits:<4}", f"{ms:>8}"]
+
+
+def row(outcome: Outcome) -> list[str]:
+    """The cells of a row of the table, each as wide as its column."""
     forward = [measured for measured in outcome.arrays if measured.is_forward]
     gradients = [measured for measured in outcome.arrays if not measured.is_forward]
     cells = (
@@ -166,26 +211,24 @@ def row(outcome: Outcome) -> str:
         _number(_most(forward, "truth", "relative"), scientific=True),
         _number(_most(forward, "reference", "ulps")),
     )
-    text = f"{outcome.case.name:<52} {cells[0]:>9} {cells[1]:>9} {cells[2]:>8}  "
-    text += f"{'same' if outcome.same_bits else 'no':<4} {outcome.seconds * 1e3:>8.1f}  {_gradients(gradients)}"
-    return text.rstrip() if outcome.passed else f"{text.rstrip()}\n    FAILED: {outcome.problem}"
+    bits, milliseconds = "same" if outcome.same_bits else "no", f"{outcome.seconds * 1e3:.1f}"
+    told = [f" {gradient}" for gradient in _gradients(gradients)]
+    return [*_cells(outcome.case.name, *cells, bits, milliseconds), *told]
 
 
-def totals_row(totals: Totals) -> str:
-    """One line of the table of operations."""
+def totals_row(totals: Totals) -> tuple[str, ...]:
+    """The cells of a row of the table of operations."""
     figures = (_number(totals.forward_ulps), _number(totals.gradient_ulps), f"{totals.share:.0%}")
-    return (
-        f"{totals.op:<20} {totals.cases:>6} {figures[0]:>13} {figures[1]:>15} {figures[2]:>13} {totals.same_bits:>10}"
-    )
+    return (totals.op, str(totals.cases), *figures, str(totals.same_bits))
 
 
-def _gradients(gradients: list[Measured]) -> str:
+def _gradients(gradients: list[Measured]) -> list[str]:
     """Each gradient's error; of a net's many only the worst."""
     told = [f"{m.name} {_number(m.truth.ulps)} ({_number(m.reference.ulps)})" for m in gradients]
     if len(told) <= 4:
-        return "  ".join(told)
+        return told
     most = max(range(len(gradients)), key=lambda i: gradients[i].truth.ulps)
-    return f"worst of {len(told)}: {told[most]}"
+    return [f"worst of {len(told)}: {told[most]}"]
 
 
 def _most(arrays: list[Measured], against: str, unit: str) -> float:
@@ -200,7 +243,7 @@ def _number(value: float, *, scientific: bool = False) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def summary(outcomes: list[Outcome]) -> str:
+def summary(outcomes: list[Outcome], left_out: int = 0, runs: Sequence[GoldenRun] = ()) -> str:
     """The last line."""
     passed = sum(outcome.passed for outcome in outcomes)
     same = sum(outcome.same_bits for outcome in outcomes)
@@ -211,7 +254,10 @@ def summary(outcomes: list[Outcome]) -> str:
             ulps, case, name = found
             errors.append(f"worst {kind} {_number(ulps)} ULP ({case} {name})")
     counts = f"parity: {len(outcomes)} cases, {passed} passed, {len(outcomes) - passed} failed"
-    return "; ".join(part for part in (counts, ", ".join(errors), f"{same} with the same bits") if part)
+    counts += f", {left_out} left out" if left_out else ""
+    told = Counter(run.status for run in runs)
+    trained = "golden runs: " + ", ".join(f"{n} {status}" for status, n in told.items()) if runs else ""
+    return "; ".join(part for part in (counts, ", ".join(errors), f"{same} with the same bits", trained) if part)
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:

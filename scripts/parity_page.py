@@ -1,6 +1,7 @@
 """A parity run as one page that needs nothing else: verdict, plots of the errors, a table."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from html import escape
 from math import isfinite
 
@@ -8,18 +9,40 @@ from ..testing.cases import part_of
 from ..testing.compare import EDGES
 from ..testing.parity import Outcome
 from ..testing.tolerances import PARTS, TABLE
-from .pages import SCRIPT, STYLE, svg
+from .pages import SCRIPT, STYLE, svg, verdict
+from .parity import GoldenRun
 
 
-def page(machine: dict[str, str], outcomes: list[Outcome], verdict: str) -> str:
-    """The page as HTML text; it loads nothing."""
-    failed = any(not outcome.passed for outcome in outcomes)
+def page(
+    machine: dict[str, str],
+    outcomes: list[Outcome],
+    told: str,
+    left_out: str = "",
+    golden: Sequence[GoldenRun] = (),
+) -> str:
+    """The page as HTML text; it loads nothing.
+
+    Parameters
+    ----------
+    machine : dict
+    outcomes : list of Outcome
+    told : str
+        The verdict in words.
+    left_out : str
+        How many cases did not run, and why.
+    golden : sequence of GoldenRun
+    """
+    found = {run.status for run in golden} | {"passed" if outcome.passed else "failed" for outcome in outcomes}
+    kind = "failed" if "failed" in found else "unknown" if "not run" in found or not outcomes else ""
+    boxes = verdict(told, kind)
+    boxes += verdict(f"Left out: {left_out}", "unknown") if left_out else ""
+    boxes += "".join(verdict(f"Golden run {run}", _KINDS[run.status]) for run in golden if run.status != "passed")
     about = "".join(f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in machine.items())
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>xpnn parity</title><style>{STYLE}</style></head><body>
 <h1>Parity of {escape(machine["backend"].partition(",")[0])} with {escape(machine["reference"].partition(",")[0])}</h1>
-<p class="verdict{" failed" if failed else ""}">{escape(verdict)}</p>
+{boxes}
 <table>{about}</table>
 <h2>Errors against float64, by operation</h2>
 <p>Of all values that an operation gave, how many are how far from the same computation in float64. One ULP is the
@@ -35,6 +58,9 @@ distance to the next float32 number, at the array's largest value where sums can
 <tbody class="cases">{"".join(map(_rows, outcomes))}</tbody></table>
 <script>{SCRIPT}</script></body></html>
 """
+
+
+_KINDS = {"passed": "", "failed": "failed", "not run": "unknown"}
 
 
 def histograms(outcomes: list[Outcome]) -> str:

@@ -102,7 +102,7 @@ def pictures(
     try:
         from .plots import plot_activations, plot_confusion, plot_curves, plot_filters
     except ImportError:
-        print("no pictures: matplotlib is not installed (pip install matplotlib)", file=sys.stderr)
+        print("no pictures: matplotlib is not installed (pip install 'matplotlib>=3.8')", file=sys.stderr)
         return []
     title = f"{metrics['model']} on {data.name}"
     curves, matrix, filters, activations = (folder / name for name in (CURVES, CONFUSION, FILTERS, ACTIVATIONS))

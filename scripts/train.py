@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..backends import get_backend
 from ..backends.backend import NUMERICS
+from ..backends.terminal import say
 from ..interop import safetensors
 from ..interop.files import write_whole
 from ..layers.base import Layer
@@ -53,11 +54,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--batch", default=16, type=at_least(1), metavar="N", help="samples in a batch")
     add("--accumulate", default=1, type=at_least(1), metavar="K", help="batches whose gradients make one step")
     add("--shards", default=1, type=at_least(1), metavar="K", help="parts of a batch, one by one")
-    add("--optimizer", default="adam", choices=sorted(OPTIMIZERS), help="how weights are updated")
+    add(
+        "--optimizer",
+        default="adam",
+        choices=sorted(OPTIMIZERS),
+        metavar="NAME",
+        help=f"how weights are updated: {', '.join(sorted(OPTIMIZERS))}",
+    )
     add("--lr", default=0.001, type=positive, metavar="X", help="learning rate; with one-cycle the highest")
     add("--momentum", default=0.0, type=not_negative, metavar="X", help="of sgd and rmsprop")
     add("--weight-decay", default=0.0, type=not_negative, metavar="X", help="how strongly weights are drawn to 0")
-    add("--schedule", default="constant", choices=build.SCHEDULES, help="how the learning rate goes")
+    add(
+        "--schedule",
+        default="constant",
+        choices=build.SCHEDULES,
+        metavar="NAME",
+        help=f"how the learning rate goes: {', '.join(build.SCHEDULES)}",
+    )
     add("--warmup", default=0, type=at_least(0), metavar="N", help="epochs in which cosine goes up first")
     add("--clip-norm", default=None, type=positive, metavar="X", help="largest norm of all gradients together")
     add("--clip-value", default=None, type=positive, metavar="X", help="largest size of a gradient's entry")
@@ -132,6 +145,8 @@ def prepare(options: argparse.Namespace) -> Job:
     options.backend, options.numerics = backend.spec, backend.numerics
     size = options.image_size
     data = load_dataset(options.data, image_size=None if size is None else (size, size))
+    if data.classes < 2:
+        raise UsageError(f"{data.name} has one class, {data.class_names[0]}; a net tells two apart, or more")
     model = build.net(options.model, data.image, data.classes, backend, options.seed)
     optimizer = build.optimizer(options, model)
     loader, validation, held_out = build.loaders(options, data)
@@ -150,9 +165,9 @@ def _train(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
     if options.resume is None:
         checkpoints.clear()
     write_whole(folder / CONFIG, effective(options))
-    print(
+    say(
         f"{data.name}: {results.counted(data)}; {options.model} on {backend.spec}; {folder}",
-        file=sys.stderr,
+        sys.stderr,
     )
     backend.reset_peak()
     with TensorBoard(folder / "events") if TensorBoard.available() else nullcontext() as events:
@@ -191,9 +206,9 @@ def _train(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
     if backend.numerics == "exact":
         print(f"{hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()}  {folder / MODEL}")
     results.summary(model, data, history, metrics)
-    print(
+    say(
         f"{metrics['test_part']} accuracy {metrics['test_accuracy']:.2%} ({len(data.y_test)} images) after "
         f"{metrics['seconds']:.1f} s"
     )
     for path in written:
-        print(f"wrote {path}")
+        say(f"wrote {path}")

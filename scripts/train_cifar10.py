@@ -8,19 +8,22 @@ import argparse
 from pathlib import Path
 
 import xpnn as nn
+from xpnn.scripts.help_text import Help
 from xpnn.training import augment
 from xpnn.training.datasets import load_dataset
 
 
 def main(arguments: list[str] | None = None) -> nn.History:
     """Train, and write weights, history and checkpoints."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], formatter_class=Help)
     parser.add_argument("--data", required=True, metavar="FOLDER", help="folder of the binary files")
-    parser.add_argument("--backend", default="auto", help="numpy, cupy, torch, ...")
-    parser.add_argument("--epochs", default=30, type=int)
-    parser.add_argument("--batch", default=128, type=int)
+    parser.add_argument(
+        "--backend", default="auto", help="numpy, cupy, torch, ...; auto is CuPy where a GPU works, else NumPy"
+    )
+    parser.add_argument("--epochs", default=30, type=int, help="passes over the data")
+    parser.add_argument("--batch", default=128, type=int, help="samples in a batch")
     parser.add_argument("--lr", default=0.4, type=float, help="the highest rate")
-    parser.add_argument("--seed", default=0, type=int)
+    parser.add_argument("--seed", default=0, type=int, help="of weights, order of samples and augmentation")
     parser.add_argument("--out", default="runs/cifar10", help="where to write")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     options = parser.parse_args(arguments)

@@ -11,11 +11,11 @@ README = Path(__file__).parents[1] / "README.md"
 def test_example_runs(at, tmp_path, monkeypatch):
     if at.read_only:
         pytest.skip("the example makes its own arrays")
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
-    assert 'backend="cupy"' in code
+    code, *_ = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    assert 'backend="auto"' in code
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(code.replace('backend="cupy"', f"backend={at.backend.spec!r}"), names)
+    exec(code.replace('backend="auto"', f"backend={at.backend.spec!r}"), names)
     assert names["dx"].shape == (64, 1, 28, 28)
     assert (tmp_path / "model.safetensors").exists()
     assert names["model"].backend.spec == "numpy"

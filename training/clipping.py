@@ -8,7 +8,7 @@ Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurr
 
 from math import inf
 
-from ..backends import checks
+from ..backends import Backend, checks
 from ..backends.blocks import concat_all
 from ..backends.types import Array, Namespace
 from ..layers.arrays import clamp, scalar, zero
@@ -55,6 +55,12 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
     every = list(trainable(parameters, "clip_grad_norm").values())
     found = [p for p in every if p.grad is not None]
     b = every[0].backend
+    others = [p.backend for p in found if p.backend != b]
+    if others:
+        raise ValueError(
+            f"clip_grad_norm takes parameters of one backend, got some of {described(b)} and some of "
+            f"{described(others[0])}: one norm has one place and one kind of numerics"
+        )
     xp = b.xp
     with b.context():
         if not found:
@@ -69,10 +75,21 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
         return b.down(total)
 
 
+def described(b: Backend) -> str:
+    """A backend in words."""
+    return f"{b.spec} in {b.numerics} numerics, {b.dtype_name}"
+
+
 def _norm(x: Array, p: float, xp: Namespace) -> Array:
     size = xp.abs(x)
     if p == inf:
         return xp.max(size)
+    if p == 1:
+        return xp.sum(size)
+    # Powers of the gradients themselves overflow from 1e19 on in float32: the factor would be 0.
+    largest = xp.max(size)
+    unit = xp.where(xp.logical_and(largest > 0.0, largest < inf), largest, xp.ones_like(largest))
+    parts = size / unit
     if p == 2:
-        return xp.sqrt(xp.sum(x * x))
-    return xp.sum(size) if p == 1 else xp.pow(xp.sum(xp.pow(size, float(p))), 1.0 / p)
+        return xp.sqrt(xp.sum(parts * parts)) * unit
+    return xp.pow(xp.sum(xp.pow(parts, float(p))), 1.0 / p) * unit

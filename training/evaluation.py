@@ -9,6 +9,7 @@ import numpy as np
 from ..backends import checks, use_backend
 from ..layers.base import Layer
 from ..layers.losses import CrossEntropy, Loss
+from .agreement import require_predictions, require_targets
 from .data import DataLoader
 from .tally import Tally
 
@@ -16,13 +17,24 @@ Data: TypeAlias = DataLoader | tuple[Any, Any]
 
 
 def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: int = 256) -> dict[str, float]:
-    """Mean ``loss`` and, for classes, ``accuracy`` of a model in evaluation mode; its mode is put back."""
+    """Mean ``loss`` and, for classes, ``accuracy`` of a model in evaluation mode; its mode is put back.
+
+    Raises
+    ------
+    ValueError
+        For targets or predictions of which the loss says nothing, as from `fit`.
+    """
     batch_size = checks.integer("batch_size", batch_size, 1)
+    is_usual_loss = loss is None
     loss = CrossEntropy() if loss is None else loss
+    loader = as_loader(data, batch_size, shuffle=False)
+    require_targets(loss, loader, is_usual_loss)
     tally = Tally(model.backend)
     with use_backend(model.backend), in_mode(model, False):
-        for x, target in as_loader(data, batch_size, shuffle=False).batches(model.backend):
+        for x, target in loader.batches(model.backend):
             prediction = model.forward(x)
+            if not tally.samples:
+                require_predictions(loss, prediction, loader)
             tally.add(loss.forward(prediction, target), prediction, target)
     return tally.read()
 

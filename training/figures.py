@@ -2,8 +2,12 @@
 
 import sys
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from math import inf, isfinite
 from typing import Any, TextIO
 
+# From here on digits are left out: more can't be read.
+_MOST = 1e12
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -14,16 +18,20 @@ def number(value: float) -> str:
 
 def percent(share: float) -> str:
     """``96.12 %`` of 0.9612."""
-    return f"{100.0 * share:.2f} %"
+    return f"{100.0 * share:.2f} %" if not 1e7 < abs(share) < inf else f"{number(100.0 * share)} %"
 
 
 def per_second(rate: float, what: str = "images") -> str:
     """``12,345 images/s``; below 10 with a decimal."""
-    return f"{rate:,.1f} {what}/s" if rate < 10.0 else f"{rate:,.0f} {what}/s"
+    if abs(rate) < 10.0:
+        return f"{rate:,.1f} {what}/s"
+    return f"{rate:,.0f} {what}/s" if abs(rate) < _MOST else f"{number(rate)} {what}/s"
 
 
 def clock(seconds: float) -> str:
-    """``1:05`` or ``2:01:05``."""
+    """``1:05`` or ``2:01:05``; ``?`` of what is no time."""
+    if not isfinite(seconds):
+        return "?"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -34,7 +42,14 @@ def size(n: float) -> str:
     power = 0
     while n >= 1000.0 and power < len(_UNITS) - 1:
         n, power = n * 1e-3, power + 1
+    if n >= _MOST:
+        return f"{number(n)} {_UNITS[power]}"
     return f"{n:.1f} {_UNITS[power]}" if power else f"{n:.0f} bytes"
+
+
+def count(n: int) -> str:
+    """``1,234``; of what has too many digits to be read four, as `number` has."""
+    return f"{n:,}" if abs(n) < _MOST else f"{Decimal(n):.3e}"
 
 
 def described(row: Mapping[str, float], unit: str = "images") -> Iterator[str]:
@@ -46,11 +61,11 @@ def described(row: Mapping[str, float], unit: str = "images") -> Iterator[str]:
         if name == "images_per_second":
             yield per_second(value, unit)
         elif name == "seconds":
-            yield f"{value:.1f} s"
+            yield f"{value:.1f} s" if abs(value) < _MOST else f"{number(value)} s"
         elif name.endswith("accuracy"):
             yield f"{words} {percent(value)}"
         elif isinstance(value, int):
-            yield f"{words} {value:,}"
+            yield f"{words} {count(value)}"
         else:
             yield f"{words} {value:.3g}" if name == "lr" else f"{words} {number(value)}"
 
@@ -96,5 +111,5 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return f"{value:,}"
+        return count(value)
     return number(value) if isinstance(value, float) else str(value)

@@ -104,7 +104,9 @@ def fit(
     ------
     ValueError
         For epochs, a batch size, shards or another number out of range, data that is empty or whose lengths differ, a
-        loss that is no mean.
+        loss that is no mean; for an optimizer with parameters that are not the model's, or a schedule of another
+        optimizer; and for targets or predictions of which the loss can teach nothing: numbers or one class with
+        `CrossEntropy`, classes out of range, predictions that are no probabilities or no logarithms of them.
     NumericalTrouble
         For a loss that is NaN or infinite.
     OutOfMemory
@@ -117,6 +119,7 @@ def fit(
     sizes, accumulate = part_sizes(shards), checks.integer("accumulate", accumulate, 1)
     if accumulate > 1 and len(sizes) > 1:
         raise ValueError("shards and accumulate each take a step part by part; give one of them")
+    is_usual_loss = loss is None
     loss = CrossEntropy() if loss is None else loss
     if loss.reduction != "mean":
         raise ValueError(f"loss must have reduction='mean', got {loss!r}")
@@ -155,6 +158,7 @@ def fit(
         checkpoints=checkpoints,
         after_epoch=after_epoch,
         shown=progress,
+        is_usual_loss=is_usual_loss,
     )
     if checkpoints is not None:
         if resume:

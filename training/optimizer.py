@@ -35,7 +35,7 @@ class Optimizer:
     Parameters
     ----------
     parameters : Layer, mapping of str to Parameter, or iterable of Parameter
-        What to train.
+        What to train; a parameter that is given twice, under two names or as that of two layers, is trained once.
     lr : float
         Learning rate, above 0; may be set between steps.
     weight_decay : float
@@ -65,6 +65,7 @@ class Optimizer:
         groups: dict[Backend, list[tuple[Parameter, Array]]] = {}
         for parameter in self.parameters.values():
             if parameter.grad is not None:
+                parameter.check_gradient(parameter.grad)
                 groups.setdefault(parameter.backend, []).append((parameter, parameter.grad))
         for b, group in groups.items():
             for parameter, gradient in self._update_together(group, b):
@@ -79,13 +80,9 @@ class Optimizer:
         prepared = primitives(b.xp).prepare("update", (rule.name, rule.settings), b.dtype_name)
         if prepared is None:
             return group
-        rows, left, taken = [], [], set()
+        rows, left = [], []
         with b.context():
             for parameter, gradient in group:
-                if id(parameter) in taken:
-                    # Given twice: its second step starts where the first one ends.
-                    left.append((parameter, gradient))
-                    continue
                 value, memory, fresh = self._remembered_of(parameter, gradient, b)
                 state = parameter.states[self]
                 if not prepared.takes(value, gradient, *memory):
@@ -94,7 +91,6 @@ class Optimizer:
                     for name in self._memory() if fresh else ():
                         del state[name]
                     continue
-                taken.add(id(parameter))
                 for name, start in rule.counters.items():
                     state[name] = counter(state.get(name, start), start, b)
                 numbers = () if rule.counters else self._numbers({"fresh": fresh, **self._advance(state, b)})
@@ -242,9 +238,18 @@ def _definer(kind: type, name: str) -> type:
 
 
 def trainable(parameters: Trainable, owner: str) -> dict[str, Parameter]:
-    """Parameters by name, from a layer, a mapping or an iterable of them; `ValueError` where there are none."""
+    """Parameters by name, each once and under its first name, from a layer, a mapping or an iterable of them.
+
+    Raises
+    ------
+    ValueError
+        Where there are none.
+    """
+    given = parameters
     if isinstance(parameters, Layer):
         parameters = dict(parameters.named_parameters())
+        if not parameters:
+            raise ValueError(f"{owner}: there is nothing to train, {given!r} has no parameters")
     found: Mapping[str, Any] = {}
     if isinstance(parameters, Mapping):
         found = parameters
@@ -256,7 +261,10 @@ def trainable(parameters: Trainable, owner: str) -> dict[str, Parameter]:
             f"{owner}: parameters must be a layer with parameters, a mapping of names to Parameters or an iterable of "
             f"them, got {shown}"
         )
-    return dict(found)
+    first: dict[Parameter, str] = {}
+    for name, parameter in found.items():
+        first.setdefault(parameter, name)
+    return {name: parameter for parameter, name in first.items()}
 
 
 def on_device(number: Any, b: Backend, factor: float | None = None) -> Array:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, Self
 
+from ..backends.terminal import cells, columns, fitted, padded, wrapped
 from .figures import clock, described, per_second
 
 _BETWEEN_DRAWINGS = 0.25
@@ -105,7 +106,7 @@ class Progress:
             self._draw(now)
         elif step < self.steps and not first:
             named = {f"train_{name}": value for name, value in self._figures.items()}
-            self._print("  ".join([self._head(), f"step {step:,}/{self.steps:,}", *described(named), *self._pace()]))
+            self._tell([f"step {step:,}/{self.steps:,}", *described(named), *self._pace()])
             self._due = now + _BETWEEN_LINES
 
     def epoch(self, row: Mapping[str, float]) -> None:
@@ -121,12 +122,11 @@ class Progress:
             told["images_per_second"] = samples / seconds
         told |= {"seconds": row["seconds"]} if "seconds" in row else {}
         pieces = list(described(told, self.unit))
-        widths = [len(piece) for piece in pieces]
+        widths = [cells(piece) for piece in pieces]
         if len(widths) == len(self._widths):
             widths = [max(pair) for pair in zip(widths, self._widths, strict=True)]
         self._widths = widths
-        aligned = (piece.ljust(width) for piece, width in zip(pieces, widths, strict=True))
-        self._print("  ".join([self._head(), *aligned]).rstrip())
+        self._tell([padded(piece, width) for piece, width in zip(pieces, widths, strict=True)])
 
         now = perf_counter()
         self._paused, self._pauses = self._paused + now - self._last, self._pauses + 1
@@ -136,7 +136,7 @@ class Progress:
     def note(self, text: str) -> None:
         """Print a line about something that happened: early stopping, a checkpoint that was restored."""
         if self.shown:
-            self._print(text)
+            self._print(wrapped(text, self._width()))
 
     def __exit__(self, *exception: object) -> None:
         if self._live is not None:
@@ -148,6 +148,19 @@ class Progress:
 
             self._console = Console(stderr=True)
         return self._console is not None and self._console.is_terminal and not self._console.is_dumb_terminal
+
+    def _tell(self, pieces: list[str]) -> None:
+        """Print figures behind the epoch, in as many lines as the terminal is too narrow for."""
+        head, width = self._head(), self._width()
+        beside = cells(head) + 2
+        fits = width is None or all(beside + cells(piece) <= width for piece in pieces)
+        self._print("\n".join(fitted([head, *pieces], width, indent=beside if fits else 2)))
+
+    def _width(self) -> int | None:
+        # Of a terminal that can't draw Rich does not ask how wide it is.
+        if self._live is not None:
+            return int(self._live.console.width)
+        return columns(sys.stderr if self._console is None else self._console.file)
 
     def _print(self, line: str) -> None:
         if self._live is not None:
@@ -183,7 +196,7 @@ class Progress:
         counter = f"{step:>{len(str(self.steps))}}/{self.steps}"
         for told in ([counter, *figures, *pace], [*figures, *pace], [*figures[:1], *pace], pace):
             tail = Text("  ".join(told))
-            room = min(width - len(head) - len(tail) - 4, _WIDEST_BAR)
+            room = min(width - head.cell_len - tail.cell_len - 4, _WIDEST_BAR)
             if room >= _NARROWEST_BAR:
                 break
         line = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)

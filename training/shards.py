@@ -105,7 +105,11 @@ def stepper(model: Layer, loss: Loss, sizes: Sequence[int]) -> Iterator[Step]:
     if len(sizes) == 1:
         yield partial(take, model, loss)
     elif all(
-        b.numerics == "exact" for b in (loss.backend or model.backend, *(e.backend for _, e in model.named_layers()))
+        b is not None and b.numerics == "exact"
+        for b in (
+            model.backend if loss.follows else loss.backend,
+            *(layer.backend for _, layer in model.named_layers()),
+        )
     ):
         with Shards(model, loss, sizes) as shards:
             yield shards.step

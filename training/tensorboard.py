@@ -30,7 +30,9 @@ class TensorBoard:
         try:
             writers, events, summaries = _modules()
         except ImportError as error:
-            raise ImportError(f"TensorBoard needs the package tensorboard ({error}): pip install tensorboard") from None
+            raise ImportError(
+                f"TensorBoard needs the package tensorboard ({error}): pip install 'tensorboard>=2.16'"
+            ) from None
         self._event, self._summary = events.Event, summaries.Summary
         self._open = partial(writers.EventFileWriter, os.fspath(folder))
         self._writer: Any = None

@@ -18,6 +18,7 @@ from ..backends import use_backend
 from ..backends.types import Array
 from ..layers.base import Layer
 from ..layers.losses import Loss
+from .agreement import require_predictions, require_targets, require_trainable
 from .checkpoints import Checkpoint, CheckpointError, Checkpoints
 from .clipping import clip_grad_norm, clip_grad_value
 from .data import DataLoader
@@ -79,8 +80,14 @@ class Trainer:
     checkpoints: Checkpoints | None = None
     after_epoch: Callable[[History], None] | None = None
     shown: bool = True
+    is_usual_loss: bool = False
 
     def __post_init__(self) -> None:
+        require_trainable(self.model, self.optimizer, self.schedule)
+        require_targets(self.loss, self.loader, self.is_usual_loss)
+        if self.validation is not None:
+            require_targets(self.loss, self.validation, self.is_usual_loss)
+        self._is_taught = False
         self.epoch, self.batch, self.steps = 1, 0, 0
         self.history = History()
         self._tally = Tally(self.model.backend)
@@ -128,6 +135,8 @@ class Trainer:
     def _train_epoch(self, step: Step, interrupt: Interrupt) -> None:
         started, batches, bar = time.perf_counter(), len(self.loader), self._bar
         assert bar is not None
+        # A parameter may have been replaced since.
+        require_trainable(self.model, self.optimizer, self.schedule)
         self.loader.epoch = self._first_pass + self.epoch - 1
         every = self.checkpoints.every if self.checkpoints else None
         for x, target in self.loader.batches(self.model.backend, start=self.batch):
@@ -169,7 +178,7 @@ class Trainer:
     def _take(self, step: Step, x: Array, target: Array) -> None:
         """One step: forward, backward, update."""
         model, b = self.model, self.model.backend
-        before = None if self.on_nan is None else Snapshot(model)
+        before = None if self.on_nan is None and self._is_taught else Snapshot(model)
         self.optimizer.zero_grad()
         try:
             value, prediction = step(x, target)
@@ -177,7 +186,15 @@ class Trainer:
             if b.is_out_of_memory(error):
                 raise out_of_memory(error, model, self.loss, x, target) from None
             raise
-        if before is not None:
+        if before is not None and not self._is_taught:
+            try:
+                require_predictions(self.loss, prediction, self.loader)
+            except ValueError:
+                before.restore()
+                self.optimizer.zero_grad()
+                raise
+            self._is_taught = True
+        if before is not None and self.on_nan is not None:
             value = float(b.to_numpy(value))
             if not isfinite(value):
                 before.restore()

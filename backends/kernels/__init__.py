@@ -1,4 +1,4 @@
-"""Compiled kernels for what array functions can't do fast on a CPU: an extra, ``pip install xpnn[numba]``.
+"""Compiled kernels for what array functions can't do fast on a CPU: the extra ``numba``.
 
 They are compiled at first use, by Numba, and kept on disk: beside these files or, where that is read-only, in the
 user's cache. Nothing here is imported before a layer is large enough for a kernel, as Numba takes most of a second.
@@ -179,7 +179,7 @@ def note() -> str:
     if switched_off():
         return f"no compiled kernels ({VARIABLE}=0)"
     if not installed():
-        return 'no compiled kernels (pip install "xpnn[numba]")'
+        return 'no compiled kernels (pip install "numba>=0.60")'
     try:
         return f"kernels by Numba {version('numba')}"
     except PackageNotFoundError:

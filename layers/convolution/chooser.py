@@ -8,11 +8,14 @@ all. What suits a CPU's caches, and parts that workers share, is for engines to 
 from functools import lru_cache
 from typing import Protocol
 
+from array_api_compat import device
+
 from ...backends.primitives import Primitives
 from ...backends.types import Array
 from . import columns, depthwise, direct, rows, stationary
 from .banded import Banded, neighbours
 from .problem import Problem
+from .reach import of_kernel, of_spatial, reach
 from .winograd import Winograd
 
 F2, F4, F5 = Winograd(2), Winograd(4), Winograd(5)
@@ -22,11 +25,37 @@ TILES_FROM = 64
 
 def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
     """``y (N, *O, F)`` of ``x (N, *S, C)``."""
+    parts = reach(problem)
+    if parts is None:
+        return _forward(x, weight, bias, problem, engine)
+    y = _zeros(problem.y_shape, x, engine)
+    if bias is not None:
+        y += bias
+    if parts.problem is not None:
+        met = of_spatial(x, parts.inputs), of_kernel(weight, parts.cells)
+        y[(slice(None), *parts.outputs, slice(None))] = _forward(*met, bias, parts.problem, engine)
+    return y
+
+
+def _forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+    """`forward` of all parts."""
     return algorithm(problem, engine).forward(x, weight, bias, problem, engine)
 
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
     """``dx (N, *S, C)`` of ``dy (N, *O, F)``."""
+    parts = reach(problem)
+    if parts is None:
+        return _input_gradient(dy, weight, problem, engine)
+    dx = _zeros(problem.x_shape, dy, engine)
+    if parts.problem is not None:
+        met = of_spatial(dy, parts.outputs), of_kernel(weight, parts.cells)
+        dx[(slice(None), *parts.inputs, slice(None))] = _input_gradient(*met, parts.problem, engine)
+    return dx
+
+
+def _input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
+    """`input_gradient` of all parts."""
     if depthwise.serves(problem, engine):
         return depthwise.input_gradient(dy, weight, problem, engine)
     adjoint = problem.adjoint if engine.free_order else None
@@ -35,13 +64,30 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitive
     if engine.free_order and rows.suits(problem) and not (adjoint is not None and direct.serves(adjoint, engine)):
         return rows.input_gradient(dy, weight, problem, engine)
     if adjoint is not None:
-        return forward(dy, weight, None, adjoint, engine)
+        return _forward(dy, weight, None, adjoint, engine)
     return columns.input_gradient(dy, weight, problem, engine)
 
 
 def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
     """``dweight (F, C/G, *K)``."""
+    parts = reach(problem)
+    if parts is None:
+        return _weight_gradient(x, dy, problem, engine)
+    shape = (problem.features, problem.channels // problem.groups, *problem.windows.kernel)
+    dweight = _zeros(shape, x, engine)
+    if parts.problem is not None:
+        met = of_spatial(x, parts.inputs), of_spatial(dy, parts.outputs)
+        dweight[(slice(None), slice(None), *parts.cells)] = _weight_gradient(*met, parts.problem, engine)
+    return dweight
+
+
+def _weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
+    """`weight_gradient` of all parts."""
     return algorithm(problem, engine).weight_gradient(x, dy, problem, engine)
+
+
+def _zeros(shape: tuple[int, ...], like: Array, engine: Primitives) -> Array:
+    return engine.xp.zeros(shape, dtype=like.dtype, device=device(like))
 
 
 class Algorithm(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from math import nan, prod
 from typing import Any, ClassVar, Literal, Self, TypeAlias, Unpack
 
-from ...backends import Backend, BackendLike, ambient_backend, backend_of, checks, get_backend
+from ...backends import Backend, BackendLike, ambient_backend, backend_of, checks, get_backend, origins
 from ...backends.team import rows_of_all
 from ...backends.types import Array, DType, Namespace
 from ..arrays import namespace, require_float, require_same_dtype, require_shape, scalar
@@ -23,7 +23,7 @@ REDUCTIONS = ("mean", "sum", "none")
 
 def paired(xp: Namespace | None, prediction: Array, target: Array) -> Namespace:
     """The namespace of a prediction and a target, which must be of one dtype and one shape."""
-    xp = namespace(xp, prediction, target)
+    xp = namespace(xp, prediction=prediction, target=target)
     require_same_dtype(prediction=prediction, target=target)
     require_shape(target, tuple(prediction.shape), "target")
     return xp
@@ -96,13 +96,18 @@ class Loss:
     ----------
     reduction : {"mean", "sum", "none"}
     **placement
-        See `xpnn.layers.placement.Placement`. A loss that names no backend computes where its prediction is,
-        in the numerics of the enclosing `use_backend`, if that is the same place, or else of ``XPNN_NUMERICS``.
+        See `xpnn.layers.placement.Placement`. A loss that names no backend computes where its prediction is: in exact
+        numerics if these made the prediction or, where it is not known what made that, the target; else in the
+        numerics of the enclosing `use_backend`, if that is the same place, or of ``XPNN_NUMERICS``. A prediction of
+        exact numerics may be a view, such as some of its rows, but not the result of arithmetic of your own: then give
+        the loss a backend.
 
     Raises
     ------
     TypeError, ValueError
-        For arrays of another backend, dtypes or shapes that the loss does not take; the message names the loss.
+        For arrays of another backend, dtypes or shapes that the loss does not take, and for a prediction that exact
+        numerics made where the loss was given a backend with fast numerics and not ``numerics="fast"`` by name; the
+        message names the loss.
     """
 
     function: ClassVar[Callable[..., Array]]
@@ -114,6 +119,9 @@ class Loss:
         self.reduction: str = checks.choice("reduction", reduction, self.reductions)
         own = checked(placement, type(self).__name__)
         self._backend = place(None, own) if says_where(own) else None
+        # Whether fast numerics were asked for by name, or left open by a placement that says where alone.
+        self._is_fast = placement.get("numerics") == "fast"
+        self._is_open = "numerics" not in own
         self._saved: tuple[Backend, Array, Array, tuple[int, ...]] | None = None
 
     @property
@@ -121,16 +129,21 @@ class Loss:
         """Where this loss computes, if it was told; a loss that was not goes by its prediction."""
         return self._backend
 
+    @property
+    def follows(self) -> bool:
+        """Whether this loss computes in exact numerics where its prediction was made in these."""
+        return self._backend is None or self._is_open
+
     def terms(self, prediction: Array, target: Array) -> Array:
         """What the mean over that target divides by, 0-d: the number of its entries, unless a subclass says otherwise.
 
         Of the prediction, which may be for a part of the target's samples, only its classes and its dtype count.
         """
-        return self._number(float(prod(target.shape)), prediction)
+        return self._number(float(prod(target.shape)), prediction, target)
 
-    def _number(self, value: float, prediction: Array) -> Array:
+    def _number(self, value: float, prediction: Array, target: Array) -> Array:
         """A 0-d array beside a prediction."""
-        b = self._place(prediction)
+        b = self._place(prediction, target)
         with b.context():
             return scalar(value, prediction, b.xp)
 
@@ -140,7 +153,9 @@ class Loss:
         A name keeps the dtype and numerics that this loss was given; a `Backend` brings its own.
         """
         here = self._backend
-        if here is not None and not isinstance(backend, Backend):
+        if isinstance(backend, Backend):
+            self._is_fast = self._is_open = False
+        elif here is not None:
             backend = get_backend(backend, here.dtype_name, here.numerics, here.precision, here.products)
         self._backend = get_backend(backend, dtype)
         self._saved = None
@@ -153,7 +168,7 @@ class Loss:
     def forward(self, prediction: Array, target: Array) -> Array:
         """The loss, on the device: 0-d, or of the target's shape without reduction."""
         try:
-            b = self._place(prediction)
+            b = self._place(prediction, target)
             for array, what in ((prediction, "prediction"), (target, "target")):
                 if not b.owns(array):
                     raise TypeError(foreign(array, b, what))
@@ -165,7 +180,9 @@ class Loss:
                 value = b.down(self._forward(b.up(prediction), b.up(target), b.xp, **options))
         except (TypeError, ValueError) as error:
             raise named(self, error) from error
-        self._saved = (b, prediction, target, tuple(value.shape))
+        self._saved = (b, b.plain(prediction), b.plain(target), tuple(value.shape))
+        if origins.watching:
+            origins.made(value, b, type(self).__name__)
         return value
 
     def backward(self, dy: Array | float = 1.0) -> Array:
@@ -177,7 +194,10 @@ class Loss:
             if not checks.is_number(dy) and not b.owns(dy):
                 raise TypeError(foreign(dy, b, "upstream gradient"))
             dy = upstream(dy, prediction, shape)
-            dy = dy if isinstance(dy, float) else b.up(dy)
+            if not isinstance(dy, float):
+                if b.numerics == "exact":
+                    origins.require_exact(dy, "the upstream gradient", "this loss")
+                dy = b.up(dy)
             with b.context():
                 options = self._options(b, prediction)
                 gradient = b.down(self._backward(dy, b.up(prediction), b.up(target), b.xp, **options))
@@ -185,16 +205,35 @@ class Loss:
             raise named(self, error) from error
         if releases():
             self._saved = None
+        if origins.watching:
+            if b.numerics == "exact" or not self._is_fast:
+                origins.made(gradient, b, type(self).__name__)
+            known = origins.maker(prediction)
+            if b.numerics == "fast" and not self._is_fast and (known is None or known.backend.numerics == "exact"):
+                origins.doubt()
         return gradient
 
     def release(self) -> None:
         """Drop what is kept for backward."""
         self._saved = None
 
-    def _place(self, prediction: Array) -> Backend:
-        """This loss's backend, else that of the enclosing `use_backend`, else where the prediction is."""
-        if self._backend is not None:
-            return self._backend
+    def _place(self, prediction: Array, target: Array) -> Backend:
+        """This loss's backend, else that of exact numerics which made the arrays, else that of the enclosing
+        `use_backend`, else where the prediction is."""
+        own, found = self._backend, origins.maker(prediction)
+        if own is None and found is None:
+            found = origins.maker(target)
+        exact = found is not None and found.backend.numerics == "exact"
+        if found is not None and exact and (own is None or (self._is_open and own.spec == found.backend.spec)):
+            return found.backend
+        if own is not None:
+            if found is not None and exact and own.numerics == "fast" and not (self._is_fast or found.is_input):
+                raise ValueError(
+                    f"the prediction was computed in exact numerics by {found.name}, but this loss was given a "
+                    "backend with fast numerics; pass it backend=model.backend, or none, or numerics='fast' to leave "
+                    "exact numerics on purpose"
+                )
+            return own
         ambient = ambient_backend()
         return ambient if ambient is not None and ambient.owns(prediction) else backend_of(prediction)
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Unpack
 from array_api_compat import device
 
 from ...backends import backend_of, checks, describe, primitives
+from ...backends.graph import without_graph
 from ...backends.team import current_team
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import namespace, require_same_dtype, require_shape, scalar, zero
@@ -18,6 +19,7 @@ from .base import Loss, Reduction, reduce, spread
 from .weights import Weights
 
 
+@without_graph
 def nll(
     log_p: Array,
     target: Array,
@@ -52,13 +54,14 @@ def nll(
     TypeError, ValueError
         For dtypes and shapes that do not fit.
     """
-    xp = namespace(xp, log_p, target, weight)
+    xp = namespace(xp, ("weight",), **{"log-probabilities": log_p, "target": target, "weight": weight})
     ignore_index = checks.integer("ignore_index", ignore_index)
     is_classes(log_p, target, weight, "log-probabilities", probabilities=False)
     index, _, share = wanted(log_p, target, weight, ignore_index, xp)
     return reduce(picked(log_p, index, share, xp), reduction, xp, count=xp.sum(share))
 
 
+@without_graph
 def nll_backward(
     dy: Array | float,
     log_p: Array,
@@ -70,7 +73,7 @@ def nll_backward(
     xp: Namespace | None = None,
 ) -> Array:
     """``-w_y dy`` at the class y, 0 at the others."""
-    xp = namespace(xp, log_p, target, weight)
+    xp = namespace(xp, ("weight",), **{"log-probabilities": log_p, "target": target, "weight": weight})
     ignore_index = checks.integer("ignore_index", ignore_index)
     is_classes(log_p, target, weight, "log-probabilities", probabilities=False)
     index, _, share = wanted(log_p, target, weight, ignore_index, xp)
@@ -185,8 +188,8 @@ class ClassLoss(Loss):
     def terms(self, prediction: Array, target: Array) -> Array:
         """The number of targets, each class counted by its weight and none that is ignored."""
         if not dtype_name(target.dtype).startswith(("int", "uint")):
-            return self._number(float(prod(target.shape) // prediction.shape[1]), prediction)
-        b = self._place(prediction)
+            return self._number(float(prod(target.shape) // prediction.shape[1]), prediction, target)
+        b = self._place(prediction, target)
         with b.context():
             options = self._options(b, prediction)
             share = wanted(b.up(prediction), target, options["weight"], self.ignore_index, b.xp)[2]

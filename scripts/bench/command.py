@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ...backends import Backend, get_backend
-from ..errors import Failure, UsageError, at_least, not_negative, preparing
+from ...backends.terminal import say, say_row
+from ..errors import Failure, NotMeasured, UsageError, at_least, not_negative, preparing
 from ..pages import require_plots
 from ..targets import append, target, write
 from .growth import growth_rows, plot_growth
@@ -21,7 +22,7 @@ from .nets import NETS, OPTIMIZERS, SHORT, net_rows
 from .numerics import NETS as NUMERICS_NETS
 from .numerics import numerics_rows
 from .opponent import Opponent, find_opponent
-from .rows import HEADER, Plan, Row, summary
+from .rows import HEADER, NOT_MEASURED, PEAKS, WRONG, Plan, Row, laid_out, outcome, summary
 from .threads import same_threads, threads
 
 
@@ -34,8 +35,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loop", action="store_true", help="what the training loop adds to the steps of a small net")
     parser.add_argument("--only", default="", metavar="NAME", help="only layers and nets whose name contains this")
     parser.add_argument("--optimizer", default="sgd", choices=OPTIMIZERS, help="of the nets' steps")
-    parser.add_argument("--batch", default=None, type=at_least(1), metavar="N", help="images in a batch")
-    parser.add_argument("--rounds", default=None, type=at_least(1), metavar="N", help="samples of each side")
+    parser.add_argument(
+        "--batch",
+        default=None,
+        type=at_least(1),
+        metavar="N",
+        help="images in a batch; the usual one of each row unless given",
+    )
+    parser.add_argument(
+        "--rounds",
+        default=None,
+        type=at_least(1),
+        metavar="N",
+        help="samples of each side; 9 unless given, 5 with --numerics",
+    )
     parser.add_argument(
         "--wait", default=20.0, type=not_negative, metavar="S", help="seconds to wait for a quiet machine, each row"
     )
@@ -49,7 +62,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure what was asked for, print it row by row; `Failure` if a result was wrong."""
+    """Measure what was asked for, print it row by row.
+
+    Raises
+    ------
+    Failure
+        If a result was wrong.
+    NotMeasured
+        If none was, and other processes disturbed a row.
+    """
     with preparing():
         _check(options)
         backend = get_backend(options.backend)
@@ -66,24 +87,30 @@ def run(options: argparse.Namespace) -> None:
         machine: dict[str, Any] = describe_machine(backend, opponent) | measure_limits(backend, count)
         for key, value in machine.items():
             if value is not None:
-                print(f"{key:<14} {value}")
+                say(f"{key:<14} {value}", indent=15)
         if why:
-            print(why)
+            say(why)
         if options.numerics or options.loop:
             alone = (
                 loop_rows(options.backend, options.batch, options.rounds or 9)
                 if options.loop
                 else numerics_rows(options.backend, options.batch, options.rounds or 5, options.only)
             )
-            _write(files, machine, _printed(alone, files["lines"]))
+            rows = _printed(alone, files["lines"])
+            _write(files, machine, rows)
+            if any(row.disturbed for row in rows):
+                raise NotMeasured
             return
-        print(f"\n{HEADER}", flush=True)
+        print()
+        say_row(*laid_out(HEADER), PEAKS)
         rows = _printed(_rows(options, backend, opponent), files["lines"])
     _write(files, machine, rows)
-    verdict = summary(rows)
-    print(verdict)
-    if any(row.wrong for row in rows):
+    say(summary(rows))
+    found = outcome(rows)
+    if found == WRONG:
         raise Failure
+    if found == NOT_MEASURED:
+        raise NotMeasured
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -134,8 +161,13 @@ def _printed(rows: Iterable[Any], lines: Path | None) -> list[Any]:
         note = getattr(row, "note", "")
         if note and note not in told:
             told.add(note)
-            print(f"  {note}")
-        print(row, flush=True)
+            say(f"  {note}")
+        if isinstance(row, Row):
+            say_row(*row.cells())
+            if row.verdict:
+                say(f"    {row.verdict}", indent=8)
+        else:
+            say(str(row))
         if lines is not None:
             append(lines, asdict(row))
         kept.append(row)
@@ -155,4 +187,4 @@ def _write(files: dict[str, Path | None], machine: dict[str, Any], rows: list[An
         write(files["plot"], plot_growth(rows, f"{machine['backend']} and PyTorch, {machine['processor']}"))
     for file in files.values():
         if file is not None:
-            print(f"wrote {file}")
+            say(f"wrote {file}")

@@ -10,7 +10,7 @@ COLOURS = {"forward": "#2b6cb0", "backward": "#dd6b20", "step": "#2a8f4b", "infe
 
 
 def ratio_bars(rows: list[Row]) -> str:
-    """A bar for each row, from 1 to its ratio; to the right of the line we are faster."""
+    """A bar for each row that was measured, from 1 to its ratio; to the right of the line we are faster."""
     return svg(draw_ratios(rows))
 
 
@@ -23,7 +23,7 @@ def draw_ratios(rows: list[Row]) -> Any:
     """`ratio_bars` as a figure."""
     from matplotlib.figure import Figure
 
-    shown = [row for row in rows if row.ratio is not None]
+    shown = [row for row in rows if row.measured_ratio is not None]
     names = list(dict.fromkeys(_label(row) for row in shown))
     figure = Figure(figsize=(12, 1.1 + 0.19 * len(shown) + 0.1 * len(names)), layout="constrained")
     axis = figure.subplots()

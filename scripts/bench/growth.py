@@ -110,7 +110,17 @@ def growth_rows(b: Backend, opponent: Opponent | None, plan: Plan, memory: bool)
 
 
 def plot_growth(rows: list[Row], title: str) -> bytes:
-    """A PNG: time above, memory below, each over batch, image and channels, all axes logarithmic."""
+    """A PNG of `draw_growth`."""
+    png = BytesIO()
+    draw_growth(rows, title).savefig(png, dpi=120, format="png")
+    return png.getvalue()
+
+
+def draw_growth(rows: list[Row], title: str) -> Any:
+    """A figure: time above, memory below, each over batch, image and channels, all axes logarithmic.
+
+    Lines join what was measured; times that other processes disturbed are crosses.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -122,10 +132,18 @@ def plot_growth(rows: list[Row], title: str) -> bytes:
         for j, name in enumerate(SERIES):
             axis = axes[i][j]
             for side, told, colour in (("ours", "xpnn", "#2b6cb0"), ("torch", "PyTorch, better format", "#dd6b20")):
-                points = [(row.size, getattr(row, f"{side}_{quantity}")) for row in rows if row.name == name]
-                known = [(x, y) for x, y in points if x is not None and y is not None and y > 0.0]
+                points = [
+                    (row.size, getattr(row, f"{side}_{quantity}"), quantity == "ms" and row.disturbed is True)
+                    for row in rows
+                    if row.name == name
+                ]
+                known = [(x, y) for x, y, rough in points if x is not None and y is not None and y > 0.0 and not rough]
                 if known:
                     axis.plot(*zip(*known, strict=True), "o-", markersize=4, color=colour, label=told)
+                rough = [(x, y) for x, y, disturbed in points if disturbed and x is not None and y is not None]
+                if rough:
+                    beside = f"{told}: disturbed, not measured"
+                    axis.plot(*zip(*rough, strict=True), "x", markersize=5, color=colour, alpha=0.5, label=beside)
             axis.set_xscale("log", base=2)
             axis.set_yscale("log")
             values = [row.size for row in rows if row.name == name]
@@ -136,6 +154,4 @@ def plot_growth(rows: list[Row], title: str) -> bytes:
             if axis.lines:
                 axis.legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=11)
-    png = BytesIO()
-    figure.savefig(png, dpi=120, format="png")
-    return png.getvalue()
+    return figure

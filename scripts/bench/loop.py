@@ -12,7 +12,8 @@ from ...layers.release import released
 from ...training.datasets import load_dataset
 from ...training.fit import fit
 from ...training.optimizers import Adam
-from .measure import interleave
+from .load import Watch
+from .measure import Side, disturbance, measure
 
 BATCH = 32
 
@@ -36,11 +37,12 @@ class LoopRow:
     bare_ms: float
     fit_ms: float
     overhead: float
+    disturbed: bool | None = None
 
     def __str__(self) -> str:
         return (
             f"{self.name}, batch {self.batch}: a step {self.bare_ms:.3f} ms, within fit {self.fit_ms:.3f} ms, "
-            f"overhead {self.overhead:.1%}"
+            f"overhead {self.overhead:.1%}{disturbance(self.disturbed)}"
         )
 
 
@@ -56,15 +58,13 @@ def loop_rows(spec: str, batch: int | None, rounds: int) -> Iterator[LoopRow]:
 
     ready = list(data.loader(batch).batches(b))
     model, optimizer = net()
-    medians = interleave(
-        {
-            "bare": _by_hand(b, *net(), ready),
-            "fit": lambda: fit(model, loader, optimizer=optimizer, epochs=1, progress=False, on_nan="stop"),
-        },
-        rounds,
-    )
-    bare, whole = (medians[name] / len(ready) for name in ("bare", "fit"))
-    yield LoopRow("loop", "digits_lenet", "step", batch, bare, whole, whole / bare - 1.0)
+    sides = {
+        "bare": Side(_by_hand(b, *net(), ready)),
+        "fit": Side(lambda: fit(model, loader, optimizer=optimizer, epochs=1, progress=False, on_nan="stop")),
+    }
+    times = measure(sides, rounds, Watch(), 0.0)
+    bare, whole = (times.medians[name] / len(ready) for name in ("bare", "fit"))
+    yield LoopRow("loop", "digits_lenet", "step", batch, bare, whole, whole / bare - 1.0, times.disturbed)
 
 
 def _by_hand(b: Backend, model: Layer, optimizer: Adam, batches: list[Any]) -> Callable[[], None]:

@@ -90,6 +90,11 @@ def measure(
     return Times(medians, min(map(len, used.values())), discarded, known, note)
 
 
+def disturbance(disturbed: bool | None) -> str:
+    """What to say behind times of which some were disturbed."""
+    return "; NOT MEASURED: disturbed by other processes, these times are rough" if disturbed else ""
+
+
 def interleave(sides: Mapping[str, Callable[[], object]], rounds: int, patience: float = 0.0) -> dict[str, float]:
     """Median milliseconds of a call of each side; the calls wait for their device themselves."""
     return measure({name: Side(call) for name, call in sides.items()}, rounds, Watch(), patience).medians

@@ -8,6 +8,7 @@ allocator held.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ...backends import Backend, get_backend
+from .. import children
+from ..help_text import Help
 from .opponent import FORMATS, Opponent, find_opponent
 from .threads import same_threads, threads
 
@@ -33,7 +36,9 @@ def peaks(
 
 def _ask(what: str, spec: str, batch: int, optimizer: str, side: str) -> float | None:
     """Megabytes, from a process of its own."""
-    command = [sys.executable, "-c", f"import sys; from {__name__} import main; sys.exit(main())", what]
+    # Before anything that takes time to import.
+    code = f"import runpy, sys; runpy.run_path({children.__file__!r})['die_with_parent']({os.getpid()})"
+    command = [sys.executable, "-c", f"{code}; from {__name__} import main; sys.exit(main())", what]
     command += ["--backend", spec, "--batch", str(batch)]
     command += ["--optimizer", optimizer, "--side", side]
     try:
@@ -46,12 +51,18 @@ def _ask(what: str, spec: str, batch: int, optimizer: str, side: str) -> float |
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the megabytes of one side, as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None, formatter_class=Help)
     parser.add_argument("what", help="a net, or block:CHANNELS:SIZE")
-    parser.add_argument("--backend", default="numpy")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--optimizer", default="sgd")
-    parser.add_argument("--side", choices=("ours", *FORMATS), default="ours")
+    parser.add_argument("--backend", default="numpy", help="what computes")
+    parser.add_argument("--batch", type=int, default=1, help="images in a batch")
+    parser.add_argument("--optimizer", default="sgd", help="of the steps")
+    parser.add_argument(
+        "--side",
+        choices=("ours", *FORMATS),
+        default="ours",
+        metavar="SIDE",
+        help=f"ours, or PyTorch in {FORMATS[0]} or {FORMATS[1]}",
+    )
     options = parser.parse_args(arguments)
     b = get_backend(options.backend)
     opponent = None

@@ -9,7 +9,8 @@ from ...backends.exact.namespace import ExactNamespace
 from ...layers.losses import CrossEntropy
 from ...layers.models import BUILDERS
 from ...training.optimizers import Adam
-from .measure import interleave
+from .load import Watch
+from .measure import Side, disturbance, measure
 
 
 @dataclass
@@ -25,12 +26,13 @@ class NumericsRow:
     ratio: float
     fast_operations: int | None
     exact_operations: int | None
+    disturbed: bool | None = None
 
     def __str__(self) -> str:
         told = f"; array operations {self.fast_operations}, {self.exact_operations}" if self.exact_operations else ""
         return (
             f"{self.name} step, batch {self.batch}: fast {self.fast_ms:.1f} ms, exact {self.exact_ms:.1f} ms, "
-            f"exact/fast {self.ratio:.2f}{told}"
+            f"exact/fast {self.ratio:.2f}{told}{disturbance(self.disturbed)}"
         )
 
 
@@ -54,10 +56,12 @@ def measure_numerics(spec: str, name: str, batch: int | None, rounds: int) -> Nu
     image, usual = NETS[name]
     batch = batch or usual
     fast, exact = (_step(get_backend(spec, numerics=numerics), name, image, batch) for numerics in ("fast", "exact"))
-    medians = interleave({"fast": fast, "exact": exact}, rounds)
-    counts = (count_operations(numerics, name, image) for numerics in ("fast", "exact"))
+    times = measure({"fast": Side(fast), "exact": Side(exact)}, rounds, Watch(), 0.0)
+    medians = times.medians
+    operations, exact_operations = (count_operations(numerics, name, image) for numerics in ("fast", "exact"))
     ratio = medians["exact"] / medians["fast"]
-    return NumericsRow("net", name, "step", batch, medians["fast"], medians["exact"], ratio, *counts)
+    told = (ratio, operations, exact_operations, times.disturbed)
+    return NumericsRow("net", name, "step", batch, medians["fast"], medians["exact"], *told)
 
 
 def _step(b: Backend, name: str, image: tuple[int, int, int], batch: int) -> Callable[[], None]:

@@ -3,9 +3,9 @@
 from html import escape
 from typing import Any
 
-from ..pages import SCRIPT, STYLE
+from ..pages import SCRIPT, STYLE, verdict
 from .figures import numbered, ratio_bars, roofline
-from .rows import Row, summary
+from .rows import PASSED, WRONG, Row, outcome, summary
 
 TITLES = {"net": "Nets", "layer": "Layers", "growth": "Growth"}
 COLUMNS = {
@@ -25,6 +25,9 @@ COLUMNS = {
     "samples": "",
     "discarded": "",
 }
+# Of a row that other processes disturbed the former are shown as rough, the latter not at all.
+TIMES = ("ours_ms", "torch_ms")
+RATES = ("ratio", "plain_ratio", "gflops")
 HEADS = (
     "phase",
     "batch",
@@ -47,12 +50,13 @@ time by ours, above 1 we are faster; of PyTorch's memory formats the faster one 
 difference from PyTorch's outputs or gradients over their norm; a kink of a ReLU that falls the other way moves the
 gradients of a deep net by 1e-3 and more, so that those are compared in float64 as well. "Textbook" is the time of a
 plain im2col in NumPy by ours. Peak memory is that of three steps, above what was resident before the net was built;
-it holds what a library loads of its own code then. Launches are the kernels, copies and fills of a step on a GPU."""
+it holds what a library loads of its own code then. Launches are the kernels, copies and fills of a step on a GPU. A
+row that other processes disturbed is not measured: its times are rough, with a ~, and it is in no mean and no plot."""
 
 
 def page(machine: dict[str, Any], rows: list[Row]) -> str:
     """The page as HTML text; it loads nothing."""
-    failed = any(row.wrong for row in rows)
+    kind = {WRONG: "failed", PASSED: ""}.get(outcome(rows), "unknown")
     about = "".join(
         f"<tr><th>{escape(key)}</th><td>{escape(str(value))}</td></tr>" for key, value in machine.items() if value
     )
@@ -61,7 +65,7 @@ def page(machine: dict[str, Any], rows: list[Row]) -> str:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>xpnn bench</title><style>{STYLE}</style></head><body>
 <h1>{escape(str(machine["backend"]).partition(" ")[0])} beside PyTorch</h1>
-<p class="verdict{" failed" if failed else ""}">{escape(summary(rows))}</p>
+{verdict(summary(rows), kind)}
 <table>{about}</table>
 <p>{EXPLAINED}</p>
 <p><input id="filter" placeholder="show only rows with..." aria-label="filter"></p>
@@ -76,7 +80,7 @@ def _part(kind: str, rows: list[Row]) -> str:
     if not rows:
         return ""
     heads = "".join(f'<th class="n">{head}</th>' for head in HEADS)
-    bars = ratio_bars(rows) if kind != "growth" and any(row.ratio is not None for row in rows) else ""
+    bars = ratio_bars(rows) if kind != "growth" and any(row.measured_ratio is not None for row in rows) else ""
     return f"""<h2>{TITLES[kind]}</h2>
 {bars}
 <table><thead><tr><th>name</th>{heads}</tr></thead>
@@ -88,15 +92,22 @@ def _row(row: Row) -> str:
     name = row.name if row.size is None else f"{row.name} {row.size}"
     name += f" ({row.optimizer})" if row.optimizer else ""
     name += ": WRONG" if row.wrong else ""
-    cells = []
-    for column, form in COLUMNS.items():
-        value = getattr(row, column)
-        cells.append(f'<td class="n">{"" if value is None else escape(format(value, form))}</td>')
-    mark = ' class="failed"' if row.wrong else ""
-    return f"<tr{mark}><td>{escape(name)}</td>{''.join(cells)}</tr>"
+    cells = "".join(f'<td class="n">{escape(_cell(row, column, form))}</td>' for column, form in COLUMNS.items())
+    mark = ' class="failed"' if row.wrong else ' class="unknown"' if row.disturbed else ""
+    return f"<tr{mark}><td>{escape(name)}</td>{cells}</tr>"
+
+
+def _cell(row: Row, column: str, form: str) -> str:
+    value = getattr(row, column)
+    if row.disturbed and column in RATES:
+        return "disturbed" if column == RATES[0] else ""
+    if value is None:
+        return ""
+    return row.time(value, form) if column in TIMES else str(format(value, form))
 
 
 def _roofline(rows: list[Row], machine: dict[str, Any]) -> str:
+    rows = [row for row in rows if not row.disturbed]
     numbers = numbered(rows)
     if not numbers:
         return ""

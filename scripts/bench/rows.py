@@ -1,5 +1,6 @@
 """What is known of one measurement, on the screen and in a file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log
 from typing import Any
@@ -13,10 +14,10 @@ BOUND = 1e-3
 # gradient another way. PyTorch's own two memory formats differ by 1e-2 there, so that float64 has the last word.
 STEP_BOUND, FLOAT64_BOUND = 5e-2, 1e-6
 
-HEADER = (
-    f"{'name':<26} {'phase':<9} {'batch':>5} {'ours ms':>9} {'torch ms':>9} {'':<4} {'ratio':>6} {'plain':>6} "
-    f"{'GFLOP/s':>8} {'error':>8}  {'peak MB, ours / torch'}"
-)
+# The cells of the table, and how they stand in their columns.
+HEADER = ("name", "phase", "batch", "ours ms", "torch ms", "", "ratio", "plain", "GFLOP/s", "error")
+FORMS = ("<26", "<9", ">5", ">9", ">9", "<4", ">6", ">6", ">8", ">8")
+PEAKS = " peak MB, ours / torch"
 
 
 @dataclass
@@ -28,6 +29,9 @@ class Row:
     on a device. What does not apply, or can't be told here, is None. ``relative_error`` is the norm of the difference
     from PyTorch's result over its norm, the largest of all arrays, and of a net's step that of all gradients together;
     ``float64_error`` that of a net's gradients where both sides compute in float64, the largest of all.
+
+    ``disturbed`` rows hold samples that other processes disturbed, since too few others could be had: their times are
+    kept, but are no measurement, and no ratio counts. It is None where the system does not tell what others do.
     """
 
     kind: str
@@ -58,23 +62,49 @@ class Row:
     wrong: bool = False
     note: str = ""
 
-    def __str__(self) -> str:
-        peaks = ""
+    @property
+    def measured_ratio(self) -> float | None:
+        """The ratio, where both times are measurements."""
+        return None if self.disturbed else self.ratio
+
+    def cells(self) -> list[str]:
+        """The cells of the table's row, each as wide as its column; of a disturbed row no ratio, and times as rough."""
+        figures = (
+            self.time(self.ours_ms),
+            self.time(self.torch_ms),
+            "nhwc" if self.torch_format == "channels_last" else "",
+            *(
+                "-" if self.disturbed else _told(value, form)
+                for value, form in ((self.ratio, ".2f"), (self.plain_ratio, ".1f"), (self.gflops, ".0f"))
+            ),
+            _told(self.relative_error, ".1e"),
+        )
+        cells = laid_out((self.name, self.phase, str(self.batch), *figures))
         if self.ours_peak_mb is not None:
-            peaks = f"{self.ours_peak_mb:.0f} / {_told(self.torch_peak_mb, '.0f')}"
-        text = (
-            f"{self.name:<26} {self.phase:<9} {self.batch:>5} {self.ours_ms:>9.3f} {_told(self.torch_ms, '.3f'):>9} "
-            f"{'nhwc' if self.torch_format == 'channels_last' else '':<4} {_told(self.ratio, '.2f'):>6} "
-            f"{_told(self.plain_ratio, '.1f'):>6} {_told(self.gflops, '.0f'):>8} "
-            f"{_told(self.relative_error, '.1e'):>8}  {peaks}"
-        ).rstrip()
-        text += f"  {self.launches} launches" if self.launches is not None else ""
-        if self.discarded or self.disturbed:
-            text += f"  ({self.discarded} samples discarded{', others disturbed' if self.disturbed else ''})"
-        if self.wrong:
-            text += f"\n    WRONG: {self.relative_error:.1e} of the norm away from PyTorch, {self._bound:g} is allowed"
-            text += f"; in float64 {self.float64_error:.1e}" if self.float64_error is not None else ""
-        return text
+            cells.append(f" {self.ours_peak_mb:.0f} / {_told(self.torch_peak_mb, '.0f')}")
+        if self.launches is not None:
+            cells.append(f" {self.launches} launches")
+        if self.disturbed:
+            cells += [" NOT MEASURED: disturbed by other processes"]
+        elif self.discarded:
+            cells.append(f" ({self.discarded} samples discarded)")
+        return cells
+
+    def time(self, ms: float | None, form: str = ".3f") -> str:
+        """Milliseconds; rough ones, with a ``~``, where other processes disturbed."""
+        return f"~{ms:{form}}" if self.disturbed and ms is not None else _told(ms, form)
+
+    @property
+    def verdict(self) -> str:
+        """What is wrong, in a line; empty where nothing is."""
+        if not self.wrong:
+            return ""
+        text = f"WRONG: {self.relative_error:.1e} of the norm away from PyTorch, {self._bound:g} is allowed"
+        return text + (f"; in float64 {self.float64_error:.1e}" if self.float64_error is not None else "")
+
+    def __str__(self) -> str:
+        text = " ".join(self.cells()).rstrip()
+        return f"{text}\n    {self.verdict}" if self.wrong else text
 
     @property
     def _bound(self) -> float:
@@ -120,18 +150,44 @@ def _row(row: Row, times: Times) -> Row:
     return row
 
 
+def laid_out(cells: Sequence[str]) -> list[str]:
+    """The cells of a row, each as wide as its column."""
+    return [f"{cell:{form}}" for cell, form in zip(cells, FORMS, strict=True)]
+
+
+WRONG, NOT_MEASURED, NOT_COMPARED, PASSED = "wrong", "not measured", "not compared", "passed"
+
+
+def outcome(rows: Sequence[Row]) -> str:
+    """What became of a benchmark as a whole: the worst of what its rows tell.
+
+    `WRONG` where the sides did not compute the same; `NOT_MEASURED` where other processes disturbed a row, or there is
+    none; `NOT_COMPARED` where there was nothing to compare results with; else `PASSED`.
+    """
+    if any(row.wrong for row in rows):
+        return WRONG
+    if not rows or any(row.disturbed for row in rows):
+        return NOT_MEASURED
+    return PASSED if any(row.relative_error is not None for row in rows) else NOT_COMPARED
+
+
 def summary(rows: list[Row]) -> str:
     """The last line."""
-    ratios = [row.ratio for row in rows if row.ratio is not None]
+    ratios = [row.measured_ratio for row in rows if row.measured_ratio is not None]
     told = f"bench: {len(rows)} rows"
+    disturbed = sum(row.disturbed is True for row in rows)
+    if disturbed:
+        told += f", {disturbed} of them NOT MEASURED (disturbed by other processes)"
     if ratios:
         mean = exp(sum(map(log, ratios)) / len(ratios))
         told += f", faster than PyTorch in {sum(r > 1.0 for r in ratios)} of {len(ratios)}, geometric mean {mean:.2f}"
     wrong = [f"{row.name} {row.phase}" for row in rows if row.wrong]
-    disturbed = sum(row.disturbed is True for row in rows)
-    if disturbed:
-        told += f"; {disturbed} disturbed by other processes"
-    return f"{told}; WRONG: {', '.join(wrong)}" if wrong else f"{told}; none wrong"
+    if wrong:
+        return f"{told}; WRONG: {', '.join(wrong)}"
+    compared = sum(row.relative_error is not None for row in rows)
+    if not compared:
+        return f"{told}; results not compared"
+    return f"{told}; none wrong" + (f" of {compared} compared" if compared < len(rows) else "")
 
 
 def _told(value: float | None, form: str) -> str:

@@ -5,7 +5,13 @@ import math
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING or __package__ != "gpu":
+    from ..help_text import Help
+else:
+    # `gpu_check` run as a file.
+    from help_text import Help
 
 from .preflight import ROOT
 
@@ -93,12 +99,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="gpu_check",
         description="Check xpnn on a machine with a GPU; the top of this file says how.",
         allow_abbrev=False,
+        formatter_class=Help,
     )
     parser.add_argument("folder", type=Path, help="where the results go; made if it is not there")
     stages = tuple(LIMITS)
-    parser.add_argument("--stages", type=names(stages), default=list(stages), help="some of them: smoke,parity")
+    parser.add_argument("--stages", type=names(stages), default=list(stages), help="some of them, such as smoke,parity")
     parser.add_argument("--seconds", type=above_zero, default=580.0, help="end within this time")
-    parser.add_argument("--limits", type=limits, default={}, metavar="STAGE=S,...", help="other limits of stages")
+    parser.add_argument(
+        "--limits",
+        type=limits,
+        default={},
+        metavar="STAGE=S,...",
+        help=f"other limits of stages than {', '.join(f'{stage}={limit:.0f}' for stage, limit in LIMITS.items())}",
+    )
     parser.add_argument("--wheels", type=Path, default=None, metavar="FOLDER", help="wheels of what this Python lacks")
     parser.add_argument(
         "--without",
@@ -113,17 +126,28 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="FOLDER",
         help="where CuPy keeps compiled kernels, for a second call too; CuPy's own folder unless given",
     )
-    parser.add_argument("--backends", type=names(BACKENDS), default=["cupy", "torch:cuda:0"])
+    parser.add_argument("--backends", type=names(BACKENDS), default=["cupy", "torch:cuda:0"], help="what is checked")
     parser.add_argument(
-        "--nets", type=sized, default=[("resnet18", 128), ("vgg11_bn", 128), ("lenet5", 64)], metavar="NET:BATCH,..."
+        "--nets",
+        type=sized,
+        default=[("resnet18", 128), ("vgg11_bn", 128), ("lenet5", 64)],
+        metavar="NET:BATCH,...",
+        help="what is timed",
     )
     parser.add_argument("--layer", default="", metavar="NAME", help="only layers whose name contains this")
     parser.add_argument("--rounds", type=count, default=3, help="samples of each side of a benchmark")
     parser.add_argument(
         "--filter", type=expression, default="", metavar="RE", help="only parity cases whose name this finds"
     )
-    parser.add_argument("--select", default=None, metavar="EXPR", help="pytest's -k; the tests on those backends")
-    parser.add_argument("--tests", nargs="+", default=[str(ROOT / "tests")], help="what pytest runs")
+    parser.add_argument(
+        "--select", default=None, metavar="EXPR", help="pytest's -k; the tests on those backends unless given"
+    )
+    parser.add_argument(
+        "--tests",
+        nargs="+",
+        default=[str(ROOT / "tests")],
+        help="what pytest runs; the tests of the checkout unless given",
+    )
     parser.add_argument("--alone", action="store_true", help="one process at a time, for a GPU that lets in no more")
     options = parser.parse_args(arguments)
     options.limits = {**LIMITS, **options.limits}

@@ -28,6 +28,7 @@ from ...testing.golden import GOLDEN, golden_run
 from ...testing.parity import Outcome, Parity
 from ...training.optimizers import SGD
 from ..errors import UsageError, at_least
+from ..help_text import Help
 from ..parity import as_json, choose, split
 from ..targets import append
 
@@ -234,13 +235,17 @@ def _part(text: str) -> tuple[int, int]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the rows; 1 if one failed, 2 where none can be made."""
-    parser = argparse.ArgumentParser(description="Rows for gpu_check; see the top of this file.")
-    parser.add_argument("kind", choices=("parity", "golden", "device"))
-    parser.add_argument("backend")
-    parser.add_argument("--numerics", default="fast", choices=("fast", "exact"))
+    parser = argparse.ArgumentParser(description="Rows for gpu_check; see the top of this file.", formatter_class=Help)
+    parser.add_argument("kind", choices=("parity", "golden", "device"), help="what is checked")
+    parser.add_argument("backend", help="on what")
+    parser.add_argument("--numerics", default="fast", choices=("fast", "exact"), help="of the parity cases")
     parser.add_argument("--filter", default="", metavar="RE", help="only parity cases whose name this expression finds")
-    parser.add_argument("--count", type=at_least(1), default=0, help="so many parity cases, of every operation")
-    parser.add_argument("--part", type=_part, default=(0, 1), metavar="I/N", help="the I-th of N parts of the rows")
+    parser.add_argument(
+        "--count", type=at_least(1), default=0, help="so many parity cases, of every operation; all unless given"
+    )
+    parser.add_argument(
+        "--part", type=_part, default=(0, 1), metavar="I/N", help="the I-th of N parts of the rows; all unless given"
+    )
     parser.add_argument("--lines", type=Path, required=True, metavar="FILE", help="where the rows go")
     options = parser.parse_args(arguments)
     failed = 0

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from .parts import FAILED, INTERRUPTED, LIMIT, NOT_RUN, PASSED, RUNNING, TOGETHER, Part
+from .parts import DISTURBED, FAILED, INTERRUPTED, LIMIT, NOT_RUN, PASSED, RUNNING, SKIPPED, TOGETHER, Part
 
 SUMMARY_LINES = 60
 LINE_WIDTH = 180
@@ -43,10 +43,11 @@ def shown(line: str) -> str:
 def stage_lines(parts: list[Part]) -> list[str]:
     """A stage's verdict with its counts, and under it those of its parts that did not pass."""
     whole = Part(parts[0].stage, parts[0].stage, [])
-    whole.status = next((s for s in (FAILED, INTERRUPTED, LIMIT, NOT_RUN) if any(p.status == s for p in parts)), PASSED)
+    worst_first = (FAILED, INTERRUPTED, LIMIT, NOT_RUN, DISTURBED, SKIPPED)
+    whole.status = next((s for s in worst_first if any(p.status == s for p in parts)), PASSED)
     if any(part.status == RUNNING for part in parts):
         whole.status = RUNNING
-    for name in ("total", "passed", "failed", "skipped"):
+    for name in ("total", "passed", "failed", "skipped", "disturbed"):
         setattr(whole, name, sum(getattr(part, name) for part in parts))
     together = whole.stage in TOGETHER
     seconds = [part.seconds for part in parts]
@@ -71,7 +72,9 @@ def figures(part: Part) -> list[str]:
 
 
 def timing(row: dict[str, Any]) -> str:
-    """One row of a benchmark."""
+    """One row of a benchmark; of one that other processes disturbed no ratio."""
+    if row.get("disturbed"):
+        return f"{named(row)}: DISTURBED by other processes, not measured (~{row['ours_ms']:.3g} ms)"
     told = [f"{row['ours_ms']:.3g} ms"]
     if isinstance(row.get("torch_ms"), int | float):
         told.append(f"PyTorch {row['torch_ms']:.3g} ms, ratio {row['ratio']:.2f}")
@@ -90,13 +93,16 @@ def named(row: dict[str, Any]) -> str:
 
 def overall(measured: list[dict[str, Any]]) -> list[str]:
     """The mean of many rows, and those that are slowest beside PyTorch's."""
+    disturbed = sum(bool(row.get("disturbed")) for row in measured)
+    rough = [f"{disturbed} of {len(measured)} rows DISTURBED by other processes, not measured"] if disturbed else []
+    measured = [row for row in measured if not row.get("disturbed")]
     ratios = sorted((row for row in measured if row.get("ratio")), key=lambda row: float(row["ratio"]))
     if not ratios:
-        return [timing(row) for row in sorted(measured, key=lambda row: -float(row["ours_ms"]))[:4]]
+        return rough + [timing(row) for row in sorted(measured, key=lambda row: -float(row["ours_ms"]))[:4]]
     mean = math.exp(sum(math.log(row["ratio"]) for row in ratios) / len(ratios))
     faster = sum(row["ratio"] > 1.0 for row in ratios)
     lines = [f"{len(ratios)} rows beside PyTorch, faster in {faster}, geometric mean of ratios {mean:.2f}; slowest:"]
-    return lines + [timing(row) for row in ratios[:6]]
+    return rough + lines + [timing(row) for row in ratios[:6]]
 
 
 def errors(cases: list[dict[str, Any]]) -> list[str]:

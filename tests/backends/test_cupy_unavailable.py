@@ -25,7 +25,7 @@ def test_cupy_not_installed(no_module, refused):
     no_module("cupy")
     error = refused("cupy")
     assert error.cause == "no package cupy"
-    assert 'pip install "cupy-cuda13x[ctk]"' in error.cure
+    assert 'pip install "cupy-cuda13x[ctk]>=14"' in error.cure
     assert error.backend == "cupy:0"
 
 
@@ -228,7 +228,7 @@ def test_strict_names_its_devices(refused):
 def test_strict_not_installed(no_module, refused):
     no_module("array_api_strict")
     error = refused("strict")
-    assert "array-api-strict" in error.cause and error.cure == "pip install array-api-strict"
+    assert "array-api-strict" in error.cause and error.cure == 'pip install "array-api-strict>=2.4"'
 
 
 def test_numpy_has_one_device(refused):

@@ -191,7 +191,7 @@ def test_where_numba_is_missing_array_functions_compute(monkeypatch):
     monkeypatch.delenv("XPNN_NUMBA", raising=False)
     monkeypatch.setattr(kernels, "installed", lambda: False)
     assert kernels.load() is None
-    assert kernels.note() == 'no compiled kernels (pip install "xpnn[numba]")'
+    assert kernels.note() == 'no compiled kernels (pip install "numba>=0.60")'
 
 
 def test_a_switch_that_is_neither_0_nor_1_is_an_error(monkeypatch):

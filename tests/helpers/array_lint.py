@@ -23,7 +23,7 @@ MASKS |= {"equal", "greater", "greater_equal", "isin", "less", "less_equal", "no
 NUMBERS = {"ceil", "factorial", "float", "floor", "int", "len", "prod", "sqrt"}
 #: Modules that compute on the host alone, with NumPy.
 ON_HOST = {
-    *("augment.py", "data.py", "evaluation.py", "images.py", "initialisers.py"),
+    *("agreement.py", "augment.py", "data.py", "evaluation.py", "images.py", "initialisers.py"),
     *("checkpoints.py", "state.py"),
     *("checks.py", "cifar.py", "dataset.py", "decode.py", "folders.py", "idx.py", "npz.py"),
 }

@@ -179,6 +179,7 @@ def test_info_names_every_backend_and_why_it_does_not_work(capsys, monkeypatch):
 def test_bench_writes_its_figures(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("xpnn.scripts.bench.measure.REST", 0.0)
     monkeypatch.setattr("xpnn.scripts.bench.measure.SAMPLE", 0.0)
+    monkeypatch.setattr("xpnn.scripts.bench.load.Watch.foreign", lambda self, since: 0.0)
     command = ["bench", "--only", "lenet5", "--batch", "4", "--rounds", "1", "--wait", "0", "--no-memory"]
     assert main([*command, "--json", str(tmp_path / "b.json")]) == 0
     row = json.loads((tmp_path / "b.json").read_text())["rows"][0]

@@ -9,7 +9,8 @@ import pytest
 import xpnn as nn
 from xpnn.layers import Conv2d
 from xpnn.scripts import bench
-from xpnn.scripts.bench import command, growth, layers, load, machine, measure, memory, nets, numerics
+from xpnn.scripts.bench import command, figures, growth, layers, load, machine, measure, memory, nets, numerics
+from xpnn.scripts.bench.rows import Row
 from xpnn.scripts.main import main
 
 CONTRACT = {
@@ -27,6 +28,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(measure, "REST", 0.0)
     monkeypatch.setattr(measure, "SAMPLE", 0.0)
     monkeypatch.setattr(load.Watch, "wait_until_quiet", lambda self, seconds: "")
+    monkeypatch.setattr(load.Watch, "foreign", lambda self, since: 0.0)
     monkeypatch.setattr(machine, "ORDER", 32)
     monkeypatch.setattr(machine, "COPIED", 1024)
     monkeypatch.setattr(numerics, "NETS", {"lenet": ((1, 8, 8), 4)})
@@ -201,6 +203,77 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path, monkeypatch):
     assert tags.open == [] and tags.seen.count("svg") == 3
     for word in ("Roofline", "mlp", "max-pool", "GFLOP/s", "none wrong", "processor"):
         assert word in text, word
+
+
+def a_row(name="conv a", phase="forward", **known):
+    usual = {"ratio": 2.0, "relative_error": 1e-7, "samples": 3, "flops": 10**8, "bytes": 10**6, "gflops": 60.0}
+    given = {"ours_ms": 1.5, "torch_ms": 3.0, "disturbed": False, **usual, **known}
+    return Row("layer", name, phase, 8, **given)
+
+
+ALONE = {"torch_ms": None, "ratio": None, "relative_error": None}
+OUTCOMES = {
+    "all measured": ([a_row(), a_row("conv b")], 'class="verdict "', "2 rows, faster than PyTorch in 2 of 2", 0),
+    "not told whether": ([a_row(disturbed=None)], 'class="verdict "', "1 rows, faster than PyTorch in 1 of 1", 0),
+    "all disturbed": ([a_row(disturbed=True)] * 2, 'class="verdict unknown"', "2 rows, 2 of them NOT MEASURED", 3),
+    "one disturbed": (
+        [a_row(), a_row("conv b", disturbed=True, ratio=9.0)],
+        'class="verdict unknown"',
+        "1 of them NOT MEASURED (disturbed by other processes), faster than PyTorch in 1 of 1, geometric mean 2.00",
+        3,
+    ),
+    "disturbed and wrong": (
+        [a_row(disturbed=True, wrong=True, relative_error=0.5)],
+        'class="verdict failed"',
+        "WRONG: conv a forward",
+        1,
+    ),
+    "nothing to compare with": ([a_row(**ALONE)], 'class="verdict unknown"', "results not compared", 0),
+    "some compared": ([a_row(), a_row(**ALONE)], 'class="verdict "', "none wrong of 1 compared", 0),
+    "no rows": ([], 'class="verdict unknown"', "0 rows; results not compared", 3),
+}
+
+
+@pytest.mark.parametrize("rows, box, words, status", OUTCOMES.values(), ids=OUTCOMES)
+def test_only_what_was_measured_and_compared_looks_passed(tmp_path, capsys, monkeypatch, rows, box, words, status):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(command, "layer_rows", lambda *arguments: iter(rows))
+    page = tmp_path / "page.html"
+    found = report(tmp_path, "--layers", "--html", str(page), status=status)
+    text, out = page.read_text(), capsys.readouterr().out
+    assert text.count('class="verdict') == 1 and box in text
+    assert words in text and words in out
+    assert [row["disturbed"] for row in found["rows"]] == [row.disturbed for row in rows]
+    for row in rows:
+        if row.disturbed:
+            assert "~1.500" in text and ">disturbed<" in text and "~1.500" in out
+            assert "NOT MEASURED: disturbed by other processes" in out
+            assert f"{row.ratio:.2f} " not in "".join(line for line in out.splitlines() if "~" in line)
+
+
+def test_what_was_disturbed_is_in_no_plot():
+    pytest.importorskip("matplotlib")
+    rows = [a_row(), a_row("conv b", disturbed=True, ratio=9.0)]
+    (axis,) = figures.draw_ratios(rows).axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["conv a, batch 8"]
+    grown = [
+        Row("growth", "batch", "step", 4, float(n), 2.0 * n, 2.0, size=n, ours_peak_mb=n, disturbed=n > 2)
+        for n in (1, 2, 4)
+    ]
+    times, memory = growth.draw_growth(grown, "title").axes[::3]
+    drawn = {line.get_label(): (line.get_marker(), list(line.get_xdata())) for line in times.lines}
+    assert drawn["xpnn"] == ("o", [1, 2]) and drawn["xpnn: disturbed, not measured"] == ("x", [4])
+    assert times.get_ylabel().startswith("milliseconds")
+    assert [list(line.get_xdata()) for line in memory.lines] == [[1, 2, 4]]
+
+
+@pytest.mark.parametrize("what", ["--numerics", "--loop"])
+def test_disturbed_rows_of_all_kinds_say_so(tmp_path, capsys, monkeypatch, what):
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
+    monkeypatch.setattr(load.Watch, "foreign", lambda self, since: 0.9)
+    (row,) = report(tmp_path, what, "--batch", "512" if what == "--loop" else "4", status=3)["rows"]
+    assert row["disturbed"] is True
+    assert "NOT MEASURED: disturbed by other processes" in capsys.readouterr().out
 
 
 def test_growth_is_measured_and_drawn(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(measure, "REST", 0.0)
     monkeypatch.setattr(measure, "SAMPLE", 0.0)
     monkeypatch.setattr(load.Watch, "wait_until_quiet", lambda self, seconds: "")
+    monkeypatch.setattr(load.Watch, "foreign", lambda self, since: 0.0)
 
 
 def run(*arguments):
@@ -34,6 +35,14 @@ def test_rows_come_out_in_words_as_json_and_line_by_line(tmp_path, capsys):
         assert row["gain"] == pytest.approx(row["plain_ms"] / row["ours_ms"]) and row["recorded"] == 0
         assert row["relative_error"] == 0.0 and not row["wrong"]
     assert "lenet5 adam compiled, batch 2" in capsys.readouterr().out
+
+
+def test_what_other_processes_disturbed_is_not_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(load.Watch, "foreign", lambda self, since: 0.9)
+    each = tmp_path / "rows.jsonl"
+    assert run("--net", "mlp", "--optimizer", "sgd", "--lines", each) == 3
+    assert "NOT MEASURED: disturbed by other processes" in capsys.readouterr().out
+    assert [row["disturbed"] for row in lines(each)] == [True]
 
 
 def test_nets_are_chosen_by_name_and_measured_in_that_order(tmp_path, monkeypatch):

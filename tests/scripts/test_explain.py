@@ -63,7 +63,7 @@ def test_explain_writes_a_picture(folder, data, tmp_path, capsys):
 def test_explain_does_without_matplotlib(folder, data, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "xpnn.scripts.plots", None)
     assert explain(folder, "--data", data) == 0
-    assert "pip install matplotlib" in capsys.readouterr().err
+    assert "pip install 'matplotlib>=3.8'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("backend", ["strict", "torch"])

@@ -108,6 +108,45 @@ def test_a_run_in_exact_numerics_ends_with_the_golden_runs(capsys, monkeypatch):
     assert status == 1 and out.count("DIFFERS from the committed") == 2 and "1 passed, 0 failed" in out
 
 
+def not_to_be_had(backend, name):
+    raise ValueError("the digits come with scikit-learn, which is not installed")
+
+
+@pytest.mark.parametrize(
+    "golden, status, told, box",
+    [
+        (lambda backend, name: parity.GOLDEN[name], 0, "golden runs: 2 passed", '"verdict "'),
+        (lambda backend, name: "0" * 64, 1, "golden runs: 2 failed", '"verdict failed"'),
+        (not_to_be_had, 3, "golden runs: 2 not run", '"verdict unknown"'),
+    ],
+    ids=["passed", "failed", "not run"],
+)
+def test_golden_runs_count_in_verdict_status_and_files(capsys, monkeypatch, tmp_path, golden, status, told, box):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(parity, "cases", lambda: cases()[:1])
+    monkeypatch.setattr(parity, "golden_run", golden)
+    page, figures = tmp_path / "page.html", tmp_path / "all.json"
+    files = ("--html", page, "--json", figures)
+    found, out, _ = ran(capsys, "--backend", "strict", "--numerics", "exact", *files)
+    assert found == status and out.splitlines()[-1].endswith(told)
+    assert f"<p class={box}>parity: 1 cases, 1 passed" in page.read_text()
+    report = json.loads(figures.read_text())
+    assert report["summary"].endswith(told)
+    assert {run["status"] for run in report["golden"]} == {told.partition("2 ")[2]}
+
+
+def test_cases_that_were_left_out_are_counted_apart(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    page, figures = tmp_path / "page.html", tmp_path / "all.json"
+    files = ("--html", page, "--json", figures)
+    status, out, _ = ran(capsys, "--backend", "strict:no_float64", "--filter", "dense/(plain|float64)", *files)
+    assert status == 0 and "1 cases, 1 passed, 0 failed, 1 left out" in out.splitlines()[-1]
+    why = "1 cases in float64: strict:no_float64 has no float64"
+    assert f'"verdict unknown">Left out: {why}<' in page.read_text()
+    report = json.loads(figures.read_text())
+    assert report["left_out"] == ["Dense/float64"] and report["why_left_out"] == why
+
+
 def test_cases_are_listed(capsys):
     status, out, _ = ran(capsys, "--list")
     assert status == 0 and out.splitlines() == [case.name for case in cases()]
@@ -149,7 +188,7 @@ def test_a_bad_call_is_one_line_and_status_2(capsys, arguments, message):
 def test_a_page_without_matplotlib_is_refused_before_anything_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     status, out, err = ran(capsys, "--filter", "dense/plain", "--html", tmp_path / "a.html")
-    assert status == 2 and out == "" and "pip install 'xpnn[plot]'" in err
+    assert status == 2 and out == "" and "pip install 'matplotlib>=3.8'" in err
     assert not (tmp_path / "a.html").exists()
 
 

@@ -211,7 +211,7 @@ def test_unknown_held_out_class_is_refused(tmp_path):
 def test_without_pillow_the_error_says_what_to_install(tmp_path, monkeypatch):
     classes(tmp_path)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(DataError, match="pip install pillow"):
+    with pytest.raises(DataError, match=r"pip install 'pillow>=10\.1'"):
         load_dataset(tmp_path)
 
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import pytest
+from pseudo_terminal import python
+from rich.cells import cell_len
 from rich.console import Console
 
 from xpnn.training import figures
@@ -64,6 +66,84 @@ def test_a_line_of_an_epoch_reads_well(capsys):
         "epoch  2/12  train loss 0.4333  train accuracy 96.12 %  validation loss 1.235e-05  validation accuracy "
         "100.00 %  lr 0.001  12,346 images/s  1.3 s"
     ]
+
+
+LONG = {
+    "epoch": 3,
+    "train_loss": float("nan"),
+    "train_accuracy": 0.0,
+    "validation_loss": 1.5e300,
+    "validation_accuracy": float("inf"),
+    "lr": 1e-300,
+    "skipped": 10**30,
+    "验证_损失": 0.25,
+    "mean_intersection_over": 5e-324,
+    "images_per_second": 1e200,
+    "seconds": 1e30,
+}
+
+
+def shown_on(width, *rows, unit="images"):
+    """The lines of epochs on a terminal of so many columns, without the bar."""
+    terminal = Terminal(width)
+    with Progress(1000, 4, shown=True, console=terminal.console, unit=unit) as bar:
+        for row in rows:
+            bar.epoch(row)
+    return [line for line in terminal.lines() if "━" not in line]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_lines_of_epochs_are_broken_between_figures(width):
+    lines = shown_on(width, ROW, LONG, ROW, unit="图像")
+    assert all(cell_len(line) <= width for line in lines)
+    told = "  ".join(line.strip() for line in lines)
+    for row in (ROW, LONG):
+        for figure in figures.described(row, "图像"):
+            assert figure in told
+    heads = [line for line in lines if line.startswith("epoch")]
+    assert [head.split("/")[0].split()[-1] for head in heads] == ["2", "3", "2"]
+
+
+def test_figures_below_an_epoch_stand_beneath_those_behind_it():
+    first, *others = shown_on(80, ROW)
+    assert first.startswith("epoch    2/1000  train loss")
+    assert others and all(re.match(r" {17}[\w]", line) for line in others)
+
+
+def test_a_figure_too_wide_to_stand_beneath_moves_to_the_left():
+    lines = shown_on(20, {"epoch": 1, "mean_of_all": 0.5, "a": 1})
+    assert lines == ["epoch    1/1000", "  mean of all 0.5000", "  a 1"]
+
+
+def test_in_a_file_an_epoch_is_one_line(capsys):
+    with Progress(1000, 4, shown=True) as bar:
+        bar.epoch(LONG)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) > 200 and "skipped 1.000e+30" in line
+
+
+def test_a_terminal_that_draws_no_bar_gets_lines_that_fit():
+    code = (
+        "from xpnn.training.progress import Progress\n"
+        "with Progress(12, 4, shown=True) as bar:\n"
+        "    bar.note('early stopping: no better ' + 'for five epochs ' * 4)\n"
+        f"    bar.epoch({ROW!r})\n"
+    )
+    for terminal in ("dumb", "xterm"):
+        lines = python(44, code, TERM=terminal)
+        assert all(len(line) <= 44 for line in lines) and len(lines) > 4
+        assert "validation loss 1.235e-05" in "\n".join(lines) and "early stopping" in lines[0]
+
+
+@pytest.mark.parametrize("width", [120, 80, 60, 44])
+def test_the_bar_fits_where_characters_are_wide(clock, width):
+    terminal = Terminal(width)
+    with Progress(100, 20_000, shown=True, console=terminal.console, unit="图像") as bar:
+        for step in (1, 2):
+            clock.now += 1.0
+            bar.step(1, step, 8, lambda: {"损失": 0.0123456, "accuracy": 0.99})
+    last = terminal.lines()[-1]
+    assert last.startswith("epoch 1/100") and cell_len(last) <= width and "图像/s" in last
 
 
 def test_a_count_is_told_as_one(capsys):
@@ -219,6 +299,15 @@ def test_fit_shows_a_bar_on_a_terminal():
         (figures.size(423_100_000), "423.1 MB"),
         (figures.size(7.2e15), "7200.0 TB"),
         (figures.per_second(3.14), "3.1 images/s"),
+        (figures.per_second(1e300), "1.000e+300 images/s"),
+        (figures.per_second(float("nan")), "nan images/s"),
+        (figures.size(1e30), "1.000e+18 TB"),
+        (figures.clock(float("inf")), "?"),
+        (figures.clock(float("nan")), "?"),
+        (figures.count(-1234567), "-1,234,567"),
+        (figures.count(10**400), "1.000e+400"),
+        (figures.percent(1e300), "1.000e+302 %"),
+        (figures.percent(float("nan")), "nan %"),
         (figures.percent(0.98888), "98.89 %"),
     ],
 )

@@ -383,7 +383,7 @@ def test_one_part_in_fast_numerics_is_the_batch():
 @pytest.mark.parametrize("odd", ["layer", "loss"])
 def test_what_is_not_all_exact_is_accumulated(odd):
     """A fast layer or loss among exact ones adds up its own part only, so the parts take turns."""
-    b, loss = exact(), nn.CrossEntropy(backend="numpy" if odd == "loss" else None)
+    b, loss = exact(), nn.CrossEntropy(numerics="fast" if odd == "loss" else None)
     settings = {"backend": "numpy", "numerics": "fast"} if odd == "layer" else {}
     model = nn.Sequential(nn.Dense(6, 5, **settings), nn.Tanh(), nn.Dense(5, CLASSES), backend=b)
     x, target = rows(9)

@@ -53,7 +53,7 @@ def test_a_resumed_run_goes_on_in_the_same_folder(tmp_path, reader):
 def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.event_file_writer", None)
     assert not TensorBoard.available()
-    with pytest.raises(ImportError, match="pip install tensorboard"):
+    with pytest.raises(ImportError, match=r"pip install 'tensorboard>=2\.16'"):
         TensorBoard(tmp_path / "logs")
     assert not (tmp_path / "logs").exists()
 

@@ -10,7 +10,7 @@ def load_digits(classes: int | None = None) -> Dataset:
         from sklearn.datasets import load_digits as load
     except ImportError as error:
         raise DataError(
-            f"the digits come with scikit-learn, which is not installed ({error}): pip install scikit-learn"
+            f"the digits come with scikit-learn, which is not installed ({error}): pip install 'scikit-learn>=1.4'"
         ) from None
     bunch = load()
     return from_arrays("digits", bunch.images, bunch.target, None, classes=classes)

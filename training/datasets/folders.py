@@ -163,7 +163,9 @@ def load_folder(folder: Path, classes: Classes, image_size: tuple[int, int] | No
     try:
         import PIL  # noqa: F401 - whether it is there
     except ImportError as error:
-        raise DataError(f"images are read by Pillow, which is not installed ({error}): pip install pillow") from None
+        raise DataError(
+            f"images are read by Pillow, which is not installed ({error}): pip install 'pillow>=10.1'"
+        ) from None
     parts = [part for part in (classes.train, classes.test, classes.valid) if part is not None]
     complaints = Complaints()
     headers = [_headers(part, complaints) for part in parts]

@@ -164,8 +164,7 @@ def test_a_move_by_name_keeps_numerics_and_a_backend_brings_its_own():
 
 def test_a_loss_without_a_backend_follows_use_backend_and_then_the_environment(monkeypatch):
     b = nn.get_backend("numpy", numerics="exact")
-    loss, x = nn.CrossEntropy(), b.asarray(np.full((3, 2), 0.3, np.float32))
-    y = b.asarray(np.asarray([0, 1, 1]))
+    loss, x, y = nn.CrossEntropy(), np.full((3, 2), 0.3, np.float32), np.asarray([0, 1, 1])
 
     def numerics():
         loss(x, y)

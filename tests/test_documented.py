@@ -1,0 +1,264 @@
+"""What README, pages and docstrings show is there and runs, on a machine without a GPU too.
+
+Python in a page stands in a fenced block, which is how it is found here; the blocks of a page run one after another.
+"""
+
+import argparse
+import ast
+import contextlib
+import doctest
+import importlib
+import inspect
+import re
+import shlex
+import sys
+import textwrap
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import xpnn as nn
+from xpnn.scripts.config import from_file
+from xpnn.scripts.main import build_parser
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+PACKAGE = [
+    path
+    for path in sorted(ROOT.rglob("*.py"))
+    if path.relative_to(ROOT).parts[0] not in ("tests", "build") and not path.relative_to(ROOT).parts[0].startswith(".")
+]
+FENCED = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
+PUBLIC = ("augment", "functional", "geometry", "initialisers", "layers", "models", "random", "testing")
+
+
+def told(page):
+    return PAGES[page].read_text(encoding="utf-8")
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("xpnn", *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+def everything_told():
+    """All pages, and all docstrings and messages of the package."""
+    yield from ((page, told(page)) for page in PAGES)
+    for path in PACKAGE:
+        texts = (node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if is_text(node))
+        yield path.relative_to(ROOT).as_posix(), "\n".join(texts)
+
+
+def is_text(node):
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch, tmp_path):
+    """A folder to work in, with some photos, and no CuPy."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cupy"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    from xpnn.backends import registry
+
+    monkeypatch.setattr(registry, "_opened", {})
+    monkeypatch.chdir(tmp_path)
+    image = pytest.importorskip("PIL.Image", reason="images are read by Pillow")
+    for name, shade in (("ant", 40), ("bee", 200)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(5):
+            image.new("RGB", (9, 8), (shade, i, 0)).save(tmp_path / "photos" / name / f"{i}.png")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if FENCED.search(told(page))])
+def test_examples_of_a_page_run_as_they_stand_without_a_gpu(page, no_gpu):
+    names = {}
+    for code in FENCED.findall(told(page)):
+        exec(compile(code.replace("epochs=40", "epochs=1"), page, "exec"), names)
+    assert names["model"].backend.spec == "numpy"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_in_a_page_is_fenced(page):
+    outside = re.sub(r"^```.*?^```$", "", told(page), flags=re.M | re.S)
+    for line in re.findall(r"^ {4}(\S.*)$", outside, re.M):
+        assert not re.match(r"(import|from|nn\.|model\b|data\.|transform\b|step\b)", line), line
+
+
+def test_the_packages_own_example_runs_without_a_gpu(no_gpu):
+    names = {}
+    exec(textwrap.dedent(nn.__doc__.partition("::\n")[2]), names)
+    assert names["logits"].shape == (64, 10) and names["model"].backend.spec == "numpy"
+
+
+WITH_PROMPT = [path for path in PACKAGE if re.search(r"^\s*>>> ", path.read_text(encoding="utf-8"), re.M)]
+
+
+@pytest.mark.parametrize("path", WITH_PROMPT, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_examples_in_docstrings_give_what_they_say(path):
+    module = importlib.import_module(module_name(path))
+    result = doctest.testmod(module, extraglobs=vars(nn.augment))
+    assert result.attempted > 0 and result.failed == 0
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_module_is_imported_by_the_name_that_it_has_here(name):
+    module = importlib.import_module(f"xpnn.{name}")
+    assert module is getattr(nn, name)
+    for public in getattr(module, "__all__", ()):
+        names = {}
+        exec(f"from xpnn.{name} import {public} as found", names)
+        assert names["found"] is getattr(module, public)
+
+
+def test_functions_are_the_same_by_every_path():
+    import xpnn.functional
+    import xpnn.layers.functional
+    from xpnn.functional import conv
+
+    assert xpnn.functional is xpnn.layers.functional is nn.functional is nn.layers.functional
+    assert conv is nn.functional.conv
+
+
+def test_every_module_among_the_public_names_can_be_imported():
+    modules = {name for name in nn.__all__ if inspect.ismodule(getattr(nn, name))}
+    assert modules == set(PUBLIC)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*.pyi")), ids=lambda path: path.stem)
+def test_type_checkers_are_told_of_the_same_module(path):
+    (statement,) = ast.parse(path.read_text(encoding="utf-8")).body
+    assert isinstance(statement, ast.ImportFrom) and statement.level == 1 and statement.names[0].name == "*"
+    assert importlib.import_module(f"xpnn.{statement.module}") is importlib.import_module(f"xpnn.{path.stem}")
+
+
+def test_import_lines_that_are_told_work():
+    found = 0
+    for where, text in everything_told():
+        for line in re.findall(r"(?:from xpnn[\w.]* import \w+(?:, \w+)*|import xpnn[\w.]*(?: as \w+)?)", text):
+            found += 1
+            try:
+                exec(line, {})
+            except ImportError as error:
+                pytest.fail(f"{where}: {line}: {error}")
+    assert found > 10
+
+
+def exists(parts):
+    """Whether names lead from the package to something, through attributes or modules."""
+    for modules in range(len(parts), -1, -1):
+        with contextlib.suppress(ImportError, AttributeError):
+            at = importlib.import_module(".".join(("xpnn", *parts[:modules])))
+            for part in parts[modules:]:
+                at = getattr(at, part)
+            return True
+    return False
+
+
+def test_names_of_the_package_that_are_told_exist():
+    found = 0
+    for where, text in everything_told():
+        for name in re.findall(r"(?<![\w.])(?:nn|xpnn)((?:\.[A-Za-z]\w*)+)", text):
+            assert exists(name[1:].split(".")), f"{where} tells of nn{name}"
+            found += 1
+    assert found > 50
+
+
+def test_files_that_are_told_of_exist():
+    rooms = "backends|docs|interop|layers|scripts|testing|tests|training"
+    for page in PAGES:
+        for name in re.findall(rf"(?<![\w/.-])((?:{rooms})/[\w/.-]+\.(?:py|md|png|json|html))", told(page)):
+            assert (ROOT / name).is_file(), f"{page} tells of {name}"
+        for name in re.findall(r"python -m xpnn\.([\w.]+)", told(page)):
+            assert (ROOT / (name.replace(".", "/") + ".py")).is_file(), f"{page} tells of {name}"
+
+
+def commands(text):
+    """Calls of the command that a page shows: indented lines, which are whole, and code within lines."""
+    lines = re.sub(r"\\\n\s*", " ", text)
+    yield from ((call, True) for call in re.findall(r"^ {4}(xpnn .*)$", lines, re.M))
+    yield from ((" ".join(code.split()), False) for code in re.findall(r"`(xpnn [^`]+)`", lines))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_calls_of_the_command_that_a_page_shows_are_taken(page):
+    subparsers = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    for call, whole in commands(told(page)):
+        words = shlex.split(call.replace("\\|", "|"), comments=True)[1:]
+        if words[0].endswith(":"):
+            continue
+        parser = subparsers[words[0].strip("[],")]
+        known = {option for action in parser._actions for option in action.option_strings}
+        options = {word.strip("[],").partition("=")[0] for word in words[1:] if word.strip("[").startswith("--")}
+        assert options <= known, f"{page}: {call}"
+        if whole:
+            parser.parse_args(words[1:])
+
+
+def test_options_in_a_file_are_taken_as_the_page_shows_them(tmp_path):
+    (tmp_path / "run.toml").write_text(
+        re.search(r"^```toml\n(.*?)^```$", told("docs/training.md"), re.M | re.S).group(1)
+    )
+    subparsers = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    options = subparsers["train"].parse_args(from_file(tmp_path / "run.toml", subparsers["train"]))
+    assert (options.model, options.clip_norm, options.augment) == ("my_nets:tiny", 5.0, ["flip", "crop"])
+
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+EXTRAS = PYPROJECT["project"]["optional-dependencies"]
+
+
+def names_of(extra):
+    """The packages of an extra, those of extras within among them."""
+    for requirement in EXTRAS[extra]:
+        name = re.match(r"[\w-]+", requirement).group().lower()
+        if name == "xpnn":
+            for within in re.search(r"\[(.+)\]", requirement).group(1).split(","):
+                yield from names_of(within)
+        else:
+            yield name
+
+
+def required_by(name):
+    """What pyproject.toml asks of a package."""
+    every = [*PYPROJECT["project"]["dependencies"], *(each for extra in EXTRAS.values() for each in extra)]
+    return {each for each in every if re.match(r"[\w-]+", each).group().lower() == name}
+
+
+def test_hints_to_install_name_packages_of_an_extra_with_its_bounds():
+    """``pip install xpnn[extra]`` would put a copy in the place of an editable checkout, or a stranger's package."""
+    found = set()
+    for path in PACKAGE:
+        for text in (node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if is_text(node)):
+            assert not re.search(r"xpnn\[", text), f"{path.name}: {text}"
+            for wanted in re.findall(r"pip install (?!--)[\"']?([\w-]+(?:\[\w+\])?[^\"' ;),]*)", text):
+                name = re.match(r"[\w-]+", wanted).group()
+                # PyTorch is compared with, and needed by nothing.
+                if name == "torch":
+                    continue
+                assert wanted in required_by(name), f"{path.name}: pip install {wanted}"
+                found.add(name)
+    assert found >= {"numba", "matplotlib", "scikit-learn", "pillow", "tensorboard", "cupy-cuda13x", "array-api-strict"}
+
+
+def test_what_a_page_has_installed_is_the_checkout_with_extras_that_it_has_or_a_package_of_them():
+    found = set()
+    for page in PAGES:
+        text = told(page)
+        assert not re.search(r"xpnn\[|file://", text), page
+        for extras in re.findall(r"\.\[([\w,]+)\]", text):
+            assert set(extras.split(",")) <= set(EXTRAS), f"{page}: .[{extras}]"
+            found |= set(extras.split(","))
+        for extra in re.findall(r"extra `\[?(\w+)\]?`", text):
+            assert extra in EXTRAS, f"{page}: {extra}"
+        for wanted in re.findall(r"pip install \"(?!\.)([^\"]+)\"", text):
+            assert wanted in required_by(re.match(r"[\w-]+", wanted).group()), f"{page}: {wanted}"
+    assert found >= set(EXTRAS) - {"dev"}
+
+
+def test_extras_that_extras_name_exist():
+    for extra in EXTRAS:
+        assert set(names_of(extra))
