@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.cells import cell_len
 
-from ..backends.terminal import say
+from ..backends.terminal import cells, say
 from ..layers.base import Layer
 from ..training.evaluation import predict
 from . import trained
@@ -57,12 +56,12 @@ def format_matrix(matrix: np.ndarray[Any, Any], names: Sequence[str] | None = No
     n, head = len(matrix), "true \\ predicted"
     rows = list(map(str, range(n))) if names is None else list(names)
     columns = rows
-    widest = max(len(str(int(matrix.max()))), *map(cell_len, rows))
+    widest = max(len(str(int(matrix.max()))), *map(cells, rows))
     if n * (widest + 1) > _WIDEST and rows != list(map(str, range(n))):
         columns = list(map(str, range(n)))
         rows = [f"{name} {number}" for number, name in enumerate(rows)]
         widest = max(len(str(int(matrix.max()))), len(columns[-1]))
-    first = max(len(head), *map(cell_len, rows))
+    first = max(len(head), *map(cells, rows))
     lines = [_right(head, first) + "".join(f" {_right(name, widest)}" for name in columns)]
     for name, row in zip(rows, matrix, strict=True):
         lines.append(_right(name, first) + "".join(f" {count:>{widest}}" for count in row))
@@ -71,4 +70,4 @@ def format_matrix(matrix: np.ndarray[Any, Any], names: Sequence[str] | None = No
 
 def _right(text: str, width: int) -> str:
     """Text set to the right, by the cells that it takes on a terminal."""
-    return " " * (width - cell_len(text)) + text
+    return " " * (width - cells(text)) + text

@@ -199,6 +199,8 @@ def prepare(options: argparse.Namespace) -> Job:
     options.backend, options.numerics = backend.spec, backend.numerics
     side = options.image_size
     data = load_dataset(options.data, image_size=None if side is None else (side, side))
+    if data.classes < 2:
+        raise UsageError(f"{data.name} has one class, {data.class_names[0]}; a net tells two apart, or more")
     require_memory(options, data, backend)
     model = build.net(options.model, data.image, data.classes, backend, options.seed)
     optimizer = build.optimizer(options, model)

@@ -427,11 +427,17 @@ def test_two_parts_are_named_as_what_they_are(here, capsys):
     assert metrics["validation_accuracy"] == metrics["test_accuracy"]
 
 
-def test_one_class_is_trained_with_a_warning(here, capsys):
+def test_one_class_is_not_trained_and_one_of_several_is_with_a_warning(here, capsys):
     photos(here / "one", "ant", n=6)
-    told = ["train", "--data", "one", "--model", "nets:colours", "--epochs", "1", "--out", "r1", "--no-pictures"]
-    assert main([*told, "--backend", "numpy"]) == 0
-    assert "warning: one has images of one class only (ant)" in capsys.readouterr().err
+    told = ["train", "--model", "nets:colours", "--epochs", "1", "--out", "r1", "--no-pictures", "--backend", "numpy"]
+    assert main([*told, "--data", "one"]) == 2
+    warning, error = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: one has images of one class only (ant)")
+    assert error == "xpnn train: one has one class, ant; a net tells two apart, or more"
+    assert not (here / "r1").exists()
+    arrays("one.npz", "ant", "ant", "ant", numbers=[0, 0, 0], class_names=["ant", "bee"])
+    assert main([*told, "--data", "one.npz"]) == 0
+    assert "warning: one.npz has images of one class only (ant)" in capsys.readouterr().err
 
 
 def test_a_run_on_the_digits_needs_no_configuration(here, capsys):
