@@ -276,6 +276,10 @@ class Backend(ABC):
             return array
         return self._widened(array)
 
+    def plain(self, array: Array) -> Array:
+        """The array without what its library records about it: see `xpnn.backends.graph`."""
+        return array
+
     def down(self, array: Array) -> Array:
         """Computing to storage, on the way out of a layer: in exact numerics float64 to float32, rounded once.
 

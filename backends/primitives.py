@@ -15,11 +15,12 @@ have one order, whoever computes them.
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from math import prod
+from math import inf, prod
 from typing import Any, ClassVar, TypeAlias
 
 from array_api_compat import device
 
+from . import ways
 from .blocks import Block, Pairs, concat_all, cut, even_slices
 from .kernels import Kernels
 from .types import Array, Namespace
@@ -147,6 +148,11 @@ class Primitives:
         """``x`` where the mask, broadcast to it, says so, else 0, whatever ``x`` is there: a product would keep NaN."""
         return self.xp.where(mask, x, self.xp.zeros((), dtype=x.dtype, device=device(x)))
 
+    def below(self, x: Array, largest: Array) -> Array:
+        """``x - largest``, which is broadcast to it, and 0 where both are infinity."""
+        infinite = x == inf
+        return self.xp.where(infinite, 0.0, self.select(self.xp.logical_not(infinite), x) - largest)
+
     def pick(self, x: Array, index: Array) -> Array:
         """``x (N, C, ...)`` at ``index (N, 1, ...)`` along axis 1."""
         return self.xp.take_along_axis(x, index, axis=1)
@@ -162,8 +168,8 @@ class Primitives:
         return x + xp.astype(chosen, x.dtype) * value
 
     def gate(self, dy: Array, y: Array) -> Array:
-        """``dy``, but 0 where ``y <= 0``: NaN in ``y`` lets it through."""
-        return self.select(self.xp.logical_not(y <= 0.0), dy)
+        """``dy`` where ``y > 0``, 0 where ``y <= 0``, and NaN where ``y`` is NaN."""
+        return self.xp.where(y > 0.0, dy, self.select(self.xp.logical_not(y <= 0.0), y))
 
     def memory_order(self, x: Array) -> tuple[int, ...] | None:
         """The axes from the one that varies slowest in memory, if they lie there without gaps; None if not known."""
@@ -175,7 +181,7 @@ class Primitives:
 
     def bytes_of_block(self, like: Array) -> int:
         """Bytes of temporaries that a block of a batch may take where that array is."""
-        return self.block_bytes
+        return ways.now().block_bytes or self.block_bytes
 
     def blocks(self, n: int, rows: int, row_bytes: int, like: Array) -> list[Block]:
         """``n`` samples of ``rows`` rows in blocks of about `bytes_of_block` of an array, ``row_bytes`` a row."""

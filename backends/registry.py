@@ -221,17 +221,17 @@ def require_plain(array: Any, what: str) -> None:
         raise TypeError(unsupported(array, what))
 
 
-def require_standard(*arrays: Any) -> None:
+def require_standard(**arrays: Any) -> None:
     """Raise `TypeError` unless all are arrays of one library: of a backend, or another that keeps to the standard."""
-    homes: set[Any] = {_home(array) for array in arrays}
+    homes: set[Any] = {_home(array) for array in arrays.values()}
     if None in homes:
-        for array in arrays:
+        for name, array in arrays.items():
             if _home(array) is None and not is_standard(array):
-                raise TypeError(unsupported(array, "an input"))
-        homes = {_home(array) or array.__array_namespace__() for array in arrays}
+                raise TypeError(unsupported(array, name))
+        homes = {_home(array) or array.__array_namespace__() for array in arrays.values()}
     if len(homes) > 1:
-        given = ", ".join(describe(array) for array in arrays)
-        raise TypeError(f"inputs must be arrays of one library, got {given}")
+        given = ", ".join(f"{name} {describe(array)}" for name, array in arrays.items())
+        raise TypeError(f"arrays must be of one library, got {given}; move them with backend.asarray(...)")
 
 
 def primitives(xp: Namespace) -> Primitives:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
+from . import checks, ways
 from .backend import NOWHERE_ELSE, Backend
 from .errors import BackendUnavailable, first_line
+from .graph import outside_graph
 from .precision import Rounding, Use
 from .primitives import GPU_BLOCK, Primitives
 from .types import Array, Device, Namespace
@@ -23,7 +24,7 @@ class TorchPrimitives(Primitives):
     views = True
 
     def bytes_of_block(self, like: Array) -> int:
-        return self.block_bytes if like.device.type == "cpu" else GPU_BLOCK
+        return super().bytes_of_block(like) if like.device.type == "cpu" else ways.now().block_bytes or GPU_BLOCK
 
     def windows(self, x: Array, windows: Windows) -> Array:
         strides = x.stride()
@@ -160,6 +161,13 @@ class TorchBackend(Backend):
         torch = self._torch
         with torch.no_grad(), torch.cuda.device(self.device), self._float_products:
             yield
+
+    def up(self, array: Array) -> Array:
+        """As of `Backend`, and outside of the graph that the array may be in."""
+        return super().up(self.plain(array))
+
+    def plain(self, array: Array) -> Array:
+        return outside_graph(array)
 
     def synchronize(self) -> None:
         if not self.is_host:

@@ -55,7 +55,7 @@ class Windows:
         """
         for cell in product(*map(range, self.kernel)):
             spatial = tuple(
-                slice(k * d, k * d + (o - 1) * s + 1 if o else 0, s)
+                slice(k * d, k * d + (o - 1) * s + 1, s) if o else slice(0, 0, s)
                 for k, d, o, s in zip(cell, self.dilation, self.count, self.stride, strict=True)
             )
             yield (slice(None), *spatial, slice(None))

@@ -5,31 +5,36 @@ free in memory when the layer before wrote it so), computes, and returns a permu
 the public shape is ``(N, C, *spatial)`` throughout and nothing is converted between layers.
 """
 
-from collections.abc import Callable, Iterable
-from math import prod
+from collections.abc import Callable, Collection
+from math import inf, prod
 from typing import Any
 
 from array_api_compat import array_namespace, device
 
 from ..backends import checks, primitives
 from ..backends.backend import FLOATS
+from ..backends.checks import shown
 from ..backends.inputs import conversion, describe
 from ..backends.registry import require_standard
 from ..backends.types import Array, Namespace, dtype_name
 from .geometry import Geometry
 
 
-def namespace(xp: Namespace | None, *arrays: Array, optional: Iterable[Array | None] = ()) -> Namespace:
+def namespace(xp: Namespace | None, /, optional: Collection[str] = (), **arrays: Array | None) -> Namespace:
     """``xp`` if given, else what their backend computes with for the namespace that the arrays share.
 
     Raises
     ------
     TypeError
-        Unless all are plain arrays, of one library; those that are optional may be None.
+        Unless all are plain arrays, of one library; those that are ``optional`` may be None.
     """
-    given = [*arrays, *(a for a in optional if a is not None)]
-    require_standard(*given)
-    return primitives(array_namespace(*given)).xp if xp is None else xp
+    given = {name: array for name, array in arrays.items() if array is not None or name not in optional}
+    require_standard(**given)
+    if xp is None:
+        return primitives(array_namespace(*given.values())).xp
+    if not hasattr(xp, "asarray"):
+        raise TypeError(f"xp must be an array namespace, got {shown(xp)}")
+    return xp
 
 
 def channels_last(x: Array, xp: Namespace) -> Array:
@@ -127,6 +132,16 @@ def sign(x: Array, xp: Namespace) -> Array:
     """-1, 0 or 1; NaN of NaN, which some libraries make 0. The standard's `sign` waits for the device on CuPy."""
     found = xp.astype(x > 0.0, x.dtype) - xp.astype(x < 0.0, x.dtype)
     return xp.where(xp.isnan(x), x, found)
+
+
+def keep_nan(value: Array, x: Array, xp: Namespace) -> Array:
+    """``value``, and NaN where ``x`` is NaN."""
+    return xp.where(x == x, value, x)
+
+
+def times(x: Array, factor: Array, xp: Namespace) -> Array:
+    """``x * factor``, and 0 where the factor is 0 and ``x`` infinite; NaN stays."""
+    return factor * xp.where(xp.logical_and(factor == 0.0, xp.abs(x) == inf), zero(x, xp), x)
 
 
 def zero(like: Array, xp: Namespace) -> Array:

@@ -31,7 +31,7 @@ from .initialisers import Initialiser
 from .parameter import Parameter
 from .placement import Placement, checked, foreign, moved, place, says_where
 from .release import releases
-from .summary import Summary, summarise
+from .summary import Shape, Summary, knows_shapes, probed, summarise, told
 
 
 class Layer:
@@ -40,7 +40,8 @@ class Layer:
     `backward` takes the gradient of a scalar with respect to that output and returns the one with respect to the
     input, adding those with respect to the parameters to ``parameters[name].grad``.
 
-    A subclass defines ``_forward(x)`` and ``_backward(dy, input_grad)`` and, in ``signature``, its constructor's
+    A subclass defines ``_forward(x)`` and ``_backward(dy, input_grad)``, if it likes ``_output_shape(shape)`` for
+    `summary`, and, in ``signature``, its constructor's
     arguments as (attribute, default) for `repr`; ``...`` stands for no default.
 
     Parameters
@@ -72,6 +73,8 @@ class Layer:
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = ()
+    #: Whether `output_shape` puts this layer's name before an error; those of a container's layers have one.
+    _names_errors: ClassVar[bool] = True
 
     def __init__(self, **placement: Unpack[Placement]) -> None:
         self.parameters: dict[str, Parameter] = {}
@@ -348,6 +351,37 @@ class Layer:
             if other != name and hosts[other].tobytes() != hosts[name].tobytes():
                 yield f"{other} and {name} are one parameter, but differ"
 
+    def output_shape(self, input_shape: Sequence[int]) -> Shape:
+        """The shape of `forward`'s output in evaluation, from that of the input alone: nothing is computed.
+
+        A layer that does not say in ``_output_shape`` what its shapes are is asked by a forward of zeros: of one sample
+        where that fits, of all else, and of that layer alone.
+
+        Parameters
+        ----------
+        input_shape : sequence of int
+            With the batch axis, as in ``(1, 3, 32, 32)``.
+
+        Raises
+        ------
+        ValueError
+            That of `forward` for a shape that does not fit.
+        """
+        shape = checks.shape("input_shape", input_shape, empty=True)
+        if not knows_shapes(self):
+            found = probed(self, shape)
+        else:
+            try:
+                found = self._output_shape(shape)
+            except (TypeError, ValueError) as error:
+                raise (named(self, error) if self._names_errors else error) from error
+        told(self, shape, found)
+        return found
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        """The shape of the output, checked as `_forward` checks it; optional."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _output_shape")
+
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Multiplications in the products of a forward; elementwise work is not counted."""
         return 0
@@ -355,8 +389,8 @@ class Layer:
     def summary(self, input_shape: Sequence[int]) -> Summary:
         """Layers, output shapes, parameters and multiply-adds for an input of that shape; print it for a table.
 
-        The shapes come from a forward of zeros in evaluation mode, which leaves all as it was: modes, gradients, what
-        was kept for backward, and weights that were not drawn yet.
+        All follows from shapes, see `output_shape`; nothing is computed, and the model is left as it was. With memory:
+        of the parameters, and of the outputs of all layers for that batch, which training keeps.
 
         Parameters
         ----------

@@ -15,12 +15,14 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ..backends import checks
+from ..backends.graph import without_graph
 from ..backends.team import rows_of_all
 from ..backends.types import Array, Namespace, dtype_name
 from .arrays import namespace, scalar
 from .batch_rows import Rows
 from .initialisers import constant
 from .norm import (
+    OPTIONAL,
     Layout,
     Norm,
     Normal,
@@ -32,8 +34,10 @@ from .norm import (
     total,
 )
 from .placement import Placement
+from .summary import Shape
 
 
+@without_graph
 def batch_norm(
     x: Array,
     weight: Array | None = None,
@@ -53,11 +57,12 @@ def batch_norm(
     ValueError, TypeError
         For one value per channel without statistics, shapes that don't fit together, or mixed dtypes.
     """
-    xp = namespace(xp, x, optional=(weight, bias, mean, var))
+    xp = namespace(xp, OPTIONAL, input=x, weight=weight, bias=bias, mean=mean, var=var)
     layout = _layout(x, mean)
     return normalise(x, weight, bias, layout, mean=mean, var=var, eps=eps, xp=xp)[0]
 
 
+@without_graph
 def batch_norm_backward(
     dy: Array,
     x: Array,
@@ -73,7 +78,7 @@ def batch_norm_backward(
 
     Takes what `batch_norm` took. A mean and variance that are given are constants.
     """
-    xp = namespace(xp, dy, x, optional=(weight, mean, var))
+    xp = namespace(xp, OPTIONAL, dy=dy, input=x, weight=weight, mean=mean, var=var)
     layout = _layout(x, mean)
     return differentiate(dy, x, weight, layout, mean=mean, var=var, eps=eps, input_grad=input_grad, xp=xp)
 
@@ -148,12 +153,21 @@ class ChannelNorm(Norm):
                 f"layer with .to({b.spec!r}, {dtype_name(x.dtype)!r})"
             )
 
-    def _forward(self, x: Array) -> Array:
-        shape = tuple(x.shape)
+    def _output_shape(self, shape: Shape) -> Shape:
+        layout = self._layout(shape)
+        if not self.track_running_stats:
+            require_several(layout)
+        return shape
+
+    def _layout(self, shape: Shape) -> Layout:
+        """What shares a mean in an input of that shape, if it fits."""
         if len(shape) not in self.ranks or shape[1] != self.num_features:
             wanted = " or ".join(f"(N, {self.num_features}{', *' * (rank - 2)})" for rank in self.ranks)
             raise ValueError(f"input needs shape {wanted}, got {shape}")
-        layout = type(self).layout(shape)
+        return type(self).layout(shape)
+
+    def _forward(self, x: Array) -> Array:
+        layout = self._layout(tuple(x.shape))
         mean, var = None, None
         if self.track_running_stats and not self.training:
             mean, var = (self.backend.up(self.buffers[name]) for name in ("running_mean", "running_var"))

@@ -14,6 +14,7 @@ Source: T. Chan, G. Golub and R. LeVeque, "Algorithms for computing the sample v
 """
 
 from dataclasses import dataclass
+from math import inf, nan
 
 from array_api_compat import device
 
@@ -109,6 +110,8 @@ def normalise_rows(
         mean, var = statistics
         near, rest = mean, xp.zeros_like(mean)
     inverse_std = 1.0 / xp.sqrt(var + eps)
+    if statistics is None:
+        inverse_std = in_range(inverse_std, var, xp)
     scale = inverse_std if weight is None else inverse_std * weight
     shift = -rest * scale if bias is None else bias - rest * scale
     engine = primitives(xp)
@@ -190,6 +193,11 @@ def normalise_rows_backward(
 
     engine.parallel(len(blocks), work)
     return _as_input(dx, tuple(dy.shape), xp), dweight, dbias
+
+
+def in_range(inverse_std: Array, var: Array, xp: Namespace) -> Array:
+    """NaN where a batch's own variance overflowed: an inverse of 0 would make the bias of every output."""
+    return xp.where(var == inf, scalar(nan, var, xp), inverse_std)
 
 
 def _kernels(x: Array, xp: Namespace) -> Kernels | None:

@@ -23,10 +23,14 @@ from ..backends.types import Array
 from .base import Layer, named
 from .containers import Container, is_trained, named_children, repr_children
 from .placement import Placement
+from .summary import Shape
 
 
 class Identity(Layer):
     """``y = x``: the way that changes nothing, for `Parallel` and in place of a layer."""
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        return shape
 
     def _forward(self, x: Array) -> Array:
         return x
@@ -107,15 +111,23 @@ class Residual(Branching):
         given = {"body": body, "shortcut": shortcut, "activation": activation}
         super().__init__({name: layer for name, layer in given.items() if layer is not None}, **placement)
 
+    def _output_shape(self, shape: Shape) -> Shape:
+        body = self.children["body"].output_shape(shape)
+        shortcut, activation = self.children.get("shortcut"), self.children.get("activation")
+        self._require_same(body, shape if shortcut is None else shortcut.output_shape(shape))
+        return body if activation is None else activation.output_shape(body)
+
+    def _require_same(self, body: Shape, shortcut: Shape) -> None:
+        if body != shortcut:
+            raise ValueError(f"{self!r}: body and shortcut give different shapes, {body} and {shortcut}")
+
     def forward(self, x: Array) -> Array:
         """Both ways, added."""
         self._enter(x)
         shortcut, activation = self.children.get("shortcut"), self.children.get("activation")
         y = self.children["body"].forward(x)
         around = x if shortcut is None else shortcut.forward(x)
-        shapes = tuple(y.shape), tuple(around.shape)
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"{self!r}: body and shortcut give different shapes, {shapes[0]} and {shapes[1]}")
+        self._require_same(tuple(y.shape), tuple(around.shape))
         y = self._sum((y, around))
         y = y if activation is None else activation.forward(y)
         self._remember(y)
@@ -167,6 +179,13 @@ class Parallel(Branching):
         if not self.axis:
             raise ValueError("axis must be an integer other than 0, which is the batch, got 0")
 
+    def _output_shape(self, shape: Shape) -> Shape:
+        shapes = [branch.output_shape(shape) for branch in self.children.values()]
+        axis = self._require_fit(shapes)
+        if self.join == "add":
+            return shapes[0]
+        return (*shapes[0][:axis], sum(each[axis] for each in shapes), *shapes[0][axis + 1 :])
+
     def forward(self, x: Array) -> Array:
         """Every branch's output, joined."""
         self._enter(x)
@@ -191,6 +210,7 @@ class Parallel(Branching):
     def _parts(self, dy: Array) -> list[Array]:
         """Each branch's share of the upstream gradient."""
         shapes, axis = self._saved
+        dy = self.backend.plain(dy)
         if self.join == "add":
             return [dy] * len(shapes)
         before = (slice(None),) * axis

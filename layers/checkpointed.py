@@ -12,6 +12,7 @@ from .containers import Container
 from .placement import Placement
 from .release import released, releases
 from .snapshot import Snapshot
+from .summary import Shape
 
 
 class Checkpointed(Container):
@@ -49,6 +50,9 @@ class Checkpointed(Container):
         """The layer within."""
         return self.children[""]
 
+    def _output_shape(self, shape: Shape) -> Shape:
+        return self.layer.output_shape(shape)
+
     def forward(self, x: Array) -> Any:
         """The layer's output; of its arrays only ``x`` is kept."""
         self._saved = None
@@ -58,7 +62,7 @@ class Checkpointed(Container):
         before = Snapshot(self.layer)
         y = self.layer.forward(x)
         self.layer.release()
-        self._save(x, before)
+        self._save(self.backend.plain(x), before)
         self._doubts = origins.doubts
         return y
 

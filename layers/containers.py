@@ -10,6 +10,7 @@ from ..backends import Backend, BackendLike, checks, origins, primitives
 from ..backends.types import Array, DType
 from .base import Layer, join
 from .placement import Placement, says_where
+from .summary import Shape
 
 
 class Container(Layer):
@@ -18,7 +19,10 @@ class Container(Layer):
     A subclass defines `forward` and `backward` by those of its children, which check and convert what they get.
     A child that was given a backend or a seed of its own keeps it; the others take the container's. Parts in exact
     numerics and parts in fast numerics are refused together, unless the latter were given ``numerics="fast"`` by name.
+    One that defines ``_output_shape`` by its children's `output_shape` has a `summary` without a forward.
     """
+
+    _names_errors = False
 
     def __init__(self, children: dict[str, Layer], **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
@@ -114,9 +118,15 @@ class Sequential(Container):
         """The children in order."""
         return list(self.children.values())
 
+    def _output_shape(self, shape: Shape) -> Shape:
+        for layer in self.children.values():
+            shape = layer.output_shape(shape)
+        return shape
+
     def forward(self, x: Array) -> Array:
         """Pass ``x`` through all layers."""
         self._check_numerics()
+        x = self.backend.plain(x)
         with primitives(self.backend.xp).held():
             for layer in self.children.values():
                 x = layer.forward(x)
@@ -127,7 +137,7 @@ class Sequential(Container):
 
         With ``input_grad=False`` nothing is computed that only the input's gradient needs, and None is returned.
         """
-        layers = self.layers
+        layers, dy = self.layers, self.backend.plain(dy)
         first = 0 if input_grad else self._first_trained()
         with primitives(self.backend.xp).held():
             for i in reversed(range(first, len(layers))):

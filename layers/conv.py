@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Unpack
 
 from ..backends import checks, primitives
 from ..backends.backend import PRECISIONS
+from ..backends.graph import without_graph
 from ..backends.primitives import Primitives
 from ..backends.types import Array, Namespace, dtype_name
 from . import convolution
@@ -31,8 +32,10 @@ from .geometry import Geometry, Padding, Size, place_windows
 from .initialisers import Initialiser
 from .kernels import KernelLayer
 from .placement import Placement
+from .summary import Shape
 
 
+@without_graph
 def conv(
     x: Array,
     weight: Array,
@@ -57,7 +60,7 @@ def conv(
         Zeros around the input: see `xpnn.layers.geometry`.
     groups : int
         Groups of channels that don't mix; ``C`` for a depthwise convolution.
-    precision : str
+    precision : {"float32", "tf32", "direct"}
         ``"direct"`` for sums of products alone: see `xpnn.layers.convolution.winograd`.
     xp : namespace, optional
         The inputs' own unless given.
@@ -72,16 +75,17 @@ def conv(
     ValueError, TypeError
         For shapes that don't fit together, a kernel larger than the padded input, or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, optional=(bias,))
+    xp = namespace(xp, ("bias",), input=x, weight=weight, bias=bias)
     require_same_dtype(input=x, weight=weight, bias=bias)
     groups = checks.integer("groups", groups, 1)
-    geometry = _geometry(x, weight, stride, padding, dilation, groups)
+    geometry = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
     problem = _problem(x, weight, geometry, groups, precision)
     return channels_first(convolution.forward(channels_last(x, xp), weight, bias, problem, primitives(xp)), xp)
 
 
+@without_graph
 def conv_backward(
     dy: Array,
     x: Array,
@@ -99,16 +103,16 @@ def conv_backward(
 
     Takes what `conv` took; ``dx`` is None with ``input_grad=False``.
     """
-    xp = namespace(xp, dy, x, weight)
+    xp = namespace(xp, dy=dy, input=x, weight=weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
     groups = checks.integer("groups", groups, 1)
-    geometry = _geometry(x, weight, stride, padding, dilation, groups)
+    geometry = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
     require_shape(dy, (x.shape[0], weight.shape[0], *geometry.windows.count), "dy")
     problem, engine = _problem(x, weight, geometry, groups, precision), primitives(xp)
     inner, rows = channels_last(x, xp), channels_last(dy, xp)
     dbias = engine.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))
     dweight = convolution.weight_gradient(inner, rows, problem, engine)
-    if not input_grad:
+    if not checks.flag("input_grad", input_grad):
         return None, dweight, dbias
     return channels_first(convolution.input_gradient(rows, weight, problem, engine), xp), dweight, dbias
 
@@ -149,26 +153,33 @@ def _described(
     )
 
 
-def _geometry(x: Array, weight: Array, stride: Size, padding: Padding, dilation: Size, groups: int) -> Geometry:
-    """Check that input and weight fit together, and place the windows."""
-    axes = x.ndim - 2
-    if axes < 1 or weight.ndim != x.ndim:
+def _geometry(x: Shape, weight: Shape, stride: Size, padding: Padding, dilation: Size, groups: int) -> Geometry:
+    """Check that the shapes of input and weight fit together, and place the windows."""
+    axes = len(x) - 2
+    if axes < 1 or len(weight) != len(x):
         raise ValueError(
             f"input (N, C, *spatial) and weight (F, C/groups, *kernel) need the same number of axes, 3 or more; "
-            f"got shapes {tuple(x.shape)} and {tuple(weight.shape)}"
+            f"got shapes {x} and {weight}"
         )
-    if weight.shape[0] % groups:
-        raise ValueError(f"{weight.shape[0]} output channels can't be split into {groups} groups")
-    channels = weight.shape[1] * groups
-    if x.shape[1] != channels:
-        raise ValueError(f"input has {_channels(x.shape[1])}, expected {channels} (shape {tuple(x.shape)})")
+    require_cells(weight)
+    if weight[0] % groups:
+        raise ValueError(f"{weight[0]} output channels can't be split into {groups} groups")
+    channels = weight[1] * groups
+    if x[1] != channels:
+        raise ValueError(f"input has {_channels(x[1])}, expected {channels} (shape {x})")
     return place_windows(
-        tuple(x.shape[2:]),
-        tuple(weight.shape[2:]),
+        x[2:],
+        weight[2:],
         checks.per_axis("stride", stride, axes),
         padding,
         checks.per_axis("dilation", dilation, axes),
     )
+
+
+def require_cells(weight: Shape) -> None:
+    """Raise `ValueError` for a kernel without a cell."""
+    if 0 in weight[2:]:
+        raise ValueError(f"weight has shape {weight}; a kernel needs a cell along each axis")
 
 
 def _channels(count: int) -> str:
@@ -235,6 +246,11 @@ class Conv(KernelLayer):
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Every output element takes the cells of a kernel in the channels of its group."""
         return prod(y_shape) * (self.in_channels // self.groups) * prod(self._kernel)
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        weight = self.parameters["weight"].shape
+        geometry = _geometry(shape, weight, self.stride, self.padding, self.dilation, self.groups)
+        return (shape[0], weight[0], *geometry.windows.count)
 
     def _forward(self, x: Array) -> Array:
         y = conv(x, self._value("weight"), self._value("bias"), **self._options)

@@ -22,17 +22,21 @@ from typing import Any, ClassVar, Unpack
 from ..backends import checks, primitives
 from ..backends.backend import PRECISIONS
 from ..backends.blocks import Pairs
+from ..backends.graph import without_graph
 from ..backends.types import Array, Namespace, dtype_name
 from ..backends.windows import Windows
 from . import convolution
 from .arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape
+from .conv import require_cells
 from .convolution.problem import Problem
 from .geometry import Padding, Size, resolve_padding
 from .initialisers import Initialiser
 from .kernels import KernelLayer
 from .placement import Placement
+from .summary import Shape
 
 
+@without_graph
 def conv_transpose(
     x: Array,
     weight: Array,
@@ -70,10 +74,10 @@ def conv_transpose(
     ValueError, TypeError
         For shapes that don't fit together, an output without cells, or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, optional=(bias,))
+    xp = namespace(xp, ("bias",), input=x, weight=weight, bias=bias)
     require_same_dtype(input=x, weight=weight, bias=bias)
     groups = checks.integer("groups", groups, 1)
-    plan = _plan(x, weight, stride, padding, output_padding, dilation, groups)
+    plan = _plan(tuple(x.shape), tuple(weight.shape), stride, padding, output_padding, dilation, groups)
     if bias is not None:
         require_shape(bias, (plan.features,), "bias")
     problem, engine = _problem(x, plan, groups, precision), primitives(xp)
@@ -81,6 +85,7 @@ def conv_transpose(
     return channels_first(y if bias is None else y + bias, xp)
 
 
+@without_graph
 def conv_transpose_backward(
     dy: Array,
     x: Array,
@@ -99,22 +104,23 @@ def conv_transpose_backward(
 
     Takes what `conv_transpose` took; ``dx`` is None with ``input_grad=False``.
     """
-    xp = namespace(xp, dy, x, weight)
+    xp = namespace(xp, dy=dy, input=x, weight=weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
     groups = checks.integer("groups", groups, 1)
-    plan = _plan(x, weight, stride, padding, output_padding, dilation, groups)
+    plan = _plan(tuple(x.shape), tuple(weight.shape), stride, padding, output_padding, dilation, groups)
     require_shape(dy, (x.shape[0], plan.features, *plan.out), "dy")
     problem, engine = _problem(x, plan, groups, precision), primitives(xp)
     upstream = channels_last(dy, xp)
     dbias = engine.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features)))
     dweight = convolution.weight_gradient(upstream, channels_last(x, xp), problem, engine)
-    if not input_grad:
+    if not checks.flag("input_grad", input_grad):
         return None, dweight, dbias
     return channels_first(convolution.forward(upstream, weight, None, problem, engine), xp), dweight, dbias
 
 
 def _problem(x: Array, plan: "_Plan", groups: int, precision: str) -> Problem:
     """The convolution that this is the adjoint of."""
+    checks.choice("precision", precision, PRECISIONS)
     return Problem(
         samples=x.shape[0],
         spatial=plan.out,
@@ -148,33 +154,32 @@ def refuse_same(padding: Padding) -> None:
 
 
 def _plan(
-    x: Array, weight: Array, stride: Size, padding: Padding, output_padding: Size, dilation: Size, groups: int
+    x: Shape, weight: Shape, stride: Size, padding: Padding, output_padding: Size, dilation: Size, groups: int
 ) -> _Plan:
-    axes = x.ndim - 2
-    if axes < 1 or weight.ndim != x.ndim:
+    """Check that the shapes of input and weight fit together, and find those of windows and output."""
+    axes = len(x) - 2
+    if axes < 1 or len(weight) != len(x):
         raise ValueError(
             f"input (N, C, *spatial) and weight (C, F/groups, *kernel) need the same number of axes, 3 or more; "
-            f"got shapes {tuple(x.shape)} and {tuple(weight.shape)}"
+            f"got shapes {x} and {weight}"
         )
-    if x.shape[1] != weight.shape[0] or weight.shape[0] % groups:
-        raise ValueError(
-            f"input has {x.shape[1]} channels, expected {weight.shape[0]}, in {groups} equal groups "
-            f"(shape {tuple(x.shape)})"
-        )
+    require_cells(weight)
+    if x[1] != weight[0] or weight[0] % groups:
+        raise ValueError(f"input has {x[1]} channels, expected {weight[0]}, in {groups} equal groups (shape {x})")
     refuse_same(padding)
     s, d = checks.per_axis("stride", stride, axes), checks.per_axis("dilation", dilation, axes)
     extra = checks.per_axis("output_padding", output_padding, axes, least=0)
     if any(e >= max(a, b) for e, a, b in zip(extra, s, d, strict=True)):
         raise ValueError(f"output_padding {output_padding!r} must be below the stride {s} or the dilation {d}")
-    spatial, kernel = tuple(x.shape[2:]), tuple(weight.shape[2:])
+    spatial, kernel = x[2:], weight[2:]
     pairs = resolve_padding(padding, spatial, kernel, s, d)
     if min(spatial, default=0) < 1:
-        raise ValueError(f"input of shape {tuple(x.shape)} has no cells to spread")
+        raise ValueError(f"input of shape {x} has no cells to spread")
     full = tuple((n - 1) * a + b * (k - 1) + e + 1 for n, a, b, k, e in zip(spatial, s, d, kernel, extra, strict=True))
     out = tuple(n - before - after for n, (before, after) in zip(full, pairs, strict=True))
     if min(out) < 1:
         raise ValueError(f"padding {pairs} cuts off all of the output, which spans {full} cells")
-    return _Plan(Windows(kernel, s, d, spatial), pairs, out, weight.shape[1] * groups)
+    return _Plan(Windows(kernel, s, d, spatial), pairs, out, weight[1] * groups)
 
 
 class ConvTranspose(KernelLayer):
@@ -244,6 +249,12 @@ class ConvTranspose(KernelLayer):
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Every input element meets every kernel cell of its group's outputs."""
         return prod(x_shape) * (self.out_channels // self.groups) * prod(self._kernel)
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        weight = self.parameters["weight"].shape
+        options = (self.stride, self.padding, self.output_padding, self.dilation, self.groups)
+        plan = _plan(shape, weight, *options)
+        return (shape[0], plan.features, *plan.out)
 
     def _forward(self, x: Array) -> Array:
         y = conv_transpose(x, self._value("weight"), self._value("bias"), **self._options)

@@ -10,13 +10,16 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ..backends import checks, primitives
+from ..backends.graph import without_graph
 from ..backends.types import Array, Namespace
 from .arrays import namespace, require_same_dtype, require_shape
 from .base import Layer
 from .initialisers import Initialiser, constant, he_uniform
 from .placement import Placement
+from .summary import Shape
 
 
+@without_graph
 def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace | None = None) -> Array:
     """``x (N, ..., I)`` times ``weight (O, I)`` transposed, plus ``bias (O,)``: ``(N, ..., O)``.
 
@@ -25,8 +28,8 @@ def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace |
     ValueError, TypeError
         For shapes that don't fit together or mixed dtypes.
     """
-    xp = namespace(xp, x, weight, optional=(bias,))
-    _check(x, weight)
+    xp = namespace(xp, ("bias",), input=x, weight=weight, bias=bias)
+    _check(tuple(x.shape), tuple(weight.shape))
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
     require_same_dtype(input=x, weight=weight, bias=bias)
@@ -36,19 +39,20 @@ def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace |
     return y
 
 
+@without_graph
 def dense_backward(
     dy: Array, x: Array, weight: Array, *, input_grad: bool = True, xp: Namespace | None = None
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of `dense` for ``dy (N, ..., O)``: ``(dx, dweight, dbias)``, ``dx`` None with ``input_grad=False``."""
-    xp = namespace(xp, dy, x, weight)
-    _check(x, weight)
+    xp = namespace(xp, dy=dy, input=x, weight=weight)
+    _check(tuple(x.shape), tuple(weight.shape))
     require_shape(dy, (*x.shape[:-1], weight.shape[0]), "dy")
     require_same_dtype(dy=dy, input=x, weight=weight)
     count = prod(x.shape[:-1])
     rows, upstream = xp.reshape(x, (count, x.shape[-1])), xp.reshape(dy, (count, dy.shape[-1]))
     engine = primitives(xp)
     dweight, dbias = engine.contract_rows(upstream, rows), engine.sum_rows(upstream)
-    return _product(dy, weight, xp) if input_grad else None, dweight, dbias
+    return _product(dy, weight, xp) if checks.flag("input_grad", input_grad) else None, dweight, dbias
 
 
 def _product(x: Array, matrix: Array, xp: Namespace) -> Array:
@@ -56,11 +60,11 @@ def _product(x: Array, matrix: Array, xp: Namespace) -> Array:
     return engine.product(x, matrix) if x.ndim == 2 else engine.matmul(x, matrix)
 
 
-def _check(x: Array, weight: Array) -> None:
-    if weight.ndim != 2:
-        raise ValueError(f"weight needs two axes (out, in), got shape {tuple(weight.shape)}")
-    if x.ndim < 2 or x.shape[-1] != weight.shape[1]:
-        raise ValueError(f"input needs shape (N, ..., {weight.shape[1]}), got {tuple(x.shape)}")
+def _check(x: Shape, weight: Shape) -> None:
+    if len(weight) != 2:
+        raise ValueError(f"weight needs two axes (out, in), got shape {weight}")
+    if len(x) < 2 or x[-1] != weight[1]:
+        raise ValueError(f"input needs shape (N, ..., {weight[1]}), got {x}")
 
 
 class Dense(Layer):
@@ -100,6 +104,10 @@ class Dense(Layer):
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Every output element takes all input features."""
         return prod(y_shape) * self.in_features
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        _check(shape, (self.out_features, self.in_features))
+        return (*shape[:-1], self.out_features)
 
     def _forward(self, x: Array) -> Array:
         y = dense(x, self._value("weight"), self._value("bias"), xp=self.backend.xp)

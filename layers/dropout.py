@@ -18,13 +18,17 @@ from typing import Any, ClassVar, Unpack
 
 from ..backends import Generator, checks, primitives
 from ..backends.capture import Slot
+from ..backends.graph import without_graph
+from ..backends.inputs import describe
 from ..backends.team import place_in_batch
-from ..backends.types import Array, Namespace
+from ..backends.types import Array, Namespace, dtype_name
 from .arrays import namespace, require_float
 from .base import Layer
 from .placement import Placement
+from .summary import Shape
 
 
+@without_graph
 def dropout(x: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> Array:
     """``x / (1 - p)`` where ``keep`` is true, 0 elsewhere, whatever ``x`` holds there.
 
@@ -42,8 +46,14 @@ def dropout(x: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> 
     TypeError, ValueError
         For an input not of floats, or ``p`` out of range.
     """
-    xp = namespace(xp, x, keep)
+    xp = namespace(xp, input=x, keep=keep)
     require_float(x)
+    if dtype_name(keep.dtype) != "bool":
+        raise TypeError(f"keep must be booleans, got {describe(keep)}")
+    if keep.ndim != x.ndim or any(k not in (1, n) for k, n in zip(keep.shape, x.shape, strict=True)):
+        raise ValueError(
+            f"keep has shape {tuple(keep.shape)}, expected that of the input, {tuple(x.shape)}, or 1 along some axes"
+        )
     p = probability(p)
     if p == 1.0:
         return xp.zeros_like(x)
@@ -51,6 +61,7 @@ def dropout(x: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> 
     return engine.select(keep, engine.elementwise(partial(mul, 1.0 / (1.0 - p)), x))
 
 
+@without_graph
 def dropout_backward(dy: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> Array:
     """``dx = dy / (1 - p)`` where ``keep`` is true, 0 elsewhere."""
     return dropout(dy, keep, p, xp=xp)
@@ -121,6 +132,10 @@ class Dropout(Layer):
         )
 
     def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        self._mask_shape(shape)
         return shape
 
     def _forward(self, x: Array) -> Array:

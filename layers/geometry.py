@@ -15,6 +15,7 @@ Source: V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep le
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import prod
 from typing import TypeAlias, TypeGuard, cast
 
 from ..backends import checks
@@ -23,6 +24,9 @@ from ..backends.windows import Windows
 Size: TypeAlias = int | Sequence[int]
 Padding: TypeAlias = int | str | Sequence[int] | Sequence[Sequence[int]]
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
+
+# Most cells of a padded input, as a multiple of those of input and output, and beside that.
+LARGEST_PADDED, FREE = 64, 1 << 22
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,16 @@ def place_windows(
     return _placed(spatial, kernel, stride, padding, dilation, bool(ceil_mode))
 
 
+def require_padding(spatial: Sequence[int], padding: Pairs, count: Sequence[int]) -> None:
+    """Raise `ValueError` for padding far beyond input and output, before memory is asked for it."""
+    cells = prod(n + before + after for n, (before, after) in zip(spatial, padding, strict=True))
+    if cells > LARGEST_PADDED * (prod(spatial) + prod(count)) + FREE:
+        raise ValueError(
+            f"padding {padding} makes {cells:,} cells of an input {tuple(spatial)}, for {tuple(count)} windows; "
+            "use less padding, dilation or stride"
+        )
+
+
 # A net asks for the same few windows in each step, and placing them takes 20 microseconds.
 @lru_cache(maxsize=1024)
 def _placed(
@@ -173,6 +187,9 @@ def _placed(
         output_size(n, k, s, p, d, ceil_mode)
         for n, k, s, p, d in zip(spatial, kernel, stride, pairs, dilation, strict=True)
     )
+    # A step between things of which there is one is any, and code that counts in 32 bits takes these.
+    stride = tuple(min(s, p) if o == 1 else s for s, p, o in zip(stride, padded, count, strict=True))
+    dilation = tuple(min(d, p) if k == 1 else d for d, p, k in zip(dilation, padded, kernel, strict=True))
     windows = Windows(kernel, stride, dilation, count)
     overhang = tuple(max(0, e - p) for e, p in zip(windows.extent, padded, strict=True))
     return Geometry(windows, pairs, overhang)

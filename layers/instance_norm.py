@@ -8,13 +8,15 @@ Source: D. Ulyanov, A. Vedaldi, V. Lempitsky, "Instance normalization", 2016.
 
 from typing import Any, ClassVar, Unpack
 
+from ..backends.graph import without_graph
 from ..backends.types import Array, Namespace
 from .arrays import namespace
 from .batch_norm import ChannelNorm
-from .norm import Layout, differentiate, instance_layout, normalise, require_several
+from .norm import OPTIONAL, Layout, differentiate, instance_layout, normalise, require_several
 from .placement import Placement
 
 
+@without_graph
 def instance_norm(
     x: Array,
     weight: Array | None = None,
@@ -34,11 +36,12 @@ def instance_norm(
     ValueError, TypeError
         For a single spatial cell without statistics, shapes that don't fit together, or mixed dtypes.
     """
-    xp = namespace(xp, x, optional=(weight, bias, mean, var))
+    xp = namespace(xp, OPTIONAL, input=x, weight=weight, bias=bias, mean=mean, var=var)
     layout = _layout(x, mean)
     return normalise(x, weight, bias, layout, mean=mean, var=var, eps=eps, xp=xp)[0]
 
 
+@without_graph
 def instance_norm_backward(
     dy: Array,
     x: Array,
@@ -55,7 +58,7 @@ def instance_norm_backward(
     Takes what `instance_norm` took. A mean and variance that are given are constants; ``dx`` is None with
     ``input_grad=False``.
     """
-    xp = namespace(xp, dy, x, optional=(weight, mean, var))
+    xp = namespace(xp, OPTIONAL, dy=dy, input=x, weight=weight, mean=mean, var=var)
     layout = _layout(x, mean)
     return differentiate(dy, x, weight, layout, mean=mean, var=var, eps=eps, input_grad=input_grad, xp=xp)
 

@@ -8,14 +8,17 @@ Sources: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", 2016; Y. Wu
 from typing import Any, ClassVar, Unpack
 
 from ..backends import checks
+from ..backends.graph import without_graph
 from ..backends.types import Array, Namespace
 from .arrays import namespace
 from .geometry import Size
 from .initialisers import constant
-from .norm import Norm, differentiate, group_layout, layer_layout, normalise
+from .norm import OPTIONAL, Layout, Norm, differentiate, group_layout, layer_layout, normalise
 from .placement import Placement
+from .summary import Shape
 
 
+@without_graph
 def layer_norm(
     x: Array,
     normalized_shape: Size,
@@ -34,11 +37,12 @@ def layer_norm(
     ValueError, TypeError
         For shapes that don't fit together or mixed dtypes.
     """
-    xp = namespace(xp, x, optional=(weight, bias))
+    xp = namespace(xp, OPTIONAL, input=x, weight=weight, bias=bias)
     layout = layer_layout(tuple(x.shape), _sizes(normalized_shape))
     return normalise(x, weight, bias, layout, eps=eps, xp=xp)[0]
 
 
+@without_graph
 def layer_norm_backward(
     dy: Array,
     x: Array,
@@ -53,11 +57,12 @@ def layer_norm_backward(
 
     Takes what `layer_norm` took; ``dx`` is None with ``input_grad=False``.
     """
-    xp = namespace(xp, dy, x, optional=(weight,))
+    xp = namespace(xp, OPTIONAL, dy=dy, input=x, weight=weight)
     layout = layer_layout(tuple(x.shape), _sizes(normalized_shape))
     return differentiate(dy, x, weight, layout, eps=eps, input_grad=input_grad, xp=xp)
 
 
+@without_graph
 def group_norm(
     x: Array,
     num_groups: int,
@@ -76,10 +81,11 @@ def group_norm(
     ValueError, TypeError
         For channels that can't be split so, shapes that don't fit together, or mixed dtypes.
     """
-    xp = namespace(xp, x, optional=(weight, bias))
+    xp = namespace(xp, OPTIONAL, input=x, weight=weight, bias=bias)
     return normalise(x, weight, bias, group_layout(tuple(x.shape), num_groups), eps=eps, xp=xp)[0]
 
 
+@without_graph
 def group_norm_backward(
     dy: Array,
     x: Array,
@@ -94,7 +100,7 @@ def group_norm_backward(
 
     Takes what `group_norm` took; ``dx`` is None with ``input_grad=False``.
     """
-    xp = namespace(xp, dy, x, optional=(weight,))
+    xp = namespace(xp, OPTIONAL, dy=dy, input=x, weight=weight)
     layout = group_layout(tuple(x.shape), num_groups)
     return differentiate(dy, x, weight, layout, eps=eps, input_grad=input_grad, xp=xp)
 
@@ -145,6 +151,10 @@ class LayerNorm(Norm):
         if self.elementwise_affine and self.bias:
             self._add_parameter("bias", self.normalized_shape, constant(0.0))
 
+    def _output_shape(self, shape: Shape) -> Shape:
+        layer_layout(shape, self.normalized_shape)
+        return shape
+
     def _forward(self, x: Array) -> Array:
         return self._normalise(x, layer_layout(tuple(x.shape), self.normalized_shape))[0]
 
@@ -185,8 +195,15 @@ class GroupNorm(Norm):
             self._add_parameter("weight", (self.num_channels,), constant(1.0))
             self._add_parameter("bias", (self.num_channels,), constant(0.0))
 
-    def _forward(self, x: Array) -> Array:
-        shape = tuple(x.shape)
+    def _output_shape(self, shape: Shape) -> Shape:
+        self._layout(shape)
+        return shape
+
+    def _layout(self, shape: Shape) -> Layout:
+        """What shares a mean in an input of that shape, if it fits."""
         if len(shape) < 2 or shape[1] != self.num_channels:
             raise ValueError(f"input needs shape (N, {self.num_channels}, ...), got {shape}")
-        return self._normalise(x, group_layout(shape, self.num_groups))[0]
+        return group_layout(shape, self.num_groups)
+
+    def _forward(self, x: Array) -> Array:
+        return self._normalise(x, self._layout(tuple(x.shape)))[0]

@@ -9,7 +9,8 @@ The layers differ in the cells that one mean runs over, which is what `Layout` s
     dx = (g - mean(g) - xhat * mean(g * xhat)) / sqrt(var + eps)        with g = dy * w
     dweight = sum(dy * xhat)        dbias = sum(dy)                     over all cells that share the entry
 
-With a mean and variance that are given (running statistics) these are constants: ``dx = g / sqrt(var + eps)``.
+With a mean and variance that are given (running statistics) these are constants: ``dx = g / sqrt(var + eps)``. A NaN or
+an infinity makes all of its group NaN, as does a variance beyond the dtype's range: in float32, of numbers from 1e19.
 
 ============== ===================== ================================ =====================
 layer          input                 one group, of one mean           weight, bias
@@ -42,7 +43,10 @@ from .arrays import (
     scalar,
 )
 from .base import Layer
-from .batch_rows import Rows, normalise_rows, normalise_rows_backward
+from .batch_rows import Rows, in_range, normalise_rows, normalise_rows_backward
+
+# Of the arrays of a norm those that need not be there.
+OPTIONAL = ("weight", "bias", "mean", "var")
 
 
 @dataclass(frozen=True)
@@ -202,6 +206,8 @@ def normalise(
         mean, var = layout.along(mean, order, xp), layout.along(var, order, xp)
         centred = grid - mean
     inverse_std = 1.0 / xp.sqrt(var + eps)
+    if given is None:
+        inverse_std = in_range(inverse_std, var, xp)
     values = centred * inverse_std
     y = values if weight is None else values * layout.along(weight, order, xp)
     if bias is not None:
@@ -299,8 +305,8 @@ def differentiate(
     if weight is not None:
         require_shape(weight, layout.weight, "weight")
     _, normal = normalise(x, None, None, layout, mean=mean, var=var, eps=eps, xp=xp)
-    given = mean is not None
-    return normalise_backward(dy, normal, weight, layout, constant=given, input_grad=input_grad, xp=xp)
+    given, wanted = mean is not None, checks.flag("input_grad", input_grad)
+    return normalise_backward(dy, normal, weight, layout, constant=given, input_grad=wanted, xp=xp)
 
 
 class Norm(Layer):

@@ -9,14 +9,17 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ..backends import checks
+from ..backends.graph import without_graph
 from ..backends.types import Array, Namespace
 from ..backends.windows import Windows
 from .arrays import channels_first, channels_last, namespace, pad, require_float, require_shape, unpad
 from .base import Layer
 from .geometry import Geometry, Padding, Size, check_border, resolve_padding
 from .placement import Placement
+from .summary import Shape
 
 
+@without_graph
 def pad_constant(x: Array, padding: Padding, value: float = 0.0, *, xp: Namespace | None = None) -> Array:
     """Put ``value`` around the spatial axes of ``x (N, C, *S)``.
 
@@ -39,17 +42,18 @@ def pad_constant(x: Array, padding: Padding, value: float = 0.0, *, xp: Namespac
     ValueError, TypeError
         For a padding that is negative or not of these forms, or an input without spatial axes.
     """
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     require_float(x)
     geometry, value = _border(tuple(x.shape), padding), checks.number("value", value, infinite=True, nan=True)
     return channels_first(pad(channels_last(x, xp), geometry, value, xp), xp)
 
 
+@without_graph
 def pad_constant_backward(
     dy: Array, x_shape: tuple[int, ...], padding: Padding, *, xp: Namespace | None = None
 ) -> Array:
     """Gradient of `pad_constant` for ``dy (N, C, *O)``: the cells of ``dy`` that the input's went to."""
-    xp = namespace(xp, dy)
+    xp = namespace(xp, dy=dy)
     require_float(dy, "dy")
     x_shape = checks.shape("x_shape", x_shape)
     geometry = _border(x_shape, padding)
@@ -72,6 +76,7 @@ def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[2:]
 
 
+@without_graph
 def upsample_nearest(x: Array, scale_factor: Size, *, xp: Namespace | None = None) -> Array:
     """Repeat each cell of ``x (N, C, *S)`` ``scale_factor`` times along each spatial axis: ``(N, C, *(S * scale))``.
 
@@ -87,7 +92,7 @@ def upsample_nearest(x: Array, scale_factor: Size, *, xp: Namespace | None = Non
     ValueError, TypeError
         For a scale factor out of range, or an input without spatial axes.
     """
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     require_float(x)
     scale = checks.per_axis("scale_factor", scale_factor, len(_spatial(tuple(x.shape))))
     cells = channels_last(x, xp)
@@ -96,9 +101,10 @@ def upsample_nearest(x: Array, scale_factor: Size, *, xp: Namespace | None = Non
     return channels_first(cells, xp)
 
 
+@without_graph
 def upsample_nearest_backward(dy: Array, scale_factor: Size, *, xp: Namespace | None = None) -> Array:
     """Gradient of `upsample_nearest` for ``dy (N, C, *(S * scale))``: the sum over the copies of each cell."""
-    xp = namespace(xp, dy)
+    xp = namespace(xp, dy=dy)
     require_float(dy, "dy")
     spatial = _spatial(tuple(dy.shape))
     scale = checks.per_axis("scale_factor", scale_factor, len(spatial))
@@ -136,15 +142,17 @@ class Flatten(Layer):
         self.start_dim = checks.integer("start_dim", start_dim)
         self.end_dim = checks.integer("end_dim", end_dim)
 
-    def _forward(self, x: Array) -> Array:
-        shape = tuple(x.shape)
+    def _output_shape(self, shape: Shape) -> Shape:
         if not shape:
             raise ValueError("the input needs a batch axis, got a 0-d array")
         start, end = (axis + len(shape) if axis < 0 else axis for axis in (self.start_dim, self.end_dim))
         if not 0 <= start <= end < len(shape) and (start, end) != (len(shape), len(shape) - 1):
             raise ValueError(f"there are no axes from {self.start_dim} to {self.end_dim} in an input of shape {shape}")
-        self._save(shape)
-        return self.backend.xp.reshape(x, (*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :]))
+        return (*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :])
+
+    def _forward(self, x: Array) -> Array:
+        self._save(tuple(x.shape))
+        return self.backend.xp.reshape(x, self._output_shape(tuple(x.shape)))
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (shape,) = self._saved
@@ -175,16 +183,17 @@ class Reshape(Layer):
             )
         self.shape = tuple(int(n) for n in shape)
 
-    def _forward(self, x: Array) -> Array:
-        if not x.ndim:
+    def _output_shape(self, shape: Shape) -> Shape:
+        if not shape:
             raise ValueError("the input needs a batch axis, got a 0-d array")
-        size, known = prod(x.shape[1:]), prod(n for n in self.shape if n != -1)
+        size, known = prod(shape[1:]), prod(n for n in self.shape if n != -1)
         if size % known if -1 in self.shape else size != known:
-            raise ValueError(
-                f"a sample of shape {tuple(x.shape[1:])} has {size} values, which {self.shape} does not fit"
-            )
+            raise ValueError(f"a sample of shape {shape[1:]} has {size} values, which {self.shape} does not fit")
+        return (shape[0], *(size // known if n == -1 else n for n in self.shape))
+
+    def _forward(self, x: Array) -> Array:
         self._save(tuple(x.shape))
-        return self.backend.xp.reshape(x, (x.shape[0], *(size // known if n == -1 else n for n in self.shape)))
+        return self.backend.xp.reshape(x, self._output_shape(tuple(x.shape)))
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (shape,) = self._saved
@@ -214,6 +223,9 @@ class Pad(Layer):
         self.padding = check_border(padding, len(padding) if checks.is_sequence(padding) else 1)
         self.value: float = float(checks.number("value", value, infinite=True, nan=True))
 
+    def _output_shape(self, shape: Shape) -> Shape:
+        return (*shape[:2], *_border(shape, self.padding).windows.count)
+
     def _forward(self, x: Array) -> Array:
         self._save(tuple(x.shape))
         return pad_constant(x, self.padding, self.value, xp=self.backend.xp)
@@ -240,6 +252,11 @@ class Upsample(Layer):
         super().__init__(**placement)
         axes = len(scale_factor) if checks.is_sequence(scale_factor) else 1
         self.scale_factor = checks.size("scale_factor", scale_factor, axes)
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        spatial = _spatial(shape)
+        scale = checks.per_axis("scale_factor", self.scale_factor, len(spatial))
+        return (*shape[:2], *(n * s for n, s in zip(spatial, scale, strict=True)))
 
     def _forward(self, x: Array) -> Array:
         return upsample_nearest(x, self.scale_factor, xp=self.backend.xp)

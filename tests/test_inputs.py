@@ -349,7 +349,7 @@ def test_pure_functions_take_arrays_of_a_library_without_a_backend(monkeypatch):
     x, weight = tiny.asarray(X), tiny.asarray(X[:2])
     assert isinstance(functional.relu(x), type(x))
     assert np.allclose(np.from_dlpack(functional.dense(x, weight)), X @ X[:2].T)
-    with pytest.raises(TypeError, match=r"arrays of one library, got .* of tinylib.* of numpy"):
+    with pytest.raises(TypeError, match=r"arrays must be of one library, got .* of tinylib.* of numpy"):
         functional.dense(x, X)
     with pytest.raises(TypeError, match=r"from_dlpack\(x\)"):
         nn.ReLU()(x)
@@ -370,7 +370,7 @@ def load_copy_of_strict(monkeypatch):
 
 def test_arrays_of_two_libraries_in_a_pure_function_are_named():
     strict = nn.get_backend("strict").asarray(X)
-    with pytest.raises(TypeError, match=r"arrays of one library, got .* of numpy.* of array_api_strict"):
+    with pytest.raises(TypeError, match=r"arrays must be of one library, got .* of numpy.* of array_api_strict"):
         functional.relu_backward(X, strict)
 
 

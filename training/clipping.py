@@ -93,6 +93,12 @@ def _norm(x: Array, p: float, xp: Namespace) -> Array:
     size = xp.abs(x)
     if p == inf:
         return xp.max(size)
+    if p == 1:
+        return xp.sum(size)
+    # Powers of the gradients themselves overflow from 1e19 on in float32: the factor would be 0.
+    largest = xp.max(size)
+    unit = xp.where(xp.logical_and(largest > 0.0, largest < inf), largest, xp.ones_like(largest))
+    parts = size / unit
     if p == 2:
-        return xp.sqrt(xp.sum(x * x))
-    return xp.sum(size) if p == 1 else xp.pow(xp.sum(xp.pow(size, float(p))), 1.0 / p)
+        return xp.sqrt(xp.sum(parts * parts)) * unit
+    return xp.pow(xp.sum(xp.pow(parts, float(p))), 1.0 / p) * unit

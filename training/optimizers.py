@@ -7,7 +7,7 @@ SGD       ``v = mu v + (1 - dampening) g`` (``v = g`` at first); step ``lr v``, 
 Adam      ``m = b1 m + (1 - b1) g``, ``s = b2 s + (1 - b2) g^2``;
           step ``lr / (1 - b1^t) * m / (sqrt(s) / sqrt(1 - b2^t) + eps)``
 AdamW     as Adam, and ``value *= 1 - lr weight_decay`` in place of a decay of the gradient
-RMSprop   ``s = a s + (1 - a) g^2``, centered: ``m = a m + (1 - a) g``, ``s - m^2`` in place of ``s``;
+RMSprop   ``s = a s + (1 - a) g^2``, centered: ``m = a m + (1 - a) g``, ``max(s - m^2, 0)`` in place of ``s``;
           step ``lr g / (sqrt(s) + eps)``, with momentum ``v = mu v + g / (sqrt(s) + eps)``, step ``lr v``
 Adagrad   ``s = s + g^2``; step ``lr / (1 + (t - 1) lr_decay) * g / (sqrt(s) + eps)``
 ========  ==========================================================================================
@@ -253,7 +253,8 @@ class RMSprop(Optimizer):
             mean *= self.alpha
             mean += gradient * (1.0 - self.alpha)
             known["mean"] = mean
-            square = square - mean * mean
+            # Of a steady gradient it is 0, and rounding may leave less.
+            square = xp.maximum(square - mean * mean, xp.zeros_like(mean))
         scaled = gradient / (xp.sqrt(square) + self.eps)
         if not self.momentum:
             return scaled * self.lr

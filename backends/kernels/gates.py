@@ -17,7 +17,8 @@ def _positive(x: Any, out: Any) -> None:
 @compiled(READ1, READ1, WRITE1)
 def _gate(dy: Any, y: Any, out: Any) -> None:
     for i in range(out.shape[0]):
-        out[i] = np.float32(0.0) if y[i] <= np.float32(0.0) else dy[i]
+        # NaN is neither above 0 nor not, and stays.
+        out[i] = dy[i] if y[i] > np.float32(0.0) else np.float32(0.0) if y[i] <= np.float32(0.0) else y[i]
 
 
 def positive(x: Array, out: Array) -> None:

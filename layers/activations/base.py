@@ -13,12 +13,14 @@ from ...backends.types import Array, Namespace
 from ..arrays import namespace, require_same_dtype, require_shape
 from ..base import Layer
 from ..placement import Placement
+from ..summary import Shape
 
 
 def prepare(xp: Namespace | None, **arrays: Array) -> Namespace:
     """The namespace to compute in, once all arrays are floats of one dtype."""
+    xp = namespace(xp, **arrays)
     require_same_dtype(**arrays)
-    return namespace(xp, *arrays.values())
+    return xp
 
 
 def prepare_gradient(xp: Namespace | None, **arrays: Array) -> Namespace:
@@ -49,6 +51,9 @@ class Activation(Layer):
     @property
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name, _ in self.signature} | {"xp": self.backend.xp}
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        return shape
 
     def _forward(self, x: Array) -> Array:
         function = partial(type(self).function, **self._options)

@@ -11,6 +11,7 @@ The relative error of `erfc` in float64 is below 1e-15 where the result is a nor
 
 from math import factorial, pi, sqrt
 
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
 from ..arrays import clamp
 from .base import prepare
@@ -50,6 +51,7 @@ _TAIL = (
 )
 
 
+@without_graph
 def erf(x: Array, *, xp: Namespace | None = None) -> Array:
     """``2 / sqrt(pi)`` times the integral of ``exp(-t^2)`` from 0 to ``x``."""
     xp = prepare(xp, input=x)
@@ -57,6 +59,7 @@ def erf(x: Array, *, xp: Namespace | None = None) -> Array:
     return xp.where(xp.abs(x) < _NEAR, _series(x, xp), xp.where(x < 0.0, -outer, outer))
 
 
+@without_graph
 def erfc(x: Array, *, xp: Namespace | None = None) -> Array:
     """``1 - erf(x)``, without the cancellation for large ``x``."""
     xp = prepare(xp, input=x)

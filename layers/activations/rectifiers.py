@@ -12,7 +12,8 @@ SELU              scale * alpha * (exp(x) - 1)             scale * alpha * exp(x
                   (above: scale * x, slope scale)
 ================  =======================================  ======================  ==========
 
-Exponentials are of ``min(x, 0)``, so nothing overflows; NaN stays NaN.
+Exponentials are of ``min(x, 0)``, so nothing overflows. NaN gives NaN, its gradient too: PyTorch has a finite gradient
+there for most of these.
 
 Sources: K. He et al., 2015 (PReLU); D.-A. Clevert et al., 2016 (ELU); J. Barron, 2017 (CELU); G. Klambauer et al.,
 "Self-normalizing neural networks", 2017 (SELU).
@@ -21,41 +22,48 @@ Sources: K. He et al., 2015 (PReLU); D.-A. Clevert et al., 2016 (ELU); J. Barron
 from typing import Any, ClassVar, Unpack
 
 from ...backends import checks, primitives
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
-from ..arrays import require_shape, zero
+from ..arrays import keep_nan, require_shape, zero
 from ..base import Layer
 from ..initialisers import constant
 from ..placement import Placement
+from ..summary import Shape
 from .base import Activation, prepare, prepare_gradient
 
 SELU_ALPHA = 1.6732632423543772
 SELU_SCALE = 1.0507009873554805
 
 
+@without_graph
 def relu(x: Array, *, xp: Namespace | None = None) -> Array:
     """``max(x, 0)``; -0 becomes 0."""
     xp = prepare(xp, input=x)
     return primitives(xp).positive(x)
 
 
+@without_graph
 def relu_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
-    """``dx = dy`` where the output ``y`` (or the input) is above 0, else 0."""
+    """``dx = dy`` where the output ``y`` (or the input) is above 0, else 0; NaN where it is NaN."""
     xp = prepare_gradient(xp, dy=dy, y=y)
     return primitives(xp).gate(dy, y)
 
 
+@without_graph
 def leaky_relu(x: Array, *, negative_slope: float = 0.01, xp: Namespace | None = None) -> Array:
-    """``x`` above 0, else ``negative_slope * x``."""
+    """``x`` above 0, else ``negative_slope * x``; with a slope of 0 this is `relu`, of minus infinity too."""
     xp, negative_slope = prepare(xp, input=x), checks.number("negative_slope", negative_slope)
-    return xp.where(x > 0.0, x, x * negative_slope)
+    return xp.where(x > 0.0, x, x * negative_slope) if negative_slope else relu(x, xp=xp)
 
 
+@without_graph
 def leaky_relu_backward(dy: Array, x: Array, *, negative_slope: float = 0.01, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where ``x`` is above 0, else ``negative_slope * dy``."""
     xp, negative_slope = prepare_gradient(xp, dy=dy, input=x), checks.number("negative_slope", negative_slope)
-    return xp.where(x > 0.0, dy, dy * negative_slope)
+    return keep_nan(xp.where(x > 0.0, dy, dy * negative_slope), x, xp)
 
 
+@without_graph
 def prelu(x: Array, weight: Array, *, xp: Namespace | None = None) -> Array:
     """``x`` above 0, else ``weight * x``, for ``x (N, C, ...)`` and ``weight (C,)`` or ``(1,)``."""
     xp = prepare(xp, input=x, weight=weight)
@@ -63,6 +71,7 @@ def prelu(x: Array, weight: Array, *, xp: Namespace | None = None) -> Array:
     return primitives(xp).elementwise(lambda x, slope: xp.where(x > 0.0, x, x * slope), x, slope)
 
 
+@without_graph
 def prelu_backward(dy: Array, x: Array, weight: Array, *, xp: Namespace | None = None) -> tuple[Array, Array]:
     """``(dx, dweight)``: ``dx = dy`` or ``weight * dy``; ``dweight`` sums ``dy * x`` over ``x <= 0``, by channel."""
     xp = prepare(xp, dy=dy, input=x, weight=weight)
@@ -71,39 +80,46 @@ def prelu_backward(dy: Array, x: Array, weight: Array, *, xp: Namespace | None =
     share = engine.elementwise(lambda x, dy: xp.where(x > 0.0, zero(x, xp), dy * x), x, dy)
     one_for_all = weight.shape[0] == 1
     dweight = xp.reshape(xp.sum(share), (1,)) if one_for_all else xp.sum(share, axis=(0, *range(2, x.ndim)))
-    return engine.elementwise(lambda x, dy, slope: xp.where(x > 0.0, dy, dy * slope), x, dy, slope), dweight
+    dx = engine.elementwise(lambda x, dy, slope: keep_nan(xp.where(x > 0.0, dy, dy * slope), x, xp), x, dy, slope)
+    return dx, dweight
 
 
+@without_graph
 def elu(x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``x`` above 0, else ``alpha * (exp(x) - 1)``."""
     xp, alpha = prepare(xp, input=x), checks.number("alpha", alpha)
     return xp.where(x > 0.0, x, xp.expm1(_below(x, xp)) * alpha)
 
 
+@without_graph
 def elu_backward(dy: Array, x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where ``x`` is above 0, else ``alpha * exp(x) * dy``."""
     xp, alpha = prepare_gradient(xp, dy=dy, input=x), checks.number("alpha", alpha)
     return xp.where(x > 0.0, dy, dy * (xp.exp(_below(x, xp)) * alpha))
 
 
+@without_graph
 def celu(x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``x`` above 0, else ``alpha * (exp(x / alpha) - 1)``."""
     xp, alpha = prepare(xp, input=x), checks.number("alpha", alpha, above=0.0)
     return xp.where(x > 0.0, x, xp.expm1(_below(x, xp) * (1.0 / alpha)) * alpha)
 
 
+@without_graph
 def celu_backward(dy: Array, x: Array, *, alpha: float = 1.0, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where ``x`` is above 0, else ``exp(x / alpha) * dy``."""
     xp, alpha = prepare_gradient(xp, dy=dy, input=x), checks.number("alpha", alpha, above=0.0)
     return xp.where(x > 0.0, dy, dy * xp.exp(_below(x, xp) * (1.0 / alpha)))
 
 
+@without_graph
 def selu(x: Array, *, xp: Namespace | None = None) -> Array:
     """``scale * x`` above 0, else ``scale * alpha * (exp(x) - 1)``."""
     xp = prepare(xp, input=x)
     return xp.where(x > 0.0, x * SELU_SCALE, xp.expm1(_below(x, xp)) * (SELU_SCALE * SELU_ALPHA))
 
 
+@without_graph
 def selu_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = scale * dy`` where ``x`` is above 0, else ``scale * alpha * exp(x) * dy``."""
     xp = prepare_gradient(xp, dy=dy, input=x)
@@ -115,11 +131,16 @@ def _below(x: Array, xp: Namespace) -> Array:
     return xp.where(x > 0.0, zero(x, xp), x)
 
 
+def _require_slopes(shape: Shape, weight: Shape) -> None:
+    if len(weight) != 1 or (weight[0] != 1 and (len(shape) < 2 or weight[0] != shape[1])):
+        raise ValueError(f"weight has shape {weight}, the input {shape}; a weight has shape (1,) or (channels,)")
+
+
 def _by_channel(x: Array, weight: Array, xp: Namespace) -> Array:
     """A slope for each channel, to be multiplied with ``x (N, C, ...)``."""
-    if weight.ndim != 1 or (weight.shape[0] != 1 and (x.ndim < 2 or weight.shape[0] != x.shape[1])):
-        shapes = f"weight has shape {tuple(weight.shape)}, the input {tuple(x.shape)}"
-        raise ValueError(f"{shapes}; a weight has shape (1,) or (channels,)")
+    _require_slopes(tuple(x.shape), tuple(weight.shape))
+    if not x.ndim:
+        return xp.reshape(weight, ())
     return weight if weight.shape[0] == 1 else xp.reshape(weight, (1, weight.shape[0], *(1,) * (x.ndim - 2)))
 
 
@@ -164,6 +185,10 @@ class PReLU(Layer):
         self.num_parameters = checks.integer("num_parameters", num_parameters, 1)
         self.init = checks.number("init", init)
         self._add_parameter("weight", (self.num_parameters,), constant(self.init))
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        _require_slopes(shape, (self.num_parameters,))
+        return shape
 
     def _forward(self, x: Array) -> Array:
         y = prelu(x, self._value("weight"), xp=self.backend.xp)

@@ -12,13 +12,20 @@ HardSwish    x * HardSigmoid(x)          0 for x <= -3, 1 for x >= 3, else x / 3
 
 Sources: A. Howard et al., "Searching for MobileNetV3", 2019, with PyTorch's constants (the hard ones); J. Turian et
 al., 2009 (softsign).
+
+An infinite input gives the limit, and NaN gives NaN, its gradient too.
 """
 
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
-from ..arrays import clamp, zero
+from ..arrays import clamp, keep_nan, zero
 from .base import Activation, prepare, prepare_gradient
 
+# 1 is nothing beside it in either dtype.
+_FAR = 1e30
 
+
+@without_graph
 def sigmoid(x: Array, *, xp: Namespace | None = None) -> Array:
     """``1 / (1 + exp(-x))``, with the exponential of a negative number only, so that nothing overflows."""
     xp = prepare(xp, input=x)
@@ -26,29 +33,35 @@ def sigmoid(x: Array, *, xp: Namespace | None = None) -> Array:
     return xp.where(x >= 0.0, 1.0 / (1.0 + e), e / (1.0 + e))
 
 
+@without_graph
 def sigmoid_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = dy * y * (1 - y)``, from the output."""
     prepare_gradient(xp, dy=dy, y=y)
     return dy * (y * (1.0 - y))
 
 
+@without_graph
 def tanh(x: Array, *, xp: Namespace | None = None) -> Array:
     """Hyperbolic tangent."""
     return prepare(xp, input=x).tanh(x)
 
 
+@without_graph
 def tanh_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = dy * (1 - y^2)``, from the output."""
     prepare_gradient(xp, dy=dy, y=y)
     return dy * (1.0 - y * y)
 
 
+@without_graph
 def softsign(x: Array, *, xp: Namespace | None = None) -> Array:
     """``x / (1 + |x|)``."""
     xp = prepare(xp, input=x)
-    return x / (1.0 + xp.abs(x))
+    near = clamp(x, -_FAR, _FAR, xp)
+    return near / (1.0 + xp.abs(near))
 
 
+@without_graph
 def softsign_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = dy / (1 + |x|)^2``."""
     xp = prepare_gradient(xp, dy=dy, input=x)
@@ -56,29 +69,33 @@ def softsign_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Ar
     return dy * (inverse * inverse)
 
 
+@without_graph
 def hard_sigmoid(x: Array, *, xp: Namespace | None = None) -> Array:
     """``clip(x + 3, 0, 6) / 6``."""
     xp = prepare(xp, input=x)
     return clamp(x + 3.0, 0.0, 6.0, xp) * (1.0 / 6.0)
 
 
+@without_graph
 def hard_sigmoid_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = dy / 6`` inside ``(-3, 3)``, else 0."""
     xp = prepare_gradient(xp, dy=dy, input=x)
-    return xp.where(xp.logical_or(x <= -3.0, x >= 3.0), zero(dy, xp), dy * (1.0 / 6.0))
+    return keep_nan(xp.where(xp.abs(x) < 3.0, dy * (1.0 / 6.0), zero(dy, xp)), x, xp)
 
 
+@without_graph
 def hard_swish(x: Array, *, xp: Namespace | None = None) -> Array:
     """``x * clip(x + 3, 0, 6) / 6``."""
     xp = prepare(xp, input=x)
-    return x * (clamp(x + 3.0, 0.0, 6.0, xp) * (1.0 / 6.0))
+    return xp.maximum(x, -3.0) * (clamp(x + 3.0, 0.0, 6.0, xp) * (1.0 / 6.0))
 
 
+@without_graph
 def hard_swish_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = 0`` for ``x <= -3``, ``dy`` for ``x >= 3``, else ``dy * (x / 3 + 1 / 2)``."""
     xp = prepare_gradient(xp, dy=dy, input=x)
-    between = xp.where(x >= 3.0, dy, dy * (x * (1.0 / 3.0) + 0.5))
-    return xp.where(x <= -3.0, zero(dy, xp), between)
+    slope = clamp(x, -3.0, 3.0, xp) * (1.0 / 3.0) + 0.5
+    return xp.where(x >= 3.0, dy, xp.where(x <= -3.0, zero(dy, xp), dy * slope))
 
 
 class Sigmoid(Activation):

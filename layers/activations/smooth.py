@@ -13,14 +13,18 @@ GELU      x (1 + t) / 2, t = tanh(sqrt(2 / pi) *              (1 + t) / 2 + x (1
 
 Sources: C. Dugas et al., 2001 (softplus); S. Elfwing et al., 2018 (SiLU); D. Misra, 2019 (Mish); D. Hendrycks and
 K. Gimpel, "Gaussian error linear units", 2016.
+
+All but the softplus are computed of ``x`` brought into [-1000, 1000], or above -1000 where they are ``x`` times
+something: beyond, they are at their limits in either dtype, and nothing overflows or is infinity times 0.
 """
 
 from math import pi, sqrt
 from typing import Any, ClassVar, Unpack
 
 from ...backends import checks
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
-from ..arrays import zero
+from ..arrays import clamp, zero
 from ..placement import Placement
 from .base import Activation, prepare, prepare_gradient
 from .erf import erfc
@@ -29,8 +33,10 @@ from .sigmoids import sigmoid
 FORMS = ("none", "tanh")
 _CUBIC = 0.044715
 _ROOT = sqrt(2.0 / pi)
+_FAR = 1000.0
 
 
+@without_graph
 def softplus(x: Array, *, beta: float = 1.0, threshold: float = 20.0, xp: Namespace | None = None) -> Array:
     """``log(1 + exp(beta x)) / beta``, and ``x`` where ``beta x > threshold``."""
     xp, (beta, threshold) = prepare(xp, input=x), _bend(beta, threshold)
@@ -39,6 +45,7 @@ def softplus(x: Array, *, beta: float = 1.0, threshold: float = 20.0, xp: Namesp
     return xp.where(scaled > threshold, x, smooth)
 
 
+@without_graph
 def softplus_backward(
     dy: Array, x: Array, *, beta: float = 1.0, threshold: float = 20.0, xp: Namespace | None = None
 ) -> Array:
@@ -52,28 +59,36 @@ def _bend(beta: float, threshold: float) -> tuple[float, float]:
     return checks.number("beta", beta, above=0.0), checks.number("threshold", threshold)
 
 
+@without_graph
 def silu(x: Array, *, xp: Namespace | None = None) -> Array:
     """``x * sigmoid(x)``."""
     xp = prepare(xp, input=x)
+    x = xp.maximum(x, -_FAR)
     return x * sigmoid(x, xp=xp)
 
 
+@without_graph
 def silu_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = s (1 + x (1 - s)) dy`` with ``s = sigmoid(x)``."""
     xp = prepare_gradient(xp, dy=dy, input=x)
+    x = clamp(x, -_FAR, _FAR, xp)
     s = sigmoid(x, xp=xp)
     return dy * (s * (1.0 + x * (1.0 - s)))
 
 
+@without_graph
 def mish(x: Array, *, xp: Namespace | None = None) -> Array:
     """``x * tanh(log(1 + exp(x)))``."""
     xp = prepare(xp, input=x)
+    x = xp.maximum(x, -_FAR)
     return x * _mish_parts(x, xp)[0]
 
 
+@without_graph
 def mish_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = (t + x s (1 - t^2)) dy`` with ``s = sigmoid(x)``, ``t = tanh(softplus(x))``."""
     xp = prepare_gradient(xp, dy=dy, input=x)
+    x = clamp(x, -_FAR, _FAR, xp)
     t, rest = _mish_parts(x, xp)
     return dy * (t + x * sigmoid(x, xp=xp) * rest)
 
@@ -92,17 +107,21 @@ def _mish_parts(x: Array, xp: Namespace) -> tuple[Array, Array]:
     return t, excess * (2.0 * above + excess) / (below * below)
 
 
+@without_graph
 def gelu(x: Array, *, approximate: str = "none", xp: Namespace | None = None) -> Array:
     """``x`` times the normal distribution function of ``x``; with ``approximate="tanh"`` the formula with tanh."""
     xp = prepare(xp, input=x)
+    x = xp.maximum(x, -_FAR)
     if checks.choice("approximate", approximate, FORMS) == "tanh":
-        return x * ((1.0 + xp.tanh(_inner(x))) * 0.5)
+        return x * ((1.0 + xp.tanh(_inner(xp.minimum(x, _FAR)))) * 0.5)
     return x * _normal_cdf(x, xp)
 
 
+@without_graph
 def gelu_backward(dy: Array, x: Array, *, approximate: str = "none", xp: Namespace | None = None) -> Array:
     """Gradient of `gelu`: the table at the top of this file."""
     xp = prepare_gradient(xp, dy=dy, input=x)
+    x = clamp(x, -_FAR, _FAR, xp)
     if checks.choice("approximate", approximate, FORMS) == "tanh":
         t = xp.tanh(_inner(x))
         slope = _ROOT * (1.0 + (3.0 * _CUBIC) * x * x)

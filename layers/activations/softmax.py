@@ -1,6 +1,8 @@
 """Softmax and its logarithm, along an axis.
 
-Both subtract the maximum first, so that no exponential overflows.
+Both subtract the maximum first, so that no exponential overflows. Where the maximum is infinity the result is the
+limit: infinite entries share the probability, all others have 0. Minus infinity has probability 0, and where there is
+nothing else the result is NaN, as in PyTorch.
 
 Source: C. Bishop, "Pattern recognition and machine learning", 2006, eq. 4.62.
 """
@@ -8,56 +10,71 @@ Source: C. Bishop, "Pattern recognition and machine learning", 2006, eq. 4.62.
 from collections.abc import Callable
 from typing import Any, ClassVar, Unpack
 
-from ...backends import checks
+from ...backends import checks, primitives
 from ...backends.axes import inverse
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
 from ..arrays import memory_axes, namespace, require_float, require_same_dtype, require_shape
 from ..base import Layer
 from ..placement import Placement
+from ..summary import Shape
 
 
+@without_graph
 def softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``exp(x - max) / sum(exp(x - max))`` along an axis."""
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     axis = _checked_axis(x, axis)
-    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    e = xp.exp(below_largest(x, xp.max(x, axis=axis, keepdims=True), xp))
     return e / xp.sum(e, axis=axis, keepdims=True)
 
 
+@without_graph
 def softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``dx = y * (dy - sum(dy * y))`` along the axis, from the output."""
-    xp = namespace(xp, dy, y)
+    xp = namespace(xp, dy=dy, y=y)
     require_same_dtype(dy=dy, y=y)
     require_shape(y, tuple(dy.shape), "y")
     axis = _checked_axis(y, axis)
     return y * (dy - xp.sum(dy * y, axis=axis, keepdims=True))
 
 
+@without_graph
 def log_softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``(x - max) - log(sum(exp(x - max)))`` along an axis."""
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     axis = _checked_axis(x, axis)
-    shifted = x - xp.max(x, axis=axis, keepdims=True)
+    shifted = below_largest(x, xp.max(x, axis=axis, keepdims=True), xp)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
 
+@without_graph
 def log_softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``dx = dy - exp(y) * sum(dy)`` along the axis, from the output."""
-    xp = namespace(xp, dy, y)
+    xp = namespace(xp, dy=dy, y=y)
     require_same_dtype(dy=dy, y=y)
     require_shape(y, tuple(dy.shape), "y")
     axis = _checked_axis(y, axis)
     return dy - xp.exp(y) * xp.sum(dy, axis=axis, keepdims=True)
 
 
+def below_largest(x: Array, largest: Array, xp: Namespace) -> Array:
+    """``x - largest``, and 0 where both are infinity."""
+    return primitives(xp).below(x, largest)
+
+
 def _checked_axis(x: Array, axis: int) -> int:
     require_float(x)
     axis = checks.integer("axis", axis)
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"axis {axis} is out of range for an input of shape {tuple(x.shape)}")
-    if x.shape[axis] == 0:
-        raise ValueError(f"axis {axis} of an input of shape {tuple(x.shape)} is empty: there is nothing to compare")
+    _require_axis(tuple(x.shape), axis)
     return axis
+
+
+def _require_axis(shape: Shape, axis: int) -> None:
+    if not -len(shape) <= axis < len(shape):
+        raise ValueError(f"axis {axis} is out of range for an input of shape {shape}")
+    if shape[axis] == 0:
+        raise ValueError(f"axis {axis} of an input of shape {shape} is empty: there is nothing to compare")
 
 
 class _AlongAxis(Layer):
@@ -68,6 +85,10 @@ class _AlongAxis(Layer):
     def __init__(self, axis: int = 1, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
         self.axis = checks.integer("axis", axis)
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        _require_axis(shape, self.axis)
+        return shape
 
     def _forward(self, x: Array) -> Array:
         xp = self.backend.xp

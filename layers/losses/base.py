@@ -24,7 +24,7 @@ REDUCTIONS = ("mean", "sum", "none")
 
 def paired(xp: Namespace | None, prediction: Array, target: Array) -> Namespace:
     """The namespace of a prediction and a target, which must be of one dtype and one shape."""
-    xp = namespace(xp, prediction, target)
+    xp = namespace(xp, prediction=prediction, target=target)
     require_same_dtype(prediction=prediction, target=target)
     require_shape(target, tuple(prediction.shape), "target")
     return xp
@@ -99,9 +99,9 @@ class Loss:
     **placement
         See `xpnn.layers.placement.Placement`. A loss that names no backend computes where its prediction is: in exact
         numerics if these made the prediction or, where it is not known what made that, the target; else in the
-        numerics of the enclosing `use_backend`, if that is the same place, or of ``XPNN_NUMERICS``. A prediction of
-        exact numerics may be a view, such as some of its rows, but not the result of arithmetic of your own: then give
-        the loss a backend.
+        numerics of the enclosing `use_backend`, or the one it was made in, if that is the same place, or of
+        ``XPNN_NUMERICS``. A prediction of exact numerics may be a view, such as some of its rows, but not the result of
+        arithmetic of your own: then give the loss a backend.
 
     Raises
     ------
@@ -120,6 +120,7 @@ class Loss:
         self.reduction: str = checks.choice("reduction", reduction, self.reductions)
         own = checked(placement, type(self).__name__)
         self._backend = place(None, own) if says_where(own) else None
+        self._ambient = ambient_backend()
         # Whether fast numerics were asked for by name, or left open by a placement that says where alone.
         self._is_fast = placement.get("numerics") == "fast"
         self._is_open = "numerics" not in own
@@ -181,7 +182,7 @@ class Loss:
                 value = b.down(self._forward(b.up(prediction), b.up(target), b.xp, **options))
         except (TypeError, ValueError) as error:
             raise named(self, error) from error
-        self._saved = (b, prediction, target, tuple(value.shape))
+        self._saved = (b, b.plain(prediction), b.plain(target), tuple(value.shape))
         if origins.watching:
             origins.made(value, b, type(self).__name__)
         return value
@@ -236,7 +237,7 @@ class Loss:
                     "exact numerics on purpose"
                 )
             return own
-        ambient = ambient_backend()
+        ambient = ambient_backend() or self._ambient
         return ambient if ambient is not None and ambient.owns(prediction) else backend_of(prediction)
 
     def _forward(self, prediction: Array, target: Array, xp: Namespace, **options: Any) -> Array:

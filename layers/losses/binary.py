@@ -5,11 +5,13 @@ With the probability p of a yes, ``p = sigmoid(x)`` where logits x are given, an
 broadcasts to that of the prediction; nothing else is broadcast.
 """
 
+from math import nan
 from typing import Any, Unpack
 
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
 from ..activations import relu, sigmoid
-from ..arrays import namespace, require_same_dtype, scalar
+from ..arrays import namespace, require_same_dtype, scalar, times, zero
 from ..placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
 from .weights import Weights
@@ -18,6 +20,7 @@ LOWEST_LOG = -100.0
 SMALLEST_VARIANCE = 9.999999960041972e-13  # 1e-12 as float32, which it is in PyTorch for float64 too
 
 
+@without_graph
 def binary_cross_entropy(
     prediction: Array,
     target: Array,
@@ -50,9 +53,10 @@ def binary_cross_entropy(
     xp = _checked(xp, prediction, target, weight=weight)
     yes = _log(xp.log, prediction, prediction == 0.0, xp)
     no = _log(xp.log1p, -prediction, prediction == 1.0, xp)
-    return reduce(_weighted(-(target * yes + (1.0 - target) * no), weight), reduction, xp)
+    return reduce(_weighted(-(target * yes + (1.0 - target) * no), weight, xp), reduction, xp)
 
 
+@without_graph
 def binary_cross_entropy_backward(
     dy: Array | float,
     prediction: Array,
@@ -67,9 +71,12 @@ def binary_cross_entropy_backward(
     variance = prediction * (1.0 - prediction)
     smallest = scalar(SMALLEST_VARIANCE, prediction, xp)
     slopes = (prediction - target) / xp.where(variance < smallest, smallest, variance)
-    return spread(_weighted(slopes, weight), dy, reduction, xp)
+    # Outside of [0, 1] there is no loss to differentiate.
+    slopes = xp.where(variance < 0.0, scalar(nan, prediction, xp), slopes)
+    return spread(_weighted(slopes, weight, xp), dy, reduction, xp)
 
 
+@without_graph
 def binary_cross_entropy_with_logits(
     logits: Array,
     target: Array,
@@ -81,7 +88,8 @@ def binary_cross_entropy_with_logits(
 ) -> Array:
     """``w (v t softplus(-x) + (1 - t) softplus(x))``, where ``softplus(x) = max(x, 0) + log(1 + exp(-|x|))``.
 
-    This is the binary cross-entropy of ``sigmoid(x)``, and overflows nowhere.
+    This is the binary cross-entropy of ``sigmoid(x)``, and overflows nowhere. An infinite logit has loss 0 on the side
+    of its target, and an infinite one on the other.
 
     Parameters
     ----------
@@ -105,9 +113,11 @@ def binary_cross_entropy_with_logits(
     xp = _checked(xp, logits, target, weight=weight, pos_weight=pos_weight)
     bend = xp.log1p(xp.exp(-xp.abs(logits)))
     yes, no = relu(-logits, xp=xp) + bend, relu(logits, xp=xp) + bend
-    return reduce(_weighted(_weighted(target * yes, pos_weight) + (1.0 - target) * no, weight), reduction, xp)
+    losses = _weighted(_part(target, yes, xp), pos_weight, xp) + _part(1.0 - target, no, xp)
+    return reduce(_weighted(losses, weight, xp), reduction, xp)
 
 
+@without_graph
 def binary_cross_entropy_with_logits_backward(
     dy: Array | float,
     logits: Array,
@@ -120,9 +130,9 @@ def binary_cross_entropy_with_logits_backward(
 ) -> Array:
     """``w ((1 - t) sigmoid(x) - v t sigmoid(-x)) dy``, which is ``(sigmoid(x) - t) dy`` without weights."""
     xp = _checked(xp, logits, target, weight=weight, pos_weight=pos_weight)
-    yes = _weighted(target * sigmoid(-logits, xp=xp), pos_weight)
+    yes = _weighted(target * sigmoid(-logits, xp=xp), pos_weight, xp)
     slopes = (1.0 - target) * sigmoid(logits, xp=xp) - yes
-    return spread(_weighted(slopes, weight), dy, reduction, xp)
+    return spread(_weighted(slopes, weight, xp), dy, reduction, xp)
 
 
 def _log(log: Any, x: Array, at_zero: Array, xp: Namespace) -> Array:
@@ -132,13 +142,18 @@ def _log(log: Any, x: Array, at_zero: Array, xp: Namespace) -> Array:
     return xp.where(xp.logical_or(at_zero, found < lowest), lowest, found)
 
 
-def _weighted(losses: Array, weight: Array | None) -> Array:
-    return losses if weight is None else losses * weight
+def _part(share: Array, losses: Array, xp: Namespace) -> Array:
+    """``share * losses``; of no share 0, were the loss infinite. NaN is in the other part too."""
+    return share * xp.where(share == 0.0, zero(share, xp), losses)
+
+
+def _weighted(losses: Array, weight: Array | None, xp: Namespace) -> Array:
+    return losses if weight is None else times(losses, weight, xp)
 
 
 def _checked(xp: Namespace | None, prediction: Array, target: Array, **weights: Array | None) -> Namespace:
     """The namespace of all arrays, once it is sure that they fit."""
-    xp = namespace(xp, prediction, target, optional=weights.values())
+    xp = namespace(xp, weights, prediction=prediction, target=target, **weights)
     paired(xp, prediction, target)
     require_same_dtype(prediction=prediction, **weights)
     shape = tuple(prediction.shape)

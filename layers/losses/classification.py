@@ -14,15 +14,18 @@ from typing import Any, Unpack
 from array_api_compat import device
 
 from ...backends import checks, primitives
+from ...backends.graph import without_graph
 from ...backends.team import current_team
 from ...backends.types import Array, Namespace, dtype_name
 from ..activations import log_softmax
-from ..arrays import by_samples, channels_first, channels_last, namespace, over_blocks, zero
+from ..activations.softmax import below_largest
+from ..arrays import by_samples, channels_first, channels_last, namespace, over_blocks, times, zero
 from ..placement import Placement
 from .base import REDUCTIONS, Reduction, reduce, spread, upstream
 from .nll import ClassLoss, along_classes, are_plain, is_classes, one_hot, picked, wanted
 
 
+@without_graph
 def cross_entropy(
     logits: Array,
     target: Array,
@@ -66,7 +69,7 @@ def cross_entropy(
     A class with q = 0 adds 0, were ``log p`` minus infinity. Source of the smoothing: C. Szegedy et al., "Rethinking
     the Inception architecture for computer vision", 2016, section 7.
     """
-    xp = namespace(xp, logits, target, optional=(weight,))
+    xp = namespace(xp, ("weight",), logits=logits, target=target, weight=weight)
     label_smoothing, ignore_index = _smoothing(label_smoothing), checks.integer("ignore_index", ignore_index)
     if not is_classes(logits, target, weight, "logits"):
         q = _smoothed(logits, target, weight, label_smoothing, xp)
@@ -82,12 +85,13 @@ def cross_entropy(
         return reduce(_of_classes(logits, index, share, xp), reduction, xp, count=xp.sum(share))
     log_p = log_softmax(logits, axis=1, xp=xp)
     losses = picked(log_p, index, share, xp)
-    weighted = log_p if weight is None else log_p * along_classes(weight, log_p, xp)
+    weighted = log_p if weight is None else times(log_p, along_classes(weight, log_p, xp), xp)
     even = xp.where(kept[:, 0, ...], -xp.sum(weighted, axis=1), zero(losses, xp))
     losses = (1.0 - label_smoothing) * losses + (label_smoothing / logits.shape[1]) * even
     return reduce(losses, reduction, xp, count=xp.sum(share))
 
 
+@without_graph
 def cross_entropy_backward(
     dy: Array | float,
     logits: Array,
@@ -103,7 +107,7 @@ def cross_entropy_backward(
 
     Source: C. Bishop, "Pattern recognition and machine learning", 2006, eq. 4.109.
     """
-    xp = namespace(xp, logits, target, optional=(weight,))
+    xp = namespace(xp, ("weight",), logits=logits, target=target, weight=weight)
     label_smoothing, ignore_index = _smoothing(label_smoothing), checks.integer("ignore_index", ignore_index)
     if not is_classes(logits, target, weight, "logits"):
         q = _smoothed(logits, target, weight, label_smoothing, xp)
@@ -148,7 +152,7 @@ def _plain(logits: Array, index: Array, xp: Namespace) -> Array:
     def work(part: slice) -> None:
         some, engine = logits[part, ...], primitives(xp)
         largest = xp.max(some, axis=1, keepdims=True)
-        shifted = some - largest
+        shifted = below_largest(some, largest, xp)
         at_target = engine.pick(shifted, index[part, ...])
         losses[part, ...] = xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True)) - at_target
 
@@ -163,8 +167,7 @@ def _plain_backward(dy: Array | float, logits: Array, target: Array, reduction: 
     share = spread(ones, dy, reduction, xp, shape=tuple(target.shape))
 
     def slopes_of(logits: Array, index: Array, share: Array) -> Array:
-        slopes = logits - xp.max(logits, axis=1, keepdims=True)
-        slopes = xp.exp(slopes)
+        slopes = xp.exp(below_largest(logits, xp.max(logits, axis=1, keepdims=True), xp))
         slopes *= share / xp.sum(slopes, axis=1, keepdims=True)
         return primitives(xp).add_at(slopes, index, -share)
 
@@ -174,8 +177,8 @@ def _plain_backward(dy: Array | float, logits: Array, target: Array, reduction: 
 def _of_classes(logits: Array, index: Array, share: Array, xp: Namespace) -> Array:
     """``-w_y log p_y``: of the log-softmax, the one at y, with its bits."""
     largest = xp.max(logits, axis=1, keepdims=True)
-    total = xp.log(xp.sum(xp.exp(logits - largest), axis=1, keepdims=True))
-    losses = total - (xp.take_along_axis(logits, index, axis=1) - largest)
+    shifted = below_largest(logits, largest, xp)
+    losses = xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True)) - xp.take_along_axis(shifted, index, axis=1)
     return (xp.where(share == 0.0, share, losses) * share)[:, 0, ...]
 
 

@@ -4,6 +4,7 @@ from math import nan
 from typing import Literal, TypeAlias, Unpack
 
 from ...backends import checks
+from ...backends.graph import without_graph
 from ...backends.team import rows_of_all
 from ...backends.types import Array, Namespace
 from ..arrays import scalar, zero
@@ -14,6 +15,7 @@ KLReduction: TypeAlias = Reduction | Literal["batchmean"]
 KL_REDUCTIONS = (*REDUCTIONS, "batchmean")
 
 
+@without_graph
 def kl_divergence(
     log_p: Array,
     target: Array,
@@ -50,17 +52,20 @@ def kl_divergence(
     Source: S. Kullback and R. Leibler, "On information and sufficiency", 1951.
     """
     xp = paired(xp, log_p, target)
+    log_target = checks.flag("log_target", log_target)
     checks.choice("reduction", reduction, KL_REDUCTIONS)
     t = xp.exp(target) if log_target else target
     absent, nothing = t == 0.0, zero(target, xp)
     log_t = target if log_target else xp.log(xp.where(absent, scalar(1.0, target, xp), target))
     # Both logarithms may be minus infinity where t is 0, and 0 times their difference NaN.
-    losses = t * xp.where(absent, nothing, xp.where(absent, nothing, log_t) - log_p)
+    unseen = xp.logical_and(absent, log_p == log_p)
+    losses = t * xp.where(unseen, nothing, xp.where(absent, nothing, log_t) - log_p)
     if reduction == "batchmean":
         return reduce(losses, "sum", xp) / scalar(_samples(log_p) or nan, losses, xp)
     return reduce(losses, reduction, xp)
 
 
+@without_graph
 def kl_divergence_backward(
     dy: Array | float,
     log_p: Array,
@@ -72,6 +77,7 @@ def kl_divergence_backward(
 ) -> Array:
     """``-t dy``, divided for the means as the loss is."""
     xp = paired(xp, log_p, target)
+    log_target = checks.flag("log_target", log_target)
     checks.choice("reduction", reduction, KL_REDUCTIONS)
     slopes = -xp.exp(target) if log_target else -target
     if reduction == "batchmean":

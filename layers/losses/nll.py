@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Unpack
 from array_api_compat import device
 
 from ...backends import backend_of, checks, primitives
+from ...backends.graph import without_graph
 from ...backends.inputs import describe
 from ...backends.team import current_team
 from ...backends.types import Array, Namespace, dtype_name
@@ -19,6 +20,7 @@ from .base import Loss, Reduction, reduce, spread
 from .weights import Weights
 
 
+@without_graph
 def nll(
     log_p: Array,
     target: Array,
@@ -53,13 +55,14 @@ def nll(
     TypeError, ValueError
         For dtypes and shapes that do not fit.
     """
-    xp = namespace(xp, log_p, target, optional=(weight,))
+    xp = namespace(xp, ("weight",), **{"log-probabilities": log_p, "target": target, "weight": weight})
     ignore_index = checks.integer("ignore_index", ignore_index)
     is_classes(log_p, target, weight, "log-probabilities", probabilities=False)
     index, _, share = wanted(log_p, target, weight, ignore_index, xp)
     return reduce(picked(log_p, index, share, xp), reduction, xp, count=xp.sum(share))
 
 
+@without_graph
 def nll_backward(
     dy: Array | float,
     log_p: Array,
@@ -71,7 +74,7 @@ def nll_backward(
     xp: Namespace | None = None,
 ) -> Array:
     """``-w_y dy`` at the class y, 0 at the others."""
-    xp = namespace(xp, log_p, target, optional=(weight,))
+    xp = namespace(xp, ("weight",), **{"log-probabilities": log_p, "target": target, "weight": weight})
     ignore_index = checks.integer("ignore_index", ignore_index)
     is_classes(log_p, target, weight, "log-probabilities", probabilities=False)
     index, _, share = wanted(log_p, target, weight, ignore_index, xp)

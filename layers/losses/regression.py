@@ -4,16 +4,20 @@ Nothing is broadcast: the functions raise `ValueError` for two shapes, `TypeErro
 gradients are those with respect to p, times ``dy``, which for the mean is divided by the number of entries.
 """
 
+from math import inf, nan
 from typing import Unpack
 
-from ...backends.types import Array, Namespace
+from ...backends.graph import without_graph
+from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import scalar, sign
 from ..placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
 
 SMALLEST = 1e-7
+LARGEST = {"float32": 2.0**128 - 2.0**104, "float64": 2.0**1023 * (2.0 - 2.0**-52)}
 
 
+@without_graph
 def mean_squared_error(
     prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
@@ -23,6 +27,7 @@ def mean_squared_error(
     return reduce(difference * difference, reduction, xp)
 
 
+@without_graph
 def mean_squared_error_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
@@ -31,11 +36,13 @@ def mean_squared_error_backward(
     return spread(2.0 * (prediction - target), dy, reduction, xp)
 
 
+@without_graph
 def l2(prediction: Array, target: Array, *, reduction: Reduction = "sum", xp: Namespace | None = None) -> Array:
     """`mean_squared_error` that is summed unless said otherwise: the square of the Euclidean distance."""
     return mean_squared_error(prediction, target, reduction=reduction, xp=xp)
 
 
+@without_graph
 def l2_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "sum", xp: Namespace | None = None
 ) -> Array:
@@ -43,6 +50,7 @@ def l2_backward(
     return mean_squared_error_backward(dy, prediction, target, reduction=reduction, xp=xp)
 
 
+@without_graph
 def mean_absolute_error(
     prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
@@ -51,6 +59,7 @@ def mean_absolute_error(
     return reduce(xp.abs(prediction - target), reduction, xp)
 
 
+@without_graph
 def mean_absolute_error_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
@@ -62,6 +71,7 @@ def mean_absolute_error_backward(
 l1, l1_backward = mean_absolute_error, mean_absolute_error_backward
 
 
+@without_graph
 def mean_squared_log_error(
     prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
@@ -71,15 +81,18 @@ def mean_squared_log_error(
     return reduce(difference * difference, reduction, xp)
 
 
+@without_graph
 def mean_squared_log_error_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
-    """``2 (log(1 + p) - log(1 + t)) / (1 + p) dy``."""
+    """``2 (log(1 + p) - log(1 + t)) / (1 + p) dy``, which is 0 for an infinite p."""
     xp = paired(xp, prediction, target)
-    difference = xp.log1p(prediction) - xp.log1p(target)
+    # Of an infinite p the slope is 0, which infinity over infinity does not tell.
+    difference = xp.log1p(xp.minimum(prediction, LARGEST[dtype_name(prediction.dtype)])) - xp.log1p(target)
     return spread(2.0 * difference / (1.0 + prediction), dy, reduction, xp)
 
 
+@without_graph
 def mean_absolute_percentage_error(
     prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
@@ -88,9 +101,15 @@ def mean_absolute_percentage_error(
     The bound, which keeps a target of 0 from a division by 0, is that of Keras (`keras.losses`).
     """
     xp = paired(xp, prediction, target)
-    return reduce(100.0 * xp.abs(prediction - target) / _size(target, xp), reduction, xp)
+    size = _size(target, xp)
+    infinite, one = size == inf, scalar(1.0, size, xp)
+    # Of an infinite target a finite p is 100 % away, and another is no part of it.
+    whole = xp.where(xp.isfinite(prediction), one, scalar(nan, size, xp))
+    apart = xp.where(infinite, whole, xp.abs(prediction - target))
+    return reduce(100.0 * (apart / xp.where(infinite, one, size)), reduction, xp)
 
 
+@without_graph
 def mean_absolute_percentage_error_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:

@@ -5,16 +5,22 @@ up to delta and ``delta (z - delta / 2)`` from there; smooth L1 is Huber's divid
 squared that could overflow.
 """
 
+from math import inf
 from typing import Unpack
 
 from ...backends import checks
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
 from ..arrays import scalar
 from ..placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
 from .regression import clip, mean_absolute_error, mean_absolute_error_backward
 
+# A beta below float32's smallest normal number makes no difference, and may be flushed to 0.
+LEAST = 2.0**-126
 
+
+@without_graph
 def huber(
     prediction: Array,
     target: Array,
@@ -46,9 +52,12 @@ def huber(
     delta = _delta(delta)
     far = xp.abs(prediction - target)
     near = clip(far, delta, delta, xp)
-    return reduce(near * (far - 0.5 * near), reduction, xp)
+    # Without a delta there is no line, and infinity less its half is no number.
+    losses = near * (0.5 * far) if delta == inf else near * (far - 0.5 * near)
+    return reduce(losses, reduction, xp)
 
 
+@without_graph
 def huber_backward(
     dy: Array | float,
     prediction: Array,
@@ -64,6 +73,7 @@ def huber_backward(
     return spread(clip(prediction - target, delta, delta, xp), dy, reduction, xp)
 
 
+@without_graph
 def smooth_l1(
     prediction: Array,
     target: Array,
@@ -92,7 +102,7 @@ def smooth_l1(
     Source: R. Girshick, "Fast R-CNN", 2015, eq. 3.
     """
     beta = _beta(beta)
-    if beta == 0.0:
+    if beta < LEAST:
         return mean_absolute_error(prediction, target, reduction=reduction, xp=xp)
     xp = paired(xp, prediction, target)
     far = xp.abs(prediction - target)
@@ -100,6 +110,7 @@ def smooth_l1(
     return reduce(near / scalar(beta, far, xp) * (far - 0.5 * near), reduction, xp)
 
 
+@without_graph
 def smooth_l1_backward(
     dy: Array | float,
     prediction: Array,
@@ -111,7 +122,7 @@ def smooth_l1_backward(
 ) -> Array:
     """``min(max((p - t) / beta, -1), 1) dy``."""
     beta = _beta(beta)
-    if beta == 0.0:
+    if beta < LEAST:
         return mean_absolute_error_backward(dy, prediction, target, reduction=reduction, xp=xp)
     xp = paired(xp, prediction, target)
     near = clip(prediction - target, beta, beta, xp)

@@ -19,6 +19,8 @@ from array_api_compat import device
 
 from ...backends import checks, primitives
 from ...backends.blocks import concat_all
+from ...backends.graph import without_graph
+from ...backends.inputs import describe
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import (
     channels_first,
@@ -32,7 +34,11 @@ from ..arrays import (
 )
 from ..base import Layer
 from ..placement import Placement
+from ..summary import Shape
 from .lp import check_power, lp_norm, lp_norm_backward
+
+# Most bins where there are fewer cells: loops run over bins.
+MOST_BINS = 1 << 20
 
 OutputSize: TypeAlias = int | Sequence[int | None] | None
 
@@ -42,13 +48,14 @@ def bins(n: int, m: int) -> list[slice]:
     return [slice(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
 
 
+@without_graph
 def adaptive_avg_pool(x: Array, output_size: OutputSize, *, xp: Namespace | None = None) -> Array:
     """Averages over the bins of ``x (N, C, *S)``: ``(N, C, *output_size)``.
 
     ``output_size`` is an integer or one for each spatial axis; None keeps that axis. A bin is a box, so its average is
     taken along one axis after the other.
     """
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     sizes = _sizes(tuple(x.shape), output_size)
     require_float(x)
     if sizes == tuple(x.shape[2:]):
@@ -64,12 +71,12 @@ def adaptive_avg_pool(x: Array, output_size: OutputSize, *, xp: Namespace | None
     return x
 
 
+@without_graph
 def adaptive_avg_pool_backward(
     dy: Array, x_shape: tuple[int, ...], output_size: OutputSize, *, xp: Namespace | None = None
 ) -> Array:
     """Gradient of `adaptive_avg_pool`: each cell gets ``dy / (cells of the bin)`` from every bin that holds it."""
-    xp = namespace(xp, dy)
-    x_shape = checks.shape("x_shape", x_shape)
+    xp, x_shape = namespace(xp, dy=dy), checks.shape("x_shape", x_shape)
     sizes = _sizes(x_shape, output_size)
     require_float(dy, "dy")
     require_shape(dy, (*x_shape[:2], *sizes), "dy")
@@ -91,6 +98,7 @@ def adaptive_avg_pool_backward(
     return dy
 
 
+@without_graph
 def adaptive_max_pool(
     x: Array, output_size: OutputSize, *, return_indices: bool = False, xp: Namespace | None = None
 ) -> Array | tuple[Array, Array]:
@@ -98,9 +106,10 @@ def adaptive_max_pool(
 
     With ``return_indices`` also where they are: flat row-major indices into each plane, as PyTorch gives them.
     """
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     sizes = _sizes(tuple(x.shape), output_size)
     require_float(x)
+    checks.flag("return_indices", return_indices)
     prepared = _prepared(tuple(x.shape), sizes, x, xp)
     if prepared is not None:
         y, where = prepared.maxima(channels_last(x, xp))
@@ -117,14 +126,16 @@ def adaptive_max_pool(
     return (y, xp.reshape(concat_all(indices, -1, xp), (*lead, *sizes))) if return_indices else y
 
 
+@without_graph
 def adaptive_max_pool_backward(
     dy: Array, indices: Array, x_shape: tuple[int, ...], output_size: OutputSize, *, xp: Namespace | None = None
 ) -> Array:
     """Gradient of `adaptive_max_pool`: ``dy`` of each bin at the cell that ``indices`` name, added up."""
-    xp = namespace(xp, dy, indices)
-    x_shape = checks.shape("x_shape", x_shape)
+    xp, x_shape = namespace(xp, dy=dy, indices=indices), checks.shape("x_shape", x_shape)
     sizes = _sizes(x_shape, output_size)
     require_float(dy, "dy")
+    if not dtype_name(indices.dtype).startswith("int"):
+        raise TypeError(f"indices must be integers, got {describe(indices)}")
     for array, name in ((dy, "dy"), (indices, "indices")):
         require_shape(array, (*x_shape[:2], *sizes), name)
     prepared = _prepared(x_shape, sizes, dy, xp)
@@ -187,7 +198,13 @@ def _sizes(shape: tuple[int, ...], output_size: OutputSize) -> tuple[int, ...]:
         raise ValueError(f"input must have shape (N, C, *spatial) with cells along every spatial axis, got {shape}")
     given = _plain(output_size, axes)
     each = given if isinstance(given, tuple) else (given,) * axes
-    return tuple(n if m is None else m for n, m in zip(shape[2:], each, strict=True))
+    sizes = tuple(n if m is None else m for n, m in zip(shape[2:], each, strict=True))
+    if prod(sizes) > max(MOST_BINS, prod(shape[2:])):
+        raise ValueError(
+            f"output_size {output_size!r} asks for {prod(sizes):,} bins of {prod(shape[2:]):,} cells; at most "
+            f"{MOST_BINS:,} are taken where cells are fewer"
+        )
+    return sizes
 
 
 def _plain(output_size: OutputSize, axes: int) -> int | tuple[int | None, ...] | None:
@@ -214,12 +231,23 @@ class _AdaptivePool(Layer):
 
     def _check(self, x: Array, what: str) -> None:
         super()._check(x, what)
-        if self.axes is not None and x.ndim != self.axes + 2:
-            raise ValueError(f"the {what} needs {self.axes + 2} axes (N, C, *spatial), got shape {tuple(x.shape)}")
+        self._check_axes(tuple(x.shape), what)
+
+    def _check_axes(self, shape: Shape, what: str) -> None:
+        if self.axes is not None and len(shape) != self.axes + 2:
+            raise ValueError(f"the {what} needs {self.axes + 2} axes (N, C, *spatial), got shape {shape}")
+
+    def _pooled(self, shape: Shape) -> Shape:
+        """The shape of the output."""
+        self._check_axes(shape, "input")
+        return (*shape[:2], *_sizes(shape, self.output_size))
 
 
 class AdaptiveAvgPool(_AdaptivePool):
     """Averages over bins, to ``output_size``, for any number of spatial axes; see `adaptive_avg_pool`."""
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        return self._pooled(shape)
 
     def _forward(self, x: Array) -> Array:
         self._save(tuple(x.shape))
@@ -232,6 +260,9 @@ class AdaptiveAvgPool(_AdaptivePool):
 
 class AdaptiveMaxPool(_AdaptivePool):
     """Maxima over bins, to ``output_size``, for any number of spatial axes; see `adaptive_max_pool`."""
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        return self._pooled(shape)
 
     def _forward(self, x: Array) -> Array:
         y, indices = adaptive_max_pool(x, self.output_size, return_indices=True, xp=self.backend.xp)
@@ -277,6 +308,9 @@ class GlobalLpPool(Layer):
     def __init__(self, norm_type: float = 2.0, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
         self.norm_type = check_power(norm_type)
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        return (*shape[:2], *_sizes(shape, 1))
 
     def _forward(self, x: Array) -> Array:
         _sizes(tuple(x.shape), 1)

@@ -17,6 +17,7 @@ from typing import Any
 from array_api_compat import device
 
 from ...backends import checks, primitives
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import (
     channels_first,
@@ -33,6 +34,7 @@ from ..geometry import Geometry, Padding, Size
 from .placing import along_axis, compiled, place_pool, place_shape, scatter, sum_windows
 
 
+@without_graph
 def avg_pool(
     x: Array,
     kernel_size: Size,
@@ -49,7 +51,7 @@ def avg_pool(
     Parameters are those of `max_pool`; with ``count_include_pad=False`` an average is over the window's cells inside
     the input only, with ``divisor_override`` every sum is divided by that number instead.
     """
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     geometry = place_pool(x, kernel_size, stride, padding, 1, ceil_mode)
     inner = channels_last(x, xp)
     prepared = _prepared(tuple(x.shape), x, geometry, count_include_pad, divisor_override, xp)
@@ -70,6 +72,7 @@ def avg_pool(
     return channels_first(y, xp)
 
 
+@without_graph
 def avg_pool_backward(
     dy: Array,
     x_shape: tuple[int, ...],
@@ -83,7 +86,7 @@ def avg_pool_backward(
     xp: Namespace | None = None,
 ) -> Array:
     """Gradient of `avg_pool`: ``dx`` for ``dy (N, C, *O)``."""
-    xp = namespace(xp, dy)
+    xp = namespace(xp, dy=dy)
     require_float(dy, "dy")
     x_shape = checks.shape("x_shape", x_shape)
     geometry = place_shape(x_shape, kernel_size, stride, padding, 1, ceil_mode)

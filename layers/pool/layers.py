@@ -7,10 +7,11 @@ from ...backends.types import Array
 from ..base import Layer
 from ..geometry import Geometry, Padding, Size, check_padding
 from ..placement import Placement
+from ..summary import Shape
 from .average import avg_pool, avg_pool_backward, check_divisor
 from .lp import check_power, lp_pool, lp_pool_backward
 from .maximum import max_cells, maxima, plane_indices, scatter_maxima
-from .placing import place_pool
+from .placing import place_pool, place_shape
 
 
 class _Pool(Layer):
@@ -34,8 +35,17 @@ class _Pool(Layer):
 
     def _check(self, x: Array, what: str) -> None:
         super()._check(x, what)
-        if x.ndim != self.axes + 2:
-            raise ValueError(f"the {what} needs {self.axes + 2} axes (N, C, *spatial), got shape {tuple(x.shape)}")
+        self._check_axes(tuple(x.shape), what)
+
+    def _check_axes(self, shape: Shape, what: str) -> None:
+        if len(shape) != self.axes + 2:
+            raise ValueError(f"the {what} needs {self.axes + 2} axes (N, C, *spatial), got shape {shape}")
+
+    def _pooled(self, shape: Shape, dilation: Size, ceil_mode: bool) -> Shape:
+        """The shape of the output."""
+        self._check_axes(shape, "input")
+        geometry = place_shape(shape, self.kernel_size, self.stride, self.padding, dilation, ceil_mode)
+        return (*shape[:2], *geometry.windows.count)
 
 
 class MaxPool(_Pool):
@@ -82,6 +92,9 @@ class MaxPool(_Pool):
 
     def _place(self, x: Array) -> Geometry:
         return place_pool(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        return self._pooled(shape, self.dilation, self.ceil_mode)
 
     def _forward(self, x: Array) -> Array:
         geometry = self._place(x)
@@ -133,6 +146,9 @@ class AvgPool(_Pool):
         self.count_include_pad = checks.flag("count_include_pad", count_include_pad)
         self.divisor_override = check_divisor(divisor_override)
 
+    def _output_shape(self, shape: Shape) -> Shape:
+        return self._pooled(shape, 1, self.ceil_mode)
+
     def _forward(self, x: Array) -> Array:
         y = avg_pool(x, **self._options)
         self._save(tuple(x.shape))
@@ -179,6 +195,9 @@ class LpPool(_Pool):
         self.norm_type = check_power(norm_type)
         self.dilation = checks.size("dilation", dilation, self.axes)
         self.ceil_mode = checks.flag("ceil_mode", ceil_mode)
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        return self._pooled(shape, self.dilation, self.ceil_mode)
 
     def _forward(self, x: Array) -> Array:
         y = lp_pool(x, **self._options)

@@ -5,20 +5,23 @@ With input ``x (N, C, *S)``, windows of cells ``k`` at stride ``s`` and dilation
     y[n, c, o]  = (sum over k of  |x[n, c, o*s + k*d]|^p)^(1/p)
     dx[n, c, i] = sum of dy[n, c, o] * sign(x) * (|x[n, c, i]| / y[n, c, o])^(p-1) over the windows o with cell i
 
-Where a norm is 0, so is its gradient.
+Where a norm is 0, so is its gradient. An infinite cell has the slope of its sign, and the others of its window 0.
 
 Source: C. Gulcehre et al., "Learned-norm pooling for deep feedforward and recurrent neural networks", 2014.
 """
 
 from collections.abc import Callable
+from math import inf
 
 from ...backends import checks
+from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
 from ..arrays import channels_first, channels_last, namespace, pad, require_same_dtype, require_shape, sign, zero
 from ..geometry import Padding, Size
 from .placing import place_pool, scatter, sum_windows
 
 
+@without_graph
 def lp_pool(
     x: Array,
     norm_type: float,
@@ -34,13 +37,14 @@ def lp_pool(
 
     The other parameters are those of `max_pool`; padding counts as 0.
     """
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
     p = check_power(norm_type)
     geometry = place_pool(x, kernel_size, stride, padding, dilation, ceil_mode)
     cells = pad(channels_last(x, xp), geometry, 0.0, xp)
     return channels_first(lp_norm(cells, p, lambda powers: sum_windows(powers, geometry.windows, xp), xp), xp)
 
 
+@without_graph
 def lp_pool_backward(
     dy: Array,
     x: Array,
@@ -55,7 +59,7 @@ def lp_pool_backward(
     xp: Namespace | None = None,
 ) -> Array:
     """Gradient of `lp_pool`, from its input ``x`` and output ``y``."""
-    xp = namespace(xp, dy, x, y)
+    xp = namespace(xp, dy=dy, input=x, output=y)
     require_same_dtype(dy=dy, input=x, output=y)
     p = check_power(norm_type)
     geometry = place_pool(x, kernel_size, stride, padding, dilation, ceil_mode)
@@ -92,6 +96,8 @@ def lp_norm_backward(dy: Array, x: Array, y: Array, p: float, xp: Namespace) -> 
     empty = y == 0.0
     share = sign(x, xp)
     if p != 1:
-        ratio = x / xp.where(empty, xp.ones_like(y), y)
-        share = ratio if p == 2 else share * xp.pow(xp.abs(ratio), float(p - 1))
+        far = xp.abs(x) == inf
+        ratio = xp.where(far, zero(x, xp), x) / xp.where(empty, xp.ones_like(y), y)
+        slope = ratio if p == 2 else share * xp.pow(xp.abs(ratio), float(p - 1))
+        share = xp.where(far, share, slope)
     return xp.where(empty, zero(dy, xp), dy * share)

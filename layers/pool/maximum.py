@@ -19,7 +19,8 @@ from typing import Any
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import checks, primitives
+from ...backends.graph import without_graph
 from ...backends.types import Array, DType, Namespace, dtype_name
 from ...backends.windows import Windows
 from ..arrays import channels_first, channels_last, namespace, over_blocks, pad, require_same_dtype, require_shape
@@ -30,6 +31,7 @@ from .placing import along, along_axis, compiled, place_pool, scatter
 SHORT = 32
 
 
+@without_graph
 def max_pool(
     x: Array,
     kernel_size: Size,
@@ -62,12 +64,14 @@ def max_pool(
     ValueError, TypeError
         For arguments out of range, a window larger than the padded input or without a cell of it.
     """
-    xp = namespace(xp, x)
+    xp = namespace(xp, input=x)
+    checks.flag("return_indices", return_indices)
     geometry = place_pool(x, kernel_size, stride, padding, dilation, ceil_mode)
     y, cell = max_cells(x, geometry, xp)
     return (y, plane_indices(cell, geometry, tuple(x.shape[2:]), xp)) if return_indices else y
 
 
+@without_graph
 def max_pool_backward(
     dy: Array,
     x: Array,
@@ -80,7 +84,7 @@ def max_pool_backward(
     xp: Namespace | None = None,
 ) -> Array:
     """Gradient of `max_pool`: ``dx`` for ``dy (N, C, *O)``; takes what `max_pool` took."""
-    xp = namespace(xp, dy, x)
+    xp = namespace(xp, dy=dy, input=x)
     require_same_dtype(dy=dy, input=x)
     geometry = place_pool(x, kernel_size, stride, padding, dilation, ceil_mode)
     _, cell = max_cells(x, geometry, xp)

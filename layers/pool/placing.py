@@ -11,12 +11,12 @@ from typing import Any
 
 from array_api_compat import device
 
-from ...backends import checks, primitives
+from ...backends import checks, primitives, ways
 from ...backends.kernels import Kernels
 from ...backends.types import Array, Namespace
 from ...backends.windows import Windows
 from ..arrays import channels_first, over_blocks, padded_shape, require_float, unpad
-from ..geometry import Geometry, Padding, Size, check_padding, place_windows
+from ..geometry import Geometry, Padding, Size, check_padding, place_windows, require_padding
 
 # Cells of all windows together below which a kernel is not worth loading.
 LEAST = 1 << 18
@@ -64,6 +64,7 @@ def _placed(
             f"padding {padding!r} is more than half of the window's {tuple(reach)} cells; if it is meant, write it as "
             f"(before, after) pairs"
         )
+    require_padding(spatial, geometry.padding, geometry.windows.count)
     for axis, n in enumerate(spatial):
         # With padding of at most half a window only dilated cells can step over the input.
         certain = halves[axis] and n >= geometry.windows.dilation[axis]
@@ -75,8 +76,10 @@ def _placed(
 def _sees_input(axis: int, n: int, geometry: Geometry) -> bool:
     """Whether every window has a cell of the input along an axis."""
     w, before = geometry.windows, geometry.padding[axis][0]
-    k, s, d = w.kernel[axis], w.stride[axis], w.dilation[axis]
-    return all(any(0 <= o * s + i * d - before < n for i in range(k)) for o in range(w.count[axis]))
+    k, s, d, count = w.kernel[axis], w.stride[axis], w.dilation[axis], w.count[axis]
+    # Of a window that begins before the input the first cell that is not before it; none begins behind it.
+    early = (before - o * s for o in range(min(count, -(-before // s))))
+    return (count - 1) * s - before < n and all(-(-ahead // d) < k and -ahead % d < n for ahead in early)
 
 
 def sum_windows(cells: Array, windows: Windows, xp: Namespace) -> Array:
@@ -99,8 +102,9 @@ def compiled(x: Array, geometry: Geometry, xp: Namespace) -> Kernels | None:
     """Compiled kernels that take the windows over ``x (N, C, *S)``, and have enough to do."""
     engine, windows = primitives(xp), geometry.windows
     read = prod(x.shape[:2]) * prod(windows.count) * windows.cells
-    takes = x.dtype == xp.float32 and len(windows.count) < 3 and windows.cells <= 127 and x.shape[1] >= CHANNELS
-    return engine.kernels if takes and engine.free_order and read >= LEAST else None
+    takes = x.dtype == xp.float32 and len(windows.count) < 3 and windows.cells <= 127
+    pays = not ways.small(x.shape[1], CHANNELS) and not ways.small(read, LEAST)
+    return engine.kernels if takes and pays and engine.free_order else None
 
 
 def scatter(

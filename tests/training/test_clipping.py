@@ -110,3 +110,28 @@ def test_infinite_gradient_gives_zeros_and_nan_as_in_pytorch(at, torch):
 def test_arguments_out_of_range_are_refused(call):
     with pytest.raises(ValueError):
         call([nn.Parameter(np.ones(2, np.float32))])
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0, math.inf])
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_norms_whose_powers_leave_the_range_are_right(at, norm_type, size):
+    gradients = [np.array([3.0, -4.0], np.float32) * np.float32(size), np.array([12.0], np.float32) * np.float32(size)]
+    wide = np.concatenate(gradients).astype(np.float64)
+    norm = (
+        np.abs(wide).max()
+        if norm_type == math.inf
+        else (np.abs(wide / size) ** norm_type).sum() ** (1 / norm_type) * size
+    )
+    ours = parameters(at, gradients)
+    assert_match(clip_grad_norm(ours, 5.0, norm_type), np.float32(norm), terms=3, backend=at.backend)
+    for parameter, gradient in zip(ours, gradients, strict=False):
+        wanted = gradient.astype(np.float64) * min(1.0, 5.0 / norm)
+        assert_match(parameter.grad, wanted.astype(np.float32), terms=3, backend=at.backend)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_infinite_gradient_becomes_nan_and_the_others_0_as_in_pytorch(at):
+    ours = parameters(at, [np.array([math.inf, 1.0], np.float32), np.array([2.0], np.float32)])
+    assert at.get(clip_grad_norm(ours, 1.0)).item() == math.inf
+    np.testing.assert_array_equal(at.get(ours[0].grad), [np.nan, 0.0])
+    np.testing.assert_array_equal(at.get(ours[1].grad), [0.0])

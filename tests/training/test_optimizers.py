@@ -309,3 +309,31 @@ def test_large_update_has_the_bits_of_the_whole_for_any_number_of_threads(monkey
             parameter.grad = gradient
         results.append(parameter.value)
     assert all((result == results[-1]).all() for result in results[:-1])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize("alpha", [0.5, 0.9])
+def test_steps_by_a_steady_gradient_stay_numbers_where_the_variance_is_0(at, alpha, momentum):
+    """The variance of equal gradients comes down to what rounding leaves, which may be below 0."""
+    require_steps(at.backend, alpha, momentum)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.9])
+def test_steps_by_a_steady_gradient_stay_numbers_in_exact_numerics(exact, alpha):
+    require_steps(exact, alpha, 0.0)
+
+
+def require_steps(backend, alpha, momentum):
+    gradient = backend.asarray(np.geomspace(1e-3, 1e3, 97).astype(np.float32))
+    parameter = nn.Parameter(backend.asarray(np.zeros(97, np.float32)))
+    optimizer = nn.RMSprop([parameter], lr=1e-9, alpha=alpha, momentum=momentum, centered=True)
+    with nn.use_backend(backend):
+        for _ in range(200):
+            parameter.grad = gradient
+            before = backend.to_numpy(parameter.value).copy()
+            optimizer.step()
+            step = before - backend.to_numpy(parameter.value)
+            assert (step >= 0).all(), step
+    # Without a spread to divide by, eps is what is left.
+    rate = 1e-9 / 1e-8 / (1 - momentum)
+    assert step.max() <= 1.001 * rate * 1e3

@@ -15,10 +15,10 @@ def _kernel(cupy: Any, name: str) -> Any:
 
 SMALLEST = 2.0**-125
 KERNELS = {
-    # NaN stays, -0 becomes 0.
+    # NaN in x or y stays, -0 becomes 0.
     "positive": ("T x", "T y", "y = x <= 0 ? (T)0 : x"),
     "select": ("bool mask, T x", "T y", "y = mask ? x : (T)0"),
-    "gate": ("T dy, T y", "T dx", "dx = y <= 0 ? (T)0 : dy"),
+    "gate": ("T dy, T y", "T dx", "dx = y > 0 ? dy : y <= 0 ? (T)0 : y"),
     # What exact numerics reads and stores: nothing below 2**-125, and no -0.
     "widened": ("float32 x", "float64 y", f"y = fabsf(x) < {SMALLEST}f ? 0.0 : (double)x"),
     "narrowed": ("float64 x", "float32 y", f"const float z = (float)x; y = fabsf(z) < {SMALLEST}f ? 0.0f : z"),

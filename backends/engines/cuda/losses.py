@@ -46,6 +46,9 @@ __device__ inline Place place(
     return p;
 }
 
+// x - most, and 0 where both are infinity
+__device__ inline T below(T x, T most) { return x > 0 && x - x != 0 ? (T)0 : x - most; }
+
 // The largest logit of a target and the sum of the exponentials of what the others are below it; false if one is NaN
 __device__ inline bool softmax_sums(const Place &p, int classes, T &most, T &sum)
 {
@@ -57,7 +60,7 @@ __device__ inline bool softmax_sums(const Place &p, int classes, T &most, T &sum
         numbers = numbers && each == each;
         most = each > most ? each : most;
     }
-    for (int c = 0; c < classes; ++c) sum += exp(p.logits[c * p.step] - most);
+    for (int c = 0; c < classes; ++c) sum += exp(below(p.logits[c * p.step], most));
     return numbers;
 }
 
@@ -88,7 +91,7 @@ extern "C" __global__ void losses(
         T most, sum;
         const bool numbers = softmax_sums(p, classes, most, sum);
         share = p.share;
-        loss = numbers ? log(sum) - (p.logits[p.y * p.step] - most) : not_a_number();
+        loss = numbers ? log(sum) - below(p.logits[p.y * p.step], most) : not_a_number();
         loss = share == 0 ? (T)0 : loss * share;
         if (y) y[i] = loss;
     }
@@ -148,7 +151,7 @@ extern "C" __global__ void slopes(
     if (upstream) dy = upstream[each ? i : 0];
     const T all = by ? (*by == 0 ? (T)1 : *by) : (T)1;
     for (int c = 0; c < classes; ++c) {
-        const T probability = numbers ? exp(p.logits[c * p.step] - most) / sum : not_a_number();
+        const T probability = numbers ? exp(below(p.logits[c * p.step], most)) / sum : not_a_number();
         to[c] = (probability - (c == p.y ? (T)1 : (T)0)) * p.share * dy / all;
     }
 }

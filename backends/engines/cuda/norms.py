@@ -57,9 +57,10 @@ __device__ inline Known known(T* y, int channels)
 }
 
 __device__ inline void finish(
-    const Known &k, int c, T near, T rest, T mean, T var, const T* weight, const T* bias, T eps)
+    const Known &k, int c, T near, T rest, T mean, T var, const T* weight, const T* bias, T eps, bool own)
 {
-    const T inverse = (T)1 / sqrt(var + eps);
+    // A variance of the rows' own that overflowed: 0 would make a bias of every output
+    const T inverse = own && var - var != 0 ? not_a_number() : (T)1 / sqrt(var + eps);
     const T scale = weight ? inverse * weight[c] : inverse;
     k.near[c] = near;
     k.rest[c] = rest;
@@ -100,7 +101,7 @@ extern "C" __global__ void statistics(
             sum += (within < 0 ? (T)0 : within) + apart * apart * m;
         }
     const T var = tree(sum, shared) / (T)count;
-    if (threadIdx.y == 0 && mine) finish(known(y, channels), c, near, rest, near + rest, var, weight, bias, eps);
+    if (threadIdx.y == 0 && mine) finish(known(y, channels), c, near, rest, near + rest, var, weight, bias, eps, true);
 }
 
 // The same of a mean and a variance that are given; a thread for each channel
@@ -108,7 +109,7 @@ extern "C" __global__ void given(
     const T* mean, const T* var, const T* weight, const T* bias, T* y, T eps, int channels, Index count)
 {
     const Index c = blockIdx.x * (Index)blockDim.x + threadIdx.x;
-    if (c < count) finish(known(y, channels), c, mean[c], 0, mean[c], var[c], weight, bias, eps);
+    if (c < count) finish(known(y, channels), c, mean[c], 0, mean[c], var[c], weight, bias, eps, false);
 }
 
 extern "C" __global__ void normalise(const T* x, const T* stats, T* y, Index step, int channels, Index count)

@@ -82,6 +82,8 @@ RULES = {
         const T mean = memory[1][i] * s[2] + g * s[6];
         memory[1][i] = mean;
         spread = square - mean * mean;
+        // Of a steady gradient it is 0, and rounding may leave less; NaN stays
+        if (spread < 0) spread = 0;
     }
     T step = g / (sqrt(spread) + s[3]);
     if (s[4]) {

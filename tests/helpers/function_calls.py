@@ -1,0 +1,75 @@
+"""For every pure function the arguments of a call that works."""
+
+import numpy as np
+
+
+def array(*shape, seed=0):
+    """Numbers between 0.25 and 0.75, which suit every function."""
+    return np.random.default_rng(seed).uniform(0.25, 0.75, shape).astype(np.float32)
+
+
+PLANE, LINE, ROWS, DY = array(2, 4, 6, 5), array(2, 4, 6), array(3, 4), array(3, 4, seed=1)
+TARGET, CLASSES = array(3, 4, seed=2), np.array([0, 3, 1])
+POOLED, SHAPE = array(2, 4, 3, 2), (2, 4, 6, 5)
+FROM_INPUT = (
+    *("celu", "elu", "gelu", "hard_sigmoid", "hard_swish", "leaky_relu"),
+    *("mish", "selu", "silu", "softplus", "softsign"),
+)
+FROM_OUTPUT = ("log_softmax", "relu", "sigmoid", "softmax", "tanh")
+LOSSES = (
+    *("binary_cross_entropy", "huber", "l2", "mean_absolute_error", "mean_absolute_percentage_error"),
+    *("mean_squared_error", "mean_squared_log_error", "smooth_l1"),
+)
+
+
+def with_backward(name, forward, **backward):
+    """A function and its gradient, which takes the same but for what it does without."""
+    without = backward.pop("without", ())
+    given = {key: value for key, value in forward.items() if key not in without}
+    return {name: forward, f"{name}_backward": backward | given}
+
+
+def calls():
+    """For each function the arguments of a call that works."""
+    found = {name: {"x": ROWS} for name in ("erf", "erfc")}
+    for name in FROM_INPUT:
+        found |= with_backward(name, {"x": ROWS}, dy=DY)
+    for name in FROM_OUTPUT:
+        found |= with_backward(name, {"x": ROWS}, dy=DY, y=ROWS, without=("x",))
+    found |= with_backward("prelu", {"x": ROWS, "weight": array(4)}, dy=DY)
+    for name in LOSSES:
+        found |= with_backward(name, {"prediction": ROWS, "target": TARGET}, dy=1.0)
+    found |= with_backward("kl_divergence", {"log_p": ROWS, "target": TARGET}, dy=1.0)
+    logits = {"logits": ROWS, "target": TARGET, "weight": array(4), "pos_weight": array(4)}
+    found |= with_backward("binary_cross_entropy_with_logits", logits, dy=1.0)
+    found |= with_backward("cross_entropy", {"logits": ROWS, "target": CLASSES, "weight": array(4)}, dy=1.0)
+    found |= with_backward("nll", {"log_p": ROWS, "target": CLASSES, "weight": array(4)}, dy=1.0)
+    bias = ("bias",)
+    weights = {"weight": array(5, 4), "bias": array(5)}
+    found |= with_backward("dense", {"x": ROWS, **weights}, dy=array(3, 5), without=bias)
+    mask = {"keep": np.arange(12).reshape(3, 4) % 3 > 0, "p": 0.5}
+    found |= {"dropout": {"x": ROWS, **mask}, "dropout_backward": {"dy": DY, **mask}}
+    weights = {"weight": array(3, 4, 3, 2), "bias": array(3)}
+    found |= with_backward("conv", {"x": PLANE, **weights}, dy=array(2, 3, 4, 4), without=bias)
+    weights = {"weight": array(4, 3, 3, 2), "bias": array(3)}
+    found |= with_backward("conv_transpose", {"x": PLANE, **weights}, dy=array(2, 3, 8, 6), without=bias)
+    channels = {name: array(4) for name in ("weight", "bias", "mean", "var")}
+    for name in ("batch_norm", "instance_norm"):
+        found |= with_backward(name, {"x": LINE, **channels}, dy=array(2, 4, 6, seed=1), without=bias)
+    cells = {"normalized_shape": (4, 6), "weight": array(4, 6), "bias": array(4, 6)}
+    found |= with_backward("layer_norm", {"x": LINE, **cells}, dy=array(2, 4, 6, seed=1), without=bias)
+    groups = {"num_groups": 2, "weight": array(4), "bias": array(4)}
+    found |= with_backward("group_norm", {"x": LINE, **groups}, dy=array(2, 4, 6, seed=1), without=bias)
+    found |= with_backward("max_pool", {"x": PLANE, "kernel_size": 2}, dy=POOLED)
+    x = {"x_shape": SHAPE, "without": ("x",)}
+    found |= with_backward("avg_pool", {"x": PLANE, "kernel_size": 2}, dy=POOLED, **x)
+    found |= with_backward("lp_pool", {"x": PLANE, "norm_type": 2.0, "kernel_size": 2}, dy=POOLED, y=POOLED + 1)
+    found |= with_backward("adaptive_avg_pool", {"x": PLANE, "output_size": (3, 2)}, dy=POOLED, **x)
+    indices = np.zeros((2, 4, 3, 2), np.int64)
+    found |= with_backward("adaptive_max_pool", {"x": PLANE, "output_size": (3, 2)}, dy=POOLED, indices=indices, **x)
+    found |= with_backward("pad_constant", {"x": PLANE, "padding": 1}, dy=array(2, 4, 8, 7), **x)
+    found |= with_backward("upsample_nearest", {"x": PLANE, "scale_factor": 2}, dy=array(2, 4, 6, 10), without=("x",))
+    return found
+
+
+CALLS = calls()
