@@ -135,7 +135,7 @@ def test_every_bound_grows_with_the_sum_as_it_says():
     assert [Bound(2.0, growth).units(16) for growth in ("constant", "sqrt", "linear")] == [2.0, 8.0, 32.0]
     assert Bound(2.0).units(0) == 2.0
     assert tolerance("dense", "float32", 16) == 16 * 2.0**-24 and EPS["float64"] == 2.0**-53
-    with pytest.raises(ValueError, match=r"one of exact, .*got 'glue'"):
+    with pytest.raises(ValueError, match=r"level must be 'exact', .*got 'glue'"):
         bound("glue")
 
 
