@@ -143,8 +143,12 @@ class CupyBackend(Backend):
     def is_host(self) -> bool:
         return False
 
+    @classmethod
+    def is_plain(cls, kind: type) -> bool:
+        return kind is importlib.import_module("cupy").ndarray
+
     def owns(self, array: Any) -> bool:
-        return isinstance(array, self._cupy.ndarray) and bool(array.device == self.device)
+        return type(array) is self._cupy.ndarray and bool(array.device == self.device)
 
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
         # CuPy copies what is in neither C nor Fortran order into C order.

@@ -14,6 +14,7 @@ from . import kernels, ways
 from .backend import Backend
 from .blocks import even_slices
 from .errors import BackendUnavailable
+from .inputs import is_plain_numpy
 from .primitives import Compiled, Primitives
 from .types import Array, Device, Namespace
 from .windows import Windows
@@ -289,8 +290,12 @@ class NumpyBackend(Backend):
     def version(cls) -> str:
         return np.__version__
 
+    @classmethod
+    def is_plain(cls, kind: type) -> bool:
+        return is_plain_numpy(kind)
+
     def owns(self, array: Any) -> bool:
-        return isinstance(array, np.ndarray | np.generic)
+        return is_plain_numpy(type(array))
 
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
         return host

@@ -34,6 +34,7 @@ from .config import CONFIG, effective, expanded, from_file, given, value_of
 from .errors import Failure, UsageError, at_least, not_negative, positive, preparing
 from .folder import HISTORY, METRICS, MODEL
 from .results import describe
+from .trained import data_of
 
 # What may be said anew when a run goes on; the rest is in its folder.
 CHANGEABLE = {"backend", "checkpoint-every", "data", "epochs", "keep", "no-pictures", "on-nan", "patience"}
@@ -113,6 +114,7 @@ class Job:
     model: Layer
     optimizer: Optimizer
     loader: DataLoader
+    validation: DataLoader
     held_out: DataLoader
     schedule: Schedule | None
 
@@ -122,7 +124,7 @@ def run(options: argparse.Namespace) -> None:
     with preparing():
         job = prepare(options)
         folder = Path(options.resume) if options.resume else _new_folder(job)
-        about = {"data": f"that of SHA-256 {job.data.fingerprint[:16]}"}
+        about = {"data": data_of(job.data.fingerprint)}
         checkpoints = Checkpoints(folder / folders.CHECKPOINTS, options.keep, options.checkpoint_every, about)
     try:
         with checkpoints:
@@ -145,9 +147,9 @@ def prepare(options: argparse.Namespace) -> Job:
     data = load_dataset(options.data, image_size=None if size is None else (size, size))
     model = build.net(options.model, data.image, data.classes, backend, options.seed)
     optimizer = build.optimizer(options, model)
-    loader, held_out = build.loaders(options, data)
+    loader, validation, held_out = build.loaders(options, data)
     schedule = build.schedule(options, optimizer, -(-len(data.y_train) // (options.batch * options.accumulate)))
-    return Job(options, data, model, optimizer, loader, held_out, schedule)
+    return Job(options, data, model, optimizer, loader, validation, held_out, schedule)
 
 
 def _new_folder(job: Job) -> Path:
@@ -162,8 +164,7 @@ def _train(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
         checkpoints.clear()
     write_whole(folder / CONFIG, effective(options))
     say(
-        f"{data.name}: {len(data.y_train)} images for training, {len(data.y_test)} held out; "
-        f"{options.model} on {backend.spec}; {folder}",
+        f"{data.name}: {results.counted(data)}; {options.model} on {backend.spec}; {folder}",
         sys.stderr,
     )
     backend.reset_peak()
@@ -177,7 +178,7 @@ def _train(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
         history = fit(
             model,
             job.loader,
-            validation=held_out,
+            validation=job.validation,
             optimizer=job.optimizer,
             epochs=options.epochs,
             shards=options.shards,
@@ -191,7 +192,9 @@ def _train(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
             resume=options.resume is not None,
             after_epoch=after_epoch,
         )
-    metrics = results.metrics(options, data, model, history, evaluate(model, held_out))
+    looked_at = evaluate(model, job.validation)
+    measured = looked_at if data.x_valid is None else evaluate(model, held_out)
+    metrics = results.metrics(options, data, model, history, measured, looked_at)
     safetensors.save(model, folder / MODEL, describe(options.model, data, job.loader.transform))
     write_whole(folder / HISTORY, history.csv())
     write_whole(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
@@ -202,7 +205,8 @@ def _train(job: Job, folder: Path, checkpoints: Checkpoints) -> None:
         print(f"{hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()}  {folder / MODEL}")
     results.summary(model, data, history, metrics)
     say(
-        f"held-out accuracy {metrics['test_accuracy']:.2%} ({len(data.y_test)} images) after {metrics['seconds']:.1f} s"
+        f"{metrics['test_part']} accuracy {metrics['test_accuracy']:.2%} ({len(data.y_test)} images) after "
+        f"{metrics['seconds']:.1f} s"
     )
     for path in written:
         say(f"wrote {path}")
