@@ -286,9 +286,10 @@ def losses(draw):
     if kind in ("CrossEntropy", "NLL"):
         options["weight"] = draw(st.none() | st.just(weight))
     name = f"{kind}/{shape} {options} {make.__name__} {target.__name__}"
-    return LossCase(
-        name, "loss", {"forward": prod(shape)}, draw(DTYPES), partial(getattr(nn, kind), **options), shape, make, target
-    )
+    # The difference of two logarithms has the errors of both, and its square twice that.
+    terms = {"forward": prod(shape) * (16 if kind == "MeanSquaredLogError" else 1)}
+    build = partial(getattr(nn, kind), **options)
+    return LossCase(name, "loss", terms, draw(DTYPES), build, shape, make, target)
 
 
 FAMILIES = {
