@@ -97,14 +97,12 @@ class Checkpoints:
         folder: str | os.PathLike[str],
         keep: int = 2,
         every: int | None = None,
-        about: Mapping[str, str] | None = None,
+        about: dict[str, str] | None = None,
     ) -> None:
         if not isinstance(folder, str | os.PathLike):
             raise TypeError(f"folder must be a path, got {checks.shown(folder)}")
-        if about is not None and not isinstance(about, Mapping):
-            raise TypeError(
-                f"about must be a mapping, got {checks.shown(about)}; name each fact: {{'data': fingerprint}}"
-            )
+        if about is not None:
+            checks.instance("about", about, dict, "name each fact: about={'data': fingerprint}")
         self.folder, self.about = Path(folder), dict(about or {})
         self.keep = checks.integer("keep", keep, 1)
         self.every = None if every is None else checks.integer("every", every, 1)

@@ -196,5 +196,5 @@ def test_where_numba_is_missing_array_functions_compute(monkeypatch):
 
 def test_a_switch_that_is_neither_0_nor_1_is_an_error(monkeypatch):
     monkeypatch.setenv("XPNN_NUMBA", "off")
-    with pytest.raises(ValueError, match=r"XPNN_NUMBA takes 0 .* or 1, got 'off'"):
+    with pytest.raises(ValueError, match=r"XPNN_NUMBA must be 0 .* or 1, got 'off'"):
         kernels.load()

@@ -7,6 +7,7 @@ is held to the array path by the parity catalogue; ``XPNN_CUDA_KERNELS=0`` leave
 import os
 from typing import Any
 
+from ... import ways
 from . import adaptive, columns, depthwise, losses, norms, pools, sums, updates, winograd
 from .source import TYPES
 
@@ -17,8 +18,20 @@ enabled = os.environ.get(VARIABLE, "1") != "0"
 
 def prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:
     """What computes an operation of that dtype: an object with the operation's methods; None if nothing here does."""
-    if not enabled or dtype not in TYPES:
+    if dtype not in TYPES or not used():
         return None
+    found = _prepare(operation, problem, dtype, engine)
+    if found is not None:
+        ways.met(["kernels"])
+    return found
+
+
+def used() -> bool:
+    """Whether kernels are used: switched on, and not overruled by `xpnn.backends.ways`."""
+    return enabled and ways.now().kernels is not False
+
+
+def _prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:
     match operation:
         case "columns":
             return columns.prepare(problem, engine)
