@@ -1,6 +1,6 @@
 """Who computes: backends, their two doors, and random numbers that are the same on all of them."""
 
-from .backend import Backend, describe
+from .backend import Backend
 from .capture import CaptureError
 from .errors import BackendUnavailable
 from .random import Generator
@@ -24,7 +24,6 @@ __all__ = [
     "Generator",
     "ambient_backend",
     "backend_of",
-    "describe",
     "get_backend",
     "names",
     "primitives",

@@ -9,19 +9,20 @@ machine without a GPU prove it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 
 import numpy as np
-from array_api_compat import is_array_api_obj
 
 from . import origins
 from .axes import axes_in_memory
 from .capture import require_repeatable
+from .checks import alternatives, shown
 from .errors import BackendUnavailable, first_line
 from .host import host_capacity, host_memory, reset_host_peak
+from .inputs import describe, host_data
 from .primitives import Primitives
 from .types import Array, Device, DType, Namespace, dtype_name
 from .upload import Uploader
@@ -119,6 +120,16 @@ class Backend(ABC):
         """The spec of the backend that an array of this library lives on."""
 
     @classmethod
+    def is_plain(cls, kind: type) -> bool:
+        """Whether a class of this library's arrays has the library's own operators; a subclass may have others."""
+        return True
+
+    @classmethod
+    def is_dense(cls, array: Array) -> bool:
+        """Whether an array of this library has all its entries in memory."""
+        return True
+
+    @classmethod
     @abstractmethod
     def version(cls) -> str:
         """Version of the library behind this backend."""
@@ -183,7 +194,9 @@ class Backend(ABC):
         Raises
         ------
         TypeError
-            For an array of another backend (nothing is copied silently) and for what is not numbers.
+            For an array of another library (nothing is copied silently; the message has the call that converts it), for
+            what is not numbers, and for subclasses of NumPy's arrays, such as masked arrays and matrices, but for
+            `numpy.memmap`.
         """
         if not isinstance(host, np.ndarray | np.generic) and self.owns(host):
             with self.context():
@@ -207,7 +220,7 @@ class Backend(ABC):
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
         """The door out: an array of this backend as a NumPy array on the host."""
         if not self.owns(array):
-            raise TypeError(f"{self.spec}.to_numpy takes its own arrays, got {describe(array)}")
+            raise TypeError(f"{self.spec}.to_numpy: the array must be one of {self.spec}, got {describe(array)}")
         require_repeatable(f"{self.spec}.to_numpy, a copy to the host")
         host = self._get(array)
         self.ledger.count("to_host", host.nbytes)
@@ -365,35 +378,23 @@ class Backend(ABC):
         return hasattr(self.xp, dtype)
 
     def _own_dtype(self, dtype: DType | str) -> DType:
-        name = dtype_name(dtype)
+        name = dtype_name(dtype) if isinstance(dtype, Hashable) else shown(dtype)
         if name not in DTYPES:
-            raise TypeError(f"dtype {name!r} is not taken; the dtypes are {', '.join(DTYPES)}")
+            raise TypeError(f"dtype must be {alternatives(DTYPES)}, got {name}")
         if not self.has(name):
             raise TypeError(f"backend {self.spec!r} has no dtype {name}; ask for another one")
         return getattr(self.xp, name)
 
     def host_array(self, host: Any, dtype: DType | str | None = None) -> np.ndarray[Any, Any]:
         """Host data as `asarray` would copy it: checked, of its dtype, and flushed in exact numerics."""
-        if isinstance(host, np.ndarray | np.generic):
-            array = np.asarray(host)
-        elif is_array_api_obj(host) or hasattr(host, "__cuda_array_interface__"):
-            raise TypeError(
-                f"{self.spec}.asarray takes host data, got {describe(host)}; nothing is copied between backends "
-                "silently: bring it to the host first, with nn.backend_of(array).to_numpy(array)"
-            )
-        else:
-            try:
-                array = np.asarray(host)
-            except Exception as error:
-                raise TypeError(
-                    f"{self.spec}.asarray takes numbers, got {describe(host)} ({first_line(error)})"
-                ) from error
-            if dtype is None and array.dtype == np.float64:
-                dtype = self.dtype_name
+        array = host_data(host, f"{self.spec}.asarray: the data")
+        if dtype is None and not isinstance(host, np.ndarray | np.generic) and array.dtype == np.float64:
+            dtype = self.dtype_name
         wanted = array.dtype.name if dtype is None else dtype_name(self._own_dtype(dtype))
-        if wanted not in DTYPES or array.dtype.kind not in "biuf":
+        if wanted not in DTYPES:
             raise TypeError(
-                f"{self.spec}.asarray takes booleans, integers, float32 and float64, got {array.dtype.name}"
+                f"{self.spec}.asarray: dtype must be {alternatives(DTYPES)}, got {wanted}; convert it with "
+                f"asarray(x, 'float32')"
             )
         self._own_dtype(wanted)
         array = array.astype(np.dtype(wanted), copy=False)
@@ -403,12 +404,3 @@ class Backend(ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).reopen, (self.spec, self.dtype_name, self.numerics, self.precision, self.products)
-
-
-def describe(array: Any) -> str:
-    """An argument in words: ``float32 array of torch (8, 1, 28, 28)``, ``list``."""
-    if not hasattr(array, "shape") or not hasattr(array, "dtype"):
-        return type(array).__name__
-    library = type(array).__module__.partition(".")[0]
-    where = f" on {array.device}" if hasattr(array, "device") and library != "numpy" else ""
-    return f"{dtype_name(array.dtype)} array of {library}{where}, shape {tuple(array.shape)}"

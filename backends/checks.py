@@ -132,11 +132,18 @@ def per_axis(name: str, value: int | Sequence[int], axes: int, least: int = 1) -
     # What all but a few layers are given, for this runs in each of their calls.
     if type(value) is int and value >= least:
         return (value,) * axes
+    if type(value) is tuple and len(value) == axes and _are_ints(value) and min(value, default=least) >= least:
+        return value
     given: Sequence[object] = value if is_sequence(value) else (value,) * axes
     if len(given) != axes or not all(is_integer(each) and each >= least for each in given):
         several = f", or one for each of {axes} axes" if axes != 1 or is_sequence(value) else ""
         raise ValueError(f"{name} must be an integer >= {least}{several}, got {shown(value)}")
     return tuple(int(each) for each in given if is_integer(each))
+
+
+def _are_ints(values: tuple[object, ...]) -> bool:
+    """Whether all are Python's integers and no booleans; quick."""
+    return set(map(type, values)) == {int}
 
 
 def size(name: str, value: int | Sequence[int], axes: int, least: int = 1) -> int | tuple[int, ...]:
@@ -155,6 +162,8 @@ def shape(
     empty: bool = False,
 ) -> tuple[int, ...]:
     """Integers in a sequence, that many, or any number but none unless ``empty``; ``accepted`` is a message's word."""
+    if type(value) is tuple and length is None and _are_ints(value) and min(value) >= least:
+        return value
     if is_sequence(value) and (value or empty) and all(is_integer(each) and each >= least for each in value):
         found = tuple(int(each) for each in value)
         if length in (None, len(found)):

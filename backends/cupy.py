@@ -64,17 +64,17 @@ class CupyPrimitives(Primitives):
         function(*(each.transpose(order) for each in arrays))
 
     def positive(self, x: Array) -> Array:
-        if not cuda.enabled:
+        if not cuda.used():
             return self.elementwise(super().positive, x)
         return elementwise.apply("positive", x, like=x)
 
     def select(self, mask: Array, x: Array) -> Array:
-        if not cuda.enabled:
+        if not cuda.used():
             return super().select(mask, x)
         return elementwise.apply("select", mask, x, like=x)
 
     def gate(self, dy: Array, y: Array) -> Array:
-        if not cuda.enabled:
+        if not cuda.used():
             return self.elementwise(super().gate, dy, y)
         return elementwise.apply("gate", dy, y, like=y)
 
@@ -144,8 +144,12 @@ class CupyBackend(Backend):
     def is_host(self) -> bool:
         return False
 
+    @classmethod
+    def is_plain(cls, kind: type) -> bool:
+        return kind is importlib.import_module("cupy").ndarray
+
     def owns(self, array: Any) -> bool:
-        return isinstance(array, self._cupy.ndarray) and bool(array.device == self.device)
+        return type(array) is self._cupy.ndarray and bool(array.device == self.device)
 
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
         # CuPy copies what is in neither C nor Fortran order into C order.
@@ -158,12 +162,12 @@ class CupyBackend(Backend):
             return np.asarray(self._cupy.asnumpy(array.transpose(axes))).transpose(inverse(axes))
 
     def _widened(self, array: Array) -> Array:
-        if not cuda.enabled:
+        if not cuda.used():
             return super()._widened(array)
         return elementwise.apply("widened", array, like=array, dtype="float64")
 
     def _narrowed(self, array: Array) -> Array:
-        if not cuda.enabled:
+        if not cuda.used():
             return super()._narrowed(array)
         return elementwise.apply("narrowed", array, like=array, dtype="float32")
 
@@ -246,7 +250,7 @@ class CupyBackend(Backend):
 
     def notes(self) -> str:
         name = self._cupy.cuda.runtime.getDeviceProperties(self.device.id)["name"].decode()
-        rounding, kernels = "on" if self.precision == "tf32" else "off", "" if cuda.enabled else "; kernels off"
+        rounding, kernels = "on" if self.precision == "tf32" else "off", "" if cuda.used() else "; kernels off"
         return f"{name}; TF32 {rounding}{kernels}"
 
 

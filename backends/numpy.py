@@ -10,10 +10,11 @@ import array_api_compat.numpy
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from . import kernels
+from . import kernels, ways
 from .backend import Backend
 from .blocks import even_slices
 from .errors import BackendUnavailable
+from .inputs import is_plain_numpy
 from .primitives import Compiled, Primitives
 from .types import Array, Device, Namespace
 from .windows import Windows
@@ -141,7 +142,7 @@ class NumpyPrimitives(Primitives):
         return kept[key][:size].reshape(shape)
 
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
-        if x.nbytes < 2 * ELEMENTS:
+        if ways.small(x.nbytes, 2 * ELEMENTS):
             return function(x, *others)
         y = np.empty_like(x)
         arrays = _flat_views((x, *others, y))
@@ -155,7 +156,7 @@ class NumpyPrimitives(Primitives):
         return y
 
     def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
-        if arrays[0].nbytes < 2 * UPDATE:
+        if ways.small(arrays[0].nbytes, 2 * UPDATE):
             function(*arrays)
             return
         flat = _flat_views(arrays)
@@ -172,7 +173,7 @@ class NumpyPrimitives(Primitives):
 
     def positive(self, x: Array) -> Array:
         y = np.empty_like(x)
-        if x.nbytes < 2 * ELEMENTS:
+        if ways.small(x.nbytes, 2 * ELEMENTS):
             return _clip(x, y)
         source, result = _flat_views((x, y))
         blocks = even_slices(len(source), min(len(source), x.nbytes // ELEMENTS))
@@ -201,7 +202,7 @@ class NumpyPrimitives(Primitives):
 
     def gate(self, dy: Array, y: Array) -> Array:
         dx = np.empty_like(y)
-        if y.nbytes < 2 * ELEMENTS:
+        if ways.small(y.nbytes, 2 * ELEMENTS):
             return _gate(dy, y, dx)
         given, passed, result = _flat_views((dy, y, dx))
         kernels = self.kernels if result.ndim == 1 and dy.dtype == y.dtype == np.float32 else None
@@ -216,7 +217,8 @@ class NumpyPrimitives(Primitives):
 
     def channel_rows(self, x: Array) -> Array | None:
         last = np.moveaxis(x, 1, -1)
-        return last.reshape(-1, x.shape[1]) if x.nbytes >= ELEMENTS and last.flags.c_contiguous else None
+        suits = x.size and last.flags.c_contiguous and not ways.small(x.nbytes, ELEMENTS)
+        return last.reshape(-1, x.shape[1]) if suits else None
 
     def flat(self, x: Array, shape: tuple[int, ...], name: str = "columns") -> Array:
         if x.flags.c_contiguous:
@@ -288,8 +290,12 @@ class NumpyBackend(Backend):
     def version(cls) -> str:
         return np.__version__
 
+    @classmethod
+    def is_plain(cls, kind: type) -> bool:
+        return is_plain_numpy(kind)
+
     def owns(self, array: Any) -> bool:
-        return isinstance(array, np.ndarray | np.generic)
+        return is_plain_numpy(type(array))
 
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
         return host

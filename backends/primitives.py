@@ -20,6 +20,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from array_api_compat import device
 
+from . import ways
 from .blocks import Block, Pairs, concat_all, cut, even_slices
 from .kernels import Kernels
 from .types import Array, Namespace
@@ -180,7 +181,7 @@ class Primitives:
 
     def bytes_of_block(self, like: Array) -> int:
         """Bytes of temporaries that a block of a batch may take where that array is."""
-        return self.block_bytes
+        return ways.now().block_bytes or self.block_bytes
 
     def blocks(self, n: int, rows: int, row_bytes: int, like: Array) -> list[Block]:
         """``n`` samples of ``rows`` rows in blocks of about `bytes_of_block` of an array, ``row_bytes`` a row."""

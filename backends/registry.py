@@ -18,8 +18,9 @@ import numpy as np
 from array_api_compat import is_array_api_obj
 
 from . import checks, environment
-from .backend import FLOATS, NUMERICS, PRECISIONS, PRODUCTS, Backend, describe
+from .backend import FLOATS, NUMERICS, PRECISIONS, PRODUCTS, Backend
 from .errors import BackendUnavailable
+from .inputs import describe, host_data, is_plain_numpy, is_standard, unsupported
 from .primitives import Primitives
 from .types import Array, DType, Namespace, dtype_name
 
@@ -195,22 +196,59 @@ def class_of(array: Any) -> type[Backend] | None:
 
 def backend_of(array: Array, like: Backend | None = None) -> Backend:
     """The backend that an array lives on, with the settings of ``like``."""
-    if isinstance(array, np.ndarray | np.generic):
-        spec = "numpy"
-    elif is_array_api_obj(array):
-        spec = backend_class(_library(type(array).__module__)).spec_of(array)
-    else:
-        raise TypeError(f"expected an array of a backend, got {describe(array)}; make one with backend.asarray")
+    kind = _home(array)
+    if kind is None:
+        raise TypeError(unsupported(array, "the argument"))
+    spec = kind.spec_of(array)
     if like is not None:
         return get_backend(spec, like.dtype_name, like.numerics, like.precision, like.products)
     return get_backend(spec)
 
 
-def to_host(array: Any) -> np.ndarray[Any, Any]:
+def to_host(array: Any, what: str = "an array") -> np.ndarray[Any, Any]:
     """An array of any backend, or nested numbers, as a NumPy array: a transfer that the caller asked for."""
-    if is_array_api_obj(array) and not isinstance(array, np.ndarray | np.generic):
+    if not isinstance(array, np.ndarray | np.generic) and _home(array) is not None:
         return backend_of(array).to_numpy(array)
-    return np.asarray(array)
+    return host_data(array, what, convert=True)
+
+
+# The backends of classes of arrays that were looked up.
+_homes: dict[type, type[Backend]] = {}
+
+
+def _home(array: Any) -> type[Backend] | None:
+    """The class of the backend that computes with an array; None for subclasses, and for what is no array."""
+    kind = type(array)
+    home = _homes.get(kind)
+    if home is None:
+        if is_plain_numpy(kind):
+            home = backend_class("numpy")
+        elif is_array_api_obj(array) and not isinstance(array, np.ndarray):
+            name = _library(kind.__module__)
+            home = backend_class(name) if name in names() else None
+        if home is None or not home.is_plain(kind):
+            return None
+        _homes[kind] = home
+    return home if home.is_dense(array) else None
+
+
+def require_plain(array: Any, what: str) -> None:
+    """Raise `TypeError` unless it is an array of a backend."""
+    if _home(array) is None:
+        raise TypeError(unsupported(array, what))
+
+
+def require_standard(**arrays: Any) -> None:
+    """Raise `TypeError` unless all are arrays of one library: of a backend, or another that keeps to the standard."""
+    homes: set[Any] = {_home(array) for array in arrays.values()}
+    if None in homes:
+        for name, array in arrays.items():
+            if _home(array) is None and not is_standard(array):
+                raise TypeError(unsupported(array, name))
+        homes = {_home(array) or array.__array_namespace__() for array in arrays.values()}
+    if len(homes) > 1:
+        given = ", ".join(f"{name} {describe(array)}" for name, array in arrays.items())
+        raise TypeError(f"arrays must be of one library, got {given}; move them with backend.asarray(...)")
 
 
 def primitives(xp: Namespace) -> Primitives:

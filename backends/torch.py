@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
+from . import checks, ways
 from .backend import NOWHERE_ELSE, Backend
 from .errors import BackendUnavailable, first_line
 from .graph import outside_graph
@@ -24,7 +24,7 @@ class TorchPrimitives(Primitives):
     views = True
 
     def bytes_of_block(self, like: Array) -> int:
-        return self.block_bytes if like.device.type == "cpu" else GPU_BLOCK
+        return super().bytes_of_block(like) if like.device.type == "cpu" else ways.now().block_bytes or GPU_BLOCK
 
     def windows(self, x: Array, windows: Windows) -> Array:
         strides = x.stride()
@@ -111,11 +111,22 @@ class TorchBackend(Backend):
         return bool(self.device.type == "cpu")
 
     @classmethod
+    def is_plain(cls, kind: type) -> bool:
+        torch = importlib.import_module("torch")
+        return kind is torch.Tensor or kind is torch.nn.Parameter
+
+    @classmethod
+    def is_dense(cls, array: Array) -> bool:
+        return bool(array.layout is importlib.import_module("torch").strided)
+
+    @classmethod
     def memory_of(cls, array: Array) -> Any:
         return array.untyped_storage()
 
     def owns(self, array: Any) -> bool:
-        return getattr(array, "device", None) == self.device and isinstance(array, self._torch.Tensor)
+        torch, kind = self._torch, type(array)
+        plain = kind is torch.Tensor or kind is torch.nn.Parameter
+        return plain and array.device == self.device and array.layout is torch.strided
 
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
         tensor = self._torch.from_numpy(np.array(host, copy=True, order="K"))

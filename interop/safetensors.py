@@ -2,11 +2,18 @@
 
 A file holds the arrays of a ``state_dict`` by name, little-endian and in row-major order, and one string of metadata.
 The same weights give the same bytes on every backend, so ``sha256sum`` compares two runs.
+
+Models compute in float32 or float64. Files in float16 and bfloat16 are read all the same, each number as the float32
+that equals it, and written where `save` is asked to. NumPy has no bfloat16: it is the upper half of a float32.
+
+References
+----------
+The format: https://github.com/huggingface/safetensors#format.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +22,40 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from ..backends import to_host
+from ..backends.checks import choice
 from ..layers.base import Layer
-from .files import write_whole
+from .files import file_size, read_bytes, write_whole
 
+_deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize
 _KEY = "xpnn"
+#: The most bytes of a header, by the format.
+_LARGEST_HEADER = 100_000_000
+#: Of what the format names, all that NumPy has, and bfloat16 as the integers that hold its bits.
+_DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "u1",
+    "BOOL": "?",
+}
+_FLOATS = ("float32", "float64", "float16", "bfloat16")
 
 
-def save(model: Layer, path: str | os.PathLike[str], about: Mapping[str, Any] | None = None) -> None:
+def save(
+    model: Layer,
+    path: str | os.PathLike[str],
+    about: Mapping[str, Any] | None = None,
+    *,
+    dtype: str | None = None,
+) -> None:
     """Write a model's parameters and buffers, by name, whole or not at all.
 
     Parameters
@@ -31,54 +65,165 @@ def save(model: Layer, path: str | os.PathLike[str], about: Mapping[str, Any] | 
         Written beside itself first, forced to the disk, and renamed when complete.
     about : mapping, optional
         Anything JSON can hold, kept in the file; `read` gives it back.
+    dtype : {"float32", "float64", "float16", "bfloat16"}, optional
+        What floats are written in: the model's dtype unless given. Numbers are rounded to the nearest, of two that are
+        as near to the one with an even last bit, as in PyTorch. Integers stay what they are, and the model too.
+
+    Raises
+    ------
+    ValueError
+        For another dtype, and for a finite number that it can't hold: float16 ends at 65504. Nothing is written then.
+    TypeError
+        For ``about`` that JSON can't hold.
     """
+    if dtype is not None:
+        choice("dtype", dtype, _FLOATS)
     arrays = {name: to_host(array) for name, array in model.state_dict().items()}
-    write_whole(path, packed(arrays, about or {}))
+    write_whole(path, packed(arrays, about or {}, dtype))
 
 
-def packed(arrays: Mapping[str, np.ndarray[Any, Any]], about: Mapping[str, Any]) -> bytes:
-    """The bytes of a file that holds these arrays, and what is said ``about`` them."""
+def packed(arrays: Mapping[str, np.ndarray[Any, Any]], about: Mapping[str, Any], dtype: str | None = None) -> bytes:
+    """The bytes of a file that holds these arrays, floats in a dtype, and what is said ``about`` them."""
     # One key only: safetensors does not promise an order among several.
     metadata = {_KEY: json.dumps(about, sort_keys=True)}
-    return safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata)
+    ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    if dtype is None:
+        return safetensors.numpy.save(ordered, metadata)
+    changed = {name for name, array in ordered.items() if array.dtype.kind == "f"}
+    ordered |= {name: _rounded(ordered[name], dtype, name) for name in changed}
+    content = safetensors.numpy.save(ordered, metadata)
+    return _relabelled(content, changed) if dtype == "bfloat16" else content
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
-    """A file's arrays by name, and what was written ``about`` them.
+    """A file's arrays by name, and what was written ``about`` them; float16 and bfloat16 as float32.
+
+    A header that claims more than the file holds is refused before any of that is read.
 
     Raises
     ------
     FileNotFoundError
     ValueError
-        If it is not a complete safetensors file.
+        If it is not a complete safetensors file, holds what NumPy has no dtype for, or exceeds the memory.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    return unpacked(path.read_bytes(), str(path))
+    size = file_size(path)
+    with Path(path).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(size - 8, _LARGEST_HEADER):
+            raise _incomplete(path, f"its header should have {length} bytes, of {size} in all")
+        end = 8 + length + _ends(_header(file.read(length), path), path)
+    if end != size:
+        raise _incomplete(path, f"it has {size} bytes, and {end} by its header")
+    return unpacked(read_bytes(path), os.fspath(path))
 
 
 def unpacked(content: bytes, name: str) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
     """Arrays by name, and what was said about them, from the bytes of a file of that name; `ValueError` if damaged."""
+    header = _header(content[8 : 8 + int.from_bytes(content[:8], "little")], name)
+    _ends(header, name)
     try:
-        arrays = safetensors.numpy.load(content)
-        size = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
-        about = json.loads(metadata.get(_KEY, "{}"))
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{name} is not a complete safetensors file ({error})") from error
+        arrays = {each: _array(entry) for each, entry in _deserialize(content)}
+        told = header.get("__metadata__") or {}
+        about = json.loads(told.get(_KEY, "{}"))
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise _incomplete(name, error) from error
+    if not isinstance(about, dict):
+        raise _incomplete(name, f"what it says about its arrays is no mapping: {str(about)[:60]}")
     return arrays, about
 
 
 def load(model: Layer, path: str | os.PathLike[str]) -> dict[str, Any]:
     """Fill a model, on whichever backend, from a file; returns what was written ``about`` it.
 
+    Floats are rounded to the model's dtype. NaN and infinity are loaded as they are; ``xpnn predict`` and ``xpnn
+    explain`` refuse a net that holds any.
+
     Raises
     ------
     FileNotFoundError
     ValueError
-        If the file is damaged, or its names or shapes are not the model's; the model is left as it was.
+        If the file is damaged, or its names, shapes or dtypes are not the model's; the model is left as it was.
     """
     arrays, about = read(path)
     model.load_state_dict(arrays)
     return about
+
+
+def _header(content: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        header = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise _incomplete(path, error) from None
+    if not isinstance(header, dict):
+        raise _incomplete(path, "its header is no JSON object")
+    return header
+
+
+def _ends(header: dict[str, Any], path: str | os.PathLike[str]) -> int:
+    """The byte where the last array ends, counted from the end of the header."""
+    end = 0
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        try:
+            dtype, (_, after) = entry["dtype"], entry["data_offsets"]
+            end = max(end, after)
+        except (KeyError, TypeError, ValueError):
+            raise _incomplete(path, f"{name} has no dtype or no place in it") from None
+        if not isinstance(dtype, str) or dtype not in _DTYPES:
+            raise ValueError(
+                f"{os.fspath(path)}: {name} is {dtype}, which is not read; convert it to one of "
+                f"{', '.join(_DTYPES)} where the file was made"
+            )
+    return end
+
+
+def _array(entry: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+    """An array as NumPy has it: float16 and bfloat16 as float32."""
+    array = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    if entry["dtype"] == "BF16":
+        return np.asarray(array.astype(np.uint32) << 16, np.uint32).view(np.float32)
+    return array.astype(np.float32) if entry["dtype"] == "F16" else array
+
+
+def _rounded(array: np.ndarray[Any, Any], dtype: str, name: str) -> np.ndarray[Any, Any]:
+    """Floats in another dtype; those of bfloat16 as the integers of their bits."""
+    finite = np.isfinite(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if dtype == "bfloat16":
+            bits = _to_bfloat16(array)
+            fits = (bits & 0x7F80) != 0x7F80
+        else:
+            bits = array.astype(dtype)
+            fits = np.isfinite(bits)
+    if (lost := finite & ~fits).any():
+        most = float(np.max(np.abs(array[lost])))
+        raise ValueError(f"{name} reaches {most:g}, which {dtype} can't hold; choose a wider dtype")
+    return bits
+
+
+def _to_bfloat16(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    narrow = array.astype(np.float32)
+    bits = np.ascontiguousarray(narrow).view(np.uint32).reshape(array.shape)
+    if array.dtype == np.float64:
+        # Rounding twice would not give the nearest: what float32 can't hold becomes an odd last bit, never a tie.
+        larger = np.abs(narrow.astype(np.float64)) > np.abs(array)
+        bits = np.where(narrow.astype(np.float64) == array, bits, (bits - larger) | 1).astype(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    # NaN stays NaN, and a quiet one.
+    return np.where(np.isnan(array), (bits >> 16) | 0x40, rounded).astype(np.uint16)
+
+
+def _relabelled(content: bytes, names: set[str]) -> bytes:
+    """A file in which arrays of uint16 are said to be bfloat16."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    for name in names:
+        header[name]["dtype"] = "BF16"
+    told = json.dumps(header, separators=(",", ":")).encode()
+    told += b" " * (-len(told) % 8)
+    return len(told).to_bytes(8, "little") + told + content[8 + length :]
+
+
+def _incomplete(path: str | os.PathLike[str], why: object) -> ValueError:
+    return ValueError(f"{os.fspath(path)} is not a complete safetensors file ({why})")

@@ -5,15 +5,17 @@ free in memory when the layer before wrote it so), computes, and returns a permu
 the public shape is ``(N, C, *spatial)`` throughout and nothing is converted between layers.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from math import inf, prod
 from typing import Any
 
 from array_api_compat import array_namespace, device
 
 from ..backends import checks, primitives
-from ..backends.backend import FLOATS, describe
+from ..backends.backend import FLOATS
 from ..backends.checks import shown
+from ..backends.inputs import conversion, describe
+from ..backends.registry import require_standard
 from ..backends.types import Array, Namespace, dtype_name
 from .geometry import Geometry
 
@@ -21,27 +23,18 @@ from .geometry import Geometry
 def namespace(xp: Namespace | None, /, optional: Collection[str] = (), **arrays: Array | None) -> Namespace:
     """``xp`` if given, else what their backend computes with for the namespace that the arrays share.
 
-    Raises `TypeError` for what is no array, unless it is None and may be, and for arrays of several libraries.
+    Raises
+    ------
+    TypeError
+        Unless all are plain arrays, of one library; those that are ``optional`` may be None.
     """
-    for name, array in arrays.items():
-        if not (hasattr(array, "shape") and hasattr(array, "dtype")) and not (array is None and name in optional):
-            given = f"a {type(array).__name__}" if isinstance(array, list | tuple) else shown(array)
-            raise TypeError(f"{name} must be an array, got {given}; make one with backend.asarray(...)")
+    given = {name: array for name, array in arrays.items() if array is not None or name not in optional}
+    require_standard(**given)
     if xp is None:
-        return primitives(_shared(arrays)).xp
+        return primitives(array_namespace(*given.values())).xp
     if not hasattr(xp, "asarray"):
         raise TypeError(f"xp must be an array namespace, got {shown(xp)}")
     return xp
-
-
-def _shared(arrays: Mapping[str, Array | None]) -> Namespace:
-    """The namespace that all of them have."""
-    given = {name: array for name, array in arrays.items() if array is not None}
-    try:
-        return array_namespace(*given.values())
-    except TypeError:
-        kinds = ", ".join(f"{name} {type(array).__module__.partition('.')[0]}" for name, array in given.items())
-        raise TypeError(f"arrays must be of one library, got {kinds}; move them with backend.asarray(...)") from None
 
 
 def channels_last(x: Array, xp: Namespace) -> Array:
@@ -159,7 +152,7 @@ def zero(like: Array, xp: Namespace) -> Array:
 def require_float(x: Any, what: str = "input") -> None:
     """Raise `TypeError` unless ``x`` is a float32 or float64 array."""
     if not hasattr(x, "dtype") or dtype_name(x.dtype) not in FLOATS:
-        raise TypeError(f"{what} must be a float32 or float64 array, got {describe(x)}")
+        raise TypeError(f"{what} must be a float32 or float64 array, got {describe(x)}; {conversion(x)}")
 
 
 def require_same_dtype(**arrays: Array | None) -> None:

@@ -17,13 +17,13 @@ from ..backends import (
     Generator,
     ambient_backend,
     checks,
-    describe,
     get_backend,
     origins,
     to_host,
 )
 from ..backends.backend import FLOATS
 from ..backends.capture import Slot
+from ..backends.inputs import describe
 from ..backends.types import Array, DType, dtype_name
 from .arrays import require_float
 from .buffers import Buffers
@@ -319,7 +319,7 @@ class Layer:
         places: dict[str, tuple[Layer, str]] = {}
         for path, layer in self.named_layers():
             places.update({join(path, name): (layer, name) for name in (*layer.parameters, *layer.buffers)})
-        hosts = {name: to_host(array) for name, array in state.items()}
+        hosts = {name: to_host(array, name) for name, array in state.items()}
         problems = [f"missing {name}" for name in places if name not in state]
         problems += [f"unknown {name}" for name in state if name not in places]
         for name, (layer, key) in places.items():

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from ..backends import Backend
 from ..backends.backend import FLOATS
 from ..backends.capture import require_owned
+from ..backends.registry import require_plain
 from ..backends.types import Array, dtype_name
+from .arrays import require_float
 from .parameter import Owner, copied
 from .placement import moved
 
@@ -89,6 +91,10 @@ class Buffers(MutableMapping[str, Array]):
         return array
 
     def __setitem__(self, name: str, array: Array) -> None:
+        if not isinstance(array, _Constant):
+            require_plain(array, name)
+            if name in self._arrays and self.holds_floats(name):
+                require_float(array, name)
         require_owned(self, f"a buffer, {name}")
         self._arrays[name] = array
 

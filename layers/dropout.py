@@ -16,9 +16,10 @@ from math import ceil
 from operator import mul
 from typing import Any, ClassVar, Unpack
 
-from ..backends import Generator, checks, describe, primitives
+from ..backends import Generator, checks, primitives
 from ..backends.capture import Slot
 from ..backends.graph import without_graph
+from ..backends.inputs import describe
 from ..backends.team import place_in_batch
 from ..backends.types import Array, Namespace, dtype_name
 from .arrays import namespace, require_float

@@ -18,9 +18,11 @@ from ..backends import (
 )
 from ..backends.capture import Slot, require_owned
 from ..backends.primitives import Compiled
+from ..backends.registry import require_plain
 from ..backends.types import Array, dtype_name
+from .arrays import require_float
 from .initialisers import Initialiser
-from .placement import moved
+from .placement import foreign, moved
 
 
 class Owner(Protocol):
@@ -112,6 +114,9 @@ class Parameter:
     ) -> None:
         if value is None and (shape is None or initialiser is None or owner is None):
             raise ValueError("a parameter needs a value, or a shape, an initialiser and an owner")
+        if value is not None:
+            require_plain(value, "value")
+            require_float(value, "value")
         self._value = value
         self.grad = grad
         # Arrays that were made here, so that nobody handed them in who would be surprised to see them change.
@@ -151,6 +156,10 @@ class Parameter:
 
     @value.setter
     def value(self, array: Array) -> None:
+        if self._owner is not None and not self._owner.backend.owns(array):
+            raise TypeError(foreign(array, self._owner.backend, "value"))
+        require_plain(array, "value")
+        require_float(array, "value")
         if tuple(array.shape) != self.shape:
             raise ValueError(f"this parameter has shape {self.shape}, got an array of shape {tuple(array.shape)}")
         require_owned(self, f"a parameter of shape {self.shape}")

@@ -6,8 +6,9 @@ environment variable ``XPNN_BACKEND``'s, numpy.
 
 from typing import Any, TypedDict, cast
 
-from ..backends import Backend, BackendLike, backend_of, checks, describe, get_backend, to_host
+from ..backends import Backend, BackendLike, backend_of, checks, get_backend, to_host
 from ..backends.backend import FLOATS
+from ..backends.inputs import unsupported
 from ..backends.types import Array, DType
 
 
@@ -63,8 +64,10 @@ def foreign(x: Any, b: Backend, what: str) -> str:
     """What to say of an argument that is not an array of ``b``, with the call that moves it."""
     try:
         other = backend_of(x).spec
-    except (TypeError, ValueError):
-        return f"the {what} must be an array of {b.spec}, got {describe(x)}; make one with backend.asarray(...)"
+    except TypeError:
+        return unsupported(x, f"the {what}", b.spec)
+    if other == b.spec:
+        return unsupported(x, f"the {what}", b.spec)
     source = "x" if other == "numpy" else f"nn.get_backend({other!r}).to_numpy(x)"
     return (
         f"the {what} is on {other}, this is on {b.spec}; move the array with "

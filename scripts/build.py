@@ -111,11 +111,11 @@ def schedule(options: argparse.Namespace, optimizer: Optimizer, steps: int) -> S
     return None
 
 
-def loaders(options: argparse.Namespace, data: Dataset) -> tuple[DataLoader, DataLoader]:
-    """Batches for training, prepared as the options say, and batches of the held-out part."""
+def loaders(options: argparse.Namespace, data: Dataset) -> tuple[DataLoader, DataLoader, DataLoader]:
+    """Batches for training, prepared as the options say, of the part for choosing, and of the held-out part."""
     prepare = preparation(options.augment, data.image, Normalise.of(data) if options.normalise else None)
     train = data.loader(options.batch, seed=options.seed, transform=prepare)
-    return train, data.held_out(transform=prepare)
+    return train, data.validation(transform=prepare), data.held_out(transform=prepare)
 
 
 def preparation(names: Sequence[str], image: tuple[int, int, int], normalise: Normalise | None) -> Compose | None:

@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..interop.files import read_bytes
 from .errors import UsageError
 
 CONFIG = "config.toml"
+# No list of options is longer; a parser would keep many times as much in memory.
+_MOST_BYTES = 1 << 20
 # Where a run is written and where its options come from is no option of the run itself.
 NOT_KEPT = {"command", "run", "parser", "config", "out", "force", "resume"}
 
@@ -44,12 +47,7 @@ def given(arguments: list[str]) -> Iterator[str]:
 
 def from_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     """A file's entries as arguments; `UsageError` for what is no option, and for a file that is no TOML."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"no file {path}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} is no TOML file ({error})") from None
+    table = read(path)
     actions = {
         name[2:]: action
         for action in parser._actions
@@ -65,6 +63,18 @@ def from_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:
             raise UsageError(f"{path}: {key} is no option of {parser.prog}{hint}")
         arguments += _arguments(path, key, name, value, actions[name])
     return arguments
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A TOML file's entries; `UsageError` for what is none."""
+    try:
+        return tomllib.loads(read_bytes(path, _MOST_BYTES).decode())
+    except FileNotFoundError as error:
+        raise UsageError(str(error)) from None
+    except RecursionError:
+        raise UsageError(f"{path} is no TOML file (its brackets are too many, one in the other)") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is no TOML file ({' '.join(str(error).split())})") from None
 
 
 def _arguments(path: Path, key: str, name: str, value: Any, action: argparse.Action) -> list[str]:

@@ -15,9 +15,9 @@ from ..backends.terminal import columns, fitted, say, table
 from ..layers.base import Layer
 from ..layers.containers import Container
 from ..layers.watch import layer_outputs
-from ..training.evaluation import predict
 from . import trained
 from .errors import UsageError, at_least, preparing
+from .predict import scores
 from .targets import target
 from .text_pictures import bar, picture
 
@@ -44,11 +44,11 @@ def run(options: argparse.Namespace) -> None:
 
     x, label = net.sample(options.sample), int(net.labels[options.sample])
     names = net.class_names
+    probabilities = softmax(scores(net.model, x, names)[0])
     say(f"sample {options.sample} of {net.part}: class {names[label]}\n")
     if drawn := picture(net.images[options.sample : options.sample + 1][0]):
         print(f"{drawn}\n")
     print_layers(net.model, x)
-    probabilities = softmax(predict(net.model, x)[0])
     print(f"\n{verdict(probabilities, label, names)}")
     title = (
         f"{net.data}, sample {options.sample}: class {names[label]}, taken for {names[int(np.argmax(probabilities))]}"

@@ -8,15 +8,17 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import isfinite
 from typing import Any
 
 from ..backends import Backend, get_backend
 from ..backends.terminal import say, say_row
-from ..testing.cases import Case, cases
+from ..testing.cases import Case, cases, corners
 from ..testing.compare import EDGES
+from ..testing.cross import Cross
 from ..testing.golden import GOLDEN, golden_run
-from ..testing.parity import Measured, Outcome, Parity, Totals, by_operation, worst
+from ..testing.parity import Measured, OfMode, Outcome, Parity, Totals, by_mode, by_operation, worst
 from .backend_option import add_backend, add_numerics, open_backend
 from .errors import Failure, NotMeasured, UsageError, ended, preparing, text
 from .targets import finite, target, write
@@ -24,6 +26,9 @@ from .targets import finite, target, write
 HEADER = ("case", "forward", "relative", "vs ref", "bits", "ms")
 GRADIENTS = (" gradients in ULP against float64", "(against the reference)")
 OPERATIONS = ("operation", "cases", "forward, ULP", "gradients, ULP", "of tolerance", "same bits")
+
+
+MODES = ("mode", "cases", "of tolerance", "failed")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +39,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filter", default="", metavar="RE", help="only cases whose name this expression finds")
     parser.add_argument("--json", default=None, type=text, metavar="FILE", help="write all figures there")
     parser.add_argument("--html", default=None, type=text, metavar="FILE", help="write a page with plots there")
+    parser.add_argument(
+        "--modes",
+        action="store_true",
+        help="run each case in every mode too: numerics, kernels, algorithms, blocks, memory layouts; takes minutes",
+    )
     parser.add_argument("--list", action="store_true", help="only list the cases")
 
 
@@ -47,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     NotMeasured
         If nothing failed, but a golden run can't be made here.
     """
-    chosen = choose(options.filter)
+    chosen = choose(options.filter, modes=options.modes)
     if options.list:
         print("\n".join(case.name for case in chosen))
         return
@@ -73,6 +83,8 @@ def run(options: argparse.Namespace) -> None:
     print()
     say_row(*_cells(*HEADER), *GRADIENTS)
     started = time.perf_counter()
+    parity = Parity(backend, reference)
+    way = partial(Cross(backend).add, parity=parity) if options.modes else parity.run
     outcomes: list[Outcome] = []
 
     def shown(outcome: Outcome) -> None:
@@ -80,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
         tell(outcome)
 
     try:
-        Parity(backend, reference).run_all(chosen, shown)
+        parity.run_all(chosen, shown, way)
     except KeyboardInterrupt as error:
         failed = sum(not outcome.passed for outcome in outcomes)
         raise ended(error, len(outcomes), len(chosen), f"cases, {failed} failed") from None
@@ -91,6 +103,10 @@ def run(options: argparse.Namespace) -> None:
             *(f"{cell:{form}}" for cell, form in zip(cells, ("<18", ">6", ">13", ">15", ">13", ">10"), strict=True))
         )
     print()
+    if options.modes:
+        for cells in (MODES, *map(mode_row, by_mode(outcomes))):
+            say_row(*(f"{cell:{form}}" for cell, form in zip(cells, ("<36", ">6", ">13", ">7"), strict=True)))
+        print()
     runs = golden(backend) if backend.numerics == "exact" and not options.filter else []
     for run in runs:
         say(f"golden     {run}", indent=11)
@@ -99,6 +115,7 @@ def run(options: argparse.Namespace) -> None:
         report = {"machine": machine, "seconds": seconds, "summary": verdict, "why_left_out": why}
         report |= {"left_out": [case.name for case in left_out], "golden": [asdict(run) for run in runs]}
         report["operations"] = [asdict(totals) for totals in by_operation(outcomes)]
+        report["modes"] = [asdict(total) for total in by_mode(outcomes)]
         report |= {"histogram_edges_ulps": EDGES, "cases": [as_json(outcome) for outcome in outcomes]}
         write(files["json"], json.dumps(finite(report), allow_nan=False) + "\n")
         say(f"wrote {files['json']}")
@@ -145,15 +162,16 @@ def golden(backend: Backend) -> list[GoldenRun]:
     return runs
 
 
-def choose(pattern: str) -> list[Case]:
-    """Cases whose name the expression finds."""
+def choose(pattern: str, *, modes: bool = False) -> list[Case]:
+    """Cases whose name the expression finds; with ``modes`` of the corners of pooling too."""
     try:
         wanted = re.compile(pattern, re.IGNORECASE)
     except re.error as error:
         raise UsageError(f"--filter {pattern!r} is no regular expression: {error}") from error
-    chosen = [case for case in cases() if wanted.search(case.name)]
+    known = [*cases(), *(corners() if modes else ())]
+    chosen = [case for case in known if wanted.search(case.name)]
     if not chosen:
-        raise UsageError(f"--filter {pattern!r} finds none of the {len(cases())} cases; xpnn parity --list shows them")
+        raise UsageError(f"--filter {pattern!r} finds none of the {len(known)} cases; xpnn parity --list shows them")
     return chosen
 
 
@@ -201,7 +219,10 @@ def _cells(case: str, forward: str, relative: str, reference: str, bits: str, ms
 
 
 def row(outcome: Outcome) -> list[str]:
-    """The cells of a row of the table, each as wide as its column."""
+    """The cells of a row of the table, each as wide as its column; of a case that is refused its name and its modes."""
+    modes = [f"in {len(outcome.modes)} modes"] if outcome.modes else []
+    if not outcome.arrays and outcome.passed:
+        return [f"{outcome.case.name:<52}", "refused, as it has to be,", *modes]
     forward = [measured for measured in outcome.arrays if measured.is_forward]
     gradients = [measured for measured in outcome.arrays if not measured.is_forward]
     cells = (
@@ -211,7 +232,12 @@ def row(outcome: Outcome) -> list[str]:
     )
     bits, milliseconds = "same" if outcome.same_bits else "no", f"{outcome.seconds * 1e3:.1f}"
     told = [f" {gradient}" for gradient in _gradients(gradients)]
-    return [*_cells(outcome.case.name, *cells, bits, milliseconds), *told]
+    return [*_cells(outcome.case.name, *cells, bits, milliseconds), *told, *modes]
+
+
+def mode_row(total: OfMode) -> tuple[str, ...]:
+    """The cells of a row of the table of modes."""
+    return (total.mode, str(total.cases), f"{total.share:.0%}", str(total.failed))
 
 
 def totals_row(totals: Totals) -> tuple[str, ...]:
@@ -255,7 +281,10 @@ def summary(outcomes: list[Outcome], left_out: int = 0, runs: Sequence[GoldenRun
     counts += f", {left_out} left out" if left_out else ""
     told = Counter(run.status for run in runs)
     trained = "golden runs: " + ", ".join(f"{n} {status}" for status, n in told.items()) if runs else ""
-    return "; ".join(part for part in (counts, ", ".join(errors), f"{same} with the same bits", trained) if part)
+    ran = sum(len(outcome.modes) for outcome in outcomes)
+    modes = f"{ran} runs in {len(by_mode(outcomes))} modes" if ran else ""
+    parts = (counts, ", ".join(errors), f"{same} with the same bits", modes, trained)
+    return "; ".join(part for part in parts if part)
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
@@ -269,4 +298,5 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "same_bits": outcome.same_bits,
         "seconds": outcome.seconds,
         "arrays": [asdict(measured) for measured in outcome.arrays],
+        "modes": [asdict(ran) for ran in outcome.modes],
     }

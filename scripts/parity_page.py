@@ -7,10 +7,12 @@ from math import isfinite
 
 from ..testing.cases import part_of
 from ..testing.compare import EDGES
-from ..testing.parity import Outcome
+from ..testing.parity import Outcome, by_mode
 from ..testing.tolerances import PARTS, TABLE
 from .pages import SCRIPT, STYLE, svg, verdict
 from .parity import GoldenRun
+
+FAILED = ' class="failed"'
 
 
 def page(
@@ -51,10 +53,10 @@ distance to the next float32 number, at the array's largest value where sums can
 <h2>Share of the tolerance that was used</h2>
 <p>Each dot is one array of one case; at 1 it would fail.</p>
 {shares(outcomes)}
-<h2>All cases</h2>
+{modes_table(outcomes)}<h2>All cases</h2>
 <p><input id="filter" placeholder="show only names with..." aria-label="filter"></p>
 <table><thead><tr><th>case</th><th>array</th><th class="n">ULP, float64</th><th class="n">relative</th>
-<th class="n">ULP, reference</th><th class="n">of tolerance</th><th>same bits</th></tr></thead>
+<th class="n">ULP, reference</th><th class="n">of tolerance</th><th>same bits</th><th>modes</th></tr></thead>
 <tbody class="cases">{"".join(map(_rows, outcomes))}</tbody></table>
 <script>{SCRIPT}</script></body></html>
 """
@@ -125,14 +127,33 @@ def shares(outcomes: list[Outcome]) -> str:
     return svg(figure)
 
 
+def modes_table(outcomes: list[Outcome]) -> str:
+    """How each mode came out; nothing where a run was in no other mode than the backend's own."""
+    rows = "".join(
+        f'<tr{FAILED if total.failed else ""}><td>{escape(total.mode)}</td><td class="n">{total.cases}</td>'
+        f'<td class="n">{total.share:.2g}</td><td class="n">{total.failed}</td></tr>'
+        for total in by_mode(outcomes)
+    )
+    head = '<th>mode</th><th class="n">cases</th><th class="n">of tolerance</th><th class="n">failed</th>'
+    return f"<h2>Modes</h2><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
+
+
+def _modes(outcome: Outcome) -> str:
+    """The modes of a case, by name where one opens it; those that failed are told beside the case."""
+    names = ", ".join(escape(ran.mode) for ran in outcome.modes)
+    return f"<details><summary>{len(outcome.modes)}</summary>{names}</details>" if names else ""
+
+
 def _power(edge: float) -> str:
     return f"{edge:g}" if edge >= 1 else f"1/{1 / edge:g}"
 
 
 def _rows(outcome: Outcome) -> str:
-    mark = "" if outcome.passed else ' class="failed"'
+    mark = "" if outcome.passed else FAILED
+    modes = _modes(outcome)
     if not outcome.arrays:
-        return f'<tr{mark}><td>{escape(outcome.case.name)}</td><td colspan="6">{escape(outcome.problem)}</td></tr>'
+        told = escape(outcome.problem or "refused, as it has to be")
+        return f'<tr{mark}><td>{escape(outcome.case.name)}</td><td colspan="6">{told}</td><td>{modes}</td></tr>'
     lines = []
     for measured in outcome.arrays:
         truth, reference = measured.truth, measured.reference
@@ -141,8 +162,9 @@ def _rows(outcome: Outcome) -> str:
         cells = "".join(f'<td class="n">{figure}</td>' for figure in (*figures, share))
         lines.append(
             f"<tr{mark}><td>{escape(outcome.case.name)}</td><td>{escape(measured.name)}</td>{cells}"
-            f"<td>{'yes' if measured.same_bits else 'no'}</td></tr>"
+            f"<td>{'yes' if measured.same_bits else 'no'}</td><td>{modes}</td></tr>"
         )
+        modes = ""
     if outcome.problem:
-        lines.append(f'<tr{mark}><td></td><td colspan="6">{escape(outcome.problem)}</td></tr>')
+        lines.append(f'<tr{mark}><td></td><td colspan="7">{escape(outcome.problem)}</td></tr>')
     return "".join(lines)

@@ -1,4 +1,4 @@
-"""What a run leaves: figures, pictures, and what its weights' file says of the net."""
+"""What a run leaves: figures and pictures."""
 
 import argparse
 import sys
@@ -8,22 +8,41 @@ from typing import Any
 import numpy as np
 
 from ..layers.base import Layer
-from ..training.augment import AnyTransform, Compose, Normalise
 from ..training.data import DataLoader
 from ..training.datasets import Dataset
 from ..training.evaluation import predict
 from ..training.figures import clock, percent, size, summary_table
 from ..training.history import History
 from .folder import ACTIVATIONS, CONFUSION, CURVES, FILTERS
-from .trained import confusion
+from .trained import confusion, describe
+
+__all__ = ["counted", "describe", "metrics", "part_names", "pictures", "summary"]
+
+
+def part_names(data: Dataset) -> tuple[str, str]:
+    """What the parts are called that a run looks at while it trains, and that is measured at its end."""
+    return ("held-out", "held-out") if data.x_valid is None else ("validation", "test")
 
 
 def metrics(
-    options: argparse.Namespace, data: Dataset, model: Layer, history: History, measured: dict[str, float]
+    options: argparse.Namespace,
+    data: Dataset,
+    model: Layer,
+    history: History,
+    measured: dict[str, float],
+    looked_at: dict[str, float],
 ) -> dict[str, Any]:
-    """Figures of a run, for ``metrics.json``."""
+    """Figures of a run, for ``metrics.json``: of the part that is measured, and of the one looked at for choosing.
+
+    With two parts these are the same, and ``validation_part`` and ``test_part`` say so.
+    """
     b = model.backend
+    chosen_on, measured_on = part_names(data)
     return {
+        "validation_part": chosen_on,
+        "validation_accuracy": looked_at["accuracy"],
+        "validation_loss": looked_at["loss"],
+        "test_part": measured_on,
         "test_accuracy": measured["accuracy"],
         "test_loss": measured["loss"],
         "backend": b.spec,
@@ -41,20 +60,12 @@ def metrics(
     }
 
 
-def describe(model: str, data: Dataset, transform: AnyTransform | None = None) -> dict[str, Any]:
-    """What `xpnn predict` needs to build the net again and to prepare images for it."""
-    steps = transform.transforms if isinstance(transform, Compose) else ()
-    normalise = next((step for step in steps if isinstance(step, Normalise)), None)
-    return {
-        "model": model,
-        "image": list(data.image),
-        "classes": data.classes,
-        "class_names": list(data.class_names),
-        "scale": data.scale,
-        "normalise": None if normalise is None else {"mean": list(normalise.mean), "std": list(normalise.std)},
-        "data": data.name,
-        "fingerprint": data.fingerprint,
-    }
+def counted(data: Dataset) -> str:
+    """How many images are for what."""
+    train = f"{len(data.y_train):,} images for training"
+    if data.y_valid is None:
+        return f"{train}, {len(data.y_test):,} held out"
+    return f"{train}, {len(data.y_valid):,} for validation, {len(data.y_test):,} for testing"
 
 
 def summary(model: Layer, data: Dataset, history: History, metrics: dict[str, Any]) -> None:
@@ -62,16 +73,20 @@ def summary(model: Layer, data: Dataset, history: History, metrics: dict[str, An
     parameters = sum(int(np.prod(parameter.shape)) for _, parameter in model.named_parameters())
     best = history.best("validation_accuracy")
     images = len(data.y_train) * metrics["epochs"]
+    parts = {f"{metrics['test_part']} loss": metrics["test_loss"]}
+    parts[f"{metrics['test_part']} accuracy"] = percent(metrics["test_accuracy"])
+    if data.y_valid is not None:
+        chosen = {"validation loss": metrics["validation_loss"]}
+        parts = {**chosen, "validation accuracy": percent(metrics["validation_accuracy"]), **parts}
     summary_table(
         {
             "model": f"{metrics['model']}, {parameters:,} parameters",
             "backend": f"{metrics['backend']}, {metrics['numerics']} numerics",
-            "data": f"{data.name}: {len(data.y_train):,} images for training, {len(data.y_test):,} held out",
+            "data": f"{data.name}: {counted(data)}",
             "epochs": metrics["epochs"],
             "training loss": history["train_loss"][-1],
             "training accuracy": percent(history["train_accuracy"][-1]),
-            "held-out loss": metrics["test_loss"],
-            "held-out accuracy": percent(metrics["test_accuracy"]),
+            **parts,
             "best epoch": f"{best['epoch']}, {percent(best['validation_accuracy'])}",
             "time": clock(metrics["seconds"]),
             "speed": f"{images / metrics['seconds']:,.0f} images/s, held-out ones apart",

@@ -38,6 +38,7 @@ from .config import CONFIG, effective, expanded, from_file, given, value_of
 from .errors import Failure, UsageError, at_least, not_negative, positive, preparing, text, told
 from .folder import HISTORY, METRICS, MODEL
 from .results import describe
+from .trained import data_of
 
 # Of which a step is made; far more than any has.
 MOST_PARTS = 1_000_000
@@ -131,6 +132,7 @@ class Job:
     model: Layer
     optimizer: Optimizer
     loader: DataLoader
+    validation: DataLoader
     held_out: DataLoader
     schedule: Schedule | None
 
@@ -141,7 +143,7 @@ def run(options: argparse.Namespace) -> None:
         resumed = folders.resumed(options.resume) if options.resume else None
         job = prepare(options)
         config = effective(options)
-        about = {"data": f"that of SHA-256 {job.data.fingerprint[:16]}"}
+        about = {"data": data_of(job.data.fingerprint)}
         made = resumed or _new_folder(job)
     folder = made.path
     resume, keep, every = resumed is not None, options.keep, options.checkpoint_every
@@ -178,9 +180,9 @@ def prepare(options: argparse.Namespace) -> Job:
     require_memory(options, data, backend)
     model = build.net(options.model, data.image, data.classes, backend, options.seed)
     optimizer = build.optimizer(options, model)
-    loader, held_out = build.loaders(options, data)
+    loader, validation, held_out = build.loaders(options, data)
     schedule = build.schedule(options, optimizer, -(-len(data.y_train) // (options.batch * options.accumulate)))
-    return Job(options, data, model, optimizer, loader, held_out, schedule)
+    return Job(options, data, model, optimizer, loader, validation, held_out, schedule)
 
 
 def require_memory(options: argparse.Namespace, data: Dataset, backend: Backend) -> None:
@@ -212,8 +214,7 @@ def _train(job: Job, folder: Path, checkpoints: folders.RunCheckpoints) -> None:
     if options.resume and not checkpoints.steps():
         say(f"{folder} has no checkpoint yet; starting with epoch 1", sys.stderr)
     say(
-        f"{data.name}: {len(data.y_train)} images for training, {len(data.y_test)} held out; "
-        f"{options.model} on {backend.spec}; {folder}",
+        f"{data.name}: {results.counted(data)}; {options.model} on {backend.spec}; {folder}",
         sys.stderr,
     )
     backend.reset_peak()
@@ -227,7 +228,7 @@ def _train(job: Job, folder: Path, checkpoints: folders.RunCheckpoints) -> None:
         history = fit(
             model,
             job.loader,
-            validation=held_out,
+            validation=job.validation,
             optimizer=job.optimizer,
             epochs=options.epochs,
             shards=options.shards,
@@ -242,7 +243,9 @@ def _train(job: Job, folder: Path, checkpoints: folders.RunCheckpoints) -> None:
             after_epoch=after_epoch,
         )
     checkpoints.begin()
-    metrics = results.metrics(options, data, model, history, evaluate(model, held_out))
+    looked_at = evaluate(model, job.validation)
+    measured = looked_at if data.x_valid is None else evaluate(model, held_out)
+    metrics = results.metrics(options, data, model, history, measured, looked_at)
     safetensors.save(model, folder / MODEL, describe(options.model, data, job.loader.transform))
     write_whole(folder / HISTORY, history.csv())
     write_whole(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
@@ -253,7 +256,8 @@ def _train(job: Job, folder: Path, checkpoints: folders.RunCheckpoints) -> None:
         print(f"{hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()}  {folder / MODEL}")
     results.summary(model, data, history, metrics)
     say(
-        f"held-out accuracy {metrics['test_accuracy']:.2%} ({len(data.y_test)} images) after {metrics['seconds']:.1f} s"
+        f"{metrics['test_part']} accuracy {metrics['test_accuracy']:.2%} ({len(data.y_test)} images) after "
+        f"{metrics['seconds']:.1f} s"
     )
     for path in written:
         say(f"wrote {path}")

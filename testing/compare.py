@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import BackendLike, backend_of, checks, get_backend, to_host
+from ..backends.inputs import host_data
 from ..backends.types import Array, dtype_name
 from .tolerances import EPS, EXACT, Bound, Part, bound
 
@@ -186,12 +187,13 @@ def ulp_distance(a: Host, b: Host) -> Host:
 
     The two zeros are 0 apart, NaN is 0 from NaN and the largest integer from anything else.
     """
+    a, b = (_native(host_data(each, name, convert=True)) for name, each in (("a", a), ("b", b)))
     if a.dtype != b.dtype or a.dtype.name not in EPS:
         raise TypeError(f"ulp_distance: a and b must be of one floating dtype, got {a.dtype} and {b.dtype}")
     integer: Any = np.int32 if a.dtype.name == "float32" else np.int64
 
     def ordered(x: Host) -> Host:
-        bits = np.array(x, dtype=x.dtype.newbyteorder("="), order="C").view(integer)
+        bits = np.array(x, order="C").view(integer)
         return np.asarray(np.where(bits < 0, np.iinfo(integer).min - bits, bits).astype(object))
 
     distance = np.abs(ordered(a) - ordered(b))
@@ -199,3 +201,8 @@ def ulp_distance(a: Host, b: Host) -> Host:
     distance = np.where(nan_a & nan_b, 0, np.where(nan_a ^ nan_b, np.iinfo(np.int64).max, distance))
     limit = np.iinfo(np.int64).max
     return np.asarray(np.minimum(distance, limit).astype(np.int64))
+
+
+def _native(x: Host) -> Host:
+    """An array in this machine's byte order."""
+    return x.astype(x.dtype.newbyteorder("="), copy=False)

@@ -49,6 +49,25 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Ran:
+    """One mode of a case: see `xpnn.testing.cross`.
+
+    Attributes
+    ----------
+    mode : str
+        Its name.
+    share : float
+        The largest share of its bound that an array used.
+    problem : str
+        Why it failed; empty if it passed.
+    """
+
+    mode: str
+    share: float = 0.0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """One case of a run.
 
@@ -60,12 +79,15 @@ class Outcome:
         Of the run on the backend, with what it compiles at first.
     problem : str
         Why it failed; empty if it passed.
+    modes : list of Ran
+        The modes in which it ran beside the backend's own, if that was asked for.
     """
 
     case: Case
     arrays: list[Measured] = field(default_factory=list)
     seconds: float = 0.0
     problem: str = ""
+    modes: list[Ran] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -128,11 +150,16 @@ class Parity:
                 case, problem=f"{type(error).__name__}: {text} ({where.filename.rpartition('/')[2]}:{where.lineno})"
             )
 
-    def run_all(self, cases: Sequence[Case], done: Callable[[Outcome], None] = lambda outcome: None) -> list[Outcome]:
-        """Run cases in order, telling ``done`` of each."""
+    def run_all(
+        self,
+        cases: Sequence[Case],
+        done: Callable[[Outcome], None] = lambda outcome: None,
+        run: Callable[[Case], Outcome] | None = None,
+    ) -> list[Outcome]:
+        """Run cases in order, by `run` unless another way is given, telling ``done`` of each."""
         outcomes = []
         for case in cases:
-            outcomes.append(self.run(case))
+            outcomes.append((run or self.run)(case))
             done(outcomes[-1])
         return outcomes
 
@@ -146,7 +173,7 @@ class Parity:
         """Hold what the backend gave for a case against float64 and the reference."""
         truth = self.truth(case)
         if self.exact:
-            truth = {name: _nan_of_exact(name, array, found.get(name)) for name, array in truth.items()}
+            truth = {name: nan_of_exact(name, array, found.get(name)) for name, array in truth.items()}
         if case.name not in self._references:
             self._references[case.name] = run_host(case, self.reference)
         reference = self._references[case.name]
@@ -159,11 +186,11 @@ class Parity:
             if a.dtype != r.dtype or a.shape != t.shape or a.shape != r.shape:
                 problems.append(f"{name} is {a.dtype.name} {a.shape}, expected {r.dtype.name} {t.shape}")
                 continue
-            measured = self._measure(case, name, a, t, r, _scale(name, truth))
+            measured = self._measure(case, name, a, t, r, scale_of(name, truth))
             arrays.append(measured)
             for against, comparison in (("float64", measured.truth), (self.reference.spec, measured.reference)):
                 if not comparison.matches:
-                    problems.append(_describe(name, against, comparison))
+                    problems.append(describe(name, against, comparison))
             if self.exact and not measured.same_bits:
                 problems.append(f"{name} has other bits than on {self.reference.spec}")
         return Outcome(case, arrays, seconds, "; ".join(problems))
@@ -189,7 +216,7 @@ class Parity:
         )
 
 
-def _nan_of_exact(name: str, truth: Host, found: Host | None) -> Host:
+def nan_of_exact(name: str, truth: Host, found: Host | None) -> Host:
     """The truth with the NaN of exact numerics, which has less to tell than float64.
 
     A sum gives NaN for an infinity, and a weight gradient has one NaN for all cells of a channel.
@@ -200,7 +227,7 @@ def _nan_of_exact(name: str, truth: Host, found: Host | None) -> Host:
     return np.where(coarse, np.nan, truth)
 
 
-def _scale(name: str, truth: Results) -> float:
+def scale_of(name: str, truth: Results) -> float:
     """Largest gradient of the same layer.
 
     The gradient of a bias may be a sum in which all cancels (a batch norm follows): its errors are those of the
@@ -213,7 +240,8 @@ def _scale(name: str, truth: Results) -> float:
     return max(float(np.abs(array).max(initial=0.0, where=np.isfinite(array))) for array in others)
 
 
-def _describe(name: str, against: str, found: Comparison) -> str:
+def describe(name: str, against: str, found: Comparison) -> str:
+    """Where and by how much an array misses its bound."""
     if found.ulps == inf:
         size = "NaN or infinity differs"
     else:
@@ -245,6 +273,29 @@ def by_operation(outcomes: Sequence[Outcome]) -> list[Totals]:
         share = max((max(m.truth.share, m.reference.share) for m in arrays), default=0.0)
         found.append(Totals(op, len(of_op), forward, gradient, share, sum(outcome.same_bits for outcome in of_op)))
     return [totals for totals in found if totals.cases]
+
+
+@dataclass(frozen=True)
+class OfMode:
+    """What all cases in one mode came to: how many, the largest share of a bound, and how many failed."""
+
+    mode: str
+    cases: int
+    share: float
+    failed: int
+
+
+def by_mode(outcomes: Sequence[Outcome]) -> list[OfMode]:
+    """Totals of each mode, those with the most cases first."""
+    found: dict[str, list[Ran]] = {}
+    for outcome in outcomes:
+        for ran in outcome.modes:
+            found.setdefault(ran.mode, []).append(ran)
+    totals = [
+        OfMode(name, len(every), max(ran.share for ran in every), sum(bool(ran.problem) for ran in every))
+        for name, every in found.items()
+    ]
+    return sorted(totals, key=lambda total: -total.cases)
 
 
 def worst(outcomes: Sequence[Outcome], *, forward: bool) -> tuple[float, str, str] | None:

@@ -4,6 +4,7 @@ A backend that can't be used is skipped with its reason; ``XPNN_REQUIRE_BACKENDS
 """
 
 import os
+import random
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from xpnn.backends import kernels
 
 # Compiled kernels would take the place of the array functions that are tested; their own tests switch them on.
 os.environ["XPNN_NUMBA"] = "0"
+# What `pytest -m fuzz` draws from; the workers of a parallel run inherit it.
+os.environ.setdefault("XPNN_FUZZ_SEED", str(random.SystemRandom().randrange(1 << 32)))
 
 # name of the parameter -> (backend, whether the arrays that tests put there are read-only)
 VARIANTS = {
@@ -63,6 +66,8 @@ def pytest_terminal_summary(terminalreporter, config):
     """Say once which backends the tests ran on, and why not on the others."""
     if config.getoption("catalogue") and terminalreporter.getreports("passed"):
         write_catalogue(Path(config.getoption("catalogue")), terminalreporter.getreports("passed"))
+    if "fuzz" in config.getoption("markexpr").replace("not fuzz", ""):
+        terminalreporter.write_line(f"drawn from XPNN_FUZZ_SEED={os.environ['XPNN_FUZZ_SEED']}")
     for name, (spec, _) in VARIANTS.items():
         try:
             nn.get_backend(spec)

@@ -16,6 +16,7 @@ import textwrap
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import xpnn as nn
@@ -79,6 +80,9 @@ def test_examples_of_a_page_run_as_they_stand_without_a_gpu(page, no_gpu):
     for code in FENCED.findall(told(page)):
         exec(compile(code.replace("epochs=40", "epochs=1"), page, "exec"), names)
     assert names["model"].backend.spec == "numpy"
+    if "tiny" in names:
+        y = names["tiny"]((3, 8, 6), 5, backend="numpy", seed=0)(np.zeros((2, 3, 8, 6), np.float32))
+        assert y.shape == (2, 5)
 
 
 @pytest.mark.parametrize("page", PAGES)

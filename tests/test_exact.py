@@ -348,6 +348,25 @@ def test_nan_is_in_exactly_the_windows_that_see_it(exact, value, groups, dilatio
     assert np.isfinite(dx).all()
 
 
+@pytest.mark.parametrize("value", [nan, inf])
+@pytest.mark.parametrize(
+    "options", [{"stride": 2}, {"kernel_size": 2, "dilation": 2, "stride": 3}, {"stride": (1, 2), "groups": 2}]
+)
+def test_nan_that_no_window_reads_is_in_no_gradient(exact, value, options):
+    """Nor does it change a bit of them."""
+    found = []
+    for cell in (value, 5.0):
+        x = np.arange(2 * 4 * 7 * 8, dtype=np.float32).reshape(2, 4, 7, 8) % 11
+        # Windows of one cell read every second, of two cells 0, 2, 3 and 5.
+        x[1, 1, 1, 1] = cell
+        layer = nn.Conv2d(4, 4, **{"kernel_size": 1, "backend": exact, "seed": 3, **options})
+        y = layer(exact.asarray(x))
+        dx = layer.backward(y * 0 + 1)
+        found.append([exact.to_numpy(a) for a in (y, dx, layer.parameters["weight"].grad)])
+    for first, second in zip(*found, strict=True):
+        assert np.isfinite(first).all() and same_bits(first, second)
+
+
 def test_nan_in_a_batch_norm_stays_in_its_channel(exact):
     x = np.ones((3, 2, 4), np.float32) * np.arange(4, dtype=np.float32)
     x[1, 1, 2] = nan

@@ -314,6 +314,13 @@ def start(b):
     return [nn.Parameter(b.asarray(X[0, 0, :3, :])), nn.Parameter(b.asarray(X[1, 0, 0, :3]))]
 
 
+def a_loss_made_within_use_backend(b):
+    y = fast(b).asarray(Y)
+    with nn.use_backend(b):
+        loss = nn.CrossEntropy()
+    return loop(net(backend=b), lambda logits, _: plainly(loss)(logits * 0.75, y) * 0.75)
+
+
 def parameters_of_no_layer(b):
     w = start(b)
     return linear(w, *numbers(b), nn.Adam(w, lr=0.1))
@@ -346,6 +353,7 @@ OTHERS = [
     values_set_from_outside,
     stages_that_are_computed_again,
     a_model_that_moves,
+    a_loss_made_within_use_backend,
     parameters_of_no_layer,
     parameters_of_no_layer_within_use_backend,
     parameters_copied_and_pickled,

@@ -20,6 +20,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ..backends import Generator, checks
+from ..backends.inputs import host_data, is_plain_numpy
 from .images import Images, chunks
 
 Batch: TypeAlias = NDArray[Any]
@@ -33,6 +34,8 @@ class Transform(ABC):
 
     def __call__(self, x: Batch, generator: Generator) -> Batch:
         """The batch ``(N, C, H, W)`` changed, each image on its own."""
+        if not is_plain_numpy(type(x)):
+            x = host_data(x, "a batch")
         if x.ndim != 4:
             raise ValueError(f"{self!r}: a batch must have shape (N, C, H, W), got {x.shape}")
         return self.apply(x, generator)

@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,13 +20,17 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from ..backends import checks
-from ..interop.files import leftovers, write_whole
+from ..backends.checks import is_integer, is_number
+from ..interop.files import leftovers, read_bytes, write_whole
 from ..interop.safetensors import packed, unpacked
 
 FORMAT = 1
 DAMAGED = ".damaged"
 # Names of files that this module makes, and may delete.
 _OURS = re.compile(r"step-\d+(\.json(\.damaged)?|-[0-9a-f]{8}\.safetensors)")
+# The history of a million epochs.
+_MOST_BYTES = 1 << 28
+_ARRAYS = re.compile(r"step-\d+-[0-9a-f]{8}\.safetensors")
 
 
 class CheckpointError(Exception):
@@ -52,6 +57,12 @@ class Checkpoint:
     arrays: dict[str, np.ndarray[Any, Any]]
     facts: dict[str, Any]
 
+    @property
+    def weights(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The model's parameters and buffers by full name, as `Layer.load_state_dict` accepts them."""
+        prefix = "model/"
+        return {name.removeprefix(prefix): array for name, array in self.arrays.items() if name.startswith(prefix)}
+
 
 class Checkpoints:
     """The checkpoints of one run; as a context manager it keeps other runs out of the folder.
@@ -69,10 +80,18 @@ class Checkpoints:
 
     Raises
     ------
-    ValueError
-        For ``keep`` or ``every`` below 1.
+    TypeError, ValueError
+        For a folder that is no path, ``keep`` or ``every`` below 1.
     CheckpointError
         On entering, where another run is using the folder.
+
+    Examples
+    --------
+    Weights of the best epoch of a run in a folder, and those after step 1200::
+
+        checkpoints = nn.Checkpoints("run/checkpoints")
+        model.load_state_dict(checkpoints.best().weights)
+        model.load_state_dict(checkpoints.read(1200).weights)
     """
 
     def __init__(
@@ -80,12 +99,17 @@ class Checkpoints:
         folder: str | os.PathLike[str],
         keep: int = 2,
         every: int | None = None,
-        about: Mapping[str, str] | None = None,
+        about: dict[str, str] | None = None,
     ) -> None:
-        self.keep, self.every = checks.integer("keep", keep, 1), None
-        if every is not None:
-            self.every = checks.integer("every", every, 1)
+        if not isinstance(folder, str | os.PathLike):
+            raise TypeError(f"folder must be a path, got {checks.shown(folder)}")
+        if about is not None:
+            checks.instance("about", about, dict, "name each fact: about={'data': fingerprint}")
         self.folder, self.about = Path(folder), dict(about or {})
+        self.keep = checks.integer("keep", keep, 1)
+        self.every = None if every is None else checks.integer("every", every, 1)
+        # Name of the arrays' file that this object wrote last.
+        self._written: Path | None = None
         self._lock = FileLock(self.folder / ".lock")
 
     def __enter__(self) -> Self:
@@ -154,7 +178,9 @@ class Checkpoints:
         told["facts"] = dict(facts)
         told["checksum"] = _digest(_canonical(told))
         try:
-            write_whole(tensors, content)
+            if tensors != self._written or not tensors.exists():
+                write_whole(tensors, content)
+                self._written = tensors
             write_whole(path, json.dumps(told, indent=1) + "\n")
         except OSError as error:
             last = self.steps()
@@ -174,22 +200,32 @@ class Checkpoints:
         CheckpointError
             If it is damaged, or of a format that this version does not know.
         """
-        path = self._path(step)
+        path = self._path(checks.integer("step", step, 0))
+        steps = self.steps()
+        if steps and step not in steps:
+            raise CheckpointError(
+                f"there is no checkpoint of step {step} in {self.folder}; there are those of "
+                f"{', '.join(map(str, steps))}"
+            )
         told = self._told(path)
         tensors = path.with_name(told["arrays"])
         try:
-            content = tensors.read_bytes()
-        except OSError as error:
+            content = read_bytes(tensors)
+        except (OSError, ValueError) as error:
             raise CheckpointError(f"{tensors} can't be read ({error})") from error
         if _digest(content) != told["sha256"]:
             raise CheckpointError(f"{tensors} is damaged: its SHA-256 is not the one that {path.name} names")
-        return Checkpoint(path, step, unpacked(content, str(tensors))[0], told["facts"])
+        try:
+            arrays, _ = unpacked(content, str(tensors))
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+        return Checkpoint(path, step, arrays, told["facts"])
 
-    def newest(self, note: Callable[[str], None] = lambda text: None) -> Checkpoint | None:
+    def newest(self, note: Callable[[str], None] = lambda text: None, put_aside: bool = True) -> Checkpoint | None:
         """The newest good checkpoint, or None where there is none at all.
 
         Those that are damaged are told to ``note`` and put aside, with ``.damaged`` added to their names, so that they
-        don't count among those that are kept.
+        don't count among those that are kept. With ``put_aside=False`` nothing in the folder is changed.
 
         Raises
         ------
@@ -206,12 +242,40 @@ class Checkpoints:
             for damaged, problem in problems.items():
                 note(f"{problem}; going back to step {step}")
                 path = self._path(damaged)
-                path.replace(path.with_name(path.name + DAMAGED))
+                if put_aside:
+                    path.replace(path.with_name(path.name + DAMAGED))
             return found
         if problems:
             told = "; ".join(map(str, problems.values()))
             raise CheckpointError(f"none of the checkpoints in {self.folder} is good: {told}")
         return None
+
+    def best(self) -> Checkpoint | None:
+        """The checkpoint of the best epoch, or None where no epoch was finished; nothing in the folder is changed.
+
+        Which epoch is best is said by the metric of `fit`'s early stopping, or else by the validation loss, or without
+        validation by the training loss; of equally good epochs it is the first. A checkpoint that was written within an
+        epoch is never the best.
+
+        Raises
+        ------
+        CheckpointError
+            If it is damaged; the next best one is not taken in its place.
+        """
+        best = self._best(self.steps())
+        return None if best is None else self.read(best)
+
+    def _best(self, steps: Iterable[int]) -> int | None:
+        """The step of the highest score, the earlier of two that are as good."""
+        scores: dict[int, float] = {}
+        for step in steps:
+            try:
+                score = self._told(self._path(step))["score"]
+            except CheckpointError:
+                continue
+            if score is not None and not isnan(score):
+                scores[step] = score
+        return max(scores, key=lambda step: (scores[step], -step)) if scores else None
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:08}.json"
@@ -219,35 +283,41 @@ class Checkpoints:
     def _told(self, path: Path) -> dict[str, Any]:
         """What a checkpoint's JSON file says, its checksum being right."""
         try:
-            told = json.loads(path.read_bytes())
-            checksum = told.pop("checksum")
-        except FileNotFoundError:
-            raise CheckpointError(f"there is no checkpoint {path}") from None
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            told = json.loads(read_bytes(path, _MOST_BYTES))
+            checksum, right = told.pop("checksum"), _digest(_canonical(told))
+        except FileNotFoundError as error:
+            raise CheckpointError(f"there is no checkpoint {str(error).removeprefix('no file ')}") from None
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {error})") from error
-        if checksum != _digest(_canonical(told)):
+        if checksum != right:
             raise CheckpointError(f"{path} is damaged: its checksum is not right")
         if told.get("format") != FORMAT:
             raise CheckpointError(
                 f"{path} is of format {told.get('format')!r}; this version reads {FORMAT}: use the one that wrote it"
             )
+        missing = [name for name in ("score", "arrays", "sha256", "facts") if name not in told]
+        if missing:
+            raise CheckpointError(f"{path} is damaged: it has no {', '.join(missing)}")
+        wrong = [
+            name
+            for name, right in (
+                ("step", is_integer(told.get("step")) and told["step"] == _step(path)),
+                ("score", told["score"] is None or is_number(told["score"])),
+                # Of this folder alone, whatever the file says.
+                ("arrays", isinstance(told["arrays"], str) and _ARRAYS.fullmatch(told["arrays"])),
+                ("sha256", isinstance(told["sha256"], str)),
+                ("facts", isinstance(told["facts"], dict)),
+            )
+            if not right
+        ]
+        if wrong:
+            raise CheckpointError(f"{path} is damaged: its {', '.join(wrong)} can't be right")
         return dict(told)
 
     def _delete_old(self) -> None:
         """Keep the newest, and the best; JSON files go first, so that none stands there without its arrays."""
         steps = self.steps()
-        kept = set(steps[-self.keep :])
-        scores = {}
-        for step in steps:
-            try:
-                score = self._told(self._path(step))["score"]
-            except CheckpointError:
-                continue
-            if score is not None:
-                scores[step] = score
-        if scores:
-            # The earlier of two that are as good.
-            kept.add(max(scores, key=lambda step: (scores[step], -step)))
+        kept = {*steps[-self.keep :], self._best(steps)}
         for step in steps:
             if step not in kept:
                 self._path(step).unlink(missing_ok=True)
@@ -255,6 +325,11 @@ class Checkpoints:
         for tensors in self.folder.glob("step-*.safetensors"):
             if _OURS.fullmatch(tensors.name) and tensors.stem.rpartition("-")[0] not in spoken_of:
                 tensors.unlink(missing_ok=True)
+
+
+def _step(path: Path) -> int:
+    """The step of a checkpoint's JSON file, by its name."""
+    return int(path.stem.removeprefix("step-"))
 
 
 def _digest(content: bytes) -> str:

@@ -10,8 +10,9 @@ from math import inf
 
 from ..backends import Backend, checks
 from ..backends.blocks import concat_all
+from ..backends.registry import require_plain
 from ..backends.types import Array, Namespace
-from ..layers.arrays import clamp, scalar, zero
+from ..layers.arrays import clamp, require_float, scalar, zero
 from .optimizer import Trainable, trainable
 
 
@@ -28,6 +29,7 @@ def clip_grad_value(parameters: Trainable, limit: float) -> None:
     limit = checks.number("limit", limit, least=0)
     for parameter in trainable(parameters, "clip_grad_value").values():
         if parameter.grad is not None:
+            _require_gradient(parameter.grad)
             b = parameter.backend
             with b.context():
                 parameter.grad = b.down(clamp(b.up(parameter.grad), -limit, limit, b.xp))
@@ -54,6 +56,8 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
     norm_type = checks.number("norm_type", norm_type, least=1, infinite=True)
     every = list(trainable(parameters, "clip_grad_norm").values())
     found = [p for p in every if p.grad is not None]
+    for parameter in found:
+        _require_gradient(parameter.grad)
     b = every[0].backend
     others = [p.backend for p in found if p.backend != b]
     if others:
@@ -73,6 +77,11 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
         for parameter in found:
             parameter.grad = b.down(b.up(parameter.grad) * factor)
         return b.down(total)
+
+
+def _require_gradient(gradient: Array) -> None:
+    require_plain(gradient, "a gradient")
+    require_float(gradient, "a gradient")
 
 
 def described(b: Backend) -> str:

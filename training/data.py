@@ -12,6 +12,7 @@ from array_api_compat import is_array_api_obj
 from numpy.typing import NDArray
 
 from ..backends import Backend, BackendLike, Generator, checks, get_backend
+from ..backends.inputs import host_data, is_plain_numpy, is_sparse
 from ..backends.types import Array
 from ..backends.upload import Uploader
 from .augment import AnyTransform, Transform
@@ -32,7 +33,8 @@ class DataLoader:
     x, y : array_like
         On the host, with as many samples along axis 0. Floats are converted to the backend's dtype. What is no array
         but has ``shape``, ``dtype`` and a length, and gives arrays when indexed with a slice or increasing integers,
-        is read batch by batch: an `Images` of a dataset, a dataset of h5py.
+        is read batch by batch: an `Images` of a dataset, a dataset of h5py. Masked arrays and other subclasses of
+        NumPy's arrays are refused.
     batch_size : int
         Samples in a batch; the last batch holds what is left.
     shuffle : bool
@@ -60,6 +62,8 @@ class DataLoader:
     ------
     ValueError
         For lengths that differ, no samples, a batch size below 1, or a negative ``prefetch``.
+    TypeError
+        For data that is not numbers, or no plain array; the message says how to convert it.
     """
 
     def __init__(
@@ -75,7 +79,9 @@ class DataLoader:
         transform: AnyTransform | None = None,
         prefetch: int | None = None,
     ) -> None:
-        self.arrays: tuple[Images, ...] = tuple(a if is_lazy(a) else np.asarray(a) for a in (x, y))
+        self.arrays: tuple[Images, ...] = tuple(
+            data if is_lazy(data) else host_data(data, name, convert=True) for name, data in (("x", x), ("y", y))
+        )
         lengths = [len(array) if len(array.shape) else 0 for array in self.arrays]
         if lengths[0] != lengths[1] or not lengths[0]:
             raise ValueError(f"x and y need the same number of samples, at least 1; got {lengths[0]} and {lengths[1]}")
@@ -187,7 +193,7 @@ class DataLoader:
     def _transformed(self, x: NDArray[Any], generator: Generator) -> NDArray[Any]:
         assert self.transform is not None
         changed = self.transform(x, generator)
-        if not isinstance(changed, np.ndarray) or len(changed) != len(x):
+        if not isinstance(changed, np.ndarray) or not is_plain_numpy(type(changed)) or len(changed) != len(x):
             raise ValueError(
                 f"{self.transform!r} must give an array of as many samples as its batch, {len(x)}, it gave "
                 f"{getattr(changed, 'shape', type(changed).__name__)}"
@@ -197,9 +203,11 @@ class DataLoader:
 
 def is_lazy(data: Any) -> bool:
     """Whether data is to be read batch by batch: it has a form and can be indexed, and is no array itself."""
+    if isinstance(data, np.ndarray | np.generic) or is_array_api_obj(data) or is_sparse(data):
+        return False
     has_form = all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__", "__len__"))
     # What pandas holds is indexed by its labels, not by place.
-    return has_form and not isinstance(data, np.generic) and not is_array_api_obj(data) and not hasattr(data, "iloc")
+    return has_form and not hasattr(data, "iloc")
 
 
 def _taken(array: Images, chosen: Any) -> NDArray[Any]:
@@ -208,10 +216,10 @@ def _taken(array: Images, chosen: Any) -> NDArray[Any]:
         taken: NDArray[Any] = array[chosen]
         return taken
     if isinstance(chosen, slice):
-        return np.asarray(array[chosen])
+        return host_data(array[chosen], "what the data gives for a slice", convert=True)
     # Files are read from front to back, and HDF5 takes no other order.
     order = np.argsort(chosen)
-    found = np.asarray(array[chosen[order]])
+    found = host_data(array[chosen[order]], "what the data gives for some places", convert=True)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     return found[back]

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..backends import checks, use_backend
+from ..backends.inputs import host_data
 from ..layers.base import Layer
 from ..layers.losses import CrossEntropy, Loss
 from .agreement import require_predictions, require_targets
@@ -46,7 +47,9 @@ def predict(model: Layer, x: Any, *, batch_size: int = 256) -> np.ndarray[Any, A
     if isinstance(x, DataLoader):
         with in_mode(model, False):
             return np.concatenate([b.to_numpy(model.forward(images)) for images, _ in x.batches(b)])
-    x = np.asarray(x)
+    x = host_data(x, "x", convert=True)
+    if not x.ndim:
+        raise ValueError("x must have samples along axis 0, got a 0-d array")
     with in_mode(model, False):
         for start in range(0, max(len(x), 1), batch_size):
             part = b.asarray(x[start : start + batch_size], b.dtype if x.dtype.kind == "f" else None)

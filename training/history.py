@@ -7,11 +7,14 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from math import isnan, nan
-from pathlib import Path
 from typing import Any
 
 from ..backends import checks
-from ..interop.files import write_whole
+from ..interop.files import read_bytes, write_whole
+
+# A million epochs.
+_MOST_BYTES = 1 << 28
+_SHOWN = 200
 
 
 class History(Mapping[str, list[float]]):
@@ -38,21 +41,23 @@ class History(Mapping[str, list[float]]):
 
         Raises
         ------
+        FileNotFoundError, OSError
+            Where there is no such file, or it can't be read.
         ValueError
             For a file that is no table of numbers; says which line.
         """
         history = cls()
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
+        try:
+            lines = read_bytes(path, _MOST_BYTES).decode()
+            reader = csv.DictReader(io.StringIO(lines, newline=""))
+            names = list(reader.fieldnames or ())
+            if len({*names}) < len(names):
+                raise ValueError("it has two columns of one name")
             for cells in reader:
-                try:
-                    row = {name: _parsed(text) for name, text in cells.items() if text != ""}
-                except (TypeError, ValueError):
-                    raise ValueError(
-                        f"{os.fspath(path)}, line {reader.line_num}: a history has one number under each name of its "
-                        f"first line, got {', '.join(map(str, cells.values()))}"
-                    ) from None
-                history.append(row)
+                history.append(_row(cells, reader.line_num))
+        except (ValueError, csv.Error) as error:
+            between = ", " if str(error).startswith("line ") else ": it is no table of numbers: "
+            raise ValueError(f"{os.fspath(path)}{between}{error}") from None
         return history
 
     def append(self, row: dict[str, float]) -> None:
@@ -109,6 +114,16 @@ class History(Mapping[str, list[float]]):
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the table as CSV, numbers in full precision."""
         write_whole(path, self.csv())
+
+
+def _row(cells: Mapping[str, Any], line: int) -> dict[str, float]:
+    try:
+        return {name: _parsed(text) for name, text in cells.items() if text != ""}
+    except (TypeError, ValueError):
+        told = ", ".join(map(str, cells.values()))
+        raise ValueError(
+            f"line {line}: a history has one number under each name of its first line, got {told[:_SHOWN]}"
+        ) from None
 
 
 def _parsed(text: Any) -> float:

@@ -14,7 +14,9 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 from ..backends import Backend, checks, primitives
 from ..backends.capture import ABSENT, Slot, require_owned
 from ..backends.kernels import Kernels
+from ..backends.registry import require_plain
 from ..backends.types import Array, Namespace
+from ..layers.arrays import require_float
 from ..layers.base import Layer
 from ..layers.parameter import Parameter, change
 
@@ -100,6 +102,8 @@ class Optimizer:
 
     def _remembered_of(self, parameter: Parameter, gradient: Array, b: Backend) -> tuple[Array, list[Array], bool]:
         """A value that may be changed in place, the arrays remembered beside it, and whether these are new."""
+        require_plain(gradient, "a gradient")
+        require_float(gradient, "a gradient")
         if gradient.shape != parameter.shape:
             raise ValueError(f"a gradient has shape {tuple(gradient.shape)}, its parameter {parameter.shape}")
         state, names = parameter.states.setdefault(self, {}), self._memory()

@@ -11,11 +11,59 @@ from typing import Any
 import numpy as np
 
 from ..backends import to_host
+from ..backends.checks import is_integer, is_number
 from ..layers.base import Layer
 from ..layers.snapshot import streams
 from .optimizer import Optimizer
 
 Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+_FACTS: dict[str, Any] = {
+    "about": dict,
+    "numerics": str,
+    "model": {"dtype": str, "order": dict, "streams": dict},
+    "optimizer": {"kind": str, "settings": dict, "numbers": dict},
+    "loader": dict,
+    "first_pass": int,
+    "epoch": int,
+    "batch": int,
+    "steps": int,
+    "seconds": (int, float),
+    "skipped": list,
+    "tally": dict,
+    "history": list,
+}
+
+
+def require_facts(facts: Mapping[str, Any]) -> None:
+    """Raise `ValueError` unless the facts of a checkpoint are those of a run, before any of them is used."""
+    _require_form(facts, _FACTS, "")
+    schedule = facts.get("schedule")
+    if schedule is not None:
+        _require_form(facts, {"schedule": {"kind": str, "state": dict}}, "")
+    if not all(isinstance(each, dict) for each in facts["optimizer"]["numbers"].values()):
+        raise ValueError("its optimizer's numbers can't be right")
+    if len(facts["skipped"]) != 2 or not all(map(is_integer, facts["skipped"])):
+        raise ValueError("its skipped can't be right")
+    if not all(isinstance(row, dict) and all(map(is_number, row.values())) for row in facts["history"]):
+        raise ValueError("its history can't be right")
+    if not all(is_integer(position) and position >= 0 for position in facts["model"]["streams"].values()):
+        raise ValueError("its model's streams can't be right")
+    for name in ("first_pass", "epoch", "batch", "steps"):
+        if facts[name] < (name == "epoch"):
+            raise ValueError(f"its {name} can't be right")
+
+
+def _require_form(facts: Mapping[str, Any], form: Mapping[str, Any], owner: str) -> None:
+    for name, kind in form.items():
+        if name not in facts:
+            raise ValueError(f"it has no {owner}{name}")
+        inner = kind if isinstance(kind, dict) else None
+        if not isinstance(facts[name], dict if inner else kind) or isinstance(facts[name], bool):
+            raise ValueError(f"its {owner}{name} can't be right")
+        if inner:
+            _require_form(facts[name], inner, f"{name}'s ")
 
 
 def model_state(model: Layer) -> tuple[Arrays, dict[str, Any]]:
@@ -71,6 +119,25 @@ def load_optimizer_state(optimizer: Optimizer, arrays: Arrays, facts: Mapping[st
         remembered[parameter][key] = laid(array, order)
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in facts["settings"].items()}
     optimizer.load_state_dict({"settings": settings, "state": remembered})
+
+
+def require_optimizer_state(optimizer: Optimizer, arrays: Arrays, facts: Mapping[str, Any]) -> None:
+    """Raise `ValueError` unless a state of its kind is one of this optimizer; nothing is changed."""
+    if facts["kind"] != type(optimizer).__name__:
+        return
+    for what, found, mine in (
+        ("settings", facts["settings"].keys(), set(optimizer.settings)),
+        ("parameters", facts["numbers"].keys(), optimizer.parameters.keys()),
+    ):
+        if found != mine:
+            raise ValueError(f"its optimizer's {what} are {', '.join(found)}, this one's {', '.join(sorted(mine))}")
+    memory = set(optimizer._memory())
+    for parameter in optimizer.parameters:
+        kept = memory & {name.rpartition("/")[2] for name in arrays if name.rpartition("/")[0] == parameter}
+        if kept and kept != memory:
+            raise ValueError(f"its optimizer remembers {', '.join(sorted(kept))} of {parameter}, not all it should")
+    if unknown := {name.rpartition("/")[0] for name in arrays} - optimizer.parameters.keys():
+        raise ValueError(f"its optimizer remembers {', '.join(sorted(unknown))}, which it does not update")
 
 
 def laid(array: np.ndarray[Any, Any], order: Sequence[int] | None) -> np.ndarray[Any, Any]:

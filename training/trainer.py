@@ -31,7 +31,16 @@ from .progress import Progress
 from .room import out_of_memory
 from .schedule import Schedule, TimedSchedule
 from .shards import Step, accumulate, stepper
-from .state import load_model_state, load_optimizer_state, model_state, optimizer_state, part, under
+from .state import (
+    load_model_state,
+    load_optimizer_state,
+    model_state,
+    optimizer_state,
+    part,
+    require_facts,
+    require_optimizer_state,
+    under,
+)
 from .tally import Tally
 from .trouble import NumericalTrouble, Snapshot, locate
 
@@ -284,7 +293,14 @@ class Trainer:
         """
         facts, arrays = found.facts, found.arrays
         try:
+            require_facts(facts)
+        except ValueError as error:
+            raise CheckpointError(f"{found.path} is damaged: {error}") from error
+        try:
             self._require_same(facts)
+            if part("model", arrays).keys() == self.model.state_dict().keys():
+                # Of another model that model's names are told, below.
+                require_optimizer_state(self.optimizer, part("optimizer", arrays), facts["optimizer"])
             self.loader.load_state_dict(facts["loader"])
             load_model_state(self.model, part("model", arrays), facts["model"])
             load_optimizer_state(self.optimizer, part("optimizer", arrays), facts["optimizer"])

@@ -7,6 +7,9 @@ the whole batch and all workers.
 
 from math import nan, prod
 
+from array_api_compat import device
+
+from .. import ways
 from ..blocks import Pairs, concat_all, whole
 from ..primitives import Primitives
 from ..team import current_team
@@ -69,7 +72,7 @@ class ExactPrimitives(Primitives):
 
     def bytes_of_block(self, like: Array) -> int:
         """As the library has them where its are larger: on a GPU."""
-        return max(self.block_bytes, self.cutter.bytes_of_block(like))
+        return ways.now().block_bytes or max(self.block_bytes, self.cutter.bytes_of_block(like))
 
     def _all_columns(self, x: Array, windows: Windows, groups: int) -> Array:
         """Columns of all samples of ``x``, which is padded."""
@@ -78,6 +81,28 @@ class ExactPrimitives(Primitives):
     def _within(self, x: Array, padding: Pairs, windows: Windows) -> Array:
         """All of ``x`` within its padding."""
         return self.padded(x, padding, whole(x.shape[0], windows), windows)
+
+    def _read(self, x: Array, windows: Windows) -> Array:
+        """``x`` with 0 for NaN and infinities that no window reads: they would reach all sums of their channel."""
+        xp = self.xp
+        spaced = (
+            s > 1 or (o - 1) * s + (k - 1) * d + 1 < n
+            for s, o, k, d, n in zip(
+                windows.stride, windows.count, windows.kernel, windows.dilation, x.shape[1:-1], strict=True
+            )
+        )
+        if not any(spaced) and all(d == 1 for d in windows.dilation):
+            return x
+        shape = (1, *x.shape[1:-1], 1)
+
+        def mark() -> Array:
+            found = xp.zeros(shape, dtype=xp.bool, device=device(x))
+            for index in windows.slices():
+                found[index] = True
+            return found
+
+        read = self.constant(mark, x, "read", windows, shape)
+        return xp.where(xp.logical_or(read, xp.isfinite(x)), x, 0.0)
 
     def _poison(self, good: Array, windows: Windows, groups: int) -> Array:
         """NaN for each group's windows that see what is not finite, 0 for the others: ``(G, n, O, 1)``."""
@@ -94,7 +119,7 @@ class ExactPrimitives(Primitives):
         self, x: Array, dy: Array, windows: Windows, groups: int, padding: Pairs = ()
     ) -> Array:
         """Sum over the samples of all workers, each channel of ``x`` and of ``dy`` with one scale."""
-        x = self._within(x, padding, windows)
+        x = self._read(self._within(x, padding, windows), windows)
         xp, exact, team = self.xp, self.exact, current_team()
         channels, features = x.shape[-1] // groups, dy.shape[-1] // groups
         rows = x.shape[0] * prod(windows.count)

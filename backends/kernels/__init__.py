@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Protocol
 
-from .. import environment
+from .. import environment, ways
 from ..blocks import Pairs
 from ..types import Array
 from ..windows import Windows
@@ -158,7 +158,12 @@ def installed() -> bool:
 
 def load() -> Kernels | None:
     """The compiled kernels; None where they are switched off or Numba is missing."""
-    return None if switched_off() or not installed() else _load()
+    asked = ways.now().kernels
+    off = switched_off() if asked is None else not asked
+    found = None if off or not installed() else _load()
+    if found is not None and ways.watched():
+        ways.met(["kernels"])
+    return found
 
 
 @cache

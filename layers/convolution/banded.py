@@ -36,10 +36,17 @@ WIDE = 48
 @lru_cache(maxsize=1024)
 def neighbours(problem: Problem) -> int:
     """How many neighbouring outputs to compute together: ``t``, a divisor of the output's width; 1 for none."""
-    w = problem.windows
-    if problem.groups > 1 or w.dilation[-1] > 1 or w.stride[-1] > w.kernel[-1] or problem.multiply_adds < LEAST:
+    if problem.multiply_adds < LEAST:
         return 1
-    return min((t for t in range(1, min(w.count[-1], 32) + 1) if w.count[-1] % t == 0), key=lambda t: _cost(problem, t))
+    return min((1, *serving(problem)), key=lambda t: _cost(problem, t))
+
+
+def serving(problem: Problem) -> list[int]:
+    """All numbers of outputs that can be computed together: divisors of the width, from 2 to 32."""
+    w = problem.windows
+    if problem.groups > 1 or w.dilation[-1] > 1 or w.stride[-1] > w.kernel[-1] or problem.precision == "direct":
+        return []
+    return [t for t in range(2, min(w.count[-1], 32) + 1) if w.count[-1] % t == 0]
 
 
 def _cost(problem: Problem, t: int) -> float:

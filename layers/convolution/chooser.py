@@ -3,16 +3,17 @@
 The limits come from measurements beside each other (``xpnn bench --layers``). What is chosen depends on shapes, dtype,
 precision and whether there are compiled kernels, so that results do on nothing else; exact numerics takes columns for
 all. What suits a CPU's caches, and parts that workers share, is for engines to which a launch is cheap.
+
+An algorithm that is asked for by name (`xpnn.layers.convolution.named`) is chosen wherever it serves.
 """
 
 from functools import lru_cache
-from typing import Protocol
 
 from array_api_compat import device
 
 from ...backends.primitives import Primitives
 from ...backends.types import Array
-from . import columns, depthwise, direct, rows, stationary
+from . import columns, depthwise, direct, named, rows, stationary, winograd
 from .banded import Banded, neighbours
 from .problem import Problem
 from .reach import of_kernel, of_spatial, reach
@@ -56,6 +57,9 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitive
 
 def _input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
     """`input_gradient` of all parts."""
+    asked = named.input_gradient(problem, engine)
+    if asked is not None:
+        return asked(dy, weight, problem, engine)
     if depthwise.serves(problem, engine):
         return depthwise.input_gradient(dy, weight, problem, engine)
     adjoint = problem.adjoint if engine.free_order else None
@@ -90,20 +94,13 @@ def _zeros(shape: tuple[int, ...], like: Array, engine: Primitives) -> Array:
     return engine.xp.zeros(shape, dtype=like.dtype, device=device(like))
 
 
-class Algorithm(Protocol):
-    """What each computes; the gradient of the input is the forward of another problem, or one of three of its own."""
-
-    def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
-        """``y (N, *O, F)``."""
-
-    def weight_gradient(self, x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
-        """``dweight (F, C/G, *K)``."""
-
-
-def algorithm(problem: Problem, engine: Primitives) -> Algorithm:
+def algorithm(problem: Problem, engine: Primitives) -> named.Algorithm:
     """The one that suits a problem."""
     if not engine.free_order:
         return columns
+    asked = named.algorithm(problem, engine)
+    if asked is not None:
+        return asked
     if depthwise.serves(problem, engine):
         return depthwise
     tiles = _winograd(problem) if engine.views else None
@@ -129,14 +126,7 @@ def _banded(problem: Problem) -> Banded | None:
 @lru_cache(maxsize=1024)
 def _winograd(problem: Problem) -> Winograd | None:
     """The tile size that suits a 3x3 convolution with many channels; None for all others."""
-    w = problem.windows
-    if (
-        problem.precision == "direct"
-        or problem.dtype != "float32"
-        or problem.groups > 1
-        or (w.kernel, w.stride, w.dilation) != ((3, 3), (1, 1), (1, 1))
-        or min(problem.channels, problem.features) < 32
-    ):
+    if not winograd.serves(problem) or min(problem.channels, problem.features) < 32:
         return None
     best = min((F2, F4, F5), key=lambda each: each.cost(problem))
     return best if best.cost(problem) < 0.8 * problem.multiply_adds else None

@@ -9,6 +9,7 @@ from math import prod
 
 from array_api_compat import device
 
+from ...backends import ways
 from ...backends.blocks import Block, even_slices
 from ...backends.kernels import Kernels
 from ...backends.primitives import LANES, Primitives, in_order
@@ -30,7 +31,7 @@ def serves(problem: Problem, engine: Primitives) -> bool:
         and problem.groups == 1
         and problem.dtype == "float32"
         and problem.windows.cells > 1
-        and problem.multiply_adds >= LEAST
+        and not ways.small(problem.multiply_adds, LEAST)
         and problem.windows.cells * problem.channels * problem.features <= LARGEST
         and engine.kernels is not None
     )

@@ -44,7 +44,11 @@ def reach(problem: Problem) -> Reach | None:
     w = problem.windows
     axes = zip(problem.spatial, w.kernel, w.stride, w.dilation, w.count, problem.padding, strict=True)
     met = [_along(n, k, s, d, count, before) for n, k, s, d, count, (before, _) in axes]
-    inputs, cells, outputs = (tuple(each[i] for each in met) for i in range(3))
+    inputs, cells, outputs = (
+        tuple(each[0] for each in met),
+        tuple(each[1] for each in met),
+        tuple(each[2] for each in met),
+    )
     if any(part.stop <= part.start for part in (*inputs, *cells, *outputs)):
         return Reach(None, inputs, cells, outputs)
     kernel, count, spatial = (tuple(p.stop - p.start for p in parts) for parts in (cells, outputs, inputs))

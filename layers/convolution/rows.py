@@ -27,19 +27,18 @@ LARGEST = 1 << 18
 LEAST = 1_000_000
 
 
+def serves(problem: Problem) -> bool:
+    """Whether this algorithm computes the problem: two axes or more, one group, a weight that is not to be rotated."""
+    return (
+        len(problem.windows.count) > 1 and problem.groups == 1 and not problem.rotated and problem.precision != "direct"
+    )
+
+
 def suits(problem: Problem) -> bool:
     """Whether channels are few, and rows short."""
     w = problem.windows
     entries = prod(w.kernel[:-1]) * problem.spatial[-1] * problem.channels * w.count[-1] * problem.features
-    return (
-        len(w.count) > 1
-        and problem.groups == 1
-        and not problem.rotated
-        and problem.precision != "direct"
-        and problem.channels <= 8
-        and entries <= LARGEST
-        and problem.multiply_adds >= LEAST
-    )
+    return serves(problem) and problem.channels <= 8 and entries <= LARGEST and problem.multiply_adds >= LEAST
 
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:

@@ -25,7 +25,12 @@ def suits(problem: Problem) -> bool:
     """Whether there are few outputs for a large weight that is not to be rotated."""
     entries = problem.features * problem.channels * problem.windows.cells
     few = problem.samples * prod(problem.windows.count) < problem.features
-    return few and problem.groups == 1 and not problem.rotated and entries >= LARGE
+    return few and serves(problem) and entries >= LARGE
+
+
+def serves(problem: Problem) -> bool:
+    """Whether this algorithm computes the problem: one group, and a weight that is not to be rotated."""
+    return problem.groups == 1 and not problem.rotated
 
 
 def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:

@@ -70,6 +70,7 @@ class Tiling:
 
     problem: Problem
     m: int
+    shares_filters: bool = False
 
     @property
     def side(self) -> int:
@@ -118,8 +119,8 @@ class Tiling:
 
     @property
     def is_large(self) -> bool:
-        """Whether the transformed weights are."""
-        return 4 * self.points * self.problem.channels * self.problem.features > LARGE
+        """Whether the transformed weights are, or count as large."""
+        return self.shares_filters or 4 * self.points * self.problem.channels * self.problem.features > LARGE
 
     def blocks(self, first: int, samples: int) -> list[Block]:
         """Tiles of some samples in blocks for a worker."""
@@ -164,11 +165,25 @@ class Tiling:
         return slice(start, start + self.tiles(block))
 
 
-class Winograd:
-    """Convolution with a kernel of 3x3 at stride 1, in tiles of ``m x m`` outputs."""
+def serves(problem: Problem) -> bool:
+    """Whether tiles compute the problem."""
+    w = problem.windows
+    return (
+        problem.precision != "direct"
+        and problem.dtype == "float32"
+        and problem.groups == 1
+        and (w.kernel, w.stride, w.dilation) == ((3, 3), (1, 1), (1, 1))
+    )
 
-    def __init__(self, m: int) -> None:
-        self.m = m
+
+class Winograd:
+    """Convolution with a kernel of 3x3 at stride 1, in tiles of ``m x m`` outputs.
+
+    With ``shares_filters`` workers share the filters, and not the tiles, however small the weight is.
+    """
+
+    def __init__(self, m: int, shares_filters: bool = False) -> None:
+        self.m, self.shares_filters = m, shares_filters
 
     def cost(self, problem: Problem) -> float:
         """About how many multiplications a forward takes; the weight's transform is counted for what it costs."""
@@ -179,7 +194,7 @@ class Winograd:
 
     def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
         """``y (N, *O, F)``."""
-        tiling = Tiling(problem, self.m)
+        tiling = Tiling(problem, self.m, self.shares_filters)
         prepared = engine.prepare("winograd", tiling, problem.dtype)
         if prepared is not None:
             return prepared.forward(x, weight, bias)
@@ -238,7 +253,7 @@ class Winograd:
 
     def weight_gradient(self, x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
         """``dweight (F, C, 3, 3)``."""
-        tiling = Tiling(problem, self.m)
+        tiling = Tiling(problem, self.m, self.shares_filters)
         prepared = engine.prepare("winograd", tiling, problem.dtype)
         if prepared is not None:
             return prepared.weight_gradient(x, dy)

@@ -9,6 +9,7 @@ from math import nan, prod
 from typing import Any, ClassVar, Literal, Self, TypeAlias, Unpack
 
 from ...backends import Backend, BackendLike, ambient_backend, backend_of, checks, get_backend, origins
+from ...backends.registry import require_plain
 from ...backends.team import rows_of_all
 from ...backends.types import Array, DType, Namespace
 from ..arrays import namespace, require_float, require_same_dtype, require_shape, scalar
@@ -98,9 +99,9 @@ class Loss:
     **placement
         See `xpnn.layers.placement.Placement`. A loss that names no backend computes where its prediction is: in exact
         numerics if these made the prediction or, where it is not known what made that, the target; else in the
-        numerics of the enclosing `use_backend`, if that is the same place, or of ``XPNN_NUMERICS``. A prediction of
-        exact numerics may be a view, such as some of its rows, but not the result of arithmetic of your own: then give
-        the loss a backend.
+        numerics of the enclosing `use_backend`, or the one it was made in, if that is the same place, or of
+        ``XPNN_NUMERICS``. A prediction of exact numerics may be a view, such as some of its rows, but not the result of
+        arithmetic of your own: then give the loss a backend.
 
     Raises
     ------
@@ -119,6 +120,7 @@ class Loss:
         self.reduction: str = checks.choice("reduction", reduction, self.reductions)
         own = checked(placement, type(self).__name__)
         self._backend = place(None, own) if says_where(own) else None
+        self._ambient = ambient_backend()
         # Whether fast numerics were asked for by name, or left open by a placement that says where alone.
         self._is_fast = placement.get("numerics") == "fast"
         self._is_open = "numerics" not in own
@@ -220,6 +222,7 @@ class Loss:
     def _place(self, prediction: Array, target: Array) -> Backend:
         """This loss's backend, else that of exact numerics which made the arrays, else that of the enclosing
         `use_backend`, else where the prediction is."""
+        require_plain(prediction, "prediction")
         own, found = self._backend, origins.maker(prediction)
         if own is None and found is None:
             found = origins.maker(target)
@@ -234,7 +237,7 @@ class Loss:
                     "exact numerics on purpose"
                 )
             return own
-        ambient = ambient_backend()
+        ambient = ambient_backend() or self._ambient
         return ambient if ambient is not None and ambient.owns(prediction) else backend_of(prediction)
 
     def _forward(self, prediction: Array, target: Array, xp: Namespace, **options: Any) -> Array:

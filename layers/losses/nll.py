@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Unpack
 
 from array_api_compat import device
 
-from ...backends import backend_of, checks, describe, primitives
+from ...backends import backend_of, checks, primitives
 from ...backends.graph import without_graph
+from ...backends.inputs import describe
 from ...backends.team import current_team
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import namespace, require_same_dtype, require_shape, scalar, zero

@@ -2,7 +2,8 @@
 
 from typing import Any, Self
 
-from ...backends import Backend, describe, to_host
+from ...backends import Backend, to_host
+from ...backends.inputs import describe
 from ...backends.types import Array, DType, dtype_name
 
 SHOWN = 16  # a message with more numbers than that is no help
@@ -25,8 +26,8 @@ class Weights:
     """
 
     def __init__(self, numbers: Any, what: str) -> None:
-        host = None if isinstance(numbers, str) else to_host(numbers)
-        if host is None or not dtype_name(host.dtype).startswith(("float", "int", "uint")):
+        host = to_host(numbers, what)
+        if host.dtype.kind == "b":
             raise TypeError(f"{what} must be numbers, got {describe(numbers)}")
         self._host = host.astype("float64")
         self._copies: dict[tuple[Backend, str], Array] = {}

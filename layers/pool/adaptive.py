@@ -17,9 +17,10 @@ from typing import Any, ClassVar, TypeAlias, Unpack
 
 from array_api_compat import device
 
-from ...backends import checks, describe, primitives
+from ...backends import checks, primitives
 from ...backends.blocks import concat_all
 from ...backends.graph import without_graph
+from ...backends.inputs import describe
 from ...backends.types import Array, Namespace, dtype_name
 from ..arrays import (
     channels_first,

@@ -11,7 +11,7 @@ from typing import Any
 
 from array_api_compat import device
 
-from ...backends import checks, primitives
+from ...backends import checks, primitives, ways
 from ...backends.kernels import Kernels
 from ...backends.types import Array, Namespace
 from ...backends.windows import Windows
@@ -102,8 +102,9 @@ def compiled(x: Array, geometry: Geometry, xp: Namespace) -> Kernels | None:
     """Compiled kernels that take the windows over ``x (N, C, *S)``, and have enough to do."""
     engine, windows = primitives(xp), geometry.windows
     read = prod(x.shape[:2]) * prod(windows.count) * windows.cells
-    takes = x.dtype == xp.float32 and len(windows.count) < 3 and windows.cells <= 127 and x.shape[1] >= CHANNELS
-    return engine.kernels if takes and engine.free_order and read >= LEAST else None
+    takes = x.dtype == xp.float32 and len(windows.count) < 3 and windows.cells <= 127
+    pays = not ways.small(x.shape[1], CHANNELS) and not ways.small(read, LEAST)
+    return engine.kernels if takes and pays and engine.free_order else None
 
 
 def scatter(

@@ -19,14 +19,15 @@ def plot_curves(history: History, path: Path, metrics: dict[str, Any]) -> None:
     history : History
     path : path
     metrics : dict
-        ``model``, ``data``, ``backend``, ``seed`` and, where there is one, ``test_accuracy``, for the title.
+        ``model``, ``data``, ``backend``, ``seed`` and, where there is one, ``test_accuracy``, for the title;
+        ``validation_part`` and ``test_part`` are what the two parts are called, held out unless given.
     """
     with_rate = "lr" in history
     quantities = [q for q in ("loss", "accuracy") if f"train_{q}" in history or f"validation_{q}" in history]
     figure = new_figure(5.0 * len(quantities), 4.4 if with_rate else 3.6, layout="constrained")
     grid = figure.add_gridspec(1 + with_rate, len(quantities), height_ratios=[4, 1] if with_rate else [1])
     for column, quantity in enumerate(quantities):
-        _draw(figure.add_subplot(grid[0, column]), history, quantity)
+        _draw(figure.add_subplot(grid[0, column]), history, quantity, _spelt(metrics.get("validation_part")))
     if with_rate:
         axes = figure.add_subplot(grid[1, :])
         axes.step(history["epoch"], history["lr"], where="mid", color="#555555", linewidth=1.2)
@@ -37,8 +38,12 @@ def plot_curves(history: History, path: Path, metrics: dict[str, Any]) -> None:
     save(figure, path)
 
 
-def _draw(axes: Any, history: History, quantity: str) -> None:
-    for part, name, colour in (("train", "training", TRAINING), ("validation", "held out", HELD_OUT)):
+def _spelt(part: str | None) -> str:
+    return "held out" if part in (None, "held-out") else str(part)
+
+
+def _draw(axes: Any, history: History, quantity: str, held_out: str) -> None:
+    for part, name, colour in (("train", "training", TRAINING), ("validation", held_out, HELD_OUT)):
         if (column := f"{part}_{quantity}") in history:
             one = "o" if len(history.rows) == 1 else ""
             axes.plot(history["epoch"], history[column], label=name, color=colour, marker=one, linewidth=1.6)
@@ -87,5 +92,9 @@ def _known(history: History, quantity: str) -> list[float]:
 
 
 def _title(metrics: dict[str, Any]) -> str:
-    told = f": {percent(metrics['test_accuracy'])} held out" if metrics.get("test_accuracy") is not None else ""
+    told = (
+        f": {percent(metrics['test_accuracy'])} {_spelt(metrics.get('test_part'))}"
+        if metrics.get("test_accuracy") is not None
+        else ""
+    )
     return f"{metrics['model']} on {metrics['data']}{told} ({metrics['backend']}, seed {metrics['seed']})"

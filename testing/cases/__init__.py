@@ -9,13 +9,14 @@ from itertools import chain
 from .activations import activations, softmaxes
 from .case import Case, LayerCase, LossCase, part_of
 from .convolutions import convolutions, dense_layers, transposed_convolutions
+from .corners import corners
 from .losses import classifications, regressions
 from .nets import NetCase, TrainingCase, nets, trainings
 from .norms import batch_norms, sample_norms
 from .pools import average_pools, lp_pools, max_pools
 from .shapes import containers, dropouts, shapes
 
-__all__ = ["Case", "LayerCase", "LossCase", "NetCase", "TrainingCase", "cases", "part_of"]
+__all__ = ["Case", "LayerCase", "LossCase", "NetCase", "TrainingCase", "cases", "corners", "part_of"]
 
 
 @cache

@@ -73,6 +73,10 @@ class Case(ABC):
         """The backend in the case's dtype, or in the one that is asked for."""
         return get_backend(backend, dtype or self.dtype)
 
+    def upstream(self, shape: tuple[int, ...]) -> Host:
+        """The gradient of an output of that shape."""
+        return np.asarray(self.generator.fold_in("upstream").uniform(shape, -1.0, 1.0, "float32", "numpy"))
+
     @abstractmethod
     def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
         """Compute on a backend: arrays by name."""
@@ -91,8 +95,9 @@ class LayerCase(Case):
     inputs : callable
         Makes the input; one of `xpnn.testing.cases.inputs`.
     layout : str
-        How input and upstream gradient lie in memory: ``"plain"``, ``"strided"`` (every second cell, axes permuted) or
-        ``"read-only"``.
+        How input and upstream gradient lie in memory: ``"plain"``, ``"strided"`` (every second cell, axes permuted),
+        ``"channels last"`` (in one piece, as layers with windows leave them) or ``"read-only"``. A convolution's weight
+        has its features first in memory, but last with ``"strided"``, and its channels last with ``"channels last"``.
     training : bool
         With False the forward alone, in evaluation.
     """
@@ -110,6 +115,9 @@ class LayerCase(Case):
         if not self.training:
             layer.eval()
         layer.load_state_dict(host_state(self.build(backend=HOST), self.generator))
+        for _, parameter in layer.named_parameters():
+            if self.layout in ("channels last", "strided") and len(parameter.shape) > 2:
+                parameter.value = relaid(parameter.value, self.layout, b)
         return layer, self._put(self.inputs(self.generator.fold_in("input"), self.shape), b), None
 
     def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
@@ -122,8 +130,7 @@ class LayerCase(Case):
             y, found["indices"] = y
         found["y"] = y
         if self.training:
-            dy = self.generator.fold_in("upstream").uniform(tuple(y.shape), -1.0, 1.0, "float32", "numpy")
-            found["dx"] = layer.backward(self._put(dy, b))
+            found["dx"] = layer.backward(self._put(self.upstream(tuple(y.shape)), b))
             found |= {f"d{name}": parameter.grad for name, parameter in layer.named_parameters()}
         if b.to_numpy(x).tobytes() != before.tobytes():
             raise AssertionError(f"{self.name} wrote to its input")
@@ -135,6 +142,9 @@ class LayerCase(Case):
             wide[::2, ...] = host.T
             cells = b.asarray(wide, b.dtype)[::2, ...]
             return b.xp.permute_dims(cells, tuple(reversed(range(host.ndim))))
+        if self.layout == "channels last" and host.ndim > 2:
+            cells = b.asarray(np.ascontiguousarray(np.moveaxis(host, 1, -1)), b.dtype)
+            return b.xp.permute_dims(cells, (0, host.ndim - 1, *range(1, host.ndim - 1)))
         array = b.asarray(host, b.dtype)
         if self.layout == "read-only" and isinstance(array, np.ndarray):
             array = np.array(array)
@@ -178,8 +188,16 @@ class LossCase(Case):
         b, value = self.place(backend, dtype), loss(prediction, target)
         if not value.ndim:
             return {"loss": value, "dx": loss.backward()}
-        dy = self.generator.fold_in("upstream").uniform(tuple(value.shape), -1.0, 1.0, "float32", "numpy")
+        dy = self.upstream(tuple(value.shape))
         return {"loss": value, "dx": loss.backward(b.asarray(dy, b.dtype))}
+
+
+def relaid(weight: Array, layout: str, b: Backend) -> Array:
+    """A weight ``(F, C, *K)`` whose memory has the order ``(F, *K, C)`` (channels last) or ``(*K, C, F)`` (strided)."""
+    spatial = tuple(range(2, weight.ndim))
+    axes = (0, *spatial, 1) if layout == "channels last" else (*spatial, 1, 0)
+    laid = b.asarray(np.ascontiguousarray(b.to_numpy(weight).transpose(axes)), b.dtype)
+    return b.xp.permute_dims(laid, tuple(axes.index(axis) for axis in range(weight.ndim)))
 
 
 def host_state(layer: Layer, generator: Generator) -> dict[str, Host]:

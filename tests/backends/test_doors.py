@@ -133,7 +133,9 @@ def test_views_on_the_device_go_out(at, index):
 )
 def test_what_is_not_numbers_of_our_dtypes_is_refused(at, host, name):
     before = at.backend.transfers
-    with pytest.raises(TypeError, match="takes booleans, integers, float32 and float64, got") as caught:
+    with pytest.raises(
+        TypeError, match=r"asarray: (the data must be numbers|dtype must be bool, .* or float64), got"
+    ) as caught:
         at.backend.asarray(host)
     assert name in str(caught.value) and at.backend.spec in str(caught.value)
     assert at.backend.transfers == before
@@ -141,7 +143,7 @@ def test_what_is_not_numbers_of_our_dtypes_is_refused(at, host, name):
 
 @pytest.mark.parametrize("dtype", ["float16", "complex64", "str", "float"])
 def test_a_dtype_that_is_not_taken_lists_those_that_are(at, dtype):
-    with pytest.raises(TypeError, match=r"the dtypes are bool, .*, float32, float64"):
+    with pytest.raises(TypeError, match=rf"dtype must be bool, .*, float32 or float64, got {dtype}"):
         at.backend.asarray([1.0], dtype)
 
 
@@ -159,16 +161,16 @@ def test_arrays_of_another_backend_are_refused_with_the_call_that_moves_them(at)
     for other in others(at):
         x = other.asarray([1.0, 2.0])
         before = at.backend.transfers, other.transfers
-        with pytest.raises(TypeError, match=r"to_numpy\(array\)") as caught:
+        with pytest.raises(TypeError, match=r"nn\.backend_of\(x\)\.to_numpy\(x\)$") as caught:
             at.backend.asarray(x)
         assert at.backend.spec in str(caught.value)
-        with pytest.raises(TypeError, match="takes its own arrays"):
+        with pytest.raises(TypeError, match="the array must be one of"):
             at.backend.to_numpy(x)
         assert (at.backend.transfers, other.transfers) == before, "nothing is copied silently"
 
 
 def test_the_door_out_takes_no_host_data(at):
-    with pytest.raises(TypeError, match="takes its own arrays, got list"):
+    with pytest.raises(TypeError, match=r"the array must be one of .*, got list"):
         at.backend.to_numpy([1.0])
     if at.backend.spec != "numpy":
         with pytest.raises(TypeError, match=r"got float32 array of numpy, shape \(2,\)"):

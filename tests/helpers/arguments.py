@@ -357,7 +357,7 @@ def public() -> set[str]:
     for prefix, module in {"initialisers": initialisers, "geometry": geometry}.items():
         own = {name: each for name, each in vars(module).items() if inspect.isfunction(each) and name[0] != "_"}
         found |= {f"{prefix}.{name}" for name, each in own.items() if each.__module__ == module.__name__}
-    return found - {"geometry.check_padding", "geometry.check_border"}
+    return found - {"geometry.check_padding", "geometry.check_border", "geometry.require_padding"}
 
 
 @dataclass(frozen=True)

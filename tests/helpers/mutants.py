@@ -244,8 +244,8 @@ PRIMITIVES = (
 WINDOWS = (
     Mutant(
         "dilation is ignored in dx and in pools",
-        "slice(k * d, k * d + (o - 1) * s + 1 if o else 0, s)",
-        "slice(k, k + (o - 1) * s + 1 if o else 0, s)",
+        "slice(k * d, k * d + (o - 1) * s + 1, s) if o",
+        "slice(k, k + (o - 1) * s + 1, s) if o",
         "(Conv2d|MaxPool2d)/dilation",
     ),
     Mutant(
@@ -294,8 +294,8 @@ GEOMETRY = (
     Mutant("'same' pads too much after", "total - total // 2) for", "total - total // 3) for", r"Conv\dd/same"),
     Mutant(
         "last window of ceil_mode is judged by the padding after",
-        ">= n + padding[0] else",
-        ">= n + padding[1] else",
+        ">= n + before else",
+        ">= n + after else",
         r"(Max|Avg)Pool\dd/",
     ),
     Mutant(
@@ -326,7 +326,7 @@ GEOMETRY = (
     Mutant("ceil_mode is ignored", "if not ceil_mode:", "if True:", "(Max|Avg)Pool2d/ceil_mode"),
     Mutant(
         "last window of ceil_mode starts in the padding",
-        "return size - 1 if (size - 1) * stride >= n + padding[0] else size",
+        "return size - 1 if (size - 1) * stride >= n + before else size",
         "return size",
         r"(Max|Avg|Lp)Pool\dd/.*ceil_mode",
     ),
@@ -1754,14 +1754,14 @@ ROBUST = (
     ),
     Mutant(
         "Huber forgets the half",
-        "return reduce(near * (far - 0.5 * near), reduction, xp)",
-        "return reduce(near * (far - near), reduction, xp)",
+        "else near * (far - 0.5 * near)",
+        "else near * (far - near)",
         "Huber/plain",
     ),
     Mutant(
         "Huber is twice as large near 0",
-        "return reduce(near * (far - 0.5 * near), reduction, xp)",
-        "return reduce(2.0 * near * (far - 0.5 * near), reduction, xp)",
+        "else near * (far - 0.5 * near)",
+        "else 2.0 * near * (far - 0.5 * near)",
         "Huber/plain",
     ),
     Mutant(

@@ -137,7 +137,9 @@ def test_integers_are_an_error_that_names_the_layer(kind, arguments, shape):
 @every_layer
 def test_what_is_no_array_is_an_error_that_names_the_layer(kind, arguments, shape):
     layer = kind(*arguments)
-    message = f"{layer!r}: the input must be an array of numpy, got list; make one with backend.asarray(...)"
+    message = (
+        f"{layer!r}: the input must be an array of numpy, got list; make one with nn.get_backend('numpy').asarray(x)"
+    )
     with raises(TypeError, message):
         layer(np.zeros(shape).tolist())
 

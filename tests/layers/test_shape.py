@@ -120,6 +120,14 @@ def test_upsample_repeats_cells_and_its_gradient_sums_the_copies(at, torch, rng,
         assert_match(dy, upstream, level="exact")
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 0), (2, 3, 0, 4), (2, 3, 4, 0)])
+def test_upsample_takes_an_axis_without_cells(at, shape):
+    layer = Upsample(3, backend=at.backend)
+    y = layer(at.put(np.zeros(shape, F32)))
+    assert tuple(y.shape) == (2, 3, *(3 * n for n in shape[2:]))
+    assert tuple(layer.backward(y).shape) == shape
+
+
 @every_scale
 def test_the_upsample_layer_is_the_function(at, rng, scale, shape):
     layer, x = Upsample(scale, backend=at.backend), at.put(numbers(rng, shape))

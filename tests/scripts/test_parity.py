@@ -6,7 +6,9 @@ import re
 import pytest
 
 import xpnn as nn
+from xpnn.backends.ways import now
 from xpnn.layers import dense
+from xpnn.layers.convolution import columns
 from xpnn.scripts import parity
 from xpnn.scripts.main import main
 from xpnn.testing import cases
@@ -87,6 +89,42 @@ def test_the_page_needs_nothing_but_itself(capsys, tmp_path, broken):
     assert status == 1 and text.startswith("<!doctype html>") and text.count("<svg") == text.count("</svg>") == 2
     assert not re.search(r"(src|href)=\"(?!#)", text) and "@import" not in text and "url(http" not in text
     assert "Dense/plain" in text and "dbias against float64" in text and 'class="verdict failed"' in text
+
+
+def test_modes_are_told_for_each_case_and_all_together(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    target, shown = tmp_path / "report.json", tmp_path / "page.html"
+    some = r"^dense/plain$|^maxpool1d/corner kernel \(1,\), stride \(1,\), padding .*, ceil_mode False, dilation \(1,\)"
+    status, out, _ = ran(capsys, "--modes", "--filter", some, "--json", target, "--html", shown)
+    assert status == 0
+    (dense,) = (line for line in out.splitlines() if line.startswith("Dense/plain"))
+    report = json.loads(target.read_text())
+    by_name = {case["name"]: case for case in report["cases"]}
+    names = [mode["mode"] for mode in by_name["Dense/plain"]["modes"]]
+    assert {"float64", "arrays", "small blocks", "strided", "exact", "exact, strided"} <= set(names)
+    assert dense.endswith(f"in {len(names)} modes")
+    (exact,) = (line for line in out.splitlines() if line.startswith("exact "))
+    assert exact.split()[1] == str(len(by_name)) and exact.split()[3] == "0"
+    assert {total["mode"]: total["failed"] for total in report["modes"]}["exact"] == 0
+    # A window of one cell sees nothing else in any padding.
+    refused = [line for line in out.splitlines() if "refused, as it has to be, in" in line]
+    assert len(refused) == 3 and not any("padding ((0, 0),)" in line for line in refused)
+    assert out.splitlines()[-1].endswith("modes")
+    page = shown.read_text(encoding="utf-8")
+    assert "<h2>Modes</h2>" in page and f"<summary>{len(names)}</summary>" in page and "exact, strided" in page
+
+
+def test_a_failure_in_one_mode_alone_is_told_with_the_mode(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    usual = columns.forward
+    monkeypatch.setattr(columns, "forward", lambda *given: usual(*given) * (1.001 if now().convolution else 1.0))
+    target, shown = tmp_path / "report.json", tmp_path / "page.html"
+    status, out, _ = ran(capsys, "--modes", "--filter", "^conv1d/valid$", "--json", target, "--html", shown)
+    assert status == 1 and "FAILED: in mode 'adjoint': y against the truth: at (" in out
+    assert "; in mode 'columns': y against the truth: at (" in out and "in mode 'arrays'" not in out
+    failed = {total["mode"] for total in json.loads(target.read_text())["modes"] if total["failed"]}
+    assert failed >= {"columns", "adjoint"} and "arrays" not in failed
+    assert '<tr class="failed"><td>columns</td>' in shown.read_text(encoding="utf-8")
 
 
 def test_numerics_come_from_the_option_or_the_environment(capsys, monkeypatch):

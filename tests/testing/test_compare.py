@@ -149,7 +149,7 @@ def test_an_unknown_level_lists_the_known():
 
 
 def test_what_is_no_array_is_refused():
-    with pytest.raises(TypeError, match="expected an array"):
+    with pytest.raises(TypeError, match="the argument must be an array of a backend, got list"):
         assert_match([1.0], [1.0])
 
 

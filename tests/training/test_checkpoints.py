@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import NO_FILES, limits, no_file
 
-from xpnn.training.checkpoints import CheckpointError, Checkpoints
+from xpnn.training.checkpoints import CheckpointError, Checkpoints, _canonical, _digest
 
 
 def arrays(step):
@@ -214,3 +215,144 @@ def test_a_folder_that_can_t_be_is_an_error(tmp_path):
 def test_bad_settings_are_refused(tmp_path, settings):
     with pytest.raises(ValueError, match="must be an integer >= 1"):
         Checkpoints(tmp_path, **settings)
+
+
+def test_the_best_is_that_of_the_highest_score_and_of_equals_the_first(tmp_path):
+    checkpoints = filled(tmp_path, [1, 2, 3, 4], {1: 0.1, 2: 0.9, 4: 0.9}, keep=4)
+    assert checkpoints.best().step == 2
+    assert np.array_equal(checkpoints.best().weights["weight"], arrays(2)["model/weight"])
+    assert checkpoints.best().weights.keys() == {"weight"}
+    assert filled(tmp_path / "unfinished", [1, 2]).best() is None
+    assert Checkpoints(tmp_path / "none").best() is None
+
+
+def test_a_damaged_best_is_an_error_and_not_replaced_by_another(tmp_path):
+    checkpoints = filled(tmp_path, [1, 2], {1: 0.9, 2: 0.1})
+    min(tmp_path.glob("step-00000001*.safetensors")).write_bytes(b"")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        checkpoints.best()
+
+
+def test_looking_for_the_newest_may_leave_the_folder_as_it_is(tmp_path):
+    checkpoints = filled(tmp_path, [1, 2])
+    damaged(tmp_path, ".safetensors", "one bit")
+    before = files(tmp_path)
+    assert checkpoints.newest(put_aside=False).step == 1
+    assert files(tmp_path) == before
+
+
+def test_a_step_without_a_checkpoint_is_told_those_that_there_are(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no checkpoint of step 7 in .*; there are those of 1, 2"):
+        filled(tmp_path, [1, 2]).read(7)
+
+
+@pytest.mark.parametrize("name", ["score", "arrays", "sha256", "facts"])
+def test_a_checkpoint_without_a_key_is_damaged_whatever_its_checksum(tmp_path, name):
+    checkpoints = filled(tmp_path, [1])
+    path = tmp_path / "step-00000001.json"
+    told = json.loads(path.read_text())
+    del told["checksum"], told[name]
+    path.write_text(json.dumps({**told, "checksum": _digest(_canonical(told))}))
+    with pytest.raises(CheckpointError, match=f"is damaged: it has no {name}"):
+        checkpoints.read(1)
+
+
+def test_arrays_that_did_not_change_are_written_once(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.write(1, arrays(1), {"epoch": 1})
+        (tensors,) = tmp_path.glob("*.safetensors")
+        first = tensors.stat().st_ino
+        checkpoints.write(1, arrays(1), {"epoch": 2}, 0.5)
+        assert tensors.stat().st_ino == first and checkpoints.read(1).facts == {"epoch": 2}
+        tensors.unlink()
+        checkpoints.write(1, arrays(1), {"epoch": 3})
+        assert checkpoints.read(1).facts == {"epoch": 3}
+
+
+def forged(folder, **entries):
+    """A checkpoint of step 1 with other entries, `None` for one that is taken out, and the right checksum."""
+    checkpoints = filled(folder, [1])
+    path = folder / "step-00000001.json"
+    told = json.loads(path.read_text())
+    del told["checksum"]
+    told.update(entries)
+    told = {name: value for name, value in told.items() if value is not OUT}
+    path.write_text(json.dumps({**told, "checksum": _digest(_canonical(told))}))
+    return checkpoints
+
+
+OUT = object()
+FORGED = {
+    "no step": {"step": OUT},
+    "another step": {"step": 2},
+    "a step of text": {"step": "1"},
+    "a score of text": {"score": "best"},
+    "a score that is true": {"score": True},
+    "arrays of nothing": {"arrays": ""},
+    "arrays elsewhere": {"arrays": "../step-00000001-00000000.safetensors"},
+    "arrays at an absolute place": {"arrays": "/etc/passwd"},
+    "arrays with a NUL": {"arrays": "a\0b"},
+    "arrays that are a number": {"arrays": 3},
+    "arrays that are a device": {"arrays": "/dev/zero"},
+    "a checksum of nothing": {"sha256": None},
+    "another checksum": {"sha256": "0" * 64},
+    "facts that are a list": {"facts": []},
+    "facts that are nothing": {"facts": None},
+    "no format": {"format": OUT},
+}
+
+
+@pytest.mark.parametrize("case", FORGED)
+def test_entries_that_can_not_be_right_are_no_checkpoint_whatever_the_checksum(tmp_path, case):
+    checkpoints = forged(tmp_path, **FORGED[case])
+    with limits(), pytest.raises(CheckpointError, match=r"is damaged|is of format") as error:
+        checkpoints.read(1)
+    assert "step-00000001" in str(error.value) and len(str(error.value).splitlines()) == 1
+    with pytest.raises(CheckpointError, match="none of the checkpoints"):
+        checkpoints.newest()
+
+
+JSON = {
+    "deep": b"[" * 100_000,
+    "deep objects": b'{"a":' * 100_000,
+    "a list": b"[]",
+    "a number": b"3",
+    "no text": b"\xff\xfe",
+    "many digits": b'{"checksum": ' + b"9" * 10_000 + b"}",
+    "a checksum of a list": b'{"checksum": []}',
+}
+
+
+@pytest.mark.parametrize("case", JSON)
+def test_other_json_is_no_checkpoint(tmp_path, case):
+    checkpoints = filled(tmp_path, [1, 2])
+    (tmp_path / "step-00000002.json").write_bytes(JSON[case])
+    with limits():
+        assert checkpoints.newest().step == 1
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NO_FILES if kind not in ("a file as a folder", "nothing")])
+@pytest.mark.parametrize("suffix", [".json", ".safetensors"])
+def test_what_is_no_file_gives_way_to_the_checkpoint_before(tmp_path, suffix, kind):
+    checkpoints = filled(tmp_path, [1, 2])
+    path = max(tmp_path.glob(f"step-*{suffix}"))
+    path.unlink()
+    no_file(kind, path)
+    with limits():
+        assert checkpoints.newest(put_aside=False).step == 1
+        with pytest.raises(CheckpointError, match=path.stem):
+            checkpoints.read(2)
+
+
+def test_files_without_end_are_not_read(tmp_path):
+    for suffix in (".json", ".safetensors"):
+        checkpoints = filled(tmp_path / suffix, [1, 2])
+        with max((tmp_path / suffix).glob(f"step-*{suffix}")).open("r+b") as file:
+            file.truncate(1 << 40)
+        with limits(), pytest.raises(CheckpointError, match=r"too many|more than there is memory"):
+            checkpoints.read(2)
+
+
+def test_a_score_that_is_nan_is_never_the_best(tmp_path):
+    checkpoints = filled(tmp_path, [1, 2, 3], {1: float("nan"), 2: 0.5, 3: float("nan")}, keep=3)
+    assert checkpoints.best().step == 2

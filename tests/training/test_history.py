@@ -3,6 +3,7 @@
 from math import isnan, nan
 
 import pytest
+from hostile import NO_FILES, limits, no_file
 
 from xpnn import History
 
@@ -64,3 +65,37 @@ def test_a_damaged_file_is_refused_by_line(tmp_path, line):
     (tmp_path / "h.csv").write_text(f"epoch,train_loss\n1,0.5\n{line}\n")
     with pytest.raises(ValueError, match=r"h\.csv, line 3: "):
         History.from_csv(tmp_path / "h.csv")
+
+
+DAMAGE = {
+    "no text": (b"epoch,loss\n\xff,1\n", "is no table of numbers"),
+    "a NUL": (b"epoch,loss\n1,0\0\n", r"line 2: |NUL"),
+    "a long field": (b"epoch,loss\n1," + b"9" * 200_000 + b"\n", "is no table of numbers"),
+    "many digits": (b"epoch,loss\n1," + b"x" * 9000 + b"\n", r"line 2: a history"),
+    "a column twice": (b"epoch,loss,loss\n1,2,3\n", "two columns of one name"),
+    "a number too much": (b"epoch,loss\n1,2,3\n", "line 2: a history"),
+    "a number too few": (b"epoch,loss\n1\n", "line 2: a history"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_files_are_one_line(tmp_path, case):
+    content, message = DAMAGE[case]
+    (tmp_path / "h.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        History.from_csv(tmp_path / "h.csv")
+    assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 600
+    assert str(tmp_path / "h.csv") in str(error.value)
+
+
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_is_an_error_at_once(tmp_path, kind):
+    with limits(), pytest.raises(OSError, match=r"h\.csv"):
+        History.from_csv(no_file(kind, tmp_path / "h.csv"))
+
+
+def test_a_file_without_end_is_not_read(tmp_path):
+    with (tmp_path / "h.csv").open("wb") as file:
+        file.truncate(1 << 40)
+    with limits(), pytest.raises(ValueError, match="too many"):
+        History.from_csv(str(tmp_path / "h.csv"))

@@ -335,3 +335,78 @@ def test_out_of_memory_names_the_batch_that_fits():
     model = nn.Sequential(Wide(), nn.Flatten(), nn.Dense(72, 3))
     with pytest.raises(nn.OutOfMemory, match=r"batch of 20 does not fit.*a batch of 5 does: --batch 5"):
         nn.fit(model, rows(), batch_size=20, progress=False)
+
+
+def forget(facts, *path):
+    for name in path[:-1]:
+        facts = facts[name]
+    del facts[path[-1]]
+
+
+def put(facts, value, *path):
+    for name in path[:-1]:
+        facts = facts[name]
+    facts[path[-1]] = value
+
+
+FORGOTTEN = [
+    *(
+        (name,)
+        for name in ("about", "numerics", "model", "optimizer", "loader", "first_pass", "epoch", "batch", "steps")
+    ),
+    *((name,) for name in ("seconds", "skipped", "tally", "history")),
+    *(("model", name) for name in ("dtype", "order", "streams")),
+    *(("optimizer", name) for name in ("kind", "settings", "numbers")),
+    ("loader", "epoch"),
+    ("optimizer", "settings", "lr"),
+    ("optimizer", "numbers", "0.weight"),
+    ("schedule", "kind"),
+    ("schedule", "state"),
+]
+WRONG = [
+    (3, "model"),
+    ([], "model", "streams"),
+    ({"stream": -3}, "model", "streams"),
+    ({"0.weight": 3}, "optimizer", "numbers"),
+    ("x", "epoch"),
+    (0, "epoch"),
+    (True, "epoch"),
+    (-1, "steps"),
+    (1.5, "batch"),
+    ("later", "seconds"),
+    ([1], "skipped"),
+    (["a", 0], "skipped"),
+    ([3], "history"),
+    ([{"epoch": "x"}], "history"),
+    (None, "tally"),
+    (7, "schedule"),
+]
+
+
+@pytest.mark.parametrize("change", [*FORGOTTEN, *WRONG], ids=str)
+def test_a_checkpoint_with_damaged_facts_is_one_line_and_nothing_is_replaced(tmp_path, change):
+    """Its checksum is right: it was written so."""
+
+    def run(epochs, **options):
+        model = nn.Sequential(nn.Dense(3, 4), nn.Dropout(0.5), nn.Dense(4, 2), seed=3)
+        optimizer = nn.Adam(model, lr=0.01)
+        schedule = nn.ExponentialLR(optimizer, 0.9)
+        options = {"optimizer": optimizer, "schedule": schedule, "progress": False, "batch_size": 4, **options}
+        x, y = np.random.default_rng(0).random((12, 3)).astype(np.float32), np.arange(12) % 2
+        return model, lambda: nn.fit(model, (x, y), epochs=epochs, checkpoints=tmp_path, **options)
+
+    run(1)[1]()
+    with nn.Checkpoints(tmp_path) as checkpoints:
+        (step,) = checkpoints.steps()
+        found = checkpoints.read(step)
+        if change in FORGOTTEN:
+            forget(found.facts, *change)
+        else:
+            put(found.facts, *change)
+        checkpoints.write(step, found.arrays, found.facts)
+    model, go_on = run(2, resume=True)
+    before = {name: np.array(array) for name, array in model.state_dict().items()}
+    with pytest.raises(CheckpointError) as error:
+        go_on()
+    assert len(str(error.value).splitlines()) == 1 and "step-" in str(error.value)
+    assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())

@@ -1,8 +1,8 @@
 """Labelled images from where people have them, checked before anything is trained.
 
-Nothing is downloaded and nothing is unpickled. Whatever the source, a `Dataset` holds images ``(N, C, H, W)`` as they
-are stored, one number that scales them to at most 1, classes as integers from 0, and a held-out part that training
-never sees.
+Nothing is downloaded, nothing is unpickled, and no size that a file claims is believed. Whatever the source, a
+`Dataset` holds images ``(N, C, H, W)`` as they are stored, one number that scales them to at most 1, classes as
+integers from 0, a held-out part that training never sees, and perhaps a part for choosing.
 """
 
 from ..images import Images

@@ -1,16 +1,62 @@
 """What images and labels must be, and what is said where they are not."""
 
 import hashlib
-from typing import Any
+import sys
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images import Images, chunks
+from ...interop.files import require_memory
+from ..images import CHUNK, Images, chunks
+
+# A byte that is compressed by zlib or gzip becomes at most 1032.
+_MOST_PACKED = 1032
+# From this size on, what shrinks to a hundredth is taken for an attack on the memory, not for images.
+_SUSPECT, _SUSPECT_RATIO = 1 << 28, 100
+_LARGEST_LABEL = (1 << 31) - 1
 
 
 class DataError(ValueError):
     """Data that can't be used, with what is wrong and what would be right."""
+
+
+class Readable(Protocol):
+    """A file that is read from front to back."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
+
+
+def warn(text: str) -> None:
+    """Say something on standard error that whoever gave the data should know."""
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def unpacked(file: Readable, size: int, packed: int, what: str) -> bytearray:
+    """That many bytes of a compressed file, or fewer where it ends; ``packed`` is how many it takes.
+
+    Raises
+    ------
+    DataError
+        For more than so many bytes can hold, or than there is memory, before any is read; and for a large size that
+        hardly takes anything, since all of it would be zeros.
+    """
+    if size > _MOST_PACKED * packed + CHUNK:
+        raise DataError(f"{what} claims {size} bytes, more than {packed} compressed ones can hold; get it again")
+    if size > _SUSPECT and size > _SUSPECT_RATIO * packed:
+        raise DataError(
+            f"{what} grows from {packed} to {size} bytes when it is unpacked, which no images do; if it is right, keep "
+            "it uncompressed"
+        )
+    try:
+        require_memory(size, what)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    found = bytearray()
+    while len(found) < size and (part := file.read(min(CHUNK, size - len(found)))):
+        found += part
+    return found
 
 
 def checked(x: NDArray[Any], y: NDArray[Any], x_name: str, y_name: str) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -33,6 +79,8 @@ def checked(x: NDArray[Any], y: NDArray[Any], x_name: str, y_name: str) -> tuple
         raise DataError(f"{x_name} has shape {x.shape} and {y_name} {len(y)} labels; as many are needed, at least 1")
     if int(y.min()) < 0:
         raise DataError(f"{y_name} has label {int(y.min())}; labels run from 0 to the number of classes - 1")
+    if int(y.max()) > _LARGEST_LABEL:
+        raise DataError(f"{y_name} has label {int(y.max())}, out of range: labels are numbers of classes from 0")
     images = x if x.ndim == 4 else x.reshape(len(x), 1, *x.shape[1:])
     if x.dtype.kind == "f" and not all(np.isfinite(chunk).all() for chunk in chunks(images)):
         raise DataError(f"{x_name} has NaN or infinite values")

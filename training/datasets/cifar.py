@@ -13,11 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...interop.files import read_bytes
 from ..images import Images, Joined
 from .checks import DataError, check_labels
 from .dataset import Dataset, assemble
 
 IMAGE = (3, 32, 32)
+# Those of the five files of 10,000 images have 31 MB. Labels are read into memory, images are not.
+_MOST_RECORDS = 1_000_000
+_LONGEST_NAMES = 1 << 16
 HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
@@ -82,7 +86,7 @@ def find_cifar(folder: Path) -> tuple[Form, Path] | None:
     return None
 
 
-def load_cifar(form: Form, folder: Path) -> Dataset:
+def load_cifar(form: Form, folder: Path, trial: bool = False) -> Dataset:
     """All training files that are there and the test file, mapped.
 
     Where some of several training files are missing a line on standard error says so.
@@ -96,7 +100,8 @@ def load_cifar(form: Form, folder: Path) -> Dataset:
     parts = [_read(form, folder / name) for name in train]
     x: Images = parts[0][0] if len(parts) == 1 else Joined([images for images, _ in parts])
     y = np.concatenate([labels for _, labels in parts])
-    return assemble(folder.name, x, y, _read(form, folder / form.test), _class_names(form, folder))
+    test = _read(form, folder / form.test)
+    return assemble(folder.name, x, y, test, _class_names(form, folder), classes=form.classes, trial=trial)
 
 
 def _read(form: Form, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -105,6 +110,10 @@ def _read(form: Form, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]
         raise DataError(
             f"{path} has {size} bytes, no whole number of records of {record} ({form.name}, binary version); "
             "get it again"
+        )
+    if size > _MOST_RECORDS * record:
+        raise DataError(
+            f"{path} has {size // record} images, {form.name} has 60000 in all; name the folder of its files"
         )
     rows: NDArray[Any] = np.asarray(np.memmap(path, np.uint8, "r", shape=(size // record, record)))
     labels = rows[:, form.label_bytes - 1].astype(np.int64)
@@ -115,13 +124,16 @@ def _read(form: Form, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]
     return rows[:, form.label_bytes :].reshape(-1, *IMAGE), labels
 
 
-def _class_names(form: Form, folder: Path) -> tuple[str, ...]:
+def _class_names(form: Form, folder: Path) -> tuple[str, ...] | None:
     path = folder / form.names
     if not path.is_file():
-        return tuple(map(str, range(form.classes)))
-    names = tuple(path.read_text(encoding="utf-8", errors="replace").split())
-    if len(names) != form.classes:
-        raise DataError(f"{path} names {len(names)} classes, {form.name} has {form.classes}")
+        return None
+    try:
+        names = tuple(read_bytes(path, _LONGEST_NAMES).decode("utf-8", "replace").split())
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    if len({*names}) != len(names) or len(names) != form.classes:
+        raise DataError(f"{path} names {len({*names})} classes, {form.name} has {form.classes}")
     return names
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,20 @@ from ...backends import Generator
 from ..augment import evaluation
 from ..data import DataLoader
 from ..images import Images, joined, selected
-from .checks import DataError, check_labels, checked, fingerprint, largest
+from .checks import DataError, check_labels, checked, fingerprint, largest, warn
+
+Part: TypeAlias = tuple[Images, NDArray[np.int64]]
 
 HELD_OUT = 5  # one sample in this many
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and classes, for training and held out.
+    """Images and classes: for training, held out and, where the source has three parts, for choosing.
+
+    The held-out part is measured. With two parts alone it is also what early stopping and the best checkpoint look at,
+    so what it says of the chosen weights is a little too good. With three, `validation` is the part for choosing, and
+    the held-out one is for measuring once, at the end.
 
     Attributes
     ----------
@@ -35,6 +41,10 @@ class Dataset:
         What to multiply images by, so that those for training reach at most 1.
     class_names : tuple of str
         One for each class: those of the source, or its numbers.
+    named : bool
+        Whether the names are those of the source.
+    x_valid, y_valid : array or None
+        The part for choosing, where the source has one beside the held-out part.
     """
 
     name: str
@@ -46,6 +56,9 @@ class Dataset:
     whole_is_test: bool
     scale: float
     class_names: tuple[str, ...]
+    named: bool = False
+    x_valid: Images | None = None
+    y_valid: NDArray[np.int64] | None = None
 
     @property
     def image(self) -> tuple[int, int, int]:
@@ -60,7 +73,13 @@ class Dataset:
 
     def whole(self) -> tuple[Images, NDArray[np.int64]]:
         """All images and classes together."""
-        return joined([self.x_train, self.x_test]), np.concatenate([self.y_train, self.y_test])
+        valid = [] if self.x_valid is None else [self.x_valid]
+        return joined([self.x_train, *valid, self.x_test]), self.labels()
+
+    def labels(self) -> NDArray[np.int64]:
+        """The classes of all images, as `whole` has them."""
+        valid = [] if self.y_valid is None else [self.y_valid]
+        return np.concatenate([self.y_train, *valid, self.y_test])
 
     def loader(self, batch_size: int = 32, **options: Any) -> DataLoader:
         """Batches of the training part, scaled; ``options`` are those of `DataLoader`."""
@@ -73,9 +92,29 @@ class Dataset:
 
         ``transform`` is that of training; what of it is random is left out.
         """
-        transform = evaluation(transform)
+        return self._measured(self.x_test, self.y_test, batch_size, transform, options)
+
+    def validation(
+        self, batch_size: int = 256, *, transform: Callable[..., Any] | None = None, **options: Any
+    ) -> DataLoader:
+        """Batches of the part for choosing, as `held_out` gives its own; those of `held_out` where there are two parts.
+
+        What stops early, picks the best epoch or lowers the rate on a plateau looks at these.
+        """
+        if self.x_valid is None or self.y_valid is None:
+            return self.held_out(batch_size, transform=transform, **options)
+        return self._measured(self.x_valid, self.y_valid, batch_size, transform, options)
+
+    def _measured(
+        self,
+        x: Images,
+        y: NDArray[np.int64],
+        batch_size: int,
+        transform: Callable[..., Any] | None,
+        options: dict[str, Any],
+    ) -> DataLoader:
         options = {"shuffle": False, "scale": self.scale, **options}
-        return DataLoader(self.x_test, self.y_test, batch_size, transform=transform, **options)
+        return DataLoader(x, y, batch_size, transform=evaluation(transform), **options)
 
 
 def from_arrays(
@@ -85,6 +124,8 @@ def from_arrays(
     held_out: tuple[NDArray[Any], NDArray[Any]] | None,
     class_names: tuple[str, ...] | None = None,
     *,
+    valid: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    classes: int | None = None,
     stored: bool = False,
 ) -> Dataset:
     """A dataset of arrays, checked, with a fifth of each class held out where ``held_out`` is None.
@@ -93,55 +134,80 @@ def from_arrays(
     by their largest, and the fingerprint is that of float32.
     """
     x, y = _prepared(x, y, "x", "y", stored)
-    if held_out is not None:
-        held_out = _prepared(*held_out, "x_test", "y_test", stored)
-        if held_out[0].shape[1:] != x.shape[1:]:
+    others = []
+    for ending, part in (("test", held_out), ("valid", valid)):
+        others.append(None if part is None else _prepared(*part, f"x_{ending}", f"y_{ending}", stored))
+        if (found := others[-1]) is not None and found[0].shape[1:] != x.shape[1:]:
             raise DataError(
-                f"images of x are {_size(x)}, those of x_test {_size(held_out[0])}; they must be of one size"
+                f"images of x are {_size(x)}, those of x_{ending} {_size(found[0])}; they must be of one size"
             )
-    return assemble(name, x, y, held_out, class_names, floats=not stored)
+    return assemble(
+        name,
+        x,
+        y,
+        others[0],
+        class_names,
+        valid=others[1],
+        classes=classes,
+        trial=classes is not None,
+        floats=not stored,
+    )
 
 
 def assemble(
     name: str,
     x: Images,
     y: NDArray[np.int64],
-    held_out: tuple[Images, NDArray[np.int64]] | None,
+    held_out: Part | None,
     class_names: tuple[str, ...] | None = None,
     *,
+    valid: Part | None = None,
+    classes: int | None = None,
+    trial: bool = False,
     floats: bool = False,
     known: str | None = None,
 ) -> Dataset:
-    """A dataset of images and labels that were checked; ``known`` is its fingerprint, if it need not be computed."""
+    """A dataset of images and labels that were checked.
+
+    ``classes`` is their number where it does not follow from labels or names. ``trial`` is for data on which a net is
+    only tried: it may be too small to hold a part out, and of one class. ``known`` is the fingerprint, if it need not
+    be computed.
+    """
     if held_out is None:
-        test = _held_out(y)
+        test = _held_out(y, required=not trial)
         parts = (selected(x, ~test), y[~test], selected(x, test), y[test])
     else:
         parts = (x, y, *held_out)
-    x_train, y_train, _, y_test = parts
-    classes = len(class_names) if class_names else int(y_train.max()) + 1
-    check_labels(y_train, classes, "labels")
-    check_labels(y_test, classes, "test labels")
-    if not class_names and classes > len(x):
-        raise DataError(f"labels run to {classes - 1} with {len(x)} samples, out of range: classes are 0, 1, 2...")
+    every = (*parts, *(valid or ()))
+    largest_label = int(max(labels.max() for labels in every[1::2] if len(labels)))
+    count = len(class_names) if class_names else classes or int(parts[1].max()) + 1
+    for labels, what in zip(every[1::2], ("labels", "test labels", "validation labels"), strict=False):
+        check_labels(labels, count, what)
+    if not class_names and not classes and count > len(x):
+        raise DataError(f"labels run to {count - 1} with {len(x)} samples, out of range: classes are 0, 1, 2...")
+    if not trial and all(bool((labels == largest_label).all()) for labels in every[1::2]):
+        only = class_names[largest_label] if class_names else str(largest_label)
+        warn(f"{name} has images of one class only ({only}): there is nothing to tell apart, and all will be right")
     if x.dtype == np.uint8 and not floats:
         scale = 1.0 / 255.0
     else:
-        most = largest(x_train)
+        most = largest(parts[0])
         scale = 1.0 / most if most else 1.0
     return Dataset(
         name,
         *parts,
-        known or fingerprint(*parts, floats=floats),
+        known or fingerprint(*every, floats=floats),
         held_out is None,
         scale,
-        class_names or tuple(map(str, range(classes))),
+        class_names or tuple(map(str, range(count))),
+        class_names is not None,
+        *(valid or ()),
     )
 
 
-def _held_out(y: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which samples are held out: a fifth of each class, picked by a fixed seed."""
-    if len(y) < HELD_OUT:
+def _held_out(y: NDArray[Any], required: bool) -> NDArray[np.bool_]:
+    """Which samples are held out: a fifth of each class, picked by a fixed seed; none of few unless ``required``."""
+    if len(y) < HELD_OUT and required:
         raise DataError(f"{len(y)} samples are too few to hold one in {HELD_OUT} out")
     generator = Generator(0).fold_in("held out")
     held_out = np.zeros(len(y), dtype=np.bool_)
@@ -149,7 +215,7 @@ def _held_out(y: NDArray[Any]) -> NDArray[np.bool_]:
         members = np.flatnonzero(y == label)
         order = generator.fold_in(label).permutation(len(members))
         held_out[members[order[: round(len(members) * (1 / HELD_OUT))]]] = True
-    if not held_out.any():
+    if required and not held_out.any():
         raise DataError(
             f"no class has the {(HELD_OUT + 1) // 2} samples of which one is held out; add x_test and y_test, or a "
             "folder test"

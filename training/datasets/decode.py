@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...backends.workers import available_cores
+from ...interop.files import file_size
 from ..images import Index, positions
 from .checks import DataError
 
@@ -23,6 +25,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 GREY = frozenset({"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"})
 # Where cameras note how they were held: 5 to 8 are a quarter turn.
 ORIENTATION = 0x0112
+# Pixels from which on images are decoded one at a time: a thread takes some 10 bytes for each.
+LARGE = 1 << 24
+_one_at_a_time = Lock()
 
 
 @dataclass(frozen=True)
@@ -55,17 +60,18 @@ def decode(path: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8
     with _opened(path) as image:
         # A JPEG decodes to a half, quarter or eighth at a fraction of the time.
         image.draft(image.mode, (2 * max(size), 2 * max(size)))
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):
-            # Pillow would clip these to 255.
-            upright = fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-        elif upright.mode in ("I", "F"):
-            raise Unreadable(f"its pixels are of 32 bits (mode {upright.mode}), of no known range")
-        converted = upright.convert("L" if channels == 1 else "RGB")
-        if converted.size != (width, height):
-            converted = converted.resize((width, height), Resampling.BILINEAR)
-        pixels = np.asarray(converted, np.uint8)
+        with _one_at_a_time if image.width * image.height > LARGE else nullcontext():
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):
+                # Pillow would clip these to 255.
+                upright = fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            elif upright.mode in ("I", "F"):
+                raise Unreadable(f"its pixels are of 32 bits (mode {upright.mode}), of no known range")
+            converted = upright.convert("L" if channels == 1 else "RGB")
+            if converted.size != (width, height):
+                converted = converted.resize((width, height), Resampling.BILINEAR)
+            pixels = np.asarray(converted, np.uint8)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
@@ -132,10 +138,20 @@ def _opened(path: Path) -> Iterator[Any]:
     from PIL import Image
 
     try:
+        # A pipe would be waited for.
+        file_size(path)
         with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+            most = Image.MAX_IMAGE_PIXELS
+            if most is not None and image.width * image.height > most:
+                raise Unreadable(
+                    f"{image.width} x {image.height} pixels, more than Pillow takes for safe ({most}, "
+                    "PIL.Image.MAX_IMAGE_PIXELS)"
+                )
             yield image
-    except (Unreadable, MemoryError):
+    except Unreadable:
         raise
+    except MemoryError:
+        raise DataError(f"there is not enough memory to decode {path}") from None
     except Exception as error:
         # Decoders raise whatever their format makes them: OSError, SyntaxError, struct.error, ValueError.
         raise Unreadable(_explained(error)) from None

@@ -4,7 +4,7 @@ from .checks import DataError
 from .dataset import Dataset, from_arrays
 
 
-def load_digits() -> Dataset:
+def load_digits(classes: int | None = None) -> Dataset:
     """1,797 grey images, 8 x 8, of ten classes."""
     try:
         from sklearn.datasets import load_digits as load
@@ -13,4 +13,4 @@ def load_digits() -> Dataset:
             f"the digits come with scikit-learn, which is not installed ({error}): pip install 'scikit-learn>=1.4'"
         ) from None
     bunch = load()
-    return from_arrays("digits", bunch.images, bunch.target, None)
+    return from_arrays("digits", bunch.images, bunch.target, None, classes=classes)

@@ -16,10 +16,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import DataError
+from .checks import DataError, unpacked
 from .dataset import Dataset, from_arrays
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_MOST_DIMENSIONS = 4
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
@@ -29,7 +30,7 @@ def is_idx(folder: Path) -> bool:
     return any(_find(folder, name) for name in (*TRAIN, *TEST))
 
 
-def load_idx(folder: Path) -> Dataset:
+def load_idx(folder: Path, classes: int | None = None) -> Dataset:
     """The training files of a folder, and the ``t10k`` files as the held-out part where they are there."""
     pairs = [[_find(folder, name) for name in names] for names in (TRAIN, TEST)]
     wanted = [*TRAIN, *(TEST if any(pairs[1]) else ())]
@@ -37,7 +38,7 @@ def load_idx(folder: Path) -> Dataset:
         raise DataError(f"{folder} has no {' and no '.join(missing)} (or the same with .gz)")
     (x, y), *test = ([read_idx(path) for path in pair if path] for pair in pairs if any(pair))
     try:
-        return from_arrays(folder.name, x, y, (test[0][0], test[0][1]) if test else None, stored=True)
+        return from_arrays(folder.name, x, y, (test[0][0], test[0][1]) if test else None, classes=classes, stored=True)
     except DataError as error:
         raise DataError(f"{folder}: {error}") from None
 
@@ -48,23 +49,22 @@ def read_idx(path: Path) -> NDArray[Any]:
     Raises
     ------
     DataError
-        For another format, a type that IDX has not, and a length other than the header says.
+        For another format, a type that IDX has not, and a length other than the header says, which is compared before
+        any of it is read.
     """
     try:
         if path.suffix == ".gz":
             with gzip.open(path, "rb") as packed:
                 dtype, shape = _header(packed, path)
                 size = prod(shape) * dtype.itemsize
-                data = packed.read(size + 1)
-                _check_length(path, shape, dtype, size, len(data) if len(data) <= size else None)
+                data = unpacked(packed, size, path.stat().st_size, str(path))
+                _check_length(path, shape, dtype, size, None if packed.read(1) else len(data))
             return np.frombuffer(data, dtype).reshape(shape)
         with path.open("rb") as plain:
             dtype, shape = _header(plain, path)
             start = plain.tell()
         size = prod(shape) * dtype.itemsize
         _check_length(path, shape, dtype, size, path.stat().st_size - start)
-        if not size:
-            return np.empty(shape, dtype)
         return np.asarray(np.memmap(path, dtype, "r", start, shape))
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} can't be read ({error}); is it complete?") from None
@@ -80,7 +80,12 @@ def _header(file: BinaryIO | gzip.GzipFile, path: Path) -> tuple[np.dtype[Any], 
     sizes = file.read(4 * magic[3])
     if not magic[3] or len(sizes) < 4 * magic[3]:
         raise DataError(f"{path} ends within its header, or has no dimensions")
-    return np.dtype(TYPES[magic[2]]), tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
+    if magic[3] > _MOST_DIMENSIONS:
+        raise DataError(f"{path} has {magic[3]} dimensions; images have 3 or 4, labels 1")
+    shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
+    if 0 in shape:
+        raise DataError(f"{path} should hold {' x '.join(map(str, shape))} entries, which is none")
+    return np.dtype(TYPES[magic[2]]), shape
 
 
 def _check_length(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], size: int, found: int | None) -> None:

@@ -1,26 +1,160 @@
-"""NumPy's archives of arrays, of which nothing is unpickled."""
+"""NumPy's archives of arrays, of which nothing is unpickled.
 
+What a file claims is compared before it is believed: the length of a header, the size that its shape makes, the size
+that the archive names, and what so few compressed bytes can hold.
+"""
+
+import ast
+import re
+import struct
 import zipfile
 import zlib
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .checks import DataError
+from .checks import DataError, unpacked
 from .dataset import Dataset, from_arrays
 
+NAMES = ("x", "y", "x_valid", "y_valid", "x_val", "y_val", "x_test", "y_test", "class_names")
+# That of an array of numbers has 118 bytes or 54.
+_LONGEST_HEADER = 1024
+# How the length of the header is written, by version; a third is for names of fields alone.
+_LENGTHS = {1: "<H", 2: "<I"}
 
-def load_npz(path: Path) -> Dataset:
-    """Arrays ``x``, ``y`` and perhaps ``x_test``, ``y_test`` of an ``.npz`` file."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("x", "y", "x_test", "y_test") if name in file.files}
-            names = ", ".join(file.files) or "nothing"
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is not a readable .npz file of numbers ({error})") from None
+
+def load_npz(path: Path, classes: int | None = None) -> Dataset:
+    """Arrays ``x``, ``y`` and perhaps ``x_valid``, ``x_test``, ``class_names`` of an ``.npz`` file."""
+    arrays, names = read_npz(path, NAMES)
     if missing := [name for name in ("x", "y") if name not in arrays]:
-        raise DataError(f"{path} has no array {' and no '.join(missing)}; it holds {names}")
-    if ("x_test" in arrays) != ("y_test" in arrays):
-        raise DataError(f"{path} has only one of x_test and y_test")
-    held_out = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
-    return from_arrays(path.name, arrays["x"], arrays["y"], held_out)
+        raise DataError(f"{path} has no array {' and no '.join(missing)}; it holds {_listed(names)}")
+    valid, val, test = (_pair(path, arrays, ending) for ending in ("_valid", "_val", "_test"))
+    if valid and val:
+        raise DataError(f"{path} has both x_valid and x_val; keep one")
+    valid = valid or val
+    class_names = _class_names(path, arrays["class_names"]) if "class_names" in arrays else None
+    return from_arrays(
+        path.name,
+        arrays["x"],
+        arrays["y"],
+        test or valid,
+        class_names,
+        valid=valid if test else None,
+        classes=classes,
+    )
+
+
+def read_npz(path: Path, wanted: Sequence[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Those of the wanted arrays that a file has, and the names of all.
+
+    Raises
+    ------
+    DataError
+        For what is no such file, is damaged, pickled, encrypted, or claims more than it holds.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            found = {name: _read(archive, members[name]) for name in wanted if name in members}
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        RuntimeError,
+        MemoryError,
+        OverflowError,
+        struct.error,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise DataError(f"{path} is not a readable .npz file of numbers ({error})") from None
+    return found, list(members)
+
+
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
+    what = info.filename
+    if not info.filename.endswith(".npy"):
+        raise DataError(f"{what} is no array; numpy.savez writes arrays, with names that end in .npy")
+    if info.flag_bits & 1:
+        raise DataError(f"{what} is encrypted; save it without a password")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(f"{what} is compressed in another way than numpy.savez_compressed does; save it with that")
+    with archive.open(info) as member:
+        dtype, shape, order, head = _header(member, what)
+        size = prod(shape) * dtype.itemsize
+        if head + size != info.file_size:
+            raise DataError(
+                f"{what} should hold {' x '.join(map(str, shape)) or '1'} entries of {dtype}, {size} bytes, and has "
+                f"{info.file_size - head}; get it again"
+            )
+        data = unpacked(member, size, info.compress_size, what)
+    if len(data) != size:
+        raise DataError(f"{what} ends after {len(data)} of {size} bytes; get it again")
+    return np.frombuffer(data, dtype).reshape(shape, order=order)
+
+
+def _header(member: Any, what: str) -> tuple[np.dtype[Any], tuple[int, ...], Any, int]:
+    """Type, shape, order in memory, and the length of the header of an array."""
+    magic = member.read(8)
+    if magic[:6] != b"\x93NUMPY":
+        raise DataError(f"{what} is no array: it begins with {magic[:6].hex(' ') or 'nothing'}")
+    if magic[6] not in _LENGTHS:
+        raise DataError(f"{what} is of version {magic[6]} of NumPy's format, which holds no plain numbers")
+    told = member.read(struct.calcsize(_LENGTHS[magic[6]]))
+    (length,) = struct.unpack(_LENGTHS[magic[6]], told)
+    if length > _LONGEST_HEADER:
+        raise DataError(f"{what} has a header of {length} bytes; an array of numbers has one of {_LONGEST_HEADER}")
+    descr, fortran, shape = _literals(member.read(length), what)
+    if isinstance(descr, list):
+        raise DataError(f"{what} holds records; images and labels are plain numbers")
+    try:
+        dtype = np.dtype(descr)
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise DataError(f"{what} has a damaged header ({error}); get it again") from None
+    if dtype.hasobject:
+        raise DataError(f"{what} holds pickled objects, which can run code and are not read; save numbers")
+    if dtype.kind == "V" or not dtype.itemsize:
+        raise DataError(f"{what} holds {dtype}; images and labels are plain numbers")
+    return dtype, shape, "F" if fortran else "C", len(magic) + len(told) + length
+
+
+def _literals(text: bytes, what: str) -> tuple[Any, bool, tuple[int, ...]]:
+    """Type, whether the order is Fortran's, and shape, of a header: a dictionary of three literals of Python."""
+    try:
+        # Python 2 wrote integers as 20L.
+        told = ast.literal_eval(re.sub(r"(\d)L\b", r"\1", text.decode("latin1")).strip())
+        descr, fortran, shape = told["descr"], told["fortran_order"], told["shape"]
+    # Too many brackets are a MemoryError of the parser.
+    except (ValueError, TypeError, SyntaxError, KeyError, RecursionError, MemoryError) as error:
+        raise DataError(f"{what} has a damaged header ({type(error).__name__}); get it again") from None
+    sizes = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
+    if not sizes or not isinstance(descr, str | list) or not isinstance(fortran, bool):
+        raise DataError(f"{what} has a damaged header ({str(told)[:100]}); get it again")
+    return descr, fortran, shape
+
+
+def _pair(path: Path, arrays: dict[str, NDArray[Any]], ending: str) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    x, y = f"x{ending}", f"y{ending}"
+    if (x in arrays) != (y in arrays):
+        raise DataError(f"{path} has only one of {x} and {y}")
+    return (arrays[x], arrays[y]) if x in arrays else None
+
+
+def _class_names(path: Path, names: NDArray[Any]) -> tuple[str, ...]:
+    if names.ndim != 1 or names.dtype.kind not in "US" or not names.size:
+        raise DataError(f"class_names of {path} is {names.dtype} of shape {names.shape}; it holds one text for a class")
+    try:
+        found = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names.tolist())
+    except UnicodeDecodeError as error:
+        raise DataError(f"class_names of {path} is no text in UTF-8 ({error})") from None
+    if len({*found}) < len(found) or not all(name and name.isprintable() for name in found):
+        raise DataError(f"class_names of {path} names a class twice, or with an empty or unprintable name")
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "") if names else "nothing"

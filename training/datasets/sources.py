@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 from ...backends import checks
+from ...interop.files import file_size
 from .checks import DataError
 from .cifar import find_cifar, load_cifar
 from .dataset import Dataset
@@ -19,7 +20,9 @@ FORMS = (
 )
 
 
-def load_dataset(source: str | os.PathLike[str], *, image_size: tuple[int, int] | None = None) -> Dataset:
+def load_dataset(
+    source: str | os.PathLike[str], *, image_size: tuple[int, int] | None = None, classes: int | None = None
+) -> Dataset:
     """The data of that name, file or folder.
 
     Parameters
@@ -28,52 +31,78 @@ def load_dataset(source: str | os.PathLike[str], *, image_size: tuple[int, int] 
         ``"digits"``
             The 1,797 handwritten digits, 8 x 8, that come with scikit-learn.
         an ``.npz`` file
-            With ``x (N, H, W)`` or ``(N, C, H, W)`` and integer ``y (N,)``, and optionally ``x_test`` and ``y_test``.
+            With ``x (N, H, W)`` or ``(N, C, H, W)`` and integer ``y (N,)``, and optionally ``x_test`` and ``y_test``,
+            ``x_valid`` and ``y_valid`` (or ``x_val``, ``y_val``), and ``class_names``, a text for each class.
         a folder with IDX files
             As MNIST and Fashion-MNIST are distributed: ``train-images-idx3-ubyte`` and so on, plain or ``.gz``.
         a folder with binary files of CIFAR
             ``data_batch_1.bin`` and so on, or ``train.bin`` and ``test.bin`` of CIFAR-100, whose fine labels are used.
         a folder with a folder of images for each class
-            Or with two such folders, ``train`` and ``test`` (or ``val``, ``valid``).
+            Or with two or three such folders: ``train`` or ``training``; ``test`` or ``testing``; ``valid``, ``val`` or
+            ``validation``; in upper or lower case.
 
-        Where the source has no held-out part a fifth of each class, the same at each call, is held out.
+        Where the source has no held-out part a fifth of each class, the same at each call, is held out. One that has a
+        part for validation and none for testing holds that out. With both, validation is for choosing and testing for
+        measuring: `Dataset.validation`, `Dataset.held_out`.
     image_size : (int, int), optional
         Height and width to which the images of a folder are resized; the commonest size among them unless given. Other
         sources come in one size.
+    classes : int, optional
+        The number of classes of a net that is only to be tried on the data, not trained: labels without names may then
+        leave out classes, the data may be of one class, and it may be too small to hold a part out, which is then
+        empty.
 
     Raises
     ------
     DataError
         Saying what is wrong with the data.
+    OSError
+        Where a file or folder can't be read.
+    TypeError
+        For a source that is no text and no path.
+
+    Notes
+    -----
+    What looks like a mistake and may be none is said on standard error: data of one class only, folders that are left
+    out, images that are in two parts.
     """
-    _check_size(image_size)
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"source must be 'digits' or the path of a file or folder, got {checks.shown(source)}")
+    image_size = _checked_size(image_size)
+    if classes is not None:
+        classes = checks.integer("classes", classes, 1)
     if source == "digits":
-        return _sized(load_digits(), image_size)
-    path = Path(source)
-    if not path.exists():
-        raise DataError(f"no data file {path}; the data is {FORMS}")
+        return _sized(load_digits(classes), image_size)
+    path = Path(os.fsdecode(source))
     if not path.is_dir():
+        try:
+            file_size(path)
+        except FileNotFoundError as error:
+            raise DataError(f"{str(error).replace('no file', 'no data file', 1)}; the data is {FORMS}") from None
+        # is_zipfile would take what it may not read for no archive.
+        path.open("rb").close()
         if not zipfile.is_zipfile(path):
             hint = "; unpack it and name the folder" if ".tar" in path.name or path.suffix in (".gz", ".tgz") else ""
             raise DataError(f"{path} is no .npz file (a zip archive of arrays, as numpy.savez writes){hint}")
-        return _sized(load_npz(path), image_size)
+        return _sized(load_npz(path, classes), image_size)
     path = path.resolve()
     if is_idx(path):
-        return _sized(load_idx(path), image_size)
+        return _sized(load_idx(path, classes), image_size)
     if cifar := find_cifar(path):
-        return _sized(load_cifar(*cifar), image_size)
-    if classes := find_classes(path):
-        return load_folder(path, classes, image_size)
+        return _sized(load_cifar(*cifar, classes is not None), image_size)
+    if found := find_classes(path, classes is not None):
+        return load_folder(path, found, image_size, classes is not None)
     raise DataError(f"{path} holds {_contents(path)}; the data is {FORMS}")
 
 
-def _check_size(image_size: tuple[int, int] | None) -> None:
+def _checked_size(image_size: tuple[int, int] | None) -> tuple[int, int] | None:
     if image_size is None:
-        return
+        return None
     try:
-        checks.shape("image_size", image_size, 1, "height and width, two integers >= 1", length=2)
+        height, width = checks.shape("image_size", image_size, 1, "height and width, two integers >= 1", length=2)
     except ValueError as error:
         raise DataError(str(error)) from None
+    return height, width
 
 
 def _sized(data: Dataset, image_size: tuple[int, int] | None) -> Dataset:

@@ -8,7 +8,7 @@ a value of that variable that is neither 0 nor 1.
 import os
 from typing import Any
 
-from ... import environment
+from ... import environment, ways
 from . import adaptive, columns, depthwise, losses, norms, pools, sums, updates, winograd
 from .source import TYPES
 
@@ -19,8 +19,20 @@ enabled = os.environ.get(VARIABLE, "").strip() != "0"
 
 def prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:
     """What computes an operation of that dtype: an object with the operation's methods; None if nothing here does."""
-    if not enabled or dtype not in TYPES:
+    if dtype not in TYPES or not used():
         return None
+    found = _prepare(operation, problem, dtype, engine)
+    if found is not None:
+        ways.met(["kernels"])
+    return found
+
+
+def used() -> bool:
+    """Whether kernels are used: switched on, and not overruled by `xpnn.backends.ways`."""
+    return enabled and ways.now().kernels is not False
+
+
+def _prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:
     match operation:
         case "columns":
             return columns.prepare(problem, engine)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ...checks import is_number
 from ...types import Array
 from .source import LARGEST, THREADS, Source, address, dense, library, strides
 
@@ -204,10 +203,12 @@ class CrossEntropy:
             by = self._total_share(target, w, order, logits.dtype)
         dx = cupy.empty(logits.shape, logits.dtype)
         arrays = (address(logits), address(target), w, by, dx, strides(logits))
-        # A number of NumPy has a shape too.
-        dy = float(dy) if is_number(dy) else dy
-        number = isinstance(dy, int | float)
-        upstream = (self.number(dy), None, 0) if number else (self.number(1.0), dense(dy), int(dy.ndim > 0))
+        # NumPy's float64 is a float that has a shape.
+        upstream = (
+            (self.number(dy), None, 0)
+            if isinstance(dy, int | float)
+            else (self.number(1.0), dense(dy), int(dy.ndim > 0))
+        )
         SOURCE.each("slopes", self.dtype, prod(target.shape), *arrays, *order, *upstream)
         return dx
 

@@ -1,0 +1,143 @@
+"""A third opinion on losses: entry by entry, in Python's own numbers. See `xpnn.testing.loops`."""
+
+from collections.abc import Callable
+from math import exp, inf, isnan, log, log1p, nan, prod
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .. import layers
+from ..backends import get_backend
+from ..layers.losses import Loss
+
+Host: TypeAlias = np.ndarray[Any, Any]
+Found: TypeAlias = dict[str, Host]
+# The least variance of binary cross-entropy, a float32 number in PyTorch for float64 too.
+SMALLEST_VARIANCE = float(np.float32(1e-12))
+#: Of a prediction and a target the loss and its derivative.
+Pair: TypeAlias = Callable[[float, float], tuple[float, float]]
+
+
+def opinion(loss: Loss, prediction: Host, target: Host, upstream: Callable[[tuple[int, ...]], Host]) -> Found | None:
+    """``loss`` and ``dx``, as `LossCase.run` names them; None where there are no loops."""
+    p = np.asarray(prediction, dtype=np.float64)
+    if isinstance(loss, layers.CrossEntropy | layers.NLL):
+        return _of_classes(loss, p, target, upstream)
+    pair = _pair(loss)
+    if pair is None:
+        return None
+    t = np.asarray(target, dtype=np.float64)
+    weight, pos = (_weights(getattr(loss, name, None), p.shape) for name in ("weight", "pos_weight"))
+    losses, slopes = np.zeros(p.shape), np.zeros(p.shape)
+    for at in np.ndindex(*p.shape):
+        if isinstance(loss, layers.BinaryCrossEntropyWithLogits):
+            x, v = float(p[at]), float(pos[at])
+            losses[at] = v * t[at] * _softplus(-x) + (1 - t[at]) * _softplus(x)
+            slopes[at] = (1 - t[at]) * _sigmoid(x) - v * t[at] * _sigmoid(-x)
+        else:
+            losses[at], slopes[at] = pair(float(p[at]), float(t[at]))
+        losses[at], slopes[at] = losses[at] * weight[at], slopes[at] * weight[at]
+    return _reduced(loss.reduction, losses, slopes, prod(p.shape), upstream)
+
+
+def _weights(given: Any, shape: tuple[int, ...]) -> Host:
+    host = np.ones(()) if given is None else given.on(get_backend("numpy", "float64", "fast"), np.dtype(np.float64))
+    return np.broadcast_to(host, shape)
+
+
+def _reduced(
+    reduction: str, losses: Host, slopes: Host, count: float, upstream: Callable[[tuple[int, ...]], Host]
+) -> Found:
+    if reduction == "none":
+        dy = np.asarray(upstream(losses.shape), dtype=np.float64)
+        return {"loss": losses, "dx": slopes * (dy if dy.ndim == slopes.ndim else np.expand_dims(dy, 1))}
+    by = {"sum": 1.0, "mean": count, "batchmean": float(losses.shape[0] if losses.ndim else 1)}[reduction]
+    total = np.asarray(sum(losses.flat, 0.0))
+    return {"loss": total / by if by else np.asarray(nan), "dx": slopes / (by or 1.0)}
+
+
+def _of_classes(loss: Any, scores: Host, target: Host, upstream: Callable[[tuple[int, ...]], Host]) -> Found:
+    """Cross-entropy and negative log-likelihood: for each target the ``q`` that is wanted of each class."""
+    samples, classes, *rest = scores.shape
+    weight = _weights(loss.weight, (classes,))
+    smoothing = getattr(loss, "label_smoothing", 0.0)
+    losses, slopes, count = np.zeros((samples, *rest)), np.zeros(scores.shape), 0.0
+    named = target.dtype.kind in "iu"
+    for at in np.ndindex(samples, *rest):
+        row = [float(scores[(at[0], c, *at[1:])]) for c in range(classes)]
+        if named:
+            y = int(target[at])
+            if y == loss.ignore_index:
+                continue
+            count += weight[y]
+            q = [(1 - smoothing) * weight[y] * (c == y) + smoothing * weight[c] / classes for c in range(classes)]
+        else:
+            wanted = [float(target[(at[0], c, *at[1:])]) for c in range(classes)]
+            q = [weight[c] * ((1 - smoothing) * wanted[c] + smoothing / classes) for c in range(classes)]
+            count += 1.0
+        if isinstance(loss, layers.NLL):
+            log_p, slope = row, [-each for each in q]
+        else:
+            most = max(row) if not any(map(isnan, row)) else nan
+            total = sum(exp(v - most) for v in row)
+            log_p = [v - most - log(total) for v in row]
+            slope = [exp(log_p[c]) * sum(q) - q[c] for c in range(classes)]
+        losses[at] = sum(-a * b for a, b in zip(q, log_p, strict=True) if a)
+        for c in range(classes):
+            slopes[(at[0], c, *at[1:])] = slope[c]
+    return _reduced(loss.reduction, losses, slopes, count, upstream)
+
+
+def _pair(loss: Any) -> Pair | None:
+    """Loss and derivative of one entry."""
+    if isinstance(loss, layers.MeanSquaredError | layers.L2):
+        return lambda p, t: ((p - t) ** 2, 2 * (p - t))
+    if isinstance(loss, layers.MeanAbsoluteError):
+        return lambda p, t: (abs(p - t), _sign(p - t))
+    if isinstance(loss, layers.MeanSquaredLogError):
+        return lambda p, t: ((log1p(p) - log1p(t)) ** 2, 2 * (log1p(p) - log1p(t)) / (1 + p))
+    if isinstance(loss, layers.MeanAbsolutePercentageError):
+        return lambda p, t: (100 * abs(p - t) / max(abs(t), 1e-7), 100 * _sign(p - t) / max(abs(t), 1e-7))
+    if isinstance(loss, layers.Huber):
+        return lambda p, t: _huber(p - t, loss.delta, 1.0)
+    if isinstance(loss, layers.SmoothL1):
+        beta = loss.beta
+        return lambda p, t: _huber(p - t, beta, beta) if beta else (abs(p - t), _sign(p - t))
+    if isinstance(loss, layers.BinaryCrossEntropy):
+        return _binary
+    if isinstance(loss, layers.BinaryCrossEntropyWithLogits):
+        return lambda x, t: (0.0, 0.0)
+    if isinstance(loss, layers.KLDivergence):
+        return _kl_of_logarithms if loss.log_target else _kl
+    return None
+
+
+def _huber(z: float, delta: float, by: float) -> tuple[float, float]:
+    if abs(z) <= delta:
+        return z * z / 2 / by, z / by
+    return (delta * (abs(z) - delta / 2) / by, delta * _sign(z) / by) if z == z else (nan, nan)
+
+
+def _binary(p: float, t: float) -> tuple[float, float]:
+    yes, no = max(log(p) if p else -inf, -100.0), max(log1p(-p) if p < 1 else -inf, -100.0)
+    return -(t * yes + (1 - t) * no), (p - t) / max(p * (1 - p), SMALLEST_VARIANCE)
+
+
+def _kl(log_p: float, t: float) -> tuple[float, float]:
+    return (t * (log(t) - log_p) if t else 0.0), -t
+
+
+def _kl_of_logarithms(log_p: float, log_t: float) -> tuple[float, float]:
+    return (exp(log_t) * (log_t - log_p) if log_t > -inf else 0.0), -exp(log_t)
+
+
+def _sign(z: float) -> float:
+    return float(z > 0) - float(z < 0) if z == z else nan
+
+
+def _softplus(x: float) -> float:
+    return max(x, 0.0) + log1p(exp(-abs(x)))
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + exp(-x)) if x >= 0 else exp(x) / (1 + exp(x))

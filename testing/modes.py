@@ -1,0 +1,133 @@
+"""The same case in every mode of a backend: numerics, kernels, algorithms, blocks and memory layouts.
+
+A mode changes how a case is computed, and never what: each must be within the case's bound of the true result, and
+those that promise the same bits must give them. `xpnn.testing.cross` runs and judges them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from ..backends import Backend, get_backend
+from ..backends.ways import Ways
+from .cases import Case, LayerCase
+from .tolerances import TABLE, Bound, Part, bound
+
+ARRAYS = Ways(kernels=False)
+KERNELS = Ways(kernels=True, large=True)
+# Bytes of a block: a few rows of the cases' small arrays.
+BLOCK = 256
+LAYOUTS = ("strided", "channels last", "read-only")
+# Bands and tiles multiply what a window sees by zeros of their own: there an infinity makes NaN of its neighbours.
+MIXING = ("banded", "rows", "Winograd")
+# Algorithms that have array functions and kernels too: on the host, and on a device.
+COMPILED = {True: ("depthwise",), False: ("depthwise", "columns", "Winograd")}
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to compute a case.
+
+    Attributes
+    ----------
+    name : str
+        ``"kernels"``, ``"exact, strided"``, ``"Winograd F4"`` and so on.
+    ways : Ways
+        What is asked for instead of the usual choice.
+    numerics : str
+        ``"fast"`` or ``"exact"``.
+    layout : str
+        Of the input, where it is not the case's own.
+    """
+
+    name: str
+    ways: Ways = ARRAYS
+    numerics: str = "fast"
+    layout: str = ""
+
+    def of(self, case: Case) -> Case:
+        """The case with this mode's layout."""
+        return replace(case, layout=self.layout) if self.layout and isinstance(case, LayerCase) else case
+
+    def on(self, backend: Backend) -> Backend:
+        """The backend with this mode's numerics."""
+        return get_backend(backend, numerics=self.numerics)
+
+    def same_bits_as(self, case: Case) -> str:
+        """The mode whose bits it must give; ``""`` if it promises none."""
+        if self.numerics == "exact":
+            return "exact on numpy" if self.name == "exact" else "exact"
+        return "arrays" if self.name == "read-only" and getattr(case, "layout", "") == "plain" else ""
+
+    @property
+    def algorithm(self) -> str:
+        """Of convolutions, with its variant left out; ``""`` for the usual ones."""
+        return self.ways.convolution.partition(",")[0]
+
+    def bound(self, case: Case, part: Part) -> Bound:
+        """The case's bound, or that of the algorithm, which may err more."""
+        row = {"banded": "banded convolution", "rows": "banded convolution"}.get(self.algorithm, self.algorithm)
+        usual = bound(case.op, part)
+        return max(usual, bound(row, part), key=lambda each: each.c) if row in TABLE and usual.c else usual
+
+    def terms(self, case: Case, part: Part) -> int:
+        """Length of the case's longest sum; tiles at an edge sum over all their points, whatever part is there."""
+        terms = case.terms.get(part, 1)
+        if part == "parameter" and self.algorithm.startswith("Winograd") and isinstance(case, LayerCase):
+            m = int(self.algorithm[-1])
+            return terms + case.shape[0] * prod(-(-n // m) for n in case.shape[2:]) * (m + 2) ** 2
+        return terms
+
+
+def modes(case: Case, met: set[str], *, host: bool = True, wide: bool = True) -> Iterator[Mode]:
+    """The modes that suit a case, ``"arrays"`` first: array functions, by the usual choice.
+
+    Parameters
+    ----------
+    case : Case
+    met : set of str
+        What `xpnn.backends.ways` met in it: kernels, and algorithms that serve its convolutions.
+    host : bool
+        Whether the backend computes on the host.
+    wide : bool
+        Whether the device has float64, which exact numerics needs.
+    """
+    yield Mode("arrays")
+    if "kernels" in met:
+        yield Mode("kernels", KERNELS)
+    if case.single:
+        yield Mode("large arrays", Ways(kernels=False, large=True))
+        yield Mode("small blocks", replace(ARRAYS, block_bytes=BLOCK))
+        if "kernels" in met:
+            yield Mode("kernels, small blocks", replace(KERNELS, block_bytes=BLOCK))
+        for name in sorted(met - {"kernels"}):
+            if not name.startswith(MIXING) or _is_finite(case):
+                yield Mode(name, Ways(kernels=name == "direct", large=name == "direct", convolution=name))
+                if name == "stationary":
+                    # It reads a weight as it lies, in one of three orders.
+                    for layout in LAYOUTS[:2]:
+                        yield Mode(f"{name}, {layout}", Ways(kernels=False, convolution=name), layout=layout)
+                if "kernels" in met and name.startswith(COMPILED[host]):
+                    yield Mode(f"{name}, kernels", replace(KERNELS, convolution=name))
+    if isinstance(case, LayerCase) and case.single:
+        for layout in LAYOUTS:
+            yield Mode(layout, layout=layout)
+            if "kernels" in met:
+                yield Mode(f"kernels, {layout}", KERNELS, layout=layout)
+    if wide and case.dtype == "float32":
+        yield Mode("exact", numerics="exact")
+        if "kernels" in met:
+            yield Mode("exact, kernels", KERNELS, numerics="exact")
+        if case.single:
+            yield Mode("exact, small blocks", replace(ARRAYS, block_bytes=BLOCK), numerics="exact")
+            if isinstance(case, LayerCase):
+                for layout in LAYOUTS:
+                    yield Mode(f"exact, {layout}", numerics="exact", layout=layout)
+
+
+def _is_finite(case: Case) -> bool:
+    if not isinstance(case, LayerCase):
+        return True
+    return bool(np.isfinite(case.inputs(case.generator.fold_in("input"), case.shape)).all())

@@ -1,0 +1,290 @@
+"""The cross-mode column: the catalogue and the corners of pooling in all modes, and the faults that it notices."""
+
+import re
+from importlib import import_module
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from planting import plant
+
+import xpnn as nn
+from xpnn.backends import kernels, primitives, ways
+from xpnn.layers.convolution import Problem, named
+from xpnn.layers.geometry import place_windows
+from xpnn.testing import cases
+from xpnn.testing.cases import corners
+from xpnn.testing.cross import Cross, by_loops
+
+CASES = {case.name: case for case in cases()}
+SUBJECTS = list(dict.fromkeys(case.subject for case in CASES.values() if case.single))
+CORNERS = list(corners())
+KINDS = list(dict.fromkeys(case.subject for case in CORNERS))
+# Modes that a run by default leaves out: what they could find others nearly always do as well.
+RARE = re.compile(r"read-only|large arrays|kernels, strided|exact, (channels|kernels)|shared, kernels|blocks, ")
+# Cells of an input from which exact numerics, whose catalogue is tested elsewhere, is left out.
+LARGE = 3000
+
+# Slices of array-api-strict's arrays are NumPy's: what it would show the catalogue on it does.
+on = {"indirect": True, "scope": "session"}
+every_place = pytest.mark.parametrize("at", ["numpy", "torch", "cupy"], **on)
+every_place_at_night = pytest.mark.parametrize("at", ["numpy", "strict-device1", "torch", "cupy"], **on)
+
+
+@pytest.fixture(scope="session")
+def cross(at):
+    return Cross(at.backend)
+
+
+def problems(cross, some, chosen=lambda mode: True):
+    return [
+        f"{case.name}, {ran.mode}: {ran.problem}" for case in some for ran in cross.run(case, chosen) if ran.problem
+    ]
+
+
+def by_default(case):
+    large = np.prod(case.shape) > LARGE
+    return lambda mode: not RARE.search(mode.name) and not (large and mode.numerics == "exact")
+
+
+@every_place
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_every_case_agrees_with_loops_in_every_mode(cross, subject):
+    some = [case for case in CASES.values() if case.subject == subject and case.single]
+    assert not [line for case in some for line in problems(cross, [case], by_default(case))]
+
+
+@pytest.mark.fuzz
+@every_place_at_night
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_every_case_agrees_with_loops_in_all_modes(cross, subject):
+    some = [case for case in CASES.values() if case.subject == subject and case.single]
+    assert not problems(cross, some)
+
+
+@every_place
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_corner_of_pooling_agrees_with_loops(cross, kind):
+    some = [case for case in CORNERS if case.subject == kind]
+    names = ("arrays", "kernels", "exact")
+    assert not problems(cross, some, lambda mode: mode.name in names)
+
+
+@pytest.mark.fuzz
+@every_place_at_night
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_corner_of_pooling_agrees_with_loops_in_all_modes(cross, kind):
+    assert not problems(cross, [case for case in CORNERS if case.subject == kind])
+
+
+def test_corners_are_all_there():
+    assert {case.subject for case in CORNERS} == {
+        f"{p}{n}d" for p in ("MaxPool", "AvgPool", "LpPool") for n in (1, 2, 3)
+    }
+    assert len({case.name for case in CORNERS}) == len(CORNERS)
+    along = {
+        (case.subject.rstrip("123d"), k, s, d, p, case.build.keywords["ceil_mode"])
+        for case in CORNERS
+        for k, s, d, p in zip(
+            case.build.args[-1],
+            case.build.keywords["stride"],
+            case.build.keywords.get("dilation", (1, 1, 1)),
+            case.build.keywords["padding"],
+            strict=False,
+        )
+    }
+    assert len(along) == 9 * 4 * 2 * (3 + 3 + 1)
+    some = CORNERS[::20]
+    assert 0 < sum(isinstance(by_loops(case), ValueError) for case in some) < len(some) / 2
+
+
+def test_all_layers_that_move_or_mix_cells_have_loops():
+    alone = {"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "PReLU", "Softmax", "LogSoftmax"}
+    elementwise = {case.subject for case in CASES.values() if case.op in ("rectifier", "exponential", "shifted")}
+    containers = {"Residual", "Parallel", "Sequential"}
+    some = {case.subject: case for case in CASES.values() if case.single and np.prod(case.shape) < 1000}
+    assert some.keys() == set(SUBJECTS)
+    without = {subject for subject, case in some.items() if by_loops(case) is None}
+    assert without == alone | elementwise | containers
+
+
+def test_modes_of_a_convolution_are_all_that_serve_its_shape(monkeypatch):
+    monkeypatch.setenv(kernels.VARIABLE, "0")
+    ran = {each.mode for each in Cross("numpy").run(CASES["Conv2d/64 channels"])}
+    tiles = {f"Winograd F{m}{how}" for m in (2, 4, 5) for how in ("", ", filters shared")}
+    bands = {"banded, narrow", "banded, wide"}
+    assert ran >= {"arrays", "exact", "columns", "adjoint", "stationary", "rows", *tiles, *bands}
+    assert "depthwise" not in ran
+    ran = {each.mode for each in Cross("numpy").run(CASES["Conv2d/depthwise"])}
+    assert "depthwise" in ran and not ran & {"stationary", *tiles, *bands}
+    ran = {each.mode for each in Cross("numpy").run(CASES["Conv1d/stride over kernel"])}
+    assert "columns" in ran and not ran & {"adjoint", "rows", *tiles, *bands}
+    # A zero of a tile makes NaN of an infinity.
+    ran = {each.mode for each in Cross("numpy").run(CASES["Conv2d/infinity"])}
+    assert "columns" in ran and not ran & {*tiles, *bands, "rows"}
+
+
+def test_an_algorithm_that_is_asked_for_computes(monkeypatch):
+    called = []
+    usual = named.Winograd.forward
+    monkeypatch.setattr(named.Winograd, "forward", lambda self, *given: called.append(self.m) or usual(self, *given))
+    layer, x, _ = CASES["Conv2d/plain"].prepare("numpy")
+    layer(x)
+    assert called == []
+    with ways.using(ways.Ways(convolution="Winograd F5")) as met:
+        layer(x)
+    assert called == [5] and {"columns", "Winograd F2"} <= met
+    layer(x)
+    assert called == [5]
+
+
+def test_every_algorithm_has_a_case_that_it_serves():
+    shape, ones = (2, 4, 9, 8), (1, 1)
+    geometry = place_windows(shape[2:], (3, 3), ones, 1, ones)
+    problem = Problem(2, shape[2:], 4, 6, 1, geometry.windows, geometry.padding, "float32")
+    engine = primitives(nn.get_backend("numpy").xp)
+    found = set(named.serving(problem, engine)) | set(named.gradients(problem, engine))
+    assert found - {"direct"} == {
+        *("columns", "adjoint", "stationary", "rows", "banded, narrow", "banded, wide"),
+        *(f"Winograd F{m}{how}" for m in (2, 4, 5) for how in ("", ", filters shared")),
+    }
+
+
+def test_kernels_run_however_small_the_case_is(compiled_kernels, monkeypatch):
+    found = Cross("numpy").run(CASES["MaxPool2d/plain"])
+    assert {"kernels", "kernels, small blocks", "kernels, channels last"} <= {each.mode for each in found}
+    ran = {each.mode for each in Cross("numpy").run(CASES["Conv2d/plain"])}
+    assert {"direct", "kernels", "exact, kernels"} <= ran
+    monkeypatch.setattr(kernels, "installed", lambda: False)
+    assert not [each.mode for each in Cross("numpy").run(CASES["MaxPool2d/plain"]) if "kernels" in each.mode]
+
+
+def test_ways_are_back_after_an_exception():
+    with pytest.raises(KeyError), ways.using(ways.Ways(large=True, kernels=False)):
+        raise KeyError
+    assert ways.now() == ways.Ways() and not ways.watched()
+
+
+class Fault(NamedTuple):
+    """A fault of one way, the cases that touch it, and the modes that it shows in, all and no others."""
+
+    words: str
+    module: str
+    old: str
+    new: str
+    cases: str
+    modes: set[str]
+    not_in: set[str]
+    needs_kernels: bool = False
+
+
+FAULTS = [
+    Fault(
+        "windows of dilated cells are taken as apart",
+        "layers.pool.placing",
+        "s > (k - 1) * d for k, s, d in zip(w.kernel, w.stride, w.dilation, strict=True)",
+        "s >= k for k, s in zip(w.kernel, w.stride, strict=True)",
+        r"(Max|Lp)Pool1d/corner kernel \(2,\), stride \(2,\), padding \(\(0, 0\),\), .*dilation \(2,\)",
+        {"float64", "arrays", "channels last"},
+        {"exact"},
+    ),
+    Fault(
+        "tiles at the edge begin a cell too late",
+        "layers.convolution.winograd",
+        "strip = engine.padded(dy, tiling.output_padding,",
+        "strip = engine.padded(dy, tuple((min(1, a), max(0, a - 1)) for _, a in tiling.output_padding),",
+        "Conv2d/64 channels|Conv2d/plain",
+        {"Winograd F4", "Winograd F4, filters shared", "Winograd F5"},
+        {"arrays", "columns", "rows", "exact", "float64"},
+    ),
+    Fault(
+        "a kernel ignores dilation",
+        "backends.kernels.pools",
+        "fields = (windows.kernel, windows.stride, windows.dilation, before)",
+        "fields = (windows.kernel, windows.stride, (1,) * len(before), before)",
+        "MaxPool2d/dilation",
+        {"kernels", "kernels, small blocks"},
+        {"arrays", "exact", "float64"},
+        True,
+    ),
+    Fault(
+        "a kernel divides the window that ceil_mode adds by all of its cells",
+        "backends.kernels.averages",
+        "divisor if divisor.ndim == 0 else divisor.reshape(shape), shape)",
+        "np.full_like(divisor, np.prod(windows.kernel)) if divisor.ndim else divisor, shape) "
+        "if not divisor.ndim else np.full(shape, np.float32(np.prod(windows.kernel)))",
+        "AvgPool2d/ceil_mode",
+        {"kernels", "kernels, channels last"},
+        {"arrays", "exact", "float64"},
+        True,
+    ),
+    Fault(
+        "count_include_pad is ignored by array functions",
+        "layers.pool.average",
+        "(0, before + spatial[axis] + after) if count_include_pad else (before, before + spatial[axis])",
+        "(0, before + spatial[axis] + after)",
+        "AvgPool2d/padding not counted",
+        {"float64", "arrays", "exact"},
+        set(),
+    ),
+    Fault(
+        "a band begins after the padding of the other side",
+        "layers.convolution.rows",
+        "problem.spatial[-1], w.count[-1], problem.padding[-1][0]",
+        "problem.spatial[-1], w.count[-1], problem.padding[-1][1]",
+        "Conv2d/asymmetric padding",
+        {"rows"},
+        {"arrays", "columns", "adjoint", "exact", "float64"},
+    ),
+    Fault(
+        "a block after the first is laid a row too low",
+        "layers.convolution.strips",
+        "kernels.pad(part, min(max(above - first, 0), last - first)",
+        "kernels.pad(part, min(above, last - first - part.shape[1])",
+        "Conv2d/plain",
+        {"kernels, small blocks"},
+        {"kernels", "direct", "arrays", "small blocks", "exact"},
+        True,
+    ),
+    Fault(
+        "a window of padding alone is accepted",
+        "layers.pool.placing",
+        "if not n or not (certain or _sees_input(axis, n, geometry)):",
+        "if not n:",
+        r"LpPool1d/corner kernel \(1,\), stride \(1,\), padding \(\(0, 2\),\), ceil_mode False",
+        {"float64", "arrays", "exact"},
+        set(),
+    ),
+    Fault(
+        "bins are one cell too long",
+        "layers.pool.adaptive",
+        "-(-(i + 1) * n // m))",
+        "min(n, -(-(i + 1) * n // m) + 1))",
+        "AdaptiveAvgPool1d/plain",
+        {"float64", "arrays", "exact"},
+        set(),
+    ),
+    Fault(
+        "the weight as it lies is read in the wrong order",
+        "layers.convolution.stationary",
+        "order = (last, *kernel)",
+        "order = (*kernel, last)",
+        "Conv2d/plain",
+        {"stationary"},
+        {"arrays", "columns", "exact"},
+    ),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.words for fault in FAULTS])
+def test_a_planted_fault_is_noticed_and_its_mode_named(fault, request):
+    if fault.needs_kernels:
+        request.getfixturevalue("compiled_kernels")
+    some = [case for case in (*CASES.values(), *CORNERS) if re.match(f"({fault.cases})", case.name)]
+    assert some, fault.cases
+    cross = Cross("numpy")
+    assert not problems(cross, some)
+    with plant(import_module(f"xpnn.{fault.module}"), fault.old, fault.new):
+        failed = {ran.mode for case in some for ran in cross.run(case) if ran.problem}
+    assert failed >= fault.modes and not failed & fault.not_in
+    assert not problems(cross, some)
