@@ -19,6 +19,7 @@ CUDA_KERNELS = "XPNN_CUDA_KERNELS"
 TRACEBACK = "XPNN_TRACEBACK"
 REQUIRE_BACKENDS = "XPNN_REQUIRE_BACKENDS"
 NVRTC = "XPNN_NVRTC"
+FUZZ_SEED = "XPNN_FUZZ_SEED"
 GPU_LINES = "XPNN_GPU_LINES"
 STARTED_FOR = "XPNN_STARTED_FOR"
 
@@ -41,6 +42,7 @@ VARIABLES = {
     CUDA_KERNELS: Variable("0 (no CUDA kernels of our own) or 1", ("0", "1")),
     TRACEBACK: Variable("0 or 1 (the commands show tracebacks)", ("0", "1")),
     REQUIRE_BACKENDS: Variable("names of the tests' backends, with commas between"),
+    FUZZ_SEED: Variable("an integer >= 0, for the tests"),
     NVRTC: Variable("a folder with NVIDIA's compiler NVRTC, for the tests"),
     GPU_LINES: Variable("a file; set by scripts/gpu_check.py for the tests that it runs"),
     STARTED_FOR: Variable("a mark; set by scripts/gpu_check.py, by which it finds what it started"),

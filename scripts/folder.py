@@ -162,7 +162,7 @@ class RunCheckpoints(Checkpoints):
     """
 
     def __init__(
-        self, folder: Path, config: str, resume: bool, keep: int, every: int | None, about: Mapping[str, Any]
+        self, folder: Path, config: str, resume: bool, keep: int, every: int | None, about: dict[str, str]
     ) -> None:
         super().__init__(folder / CHECKPOINTS, keep, every, about)
         self._run, self._config, self._resume = folder, config, resume

@@ -29,7 +29,7 @@ from ..training.data import DataLoader
 from ..training.datasets import Dataset, Images, check_labels, load_dataset
 from . import build, config
 from .backend_option import add_backend, add_numerics, open_backend
-from .errors import UsageError
+from .errors import UsageError, text
 from .folder import CHECKPOINTS, MODEL
 
 Host = np.ndarray[Any, Any]
@@ -43,7 +43,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Say what a command takes that opens a trained net."""
     parser.add_argument("folder", metavar="DIR", help="what xpnn train wrote")
     parser.add_argument(
-        "--data", default=None, metavar="digits|FILE.npz|DIR", help="images and labels (default: those of the run)"
+        "--data",
+        default=None,
+        type=text,
+        metavar="digits|FILE.npz|DIR",
+        help="images and labels (default: those of the run)",
     )
     parser.add_argument(
         "--checkpoint",

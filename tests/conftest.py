@@ -51,6 +51,14 @@ def open_variant(name: str) -> nn.Backend:
     return opened
 
 
+def pytest_configure(config):
+    if wrong := sorted(required() - set(VARIANTS)):
+        names = ", ".join(VARIANTS)
+        raise pytest.UsageError(
+            f"XPNN_REQUIRE_BACKENDS must be names of {names}, with commas between, got {wrong[0]!r}"
+        )
+
+
 def pytest_addoption(parser):
     parser.addoption("--catalogue", metavar="FILE", help="write the table of what the catalogue's cases ran on")
 

@@ -86,7 +86,7 @@ COMMANDS = {
             "shards and accumulate": (("--shards", "4", "--accumulate", "2"), "--shards and --accumulate"),
             "too many shards": (("--shards", "9" * 20), "--shards"),
             "too many batches": (("--accumulate", "9" * 20), "--accumulate"),
-            "huge images": (("--data", "images", "--image-size", "100000"), "--image-size"),
+            "huge images": (("--data", "images", "--image-size", "100000"), "100000 x 100000"),
             "a size for an array": (("--image-size", "16"), "only folders of images"),
             "a full folder": (("--out", "run"), "--force"),
             "a file for a folder": (("--out", "data.npz"), "is a file"),
@@ -217,7 +217,7 @@ def things(tmp_path_factory):
         idx(folder / f"mnist/{part}-images-idx3-ubyte.gz", rng.integers(0, 255, (n, 28, 28), dtype=np.uint8))
         idx(folder / f"mnist/{part}-labels-idx1-ubyte.gz", (np.arange(n) % 10).astype(np.uint8))
     for name in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"):
-        (folder / f"cifar/{name}.bin").write_bytes(bytes(3073 * 2))
+        (folder / f"cifar/{name}.bin").write_bytes(bytes(3073) + b"\1" + bytes(3072))
     (folder / "cifar/batches.meta.txt").write_text("\n".join("abcdefghij") + "\n")
     image = pytest.importorskip("PIL.Image")
     for i in range(12):
