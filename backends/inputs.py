@@ -87,6 +87,8 @@ def _no_numbers(dtype: Any) -> str:
         return "split it into x.real and x.imag"
     if getattr(dtype, "names", None):
         return f"take a field of it, x[{dtype.names[0]!r}]"
+    if getattr(dtype, "kind", "f") in "US":
+        return "number classes from 0; text of numbers is converted with x.astype(np.float32)"
     if getattr(dtype, "kind", "f") not in NUMBERS:
         return "convert it with x.astype(np.float32), if all of its entries are numbers"
     return ""
@@ -119,7 +121,8 @@ def host_data(data: Any, what: str, *, convert: bool = False) -> np.ndarray[Any,
     try:
         array = np.asarray(data)
     except Exception as error:
-        known = f"got {describe(data)} ({first_line(error)})"
+        ragged = "; give all samples one shape" if "inhomogeneous" in str(error) else ""
+        known = f"got {describe(data)} ({first_line(error)}){ragged}"
         if _is_array(data):
             raise TypeError(f"{what} must be an array on the host, {known}; {advice(data)}") from error
         raise TypeError(f"{what} must be numbers, {known}") from error
@@ -132,6 +135,8 @@ def _numbers(array: np.ndarray[Any, Any], what: str, given: Any) -> np.ndarray[A
     """The array, if it holds real numbers."""
     hint = _no_numbers(array.dtype)
     if hint:
+        if given is None:
+            raise TypeError(f"{what} must be numbers, got None")
         of = "" if hasattr(given, "dtype") else f" ({array.dtype.name} for NumPy)"
         raise TypeError(f"{what} must be numbers, got {describe(given)}{of}; {hint}")
     return array

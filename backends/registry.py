@@ -6,7 +6,7 @@ Other packages add backends through the entry point group ``xpnn.backends``.
 """
 
 import importlib
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -212,6 +212,7 @@ def to_host(array: Any, what: str = "an array") -> np.ndarray[Any, Any]:
     return host_data(array, what, convert=True)
 
 
+_ONLY_NUMPY = {np.ndarray}
 # The backends of classes of arrays that were looked up.
 _homes: dict[type, type[Backend]] = {}
 
@@ -238,8 +239,14 @@ def require_plain(array: Any, what: str) -> None:
         raise TypeError(unsupported(array, what))
 
 
-def require_standard(**arrays: Any) -> None:
-    """Raise `TypeError` unless all are arrays of one library: of a backend, or another that keeps to the standard."""
+def require_standard(arrays: Mapping[str, Any]) -> None:
+    """Raise `TypeError` unless all are arrays of one library: of a backend, or another that keeps to the standard.
+
+    The keys are the names that a message calls them by.
+    """
+    # In nearly all calls, and each function of a step makes one.
+    if set(map(type, arrays.values())) == _ONLY_NUMPY:
+        return
     homes: set[Any] = {_home(array) for array in arrays.values()}
     if None in homes:
         for name, array in arrays.items():

@@ -28,10 +28,12 @@ def namespace(xp: Namespace | None, /, optional: Collection[str] = (), **arrays:
     TypeError
         Unless all are plain arrays, of one library; those that are ``optional`` may be None.
     """
-    given = {name: array for name, array in arrays.items() if array is not None or name not in optional}
-    require_standard(**given)
+    for name in optional:
+        if name in arrays and arrays[name] is None:
+            del arrays[name]
+    require_standard(arrays)
     if xp is None:
-        return primitives(array_namespace(*given.values())).xp
+        return primitives(array_namespace(*arrays.values())).xp
     if not hasattr(xp, "asarray"):
         raise TypeError(f"xp must be an array namespace, got {shown(xp)}")
     return xp

@@ -51,7 +51,7 @@ def test_defaults_are_told_where_they_say_something(name, told):
         (line,) = [
             " ".join(part.split())
             for part in re.split(r"\n(?=  \S)", text.partition("options:")[2])
-            if re.match(rf"\s*(-\w, )?{action.option_strings[-1]}\b", part)
+            if re.match(rf"\s*(-\w, )?{action.option_strings[-1]}(?![\w-])", part)
         ]
         assert line.count("default") <= 1, line
         # Each option says what it is for.

@@ -102,9 +102,9 @@ def test_a_loader_that_would_drop_all_is_refused():
     ("options", "kind", "message"),
     [
         ({"x": (each for each in range(3))}, TypeError, r"make an array of it: np.stack\(list\(x\)\)"),
-        ({"y": ["cat", "dog", "cat"]}, TypeError, "y must be an array of numbers, got .*; number classes from 0"),
-        ({"x": [[1.0], [1.0, 2.0], [3.0]]}, TypeError, "x must be an array of samples of one shape"),
-        ({"x": None}, TypeError, "x must be an array of numbers, got None"),
+        ({"y": ["cat", "dog", "cat"]}, TypeError, "y must be numbers, got .*; number classes from 0"),
+        ({"x": [[1.0], [1.0, 2.0], [3.0]]}, TypeError, "x must be numbers, got .*; give all samples one shape"),
+        ({"x": None}, TypeError, "x must be numbers, got None"),
         ({"shuffle": "yes"}, ValueError, "shuffle must be True or False, got 'yes'"),
         ({"drop_last": 1}, ValueError, "drop_last must be True or False, got 1"),
         ({"seed": "a"}, ValueError, "seed must be an integer from 0"),

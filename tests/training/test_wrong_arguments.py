@@ -105,7 +105,7 @@ def test_a_trainer_names_what_is_of_another_kind(name):
     [
         (lambda: Checkpoints(3), TypeError, "folder must be a path, got 3"),
         (lambda: Checkpoints(None), TypeError, "folder must be a path, got None"),
-        (lambda: Checkpoints("a", about="data"), TypeError, "about must be a mapping of facts by their names"),
+        (lambda: Checkpoints("a", about="data"), TypeError, "about must be a mapping, got 'data'; name each fact"),
         (lambda: Checkpoints("a").read("newest"), ValueError, "step must be an integer >= 0, got 'newest'"),
         (lambda: nn.History().best(), KeyError, "no column 'validation_loss'; no epoch is finished yet"),
         (lambda: nn.History.from_rows([{"a": 1.0}]).best("b"), KeyError, "no column 'b'; the columns are a"),
