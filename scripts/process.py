@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-ESCAPED = "xpnn.escaped"
+ESCAPED = "xpnn-escaped"
 
 
 class Terminated(KeyboardInterrupt):

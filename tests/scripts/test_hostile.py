@@ -27,6 +27,7 @@ import pytest
 import xpnn as nn
 from xpnn.backends.environment import VARIABLES
 from xpnn.scripts import captured, exact_matrix, gpu_check, train_cifar10, train_mnist
+from xpnn.scripts.bench import command as bench_command
 from xpnn.scripts.main import COMMANDS as SUBCOMMANDS
 from xpnn.scripts.main import main
 from xpnn.scripts.program import program
@@ -405,9 +406,6 @@ def test_a_backend_of_the_environment_that_does_not_work_is_named_with_the_varia
         assert "XPNN_BACKEND=strict:device9: " in refused(capsys, here, name, good)
 
 
-# -- the folder of a run
-
-
 RESUMED = {
     "of nothing": (("--resume", ""), "--resume"),
     "absent": (("--resume", "nowhere"), "there is no config.toml"),
@@ -497,9 +495,6 @@ def test_a_link_to_nothing_in_the_place_of_runs_is_one_line(capsys, here):
     refused(capsys, here, "xpnn train", MINE)
 
 
-# -- what goes wrong on the way
-
-
 def forked(folder, run, arguments, first=lambda: None, streams=None, at=None, number=None):
     """Call a command in a child whose streams are files unless others are given; its status, output and errors.
 
@@ -509,6 +504,8 @@ def forked(folder, run, arguments, first=lambda: None, streams=None, at=None, nu
     pid = os.fork()
     if pid == 0:
         code = 99
+        # PyTorch's threads don't live on in a child, which waits for them for ever.
+        bench_command.find_opponent = lambda backend: (None, "no opponent in a child")
         try:
             opened = streams or [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for path in (out, err)]
             for stream, given in zip((1, 2), opened, strict=True):
@@ -621,9 +618,6 @@ def test_an_error_of_the_system_is_one_line_and_status_1(capsys, here, monkeypat
     line = capsys.readouterr().err
     assert line.startswith("xpnn predict: ") and len(line.splitlines()) == 1
     assert ("x.bin: Input/output error" in line) or "not enough memory" in line or "RuntimeWarning: odd" in line
-
-
-# -- the environment of the process
 
 
 def shell(command, here, **environment):
