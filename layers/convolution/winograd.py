@@ -166,13 +166,14 @@ class Tiling:
 
 
 def serves(problem: Problem) -> bool:
-    """Whether tiles compute the problem."""
+    """Whether tiles compute the problem; where there is no output there is no tile."""
     w = problem.windows
     return (
         problem.precision != "direct"
         and problem.dtype == "float32"
         and problem.groups == 1
         and (w.kernel, w.stride, w.dilation) == ((3, 3), (1, 1), (1, 1))
+        and all(w.count)
     )
 
 

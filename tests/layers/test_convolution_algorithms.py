@@ -119,6 +119,14 @@ def test_tiles_match_loops_where_workers_share_the_filters(at, problem, m, monke
     check(at, Winograd(m), problem, f"Winograd F{m}")
 
 
+@pytest.mark.parametrize("spatial", [(1, 0), (0, 1), (0, 0)])
+def test_tiles_serve_nothing_where_there_is_no_output(spatial):
+    """What a convolution without cells, with padding of 2, gives its input's gradient."""
+    problem = describe(spatial, 1, 1, (3, 3), ((2, 2), (2, 2)), samples=1)
+    assert winograd.serves(problem) and problem.adjoint is not None
+    assert not winograd.serves(problem.adjoint)
+
+
 @every_size
 def test_tiles_match_loops_where_workers_take_few_filters_each(at, m, monkeypatch):
     problem = describe((5, 6), 2, 37, (3, 3), ((1, 1), (1, 1)))
