@@ -68,7 +68,8 @@ def advice(array: Any, spec: str = "numpy") -> str:
         return f"make it dense: {copy}(np.asarray(x.{'toarray' if hasattr(array, 'toarray') else 'todense'}()))"
     if callable(getattr(array, "__dlpack__", None)):
         library = {"strict": "array_api_strict", "numpy": "np"}.get(spec.partition(":")[0], spec.partition(":")[0])
-        return f"copy it with {copy}(np.asarray(x)), or share its memory with {library}.from_dlpack(x)"
+        share = f"share its memory with {library}.from_dlpack(x)"
+        return f"copy it with {copy}(np.asarray(x)), or {share}" if hasattr(array, "__array__") else share
     if hasattr(array, "__array__"):
         return f"copy it with {copy}(np.asarray(x))"
     return f"make one with {copy}(x)"
@@ -128,6 +129,8 @@ def host_data(data: Any, what: str, *, convert: bool = False) -> np.ndarray[Any,
         raise TypeError(f"{what} must be numbers, {known}") from error
     if not is_plain_numpy(type(array)):
         raise TypeError(f"{what} must be a plain array, got {describe(array)}; {advice(array)}")
+    if array.dtype == object and callable(getattr(data, "__dlpack__", None)):
+        raise TypeError(f"{what} must be an array on the host, got {describe(data)}; {advice(data)}")
     return _numbers(array, what, data)
 
 

@@ -8,7 +8,7 @@ from typing import Self, Unpack, cast, overload
 
 from ..backends import Backend, BackendLike, checks, origins, primitives
 from ..backends.types import Array, DType
-from .base import Layer, join
+from .base import Layer, join, named
 from .placement import Placement, says_where
 from .summary import Shape
 
@@ -126,17 +126,28 @@ class Sequential(Container):
     def forward(self, x: Array) -> Array:
         """Pass ``x`` through all layers."""
         self._check_numerics()
+        self._check_alone(x, "input")
         x = self.backend.plain(x)
         with primitives(self.backend.xp).held():
             for layer in self.children.values():
                 x = layer.forward(x)
         return x
 
+    def _check_alone(self, x: Array, what: str) -> None:
+        """Raise `TypeError` for what is no array to compute with, where there is no layer that would."""
+        if self.children:
+            return
+        try:
+            self._check(x, what)
+        except (TypeError, ValueError) as error:
+            raise named(self, error) from error
+
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
         """Pass the gradient back through all layers.
 
         With ``input_grad=False`` nothing is computed that only the input's gradient needs, and None is returned.
         """
+        self._check_alone(dy, "upstream gradient")
         layers, dy = self.layers, self.backend.plain(dy)
         first = 0 if input_grad else self._first_trained()
         with primitives(self.backend.xp).held():
