@@ -281,7 +281,7 @@ class Backend(ABC):
         return self._widened(array)
 
     def plain(self, array: Array) -> Array:
-        """The array without what its library records about it: see `xpnn.backends.graph`."""
+        """The array without what its library records about it: a graph (see `xpnn.backends.graph`), or a file."""
         return array
 
     def down(self, array: Array) -> Array:

@@ -144,7 +144,7 @@ class NumpyPrimitives(Primitives):
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
         if ways.small(x.nbytes, 2 * ELEMENTS):
             return function(x, *others)
-        y = np.empty_like(x)
+        y = np.empty_like(x, subok=False)
         arrays = _flat_views((x, *others, y))
         blocks = even_slices(len(arrays[0]), min(len(arrays[0]), x.nbytes // ELEMENTS))
 
@@ -172,7 +172,7 @@ class NumpyPrimitives(Primitives):
         self.parallel(len(blocks), work)
 
     def positive(self, x: Array) -> Array:
-        y = np.empty_like(x)
+        y = np.empty_like(x, subok=False)
         if ways.small(x.nbytes, 2 * ELEMENTS):
             return _clip(x, y)
         source, result = _flat_views((x, y))
@@ -182,8 +182,18 @@ class NumpyPrimitives(Primitives):
         self.parallel(len(blocks), lambda i: positive(source[blocks[i]], result[blocks[i]]))
         return y
 
+    def clamp(self, x: Array, low: Any = None, high: Any = None) -> Array:
+        # Both bounds at once take a quarter of the time of a minimum or maximum with one.
+        return x.clip(-np.inf if low is None else low, np.inf if high is None else high)
+
+    def shared(self, share: Array, x: Array) -> Array:
+        with np.errstate(invalid="ignore"):
+            product = share * x
+        # The largest tells of NaN in a tenth of the time that a look at each entry takes.
+        return super().shared(share, x) if product.size and np.isnan(np.max(product)) else product
+
     def select(self, mask: Array, x: Array) -> Array:
-        return _select(mask, x, np.empty_like(x))
+        return _select(mask, x, np.empty_like(x, subok=False))
 
     def below(self, x: Array, largest: Array) -> Array:
         return super().below(x, largest) if np.any(largest == np.inf) else x - largest
@@ -201,7 +211,7 @@ class NumpyPrimitives(Primitives):
         return x
 
     def gate(self, dy: Array, y: Array) -> Array:
-        dx = np.empty_like(y)
+        dx = np.empty_like(y, subok=False)
         if ways.small(y.nbytes, 2 * ELEMENTS):
             return _gate(dy, y, dx)
         given, passed, result = _flat_views((dy, y, dx))
@@ -296,6 +306,13 @@ class NumpyBackend(Backend):
 
     def owns(self, array: Any) -> bool:
         return is_plain_numpy(type(array))
+
+    def up(self, array: Array) -> Array:
+        """As of `Backend`, and without what the array knows of a file."""
+        return super().up(self.plain(array))
+
+    def plain(self, array: Array) -> Array:
+        return array.view(np.ndarray) if type(array) is np.memmap else array
 
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
         return host

@@ -144,6 +144,15 @@ class Primitives:
         """``max(x, 0)``; NaN stays, -0 becomes 0."""
         return self.xp.where(x <= 0.0, self.xp.zeros((), dtype=x.dtype, device=device(x)), x)
 
+    def clamp(self, x: Array, low: Any = None, high: Any = None) -> Array:
+        """``x`` brought into ``[low, high]``, each a number, an array or None; NaN stays."""
+        x = x if low is None else self.xp.maximum(x, low)
+        return x if high is None else self.xp.minimum(x, high)
+
+    def shared(self, share: Array, x: Array) -> Array:
+        """``share * x`` of two arrays of one shape, and 0 where the share is 0, were ``x`` infinite or NaN."""
+        return share * self.xp.where(share == 0.0, self.xp.zeros((), dtype=x.dtype, device=device(x)), x)
+
     def select(self, mask: Array, x: Array) -> Array:
         """``x`` where the mask, broadcast to it, says so, else 0, whatever ``x`` is there: a product would keep NaN."""
         return self.xp.where(mask, x, self.xp.zeros((), dtype=x.dtype, device=device(x)))

@@ -125,9 +125,14 @@ def scalar(value: float, like: Array, xp: Namespace) -> Array:
     return xp.full((), value, dtype=like.dtype, device=device(like))
 
 
-def clamp(x: Array, low: float, high: float, xp: Namespace) -> Array:
+def clamp(x: Array, low: Any, high: Any, xp: Namespace) -> Array:
     """``x`` brought into ``[low, high]``; NaN stays. The standard's `clip` waits for the device on CuPy."""
-    return xp.minimum(xp.maximum(x, low), high)
+    return primitives(xp).clamp(x, low, high)
+
+
+def at_least(x: Array, low: float, xp: Namespace) -> Array:
+    """``x``, or ``low`` where it is below that; NaN stays."""
+    return primitives(xp).clamp(x, low)
 
 
 def sign(x: Array, xp: Namespace) -> Array:

@@ -18,7 +18,7 @@ An infinite input gives the limit, and NaN gives NaN, its gradient too.
 
 from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
-from ..arrays import clamp, keep_nan, zero
+from ..arrays import at_least, clamp, keep_nan, zero
 from .base import Activation, prepare, prepare_gradient
 
 # 1 is nothing beside it in either dtype.
@@ -87,7 +87,7 @@ def hard_sigmoid_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -
 def hard_swish(x: Array, *, xp: Namespace | None = None) -> Array:
     """``x * clip(x + 3, 0, 6) / 6``."""
     xp = prepare(xp, input=x)
-    return xp.maximum(x, -3.0) * (clamp(x + 3.0, 0.0, 6.0, xp) * (1.0 / 6.0))
+    return at_least(x, -3.0, xp) * (clamp(x + 3.0, 0.0, 6.0, xp) * (1.0 / 6.0))
 
 
 @without_graph

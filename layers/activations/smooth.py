@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Unpack
 from ...backends import checks
 from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
-from ..arrays import clamp, zero
+from ..arrays import at_least, clamp, zero
 from ..placement import Placement
 from .base import Activation, prepare, prepare_gradient
 from .erf import erfc
@@ -63,7 +63,7 @@ def _bend(beta: float, threshold: float) -> tuple[float, float]:
 def silu(x: Array, *, xp: Namespace | None = None) -> Array:
     """``x * sigmoid(x)``."""
     xp = prepare(xp, input=x)
-    x = xp.maximum(x, -_FAR)
+    x = at_least(x, -_FAR, xp)
     return x * sigmoid(x, xp=xp)
 
 
@@ -80,7 +80,7 @@ def silu_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
 def mish(x: Array, *, xp: Namespace | None = None) -> Array:
     """``x * tanh(log(1 + exp(x)))``."""
     xp = prepare(xp, input=x)
-    x = xp.maximum(x, -_FAR)
+    x = at_least(x, -_FAR, xp)
     return x * _mish_parts(x, xp)[0]
 
 
@@ -111,7 +111,7 @@ def _mish_parts(x: Array, xp: Namespace) -> tuple[Array, Array]:
 def gelu(x: Array, *, approximate: str = "none", xp: Namespace | None = None) -> Array:
     """``x`` times the normal distribution function of ``x``; with ``approximate="tanh"`` the formula with tanh."""
     xp = prepare(xp, input=x)
-    x = xp.maximum(x, -_FAR)
+    x = at_least(x, -_FAR, xp)
     if checks.choice("approximate", approximate, FORMS) == "tanh":
         return x * ((1.0 + xp.tanh(_inner(xp.minimum(x, _FAR)))) * 0.5)
     return x * _normal_cdf(x, xp)

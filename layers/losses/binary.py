@@ -8,10 +8,11 @@ broadcasts to that of the prediction; nothing else is broadcast.
 from math import nan
 from typing import Any, Unpack
 
+from ...backends import primitives
 from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
 from ..activations import relu, sigmoid
-from ..arrays import namespace, require_same_dtype, scalar, times, zero
+from ..arrays import namespace, require_same_dtype, scalar, times
 from ..placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
 from .weights import Weights
@@ -113,7 +114,9 @@ def binary_cross_entropy_with_logits(
     xp = _checked(xp, logits, target, weight=weight, pos_weight=pos_weight)
     bend = xp.log1p(xp.exp(-xp.abs(logits)))
     yes, no = relu(-logits, xp=xp) + bend, relu(logits, xp=xp) + bend
-    losses = _weighted(_part(target, yes, xp), pos_weight, xp) + _part(1.0 - target, no, xp)
+    # Of no share 0, were the loss infinite. NaN is in the other part too.
+    shared = primitives(xp).shared
+    losses = _weighted(shared(target, yes), pos_weight, xp) + shared(1.0 - target, no)
     return reduce(_weighted(losses, weight, xp), reduction, xp)
 
 
@@ -140,11 +143,6 @@ def _log(log: Any, x: Array, at_zero: Array, xp: Namespace) -> Array:
     lowest = scalar(LOWEST_LOG, x, xp)
     found = log(xp.where(at_zero, scalar(0.5, x, xp), x))
     return xp.where(xp.logical_or(at_zero, found < lowest), lowest, found)
-
-
-def _part(share: Array, losses: Array, xp: Namespace) -> Array:
-    """``share * losses``; of no share 0, were the loss infinite. NaN is in the other part too."""
-    return share * xp.where(share == 0.0, zero(share, xp), losses)
 
 
 def _weighted(losses: Array, weight: Array | None, xp: Namespace) -> Array:

@@ -16,7 +16,7 @@ from math import inf
 from ...backends import checks
 from ...backends.graph import without_graph
 from ...backends.types import Array, Namespace
-from ..arrays import channels_first, channels_last, namespace, pad, require_same_dtype, require_shape, sign, zero
+from ..arrays import channels_first, channels_last, clamp, namespace, pad, require_same_dtype, require_shape, sign, zero
 from ..geometry import Padding, Size
 from .placing import place_pool, scatter, sum_windows
 
@@ -94,10 +94,11 @@ def lp_norm(x: Array, p: float, total: Callable[[Array], Array], xp: Namespace) 
 def lp_norm_backward(dy: Array, x: Array, y: Array, p: float, xp: Namespace) -> Array:
     """``dy * sign(x) * (|x| / y)^(p-1)``, and 0 where the norm ``y`` is 0."""
     empty = y == 0.0
-    share = sign(x, xp)
-    if p != 1:
+    if p == 1:
+        share = sign(x, xp)
+    else:
         far = xp.abs(x) == inf
         ratio = xp.where(far, zero(x, xp), x) / xp.where(empty, xp.ones_like(y), y)
-        slope = ratio if p == 2 else share * xp.pow(xp.abs(ratio), float(p - 1))
-        share = xp.where(far, share, slope)
+        slope = ratio if p == 2 else sign(x, xp) * xp.pow(xp.abs(ratio), float(p - 1))
+        share = xp.where(far, clamp(x, -1.0, 1.0, xp), slope)
     return xp.where(empty, zero(dy, xp), dy * share)

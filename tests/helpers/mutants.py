@@ -786,7 +786,7 @@ LP_POOL = (
     ),
     Mutant(
         "gradient has no sign",
-        "slope = ratio if p == 2 else share * xp.pow",
+        "slope = ratio if p == 2 else sign(x, xp) * xp.pow",
         "slope = ratio if p == 2 else xp.pow",
         "LpPool2d/plain",
     ),
@@ -917,7 +917,10 @@ RECTIFIERS = (
         "ReLU/plain",
     ),
     Mutant(
-        "LeakyReLU's slope has the wrong sign", "x, x * negative_slope)", "x, x * -negative_slope)", "LeakyReLU/plain"
+        "LeakyReLU's slope has the wrong sign",
+        "maximum(x, x * negative_slope)",
+        "maximum(x, x * -negative_slope)",
+        "LeakyReLU/plain",
     ),
     Mutant(
         "LeakyReLU's gradient forgets the slope", "dy, dy * negative_slope)", "dy, zero(dy, xp))", "LeakyReLU/plain"
@@ -930,8 +933,8 @@ RECTIFIERS = (
     ),
     Mutant(
         "LeakyReLU's slope is off in the seventh digit",
-        "x, x * negative_slope)",
-        "x, x * (negative_slope * 1.0000005))",
+        "maximum(x, x * negative_slope)",
+        "maximum(x, x * (negative_slope * 1.0000005))",
         "LeakyReLU/plain",
     ),
     Mutant("PReLU's slope gradient is a mean", "xp.sum(share, axis=(0,", "xp.mean(share, axis=(0,", "PReLU/plain"),
@@ -1481,8 +1484,8 @@ BINARY = (
     ),
     Mutant(
         "weight of yes weighs no too",
-        "_weighted(_part(target, yes, xp), pos_weight, xp) + _part(1.0 - target, no, xp)",
-        "_weighted(_part(target, yes, xp) + _part(1.0 - target, no, xp), pos_weight, xp)",
+        "_weighted(shared(target, yes), pos_weight, xp) + shared(1.0 - target, no)",
+        "_weighted(shared(target, yes) + shared(1.0 - target, no), pos_weight, xp)",
         "BinaryCrossEntropyWithLogits/weights",
     ),
     Mutant(
