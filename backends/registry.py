@@ -234,6 +234,11 @@ def _memory_of(array: Any) -> Any:
 origins.memory_of = _memory_of
 
 
+def has_backend(array: Any) -> bool:
+    """Whether it is an array of a backend."""
+    return _home(array) is not None
+
+
 def require_plain(array: Any, what: str) -> None:
     """Raise `TypeError` unless it is an array of a backend."""
     if _home(array) is None:
