@@ -128,7 +128,12 @@ def expand(arguments: list[str], parser: argparse.ArgumentParser) -> list[str]:
     """The arguments with those of ``--config``, or of the run that ``--resume`` goes on with."""
     name = value_of("--resume", arguments)
     if name is None:
-        return expanded(arguments, parser)
+        told = expanded(arguments, parser)
+        before, laid_out = told[: len(told) - len(arguments)], value_of("--schedule-epochs", told)
+        if {*given(arguments)} >= {"epochs"} and laid_out is not None and laid_out == value_of("--epochs", before):
+            # The file's schedule is laid out for its own epochs; this run's are others.
+            before = [argument for argument in before if not argument.startswith("--schedule-epochs=")]
+        return [*before, *arguments]
     fixed = [option for option in given(arguments) if option not in {"resume", *CHANGEABLE}]
     if fixed:
         raise UsageError(
