@@ -179,7 +179,11 @@ COMMANDS = {
         ("--backends", "numpy", "--steps", "1"),
         files=("--json",),
         strays=("XPNN_BACKEND",),
-        bad={"no steps": (("--steps", "0"), "--steps"), "no backends": (("--backends", ","), "--backends")},
+        bad={
+            "no steps": (("--steps", "0"), "--steps"),
+            "no backends": (("--backends", ","), "--backends"),
+            "unknown backend": (("--backends", "numpy,abacus"), "unknown backend 'abacus'"),
+        },
     ),
     "gpu_check": Command(
         gpu_check.main,
