@@ -18,6 +18,7 @@ from ..training.optimizer import Optimizer
 from ..training.optimizers import OPTIMIZERS
 from ..training.schedule import Schedule
 from ..training.schedules import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from ..training.single_samples import require_no_single_sample
 from .errors import UsageError
 
 SCHEDULES = ("constant", "cosine", "exponential", "one-cycle", "plateau", "step")
@@ -124,6 +125,19 @@ def schedule(options: argparse.Namespace, optimizer: Optimizer, steps: int) -> S
         case "plateau":
             return ReduceLROnPlateau(optimizer, patience=3)
     return None
+
+
+def require_classes(data: Dataset) -> None:
+    """Raise `UsageError` for data of one class."""
+    if data.classes < 2:
+        raise UsageError(f"{data.name} has one class, {data.class_names[0]}; a net tells two apart, or more")
+
+
+def trainable(model: Layer, data: Dataset, loader: DataLoader) -> DataLoader:
+    """The loader; `ValueError` or `UsageError` where `fit` would refuse data of one class, or a batch of one sample."""
+    require_classes(data)
+    require_no_single_sample(model, loader)
+    return loader
 
 
 def loaders(options: argparse.Namespace, data: Dataset) -> tuple[DataLoader, DataLoader, DataLoader]:
