@@ -4,6 +4,7 @@ Every way below trains on each backend in exact numerics and must end with the w
 """
 
 import copy
+import gc
 import hashlib
 import pickle
 import threading
@@ -578,6 +579,8 @@ def test_fast_models_beside_exact_ones_stay_fast(exact):
 def test_origins_are_forgotten_with_the_arrays(exact):
     model, x = net(backend=exact), exact.asarray(X)
     y = model(x)
+    # What other tests left would be forgotten meanwhile.
+    gc.collect()
     before = len(origins._made)
     for _ in range(3):
         y = model(x)
