@@ -91,7 +91,8 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
     if path.exists() and not path.is_file():
-        path.write_bytes(data)
+        with naming(path):
+            path.write_bytes(data)
         return
     if path.is_symlink():
         path = path.resolve()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from ..backends import Backend
+from ..backends import Backend, BackendUnavailable
 from ..layers.base import Layer
 from ..layers.models import BUILDERS
 from ..training.augment import Compose, Cutout, Flip, Normalise, PadAndCrop
@@ -18,6 +18,7 @@ from ..training.optimizer import Optimizer
 from ..training.optimizers import OPTIMIZERS
 from ..training.schedule import Schedule
 from ..training.schedules import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from ..training.single_samples import require_no_single_sample
 from .errors import UsageError
 
 SCHEDULES = ("constant", "cosine", "exponential", "one-cycle", "plateau", "step")
@@ -72,6 +73,12 @@ def net(name: str, image: tuple[int, int, int], classes: int, backend: Backend |
         raise UsageError(
             f"--model {name}: {error}; it is called as {name.rpartition(':')[2]}(image, classes, backend=..., seed=...)"
         ) from error
+    except (UsageError, BackendUnavailable, ValueError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if name in BUILDERS:
+            raise
+        raise UsageError(f"--model {name}: {type(error).__name__}: {error}{_place(error)}") from error
     if not isinstance(model, Layer):
         raise UsageError(f"--model {name} gave {type(model).__name__}, no layer")
     return model
@@ -97,6 +104,11 @@ def schedule(options: argparse.Namespace, optimizer: Optimizer, steps: int) -> S
     total = steps * epochs
     if options.warmup and options.schedule != "cosine":
         raise UsageError(f"--warmup goes with --schedule cosine, not {options.schedule}")
+    if options.schedule in LAID_OUT and epochs < options.epochs:
+        raise UsageError(
+            f"--schedule-epochs {epochs}: the schedule {options.schedule} would end before --epochs {options.epochs}; "
+            f"leave it out, or make it at least {options.epochs}"
+        )
     match options.schedule:
         case "cosine":
             if options.warmup >= epochs:
@@ -113,6 +125,19 @@ def schedule(options: argparse.Namespace, optimizer: Optimizer, steps: int) -> S
         case "plateau":
             return ReduceLROnPlateau(optimizer, patience=3)
     return None
+
+
+def require_classes(data: Dataset) -> None:
+    """Raise `UsageError` for data of one class."""
+    if data.classes < 2:
+        raise UsageError(f"{data.name} has one class, {data.class_names[0]}; a net tells two apart, or more")
+
+
+def trainable(model: Layer, data: Dataset, loader: DataLoader) -> DataLoader:
+    """The loader; `ValueError` or `UsageError` where `fit` would refuse data of one class, or a batch of one sample."""
+    require_classes(data)
+    require_no_single_sample(model, loader)
+    return loader
 
 
 def loaders(options: argparse.Namespace, data: Dataset) -> tuple[DataLoader, DataLoader, DataLoader]:

@@ -31,7 +31,7 @@ from .bench.opponent import Opponent, find_opponent
 from .bench.work import relative_error
 from .errors import at_least, preparing, text
 from .program import Ended, program, reported
-from .targets import append, target, write
+from .targets import append, targets, write
 
 # Steps whose losses are compared: more than a compiled step takes to be recorded and replayed.
 STEPS = 6
@@ -157,7 +157,7 @@ def _measured(arguments: list[str] | None) -> int:
     parser.add_argument("--lines", default=None, type=text, metavar="FILE", help="add each row there, a line of JSON")
     options = parser.parse_args(arguments)
     with preparing():
-        files = {name: target(name, getattr(options, name)) for name in ("json", "lines")}
+        files = targets({name: getattr(options, name) for name in ("json", "lines")})
         backend = backend_name(options.backend, "cupy")
     rows, failed, disturbed = [], 0, 0
     for net, optimizer in [(net, optimizer) for net in options.net for optimizer in options.optimizer]:

@@ -211,10 +211,17 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
+# Of `xpnn.backends.registry`, which this process does not import.
+BACKENDS = ("numpy", "cupy", "torch", "strict", "auto")
+
+
 def names(text: str) -> list[str]:
     """Backends, separated by commas."""
     if not (found := [name for name in text.split(",") if name]):
         raise argparse.ArgumentTypeError("names no backend")
+    for name in found:
+        if name.partition(":")[0] not in BACKENDS:
+            raise argparse.ArgumentTypeError(f"unknown backend {name!r}; the backends are {', '.join(BACKENDS)}")
     return found
 
 

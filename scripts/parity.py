@@ -21,7 +21,7 @@ from ..testing.parity import Measured, OfMode, Outcome, Parity, Totals, by_mode,
 from .backend_option import add_backend, add_numerics, open_backend
 from .errors import Failure, NotMeasured, UsageError, ended, preparing, text
 from .golden_runs import FAILED, NOT_RUN, GoldenRun, golden
-from .targets import finite, target, write
+from .targets import finite, targets, write
 
 HEADER = ("case", "forward", "relative", "vs ref", "bits", "ms")
 GRADIENTS = (" gradients in ULP against float64", "(against the reference)")
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     with preparing():
         backend = open_backend(options.backend, options.numerics, "numpy")
         reference = get_backend(options.reference, numerics=options.numerics)
-        files = {name: target(name, getattr(options, name)) for name in ("json", "html")}
+        files = targets({name: getattr(options, name) for name in ("json", "html")})
     if files["html"] is not None:
         from .pages import require_plots
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from math import isfinite
 from pathlib import Path
@@ -37,6 +38,25 @@ def target(option: str, path: str | None) -> Path | None:
         except OSError as error:
             raise ValueError(f"--{option} {path}: no file can be made in {file.parent} ({error.strerror})") from error
     return file
+
+
+def targets(paths: Mapping[str, str | None]) -> dict[str, Path | None]:
+    """The file of each option, once it is sure that each can be written, and that no two are one.
+
+    Raises
+    ------
+    ValueError
+        As `target` does, and where two options name one file.
+    """
+    files = {option: target(option, path) for option, path in paths.items()}
+    first: dict[Path, str] = {}
+    for option, file in files.items():
+        if file is None or (file.exists() and not file.is_file()):
+            continue
+        other = first.setdefault(file.resolve(), option)
+        if other != option:
+            raise ValueError(f"--{other} and --{option} both name {paths[option]}; name two files")
+    return files
 
 
 def touched(probe: Path) -> None:

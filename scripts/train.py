@@ -128,7 +128,12 @@ def expand(arguments: list[str], parser: argparse.ArgumentParser) -> list[str]:
     """The arguments with those of ``--config``, or of the run that ``--resume`` goes on with."""
     name = value_of("--resume", arguments)
     if name is None:
-        return expanded(arguments, parser)
+        told = expanded(arguments, parser)
+        before, laid_out = told[: len(told) - len(arguments)], value_of("--schedule-epochs", told)
+        if {*given(arguments)} >= {"epochs"} and laid_out is not None and laid_out == value_of("--epochs", before):
+            # The file's schedule is laid out for its own epochs; this run's are others.
+            before = [argument for argument in before if not argument.startswith("--schedule-epochs=")]
+        return [*before, *arguments]
     fixed = [option for option in given(arguments) if option not in {"resume", *CHANGEABLE}]
     if fixed:
         raise UsageError(
@@ -199,8 +204,7 @@ def prepare(options: argparse.Namespace) -> Job:
     options.backend, options.numerics = backend.spec, backend.numerics
     side = options.image_size
     data = load_dataset(options.data, image_size=None if side is None else (side, side))
-    if data.classes < 2:
-        raise UsageError(f"{data.name} has one class, {data.class_names[0]}; a net tells two apart, or more")
+    build.require_classes(data)
     require_memory(options, data, backend)
     model = build.net(options.model, data.image, data.classes, backend, options.seed)
     optimizer = build.optimizer(options, model)
@@ -275,8 +279,10 @@ def _train(job: Job, folder: Path, checkpoints: folders.RunCheckpoints) -> None:
             resume=options.resume is not None,
             after_epoch=after_epoch,
         )
-    looked_at = evaluate(model, job.validation)
-    measured = looked_at if data.x_valid is None else evaluate(model, held_out)
+    with backend.unwarned():
+        # A loss that is NaN is among the figures.
+        looked_at = evaluate(model, job.validation)
+        measured = looked_at if data.x_valid is None else evaluate(model, held_out)
     checkpoints.begin()
     metrics = results.metrics(options, data, model, history, measured, looked_at)
     safetensors.save(model, folder / MODEL, describe(options.model, data, job.loader.transform))
@@ -284,7 +290,8 @@ def _train(job: Job, folder: Path, checkpoints: folders.RunCheckpoints) -> None:
     write_whole(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     written = [folder / name for name in (MODEL, HISTORY, METRICS, CONFIG)]
     if not options.no_pictures:
-        written += results.pictures(folder, model, held_out, data, history, metrics)
+        with backend.unwarned():
+            written += results.pictures(folder, model, held_out, data, history, metrics)
     if backend.numerics == "exact":
         print(f"{hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()}  {folder / MODEL}")
     results.summary(model, data, history, metrics)

@@ -10,6 +10,7 @@ from pathlib import Path
 import xpnn as nn
 from xpnn.scripts.arguments import Parser
 from xpnn.scripts.backend_option import add_backend, open_backend
+from xpnn.scripts.build import trainable
 from xpnn.scripts.errors import at_least, positive, preparing, text
 from xpnn.scripts.folder import check_resumable
 from xpnn.scripts.program import program, reported
@@ -35,7 +36,6 @@ def trained(arguments: list[str] | None = None) -> nn.History:
     parser.add_argument("--out", type=text, default="runs/cifar10", help="where to write")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     options = parser.parse_args(arguments)
-
     out = Path(options.out)
     with preparing():
         check_resumable(out, options.resume)
@@ -43,7 +43,7 @@ def trained(arguments: list[str] | None = None) -> nn.History:
         backend = open_backend(options.backend)
         model = nn.models.resnet18(data.image, data.classes, backend=backend, seed=options.seed)
         prepare = augment.Compose(augment.PadAndCrop(4), augment.Flip(), augment.Normalise.of(data))
-        train = data.loader(options.batch, seed=options.seed, transform=prepare)
+        train = trainable(model, data, data.loader(options.batch, seed=options.seed, transform=prepare))
         test = data.held_out(500, transform=prepare)
         optimizer = nn.SGD(model, lr=options.lr, momentum=0.9, weight_decay=5e-4)
         schedule = nn.OneCycleLR(optimizer, options.lr, options.epochs * len(train))

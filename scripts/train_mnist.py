@@ -9,6 +9,7 @@ from pathlib import Path
 import xpnn as nn
 from xpnn.scripts.arguments import Parser
 from xpnn.scripts.backend_option import add_backend, open_backend
+from xpnn.scripts.build import trainable
 from xpnn.scripts.errors import at_least, positive, preparing, text
 from xpnn.scripts.folder import check_resumable
 from xpnn.scripts.program import program, reported
@@ -33,14 +34,13 @@ def trained(arguments: list[str] | None = None) -> nn.History:
     parser.add_argument("--out", type=text, default="runs/mnist", help="where to write")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     options = parser.parse_args(arguments)
-
     out = Path(options.out)
     with preparing():
         check_resumable(out, options.resume)
         data = load_dataset(options.data)
         backend = open_backend(options.backend)
         model = nn.models.lenet5(data.image, data.classes, backend=backend, seed=options.seed)
-        train = data.loader(options.batch, seed=options.seed)
+        train = trainable(model, data, data.loader(options.batch, seed=options.seed))
         test = data.held_out(batch_size=500)
         optimizer = nn.Adam(model, lr=options.lr)
         schedule = nn.CosineLR(optimizer, options.epochs * len(train))

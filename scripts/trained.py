@@ -41,7 +41,7 @@ _LISTED = 10
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Say what a command takes that opens a trained net."""
-    parser.add_argument("folder", metavar="DIR", help="what xpnn train wrote")
+    parser.add_argument("folder", type=text, metavar="DIR", help="what xpnn train wrote")
     parser.add_argument(
         "--data",
         default=None,

@@ -13,7 +13,7 @@ from ...backends.terminal import say, say_row
 from ..backend_option import add_backend, open_backend
 from ..errors import Failure, NotMeasured, UsageError, at_least, ended, not_negative, preparing, text
 from ..pages import require_plots
-from ..targets import append, target, write
+from ..targets import append, targets, write
 from .growth import growth_rows, plot_growth
 from .layers import CASES, layer_rows
 from .load import Watch
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
         _check(options)
         backend = open_backend(options.backend, default="numpy")
         count = threads()
-        files = {name: target(name, getattr(options, name)) for name in ("json", "lines", "html", "plot")}
+        files = targets({name: getattr(options, name) for name in ("json", "lines", "html", "plot")})
         for name in ("html", "plot"):
             if files[name] is not None:
                 require_plots(f"--{name}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from xpnn.backends import registry
 from xpnn.scripts import exact_matrix
 from xpnn.scripts.exact_matrix import Configuration, ask, configurations, row, verdict
 
@@ -118,6 +119,10 @@ def test_a_bad_call_is_exit_status_2(call, capsys):
     except SystemExit as stop:
         status = stop.code
     assert status == 2 and capsys.readouterr().err
+
+
+def test_the_backends_are_those_of_the_library():
+    assert (*registry.names(), "auto") == exact_matrix.BACKENDS
 
 
 def test_the_parent_imports_the_standard_library_alone():

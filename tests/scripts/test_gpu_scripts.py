@@ -117,3 +117,23 @@ def test_they_run_as_files_and_say_what_they_take(script):
     done = subprocess.run([sys.executable, script.__file__, "--help"], capture_output=True, text=True, check=True)
     assert "--backend" in done.stdout and "--resume" in done.stdout
     assert len(Path(script.__file__).read_text().splitlines()) < 70
+
+
+@pytest.mark.parametrize(
+    ("script", "side", "classes", "batch", "told"),
+    [
+        (train_mnist, 32, 1, 4, "one class"),
+        (train_cifar10, 32, 1, 4, "one class"),
+        (train_cifar10, 8, 2, 7, "a last batch of 1 sample"),
+    ],
+)
+def test_what_training_refuses_is_refused_before_a_folder_is_made(script, side, classes, batch, told, tmp_path, capsys):
+    """Of 10 images 8 are trained on."""
+    file = tmp_path / "few.npz"
+    x = np.random.default_rng(0).random((10, 3, side, side), np.float32)
+    np.savez(file, x=x, y=np.arange(10) % classes)
+    call = ["--data", str(file), "--backend", "numpy", "--batch", str(batch), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as stopped:
+        script.main(call)
+    assert stopped.value.code == 2 and told in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()

@@ -100,6 +100,7 @@ COMMANDS = {
             "unknown net": (("--model", "lenett"), "lenet"),
             "net that can't be imported": (("--model", "broken:net"), "broken"),
             "net whose module stops": (("--model", "stops:net"), "stops"),
+            "net whose function stops": (("--model", "fails:net"), "fails.py, line 2"),
             "mistyped choice": (("--optimizer", "adma"), "did you mean adam?"),
             "stray argument": (("run",), "unknown argument 'run'"),
             "momentum of adam": (("--momentum", "0.9"), "--momentum"),
@@ -114,6 +115,8 @@ COMMANDS = {
             "no run": (("images",), "images"),
             "a file": (("data.npz",), "data.npz"),
             "absent": (("nowhere",), "nowhere"),
+            "no folder": (("",), "must not be empty"),
+            "no batch": (("run", "--batch", "0"), "--batch"),
             "damaged": (("damaged",), "not a complete safetensors file"),
             "unknown backend": (("run", "--backend", "abacus"), "abacus"),
         },
@@ -140,6 +143,7 @@ COMMANDS = {
             "unknown reference": (("--reference", "abacus"), "abacus"),
             "no expression": (("--filter", "("), "regular expression"),
             "mistyped numerics": (("--numerics", "exct"), "did you mean exact?"),
+            "one file for two": (("--json", "x", "--html", "./x"), "--json and --html both name ./x"),
         },
     ),
     "xpnn bench": Command(
@@ -151,6 +155,7 @@ COMMANDS = {
             "unknown backend": (("--backend", "abacus"), "abacus"),
             "no such net": (("--only", "no such net"), "--only"),
             "no rounds": (("--rounds", "0"), "--rounds"),
+            "one file for two": (("--json", "x", "--lines", "x"), "--json and --lines both name x"),
             "plot of nothing": (("--plot", "x.png"), "--growth"),
         },
     ),
@@ -174,7 +179,11 @@ COMMANDS = {
         ("--backends", "numpy", "--steps", "1"),
         files=("--json",),
         strays=("XPNN_BACKEND",),
-        bad={"no steps": (("--steps", "0"), "--steps"), "no backends": (("--backends", ","), "--backends")},
+        bad={
+            "no steps": (("--steps", "0"), "--steps"),
+            "no backends": (("--backends", ","), "--backends"),
+            "unknown backend": (("--backends", "numpy,abacus"), "unknown backend 'abacus'"),
+        },
     ),
     "gpu_check": Command(
         gpu_check.main,
@@ -227,6 +236,7 @@ def things(tmp_path_factory):
     (folder / "text.npz").write_text("this is no archive\n")
     (folder / "damaged/model.safetensors").write_bytes(b"\xff" * 100)
     (folder / "broken.py").write_text("def net(:\n")
+    (folder / "fails.py").write_text("def net(image, classes, **placement):\n    raise RuntimeError('as planted')\n")
     (folder / "stops.py").write_text("raise RuntimeError('as planted')\n")
     before = Path.cwd()
     os.chdir(folder)

@@ -313,6 +313,21 @@ def test_a_run_of_before_schedules_had_epochs_of_their_own_goes_on_with_its_own(
     assert digest("run") == digest("whole")
 
 
+def test_a_run_s_configuration_with_other_epochs_lays_its_schedule_out_for_these(here, capsys):
+    assert main(arguments(out="short", schedule="cosine", epochs=2)) == 0
+    assert main(["train", "--config", "short/config.toml", "--epochs", "4", "--out", "long"]) == 0
+    assert main(arguments(out="whole", schedule="cosine", epochs=4)) == 0
+    assert digest("long") == digest("whole") and history("long") == history("whole")
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
+def test_a_schedule_that_ends_before_the_run_is_refused(here, capsys, schedule):
+    assert main(arguments(out="run", schedule=schedule, epochs=4, schedule_epochs=3)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"--schedule-epochs 3: the schedule {schedule} would end before" in error
+    assert not Path("run").exists()
+
+
 def test_patience_writes_the_weights_of_the_best_epoch_and_says_so(here, capsys):
     options = {"schedule": "constant", "lr": 0.3, "patience": 2, "epochs": 40}
     assert main(arguments(out="run", **options)) == 0

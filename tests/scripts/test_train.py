@@ -165,3 +165,12 @@ def test_force_writes_into_a_folder_and_leaves_what_is_not_its_own(tmp_path):
     assert [p.name for p in folder.iterdir()] == ["notes.txt"]
     assert run("train", "--data", data, "--model", "mlp", "--epochs", 1, "--out", folder, "--force") == 0
     assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_skipped_nans_are_told_without_numpy_s_warnings(tmp_path, monkeypatch, recwarn):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.savez("data.npz", x=rng.random((20, 8, 8), np.float32), y=np.arange(20) % 4)
+    told = ["--data", "data.npz", "--model", "mlp", "--epochs", "1", "--lr", "1e30", "--on-nan", "skip", "--out", "run"]
+    assert main(["train", *told, "--backend", "numpy"]) == 0
+    assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]

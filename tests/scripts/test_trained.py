@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import unicodedata
@@ -389,6 +390,36 @@ def test_a_matrix_has_names_where_they_fit_and_numbers_beside_names_where_not():
     assert head.split()[-9:] == [str(k) for k in range(9)]
     assert all(row.strip().startswith(f"{name} {k} ") for k, (row, name) in enumerate(zip(rows, names, strict=True)))
     assert {len(row) for row in rows} == {len(head)}
+
+
+@pytest.mark.parametrize(("width", "n"), [(80, 40), (40, 9), (80, 100)])
+def test_a_matrix_keeps_to_the_columns_of_a_terminal_and_shows_every_count_once(width, n):
+    matrix = np.arange(n * n).reshape(n, n) % 97
+    lines = format_matrix(matrix, [f"a rather long name of class {k}" for k in range(n)], width).splitlines()
+    assert max(map(len, lines)) <= width
+    found = {k: [] for k in range(n)}
+    for line in lines:
+        if line and "predicted" not in line:
+            row, *counts = re.sub(r"^.*?(class \d+|\.\.\.) ", "", line.strip()).split()
+            found[int(row)] += map(int, counts)
+    assert [found[k] for k in range(n)] == matrix.tolist()
+
+
+def test_a_batch_that_does_not_fit_is_one_line_with_the_batch_that_does(run, capsys, monkeypatch):
+    forward = nn.Dense._forward
+
+    def short(self, x):
+        if x.shape[0] > 1:
+            raise MemoryError("planted")
+        return forward(self, x)
+
+    monkeypatch.setattr(nn.Dense, "_forward", short)
+    capsys.readouterr()
+    assert predict(run) == 1
+    error = capsys.readouterr().err
+    batch = re.fullmatch(r"xpnn predict: batch of \d+ does not fit .*: add --batch (\d+)\n", error)[1]
+    assert batch == "1"
+    assert predict(run, "--batch", batch) == 0
 
 
 def three_parts(here):
