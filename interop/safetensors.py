@@ -22,7 +22,8 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from ..backends import to_host
-from ..backends.checks import choice
+from ..backends.checks import choice, instance, mapping
+from ..backends.checks import path as checked_path
 from ..layers.base import Layer
 from .files import file_size, read_bytes, write_whole
 
@@ -78,8 +79,11 @@ def save(
     """
     if dtype is not None:
         choice("dtype", dtype, _FLOATS)
+    instance("model", model, Layer, "the model comes before the path")
+    checked_path("path", path)
+    about = {} if about is None else mapping("about", about)
     arrays = {name: to_host(array) for name, array in model.state_dict().items()}
-    write_whole(path, packed(arrays, about or {}, dtype))
+    write_whole(path, packed(arrays, about, dtype))
 
 
 def packed(arrays: Mapping[str, np.ndarray[Any, Any]], about: Mapping[str, Any], dtype: str | None = None) -> bytes:
@@ -106,6 +110,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray[Any, Any]],
     ValueError
         If it is not a complete safetensors file, holds what NumPy has no dtype for, or exceeds the memory.
     """
+    checked_path("path", path)
     size = file_size(path)
     with Path(path).open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -144,6 +149,7 @@ def load(model: Layer, path: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError
         If the file is damaged, or its names, shapes or dtypes are not the model's; the model is left as it was.
     """
+    instance("model", model, Layer, "the model comes before the path")
     arrays, about = read(path)
     model.load_state_dict(arrays)
     return about
