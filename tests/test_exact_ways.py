@@ -71,6 +71,10 @@ def by_the_name_of_its_numerics(b):
     return loop(net(backend=b.spec, numerics="exact"), plainly(nn.CrossEntropy()))
 
 
+def a_loss_told_its_numerics_alone(b):
+    return loop(net(backend=b), plainly(nn.CrossEntropy(numerics="exact")))
+
+
 def a_loss_made_before_the_model(b):
     loss = nn.CrossEntropy()
     return loop(net(backend=b), plainly(loss))
@@ -175,6 +179,7 @@ def the_function_in_place_of_the_loss(b):
 ALIKE = [
     readme,
     by_the_name_of_its_numerics,
+    a_loss_told_its_numerics_alone,
     a_loss_made_before_the_model,
     a_loss_told_the_name_of_the_backend,
     a_loss_moved_by_name,
@@ -575,6 +580,18 @@ def test_one_norm_of_gradients_has_one_kind_of_numerics(exact):
         parameter.grad = parameter.value
     with pytest.raises(ValueError, match=r"one backend, got some of .* exact numerics.* and some of .* fast numerics"):
         nn.clip_grad_norm(w, 1.0)
+
+
+def test_a_loss_told_fast_numerics_alone_has_these_wherever_its_prediction_is(exact):
+    b = fast(exact)
+    logits, y = b.asarray(X[:, 0, 0, :5]), b.asarray(Y)
+    loss = nn.CrossEntropy(numerics="fast")
+    wanted = exact.to_numpy(nn.CrossEntropy(backend=b)(logits, y))
+    assert exact.to_numpy(loss(logits, y)) == wanted and loss._saved[0] == b
+    placed = nn.CrossEntropy(backend="numpy", numerics="fast")
+    if exact.spec != "numpy":
+        with pytest.raises(TypeError, match=r"the prediction is on .*, this is on numpy"):
+            placed(logits, y)
 
 
 def test_fast_models_beside_exact_ones_stay_fast(exact):

@@ -200,3 +200,16 @@ def test_damaged_headers_are_one_line_and_leave_the_model(tmp_path, case):
         nn.load(model, tmp_path / "w")
     assert len(str(error.value).splitlines()) == 1
     assert np.array_equal(model.parameters["weight"].value, before)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.dtype("float16"), "float16"])
+def test_a_dtype_is_named_or_given_as_such(tmp_path, dtype):
+    nn.save(nn.Dense(2, 3, seed=0), tmp_path / "a", dtype=dtype)
+    assert safetensors.numpy.load_file(tmp_path / "a")["weight"].dtype == np.float16
+
+
+@pytest.mark.parametrize(("dtype", "shown"), [(np.int8, "the class int8"), ([], r"\[\]"), (3, "3")])
+def test_other_dtypes_are_refused_and_nothing_is_written(tmp_path, dtype, shown):
+    with pytest.raises(ValueError, match=f"dtype must be 'float32', .* or 'bfloat16', got {shown}"):
+        nn.save(nn.Dense(2, 3), tmp_path / "a", dtype=dtype)
+    assert not list(tmp_path.iterdir())
