@@ -10,6 +10,7 @@ numbers as Python's own, whatever library they came from. Each raises `ValueErro
 """
 
 import inspect
+import os
 from collections.abc import Iterable, Mapping, Sequence, Set
 from math import inf
 from numbers import Integral, Real
@@ -134,6 +135,7 @@ def per_axis(name: str, value: int | Sequence[int], axes: int, least: int = 1) -
         return (value,) * axes
     if type(value) is tuple and len(value) == axes and _are_ints(value) and min(value, default=least) >= least:
         return value
+    value = listed(value)
     given: Sequence[object] = value if is_sequence(value) else (value,) * axes
     if len(given) != axes or not all(is_integer(each) and each >= least for each in given):
         several = f", or one for each of {axes} axes" if axes != 1 or is_sequence(value) else ""
@@ -149,7 +151,7 @@ def _are_ints(values: tuple[object, ...]) -> bool:
 def size(name: str, value: int | Sequence[int], axes: int, least: int = 1) -> int | tuple[int, ...]:
     """An integer, or one for each axis: as `per_axis` takes it, but an integer stays one."""
     each = per_axis(name, value, axes, least)
-    return each if is_sequence(value) else each[0]
+    return each[0] if is_integer(value) else each
 
 
 def shape(
@@ -164,6 +166,7 @@ def shape(
     """Integers in a sequence, that many, or any number but none unless ``empty``; ``accepted`` is a message's word."""
     if type(value) is tuple and length is None and _are_ints(value) and min(value) >= least:
         return value
+    value = listed(value)
     if is_sequence(value) and (value or empty) and all(is_integer(each) and each >= least for each in value):
         found = tuple(int(each) for each in value)
         if length in (None, len(found)):
@@ -196,6 +199,11 @@ def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, tuple | list) or (
         isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview)
     )
+
+
+def listed(value: Any) -> Any:
+    """An array of NumPy that holds integers as a list of Python's; anything else as it is."""
+    return value.tolist() if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind in "iu" else value
 
 
 def _entries(value: object) -> tuple[Any, ...] | None:
@@ -234,6 +242,33 @@ def instance(name: str, value: Any, kind: type[T], hint: str = "") -> T:
     if inspect.isclass(value) and issubclass(value, kind):
         hint = f"make an object of it: {value.__name__}()"
     raise TypeError(f"{name} must be {article} {kind.__name__}, got {shown(value)}{f'; {hint}' if hint else ''}")
+
+
+def takes(function: object, arguments: int) -> bool:
+    """Whether an object can be called with so many arguments, as far as it says; a class is what makes one."""
+    if not callable(function) or inspect.isclass(function):
+        return False
+    try:
+        inspect.signature(function).bind(*range(arguments))
+    except TypeError:
+        return False
+    except ValueError:  # a function of an extension that does not tell
+        return True
+    return True
+
+
+def mapping(name: str, value: Any, hint: str = "") -> Mapping[Any, Any]:
+    """A mapping, such as a dict; ``hint`` is what to do otherwise."""
+    if isinstance(value, Mapping):
+        return value
+    raise TypeError(f"{name} must be a mapping, got {shown(value)}{f'; {hint}' if hint else ''}")
+
+
+def path(name: str, value: Any) -> str | os.PathLike[str]:
+    """The path of a file or folder."""
+    if isinstance(value, str | os.PathLike):
+        return value
+    raise TypeError(f"{name} must be a path, got {shown(value)}")
 
 
 def alternatives(words: Iterable[str]) -> str:

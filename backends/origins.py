@@ -12,6 +12,7 @@ remembered too, so that a gradient of it can be refused. A process that never do
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -20,7 +21,7 @@ from .types import Array, dtype_name
 
 #: Whether a backend with exact numerics was opened in this process.
 watching = False
-#: Gradients that fast numerics computed of arrays which may have been made in exact numerics.
+#: Gradients, and results of functions, that fast numerics computed of arrays which exact numerics may have made.
 doubts = 0
 #: The name of who makes an array of what came in from outside.
 INPUT = "asarray"
@@ -58,6 +59,9 @@ def _itself(array: Array) -> Any:
 memory_of: Callable[[Array], Any] = _itself
 
 _made: dict[int, tuple[weakref.ref[Any], Maker]] = {}
+# An array may go in one thread while another remembers the one that takes its place in memory. A thread that holds the
+# lock may be interrupted by the end of an array of its own.
+_lock = threading.RLock()
 
 
 def watch() -> None:
@@ -67,9 +71,10 @@ def watch() -> None:
 
 
 def doubt() -> None:
-    """Note a gradient in fast numerics of an array that may have been made in exact numerics."""
+    """Note a result of fast numerics on which a gradient may depend, of an array that exact numerics may have made."""
     global doubts
-    doubts += 1
+    with _lock:
+        doubts += 1
 
 
 def made(array: Any, backend: Place, name: str, *, whole: bool = True) -> None:
@@ -105,10 +110,11 @@ def passed_on(array: Array, copy: Array) -> None:
         made(copy, *found)
 
 
-def require_exact(array: Any, what: str, owner: str, before: int | None = None) -> None:
+def require_exact(array: Any, what: str, owner: str, before: int | None = None, since: str = "the forward") -> None:
     """Raise `ValueError` for a gradient of which it is known, or to be feared, that fast numerics computed it.
 
-    ``before`` is the number of `doubts` when the forward to which the gradient belongs was computed.
+    ``before`` is the number of `doubts` when the forward to which the gradient belongs was computed, or at the time
+    that ``since`` names.
     """
     found = maker(array)
     if found is not None and found.backend.numerics == "fast":
@@ -119,27 +125,30 @@ def require_exact(array: Any, what: str, owner: str, before: int | None = None) 
         )
     if found is None and before is not None and before != doubts:
         raise ValueError(
-            f"{what} comes from your own arithmetic, and since the forward a gradient was computed in fast numerics, "
+            f"{what} comes from your own arithmetic, and since {since} something was computed in fast numerics, "
             f"but {owner} computes in exact numerics; pass the loss its backend, as in "
-            "CrossEntropy(backend=model.backend), or, if this gradient does not depend on that one, give it as "
-            "model.backend.asarray(dy)"
+            "CrossEntropy(backend=model.backend), and functions arrays of model.backend.asarray, or, if this gradient "
+            "does not depend on that result, give it as model.backend.asarray(dy)"
         )
 
 
 def _remember(thing: Any, maker: Maker) -> None:
     key = id(thing)
     try:
-        _made[key] = weakref.ref(thing, lambda _: _forget(key)), maker
+        reference = weakref.ref(thing, lambda _: _forget(key))
     except TypeError:
         # A number, or an array of a library that takes no weak references.
         return
+    with _lock:
+        _made[key] = reference, maker
 
 
 def _forget(key: int) -> None:
     # Another object may have taken the place of one that is gone.
-    entry = _made.get(key)
-    if entry is not None and entry[0]() is None:
-        _made.pop(key, None)
+    with _lock:
+        entry = _made.get(key)
+        if entry is not None and entry[0]() is None:
+            del _made[key]
 
 
 def _of(thing: Any) -> Maker | None:

@@ -13,7 +13,7 @@ The format: https://github.com/huggingface/safetensors#format.
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from ..backends import to_host
-from ..backends.checks import choice
+from ..backends.checks import choice, instance, mapping
+from ..backends.checks import path as checked_path
+from ..backends.types import DType, dtype_name
 from ..layers.base import Layer
 from .files import file_size, read_bytes, write_whole
 
@@ -54,7 +56,7 @@ def save(
     path: str | os.PathLike[str],
     about: Mapping[str, Any] | None = None,
     *,
-    dtype: str | None = None,
+    dtype: DType | str | None = None,
 ) -> None:
     """Write a model's parameters and buffers, by name, whole or not at all.
 
@@ -65,7 +67,7 @@ def save(
         Written beside itself first, forced to the disk, and renamed when complete.
     about : mapping, optional
         Anything JSON can hold, kept in the file; `read` gives it back.
-    dtype : {"float32", "float64", "float16", "bfloat16"}, optional
+    dtype : {"float32", "float64", "float16", "bfloat16"} or dtype, optional
         What floats are written in: the model's dtype unless given. Numbers are rounded to the nearest, of two that are
         as near to the one with an even last bit, as in PyTorch. Integers stay what they are, and the model too.
 
@@ -77,9 +79,13 @@ def save(
         For ``about`` that JSON can't hold.
     """
     if dtype is not None:
-        choice("dtype", dtype, _FLOATS)
+        name = dtype_name(dtype) if isinstance(dtype, Hashable) and not isinstance(dtype, str) else dtype
+        dtype = choice("dtype", name if name in _FLOATS else dtype, _FLOATS)
+    instance("model", model, Layer, "the model comes before the path")
+    checked_path("path", path)
+    about = {} if about is None else mapping("about", about)
     arrays = {name: to_host(array) for name, array in model.state_dict().items()}
-    write_whole(path, packed(arrays, about or {}, dtype))
+    write_whole(path, packed(arrays, about, dtype))
 
 
 def packed(arrays: Mapping[str, np.ndarray[Any, Any]], about: Mapping[str, Any], dtype: str | None = None) -> bytes:
@@ -106,6 +112,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray[Any, Any]],
     ValueError
         If it is not a complete safetensors file, holds what NumPy has no dtype for, or exceeds the memory.
     """
+    checked_path("path", path)
     size = file_size(path)
     with Path(path).open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -144,6 +151,7 @@ def load(model: Layer, path: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError
         If the file is damaged, or its names, shapes or dtypes are not the model's; the model is left as it was.
     """
+    instance("model", model, Layer, "the model comes before the path")
     arrays, about = read(path)
     model.load_state_dict(arrays)
     return about

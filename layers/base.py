@@ -226,7 +226,16 @@ class Layer:
         """Keep what `_backward` needs, in training only."""
         self._saved = arrays if self.training else None
 
-    def _add_parameter(self, name: str, shape: tuple[int, ...], initialiser: Initialiser) -> None:
+    def _add_parameter(
+        self, name: str, shape: tuple[int, ...], initialiser: Initialiser | None, usual: Initialiser | None = None
+    ) -> None:
+        if initialiser is None:
+            initialiser = usual
+        if not checks.takes(initialiser, 3):
+            raise TypeError(
+                f"{type(self).__name__}: {name}_init must be an initialiser, such as nn.initialisers.normal(0.1), got "
+                f"{checks.shown(initialiser)}; set values that are known with parameters[{name!r}].value = array"
+            )
         self.parameters[name] = Parameter(shape=shape, initialiser=initialiser, owner=self, name=name)
 
     def _value(self, name: str) -> Array | None:
@@ -262,7 +271,7 @@ class Layer:
     def zero_grad(self) -> None:
         """Forget the gradients: ``grad`` becomes None."""
         for _, parameter in self.named_parameters():
-            parameter.grad = None
+            parameter.zero_grad()
 
     def named_layers(self, path: str = "") -> Iterator[tuple[str, Layer]]:
         """This layer and all within, each with its full name; this one's is ``path``."""
@@ -316,6 +325,7 @@ class Layer:
             If a name is missing or unknown, or an array is of another shape or not of floats: all that is wrong is
             listed, and nothing is replaced.
         """
+        checks.mapping("state", state, "give what state_dict() gave, or what is read from a file")
         places: dict[str, tuple[Layer, str]] = {}
         for path, layer in self.named_layers():
             places.update({join(path, name): (layer, name) for name in (*layer.parameters, *layer.buffers)})

@@ -97,9 +97,9 @@ class Dense(Layer):
         self.in_features = checks.integer("in_features", in_features, 1)
         self.out_features = checks.integer("out_features", out_features, 1)
         self.bias = checks.flag("bias", bias)
-        self._add_parameter("weight", (self.out_features, self.in_features), weight_init or he_uniform())
+        self._add_parameter("weight", (self.out_features, self.in_features), weight_init, he_uniform())
         if self.bias:
-            self._add_parameter("bias", (self.out_features,), bias_init or constant(0.0))
+            self._add_parameter("bias", (self.out_features,), bias_init, constant(0.0))
 
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Every output element takes all input features."""

@@ -83,6 +83,7 @@ def _cells(padding: object, axes: int) -> Padding | None:
     """A padding in numbers of cells, as Python's integers and tuples; None for anything else."""
     if _is_count(padding):
         return int(padding)
+    padding = checks.listed(padding)
     if not checks.is_sequence(padding) or len(padding) != axes:
         return None
     each = [tuple(p) if checks.is_sequence(p) else p for p in padding]

@@ -106,6 +106,7 @@ def group_norm_backward(
 
 
 def _sizes(normalized_shape: Size) -> tuple[int, ...]:
+    normalized_shape = checks.listed(normalized_shape)
     sizes = normalized_shape if checks.is_sequence(normalized_shape) else (normalized_shape,)
     return checks.shape("normalized_shape", sizes, 1, "an integer >= 1, or one for each of the last axes")
 

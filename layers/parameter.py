@@ -42,6 +42,7 @@ def copied(array: Array, like: Array, b: Backend) -> Array:
     with b.context():
         copy = b.xp.empty_like(like, dtype=array.dtype)
         copy[...] = array
+    origins.passed_on(array, copy)
     return copy
 
 
@@ -127,6 +128,8 @@ class Parameter:
         self._initialiser, self._owner, self._name = initialiser, owner, name
         # Of a parameter of no layer: the backend that it was made for.
         self._backend = None if value is None or owner is not None else _backend_for(value)
+        # `origins.doubts` before the forward to which the gradient belongs.
+        self._doubts = origins.doubts
         # Where it was moved to last: a parameter of two layers is moved once.
         self._moved_to: Backend | None = None
 
@@ -175,6 +178,7 @@ class Parameter:
 
         The copy lies in memory as the gradient does, so that an update runs along both.
         """
+        self._doubts = origins.doubts
         if self._own_value is None or self._value is not self._own_value:
             like = self.value if self.grad is None else self.grad
             self._value = self._own_value = copied(self.value, like, self.backend)
@@ -206,10 +210,19 @@ class Parameter:
         self._own_gradient()
         change(_add, [self.grad], gradient, backend=self.backend)
 
-    def check_gradient(self, gradient: Array) -> None:
-        """Raise `ValueError` for a gradient of fast numerics, where the parameter is of exact numerics."""
+    def zero_grad(self) -> None:
+        """Forget the gradient: ``grad`` becomes None."""
+        self.grad, self._doubts = None, origins.doubts
+
+    def check_gradient(self, gradient: Array, *, is_last: bool = False) -> None:
+        """Raise `ValueError` for a gradient of fast numerics, where the parameter is of exact numerics.
+
+        ``is_last`` says that the value is changed by it next: then it may not come from somebody's own arithmetic
+        either, if fast numerics computed something since the last step or `zero_grad`.
+        """
         if origins.watching and self.backend.numerics == "exact":
-            origins.require_exact(gradient, "the gradient", f"the parameter of shape {self.shape}")
+            what, before = f"the parameter of shape {self.shape}", self._doubts if is_last else None
+            origins.require_exact(gradient, "the gradient", what, before, "the last step or zero_grad()")
 
     def move(self, backend: Backend) -> None:
         """Take value, gradient and optimizer states to another backend."""

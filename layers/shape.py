@@ -220,6 +220,7 @@ class Pad(Layer):
 
     def __init__(self, padding: Padding, value: float = 0.0, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
+        padding = checks.listed(padding)
         self.padding = check_border(padding, len(padding) if checks.is_sequence(padding) else 1)
         self.value: float = float(checks.number("value", value, infinite=True, nan=True))
 
@@ -250,6 +251,7 @@ class Upsample(Layer):
 
     def __init__(self, scale_factor: Size, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
+        scale_factor = checks.listed(scale_factor)
         axes = len(scale_factor) if checks.is_sequence(scale_factor) else 1
         self.scale_factor = checks.size("scale_factor", scale_factor, axes)
 

@@ -72,6 +72,10 @@ def by_the_name_of_its_numerics(b):
     return loop(net(backend=b.spec, numerics="exact"), plainly(nn.CrossEntropy()))
 
 
+def a_loss_told_its_numerics_alone(b):
+    return loop(net(backend=b), plainly(nn.CrossEntropy(numerics="exact")))
+
+
 def a_loss_made_before_the_model(b):
     loss = nn.CrossEntropy()
     return loop(net(backend=b), plainly(loss))
@@ -176,6 +180,7 @@ def the_function_in_place_of_the_loss(b):
 ALIKE = [
     readme,
     by_the_name_of_its_numerics,
+    a_loss_told_its_numerics_alone,
     a_loss_made_before_the_model,
     a_loss_told_the_name_of_the_backend,
     a_loss_moved_by_name,
@@ -490,7 +495,21 @@ def a_fast_gradient_added_to_a_parameters(b):
     layer.parameters["weight"].accumulate(F.relu(other.parameters["weight"].grad))
 
 
+def a_softmax_of_arithmetic_less_the_target(b):
+    y = b.asarray(SHARES)
+    return loop(net(backend=b), lambda logits, _: (F.softmax(logits * 0.5) - y) * 0.0625)
+
+
+def a_parameter_of_no_layer_and_arithmetic_around_its_loss(b):
+    weight, target = nn.Parameter(b.asarray(X[0, 0, :3, :])), fast(b).asarray(X[1, 0, :3, :])
+    weight.grad = plainly(nn.MSE())(weight.value * 2.0, target) * 2.0
+    nn.clip_grad_norm([weight], 0.7)
+    nn.SGD([weight], lr=0.1).step()
+
+
 LEAVES = {
+    a_softmax_of_arithmetic_less_the_target: r"your own arithmetic.* functions arrays of model\.backend\.asarray",
+    a_parameter_of_no_layer_and_arithmetic_around_its_loss: r"since the last step or zero_grad\(\) something was",
     a_loss_given_a_fast_backend: r"computed in exact numerics by Dense, but .* pass it backend=model\.backend",
     fit_with_a_loss_given_a_fast_backend: r"pass it backend=model\.backend",
     evaluate_with_a_loss_given_a_fast_backend: r"pass it backend=model\.backend",
@@ -564,6 +583,18 @@ def test_one_norm_of_gradients_has_one_kind_of_numerics(exact):
         nn.clip_grad_norm(w, 1.0)
 
 
+def test_a_loss_told_fast_numerics_alone_has_these_wherever_its_prediction_is(exact):
+    b = fast(exact)
+    logits, y = b.asarray(X[:, 0, 0, :5]), b.asarray(Y)
+    loss = nn.CrossEntropy(numerics="fast")
+    wanted = exact.to_numpy(nn.CrossEntropy(backend=b)(logits, y))
+    assert exact.to_numpy(loss(logits, y)) == wanted and loss._saved[0] == b
+    placed = nn.CrossEntropy(backend="numpy", numerics="fast")
+    if exact.spec != "numpy":
+        with pytest.raises(TypeError, match=r"the prediction is on .*, this is on numpy"):
+            placed(logits, y)
+
+
 def test_fast_models_beside_exact_ones_stay_fast(exact):
     b = fast(exact)
     model, loss = net(backend=b), nn.CrossEntropy()
@@ -574,6 +605,44 @@ def test_fast_models_beside_exact_ones_stay_fast(exact):
     wanted = exact.to_numpy(plainly(nn.CrossEntropy(backend=b))(logits, b.asarray(Y)))
     assert (exact.to_numpy(loss.backward()) == wanted).all()
     model.backward(loss.backward())
+
+
+def test_what_fast_numerics_did_before_zero_grad_does_not_count(exact):
+    weight, other = (nn.Parameter(exact.asarray(X[0, 0, :3, :])) for _ in range(2))
+    optimizer = nn.SGD([weight, other], lr=0.1)
+    plainly(nn.MSE())(fast(exact).asarray(X) * 2.0, fast(exact).asarray(X))
+    optimizer.zero_grad()
+    weight.grad = weight.value * 0.01
+    other.accumulate(F.relu(other.value))
+    other.accumulate(F.relu(other.value))
+    plainly(nn.MSE())(fast(exact).asarray(X) * 2.0, fast(exact).asarray(X))
+    weight.grad = exact.asarray(weight.grad)
+    nn.clip_grad_value([weight, other], 0.5)
+    nn.clip_grad_norm([weight, other], 0.7)
+    optimizer.step()
+
+
+def test_an_array_that_goes_in_one_thread_takes_no_others_origin_with_it(monkeypatch):
+    # Two arrays that lie at one place, one after the other.
+    monkeypatch.setattr(origins, "id", lambda thing: 0, raising=False)
+    went, came = X.copy(), X.copy()
+    other = threading.Thread(target=origins.made, args=(came, NUMPY, "came"))
+
+    class Watched(dict):
+        """Lets the other thread go on, if it can, between a look at an entry and what is done about it."""
+
+        def get(self, *given):
+            found = super().get(*given)
+            if other.ident is None:
+                other.start()
+                other.join(0.2)
+            return found
+
+    monkeypatch.setattr(origins, "_made", Watched())
+    origins.made(went, NUMPY, "went")
+    del went
+    other.join()
+    assert origins.maker(came).name == "came"
 
 
 def test_origins_are_forgotten_with_the_arrays(exact):

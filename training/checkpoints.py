@@ -101,13 +101,8 @@ class Checkpoints:
         every: int | None = None,
         about: Mapping[str, str] | None = None,
     ) -> None:
-        if not isinstance(folder, str | os.PathLike):
-            raise TypeError(f"folder must be a path, got {checks.shown(folder)}")
-        if about is not None and not isinstance(about, Mapping):
-            raise TypeError(
-                f"about must be a mapping, got {checks.shown(about)}; name each fact: {{'data': fingerprint}}"
-            )
-        self.folder, self.about = Path(folder), dict(about or {})
+        self.folder = Path(checks.path("folder", folder))
+        self.about = {} if about is None else dict(checks.mapping("about", about, "name each fact, as in a dict"))
         self.keep = checks.integer("keep", keep, 1)
         self.every = None if every is None else checks.integer("every", every, 1)
         # Name of the arrays' file that this object wrote last.

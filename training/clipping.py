@@ -8,11 +8,12 @@ Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurr
 
 from math import inf
 
-from ..backends import Backend, checks
+from ..backends import Backend, checks, origins
 from ..backends.blocks import concat_all
 from ..backends.registry import require_plain
 from ..backends.types import Array, Namespace
 from ..layers.arrays import clamp, require_float, scalar, zero
+from ..layers.parameter import Parameter
 from .optimizer import Trainable, trainable
 
 
@@ -37,7 +38,7 @@ def clip_grad_value(parameters: Trainable, limit: float) -> None:
             _require_gradient(parameter.grad)
             b = parameter.backend
             with b.context():
-                parameter.grad = b.down(clamp(b.up(parameter.grad), -limit, limit, b.xp))
+                _replace(parameter, b.down(clamp(b.up(parameter.grad), -limit, limit, b.xp)))
 
 
 def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.0) -> Array:
@@ -80,8 +81,14 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
         factor = xp.where(factor < 1.0, factor, xp.ones_like(factor))
         factor = xp.where(xp.isnan(total), total, factor)
         for parameter in found:
-            parameter.grad = b.down(b.up(parameter.grad) * factor)
+            _replace(parameter, b.down(b.up(parameter.grad) * factor))
         return b.down(total)
+
+
+def _replace(parameter: Parameter, gradient: Array) -> None:
+    """Put a gradient in place of the one that it was computed from."""
+    origins.passed_on(parameter.grad, gradient)
+    parameter.grad = gradient
 
 
 def _require_gradient(gradient: Array) -> None:

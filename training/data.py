@@ -188,6 +188,7 @@ class DataLoader:
         ValueError
             Unless this loader makes the same batches.
         """
+        checks.mapping("state", state, "give what state_dict() gave")
         for name, own in self._settings().items():
             if name not in state:
                 raise ValueError(f"the loader's state has no {name}; it holds {', '.join(state) or 'nothing'}")

@@ -67,7 +67,7 @@ class Optimizer:
         groups: dict[Backend, list[tuple[Parameter, Array]]] = {}
         for parameter in self.parameters.values():
             if parameter.grad is not None:
-                parameter.check_gradient(parameter.grad)
+                parameter.check_gradient(parameter.grad, is_last=True)
                 groups.setdefault(parameter.backend, []).append((parameter, parameter.grad))
         for b, group in groups.items():
             for parameter, gradient in self._update_together(group, b):
@@ -180,7 +180,7 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget the gradients: ``grad`` becomes None."""
         for parameter in self.parameters.values():
-            parameter.grad = None
+            parameter.zero_grad()
 
     def count_on_device(self) -> None:
         """Count steps on the device from now on, as `Backend.compile` needs; rules that count none do nothing."""
@@ -265,7 +265,7 @@ def trainable(parameters: Trainable, owner: str) -> dict[str, Parameter]:
     found: Mapping[str, Any] = {}
     if isinstance(parameters, Mapping):
         found = parameters
-    elif isinstance(parameters, Iterable):
+    elif isinstance(parameters, Iterable) and getattr(parameters, "shape", None) != ():
         found = {str(i): parameter for i, parameter in enumerate(parameters)}
     if not found or not all(isinstance(parameter, Parameter) for parameter in found.values()):
         shown = checks.shown(parameters if checks.is_sequence(parameters) or not found else found)

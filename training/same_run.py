@@ -34,6 +34,11 @@ def optimizer_settings(optimizer: Optimizer, schedule: Schedule | None) -> dict[
     return found
 
 
+def without_rate(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """An optimizer's settings but for what a schedule may move."""
+    return {name: value for name, value in settings.items() if name not in ("lr", "betas", "momentum")}
+
+
 def schedule_settings(schedule: Schedule | None, each: str) -> dict[str, Any]:
     """Kind and settings of a schedule, what it counts, and the rate that it starts from."""
     if schedule is None:

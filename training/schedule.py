@@ -48,6 +48,7 @@ class Schedule:
             If it is the state of another kind, or of one laid out for another number of steps; then nothing is
             replaced.
         """
+        checks.mapping("state", state, "give what state_dict() gave")
         mine = self.state_dict()
         if state.keys() != mine.keys():
             raise ValueError(

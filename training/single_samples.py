@@ -39,6 +39,8 @@ def require_no_single_sample(model: Layer, loader: DataLoader, sizes: Sequence[i
     where = f"{loader.samples} samples in batches of {loader.batch_size}"
     if len(sizes) > 1:
         told = f"{where}, each in {len(sizes)} parts, give parts of 1 sample; take larger batches or fewer parts"
+    elif loader.samples == 1:
+        told = "there is 1 sample in all; give at least 2"
     elif single == loader.batch_size:
         told = "batches of 1 sample; take a batch_size (--batch) of at least 2"
     else:

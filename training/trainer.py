@@ -30,7 +30,16 @@ from .interrupt import Interrupt, Interrupted
 from .optimizer import Optimizer
 from .progress import Progress
 from .room import out_of_memory
-from .same_run import ADVICE, differences, longer_schedule, loss_settings, optimizer_settings, plain, schedule_settings
+from .same_run import (
+    ADVICE,
+    differences,
+    longer_schedule,
+    loss_settings,
+    optimizer_settings,
+    plain,
+    schedule_settings,
+    without_rate,
+)
 from .schedule import Schedule, TimedSchedule
 from .shards import Step, accumulate, in_parts_as_one, stepper
 from .single_samples import require_no_single_sample
@@ -207,17 +216,20 @@ class Trainer:
         return self.history
 
     def _require_steps(self) -> None:
-        """Raise `ValueError` where the schedule has an end and that comes before the run's."""
+        """Raise `ValueError` where the schedule comes to an end, or to a rate of 0, before the run does."""
         schedule = self.schedule
-        if not isinstance(schedule, TimedSchedule) or not schedule.ends:
+        if not isinstance(schedule, TimedSchedule):
             return
-        each, total = self.schedule_each, getattr(schedule, "total_steps", 0)
+        each, total = self.schedule_each, getattr(schedule, "total_steps", None)
+        if total is None or not (schedule.ends or schedule.rate(total) == 0.0):
+            return
         left = self.epochs * len(self.loader) - self.steps if each == "step" else self.epochs - self.epoch + 1
         if left > total - schedule.taken:
+            rest = "" if schedule.ends else ", or with a minimum above 0: the rate would be 0 for the rest"
             raise ValueError(
                 f"{type(schedule).__name__} is laid out for {total} steps, {schedule.taken} of them taken, and this "
                 f"run takes {left} ({self.epochs} epochs of {len(self.loader)} batches, one {each} each): make it with "
-                f"total_steps={schedule.taken + left}"
+                f"total_steps={schedule.taken + left}{rest}"
             )
 
     def _restore_best(self) -> None:
@@ -508,6 +520,11 @@ class Trainer:
             saved = {**facts["optimizer"]["settings"], "kind": was["optimizer"]["kind"]}
             same = [name for name in moved if plain(moved[name]) == saved.get(name)]
             was["optimizer"] = {**was["optimizer"], **{name: saved[name] for name in same}}
+        if was["schedule"]["kind"] != now["schedule"]["kind"]:
+            # Who has a schedule leaves the rate to it, and that says enough.
+            was["optimizer"], now["optimizer"] = without_rate(was["optimizer"]), without_rate(now["optimizer"])
+        if was["accumulate"] != now["accumulate"]:
+            was["shards"] = now["shards"]
         problems = list(self._other_model(found.weights))
         problems += differences(was, now)
         problems += differences({name: facts["about"].get(name) for name in about}, about)

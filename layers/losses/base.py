@@ -101,7 +101,8 @@ class Loss:
         numerics if these made the prediction or, where it is not known what made that, the target; else in the
         numerics of the enclosing `use_backend`, or the one it was made in, if that is the same place, or of
         ``XPNN_NUMERICS``. A prediction of exact numerics may be a view, such as some of its rows, but not the result of
-        arithmetic of your own: then give the loss a backend.
+        arithmetic of your own: then give the loss a backend. One that is given its numerics alone has these wherever
+        its prediction is.
 
     Raises
     ------
@@ -124,6 +125,8 @@ class Loss:
         # Whether fast numerics were asked for by name, or left open by a placement that says where alone.
         self._is_fast = placement.get("numerics") == "fast"
         self._is_open = "numerics" not in own
+        # Whether only dtype or numerics were given, which hold wherever the prediction is.
+        self._is_anywhere = says_where(own) and "backend" not in own and self._ambient is None
         self._saved: tuple[Backend, Array, Array, tuple[int, ...]] | None = None
 
     @property
@@ -161,7 +164,7 @@ class Loss:
 
         A name keeps the dtype and numerics that this loss was given; a `Backend` brings its own.
         """
-        here = self._backend
+        here, self._is_anywhere = self._backend, False
         if isinstance(backend, Backend):
             self._is_fast = self._is_open = False
         elif here is not None:
@@ -231,6 +234,8 @@ class Loss:
         `use_backend`, else where the prediction is."""
         require_plain(prediction, "prediction")
         own, found = self._backend, origins.maker(prediction)
+        if own is not None and self._is_anywhere and not own.owns(prediction):
+            own = get_backend(backend_of(prediction).spec, own.dtype_name, own.numerics, own.precision, own.products)
         if own is None and found is None:
             found = origins.maker(target)
         exact = found is not None and found.backend.numerics == "exact"

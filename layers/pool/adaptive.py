@@ -209,6 +209,7 @@ def _sizes(shape: tuple[int, ...], output_size: OutputSize) -> tuple[int, ...]:
 
 def _plain(output_size: OutputSize, axes: int) -> int | tuple[int | None, ...] | None:
     """The argument, sequences as tuples and integers as Python's own, if it suits that many spatial axes."""
+    output_size = checks.listed(output_size)
     several = checks.is_sequence(output_size)
     given: Any = output_size if several else (output_size,) * axes
     if len(given) != axes or not all(m is None or (checks.is_integer(m) and m >= 1) for m in given):
@@ -226,6 +227,7 @@ class _AdaptivePool(Layer):
 
     def __init__(self, output_size: OutputSize, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
+        output_size = checks.listed(output_size)
         axes = len(output_size) if self.axes is None and checks.is_sequence(output_size) else self.axes or 1
         self.output_size = _plain(output_size, axes)
 

@@ -66,3 +66,33 @@ def test_long_values_are_shortened():
     with pytest.raises(ValueError, match="got ") as caught:
         checks.choice("mode", "x" * 10_000, ("a",))
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda n: nn.Conv2d(1, 2, n([3, 5]), stride=n([1, 2]), padding=n([0, 1]), dilation=n([2, 1])), None),
+        (lambda n: nn.Conv2d(1, 2, 3, padding=n([[1, 2], [0, 1]])), None),
+        (lambda n: nn.MaxPool2d(n([2, 3]), n([1, 2])), None),
+        (lambda n: nn.AdaptiveAvgPool2d(n([2, 3])), None),
+        (lambda n: nn.LayerNorm(n([3, 2])), None),
+        (lambda n: nn.Upsample(n([2, 3])), None),
+        (lambda n: nn.Pad(n([1, 2])), None),
+        (lambda n: nn.Dense(3, 2).output_shape(n([4, 3])), (4, 2)),
+    ],
+)
+def test_vectors_of_numpy_are_sequences_of_integers(make, expected):
+    found = repr(make(np.array))
+    assert found == repr(make(tuple) if expected is None else expected)
+    assert "np." not in found and "array" not in found
+
+
+@pytest.mark.parametrize("value", [np.array([3.0, 3.0]), np.array([True, True]), np.array(3), np.array([[3, 3]])])
+def test_other_arrays_are_no_sequences_of_integers(value):
+    with pytest.raises(ValueError, match="kernel_size must be an integer >= 1, or one for each of 2 axes, got"):
+        nn.Conv2d(1, 2, value)
+
+
+def test_what_can_be_called_with_so_many_arguments_is_known():
+    assert checks.takes(lambda a, b: 0, 2) and checks.takes(lambda *a: 0, 2) and checks.takes(max, 2)
+    assert not checks.takes(lambda a: 0, 2) and not checks.takes(nn.Dense, 2) and not checks.takes("max", 2)

@@ -144,7 +144,7 @@ def test_numbers_beyond_a_dtype_are_refused_and_nothing_is_written(tmp_path, dty
     assert read(tmp_path / "w")[0]["weight"][1, 1] == math.inf
 
 
-@pytest.mark.parametrize("dtype", ["half", "int8", "", np.float16, 16])
+@pytest.mark.parametrize("dtype", ["half", "int8", "", np.int8, [], 16])
 def test_another_dtype_is_refused(tmp_path, dtype):
     with pytest.raises(ValueError, match="dtype must be 'float32', 'float64', 'float16' or 'bfloat16', got"):
         nn.save(nn.Dense(2, 2), tmp_path / "w", dtype=dtype)
@@ -200,3 +200,9 @@ def test_damaged_headers_are_one_line_and_leave_the_model(tmp_path, case):
         nn.load(model, tmp_path / "w")
     assert len(str(error.value).splitlines()) == 1
     assert np.array_equal(model.parameters["weight"].value, before)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.dtype("float16"), "float16"])
+def test_a_dtype_is_named_or_given_as_such(tmp_path, dtype):
+    nn.save(nn.Dense(2, 3, seed=0), tmp_path / "a", dtype=dtype)
+    assert safetensors.numpy.load_file(tmp_path / "a")["weight"].dtype == np.float16

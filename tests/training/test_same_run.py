@@ -57,6 +57,10 @@ DIFFERENT = {
     "step size": (STEP, {**STEP, "step_size": 4}, {}, {}, "step_size was 3, this run's is 4"),
     "kind of schedule": (STEP, COSINE, {}, {}, "its schedule was StepLR, this run's is CosineLR"),
     "no schedule": (STEP, {}, {}, {}, "its schedule was StepLR, this run's is None"),
+    "no schedule, and nothing of the rate": (STEP, {}, {}, {}, "not of this run: its schedule was StepLR"),
+    "accumulate, and nothing of shards": (
+        {}, {}, {}, {"accumulate": 2, "batch_size": 5}, "not of this run: its accumulate was 1, this run's is 2; go on",
+    ),
     "what it counts": (STEP, STEP, {}, {"schedule_each": "epoch"}, "its schedule_each was step, this run's is epoch"),
     "loss": ({}, {}, {}, {"loss": nn.CrossEntropy(label_smoothing=0.1)}, r"its loss was CrossEntropy\(\), this"),
     "many weights": (
@@ -193,6 +197,21 @@ def test_a_state_takes_the_place_of_other_settings_by_hand_as_in_pytorch():
 def test_what_is_no_state_of_an_optimizer_is_refused(state):
     with pytest.raises(ValueError, match=r"SGD.load_state_dict takes what state_dict\(\) gave"):
         settled()[1].load_state_dict(state)
+
+
+@pytest.mark.parametrize("epochs", [5, 40])
+def test_a_cosine_that_reaches_0_before_the_run_ends_is_refused(epochs):
+    model, optimizer, schedule = settled(**COSINE)
+    options = {"optimizer": optimizer, "batch_size": 10, "progress": False}
+    with pytest.raises(ValueError, match=f"total_steps={4 * epochs}, or with a minimum above 0: the rate would be 0"):
+        nn.fit(model, (X, Y), schedule=schedule, epochs=epochs, **options)
+    assert schedule.taken == 0
+    nn.fit(model, (X, Y), schedule=schedule, epochs=4, **options)
+    with pytest.raises(ValueError, match="laid out for 16 steps, 16 of them taken, and this run takes 4"):
+        nn.fit(model, (X, Y), schedule=schedule, epochs=1, **options)
+    optimizer.lr = 0.1
+    lowest = nn.CosineLR(optimizer, 16, minimum=0.01)
+    assert nn.fit(model, (X, Y), schedule=lowest, epochs=5, **options)["lr"][-1] == 0.01
 
 
 @pytest.mark.parametrize("epochs", [5, 40])

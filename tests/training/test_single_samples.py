@@ -50,6 +50,11 @@ def test_it_is_refused_before_the_first_step_and_says_what_to_do(options, messag
     assert all(parameter.grad is None for _, parameter in model.named_parameters()) and model.training
 
 
+def test_a_single_sample_in_all_is_not_told_to_be_left_out():
+    with pytest.raises(ValueError, match=r"^there is 1 sample in all; give at least 2; on 1 sample this model can't"):
+        nn.fit(net(), (X[:1], Y[:1]), epochs=1, progress=False)
+
+
 def test_with_drop_last_the_last_batch_is_left_out():
     model = net()
     loader = nn.DataLoader(X, Y, 20, drop_last=True)
