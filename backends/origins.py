@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 from .types import Array, dtype_name
-
-if TYPE_CHECKING:
-    from .backend import Backend
 
 #: Whether a backend with exact numerics was opened in this process.
 watching = False
@@ -29,10 +27,22 @@ doubts = 0
 INPUT = "asarray"
 
 
+class Place(Protocol):
+    """What is asked of the `Backend` that made an array."""
+
+    @property
+    def numerics(self) -> str:
+        """``"fast"`` or ``"exact"``."""
+
+    @classmethod
+    def memory_of(cls, array: Array) -> Any:
+        """An object that lives as long as one of the arrays that share its memory."""
+
+
 class Maker(NamedTuple):
     """Where an array was computed, and the class or function that returned it."""
 
-    backend: Backend
+    backend: Any
     name: str
 
     @property
@@ -40,6 +50,13 @@ class Maker(NamedTuple):
         """Whether the array came in from outside, as data."""
         return self.name == INPUT
 
+
+def _itself(array: Array) -> Any:
+    return array
+
+
+#: What arrays that share memory have in common, as `Backend.memory_of`; the registry, which is above, puts it here.
+memory_of: Callable[[Array], Any] = _itself
 
 _made: dict[int, tuple[weakref.ref[Any], Maker]] = {}
 # An array may go in one thread while another remembers the one that takes its place in memory. A thread that holds the
@@ -60,7 +77,7 @@ def doubt() -> None:
         doubts += 1
 
 
-def made(array: Any, backend: Backend, name: str, *, whole: bool = True) -> None:
+def made(array: Any, backend: Place, name: str, *, whole: bool = True) -> None:
     """Remember who made an array; ``whole`` says that nobody else has arrays in the same memory."""
     if not watching or not hasattr(array, "dtype") or dtype_name(array.dtype) == "float64":
         return
@@ -76,14 +93,12 @@ def maker(array: Any) -> Maker | None:
         return None
     found = _of(array)
     if found is None:
-        from .registry import class_of
-
-        kind = class_of(array)
-        found = None if kind is None or (memory := kind.memory_of(array)) is array else _of(memory)
+        memory = memory_of(array)
+        found = None if memory is array else _of(memory)
     return found
 
 
-def exact(array: Any) -> tuple[Backend, bool] | None:
+def exact(array: Any) -> tuple[Any, bool] | None:
     """The backend with exact numerics that made an array, and whether it only took it in; None for other arrays."""
     found = maker(array)
     return None if found is None or found.backend.numerics == "fast" else (found.backend, found.is_input)

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from array_api_compat import is_array_api_obj
 
-from . import checks, environment
+from . import checks, environment, origins
 from .backend import FLOATS, NUMERICS, PRECISIONS, PRODUCTS, Backend
 from .errors import BackendUnavailable
 from .inputs import describe, host_data, is_plain_numpy, is_standard, unsupported
@@ -186,14 +186,6 @@ def first_usable() -> str:
     return AUTO[-1]
 
 
-def class_of(array: Any) -> type[Backend] | None:
-    """The class of the backends whose arrays such an array is one of; None for what is none."""
-    if isinstance(array, np.ndarray | np.generic):
-        return backend_class("numpy")
-    name = _library(type(array).__module__) if is_array_api_obj(array) else ""
-    return backend_class(name) if name in _SHIPPED or (name and name in names()) else None
-
-
 def backend_of(array: Array, like: Backend | None = None) -> Backend:
     """The backend that an array lives on, with the settings of ``like``."""
     kind = _home(array)
@@ -231,6 +223,20 @@ def _home(array: Any) -> type[Backend] | None:
             return None
         _homes[kind] = home
     return home if home.is_dense(array) else None
+
+
+def _memory_of(array: Any) -> Any:
+    """What arrays that share memory have in common; of what is no array of a backend, itself."""
+    home = _home(array)
+    return array if home is None else home.memory_of(array)
+
+
+origins.memory_of = _memory_of
+
+
+def has_backend(array: Any) -> bool:
+    """Whether it is an array of a backend."""
+    return _home(array) is not None
 
 
 def require_plain(array: Any, what: str) -> None:

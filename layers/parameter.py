@@ -260,7 +260,8 @@ def _backend_for(value: Array) -> Backend:
     enclosing `use_backend` where it lives there, else its library's."""
     found, ambient = origins.maker(value), ambient_backend()
     if found is not None and found.backend.numerics == "exact":
-        return found.backend
+        made_by: Backend = found.backend
+        return made_by
     name = dtype_name(value.dtype)
     if ambient is not None and ambient.owns(value) and (ambient.numerics == "fast" or name == ambient.dtype_name):
         return get_backend(ambient, name)

@@ -9,7 +9,7 @@ from array_api_compat import is_array_api_obj
 
 from ..backends import Backend, ambient_backend, backend_of, checks, origins
 from ..backends.backend import FLOATS
-from ..backends.registry import NUMERICS_VARIABLE
+from ..backends.registry import NUMERICS_VARIABLE, has_backend
 from ..backends.types import Array, dtype_name
 
 P = ParamSpec("P")
@@ -31,6 +31,9 @@ def public(function: Callable[P, R], module: str) -> Callable[P, R]:
         if hasattr(xp, "raw"):
             return function(*args, **keywords)
         arrays = [each for each in (*args, *keywords.values()) if _is_array(each)]
+        if not all(map(has_backend, arrays)):
+            # Of a library without a backend, which knows no exact numerics; or refused by the function.
+            return function(*args, **keywords)
         makers = [found for found in map(origins.maker, arrays) if found is not None]
         b = makers[0].backend if makers else _default(arrays)
         if xp is None and b is not None and b.numerics == "exact" and _are_stored(arrays):

@@ -7,7 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from math import isfinite
 from typing import Any
@@ -17,10 +17,10 @@ from ..backends.terminal import say, say_row
 from ..testing.cases import Case, cases, corners
 from ..testing.compare import EDGES
 from ..testing.cross import Cross
-from ..testing.golden import GOLDEN, golden_run
 from ..testing.parity import Measured, OfMode, Outcome, Parity, Totals, by_mode, by_operation, worst
 from .backend_option import add_backend, add_numerics, open_backend
 from .errors import Failure, NotMeasured, UsageError, ended, preparing, text
+from .golden_runs import FAILED, NOT_RUN, GoldenRun, golden
 from .targets import finite, target, write
 
 HEADER = ("case", "forward", "relative", "vs ref", "bits", "ms")
@@ -129,37 +129,6 @@ def run(options: argparse.Namespace) -> None:
         raise Failure
     if any(run.status == NOT_RUN for run in runs):
         raise NotMeasured
-
-
-PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
-
-
-@dataclass(frozen=True)
-class GoldenRun:
-    """What became of a training run whose bits are committed: `PASSED`, `FAILED` or `NOT_RUN`, and why not."""
-
-    name: str
-    status: str
-    told: str
-
-    def __str__(self) -> str:
-        return f"{self.name}, {self.told}"
-
-
-def golden(backend: Backend) -> list[GoldenRun]:
-    """Train for 200 steps and hold the bits against those that are committed."""
-    runs = []
-    for name, expected in GOLDEN.items():
-        try:
-            found = golden_run(backend, name)
-        except ValueError as error:
-            runs.append(GoldenRun(name, NOT_RUN, f"NOT RUN: {error}"))
-            continue
-        same = found == expected
-        told = "as committed" if same else f"DIFFERS from the committed {expected[:16]}"
-        told = f"200 steps on the digits: {found[:16]} {told}"
-        runs.append(GoldenRun(name, PASSED if same else FAILED, told))
-    return runs
 
 
 def choose(pattern: str, *, modes: bool = False) -> list[Case]:

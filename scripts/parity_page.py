@@ -9,8 +9,8 @@ from ..testing.cases import part_of
 from ..testing.compare import EDGES
 from ..testing.parity import Outcome, by_mode
 from ..testing.tolerances import PARTS, TABLE
+from .golden_runs import GoldenRun
 from .pages import SCRIPT, STYLE, svg, verdict
-from .parity import GoldenRun
 
 FAILED = ' class="failed"'
 

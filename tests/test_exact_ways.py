@@ -648,7 +648,7 @@ def test_an_array_that_goes_in_one_thread_takes_no_others_origin_with_it(monkeyp
 def test_origins_are_forgotten_with_the_arrays(exact):
     model, x = net(backend=exact), exact.asarray(X)
     y = model(x)
-    # Errors of other tests hold arrays in circles, which may go at any time.
+    # What other tests left would be forgotten meanwhile.
     gc.collect()
     before = len(origins._made)
     for _ in range(3):

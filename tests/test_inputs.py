@@ -13,7 +13,7 @@ from arguments import TABLE
 
 import xpnn as nn
 from xpnn import augment, testing
-from xpnn.backends import to_host
+from xpnn.backends import origins, to_host
 from xpnn.layers import functional
 
 X = np.array([[0.5, 0.25, 0.75], [0.125, 0.5, 0.25], [0.75, 0.5, 0.125]], np.float32)
@@ -343,8 +343,10 @@ def test_pure_functions_take_plain_arrays_alone(name, make, hint):
                 getattr(functional, name)(**{**row.given, key: make(value)}, xp=HOST.xp)
 
 
-def test_pure_functions_take_arrays_of_a_library_without_a_backend(monkeypatch):
-    """As README says: any that keep to the standard."""
+@pytest.mark.parametrize("watching", [False, True])
+def test_pure_functions_take_arrays_of_a_library_without_a_backend(monkeypatch, watching):
+    """As README says: any that keep to the standard, also once a backend with exact numerics was opened."""
+    monkeypatch.setattr(origins, "watching", watching)
     tiny = load_copy_of_strict(monkeypatch)
     x, weight = tiny.asarray(X), tiny.asarray(X[:2])
     assert isinstance(functional.relu(x), type(x))

@@ -122,7 +122,7 @@ def test_views_on_the_device_go_out(at, index):
         (np.array([b"a"]), "bytes"),
         (np.array(["2020-01-01"], dtype="datetime64[D]"), "datetime64"),
         (["a"], "str"),
-        (None, "object"),
+        (None, "got None"),
         ([None], "object"),
         (1j, "complex128"),
         (2**70, "object"),

@@ -9,7 +9,7 @@ import xpnn as nn
 from xpnn.backends.ways import now
 from xpnn.layers import dense
 from xpnn.layers.convolution import columns
-from xpnn.scripts import parity
+from xpnn.scripts import golden_runs, parity
 from xpnn.scripts.main import main
 from xpnn.testing import cases
 
@@ -138,10 +138,10 @@ def test_numerics_come_from_the_option_or_the_environment(capsys, monkeypatch):
 
 def test_a_run_in_exact_numerics_ends_with_the_golden_runs(capsys, monkeypatch):
     monkeypatch.setattr(parity, "cases", lambda: cases()[:1])
-    monkeypatch.setattr(parity, "golden_run", lambda backend, name: parity.GOLDEN[name])
+    monkeypatch.setattr(golden_runs, "golden_run", lambda backend, name: golden_runs.GOLDEN[name])
     status, out, _ = ran(capsys, "--backend", "strict", "--numerics", "exact")
     assert status == 0 and out.count("as committed") == 2
-    monkeypatch.setattr(parity, "golden_run", lambda backend, name: "0" * 64)
+    monkeypatch.setattr(golden_runs, "golden_run", lambda backend, name: "0" * 64)
     status, out, _ = ran(capsys, "--backend", "strict", "--numerics", "exact")
     assert status == 1 and out.count("DIFFERS from the committed") == 2 and "1 passed, 0 failed" in out
 
@@ -153,7 +153,7 @@ def not_to_be_had(backend, name):
 @pytest.mark.parametrize(
     "golden, status, told, box",
     [
-        (lambda backend, name: parity.GOLDEN[name], 0, "golden runs: 2 passed", '"verdict "'),
+        (lambda backend, name: golden_runs.GOLDEN[name], 0, "golden runs: 2 passed", '"verdict "'),
         (lambda backend, name: "0" * 64, 1, "golden runs: 2 failed", '"verdict failed"'),
         (not_to_be_had, 3, "golden runs: 2 not run", '"verdict unknown"'),
     ],
@@ -162,7 +162,7 @@ def not_to_be_had(backend, name):
 def test_golden_runs_count_in_verdict_status_and_files(capsys, monkeypatch, tmp_path, golden, status, told, box):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(parity, "cases", lambda: cases()[:1])
-    monkeypatch.setattr(parity, "golden_run", golden)
+    monkeypatch.setattr(golden_runs, "golden_run", golden)
     page, figures = tmp_path / "page.html", tmp_path / "all.json"
     files = ("--html", page, "--json", figures)
     found, out, _ = ran(capsys, "--backend", "strict", "--numerics", "exact", *files)
