@@ -1945,7 +1945,7 @@ OPTIMIZER = (
         "gradient - value * self.weight_decay",
         "SGD/.*momentum",
     ),
-    Mutant("gradients are not set to zero", "parameter.grad = None", "pass", "SGD/100 steps$"),
+    Mutant("gradients are not set to zero", "parameter.zero_grad()", "pass", "SGD/100 steps$"),
     Mutant(
         "weights are rounded to 13 bits",
         "value -= self._step(gradient, known, xp)",
