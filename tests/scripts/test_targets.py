@@ -57,3 +57,8 @@ def test_lines_are_added_one_by_one_with_words_for_what_json_has_no_numbers_for(
     append(file, {"a": "two\nlines"})
     first, second = (json.loads(line) for line in file.read_text().splitlines())
     assert first == {"ulps": "inf", "nested": ["nan", "-inf", 1.5]} and second == {"a": "two\nlines"}
+
+
+def test_a_device_that_is_full_is_named():
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        write("/dev/full", "new")
