@@ -32,7 +32,7 @@ from ..training.optimizer import Optimizer
 from ..training.optimizers import OPTIMIZERS
 from ..training.room import OutOfMemory
 from ..training.schedule import Schedule
-from ..training.shards import in_parts_as_one
+from ..training.shards import MOST_PARTS, in_parts_as_one
 from ..training.single_samples import require_no_single_sample
 from ..training.tensorboard import TensorBoard
 from ..training.trouble import NumericalTrouble
@@ -45,8 +45,6 @@ from .folder import HISTORY, METRICS, MODEL
 from .results import describe
 from .trained import data_of
 
-# Of which a step is made; far more than any has.
-MOST_PARTS = 1_000_000
 # What may be said anew when a run goes on; the rest is in its folder.
 CHANGEABLE = {"backend", "checkpoint-every", "data", "epochs", "keep", "no-pictures", "on-nan", "patience"}
 

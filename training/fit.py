@@ -14,7 +14,7 @@ from .history import History
 from .optimizer import Optimizer
 from .optimizers import Adam
 from .schedule import Schedule
-from .shards import in_parts_as_one, part_sizes
+from .shards import MOST_PARTS, in_parts_as_one, part_sizes
 from .trainer import Trainer
 
 __all__ = ["Data", "evaluate", "fit", "predict"]
@@ -131,7 +131,7 @@ def fit(
     batch_size, epochs = checks.integer("batch_size", batch_size, 1), checks.integer("epochs", epochs, 1)
     progress, resume = checks.flag("progress", progress), checks.flag("resume", resume)
     sizes = part_sizes(shards)
-    accumulate = checks.integer("accumulate", accumulate, 1)
+    accumulate = checks.integer("accumulate", accumulate, 1, MOST_PARTS)
     if accumulate > 1 and len(sizes) > 1:
         raise ValueError("shards and accumulate each take a step part by part; give one of them")
     is_usual_loss = loss is None

@@ -90,13 +90,16 @@ class ThreadTeam:
         return self._meeting.exchange(self._rank, value, what)
 
 
+#: Of which a step may be made; far more than any has.
+MOST_PARTS = 1_000_000
+
 Step: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 
 
 def part_sizes(shards: int | Sequence[int]) -> list[int]:
     """Relative sizes of the parts; `ValueError` unless it is an integer of at least 1, or a sequence of them."""
     if checks.is_integer(shards) and shards >= 1:
-        return [1] * int(shards)
+        return [1] * checks.integer("shards", shards, 1, MOST_PARTS)
     return list(checks.shape("shards", shards, 1, "an integer >= 1, or a sequence of them"))
 
 

@@ -533,6 +533,9 @@ class Trainer:
             problems += longer_schedule(self.schedule, self.schedule_each, batches, self.epochs, before)
         if problems:
             raise ValueError(f"{'; '.join(problems)}; {ADVICE.format(step=found.step)}")
+        begun = facts["epoch"] - (facts["batch"] == 0)
+        if self.epochs < begun:
+            raise ValueError(f"it is in epoch {begun}, and epochs is {self.epochs}; give at least {begun}")
 
     def _other_model(self, saved: Mapping[str, Any]) -> Iterator[str]:
         """What differs between this model's arrays and those that were saved."""

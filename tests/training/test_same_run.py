@@ -240,3 +240,16 @@ def test_a_checkpoint_without_a_fact_is_damaged(tmp_path):
             continue
         with pytest.raises(CheckpointError, match=f"is damaged: it has no {name}"):
             run(tmp_path, resume=True)
+
+
+def test_fewer_epochs_than_are_done_are_refused(tmp_path):
+    run(tmp_path)
+    with pytest.raises(CheckpointError, match="it is in epoch 4, and epochs is 3; give at least 4"):
+        run(tmp_path, resume=True, epochs=3)
+    run(tmp_path, resume=True, epochs=4)
+
+
+@pytest.mark.parametrize("name", ["shards", "accumulate"])
+def test_more_parts_than_any_step_has_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name} must be an integer from 1 to 1000000"):
+        run(tmp_path, **{name: 2**70})

@@ -287,7 +287,7 @@ def test_early_stopping_of_accuracy_and_with_a_threshold():
     ("options", "message"),
     [
         ({"on_nan": "ignore"}, "on_nan must be 'stop', 'skip' or None, got 'ignore'"),
-        ({"accumulate": 0}, "accumulate must be an integer >= 1"),
+        ({"accumulate": 0}, "accumulate must be an integer from 1"),
         ({"accumulate": 2, "shards": 2}, "shards and accumulate each take a step part by part"),
         ({"clip_norm": 0.0}, "clip_norm must be a number > 0"),
         ({"clip_value": -1.0}, "clip_value must be a number > 0"),
