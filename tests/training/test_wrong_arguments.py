@@ -55,7 +55,7 @@ FIT = {
     "clip_norm is text": ({"clip_norm": "1"}, ValueError, "clip_norm must be a number > 0, got '1'"),
     "clip_value is NaN": ({"clip_value": float("nan")}, ValueError, "clip_value must be a number > 0, got nan"),
     "on_nan is True": ({"on_nan": True}, ValueError, "on_nan must be 'stop', 'skip' or None, got True"),
-    "accumulate is text": ({"accumulate": "2"}, ValueError, "accumulate must be an integer from 1, got '2'"),
+    "accumulate is text": ({"accumulate": "2"}, ValueError, "accumulate must be an integer from 1 to 1000000, got '2'"),
 }  # fmt: skip
 
 
