@@ -40,7 +40,7 @@ def test_either_namespace_leads_to_one_engine(gpu, compat):
 
 
 def test_functions_that_are_given_no_namespace_use_it(gpu):
-    assert namespace(None, gpu.asarray([1.0])) is gpu.xp
+    assert namespace(None, input=gpu.asarray([1.0])) is gpu.xp
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda xp: pickle.loads(pickle.dumps(xp))])
