@@ -37,7 +37,7 @@ def file_size(path: str | os.PathLike[str]) -> int:
         Where the system does not tell, as for links in a circle.
     """
     try:
-        found = os.stat(path)  # noqa: PTH116 - a path may be text
+        found = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
         raise FileNotFoundError(f"no file {os.fspath(path)}") from None
     if not stat.S_ISREG(found.st_mode):

@@ -175,8 +175,8 @@ def training() -> Iterator[tuple[str, Row]]:
     cycle = {"OneCycleLR": {"max_lr": 0.5, "total_steps": 5}, "ReduceLROnPlateau": {"patience": 1}}
     for name, given in (steps | cycle).items():
         yield name, Row(scheduled(getattr(nn, name)), given, of=getattr(nn, name))
-    plateau = lambda metric: nn.ReduceLROnPlateau(nn.SGD(dense(), lr=0.5)).step(metric)  # noqa: E731 - one of a table
-    yield "ReduceLROnPlateau.step", Row(plateau, {"metric": 0.5}, of=nn.ReduceLROnPlateau.step, open=("metric",))
+    plateau = nn.ReduceLROnPlateau(nn.SGD(dense(), lr=0.5))
+    yield "ReduceLROnPlateau.step", Row(plateau.step, {"metric": 0.5}, of=nn.ReduceLROnPlateau.step, open=("metric",))
     yield "EarlyStopping", Row(nn.EarlyStopping, {"patience": 2})
     yield (
         "Checkpoints",
@@ -189,7 +189,6 @@ def training() -> Iterator[tuple[str, Row]]:
     yield "clip_grad_value", Row(clipped(nn.clip_grad_value), {"limit": 0.5}, of=nn.clip_grad_value)
     loader = {"batch_size": 2, "scale": 0.5, "prefetch": 1}
     yield "DataLoader", Row(lambda **options: nn.DataLoader(*DATA, **options), loader, of=nn.DataLoader)
-    batches = lambda start: nn.DataLoader(*DATA, 2).batches(nn.get_backend("numpy"), start)  # noqa: E731 - as above
     yield "DataLoader.batches", Row(batches, {"start": 1}, of=nn.DataLoader.batches)
     fit = {"epochs": 1, "clip_norm": 0.5, "clip_value": 0.5, "early_stopping": 2}
     yield "fit", Row(fitted, fit, of=nn.fit)
@@ -205,13 +204,23 @@ def training() -> Iterator[tuple[str, Row]]:
     yield "augment.Cutout", Row(augment.Cutout, {"size": 2})
     yield "augment.Normalise", Row(augment.Normalise, {"mean": 0.5, "std": 0.25})
     yield "augment.Compose", Row(augment.Compose)
-    matched = lambda **options: testing.assert_match(ROWS, ROWS, **options)  # noqa: E731 - as above
+    matched = partial(testing.assert_match, ROWS, ROWS)
     yield "testing.assert_match", Row(matched, of=testing.assert_match)
-    difference = lambda **options: testing.first_difference(dense(), dense(), ROWS, **options)  # noqa: E731 - as above
+    difference = partial(testing.first_difference, dense(), dense(), ROWS)
     yield "testing.first_difference", Row(difference, of=testing.first_difference, open=("ulps",))
-    check = lambda **options: testing.gradcheck(dense(dtype="float64"), ROWS, **options)  # noqa: E731 - as above
+    check = partial(testing.gradcheck, dense(dtype="float64"), ROWS)
     yield "testing.gradcheck", Row(check, {"step": 1e-3, "tolerance": 0.5}, of=testing.gradcheck)
     yield "testing.tolerance", Row(testing.tolerance, {"op": "dense", "dtype": "float32"})
+
+
+def batches(start: int) -> Any:
+    """A pass of a new loader, for each pass of the same one has an order of its own."""
+    return nn.DataLoader(*DATA, 2).batches(nn.get_backend("numpy"), start)
+
+
+def drawing(name: str) -> Callable[..., Any]:
+    """A method of a new generator in each call, for the next draw of the same one is another."""
+    return lambda **options: getattr(nn.random.Generator(0), name)(**options)
 
 
 def randomness() -> Iterator[tuple[str, Row]]:
@@ -219,8 +228,7 @@ def randomness() -> Iterator[tuple[str, Row]]:
     yield "random.Generator", Row(kind)
     yield "random.Generator.fold_in", Row(lambda name: kind(0).fold_in(name), {"name": 3})
     for name in ("bits", "uniform", "normal"):
-        draw = lambda name=name, **options: getattr(kind(0), name)(**options)  # noqa: E731 - one of a table
-        yield f"random.Generator.{name}", Row(draw, {"shape": (2, 3)}, 2, of=getattr(kind, name))
+        yield f"random.Generator.{name}", Row(drawing(name), {"shape": (2, 3)}, 2, of=getattr(kind, name))
     yield "random.Generator.permutation", Row(lambda n: kind(0).permutation(n), {"n": 5}, of=kind.permutation)
     yield "initialisers.constant", Row(drawn(initialisers.constant), of=initialisers.constant, open=("value",))
     yield "initialisers.uniform", Row(drawn(initialisers.uniform), {"bound": 0.5}, of=initialisers.uniform)
