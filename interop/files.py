@@ -96,7 +96,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
         return
     if path.is_symlink():
         path = path.resolve()
-    partial = path.with_name(f".{path.name}{PARTIAL}")
+    partial = partial_of(path)
     try:
         with naming(path):
             partial.write_bytes(data)
@@ -116,6 +116,11 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
             os.close(folder)
 
 
+def partial_of(path: Path) -> Path:
+    """Where `write_whole` writes a file before it is renamed into place."""
+    return path.with_name(f".{path.name}{PARTIAL}")
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Within the ``with`` block an `OSError` names that file; of a full disk the system names none."""
@@ -128,5 +133,5 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Files in a folder that someone was killed over."""
+    """What `write_whole` left in a folder when it was killed."""
     return [path for path in folder.glob(f".*{PARTIAL}") if path.is_file()]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..interop.files import write_whole
+from ..interop.files import partial_of, write_whole
 from ..training.checkpoints import Checkpoints
 from .config import CONFIG
 from .errors import UsageError
@@ -26,7 +26,7 @@ CURVES, CONFUSION, FILTERS, ACTIVATIONS = "curves.png", "confusion.png", "filter
 CHECKPOINTS = "checkpoints"
 # What a run leaves beside its configuration and its checkpoints; a new run in its folder deletes these and no more.
 RESULTS = (MODEL, HISTORY, METRICS, CURVES, CONFUSION, FILTERS, ACTIVATIONS)
-_LOCK = ".lock"
+_LOCK, _PROBE = ".lock", ".writable"
 
 
 class RunFolder:
@@ -45,7 +45,7 @@ class RunFolder:
         self._made = [path for path in reversed(missing) if not path.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
         try:
-            touched(self.path / ".writable")
+            touched(self.path / _PROBE)
         except OSError as error:
             self.discard()
             raise UsageError(f"--out {self.path}: no file can be made there ({error.strerror})") from error
@@ -87,7 +87,7 @@ def new(out: str | None, stem: str, force: bool) -> RunFolder:
 
 def is_unused(folder: Path) -> bool:
     """Whether a folder is empty, or was left by a run that was killed before its first checkpoint."""
-    entries = names_in(folder)
+    entries = names_in(folder) - {_PROBE, partial_of(folder / CONFIG).name}
     return not entries or (entries == {CHECKPOINTS} and names_in(folder / CHECKPOINTS) <= {_LOCK})
 
 
@@ -121,7 +121,7 @@ def resumed(name: str) -> RunFolder:
             f"xpnn train --config {folder / CONFIG} --out NEW_FOLDER"
         )
     try:
-        touched(folder / ".writable")
+        touched(folder / _PROBE)
     except OSError as error:
         raise UsageError(f"--resume {folder}: no file can be made there ({error.strerror})") from error
     return RunFolder(folder, is_resumed=True)
@@ -178,6 +178,8 @@ class RunCheckpoints(Checkpoints):
             if (self._run / CONFIG).is_file():
                 for name in RESULTS:
                     (self._run / name).unlink(missing_ok=True)
+        # Left by a run that was killed while it looked whether files can be made.
+        (self._run / _PROBE).unlink(missing_ok=True)
         write_whole(self._run / CONFIG, self._config)
         self.is_begun = True
 

@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ..interop.files import PARTIAL, naming, write_whole
+from ..interop.files import naming, partial_of, write_whole
 
 write = write_whole
 
@@ -34,7 +34,7 @@ def target(option: str, path: str | None) -> Path | None:
         # Where `write` will begin.
         probe = file.resolve() if file.is_symlink() else file
         try:
-            touched(probe.with_name(f".{probe.name}{PARTIAL}"))
+            touched(partial_of(probe))
         except OSError as error:
             raise ValueError(f"--{option} {path}: no file can be made in {file.parent} ({error.strerror})") from error
     return file

@@ -89,8 +89,8 @@ def checkpoints(folder):
     return sorted((Path(folder) / "checkpoints").glob("step-*.json"))
 
 
-def child(told, folder, die_at=0):
-    """A run in a process of its own, which kills itself at the n-th thing that it does to a checkpoint's file."""
+def child(told, folder, die_at=0, within="checkpoints/"):
+    """A run in a process of its own, which kills itself at the n-th thing that it does to a file below a folder."""
     os.chdir(folder)
     sys.path.insert(0, folder)
     sys.stderr = sys.stdout = io.StringIO()
@@ -98,7 +98,7 @@ def child(told, folder, die_at=0):
 
     def watch(event, details):
         nonlocal done
-        if event in ("open", "os.rename", "os.remove") and "checkpoints/" in str(details[0]):
+        if event in ("open", "os.rename", "os.remove", "os.mkdir") and within in str(details[0]):
             done += ".lock" not in str(details[0])
             if done == die_at:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -131,6 +131,26 @@ def test_killed_twenty_times_it_ends_with_the_bits_of_a_run_that_never_was(here)
     assert main(["train", "--resume", "broken"]) == 0
     assert digest("broken") == digest("whole")
     assert history("broken") == history("whole")
+
+
+def test_killed_at_any_moment_before_its_first_checkpoint_the_same_command_begins_again(here):
+    """Nothing that a run leaves before its folder is its own makes that folder someone else's."""
+    assert main(arguments(out="whole")) == 0
+    context = multiprocessing.get_context("fork")
+    left = set()
+    for die_at in range(1, 40):
+        folder = Path(f"early-{die_at}")
+        process = context.Process(target=child, args=(arguments(out=folder), str(here), die_at, folder.name))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        if (folder / "config.toml").exists():
+            break
+        left.add(tuple(sorted(path.name for path in folder.iterdir())) if folder.exists() else None)
+        assert main(arguments(out=folder)) == 0
+        assert digest(folder) == digest("whole")
+        assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+    assert {(".writable",), (".config.toml.partial", "checkpoints")} <= left, left
 
 
 @pytest.fixture
