@@ -20,16 +20,16 @@ from .interop.safetensors import load, save
 from .layers import *  # noqa: F403 - the layers' own list of names is theirs to keep
 from .training import augment
 from .training.checkpoints import CheckpointError, Checkpoints
-from .training.clipping import clip_grad_norm, clip_grad_value
-from .training.data import DataLoader
+from .training.data_loader import DataLoader
 from .training.early_stopping import EarlyStopping
 from .training.fit import evaluate, fit, predict
 from .training.history import History
-from .training.optimizer import Optimizer
-from .training.optimizers import SGD, Adagrad, Adam, AdamW, RMSprop
-from .training.room import OutOfMemory
-from .training.schedules import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
-from .training.trouble import NumericalTrouble
+from .training.nan_check import NumericalTrouble
+from .training.optimizers.base import Optimizer
+from .training.optimizers.clipping import clip_grad_norm, clip_grad_value
+from .training.optimizers.rules import SGD, Adagrad, Adam, AdamW, RMSprop
+from .training.out_of_memory import OutOfMemory
+from .training.schedules.timed import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
 __version__ = "0.1.0"
 
@@ -73,6 +73,6 @@ __all__ += layers.__all__
 
 # Modules from further down the tree, so that ``import xpnn.functional`` and ``from xpnn.models import lenet`` find what
 # ``nn.functional`` and ``nn.models`` are. Type checkers read the ``.pyi`` files beside this one.
-for _module in (augment, layers.functional, layers.geometry, layers.initialisers, layers.models, random):
+for _module in (augment, layers.functional, layers.initialisers, layers.models, random):
     sys.modules[f"{__name__}.{_module.__name__.rpartition('.')[2]}"] = _module
 del _module

@@ -1,7 +1,7 @@
 """Who computes: backends, their two doors, and random numbers that are the same on all of them."""
 
 from .backend import Backend
-from .capture import CaptureError
+from .compiled_step import CaptureError
 from .errors import BackendUnavailable
 from .random import Generator
 from .registry import (

@@ -16,15 +16,15 @@ from typing import Any, ClassVar, ParamSpec, Self, TypeVar
 
 import numpy as np
 
+from ..common.checks import alternatives, shown
+from ..common.host_memory import host_capacity, host_memory, reset_host_peak
+from ..common.types import Array, Device, DType, Namespace, dtype_name
 from . import origins
-from .axes import axes_in_memory
-from .capture import require_repeatable
-from .checks import alternatives, shown
+from .compiled_step import require_repeatable
 from .errors import BackendUnavailable, first_line
-from .host import host_capacity, host_memory, reset_host_peak
 from .inputs import describe, host_data
+from .memory_order import axes_in_memory
 from .primitives import Primitives
-from .types import Array, Device, DType, Namespace, dtype_name
 from .upload import Uploader
 
 P = ParamSpec("P")
@@ -281,7 +281,7 @@ class Backend(ABC):
         return self._widened(array)
 
     def plain(self, array: Array) -> Array:
-        """The array without what its library records about it: a graph (see `xpnn.backends.graph`), or a file."""
+        """The array without what its library adds to it: a file, or a graph (`xpnn.backends.without_autograd`)."""
         return array
 
     def down(self, array: Array) -> Array:

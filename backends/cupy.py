@@ -4,7 +4,7 @@ The CuPy wheel imports on a machine without a GPU, so importing proves nothing: 
 then the device, and `Backend.open` makes it compute. CuPy creates arrays on the current device whatever
 ``device=`` says, so all work happens inside `context`, which sets that device and puts the caller's back.
 CuPy's own switch for TF32 is the process's; it is left alone, and each namespace has a precision of its own
-(see `xpnn.backends.cupy_namespace`).
+(see `xpnn.backends.cuda.namespace`).
 """
 
 import importlib
@@ -15,19 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from . import checks, environment
-from .axes import axes_in_memory, inverse
+from ..common import checks, environment
+from ..common.types import Array, Device, Namespace, dtype_name
 from .backend import NOWHERE_ELSE, Backend, P, R
-from .capture import RECORDING, CompiledStep
-from .cupy_namespace import CupyNamespace
-from .cupy_namespace import namespace as over
+from .compiled_step import RECORDING, CompiledStep
+from .contractions.windows import Windows
+from .cuda.namespace import CupyNamespace
+from .cuda.namespace import namespace as over
 from .engines import cuda
 from .engines.cuda import elementwise
 from .errors import BackendUnavailable, first_line
+from .memory_order import axes_in_memory, inverse
 from .primitives import GPU_BLOCK, Compiled, Primitives
-from .types import Array, Device, Namespace, dtype_name
 from .upload import Uploader
-from .windows import Windows
 
 OLDEST = 14
 INSTALL = 'pip install "cupy-cuda13x[ctk]>=14" (for a driver of CUDA 12: "cupy-cuda12x[ctk]>=14")'
@@ -88,7 +88,7 @@ class CupyPrimitives(Primitives):
         return joined.transpose(inverse(order))
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """Into ``out`` itself wherever cuBLAS can write there; see `xpnn.backends.cublas.Products`."""
+        """Into ``out`` itself wherever cuBLAS can write there; see `xpnn.backends.cuda.cublas.Products`."""
         return self.xp.matmul(a, b, out=out)
 
     def put_product(self, target: Array, index: tuple[slice | int, ...], a: Array, b: Array) -> None:
@@ -191,15 +191,15 @@ class CupyBackend(Backend):
         """A `CompiledStep`: a CUDA graph for each form of its arguments and settings, from the third call of a form on.
 
         The first call of a training step makes gradients and what the optimizer remembers, and is of a form of its own.
-        See `xpnn.backends.capture` for what it keeps right and what it refuses, with a `CaptureError`. Array arguments
-        must be of this backend; results are copies.
+        See `xpnn.backends.compiled_step` for what it keeps right and what it refuses, with a `CaptureError`. Array
+        arguments must be of this backend; results are copies.
         """
         return CompiledStep(step, owners, self._recorder)
 
     @cached_property
     def _recorder(self) -> Any:
         """One for a backend: its stream serves all compiled steps."""
-        from .cuda_graph import GraphRecorder
+        from .cuda.graph import GraphRecorder
 
         return GraphRecorder(self, self._cupy)
 
@@ -209,7 +209,7 @@ class CupyBackend(Backend):
     @cached_property
     def _uploader(self) -> Uploader:
         """One for a backend: its stream and buffers serve all loaders."""
-        from .pinned import PinnedUploader
+        from .cuda.pinned import PinnedUploader
 
         return PinnedUploader(self, self._cupy)
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from array_api_compat import is_array_api_obj, is_dask_array, is_jax_array, is_ndonnx_array
 
-from .checks import shown
+from ..common.checks import shown
+from ..common.types import dtype_name
 from .errors import first_line
-from .types import dtype_name
 
 NUMBERS = "biuf"
 #: Root modules of the libraries that have a backend here, with what makes one of their plain arrays of a subclass.

@@ -10,15 +10,16 @@ import array_api_compat.numpy
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from . import kernels, ways
+from ..common.types import Array, Device, Namespace
+from . import overrides
 from .backend import Backend
-from .blocks import even_slices
+from .contractions.windows import Windows
+from .engines import numba as compiled_kernels
 from .errors import BackendUnavailable
+from .execution.blocks import even_slices
+from .execution.workers import held, one_thread, workers
 from .inputs import is_plain_numpy
 from .primitives import Compiled, Primitives
-from .types import Array, Device, Namespace
-from .windows import Windows
-from .workers import held, one_thread, workers
 
 # A matrix product with fewer multiplications than this takes the short way through OpenBLAS, which packs nothing and is
 # up to twice as fast where the other two sizes are small.
@@ -46,8 +47,8 @@ class NumpyPrimitives(Primitives):
         np.empty((32 << 20) - 8192, np.uint8)
 
     @property
-    def kernels(self) -> kernels.Kernels | None:
-        return kernels.load()
+    def kernels(self) -> compiled_kernels.Kernels | None:
+        return compiled_kernels.load()
 
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         if a.ndim == b.ndim == 2 and _never_threads(a, b):
@@ -142,7 +143,7 @@ class NumpyPrimitives(Primitives):
         return kept[key][:size].reshape(shape)
 
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
-        if ways.small(x.nbytes, 2 * ELEMENTS):
+        if overrides.small(x.nbytes, 2 * ELEMENTS):
             return function(x, *others)
         y = np.empty_like(x, subok=False)
         arrays = _flat_views((x, *others, y))
@@ -156,7 +157,7 @@ class NumpyPrimitives(Primitives):
         return y
 
     def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
-        if ways.small(arrays[0].nbytes, 2 * UPDATE):
+        if overrides.small(arrays[0].nbytes, 2 * UPDATE):
             function(*arrays)
             return
         flat = _flat_views(arrays)
@@ -173,7 +174,7 @@ class NumpyPrimitives(Primitives):
 
     def positive(self, x: Array) -> Array:
         y = np.empty_like(x, subok=False)
-        if ways.small(x.nbytes, 2 * ELEMENTS):
+        if overrides.small(x.nbytes, 2 * ELEMENTS):
             return _clip(x, y)
         source, result = _flat_views((x, y))
         blocks = even_slices(len(source), min(len(source), x.nbytes // ELEMENTS))
@@ -212,7 +213,7 @@ class NumpyPrimitives(Primitives):
 
     def gate(self, dy: Array, y: Array) -> Array:
         dx = np.empty_like(y, subok=False)
-        if ways.small(y.nbytes, 2 * ELEMENTS):
+        if overrides.small(y.nbytes, 2 * ELEMENTS):
             return _gate(dy, y, dx)
         given, passed, result = _flat_views((dy, y, dx))
         kernels = self.kernels if result.ndim == 1 and dy.dtype == y.dtype == np.float32 else None
@@ -227,7 +228,7 @@ class NumpyPrimitives(Primitives):
 
     def channel_rows(self, x: Array) -> Array | None:
         last = np.moveaxis(x, 1, -1)
-        suits = x.size and last.flags.c_contiguous and not ways.small(x.nbytes, ELEMENTS)
+        suits = x.size and last.flags.c_contiguous and not overrides.small(x.nbytes, ELEMENTS)
         return last.reshape(-1, x.shape[1]) if suits else None
 
     def flat(self, x: Array, shape: tuple[int, ...], name: str = "columns") -> Array:
@@ -323,4 +324,4 @@ class NumpyBackend(Backend):
     def notes(self) -> str:
         config: Any = np.show_config(mode="dicts")
         blas = config["Build Dependencies"]["blas"]
-        return f"BLAS {blas['name']} {blas['version']}; {kernels.note()}"
+        return f"BLAS {blas['name']} {blas['version']}; {compiled_kernels.note()}"

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from .types import Array, dtype_name
+from ..common.types import Array, dtype_name
 
 #: Whether a backend with exact numerics was opened in this process.
 watching = False

@@ -20,11 +20,11 @@ from typing import Any, ClassVar, TypeAlias
 
 from array_api_compat import device
 
-from . import ways
-from .blocks import Block, Pairs, concat_all, cut, even_slices
-from .kernels import Kernels
-from .types import Array, Namespace
-from .windows import Windows
+from ..common.types import Array, Namespace
+from . import overrides
+from .contractions.windows import Windows
+from .engines.numba import Kernels
+from .execution.blocks import Block, Pairs, concat_all, cut, even_slices
 
 NOTHING = nullcontext()
 #: What kernels there are to a kernel of them.
@@ -190,7 +190,7 @@ class Primitives:
 
     def bytes_of_block(self, like: Array) -> int:
         """Bytes of temporaries that a block of a batch may take where that array is."""
-        return ways.now().block_bytes or self.block_bytes
+        return overrides.now().block_bytes or self.block_bytes
 
     def blocks(self, n: int, rows: int, row_bytes: int, like: Array) -> list[Block]:
         """``n`` samples of ``rows`` rows in blocks of about `bytes_of_block` of an array, ``row_bytes`` a row."""

@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from . import checks
+from ..common import checks
+from ..common.types import Array, DType, Namespace, dtype_name
 from .backend import FLOATS, Backend
-from .blocks import concat_all
-from .capture import Slot, counted, require_repeatable
+from .compiled_step import Slot, counted, require_repeatable
+from .execution.blocks import concat_all
 from .registry import BackendLike, get_backend
-from .types import Array, DType, Namespace, dtype_name
 
 _MASK = 0xFFFFFFFF
 _PARITY = 0x1BD11BDA

@@ -17,12 +17,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from array_api_compat import is_array_api_obj
 
-from . import checks, environment, origins
+from ..common import checks, environment
+from ..common.types import Array, DType, Namespace, dtype_name
+from . import origins
 from .backend import FLOATS, NUMERICS, PRECISIONS, PRODUCTS, Backend
 from .errors import BackendUnavailable
 from .inputs import describe, host_data, is_plain_numpy, is_standard, unsupported
 from .primitives import Primitives
-from .types import Array, DType, Namespace, dtype_name
 
 BackendLike: TypeAlias = str | Backend | ModuleType
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..common.types import Array, Device, Namespace
 from .backend import Backend
 from .errors import BackendUnavailable
 from .primitives import Primitives
-from .types import Array, Device, Namespace
 
 
 class StrictPrimitives(Primitives):

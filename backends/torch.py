@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from . import checks, ways
+from ..common import checks
+from ..common.types import Array, Device, Namespace
+from . import overrides
 from .backend import NOWHERE_ELSE, Backend
+from .contractions.windows import Windows
 from .errors import BackendUnavailable, first_line
-from .graph import outside_graph
 from .precision import Rounding, Use
 from .primitives import GPU_BLOCK, Primitives
-from .types import Array, Device, Namespace
-from .windows import Windows
+from .without_autograd import outside_graph
 
 
 class TorchPrimitives(Primitives):
@@ -24,7 +25,7 @@ class TorchPrimitives(Primitives):
     views = True
 
     def bytes_of_block(self, like: Array) -> int:
-        return super().bytes_of_block(like) if like.device.type == "cpu" else ways.now().block_bytes or GPU_BLOCK
+        return super().bytes_of_block(like) if like.device.type == "cpu" else overrides.now().block_bytes or GPU_BLOCK
 
     def windows(self, x: Array, windows: Windows) -> Array:
         strides = x.stride()

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .types import Array, DType
+from ..common.types import Array, DType
 
 
 class Door(Protocol):

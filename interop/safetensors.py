@@ -22,11 +22,11 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from ..backends import to_host
-from ..backends.checks import choice, instance, mapping
-from ..backends.checks import path as checked_path
-from ..backends.types import DType, dtype_name
-from ..layers.base import Layer
-from .files import file_size, read_bytes, write_whole
+from ..common.checks import choice, instance, mapping
+from ..common.checks import path as checked_path
+from ..common.files import file_size, read_bytes, write_whole
+from ..common.types import DType, dtype_name
+from ..layers.core.layer import Layer
 
 _deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize
 _KEY = "xpnn"

@@ -1,6 +1,6 @@
 """What is computed: pure functions with their gradients, and the layers and losses that stand on them."""
 
-from . import functional, geometry, initialisers, models
+from . import functional, initialisers, models
 from .activations import (
     CELU,
     ELU,
@@ -20,17 +20,17 @@ from .activations import (
     Softsign,
     Tanh,
 )
-from .base import Layer
-from .batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from .branches import Identity, Parallel, Residual
-from .checkpointed import Checkpointed
-from .containers import Container, Sequential
-from .conv import Conv1d, Conv2d, Conv3d
-from .conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from .containers.branches import Identity, Parallel, Residual
+from .containers.checkpointed import Checkpointed
+from .containers.sequential import Container, Sequential
+from .convolution.conv import Conv1d, Conv2d, Conv3d
+from .convolution.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from .core.layer import Layer
+from .core.layer_outputs import layer_outputs
+from .core.parameter import Parameter
+from .core.release import released
 from .dense import Dense
 from .dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
-from .instance_norm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
-from .layer_norm import GroupNorm, LayerNorm
 from .losses import (
     L1,
     L2,
@@ -51,7 +51,9 @@ from .losses import (
     MeanSquaredLogError,
     SmoothL1,
 )
-from .parameter import Parameter
+from .normalisation.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .normalisation.instance_norm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from .normalisation.layer_norm import GroupNorm, LayerNorm
 from .pool import (
     AdaptiveAvgPool,
     AdaptiveAvgPool1d,
@@ -74,9 +76,7 @@ from .pool import (
     MaxPool2d,
     MaxPool3d,
 )
-from .release import released
 from .shape import Flatten, Pad, Reshape, Upsample
-from .watch import layer_outputs
 
 __all__ = [
     "CELU",
@@ -166,7 +166,6 @@ __all__ = [
     "Tanh",
     "Upsample",
     "functional",
-    "geometry",
     "initialisers",
     "layer_outputs",
     "models",

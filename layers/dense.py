@@ -9,13 +9,14 @@ With ``x (N, ..., I)``, ``weight (O, I)`` and ``bias (O,)``::
 from math import prod
 from typing import Any, ClassVar, Unpack
 
-from ..backends import checks, primitives
-from ..backends.graph import without_graph
-from ..backends.types import Array, Namespace
-from .arrays import namespace, require_same_dtype, require_shape
-from .base import Layer
+from ..backends import primitives
+from ..backends.without_autograd import without_graph
+from ..common import checks
+from ..common.types import Array, Namespace
+from .core.arrays import namespace, require_same_dtype, require_shape
+from .core.layer import Layer
+from .core.placement import Placement
 from .initialisers import Initialiser, constant, he_uniform
-from .placement import Placement
 from .summary import Shape
 
 
@@ -78,7 +79,7 @@ class Dense(Layer):
     weight_init, bias_init : initialiser
         ``he_uniform()`` and ``constant(0)`` unless given.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = (("in_features", ...), ("out_features", ...), ("bias", True))

@@ -16,15 +16,16 @@ from math import ceil
 from operator import mul
 from typing import Any, ClassVar, Unpack
 
-from ..backends import Generator, checks, primitives
-from ..backends.capture import Slot
-from ..backends.graph import without_graph
+from ..backends import Generator, primitives
+from ..backends.compiled_step import Slot
+from ..backends.execution.team import place_in_batch
 from ..backends.inputs import describe
-from ..backends.team import place_in_batch
-from ..backends.types import Array, Namespace, dtype_name
-from .arrays import namespace, require_float
-from .base import Layer
-from .placement import Placement
+from ..backends.without_autograd import without_graph
+from ..common import checks
+from ..common.types import Array, Namespace, dtype_name
+from .core.arrays import namespace, require_float
+from .core.layer import Layer
+from .core.placement import Placement
 from .summary import Shape
 
 
@@ -83,7 +84,7 @@ class Dropout(Layer):
     p : float
         From 0, which draws nothing, to 1.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
 
     Attributes
     ----------

@@ -43,13 +43,11 @@ from .activations.smooth import (
     softplus_backward,
 )
 from .activations.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
-from .batch_norm import batch_norm, batch_norm_backward
-from .conv import conv, conv_backward
-from .conv_transpose import conv_transpose, conv_transpose_backward
+from .convolution.conv import conv, conv_backward
+from .convolution.conv_transpose import conv_transpose, conv_transpose_backward
+from .core.public import public
 from .dense import dense, dense_backward
 from .dropout import dropout, dropout_backward
-from .instance_norm import instance_norm, instance_norm_backward
-from .layer_norm import group_norm, group_norm_backward, layer_norm, layer_norm_backward
 from .losses.binary import (
     binary_cross_entropy,
     binary_cross_entropy_backward,
@@ -72,11 +70,13 @@ from .losses.regression import (
     mean_squared_log_error_backward,
 )
 from .losses.robust import huber, huber_backward, smooth_l1, smooth_l1_backward
+from .normalisation.batch_norm import batch_norm, batch_norm_backward
+from .normalisation.instance_norm import instance_norm, instance_norm_backward
+from .normalisation.layer_norm import group_norm, group_norm_backward, layer_norm, layer_norm_backward
 from .pool.adaptive import adaptive_avg_pool, adaptive_avg_pool_backward, adaptive_max_pool, adaptive_max_pool_backward
 from .pool.average import avg_pool, avg_pool_backward
 from .pool.lp import lp_pool, lp_pool_backward
 from .pool.maximum import max_pool, max_pool_backward
-from .public import public
 from .shape import pad_constant, pad_constant_backward, upsample_nearest, upsample_nearest_backward
 
 __all__ = [

@@ -11,8 +11,9 @@ from functools import partial
 from math import prod, sqrt
 from typing import TypeAlias
 
-from ..backends import Backend, Generator, checks
-from ..backends.types import Array
+from ..backends import Backend, Generator
+from ..common import checks
+from ..common.types import Array
 
 Initialiser: TypeAlias = Callable[[tuple[int, ...], Generator, Backend], Array]
 

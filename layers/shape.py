@@ -8,14 +8,14 @@ Upsample            y[..., o] = x[..., o // s]        dx[..., i] = sum over o wi
 from math import prod
 from typing import Any, ClassVar, Unpack
 
-from ..backends import checks
-from ..backends.graph import without_graph
-from ..backends.types import Array, Namespace
-from ..backends.windows import Windows
-from .arrays import channels_first, channels_last, namespace, pad, require_float, require_shape, unpad
-from .base import Layer
-from .geometry import Geometry, Padding, Size, check_border, resolve_padding
-from .placement import Placement
+from ..backends.contractions.windows import Windows
+from ..backends.without_autograd import without_graph
+from ..common import checks
+from ..common.types import Array, Namespace
+from .core.arrays import channels_first, channels_last, namespace, pad, require_float, require_shape, unpad
+from .core.geometry import Geometry, Padding, Size, check_border, resolve_padding
+from .core.layer import Layer
+from .core.placement import Placement
 from .summary import Shape
 
 
@@ -127,7 +127,7 @@ class Flatten(Layer):
     start_dim, end_dim : int
         First and last axis to join; negative numbers count from the end.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
 
     Raises
     ------
@@ -167,7 +167,7 @@ class Reshape(Layer):
     *shape : int
         Of a sample; one of them may be -1, which takes what the others leave.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
 
     Raises
     ------
@@ -213,7 +213,7 @@ class Pad(Layer):
     value : float
         What the new cells hold.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = (("padding", ...), ("value", 0.0))
@@ -244,7 +244,7 @@ class Upsample(Layer):
     scale_factor : int or sequence of int
         A sequence has one entry for each spatial axis of the input.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = (("scale_factor", ...),)

@@ -15,9 +15,10 @@ from functools import partial
 from math import prod
 from typing import Any, TypeAlias
 
-from ..backends import Backend, checks
-from ..backends.terminal import columns, table, wrapped
-from ..backends.types import Array
+from ..backends import Backend
+from ..common import checks
+from ..common.terminal import columns, table, wrapped
+from ..common.types import Array
 
 # Columns of a table that goes to a file.
 _WIDEST = 120

@@ -1,1 +1,1 @@
-"""The command ``xpnn``: information, the main job, its use, and benchmarks."""
+"""Programs that a person runs from a checkout, and reads."""

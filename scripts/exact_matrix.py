@@ -29,14 +29,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
-    from . import arguments as command_line
-    from . import process
-    from .children import die_with_parent
+    from ..cli.standalone import arguments as command_line
+    from ..cli.standalone import process
+    from ..cli.standalone.children import die_with_parent
 else:
-    # Run as a file, whose folder is where Python looks first.
-    import arguments as command_line
-    import process
-    from children import die_with_parent
+    # Run as a file, perhaps where `xpnn` is not installed.
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "cli"))
+    from standalone import arguments as command_line
+    from standalone import process
+    from standalone.children import die_with_parent
 
 SECONDS = 120.0  # for one run, which takes a few
 SHOWN = 12  # digits of a hash in the table

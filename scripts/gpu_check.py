@@ -40,14 +40,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
-    from . import children
+    from ..cli.standalone import children
+    from ..cli.standalone.process import prepare, put
     from .gpu import options, parts, plan, preflight, summary
-    from .process import prepare, put
 else:
-    # Run as a file, before anything says where `xpnn` is; this file's folder is where Python looks first.
-    import children
+    # Run as a file, perhaps where `xpnn` is not installed.
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "cli"))
     from gpu import options, parts, plan, preflight, summary
-    from process import prepare, put
+    from standalone import children
+    from standalone.process import prepare, put
 
 # Seconds between two looks at what runs, and between two writes of the files.
 LOOK, WRITE = 0.05, 1.0

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import xpnn as nn
-from xpnn.scripts.arguments import Parser
-from xpnn.scripts.backend_option import add_backend, open_backend
-from xpnn.scripts.build import trainable
-from xpnn.scripts.errors import at_least, positive, preparing, text
-from xpnn.scripts.folder import check_resumable
-from xpnn.scripts.program import program, reported
+from xpnn.cli.backend_option import add_backend, open_backend
+from xpnn.cli.build import trainable
+from xpnn.cli.errors import at_least, positive, preparing, text
+from xpnn.cli.program import program, reported
+from xpnn.cli.run_folder import check_resumable
+from xpnn.cli.standalone.arguments import Parser
 from xpnn.training import augment
 from xpnn.training.datasets import load_dataset
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import BackendLike, backend_of, checks, get_backend, to_host
+from ..backends import BackendLike, backend_of, get_backend, to_host
 from ..backends.inputs import host_data
-from ..backends.types import Array, dtype_name
+from ..common import checks
+from ..common.types import Array, dtype_name
 from .tolerances import EPS, EXACT, Bound, Part, bound
 
 Host = np.ndarray[Any, Any]

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..backends import Backend, BackendLike, get_backend, ways
+from ..backends import Backend, BackendLike, get_backend, overrides
 from . import loops, loss_loops
 from .cases import Case, LayerCase, LossCase, part_of
 from .compare import Host, compare, same_bits
@@ -52,7 +52,7 @@ class Cross:
         if case.dtype == "float64" and not self.wide:
             return []
         truth, looped = attempt(lambda: run_host(case, TRUTH, "float64")), by_loops(case)
-        with ways.using(KERNELS) as met:
+        with overrides.using(KERNELS) as met:
             attempt(lambda: run_host(case, get_backend(self.backend, numerics="fast")))
         some = [mode for mode in modes(case, set(met), host=self.backend.is_host, wide=self.wide) if chosen(mode)]
         given = {mode.name: self.given(case, mode) for mode in some}
@@ -64,7 +64,7 @@ class Cross:
 
     def given(self, case: Case, mode: Mode) -> Given:
         """What a case gives in a mode."""
-        with ways.using(mode.ways):
+        with overrides.using(mode.ways):
             return attempt(lambda: run_host(mode.of(case), mode.on(self.backend)))
 
     def add(self, case: Case, parity: Parity) -> Outcome:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import checks, to_host
-from ..backends.types import Array
-from ..layers.base import Layer
-from ..layers.watch import preserved, watched
+from ..backends import to_host
+from ..common import checks
+from ..common.types import Array
+from ..layers.core.layer import Layer
+from ..layers.core.layer_outputs import preserved, watched
 from .compare import Host, compare, same_bits
 from .tolerances import Bound
 

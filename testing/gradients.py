@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import Backend, checks, to_host
-from ..backends.types import Array
-from ..layers.base import Layer
+from ..backends import Backend, to_host
+from ..common import checks
+from ..common.types import Array
+from ..layers.core.layer import Layer
 
 
 def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e-6, seed: int = 0) -> None:

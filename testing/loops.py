@@ -18,10 +18,10 @@ import numpy as np
 
 from .. import layers
 from ..layers import pool
-from ..layers.base import Layer
-from ..layers.batch_norm import ChannelNorm
-from ..layers.conv import Conv
-from ..layers.conv_transpose import ConvTranspose
+from ..layers.convolution.conv import Conv
+from ..layers.convolution.conv_transpose import ConvTranspose
+from ..layers.core.layer import Layer
+from ..layers.normalisation.batch_norm import ChannelNorm
 
 # An array of NumPy, whose stubs do not know an index put together of several parts.
 Host: TypeAlias = Any

@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 
 from ..backends import Backend, get_backend
-from ..backends.ways import Ways
+from ..backends.overrides import Ways
 from .cases import Case, LayerCase
 from .tolerances import TABLE, Bound, Part, bound
 
@@ -88,7 +88,7 @@ def modes(case: Case, met: set[str], *, host: bool = True, wide: bool = True) ->
     ----------
     case : Case
     met : set of str
-        What `xpnn.backends.ways` met in it: kernels, and algorithms that serve its convolutions.
+        What `xpnn.backends.overrides` met in it: kernels, and algorithms that serve its convolutions.
     host : bool
         Whether the backend computes on the host.
     wide : bool

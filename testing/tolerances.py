@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Literal, TypeAlias
 
-from ..backends import checks
+from ..common import checks
 
 #: Unit roundoff: half the distance from 1 to the next number.
 EPS = {"float32": 2.0**-24, "float64": 2.0**-53}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import kernels
+from xpnn.backends.engines import numba
 
 # Compiled kernels would take the place of the array functions that are tested; their own tests switch them on.
 os.environ["XPNN_NUMBA"] = "0"
@@ -204,8 +204,8 @@ def rng() -> np.random.Generator:
 def compiled_kernels(monkeypatch):
     """The compiled kernels, switched on: the suite does without them otherwise."""
     pytest.importorskip("numba", reason="no compiled kernels: Numba is not installed")
-    monkeypatch.setenv(kernels.VARIABLE, "1")
-    found = kernels.load()
+    monkeypatch.setenv(numba.VARIABLE, "1")
+    found = numba.load()
     assert found is not None
     return found
 

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.scripts.config import from_file
-from xpnn.scripts.main import build_parser
+from xpnn.cli.config import from_file
+from xpnn.cli.main import build_parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = {

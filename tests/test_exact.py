@@ -15,9 +15,9 @@ from chaos import chaos_backend, reseed
 import xpnn as nn
 from xpnn.backends import primitives, registry
 from xpnn.backends.backend import SMALLEST, Backend
+from xpnn.backends.contractions.windows import Windows
 from xpnn.backends.exact.namespace import ExactNamespace
 from xpnn.backends.exact.primitives import ExactPrimitives
-from xpnn.backends.windows import Windows
 from xpnn.testing import cases
 from xpnn.testing.compare import same_bits
 from xpnn.testing.parity import run_host

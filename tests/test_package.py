@@ -13,7 +13,7 @@ import xpnn as nn
 
 ROOT = Path(nn.__file__).parent
 # Arrows point down: a room may import from those after it.
-FLOORS = ["scripts", "testing", "training", "interop", "layers", "backends"]
+FLOORS = ["scripts", "cli", "testing", "training", "interop", "layers", "backends", "common"]
 BESIDE = {("testing", "interop")}
 
 
@@ -50,7 +50,7 @@ def test_layers_name_no_array_library():
 
 
 def test_only_backends_name_cupy_or_torch():
-    for room in set(FLOORS) - {"backends", "scripts"}:
+    for room in set(FLOORS) - {"backends", "cli", "scripts"}:
         for path in modules(room):
             taken = {name.partition(".")[0] for name in imports(path)}
             assert not taken & {"cupy", "torch", "array_api_strict"}, path.name

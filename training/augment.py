@@ -25,8 +25,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from ..backends import Generator, checks
+from ..backends import Generator
 from ..backends.inputs import host_data, is_plain_numpy
+from ..common import checks
 from .images import Images, chunks
 
 Batch: TypeAlias = NDArray[Any]

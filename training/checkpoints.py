@@ -19,9 +19,9 @@ from typing import Any, Self
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ..backends import checks
-from ..backends.checks import is_integer, is_number
-from ..interop.files import leftovers, read_bytes, write_whole
+from ..common import checks
+from ..common.checks import is_integer, is_number
+from ..common.files import leftovers, read_bytes, write_whole
 from ..interop.safetensors import packed, unpacked
 
 FORMAT = 2

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import isnan
 
-from ..backends import checks
+from ..common import checks
 from .history import History, less_is_better
 
 

@@ -6,14 +6,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..backends import Backend, checks, use_backend
-from ..backends.types import Array
-from ..layers.base import Layer
+from ..backends import Backend, use_backend
+from ..common import checks
+from ..common.types import Array
+from ..layers.core.layer import Layer
 from ..layers.losses import CrossEntropy, Loss
-from .agreement import require_predictions, require_targets
-from .data import DataLoader, samples_of
-from .room import room_to_evaluate
-from .tally import Tally, none_ignored
+from .compatibility import require_predictions, require_targets
+from .data_loader import DataLoader, samples_of
+from .out_of_memory import room_to_evaluate
+from .running_metrics import Tally, none_ignored
 
 Data: TypeAlias = DataLoader | tuple[Any, Any]
 

@@ -4,16 +4,16 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 
-from ..backends import checks
-from ..layers.base import Layer
+from ..common import checks
+from ..layers.core.layer import Layer
 from ..layers.losses import CrossEntropy, Loss
 from .checkpoints import CheckpointError, Checkpoints
 from .early_stopping import EarlyStopping
 from .evaluation import Data, as_loader, evaluate, predict
 from .history import History
-from .optimizer import Optimizer
-from .optimizers import Adam
-from .schedule import Schedule
+from .optimizers.base import Optimizer
+from .optimizers.rules import Adam
+from .schedules.base import Schedule
 from .shards import MOST_PARTS, in_parts_as_one, part_sizes
 from .trainer import Trainer
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import isnan, nan
 from typing import Any
 
-from ..backends import checks
-from ..interop.files import read_bytes, write_whole
+from ..common import checks
+from ..common.files import read_bytes, write_whole
 
 # A million epochs.
 _MOST_BYTES = 1 << 28

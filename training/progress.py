@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, Self
 
-from ..backends.terminal import cells, columns, fitted, padded, wrapped
-from .figures import clock, described, per_second
+from ..common.terminal import cells, columns, fitted, padded, wrapped
+from .formatting import clock, described, per_second
 
 _BETWEEN_DRAWINGS = 0.25
 _BETWEEN_LINES = 10.0

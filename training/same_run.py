@@ -12,8 +12,8 @@ from typing import Any
 
 from ..layers.losses import Loss
 from ..layers.losses.weights import Weights
-from .optimizer import Optimizer
-from .schedule import Schedule, TimedSchedule
+from .optimizers.base import Optimizer
+from .schedules.base import Schedule, TimedSchedule
 
 ADVICE = (
     "go on with the model and settings of the saved run, or begin a new run in another folder, with these weights if "

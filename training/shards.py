@@ -1,9 +1,9 @@
 """A batch in parts, on workers that add up as one.
 
-In exact numerics a sum over the batch does not depend on who holds which samples (`xpnn.backends.team`): the workers
-agree on scales and counts and add whole numbers. So a step on ``k`` parts gives the bits of a step on the whole batch,
-batch norm and dropout included. The workers here are threads in lock-step, each with a copy of the model that shares
-its weights; other means to run them need only another `Team`.
+In exact numerics a sum over the batch does not depend on who holds which samples (`xpnn.backends.execution.team`): the
+workers agree on scales and counts and add whole numbers. So a step on ``k`` parts gives the bits of a step on the whole
+batch, batch norm and dropout included. The workers here are threads in lock-step, each with a copy of the model that
+shares its weights; other means to run them need only another `Team`.
 """
 
 import copy
@@ -17,14 +17,15 @@ from functools import partial, reduce
 from math import nan
 from typing import Any, Self, TypeAlias
 
-from ..backends import checks, use_backend
-from ..backends.blocks import concat_all
-from ..backends.team import joined
-from ..backends.types import Array, Namespace
-from ..layers.base import Layer
+from ..backends import use_backend
+from ..backends.execution.blocks import concat_all
+from ..backends.execution.team import joined
+from ..common import checks
+from ..common.types import Array, Namespace
+from ..layers.core.layer import Layer
+from ..layers.core.parameter import Parameter
+from ..layers.core.release import released
 from ..layers.losses import Loss
-from ..layers.parameter import Parameter
-from ..layers.release import released
 
 
 class Meeting:
@@ -60,7 +61,7 @@ class Meeting:
 
 
 class ThreadTeam:
-    """One worker's view of a team of threads: `xpnn.backends.team.Team`."""
+    """One worker's view of a team of threads: `xpnn.backends.execution.team.Team`."""
 
     def __init__(self, meeting: Meeting, rank: int, xp: Namespace) -> None:
         self._meeting, self._rank, self._xp = meeting, rank, xp

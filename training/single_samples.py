@@ -5,9 +5,9 @@ import itertools
 from collections.abc import Sequence
 
 from ..backends import use_backend
-from ..layers.base import Layer
-from ..layers.watch import preserved
-from .data import DataLoader
+from ..layers.core.layer import Layer
+from ..layers.core.layer_outputs import preserved
+from .data_loader import DataLoader
 from .evaluation import in_mode
 from .shards import cuts
 

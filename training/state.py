@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..backends import to_host
-from ..backends.checks import is_integer, is_number
-from ..layers.base import Layer
-from ..layers.snapshot import streams
-from .optimizer import Optimizer
+from ..common.checks import is_integer, is_number
+from ..layers.core.layer import Layer
+from ..layers.core.snapshot import streams
+from .optimizers.base import Optimizer
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

@@ -15,21 +15,24 @@ from functools import partial
 from math import isfinite, isnan, nan
 from typing import Any
 
-from ..backends import checks, use_backend
-from ..backends.types import Array, dtype_name
-from ..layers.base import Layer
+from ..backends import use_backend
+from ..common import checks
+from ..common.types import Array, dtype_name
+from ..layers.core.layer import Layer
 from ..layers.losses import Loss
-from .agreement import require_predictions, require_targets, require_trainable
 from .checkpoints import Checkpoint, CheckpointError, Checkpoints
-from .clipping import clip_grad_norm, clip_grad_value
-from .data import DataLoader
+from .compatibility import require_predictions, require_targets, require_trainable
+from .data_loader import DataLoader
 from .early_stopping import EarlyStopping
 from .evaluation import evaluate, in_mode
 from .history import History
 from .interrupt import Interrupt, Interrupted
-from .optimizer import Optimizer
+from .nan_check import NumericalTrouble, Snapshot, is_of_the_library, locate
+from .optimizers.base import Optimizer
+from .optimizers.clipping import clip_grad_norm, clip_grad_value
+from .out_of_memory import out_of_memory
 from .progress import Progress
-from .room import out_of_memory
+from .running_metrics import Tally, none_ignored
 from .same_run import (
     ADVICE,
     differences,
@@ -40,7 +43,7 @@ from .same_run import (
     schedule_settings,
     without_rate,
 )
-from .schedule import Schedule, TimedSchedule
+from .schedules.base import Schedule, TimedSchedule
 from .shards import Step, accumulate, in_parts_as_one, stepper
 from .single_samples import require_no_single_sample
 from .state import (
@@ -54,8 +57,6 @@ from .state import (
     require_optimizer_state,
     under,
 )
-from .tally import Tally, none_ignored
-from .trouble import NumericalTrouble, Snapshot, is_of_the_library, locate
 
 # A run that skips every batch learns nothing and would go on for ever.
 MOST_SKIPPED = 20

@@ -25,8 +25,8 @@ from math import factorial, frexp, inf, isinf, ldexp, nan
 
 from array_api_compat import device
 
-from ..blocks import concat_all
-from ..types import Array, Device, Namespace
+from ...common.types import Array, Device, Namespace
+from ..execution.blocks import concat_all
 from .tables import HIGHEST_SCALE, LAST, LOG2_HIGH, LOG2_LOW, LOWEST, STEP_HIGH, STEP_LOW, STEPS_PER_LOG2, Tables
 
 _TINY = 2.0**-1000

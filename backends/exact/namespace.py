@@ -12,9 +12,9 @@ from typing import Any
 
 from array_api_compat import device
 
-from ..team import Team, current_team, rows_of_all
-from ..tensordot import tensordot
-from ..types import Array, DType, Namespace, dtype_name
+from ...common.types import Array, DType, Namespace, dtype_name
+from ..contractions.tensordot import tensordot
+from ..execution.team import Team, current_team, rows_of_all
 from .elementary import Elementary
 from .products import Products
 

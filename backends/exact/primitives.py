@@ -9,12 +9,12 @@ from math import nan, prod
 
 from array_api_compat import device
 
-from .. import ways
-from ..blocks import Pairs, concat_all, whole
+from ...common.types import Array
+from .. import overrides
+from ..contractions.windows import Windows
+from ..execution.blocks import Pairs, concat_all, whole
+from ..execution.team import current_team
 from ..primitives import Primitives
-from ..team import current_team
-from ..types import Array
-from ..windows import Windows
 from .namespace import ExactNamespace
 from .splitting import budget
 
@@ -72,7 +72,7 @@ class ExactPrimitives(Primitives):
 
     def bytes_of_block(self, like: Array) -> int:
         """As the library has them where its are larger: on a GPU."""
-        return ways.now().block_bytes or max(self.block_bytes, self.cutter.bytes_of_block(like))
+        return overrides.now().block_bytes or max(self.block_bytes, self.cutter.bytes_of_block(like))
 
     def _all_columns(self, x: Array, windows: Windows, groups: int) -> Array:
         """Columns of all samples of ``x``, which is padded."""

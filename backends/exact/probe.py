@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ...common.types import Array, Namespace
 from ..errors import BackendUnavailable
-from ..types import Array, Namespace
 
 # Odd, as are all factors below: then the results have all 53 bits, and a lost one shows.
 TERMS = (1 << 16) - 1

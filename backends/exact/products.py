@@ -15,8 +15,8 @@ Quanta of parts of the terms, in blocks or on other workers, are added as they a
 from functools import reduce
 from math import ldexp, prod
 
-from ..team import Team
-from ..types import Array, Namespace
+from ...common.types import Array, Namespace
+from ..execution.team import Team
 from .elementary import Elementary
 from .splitting import BLOCK, Budget, Splitting, budget, length
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from functools import reduce
 from math import ldexp, prod
 
-from ..blocks import concat_all
-from ..team import Team
-from ..types import Array, Namespace
+from ...common.types import Array, Namespace
+from ..execution.blocks import concat_all
+from ..execution.team import Team
 from .elementary import Elementary
 
 BLOCK = 1 << 16  # terms of a float64 contraction; more of them are added as integers

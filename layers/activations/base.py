@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, ClassVar, Unpack
 
 from ...backends import primitives
-from ...backends.types import Array, Namespace
-from ..arrays import namespace, require_same_dtype, require_shape
-from ..base import Layer
-from ..placement import Placement
+from ...common.types import Array, Namespace
+from ..core.arrays import namespace, require_same_dtype, require_shape
+from ..core.layer import Layer
+from ..core.placement import Placement
 from ..summary import Shape
 
 

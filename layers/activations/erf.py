@@ -11,9 +11,9 @@ The relative error of `erfc` in float64 is below 1e-15 where the result is a nor
 
 from math import factorial, pi, sqrt
 
-from ...backends.graph import without_graph
-from ...backends.types import Array, Namespace
-from ..arrays import clamp
+from ...backends.without_autograd import without_graph
+from ...common.types import Array, Namespace
+from ..core.arrays import clamp
 from .base import prepare
 
 _NEAR = 0.5

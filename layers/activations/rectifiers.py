@@ -21,13 +21,14 @@ Sources: K. He et al., 2015 (PReLU); D.-A. Clevert et al., 2016 (ELU); J. Barron
 
 from typing import Any, ClassVar, Unpack
 
-from ...backends import checks, primitives
-from ...backends.graph import without_graph
-from ...backends.types import Array, Namespace
-from ..arrays import keep_nan, require_shape, zero
-from ..base import Layer
+from ...backends import primitives
+from ...backends.without_autograd import without_graph
+from ...common import checks
+from ...common.types import Array, Namespace
+from ..core.arrays import keep_nan, require_shape, zero
+from ..core.layer import Layer
+from ..core.placement import Placement
 from ..initialisers import constant
-from ..placement import Placement
 from ..summary import Shape
 from .base import Activation, prepare, prepare_gradient
 
@@ -178,7 +179,7 @@ class PReLU(Layer):
     init : float
         Where the slopes start.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = (("num_parameters", 1), ("init", 0.25))

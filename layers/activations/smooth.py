@@ -21,11 +21,11 @@ something: beyond, they are at their limits in either dtype, and nothing overflo
 from math import pi, sqrt
 from typing import Any, ClassVar, Unpack
 
-from ...backends import checks
-from ...backends.graph import without_graph
-from ...backends.types import Array, Namespace
-from ..arrays import at_least, clamp, zero
-from ..placement import Placement
+from ...backends.without_autograd import without_graph
+from ...common import checks
+from ...common.types import Array, Namespace
+from ..core.arrays import at_least, clamp, zero
+from ..core.placement import Placement
 from .base import Activation, prepare, prepare_gradient
 from .erf import erfc
 from .sigmoids import sigmoid
@@ -175,7 +175,7 @@ class GELU(Activation):
     ----------
     approximate : {"none", "tanh"}
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
     """
 
     function = staticmethod(gelu)

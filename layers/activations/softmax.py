@@ -10,13 +10,14 @@ Source: C. Bishop, "Pattern recognition and machine learning", 2006, eq. 4.62.
 from collections.abc import Callable
 from typing import Any, ClassVar, Unpack
 
-from ...backends import checks, primitives
-from ...backends.axes import inverse
-from ...backends.graph import without_graph
-from ...backends.types import Array, Namespace
-from ..arrays import memory_axes, namespace, require_float, require_same_dtype, require_shape
-from ..base import Layer
-from ..placement import Placement
+from ...backends import primitives
+from ...backends.memory_order import inverse
+from ...backends.without_autograd import without_graph
+from ...common import checks
+from ...common.types import Array, Namespace
+from ..core.arrays import memory_axes, namespace, require_float, require_same_dtype, require_shape
+from ..core.layer import Layer
+from ..core.placement import Placement
 from ..summary import Shape
 
 
@@ -116,7 +117,7 @@ class Softmax(_AlongAxis):
     axis : int
         1, the channels, unless given.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
     """
 
     function = staticmethod(softmax)
@@ -131,7 +132,7 @@ class LogSoftmax(_AlongAxis):
     axis : int
         1, the channels, unless given.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
     """
 
     function = staticmethod(log_softmax)

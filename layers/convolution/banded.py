@@ -19,9 +19,9 @@ from math import prod, sqrt
 
 from array_api_compat import device
 
+from ...backends.contractions.windows import Windows
 from ...backends.primitives import Primitives
-from ...backends.types import Array, Namespace
-from ...backends.windows import Windows
+from ...common.types import Array, Namespace
 from . import columns
 from .problem import Problem
 

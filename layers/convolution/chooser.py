@@ -12,7 +12,7 @@ from functools import lru_cache
 from array_api_compat import device
 
 from ...backends.primitives import Primitives
-from ...backends.types import Array
+from ...common.types import Array
 from . import columns, depthwise, direct, named, rows, stationary, winograd
 from .banded import Banded, neighbours
 from .problem import Problem

@@ -9,7 +9,7 @@ Source: K. Chellapilla et al., "High performance convolutional neural networks f
 from math import prod
 
 from ...backends.primitives import Primitives
-from ...backends.types import Array, Namespace
+from ...common.types import Array, Namespace
 from .problem import Problem
 
 # Entries of a group's weight up to which its copy is transposed.

@@ -17,12 +17,12 @@ from math import prod
 
 from array_api_compat import device
 
-from ...backends import ways
-from ...backends.blocks import Block, cut, even_slices
-from ...backends.kernels import Kernels
+from ...backends import overrides
+from ...backends.contractions.windows import Windows
+from ...backends.engines.numba import Kernels
+from ...backends.execution.blocks import Block, cut, even_slices
 from ...backends.primitives import LANES, Primitives, in_order
-from ...backends.types import Array
-from ...backends.windows import Windows
+from ...common.types import Array
 from .problem import Problem
 
 
@@ -148,7 +148,7 @@ LEAST = 1 << 20
 
 def _kernels(problem: Problem, engine: Primitives) -> Kernels | None:
     """Compiled kernels that take the problem."""
-    if problem.dtype != "float32" or ways.small(problem.multiply_adds, LEAST):
+    if problem.dtype != "float32" or overrides.small(problem.multiply_adds, LEAST):
         return None
     kernels = engine.kernels
     return kernels if kernels is not None and problem.features >= kernels.LANES else None

@@ -2,18 +2,18 @@
 
 The input goes through in blocks within its padding, and features in vectors: where they fill none, the weight is
 widened by zeros and what comes out is cut. Serves any rank, stride and dilation of one group in float32, where the
-library has kernels (`xpnn.backends.kernels`).
+library has kernels (`xpnn.backends.engines.numba`).
 """
 
 from math import prod
 
 from array_api_compat import device
 
-from ...backends import ways
-from ...backends.blocks import Block, even_slices
-from ...backends.kernels import Kernels
+from ...backends import overrides
+from ...backends.engines.numba import Kernels
+from ...backends.execution.blocks import Block, even_slices
 from ...backends.primitives import LANES, Primitives, in_order
-from ...backends.types import Array
+from ...common.types import Array
 from .columns import kernel_matrix, kernel_of_matrix
 from .problem import Problem
 from .strips import strip
@@ -31,7 +31,7 @@ def serves(problem: Problem, engine: Primitives) -> bool:
         and problem.groups == 1
         and problem.dtype == "float32"
         and problem.windows.cells > 1
-        and not ways.small(problem.multiply_adds, LEAST)
+        and not overrides.small(problem.multiply_adds, LEAST)
         and problem.windows.cells * problem.channels * problem.features <= LARGEST
         and engine.kernels is not None
     )

@@ -1,14 +1,14 @@
 """Convolution by an algorithm that is asked for by name, to hold one against the others at any size.
 
-`xpnn.backends.ways` says which. What it does not serve (another stride, a gradient) is left to the chooser.
+`xpnn.backends.overrides` says which. What it does not serve (another stride, a gradient) is left to the chooser.
 """
 
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
-from ...backends import ways
+from ...backends import overrides
 from ...backends.primitives import Primitives
-from ...backends.types import Array
+from ...common.types import Array
 from . import banded, columns, depthwise, direct, rows, stationary, winograd
 from .banded import Banded
 from .problem import Problem
@@ -30,21 +30,21 @@ class Algorithm(Protocol):
 
 def algorithm(problem: Problem, engine: Primitives) -> Algorithm | None:
     """The one that is asked for, if it serves; None leaves the choice open."""
-    asked = ways.now().convolution
-    if not asked and not ways.watched():
+    asked = overrides.now().convolution
+    if not asked and not overrides.watched():
         return None
     found = serving(problem, engine)
-    ways.met(found)
+    overrides.met(found)
     return found.get(asked)
 
 
 def input_gradient(problem: Problem, engine: Primitives) -> Gradient | None:
     """What computes the gradient of the input by the algorithm that is asked for; None leaves the choice open."""
-    asked = ways.now().convolution
-    if not asked and not ways.watched():
+    asked = overrides.now().convolution
+    if not asked and not overrides.watched():
         return None
     found = gradients(problem, engine)
-    ways.met(found)
+    overrides.met(found)
     return found.get(asked)
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
-from ...backends.blocks import Pairs
-from ...backends.windows import Windows
+from ...backends.contractions.windows import Windows
+from ...backends.execution.blocks import Pairs
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ have the bits that they always had.
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from ...backends.types import Array
-from ...backends.windows import Windows
-from ..geometry import require_padding
+from ...backends.contractions.windows import Windows
+from ...common.types import Array
+from ..core.geometry import require_padding
 from .problem import Problem
 
 # Cells of padding along an axis from which it is looked at.

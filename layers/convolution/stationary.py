@@ -11,9 +11,9 @@ it as its gradient is.
 
 from math import prod
 
-from ...backends.blocks import whole
+from ...backends.execution.blocks import whole
 from ...backends.primitives import Primitives
-from ...backends.types import Array
+from ...common.types import Array
 from . import columns
 from .problem import Problem
 

@@ -1,9 +1,9 @@
 """What compiled kernels read of an input: a part of it within its padding, in one piece of memory."""
 
-from ...backends.blocks import Block
-from ...backends.kernels import Kernels
+from ...backends.engines.numba import Kernels
+from ...backends.execution.blocks import Block
 from ...backends.primitives import Primitives
-from ...backends.types import Array
+from ...common.types import Array
 from .problem import Problem
 
 

@@ -36,10 +36,10 @@ from math import prod
 
 from array_api_compat import device
 
-from ...backends.blocks import Block, cut, even_slices
+from ...backends.contractions.windows import Windows
+from ...backends.execution.blocks import Block, cut, even_slices
 from ...backends.primitives import LANES, Primitives, in_order
-from ...backends.types import Array, Namespace, dtype_name
-from ...backends.windows import Windows
+from ...common.types import Array, Namespace, dtype_name
 from .problem import Problem
 
 KERNEL = 3

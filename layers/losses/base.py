@@ -8,14 +8,15 @@ from collections.abc import Callable
 from math import nan, prod
 from typing import Any, ClassVar, Literal, Self, TypeAlias, Unpack
 
-from ...backends import Backend, BackendLike, ambient_backend, backend_of, checks, get_backend, origins
+from ...backends import Backend, BackendLike, ambient_backend, backend_of, get_backend, origins
+from ...backends.execution.team import rows_of_all
 from ...backends.registry import require_plain
-from ...backends.team import rows_of_all
-from ...backends.types import Array, DType, Namespace
-from ..arrays import namespace, require_float, require_same_dtype, require_shape, scalar
-from ..base import named, no_forward
-from ..placement import Placement, checked, foreign, place, says_where
-from ..release import releases
+from ...common import checks
+from ...common.types import Array, DType, Namespace
+from ..core.arrays import namespace, require_float, require_same_dtype, require_shape, scalar
+from ..core.layer import named, no_forward
+from ..core.placement import Placement, checked, foreign, place, says_where
+from ..core.release import releases
 from .weights import Weights
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
@@ -97,8 +98,8 @@ class Loss:
     ----------
     reduction : {"mean", "sum", "none"}
     **placement
-        See `xpnn.layers.placement.Placement`. A loss that names no backend computes where its prediction is: in exact
-        numerics if these made the prediction or, where it is not known what made that, the target; else in the
+        See `xpnn.layers.core.placement.Placement`. A loss that names no backend computes where its prediction is: in
+        exact numerics if these made the prediction or, where it is not known what made that, the target; else in the
         numerics of the enclosing `use_backend`, or the one it was made in, if that is the same place, or of
         ``XPNN_NUMERICS``. A prediction of exact numerics may be a view, such as some of its rows, but not the result of
         arithmetic of your own: then give the loss a backend. One that is given its numerics alone has these wherever

@@ -9,11 +9,11 @@ from math import nan
 from typing import Any, Unpack
 
 from ...backends import primitives
-from ...backends.graph import without_graph
-from ...backends.types import Array, Namespace
+from ...backends.without_autograd import without_graph
+from ...common.types import Array, Namespace
 from ..activations import relu, sigmoid
-from ..arrays import namespace, require_same_dtype, scalar, times
-from ..placement import Placement
+from ..core.arrays import namespace, require_same_dtype, scalar, times
+from ..core.placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
 from .weights import Weights
 
@@ -174,7 +174,7 @@ class BinaryCrossEntropy(Loss):
     weight : array_like, optional
         Of each entry: on the host or an array of any backend, copied to the prediction's once.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
     """
 
     function = staticmethod(binary_cross_entropy)
@@ -195,7 +195,7 @@ class BinaryCrossEntropyWithLogits(Loss):
     weight, pos_weight : array_like, optional
         Of each entry, and of its yes: on the host or arrays of any backend, copied to the prediction's once.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
     """
 
     function = staticmethod(binary_cross_entropy_with_logits)

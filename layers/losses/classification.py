@@ -13,14 +13,15 @@ from typing import Any, Unpack
 
 from array_api_compat import device
 
-from ...backends import checks, primitives
-from ...backends.graph import without_graph
-from ...backends.team import current_team
-from ...backends.types import Array, Namespace, dtype_name
+from ...backends import primitives
+from ...backends.execution.team import current_team
+from ...backends.without_autograd import without_graph
+from ...common import checks
+from ...common.types import Array, Namespace, dtype_name
 from ..activations import log_softmax
 from ..activations.softmax import below_largest
-from ..arrays import by_samples, channels_first, channels_last, namespace, over_blocks, times, zero
-from ..placement import Placement
+from ..core.arrays import by_samples, channels_first, channels_last, namespace, over_blocks, times, zero
+from ..core.placement import Placement
 from .base import REDUCTIONS, Reduction, reduce, spread, upstream
 from .nll import ClassLoss, along_classes, are_plain, is_classes, one_hot, picked, wanted
 

@@ -3,12 +3,12 @@
 from math import nan, prod
 from typing import Literal, TypeAlias, Unpack
 
-from ...backends import checks
-from ...backends.graph import without_graph
-from ...backends.team import rows_of_all
-from ...backends.types import Array, Namespace
-from ..arrays import scalar, zero
-from ..placement import Placement
+from ...backends.execution.team import rows_of_all
+from ...backends.without_autograd import without_graph
+from ...common import checks
+from ...common.types import Array, Namespace
+from ..core.arrays import scalar, zero
+from ..core.placement import Placement
 from .base import REDUCTIONS, Loss, Reduction, paired, reduce, spread
 
 KLReduction: TypeAlias = Reduction | Literal["batchmean"]
@@ -98,7 +98,7 @@ class KLDivergence(Loss):
     log_target : bool
         Whether the target is logarithms too.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
     """
 
     function = staticmethod(kl_divergence)

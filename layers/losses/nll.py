@@ -9,13 +9,14 @@ from typing import Any, ClassVar, Unpack
 
 from array_api_compat import device
 
-from ...backends import backend_of, checks, primitives
-from ...backends.graph import without_graph
+from ...backends import backend_of, primitives
+from ...backends.execution.team import current_team
 from ...backends.inputs import describe
-from ...backends.team import current_team
-from ...backends.types import Array, Namespace, dtype_name
-from ..arrays import namespace, require_same_dtype, require_shape, scalar, zero
-from ..placement import Placement
+from ...backends.without_autograd import without_graph
+from ...common import checks
+from ...common.types import Array, Namespace, dtype_name
+from ..core.arrays import namespace, require_same_dtype, require_shape, scalar, zero
+from ..core.placement import Placement
 from .base import Loss, Reduction, reduce, spread
 from .weights import Weights
 
@@ -176,7 +177,7 @@ class ClassLoss(Loss):
     ignore_index : int
         The target that counts nothing.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
 
     Raises
     ------

@@ -7,10 +7,10 @@ gradients are those with respect to p, times ``dy``, which for the mean is divid
 from math import inf, nan
 from typing import Unpack
 
-from ...backends.graph import without_graph
-from ...backends.types import Array, Namespace, dtype_name
-from ..arrays import scalar, sign
-from ..placement import Placement
+from ...backends.without_autograd import without_graph
+from ...common.types import Array, Namespace, dtype_name
+from ..core.arrays import scalar, sign
+from ..core.placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
 
 SMALLEST = 1e-7

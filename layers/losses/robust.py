@@ -8,11 +8,11 @@ squared that could overflow.
 from math import inf
 from typing import Unpack
 
-from ...backends import checks
-from ...backends.graph import without_graph
-from ...backends.types import Array, Namespace
-from ..arrays import scalar
-from ..placement import Placement
+from ...backends.without_autograd import without_graph
+from ...common import checks
+from ...common.types import Array, Namespace
+from ..core.arrays import scalar
+from ..core.placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
 from .regression import clip, mean_absolute_error, mean_absolute_error_backward
 

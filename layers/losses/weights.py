@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from ...backends import Backend, to_host
 from ...backends.inputs import describe
-from ...backends.types import Array, DType, dtype_name
+from ...common.types import Array, DType, dtype_name
 
 SHOWN = 16  # a message with more numbers than that is no help
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ..base import Layer
+from ..core.layer import Layer
 from .lenet import lenet, lenet5
 from .mlp import mlp
 from .mobilenet import mobilenet_v2

@@ -1,6 +1,6 @@
 """The arguments that all nets take."""
 
-from ...backends import checks
+from ...common import checks
 
 
 def image_shape(image: tuple[int, int, int]) -> tuple[int, int, int]:

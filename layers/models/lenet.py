@@ -3,11 +3,11 @@
 from typing import Unpack
 
 from ..activations import ReLU
-from ..containers import Sequential
-from ..conv import Conv2d
+from ..containers.sequential import Sequential
+from ..convolution.conv import Conv2d
+from ..core.geometry import output_size
+from ..core.placement import Placement
 from ..dense import Dense
-from ..geometry import output_size
-from ..placement import Placement
 from ..pool import MaxPool2d
 from ..shape import Flatten
 from .arguments import count, image_shape

@@ -3,9 +3,9 @@
 from typing import Unpack
 
 from ..activations import ReLU
-from ..containers import Sequential
+from ..containers.sequential import Sequential
+from ..core.placement import Placement
 from ..dense import Dense
-from ..placement import Placement
 from ..shape import Flatten
 from .arguments import count, image_shape
 

@@ -9,13 +9,13 @@ Source: K. He et al., "Deep residual learning for image recognition", 2016, with
 from typing import Unpack
 
 from ..activations import ReLU
-from ..base import Layer
-from ..batch_norm import BatchNorm2d
-from ..branches import Residual
-from ..containers import Sequential
-from ..conv import Conv2d
+from ..containers.branches import Residual
+from ..containers.sequential import Sequential
+from ..convolution.conv import Conv2d
+from ..core.layer import Layer
+from ..core.placement import Placement
 from ..dense import Dense
-from ..placement import Placement
+from ..normalisation.batch_norm import BatchNorm2d
 from ..pool import GlobalAvgPool
 from ..shape import Flatten
 from .arguments import count, image_shape

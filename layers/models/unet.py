@@ -9,13 +9,13 @@ Source: O. Ronneberger, P. Fischer, T. Brox, "U-Net: convolutional networks for 
 from typing import Unpack
 
 from ..activations import ReLU
-from ..base import Layer
-from ..batch_norm import BatchNorm2d
-from ..branches import Identity, Parallel
-from ..containers import Sequential
-from ..conv import Conv2d
-from ..conv_transpose import ConvTranspose2d
-from ..placement import Placement
+from ..containers.branches import Identity, Parallel
+from ..containers.sequential import Sequential
+from ..convolution.conv import Conv2d
+from ..convolution.conv_transpose import ConvTranspose2d
+from ..core.layer import Layer
+from ..core.placement import Placement
+from ..normalisation.batch_norm import BatchNorm2d
 from ..pool import MaxPool2d
 from .arguments import count, image_shape
 
@@ -34,7 +34,7 @@ def unet(
     levels : int
         How often the image is halved.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
 
     Raises
     ------

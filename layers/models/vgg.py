@@ -6,12 +6,12 @@ Source: K. Simonyan and A. Zisserman, "Very deep convolutional networks for larg
 from typing import Unpack
 
 from ..activations import ReLU
-from ..base import Layer
-from ..batch_norm import BatchNorm2d
-from ..containers import Sequential
-from ..conv import Conv2d
+from ..containers.sequential import Sequential
+from ..convolution.conv import Conv2d
+from ..core.layer import Layer
+from ..core.placement import Placement
 from ..dense import Dense
-from ..placement import Placement
+from ..normalisation.batch_norm import BatchNorm2d
 from ..pool import MaxPool2d
 from ..shape import Flatten
 from .arguments import count, image_shape

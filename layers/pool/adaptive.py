@@ -17,12 +17,13 @@ from typing import Any, ClassVar, TypeAlias, Unpack
 
 from array_api_compat import device
 
-from ...backends import checks, primitives
-from ...backends.blocks import concat_all
-from ...backends.graph import without_graph
+from ...backends import primitives
+from ...backends.execution.blocks import concat_all
 from ...backends.inputs import describe
-from ...backends.types import Array, Namespace, dtype_name
-from ..arrays import (
+from ...backends.without_autograd import without_graph
+from ...common import checks
+from ...common.types import Array, Namespace, dtype_name
+from ..core.arrays import (
     channels_first,
     channels_last,
     namespace,
@@ -32,8 +33,8 @@ from ..arrays import (
     scalar,
     zero,
 )
-from ..base import Layer
-from ..placement import Placement
+from ..core.layer import Layer
+from ..core.placement import Placement
 from ..summary import Shape
 from .lp import check_power, lp_norm, lp_norm_backward
 
@@ -302,7 +303,7 @@ class GlobalLpPool(Layer):
     norm_type : float
         ``p``, at least 1; 2 unless given.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = (("norm_type", 2.0),)

@@ -16,10 +16,11 @@ from typing import Any
 
 from array_api_compat import device
 
-from ...backends import checks, primitives
-from ...backends.graph import without_graph
-from ...backends.types import Array, Namespace, dtype_name
-from ..arrays import (
+from ...backends import primitives
+from ...backends.without_autograd import without_graph
+from ...common import checks
+from ...common.types import Array, Namespace, dtype_name
+from ..core.arrays import (
     channels_first,
     channels_last,
     clamp,
@@ -30,7 +31,7 @@ from ..arrays import (
     require_shape,
     scalar,
 )
-from ..geometry import Geometry, Padding, Size
+from ..core.geometry import Geometry, Padding, Size
 from .placing import along_axis, compiled, place_pool, place_shape, scatter, sum_windows
 
 

@@ -2,11 +2,11 @@
 
 from typing import Any, ClassVar, Unpack
 
-from ...backends import checks
-from ...backends.types import Array
-from ..base import Layer
-from ..geometry import Geometry, Padding, Size, check_padding
-from ..placement import Placement
+from ...common import checks
+from ...common.types import Array
+from ..core.geometry import Geometry, Padding, Size, check_padding
+from ..core.layer import Layer
+from ..core.placement import Placement
 from ..summary import Shape
 from .average import avg_pool, avg_pool_backward, check_divisor
 from .lp import check_power, lp_pool, lp_pool_backward
@@ -56,7 +56,7 @@ class MaxPool(_Pool):
     kernel_size, stride, padding, dilation, return_indices, ceil_mode
         As in `max_pool`, in PyTorch's order. With ``return_indices`` `forward` returns ``(y, indices)``.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = (
@@ -119,7 +119,7 @@ class AvgPool(_Pool):
     kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
         As in `avg_pool`.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = (
@@ -169,7 +169,7 @@ class LpPool(_Pool):
     kernel_size, stride, ceil_mode, padding, dilation
         As in `lp_pool`; the first three in PyTorch's order, which has no others.
     **placement
-        See `xpnn.layers.placement.Placement`.
+        See `xpnn.layers.core.placement.Placement`.
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = (

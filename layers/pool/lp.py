@@ -13,11 +13,21 @@ Source: C. Gulcehre et al., "Learned-norm pooling for deep feedforward and recur
 from collections.abc import Callable
 from math import inf
 
-from ...backends import checks
-from ...backends.graph import without_graph
-from ...backends.types import Array, Namespace
-from ..arrays import channels_first, channels_last, clamp, namespace, pad, require_same_dtype, require_shape, sign, zero
-from ..geometry import Padding, Size
+from ...backends.without_autograd import without_graph
+from ...common import checks
+from ...common.types import Array, Namespace
+from ..core.arrays import (
+    channels_first,
+    channels_last,
+    clamp,
+    namespace,
+    pad,
+    require_same_dtype,
+    require_shape,
+    sign,
+    zero,
+)
+from ..core.geometry import Padding, Size
 from .placing import place_pool, scatter, sum_windows
 
 

@@ -19,12 +19,13 @@ from typing import Any
 
 from array_api_compat import device
 
-from ...backends import checks, primitives
-from ...backends.graph import without_graph
-from ...backends.types import Array, DType, Namespace, dtype_name
-from ...backends.windows import Windows
-from ..arrays import channels_first, channels_last, namespace, over_blocks, pad, require_same_dtype, require_shape
-from ..geometry import Geometry, Padding, Size
+from ...backends import primitives
+from ...backends.contractions.windows import Windows
+from ...backends.without_autograd import without_graph
+from ...common import checks
+from ...common.types import Array, DType, Namespace, dtype_name
+from ..core.arrays import channels_first, channels_last, namespace, over_blocks, pad, require_same_dtype, require_shape
+from ..core.geometry import Geometry, Padding, Size
 from .placing import along, along_axis, compiled, place_pool, scatter
 
 # Numbers between neighbouring windows below which runs of channels count as short.

@@ -11,12 +11,13 @@ from typing import Any
 
 from array_api_compat import device
 
-from ...backends import checks, primitives, ways
-from ...backends.kernels import Kernels
-from ...backends.types import Array, Namespace
-from ...backends.windows import Windows
-from ..arrays import channels_first, over_blocks, padded_shape, require_float, unpad
-from ..geometry import Geometry, Padding, Size, check_padding, place_windows, require_padding
+from ...backends import overrides, primitives
+from ...backends.contractions.windows import Windows
+from ...backends.engines.numba import Kernels
+from ...common import checks
+from ...common.types import Array, Namespace
+from ..core.arrays import channels_first, over_blocks, padded_shape, require_float, unpad
+from ..core.geometry import Geometry, Padding, Size, check_padding, place_windows, require_padding
 
 # Cells of all windows together below which a kernel is not worth loading.
 LEAST = 1 << 18
@@ -103,7 +104,7 @@ def compiled(x: Array, geometry: Geometry, xp: Namespace) -> Kernels | None:
     engine, windows = primitives(xp), geometry.windows
     read = prod(x.shape[:2]) * prod(windows.count) * windows.cells
     takes = x.dtype == xp.float32 and len(windows.count) < 3 and windows.cells <= 127
-    pays = not ways.small(x.shape[1], CHANNELS) and not ways.small(read, LEAST)
+    pays = not overrides.small(x.shape[1], CHANNELS) and not overrides.small(read, LEAST)
     return engine.kernels if takes and pays and engine.free_order else None
 
 

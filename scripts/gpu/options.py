@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__ != "gpu":
-    from .. import process
-    from ..arguments import Parser
+    from ...cli.standalone import process
+    from ...cli.standalone.arguments import Parser
 else:
-    # `gpu_check` run as a file.
-    import process
-    from arguments import Parser
+    # `gpu_check` run as a file, which says where these are.
+    from standalone import process
+    from standalone.arguments import Parser
 
 from .preflight import ROOT
 

@@ -77,7 +77,7 @@ def nets(options: argparse.Namespace) -> list[Part]:
     for backend in options.timed:
         for net, batch in options.nets:
             of_net = ["--batch", str(batch), "--rounds", str(options.rounds), "--backend", backend, "--lines", "LINES"]
-            compiled = [sys.executable, "-m", "xpnn.scripts.captured", "--net", net, *of_net]
+            compiled = [sys.executable, "-m", "xpnn.cli.bench.compiled_step", "--net", net, *of_net]
             plain = [sys.executable, "-m", "xpnn", "bench", "--nets", "--only", net, "--no-memory", "--wait", "0"]
             parts.append(Part(f"compiled {net} {backend}", "nets", [compiled]))
             parts.append(Part(f"bench {net} {backend}", "nets", [plain + of_net]))

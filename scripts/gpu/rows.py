@@ -21,16 +21,16 @@ import numpy as np
 
 from ...backends import Backend, Generator, get_backend
 from ...backends.errors import first_line
+from ...cli.errors import UsageError, at_least
+from ...cli.parity import as_json, choose, split
+from ...cli.standalone.arguments import Parser
+from ...cli.targets import append
 from ...layers import CrossEntropy, Dense
 from ...layers.models import lenet5
 from ...testing.cases import Case
 from ...testing.golden import GOLDEN, golden_run
 from ...testing.parity import Outcome, Parity
-from ...training.optimizers import SGD
-from ..arguments import Parser
-from ..errors import UsageError, at_least
-from ..parity import as_json, choose, split
-from ..targets import append
+from ...training.optimizers.rules import SGD
 
 # Related cases go to one process: they share kernels, which are compiled once then.
 NEIGHBOURS = 8

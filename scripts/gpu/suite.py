@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..targets import append
+from ...cli.targets import append
 
 VARIABLE = "XPNN_GPU_LINES"
 # Of a failure's text; its end names what was expected.

@@ -13,8 +13,8 @@ from typing import ClassVar
 import numpy as np
 
 from ...backends import Backend, BackendLike, Generator, get_backend
-from ...backends.types import Array
-from ...layers.base import Layer
+from ...common.types import Array
+from ...layers.core.layer import Layer
 from ...layers.losses import Loss
 from ..tolerances import Part
 from .inputs import Host, Maker, real

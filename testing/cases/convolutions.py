@@ -6,9 +6,10 @@ from math import prod
 from typing import Any
 
 from ... import layers
-from ...backends import checks, primitives
+from ...backends import primitives
+from ...common import checks
 from ...layers.convolution import Banded, Problem, Winograd, algorithm
-from ...layers.geometry import place_windows
+from ...layers.core.geometry import place_windows
 from ..tolerances import TABLE, Part
 from . import inputs
 from .case import HOST, LayerCase

@@ -7,10 +7,10 @@ from math import prod
 from typing import Any, ClassVar
 
 from ...backends import BackendLike
-from ...backends.types import Array
+from ...common.types import Array
 from ...layers import CrossEntropy, Dense, Layer, Sequential, Tanh, models
-from ...training import optimizers
-from ...training.optimizer import Optimizer
+from ...training.optimizers import rules
+from ...training.optimizers.base import Optimizer
 from ..tolerances import PARTS
 from . import inputs
 from .case import HOST, Case, LayerCase, buffers_of, host_state
@@ -52,7 +52,7 @@ class TrainingCase(Case):
     """
 
     single: ClassVar[bool] = False
-    optimizer: Callable[..., Optimizer] = optimizers.SGD
+    optimizer: Callable[..., Optimizer] = rules.SGD
     steps: int = 100
     every: int = 1
 
@@ -113,10 +113,8 @@ def trainings() -> Iterator[TrainingCase]:
         ("Adagrad", "100 steps", {"lr": 0.05, "lr_decay": 0.01, "initial_accumulator_value": 0.1, "eps": 1e-3}),
     ):
         terms = dict.fromkeys(PARTS, 100 * 8)
-        yield TrainingCase(
-            f"{name}/{variant}", "training", terms, optimizer=partial(getattr(optimizers, name), **options)
-        )
-    added = partial(optimizers.SGD, lr=0.1)
+        yield TrainingCase(f"{name}/{variant}", "training", terms, optimizer=partial(getattr(rules, name), **options))
+    added = partial(rules.SGD, lr=0.1)
     yield TrainingCase("SGD/50 steps, gradients of two batches", "training", terms, optimizer=added, every=2)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ... import layers
 from ...layers import Conv2d, Dense, Identity, Parallel, ReLU, Residual, Sequential, Tanh
-from ...layers.base import Layer
+from ...layers.core.layer import Layer
 from ..tolerances import Part
 from . import inputs
 from .case import LayerCase

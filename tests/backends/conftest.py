@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import capture, cublas, registry
+from xpnn.backends import compiled_step, registry
+from xpnn.backends.cuda import cublas
 from xpnn.backends.engines import cuda
 
 
@@ -228,7 +229,7 @@ def nothing_compiles_in_a_recording(monkeypatch):
     usual, inside = compiler._compile_module_with_cache, []
 
     def compile_it(source, *arguments, **keywords):
-        mode = capture._mode.get()
+        mode = compiled_step._mode.get()
         if mode is not None and mode.records:
             inside.append(source)
         return usual(source, *arguments, **keywords)

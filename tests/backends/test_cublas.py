@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import cublas
-from xpnn.backends.cublas import Library, Plan, Products
+from xpnn.backends.cuda import cublas
+from xpnn.backends.cuda.cublas import Library, Plan, Products
 
 FACTORS = {
     "plain": ((5, 3), (3, 4), (0, 1), (0, 1)),

@@ -9,7 +9,8 @@ import pytest
 from device_counts import run_tests_late
 
 import xpnn as nn
-from xpnn.backends import CaptureError, Generator, capture, cuda_graph
+from xpnn.backends import CaptureError, Generator, compiled_step
+from xpnn.backends.cuda import graph
 
 CALLS = 8
 pytestmark = pytest.mark.usefixtures("nothing_compiles_in_a_recording")
@@ -96,7 +97,7 @@ def test_replays_take_the_steps_that_plain_calls_take(b, name):
     assert train(b, compiled) == train(b, plain)
     assert bits(b, ours, optimizer) == bits(b, reference, plain_optimizer)
     # One call makes what is made on first use, and is of a form of its own.
-    assert compiled.recorded == 1 and compiled.replayed >= CALLS - 1 - capture.WARMUP
+    assert compiled.recorded == 1 and compiled.replayed >= CALLS - 1 - compiled_step.WARMUP
 
 
 def bind_anew(optimizer):
@@ -108,7 +109,7 @@ def test_without_the_way_back_a_step_that_binds_anew_stands_still(b, monkeypatch
     def forgetful(self, slots, before):
         return [slot.get() for slot in slots]
 
-    monkeypatch.setattr(capture.CompiledStep, "_write_back", forgetful)
+    monkeypatch.setattr(compiled_step.CompiledStep, "_write_back", forgetful)
     monkeypatch.setattr(nn.SGD, "step", bind_anew)
     model, optimizer, step = make(b, OPTIMIZERS["sgd"])
     compiled = b.compile(step, model, optimizer)
@@ -236,7 +237,7 @@ class Pair:
         self.first, self.second = (b.asarray(np.array(values, "float32")) for values in ([1.0, 2.0], [10.0, 20.0]))
 
     def slots(self):
-        return (capture.Slot.attribute(name, self, name) for name in ("first", "second"))
+        return (compiled_step.Slot.attribute(name, self, name) for name in ("first", "second"))
 
 
 def reversed_pair(a, b):
@@ -275,14 +276,14 @@ def test_recordings_kept_are_few(b):
         for i in range(4):
             x = np.full(n, float(i), "float32")
             assert b.to_numpy(compiled(b.asarray(x))).tolist() == (x * 2).tolist()
-    assert compiled.recorded == 8 and len(compiled._recordings) == capture.KEPT
+    assert compiled.recorded == 8 and len(compiled._recordings) == compiled_step.KEPT
 
 
 def test_the_recording_that_was_used_longest_ago_goes_first(b):
     compiled = b.compile(lambda x: x * 2.0)
     usual = b.asarray(np.ones(50, "float32"))
     for n in range(1, 8):
-        for _ in range(capture.WARMUP + 1):
+        for _ in range(compiled_step.WARMUP + 1):
             compiled(b.asarray(np.ones(n, "float32")))
             compiled(usual)
     assert compiled.recorded == 8
@@ -297,7 +298,7 @@ def test_a_model_that_changes_its_numerics_is_recorded_anew(b, settings):
         compiled(x)
     model.to(nn.get_backend("cupy", **settings))
     replayed = compiled.replayed
-    for _ in range(capture.WARMUP):
+    for _ in range(compiled_step.WARMUP):
         compiled(x)
     assert compiled.replayed == replayed
     compiled(x)
@@ -561,7 +562,7 @@ def test_a_pinned_buffer_of_another_thread_is_not_refused(b, cupy):
         return x
 
     train(b, b.compile(step))
-    assert len(found) == capture.WARMUP + 1
+    assert len(found) == compiled_step.WARMUP + 1
 
 
 def test_a_list_as_an_index_is_refused(b):
@@ -650,7 +651,7 @@ class Strided:
         self.value = self.b.asarray(np.full((6, 10), value, self.dtype))[::2, ::2]
 
     def slots(self):
-        yield capture.Slot.attribute("value", self, "value")
+        yield compiled_step.Slot.attribute("value", self, "value")
 
 
 def bind_new(owner):
@@ -729,12 +730,12 @@ def test_dropped_recordings_give_their_memory_back(b, cupy):
 def test_recordings_that_others_push_out_give_their_memory_back(b, cupy):
     compiled = b.compile(lambda x, factor: b.xp.sum(x * factor + 1.0, axis=0))
     x, after = b.asarray(np.ones((100, 10), "float32")), []
-    for n in range(3 * capture.KEPT):
+    for n in range(3 * compiled_step.KEPT):
         for _ in range(4):
             compiled(x, float(n))
         after.append(used(cupy))
-    assert len(compiled._recordings) == capture.KEPT and compiled.recorded == 3 * capture.KEPT
-    assert after[-1] == after[capture.KEPT]
+    assert len(compiled._recordings) == compiled_step.KEPT and compiled.recorded == 3 * compiled_step.KEPT
+    assert after[-1] == after[compiled_step.KEPT]
 
 
 def test_a_recording_that_fails_gives_its_memory_back(b, cupy):
@@ -774,18 +775,18 @@ def test_memory_is_not_freed_while_another_step_is_recorded(b):
 
     def step(x):
         old.clear()
-        waiting.append((len(cuda_graph._waiting), gc.isenabled()))
+        waiting.append((len(graph._waiting), gc.isenabled()))
         return x + 1.0
 
     compiled = b.compile(step)
-    for _ in range(capture.WARMUP):
+    for _ in range(compiled_step.WARMUP):
         compiled(x)
     old.append(b.compile(lambda x: x * 2.0))
     for _ in range(4):
         old[0](x)
     assert b.to_numpy(compiled(x)).tolist() == [2.0] * 5
-    assert waiting == [(0, True)] * capture.WARMUP + [(1, False)]
-    assert not cuda_graph._waiting and gc.isenabled()
+    assert waiting == [(0, True)] * compiled_step.WARMUP + [(1, False)]
+    assert not graph._waiting and gc.isenabled()
 
 
 def in_threads(*work):
@@ -890,4 +891,4 @@ add<<<1, 128>>>"];
 "graph_1_node_0" -> "graph_1_node_1" [headlabel=0];
 }
 }"""
-    assert len(cuda_graph._NODE.findall(text)) == 2
+    assert len(graph._NODE.findall(text)) == 2

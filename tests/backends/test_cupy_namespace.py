@@ -9,8 +9,8 @@ import pytest
 
 import xpnn as nn
 from xpnn.backends import primitives
-from xpnn.backends.tensordot import tensordot
-from xpnn.layers.arrays import namespace
+from xpnn.backends.contractions.tensordot import tensordot
+from xpnn.layers.core.arrays import namespace
 
 
 @pytest.fixture

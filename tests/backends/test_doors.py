@@ -8,7 +8,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.backends.backend import DTYPES, axes_in_memory
-from xpnn.backends.types import dtype_name
+from xpnn.common.types import dtype_name
 
 
 def traffic(backend: nn.Backend, door: str, action) -> tuple[int, int]:

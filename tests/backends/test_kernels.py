@@ -9,7 +9,7 @@ import oracles
 import pytest
 
 import xpnn as nn
-from xpnn.backends import kernels
+from xpnn.backends.engines import numba
 from xpnn.layers.convolution import depthwise, direct
 from xpnn.testing import assert_match
 
@@ -189,12 +189,12 @@ def test_numba_is_imported_for_a_large_layer_unless_switched_off(switch):
 
 def test_where_numba_is_missing_array_functions_compute(monkeypatch):
     monkeypatch.delenv("XPNN_NUMBA", raising=False)
-    monkeypatch.setattr(kernels, "installed", lambda: False)
-    assert kernels.load() is None
-    assert kernels.note() == 'no compiled kernels (pip install "numba>=0.60")'
+    monkeypatch.setattr(numba, "installed", lambda: False)
+    assert numba.load() is None
+    assert numba.note() == 'no compiled kernels (pip install "numba>=0.60")'
 
 
 def test_a_switch_that_is_neither_0_nor_1_is_an_error(monkeypatch):
     monkeypatch.setenv("XPNN_NUMBA", "off")
     with pytest.raises(ValueError, match=r"XPNN_NUMBA must be 0 .* or 1, got 'off'"):
-        kernels.load()
+        numba.load()

@@ -3,7 +3,7 @@
 import threading
 from itertools import count
 
-from xpnn.backends.per_thread import PerThread
+from xpnn.backends.execution.per_thread import PerThread
 
 
 def in_thread(work):

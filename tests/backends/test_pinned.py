@@ -14,7 +14,8 @@ import pytest
 from device_counts import run_tests_late
 
 import xpnn as nn
-from xpnn.backends import CaptureError, capture, pinned
+from xpnn.backends import CaptureError, compiled_step
+from xpnn.backends.cuda import pinned
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ def test_what_is_not_taken_is_refused(uploader):
 
 def test_a_recording_is_no_place_for_it(uploader):
     sent = uploader.send(parts(0))
-    with capture._watching([]), pytest.raises(CaptureError, match="copy from the host"):
+    with compiled_step._watching([]), pytest.raises(CaptureError, match="copy from the host"):
         uploader.receive(sent)
 
 

@@ -7,9 +7,9 @@ import pytest
 
 import xpnn as nn
 from xpnn.backends import primitives
+from xpnn.backends.contractions.windows import Windows
 from xpnn.backends.exact.primitives import ExactPrimitives
 from xpnn.backends.primitives import Primitives
-from xpnn.backends.windows import Windows
 
 
 def windows(kernel, stride, dilation, spatial) -> Windows:

@@ -17,8 +17,8 @@ import pytest
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 import xpnn as nn
-from xpnn.backends import workers
-from xpnn.backends.workers import OneThread, Workers, available_cores, held, one_thread, thread_count
+from xpnn.backends.execution import workers
+from xpnn.backends.execution.workers import OneThread, Workers, available_cores, held, one_thread, thread_count
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SECONDS = 20.0
@@ -144,7 +144,7 @@ def test_cores_are_all_where_the_system_knows_no_affinity(monkeypatch, tmp_path)
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity to set")
 def test_affinity_set_before_the_start_counts():
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    assert run_python(code + "from xpnn.backends.workers import thread_count; print(thread_count())") == "1"
+    assert run_python(code + "from xpnn.backends.execution.workers import thread_count; print(thread_count())") == "1"
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 50])
@@ -425,7 +425,7 @@ SETUP = """
     os.environ["XPNN_NUM_THREADS"] = "3"
     import numpy as np
     import xpnn as nn
-    from xpnn.backends.workers import workers, one_thread
+    from xpnn.backends.execution.workers import workers, one_thread
     x = np.random.default_rng(0).standard_normal((8, 40, 40, 32)).astype(np.float32)
     layer = nn.Conv2d(40, 40, 3, padding=1, seed=0)
     def compute():

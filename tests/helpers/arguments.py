@@ -15,7 +15,8 @@ import numpy as np
 
 import xpnn as nn
 from xpnn import augment, testing
-from xpnn.layers import functional, geometry, initialisers, models
+from xpnn.layers import functional, initialisers, models
+from xpnn.layers.core import geometry
 
 RNG = np.random.default_rng(0)
 

@@ -7,15 +7,15 @@ a syntax tree: a name counts as a number of Python only where it is annotated or
 
 import ast
 
-from xpnn.backends.blocks import JOINED
 from xpnn.backends.exact.namespace import REFUSED
+from xpnn.backends.execution.blocks import JOINED
 
 #: Of `math`, what is the same bits in every C library.
 MATH = {"ceil", "factorial", "floor", "inf", "isfinite", "isinf", "isnan", "nan", "pi", "prod", "sqrt"}
 REDUCTIONS = {"cumprod", "cumsum", "dot", "mean", "prod", "std", "sum", "trace", "var"}
 SCATTERS = {"index_add", "index_add_", "index_put_", "put", "put_along_axis", "scatter", "scatter_", "scatter_add_"}
 #: Functions of the standard for which CuPy waits for the device: `clip` and `sign` assign by masks, the others have as
-#: many results as the values say. `xpnn.layers.arrays` has a `clamp` and a `sign` that do not.
+#: many results as the values say. `xpnn.layers.core.arrays` has a `clamp` and a `sign` that do not.
 WAITING = {"argwhere", "clip", "nonzero", "sign", "unique_all", "unique_counts", "unique_inverse", "unique_values"}
 #: Functions whose results are masks.
 MASKS = {"isfinite", "isinf", "isnan", "logical_and", "logical_not", "logical_or", "logical_xor", "signbit"}
@@ -23,7 +23,7 @@ MASKS |= {"equal", "greater", "greater_equal", "isin", "less", "less_equal", "no
 NUMBERS = {"ceil", "factorial", "float", "floor", "int", "len", "prod", "sqrt"}
 #: Modules that compute on the host alone, with NumPy.
 ON_HOST = {
-    *("agreement.py", "augment.py", "data.py", "evaluation.py", "images.py", "initialisers.py"),
+    *("compatibility.py", "augment.py", "data_loader.py", "evaluation.py", "images.py", "initialisers.py"),
     *("checkpoints.py", "state.py"),
     *("checks.py", "cifar.py", "dataset.py", "decode.py", "folders.py", "idx.py", "npz.py"),
 }

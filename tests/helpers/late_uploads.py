@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import xpnn as nn
-from xpnn.backends import pinned
+from xpnn.backends.cuda import pinned
 
 RULES = (
     "slot.copied.synchronize()",

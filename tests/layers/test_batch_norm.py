@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.layers.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from xpnn.layers.instance_norm import InstanceNorm1d, InstanceNorm2d
+from xpnn.layers.normalisation.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from xpnn.layers.normalisation.instance_norm import InstanceNorm1d, InstanceNorm2d
 from xpnn.testing import assert_match
 
 F32 = np.float32
@@ -56,8 +56,7 @@ def run_torch(torch, layer, hosts):
     ids=str,
 )
 def test_a_training_run_leaves_the_statistics_and_gradients_of_pytorch(at, torch, rng, kind, options, shape):
-    room = "batch_norm" if kind.startswith("Batch") else "instance_norm"
-    ours = getattr(getattr(nn.layers, room), kind)(3, **options, backend=at.backend)
+    ours = getattr(nn, kind)(3, **options, backend=at.backend)
     theirs = getattr(torch.nn, kind)(3, **options)
     hosts = batches(rng, shape)
     form = {"level": "network", "terms": 16, "backend": at.backend}

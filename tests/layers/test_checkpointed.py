@@ -129,7 +129,7 @@ def test_weights_load_with_and_without(tmp_path):
 def test_only_the_input_is_kept_after_forward(rng):
     model = nn.Checkpointed(stage(2, 4), seed=1)
     seen = []
-    with nn.layers.watch.watched(model, forward=lambda name, layer, y: seen.append((layer, weakref.ref(y)))):
+    with nn.layers.core.layer_outputs.watched(model, forward=lambda _, layer, y: seen.append((layer, weakref.ref(y)))):
         y = model(batches(rng, 1)[0])
     gc.collect()
     assert [layer for layer, ref in seen if ref() is not None and ref() is not y] == []

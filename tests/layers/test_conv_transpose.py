@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xpnn.layers import conv_transpose as module
-from xpnn.layers.conv import conv, conv_backward
-from xpnn.layers.conv_transpose import (
+from xpnn.layers.convolution import conv_transpose as module
+from xpnn.layers.convolution.conv import conv, conv_backward
+from xpnn.layers.convolution.conv_transpose import (
     ConvTranspose1d,
     ConvTranspose2d,
     ConvTranspose3d,

@@ -14,7 +14,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.backends import primitives
-from xpnn.backends.windows import Windows
+from xpnn.backends.contractions.windows import Windows
 from xpnn.layers.convolution import Banded, Problem, Winograd, algorithm, banded, columns, winograd
 from xpnn.testing import assert_match
 from xpnn.testing.tolerances import tolerance

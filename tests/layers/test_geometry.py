@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from oracles import window_count
 
-from xpnn.backends import checks
-from xpnn.layers.geometry import check_padding, output_size, place_windows, resolve_padding
+from xpnn.common import checks
+from xpnn.layers.core.geometry import check_padding, output_size, place_windows, resolve_padding
 
 
 def resolve(padding, spatial, kernel, stride=None, dilation=None):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends.windows import Windows
-from xpnn.layers import geometry
+from xpnn.backends.contractions.windows import Windows
+from xpnn.layers.core import geometry
 from xpnn.testing import assert_match
 
 F = nn.functional

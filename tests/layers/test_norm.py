@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.layers.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, batch_norm, batch_norm_backward
-from xpnn.layers.instance_norm import (
+from xpnn.layers.normalisation.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, batch_norm, batch_norm_backward
+from xpnn.layers.normalisation.instance_norm import (
     InstanceNorm1d,
     InstanceNorm2d,
     InstanceNorm3d,
     instance_norm,
     instance_norm_backward,
 )
-from xpnn.layers.layer_norm import (
+from xpnn.layers.normalisation.layer_norm import (
     GroupNorm,
     LayerNorm,
     group_norm,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.layers.release import releases
-from xpnn.layers.watch import watched
+from xpnn.layers.core.layer_outputs import watched
+from xpnn.layers.core.release import releases
 from xpnn.testing.cases import LayerCase
 from xpnn.testing.compare import same_bits
 from xpnn.training.shards import accumulate, take

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.layers.snapshot import Snapshot
+from xpnn.layers.core.snapshot import Snapshot
 
 X = np.random.default_rng(0).uniform(-1.0, 1.0, (6, 4)).astype(np.float32)
 Y = np.arange(6) % 4

@@ -100,7 +100,7 @@ def test_summary_of_a_huge_batch_computes_nothing(name, monkeypatch):
     for kind in {type(layer) for _, layer in net.named_layers()}:
         monkeypatch.setattr(kind, "forward", refuse)
     # What is patched is no code of the layers' own.
-    monkeypatch.setattr("xpnn.layers.base.knows_shapes", lambda layer: True)
+    monkeypatch.setattr("xpnn.layers.core.layer.knows_shapes", lambda layer: True)
     tracemalloc.start()
     try:
         summary = net.summary((1024, *image))
@@ -193,7 +193,7 @@ def test_a_subclass_that_computes_something_else_is_asked():
 def test_layers_within_a_container_of_ones_own_compute_nothing(monkeypatch):
     net = Twice(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
     monkeypatch.setattr(nn.Conv2d, "_forward", lambda self, x: pytest.fail("a forward"))
-    monkeypatch.setattr("xpnn.layers.base.knows_shapes", lambda layer: not isinstance(layer, Twice))
+    monkeypatch.setattr("xpnn.layers.core.layer.knows_shapes", lambda layer: not isinstance(layer, Twice))
     summary = net.summary((512, 3, 10, 10))
     names = ["layer.0", "layer.1"] * 2
     assert [row.name for row in summary.rows] == names

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.layers.snapshot import Snapshot
-from xpnn.layers.watch import preserved, watched
+from xpnn.layers.core.layer_outputs import preserved, watched
+from xpnn.layers.core.snapshot import Snapshot
 from xpnn.testing import assert_match
 from xpnn.testing.compare import same_bits
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import stubborn
 
-from xpnn.scripts import children, gpu_check
-from xpnn.scripts.bench.nets import NETS
+from xpnn.cli.bench.nets import NETS
+from xpnn.cli.standalone import children
+from xpnn.scripts import gpu_check
 from xpnn.scripts.gpu import options, plan, preflight, summary
 from xpnn.scripts.gpu.parts import DISTURBED, FAILED, INTERRUPTED, LIMIT, NOT_RUN, PASSED, SKIPPED, Part
 

@@ -9,9 +9,10 @@ import pytest
 from planting import plant
 
 import xpnn as nn
-from xpnn.backends import kernels, primitives, ways
+from xpnn.backends import overrides, primitives
+from xpnn.backends.engines import numba
 from xpnn.layers.convolution import Problem, named
-from xpnn.layers.geometry import place_windows
+from xpnn.layers.core.geometry import place_windows
 from xpnn.testing import cases
 from xpnn.testing.cases import corners
 from xpnn.testing.cross import Cross, by_loops
@@ -109,7 +110,7 @@ def test_all_layers_that_move_or_mix_cells_have_loops():
 
 
 def test_modes_of_a_convolution_are_all_that_serve_its_shape(monkeypatch):
-    monkeypatch.setenv(kernels.VARIABLE, "0")
+    monkeypatch.setenv(numba.VARIABLE, "0")
     ran = {each.mode for each in Cross("numpy").run(CASES["Conv2d/64 channels"])}
     tiles = {f"Winograd F{m}{how}" for m in (2, 4, 5) for how in ("", ", filters shared")}
     bands = {"banded, narrow", "banded, wide"}
@@ -131,7 +132,7 @@ def test_an_algorithm_that_is_asked_for_computes(monkeypatch):
     layer, x, _ = CASES["Conv2d/plain"].prepare("numpy")
     layer(x)
     assert called == []
-    with ways.using(ways.Ways(convolution="Winograd F5")) as met:
+    with overrides.using(overrides.Ways(convolution="Winograd F5")) as met:
         layer(x)
     assert called == [5] and {"columns", "Winograd F2"} <= met
     layer(x)
@@ -155,14 +156,14 @@ def test_kernels_run_however_small_the_case_is(compiled_kernels, monkeypatch):
     assert {"kernels", "kernels, small blocks", "kernels, channels last"} <= {each.mode for each in found}
     ran = {each.mode for each in Cross("numpy").run(CASES["Conv2d/plain"])}
     assert {"direct", "kernels", "exact, kernels"} <= ran
-    monkeypatch.setattr(kernels, "installed", lambda: False)
+    monkeypatch.setattr(numba, "installed", lambda: False)
     assert not [each.mode for each in Cross("numpy").run(CASES["MaxPool2d/plain"]) if "kernels" in each.mode]
 
 
 def test_ways_are_back_after_an_exception():
-    with pytest.raises(KeyError), ways.using(ways.Ways(large=True, kernels=False)):
+    with pytest.raises(KeyError), overrides.using(overrides.Ways(large=True, kernels=False)):
         raise KeyError
-    assert ways.now() == ways.Ways() and not ways.watched()
+    assert overrides.now() == overrides.Ways() and not overrides.watched()
 
 
 class Fault(NamedTuple):
@@ -199,7 +200,7 @@ FAULTS = [
     ),
     Fault(
         "a kernel ignores dilation",
-        "backends.kernels.pools",
+        "backends.engines.numba.pools",
         "fields = (windows.kernel, windows.stride, windows.dilation, before)",
         "fields = (windows.kernel, windows.stride, (1,) * len(before), before)",
         "MaxPool2d/dilation",
@@ -209,7 +210,7 @@ FAULTS = [
     ),
     Fault(
         "a kernel divides the window that ceil_mode adds by all of its cells",
-        "backends.kernels.averages",
+        "backends.engines.numba.averages",
         "divisor if divisor.ndim == 0 else divisor.reshape(shape), shape)",
         "np.full_like(divisor, np.prod(windows.kernel)) if divisor.ndim else divisor, shape) "
         "if not divisor.ndim else np.full(shape, np.float32(np.prod(windows.kernel)))",

@@ -11,8 +11,9 @@ import pytest
 from mutants import TABLE
 from planting import plant
 
-from xpnn.layers import arrays, shape
+from xpnn.layers import shape
 from xpnn.layers.activations import rectifiers
+from xpnn.layers.core import arrays
 from xpnn.testing import cases, parity
 from xpnn.testing.cases import NetCase
 from xpnn.testing.parity import Parity, run_host

@@ -7,7 +7,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.testing import assert_match
-from xpnn.training.clipping import clip_grad_norm, clip_grad_value
+from xpnn.training.optimizers.clipping import clip_grad_norm, clip_grad_value
 
 GRADIENTS = [np.array([[1.5, -2.0], [0.25, 4.0]], np.float32), np.array([-3.0, 0.5, 0.0], np.float32)]
 

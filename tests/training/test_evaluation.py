@@ -5,7 +5,7 @@ import pytest
 
 import xpnn as nn
 from xpnn import augment
-from xpnn.training.room import OutOfMemory
+from xpnn.training.out_of_memory import OutOfMemory
 
 X = np.random.default_rng(0).standard_normal((23, 2, 6, 6)).astype(np.float32)
 Y = np.arange(23) % 3

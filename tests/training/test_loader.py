@@ -12,7 +12,7 @@ import pytest
 
 import xpnn as nn
 from xpnn import augment
-from xpnn.training.data import is_lazy
+from xpnn.training.data_loader import is_lazy
 from xpnn.training.prefetch import Prefetch
 
 

@@ -11,8 +11,8 @@ from pseudo_terminal import python
 from rich.cells import cell_len
 from rich.console import Console
 
-from xpnn.training import figures
-from xpnn.training.figures import summary_table
+from xpnn.training import formatting
+from xpnn.training.formatting import summary_table
 from xpnn.training.progress import Progress
 
 ROW = {
@@ -98,7 +98,7 @@ def test_lines_of_epochs_are_broken_between_figures(width):
     assert all(cell_len(line) <= width for line in lines)
     told = "  ".join(line.strip() for line in lines)
     for row in (ROW, LONG):
-        for figure in figures.described(row, "图像"):
+        for figure in formatting.described(row, "图像"):
             assert figure in told
     heads = [line for line in lines if line.startswith("epoch")]
     assert [head.split("/")[0].split()[-1] for head in heads] == ["2", "3", "2"]
@@ -288,27 +288,27 @@ def test_fit_shows_a_bar_on_a_terminal():
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        (figures.number(0.5), "0.5000"),
-        (figures.number(1234.0), "1234"),
-        (figures.number(float("nan")), "nan"),
-        (figures.number(0.0), "0.000"),
-        (figures.clock(59.6), "1:00"),
-        (figures.clock(7265), "2:01:05"),
-        (figures.size(0), "0 bytes"),
-        (figures.size(999), "999 bytes"),
-        (figures.size(423_100_000), "423.1 MB"),
-        (figures.size(7.2e15), "7200.0 TB"),
-        (figures.per_second(3.14), "3.1 images/s"),
-        (figures.per_second(1e300), "1.000e+300 images/s"),
-        (figures.per_second(float("nan")), "nan images/s"),
-        (figures.size(1e30), "1.000e+18 TB"),
-        (figures.clock(float("inf")), "?"),
-        (figures.clock(float("nan")), "?"),
-        (figures.count(-1234567), "-1,234,567"),
-        (figures.count(10**400), "1.000e+400"),
-        (figures.percent(1e300), "1.000e+302 %"),
-        (figures.percent(float("nan")), "nan %"),
-        (figures.percent(0.98888), "98.89 %"),
+        (formatting.number(0.5), "0.5000"),
+        (formatting.number(1234.0), "1234"),
+        (formatting.number(float("nan")), "nan"),
+        (formatting.number(0.0), "0.000"),
+        (formatting.clock(59.6), "1:00"),
+        (formatting.clock(7265), "2:01:05"),
+        (formatting.size(0), "0 bytes"),
+        (formatting.size(999), "999 bytes"),
+        (formatting.size(423_100_000), "423.1 MB"),
+        (formatting.size(7.2e15), "7200.0 TB"),
+        (formatting.per_second(3.14), "3.1 images/s"),
+        (formatting.per_second(1e300), "1.000e+300 images/s"),
+        (formatting.per_second(float("nan")), "nan images/s"),
+        (formatting.size(1e30), "1.000e+18 TB"),
+        (formatting.clock(float("inf")), "?"),
+        (formatting.clock(float("nan")), "?"),
+        (formatting.count(-1234567), "-1,234,567"),
+        (formatting.count(10**400), "1.000e+400"),
+        (formatting.percent(1e300), "1.000e+302 %"),
+        (formatting.percent(float("nan")), "nan %"),
+        (formatting.percent(0.98888), "98.89 %"),
     ],
 )
 def test_numbers_as_text(text, wanted):
@@ -321,7 +321,7 @@ def test_summary_is_aligned_plain_text_in_a_file():
         "model": "lenet",
         "parameters": 40404,
         "test accuracy": None,
-        "peak memory": figures.size(2e6),
+        "peak memory": formatting.size(2e6),
         "loss": 0.5,
     }
     summary_table(values, title="run", file=file)

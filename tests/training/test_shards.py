@@ -14,8 +14,9 @@ import pytest
 from planting import plant
 
 import xpnn as nn
-from xpnn.backends import Backend, team
+from xpnn.backends import Backend
 from xpnn.backends.exact import splitting
+from xpnn.backends.execution import team
 from xpnn.layers import dropout
 from xpnn.layers.losses import base
 from xpnn.testing.cases import LayerCase, LossCase, cases

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.layers.snapshot import streams
+from xpnn.layers.core.snapshot import streams
 
 X = np.random.default_rng(0).standard_normal((21, 4)).astype(np.float32)
 Y = np.arange(21) % 3

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ...interop.files import require_memory
+from ...common.files import require_memory
 from ..images import CHUNK, Images, chunks
 
 # A byte that is compressed by zlib or gzip becomes at most 1032.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...interop.files import read_bytes
+from ...common.files import read_bytes
 from ..images import Images, Joined
 from .checks import DataError, check_labels
 from .dataset import Dataset, assemble

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ...backends import Generator
 from ..augment import evaluation
-from ..data import DataLoader
+from ..data_loader import DataLoader
 from ..images import Images, joined, selected
 from .checks import DataError, check_labels, checked, fingerprint, largest, warn
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...backends.workers import available_cores
-from ...interop.files import file_size
+from ...backends.execution.workers import available_cores
+from ...common.files import file_size
 from ..images import Index, positions
 from .checks import DataError
 

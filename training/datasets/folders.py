@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ...interop.files import require_memory
+from ...common.files import require_memory
 from ..images import CHUNK, IN_MEMORY, Images
 from .checks import DataError, warn
 from .dataset import Dataset, assemble

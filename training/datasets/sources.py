@@ -4,8 +4,8 @@ import os
 import zipfile
 from pathlib import Path
 
-from ...backends import checks
-from ...interop.files import file_size
+from ...common import checks
+from ...common.files import file_size
 from .checks import DataError
 from .cifar import find_cifar, load_cifar
 from .dataset import Dataset

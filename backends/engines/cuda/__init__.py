@@ -8,7 +8,8 @@ a value of that variable that is neither 0 nor 1.
 import os
 from typing import Any
 
-from ... import environment, ways
+from ....common import environment
+from ... import overrides
 from . import adaptive, columns, depthwise, losses, norms, pools, sums, updates, winograd
 from .source import TYPES
 
@@ -23,13 +24,13 @@ def prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:
         return None
     found = _prepare(operation, problem, dtype, engine)
     if found is not None:
-        ways.met(["kernels"])
+        overrides.met(["kernels"])
     return found
 
 
 def used() -> bool:
-    """Whether kernels are used: switched on, and not overruled by `xpnn.backends.ways`."""
-    return enabled and ways.now().kernels is not False
+    """Whether kernels are used: switched on, and not overruled by `xpnn.backends.overrides`."""
+    return enabled and overrides.now().kernels is not False
 
 
 def _prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:

@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from ...types import Array
+from ....common.types import Array
 from .source import AXES, LARGEST, Source, address, library, strides
 
 SOURCE = Source(

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...blocks import Pairs
-from ...types import Array
-from ...windows import Windows
+from ....common.types import Array
+from ...contractions.windows import Windows
+from ...execution.blocks import Pairs
 from .source import AXES, LARGEST, Source, address, geometry, library, rows, strides
 
 # Bytes of columns that are held at a time.

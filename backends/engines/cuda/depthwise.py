@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...types import Array
+from ....common.types import Array
 from .columns import Convolution
 from .source import AXES, LARGEST, Source, address, dense, geometry, library, strides
 from .sums import HIGH, TREE, WIDE, split

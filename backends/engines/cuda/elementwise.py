@@ -3,8 +3,8 @@
 from functools import cache
 from typing import Any
 
-from ...axes import axes_in_memory, inverse
-from ...types import Array
+from ....common.types import Array
+from ...memory_order import axes_in_memory, inverse
 from .source import library
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...types import Array
+from ....common.types import Array
 from .source import LARGEST, THREADS, Source, address, dense, library, strides
 
 # Classes from which a warp should share a target.

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ...types import Array
+from ....common.types import Array
 from .source import LARGEST, Source, address, dense, library, rows
 from .sums import HIGH, TREE, WIDE, split
 

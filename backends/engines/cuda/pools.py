@@ -9,14 +9,14 @@ from typing import Protocol
 
 import numpy as np
 
-from ...blocks import Pairs
-from ...types import Array
-from ...windows import Windows
+from ....common.types import Array
+from ...contractions.windows import Windows
+from ...execution.blocks import Pairs
 from .source import AXES, LARGEST, Source, address, geometry, library, strides
 
 
 class Placed(Protocol):
-    """What is asked of a pool's windows: see `xpnn.layers.geometry.Geometry`."""
+    """What is asked of a pool's windows: see `xpnn.layers.core.geometry.Geometry`."""
 
     windows: Windows
     padding: Pairs

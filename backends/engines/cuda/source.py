@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ...types import Array
-from ...windows import Windows
+from ....common.types import Array
+from ...contractions.windows import Windows
 
 #: Number types that kernels are compiled for.
 TYPES = {"float32": "float", "float64": "double"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...types import Array
+from ....common.types import Array
 from .source import Source, address, library, rows
 
 #: Columns and rows of a block of threads.

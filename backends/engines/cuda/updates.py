@@ -2,7 +2,7 @@
 
 A launch takes a table of addresses, sizes and numbers by value, as its argument, so that nothing is copied to the
 device. Arguments may take 4 KiB: many parameters are a few launches. What a launch does to an entry is the rule of its
-optimizer; the formulas are in `xpnn.training.optimizers`.
+optimizer; the formulas are in `xpnn.training.optimizers.rules`.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...types import Array
+from ....common.types import Array
 from .source import Source
 
 # Arrays that are remembered of a parameter, numbers of one, on the host and on the device, and settings of a rule.

@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 from math import prod
 from typing import Any, Protocol
 
-from ...types import Array
+from ....common.types import Array
 from .columns import Convolution
 from .source import LARGEST, Source, address, dense, geometry, library, strides, strides_of
 

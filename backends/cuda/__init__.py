@@ -1,0 +1,1 @@
+"""What CuPy needs beyond its own functions: recorded graphs, cuBLAS, pinned memory."""

@@ -1,0 +1,120 @@
+"""The namespace of the CuPy backend: CuPy's by the standard, with products and joins that a CUDA graph can record.
+
+CuPy refuses products while a stream captures, and it joins more than eight small arrays by a table of addresses that it
+copies from the host: a graph would read the table's host buffer at every launch, after CuPy has reused it. This
+namespace avoids both, so that ``b.xp.matmul`` and ``b.xp.concat`` in a user's step can be recorded. CuPy itself is not
+changed.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from ...common.types import Array, Namespace
+from ..compiled_step import in_recording
+from ..contractions.tensordot import tensordot
+from .cublas import Products
+
+#: How many arrays CuPy joins without a table.
+JOINED = 8
+
+
+class CupyNamespace:
+    """``array_api_compat.cupy``, whose products of floats go to cuBLAS by `Products`.
+
+    Made by `namespace`, one for each precision.
+
+    Parameters
+    ----------
+    compat : module
+        ``array_api_compat.cupy``.
+    products : Products
+    """
+
+    def __init__(self, compat: Any, products: Products) -> None:
+        # Code finds out by its name which library's arrays a namespace computes with.
+        self.__name__: str = compat.__name__
+        self._compat, self._products = compat, products
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_compat":  # a copy in the making has none yet
+            raise AttributeError(name)
+        found = getattr(self._compat, name)
+        # Not asked for again: a layer looks up a function for each operation.
+        self.__dict__[name] = found
+        return found
+
+    def __dir__(self) -> list[str]:
+        return dir(self._compat)
+
+    def __repr__(self) -> str:
+        return f"<namespace {self.__name__}{' with TF32' * self._products.tf32}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self.__name__, self._products.tf32)
+
+    def matmul(self, x1: Array, x2: Array, /, *, out: Array | None = None) -> Array:
+        """Matrix product, into ``out`` where that is given."""
+        if self._products.takes(x1, x2):
+            return self._products.matmul(x1, x2, out)
+        if out is None:
+            return self._compat.matmul(x1, x2)
+        out[...] = self._compat.matmul(x1, x2)
+        return out
+
+    def tensordot(self, x1: Array, x2: Array, /, *, axes: int | tuple[Any, Any] = 2) -> Array:
+        """Contraction over several axes, as one matrix product."""
+        return tensordot(x1, x2, axes, self)
+
+    def vecdot(self, x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
+        """Sum of the products of entries along an axis."""
+        if not self._products.takes(x1, x2):
+            return self._compat.vecdot(x1, x2, axis=axis)
+        if x1.shape[axis] != x2.shape[axis]:
+            raise ValueError(f"vecdot: shapes {x1.shape} and {x2.shape} differ in size along axis {axis}")
+        rows, columns = self.moveaxis(x1, axis, -1)[..., None, :], self.moveaxis(x2, axis, -1)[..., None]
+        return self.matmul(rows, columns)[..., 0, 0]
+
+    def concat(self, arrays: Sequence[Array], /, *, axis: int | None = 0) -> Array:
+        """Arrays one after the other along an axis."""
+        return self._join(self._compat.concat, self._compat.concat, arrays, axis)
+
+    def stack(self, arrays: Sequence[Array], /, *, axis: int = 0) -> Array:
+        """Arrays beside each other along a new axis."""
+        return self._join(self._compat.stack, self._compat.concat, arrays, axis)
+
+    def _join(
+        self, join: Callable[..., Array], rejoin: Callable[..., Array], arrays: Sequence[Array], axis: int | None
+    ) -> Array:
+        """Joined by ``join``, in a recording so few at a time that CuPy needs no table; ``rejoin`` joins the joined."""
+        parts = list(arrays)
+        if len(parts) <= JOINED or not in_recording():
+            return join(parts, axis=axis)
+        parts = [join(parts[i : i + JOINED], axis=axis) for i in range(0, len(parts), JOINED)]
+        return self._join(rejoin, rejoin, parts, 0 if axis is None else axis)
+
+    @property
+    def linalg(self) -> Any:
+        """The extension of that name, with the same products."""
+        return _Linalg(self)
+
+
+class _Linalg:
+    def __init__(self, xp: CupyNamespace) -> None:
+        self.matmul, self.tensordot, self.vecdot = xp.matmul, xp.tensordot, xp.vecdot
+        self._compat = xp._compat.linalg
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._compat, name)
+
+
+@cache
+def namespace(compat: Any, cupy: Any, tf32: bool = False) -> CupyNamespace:
+    """The one namespace over these modules and of this precision."""
+    return CupyNamespace(compat, Products(cupy, tf32))
+
+
+def _again(name: str, tf32: bool) -> Namespace:
+    from importlib import import_module
+
+    return namespace(import_module(name), import_module("cupy"), tf32)

@@ -1,0 +1,80 @@
+"""Average pooling over one or two spatial axes: each window's cells one after the other, all channels at once."""
+
+from typing import Any
+
+import numpy as np
+
+from ....common.types import Array
+from ...contractions.windows import Windows
+from ...execution.blocks import Pairs
+from .compiler import INT, READ2, READ4, WRITE4, compiled, in_one_piece
+from .pools import numbers, plane
+
+
+@compiled(READ4, INT, INT, INT, INT, INT, INT, INT, INT, READ2, WRITE4)
+def _means(
+    x: Any, kh: Any, kw: Any, sh: Any, sw: Any, dh: Any, dw: Any, above: Any, left: Any, divisor: Any, out: Any
+) -> None:
+    rows, columns, channels = x.shape[1], x.shape[2], x.shape[3]
+    for n in range(out.shape[0]):
+        for p in range(out.shape[1]):
+            for q in range(out.shape[2]):
+                out[n, p, q, :] = np.float32(0.0)
+                for i in range(kh):
+                    r = p * sh - above + i * dh
+                    if r < 0 or r >= rows:
+                        continue
+                    for j in range(kw):
+                        s = q * sw - left + j * dw
+                        if s < 0 or s >= columns:
+                            continue
+                        for c in range(channels):
+                            out[n, p, q, c] += x[n, r, s, c]
+                by = divisor[p, q]
+                for c in range(channels):
+                    out[n, p, q, c] /= by
+
+
+@compiled(READ4, INT, INT, INT, INT, INT, INT, INT, INT, READ2, WRITE4)
+def _spread(
+    dy: Any, kh: Any, kw: Any, sh: Any, sw: Any, dh: Any, dw: Any, above: Any, left: Any, divisor: Any, dx: Any
+) -> None:
+    rows, columns, channels = dx.shape[1], dx.shape[2], dx.shape[3]
+    for n in range(dx.shape[0]):
+        clean = 0
+        for p in range(dy.shape[1]):
+            # Zeros are written just before the sums, while a cache holds them.
+            last = min(rows, max(clean, p * sh - above + (kh - 1) * dh + 1))
+            for r in range(clean, last):
+                dx[n, r, :, :] = np.float32(0.0)
+            clean = last
+            for q in range(dy.shape[2]):
+                by = divisor[p, q]
+                for i in range(kh):
+                    r = p * sh - above + i * dh
+                    if r < 0 or r >= rows:
+                        continue
+                    for j in range(kw):
+                        s = q * sw - left + j * dw
+                        if s < 0 or s >= columns:
+                            continue
+                        for c in range(channels):
+                            dx[n, r, s, c] += dy[n, p, q, c] / by
+        for r in range(clean, rows):
+            dx[n, r, :, :] = np.float32(0.0)
+
+
+def means(x: Array, windows: Windows, padding: Pairs, divisor: Array, out: Array) -> None:
+    """See `xpnn.backends.engines.numba.Kernels`."""
+    _means(plane(in_one_piece(x)), *numbers(windows, padding), _table(divisor, windows), plane(out))
+
+
+def spread_means(dy: Array, windows: Windows, padding: Pairs, divisor: Array, dx: Array) -> None:
+    """See `xpnn.backends.engines.numba.Kernels`."""
+    _spread(plane(in_one_piece(dy)), *numbers(windows, padding), _table(divisor, windows), plane(dx))
+
+
+def _table(divisor: Array, windows: Windows) -> Array:
+    """A divisor for each window, ``(P, Q)``."""
+    shape = windows.count if len(windows.count) == 2 else (1, *windows.count)
+    return np.ascontiguousarray(np.broadcast_to(divisor if divisor.ndim == 0 else divisor.reshape(shape), shape))

@@ -1,0 +1,59 @@
+"""Workers that share a batch: what a sum over samples must ask the others.
+
+In exact numerics a sum over the batch has one result, however the batch is split: the workers agree on a scale, add
+whole numbers, and round once. A worker enters its team (`joined`); sums over axis 0, which is the batch throughout the
+library, then go through it. Outside of a team a worker is alone with its batch.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+from ...common.types import Array
+
+
+class Team(Protocol):
+    """Workers that each hold some of the rows of a batch and call the same functions in the same order."""
+
+    def max(self, array: Array) -> Array:
+        """Elementwise maximum over the workers' arrays; NaN wins."""
+
+    def sum(self, array: Array) -> Array:
+        """Elementwise sum over the workers' arrays: whole numbers in float64, exact in any order, or int64."""
+
+    def rows(self, n: int) -> int:
+        """Total over the workers of a number of rows or terms."""
+
+    def slice(self, n: int) -> tuple[int, int]:
+        """Of ``n`` rows of this worker: how many rows other workers hold before them, and how many all hold."""
+
+
+_current: ContextVar[Team | None] = ContextVar("xpnn_team", default=None)
+
+
+@contextmanager
+def joined(team: Team) -> Iterator[None]:
+    """Within the ``with`` block, this thread's sums over the batch are the team's."""
+    token = _current.set(team)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current_team() -> Team | None:
+    """The team of this thread, if any."""
+    return _current.get()
+
+
+def rows_of_all(n: int) -> int:
+    """How many rows there are, over all workers, where this one holds ``n``."""
+    team = _current.get()
+    return n if team is None else team.rows(n)
+
+
+def place_in_batch(n: int) -> tuple[int, int]:
+    """Of ``n`` samples: where they begin in the batch, and how many the batch holds."""
+    team = _current.get()
+    return (0, n) if team is None else team.slice(n)

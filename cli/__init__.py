@@ -1,0 +1,1 @@
+"""The command ``xpnn``: information, training, prediction, parity and benchmarks."""

@@ -1,0 +1,35 @@
+"""Show which backends work on this machine, and why the others don't."""
+
+import argparse
+import os
+import platform
+
+import numpy as np
+
+from .. import __version__
+from ..backends import get_backend, survey
+from ..backends.registry import VARIABLE, from_environment
+from ..common.terminal import columns, say, table
+from .backend_option import open_backend
+from .errors import preparing
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Takes nothing."""
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print versions, the table of backends, and which one is chosen by default."""
+    with preparing():
+        default, auto = open_backend(None, default="numpy"), get_backend("auto")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    say(
+        f"xpnn {__version__}, NumPy {np.__version__}, Python {platform.python_version()}, "
+        f"{platform.system()} {platform.machine()}, {cores} cores"
+    )
+    with preparing():
+        rows = survey()
+    told = [(row.name, "yes" if row.usable else "no", row.version, row.device, row.note) for row in rows]
+    print(table(("backend", "usable", "version", "device", "notes"), told, columns(), words=(2, 4)))
+    source = f"{VARIABLE}={spec}" if (spec := from_environment()) else "no setting"
+    say(f'default: {default.spec} ({source}); "auto": {auto.spec}')

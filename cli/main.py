@@ -1,0 +1,62 @@
+"""The command line: what it takes, and how it speaks when something is wrong.
+
+Each subcommand is a module with `configure`, which says what it takes, and `run`; it may have an `expand`, by which a
+few arguments stand for more. `cli/program.py` says how a command ends.
+"""
+
+import sys
+from functools import partial
+
+from .. import __version__
+from . import bench, explain, info, parity, predict, train
+from .errors import check_environment, preparing
+from .program import program
+from .standalone.arguments import Parser
+
+COMMANDS = {module.__name__.rpartition(".")[2]: module for module in (info, train, predict, explain, parity, bench)}
+
+
+ENVIRONMENT = (
+    "Environment variables: XPNN_BACKEND and XPNN_NUMERICS are used where a command is not told --backend and "
+    "--numerics; XPNN_NUM_THREADS is the number of threads that compute (default: the cores of this process); "
+    "XPNN_NUMBA=0 leaves out compiled kernels on the CPU, XPNN_CUDA_KERNELS=0 those of this library on a GPU."
+)
+
+
+def build_parser() -> Parser:
+    """The parser of the whole command."""
+    parser = Parser(
+        prog="xpnn",
+        epilog=ENVIRONMENT,
+        description="Neural-network layers on NumPy or CuPy, written once against the Array API standard.",
+    )
+    parser.add_argument("--version", action="version", version=f"xpnn {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, module in COMMANDS.items():
+        summary = (module.__doc__ or "").partition("\n")[0]
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.configure(command)
+        command.set_defaults(run=module.run, parser=command)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name = " ".join(["xpnn", *(argument for argument in arguments[:1] if argument in COMMANDS)])
+    return program(name, partial(_run, arguments))
+
+
+def _run(arguments: list[str]) -> None:
+    parser = build_parser()
+    options, unknown = parser.parse_known_args(arguments)
+    expand = getattr(COMMANDS[options.command], "expand", None)
+    if expand is not None:
+        at = arguments.index(options.command) + 1
+        with preparing():
+            expanded = [*arguments[:at], *expand(arguments[at:], options.parser)]
+        options, unknown = parser.parse_known_args(expanded)
+    if unknown:
+        options.parser.unknown(unknown)
+    check_environment()
+    options.run(options)

@@ -1,0 +1,1 @@
+"""What the commands and `scripts/` share that needs the standard library alone."""

@@ -1,0 +1,90 @@
+"""Less memory for more time: a layer that is computed again instead of kept.
+
+Source: T. Chen et al., "Training deep nets with sublinear memory cost", 2016.
+"""
+
+from typing import Any, Unpack
+
+from ...backends import origins
+from ...common import checks
+from ...common.types import Array
+from ..core.layer import Layer, no_forward
+from ..core.placement import Placement
+from ..core.release import released, releases
+from ..core.snapshot import Snapshot
+from ..summary import Shape
+from .sequential import Container
+
+
+class Checkpointed(Container):
+    """A layer that in training keeps nothing but its input, and computes its forward again in backward.
+
+    A net whose stages are `Checkpointed` keeps the stages' inputs, and the arrays of one stage at a time; a step takes
+    one forward more. Outputs, gradients and running statistics have the same bits as without: what is computed again
+    starts from the same buffers and the same places in the random streams, and leaves both as they are. Evaluation is
+    the layer's own.
+
+    It has no name of its own: names of parameters, seeds and ``state_dict`` are those of the layer in its place, so
+    weights that were saved with it load without it, and the other way round.
+
+    Parameters
+    ----------
+    layer : Layer
+        Usually a `Sequential` or `Residual` of several layers: a single one gains little.
+    **placement
+        See `xpnn.layers.core.placement.Placement`.
+
+    Examples
+    --------
+    >>> import xpnn as nn
+    >>> model = nn.Sequential(nn.Checkpointed(nn.Sequential(nn.Dense(4, 8), nn.ReLU())), nn.Dense(8, 3))
+    >>> [name for name, _ in model.named_parameters()]
+    ['0.0.weight', '0.0.bias', '1.weight', '1.bias']
+    """
+
+    def __init__(self, layer: Layer, **placement: Unpack[Placement]) -> None:
+        checks.instance("layer", layer, Layer, "for several, Checkpointed(Sequential(...))")
+        super().__init__({"": layer}, **placement)
+
+    @property
+    def layer(self) -> Layer:
+        """The layer within."""
+        return self.children[""]
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        return self.layer.output_shape(shape)
+
+    def forward(self, x: Array) -> Any:
+        """The layer's output; of its arrays only ``x`` is kept."""
+        self._saved = None
+        self._check_numerics()
+        if not self.training:
+            return self.layer.forward(x)
+        before = Snapshot(self.layer)
+        y = self.layer.forward(x)
+        self.layer.release()
+        self._save(self.backend.plain(x), before)
+        self._doubts = origins.doubts
+        return y
+
+    def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
+        """The layer's gradients, after a second forward."""
+        if self._saved is None:
+            raise no_forward(self, ", in training mode")
+        self._check_origin(dy)
+        x, before = self._saved
+        after = Snapshot(self.layer)
+        before.restore()
+        try:
+            self.layer.forward(x)
+        finally:
+            after.restore()
+        with released():
+            dx = self.layer.backward(dy, input_grad=input_grad)
+        self.layer.release()
+        if releases():
+            self._saved = None
+        return dx
+
+    def __repr__(self) -> str:
+        return f"Checkpointed({self.layer!r})"

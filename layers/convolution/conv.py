@@ -1,0 +1,284 @@
+"""Convolution of any number of spatial dimensions.
+
+As in every framework, "convolution" is cross-correlation. With input ``x (N, C, *S)``, ``weight (F, C/G, *K)`` in ``G``
+groups of channels, ``bias (F,)``, stride ``s``, dilation ``d`` and padded input ``p``::
+
+    y[n, f, o]        = bias[f] + sum over c, k of  p[n, c, o*s + k*d] * weight[f, c, k]
+    dweight[f, c, k]  =           sum over n, o of  p[n, c, o*s + k*d] * dy[n, f, o]
+    dx[n, c, i]       =           sum over f and all o, k with o*s + k*d = i of  dy[n, f, o] * weight[f, c, k]
+    dbias[f]          =           sum over n, o of  dy[n, f, o]
+
+so ``dweight`` is the cross-correlation of the input with ``dy``, and ``dx`` the full convolution of ``dy`` with the
+kernel rotated by 180 degrees (with ``s - 1`` zeros between its cells), cut to the input. All four are one bilinear
+map and its adjoints: `Primitives.contract`.
+
+Sources: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998; V. Dumoulin and F. Visin,
+"A guide to convolution arithmetic for deep learning", 2016; K. Chellapilla et al., 2006, for the matrix product.
+"""
+
+from functools import lru_cache
+from math import prod
+from typing import Any, ClassVar, Unpack
+
+from ...backends import primitives
+from ...backends.backend import PRECISIONS
+from ...backends.primitives import Primitives
+from ...backends.without_autograd import without_graph
+from ...common import checks
+from ...common.types import Array, Namespace, dtype_name
+from .. import convolution
+from ..core.arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape
+from ..core.geometry import Geometry, Padding, Size, place_windows
+from ..core.placement import Placement
+from ..initialisers import Initialiser
+from ..summary import Shape
+from .kernel_layer import KernelLayer
+from .problem import Problem
+
+
+@without_graph
+def conv(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    precision: str = "float32",
+    xp: Namespace | None = None,
+) -> Array:
+    """Convolve ``x (N, C, *S)`` with ``weight (F, C/groups, *K)``: ``y (N, F, *O)``.
+
+    Parameters
+    ----------
+    x, weight, bias : array
+        Of one dtype, float32 or float64. Any number of spatial axes, at least one.
+    stride, dilation : int or sequence of int
+        Per axis.
+    padding : int, sequence of int, sequence of (int, int), "valid" or "same"
+        Zeros around the input: see `xpnn.layers.core.geometry`.
+    groups : int
+        Groups of channels that don't mix; ``C`` for a depthwise convolution.
+    precision : {"float32", "tf32", "direct"}
+        ``"direct"`` for sums of products alone: see `xpnn.layers.convolution.winograd`.
+    xp : namespace, optional
+        The inputs' own unless given.
+
+    Returns
+    -------
+    array
+        Shape ``(N, F, *O)`` with ``O = floor((S + before + after - dilation*(K-1) - 1) / stride) + 1``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes that don't fit together, a kernel larger than the padded input, or mixed dtypes.
+    """
+    xp = namespace(xp, ("bias",), input=x, weight=weight, bias=bias)
+    require_same_dtype(input=x, weight=weight, bias=bias)
+    groups = checks.integer("groups", groups, 1)
+    geometry = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
+    if bias is not None:
+        require_shape(bias, (weight.shape[0],), "bias")
+    problem = _problem(x, weight, geometry, groups, precision)
+    return channels_first(convolution.forward(channels_last(x, xp), weight, bias, problem, primitives(xp)), xp)
+
+
+@without_graph
+def conv_backward(
+    dy: Array,
+    x: Array,
+    weight: Array,
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    input_grad: bool = True,
+    precision: str = "float32",
+    xp: Namespace | None = None,
+) -> tuple[Array | None, Array, Array]:
+    """Gradients of `conv`: ``(dx, dweight, dbias)`` for an upstream gradient ``dy (N, F, *O)``.
+
+    Takes what `conv` took; ``dx`` is None with ``input_grad=False``.
+    """
+    xp = namespace(xp, dy=dy, input=x, weight=weight)
+    require_same_dtype(dy=dy, input=x, weight=weight)
+    groups = checks.integer("groups", groups, 1)
+    geometry = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
+    require_shape(dy, (x.shape[0], weight.shape[0], *geometry.windows.count), "dy")
+    problem, engine = _problem(x, weight, geometry, groups, precision), primitives(xp)
+    inner, rows = channels_last(x, xp), channels_last(dy, xp)
+    dbias = engine.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))
+    dweight = convolution.weight_gradient(inner, rows, problem, engine)
+    if not checks.flag("input_grad", input_grad):
+        return None, dweight, dbias
+    return channels_first(convolution.input_gradient(rows, weight, problem, engine), xp), dweight, dbias
+
+
+def _sums_of_features(rows: Array, engine: Primitives) -> Array:
+    """``rows (N, *O, F)`` summed over all axes but the last.
+
+    Runs of a few features are slow to add up: some windows' are taken as one run first.
+    """
+    xp, count, features = engine.xp, prod(rows.shape[:-1]), rows.shape[-1]
+    together = 1
+    while engine.free_order and count and count % (2 * together) == 0 and together * features < 512:
+        together *= 2
+    sums = xp.sum(xp.reshape(rows, (count // together, together * features)), axis=0)
+    return sums if together == 1 else xp.sum(xp.reshape(sums, (together, features)), axis=0)
+
+
+def _problem(x: Array, weight: Array, geometry: Geometry, groups: int, precision: str) -> Problem:
+    precision = checks.choice("precision", precision, PRECISIONS)
+    return _described(tuple(x.shape), weight.shape[0], geometry, groups, dtype_name(x.dtype), precision)
+
+
+# The same problem in each step remembers what was found out about it.
+@lru_cache(maxsize=1024)
+def _described(
+    x_shape: tuple[int, ...], features: int, geometry: Geometry, groups: int, dtype: str, precision: str
+) -> Problem:
+    return Problem(
+        samples=x_shape[0],
+        spatial=x_shape[2:],
+        channels=x_shape[1],
+        features=features,
+        groups=groups,
+        windows=geometry.windows,
+        padding=geometry.padding,
+        dtype=dtype,
+        precision=precision,
+    )
+
+
+def _geometry(x: Shape, weight: Shape, stride: Size, padding: Padding, dilation: Size, groups: int) -> Geometry:
+    """Check that the shapes of input and weight fit together, and place the windows."""
+    axes = len(x) - 2
+    if axes < 1 or len(weight) != len(x):
+        raise ValueError(
+            f"input (N, C, *spatial) and weight (F, C/groups, *kernel) need the same number of axes, 3 or more; "
+            f"got shapes {x} and {weight}"
+        )
+    require_cells(weight)
+    if weight[0] % groups:
+        raise ValueError(f"{weight[0]} output channels can't be split into {groups} groups")
+    channels = weight[1] * groups
+    if x[1] != channels:
+        raise ValueError(f"input has {_channels(x[1])}, expected {channels} (shape {x})")
+    return place_windows(
+        x[2:],
+        weight[2:],
+        checks.per_axis("stride", stride, axes),
+        padding,
+        checks.per_axis("dilation", dilation, axes),
+    )
+
+
+def require_cells(weight: Shape) -> None:
+    """Raise `ValueError` for a kernel without a cell."""
+    if 0 in weight[2:]:
+        raise ValueError(f"weight has shape {weight}; a kernel needs a cell along each axis")
+
+
+def _channels(count: int) -> str:
+    return f"{count} channel" + ("" if count == 1 else "s")
+
+
+class Conv(KernelLayer):
+    """Convolution with a trained ``weight (out, in/groups, *kernel)`` and ``bias (out,)``.
+
+    Use `Conv1d`, `Conv2d` or `Conv3d`. The formulas are in `xpnn.layers.convolution.conv`.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Both divisible by ``groups``.
+    kernel_size : int or sequence of int
+        Per spatial axis.
+    stride, padding, dilation, groups
+        As in `conv`.
+    bias : bool
+        Whether a bias is added.
+    weight_init, bias_init : initialiser
+        ``he_uniform()`` and ``constant(0)`` unless given.
+    **placement
+        See `xpnn.layers.core.placement.Placement`.
+
+    Raises
+    ------
+    ValueError
+        For arguments out of range, at once; for an input that does not fit, from `forward`.
+    """
+
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (
+        ("in_channels", ...),
+        ("out_channels", ...),
+        ("kernel_size", ...),
+        ("stride", 1),
+        ("padding", 0),
+        ("dilation", 1),
+        ("groups", 1),
+        ("bias", True),
+    )
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Padding = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        weight_init: Initialiser | None = None,
+        bias_init: Initialiser | None = None,
+        **placement: Unpack[Placement],
+    ) -> None:
+        super().__init__(**placement)
+        self._configure(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, weight_init, bias_init
+        )
+
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Every output element takes the cells of a kernel in the channels of its group."""
+        return prod(y_shape) * (self.in_channels // self.groups) * prod(self._kernel)
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        weight = self.parameters["weight"].shape
+        geometry = _geometry(shape, weight, self.stride, self.padding, self.dilation, self.groups)
+        return (shape[0], weight[0], *geometry.windows.count)
+
+    def _forward(self, x: Array) -> Array:
+        y = conv(x, self._value("weight"), self._value("bias"), **self._options)
+        self._save(x)
+        return y
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        (x,) = self._saved
+        dx, dweight, dbias = conv_backward(dy, x, self._value("weight"), input_grad=input_grad, **self._options)
+        self._accumulate("weight", dweight)
+        self._accumulate("bias", dbias)
+        return dx
+
+
+class Conv1d(Conv):
+    """`Conv` over one spatial axis: ``(N, C, L)``."""
+
+    axes = 1
+
+
+class Conv2d(Conv):
+    """`Conv` over two spatial axes: ``(N, C, H, W)``."""
+
+    axes = 2
+
+
+class Conv3d(Conv):
+    """`Conv` over three spatial axes: ``(N, C, D, H, W)``."""
+
+    axes = 3

@@ -1,0 +1,291 @@
+"""Transposed convolution of any number of spatial dimensions: the adjoint of `conv`.
+
+With input ``x (N, C, *S)`` and ``weight (C, F/G, *K)``, each input cell adds its multiple of the kernel to the output;
+with stride ``s``, dilation ``d``, padding ``(before, after)`` cut off the output, and ``bias (F,)``::
+
+    y[n, f, i]        = bias[f] + sum over c and all o, k with o*s + k*d - before = i of  x[n, c, o] * weight[c, f, k]
+    dx[n, c, o]       =           sum over f, k of  dy[n, f, o*s + k*d - before] * weight[c, f, k]
+    dweight[c, f, k]  =           sum over n, o of  dy[n, f, o*s + k*d - before] * x[n, c, o]
+    dbias[f]          =           sum over n, i of  dy[n, f, i]
+
+so ``dx`` is a convolution of ``dy``, and ``<conv(u, w), x> = <u, conv_transpose(x, w)>`` for equal weights. The output
+size is ``(S - 1)*s - before - after + d*(K - 1) + output_padding + 1``: of all sizes that a convolution takes to ``S``,
+``output_padding`` picks the one.
+
+Source: V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning", 2016, ch. 4.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar, Unpack
+
+from ...backends import primitives
+from ...backends.backend import PRECISIONS
+from ...backends.contractions.windows import Windows
+from ...backends.execution.blocks import Pairs
+from ...backends.without_autograd import without_graph
+from ...common import checks
+from ...common.types import Array, Namespace, dtype_name
+from .. import convolution
+from ..core.arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape
+from ..core.geometry import Padding, Size, resolve_padding
+from ..core.placement import Placement
+from ..initialisers import Initialiser
+from ..summary import Shape
+from .conv import require_cells
+from .kernel_layer import KernelLayer
+from .problem import Problem
+
+
+@without_graph
+def conv_transpose(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    precision: str = "float32",
+    xp: Namespace | None = None,
+) -> Array:
+    """Transposed convolution of ``x (N, C, *S)`` with ``weight (C, F/groups, *K)``: ``y (N, F, *O)``.
+
+    Parameters
+    ----------
+    x, weight, bias : array
+        Of one dtype, float32 or float64. Any number of spatial axes, at least one.
+    stride, dilation : int or sequence of int
+        Per axis.
+    padding : int, sequence of int, sequence of (int, int) or "valid"
+        Cells cut off the output: what the convolution that this is the adjoint of was padded with.
+    output_padding : int or sequence of int
+        Cells added at the end of each axis, fewer than the stride or the dilation.
+    groups : int
+        Groups of channels that don't mix.
+    precision : str
+        As for `xpnn.layers.convolution.conv.conv`.
+    xp : namespace, optional
+        The inputs' own unless given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes that don't fit together, an output without cells, or mixed dtypes.
+    """
+    xp = namespace(xp, ("bias",), input=x, weight=weight, bias=bias)
+    require_same_dtype(input=x, weight=weight, bias=bias)
+    groups = checks.integer("groups", groups, 1)
+    plan = _plan(tuple(x.shape), tuple(weight.shape), stride, padding, output_padding, dilation, groups)
+    if bias is not None:
+        require_shape(bias, (plan.features,), "bias")
+    problem, engine = _problem(x, plan, groups, precision), primitives(xp)
+    y = convolution.input_gradient(channels_last(x, xp), weight, problem, engine)
+    return channels_first(y if bias is None else y + bias, xp)
+
+
+@without_graph
+def conv_transpose_backward(
+    dy: Array,
+    x: Array,
+    weight: Array,
+    *,
+    stride: Size = 1,
+    padding: Padding = 0,
+    output_padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+    input_grad: bool = True,
+    precision: str = "float32",
+    xp: Namespace | None = None,
+) -> tuple[Array | None, Array, Array]:
+    """Gradients of `conv_transpose`: ``(dx, dweight, dbias)`` for an upstream gradient ``dy (N, F, *O)``.
+
+    Takes what `conv_transpose` took; ``dx`` is None with ``input_grad=False``.
+    """
+    xp = namespace(xp, dy=dy, input=x, weight=weight)
+    require_same_dtype(dy=dy, input=x, weight=weight)
+    groups = checks.integer("groups", groups, 1)
+    plan = _plan(tuple(x.shape), tuple(weight.shape), stride, padding, output_padding, dilation, groups)
+    require_shape(dy, (x.shape[0], plan.features, *plan.out), "dy")
+    problem, engine = _problem(x, plan, groups, precision), primitives(xp)
+    upstream = channels_last(dy, xp)
+    dbias = engine.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features)))
+    dweight = convolution.weight_gradient(upstream, channels_last(x, xp), problem, engine)
+    if not checks.flag("input_grad", input_grad):
+        return None, dweight, dbias
+    return channels_first(convolution.forward(upstream, weight, None, problem, engine), xp), dweight, dbias
+
+
+def _problem(x: Array, plan: "_Plan", groups: int, precision: str) -> Problem:
+    """The convolution that this is the adjoint of."""
+    checks.choice("precision", precision, PRECISIONS)
+    return Problem(
+        samples=x.shape[0],
+        spatial=plan.out,
+        channels=plan.features,
+        features=x.shape[1],
+        groups=groups,
+        windows=plan.windows,
+        padding=plan.padding,
+        dtype=dtype_name(x.dtype),
+        precision=checks.choice("precision", precision, PRECISIONS),
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Sizes of a transposed convolution: windows of the convolution that it is the adjoint of, and the output."""
+
+    windows: Windows
+    padding: Pairs
+    out: tuple[int, ...]
+    features: int
+
+
+def refuse_same(padding: Padding) -> None:
+    """Raise `ValueError` for the padding that depends on the output, of which there are several."""
+    if isinstance(padding, str) and padding == "same":
+        raise ValueError(
+            "padding must be a number of cells or 'valid', got 'same'; give the padding of the convolution that this "
+            "is the adjoint of"
+        )
+
+
+def _plan(
+    x: Shape, weight: Shape, stride: Size, padding: Padding, output_padding: Size, dilation: Size, groups: int
+) -> _Plan:
+    """Check that the shapes of input and weight fit together, and find those of windows and output."""
+    axes = len(x) - 2
+    if axes < 1 or len(weight) != len(x):
+        raise ValueError(
+            f"input (N, C, *spatial) and weight (C, F/groups, *kernel) need the same number of axes, 3 or more; "
+            f"got shapes {x} and {weight}"
+        )
+    require_cells(weight)
+    if x[1] != weight[0] or weight[0] % groups:
+        raise ValueError(f"input has {x[1]} channels, expected {weight[0]}, in {groups} equal groups (shape {x})")
+    refuse_same(padding)
+    s, d = checks.per_axis("stride", stride, axes), checks.per_axis("dilation", dilation, axes)
+    extra = checks.per_axis("output_padding", output_padding, axes, least=0)
+    if any(e >= max(a, b) for e, a, b in zip(extra, s, d, strict=True)):
+        raise ValueError(f"output_padding {output_padding!r} must be below the stride {s} or the dilation {d}")
+    spatial, kernel = x[2:], weight[2:]
+    pairs = resolve_padding(padding, spatial, kernel, s, d)
+    if min(spatial, default=0) < 1:
+        raise ValueError(f"input of shape {x} has no cells to spread")
+    full = tuple((n - 1) * a + b * (k - 1) + e + 1 for n, a, b, k, e in zip(spatial, s, d, kernel, extra, strict=True))
+    out = tuple(n - before - after for n, (before, after) in zip(full, pairs, strict=True))
+    if min(out) < 1:
+        raise ValueError(f"padding {pairs} cuts off all of the output, which spans {full} cells")
+    return _Plan(Windows(kernel, s, d, spatial), pairs, out, weight[1] * groups)
+
+
+class ConvTranspose(KernelLayer):
+    """Transposed convolution with a trained ``weight (in, out/groups, *kernel)`` and ``bias (out,)``.
+
+    Use `ConvTranspose1d`, `ConvTranspose2d` or `ConvTranspose3d`. The formulas are in
+    `xpnn.layers.convolution.conv_transpose`.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Both divisible by ``groups``.
+    kernel_size : int or sequence of int
+        Per spatial axis.
+    stride, padding, output_padding, groups, bias, dilation
+        As in `conv_transpose`, in PyTorch's order.
+    weight_init, bias_init : initialiser
+        ``he_uniform()`` and ``constant(0)`` unless given.
+    **placement
+        See `xpnn.layers.core.placement.Placement`.
+
+    Raises
+    ------
+    ValueError
+        For arguments out of range, at once; for an input that does not fit, from `forward`.
+    """
+
+    transposed = True
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (
+        ("in_channels", ...),
+        ("out_channels", ...),
+        ("kernel_size", ...),
+        ("stride", 1),
+        ("padding", 0),
+        ("output_padding", 0),
+        ("groups", 1),
+        ("bias", True),
+        ("dilation", 1),
+    )
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Padding = 0,
+        output_padding: Size = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Size = 1,
+        *,
+        weight_init: Initialiser | None = None,
+        bias_init: Initialiser | None = None,
+        **placement: Unpack[Placement],
+    ) -> None:
+        super().__init__(**placement)
+        refuse_same(padding)
+        self.output_padding = checks.size("output_padding", output_padding, self.axes, least=0)
+        self._configure(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, weight_init, bias_init
+        )
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return super()._options | {"output_padding": self.output_padding}
+
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Every input element meets every kernel cell of its group's outputs."""
+        return prod(x_shape) * (self.out_channels // self.groups) * prod(self._kernel)
+
+    def _output_shape(self, shape: Shape) -> Shape:
+        weight = self.parameters["weight"].shape
+        options = (self.stride, self.padding, self.output_padding, self.dilation, self.groups)
+        plan = _plan(shape, weight, *options)
+        return (shape[0], plan.features, *plan.out)
+
+    def _forward(self, x: Array) -> Array:
+        y = conv_transpose(x, self._value("weight"), self._value("bias"), **self._options)
+        self._save(x)
+        return y
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        (x,) = self._saved
+        dx, dweight, dbias = conv_transpose_backward(
+            dy, x, self._value("weight"), input_grad=input_grad, **self._options
+        )
+        self._accumulate("weight", dweight)
+        self._accumulate("bias", dbias)
+        return dx
+
+
+class ConvTranspose1d(ConvTranspose):
+    """`ConvTranspose` over one spatial axis: ``(N, C, L)``."""
+
+    axes = 1
+
+
+class ConvTranspose2d(ConvTranspose):
+    """`ConvTranspose` over two spatial axes: ``(N, C, H, W)``."""
+
+    axes = 2
+
+
+class ConvTranspose3d(ConvTranspose):
+    """`ConvTranspose` over three spatial axes: ``(N, C, D, H, W)``."""
+
+    axes = 3

@@ -1,0 +1,60 @@
+"""What a forward changes in a model, remembered and put back: buffers, and positions of random streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ...backends import Generator
+from ...common.types import Array
+
+if TYPE_CHECKING:
+    from .layer import Layer
+
+
+def streams(model: Layer) -> Iterator[tuple[str, Generator]]:
+    """The random streams that forward draws from, by their layers' full names."""
+    for name, layer in model.named_layers():
+        stream = getattr(layer, "stream", None)
+        if isinstance(stream, Generator):
+            yield name, stream
+
+
+class Snapshot:
+    """Buffers and positions of random streams of a model, as they are now.
+
+    Layers replace the arrays of their buffers and write into none, so references are enough, and it costs no more than
+    a look at each layer. A compiled step (`Backend.compile`) does write into them: before one, take copies.
+
+    Parameters
+    ----------
+    model : Layer
+    copies : bool
+        Whether to copy the buffers.
+
+    Examples
+    --------
+    >>> import xpnn as nn
+    >>> model = nn.Dropout(0.5)
+    >>> before, x = Snapshot(model), model.backend.asarray([[1.0] * 8])
+    >>> y = model(x)
+    >>> before.restore()
+    >>> bool((model(x) == y).all())
+    True
+    """
+
+    def __init__(self, model: Layer, *, copies: bool = False) -> None:
+        layers = [layer for _, layer in model.named_layers()]
+        self._buffers = [(layer.buffers, layer.buffers.held(copies)) for layer in layers if layer.buffers]
+        self._positions = [(stream, stream.position) for _, stream in streams(model)]
+
+    def restore(self) -> None:
+        """Put all back, as often as wanted."""
+        for buffers, held in self._buffers:
+            buffers.put_back(held)
+        for stream, position in self._positions:
+            stream.position = position
+
+    def arrays(self) -> list[Array]:
+        """The buffers that were made so far, in the order of layers."""
+        return [array for _, held in self._buffers for array in held.values() if hasattr(array, "dtype")]

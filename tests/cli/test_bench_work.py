@@ -1,0 +1,90 @@
+"""What the benchmark compares is the same computation on all sides, in the memory order of a net."""
+
+import numpy as np
+import pytest
+
+import xpnn as nn
+from xpnn.cli.bench.layers import CASES, LayerCase, UpdateCase, _works, conv
+from xpnn.cli.bench.mirror import mirror
+from xpnn.cli.bench.nets import NETS
+from xpnn.cli.bench.opponent import find_opponent
+from xpnn.cli.bench.plain import PlainConv
+from xpnn.cli.bench.work import OurLayer, relative_error
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        conv(3, 7, 4, 3, 2),
+        conv(4, 7, 6, 3, 2, stride=2),
+        conv(4, 8, 6, 3, 2, stride=2),
+        conv(4, 5, 4, 3, 2, groups=4),
+        conv(4, 6, 6, 5, 2, padding=0, groups=2),
+        conv(1, 9, 2, 7, 2, stride=2, first=True),
+        conv(5, 4, 3, 1, 2),
+    ],
+    ids=lambda case: case.name,
+)
+def test_the_textbook_computes_what_a_layer_computes(case):
+    b = nn.get_backend("numpy")
+    sides, _ = _works(case, b, None, case.batch)
+    for phase in case.phases:
+        assert relative_error(sides["ours"].results(phase), sides["plain"].results(phase)) < 1e-5
+
+
+def test_the_textbook_is_the_formula():
+    x, weight = np.arange(16.0).reshape(1, 1, 4, 4), np.array([[[[1.0, 0.0], [0.0, -1.0]]]])
+    found = PlainConv(weight, np.array([10.0]), 1, 0, 1).forward(x)
+    assert found.tolist() == [[[[5.0] * 3] * 3]]
+
+
+def test_inputs_lie_as_the_layer_before_leaves_them():
+    b = nn.get_backend("numpy")
+    x = np.zeros((2, 3, 4, 4), np.float32)
+    inner, first = (OurLayer(b, nn.Conv2d(3, 2, 3, backend=b), x, first=first) for first in (False, True))
+    assert inner.x.shape == (2, 3, 4, 4) and inner.x.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert first.x.flags.c_contiguous
+    assert inner.dy.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward", "step"])
+def test_every_kind_of_work_agrees_with_pytorch(phase):
+    pytest.importorskip("torch")
+    b = nn.get_backend("numpy")
+    opponent, _ = find_opponent(b)
+    small = [case for case in CASES if not isinstance(case, LayerCase) or case.shape[-1] < 20 or len(case.shape) < 3]
+    for case in small:
+        if phase not in case.phases:
+            continue
+        if isinstance(case, UpdateCase):
+            case = UpdateCase(case.name, case.ours, case.theirs, ((3, 4), (5,)))
+        sides, _ = _works(case, b, opponent, 2)
+        ours = sides.pop("ours").results(phase)
+        for name, side in sides.items():
+            assert relative_error(ours, side.results(phase)) < 1e-5, (case.name, name)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_mirrored_net_has_our_names_and_shapes(name):
+    pytest.importorskip("torch")
+    opponent, _ = find_opponent(nn.get_backend("numpy"))
+    case = NETS[name]
+    ours = nn.models.BUILDERS[case.builder](case.image, 10, backend="numpy")
+    theirs = mirror(opponent, ours)
+    shapes = {key: tuple(array.shape) for key, array in theirs.state_dict().items()}
+    expected = {key: parameter.shape for key, parameter in ours.named_parameters()}
+    assert expected.items() <= shapes.items()
+    assert {key for key, _ in theirs.named_parameters()} == expected.keys()
+
+
+def test_a_layer_without_a_mirror_image_is_named():
+    pytest.importorskip("torch")
+    opponent, _ = find_opponent(nn.get_backend("numpy"))
+    with pytest.raises(ValueError, match="no PyTorch module for GELU"):
+        mirror(opponent, nn.GELU())
+
+
+def test_the_relative_error_is_that_of_the_worst_array():
+    one, nan = np.ones(4, np.float32), np.full(4, np.nan, np.float32)
+    assert relative_error([one, one], [one, one * 2.0]) == 0.5
+    assert relative_error([nan], [one]) == float("inf") == relative_error([one], [np.ones(5)])

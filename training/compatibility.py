@@ -1,0 +1,119 @@
+"""What must go together for training to learn anything: model and optimizer, schedule, loss and data.
+
+Where it does not, a run would go to its end and report figures. So it is refused before the first update.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..backends import to_host
+from ..common.checks import instance
+from ..common.types import Array, dtype_name
+from ..layers.core.layer import Layer
+from ..layers.losses import NLL, BinaryCrossEntropy, BinaryCrossEntropyWithLogits, CrossEntropy, Loss
+from .data_loader import DataLoader
+from .optimizers.base import Optimizer
+from .schedules.base import Schedule
+
+# How far probabilities may be from a sum of 1, and logarithms of probabilities above 0.
+ROUNDING = 1e-3
+NAMED = 3
+NUMBERS = "for numbers pass loss=nn.MSE(), with y of the shape of the model's output, such as (N, 1)"
+YES_OR_NO = "for yes or no loss=nn.BinaryCrossEntropyWithLogits(), with y in floats of that shape"
+
+
+def require_trainable(model: Layer, optimizer: Optimizer, schedule: Schedule | None) -> None:
+    """Raise `ValueError` unless the optimizer trains parameters of the model and no others, at the schedule's rate."""
+    instance("optimizer", optimizer, Optimizer, "make one with Adam(model)")
+    kind, own = type(optimizer).__name__, {parameter for _, parameter in model.named_parameters()}
+    foreign = {name: parameter.shape for name, parameter in optimizer.parameters.items() if parameter not in own}
+    if foreign:
+        told = ", ".join(f"{name} {shape}" for name, shape in list(foreign.items())[:NAMED])
+        more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
+        count = "none" if len(foreign) == len(optimizer.parameters) else "not all"
+        raise ValueError(
+            f"{count} of the optimizer's parameters are the model's: {told}{more} belong to another model, or were "
+            f"replaced in this one after the optimizer was made; make it with {kind}(model)"
+        )
+    if schedule is not None and instance("schedule", schedule, Schedule).optimizer is not optimizer:
+        raise ValueError(
+            f"schedule sets the rate of another optimizer than the one that trains: {schedule!r}; pass "
+            "optimizer=schedule.optimizer, or make the schedule with the optimizer that is passed"
+        )
+
+
+def require_targets(loss: Loss, data: DataLoader, by_default: bool) -> None:
+    """Raise `ValueError` for targets of which a loss says nothing; ``by_default`` if nobody chose that loss."""
+    y = _host_targets(data)
+    if y is None or y.dtype.kind != "f":
+        return
+    what = f"y holds {y.dtype.name} of shape {y.shape}"
+    if isinstance(loss, CrossEntropy):
+        usual = ", fit's and evaluate's usual loss," if by_default else ""
+        if y.ndim < 2 or y.shape[1] == 1:
+            raise ValueError(
+                f"{what}, but CrossEntropy{usual} takes classes, which are integers, or probabilities of at least two "
+                f"classes: {NUMBERS}; {YES_OR_NO}"
+            )
+        if by_default and not ((y >= 0.0).all() and (abs(y.sum(axis=1) - 1.0) <= ROUNDING).all()):
+            raise ValueError(
+                f"{what} that are no probabilities: some are negative, or do not add up to 1 over the classes, axis 1; "
+                f"{NUMBERS}; for weights of classes loss=nn.CrossEntropy()"
+            )
+    if isinstance(loss, BinaryCrossEntropy | BinaryCrossEntropyWithLogits) and y.size:
+        low, high = float(y.min()), float(y.max())
+        if low < 0.0 or high > 1.0:
+            raise ValueError(
+                f"{what} from {low:g} to {high:g}, but {type(loss).__name__} takes 0 for no, 1 for yes, and "
+                f"probabilities between; for classes pass loss=nn.CrossEntropy(), with y in integers; {NUMBERS}"
+            )
+
+
+def require_predictions(loss: Loss, prediction: Array, data: DataLoader) -> None:
+    """Raise `ValueError` for a model's first predictions from which that loss teaches nothing.
+
+    Copies the predictions to the host where the loss is one of probabilities or of their logarithms.
+    """
+    kind, shape = type(loss).__name__, tuple(prediction.shape)
+    if isinstance(loss, CrossEntropy | NLL) and len(shape) >= 2:
+        if shape[1] == 1:
+            raise ValueError(
+                f"the model gives one class (predictions of shape {shape}), of which {kind} is 0 whatever the weights "
+                f"are: {YES_OR_NO}; {NUMBERS}"
+            )
+        _require_classes(loss, shape[1], data)
+    if isinstance(loss, NLL | BinaryCrossEntropy) and prod(shape):
+        values = to_host(prediction)
+        low, high = float(values.min()), float(values.max())
+        if isinstance(loss, BinaryCrossEntropy) and (low < 0.0 or high > 1.0):
+            raise ValueError(
+                f"predictions run from {low:g} to {high:g}, but {kind} takes probabilities, from 0 to 1: end the model "
+                "with a Sigmoid, or pass loss=nn.BinaryCrossEntropyWithLogits()"
+            )
+        if isinstance(loss, NLL) and high > ROUNDING:
+            raise ValueError(
+                f"predictions run from {low:g} to {high:g}, but {kind} takes logarithms of probabilities, at most 0: "
+                "end the model with a LogSoftmax, or pass loss=nn.CrossEntropy()"
+            )
+
+
+def _require_classes(loss: CrossEntropy | NLL, classes: int, data: DataLoader) -> None:
+    y = _host_targets(data)
+    if y is None or y.dtype.kind not in "iu" or not y.size:
+        return
+    counted = y[y != loss.ignore_index]
+    if counted.size and (int(counted.min()) < 0 or int(counted.max()) >= classes):
+        raise ValueError(
+            f"targets run from {int(counted.min())} to {int(counted.max())}, but the model gives {classes} classes, 0 "
+            f"to {classes - 1} (ignore_index is {loss.ignore_index})"
+        )
+
+
+def _host_targets(data: DataLoader) -> np.ndarray[Any, Any] | None:
+    """All targets, where they are in memory."""
+    y = data.arrays[1]
+    return y if isinstance(y, np.ndarray) and dtype_name(y.dtype) != "bool" else None

@@ -1,0 +1,1 @@
+"""Optimizers: what all have in common, the rule of each, and gradient clipping."""

@@ -1,0 +1,117 @@
+"""Gradient clipping, on the device: nothing is read back to the host.
+
+By value, each entry is brought into ``[-limit, limit]``. By norm, all gradients together are scaled by
+``min(1, max_norm / (norm + 1e-6))`` with ``norm`` that of all their entries as one vector.
+
+Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", 2013.
+"""
+
+from math import inf
+
+from ...backends import Backend, origins
+from ...backends.execution.blocks import concat_all
+from ...backends.registry import require_plain
+from ...common import checks
+from ...common.types import Array, Namespace
+from ...layers.core.arrays import clamp, require_float, scalar, zero
+from ...layers.core.parameter import Parameter
+from .base import Trainable, trainable
+
+
+def clip_grad_value(parameters: Trainable, limit: float) -> None:
+    """Bring every entry of every gradient into ``[-limit, limit]``; NaN stays.
+
+    Parameters
+    ----------
+    parameters : Layer, mapping of str to Parameter, or iterable of Parameter
+        Those without a gradient are passed over.
+    limit : float
+        At least 0.
+
+    Raises
+    ------
+    ValueError
+        For what holds no parameters, and a limit out of range.
+    """
+    limit = checks.number("limit", limit, least=0)
+    for parameter in trainable(parameters, "clip_grad_value").values():
+        if parameter.grad is not None:
+            _require_gradient(parameter.grad)
+            b = parameter.backend
+            with b.context():
+                _replace(parameter, b.down(clamp(b.up(parameter.grad), -limit, limit, b.xp)))
+
+
+def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.0) -> Array:
+    """Scale all gradients so that their norm together is at most ``max_norm``.
+
+    Parameters
+    ----------
+    parameters : Layer, mapping of str to Parameter, or iterable of Parameter
+        On one backend; those without a gradient are passed over.
+    max_norm : float
+        At least 0.
+    norm_type : float
+        ``p`` of the norm, at least 1; ``math.inf`` for the largest entry.
+
+    Returns
+    -------
+    array
+        The norm before, 0-d, on the device; 0 if no parameter has a gradient.
+    """
+    max_norm = checks.number("max_norm", max_norm, least=0)
+    norm_type = checks.number("norm_type", norm_type, least=1, infinite=True)
+    every = list(trainable(parameters, "clip_grad_norm").values())
+    found = [p for p in every if p.grad is not None]
+    for parameter in found:
+        _require_gradient(parameter.grad)
+    b = every[0].backend
+    others = [p.backend for p in found if p.backend != b]
+    if others:
+        raise ValueError(
+            f"clip_grad_norm takes parameters of one backend, got some of {described(b)} and some of "
+            f"{described(others[0])}: one norm has one place and one kind of numerics"
+        )
+    xp = b.xp
+    with b.context():
+        if not found:
+            return zero(every[0].value, xp)
+        parts = concat_all([xp.reshape(_norm(b.up(p.grad), norm_type, xp), (1,)) for p in found], 0, xp)
+        total = _norm(parts, norm_type, xp)
+        factor = scalar(max_norm, total, xp) / (total + 1e-6)
+        factor = xp.where(factor < 1.0, factor, xp.ones_like(factor))
+        factor = xp.where(xp.isnan(total), total, factor)
+        for parameter in found:
+            _replace(parameter, b.down(b.up(parameter.grad) * factor))
+        return b.down(total)
+
+
+def _replace(parameter: Parameter, gradient: Array) -> None:
+    """Put a gradient in place of the one that it was computed from."""
+    origins.passed_on(parameter.grad, gradient)
+    parameter.grad = gradient
+
+
+def _require_gradient(gradient: Array) -> None:
+    require_plain(gradient, "a gradient")
+    require_float(gradient, "a gradient")
+
+
+def described(b: Backend) -> str:
+    """A backend in words."""
+    return f"{b.spec} in {b.numerics} numerics, {b.dtype_name}"
+
+
+def _norm(x: Array, p: float, xp: Namespace) -> Array:
+    size = xp.abs(x)
+    if p == inf:
+        return xp.max(size)
+    if p == 1:
+        return xp.sum(size)
+    # Powers of the gradients themselves overflow from 1e19 on in float32: the factor would be 0.
+    largest = xp.max(size)
+    unit = xp.where(xp.logical_and(largest > 0.0, largest < inf), largest, xp.ones_like(largest))
+    parts = size / unit
+    if p == 2:
+        return xp.sqrt(xp.sum(parts * parts)) * unit
+    return xp.pow(xp.sum(xp.pow(parts, float(p))), 1.0 / p) * unit

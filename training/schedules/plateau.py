@@ -1,0 +1,105 @@
+"""The schedule that looks at a metric: less of a rate where there is no more progress.
+
+With the metric ``m`` and the best so far ``b``, an improvement is
+
+========  ===================  ====================
+mode      relative threshold   absolute threshold
+========  ===================  ====================
+min       ``m < b (1 - t)``    ``m < b - t``
+max       ``m > b (1 + t)``    ``m > b + t``
+========  ===================  ====================
+
+The formulas are PyTorch's. A metric that is NaN is no improvement.
+"""
+
+from math import inf
+
+from ...backends.backend import FLOATS
+from ...common import checks
+from ...common.types import Array, dtype_name
+from ..optimizers.base import Optimizer
+from .base import Schedule
+
+
+class ReduceLROnPlateau(Schedule):
+    """The rate times ``factor`` when a metric has stopped improving.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    mode : {"min", "max"}
+        Whether less is better, or more.
+    factor : float
+        Above 0 and below 1.
+    patience : int
+        Steps without improvement that are let pass.
+    threshold : float
+        How much counts as improvement.
+    threshold_mode : {"rel", "abs"}
+        Whether the threshold is a part of the best value or an amount.
+    cooldown : int
+        Steps after a reduction in which none is counted.
+    min_lr : float
+        Lower bound of the rate.
+    eps : float
+        A smaller change of the rate is not made.
+    """
+
+    settings = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
+    memory = ("lr", "best", "bad_steps", "cooling")
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(optimizer)
+        self.mode = checks.choice("mode", mode, ("min", "max"))
+        self.threshold_mode = checks.choice("threshold_mode", threshold_mode, ("rel", "abs"))
+        self.factor = checks.number("factor", factor, above=0, below=1)
+        self.patience, self.cooldown = checks.integer("patience", patience, 0), checks.integer("cooldown", cooldown, 0)
+        self.threshold = checks.number("threshold", threshold, least=0)
+        self.min_lr, self.eps = checks.number("min_lr", min_lr, least=0), checks.number("eps", eps, least=0)
+        #: The rate of the optimizer when the schedule was made.
+        self.base_lr = optimizer.lr
+        self.best = inf if mode == "min" else -inf
+        self.bad_steps = self.cooling = 0
+
+    @property
+    def lr(self) -> float:
+        """The optimizer's rate."""
+        return self.optimizer.lr
+
+    @lr.setter
+    def lr(self, rate: float) -> None:
+        self.optimizer.lr = rate
+
+    def step(self, metric: float | Array) -> None:
+        """Take note of the metric, a number or a 0-d array, and reduce the rate if it is time."""
+        is_array = getattr(metric, "shape", None) == () and dtype_name(getattr(metric, "dtype", None)) in FLOATS
+        metric = checks.number("metric", float(metric) if is_array else metric, infinite=True, nan=True)
+        if self._improves(metric):
+            self.best, self.bad_steps = metric, 0
+        else:
+            self.bad_steps += 1
+        if self.cooling:
+            self.cooling -= 1
+            self.bad_steps = 0
+        if self.bad_steps > self.patience:
+            rate = max(self.lr * self.factor, self.min_lr)
+            if self.lr - rate > self.eps:
+                self.lr = rate
+            self.cooling, self.bad_steps = self.cooldown, 0
+
+    def _improves(self, metric: float) -> bool:
+        sign = 1.0 if self.mode == "max" else -1.0
+        if self.threshold_mode == "rel":
+            return sign * metric > sign * (self.best * (1.0 + sign * self.threshold))
+        return sign * metric > sign * self.best + self.threshold
