@@ -1,44 +1,251 @@
-"""Planting a mistake in a module of the library, and taking it out again.
+"""Planting a mistake in the library, and removing it again.
+
+A mistake is a change of syntax in one named function, method, class or constant of a package: an expression, or
+statements in a row, and what takes their place. Which file of the package holds the name doesn't matter, nor do
+comments, line breaks, or how the function names its own arguments and variables: a name in the pattern that is none of
+the module's stands for any local name, for the same one throughout.
 
 Other modules have imported the functions by name, so no new function would reach them: the functions stay, and are
 given the code that the changed source compiles to. Constants of the module and of its classes are set beside them.
 """
 
+import ast
+import builtins
 import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import import_module
+from pkgutil import walk_packages
 from types import FunctionType, ModuleType
 from typing import Any
 
 from xpnn.backends import get_backend, primitives
 
 CONSTANTS = (bool, int, float, str, tuple)
+Names = dict[str, str]
+# The changes that each module has now.
+_PLANTED: dict[ModuleType, list[tuple[str, str, str]]] = {}
 
 
 @contextmanager
-def plant(module: ModuleType, old: str, new: str) -> Iterator[None]:
-    """Run the module with ``new`` in place of ``old``, which its source must hold exactly once."""
-    source = inspect.getsource(module)
-    if (times := source.count(old)) != 1:
-        raise LookupError(f"{module.__name__} holds {old!r} {times} times, expected once")
+def plant(package: str, where: str, old: str, new: str) -> Iterator[ModuleType]:
+    """Within the ``with`` block the code called ``where`` has ``new`` in place of ``old``, which it must hold once.
+
+    Parameters
+    ----------
+    package : str
+        Package or module in which to look for the name, such as ``"layers.pool"``.
+    where : str
+        Qualified name of a function, method or class, or the name of a constant.
+    old, new : str
+        An expression, or statements; ``new`` may use the names of ``old``, and others that the function knows.
+
+    Raises
+    ------
+    LookupError
+        Where the name or the code is not there exactly once, or the change makes no difference.
+    """
+    module = defining(package, where)
     names = ("__name__", "__package__", "__file__")
-    changed: dict[str, Any] = {name: getattr(module, name) for name in names}
-    exec(compile(source.replace(old, new), module.__file__ or "", "exec"), changed)
+    copy: dict[str, Any] = {name: getattr(module, name) for name in names}
+    tree = _parsed(module)
+    changes = _PLANTED.setdefault(module, [])
+    for change in (*changes, (where, old, new)):
+        _change(tree, module, *change)
+    exec(compile(tree, module.__file__ or "", "exec"), copy)
     undo: list[tuple[Any, str, Any]] = []
+    changes.append((where, old, new))
     try:
-        for owner, name, value in _differences(module, changed):
+        for owner, name, value in _differences(module, copy):
             undo.append((owner, name, getattr(owner, name)))
             setattr(owner, name, value)
         _forget()
         if not undo:
-            raise LookupError(f"{module.__name__}: {new!r} for {old!r} changes no function and no constant")
-        yield
+            raise LookupError(f"{where}: {new!r} for {old!r} changes no function and no constant")
+        yield module
     finally:
+        changes.pop()
         for owner, name, value in reversed(undo):
             setattr(owner, name, value)
         _forget()
+
+
+@cache
+def defining(package: str, where: str) -> ModuleType:
+    """The module of a package that defines a name; `LookupError` where there isn't exactly one."""
+    found = [module for module in _modules(package) if definition(_parsed(module), where) is not None]
+    if len(found) != 1:
+        names = ", ".join(module.__name__ for module in found) or "no module"
+        raise LookupError(f"{where} is defined by {names} of {package}, expected exactly one")
+    return found[0]
+
+
+def caches_cleared() -> None:
+    """Look modules up anew."""
+    defining.cache_clear()
+    _modules.cache_clear()
+    _source.cache_clear()
+
+
+@cache
+def _modules(package: str) -> tuple[ModuleType, ...]:
+    top = import_module(f"xpnn.{package}")
+    path = getattr(top, "__path__", None)
+    below = [] if path is None else [import_module(each.name) for each in walk_packages(path, f"{top.__name__}.")]
+    return (top, *below)
+
+
+@cache
+def _source(module: ModuleType) -> str:
+    return inspect.getsource(module)
+
+
+def _parsed(module: ModuleType) -> ast.Module:
+    """A tree that the caller may change."""
+    return ast.parse(_source(module))
+
+
+def definition(tree: ast.AST, where: str) -> ast.stmt | None:
+    """The statement that defines a qualified name."""
+    name, _, rest = where.partition(".")
+    body: list[ast.stmt] = getattr(tree, "body", [])
+    for statement in body:
+        match statement:
+            case ast.FunctionDef(name=found) | ast.ClassDef(name=found) if found == name:
+                return definition(statement, rest) if rest else statement
+            case ast.Assign(targets=[ast.Name(id=found)]) | ast.AnnAssign(target=ast.Name(id=found)) if found == where:
+                return statement
+    return None
+
+
+def _change(tree: ast.Module, module: ModuleType, where: str, old: str, new: str) -> None:
+    """Change the syntax tree of a module."""
+    scope = definition(tree, where)
+    assert scope is not None
+    pattern, replacement = ast.parse(old).body, ast.parse(new).body
+    if ast.dump(ast.Module(pattern, [])) == ast.dump(ast.Module(replacement, [])):
+        raise LookupError(f"{where}: {new!r} for {old!r} changes no function and no constant")
+    local = {node.id for node in _named([scope]) if isinstance(node.ctx, ast.Store)}
+    local |= _arguments([scope])
+    if not isinstance(scope, ast.FunctionDef):
+        local = _arguments([scope])
+    fixed = {*vars(module), *vars(builtins)} - local
+    found = [match for place in _places(scope) if (match := _matched(place, pattern, local, fixed))]
+    if len(found) != 1:
+        raise LookupError(f"{module.__name__}.{where} holds {old!r} {len(found)} times, expected once")
+    (owner, field, index, count), names = found[0]
+    replacement = [_renamed(each, names) for each in replacement] or [ast.Pass()]
+    bound = {part.id for part in _named(replacement) if isinstance(part.ctx, ast.Store)} | _arguments(replacement)
+    if unknown := {part.id for part in _named(replacement)} - bound - local - fixed:
+        raise LookupError(f"{module.__name__}.{where} knows no {min(unknown)!r}, which {new!r} uses")
+    value = getattr(owner, field)
+    replaced = value if index is None else value[index]
+    for each in replacement:
+        for part in ast.walk(each):
+            ast.copy_location(part, replaced)
+    if count is not None:
+        value[index : (index or 0) + count] = replacement
+        return
+    (statement,) = replacement
+    assert isinstance(statement, ast.Expr)
+    if hasattr(replaced, "ctx"):
+        _in_context(statement.value, replaced.ctx)
+    if index is None:
+        setattr(owner, field, statement.value)
+    else:
+        value[index] = statement.value
+
+
+def _in_context(expression: ast.expr, context: ast.expr_context) -> None:
+    """Make it an expression that is read, assigned to or deleted."""
+    if hasattr(expression, "ctx"):
+        expression.ctx = context
+    if isinstance(expression, ast.Tuple | ast.List):
+        for each in expression.elts:
+            _in_context(each, context)
+    elif isinstance(expression, ast.Starred):
+        _in_context(expression.value, context)
+
+
+def _named(statements: list[ast.stmt]) -> list[ast.Name]:
+    return [node for each in statements for node in ast.walk(each) if isinstance(node, ast.Name)]
+
+
+def _arguments(statements: list[ast.stmt]) -> set[str]:
+    return {node.arg for each in statements for node in ast.walk(each) if isinstance(node, ast.arg)}
+
+
+Place = tuple[ast.AST, str, int | None]
+
+
+def _places(scope: ast.AST) -> Iterator[Place]:
+    """Each node below one, as the node above it, its field there and its index in that field."""
+    for node in ast.walk(scope):
+        for field, value in ast.iter_fields(node):
+            if isinstance(value, ast.AST):
+                yield node, field, None
+            elif isinstance(value, list):
+                yield from ((node, field, i) for i, each in enumerate(value) if isinstance(each, ast.AST))
+
+
+def _matched(
+    place: Place, pattern: list[ast.stmt], local: set[str], fixed: set[str]
+) -> tuple[tuple[ast.AST, str, int | None, int | None], Names] | None:
+    """The place with the number of its statements (None for an expression), and what its names are in the pattern."""
+    owner, field, index = place
+    value = getattr(owner, field)
+    node = value if index is None else value[index]
+    names: Names = {}
+    if isinstance(node, ast.expr):
+        match pattern:
+            case [ast.Expr(value=wanted)] if not isinstance(owner, ast.Expr) and _same(
+                wanted, node, names, local, fixed
+            ):
+                return (owner, field, index, None), names
+        return None
+    if not isinstance(node, ast.stmt) or index is None:
+        return None
+    row = value[index : index + len(pattern)]
+    if len(row) == len(pattern) and all(_same(a, b, names, local, fixed) for a, b in zip(pattern, row, strict=True)):
+        return (owner, field, index, len(pattern)), names
+    return None
+
+
+def _same(wanted: Any, node: Any, names: Names, local: set[str], fixed: set[str]) -> bool:
+    """Whether two trees are equal but for the names of variables, each of which must be another one throughout."""
+    if isinstance(wanted, list):
+        return len(wanted) == len(node) and all(
+            _same(a, b, names, local, fixed) for a, b in zip(wanted, node, strict=True)
+        )
+    if type(wanted) is not type(node):
+        return False
+    if not isinstance(wanted, ast.AST):
+        return bool(wanted == node)
+    if isinstance(wanted, ast.Name | ast.arg):
+        name, other = (wanted.id, node.id) if isinstance(wanted, ast.Name) else (wanted.arg, node.arg)
+        if other not in local:
+            return name == other
+        if name in fixed:
+            return False
+        if names.setdefault(name, other) != other:
+            return False
+        return len(set(names.values())) == len(names)
+    return all(
+        _same(getattr(wanted, field), getattr(node, field), names, local, fixed)
+        for field in wanted._fields
+        if field not in ("ctx", "type_comment", "kind")
+    )
+
+
+def _renamed(node: ast.stmt, names: Names) -> ast.stmt:
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name):
+            each.id = names.get(each.id, each.id)
+        elif isinstance(each, ast.arg):
+            each.arg = names.get(each.arg, each.arg)
+    return node
 
 
 def _forget() -> None:
@@ -51,9 +258,9 @@ def _forget() -> None:
     primitives(get_backend("numpy").xp).forget()
 
 
-def _differences(module: ModuleType, changed: dict[str, Any]) -> Iterator[tuple[Any, str, Any]]:
+def _differences(module: ModuleType, copy: dict[str, Any]) -> Iterator[tuple[Any, str, Any]]:
     """What to set, as (owner, attribute, value), to make the module's functions and constants those of its copy."""
-    for name, value in changed.items():
+    for name, value in copy.items():
         yield from _difference(module, name, vars(module).get(name), value, module.__name__)
 
 

@@ -1,7 +1,6 @@
 """The cross-mode column: the catalogue and the corners of pooling in all modes, and the faults that it notices."""
 
 import re
-from importlib import import_module
 from typing import NamedTuple
 
 import numpy as np
@@ -170,7 +169,8 @@ class Fault(NamedTuple):
     """A fault of one way, the cases that touch it, and the modes that it shows in, all and no others."""
 
     words: str
-    module: str
+    package: str
+    where: str
     old: str
     new: str
     cases: str
@@ -182,27 +182,30 @@ class Fault(NamedTuple):
 FAULTS = [
     Fault(
         "windows of dilated cells are taken as apart",
-        "layers.pool.placing",
-        "s > (k - 1) * d for k, s, d in zip(w.kernel, w.stride, w.dilation, strict=True)",
-        "s >= k for k, s in zip(w.kernel, w.stride, strict=True)",
+        "layers.pool",
+        "scatter",
+        "(s > (k - 1) * d for k, s, d in zip(w.kernel, w.stride, w.dilation, strict=True))",
+        "(s >= k for k, s in zip(w.kernel, w.stride, strict=True))",
         r"(Max|Lp)Pool1d/corner kernel \(2,\), stride \(2,\), padding \(\(0, 0\),\), .*dilation \(2,\)",
         {"float64", "arrays", "channels last"},
         {"exact"},
     ),
     Fault(
         "tiles at the edge begin a cell too late",
-        "layers.convolution.winograd",
-        "strip = engine.padded(dy, tiling.output_padding,",
-        "strip = engine.padded(dy, tuple((min(1, a), max(0, a - 1)) for _, a in tiling.output_padding),",
+        "layers.convolution",
+        "_output_tiles",
+        "tiling.output_padding",
+        "tuple(((min(1, a), max(0, a - 1)) for _, a in tiling.output_padding))",
         "Conv2d/64 channels|Conv2d/plain",
         {"Winograd F4", "Winograd F4, filters shared", "Winograd F5"},
         {"arrays", "columns", "rows", "exact", "float64"},
     ),
     Fault(
         "a kernel ignores dilation",
-        "backends.engines.numba.pools",
-        "fields = (windows.kernel, windows.stride, windows.dilation, before)",
-        "fields = (windows.kernel, windows.stride, (1,) * len(before), before)",
+        "backends.engines.numba",
+        "numbers",
+        "(windows.kernel, windows.stride, windows.dilation, before)",
+        "(windows.kernel, windows.stride, (1,) * len(before), before)",
         "MaxPool2d/dilation",
         {"kernels", "kernels, small blocks"},
         {"arrays", "exact", "float64"},
@@ -210,10 +213,10 @@ FAULTS = [
     ),
     Fault(
         "a kernel divides the window that ceil_mode adds by all of its cells",
-        "backends.engines.numba.averages",
-        "divisor if divisor.ndim == 0 else divisor.reshape(shape), shape)",
-        "np.full_like(divisor, np.prod(windows.kernel)) if divisor.ndim else divisor, shape) "
-        "if not divisor.ndim else np.full(shape, np.float32(np.prod(windows.kernel)))",
+        "backends.engines.numba",
+        "_table",
+        "np.broadcast_to(divisor if divisor.ndim == 0 else divisor.reshape(shape), shape)",
+        "np.full(shape, divisor if divisor.ndim == 0 else np.float32(np.prod(windows.kernel)))",
         "AvgPool2d/ceil_mode",
         {"kernels", "kernels, channels last"},
         {"arrays", "exact", "float64"},
@@ -221,7 +224,8 @@ FAULTS = [
     ),
     Fault(
         "count_include_pad is ignored by array functions",
-        "layers.pool.average",
+        "layers.pool",
+        "_divisor",
         "(0, before + spatial[axis] + after) if count_include_pad else (before, before + spatial[axis])",
         "(0, before + spatial[axis] + after)",
         "AvgPool2d/padding not counted",
@@ -230,18 +234,20 @@ FAULTS = [
     ),
     Fault(
         "a band begins after the padding of the other side",
-        "layers.convolution.rows",
-        "problem.spatial[-1], w.count[-1], problem.padding[-1][0]",
-        "problem.spatial[-1], w.count[-1], problem.padding[-1][1]",
+        "layers.convolution",
+        "_band",
+        "problem.padding[-1][0]",
+        "problem.padding[-1][1]",
         "Conv2d/asymmetric padding",
         {"rows"},
         {"arrays", "columns", "adjoint", "exact", "float64"},
     ),
     Fault(
         "a block after the first is laid a row too low",
-        "layers.convolution.strips",
-        "kernels.pad(part, min(max(above - first, 0), last - first)",
-        "kernels.pad(part, min(above, last - first - part.shape[1])",
+        "layers.convolution",
+        "strip",
+        "min(max(above - first, 0), last - first)",
+        "min(above, last - first - part.shape[1])",
         "Conv2d/plain",
         {"kernels, small blocks"},
         {"kernels", "direct", "arrays", "small blocks", "exact"},
@@ -249,18 +255,20 @@ FAULTS = [
     ),
     Fault(
         "a window of padding alone is accepted",
-        "layers.pool.placing",
-        "if not n or not (certain or _sees_input(axis, n, geometry)):",
-        "if not n:",
+        "layers.pool",
+        "_placed",
+        "not n or not (certain or _sees_input(axis, n, geometry))",
+        "not n",
         r"LpPool1d/corner kernel \(1,\), stride \(1,\), padding \(\(0, 2\),\), ceil_mode False",
         {"float64", "arrays", "exact"},
         set(),
     ),
     Fault(
         "bins are one cell too long",
-        "layers.pool.adaptive",
-        "-(-(i + 1) * n // m))",
-        "min(n, -(-(i + 1) * n // m) + 1))",
+        "layers.pool",
+        "bins",
+        "-(-(i + 1) * n // m)",
+        "min(n, -(-(i + 1) * n // m) + 1)",
         "AdaptiveAvgPool1d/plain",
         {"float64", "arrays", "exact"},
         set(),
@@ -268,6 +276,7 @@ FAULTS = [
     Fault(
         "the weight as it lies is read in the wrong order",
         "layers.convolution.stationary",
+        "forward",
         "order = (last, *kernel)",
         "order = (*kernel, last)",
         "Conv2d/plain",
@@ -285,7 +294,7 @@ def test_a_planted_fault_is_noticed_and_its_mode_named(fault, request):
     assert some, fault.cases
     cross = Cross("numpy")
     assert not problems(cross, some)
-    with plant(import_module(f"xpnn.{fault.module}"), fault.old, fault.new):
+    with plant(fault.package, fault.where, fault.old, fault.new):
         failed = {ran.mode for case in some for ran in cross.run(case) if ran.problem}
     assert failed >= fault.modes and not failed & fault.not_in
     assert not problems(cross, some)

@@ -15,12 +15,8 @@ from planting import plant
 
 import xpnn as nn
 from xpnn.backends import Backend
-from xpnn.backends.exact import splitting
 from xpnn.backends.execution import team
-from xpnn.layers import dropout
-from xpnn.layers.losses import base
 from xpnn.testing.cases import LayerCase, LossCase, cases
-from xpnn.training import shards
 from xpnn.training.shards import Meeting, Shards, ThreadTeam, cuts, part_sizes, stepper
 
 SPLITS = (1, 2, 3, 4, (3, 1, 5), 20)
@@ -565,18 +561,29 @@ def test_memory_of_workers_is_not_written_by_others():
 
 
 MISTAKES = {
-    "a mask for each part": (dropout, "place_in_batch(shape[0]) if shape else (0, 0)", "0, shape[0]"),
-    "a part's own count": (team, "return n if team is None else team.rows(n)", "return n"),
-    "the mean of a part": (base, "scalar(rows_of_all(prod(losses.shape)) or nan,", "scalar(prod(losses.shape) or nan,"),
-    "scales not shared": (splitting, "if team is not None:", "if False:"),
-    "a step for each part": (
-        shards,
-        "                taken = take(*self._workers[rank], x, target)",
-        "                taken = take(*self._workers[rank], x, target)\n"
-        "                for _, p in self._workers[rank][0].named_parameters():\n"
-        "                    p.value = p.value - 0.01 * p.grad",
+    "a mask for each part": (
+        "layers.dropout",
+        "Dropout._forward",
+        "place_in_batch(shape[0]) if shape else (0, 0)",
+        "(0, shape[0])",
     ),
-    "gradients of one part": (team, "    return _current.get()\n\n\ndef rows", "    return None\n\n\ndef rows"),
+    "a part's own count": (
+        "backends.execution",
+        "rows_of_all",
+        "return n if team is None else team.rows(n)",
+        "return n",
+    ),
+    "the mean of a part": ("layers.losses", "reduce", "rows_of_all(prod(losses.shape))", "prod(losses.shape)"),
+    "scales not shared": ("backends.exact", "Splitting.scale", "team is not None", "False"),
+    "a step for each part": (
+        "training",
+        "Shards._work",
+        "taken = take(*self._workers[rank], x, target)",
+        "taken = take(*self._workers[rank], x, target)\n"
+        "for _, p in self._workers[rank][0].named_parameters():\n"
+        "    p.value = p.value - 0.01 * p.grad",
+    ),
+    "gradients of one part": ("backends.execution", "current_team", "return _current.get()", "return None"),
 }
 
 
