@@ -240,9 +240,13 @@ def test_waiting_for_a_batch_can_be_interrupted():
         gate.wait(10)
         return x
 
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.15)
+        gate.set()
+
     running = iter(nn.DataLoader(*images(), 4, transform=slow))
-    threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    threading.Timer(0.2, gate.set).start()
+    threading.Timer(0.05, interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         next(running)
     assert gate.is_set() and not threads()

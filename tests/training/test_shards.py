@@ -30,9 +30,9 @@ def nothing_hangs(monkeypatch):
     barrier = threading.Barrier
     monkeypatch.setattr(threading, "Barrier", lambda parties: barrier(parties, timeout=20.0))
     crew()
-    before = threading.active_count()
+    before = threading.enumerate()
     yield
-    assert threading.active_count() == before
+    assert [thread for thread in threading.enumerate() if thread not in before] == []
 
 
 @pytest.fixture
