@@ -33,7 +33,7 @@ R = TypeVar("R")
 FLOATS = ("float32", "float64")
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", *FLOATS)
 NUMERICS = ("fast", "exact")
-PRODUCTS = (2, 3)
+SLICE_PRODUCTS = (2, 3)
 # Smallest magnitude that exact numerics stores.
 SMALLEST = 2.0**-125
 # The context of a device that needs none.
@@ -70,8 +70,9 @@ class Backend(ABC):
     precision : str
         ``"float32"``; ``"tf32"`` where a GPU may round the factors of matrix products to 10 bits; ``"direct"`` for
         convolutions that are sums of products and nothing else.
-    products : int
-        In exact numerics the number of float64 products behind a contraction: 2, or 3 for more accuracy.
+    slice_products : {2, 3}
+        In exact numerics, the number of float64 matrix products of slices that are added up to one matrix product:
+        see `get_backend`.
     xp : namespace
         The Array API namespace; the only one that layers call.
     device : device
@@ -82,7 +83,7 @@ class Backend(ABC):
     dtype_name: str = "float32"
     numerics: str = "fast"
     precision: str = "float32"
-    products: int = 2
+    slice_products: int = 2
     xp: Namespace = field(compare=False, repr=False, default=None)
     device: Device = field(compare=False, repr=False, default=None)
     ledger: Ledger = field(compare=False, repr=False, default_factory=Ledger)
@@ -135,10 +136,10 @@ class Backend(ABC):
         """Version of the library behind this backend."""
 
     @classmethod
-    def open(cls, device: str | None, dtype: str, numerics: str, precision: str, products: int = 2) -> Self:
+    def open(cls, device: str | None, dtype: str, numerics: str, precision: str, slice_products: int = 2) -> Self:
         """Connect, and prove that the device computes: put, add, multiply, read back."""
         spec, namespace, handle = cls.connect(device)
-        backend = cls(spec, dtype, numerics, precision, products, cls.namespace(namespace, precision), handle)
+        backend = cls(spec, dtype, numerics, precision, slice_products, cls.namespace(namespace, precision), handle)
         try:
             if numerics == "exact":
                 backend = backend._exact()
@@ -160,7 +161,7 @@ class Backend(ABC):
         with self.context():
             require_exact(self)
         origins.watch()
-        return replace(self, xp=ExactNamespace(self.xp, self.products, self.is_host))
+        return replace(self, xp=ExactNamespace(self.xp, self.slice_products, self.is_host))
 
     def _probe(self) -> None:
         ones = self.asarray(np.ones((2, 2), dtype=self.dtype_name))
@@ -407,4 +408,4 @@ class Backend(ABC):
         return array
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).reopen, (self.spec, self.dtype_name, self.numerics, self.precision, self.products)
+        return type(self).reopen, (self.spec, self.dtype_name, self.numerics, self.precision, self.slice_products)

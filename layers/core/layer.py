@@ -103,7 +103,7 @@ class Layer:
         """
         if not isinstance(backend, Backend):
             here = self.backend
-            backend = get_backend(backend, here.dtype_name, here.numerics, here.precision, here.products)
+            backend = get_backend(backend, here.dtype_name, here.numerics, here.precision, here.slice_products)
         else:
             self._is_fast = False
         target = get_backend(backend, dtype)

@@ -96,8 +96,8 @@ def test_settings_make_other_backends_that_are_kept_too(at):
         ({"numerics": "sloppy"}, "'fast' or 'exact', got 'sloppy'"),
         ({"numerics": True}, "'fast' or 'exact', got True"),
         ({"precision": "bfloat16"}, "'float32', 'tf32' or 'direct', got 'bfloat16'"),
-        ({"products": 4}, "2 or 3, got 4"),
-        ({"products": True}, "2 or 3, got True"),
+        ({"slice_products": 4}, "2 or 3, got 4"),
+        ({"slice_products": True}, "2 or 3, got True"),
     ],
 )
 def test_unknown_setting_lists_the_known(setting, known):
