@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, ParamSpec, Self, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from .memory_order import axes_in_memory
 from .primitives import Primitives
 from .upload import Uploader
 
+Settings: TypeAlias = tuple[str, str, str, str, int]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -38,7 +39,8 @@ SLICE_PRODUCTS = (2, 3)
 SMALLEST = 2.0**-125
 # The context of a device that needs none.
 NOWHERE_ELSE = nullcontext()
-PRECISIONS = ("float32", "tf32", "direct")
+PRECISIONS = ("float32", "tf32")
+ALGORITHMS = ("any", "direct")
 
 
 @dataclass
@@ -68,8 +70,10 @@ class Backend(ABC):
         ``"fast"``: each library's own kernels. ``"exact"``: float64 within a layer, float32 between layers, and the
         same bits on every backend.
     precision : str
-        ``"float32"``; ``"tf32"`` where a GPU may round the factors of matrix products to 10 bits; ``"direct"`` for
-        convolutions that are sums of products and nothing else.
+        ``"float32"``, or ``"tf32"`` where a GPU may round the factors of matrix products to 10 bits.
+    algorithms : str
+        ``"any"``, or ``"direct"`` for convolutions that are sums of products and nothing else, without algorithms whose
+        rounding error is larger, such as Winograd's.
     slice_products : {2, 3}
         In exact numerics, the number of float64 matrix products of slices that are added up to one matrix product:
         see `get_backend`.
@@ -83,6 +87,7 @@ class Backend(ABC):
     dtype_name: str = "float32"
     numerics: str = "fast"
     precision: str = "float32"
+    algorithms: str = "any"
     slice_products: int = 2
     xp: Namespace = field(compare=False, repr=False, default=None)
     device: Device = field(compare=False, repr=False, default=None)
@@ -96,6 +101,11 @@ class Backend(ABC):
     cure: ClassVar[str] = "install it again, or use another backend"
     #: What makes a backend from its settings, for copies and pickles; the registry, which is above, puts it here.
     reopen: ClassVar[Callable[..., "Backend"]]
+
+    @property
+    def settings(self) -> Settings:
+        """Dtype, numerics, precision, algorithms and slice products, in the order of `get_backend`'s arguments."""
+        return self.dtype_name, self.numerics, self.precision, self.algorithms, self.slice_products
 
     @property
     def is_host(self) -> bool:
@@ -136,10 +146,19 @@ class Backend(ABC):
         """Version of the library behind this backend."""
 
     @classmethod
-    def open(cls, device: str | None, dtype: str, numerics: str, precision: str, slice_products: int = 2) -> Self:
+    def open(
+        cls,
+        device: str | None,
+        dtype: str,
+        numerics: str,
+        precision: str,
+        algorithms: str = "any",
+        slice_products: int = 2,
+    ) -> Self:
         """Connect, and prove that the device computes: put, add, multiply, read back."""
         spec, namespace, handle = cls.connect(device)
-        backend = cls(spec, dtype, numerics, precision, slice_products, cls.namespace(namespace, precision), handle)
+        settings = (dtype, numerics, precision, algorithms, slice_products)
+        backend = cls(spec, *settings, cls.namespace(namespace, precision), handle)
         try:
             if numerics == "exact":
                 backend = backend._exact()
@@ -408,4 +427,4 @@ class Backend(ABC):
         return array
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).reopen, (self.spec, self.dtype_name, self.numerics, self.precision, self.slice_products)
+        return type(self).reopen, (self.spec, *self.settings)

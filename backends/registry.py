@@ -20,7 +20,7 @@ from array_api_compat import is_array_api_obj
 from ..common import checks, environment
 from ..common.types import Array, DType, Namespace, dtype_name
 from . import origins
-from .backend import FLOATS, NUMERICS, PRECISIONS, SLICE_PRODUCTS, Backend
+from .backend import ALGORITHMS, FLOATS, NUMERICS, PRECISIONS, SLICE_PRODUCTS, Backend, Settings
 from .errors import BackendUnavailable
 from .inputs import describe, host_data, is_plain_numpy, is_standard, unsupported
 from .primitives import Primitives
@@ -39,7 +39,6 @@ _SHIPPED = {
     "strict": ("strict", "StrictBackend"),
 }
 _NAMES = {"array_api_strict": "strict"}
-Settings: TypeAlias = tuple[str, str, str, int]
 _opened: dict[tuple[str, *Settings], Backend] = {}
 _primitives: dict[Namespace, Primitives] = {}
 _current: ContextVar[Backend | None] = ContextVar("xpnn_backend", default=None)
@@ -68,6 +67,7 @@ def get_backend(
     dtype: DType | str | None = None,
     numerics: str | None = None,
     precision: str | None = None,
+    algorithms: str | None = None,
     slice_products: int | None = None,
 ) -> Backend:
     """The backend of that name, opened and proved to compute.
@@ -84,8 +84,10 @@ def get_backend(
         ``"fast"``, or ``"exact"`` for the same float32 bits on every backend; unless given, that of the environment
         variable ``XPNN_NUMERICS``, else fast.
     precision : str, optional
-        ``"float32"``; ``"tf32"`` to allow TF32 in matrix products on a GPU; ``"direct"`` for convolutions without
-        algorithms whose rounding error is larger than that of sums of products.
+        ``"float32"``, or ``"tf32"`` to allow TF32 in matrix products on a GPU.
+    algorithms : str, optional
+        ``"any"``, or ``"direct"`` for convolutions that are sums of products and nothing else, without algorithms whose
+        rounding error is larger, such as Winograd's. In exact numerics they always are.
     slice_products : {2, 3}, optional
         For exact numerics, which splits the factors of a matrix product into slices of 13 to 26 bits: the number of
         float64 matrix products of slices that are added up to one matrix product. 2: one slice of the left factor
@@ -102,18 +104,19 @@ def get_backend(
     if backend is None:
         backend = _current.get() or from_environment() or "numpy"
     if isinstance(backend, Backend):
-        settings: Settings = (backend.dtype_name, backend.numerics, backend.precision, backend.slice_products)
+        settings = backend.settings
         spec = backend.spec
     else:
         # Only what is needed is looked up: a wrong value must not disturb who says what it wants.
         usual = environment.value(NUMERICS_VARIABLE) if numerics is None else None
-        settings = ("float32", usual or "fast", "float32", 2)
+        settings = ("float32", usual or "fast", "float32", "any", 2)
         spec = backend if isinstance(backend, str) else name_of(backend)
     wanted: Settings = (
         settings[0] if dtype is None else _float_name(dtype),
         settings[1] if numerics is None else checks.choice("numerics", numerics, NUMERICS),
         settings[2] if precision is None else checks.choice("precision", precision, PRECISIONS),
-        settings[3] if slice_products is None else checks.choice("slice_products", slice_products, SLICE_PRODUCTS),
+        settings[3] if algorithms is None else checks.choice("algorithms", algorithms, ALGORITHMS),
+        settings[4] if slice_products is None else checks.choice("slice_products", slice_products, SLICE_PRODUCTS),
     )
     if wanted[1] == "exact" and wanted[0] != "float32":
         raise ValueError(
@@ -163,10 +166,11 @@ def use_backend(
     dtype: DType | str | None = None,
     numerics: str | None = None,
     precision: str | None = None,
+    algorithms: str | None = None,
     slice_products: int | None = None,
 ) -> Iterator[Backend]:
     """Within the ``with`` block, layers that name no backend are made on this one."""
-    chosen = get_backend(backend, dtype, numerics, precision, slice_products)
+    chosen = get_backend(backend, dtype, numerics, precision, algorithms, slice_products)
     token = _current.set(chosen)
     try:
         yield chosen
@@ -197,7 +201,7 @@ def backend_of(array: Array, like: Backend | None = None) -> Backend:
         raise TypeError(unsupported(array, "the argument"))
     spec = kind.spec_of(array)
     if like is not None:
-        return get_backend(spec, like.dtype_name, like.numerics, like.precision, like.slice_products)
+        return get_backend(spec, *like.settings)
     return get_backend(spec)
 
 

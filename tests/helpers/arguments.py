@@ -480,6 +480,7 @@ CHOICES = {
     "on_nan",
     "numerics",
     "precision",
+    "algorithms",
 }
 
 

@@ -37,6 +37,18 @@ def test_each_setting_has_one_backend(at, exact):
     assert nn.get_backend(three, slice_products=2) is exact
 
 
+def test_exact_numerics_accepts_direct_algorithms_as_it_has_no_others(exact):
+    direct = nn.get_backend(exact, algorithms="direct")
+    assert direct.algorithms == "direct" and direct.numerics == "exact" and direct != exact
+    x = np.random.default_rng(5).standard_normal((2, 32, 8, 8)).astype(np.float32)
+    found = []
+    for b in (exact, direct):
+        layer = nn.Conv2d(32, 32, 3, padding=1, backend=b, seed=1)
+        y = layer(b.asarray(x))
+        found.append((b.to_numpy(y).tobytes(), b.to_numpy(layer.backward(y)).tobytes()))
+    assert found[0] == found[1]
+
+
 def test_arrays_belong_to_both_numerics_and_the_backend_is_found_with_settings(at, exact):
     x = exact.asarray([1.0, 2.0])
     assert at.backend.owns(x) and exact.owns(x)
