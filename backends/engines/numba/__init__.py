@@ -171,10 +171,10 @@ def load() -> Kernels | None:
 def _load() -> Kernels | None:
     # What is installed may still not import: Numba lags behind new versions of NumPy.
     try:
-        from . import compiled
+        from . import kernels
     except ImportError:
         return None
-    return compiled
+    return kernels
 
 
 def note() -> str:

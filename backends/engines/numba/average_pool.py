@@ -8,7 +8,7 @@ from ....common.types import Array
 from ...contractions.windows import Windows
 from ...execution.blocks import Pairs
 from .compiler import INT, READ2, READ4, WRITE4, compiled, in_one_piece
-from .pools import numbers, plane
+from .max_pool import numbers, plane
 
 
 @compiled(READ4, INT, INT, INT, INT, INT, INT, INT, INT, READ2, WRITE4)

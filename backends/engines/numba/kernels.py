@@ -1,12 +1,12 @@
 """The kernels there are: what `xpnn.backends.engines.numba.load` gives."""
 
-from .averages import means, spread_means
-from .channels import convolve_by_channel, correlate_by_channel
-from .columns import column_moments, column_sums, normalise, normalise_backward
-from .gates import gate, positive
-from .pools import max_cells, scatter_maxima
-from .products import LANES, convolve, correlate, pad, widen, width
-from .updates import descend, descend_scaled, descend_with_momentum
+from .average_pool import means, spread_means
+from .batch_norm import column_moments, column_sums, normalise, normalise_backward
+from .depthwise_convolution import convolve_by_channel, correlate_by_channel
+from .direct_convolution import LANES, convolve, correlate, pad, widen, width
+from .max_pool import max_cells, scatter_maxima
+from .optimizer_steps import descend, descend_scaled, descend_with_momentum
+from .relu import gate, positive
 
 __all__ = [
     "LANES",

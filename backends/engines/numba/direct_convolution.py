@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 from ....common.types import Array
 from ...contractions.windows import Windows
 from .compiler import INT, PLACES, READ1, READ2, READ3, WRITE2, WRITE3, compiled
-from .places import places
+from .window_offsets import places
 
 cgutils: Any = untyped
 

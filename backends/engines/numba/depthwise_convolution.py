@@ -21,8 +21,8 @@ from numba.extending import intrinsic
 from ....common.types import Array
 from ...contractions.windows import Windows
 from .compiler import PLACES, READ1, READ2, WRITE2, compiled
-from .places import classes
-from .products import FUSED, LANES
+from .direct_convolution import FUSED, LANES
+from .window_offsets import classes
 
 cgutils: Any = untyped
 
