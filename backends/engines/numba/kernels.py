@@ -1,15 +1,15 @@
-"""The kernels there are: what `xpnn.backends.engines.numba.load` gives."""
+"""All compiled kernels: the module that `xpnn.backends.engines.numba.load` returns."""
 
 from .average_pool import means, spread_means
 from .batch_norm import column_moments, column_sums, normalise, normalise_backward
 from .depthwise_convolution import convolve_by_channel, correlate_by_channel
-from .direct_convolution import LANES, convolve, correlate, pad, widen, width
+from .direct_convolution import VECTOR_LANES, convolve, correlate, pad, widen, width
 from .max_pool import max_cells, scatter_maxima
 from .optimizer_steps import descend, descend_scaled, descend_with_momentum
 from .relu import gate, positive
 
 __all__ = [
-    "LANES",
+    "VECTOR_LANES",
     "column_moments",
     "column_sums",
     "convolve",
