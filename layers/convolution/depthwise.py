@@ -151,7 +151,7 @@ def _kernels(problem: Problem, engine: Primitives) -> Kernels | None:
     if problem.dtype != "float32" or overrides.small(problem.multiply_adds, LEAST):
         return None
     kernels = engine.kernels
-    return kernels if kernels is not None and problem.features >= kernels.LANES else None
+    return kernels if kernels is not None and problem.features >= kernels.VECTOR_LANES else None
 
 
 def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
