@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import stubborn
 
-from xpnn.cli.bench.nets import NETS
+from xpnn.cli.bench.net_steps import NETS
 from xpnn.cli.standalone import children
 from xpnn.scripts import gpu_check
 from xpnn.scripts.gpu import options, plan, preflight, summary
@@ -412,10 +412,10 @@ def test_what_was_told_is_on_the_disk_when_the_check_is_killed(tmp_path):
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     file = tmp_path / "summary.txt"
-    gpu_check.put(file, "old")
+    gpu_check.write_whole(file, "old")
     monkeypatch.setattr(type(file), "replace", lambda *names: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        gpu_check.put(file, "new")
+        gpu_check.write_whole(file, "new")
     assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
 
 
@@ -463,20 +463,20 @@ def test_layers_are_told_by_their_mean_and_the_slowest():
     [
         ([], "folder"),
         (["{file}"], "can't write to"),
-        (["out", "--stages", "smoke,walk"], "takes some of preflight, smoke"),
-        (["out", "--stages", ""], "takes some of"),
-        (["out", "--backends", "cupi"], "takes some of cupy, torch"),
-        (["out", "--seconds", "0"], "takes a number > 0"),
-        (["out", "--seconds", "nan"], "takes a number > 0"),
-        (["out", "--limits", "walk=3"], "takes STAGE=SECONDS"),
-        (["out", "--limits", "smoke=-3"], "takes a number > 0"),
-        (["out", "--nets", "alexnet:3"], "takes NET:BATCH"),
-        (["out", "--nets", "lenet5"], "takes NET:BATCH"),
-        (["out", "--rounds", "0"], "takes an integer > 0"),
-        (["out", "--filter", "("], "is no regular expression"),
+        (["out", "--stages", "smoke,walk"], "must be some of preflight, smoke"),
+        (["out", "--stages", ""], "must be some of"),
+        (["out", "--backends", "cupi"], "must be some of cupy, torch"),
+        (["out", "--seconds", "0"], "must be a number > 0"),
+        (["out", "--seconds", "nan"], "must be a number > 0"),
+        (["out", "--limits", "walk=3"], "must be STAGE=SECONDS"),
+        (["out", "--limits", "smoke=-3"], "must be a number > 0"),
+        (["out", "--nets", "alexnet:3"], "must be NET:BATCH"),
+        (["out", "--nets", "lenet5"], "must be NET:BATCH"),
+        (["out", "--rounds", "0"], "must be an integer > 0"),
+        (["out", "--filter", "("], "is not a regular expression"),
         (["out", "--wheels", "{empty}"], "there are no wheels in"),
         (["out", "--tests", "no/such"], "there is no no/such"),
-        (["out", "--without", "numpy"], "takes some of sklearn"),
+        (["out", "--without", "numpy"], "must be some of sklearn"),
         (["out", "--stage", "smoke"], "unknown argument"),
     ],
 )
