@@ -41,13 +41,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING or __package__:
     from ..cli.standalone import children, process
     from ..common.files import write_whole
-    from .gpu import options, parts, plan, preflight, summary
+    from .gpu import options, plan, preflight, summary
     from .gpu.jobs import Job
+    from .gpu.parts import FAILED, INTERRUPTED, LIMIT, NOT_RUN, PASSED, RUNNING, TOGETHER, Part
 else:
     # Run as a file, maybe on a Python without `xpnn`: these modules import only the standard library.
     sys.path.append(str(Path(__file__).resolve().parents[1]))
-    from gpu import options, parts, plan, preflight, summary
+    from gpu import options, plan, preflight, summary
     from gpu.jobs import Job
+    from gpu.parts import FAILED, INTERRUPTED, LIMIT, NOT_RUN, PASSED, RUNNING, TOGETHER, Part
 
     from cli.standalone import children, process
     from common.files import write_whole
@@ -61,11 +63,6 @@ NOT_MEASURED = 3
 # Characters of each part's log in the JSON, and failures of each part that are printed at once.
 OUTPUT, PRINTED = 2000, 25
 
-Part = parts.Part
-PASSED, FAILED, LIMIT, INTERRUPTED = parts.PASSED, parts.FAILED, parts.LIMIT, parts.INTERRUPTED
-NOT_RUN = parts.NOT_RUN
-RUNNING, TOGETHER = parts.RUNNING, parts.TOGETHER
-
 
 class Stopped(Exception):
     """A signal was received."""
@@ -75,14 +72,14 @@ class Check:
     """A run of all parts, and the three files with the results."""
 
     def __init__(
-        self, asked: argparse.Namespace, scratch: Path, caught: list[int], keeper: children.Keeper | None = None
+        self, chosen: argparse.Namespace, scratch: Path, caught: list[int], keeper: children.Keeper | None = None
     ) -> None:
-        self.asked, self.scratch, self.caught, self.keeper = asked, scratch, caught, keeper
-        self.deadline = time.monotonic() + asked.seconds
+        self.options, self.scratch, self.caught, self.keeper = chosen, scratch, caught, keeper
+        self.deadline = time.monotonic() + chosen.seconds
         self.about = {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "source": preflight.source()}
         self.about["system"] = f"{platform.system()} {platform.release()}, {plan.cores()} cores, "
         self.about["system"] += f"Python {platform.python_version()}"
-        self.parts: list[Part] = plan.plan(asked)
+        self.parts: list[Part] = plan.plan(chosen)
         self.ended = ""
         self.written = 0.0
         self.environment = {
@@ -92,8 +89,8 @@ class Check:
             # On the host array functions are the reference; Numba's kernels would have to be compiled first.
             "XPNN_NUMBA": "0",
         }
-        if asked.cache is not None:
-            self.environment["CUPY_CACHE_DIR"] = str(asked.cache)
+        if chosen.cache is not None:
+            self.environment["CUPY_CACHE_DIR"] = str(chosen.cache)
 
     def run(self) -> int:
         """Run all stages; returns the exit status."""
@@ -115,9 +112,9 @@ class Check:
     def run_stage(self, stage: str) -> None:
         """Run the parts of a stage within its limit."""
         ours = [part for part in self.parts if part.stage == stage]
-        end = min(time.monotonic() + self.asked.limits[stage], self.deadline - RESERVE)
+        end = min(time.monotonic() + self.options.limits[stage], self.deadline - RESERVE)
         print(f"gpu_check: {stage}, {max(0.0, end - time.monotonic()):.0f} s at most", flush=True)
-        together = stage in TOGETHER and not self.asked.alone
+        together = stage in TOGETHER and not self.options.alone
         groups = [ours] if together else [[part] for part in ours]
         for remaining, group in zip(range(len(groups), 0, -1), groups, strict=True):
             # A part that hangs gets at most half of the time; the rest is for the parts after it.
@@ -211,22 +208,22 @@ class Check:
 
     def respect_exclusive_mode(self) -> None:
         """Run one process at a time if the device is in exclusive mode, which admits no more."""
-        if "Exclusive" in self.about.get("driver", "") and not self.asked.alone:
-            self.asked.alone = True
+        if "Exclusive" in self.about.get("driver", "") and not self.options.alone:
+            self.options.alone = True
             done = [part for part in self.parts if part.stage == "preflight"]
-            self.parts = done + [part for part in plan.plan(self.asked) if part.stage != "preflight"]
+            self.parts = done + [part for part in plan.plan(self.options) if part.stage != "preflight"]
 
     def write(self) -> None:
         """Write the three files with the results so far."""
         results = [
             {**asdict(part), "commands": len(part.commands), "output": part.output[-OUTPUT:]} for part in self.parts
         ]
-        report = {"machine": self.about, "ended": self.ended, "limits": self.asked.limits, "parts": results}
+        report = {"machine": self.about, "ended": self.ended, "limits": self.options.limits, "parts": results}
         log = "".join(f"\n==== {part.name}\n{part.output}" for part in self.parts if part.output)
         lines = summary.summarise(self.about, self.parts, self.ended)
-        write_whole(self.asked.folder / "summary.txt", "\n".join(lines) + "\n")
-        write_whole(self.asked.folder / "results.json", json.dumps(report, separators=(",", ":")) + "\n")
-        write_whole(self.asked.folder / "log.txt", log)
+        write_whole(self.options.folder / "summary.txt", "\n".join(lines) + "\n")
+        write_whole(self.options.folder / "results.json", json.dumps(report, separators=(",", ":")) + "\n")
+        write_whole(self.options.folder / "log.txt", log)
         self.written = time.monotonic()
 
 
@@ -246,15 +243,15 @@ def signals() -> Iterator[list[int]]:
 def main(arguments: list[str] | None = None) -> int:
     """Run all stages; returns the exit status."""
     process.prepare()
-    asked = options.parse(arguments)
+    chosen = options.parse(arguments)
     with signals() as caught:
         scratch = Path(tempfile.mkdtemp(prefix="gpu_check_"))
         keeper = children.Keeper(f"{scratch}/", scratch)
         try:
-            if asked.wheels is not None:
-                for line in preflight.unpack(asked.wheels, scratch / "wheels"):
+            if chosen.wheels is not None:
+                for line in preflight.unpack(chosen.wheels, scratch / "wheels"):
                     print(f"gpu_check: {line}", flush=True)
-            return Check(asked, scratch, caught, keeper).run()
+            return Check(chosen, scratch, caught, keeper).run()
         finally:
             keeper.close()
             shutil.rmtree(scratch, ignore_errors=True)

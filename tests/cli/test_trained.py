@@ -366,7 +366,7 @@ def test_outputs_that_are_no_numbers_are_no_predictions(run, capsys, command):
 
 def test_a_net_with_other_outputs_is_refused(run, here, capsys):
     (here / "nets.py").write_text(NETS.replace("classes), **where", "classes), nn.Reshape(3, 1), **where"))
-    assert "outputs of shape (3, 3, 1), not one for each of 3 classes" in refused(capsys, run)
+    assert "outputs must have shape (images, 3), one for each class, got (3, 3, 1)" in refused(capsys, run)
 
 
 def test_weights_in_bfloat16_predict_too(run, capsys):
@@ -464,7 +464,7 @@ def test_one_class_is_not_trained_and_one_of_several_is_with_a_warning(here, cap
     assert main([*told, "--data", "one"]) == 2
     warning, error = capsys.readouterr().err.splitlines()
     assert warning.startswith("warning: one has images of one class only (ant)")
-    assert error == "xpnn train: one has one class, ant; a net tells two apart, or more"
+    assert error == "xpnn train: one has one class, ant; training needs at least two"
     assert not (here / "r1").exists()
     arrays("one.npz", "ant", "ant", "ant", numbers=[0, 0, 0], class_names=["ant", "bee"])
     assert main([*told, "--data", "one.npz"]) == 0

@@ -170,7 +170,7 @@ def test_wheels_of_what_is_lacking_are_unpacked(tmp_path, monkeypatch):
     told = preflight.unpack(wheels, target)
     found = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
     assert found == ["beside.py", "none_such-1.0.dist-info/METADATA", "none_such/__init__.py", "rich/__init__.py"]
-    assert len(told) == 2 and "numpy is here already" in told[0] and "does not fit" in told[1]
+    assert len(told) == 2 and "numpy is already installed" in told[0] and "does not fit" in told[1]
     assert not (tmp_path / "outside.py").exists()
 
 
@@ -300,7 +300,7 @@ def test_a_command_that_is_not_there_is_a_failure_like_others(check):
 
 
 def test_one_of_many_parts_that_hangs_leaves_half_of_the_time(check):
-    check.asked.limits["nets"] = 6.0
+    check.options.limits["nets"] = 6.0
     check.parts = [of("nets", "time.sleep(99)"), of("nets", ROW)]
     check.run_stage("nets")
     assert [part.status for part in check.parts] == [LIMIT, PASSED] and check.parts[0].seconds < 4.5
@@ -530,8 +530,8 @@ def test_the_suite_is_that_of_the_backends_which_may_not_be_skipped(tmp_path):
 
 def test_a_device_in_exclusive_mode_is_asked_by_one_process_at_a_time(check):
     check.about["driver"] = "NVIDIA H100, 570.1, 81559 MiB, Exclusive_Process"
-    check.keep_to_mode()
-    assert check.asked.alone and all(len(part.commands) == 1 for part in check.parts)
+    check.respect_exclusive_mode()
+    assert check.options.alone and all(len(part.commands) == 1 for part in check.parts)
 
 
 def test_missing_nvidia_smi_is_told_and_no_failure(monkeypatch):
