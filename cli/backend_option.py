@@ -1,4 +1,4 @@
-"""The options ``--backend`` and ``--numerics``, the same in every command: option, environment variable, default."""
+"""The options ``--backend`` and ``--numerics``; without one the environment variable counts, else the default."""
 
 import argparse
 
@@ -6,22 +6,23 @@ from ..backends import Backend, BackendUnavailable, get_backend
 from ..backends.backend import NUMERICS
 from ..backends.registry import VARIABLE, from_environment
 from ..common import checks
-from .errors import UsageError, text
+from .argument_types import text
+from .errors import UsageError
 from .standalone.arguments import closest
 
 NAMES = "numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto"
 
 
 def add_backend(parser: argparse.ArgumentParser, default: str = "auto") -> None:
-    """Add ``--backend``; `backend_name` and `open_backend` say what it means where it is not given."""
-    told = f"{NAMES} (default: the variable {VARIABLE}, else {default})"
-    parser.add_argument("--backend", default=None, type=text, metavar="NAME", help=told)
+    """Add ``--backend``."""
+    meaning = f"{NAMES} (default: the variable {VARIABLE}, else {default})"
+    parser.add_argument("--backend", default=None, type=text, metavar="NAME", help=meaning)
 
 
 def add_numerics(parser: argparse.ArgumentParser) -> None:
     """Add ``--numerics``."""
-    told = "exact: the same bits on every backend (default: the variable XPNN_NUMERICS, else fast)"
-    parser.add_argument("--numerics", default=None, type=numerics, metavar="{fast,exact}", help=told)
+    meaning = "exact: the same bits on every backend (default: the variable XPNN_NUMERICS, else fast)"
+    parser.add_argument("--numerics", default=None, type=numerics, metavar="{fast,exact}", help=meaning)
 
 
 def numerics(given: str) -> str:
@@ -34,19 +35,19 @@ def numerics(given: str) -> str:
 
 
 def backend_name(given: str | None, default: str = "auto") -> str:
-    """The backend that was given, else that of the environment variable, else the command's default."""
+    """The name that ``--backend`` was given, else that of the environment variable, else the command's default."""
     return given or from_environment() or default
 
 
 def open_backend(given: str | None, numerics: str | None = None, default: str = "auto") -> Backend:
-    """That backend, opened.
+    """The backend of that name, as `backend_name` finds it.
 
     Raises
     ------
     UsageError
-        Where the environment variable names one that does not work here.
+        If the environment variable names a backend that does not work here.
     ValueError, BackendUnavailable
-        For one that was given.
+        If the option does.
     """
     try:
         return get_backend(backend_name(given, default), numerics=numerics)

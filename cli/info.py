@@ -1,4 +1,4 @@
-"""Show which backends work on this machine, and why the others don't."""
+"""Show which backends work on this machine, and why the others do not."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ from .errors import preparing
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Takes nothing."""
+    """There are no options."""
 
 
 def run(options: argparse.Namespace) -> None:
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
     )
     with preparing():
         rows = survey()
-    told = [(row.name, "yes" if row.usable else "no", row.version, row.device, row.note) for row in rows]
-    print(table(("backend", "usable", "version", "device", "notes"), told, columns(), words=(2, 4)))
+    cells = [(row.name, "yes" if row.usable else "no", row.version, row.device, row.note) for row in rows]
+    print(table(("backend", "usable", "version", "device", "notes"), cells, columns(), words=(2, 4)))
     source = f"{VARIABLE}={spec}" if (spec := from_environment()) else "no setting"
     say(f'default: {default.spec} ({source}); "auto": {auto.spec}')

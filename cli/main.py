@@ -1,24 +1,35 @@
-"""The command line: what it takes, and how it speaks when something is wrong.
+"""The command line of ``xpnn``.
 
-Each subcommand is a module with `configure`, which says what it takes, and `run`; it may have an `expand`, by which a
-few arguments stand for more. `cli/program.py` says how a command ends.
+Each subcommand is a module, or a package, with `configure`, which adds its options to a parser, and `run`, which gets
+the parsed options. Its first docstring line is its help. It may have `expand`, which replaces arguments by others
+before they are parsed, as ``--config FILE`` by the options in the file. `cli/exit_status.py` says how a command ends.
 """
 
 import sys
 from functools import partial
+from types import ModuleType
 
 from .. import __version__
 from . import bench, explain, info, parity, predict, train
+from .bench import compiled_step
 from .errors import check_environment, preparing
-from .program import program
+from .exit_status import program
 from .standalone.arguments import Parser
 
-COMMANDS = {module.__name__.rpartition(".")[2]: module for module in (info, train, predict, explain, parity, bench)}
-
+# By name; a name of two words is given as two arguments.
+COMMANDS: dict[str, ModuleType] = {
+    "info": info,
+    "train": train,
+    "predict": predict,
+    "explain": explain,
+    "parity": parity,
+    "bench": bench,
+    "bench compiled-step": compiled_step,
+}
 
 ENVIRONMENT = (
-    "Environment variables: XPNN_BACKEND and XPNN_NUMERICS are used where a command is not told --backend and "
-    "--numerics; XPNN_NUM_THREADS is the number of threads that compute (default: the cores of this process); "
+    "Environment variables: XPNN_BACKEND and XPNN_NUMERICS are used where --backend and --numerics are not given; "
+    "XPNN_NUM_THREADS is the number of threads that compute (default: the cores of this process); "
     "XPNN_NUMBA=0 leaves out compiled kernels on the CPU, XPNN_CUDA_KERNELS=0 those of this library on a GPU."
 )
 
@@ -42,9 +53,15 @@ def build_parser() -> Parser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = _with_joined_name(sys.argv[1:] if arguments is None else arguments)
     name = " ".join(["xpnn", *(argument for argument in arguments[:1] if argument in COMMANDS)])
     return program(name, partial(_run, arguments))
+
+
+def _with_joined_name(arguments: list[str]) -> list[str]:
+    """The arguments, with the two words of a name such as ``bench compiled-step`` joined into one argument."""
+    name = " ".join(arguments[:2])
+    return [name, *arguments[2:]] if name in COMMANDS else arguments
 
 
 def _run(arguments: list[str]) -> None:

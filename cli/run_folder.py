@@ -1,8 +1,7 @@
-"""The folder of a run: refused before anything is trained, changed only when there is something to keep.
+"""The folder of a run: checked before training, changed with the first checkpoint.
 
-Options and checks come first. The folder becomes the run's with its first checkpoint (`RunCheckpoints.begin`): only
-then is ``config.toml`` written, and what a former run left there deleted. So a call that is refused, or ends before it
-has trained anything, leaves what it found.
+With the first checkpoint (`RunCheckpoints.begin`) ``config.toml`` is written and the files of a former run are deleted.
+So a call that is refused, or ends before it has trained anything, changes nothing in the folder.
 """
 
 import os
@@ -16,21 +15,20 @@ import numpy as np
 
 from ..common.files import partial_of, write_whole
 from ..training.checkpoints import Checkpoints
-from .config import CONFIG
+from .config_file import CONFIG
 from .errors import UsageError
-from .standalone.process import require_writable
-from .targets import touched
+from .output_files import make_and_delete
 
 MODEL, HISTORY, METRICS = "model.safetensors", "history.csv", "metrics.json"
 CURVES, CONFUSION, FILTERS, ACTIVATIONS = "curves.png", "confusion.png", "filters.png", "activations.png"
 CHECKPOINTS = "checkpoints"
-# What a run leaves beside its configuration and its checkpoints; a new run in its folder deletes these and no more.
+# All files of a run but its configuration and checkpoints; a new run in the same folder deletes only these.
 RESULTS = (MODEL, HISTORY, METRICS, CURVES, CONFUSION, FILTERS, ACTIVATIONS)
 _LOCK, _PROBE = ".lock", ".writable"
 
 
 class RunFolder:
-    """A run's folder, and the folders that had to be made for it."""
+    """A run's folder; it remembers which folders were made for it."""
 
     def __init__(self, path: Path, is_resumed: bool = False) -> None:
         self.path = path
@@ -38,22 +36,22 @@ class RunFolder:
         self._made: list[Path] = []
 
     def make(self) -> None:
-        """Make the folder and those above it that are missing; `OSError` where that is not possible."""
+        """Make the folder and missing folders above it; `OSError` if that is not possible."""
         missing = [self.path]
         while not missing[-1].exists() and missing[-1].parent != missing[-1]:
             missing.append(missing[-1].parent)
         self._made = [path for path in reversed(missing) if not path.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
         try:
-            touched(self.path / _PROBE)
+            make_and_delete(self.path / _PROBE)
         except OSError as error:
             self.discard()
             raise UsageError(f"--out {self.path}: no file can be made there ({error.strerror})") from error
 
     def discard(self, checkpoints: bool = False) -> None:
-        """Remove the folders that were made, if nothing was written into them.
+        """Remove the folders that `make` made if they are empty.
 
-        With ``checkpoints`` that of the checkpoints too, for who holds its lock.
+        With ``checkpoints`` the folder of checkpoints too; the caller must hold its lock.
         """
         folder = self.path / CHECKPOINTS
         if checkpoints and not self._is_resumed:
@@ -66,8 +64,8 @@ class RunFolder:
                 path.rmdir()
 
 
-def new(out: str | None, stem: str, force: bool) -> RunFolder:
-    """A folder to write a new run into: the one that was named, or the next free one in ``runs/``."""
+def new_run(out: str | None, stem: str, force: bool) -> RunFolder:
+    """The folder of a new run: ``out`` if it is given, else the next free one in ``runs/``."""
     if out is None:
         for i in range(1, sys.maxsize):
             folder = RunFolder(Path("runs") / f"{stem}-{i}")
@@ -92,73 +90,54 @@ def is_unused(folder: Path) -> bool:
 
 
 def names_in(folder: Path) -> set[str]:
-    """Names of all that is in a folder."""
+    """Names of everything in a folder."""
     return {path.name for path in folder.iterdir()}
 
 
-def begun(name: str) -> Path:
-    """The folder of a run that was begun."""
+def existing_run(name: str) -> Path:
+    """The folder of a run, which must have a configuration."""
     folder = Path(name)
     if not (folder / CONFIG).is_file():
         raise UsageError(f"--resume {folder}: there is no {CONFIG}; name a folder that xpnn train wrote")
     return folder
 
 
-def resumed(name: str) -> RunFolder:
-    """The folder of a run that can go on.
+def resumable_run(name: str) -> RunFolder:
+    """The folder of a run that can be resumed.
 
     Raises
     ------
     UsageError
-        Where no checkpoint is left of a run that had some.
+        If the run has results but no checkpoint, or no file can be made in the folder.
     """
-    folder = begun(name)
+    folder = existing_run(name)
     checkpoints = folder / CHECKPOINTS
-    left = checkpoints.is_dir() and any(path.name.startswith("step-") for path in checkpoints.iterdir())
-    if not left and (not checkpoints.is_dir() or any((folder / each).exists() for each in RESULTS)):
+    has_some = checkpoints.is_dir() and any(path.name.startswith("step-") for path in checkpoints.iterdir())
+    if not has_some and (not checkpoints.is_dir() or any((folder / each).exists() for each in RESULTS)):
         raise UsageError(
-            f"--resume {folder}: there is no checkpoint in {checkpoints}; begin anew with: "
+            f"--resume {folder}: there is no checkpoint in {checkpoints}; start again with: "
             f"xpnn train --config {folder / CONFIG} --out NEW_FOLDER"
         )
     try:
-        touched(folder / _PROBE)
+        make_and_delete(folder / _PROBE)
     except OSError as error:
         raise UsageError(f"--resume {folder}: no file can be made there ({error.strerror})") from error
     return RunFolder(folder, is_resumed=True)
 
 
-def check_resumable(folder: Path, resume: bool) -> None:
-    """Whether a training script can begin in a folder, or go on there; checkpoints are in ``checkpoints/``.
-
-    Raises
-    ------
-    UsageError
-        Where there are checkpoints and it would begin anew, or none and it would go on.
-    OSError
-        Where no file can be made there.
-    """
-    checkpoints = folder / CHECKPOINTS
-    steps = Checkpoints(checkpoints).steps()
-    if resume and not steps:
-        raise UsageError(f"--resume: there is no checkpoint in {checkpoints}; leave out --resume to begin anew")
-    if steps and not resume:
-        raise UsageError(f"--out {folder}: there are checkpoints of a run; add --resume or name another folder")
-    require_writable(folder)
-
-
 class RunCheckpoints(Checkpoints):
-    """The checkpoints of a run in its folder, which becomes the run's with the first of them.
+    """The checkpoints of a run; the first one replaces a former run in the folder by this one.
 
     Parameters
     ----------
     folder : Path
         Of the run.
     config : str
-        What its ``config.toml`` will say.
+        Text of its ``config.toml``.
     resume : bool
-        Whether the run goes on with what is there; else that is deleted when the first checkpoint is written.
+        Continue with the checkpoints in the folder, instead of deleting them before the first one is written.
     keep, every, about
-        As of `Checkpoints`.
+        As in `Checkpoints`.
     """
 
     def __init__(
@@ -169,22 +148,22 @@ class RunCheckpoints(Checkpoints):
         self.is_begun = False
 
     def begin(self) -> None:
-        """Make the folder this run's: delete what a former run left, write the configuration. Once."""
+        """Delete the files of a former run and write the configuration; a second call does nothing."""
         if self.is_begun:
             return
         if not self._resume:
             self.clear()
-            # Files of these names in a folder of something else are replaced when there is something to replace them.
+            # In a folder that is not a run's, files of these names are replaced only when there is a new one.
             if (self._run / CONFIG).is_file():
                 for name in RESULTS:
                     (self._run / name).unlink(missing_ok=True)
-        # Left by a run that was killed while it looked whether files can be made.
+        # Left by a run that was killed while it checked whether files can be made.
         (self._run / _PROBE).unlink(missing_ok=True)
         write_whole(self._run / CONFIG, self._config)
         self.is_begun = True
 
     def steps(self) -> list[int]:
-        """Steps of which this run has a checkpoint."""
+        """The steps at which this run wrote a checkpoint."""
         return super().steps() if self._resume or self.is_begun else []
 
     def write(
@@ -194,6 +173,6 @@ class RunCheckpoints(Checkpoints):
         facts: Mapping[str, Any],
         score: float | None = None,
     ) -> Path:
-        """Add a checkpoint; the first makes the folder this run's."""
+        """Add a checkpoint; before the first one `begin`."""
         self.begin()
         return super().write(step, arrays, facts, score)

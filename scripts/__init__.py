@@ -1,1 +1,1 @@
-"""Programs that a person runs from a checkout, and reads."""
+"""Programs to run from a checkout, and to read; they are not part of the installed package."""

@@ -1,25 +1,25 @@
-"""Check everything on a machine with a GPU, within minutes: ``python scripts/gpu_check.py FOLDER --wheels WHEELS``.
+"""Check everything on a machine with a GPU within minutes: ``python scripts/gpu_check.py FOLDER --wheels WHEELS``.
 
-Needs an unpacked archive of the repository, in a folder of any name, and a Python with NumPy and CuPy (and PyTorch, to
-compare with). Nothing is installed and no network is asked: packages that this Python lacks come as wheels in a folder,
-which are unpacked beside the results while the check runs. Stages, in this order:
+Needs an unpacked archive of the repository, in a folder of any name, and a Python with NumPy and CuPy (and PyTorch for
+comparison). Nothing is installed and no network is used: packages that this Python lacks are given as a folder of
+wheels, which are unpacked into a temporary folder for the check. The stages, in this order:
 
 ========= ===========================================================================================================
-preflight imports, the driver, the device; always run, and what does not import ends the check at once, in words
-smoke     each backend opened, 60 parity cases in both numerics, the golden runs, a captured step, a pinned upload
+preflight imports, the driver, the device; always run; a package that does not import ends the check at once
+smoke     each backend opened, 60 parity cases in both numerics, the golden runs, a compiled step, a pinned upload
 parity    all cases of the parity catalogue, in both numerics
 nets      training steps of whole nets, plain and compiled, beside PyTorch's; largest first
 layers    single layers beside PyTorch's
 suite     the tests that use the GPU
 ========= ===========================================================================================================
 
-Each has a limit on its time, and ``--seconds`` is the limit of all. What does not pass is noted and the next one runs.
-``summary.txt`` (short, printed last), ``results.json`` and ``log.txt`` are written anew, each whole or not at all,
-within a second of every row and case, so that a limit, Ctrl-C, SIGTERM or a lost machine costs no more than what ran.
-Whatever ends it, SIGKILL too, ends all processes that it started.
+Each stage has a time limit, and ``--seconds`` limits the whole check. After a failure the next stage runs.
+``summary.txt`` (short, printed last), ``results.json`` and ``log.txt`` are rewritten within a second of every row, each
+whole or not at all, so that a limit, Ctrl-C, SIGTERM or a lost machine loses no earlier result. When the check ends,
+even by SIGKILL, all processes that it started end too.
 
-Exit status 0 if all passed, 1 if not (a limit counts, and what did not run, was skipped or disturbed), 2 for a bad
-call, 130 and 143 after a signal. This file uses the standard library alone.
+Exit status 0 if everything passed; 1 if not (also for a limit, and for what did not run, was skipped or disturbed); 2
+for a bad call; 130 and 143 after a signal. This file imports only the standard library.
 """
 
 import argparse
@@ -29,90 +29,78 @@ import os
 import platform
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or __package__:
-    from ..cli.standalone import children
-    from ..cli.standalone.process import prepare, put
-    from .gpu import options, parts, plan, preflight, summary
+    from ..cli.standalone import children, process
+    from ..common.files import write_whole
+    from .gpu import options, plan, preflight, summary
+    from .gpu.jobs import Job
+    from .gpu.parts import FAILED, INTERRUPTED, LIMIT, NOT_RUN, PASSED, RUNNING, TOGETHER, Part
 else:
-    # Run as a file, perhaps where `xpnn` is not installed.
-    sys.path.append(str(Path(__file__).resolve().parents[1] / "cli"))
-    from gpu import options, parts, plan, preflight, summary
-    from standalone import children
-    from standalone.process import prepare, put
+    # Run as a file, maybe on a Python without `xpnn`: these modules import only the standard library.
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from gpu import options, plan, preflight, summary
+    from gpu.jobs import Job
+    from gpu.parts import FAILED, INTERRUPTED, LIMIT, NOT_RUN, PASSED, RUNNING, TOGETHER, Part
 
-# Seconds between two looks at what runs, and between two writes of the files.
-LOOK, WRITE = 0.05, 1.0
-# Of the time as a whole, what is kept to write and to end.
+    from cli.standalone import children, process
+    from common.files import write_whole
+
+# Seconds between two polls of the processes, and between two writes of the files.
+POLL, WRITE = 0.05, 1.0
+# Seconds at the end of the whole time, reserved to write the files and to end.
 RESERVE = 2.0
-# Exit status of a benchmark of which nothing failed, and something was not measured.
-MEASURED_NOT = 3
-# Characters of each part's log in the JSON, and failures of each part that are printed as they come.
+# Exit status of a benchmark that did not fail, but in which something was not measured.
+NOT_MEASURED = 3
+# Characters of each part's log in the JSON, and failures of each part that are printed at once.
 OUTPUT, PRINTED = 2000, 25
-
-Part = parts.Part
-PASSED, FAILED, LIMIT, INTERRUPTED = parts.PASSED, parts.FAILED, parts.LIMIT, parts.INTERRUPTED
-NOT_RUN = parts.NOT_RUN
-RUNNING, TOGETHER = parts.RUNNING, parts.TOGETHER
-
-
-@dataclass
-class Job:
-    """A process, what it prints and the rows that it appends."""
-
-    command: list[str]
-    name: str
-    process: Any = None
-    seen: int = 0
-    code: int | None = None
 
 
 class Stopped(Exception):
-    """A signal asked for the end."""
+    """A signal was received."""
 
 
 class Check:
-    """A run of the parts, and the three files that tell of it."""
+    """A run of all parts, and the three files with the results."""
 
     def __init__(
-        self, asked: argparse.Namespace, scratch: Path, caught: list[int], keeper: children.Keeper | None = None
+        self, chosen: argparse.Namespace, scratch: Path, caught: list[int], keeper: children.Keeper | None = None
     ) -> None:
-        self.asked, self.scratch, self.caught, self.keeper = asked, scratch, caught, keeper
-        self.deadline = time.monotonic() + asked.seconds
+        self.options, self.scratch, self.caught, self.keeper = chosen, scratch, caught, keeper
+        self.deadline = time.monotonic() + chosen.seconds
         self.about = {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "source": preflight.source()}
         self.about["system"] = f"{platform.system()} {platform.release()}, {plan.cores()} cores, "
         self.about["system"] += f"Python {platform.python_version()}"
-        self.parts: list[Part] = plan.plan(asked)
+        self.parts: list[Part] = plan.plan(chosen)
         self.ended = ""
         self.written = 0.0
         self.environment = {
             **{name: value for name, value in os.environ.items() if name not in ("XPNN_BACKEND", "XPNN_NUMERICS")},
             "PYTHONPATH": preflight.import_path(scratch),
             "PYTHONUNBUFFERED": "1",
-            # On the host arrays are the reference; compiled kernels would have to be compiled first.
+            # On the host array functions are the reference; Numba's kernels would have to be compiled first.
             "XPNN_NUMBA": "0",
         }
-        if asked.cache is not None:
-            self.environment["CUPY_CACHE_DIR"] = str(asked.cache)
+        if chosen.cache is not None:
+            self.environment["CUPY_CACHE_DIR"] = str(chosen.cache)
 
     def run(self) -> int:
-        """All stages; the exit status."""
+        """Run all stages; returns the exit status."""
         try:
             for stage in dict.fromkeys(part.stage for part in self.parts):
                 self.run_stage(stage)
                 if stage == "preflight":
-                    if self.unfit():
+                    if self.has_failed_preflight():
                         break
-                    self.keep_to_mode()
+                    self.respect_exclusive_mode()
             status = 0 if all(part.status == PASSED for part in self.parts) else 1
         except Stopped:
             self.ended = f"stopped by {signal.Signals(self.caught[0]).name}"
@@ -122,24 +110,24 @@ class Check:
         return status
 
     def run_stage(self, stage: str) -> None:
-        """The parts of a stage, all within its limit."""
+        """Run the parts of a stage within its limit."""
         ours = [part for part in self.parts if part.stage == stage]
-        end = min(time.monotonic() + self.asked.limits[stage], self.deadline - RESERVE)
+        end = min(time.monotonic() + self.options.limits[stage], self.deadline - RESERVE)
         print(f"gpu_check: {stage}, {max(0.0, end - time.monotonic()):.0f} s at most", flush=True)
-        together = stage in TOGETHER and not self.asked.alone
+        together = stage in TOGETHER and not self.options.alone
         groups = [ours] if together else [[part] for part in ours]
-        for left, group in zip(range(len(groups), 0, -1), groups, strict=True):
-            # One part that hangs leaves half of the time to those behind it.
+        for remaining, group in zip(range(len(groups), 0, -1), groups, strict=True):
+            # A part that hangs gets at most half of the time; the rest is for the parts after it.
             now = time.monotonic()
-            share = end if left == 1 else now + (end - now) * 0.5
+            share = end if remaining == 1 else now + (end - now) * 0.5
             if end - now > 0.5:
                 self.run_parts(group, share)
             for part in group:
-                told = f"{part.status}, {part.counts()}, {part.seconds:.1f} s"
-                print(f"gpu_check: {part.name}: {told}", flush=True)
+                result = f"{part.status}, {part.counts()}, {part.seconds:.1f} s"
+                print(f"gpu_check: {part.name}: {result}", flush=True)
 
     def run_parts(self, group: list[Part], end: float) -> None:
-        """Run parts at the same time, until then at most; nothing that they do stops the caller."""
+        """Run parts at the same time, at most until ``end``; their failures raise nothing."""
         started = time.monotonic()
         jobs: list[tuple[Part, list[Job]]] = []
         try:
@@ -152,150 +140,96 @@ class Check:
                 over = time.monotonic() >= end
                 for part, of_part in jobs:
                     if part.status == RUNNING:
-                        self.look(part, of_part, over, time.monotonic() - started)
+                        self.poll(part, of_part, over, time.monotonic() - started)
                 if self.caught:
                     raise Stopped
                 if time.monotonic() - self.written > WRITE:
                     self.write()
-                time.sleep(LOOK)
+                time.sleep(POLL)
         finally:
             for part, of_part in jobs:
                 if part.status == RUNNING:
-                    self.look(part, of_part, True, time.monotonic() - started)
+                    self.poll(part, of_part, True, time.monotonic() - started)
                     part.status = INTERRUPTED
         self.write()
 
-    def look(self, part: Part, jobs: list[Job], over: bool, seconds: float) -> None:
-        """Take a running part's rows, and judge it once its processes have ended, or are ended: time is ``over``."""
+    def poll(self, part: Part, jobs: list[Job], over: bool, seconds: float) -> None:
+        """Read the new rows of a running part, and judge it if its processes have ended or time is ``over``."""
         for job in jobs:
-            if job.code is None and job.process is not None:
-                job.code = job.process.poll()
-                if over or job.code is not None:
-                    self.kill(job)
+            job.poll(over)
             self.read_rows(part, job)
-        if over or all(job.code is not None or job.process is None for job in jobs):
+        if over or all(job.ended for job in jobs):
             self.judge(part, jobs, seconds)
 
     def start(self, part: Part, command: list[str]) -> Job:
-        """A process of its own group, with a file for what it prints and one for its rows."""
-        number = sum(1 for _ in self.scratch.glob("*.log"))
-        job = Job([], f"{number}")
-        lines = str(self.lines(job))
-        job.command = [lines if word == "LINES" else word for word in command]
-        with (self.scratch / f"{job.name}.log").open("wb") as log:
-            try:
-                job.process = subprocess.Popen(
-                    job.command,
-                    cwd=self.scratch,
-                    env=children.marked(
-                        {**self.environment, **part.environment, "XPNN_GPU_LINES": lines}, self.mark(job)
-                    ),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                part.problem = f"does not start: {error}"
-                return job
-        if self.keeper is not None:
-            self.keeper.note(job.process.pid)
+        """Start a process of a part."""
+        job = Job(command, self.scratch, {**self.environment, **part.environment}, self.keeper)
+        part.problem = job.problem or part.problem
         return job
 
-    def mark(self, job: Job) -> str:
-        """By which a job's processes are found, in whatever group or session they are."""
-        return f"{self.scratch}/{job.name}"
-
-    def kill(self, job: Job) -> None:
-        """End a job's process and all that it started, which may have outlived it."""
-        children.end(job.process.pid, f"{self.mark(job)};")
-        children.reap(job.process)
-        if self.keeper is not None:
-            self.keeper.forget(job.process.pid)
-
-    def lines(self, job: Job) -> Path:
-        """The file of a job's rows."""
-        return self.scratch / f"{job.name}.rows"
-
     def read_rows(self, part: Part, job: Job) -> None:
-        """Take what a job has appended since the last look; a line that is not complete is for the next one."""
-        try:
-            with self.lines(job).open("rb") as file:
-                file.seek(job.seen)
-                fresh = file.read()
-        except OSError:
-            return
-        whole = fresh[: fresh.rfind(b"\n") + 1]
-        job.seen += len(whole)
-        for line in whole.splitlines():
-            with contextlib.suppress(ValueError):
-                row = json.loads(line)
-                if part.take(row) and part.failed <= PRINTED:
-                    print(f"gpu_check: {part.name}: FAILED {row['name']}: {summary.problem_of(row)}"[:500], flush=True)
-                    if part.failed == PRINTED:
-                        print(f"gpu_check: {part.name}: further failures are in the files", flush=True)
+        """Add the new rows of a job to its part; print those that failed."""
+        for row in job.new_rows():
+            if part.take(row) and part.failed <= PRINTED:
+                print(f"gpu_check: {part.name}: FAILED {row['name']}: {summary.problem_of(row)}"[:500], flush=True)
+                if part.failed == PRINTED:
+                    print(f"gpu_check: {part.name}: further failures are in the files", flush=True)
 
     def judge(self, part: Part, jobs: list[Job], seconds: float) -> None:
-        """What became of a part whose processes have ended."""
+        """Set the status of a part whose processes have ended."""
         part.seconds = seconds
-        part.output = "".join(self.printed(job) for job in jobs)
+        part.output = "".join(job.printed() for job in jobs)
         codes = [job.code for job in jobs if job.code]
         if not part.problem and any(job.code is None for job in jobs):
             part.problem = f"stopped after {seconds:.0f} s"
             part.status = FAILED if part.failed else LIMIT
             return
-        # A benchmark that other processes disturbed says so by its status too.
-        codes = [code for code in codes if not (code == MEASURED_NOT and part.disturbed)]
+        # A benchmark that other processes disturbed ends with this status, and its rows say so.
+        codes = [code for code in codes if not (code == NOT_MEASURED and part.disturbed)]
         part.status = FAILED if codes or part.problem else part.verdict()
         if part.status == NOT_RUN and not part.total:
-            part.problem = f"told of nothing: {summary.last_line(part.output)}"
+            part.problem = f"no rows: {summary.last_line(part.output)}"
         if codes and not part.failed:
             how = ", ".join(f"signal {-code}" if code < 0 else f"exit {code}" for code in codes)
             part.problem = f"{how}: {summary.last_line(part.output)}"
 
-    def printed(self, job: Job) -> str:
-        """What a job printed, under its command."""
-        text = (self.scratch / f"{job.name}.log").read_bytes().decode("utf-8", "replace")
-        command = " ".join(job.command).replace(f"{self.scratch}/", "")
-        return f"\n== {command}\n{summary.shortened(text)}"
-
-    def unfit(self) -> bool:
-        """Whether the preflight found that nothing can be checked; what it found of the machine is kept."""
-        looked = [part for part in self.parts if part.stage == "preflight"]
-        for row in (row for part in looked for row in part.rows):
+    def has_failed_preflight(self) -> bool:
+        """Whether the preflight failed, so that nothing can be checked; adds the description of the machine."""
+        parts_of_preflight = [part for part in self.parts if part.stage == "preflight"]
+        for row in (row for part in parts_of_preflight for row in part.rows):
             self.about |= row.get("about", {})
-        # An import that is slow on a cold disk is no reason to stop.
-        if all(part.status in (PASSED, LIMIT) for part in looked):
+        # An import that was only slow, as from a cold disk, is no reason to stop.
+        if all(part.status in (PASSED, LIMIT) for part in parts_of_preflight):
             return False
         self.ended = "stopped at once: the preflight failed" + preflight.cure(
-            [row["package"] for part in looked for row in part.rows if row.get("package")]
+            [row["package"] for part in parts_of_preflight for row in part.rows if row.get("package")]
         )
         return True
 
-    def keep_to_mode(self) -> None:
-        """A device in exclusive mode lets in one process at a time."""
-        if "Exclusive" in self.about.get("driver", "") and not self.asked.alone:
-            self.asked.alone = True
+    def respect_exclusive_mode(self) -> None:
+        """Run one process at a time if the device is in exclusive mode, which admits no more."""
+        if "Exclusive" in self.about.get("driver", "") and not self.options.alone:
+            self.options.alone = True
             done = [part for part in self.parts if part.stage == "preflight"]
-            self.parts = done + [part for part in plan.plan(self.asked) if part.stage != "preflight"]
+            self.parts = done + [part for part in plan.plan(self.options) if part.stage != "preflight"]
 
     def write(self) -> None:
-        """The three files, as things stand."""
-        told = [
+        """Write the three files with the results so far."""
+        results = [
             {**asdict(part), "commands": len(part.commands), "output": part.output[-OUTPUT:]} for part in self.parts
         ]
-        report = {"machine": self.about, "ended": self.ended, "limits": self.asked.limits, "parts": told}
+        report = {"machine": self.about, "ended": self.ended, "limits": self.options.limits, "parts": results}
         log = "".join(f"\n==== {part.name}\n{part.output}" for part in self.parts if part.output)
         lines = summary.summarise(self.about, self.parts, self.ended)
-        put(self.asked.folder / "summary.txt", "\n".join(lines) + "\n")
-        put(self.asked.folder / "results.json", json.dumps(report, separators=(",", ":")) + "\n")
-        put(self.asked.folder / "log.txt", log)
+        write_whole(self.options.folder / "summary.txt", "\n".join(lines) + "\n")
+        write_whole(self.options.folder / "results.json", json.dumps(report, separators=(",", ":")) + "\n")
+        write_whole(self.options.folder / "log.txt", log)
         self.written = time.monotonic()
 
 
 @contextlib.contextmanager
 def signals() -> Iterator[list[int]]:
-    """Signals that ask for the end, noted where the check looks between two writes; children are not sent them."""
+    """Within the ``with`` block signals that end the check are added to a list, which the check polls."""
     caught: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, lambda number, frame: caught.append(number)) for number in numbers}
@@ -307,17 +241,17 @@ def signals() -> Iterator[list[int]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run all stages."""
-    prepare()
-    asked = options.parse(arguments)
+    """Run all stages; returns the exit status."""
+    process.prepare()
+    chosen = options.parse(arguments)
     with signals() as caught:
         scratch = Path(tempfile.mkdtemp(prefix="gpu_check_"))
         keeper = children.Keeper(f"{scratch}/", scratch)
         try:
-            if asked.wheels is not None:
-                for line in preflight.unpack(asked.wheels, scratch / "wheels"):
+            if chosen.wheels is not None:
+                for line in preflight.unpack(chosen.wheels, scratch / "wheels"):
                     print(f"gpu_check: {line}", flush=True)
-            return Check(asked, scratch, caught, keeper).run()
+            return Check(chosen, scratch, caught, keeper).run()
         finally:
             keeper.close()
             shutil.rmtree(scratch, ignore_errors=True)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.cli.config import from_file
+from xpnn.cli.config_file import from_file
 from xpnn.cli.main import build_parser
 
 ROOT = Path(__file__).parents[1]

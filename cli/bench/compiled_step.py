@@ -1,13 +1,13 @@
-"""What `Backend.compile` gains: ``python -m xpnn.cli.bench.compiled_step --backend cupy --net resnet18 lenet5``.
+"""Time compiled training steps of nets beside plain steps, and beside PyTorch's eager steps.
 
-The training step of a net (forward, loss, backward, update), compiled and plain in turn, and beside PyTorch's eager
-step, in the faster of its memory formats, where there is a PyTorch for the device. Before they are timed, compiled and
-plain take the same few steps from the same weights, and their losses are compared. A case that fails says why, and the
-next one runs; exit status 1 if one did, and 3 if none did but other processes disturbed what was timed.
+A step is forward, loss, backward and update; PyTorch's is in the faster of its memory formats. Compiled and plain steps
+are timed in turn. Before that both take the same few steps from the same weights, and their losses are compared.
+
+If a case fails, the reason is printed and the next case runs.
 """
 
+import argparse
 import json
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -17,25 +17,25 @@ import numpy as np
 
 from ...backends import Backend, get_backend
 from ...backends.errors import first_line
+from ...common.files import write_whole
 from ...layers.losses import CrossEntropy
 from ...layers.models import BUILDERS
 from ...training.optimizers.base import Optimizer
 from ...training.optimizers.rules import SGD, Adam
+from ..argument_types import at_least, text
 from ..backend_option import add_backend, backend_name
-from ..errors import at_least, preparing, text
-from ..program import Ended, program, reported
-from ..standalone.arguments import Parser
-from ..targets import append, targets, write
-from .load import Watch
+from ..errors import Failure, NotMeasured, preparing
+from ..output_files import append, targets
+from .host_arrays import relative_error
 from .measure import Side, disturbance, measure
-from .mirror import load
-from .nets import CLASSES, NETS, RATE, NetCase, TorchNet, batch_of
-from .opponent import Opponent, find_opponent
-from .work import relative_error
+from .net_steps import CLASSES, NETS, RATE, NetCase, TorchNet, batch_of
+from .other_processes import Watch
+from .pytorch import PyTorch, find_pytorch
+from .torch_module import load_weights
 
-# Steps whose losses are compared: more than a compiled step takes to be recorded and replayed.
+# Steps whose losses are compared: enough for a compiled step to be recorded and replayed.
 STEPS = 6
-# Losses may differ by that much of their norm: the products of a compiled step may be summed in another order.
+# The largest relative error of the losses: the products of a compiled step may be summed in another order.
 BOUND = 1e-3
 
 OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
@@ -44,10 +44,82 @@ OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
 }
 
 
-@dataclass
-class CapturedRow:
-    """Medians in milliseconds; ``gain`` is plain by compiled, ``ratio`` PyTorch by compiled (above 1 we are faster).
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``xpnn bench compiled-step``."""
+    add_backend(parser, "cupy")
+    nets = f"some of {', '.join(NETS)}; largest first, if time may run out"
+    parser.add_argument("--net", nargs="+", default=["lenet5"], choices=NETS, metavar="NET", help=nets)
+    parser.add_argument(
+        "--optimizer",
+        nargs="+",
+        default=list(OPTIMIZERS),
+        choices=OPTIMIZERS,
+        metavar="OPT",
+        help="optimizers of the steps",
+    )
+    parser.add_argument(
+        "--batch",
+        type=at_least(1),
+        default=None,
+        metavar="N",
+        help="images in a batch; the net's usual number unless given",
+    )
+    parser.add_argument("--rounds", type=at_least(1), default=9, metavar="N", help="samples of each side")
+    parser.add_argument("--json", default=None, type=text, metavar="FILE", help="write all rows there, after each one")
+    parser.add_argument(
+        "--lines", default=None, type=text, metavar="FILE", help="add each row to this file at once, as a line of JSON"
+    )
 
+
+def run(options: argparse.Namespace) -> None:
+    """Measure all cases, net by net.
+
+    Raises
+    ------
+    Failure
+        If a case failed, or its losses differ.
+    NotMeasured
+        If none did, but other processes disturbed a case.
+    """
+    with preparing():
+        files = targets({name: getattr(options, name) for name in ("json", "lines")})
+        backend = backend_name(options.backend, "cupy")
+    rows, failed, disturbed = [], 0, 0
+    for net, optimizer in [(net, optimizer) for net in options.net for optimizer in options.optimizer]:
+        name = f"{net} {optimizer} compiled"
+        try:
+            b = get_backend(backend)
+            pytorch, _ = find_pytorch(b)
+            case = NETS[net]
+            with pytorch.settings() if pytorch is not None else nullcontext():
+                row = compiled_row(b, pytorch, case, optimizer, options.batch or case.batch, options.rounds)
+        except Exception as error:
+            # Errors of a GPU are of many kinds; the other cases may still work.
+            problem = f"{type(error).__name__}: {first_line(error)}"
+            print(f"{name}: failed: {problem}", flush=True)
+            failed += 1
+            if files["lines"] is not None:
+                append(files["lines"], {"name": name, "passed": False, "problem": problem})
+            continue
+        failed += row.wrong
+        disturbed += row.disturbed is True
+        rows.append(row)
+        print(row, flush=True)
+        if files["lines"] is not None:
+            append(files["lines"], asdict(row))
+        if files["json"] is not None:
+            write_whole(files["json"], json.dumps({"rows": [asdict(row) for row in rows]}))
+    if failed:
+        raise Failure
+    if disturbed:
+        raise NotMeasured
+
+
+@dataclass
+class CompiledRow:
+    """Median milliseconds of a net's step: ``ours_ms`` compiled, ``plain_ms`` not compiled.
+
+    ``gain`` is plain divided by compiled, ``ratio`` PyTorch divided by compiled: above 1 we are faster.
     ``relative_error`` is that of the compiled step's first losses against the plain step's.
     """
 
@@ -96,30 +168,30 @@ class Step:
         self.step: Callable[..., Any] = b.compile(step, model, optimizer) if compiled else step
 
     def __call__(self) -> Any:
-        """Take it; the loss."""
+        """Take the step; returns the loss."""
         return self.step(self.x, self.y)
 
     def losses(self, steps: int) -> np.ndarray[Any, Any]:
-        """Of the next steps, on the host."""
+        """The losses of the next steps, on the host."""
         return np.array([self.b.to_numpy(self()) for _ in range(steps)])
 
     @property
     def recorded(self) -> int:
-        """How often the step was recorded; 0 where it is not compiled."""
+        """The number of recordings; 0 if the step is not compiled."""
         return int(getattr(self.step, "recorded", 0))
 
 
-def captured_row(
-    b: Backend, opponent: Opponent | None, case: NetCase, optimizer: str, batch: int, rounds: int
-) -> CapturedRow:
+def compiled_row(
+    b: Backend, pytorch: PyTorch | None, case: NetCase, optimizer: str, batch: int, rounds: int
+) -> CompiledRow:
     """One net with one optimizer, all sides in turn."""
     compiled, plain = (Step(b, case, optimizer, batch, compiled) for compiled in (True, False))
     sides = {"compiled": Side(compiled, b.synchronize), "plain": Side(plain, b.synchronize)}
-    for memory_format in () if opponent is None else opponent.formats():
-        assert opponent is not None
-        net = TorchNet(opponent, plain.model, plain.host_x, plain.host_y, optimizer, memory_format)
-        load(opponent, net.net, plain.model, b)
-        sides[memory_format] = Side(net.step, opponent.wait)
+    for memory_format in () if pytorch is None else pytorch.formats():
+        assert pytorch is not None
+        net = TorchNet(pytorch, plain.model, plain.host_x, plain.host_y, optimizer, memory_format)
+        load_weights(pytorch, net.net, plain.model, b)
+        sides[memory_format] = Side(net.step, pytorch.wait)
     error = relative_error([compiled.losses(STEPS)], [plain.losses(STEPS)])
     times = measure(sides, rounds, Watch(), 0.0, None if b.is_host else 0.0)
     ms = dict(times.medians)
@@ -128,64 +200,5 @@ def captured_row(
     theirs = None if best is None else ms[best]
     ratio = None if theirs is None else theirs / ours
     name = f"{case.name} {optimizer} compiled"
-    told = (best, compiled.recorded, error, not error <= BOUND, times.disturbed)
-    return CapturedRow("net", name, "step", batch, ours, eager, theirs, eager / ours, ratio, *told)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure all cases; 1 if one failed, 2 for a bad call, 3 where other processes disturbed one."""
-    try:
-        with reported("compiled_step"):
-            return _measured(arguments)
-    except Ended as error:
-        return int(str(error))
-
-
-def _measured(arguments: list[str] | None) -> int:
-    parser = Parser(prog="compiled_step", description="Time compiled training steps; see the top of this file.")
-    add_backend(parser, "cupy")
-    nets = f"some of {', '.join(NETS)}; largest first, if time may run out"
-    parser.add_argument("--net", nargs="+", default=["lenet5"], choices=NETS, metavar="NET", help=nets)
-    parser.add_argument(
-        "--optimizer", nargs="+", default=list(OPTIMIZERS), choices=OPTIMIZERS, metavar="NAME", help="of the steps"
-    )
-    parser.add_argument(
-        "--batch", type=at_least(1), default=None, help="images in a batch; the net's usual one unless given"
-    )
-    parser.add_argument("--rounds", type=at_least(1), default=9, help="samples of each side")
-    parser.add_argument("--json", default=None, type=text, metavar="FILE", help="all rows, written anew after each")
-    parser.add_argument("--lines", default=None, type=text, metavar="FILE", help="add each row there, a line of JSON")
-    options = parser.parse_args(arguments)
-    with preparing():
-        files = targets({name: getattr(options, name) for name in ("json", "lines")})
-        backend = backend_name(options.backend, "cupy")
-    rows, failed, disturbed = [], 0, 0
-    for net, optimizer in [(net, optimizer) for net in options.net for optimizer in options.optimizer]:
-        name = f"{net} {optimizer} compiled"
-        try:
-            b = get_backend(backend)
-            opponent, _ = find_opponent(b)
-            case = NETS[net]
-            with opponent.settings() if opponent is not None else nullcontext():
-                row = captured_row(b, opponent, case, optimizer, options.batch or case.batch, options.rounds)
-        except Exception as error:
-            # A GPU fails in ways that nobody lists; the other cases still tell something.
-            problem = f"{type(error).__name__}: {first_line(error)}"
-            print(f"{name}: failed: {problem}", flush=True)
-            failed += 1
-            if files["lines"] is not None:
-                append(files["lines"], {"name": name, "passed": False, "problem": problem})
-            continue
-        failed += row.wrong
-        disturbed += row.disturbed is True
-        rows.append(row)
-        print(row, flush=True)
-        if files["lines"] is not None:
-            append(files["lines"], asdict(row))
-        if files["json"] is not None:
-            write(files["json"], json.dumps({"rows": [asdict(row) for row in rows]}))
-    return 1 if failed else 3 if disturbed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(program("compiled_step", main))
+    checks = (best, compiled.recorded, error, not error <= BOUND, times.disturbed)
+    return CompiledRow("net", name, "step", batch, ours, eager, theirs, eager / ours, ratio, *checks)

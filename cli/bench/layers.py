@@ -1,4 +1,4 @@
-"""Single layers beside PyTorch's: which ones, and how each becomes rows."""
+"""``xpnn bench --layers``: single layers, losses and updates beside PyTorch's."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,10 +10,11 @@ import numpy as np
 from ...backends import Backend
 from ...layers import AvgPool2d, BatchNorm2d, Conv2d, Dense, Layer, MaxPool2d, ReLU
 from ...training.optimizers.rules import SGD, Adam
+from .comparison import Plan, Row
+from .host_arrays import relative_error
+from .layer_calls import Calls, OurLayer, OurLoss, OurUpdate, TextbookLayer, TorchLayer, TorchLoss, TorchUpdate
 from .measure import Side
-from .opponent import Opponent
-from .rows import Plan, Row
-from .work import OurLayer, OurLoss, OurUpdate, PlainLayer, TorchLayer, TorchLoss, TorchUpdate, Work, relative_error
+from .pytorch import PyTorch
 
 BOTH = ("forward", "backward")
 POOL = (*BOTH, "step")
@@ -21,7 +22,7 @@ POOL = (*BOTH, "step")
 
 @dataclass(frozen=True)
 class LayerCase:
-    """A layer, the shape of one input without the batch, and the usual batch; ``first`` in a net it needs no dx."""
+    """A layer, the shape of its input without the batch, and the usual batch; a net's ``first`` layer needs no dx."""
 
     name: str
     build: Callable[[Backend], Layer]
@@ -33,7 +34,7 @@ class LayerCase:
 
 @dataclass(frozen=True)
 class LossCase:
-    """Softmax cross-entropy over so many classes."""
+    """Softmax cross-entropy over that number of classes."""
 
     name: str
     classes: int
@@ -43,7 +44,7 @@ class LossCase:
 
 @dataclass(frozen=True)
 class UpdateCase:
-    """An optimizer on both sides, over parameters of these shapes."""
+    """An optimizer on both sides, for parameters of these shapes."""
 
     name: str
     ours: Callable[[Any], Any]
@@ -68,7 +69,7 @@ def conv(
     first: bool = False,
     phases: tuple[str, ...] = BOTH,
 ) -> LayerCase:
-    """A convolution of square images, named by its sizes; half a kernel of padding unless given."""
+    """A convolution of square images, named by its sizes; the padding is half the kernel unless given."""
     before = kernel // 2 if padding is None else padding
     name = f"conv {channels}x{size}x{size}->{out} {kernel}x{kernel}"
     name += f" s{stride}" if stride > 1 else ""
@@ -80,7 +81,7 @@ def conv(
     return LayerCase(name, build, (channels, size, size), batch, first, phases)
 
 
-# Large enough that the rounding of the values hides nothing of a step.
+# Learning rate, so large that a step is not lost in the rounding of the values.
 RATE = 0.1
 # Four matrices, nine million weights.
 WEIGHTS = ((1500, 1500),) * 4
@@ -123,59 +124,59 @@ CASES: tuple[Case, ...] = (
 
 
 def layer_rows(
-    cases: tuple[Case, ...], b: Backend, opponent: Opponent | None, plan: Plan, batch: int | None
+    cases: tuple[Case, ...], b: Backend, pytorch: PyTorch | None, plan: Plan, batch: int | None
 ) -> Iterator[Row]:
-    """The rows of each case, one a phase."""
+    """A row for each phase of each case."""
     for case in cases:
         size = case.batch if batch is None or isinstance(case, UpdateCase) else batch
-        sides, known = _works(case, b, opponent, size)
+        sides, known = _sides(case, b, pytorch, size)
         theirs = [name for name in sides if name.startswith("torch")]
         for phase in case.phases:
             error = None
             if theirs:
                 error = relative_error(sides["ours"].results(phase), sides[theirs[0]].results(phase))
             calls = {
-                name: Side(work.calls[phase], opponent.wait if opponent and name in theirs else b.synchronize)
-                for name, work in sides.items()
-                if phase in work.calls
+                name: Side(side.calls[phase], pytorch.wait if pytorch and name in theirs else b.synchronize)
+                for name, side in sides.items()
+                if phase in side.calls
             }
             yield plan.row("layer", case.name, phase, size, calls, relative_error=error, **known.get(phase, {}))
 
 
-def _works(
-    case: Case, b: Backend, opponent: Opponent | None, batch: int
-) -> tuple[dict[str, Work], dict[str, dict[str, Any]]]:
-    """The sides by name, and what is known of each phase: operations and bytes."""
+def _sides(
+    case: Case, b: Backend, pytorch: PyTorch | None, batch: int
+) -> tuple[dict[str, Calls], dict[str, dict[str, Any]]]:
+    """The sides by name, and for each phase its numbers of operations and bytes, if they are known."""
     generator = np.random.default_rng(0)
-    sides: dict[str, Work] = {}
+    sides: dict[str, Calls] = {}
     if isinstance(case, UpdateCase):
         values = [generator.standard_normal(shape, dtype=np.float32) for shape in case.shapes]
         sides["ours"] = OurUpdate(b, case.ours, values)
-        if opponent is not None:
-            sides["torch contiguous_format"] = TorchUpdate(opponent, case.theirs, values)
+        if pytorch is not None:
+            sides["torch contiguous_format"] = TorchUpdate(pytorch, case.theirs, values)
         return sides, {}
     if isinstance(case, LossCase):
         logits = generator.standard_normal((batch, case.classes), dtype=np.float32)
         targets = generator.integers(0, case.classes, batch)
         sides["ours"] = OurLoss(b, logits, targets)
-        if opponent is not None:
-            sides["torch contiguous_format"] = TorchLoss(opponent, logits, targets)
+        if pytorch is not None:
+            sides["torch contiguous_format"] = TorchLoss(pytorch, logits, targets)
         return sides, {}
     x = generator.standard_normal((batch, *case.shape), dtype=np.float32)
     layer = case.build(b)
     sides["ours"] = ours = OurLayer(b, layer, x, case.first)
-    if opponent is not None:
-        for memory_format in opponent.formats(x.ndim):
-            sides[f"torch {memory_format}"] = TorchLayer(opponent, ours, x, memory_format)
-    if b.is_host and PlainLayer.knows(layer):
-        sides["plain"] = PlainLayer(ours, x)
-    return sides, _amounts(layer, x.shape, ours.dy_host.shape, case.first)
+    if pytorch is not None:
+        for memory_format in pytorch.formats(x.ndim):
+            sides[f"torch {memory_format}"] = TorchLayer(pytorch, ours, x, memory_format)
+    if b.is_host and TextbookLayer.has(layer):
+        sides["plain"] = TextbookLayer(ours, x)
+    return sides, _operations_and_bytes(layer, x.shape, ours.dy_host.shape, case.first)
 
 
-def _amounts(
+def _operations_and_bytes(
     layer: Layer, x_shape: tuple[int, ...], y_shape: tuple[int, ...], first: bool
 ) -> dict[str, dict[str, Any]]:
-    """Operations of the direct formula, and bytes of all arrays that a call must read and write once."""
+    """Operations of the direct formula, and bytes of all arrays that a call reads and writes, each counted once."""
     products = layer.multiply_adds(x_shape, y_shape)
     if not products:
         return {}

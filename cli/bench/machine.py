@@ -1,4 +1,4 @@
-"""What the figures were measured on, and what it can do at best."""
+"""The machine on which a benchmark runs: description, and its best speed of a matrix product and of a copy."""
 
 import os
 import platform
@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 
 from ...backends import Backend, get_backend
-from .load import cores
-from .opponent import Opponent
-from .threads import threads
+from .other_processes import cores
+from .pytorch import PyTorch
+from .same_threads import threads
 
-# Rows of the square matrices whose product gives the peak, and float32 numbers that are copied.
+# Rows of the square matrices that are multiplied, and float32 numbers that are copied.
 ORDER = 2048
 COPIED = 1 << 25
 TRIES = 7
 
 
-def describe_machine(backend: Backend, opponent: Opponent | None = None) -> dict[str, Any]:
+def describe_machine(backend: Backend, pytorch: PyTorch | None = None) -> dict[str, Any]:
     """Processor, memory, versions and settings."""
-    theirs = None
-    if opponent is not None:
-        theirs = f"{opponent.torch.__version__} on {opponent.device}, eager, {opponent.torch.get_num_threads()} threads"
+    torch = None
+    if pytorch is not None:
+        torch = f"{pytorch.torch.__version__} on {pytorch.device}, eager, {pytorch.torch.get_num_threads()} threads"
     return {
         "backend": f"{backend.spec} {backend.version()} ({backend.notes()})",
         "numerics": backend.numerics,
@@ -37,7 +37,7 @@ def describe_machine(backend: Backend, opponent: Opponent | None = None) -> dict
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "numpy": f"{np.__version__}, {get_backend('numpy').notes()}",
-        "torch": theirs,
+        "torch": torch,
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
@@ -67,7 +67,7 @@ def _best(call: Callable[[], object], backend: Backend) -> float:
 
 
 def _copy(backend: Backend, count: int, pool: ThreadPoolExecutor) -> Callable[[], object]:
-    """A copy of one array: on the host to memory that is there, a part for each thread."""
+    """A call that copies an array: on the host into existing memory, with a part for each thread."""
     if backend.spec != "numpy":
         source = backend.xp.ones(COPIED, dtype=backend.xp.float32, device=backend.device)
         return lambda: backend.xp.asarray(source, copy=True)
@@ -76,7 +76,7 @@ def _copy(backend: Backend, count: int, pool: ThreadPoolExecutor) -> Callable[[]
 
 
 def processor() -> str:
-    """The processor's model name, as far as the system tells."""
+    """The processor's model name, if the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,30 +1,33 @@
-"""Two or more sides measured in turn, in one process, while the machine is quiet."""
+"""Time two or more sides in turn, in one process, while other processes leave the machine idle.
+
+All benchmarks that compare are timed here.
+"""
 
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .load import LIMIT, Watch
+from .other_processes import LIMIT, Watch
 
-# Seconds. Worker threads of one library spin on for tens of milliseconds and would slow the other.
+# Seconds between samples. Worker threads of one library spin for tens of milliseconds and would slow the other side.
 REST = 0.16
-# Seconds that a sample lasts, of as many calls as that takes.
+# Seconds of a sample, which repeats its call that long.
 SAMPLE = 0.1
-# Of that, what a sample lasts at least.
+# A sample lasts at least this share of `SAMPLE`.
 SHARE = 0.62
-# Seconds of calls before a sample: after a rest a sleeping core takes longer to wake; a steady state is what counts.
+# Seconds of calls before a sample, which are not timed: after a rest a core is slow at first.
 WARM = 0.05
-# Rounds at most, in those asked for: what was disturbed is measured again.
+# The largest number of rounds, as a multiple of the requested one: disturbed samples are repeated.
 PATIENCE = 3
 
 
 def nothing() -> None:
-    """There is nothing to wait for."""
+    """The wait of a call that returns when it is done."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """What is timed, and what waits until a device has done it."""
+    """A call that is timed, and the call that waits until a device has done it."""
 
     call: Callable[[], object]
     wait: Callable[[], object] = nothing
@@ -32,10 +35,11 @@ class Side:
 
 @dataclass(frozen=True)
 class Times:
-    """Median milliseconds of a call by side, over so many samples each.
+    """Median milliseconds of a call of each side, over ``samples`` samples.
 
-    ``discarded`` samples were taken again because other processes disturbed them. ``disturbed`` tells that some had to
-    be used all the same; None where the system does not say what others do. ``note`` is for the person who waits.
+    ``discarded`` is the number of samples that were repeated because other processes disturbed them. ``disturbed`` is
+    True if some of these had to be used, None if the system does not report the load of other processes. ``note`` is
+    text for the user.
     """
 
     medians: dict[str, float]
@@ -48,17 +52,17 @@ class Times:
 def measure(
     sides: Mapping[str, Side], rounds: int, watch: Watch, patience: float = 20.0, rest: float | None = None
 ) -> Times:
-    """Measure all sides in turn, ``rounds`` undisturbed samples of each, if the machine lets.
+    """Time all sides in turn: ``rounds`` undisturbed samples of each, or disturbed ones after `PATIENCE` times as many.
 
     Parameters
     ----------
     sides : mapping of str to Side
-        Each is called a few times before it is timed.
+        Each side is called a few times before it is timed.
     rounds : int
         Samples of each side.
     watch : Watch
     patience : float
-        Seconds to wait for a quiet machine before the first sample.
+        Seconds to wait for an idle machine before the first sample.
     rest : float, optional
         Seconds before each sample, `REST` unless given.
     """
@@ -67,11 +71,11 @@ def measure(
     repeats = {name: _repeats(side, watch, rest) for name, side in sides.items()}
     clean: dict[str, list[float]] = {name: [] for name in sides}
     bad: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
-    told = True
+    load_known = True
     for _ in range(PATIENCE * rounds):
         for name, side in sides.items():
             milliseconds, foreign = _sample(side, repeats[name], watch, rest)
-            told = told and foreign is not None
+            load_known = load_known and foreign is not None
             if foreign is None or foreign < LIMIT:
                 clean[name].append(milliseconds)
             else:
@@ -86,22 +90,22 @@ def measure(
         disturbed = disturbed or bool(least)
         discarded += len(bad[name]) - len(least)
     medians = {name: statistics.median(values) for name, values in used.items()}
-    known = disturbed if told or disturbed else None
+    known = disturbed if load_known or disturbed else None
     return Times(medians, min(map(len, used.values())), discarded, known, note)
 
 
 def disturbance(disturbed: bool | None) -> str:
-    """What to say behind times of which some were disturbed."""
+    """Text to append to times if some samples were disturbed."""
     return "; NOT MEASURED: disturbed by other processes, these times are rough" if disturbed else ""
 
 
 def interleave(sides: Mapping[str, Callable[[], object]], rounds: int, patience: float = 0.0) -> dict[str, float]:
-    """Median milliseconds of a call of each side; the calls wait for their device themselves."""
+    """Median milliseconds of calls that wait for their device themselves."""
     return measure({name: Side(call) for name, call in sides.items()}, rounds, Watch(), patience).medians
 
 
 def _repeats(side: Side, watch: Watch, rest: float) -> int:
-    """Calls in a sample; the first ones, which load and plan, do not count."""
+    """The number of calls in a sample; the first calls, which load and plan, are not timed."""
     watch.sleep(rest)
     for _ in range(2):
         side.call()
@@ -120,19 +124,19 @@ def _repeats(side: Side, watch: Watch, rest: float) -> int:
 
 
 def _sample(side: Side, repeats: int, watch: Watch, rest: float) -> tuple[float, float | None]:
-    """Milliseconds a call, and the share of the cores that others took meanwhile."""
+    """Milliseconds of a call, and the share of the cores that other processes used meanwhile."""
     watch.sleep(rest)
     started = watch.now()
     while repeats > 1 and watch.now() - started < WARM:
         side.call()
         side.wait()
-    look, started = watch.look(), watch.now()
+    load, started = watch.load(), watch.now()
     calls, elapsed = 0, 0.0
-    # Calls that were slow when they were counted may be over early.
+    # Calls may be faster now than when `_repeats` timed them.
     while not calls or elapsed < SHARE * SAMPLE:
         for _ in range(repeats):
             side.call()
         side.wait()
         calls += repeats
         elapsed = watch.now() - started
-    return elapsed / calls * 1e3, watch.foreign(look)
+    return elapsed / calls * 1e3, watch.foreign(load)

@@ -1,4 +1,4 @@
-"""An image on its way through a net."""
+"""The outputs of a net's layers for one image."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from ...layers.core.layer_outputs import layer_outputs
 from ...layers.shape import Flatten
 from .canvas import HELD_OUT, as_picture, bare, box, colours, new_figure, save, write
 
-Host = np.ndarray[Any, Any]
+HostArray = np.ndarray[Any, Any]
 _CHANNELS, _MOST_ROWS, _BARS = 8, 14, 20
 # Inches: width of the labels, sides of a map's cell, height of a strip, between rows and between maps.
 _LABEL, _CELL, _STRIP, _GAP, _APART = 1.75, 0.92, 0.34, 0.1, 0.06
@@ -21,25 +21,25 @@ _LABEL, _CELL, _STRIP, _GAP, _APART = 1.75, 0.92, 0.34, 0.1, 0.06
 
 def plot_activations(
     model: Layer,
-    x: Host,
+    x: HostArray,
     path: Path,
     *,
     title: str = "",
     class_names: Sequence[str] | None = None,
-    probabilities: Host | None = None,
+    probabilities: HostArray | None = None,
 ) -> None:
-    """What the layers make of one sample: a row a layer, up to eight of its channels side by side, the image on top.
+    """Draw the image, and below it a row for each layer: up to eight channels of its output side by side.
 
-    Black to yellow where a layer gives nothing negative; blue, white at 0, and red where it does; one scale a row.
-    Outputs without an extent in space are strips, a cell a number. Deep nets are shown block by block, and of more than
-    14 layers some.
+    Colours go from black (0) to yellow if no output is negative, else from blue over white (0) to red; each row has its
+    own scale. Outputs without spatial axes are strips with a cell for each number. Of deep nets the blocks are shown
+    instead of the layers, and never more than 14 rows.
 
     Parameters
     ----------
     model : Layer
         On any backend.
     x : array ``(C, H, W)`` or ``(1, C, H, W)``
-        Host image, scaled as the model takes it.
+        Host image, scaled as the model expects it.
     path : path
     title : str
     class_names : sequence of str, optional
@@ -69,18 +69,18 @@ def plot_activations(
     save(figure, path)
 
 
-def _chosen(model: Layer, x: Any) -> list[tuple[str, Host]]:
-    """Labels and outputs of the layers to draw: all of a small net, else the parts that it is made of."""
+def _chosen(model: Layer, x: Any) -> list[tuple[str, HostArray]]:
+    """Labels and outputs to draw: of all layers if they are few, else of the model's direct children."""
     outputs = layer_outputs(model, x)
     leaves = [item for item in outputs if not isinstance(item[1], Container)]
     if len(leaves) > _MOST_ROWS:
         leaves = [item for item in outputs if item[0] and "." not in item[0]]
-    drawn: list[tuple[str, Host]] = []
+    drawn: list[tuple[str, HostArray]] = []
     for name, layer, output in leaves:
         array = np.asarray(to_host(output), np.float64)[0]
         if array.ndim == 3 and array.shape[1:] == (1, 1):
             array = array[:, 0, 0]
-        # Flattened maps, after the maps themselves, show nothing new.
+        # A flattened array shows the same numbers as the row before it.
         known = drawn and isinstance(layer, Flatten) and array.size == drawn[-1][1].size
         if array.ndim in (1, 3) and not known:
             drawn.append((f"{name}  {type(layer).__name__}".strip(), array))
@@ -89,22 +89,22 @@ def _chosen(model: Layer, x: Any) -> list[tuple[str, Host]]:
     return drawn
 
 
-def _input(figure: Any, image: Host, y: float) -> None:
+def _input(figure: Any, image: HostArray, y: float) -> None:
     _label(figure, y + _CELL / 2, "input", _shape(image))
     axes = box(figure, _LABEL, y, _CELL - _APART, _CELL - _APART)
     picture, options = as_picture(image)
     axes.imshow(picture, interpolation="nearest", **options)
     bare(axes)
     legend = (
-        f"below: a row a layer, its first {_CHANNELS} channels, on one scale\n"
-        "black 0, yellow the largest; where there are negative values, blue below 0 and red above"
+        f"below: a row for each layer, its first {_CHANNELS} channels, on one scale\n"
+        "black 0, yellow the largest; with negative values blue below 0 and red above"
     )
     write(
         figure, _LABEL + _CELL + 0.1, y + _CELL / 2, legend, va="center", fontsize=8, color="#666666", linespacing=1.5
     )
 
 
-def _maps(figure: Any, name: str, array: Host, y: float) -> None:
+def _maps(figure: Any, name: str, array: HostArray, y: float) -> None:
     _label(figure, y + _CELL / 2, name, f"{_shape(array)}\n{array.min():.2g} to {array.max():.2g}")
     scale = colours(array[:_CHANNELS])
     for channel, image in enumerate(array[:_CHANNELS]):
@@ -113,15 +113,15 @@ def _maps(figure: Any, name: str, array: Host, y: float) -> None:
         bare(axes)
 
 
-def _strip(figure: Any, name: str, array: Host, y: float) -> None:
+def _strip(figure: Any, name: str, array: HostArray, y: float) -> None:
     _label(figure, y + _STRIP / 2, name, _shape(array))
     axes = box(figure, _LABEL, y, _CHANNELS * _CELL - _APART, _STRIP)
     axes.imshow(array[None], interpolation="nearest", aspect="auto", **colours(array))
     bare(axes)
 
 
-def _bars(figure: Any, probabilities: Host, class_names: Sequence[str] | None, y: float) -> None:
-    """One bar a class, under its cell of the output; of more than 20 classes the likeliest."""
+def _bars(figure: Any, probabilities: HostArray, class_names: Sequence[str] | None, y: float) -> None:
+    """A bar for each class; of more than 20 classes for the most likely."""
     _label(figure, y + 0.5, "probability", "softmax of the output")
     axes = box(figure, _LABEL, y, _CHANNELS * _CELL - _APART, 1.0)
     shown = np.sort(np.argsort(-probabilities, kind="stable")[:_BARS])
@@ -144,5 +144,5 @@ def _label(figure: Any, y: float, name: str, below: str) -> None:
     write(figure, _LABEL - 0.12, y - 0.08, below, fontsize=8, color="#666666", linespacing=1.3, **right)
 
 
-def _shape(array: Host) -> str:
+def _shape(array: HostArray) -> str:
     return " x ".join(map(str, array.shape))

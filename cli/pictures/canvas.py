@@ -1,4 +1,4 @@
-"""A figure without a window, and what all pictures share."""
+"""Figures without a window, and the colours, axes and text that all pictures share."""
 
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +11,7 @@ from matplotlib.text import Text
 
 from ...common.files import write_whole
 
-#: Training and held-out data, in every picture.
+# Colours of training and held-out data in all pictures, and colour maps.
 TRAINING, HELD_OUT = "#1f77b4", "#e8710a"
 SIGNED, POSITIVE = "RdBu_r", "magma"
 
@@ -24,12 +24,12 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
 
 
 def picture_format(path: Path) -> str:
-    """The format that a file's name asks for: PNG unless it has a suffix.
+    """The format by the suffix of a file's name; PNG without a suffix.
 
     Raises
     ------
     ValueError
-        For a suffix of no picture that can be written.
+        If matplotlib can't write pictures with that suffix.
     """
     known = FigureCanvasAgg.get_supported_filetypes()
     wanted = path.suffix.lower().removeprefix(".") or "png"
@@ -38,34 +38,34 @@ def picture_format(path: Path) -> str:
     return wanted
 
 
-def legible(text: str) -> str:
-    """Text that a font can draw: bytes of a file's name that are no text in UTF-8 are replaced."""
+def drawable_text(text: str) -> str:
+    """Text that matplotlib can draw: bytes of a file name that are not UTF-8 are replaced."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
     """Write a picture, whole or not at all."""
     for text in figure.findobj(Text):
-        text.set_text(legible(text.get_text()))
+        text.set_text(drawable_text(text.get_text()))
     drawn = BytesIO()
     figure.savefig(drawn, dpi=dpi, format=picture_format(path))
     write_whole(path, drawn.getvalue())
 
 
 def box(figure: Figure, x: float, y: float, width: float, height: float) -> Any:
-    """Axes at a place, from the lower left corner, in inches."""
+    """Axes with their lower left corner at ``(x, y)``, in inches."""
     wide, high = figure.get_size_inches()
     return figure.add_axes((x / wide, y / high, width / wide, height / high))
 
 
 def write(figure: Figure, x: float, y: float, text: str, **options: Any) -> None:
-    """Text at a place in inches."""
+    """Text at ``(x, y)``, in inches."""
     wide, high = figure.get_size_inches()
     figure.text(x / wide, y / high, text, **options)
 
 
 def bare(axes: Any, colour: str = "#bbbbbb") -> None:
-    """No ticks, and a thin frame."""
+    """Remove the ticks and draw a thin frame."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -73,7 +73,7 @@ def bare(axes: Any, colour: str = "#bbbbbb") -> None:
 
 
 def as_picture(image: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
-    """An image ``(C, H, W)`` as `imshow` takes it: colours where it has three channels, grey otherwise."""
+    """An image ``(C, H, W)`` for `imshow`, with its options: in colours if it has three channels, else in grey."""
     low, high = float(image.min()), float(image.max())
     scaled = (image - low) / (high - low) if high > low else np.zeros_like(image)
     if len(image) == 3:
@@ -82,7 +82,7 @@ def as_picture(image: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], dict[
 
 
 def colours(values: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Colour map and limits: white at 0 where both signs occur, from black up where none is negative."""
+    """Colour map and limits: white at 0 if a value is negative, else from black at 0."""
     finite = values[np.isfinite(values)]
     largest = float(np.abs(finite).max(initial=0.0)) or 1.0
     if float(finite.min(initial=0.0)) < 0.0:

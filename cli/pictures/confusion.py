@@ -1,4 +1,4 @@
-"""Which classes are taken for which."""
+"""A confusion matrix as a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from ...training.formatting import percent
 from .canvas import new_figure, save
 
-# With more classes a cell has no room for its numbers.
+# With more classes the numbers do not fit into the cells.
 _MOST_WRITTEN = 20
 _LISTED = 15
 
@@ -22,9 +22,9 @@ def plot_confusion(
     class_names: Sequence[str] | None = None,
     title: str = "",
 ) -> None:
-    """A confusion matrix: true class by row, predicted class by column, coloured by the share of the row.
+    """Draw a confusion matrix: true class by row, predicted class by column, coloured by the share of the row.
 
-    Up to 20 classes each cell has its count and share; with more the mistakes that were made most often are listed.
+    With up to 20 classes each cell shows its count and share; with more the most frequent mistakes are listed.
 
     Parameters
     ----------
@@ -38,12 +38,12 @@ def plot_confusion(
     Raises
     ------
     ValueError
-        For a matrix that is not square, or another number of names.
+        If the matrix is not square, or the number of names is not its number of classes.
     """
     matrix = np.asarray(matrix)
     n = len(matrix)
     if matrix.shape != (n, n) or not n:
-        raise ValueError(f"a confusion matrix is square, got shape {matrix.shape}")
+        raise ValueError(f"a confusion matrix must be square, got shape {matrix.shape}")
     names = [str(c) for c in range(n)] if class_names is None else [str(name) for name in class_names]
     if len(names) != n:
         raise ValueError(f"the matrix has {n} classes, got {len(names)} names")
@@ -53,7 +53,7 @@ def plot_confusion(
     figure = new_figure(side + (1.0 if written else 4.2), side, layout="constrained")
     parts: Any = [figure] if written else figure.subfigures(1, 2, width_ratios=(side + 1.2, 3.0))
     axes = parts[0].add_subplot()
-    # The root of the share: one mistake in a hundred has to be seen.
+    # The root of the share, so that one mistake in a hundred is visible.
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0.0, 1.0), interpolation="nearest")
     axes.set(xlabel="predicted class", ylabel="true class")
     _label(axes, names)
@@ -94,7 +94,7 @@ def _write(axes: Any, matrix: np.ndarray[Any, Any], shares: np.ndarray[Any, Any]
 
 
 def _list(axes: Any, matrix: np.ndarray[Any, Any], shares: np.ndarray[Any, Any], names: Sequence[str]) -> None:
-    """The largest counts off the diagonal, and the classes that are found least."""
+    """The largest counts off the diagonal, and the classes with the fewest right predictions."""
     axes.axis("off")
     wrong = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
     worst = [i for i in np.argsort(-wrong, axis=None, kind="stable")[:_LISTED] if wrong.flat[i]]

@@ -1,4 +1,4 @@
-"""How a training went."""
+"""Loss, accuracy and learning rate of a training run by epoch."""
 
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,22 @@ from .canvas import HELD_OUT, TRAINING, new_figure, save
 
 
 def plot_curves(history: History, path: Path, metrics: dict[str, Any]) -> None:
-    """Loss and accuracy by epoch, for training and held-out images, the best epoch marked; learning rate below.
+    """Draw loss and accuracy by epoch, for training and held-out images, with the best epoch marked; below the rate.
 
     Parameters
     ----------
     history : History
     path : path
     metrics : dict
-        ``model``, ``data``, ``backend``, ``seed`` and, where there is one, ``test_accuracy``, for the title;
-        ``validation_part`` and ``test_part`` are what the two parts are called, held out unless given.
+        For the title: ``model``, ``data``, ``backend``, ``seed`` and, optional, ``test_accuracy``. ``validation_part``
+        and ``test_part`` are the names of the two parts, "held out" unless given.
     """
     with_rate = "lr" in history
     quantities = [q for q in ("loss", "accuracy") if f"train_{q}" in history or f"validation_{q}" in history]
     figure = new_figure(5.0 * len(quantities), 4.4 if with_rate else 3.6, layout="constrained")
     grid = figure.add_gridspec(1 + with_rate, len(quantities), height_ratios=[4, 1] if with_rate else [1])
     for column, quantity in enumerate(quantities):
-        _draw(figure.add_subplot(grid[0, column]), history, quantity, _spelt(metrics.get("validation_part")))
+        _draw(figure.add_subplot(grid[0, column]), history, quantity, _part_name(metrics.get("validation_part")))
     if with_rate:
         axes = figure.add_subplot(grid[1, :])
         axes.step(history["epoch"], history["lr"], where="mid", color="#555555", linewidth=1.2)
@@ -38,7 +38,7 @@ def plot_curves(history: History, path: Path, metrics: dict[str, Any]) -> None:
     save(figure, path)
 
 
-def _spelt(part: str | None) -> str:
+def _part_name(part: str | None) -> str:
     return "held out" if part in (None, "held-out") else str(part)
 
 
@@ -53,7 +53,7 @@ def _draw(axes: Any, history: History, quantity: str, held_out: str) -> None:
         axes.set_yscale("log" if min(_known(history, quantity), default=0.0) > 0.0 else "linear")
     else:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        # A first epoch far below the rest must not press all that follows into one line.
+        # A first epoch far below the others would flatten the rest of the curve.
         known = sorted(_known(history, quantity))
         low = min(known[len(known) // 10], 0.9 * known[-1]) if known else 0.0
         axes.set_ylim(max(0.0, low - 0.1 * (1.0 - low)), 1.0 + 0.04 * (1.0 - low))
@@ -62,7 +62,7 @@ def _draw(axes: Any, history: History, quantity: str, held_out: str) -> None:
 
 
 def _mark_best(axes: Any, history: History, quantity: str) -> None:
-    """A dot on the epoch of the lowest loss, of the held-out part or else of the training."""
+    """Draw a dot at the epoch with the lowest held-out loss, or the lowest training loss if there is no other."""
     column = next(c for c in (f"validation_{quantity}", f"train_{quantity}") if c in history)
     try:
         best = history.best(next(c for c in ("validation_loss", "train_loss", column) if c in history))
@@ -70,14 +70,14 @@ def _mark_best(axes: Any, history: History, quantity: str) -> None:
         return
     if column not in best:
         return
-    told = f"best: {number(best[column])}" if quantity == "loss" else f"then: {percent(best[column])}"
+    label = f"best: {number(best[column])}" if quantity == "loss" else f"then: {percent(best[column])}"
     axes.plot(
         best["epoch"],
         best[column],
         "o",
         color=HELD_OUT if column.startswith("validation") else TRAINING,
         markeredgecolor="black",
-        label=f"{told} in epoch {best['epoch']:.0f}",
+        label=f"{label} in epoch {best['epoch']:.0f}",
     )
 
 
@@ -94,9 +94,9 @@ def _known(history: History, quantity: str) -> list[float]:
 
 
 def _title(metrics: dict[str, Any]) -> str:
-    told = (
-        f": {percent(metrics['test_accuracy'])} {_spelt(metrics.get('test_part'))}"
+    accuracy = (
+        f": {percent(metrics['test_accuracy'])} {_part_name(metrics.get('test_part'))}"
         if metrics.get("test_accuracy") is not None
         else ""
     )
-    return f"{metrics['model']} on {metrics['data']}{told} ({metrics['backend']}, seed {metrics['seed']})"
+    return f"{metrics['model']} on {metrics['data']}{accuracy} ({metrics['backend']}, seed {metrics['seed']})"

@@ -1,4 +1,4 @@
-"""What the first convolution looks for."""
+"""The kernels of a net's first convolution."""
 
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,16 @@ from ...layers.core.layer import Layer
 from .canvas import SIGNED, bare, box, new_figure, save, write
 
 _MOST_KERNELS, _MOST_ROWS, _MOST_CHANNELS = 64, 16, 8
-# Inches: from one tile to the next, and the title over it.
+# Inches: distance between tiles, and height of the title above a tile.
 _PITCH, _TITLE = 0.85, 0.12
 
 
 def plot_filters(model: Layer, path: Path) -> bool:
-    """The kernels of the first 2-d convolution as images; False, and no file, where the model has none.
+    """Draw the kernels of the first 2-d convolution; returns False and writes no file if the model has none.
 
-    Of three input channels, as colours: grey is 0, and each kernel has its own scale, one for its three channels.
-    Otherwise blue for negative and red for positive weights on one scale for all; of several input channels the first
-    eight stand side by side, a kernel a row.
+    Kernels of three input channels are drawn in colours: grey is 0, and each kernel has its own scale. Others are blue
+    for negative and red for positive weights, on one scale for all; of several input channels the first eight are
+    drawn side by side, with a row for each kernel.
     """
     found = next(((name, layer) for name, layer in model.named_layers() if isinstance(layer, Conv2d)), None)
     if found is None:
@@ -67,10 +67,10 @@ def plot_filters(model: Layer, path: Path) -> bool:
 
 
 def _coloured(kernel: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Weights as shares of a colour: 0 is grey, the largest of the kernel black or full."""
+    """Weights as intensities: 0 is grey, the kernel's largest magnitude black or full colour."""
     return 0.5 + 0.5 * kernel / (float(np.abs(kernel).max()) or 1.0)
 
 
 def _columns(n: int) -> int:
-    """Into how many columns tiles go of equal length, if that comes out even."""
+    """The number of columns for ``n`` tiles: one with full rows if there is such a number, else up to 8."""
     return next((c for c in (8, 6, 5, 4) if n % c == 0 and n // c <= c), min(n, 8))

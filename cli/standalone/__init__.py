@@ -1,1 +1,1 @@
-"""What the commands and `scripts/` share that needs the standard library alone."""
+"""Parts of the commands and of `scripts/` that import only the standard library, for machines without packages."""

@@ -1,7 +1,7 @@
-"""The argument parser of every command and script: one line for what is wrong, and no abbreviated options.
+"""The argument parser of all commands and scripts: errors in one line, and no abbreviated options.
 
-An abbreviation such as ``--resum`` would be one option today and ambiguous, or another one, tomorrow; it is an error
-that names the closest option. Needs the standard library alone, for `gpu_check`.
+An abbreviation such as ``--resum`` may become ambiguous when an option is added, so it is an error that names the
+closest option. Imports only the standard library.
 """
 
 import argparse
@@ -14,36 +14,36 @@ from .help_text import Help
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that accepts options by their full names, and says what is wrong in one line, status 2."""
+    """A parser that accepts only full names of options and ends with one line and status 2 if an argument is wrong."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False, "formatter_class": Help, **keywords})
 
     def error(self, message: str) -> NoReturn:
-        """One line on standard error, status 2."""
+        """Print one line on standard error and exit with status 2."""
         self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse; an option that is none is refused before anything else is, as it may be why something is missing."""
+        """Parse; an unknown option is reported first, since it may be why another is missing."""
         arguments = list(sys.argv[1:] if args is None else args)
         for argument in arguments:
             if argument == "--" or (self._subparsers is not None and not argument.startswith("-")):
                 break
             name = argument.partition("=")[0]
-            # A value with blanks in it may begin with dashes.
+            # A value with blanks in it may start with dashes.
             if name.startswith("--") and " " not in name and name not in self._option_string_actions:
                 self.unknown([name])
         return super().parse_known_args(arguments, namespace)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse; what is left over is an error."""
+        """Parse; an unknown argument is an error."""
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
             self.unknown(unknown)
         return options
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        # argparse passes over a help text that could not be written.
+        # argparse ignores errors when it writes a help text.
         if message and file is not None and file is sys.stdout:
             file.write(message)
             file.flush()
@@ -51,18 +51,18 @@ class Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
     def unknown(self, arguments: Sequence[str]) -> NoReturn:
-        """Refuse arguments that were left over."""
+        """End with the error for unknown arguments."""
         self.error(f"unknown argument {arguments[0]!r}; {self.hint(arguments[0])}")
 
     def hint(self, name: str) -> str:
-        """What to do about an option that is none."""
+        """What to write instead of an unknown option."""
         options = {
             option.lstrip("-"): option
             for option, action in self._option_string_actions.items()
             if option.startswith("--") and action.help != argparse.SUPPRESS
         }
         close = closest(name.strip("-"), options) if name.startswith("-") else None
-        return f"did you mean {options[close]}?" if close else f"{self.prog} --help lists what it takes"
+        return f"did you mean {options[close]}?" if close else f"{self.prog} --help lists the options"
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:
@@ -75,8 +75,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def closest(word: str, words: Iterable[str]) -> str | None:
-    """The one of these words that a mistyped or abbreviated one most resembles; None where none does."""
+    """The word that a mistyped or abbreviated one most resembles; None if there is none."""
     words = list(words)
-    begun = [each for each in words if each.startswith(word)] if len(word) > 1 else []
-    close = begun or difflib.get_close_matches(word, words, 1)
+    longer = [each for each in words if each.startswith(word)] if len(word) > 1 else []
+    close = longer or difflib.get_close_matches(word, words, 1)
     return close[0] if close else None

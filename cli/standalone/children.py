@@ -1,8 +1,8 @@
-"""Processes that end with the one that started them; on the standard library alone.
+"""Child processes that end with the process that started them. Imports only the standard library.
 
-A process that is killed can't end what it started, and a child that leaves its process group, as a daemon does, is not
-found by the group. So children carry a mark in their environment, which their children inherit, and a keeper, a small
-process of its own, waits for the end of the one that started them all.
+A process that is killed with SIGKILL can't end its children, and a child that leaves its process group, as a daemon
+does, is not found by the group. So children have a mark in their environment, which their own children inherit, and a
+keeper, a small separate process, waits until the first process ends and then kills all that have the mark.
 
 This file is also the program of the keeper.
 """
@@ -21,20 +21,20 @@ from typing import Any
 
 MARK = "XPNN_STARTED_FOR"
 PROCESSES = Path("/proc")
-# Looks for processes that carry a mark, and seconds between them: a process may start another while it is ended.
-LOOKS, BETWEEN = 50, 0.02
-# Seconds that a process which was killed may take to end: one that waits for a device may not end at all.
+# Repeated searches for marked processes, and seconds between them: a process may start another while it is killed.
+SEARCHES, BETWEEN = 50, 0.02
+# Seconds to wait for a killed process: one that waits for a device may never end.
 PATIENCE = 5.0
 PR_SET_PDEATHSIG = 1
 
 
 def marked(environment: Mapping[str, str], mark: str) -> dict[str, str]:
-    """The environment with a mark more; a process may carry several."""
+    """The environment with one more mark; a process may have several."""
     return {**environment, MARK: f"{environment.get(MARK, '')}{mark};"}
 
 
-def carrying(mark: str) -> Iterator[int]:
-    """Numbers of the processes that carry a mark which contains that text, as far as the system tells (Linux does)."""
+def marked_processes(mark: str) -> Iterator[int]:
+    """Numbers of the processes with a mark that contains that text; none where there is no /proc."""
     name, text = f"{MARK}=".encode(), os.fsencode(mark)
     for path in PROCESSES.glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
@@ -43,12 +43,12 @@ def carrying(mark: str) -> Iterator[int]:
 
 
 def end(group: int | None, mark: str) -> None:
-    """Kill a process group, and all that carry the mark, until there are none."""
+    """Kill a process group, and all processes with the mark until there are none."""
     if group is not None:
         with contextlib.suppress(OSError):
             os.killpg(group, signal.SIGKILL)
-    for _ in range(LOOKS):
-        found = [number for number in carrying(mark) if number != os.getpid()]
+    for _ in range(SEARCHES):
+        found = [number for number in marked_processes(mark) if number != os.getpid()]
         for number in found:
             with contextlib.suppress(OSError):
                 os.kill(number, signal.SIGKILL)
@@ -58,24 +58,24 @@ def end(group: int | None, mark: str) -> None:
 
 
 def reap(process: "subprocess.Popen[Any]") -> int | None:
-    """Wait for a process that was killed, not for ever; its exit status."""
+    """Wait `PATIENCE` seconds for a killed process; its exit status, or None."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         return process.wait(PATIENCE)
     return None
 
 
 class Keeper:
-    """Ends all that carries a mark, and removes a folder, as soon as this process is gone, whatever ended it.
+    """Kills all processes with a mark, and removes a folder, when this process ends in whatever way.
 
     Parameters
     ----------
     mark : str
-        All marks that contain it count.
+        Marks that contain this text count.
     folder : Path
     """
 
     def __init__(self, mark: str, folder: Path) -> None:
-        # Its standard input ends with this process.
+        # When this process ends, the keeper reads the end of its standard input.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(Path(__file__).resolve()), mark, str(folder)],
             stdin=subprocess.PIPE,
@@ -85,11 +85,11 @@ class Keeper:
         )
 
     def note(self, group: int) -> None:
-        """A process group was started."""
+        """Add a process group that was started."""
         self._tell(f"+{group}\n")
 
     def forget(self, group: int) -> None:
-        """A process group has ended; its number may be another's from now on."""
+        """Remove a process group that has ended: its number may be used again."""
         self._tell(f"-{group}\n")
 
     def _tell(self, line: str) -> None:
@@ -99,7 +99,7 @@ class Keeper:
             self._process.stdin.flush()
 
     def close(self) -> None:
-        """Let it end what is left, and wait for it."""
+        """Let the keeper kill the rest, and wait for it."""
         with contextlib.suppress(OSError):
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -107,7 +107,7 @@ class Keeper:
 
 
 def keep(mark: str, folder: str) -> None:
-    """What a keeper does."""
+    """Run the keeper."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()
@@ -120,7 +120,7 @@ def keep(mark: str, folder: str) -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """End this process as soon as its parent, which has that number, ends; on Linux, elsewhere nothing is done."""
+    """End this process when its parent, process number ``parent``, ends; only on Linux."""
     if sys.platform != "linux":
         return
     with contextlib.suppress(OSError, AttributeError):

@@ -1,13 +1,11 @@
-"""What a program does around its work: streams, signals, files written whole; needs the standard library alone.
+"""Standard streams, SIGTERM and writable folders of all commands and scripts. Imports only the standard library.
 
-Standard streams can be printed to, whoever started the program and however. One that is closed (``xpnn info >&-``)
-counts as the null device: were its number free, the next file opened would get it, and a library that prints would
-write into that file. Text that the encoding of standard output lacks, as ``é`` in ASCII, is printed as ``\\xe9``;
-bytes of file names that are no text are printed as they are.
+A standard stream that is closed (``xpnn info >&-``) becomes the null device: otherwise the next file that is opened
+would get its number, and a library that prints would write into that file. Text that the encoding of standard output
+lacks, as ``é`` in ASCII, is printed as ``\\xe9``; bytes of file names that are not text are printed as they are.
 """
 
 import codecs
-import importlib.util
 import os
 import signal
 import sys
@@ -22,13 +20,13 @@ ESCAPED = "xpnn-escaped"
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came."""
+    """SIGTERM was received."""
 
     number = signal.SIGTERM
 
 
 def _escaped(error: UnicodeError) -> tuple[bytes, int]:
-    """Bytes for text that can't be encoded: the file system's own, else an escape sequence."""
+    """Bytes for text that can't be encoded: those of a file name as they are, else an escape sequence."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     found = bytearray()
@@ -42,12 +40,12 @@ codecs.register_error(ESCAPED, _escaped)
 
 
 def prepare() -> None:
-    """Open closed streams on the null device, and let standard output encode any text."""
+    """Open closed standard streams on the null device, and let standard output encode any text."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest number that is free is this one.
+            # This is the lowest free number, so the new file gets it.
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)
@@ -58,7 +56,7 @@ def prepare() -> None:
 
 
 def silence() -> None:
-    """Send what is still to be flushed to the null device: whoever read it is gone, or there is no room for it."""
+    """Flush the streams; one that can't be flushed becomes the null device, so that Python's exit does not fail."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
@@ -70,14 +68,14 @@ def silence() -> None:
 
 
 def tell(text: str) -> None:
-    """Print a line on standard error, if it still can be read."""
+    """Print a line on standard error; errors are ignored."""
     with suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def terminated() -> Iterator[None]:
-    """Within the ``with`` block SIGTERM raises `Terminated`, so that files are closed and none stays half written."""
+    """Within the ``with`` block SIGTERM raises `Terminated`, so that files are closed and none is left half-written."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
@@ -93,36 +91,13 @@ def terminated() -> Iterator[None]:
 
 
 def status_of(error: KeyboardInterrupt) -> int:
-    """The exit status after a signal, as a shell has it: 130 for Ctrl-C, 143 for SIGTERM."""
+    """The exit status after a signal, as in a shell: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + int(getattr(error, "number", signal.SIGINT))
 
 
-def check_environment() -> None:
-    """Raise `ValueError` for a wrong environment variable of xpnn, whose other packages may be missing."""
-    file = Path(__file__).resolve().parents[2] / "common" / "environment.py"
-    spec = importlib.util.spec_from_file_location("xpnn_environment", file)
-    assert spec is not None and spec.loader is not None
-    environment = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(environment)
-    environment.check()
-
-
 def require_writable(path: Path) -> None:
-    """Raise `OSError` where no file can be made in a folder, or in the closest one above it that is there."""
+    """Raise `OSError` if no file can be made in a folder, or in the closest existing folder above it."""
     while not path.exists() and path.parent != path:
         path = path.parent
     with tempfile.NamedTemporaryFile(dir=path):
         pass
-
-
-def put(path: Path, text: str) -> None:
-    """Write all or nothing: whoever reads sees the old content or the new. Devices are written to directly."""
-    if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8")
-        return
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What ``scripts/gpu_check.py`` is made of.
+"""Parts of ``scripts/gpu_check.py``.
 
-`rows` and `suite` run as parts of `xpnn`; the others use the standard library alone, and are imported without `xpnn`.
+`run_checks` and `pytest_plugin` import `xpnn` and run in child processes; the others import only the standard library.
 """

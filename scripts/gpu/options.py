@@ -1,4 +1,4 @@
-"""What a check is asked: the command line, and what is wrong with it in one line."""
+"""The command line of ``gpu_check``."""
 
 import argparse
 import math
@@ -9,39 +9,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING or __package__ != "gpu":
     from ...cli.standalone import process
     from ...cli.standalone.arguments import Parser
+    from ...common import environment
 else:
-    # `gpu_check` run as a file, which says where these are.
-    from standalone import process
-    from standalone.arguments import Parser
+    # `gpu_check` run as a file, which adds the folder of these modules to the path.
+    from cli.standalone import process
+    from cli.standalone.arguments import Parser
+    from common import environment
 
 from .preflight import ROOT
 
-# Seconds that a stage may take; a second call of 10 minutes has room for all that follow the smoke test.
+# Limits of the stages in seconds; all but the smoke test fit into one call of 10 minutes.
 LIMITS = {"preflight": 10.0, "smoke": 100.0, "parity": 110.0, "nets": 140.0, "layers": 120.0, "suite": 190.0}
 BACKENDS = ("cupy", "torch", "numpy", "strict")
 NETS = ("resnet18", "vgg11_bn", "lenet5", "mlp", "digits_lenet")
 
 
-def names(taken: tuple[str, ...]) -> Any:
-    """An argument of several names, of those."""
+def some_of(accepted: tuple[str, ...]) -> Any:
+    """An argument of several of these names, with commas between."""
 
     def parse(text: str) -> list[str]:
         found = [name for name in text.split(",") if name]
-        wrong = [name for name in found if name.partition(":")[0] not in taken]
+        wrong = [name for name in found if name.partition(":")[0] not in accepted]
         if wrong or not found:
-            raise argparse.ArgumentTypeError(f"takes some of {', '.join(taken)}, with commas between, got {text!r}")
+            raise argparse.ArgumentTypeError(f"must be some of {', '.join(accepted)}, with commas, got {text!r}")
         return list(dict.fromkeys(found))
 
     return parse
 
 
-def sized(text: str) -> list[tuple[str, int]]:
+def nets_with_batches(text: str) -> list[tuple[str, int]]:
     """Nets with their batches: ``resnet18:128,lenet5:64``."""
     found = []
     for word in text.split(","):
         name, _, batch = word.partition(":")
         if name not in NETS or not batch.isdecimal() or int(batch) < 1:
-            raise argparse.ArgumentTypeError(f"takes NET:BATCH,... with nets of {', '.join(NETS)}, got {text!r}")
+            raise argparse.ArgumentTypeError(f"must be NET:BATCH,... with nets of {', '.join(NETS)}, got {text!r}")
         found.append((name, int(batch)))
     return found
 
@@ -53,14 +55,14 @@ def above_zero(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0.0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"takes a number > 0, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number > 0, got {text!r}")
     return value
 
 
 def count(text: str) -> int:
     """An argument that is an integer above 0."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"takes an integer > 0, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be an integer > 0, got {text!r}")
     return int(text)
 
 
@@ -71,7 +73,7 @@ def limits(text: str) -> dict[str, float]:
         stage, _, seconds = word.partition("=")
         if stage not in LIMITS:
             raise argparse.ArgumentTypeError(
-                f"takes STAGE=SECONDS,... with stages of {', '.join(LIMITS)}, got {text!r}"
+                f"must be STAGE=SECONDS,... with stages of {', '.join(LIMITS)}, got {text!r}"
             )
         found[stage] = above_zero(seconds)
     return found
@@ -82,20 +84,20 @@ def expression(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from error
     return text
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The options; ends with status 2 and one line for a bad call."""
+    """The options; a bad call ends with status 2 and one line."""
     parser = Parser(
         prog="gpu_check",
         description="Check xpnn on a machine with a GPU; the top of this file says how.",
     )
-    parser.add_argument("folder", type=Path, help="where the results go; made if it is not there")
+    parser.add_argument("folder", type=Path, help="where to write the results; made if it does not exist")
     stages = tuple(LIMITS)
-    parser.add_argument("--stages", type=names(stages), default=list(stages), help="some of them, such as smoke,parity")
-    parser.add_argument("--seconds", type=above_zero, default=580.0, help="end within this time")
+    parser.add_argument("--stages", type=some_of(stages), default=list(stages), help="such as smoke,parity")
+    parser.add_argument("--seconds", type=above_zero, default=580.0, help="limit of the whole check")
     parser.add_argument(
         "--limits",
         type=limits,
@@ -103,27 +105,27 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="STAGE=S,...",
         help=f"other limits of stages than {', '.join(f'{stage}={limit:.0f}' for stage, limit in LIMITS.items())}",
     )
-    parser.add_argument("--wheels", type=Path, default=None, metavar="FOLDER", help="wheels of what this Python lacks")
+    parser.add_argument("--wheels", type=Path, default=None, metavar="FOLDER", help="wheels that this Python lacks")
     parser.add_argument(
         "--without",
-        type=names(("sklearn", "array_api_strict", "mpmath", "scipy")),
+        type=some_of(("sklearn", "array_api_strict", "mpmath", "scipy")),
         default=[],
-        help="go on without these packages, and without what needs them",
+        help="leave out these packages, and checks that need them",
     )
     parser.add_argument(
         "--cache",
         type=Path,
         default=None,
         metavar="FOLDER",
-        help="where CuPy keeps compiled kernels, for a second call too; CuPy's own folder unless given",
+        help="where CuPy stores compiled kernels, for later calls too; CuPy's own folder unless given",
     )
-    parser.add_argument("--backends", type=names(BACKENDS), default=["cupy", "torch:cuda:0"], help="what is checked")
+    parser.add_argument("--backends", type=some_of(BACKENDS), default=["cupy", "torch:cuda:0"], help="which backends")
     parser.add_argument(
         "--nets",
-        type=sized,
+        type=nets_with_batches,
         default=[("resnet18", 128), ("vgg11_bn", 128), ("lenet5", 64)],
         metavar="NET:BATCH,...",
-        help="what is timed",
+        help="which nets are timed",
     )
     parser.add_argument("--layer", default="", metavar="NAME", help="only layers whose name contains this")
     parser.add_argument("--rounds", type=count, default=3, help="samples of each side of a benchmark")
@@ -137,12 +139,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--tests",
         nargs="+",
         default=[str(ROOT / "tests")],
-        help="what pytest runs; the tests of the checkout unless given",
+        help="files for pytest; the tests of the checkout unless given",
     )
-    parser.add_argument("--alone", action="store_true", help="one process at a time, for a GPU that lets in no more")
+    parser.add_argument("--alone", action="store_true", help="one process at a time, for a GPU that admits no more")
     options: argparse.Namespace = parser.parse_args(arguments)
     options.limits = {**LIMITS, **options.limits}
-    # PyTorch is what is compared with.
+    # PyTorch is not timed itself, because all backends are compared with it.
     options.timed = [name for name in options.backends if not name.startswith("torch")]
     for path in map(Path, options.tests):
         if not path.exists():
@@ -151,7 +153,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if options.wheels is not None and not list(options.wheels.glob("*.whl")):
         parser.error(f"--wheels: there are no wheels in {options.wheels}")
     try:
-        process.check_environment()
+        environment.check()
     except ValueError as error:
         parser.error(str(error))
     folders = [folder for folder in (options.folder, options.cache) if folder is not None]

@@ -1,19 +1,19 @@
-"""What is asked in processes of their own, and what became of it."""
+"""A part of the check, with its counts of rows and its result."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 PASSED, FAILED, LIMIT, INTERRUPTED, NOT_RUN = "passed", "failed", "limit", "interrupted", "not run"
-# All rows skipped; and rows that other processes disturbed, so that nothing was measured.
+# All rows were skipped; some rows were disturbed by other processes, so they are no measurements.
 SKIPPED, DISTURBED = "skipped", "disturbed"
 RUNNING = "running"
-# Of these stages all parts run at the same time; of the others each alone, so that times are its own.
+# Stages whose parts run at the same time; parts of the others run one by one, because they are timed.
 TOGETHER = ("preflight", "smoke", "parity")
 
 
 @dataclass
 class Part:
-    """What is asked in one or more processes at the same time, and what became of it."""
+    """One or more processes that run at the same time, and the rows that they append."""
 
     name: str
     stage: str
@@ -31,11 +31,11 @@ class Part:
     output: str = ""
 
     def take(self, row: dict[str, Any]) -> bool:
-        """Note a row; whether it tells of a failure."""
+        """Count a row; returns whether it is a failure."""
         self.total += int(row.get("total") or 0)
         if "name" not in row:
             return False
-        # A row of a benchmark is wrong where both sides did not compute the same.
+        # A row of a benchmark is wrong if both sides did not compute the same.
         bad = row.get("passed") is False or bool(row.get("wrong"))
         if row.get("skipped"):
             self.skipped += 1
@@ -50,15 +50,15 @@ class Part:
         return bad
 
     def counts(self) -> str:
-        """How many rows passed, of how many, in words."""
+        """The counts of rows in words."""
         done = self.passed + self.failed + self.skipped + self.disturbed
-        told = f"{self.passed} passed" + (f", {self.failed} failed" if self.failed else "")
-        told += f", {self.disturbed} disturbed" if self.disturbed else ""
-        told += f", {self.skipped} skipped" if self.skipped else ""
-        return told + (f", {self.total - done} not reached" if self.total > done else "")
+        text = f"{self.passed} passed" + (f", {self.failed} failed" if self.failed else "")
+        text += f", {self.disturbed} disturbed" if self.disturbed else ""
+        text += f", {self.skipped} skipped" if self.skipped else ""
+        return text + (f", {self.total - done} not reached" if self.total > done else "")
 
     def verdict(self) -> str:
-        """What its rows come to, once all its processes have ended well: less than all passed is something else."""
+        """The status by the rows, if all processes ended with status 0; `PASSED` only if all rows passed."""
         if self.failed:
             return FAILED
         if self.disturbed:

@@ -1,4 +1,4 @@
-"""The stages' parts: which commands, in how many processes."""
+"""The parts of all stages: which commands, in how many processes."""
 
 import argparse
 import importlib.util
@@ -13,7 +13,7 @@ SMOKE_CASES = 60
 
 
 def plan(options: argparse.Namespace) -> list[Part]:
-    """All parts, stage by stage; the preflight is always among them."""
+    """All parts, stage by stage; the preflight is always included."""
     makers = {"smoke": smoke, "parity": parity, "nets": nets, "layers": layers, "suite": suite}
     parts = preflight(options)
     for stage, make in makers.items():
@@ -23,7 +23,7 @@ def plan(options: argparse.Namespace) -> list[Part]:
 
 
 def preflight(options: argparse.Namespace) -> list[Part]:
-    """Imports, in a few processes at the same time: some take seconds."""
+    """Imports, in a few processes at the same time, because some take seconds."""
     groups = ["xpnn"]
     groups += ["golden runs"] if "smoke" in options.stages else []
     groups += ["suite"] if "suite" in options.stages else []
@@ -40,14 +40,14 @@ def preflight(options: argparse.Namespace) -> list[Part]:
 
 
 def smoke(options: argparse.Namespace) -> list[Part]:
-    """A little of everything, of each backend at the same time."""
+    """A few parity cases, the golden runs and the checks of the device."""
     parts = parity_parts(options, "smoke", SMOKE_CASES)
     for backend in options.backends:
         if "sklearn" not in options.without:
             halves = ["1/1"] if options.alone else ["1/2", "2/2"]
-            commands = [rows("golden", backend, "--numerics", "exact", "--part", half) for half in halves]
+            commands = [checks("golden", backend, "--numerics", "exact", "--part", half) for half in halves]
             parts.append(Part(f"golden {backend}", "smoke", commands))
-        parts.append(Part(f"device {backend}", "smoke", [rows("device", backend)]))
+        parts.append(Part(f"device {backend}", "smoke", [checks("device", backend)]))
     return parts
 
 
@@ -57,27 +57,29 @@ def parity(options: argparse.Namespace) -> list[Part]:
 
 
 def parity_parts(options: argparse.Namespace, stage: str, count: int) -> list[Part]:
-    """A part for each backend and kind of numerics, in as many processes as there are cores for: kernels compile."""
+    """A part for each backend and numerics; with more processes if there are cores, because kernels are compiled."""
     wanted = [(backend, numerics) for numerics in ("fast", "exact") for backend in options.backends]
-    slices = 1 if options.alone else max(1, min(4, cores() // len(wanted)))
+    processes = 1 if options.alone else max(1, min(4, cores() // len(wanted)))
     parts = []
     for backend, numerics in wanted:
         arguments = ["--numerics", numerics, "--filter", options.filter]
         arguments += ["--count", str(count)] if count else []
-        commands = [rows("parity", backend, *arguments, "--part", f"{i + 1}/{slices}") for i in range(slices)]
+        commands = [checks("parity", backend, *arguments, "--part", f"{i + 1}/{processes}") for i in range(processes)]
         # Many processes share the cores.
-        few = dict.fromkeys(("XPNN_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        parts.append(Part(f"{stage} {backend} {numerics}", stage, commands, few))
+        one_thread = dict.fromkeys(
+            ("XPNN_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+        )
+        parts.append(Part(f"{stage} {backend} {numerics}", stage, commands, one_thread))
     return parts
 
 
 def nets(options: argparse.Namespace) -> list[Part]:
-    """Of each net compiled and plain steps, then steps and inference, beside PyTorch."""
+    """For each net compiled and plain steps, then steps and inference, beside PyTorch."""
     parts = []
     for backend in options.timed:
         for net, batch in options.nets:
             of_net = ["--batch", str(batch), "--rounds", str(options.rounds), "--backend", backend, "--lines", "LINES"]
-            compiled = [sys.executable, "-m", "xpnn.cli.bench.compiled_step", "--net", net, *of_net]
+            compiled = [sys.executable, "-m", "xpnn", "bench", "compiled-step", "--net", net, *of_net]
             plain = [sys.executable, "-m", "xpnn", "bench", "--nets", "--only", net, "--no-memory", "--wait", "0"]
             parts.append(Part(f"compiled {net} {backend}", "nets", [compiled]))
             parts.append(Part(f"bench {net} {backend}", "nets", [plain + of_net]))
@@ -97,15 +99,15 @@ def layers(options: argparse.Namespace) -> list[Part]:
 
 def suite(options: argparse.Namespace) -> list[Part]:
     """The tests that use the GPU."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "xpnn.scripts.gpu.suite"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "xpnn.scripts.gpu.pytest_plugin"]
     variants = list(dict.fromkeys(map(variant, options.backends)))
-    # The tests of a CuPy that is not there have no use for one that is.
+    # Tests of what happens without CuPy are not for this machine.
     usual = f"({' or '.join(variants)}) and not unavailable"
     select = usual if options.select is None else options.select
     command += ["-k", select] if select else []
     workers = 1 if options.alone else min(8, cores())
-    here = importlib.util.find_spec("xdist") or (options.wheels and list(options.wheels.glob("pytest_xdist-*.whl")))
-    command += ["-n", str(workers)] if workers > 1 and here else []
+    xdist = importlib.util.find_spec("xdist") or (options.wheels and list(options.wheels.glob("pytest_xdist-*.whl")))
+    command += ["-n", str(workers)] if workers > 1 and xdist else []
     return [Part("suite", "suite", [[*command, *options.tests]], {"XPNN_REQUIRE_BACKENDS": ",".join(variants)})]
 
 
@@ -114,9 +116,9 @@ def variant(backend: str) -> str:
     return "torch-cuda" if backend.startswith("torch:cuda") else backend.partition(":")[0]
 
 
-def rows(kind: str, backend: str, *arguments: str) -> list[str]:
-    """A command that appends rows."""
-    return [sys.executable, "-m", "xpnn.scripts.gpu.rows", kind, backend, *arguments, "--lines", "LINES"]
+def checks(kind: str, backend: str, *arguments: str) -> list[str]:
+    """A command that runs checks and appends their rows."""
+    return [sys.executable, "-m", "xpnn.scripts.gpu.run_checks", kind, backend, *arguments, "--lines", "LINES"]
 
 
 def cores() -> int:

@@ -1,6 +1,6 @@
-"""Where a check's processes find what they import, and whether they do.
+"""The preflight: the import path of all processes, wheels for packages that this Python lacks, and test imports.
 
-This file is also a program of its own, which the preflight runs: ``preflight.py ROWS module=package ...``.
+This file is also the program of the preflight's processes: ``preflight.py ROWS module=package ...``.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# What each stage imports, by package: module, and the name of the package to bring.
+# The modules that each group imports, and the package that contains the module.
 NEEDED = {
     "xpnn": {
         "numpy": "numpy",
@@ -41,13 +41,13 @@ NEEDED = {
     "cupy": {"cupy": "cupy-cuda13x"},
     "torch": {"torch": "torch"},
 }
-# Packages that others import: where the latter come as wheels these have to come too.
+# Packages that other packages import, whose wheels are needed as well.
 ALONG = {"rich": "markdown-it-py mdurl pygments", "scikit-learn": "joblib cloudpickle narwhals threadpoolctl"}
-TOLD_VERSIONS = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "torch", "array-api-compat", "numba", "pytest")
+REPORTED_VERSIONS = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "torch", "array-api-compat", "numba", "pytest")
 
 
 def import_path(scratch: Path) -> str:
-    """Where children find things: this checkout as `xpnn`, whatever its folder is called, then the unpacked wheels."""
+    """The PYTHONPATH of children: this checkout as `xpnn`, whatever its folder is called, then the unpacked wheels."""
     package = scratch / "path"
     package.mkdir()
     (package / "xpnn").symlink_to(ROOT, target_is_directory=True)
@@ -56,28 +56,28 @@ def import_path(scratch: Path) -> str:
 
 
 def unpack(wheels: Path, target: Path) -> list[str]:
-    """Unpack wheels of what this Python lacks, as pip would lay it; what was left out, and why, in words."""
+    """Unpack wheels of packages that this Python lacks, as pip does; returns what was left out and why, in words."""
     target.mkdir()
-    told = []
+    left_out = []
     for wheel in sorted(wheels.glob("*.whl")):
         name, *_ = wheel.name.split("-")
         if not fits(wheel.name):
-            told.append(f"{wheel.name} does not fit Python {platform.python_version()} on {platform.machine()}")
+            left_out.append(f"{wheel.name} does not fit Python {platform.python_version()} on {platform.machine()}")
         elif installed(name) and not too_old(name):
-            told.append(f"{name} is here already, its wheel is not used")
+            left_out.append(f"{name} is already installed, its wheel is not used")
         else:
             with zipfile.ZipFile(wheel) as archive:
                 for entry in archive.infolist():
-                    place = re.sub(r"^[^/]+\.data/(purelib|platlib)/", "", entry.filename)
-                    if not entry.is_dir() and ".data/" not in place and ".." not in Path(place).parts:
-                        file = target / place
+                    name_in_target = re.sub(r"^[^/]+\.data/(purelib|platlib)/", "", entry.filename)
+                    if not entry.is_dir() and ".data/" not in name_in_target and ".." not in Path(name_in_target).parts:
+                        file = target / name_in_target
                         file.parent.mkdir(parents=True, exist_ok=True)
                         file.write_bytes(archive.read(entry))
-    return told
+    return left_out
 
 
 def fits(name: str) -> bool:
-    """Whether a wheel of that name is for this Python, as far as its three tags tell."""
+    """Whether a wheel of that name is for this Python, by its three tags."""
     python, abi, system = name.removesuffix(".whl").split("-")[-3:]
     minor = sys.version_info.minor
     versions = {f"cp3{n}" for n in range(2, minor + 1)} if "abi3" in abi else {f"cp3{minor}"}
@@ -87,7 +87,7 @@ def fits(name: str) -> bool:
 
 
 def installed(name: str) -> str:
-    """The version of a package that is installed for this Python; empty if it is not."""
+    """The version of an installed package; empty if it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -97,12 +97,12 @@ def installed(name: str) -> str:
 
 
 def too_old(name: str) -> bool:
-    """Whether an installed package is older than what `pyproject.toml` asks for."""
+    """Whether an installed package is older than `pyproject.toml` requires."""
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = [*project["dependencies"], *project["optional-dependencies"].get("test", [])]
-    least = {re.sub(r"[-_.]+", "-", text.partition(">=")[0]): text.partition(">=")[2] for text in asked}
+    required = [*project["dependencies"], *project["optional-dependencies"].get("test", [])]
+    least = {re.sub(r"[-_.]+", "-", text.partition(">=")[0]): text.partition(">=")[2] for text in required}
     wanted = least.get(re.sub(r"[-_.]+", "-", name), "")
     return numbers(installed(name)) < numbers(wanted)
 
@@ -120,41 +120,41 @@ def cure(lacking: list[str]) -> str:
     wanted = " ".join(dict.fromkeys(word for name in lacking for word in (name, *ALONG.get(name, "").split())))
     version = ".".join(platform.python_version_tuple()[:2])
     return (
-        "; bring wheels, made where there is a network with: pip download --no-deps --only-binary=:all: "
-        f"--python-version {version} -d WHEELS {wanted}; then add --wheels WHEELS, or leave out what needs them "
+        "; bring wheels, made on a machine with a network by: pip download --no-deps --only-binary=:all: "
+        f"--python-version {version} -d WHEELS {wanted}; then add --wheels WHEELS, or leave out checks that need them "
         "(--backends, --stages, --without)"
     )
 
 
 def source() -> str:
-    """What is checked: version and commit, or a hash of all sources where there is no repository."""
+    """Version, hash of all sources and, in a repository, commit."""
     match = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)
-    told = f"xpnn {match.group(1) if match else '?'}"
+    text = f"xpnn {match.group(1) if match else '?'}"
     digest = hashlib.sha256()
     for path in sorted(ROOT.rglob("*.py")):
         if not any(part.startswith(".") for part in path.relative_to(ROOT).parts):
             digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
-    told += f", SHA-256 of all *.py {digest.hexdigest()[:16]}"
+    text += f", SHA-256 of all *.py {digest.hexdigest()[:16]}"
     if (ROOT / ".git").exists():
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             git = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
-            told += (
+            text += (
                 f", commit {subprocess.run(git, capture_output=True, text=True, timeout=5, check=True).stdout.strip()}"
             )
-    return told
+    return text
 
 
 def imports(lines: str, wanted: list[str]) -> int:
-    """What a process of the preflight does: import each ``module=package`` and append a row for it."""
+    """Import each ``module=package`` and append a row for it; the exit status."""
     failed = 0
 
-    def tell(row: dict[str, Any]) -> None:
+    def append(row: dict[str, Any]) -> None:
         with Path(lines).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    # What a package itself imports may be what is missing; most are called like their modules.
+    # The missing module may be one that the package imports; most packages have the name of their module.
     packages = {module.partition(".")[0]: name for group in NEEDED.values() for module, name in group.items()}
-    tell({"total": len(wanted) + ("numpy=numpy" in wanted)})
+    append({"total": len(wanted) + ("numpy=numpy" in wanted)})
     for module, package in (name.split("=") for name in wanted):
         started = time.monotonic()
         row: dict[str, Any] = {"name": f"import {module}", "passed": True}
@@ -164,44 +164,44 @@ def imports(lines: str, wanted: list[str]) -> int:
                 raise RuntimeError(f"another xpnn comes first: {imported.__file__}")
             row["about"] = device(module, imported)
         except BaseException as error:
-            # A package that is half there fails in more ways than one.
+            # An incomplete package may raise anything.
             text = " ".join(str(error).split())
             row |= {"passed": False, "problem": f"{type(error).__name__}: {text}"}
             if isinstance(error, ImportError):
                 missing = (error.name or "").partition(".")[0]
                 row["package"] = packages.get(missing) or missing.replace("_", "-") or package
             failed += 1
-        tell({**row, "seconds": time.monotonic() - started})
+        append({**row, "seconds": time.monotonic() - started})
         if not row["passed"]:
             print(f"FAILED {row['name']}: {row['problem']}", flush=True)
     if "numpy=numpy" in wanted:
-        found = ", ".join(f"{name} {installed(name)}" for name in TOLD_VERSIONS if installed(name))
-        tell({"name": "nvidia-smi", "passed": True, "about": {"packages": found, **nvidia_smi()}})
+        found = ", ".join(f"{name} {installed(name)}" for name in REPORTED_VERSIONS if installed(name))
+        append({"name": "nvidia-smi", "passed": True, "about": {"packages": found, **nvidia_smi()}})
     return 1 if failed else 0
 
 
 def device(module: str, imported: Any) -> dict[str, str]:
-    """What CuPy or PyTorch says of the device; an error if it sees none."""
+    """The device as CuPy or PyTorch describes it; `RuntimeError` if PyTorch finds none."""
     if module == "torch":
         return {"torch": f"{imported.__version__}, built for CUDA {imported.version.cuda}"}
     if module == "torch.cuda" and not imported.is_available():
-        raise RuntimeError("this PyTorch sees no CUDA device")
+        raise RuntimeError("this PyTorch finds no CUDA device")
     if module != "cupy":
         return {}
     runtime = imported.cuda.runtime
     found = runtime.getDeviceProperties(0)
-    told = f"{found['name'].decode()}, compute capability {found['major']}.{found['minor']}, "
-    told += f"{found['totalGlobalMem'] / 2**30:.0f} GiB, {runtime.getDeviceCount()} device(s); CUDA: driver "
-    return {"gpu": told + f"{release(runtime.driverGetVersion())}, runtime {release(runtime.runtimeGetVersion())}"}
+    text = f"{found['name'].decode()}, compute capability {found['major']}.{found['minor']}, "
+    text += f"{found['totalGlobalMem'] / 2**30:.0f} GiB, {runtime.getDeviceCount()} device(s); CUDA: driver "
+    return {"gpu": text + f"{release(runtime.driverGetVersion())}, runtime {release(runtime.runtimeGetVersion())}"}
 
 
 def release(number: int) -> str:
-    """A version of CUDA as it is written."""
+    """A version of CUDA in the usual form."""
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def nvidia_smi() -> dict[str, str]:
-    """Name, driver and mode as nvidia-smi tells them."""
+    """Name, driver, memory and mode of the GPU, from nvidia-smi."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,compute_mode", "--format=csv,noheader"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=6, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""A check in a few lines: the machine, each stage with its counts, figures, and of what failed as much as has room."""
+"""A check in at most 60 lines: the machine, each stage with its counts, figures, and failures as far as they fit."""
 
 import math
 from typing import Any
@@ -7,41 +7,41 @@ from .parts import DISTURBED, FAILED, INTERRUPTED, LIMIT, NOT_RUN, PASSED, RUNNI
 
 SUMMARY_LINES = 60
 LINE_WIDTH = 180
-# Ends of each log that are kept; of some thirty parts that stays far below 10 MiB.
+# Bytes of each log that are kept, half from each end; the logs of thirty parts then have less than 10 MiB.
 LOG_BYTES = 200_000
 
 
 def summarise(about: dict[str, str], parts: list[Part], ended: str = "") -> list[str]:
-    """The machine, a line for each stage, what was told and measured, and of what failed as much as has room."""
+    """The machine, a line for each stage, figures, and failures as far as they fit."""
     lines = [f"{key:<9} {value}" for key, value in about.items()]
     lines += ["", f"{'stage, part':<32} {'':<11} {'seconds':>7}  rows"]
     for stage in dict.fromkeys(part.stage for part in parts):
         lines += stage_lines([part for part in parts if part.stage == stage])
-    told = [f"{part.name}: {line}" for part in parts for line in figures(part)]
-    lines += ["", *told] if told else []
+    measured = [f"{part.name}: {line}" for part in parts for line in figures(part)]
+    lines += ["", *measured] if measured else []
     details = [[f"{part.name}: {line}" for line in problems(part)] for part in parts]
-    details = [of_one_part for of_one_part in details if of_one_part]
+    details = [of_part for of_part in details if of_part]
     last = [ended] if ended else []
-    room = SUMMARY_LINES - len(lines) - len(last) - 1
-    lines += [""] if details and room > 0 else []
-    while details and room > 0:
-        for of_one_part in details:
-            if of_one_part and room > 0:
-                lines.append(of_one_part.pop(0))
-                room -= 1
-        details = [of_one_part for of_one_part in details if of_one_part]
+    available = SUMMARY_LINES - len(lines) - len(last) - 1
+    lines += [""] if details and available > 0 else []
+    while details and available > 0:
+        for of_part in details:
+            if of_part and available > 0:
+                lines.append(of_part.pop(0))
+                available -= 1
+        details = [of_part for of_part in details if of_part]
     lines = lines[: SUMMARY_LINES - len(last)]
-    # What to bring is a command to copy, and is not cut.
-    return [*(shown(line) for line in lines), *last]
+    # The last line may have a command to copy, so it is not cut.
+    return [*(shortened_line(line) for line in lines), *last]
 
 
-def shown(line: str) -> str:
-    """A line as it stands in the summary."""
+def shortened_line(line: str) -> str:
+    """A line, cut to the width of the summary."""
     return line if len(line) <= LINE_WIDTH else line[: LINE_WIDTH - 3].rstrip() + "..."
 
 
 def stage_lines(parts: list[Part]) -> list[str]:
-    """A stage's verdict with its counts, and under it those of its parts that did not pass."""
+    """The status of a stage with its counts, and below it the parts that did not pass."""
     whole = Part(parts[0].stage, parts[0].stage, [])
     worst_first = (FAILED, INTERRUPTED, LIMIT, NOT_RUN, DISTURBED, SKIPPED)
     whole.status = next((s for s in worst_first if any(p.status == s for p in parts)), PASSED)
@@ -61,7 +61,7 @@ def stage_lines(parts: list[Part]) -> list[str]:
 
 
 def figures(part: Part) -> list[str]:
-    """What was told and measured, worth a line each."""
+    """The results of a part that are worth a line each."""
     measured = [row for row in part.rows if isinstance(row.get("ours_ms"), int | float)]
     if part.stage == "layers":
         return overall(measured)
@@ -72,27 +72,27 @@ def figures(part: Part) -> list[str]:
 
 
 def timing(row: dict[str, Any]) -> str:
-    """One row of a benchmark; of one that other processes disturbed no ratio."""
+    """One row of a benchmark; a disturbed one has no ratio."""
     if row.get("disturbed"):
         return f"{named(row)}: DISTURBED by other processes, not measured (~{row['ours_ms']:.3g} ms)"
-    told = [f"{row['ours_ms']:.3g} ms"]
+    times = [f"{row['ours_ms']:.3g} ms"]
     if isinstance(row.get("torch_ms"), int | float):
-        told.append(f"PyTorch {row['torch_ms']:.3g} ms, ratio {row['ratio']:.2f}")
+        times.append(f"PyTorch {row['torch_ms']:.3g} ms, ratio {row['ratio']:.2f}")
     if "gain" in row:
-        told.append(f"plain {row['plain_ms']:.3g} ms, gain {row['gain']:.2f}")
+        times.append(f"plain {row['plain_ms']:.3g} ms, gain {row['gain']:.2f}")
     if isinstance(row.get("relative_error"), int | float):
-        told.append(f"error {row['relative_error']:.1e}")
-    return f"{named(row)}: {', '.join(told)}"
+        times.append(f"error {row['relative_error']:.1e}")
+    return f"{named(row)}: {', '.join(times)}"
 
 
 def named(row: dict[str, Any]) -> str:
-    """A row's name with phase and batch, where it has them."""
+    """A row's name with its phase and batch, if it has them."""
     batch = f"batch {row['batch']}" if "batch" in row else ""
     return " ".join(part for part in (row["name"], row.get("phase", ""), batch) if part)
 
 
 def overall(measured: list[dict[str, Any]]) -> list[str]:
-    """The mean of many rows, and those that are slowest beside PyTorch's."""
+    """The mean ratio of many rows, and the rows with the lowest ratios."""
     disturbed = sum(bool(row.get("disturbed")) for row in measured)
     rough = [f"{disturbed} of {len(measured)} rows DISTURBED by other processes, not measured"] if disturbed else []
     measured = [row for row in measured if not row.get("disturbed")]
@@ -106,9 +106,9 @@ def overall(measured: list[dict[str, Any]]) -> list[str]:
 
 
 def errors(cases: list[dict[str, Any]]) -> list[str]:
-    """The largest errors of parity cases against float64, and how many had the reference's bits."""
+    """The largest errors of parity cases against float64, and the number of cases with the reference's bits."""
     same = sum(bool(row.get("same_bits")) for row in cases)
-    told = [f"same bits in {same} of {len(cases)}"]
+    parts = [f"same bits in {same} of {len(cases)}"]
     for kind in ("forward", "gradient"):
         found = [
             (array["truth"]["ulps"], row["name"], array["name"])
@@ -118,12 +118,12 @@ def errors(cases: list[dict[str, Any]]) -> list[str]:
         ]
         if found:
             ulps, case, array = max(found)
-            told.append(f"worst {kind} {ulps:.3g} ULP ({case} {array})")
-    return ["; ".join(told)]
+            parts.append(f"worst {kind} {ulps:.3g} ULP ({case} {array})")
+    return ["; ".join(parts)]
 
 
 def problems(part: Part) -> list[str]:
-    """What went wrong, a line each."""
+    """A line for each failure."""
     found = [f"{named(row)}: {problem_of(row)}" for row in part.rows if row.get("passed") is False or row.get("wrong")]
     return ([part.problem] if part.problem else []) + found
 
@@ -136,13 +136,13 @@ def problem_of(row: dict[str, Any]) -> str:
 
 
 def last_line(text: str) -> str:
-    """What was said last."""
+    """The last line of output."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("== ")]
     return lines[-1] if lines else "printed nothing"
 
 
 def shortened(text: str) -> str:
-    """The two ends of a long log."""
+    """A log, cut in the middle if it is long."""
     if len(text) <= LOG_BYTES:
         return text
     half = LOG_BYTES // 2

@@ -9,7 +9,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.cli.main import main
-from xpnn.cli.train import describe
+from xpnn.cli.saved_net.description import describe
 from xpnn.interop import safetensors
 from xpnn.training.datasets import load_dataset
 
@@ -54,15 +54,15 @@ def saved(tmp_path, **arrays):
 TRAIN = {
     "unknown backend": (["--backend", "abacus"], "numpy, cupy, torch, strict"),
     "unusable device": (["--backend", "strict:device9"], "device9"),
-    "no epochs": (["--epochs", "0"], "--epochs: takes an integer >= 1, got '0'"),
-    "half an epoch": (["--epochs", "1.5"], "takes an integer"),
-    "no batch": (["--batch", "0"], "--batch: takes an integer >= 1"),
-    "negative batch": (["--batch", "-4"], "--batch: takes an integer >= 1"),
-    "no learning rate": (["--lr", "0"], "--lr: takes a number > 0"),
-    "nan learning rate": (["--lr", "nan"], "--lr: takes a number > 0"),
+    "no epochs": (["--epochs", "0"], "--epochs: must be an integer >= 1, got '0'"),
+    "half an epoch": (["--epochs", "1.5"], "must be an integer"),
+    "no batch": (["--batch", "0"], "--batch: must be an integer >= 1"),
+    "negative batch": (["--batch", "-4"], "--batch: must be an integer >= 1"),
+    "no learning rate": (["--lr", "0"], "--lr: must be a number > 0"),
+    "nan learning rate": (["--lr", "nan"], "--lr: must be a number > 0"),
     "unknown model": (["--model", "transformer"], "lenet"),
     "unknown optimizer": (["--optimizer", "magic"], "adam"),
-    "negative seed": (["--seed", "-1"], "--seed: takes an integer >= 0"),
+    "negative seed": (["--seed", "-1"], "--seed: must be an integer >= 0"),
     "huge seed": (["--seed", str(1 << 64)], "seed"),
     "unknown option": (["--speed", "9"], "--speed"),
     "missing file": (["--data", "nowhere.npz"], "no data file nowhere.npz"),
@@ -122,7 +122,7 @@ def test_predict_refuses_weights_of_another_net(capsys, folder, data):
 
 def test_predict_refuses_images_of_another_size(capsys, folder, tmp_path):
     other = saved(tmp_path, x=np.ones((20, 9, 8)), y=np.arange(20) % 4)
-    assert "are 1 x 9 x 8, this model takes 1 x 8 x 8" in refused(capsys, "predict", folder, "--data", other)
+    assert "are 1 x 9 x 8, this model expects 1 x 8 x 8" in refused(capsys, "predict", folder, "--data", other)
 
 
 def test_predict_refuses_labels_out_of_range(capsys, folder, tmp_path):
@@ -159,7 +159,7 @@ def test_internal_errors_are_not_hidden_as_bad_input(monkeypatch, data, tmp_path
     def broken(*arguments, **keywords):
         raise ValueError("a bug")
 
-    monkeypatch.setattr("xpnn.cli.train.fit", broken)
+    monkeypatch.setattr("xpnn.cli.train.command.fit", broken)
     with pytest.raises(ValueError, match="a bug"):
         main(["train", "--data", str(data), "--out", str(tmp_path / "out")])
 
@@ -179,7 +179,7 @@ def test_info_names_every_backend_and_why_it_does_not_work(capsys, monkeypatch):
 def test_bench_writes_its_figures(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("xpnn.cli.bench.measure.REST", 0.0)
     monkeypatch.setattr("xpnn.cli.bench.measure.SAMPLE", 0.0)
-    monkeypatch.setattr("xpnn.cli.bench.load.Watch.foreign", lambda self, since: 0.0)
+    monkeypatch.setattr("xpnn.cli.bench.other_processes.Watch.foreign", lambda self, since: 0.0)
     command = ["bench", "--only", "lenet5", "--batch", "4", "--rounds", "1", "--wait", "0", "--no-memory"]
     assert main([*command, "--json", str(tmp_path / "b.json")]) == 0
     row = json.loads((tmp_path / "b.json").read_text())["rows"][0]

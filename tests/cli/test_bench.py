@@ -7,9 +7,20 @@ from html.parser import HTMLParser
 import pytest
 
 import xpnn as nn
-from xpnn.cli import bench
-from xpnn.cli.bench import command, figures, growth, layers, load, machine, measure, memory, nets, numerics
-from xpnn.cli.bench.rows import Row
+from xpnn.cli.bench import (
+    command,
+    cost_growth,
+    exact_cost,
+    growth_plot,
+    layers,
+    machine,
+    measure,
+    net_steps,
+    other_processes,
+    peak_memory,
+    speed_plots,
+)
+from xpnn.cli.bench.comparison import Row
 from xpnn.cli.main import main
 from xpnn.layers import Conv2d
 
@@ -27,11 +38,11 @@ def quick(monkeypatch):
     """No rests, short samples, small nets and layers, no look at other processes."""
     monkeypatch.setattr(measure, "REST", 0.0)
     monkeypatch.setattr(measure, "SAMPLE", 0.0)
-    monkeypatch.setattr(load.Watch, "wait_until_quiet", lambda self, seconds: "")
-    monkeypatch.setattr(load.Watch, "foreign", lambda self, since: 0.0)
+    monkeypatch.setattr(other_processes.Watch, "wait_until_quiet", lambda self, seconds: "")
+    monkeypatch.setattr(other_processes.Watch, "foreign", lambda self, since: 0.0)
     monkeypatch.setattr(machine, "ORDER", 32)
     monkeypatch.setattr(machine, "COPIED", 1024)
-    monkeypatch.setattr(numerics, "NETS", {"lenet": ((1, 8, 8), 4)})
+    monkeypatch.setattr(exact_cost, "NETS", {"lenet": ((1, 8, 8), 4)})
     pooled = layers.LayerCase("max-pool", pool, (3, 6, 6), 2, phases=layers.POOL)
     monkeypatch.setattr(command, "CASES", (layers.conv(3, 6, 4, 3, 2), layers.CASES[-4], pooled))
 
@@ -134,9 +145,9 @@ def test_threads_are_put_back_after_a_run(tmp_path, monkeypatch):
     before = torch.get_num_threads()
     monkeypatch.setenv("XPNN_NUM_THREADS", str(before + 1))
     seen = []
-    original = nets.TorchNet.infer
+    original = net_steps.TorchNet.infer
     monkeypatch.setattr(
-        nets.TorchNet, "infer", lambda self, x: (seen.append(torch.get_num_threads()), original(self, x))[1]
+        net_steps.TorchNet, "infer", lambda self, x: (seen.append(torch.get_num_threads()), original(self, x))[1]
     )
     found = report(tmp_path, "--only", "mlp", "--batch", "1", "--no-memory")
     assert set(seen) == {before + 1} == {found["machine"]["threads"]}
@@ -148,34 +159,34 @@ def test_adam_is_an_optimizer_too(tmp_path):
     assert step["optimizer"] == "Adam"
 
 
-@pytest.mark.skipif(not memory.SELF.exists(), reason="the system tells no peak memory")
+@pytest.mark.skipif(not peak_memory.SELF.exists(), reason="the system tells no peak memory")
 def test_peak_memory_grows_with_what_a_process_of_its_own_trains_on():
     b = nn.get_backend("numpy")
-    (small, none), (large, _) = (memory.peaks("mlp", b, None, batch) for batch in (1, 8000))
+    (small, none), (large, _) = (peak_memory.peaks("mlp", b, None, batch) for batch in (1, 8000))
     # A batch of 8000 images alone has 8000 * 784 * 4 bytes.
     assert 0.0 < small < large - 25.0 and none is None
 
 
 def test_peak_memory_of_pytorch_is_measured_too(capsys):
     pytest.importorskip("torch")
-    assert memory.main(["block:4:8", "--batch", "2", "--side", "channels_last"]) == 0
+    assert peak_memory.main(["block:4:8", "--batch", "2", "--side", "channels_last"]) == 0
     value = json.loads(capsys.readouterr().out)
     assert value is None or value > -1000.0
 
 
 def test_a_process_that_fails_tells_no_memory():
-    assert memory.peaks("no such net", nn.get_backend("numpy"), None, 1) == (None, None)
+    assert peak_memory.peaks("no such net", nn.get_backend("numpy"), None, 1) == (None, None)
 
 
 def test_a_side_without_proc_tells_no_memory(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "SELF", tmp_path)
-    assert memory._resident(lambda: lambda: None) is None
+    monkeypatch.setattr(peak_memory, "SELF", tmp_path)
+    assert peak_memory._resident(lambda: lambda: None) is None
 
 
 def test_the_page_is_whole_and_loads_nothing(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(command, "NETS", {"mlp": nets.NETS["mlp"]})
+    monkeypatch.setattr(command, "NETS", {"mlp": net_steps.NETS["mlp"]})
     target = tmp_path / "page.html"
     report(tmp_path, "--nets", "--layers", "--batch", "2", "--no-memory", "--html", str(target))
     text = target.read_text()
@@ -254,13 +265,13 @@ def test_only_what_was_measured_and_compared_looks_passed(tmp_path, capsys, monk
 def test_what_was_disturbed_is_in_no_plot():
     pytest.importorskip("matplotlib")
     rows = [a_row(), a_row("conv b", disturbed=True, ratio=9.0)]
-    (axis,) = figures.draw_ratios(rows).axes
+    (axis,) = speed_plots.draw_ratios(rows).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["conv a, batch 8"]
     grown = [
         Row("growth", "batch", "step", 4, float(n), 2.0 * n, 2.0, size=n, ours_peak_mb=n, disturbed=n > 2)
         for n in (1, 2, 4)
     ]
-    times, memory = growth.draw_growth(grown, "title").axes[::3]
+    times, memory = growth_plot.draw_growth(grown, "title").axes[::3]
     drawn = {line.get_label(): (line.get_marker(), list(line.get_xdata())) for line in times.lines}
     assert drawn["xpnn"] == ("o", [1, 2]) and drawn["xpnn: disturbed, not measured"] == ("x", [4])
     assert times.get_ylabel().startswith("milliseconds")
@@ -270,7 +281,7 @@ def test_what_was_disturbed_is_in_no_plot():
 @pytest.mark.parametrize("what", ["--numerics", "--loop"])
 def test_disturbed_rows_of_all_kinds_say_so(tmp_path, capsys, monkeypatch, what):
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
-    monkeypatch.setattr(load.Watch, "foreign", lambda self, since: 0.9)
+    monkeypatch.setattr(other_processes.Watch, "foreign", lambda self, since: 0.9)
     (row,) = report(tmp_path, what, "--batch", "512" if what == "--loop" else "4", status=3)["rows"]
     assert row["disturbed"] is True
     assert "NOT MEASURED: disturbed by other processes" in capsys.readouterr().out
@@ -279,8 +290,8 @@ def test_disturbed_rows_of_all_kinds_say_so(tmp_path, capsys, monkeypatch, what)
 def test_growth_is_measured_and_drawn(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     pytest.importorskip("matplotlib")
-    tiny = {name: ((1, 2), lambda n: (n, 4, 4)) for name in growth.SERIES}
-    monkeypatch.setattr(growth, "SERIES", tiny)
+    tiny = {name: ((1, 2), lambda n: (n, 4, 4)) for name in cost_growth.SERIES}
+    monkeypatch.setattr(cost_growth, "SERIES", tiny)
     picture = tmp_path / "growth.png"
     rows = report(tmp_path, "--growth", "--no-memory", "--plot", str(picture))["rows"]
     assert [(row["kind"], row["name"], row["size"]) for row in rows] == [
@@ -313,7 +324,7 @@ def test_launches_of_a_step_are_those_of_its_recording(tmp_path, gpu):
 
 def test_array_operations_are_counted_where_pytorch_is():
     pytest.importorskip("torch")
-    fast, exact = (bench.count_operations(numerics, "lenet", (1, 8, 8)) for numerics in ("fast", "exact"))
+    fast, exact = (exact_cost.count_operations(numerics, "lenet", (1, 8, 8)) for numerics in ("fast", "exact"))
     assert 200 < fast < exact < 10 * fast
 
 
@@ -323,12 +334,12 @@ def test_array_operations_are_counted_where_pytorch_is():
         (["--json", "no/such/folder/rows.json"], "no folder"),
         (["--html", "."], "is a folder"),
         (["--only", "nothing"], "is in no name here; there are: lenet5, mlp"),
-        (["--numerics", "--layers"], "--numerics goes alone"),
-        (["--loop", "--numerics"], "--loop goes alone"),
-        (["--plot", "a.png"], "--plot draws what --growth measures"),
-        (["--growth", "--nets"], "--growth goes alone"),
+        (["--numerics", "--layers"], "--numerics can only be combined"),
+        (["--loop", "--numerics"], "--loop can only be combined"),
+        (["--plot", "a.png"], "--plot needs --growth"),
+        (["--growth", "--nets"], "--growth can only be combined"),
         (["--optimizer", "lion"], "invalid choice"),
-        (["--wait", "-1"], "takes a number >= 0"),
+        (["--wait", "-1"], "must be a number >= 0"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_refused_before_anything_is_measured(capsys, arguments, message):

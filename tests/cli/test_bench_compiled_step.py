@@ -1,10 +1,11 @@
-"""``python -m xpnn.cli.bench.compiled_step`` measures what it can and says why of the rest."""
+"""``xpnn bench compiled-step`` measures what it can and says why of the rest."""
 
 import json
 
 import pytest
 
-from xpnn.cli.bench import compiled_step, load, measure
+from xpnn.cli.bench import compiled_step, measure, other_processes
+from xpnn.cli.main import main
 
 
 @pytest.fixture(autouse=True)
@@ -12,12 +13,12 @@ def quick(monkeypatch):
     """No rests, short samples, no look at other processes."""
     monkeypatch.setattr(measure, "REST", 0.0)
     monkeypatch.setattr(measure, "SAMPLE", 0.0)
-    monkeypatch.setattr(load.Watch, "wait_until_quiet", lambda self, seconds: "")
-    monkeypatch.setattr(load.Watch, "foreign", lambda self, since: 0.0)
+    monkeypatch.setattr(other_processes.Watch, "wait_until_quiet", lambda self, seconds: "")
+    monkeypatch.setattr(other_processes.Watch, "foreign", lambda self, since: 0.0)
 
 
 def run(*arguments):
-    return compiled_step.main(["--backend", "numpy", "--batch", "2", "--rounds", "1", *map(str, arguments)])
+    return main(["bench", "compiled-step", "--backend", "numpy", "--batch", "2", "--rounds", "1", *map(str, arguments)])
 
 
 def lines(file):
@@ -37,7 +38,7 @@ def test_rows_come_out_in_words_as_json_and_line_by_line(tmp_path, capsys):
 
 
 def test_what_other_processes_disturbed_is_not_measured(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(load.Watch, "foreign", lambda self, since: 0.9)
+    monkeypatch.setattr(other_processes.Watch, "foreign", lambda self, since: 0.9)
     each = tmp_path / "rows.jsonl"
     assert run("--net", "mlp", "--optimizer", "sgd", "--lines", each) == 3
     assert "NOT MEASURED: disturbed by other processes" in capsys.readouterr().out
@@ -75,8 +76,7 @@ def test_rows_are_written_as_they_come(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setitem(compiled_step.OPTIMIZERS, "adam", die)
-    with pytest.raises(KeyboardInterrupt):
-        run("--json", whole, "--lines", each)
+    assert run("--json", whole, "--lines", each) == 130
     assert len(lines(each)) == 1 and len(json.loads(whole.read_text())["rows"]) == 1
 
 
@@ -98,7 +98,7 @@ def test_pytorch_takes_the_same_step_beside_it(tmp_path):
 
 
 def test_a_backend_that_is_not_there_is_named(capsys):
-    assert compiled_step.main(["--backend", "strict:nowhere"]) == 1
+    assert main(["bench", "compiled-step", "--backend", "strict:nowhere"]) == 1
     assert "no device 'nowhere'" in capsys.readouterr().out
 
 

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from xpnn.cli.bench import interleave, load, measure, threads
-from xpnn.cli.bench.load import Watch
-from xpnn.cli.bench.measure import Side
+from xpnn.cli.bench import measure, other_processes, same_threads
+from xpnn.cli.bench.measure import Side, interleave
+from xpnn.cli.bench.other_processes import Watch
 
 
 class Machine:
@@ -16,13 +16,13 @@ class Machine:
     def __init__(self, tmp_path, monkeypatch):
         self.seconds = self.own = self.others = 0.0
         self.stat = tmp_path / "stat"
-        monkeypatch.setattr(load, "STAT", self.stat)
+        monkeypatch.setattr(other_processes, "STAT", self.stat)
         clock = SimpleNamespace(
             perf_counter=lambda: self.seconds, process_time=lambda: self.own, sleep=lambda s: self.spend(s)
         )
-        monkeypatch.setattr(load, "time", clock)
-        monkeypatch.setattr(load.os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
-        monkeypatch.setattr(load.os, "sysconf", lambda name: 100, raising=False)
+        monkeypatch.setattr(other_processes, "time", clock)
+        monkeypatch.setattr(other_processes.os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+        monkeypatch.setattr(other_processes.os, "sysconf", lambda name: 100, raising=False)
         self.write()
 
     def spend(self, seconds, own=0.0, others=0.0):
@@ -52,8 +52,8 @@ def test_sides_take_turns_with_a_rest_in_between(machine):
 
         return Side(call)
 
-    machine_sleep = load.time.sleep
-    load.time.sleep = lambda s: (log.append("rest"), machine_sleep(s))
+    machine_sleep = other_processes.time.sleep
+    other_processes.time.sleep = lambda s: (log.append("rest"), machine_sleep(s))
     found = measure.measure({"a": side("a", 0.2), "b": side("b", 0.4)}, 3, Watch(), 0.0)
     assert log[-12:] == ["rest", "a", "rest", "b"] * 3
     assert found.medians == pytest.approx({"a": 200.0, "b": 400.0})
@@ -103,7 +103,7 @@ def test_own_threads_are_no_disturbance(machine):
 
 
 def test_without_proc_nothing_is_claimed(machine, monkeypatch, tmp_path):
-    monkeypatch.setattr(load, "STAT", tmp_path / "absent")
+    monkeypatch.setattr(other_processes, "STAT", tmp_path / "absent")
     found = measure.measure({"a": Side(lambda: machine.spend(0.2))}, 2, Watch(), 20.0)
     assert (found.samples, found.discarded, found.disturbed) == (2, 0, None)
     assert "can't tell" in found.note
@@ -111,20 +111,20 @@ def test_without_proc_nothing_is_claimed(machine, monkeypatch, tmp_path):
 
 def test_a_row_waits_for_a_quiet_machine(machine):
     busy_until = 3.0
-    load.time.sleep = lambda s: machine.spend(s, others=2.0 * s * (machine.seconds < busy_until))
+    other_processes.time.sleep = lambda s: machine.spend(s, others=2.0 * s * (machine.seconds < busy_until))
     assert Watch().wait_until_quiet(20.0) == ""
     assert busy_until <= machine.seconds < busy_until + 1.0
 
 
 def test_waiting_ends_and_says_so(machine):
-    load.time.sleep = lambda s: machine.spend(s, others=s)
+    other_processes.time.sleep = lambda s: machine.spend(s, others=s)
     note = Watch().wait_until_quiet(5.0)
     assert 5.0 <= machine.seconds < 6.0
-    assert note.startswith("the machine is not quiet after 5 s: other processes take ")
+    assert note.startswith("the machine is not idle after 5 s: other processes use ")
 
 
 def test_only_cores_of_this_process_count(machine):
-    before = Watch().look()
+    before = Watch().load()
     machine.spend(1.0, own=0.5, others=0.3)
     assert Watch().foreign(before) == pytest.approx(0.15)
 
@@ -137,14 +137,14 @@ def test_interleave_gives_medians(monkeypatch):
 
 
 def test_threads_come_from_the_environment_or_the_cores(monkeypatch):
-    monkeypatch.delenv(threads.VARIABLE, raising=False)
-    assert threads.threads() == load.cores()
-    monkeypatch.setenv(threads.VARIABLE, "3")
-    assert threads.threads() == 3
+    monkeypatch.delenv(same_threads.VARIABLE, raising=False)
+    assert same_threads.threads() == other_processes.cores()
+    monkeypatch.setenv(same_threads.VARIABLE, "3")
+    assert same_threads.threads() == 3
     for wrong in ("0", "-1", "two", "1.5"):
-        monkeypatch.setenv(threads.VARIABLE, wrong)
+        monkeypatch.setenv(same_threads.VARIABLE, wrong)
         with pytest.raises(ValueError, match=f"XPNN_NUM_THREADS must be an integer >= 1, got '{wrong}'"):
-            threads.threads()
+            same_threads.threads()
 
 
 @pytest.mark.parametrize("present", [True, False])
@@ -153,7 +153,7 @@ def test_threads_of_pytorch_are_put_back(monkeypatch, present):
     if not present:
         monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     before = torch.get_num_threads()
-    with pytest.raises(KeyError), threads.same_threads(before + 2, torch):
+    with pytest.raises(KeyError), same_threads.same_threads(before + 2, torch):
         assert torch.get_num_threads() == before + 2
         raise KeyError
     assert torch.get_num_threads() == before

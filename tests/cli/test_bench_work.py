@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.cli.bench.layers import CASES, LayerCase, UpdateCase, _works, conv
-from xpnn.cli.bench.mirror import mirror
-from xpnn.cli.bench.nets import NETS
-from xpnn.cli.bench.opponent import find_opponent
-from xpnn.cli.bench.plain import PlainConv
-from xpnn.cli.bench.work import OurLayer, relative_error
+from xpnn.cli.bench.host_arrays import relative_error
+from xpnn.cli.bench.layer_calls import OurLayer
+from xpnn.cli.bench.layers import CASES, LayerCase, UpdateCase, _sides, conv
+from xpnn.cli.bench.net_steps import NETS
+from xpnn.cli.bench.pytorch import find_pytorch
+from xpnn.cli.bench.textbook_convolution import TextbookConv2d
+from xpnn.cli.bench.torch_module import torch_module
 
 
 @pytest.mark.parametrize(
@@ -27,14 +28,14 @@ from xpnn.cli.bench.work import OurLayer, relative_error
 )
 def test_the_textbook_computes_what_a_layer_computes(case):
     b = nn.get_backend("numpy")
-    sides, _ = _works(case, b, None, case.batch)
+    sides, _ = _sides(case, b, None, case.batch)
     for phase in case.phases:
         assert relative_error(sides["ours"].results(phase), sides["plain"].results(phase)) < 1e-5
 
 
 def test_the_textbook_is_the_formula():
     x, weight = np.arange(16.0).reshape(1, 1, 4, 4), np.array([[[[1.0, 0.0], [0.0, -1.0]]]])
-    found = PlainConv(weight, np.array([10.0]), 1, 0, 1).forward(x)
+    found = TextbookConv2d(weight, np.array([10.0]), 1, 0, 1).forward(x)
     assert found.tolist() == [[[[5.0] * 3] * 3]]
 
 
@@ -51,14 +52,14 @@ def test_inputs_lie_as_the_layer_before_leaves_them():
 def test_every_kind_of_work_agrees_with_pytorch(phase):
     pytest.importorskip("torch")
     b = nn.get_backend("numpy")
-    opponent, _ = find_opponent(b)
+    pytorch, _ = find_pytorch(b)
     small = [case for case in CASES if not isinstance(case, LayerCase) or case.shape[-1] < 20 or len(case.shape) < 3]
     for case in small:
         if phase not in case.phases:
             continue
         if isinstance(case, UpdateCase):
             case = UpdateCase(case.name, case.ours, case.theirs, ((3, 4), (5,)))
-        sides, _ = _works(case, b, opponent, 2)
+        sides, _ = _sides(case, b, pytorch, 2)
         ours = sides.pop("ours").results(phase)
         for name, side in sides.items():
             assert relative_error(ours, side.results(phase)) < 1e-5, (case.name, name)
@@ -67,10 +68,10 @@ def test_every_kind_of_work_agrees_with_pytorch(phase):
 @pytest.mark.parametrize("name", NETS)
 def test_a_mirrored_net_has_our_names_and_shapes(name):
     pytest.importorskip("torch")
-    opponent, _ = find_opponent(nn.get_backend("numpy"))
+    pytorch, _ = find_pytorch(nn.get_backend("numpy"))
     case = NETS[name]
     ours = nn.models.BUILDERS[case.builder](case.image, 10, backend="numpy")
-    theirs = mirror(opponent, ours)
+    theirs = torch_module(pytorch, ours)
     shapes = {key: tuple(array.shape) for key, array in theirs.state_dict().items()}
     expected = {key: parameter.shape for key, parameter in ours.named_parameters()}
     assert expected.items() <= shapes.items()
@@ -79,9 +80,9 @@ def test_a_mirrored_net_has_our_names_and_shapes(name):
 
 def test_a_layer_without_a_mirror_image_is_named():
     pytest.importorskip("torch")
-    opponent, _ = find_opponent(nn.get_backend("numpy"))
+    pytorch, _ = find_pytorch(nn.get_backend("numpy"))
     with pytest.raises(ValueError, match="no PyTorch module for GELU"):
-        mirror(opponent, nn.GELU())
+        torch_module(pytorch, nn.GELU())
 
 
 def test_the_relative_error_is_that_of_the_worst_array():

@@ -12,7 +12,7 @@ import pytest
 import stubborn
 
 import xpnn
-from xpnn.cli.bench import memory
+from xpnn.cli.bench import peak_memory
 from xpnn.cli.standalone import children
 from xpnn.scripts import exact_matrix
 
@@ -28,8 +28,8 @@ MEMORY = """
 import os
 os.environ["PYTHONPATH"] = {path!r}
 import xpnn
-from xpnn.cli.bench import memory
-memory.peaks("mlp", xpnn.get_backend("numpy"), None, 1)
+from xpnn.cli.bench import peak_memory
+peak_memory.peaks("mlp", xpnn.get_backend("numpy"), None, 1)
 """
 
 
@@ -73,9 +73,9 @@ def test_only_what_carries_the_mark_is_ended(tmp_path):
     mine, other = start(f"{tmp_path}/1"), start(f"{tmp_path}/11")
     try:
         end = time.monotonic() + 20
-        while not {mine.pid, other.pid} <= set(children.carrying(f"{tmp_path}/")) and time.monotonic() < end:
+        while not {mine.pid, other.pid} <= set(children.marked_processes(f"{tmp_path}/")) and time.monotonic() < end:
             time.sleep(0.02)
-        assert set(children.carrying(f"{tmp_path}/")) == {mine.pid, other.pid}
+        assert set(children.marked_processes(f"{tmp_path}/")) == {mine.pid, other.pid}
         children.end(None, f"{tmp_path}/1;")
         assert mine.wait(10) == -signal.SIGKILL and other.poll() is None
     finally:
@@ -117,4 +117,4 @@ def test_what_a_child_is_asked_names_its_parent(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         exact_matrix.ask({"backend": "numpy"}, {})
     assert json.loads(asked[0][-1]) == {"backend": "numpy", "parent": os.getpid()}
-    assert memory._ask.__module__ == "xpnn.cli.bench.memory"
+    assert peak_memory._in_new_process.__module__ == "xpnn.cli.bench.peak_memory"

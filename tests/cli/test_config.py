@@ -75,15 +75,15 @@ def test_the_file_that_was_used_gives_the_same_run_again(data):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epoch = 3\n", "epoch is no option of xpnn train; did you mean epochs?"),
-        ("xyz = 3\n", "xyz is no option of xpnn train; it takes accumulate, augment, "),
-        ("epochs = 0\n", "--epochs: takes an integer >= 1, got '0'"),
-        ("epochs = [1]\n", "epochs takes a string or a number, got [1]"),
-        ("epochs = true\n", "epochs takes a string or a number, got True"),
-        ("normalise = 1\n", "normalise takes true or false, got 1"),
+        ("epoch = 3\n", "epoch is not an option of xpnn train; did you mean epochs?"),
+        ("xyz = 3\n", "xyz is not an option of xpnn train; the options are accumulate, augment, "),
+        ("epochs = 0\n", "--epochs: must be an integer >= 1, got '0'"),
+        ("epochs = [1]\n", "epochs must be a string or a number, got [1]"),
+        ("epochs = true\n", "epochs must be a string or a number, got True"),
+        ("normalise = 1\n", "normalise must be true or false, got 1"),
         ('augment = ["spin"]\n', "invalid choice: 'spin'"),
-        ("epochs = \n", "run.toml is no TOML file"),
-        ('resume = "x"\n', "resume is no option"),
+        ("epochs = \n", "run.toml is not a TOML file"),
+        ('resume = "x"\n', "resume is not an option"),
     ],
 )
 def test_a_bad_file_is_one_line_and_nothing_is_written(data, capsys, text, message):
@@ -131,11 +131,11 @@ def test_a_net_of_the_user_s_own_is_trained_and_opened_by_name(data, capsys):
     [
         ("nowhere:f", "No module named 'nowhere'"),
         ("own_nets:missing", "no attribute 'missing'"),
-        ("own_nets:nothing", "is int, no function"),
-        ("own_nets:none", "gave int, no layer"),
+        ("own_nets:nothing", "must be a function of an image's shape and the number of classes, got int"),
+        ("own_nets:none", "must return a layer, got int"),
         ("own_nets:few", "it is called as few(image, classes, backend=..., seed=...)"),
-        ("lenet:", "takes one of"),
-        ("alexnet", "takes one of lenet, lenet5"),
+        ("lenet:", "must be one of"),
+        ("alexnet", "must be one of lenet, lenet5"),
     ],
 )
 def test_a_net_that_is_none_is_one_line(data, capsys, name, message):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.cli.explain import softmax, statistics, verdict
+from xpnn.cli.explain.command import softmax, statistics, verdict
 from xpnn.cli.main import main
-from xpnn.cli.train import describe
+from xpnn.cli.saved_net.description import describe
 from xpnn.interop import safetensors
 from xpnn.training.datasets import load_dataset
 
@@ -61,7 +61,7 @@ def test_explain_writes_a_picture(folder, data, tmp_path, capsys):
 
 
 def test_explain_does_without_matplotlib(folder, data, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "xpnn.cli.plots", None)
+    monkeypatch.setitem(sys.modules, "xpnn.cli.pictures", None)
     assert explain(folder, "--data", data) == 0
     assert "pip install 'matplotlib>=3.8'" in capsys.readouterr().err
 
@@ -85,7 +85,7 @@ def test_explanations_agree_on_every_backend(folder, data, capsys, backend, tmp_
     ("arguments", "message"),
     [
         (["--sample", "4"], "no sample 4: held-out part of data.npz has 4, numbered from 0"),
-        (["--sample", "-1"], "--sample: takes an integer >= 0"),
+        (["--sample", "-1"], "--sample: must be an integer >= 0"),
         (["--out", "nowhere/a.png"], "no folder nowhere to write a.png into"),
         (["--backend", "abacus"], "abacus"),
     ],
@@ -108,7 +108,7 @@ def test_explain_refuses_what_is_no_run(tmp_path, data, capsys):
 def test_explain_refuses_images_of_another_size(folder, tmp_path, capsys):
     np.savez(tmp_path / "wide.npz", x=np.ones((20, 9, 8)), y=np.arange(20) % 4)
     assert explain(folder, "--data", tmp_path / "wide.npz") == 2
-    assert "the images of wide.npz are 1 x 9 x 8, this model takes 1 x 8 x 8" in capsys.readouterr().err
+    assert "the images of wide.npz are 1 x 9 x 8, this model expects 1 x 8 x 8" in capsys.readouterr().err
 
 
 def test_statistics_of_a_layer():
@@ -119,10 +119,10 @@ def test_statistics_of_a_layer():
 def test_the_true_class_is_always_listed():
     probabilities = np.array([0.3, 0.2, 0.2, 0.15, 0.1, 0.04, 0.01])
     lines = verdict(probabilities, 6, NAMES).splitlines()
-    assert lines[0] == "taken for class 0, which is wrong: it is 6"
+    assert lines[0] == "predicted class 0, which is wrong: it is 6"
     assert [line.split()[0] for line in lines[1:]] == ["0", "1", "2", "3", "4", "6"]
     assert "true class" in lines[-1]
-    assert verdict(probabilities, 0, NAMES).startswith("taken for class 0, which is right\n")
+    assert verdict(probabilities, 0, NAMES).startswith("predicted class 0, which is right\n")
 
 
 def test_softmax_overflows_nowhere():

@@ -5,15 +5,15 @@ import re
 
 import pytest
 
-from xpnn.cli.bench import compiled_step, memory
+from xpnn.cli.bench import peak_memory
 from xpnn.cli.main import COMMANDS, main
 from xpnn.cli.standalone.help_text import Help, shown
 from xpnn.scripts import exact_matrix, gpu_check, train_cifar10, train_mnist
-from xpnn.scripts.gpu import rows
+from xpnn.scripts.gpu import run_checks
 
 SCRIPTS = {
     script.__name__.removeprefix("xpnn.scripts."): script.main
-    for script in (compiled_step, exact_matrix, gpu_check, train_cifar10, train_mnist, memory, rows)
+    for script in (exact_matrix, gpu_check, train_cifar10, train_mnist, peak_memory, run_checks)
 }
 ALL = {
     "xpnn": lambda arguments: main(arguments),

@@ -26,10 +26,9 @@ import pytest
 
 import xpnn as nn
 from xpnn.cli.bench import command as bench_command
-from xpnn.cli.bench import compiled_step
+from xpnn.cli.exit_status import program
 from xpnn.cli.main import COMMANDS as SUBCOMMANDS
 from xpnn.cli.main import main
-from xpnn.cli.program import program
 from xpnn.common.environment import VARIABLES
 from xpnn.scripts import exact_matrix, gpu_check, train_cifar10, train_mnist
 
@@ -96,7 +95,7 @@ COMMANDS = {
             "an abbreviated resume": (("--resum", "run"), "did you mean --resume?"),
             "an abbreviated config": (("--conf", "run/config.toml"), "did you mean --config?"),
             "absent config": (("--config", "nowhere.toml"), "no file nowhere.toml"),
-            "config that is none": (("--config", "data.npz"), "no TOML file"),
+            "config that is none": (("--config", "data.npz"), "not a TOML file"),
             "config of nothing": (("--config", ""), "--config"),
             "unknown net": (("--model", "lenett"), "lenet"),
             "net that can't be imported": (("--model", "broken:net"), "broken"),
@@ -199,15 +198,21 @@ COMMANDS = {
             "absent cache": (("checked", "--cache", f"{NOWHERE}/x"), f"{NOWHERE}/x"),
         },
     ),
-    "compiled_step": Command(
-        compiled_step.main,
+    "xpnn bench compiled-step": Command(
+        xpnn("bench compiled-step"),
         ("--backend", "numpy", "--net", "lenet5", "--optimizer", "sgd", "--batch", "1", "--rounds", "1"),
         files=("--json", "--lines"),
         bad={"mistyped net": (("--net", "lenet"), "--net"), "no rounds": (("--rounds", "0"), "--rounds")},
     ),
 }
 # Not for people: other scripts start them, with arguments of its own.
-CHILDREN = {"bench/memory.py", "standalone/children.py", "gpu/preflight.py", "gpu/rows.py"}
+CHILDREN = {
+    "bench/peak_memory.py",
+    "standalone/children.py",
+    "exact/training_hash.py",
+    "gpu/preflight.py",
+    "gpu/run_checks.py",
+}
 
 
 def idx(path, array):
@@ -331,7 +336,7 @@ def test_an_abbreviated_option_is_refused_with_the_one_that_was_meant(capsys, he
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_option_that_is_none_is_refused(capsys, here, name):
     for wrong in ("--frobnicate", "--frobnicate=3", "-q"):
-        assert "--help lists what it takes" in refused(capsys, here, name, [*COMMANDS[name].good, wrong])
+        assert "--help lists the options" in refused(capsys, here, name, [*COMMANDS[name].good, wrong])
 
 
 WRONG = {
@@ -459,7 +464,7 @@ def test_a_run_without_its_checkpoints_is_not_resumed(capsys, here, left):
     if left == "the lock alone":
         (checkpoints / ".lock").touch()
     line = refused(capsys, here, "xpnn train", ["--resume", "run"])
-    assert "there is no checkpoint in run/checkpoints; begin anew with: xpnn train --config run/config.toml" in line
+    assert "there is no checkpoint in run/checkpoints; start again with: xpnn train --config run/config.toml" in line
 
 
 def test_other_data_or_a_second_run_in_the_folder_changes_nothing(capsys, here):
@@ -523,7 +528,7 @@ def forked(folder, run, arguments, first=lambda: None, streams=None, at=None, nu
     if pid == 0:
         code = 99
         # PyTorch's threads don't live on in a child, which waits for them for ever.
-        bench_command.find_opponent = lambda backend: (None, "no opponent in a child")
+        bench_command.find_pytorch = lambda backend: (None, "no opponent in a child")
         try:
             opened = streams or [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for path in (out, err)]
             for stream, given in zip((1, 2), opened, strict=True):
@@ -555,7 +560,7 @@ def forked(folder, run, arguments, first=lambda: None, streams=None, at=None, nu
 
 
 AT = {
-    "xpnn train": ("epoch   ", "go on with: xpnn train --resume long"),
+    "xpnn train": ("epoch   ", "continue with: xpnn train --resume long"),
     "xpnn parity": ("same", "no file was written"),
     "xpnn bench": ("plain", "no file was written"),
     "train_mnist": ("epoch   ", "which is saved in long/checkpoints"),

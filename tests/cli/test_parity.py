@@ -7,8 +7,8 @@ import pytest
 
 import xpnn as nn
 from xpnn.backends.overrides import now
-from xpnn.cli import golden_runs, parity
 from xpnn.cli.main import main
+from xpnn.cli.parity import case_selection, golden_check
 from xpnn.layers import dense
 from xpnn.layers.convolution import columns
 from xpnn.testing import cases
@@ -137,11 +137,11 @@ def test_numerics_come_from_the_option_or_the_environment(capsys, monkeypatch):
 
 
 def test_a_run_in_exact_numerics_ends_with_the_golden_runs(capsys, monkeypatch):
-    monkeypatch.setattr(parity, "cases", lambda: cases()[:1])
-    monkeypatch.setattr(golden_runs, "golden_run", lambda backend, name: golden_runs.GOLDEN[name])
+    monkeypatch.setattr(case_selection, "cases", lambda: cases()[:1])
+    monkeypatch.setattr(golden_check, "golden_run", lambda backend, name: golden_check.GOLDEN[name])
     status, out, _ = ran(capsys, "--backend", "strict", "--numerics", "exact")
     assert status == 0 and out.count("as committed") == 2
-    monkeypatch.setattr(golden_runs, "golden_run", lambda backend, name: "0" * 64)
+    monkeypatch.setattr(golden_check, "golden_run", lambda backend, name: "0" * 64)
     status, out, _ = ran(capsys, "--backend", "strict", "--numerics", "exact")
     assert status == 1 and out.count("DIFFERS from the committed") == 2 and "1 passed, 0 failed" in out
 
@@ -153,7 +153,7 @@ def not_to_be_had(backend, name):
 @pytest.mark.parametrize(
     "golden, status, told, box",
     [
-        (lambda backend, name: golden_runs.GOLDEN[name], 0, "golden runs: 2 passed", '"verdict "'),
+        (lambda backend, name: golden_check.GOLDEN[name], 0, "golden runs: 2 passed", '"verdict "'),
         (lambda backend, name: "0" * 64, 1, "golden runs: 2 failed", '"verdict failed"'),
         (not_to_be_had, 3, "golden runs: 2 not run", '"verdict unknown"'),
     ],
@@ -161,8 +161,8 @@ def not_to_be_had(backend, name):
 )
 def test_golden_runs_count_in_verdict_status_and_files(capsys, monkeypatch, tmp_path, golden, status, told, box):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(parity, "cases", lambda: cases()[:1])
-    monkeypatch.setattr(golden_runs, "golden_run", golden)
+    monkeypatch.setattr(case_selection, "cases", lambda: cases()[:1])
+    monkeypatch.setattr(golden_check, "golden_run", golden)
     page, figures = tmp_path / "page.html", tmp_path / "all.json"
     files = ("--html", page, "--json", figures)
     found, out, _ = ran(capsys, "--backend", "strict", "--numerics", "exact", *files)
@@ -209,7 +209,7 @@ def test_the_default_backend_is_that_of_the_environment(capsys, monkeypatch):
         (["--backend", "strict:nowhere"], "no device 'nowhere'"),
         (["--reference", "abacus"], "unknown backend 'abacus'"),
         (["--numerics", "sloppy"], "numerics must be 'fast' or 'exact', got 'sloppy'"),
-        (["--filter", "("], "is no regular expression"),
+        (["--filter", "("], "is not a regular expression"),
         (["--filter", "no such case"], "finds none of the"),
         (["--filter", "dense/float64", "--backend", "strict:no_float64"], "none of the chosen cases runs"),
         (["--json", "no/such/folder/a.json"], "no folder"),

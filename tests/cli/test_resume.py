@@ -278,7 +278,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(here, number):
             break
     error = process.stderr.read()
     assert process.wait(60) == 128 + number, error
-    assert "which is saved in run/checkpoints; go on with: xpnn train --resume run" in error
+    assert "which is saved in run/checkpoints; continue with: xpnn train --resume run" in error
     assert main(["train", "--resume", "run"]) == 0
     assert digest("run") == digest("whole")
 

@@ -5,14 +5,15 @@ import os
 
 import pytest
 
-from xpnn.cli.targets import append, target, write
+from xpnn.cli.output_files import append, target
+from xpnn.common.files import write_whole
 
 
 def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path):
     file = tmp_path / "a.json"
     file.write_text("old")
     file.chmod(0o640)
-    write(file, "new")
+    write_whole(file, "new")
     assert file.read_text() == "new" and file.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [file]
 
@@ -22,7 +23,7 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path, monkeypatch):
     file.write_text("old")
     monkeypatch.setattr(type(file), "replace", lambda *names: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        write(file, "new")
+        write_whole(file, "new")
     assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
 
 
@@ -30,13 +31,13 @@ def test_a_link_stays_a_link(tmp_path):
     file, link = tmp_path / "a", tmp_path / "b"
     file.write_text("old")
     link.symlink_to(file)
-    write(link, "new")
+    write_whole(link, "new")
     assert link.is_symlink() and file.read_text() == "new"
 
 
 def test_devices_are_written_to_and_not_replaced(tmp_path):
     null = target("json", os.devnull)
-    write(null, "new")
+    write_whole(null, "new")
     assert not null.is_file()
 
 
@@ -61,4 +62,4 @@ def test_lines_are_added_one_by_one_with_words_for_what_json_has_no_numbers_for(
 
 def test_a_device_that_is_full_is_named():
     with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
-        write("/dev/full", "new")
+        write_whole("/dev/full", "new")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import xpnn as nn
+from xpnn.cli.confusion_matrix import confusion, format_matrix
 from xpnn.cli.main import main
-from xpnn.cli.predict import confusion, format_matrix
 from xpnn.training.datasets import load_dataset
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")

@@ -14,9 +14,9 @@ import pytest
 from hostile import NO_FILES, limits, no_file
 
 import xpnn as nn
+from xpnn.cli.confusion_matrix import format_matrix
 from xpnn.cli.main import main
-from xpnn.cli.predict import format_matrix
-from xpnn.cli.trained import describe
+from xpnn.cli.saved_net.description import describe
 from xpnn.interop import safetensors
 from xpnn.training.datasets import load_dataset
 
@@ -120,7 +120,7 @@ def test_explain_names_the_right_class(run, here, capsys):
     assert predict(run, "--data", "other", command="explain") == 0
     out = capsys.readouterr().out
     assert out.startswith("sample 0 of all of other: class cat\n")
-    assert "taken for class cat, which is right" in out
+    assert "predicted class cat, which is right" in out
 
 
 @pytest.mark.parametrize("command", ["predict", "explain"])
@@ -366,7 +366,7 @@ def test_outputs_that_are_no_numbers_are_no_predictions(run, capsys, command):
 
 def test_a_net_with_other_outputs_is_refused(run, here, capsys):
     (here / "nets.py").write_text(NETS.replace("classes), **where", "classes), nn.Reshape(3, 1), **where"))
-    assert "outputs of shape (3, 3, 1), not one for each of 3 classes" in refused(capsys, run)
+    assert "outputs must have shape (images, 3), one for each class, got (3, 3, 1)" in refused(capsys, run)
 
 
 def test_weights_in_bfloat16_predict_too(run, capsys):
@@ -464,7 +464,7 @@ def test_one_class_is_not_trained_and_one_of_several_is_with_a_warning(here, cap
     assert main([*told, "--data", "one"]) == 2
     warning, error = capsys.readouterr().err.splitlines()
     assert warning.startswith("warning: one has images of one class only (ant)")
-    assert error == "xpnn train: one has one class, ant; a net tells two apart, or more"
+    assert error == "xpnn train: one has one class, ant; training needs at least two"
     assert not (here / "r1").exists()
     arrays("one.npz", "ant", "ant", "ant", numbers=[0, 0, 0], class_names=["ant", "bee"])
     assert main([*told, "--data", "one.npz"]) == 0
@@ -521,7 +521,7 @@ def test_a_checkpoint_is_predicted_with_whether_the_run_has_ended_or_not(finishe
         assert predict(finished, "--checkpoint", which) == 0
         assert taken_for(capsys) == wanted, which
     assert predict(finished, "--checkpoint", "best", "--out", "a.png", command="explain") == 0
-    assert "taken for class bee" in capsys.readouterr().out
+    assert "predicted class bee" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in (finished / "checkpoints").iterdir()} == before
     if ended:
         assert predict(finished) == 0
@@ -531,11 +531,11 @@ def test_a_checkpoint_is_predicted_with_whether_the_run_has_ended_or_not(finishe
 
 
 def test_a_run_that_has_not_ended_is_described_as_one_that_has(finished, monkeypatch):
-    from xpnn.cli import trained
+    from xpnn.cli.saved_net import weights
 
     _, wanted = safetensors.read(finished / "model.safetensors")
     (finished / "model.safetensors").unlink()
-    _, found, _ = trained._read(finished, "last")
+    _, found, _ = weights.read_weights(finished, "last")
     assert found == wanted and found["normalise"] is not None
 
 

@@ -8,7 +8,7 @@ import pytest
 from pseudo_terminal import python
 from rich.cells import cell_len
 
-from xpnn.cli.bench.rows import Row
+from xpnn.cli.bench.comparison import Row
 
 pytest.importorskip("pty", reason="no pseudo-terminals here")
 FRAMES = re.compile("[┏┓┃━┳┡╇┩│└┴┘├┼┤─╭┬╮╰╯|+]")
@@ -25,14 +25,14 @@ CALLS = {
 CODE = """
 import fcntl, os, struct, sys, termios, time
 import xpnn as nn
-from xpnn.cli import plots
+from xpnn.cli import pictures
 from xpnn.cli.bench import command
-from xpnn.cli.bench.rows import Row
+from xpnn.cli.bench.comparison import Row
 from xpnn.cli.main import main
 from xpnn.training.formatting import summary_table
 
 time.perf_counter = lambda: 0.0
-plots.plot_activations = lambda *arguments, **options: None
+pictures.plot_activations = lambda *arguments, **options: None
 ROW = Row('net', 'conv 64x56x56->64 3x3 s2', 'backward', 32, 1234.567, 12.3, 0.01, 1e3, 2e3, 0.5, 1e-7, 'channels_last',
           launches=344, discarded=3, wrong=True)
 for width in {widths}:
@@ -47,7 +47,7 @@ for width in {widths}:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     import xpnn as nn
-    from xpnn.cli.results import describe
+    from xpnn.cli.saved_net.description import describe
     from xpnn.interop import safetensors
     from xpnn.training.datasets import load_dataset
 

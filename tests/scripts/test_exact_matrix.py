@@ -78,7 +78,7 @@ def test_the_verdict_counts_what_ran(made, status, lines):
             {"skipped": True, "problem": "not on this processor"},
         ),
         ("raise SystemExit('boom')", {"problem": "failed, exit 1: boom"}),
-        ("print('no json')", {"problem": "failed, exit 0: no word"}),
+        ("print('no json')", {"problem": "failed, exit 0: no message"}),
         ("print('warning'); print('{\"exact\": \"a\"}')", {"exact": "a"}),
         ("import time; time.sleep(60)", {"problem": "not done after 1 s"}),
     ],

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import stubborn
 
-from xpnn.cli.bench.nets import NETS
+from xpnn.cli.bench.net_steps import NETS
 from xpnn.cli.standalone import children
 from xpnn.scripts import gpu_check
 from xpnn.scripts.gpu import options, plan, preflight, summary
@@ -170,7 +170,7 @@ def test_wheels_of_what_is_lacking_are_unpacked(tmp_path, monkeypatch):
     told = preflight.unpack(wheels, target)
     found = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
     assert found == ["beside.py", "none_such-1.0.dist-info/METADATA", "none_such/__init__.py", "rich/__init__.py"]
-    assert len(told) == 2 and "numpy is here already" in told[0] and "does not fit" in told[1]
+    assert len(told) == 2 and "numpy is already installed" in told[0] and "does not fit" in told[1]
     assert not (tmp_path / "outside.py").exists()
 
 
@@ -300,7 +300,7 @@ def test_a_command_that_is_not_there_is_a_failure_like_others(check):
 
 
 def test_one_of_many_parts_that_hangs_leaves_half_of_the_time(check):
-    check.asked.limits["nets"] = 6.0
+    check.options.limits["nets"] = 6.0
     check.parts = [of("nets", "time.sleep(99)"), of("nets", ROW)]
     check.run_stage("nets")
     assert [part.status for part in check.parts] == [LIMIT, PASSED] and check.parts[0].seconds < 4.5
@@ -412,10 +412,10 @@ def test_what_was_told_is_on_the_disk_when_the_check_is_killed(tmp_path):
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     file = tmp_path / "summary.txt"
-    gpu_check.put(file, "old")
+    gpu_check.write_whole(file, "old")
     monkeypatch.setattr(type(file), "replace", lambda *names: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        gpu_check.put(file, "new")
+        gpu_check.write_whole(file, "new")
     assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
 
 
@@ -463,20 +463,20 @@ def test_layers_are_told_by_their_mean_and_the_slowest():
     [
         ([], "folder"),
         (["{file}"], "can't write to"),
-        (["out", "--stages", "smoke,walk"], "takes some of preflight, smoke"),
-        (["out", "--stages", ""], "takes some of"),
-        (["out", "--backends", "cupi"], "takes some of cupy, torch"),
-        (["out", "--seconds", "0"], "takes a number > 0"),
-        (["out", "--seconds", "nan"], "takes a number > 0"),
-        (["out", "--limits", "walk=3"], "takes STAGE=SECONDS"),
-        (["out", "--limits", "smoke=-3"], "takes a number > 0"),
-        (["out", "--nets", "alexnet:3"], "takes NET:BATCH"),
-        (["out", "--nets", "lenet5"], "takes NET:BATCH"),
-        (["out", "--rounds", "0"], "takes an integer > 0"),
-        (["out", "--filter", "("], "is no regular expression"),
+        (["out", "--stages", "smoke,walk"], "must be some of preflight, smoke"),
+        (["out", "--stages", ""], "must be some of"),
+        (["out", "--backends", "cupi"], "must be some of cupy, torch"),
+        (["out", "--seconds", "0"], "must be a number > 0"),
+        (["out", "--seconds", "nan"], "must be a number > 0"),
+        (["out", "--limits", "walk=3"], "must be STAGE=SECONDS"),
+        (["out", "--limits", "smoke=-3"], "must be a number > 0"),
+        (["out", "--nets", "alexnet:3"], "must be NET:BATCH"),
+        (["out", "--nets", "lenet5"], "must be NET:BATCH"),
+        (["out", "--rounds", "0"], "must be an integer > 0"),
+        (["out", "--filter", "("], "is not a regular expression"),
         (["out", "--wheels", "{empty}"], "there are no wheels in"),
         (["out", "--tests", "no/such"], "there is no no/such"),
-        (["out", "--without", "numpy"], "takes some of sklearn"),
+        (["out", "--without", "numpy"], "must be some of sklearn"),
         (["out", "--stage", "smoke"], "unknown argument"),
     ],
 )
@@ -530,8 +530,8 @@ def test_the_suite_is_that_of_the_backends_which_may_not_be_skipped(tmp_path):
 
 def test_a_device_in_exclusive_mode_is_asked_by_one_process_at_a_time(check):
     check.about["driver"] = "NVIDIA H100, 570.1, 81559 MiB, Exclusive_Process"
-    check.keep_to_mode()
-    assert check.asked.alone and all(len(part.commands) == 1 for part in check.parts)
+    check.respect_exclusive_mode()
+    assert check.options.alone and all(len(part.commands) == 1 for part in check.parts)
 
 
 def test_missing_nvidia_smi_is_told_and_no_failure(monkeypatch):

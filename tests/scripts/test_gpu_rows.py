@@ -5,13 +5,13 @@ import json
 import pytest
 
 import xpnn as nn
-from xpnn.scripts.gpu import rows
+from xpnn.scripts.gpu import run_checks
 from xpnn.testing import cases
 
 
 def told(tmp_path, *arguments, status=0):
     file = tmp_path / "rows.jsonl"
-    assert rows.main([*arguments, "--lines", str(file)]) == status
+    assert run_checks.main([*arguments, "--lines", str(file)]) == status
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
@@ -32,26 +32,26 @@ def test_a_case_that_fails_is_told_and_the_next_one_runs(tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize("count", [30, 60])
 def test_few_cases_are_of_every_operation(count):
-    few = rows.spread(cases(), count)
+    few = run_checks.spread(cases(), count)
     assert len(few) == count and {case.op for case in few} == {case.op for case in cases()}
     assert [case.name for case in few] == [case.name for case in cases() if case in few]
 
 
 @pytest.mark.parametrize("parts", [1, 3, 4])
 def test_parts_have_all_cases_between_them(parts):
-    found = [case.name for i in range(parts) for case in rows.share(cases(), i, parts)]
+    found = [case.name for i in range(parts) for case in run_checks.share(cases(), i, parts)]
     assert sorted(found) == sorted(case.name for case in cases())
 
 
 def test_golden_runs_are_held_against_what_is_committed(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "golden_run", lambda b, name: rows.GOLDEN["Adam"])
+    monkeypatch.setattr(run_checks, "golden_run", lambda b, name: run_checks.GOLDEN["Adam"])
     first, *found = told(tmp_path, "golden", "numpy", "--numerics", "exact", status=1)
     assert first == {"total": 2} and [row["passed"] for row in found] == [False, True]
-    assert rows.GOLDEN["Adam"] in found[0]["problem"] and "200 steps" in found[1]["told"]
+    assert run_checks.GOLDEN["Adam"] in found[0]["problem"] and "200 steps" in found[1]["told"]
 
 
 def test_each_golden_run_may_have_a_process_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "golden_run", lambda b, name: rows.GOLDEN[name])
+    monkeypatch.setattr(run_checks, "golden_run", lambda b, name: run_checks.GOLDEN[name])
     for part, name in (("1/2", "golden SGD with momentum"), ("2/2", "golden Adam")):
         (tmp_path / part[0]).mkdir()
         assert [row.get("name") for row in told(tmp_path / part[0], "golden", "numpy", "--part", part)][1:] == [name]
@@ -75,34 +75,34 @@ def test_a_check_that_raises_is_a_row_and_the_next_one_runs(tmp_path, monkeypatc
     def broken(b):
         raise RuntimeError("illegal address\nsecond line")
 
-    monkeypatch.setattr(rows, "memory_told", broken)
+    monkeypatch.setattr(run_checks, "memory_in_use", broken)
     _, row = told(tmp_path, "device", "numpy", status=1)
     assert not row["passed"] and row["problem"] == "RuntimeError: illegal address"
 
 
 @pytest.mark.parametrize(("numerics", "status"), [("fast", "1e-05 from plain"), ("exact", None)])
 def test_a_captured_step_must_be_near_the_plain_one_and_in_exact_numerics_equal(monkeypatch, numerics, status):
-    real = rows._steps
+    real = run_checks._steps
 
     def off(b, compiled):
         step, arrays = real(b, compiled)
         return step, [array * (1.0 + 1e-5 * compiled) for array in arrays]
 
-    monkeypatch.setattr(rows, "_steps", off)
+    monkeypatch.setattr(run_checks, "_steps", off)
     b = nn.get_backend("numpy", numerics=numerics)
     if status is None:
         with pytest.raises(ArithmeticError, match="the bits are not those"):
-            rows.captured(b)
+            run_checks.captured(b)
     else:
-        assert "e-0" in rows.captured(b) and "from plain steps" in rows.captured(b)
+        assert "e-0" in run_checks.captured(b) and "from plain steps" in run_checks.captured(b)
 
 
 def test_a_captured_step_that_computes_something_else_fails(monkeypatch):
-    real = rows._steps
-    monkeypatch.setattr(rows, "STEPS", 2)
-    monkeypatch.setattr(rows, "_steps", lambda b, compiled: (None, [a + compiled for a in real(b, compiled)[1]]))
+    real = run_checks._steps
+    monkeypatch.setattr(run_checks, "STEPS", 2)
+    monkeypatch.setattr(run_checks, "_steps", lambda b, compiled: (None, [a + compiled for a in real(b, compiled)[1]]))
     with pytest.raises(ArithmeticError, match="is allowed"):
-        rows.captured(nn.get_backend("numpy"))
+        run_checks.captured(nn.get_backend("numpy"))
 
 
 def test_a_backend_that_is_not_there_is_one_line_and_status_2(tmp_path, capsys):

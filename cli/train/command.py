@@ -1,0 +1,198 @@
+"""``xpnn train``: make everything that the options name, train, measure on the held-out part, write the results."""
+
+import argparse
+import copy
+import hashlib
+import json
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from ...backends import Backend
+from ...common.files import write_whole
+from ...common.terminal import say
+from ...interop import safetensors
+from ...layers.core.layer import Layer
+from ...layers.losses import CrossEntropy
+from ...training.checkpoints import CheckpointError
+from ...training.data_loader import DataLoader
+from ...training.datasets import Dataset, load_dataset
+from ...training.early_stopping import EarlyStopping
+from ...training.evaluation import evaluate
+from ...training.fit import fit
+from ...training.formatting import size
+from ...training.history import History
+from ...training.interrupt import Interrupted
+from ...training.nan_check import NumericalTrouble
+from ...training.optimizers.base import Optimizer
+from ...training.out_of_memory import OutOfMemory
+from ...training.schedules.base import Schedule
+from ...training.shards import in_parts_as_one
+from ...training.single_samples import require_no_single_sample
+from ...training.tensorboard import TensorBoard
+from .. import run_folder
+from ..backend_option import open_backend
+from ..config_file import CONFIG, as_toml
+from ..errors import Failure, UsageError, one_line, preparing
+from ..net_option import build_net
+from ..run_folder import HISTORY, METRICS, MODEL
+from ..saved_net.description import describe
+from ..saved_net.weights import data_id
+from .from_options import make_loaders, make_optimizer, make_schedule, require_classes
+from .metrics import METRIC, image_counts, print_summary, run_metrics
+from .pictures import draw_pictures
+
+
+@dataclass
+class Job:
+    """A model, the data and everything else that training needs."""
+
+    options: argparse.Namespace
+    data: Dataset
+    model: Layer
+    optimizer: Optimizer
+    loader: DataLoader
+    validation: DataLoader
+    held_out: DataLoader
+    schedule: Schedule | None
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, measure on the held-out part, write the results, and print where."""
+    with preparing():
+        resumed = run_folder.resumable_run(options.resume) if options.resume else None
+        job = prepare(options)
+        config = as_toml(options)
+        about = {"data": data_id(job.data.fingerprint)}
+        opened = resumed or _new_folder(job)
+    folder = opened.path
+    resume, keep, every = resumed is not None, options.keep, options.checkpoint_every
+    checkpoints = run_folder.RunCheckpoints(folder, config, resume, keep, every, about)
+    try:
+        with checkpoints:
+            try:
+                _train(job, folder, checkpoints)
+            finally:
+                opened.discard(checkpoints=True)
+    except Interrupted as error:
+        raise Interrupted(f"{error}; continue with: xpnn train --resume {folder}", error.number) from None
+    except (CheckpointError, NumericalTrouble, OutOfMemory) as error:
+        print(f"xpnn train: {error}", file=sys.stderr)
+        raise Failure from error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        hint = f"; then xpnn train --resume {folder} writes what is missing" if checkpoints.is_begun else ""
+        print(f"xpnn train: {one_line(error)}{hint}", file=sys.stderr)
+        raise Failure from error
+    finally:
+        opened.discard()
+
+
+def prepare(options: argparse.Namespace) -> Job:
+    """Make everything that the options name; in the options the backend and numerics become those that were opened."""
+    if options.shards > 1 and options.accumulate > 1:
+        raise UsageError("--shards and --accumulate: choose one; each computes a step in parts")
+    backend = open_backend(options.backend, options.numerics)
+    options.backend, options.numerics = backend.spec, backend.numerics
+    side = options.image_size
+    data = load_dataset(options.data, image_size=None if side is None else (side, side))
+    require_classes(data)
+    require_memory(options, data, backend)
+    model = build_net(options.model, data.image, data.classes, backend, options.seed)
+    optimizer = make_optimizer(options, model)
+    loader, validation, held_out = make_loaders(options, data)
+    steps = copy.copy(loader)
+    steps.batch_size *= options.accumulate
+    steps.require_batches()
+    parts = options.accumulate if options.accumulate > 1 else options.shards
+    as_one = options.accumulate == 1 and in_parts_as_one(model, CrossEntropy())
+    require_no_single_sample(model, steps, (1,) * (1 if as_one else parts))
+    options.schedule_epochs = options.schedule_epochs or options.epochs
+    schedule = make_schedule(options, optimizer, len(steps))
+    return Job(options, data, model, optimizer, loader, validation, held_out, schedule)
+
+
+def require_memory(options: argparse.Namespace, data: Dataset, backend: Backend) -> None:
+    """Check, before any image is decoded, that a batch is smaller than the memory of the backend.
+
+    Raises
+    ------
+    UsageError
+    """
+    batch = min(options.batch, len(data.y_train))
+    needed = batch * prod(data.image) * np.dtype(backend.dtype_name).itemsize
+    capacity, _ = backend.capacity()
+    if 0 < capacity < needed:
+        image = " x ".join(map(str, data.image))
+        raise UsageError(
+            f"a batch of {batch} images of {image} needs {size(needed)}, and the memory of {backend.spec} is "
+            f"{size(capacity)}; make --image-size or --batch smaller"
+        )
+
+
+def _new_folder(job: Job) -> run_folder.RunFolder:
+    net = job.options.model.rpartition(":")[2]
+    return run_folder.new_run(job.options.out, f"{Path(job.data.name).stem}-{net}", job.options.force)
+
+
+def _train(job: Job, folder: Path, checkpoints: run_folder.RunCheckpoints) -> None:
+    options, data, model, held_out = job.options, job.data, job.model, job.held_out
+    backend = model.backend
+    if options.resume and not checkpoints.steps():
+        say(f"{folder} has no checkpoint yet; starting with epoch 1", sys.stderr)
+    say(
+        f"{data.name}: {image_counts(data)}; {options.model} on {backend.spec}; {folder}",
+        sys.stderr,
+    )
+    backend.reset_peak()
+    with TensorBoard(folder / "events") if TensorBoard.available() else nullcontext() as events:
+
+        def after_epoch(history: History) -> None:
+            write_whole(folder / HISTORY, history.csv())
+            if events is not None:
+                events.epoch(history.rows[-1])
+
+        history = fit(
+            model,
+            job.loader,
+            validation=job.validation,
+            optimizer=job.optimizer,
+            epochs=options.epochs,
+            shards=options.shards,
+            accumulate=options.accumulate,
+            schedule=job.schedule,
+            clip_norm=options.clip_norm,
+            clip_value=options.clip_value,
+            on_nan=options.on_nan,
+            early_stopping=EarlyStopping(options.patience, METRIC, restore_best=True) if options.patience else None,
+            checkpoints=checkpoints,
+            resume=options.resume is not None,
+            after_epoch=after_epoch,
+        )
+    with backend.unwarned():
+        # A loss that is NaN is written as it is.
+        on_validation = evaluate(model, job.validation)
+        on_test = on_validation if data.x_valid is None else evaluate(model, held_out)
+    checkpoints.begin()
+    metrics = run_metrics(options, data, model, history, on_test, on_validation)
+    safetensors.save(model, folder / MODEL, describe(options.model, data, job.loader.transform))
+    write_whole(folder / HISTORY, history.csv())
+    write_whole(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+    written = [folder / name for name in (MODEL, HISTORY, METRICS, CONFIG)]
+    if not options.no_pictures:
+        with backend.unwarned():
+            written += draw_pictures(folder, model, held_out, data, history, metrics)
+    if backend.numerics == "exact":
+        print(f"{hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()}  {folder / MODEL}")
+    print_summary(model, data, history, metrics)
+    say(
+        f"{metrics['test_part']} accuracy {metrics['test_accuracy']:.2%} ({len(data.y_test)} images) after "
+        f"{metrics['seconds']:.1f} s"
+    )
+    for path in written:
+        say(f"wrote {path}")

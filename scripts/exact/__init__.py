@@ -1,0 +1,1 @@
+"""Parts of ``scripts/exact_matrix.py``."""
