@@ -45,10 +45,6 @@ from .losses import (
     Huber,
     KLDivergence,
     Loss,
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    MeanSquaredError,
-    MeanSquaredLogError,
     SmoothL1,
 )
 from .normalisation.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
@@ -144,10 +140,6 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
-    "MeanAbsoluteError",
-    "MeanAbsolutePercentageError",
-    "MeanSquaredError",
-    "MeanSquaredLogError",
     "Mish",
     "PReLU",
     "Pad",

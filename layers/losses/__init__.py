@@ -12,10 +12,6 @@ from .regression import (
     MAPE,
     MSE,
     MSLE,
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    MeanSquaredError,
-    MeanSquaredLogError,
 )
 from .robust import Huber, SmoothL1
 
@@ -33,9 +29,5 @@ __all__ = [
     "Huber",
     "KLDivergence",
     "Loss",
-    "MeanAbsoluteError",
-    "MeanAbsolutePercentageError",
-    "MeanSquaredError",
-    "MeanSquaredLogError",
     "SmoothL1",
 ]

@@ -14,7 +14,7 @@ from ...common.types import Array, Namespace
 from ..core.arrays import scalar
 from ..core.placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
-from .regression import clip, mean_absolute_error, mean_absolute_error_backward
+from .regression import clip, mae, mae_backward
 
 # A beta below float32's smallest normal number makes no difference, and may be flushed to 0.
 LEAST = 2.0**-126
@@ -89,7 +89,7 @@ def smooth_l1(
     prediction, target : array
         p and t, of one shape and dtype.
     beta : float
-        0 or more; with 0 this is `mean_absolute_error`.
+        0 or more; with 0 this is `mae`.
     reduction : {"mean", "sum", "none"}
 
     Raises
@@ -103,7 +103,7 @@ def smooth_l1(
     """
     beta = _beta(beta)
     if beta < LEAST:
-        return mean_absolute_error(prediction, target, reduction=reduction, xp=xp)
+        return mae(prediction, target, reduction=reduction, xp=xp)
     xp = paired(xp, prediction, target)
     far = xp.abs(prediction - target)
     near = clip(far, beta, beta, xp)
@@ -123,7 +123,7 @@ def smooth_l1_backward(
     """``min(max((p - t) / beta, -1), 1) dy``."""
     beta = _beta(beta)
     if beta < LEAST:
-        return mean_absolute_error_backward(dy, prediction, target, reduction=reduction, xp=xp)
+        return mae_backward(dy, prediction, target, reduction=reduction, xp=xp)
     xp = paired(xp, prediction, target)
     near = clip(prediction - target, beta, beta, xp)
     return spread(near / scalar(beta, near, xp), dy, reduction, xp)

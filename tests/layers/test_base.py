@@ -212,7 +212,7 @@ REPRS = [
     "Softmax(axis=-1)",
     "Flatten()",
     "CrossEntropy()",
-    "MeanSquaredError(reduction='sum')",
+    "MSE(reduction='sum')",
     "Sequential()",
     "Sequential(Conv2d(1, 2, 3), ReLU(), Sequential(Flatten(), Dense(8, 2)))",
 ]
