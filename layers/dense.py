@@ -98,9 +98,9 @@ class Dense(Layer):
         self.in_features = checks.integer("in_features", in_features, 1)
         self.out_features = checks.integer("out_features", out_features, 1)
         self.bias = checks.flag("bias", bias)
-        self._add_parameter("weight", (self.out_features, self.in_features), weight_init, he_uniform())
+        self.add_parameter("weight", (self.out_features, self.in_features), weight_init, he_uniform())
         if self.bias:
-            self._add_parameter("bias", (self.out_features,), bias_init, constant(0.0))
+            self.add_parameter("bias", (self.out_features,), bias_init, constant(0.0))
 
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Every output element takes all input features."""
@@ -111,13 +111,14 @@ class Dense(Layer):
         return (*shape[:-1], self.out_features)
 
     def _forward(self, x: Array) -> Array:
-        y = dense(x, self._value("weight"), self._value("bias"), xp=self.backend.xp)
-        self._save(x)
+        y = dense(x, self.parameter_value("weight"), self.parameter_value("bias"), xp=self.backend.xp)
+        self.save_for_backward(x)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x,) = self._saved
-        dx, dweight, dbias = dense_backward(dy, x, self._value("weight"), input_grad=input_grad, xp=self.backend.xp)
-        self._accumulate("weight", dweight)
-        self._accumulate("bias", dbias)
+        (x,) = self.saved
+        weight = self.parameter_value("weight")
+        dx, dweight, dbias = dense_backward(dy, x, weight, input_grad=input_grad, xp=self.backend.xp)
+        self.accumulate_grad("weight", dweight)
+        self.accumulate_grad("bias", dbias)
         return dx

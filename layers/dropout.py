@@ -111,8 +111,8 @@ class Dropout(Layer):
             self._stream = self.generator.fold_in("dropout")
         return self._stream
 
-    def _join(self, path: str, inherited: Placement) -> None:
-        super()._join(path, inherited)
+    def _enter_container(self, path: str, inherited: Placement) -> None:
+        super()._enter_container(path, inherited)
         if self._stream is not None and not self._stream.position:
             self._stream = None
 
@@ -142,7 +142,7 @@ class Dropout(Layer):
     def _forward(self, x: Array) -> Array:
         shape = self._mask_shape(tuple(x.shape))
         if not self.training or self.p == 0.0:
-            self._save(None)
+            self.save_for_backward(None)
             return x
         # Of 24 random bits, so that neither the dtype nor how a library compares with a Python number matters.
         least = ceil(self.p * 2.0**24) * 2.0**-24
@@ -153,11 +153,11 @@ class Dropout(Layer):
         if whole != shape:
             numbers = numbers[start : start + shape[0], ...]
         keep = numbers >= least
-        self._save(keep)
+        self.save_for_backward(keep)
         return dropout(x, keep, self.p, xp=self.backend.xp)
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (keep,) = self._saved
+        (keep,) = self.saved
         return dy if keep is None else dropout_backward(dy, keep, self.p, xp=self.backend.xp)
 
 

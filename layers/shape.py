@@ -151,11 +151,11 @@ class Flatten(Layer):
         return (*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :])
 
     def _forward(self, x: Array) -> Array:
-        self._save(tuple(x.shape))
+        self.save_for_backward(tuple(x.shape))
         return self.backend.xp.reshape(x, self._output_shape(tuple(x.shape)))
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (shape,) = self._saved
+        (shape,) = self.saved
         return self.backend.xp.reshape(dy, shape)
 
 
@@ -192,11 +192,11 @@ class Reshape(Layer):
         return (shape[0], *(size // known if n == -1 else n for n in self.shape))
 
     def _forward(self, x: Array) -> Array:
-        self._save(tuple(x.shape))
+        self.save_for_backward(tuple(x.shape))
         return self.backend.xp.reshape(x, self._output_shape(tuple(x.shape)))
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (shape,) = self._saved
+        (shape,) = self.saved
         return self.backend.xp.reshape(dy, shape)
 
     def __repr__(self) -> str:
@@ -228,11 +228,11 @@ class Pad(Layer):
         return (*shape[:2], *_border(shape, self.padding).windows.count)
 
     def _forward(self, x: Array) -> Array:
-        self._save(tuple(x.shape))
+        self.save_for_backward(tuple(x.shape))
         return pad_constant(x, self.padding, self.value, xp=self.backend.xp)
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (shape,) = self._saved
+        (shape,) = self.saved
         return pad_constant_backward(dy, shape, self.padding, xp=self.backend.xp)
 
 

@@ -58,10 +58,10 @@ class Activation(Layer):
     def _forward(self, x: Array) -> Array:
         function = partial(type(self).function, **self._options)
         y = primitives(self.backend.xp).elementwise(function, x) if self.in_parts else function(x)
-        self._save(y if self.from_output else x)
+        self.save_for_backward(y if self.from_output else x)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (kept,) = self._saved
+        (kept,) = self.saved
         gradient = partial(type(self).gradient, **self._options)
         return primitives(self.backend.xp).elementwise(gradient, dy, kept) if self.in_parts else gradient(dy, kept)

@@ -188,21 +188,21 @@ class PReLU(Layer):
         super().__init__(**placement)
         self.num_parameters = checks.integer("num_parameters", num_parameters, 1)
         self.init = checks.number("init", init)
-        self._add_parameter("weight", (self.num_parameters,), constant(self.init))
+        self.add_parameter("weight", (self.num_parameters,), constant(self.init))
 
     def _output_shape(self, shape: Shape) -> Shape:
         _require_slopes(shape, (self.num_parameters,))
         return shape
 
     def _forward(self, x: Array) -> Array:
-        y = prelu(x, self._value("weight"), xp=self.backend.xp)
-        self._save(x)
+        y = prelu(x, self.parameter_value("weight"), xp=self.backend.xp)
+        self.save_for_backward(x)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x,) = self._saved
-        dx, dweight = prelu_backward(dy, x, self._value("weight"), xp=self.backend.xp)
-        self._accumulate("weight", dweight)
+        (x,) = self.saved
+        dx, dweight = prelu_backward(dy, x, self.parameter_value("weight"), xp=self.backend.xp)
+        self.accumulate_grad("weight", dweight)
         return dx
 
 

@@ -97,11 +97,11 @@ class _AlongAxis(Layer):
         axes = memory_axes(x, xp)
         axis = axes.index(self.axis % x.ndim)
         y = xp.permute_dims(type(self).function(xp.permute_dims(x, axes), axis=axis, xp=xp), inverse(axes))
-        self._save(y)
+        self.save_for_backward(y)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (y,) = self._saved
+        (y,) = self.saved
         xp = self.backend.xp
         axes = memory_axes(y, xp)
         dy, y = (xp.permute_dims(each, axes) for each in (dy, y))

@@ -48,17 +48,17 @@ class Branching(Container):
 
     def _enter(self, x: Array) -> None:
         """Check an input, and forget the last one."""
-        self._saved = self._output = None
+        self.saved = self._output = None
         self._check_numerics()
         try:
-            self._check(x, "input")
+            self._check_array(x, "input")
         except (TypeError, ValueError) as error:
             raise named(self, error) from error
 
     def _return(self, dy: Array) -> None:
         """Check an upstream gradient."""
         try:
-            self._check_upstream(dy)
+            self._check_upstream_gradient(dy)
         except (TypeError, ValueError) as error:
             raise named(self, error) from error
 
@@ -69,7 +69,7 @@ class Branching(Container):
             total = b.up(arrays[0])
             for array in arrays[1:]:
                 total = engine.elementwise(add, total, b.up(array))
-            return self._made(b.down(total))
+            return self._record_gradient(b.down(total))
 
     def _back(self, ways: Sequence[tuple[Layer | None, Array]], input_grad: bool) -> Array | None:
         """The gradients back on all ways, added; None stands for the identity."""
@@ -131,7 +131,7 @@ class Residual(Branching):
         self._require_same(tuple(y.shape), tuple(around.shape))
         y = self._sum((y, around))
         y = y if activation is None else activation.forward(y)
-        self._remember(y)
+        self._record_output(y)
         return y
 
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
@@ -199,8 +199,8 @@ class Parallel(Branching):
         else:
             with b.context():
                 y = primitives(b.xp).concat(outputs, axis)
-        self._save(shapes, axis)
-        self._remember(y)
+        self.save_for_backward(shapes, axis)
+        self._record_output(y)
         return y
 
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
@@ -210,7 +210,7 @@ class Parallel(Branching):
 
     def _parts(self, dy: Array) -> list[Array]:
         """Each branch's share of the upstream gradient."""
-        shapes, axis = self._saved
+        shapes, axis = self.saved
         dy = self.backend.plain(dy)
         if self.join == "add":
             return [dy] * len(shapes)

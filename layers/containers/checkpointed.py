@@ -56,23 +56,23 @@ class Checkpointed(Container):
 
     def forward(self, x: Array) -> Any:
         """The layer's output; of its arrays only ``x`` is kept."""
-        self._saved = None
+        self.saved = None
         self._check_numerics()
         if not self.training:
             return self.layer.forward(x)
         before = Snapshot(self.layer)
         y = self.layer.forward(x)
         self.layer.release()
-        self._save(self.backend.plain(x), before)
+        self.save_for_backward(self.backend.plain(x), before)
         self._doubts = origins.doubts
         return y
 
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
         """The layer's gradients, after a second forward."""
-        if self._saved is None:
+        if self.saved is None:
             raise no_forward(self, ", in training mode")
-        self._check_origin(dy)
-        x, before = self._saved
+        self._check_gradient_numerics(dy)
+        x, before = self.saved
         after = Snapshot(self.layer)
         before.restore()
         try:
@@ -83,7 +83,7 @@ class Checkpointed(Container):
             dx = self.layer.backward(dy, input_grad=input_grad)
         self.layer.release()
         if releases():
-            self._saved = None
+            self.saved = None
         return dx
 
     def __repr__(self) -> str:

@@ -38,12 +38,12 @@ class Container(Layer):
                     "make two"
                 )
             seen[layer] = name
-        self._join("", {})
+        self._enter_container("", {})
 
     @property
     def backend(self) -> Backend:
         """The container's own backend, or its first child's."""
-        if self.children and not says_where(self._own):
+        if self.children and not says_where(self._own_placement):
             return next(iter(self.children.values())).backend
         return super().backend
 
@@ -54,12 +54,12 @@ class Container(Layer):
             child.to(self.backend)
         return self
 
-    def _join(self, path: str, inherited: Placement) -> None:
-        super()._join(path, inherited)
-        passed = cast(Placement, {**inherited, **self._own})
+    def _enter_container(self, path: str, inherited: Placement) -> None:
+        super()._enter_container(path, inherited)
+        passed = cast(Placement, {**inherited, **self._own_placement})
         for name, child in self.children.items():
-            child._is_fast = child._is_fast or (self._is_fast and not says_where(child._own))
-            child._join(join(path, name), passed)
+            child._is_fast = child._is_fast or (self._is_fast and not says_where(child._own_placement))
+            child._enter_container(join(path, name), passed)
 
     def _check_numerics(self) -> None:
         """Raise `ValueError` where one part would compute in exact numerics and another in fast."""
@@ -139,7 +139,7 @@ class Sequential(Container):
         if self.children:
             return
         try:
-            self._check(x, what)
+            self._check_array(x, what)
         except (TypeError, ValueError) as error:
             raise named(self, error) from error
 

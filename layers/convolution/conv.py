@@ -254,15 +254,16 @@ class Conv(KernelLayer):
         return (shape[0], weight[0], *geometry.windows.count)
 
     def _forward(self, x: Array) -> Array:
-        y = conv(x, self._value("weight"), self._value("bias"), **self._options)
-        self._save(x)
+        y = conv(x, self.parameter_value("weight"), self.parameter_value("bias"), **self._options)
+        self.save_for_backward(x)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x,) = self._saved
-        dx, dweight, dbias = conv_backward(dy, x, self._value("weight"), input_grad=input_grad, **self._options)
-        self._accumulate("weight", dweight)
-        self._accumulate("bias", dbias)
+        (x,) = self.saved
+        weight = self.parameter_value("weight")
+        dx, dweight, dbias = conv_backward(dy, x, weight, input_grad=input_grad, **self._options)
+        self.accumulate_grad("weight", dweight)
+        self.accumulate_grad("bias", dbias)
         return dx
 
 

@@ -259,17 +259,17 @@ class ConvTranspose(KernelLayer):
         return (shape[0], plan.features, *plan.out)
 
     def _forward(self, x: Array) -> Array:
-        y = conv_transpose(x, self._value("weight"), self._value("bias"), **self._options)
-        self._save(x)
+        y = conv_transpose(x, self.parameter_value("weight"), self.parameter_value("bias"), **self._options)
+        self.save_for_backward(x)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x,) = self._saved
+        (x,) = self.saved
         dx, dweight, dbias = conv_transpose_backward(
-            dy, x, self._value("weight"), input_grad=input_grad, **self._options
+            dy, x, self.parameter_value("weight"), input_grad=input_grad, **self._options
         )
-        self._accumulate("weight", dweight)
-        self._accumulate("bias", dbias)
+        self.accumulate_grad("weight", dweight)
+        self.accumulate_grad("bias", dbias)
         return dx
 
 

@@ -46,9 +46,9 @@ class KernelLayer(Layer):
                 f"in_channels and out_channels must be multiples of groups, got {self.in_channels} and "
                 f"{self.out_channels} channels in {self.groups} groups"
             )
-        self._add_parameter("weight", (first, second // self.groups, *self._kernel), weight_init, he_uniform())
+        self.add_parameter("weight", (first, second // self.groups, *self._kernel), weight_init, he_uniform())
         if self.bias:
-            self._add_parameter("bias", (self.out_channels,), bias_init, constant(0.0))
+            self.add_parameter("bias", (self.out_channels,), bias_init, constant(0.0))
 
     @property
     def _kernel(self) -> tuple[int, ...]:

@@ -72,12 +72,12 @@ class Layer:
         self.parameters: dict[str, Parameter] = {}
         self.buffers = Buffers(self)
         self.training = True
-        self._own = checked(placement, type(self).__name__)
-        self._inherited: Placement = {}
+        self._own_placement = checked(placement, type(self).__name__)
+        self._inherited_placement: Placement = {}
         self._ambient = ambient_backend()
         self._backend: Backend | None = None
         self._path = ""
-        self._saved: Any = None
+        self.saved: Any = None
         self._output: tuple[tuple[int, ...], str] | None = None
         self._doubts = 0
         # Whether fast numerics were asked for by name, here or by a container.
@@ -87,13 +87,13 @@ class Layer:
     def backend(self) -> Backend:
         """Where this layer computes; settled on first use."""
         if self._backend is None:
-            self._backend = place(self._ambient, self._inherited, self._own)
+            self._backend = place(self._ambient, self._inherited_placement, self._own_placement)
         return self._backend
 
     @property
     def generator(self) -> Generator:
         """This layer's stream of random numbers: by its seed and its name in the model."""
-        seed = self._own.get("seed", self._inherited.get("seed"))
+        seed = self._own_placement.get("seed", self._inherited_placement.get("seed"))
         return Generator(0 if seed is None else seed).fold_in(self._path)
 
     def to(self, backend: BackendLike, dtype: DType | str | None = None) -> Self:
@@ -107,17 +107,17 @@ class Layer:
         else:
             self._is_fast = False
         target = get_backend(backend, dtype)
-        self._own = {**self._own, "backend": target}
-        self._own.pop("dtype", None)
-        self._own.pop("numerics", None)
+        self._own_placement = {**self._own_placement, "backend": target}
+        self._own_placement.pop("dtype", None)
+        self._own_placement.pop("numerics", None)
         self._move(target)
         return self
 
-    def _join(self, path: str, inherited: Placement) -> None:
+    def _enter_container(self, path: str, inherited: Placement) -> None:
         """Become part of a container: take its name and, where nothing of its own is given, its placement."""
-        self._path, self._inherited = path, inherited
+        self._path, self._inherited_placement = path, inherited
         if self._backend is not None and says_where(inherited):
-            self._move(place(self._ambient, inherited, self._own))
+            self._move(place(self._ambient, inherited, self._own_placement))
 
     def _move(self, target: Backend) -> None:
         if target == self._backend:
@@ -126,7 +126,7 @@ class Layer:
             parameter.move(target)
         self.buffers.move(target)
         self._backend = target
-        self._saved = self._output = None
+        self.saved = self._output = None
 
     def __call__(self, x: Array) -> Array:
         """`forward`."""
@@ -136,12 +136,12 @@ class Layer:
         """The output for ``x (N, ...)``."""
         b = self.backend
         try:
-            self._check(x, "input")
+            self._check_array(x, "input")
             with b.context():
                 y = b.down(self._forward(b.up(x)))
         except (TypeError, ValueError) as error:
             raise named(self, error) from error
-        self._remember(y)
+        self._record_output(y)
         return y
 
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
@@ -158,15 +158,15 @@ class Layer:
         """
         b = self.backend
         try:
-            self._check_upstream(dy)
+            self._check_upstream_gradient(dy)
             with b.context():
                 dx = self._backward(b.up(dy), input_grad)
                 dx = None if dx is None else b.down(dx)
         except (TypeError, ValueError) as error:
             raise named(self, error) from error
         if releases():
-            self._saved = self._output = None
-        return self._made(dx)
+            self.saved = self._output = None
+        return self._record_gradient(dx)
 
     def _forward(self, x: Array) -> Array:
         raise NotImplementedError(f"{type(self).__name__} defines no _forward")
@@ -174,35 +174,35 @@ class Layer:
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         raise NotImplementedError(f"{type(self).__name__} defines no _backward")
 
-    def _remember(self, y: Array) -> None:
+    def _record_output(self, y: Array) -> None:
         """Keep the form of the output, which an upstream gradient must have."""
         self._output = (tuple(y.shape), dtype_name(y.dtype)) if self.training else None
         self._doubts = origins.doubts
         if origins.watching:
             origins.made(y, self.backend, type(self).__name__)
 
-    def _made(self, gradient: Any) -> Any:
+    def _record_gradient(self, gradient: Any) -> Any:
         """The gradient, remembered as one that this layer computed."""
         if origins.watching and gradient is not None and not (self._is_fast and self.backend.numerics == "fast"):
             origins.made(gradient, self.backend, type(self).__name__)
         return gradient
 
-    def _check_upstream(self, dy: Array) -> None:
+    def _check_upstream_gradient(self, dy: Array) -> None:
         """Raise unless ``dy`` can be the gradient of the last output."""
         if self._output is None:
             raise no_forward(self, ", in training mode")
-        self._check(dy, "upstream gradient")
+        self._check_array(dy, "upstream gradient")
         shape, dtype = self._output
         if tuple(dy.shape) != shape or dtype_name(dy.dtype) != dtype:
             raise ValueError(f"the upstream gradient is {describe(dy)}; the output was {dtype}, shape {shape}")
-        self._check_origin(dy)
+        self._check_gradient_numerics(dy)
 
-    def _check_origin(self, dy: Array) -> None:
+    def _check_gradient_numerics(self, dy: Array) -> None:
         """Raise where exact numerics would go on with a gradient of fast numerics."""
         if origins.watching and self.backend.numerics == "exact":
             origins.require_exact(dy, "the upstream gradient", "this layer", self._doubts)
 
-    def _check(self, x: Array, what: str) -> None:
+    def _check_array(self, x: Array, what: str) -> None:
         b = self.backend
         if not b.owns(x):
             raise TypeError(foreign(x, b, what))
@@ -214,15 +214,16 @@ class Layer:
                 f"with .to({b.spec!r}, {dtype_name(x.dtype)!r})"
             )
 
-    def _save(self, *arrays: Any) -> None:
+    def save_for_backward(self, *values: Any) -> None:
         """Keep what `_backward` needs, in training only."""
-        self._saved = arrays if self.training else None
+        self.saved = values if self.training else None
 
-    def _add_parameter(
-        self, name: str, shape: tuple[int, ...], initialiser: Initialiser | None, usual: Initialiser | None = None
+    def add_parameter(
+        self, name: str, shape: tuple[int, ...], initialiser: Initialiser | None, default: Initialiser | None = None
     ) -> None:
+        """Add a parameter, which is made on first use by the initialiser, or by the default if that is None."""
         if initialiser is None:
-            initialiser = usual
+            initialiser = default
         if not checks.takes(initialiser, 3):
             raise TypeError(
                 f"{type(self).__name__}: {name}_init must be an initialiser, such as nn.initialisers.normal(0.1), got "
@@ -230,7 +231,7 @@ class Layer:
             )
         self.parameters[name] = Parameter(shape=shape, initialiser=initialiser, owner=self, name=name)
 
-    def _value(self, name: str) -> Array | None:
+    def parameter_value(self, name: str) -> Array | None:
         """A parameter's value, to compute with; None where the layer has no such parameter."""
         parameter = self.parameters.get(name)
         if parameter is None:
@@ -238,17 +239,17 @@ class Layer:
         parameter.belong_to(self)
         return self.backend.up(parameter.value)
 
-    def _accumulate(self, name: str, gradient: Array) -> None:
+    def accumulate_grad(self, name: str, gradient: Array) -> None:
         """Add to a parameter's gradient, where the layer has that parameter."""
         if name in self.parameters:
             self.parameters[name].belong_to(self)
-            self.parameters[name].accumulate(self._made(self.backend.down(gradient)))
+            self.parameters[name].accumulate(self._record_gradient(self.backend.down(gradient)))
 
     def train(self, mode: bool = True) -> Self:
         """Train: keep what backward needs, use batch statistics, drop out. Gives this layer back."""
         self.training = checks.flag("mode", mode)
         if not self.training:
-            self._saved = self._output = None
+            self.saved = self._output = None
         return self
 
     def eval(self) -> Self:
@@ -258,7 +259,7 @@ class Layer:
     def release(self) -> None:
         """Drop what this layer and all within keep for backward."""
         for _, layer in self.named_layers():
-            layer._saved = layer._output = None
+            layer.saved = layer._output = None
 
     def zero_grad(self) -> None:
         """Forget the gradients: ``grad`` becomes None."""

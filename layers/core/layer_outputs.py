@@ -70,7 +70,7 @@ def preserved(model: Layer) -> Iterator[None]:
     """
     layers = [layer for _, layer in model.named_layers()]
     gradients = [(parameter, parameter.grad) for _, parameter in model.named_parameters()]
-    kept = [(layer, layer.training, layer._saved, layer._output) for layer in layers]
+    kept = [(layer, layer.training, layer.saved, layer._output) for layer in layers]
     state = Snapshot(model)
     model.zero_grad()
     try:
@@ -80,7 +80,7 @@ def preserved(model: Layer) -> Iterator[None]:
         for parameter, gradient in gradients:
             parameter.grad = gradient
         for layer, training, saved, output in kept:
-            layer.training, layer._saved, layer._output = training, saved, output
+            layer.training, layer.saved, layer._output = training, saved, output
 
 
 def layer_outputs(model: Layer, x: Array) -> list[tuple[str, Layer, Any]]:

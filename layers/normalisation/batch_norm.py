@@ -137,15 +137,15 @@ class ChannelNorm(Norm):
         self.track_running_stats = checks.flag("track_running_stats", track_running_stats)
         shape = (self.num_features,)
         if self.affine:
-            self._add_parameter("weight", shape, constant(1.0))
-            self._add_parameter("bias", shape, constant(0.0))
+            self.add_parameter("weight", shape, constant(1.0))
+            self.add_parameter("bias", shape, constant(0.0))
         if self.track_running_stats:
             self.buffers.declare("running_mean", shape, 0.0)
             self.buffers.declare("running_var", shape, 1.0)
             self.buffers.declare("num_batches_tracked", (), 0)
 
-    def _check(self, x: Array, what: str) -> None:
-        super()._check(x, what)
+    def _check_array(self, x: Array, what: str) -> None:
+        super()._check_array(x, what)
         b = self.backend
         if self.buffers and dtype_name(x.dtype) != b.dtype_name:
             raise TypeError(

@@ -148,9 +148,9 @@ class LayerNorm(Norm):
         self.elementwise_affine = checks.flag("elementwise_affine", elementwise_affine)
         self.bias = checks.flag("bias", bias)
         if self.elementwise_affine:
-            self._add_parameter("weight", self.normalized_shape, constant(1.0))
+            self.add_parameter("weight", self.normalized_shape, constant(1.0))
         if self.elementwise_affine and self.bias:
-            self._add_parameter("bias", self.normalized_shape, constant(0.0))
+            self.add_parameter("bias", self.normalized_shape, constant(0.0))
 
     def _output_shape(self, shape: Shape) -> Shape:
         layer_layout(shape, self.normalized_shape)
@@ -193,8 +193,8 @@ class GroupNorm(Norm):
             raise ValueError(f"{self.num_channels} channels can't be split into {self.num_groups} groups")
         self.eps, self.affine = float(checks.number("eps", eps, least=0.0)), checks.flag("affine", affine)
         if self.affine:
-            self._add_parameter("weight", (self.num_channels,), constant(1.0))
-            self._add_parameter("bias", (self.num_channels,), constant(0.0))
+            self.add_parameter("weight", (self.num_channels,), constant(1.0))
+            self.add_parameter("bias", (self.num_channels,), constant(0.0))
 
     def _output_shape(self, shape: Shape) -> Shape:
         self._layout(shape)

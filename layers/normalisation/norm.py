@@ -311,15 +311,15 @@ class Norm(Layer):
     def _normalise(
         self, x: Array, layout: Layout, mean: Array | None = None, var: Array | None = None
     ) -> tuple[Array, Normal | Rows | Prepared]:
-        weight, bias, xp = self._value("weight"), self._value("bias"), self.backend.xp
+        weight, bias, xp = self.parameter_value("weight"), self.parameter_value("bias"), self.backend.xp
         y, normal = normalise(x, weight, bias, layout, mean=mean, var=var, eps=self.eps, xp=xp)
-        self._save(normal, layout)
+        self.save_for_backward(normal, layout)
         return y, normal
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        normal, layout = self._saved
-        weight, xp = self._value("weight"), self.backend.xp
+        normal, layout = self.saved
+        weight, xp = self.parameter_value("weight"), self.backend.xp
         dx, dweight, dbias = normalise_backward(dy, normal, weight, layout, input_grad=input_grad, xp=xp)
-        self._accumulate("weight", dweight)
-        self._accumulate("bias", dbias)
+        self.accumulate_grad("weight", dweight)
+        self.accumulate_grad("bias", dbias)
         return dx

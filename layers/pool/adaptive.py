@@ -232,8 +232,8 @@ class _AdaptivePool(Layer):
         axes = len(output_size) if self.axes is None and checks.is_sequence(output_size) else self.axes or 1
         self.output_size = _plain(output_size, axes)
 
-    def _check(self, x: Array, what: str) -> None:
-        super()._check(x, what)
+    def _check_array(self, x: Array, what: str) -> None:
+        super()._check_array(x, what)
         self._check_axes(tuple(x.shape), what)
 
     def _check_axes(self, shape: Shape, what: str) -> None:
@@ -253,11 +253,11 @@ class AdaptiveAvgPool(_AdaptivePool):
         return self._pooled(shape)
 
     def _forward(self, x: Array) -> Array:
-        self._save(tuple(x.shape))
+        self.save_for_backward(tuple(x.shape))
         return adaptive_avg_pool(x, self.output_size, xp=self.backend.xp)
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x_shape,) = self._saved
+        (x_shape,) = self.saved
         return adaptive_avg_pool_backward(dy, x_shape, self.output_size, xp=self.backend.xp)
 
 
@@ -269,11 +269,11 @@ class AdaptiveMaxPool(_AdaptivePool):
 
     def _forward(self, x: Array) -> Array:
         y, indices = adaptive_max_pool(x, self.output_size, return_indices=True, xp=self.backend.xp)
-        self._save(indices, tuple(x.shape))
+        self.save_for_backward(indices, tuple(x.shape))
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        indices, x_shape = self._saved
+        indices, x_shape = self.saved
         return adaptive_max_pool_backward(dy, indices, x_shape, self.output_size, xp=self.backend.xp)
 
 
@@ -319,11 +319,11 @@ class GlobalLpPool(Layer):
         _sizes(tuple(x.shape), 1)
         xp, axes = self.backend.xp, tuple(range(2, x.ndim))
         y = lp_norm(x, self.norm_type, lambda powers: xp.sum(powers, axis=axes, keepdims=True), xp)
-        self._save(x, y)
+        self.save_for_backward(x, y)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        x, y = self._saved
+        x, y = self.saved
         require_same_dtype(dy=dy, input=x)
         return lp_norm_backward(dy, x, y, self.norm_type, self.backend.xp)
 

@@ -33,8 +33,8 @@ class _Pool(Layer):
         self.stride = None if stride is None else checks.size("stride", stride, self.axes)
         self.padding = check_padding(padding, self.axes)
 
-    def _check(self, x: Array, what: str) -> None:
-        super()._check(x, what)
+    def _check_array(self, x: Array, what: str) -> None:
+        super()._check_array(x, what)
         self._check_axes(tuple(x.shape), what)
 
     def _check_axes(self, shape: Shape, what: str) -> None:
@@ -103,11 +103,11 @@ class MaxPool(_Pool):
         y, cell = max_cells(x, geometry, self.backend.xp)
         if self.return_indices:
             self._indices = plane_indices(cell, geometry, tuple(x.shape[2:]), self.backend.xp)
-        self._save(cell, geometry, tuple(x.shape))
+        self.save_for_backward(cell, geometry, tuple(x.shape))
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        cell, geometry, x_shape = self._saved
+        cell, geometry, x_shape = self.saved
         return scatter_maxima(dy, cell, x_shape, geometry, self.backend.xp)
 
 
@@ -151,11 +151,11 @@ class AvgPool(_Pool):
 
     def _forward(self, x: Array) -> Array:
         y = avg_pool(x, **self._options)
-        self._save(tuple(x.shape))
+        self.save_for_backward(tuple(x.shape))
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x_shape,) = self._saved
+        (x_shape,) = self.saved
         return avg_pool_backward(dy, x_shape, **self._options)
 
 
@@ -201,11 +201,11 @@ class LpPool(_Pool):
 
     def _forward(self, x: Array) -> Array:
         y = lp_pool(x, **self._options)
-        self._save(x, y)
+        self.save_for_backward(x, y)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        x, y = self._saved
+        x, y = self.saved
         return lp_pool_backward(dy, x, y, **self._options)
 
 

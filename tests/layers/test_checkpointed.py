@@ -79,7 +79,7 @@ def test_within_released_the_bits_are_the_same_and_nothing_is_kept(at, rng):
     model = build(nn.Checkpointed, at.backend)
     with nn.released():
         assert_same(train(model, at.backend, hosts), wanted)
-    assert all(layer._saved is None for _, layer in model.named_layers())
+    assert all(layer.saved is None for _, layer in model.named_layers())
 
 
 def test_backward_can_be_asked_twice(at, rng):
@@ -133,15 +133,15 @@ def test_only_the_input_is_kept_after_forward(rng):
         y = model(batches(rng, 1)[0])
     gc.collect()
     assert [layer for layer, ref in seen if ref() is not None and ref() is not y] == []
-    assert all(layer._saved is None for _, layer in model.layer.named_layers())
+    assert all(layer.saved is None for _, layer in model.layer.named_layers())
     model.backward(y)
-    assert all(layer._saved is None for _, layer in model.layer.named_layers())
+    assert all(layer.saved is None for _, layer in model.layer.named_layers())
 
 
 def test_evaluation_keeps_nothing_and_has_no_backward(rng):
     model = nn.Checkpointed(stage(2, 4), seed=1).eval()
     y = model(batches(rng, 1)[0])
-    assert all(layer._saved is None for _, layer in model.named_layers())
+    assert all(layer.saved is None for _, layer in model.named_layers())
     for refused in (model, model.train()):
         with raises(RuntimeError, "backward needs a forward before it, in training mode"):
             refused.backward(y)

@@ -46,7 +46,7 @@ def batch(at, rng):
 
 
 def kept(model):
-    return [name for name, layer in model.named_layers() if layer._saved is not None]
+    return [name for name, layer in model.named_layers() if layer.saved is not None]
 
 
 def test_gradients_are_the_same_bits(at, batch):

@@ -124,7 +124,7 @@ def test_a_step_within_preserved_leaves_no_trace(at, x, fails):
     before = state(at, model)
     gradient = model[0].parameters["weight"].grad
     y = model(x)
-    kept = [(layer._saved, layer._output) for _, layer in model.named_layers()]
+    kept = [(layer.saved, layer._output) for _, layer in model.named_layers()]
     before = state(at, model)
     try:
         with preserved(model):
@@ -139,7 +139,7 @@ def test_a_step_within_preserved_leaves_no_trace(at, x, fails):
     assert same(state(at, model), before)
     assert model[0].parameters["weight"].grad is gradient
     for (_, layer), (saved, output) in zip(model.named_layers(), kept, strict=True):
-        assert layer._saved is saved and layer._output is output
+        assert layer.saved is saved and layer._output is output
     model.backward(y)
 
 

@@ -97,14 +97,14 @@ class Shift(nn.layers.Layer):
 
     def __init__(self):
         super().__init__()
-        self._add_parameter("shift", (1,), nn.layers.initialisers.constant(0.0))
+        self.add_parameter("shift", (1,), nn.layers.initialisers.constant(0.0))
 
     def _forward(self, x):
-        self._save()
-        return x + self._value("shift")[0]
+        self.save_for_backward()
+        return x + self.parameter_value("shift")[0]
 
     def _backward(self, dy, input_grad):
-        self._accumulate("shift", dy.sum()[None])
+        self.accumulate_grad("shift", dy.sum()[None])
         return dy
 
 
