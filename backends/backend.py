@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, ParamSpec, Self, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -27,18 +27,20 @@ from .memory_order import axes_in_memory
 from .primitives import Primitives
 from .upload import Uploader
 
+Settings: TypeAlias = tuple[str, str, str, str, int]
 P = ParamSpec("P")
 R = TypeVar("R")
 
 FLOATS = ("float32", "float64")
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", *FLOATS)
 NUMERICS = ("fast", "exact")
-PRODUCTS = (2, 3)
+SLICE_PRODUCTS = (2, 3)
 # Smallest magnitude that exact numerics stores.
 SMALLEST = 2.0**-125
 # The context of a device that needs none.
 NOWHERE_ELSE = nullcontext()
-PRECISIONS = ("float32", "tf32", "direct")
+PRECISIONS = ("float32", "tf32")
+ALGORITHMS = ("any", "direct")
 
 
 @dataclass
@@ -68,10 +70,13 @@ class Backend(ABC):
         ``"fast"``: each library's own kernels. ``"exact"``: float64 within a layer, float32 between layers, and the
         same bits on every backend.
     precision : str
-        ``"float32"``; ``"tf32"`` where a GPU may round the factors of matrix products to 10 bits; ``"direct"`` for
-        convolutions that are sums of products and nothing else.
-    products : int
-        In exact numerics the number of float64 products behind a contraction: 2, or 3 for more accuracy.
+        ``"float32"``, or ``"tf32"`` where a GPU may round the factors of matrix products to 10 bits.
+    algorithms : str
+        ``"any"``, or ``"direct"`` for convolutions that are sums of products and nothing else, without algorithms whose
+        rounding error is larger, such as Winograd's.
+    slice_products : {2, 3}
+        In exact numerics, the number of float64 matrix products of slices that are added up to one matrix product:
+        see `get_backend`.
     xp : namespace
         The Array API namespace; the only one that layers call.
     device : device
@@ -82,7 +87,8 @@ class Backend(ABC):
     dtype_name: str = "float32"
     numerics: str = "fast"
     precision: str = "float32"
-    products: int = 2
+    algorithms: str = "any"
+    slice_products: int = 2
     xp: Namespace = field(compare=False, repr=False, default=None)
     device: Device = field(compare=False, repr=False, default=None)
     ledger: Ledger = field(compare=False, repr=False, default_factory=Ledger)
@@ -95,6 +101,11 @@ class Backend(ABC):
     cure: ClassVar[str] = "install it again, or use another backend"
     #: What makes a backend from its settings, for copies and pickles; the registry, which is above, puts it here.
     reopen: ClassVar[Callable[..., "Backend"]]
+
+    @property
+    def settings(self) -> Settings:
+        """Dtype, numerics, precision, algorithms and slice products, in the order of `get_backend`'s arguments."""
+        return self.dtype_name, self.numerics, self.precision, self.algorithms, self.slice_products
 
     @property
     def is_host(self) -> bool:
@@ -135,10 +146,19 @@ class Backend(ABC):
         """Version of the library behind this backend."""
 
     @classmethod
-    def open(cls, device: str | None, dtype: str, numerics: str, precision: str, products: int = 2) -> Self:
+    def open(
+        cls,
+        device: str | None,
+        dtype: str,
+        numerics: str,
+        precision: str,
+        algorithms: str = "any",
+        slice_products: int = 2,
+    ) -> Self:
         """Connect, and prove that the device computes: put, add, multiply, read back."""
         spec, namespace, handle = cls.connect(device)
-        backend = cls(spec, dtype, numerics, precision, products, cls.namespace(namespace, precision), handle)
+        settings = (dtype, numerics, precision, algorithms, slice_products)
+        backend = cls(spec, *settings, cls.namespace(namespace, precision), handle)
         try:
             if numerics == "exact":
                 backend = backend._exact()
@@ -160,7 +180,7 @@ class Backend(ABC):
         with self.context():
             require_exact(self)
         origins.watch()
-        return replace(self, xp=ExactNamespace(self.xp, self.products, self.is_host))
+        return replace(self, xp=ExactNamespace(self.xp, self.slice_products, self.is_host))
 
     def _probe(self) -> None:
         ones = self.asarray(np.ones((2, 2), dtype=self.dtype_name))
@@ -407,4 +427,4 @@ class Backend(ABC):
         return array
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).reopen, (self.spec, self.dtype_name, self.numerics, self.precision, self.products)
+        return type(self).reopen, (self.spec, *self.settings)

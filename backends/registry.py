@@ -20,7 +20,7 @@ from array_api_compat import is_array_api_obj
 from ..common import checks, environment
 from ..common.types import Array, DType, Namespace, dtype_name
 from . import origins
-from .backend import FLOATS, NUMERICS, PRECISIONS, PRODUCTS, Backend
+from .backend import ALGORITHMS, FLOATS, NUMERICS, PRECISIONS, SLICE_PRODUCTS, Backend, Settings
 from .errors import BackendUnavailable
 from .inputs import describe, host_data, is_plain_numpy, is_standard, unsupported
 from .primitives import Primitives
@@ -39,7 +39,6 @@ _SHIPPED = {
     "strict": ("strict", "StrictBackend"),
 }
 _NAMES = {"array_api_strict": "strict"}
-Settings: TypeAlias = tuple[str, str, str, int]
 _opened: dict[tuple[str, *Settings], Backend] = {}
 _primitives: dict[Namespace, Primitives] = {}
 _current: ContextVar[Backend | None] = ContextVar("xpnn_backend", default=None)
@@ -68,7 +67,8 @@ def get_backend(
     dtype: DType | str | None = None,
     numerics: str | None = None,
     precision: str | None = None,
-    products: int | None = None,
+    algorithms: str | None = None,
+    slice_products: int | None = None,
 ) -> Backend:
     """The backend of that name, opened and proved to compute.
 
@@ -84,10 +84,15 @@ def get_backend(
         ``"fast"``, or ``"exact"`` for the same float32 bits on every backend; unless given, that of the environment
         variable ``XPNN_NUMERICS``, else fast.
     precision : str, optional
-        ``"float32"``; ``"tf32"`` to allow TF32 in matrix products on a GPU; ``"direct"`` for convolutions without
-        algorithms whose rounding error is larger than that of sums of products.
-    products : int, optional
-        For exact numerics: 2, or 3 for contractions that are exact but for the rounding to float32.
+        ``"float32"``, or ``"tf32"`` to allow TF32 in matrix products on a GPU.
+    algorithms : str, optional
+        ``"any"``, or ``"direct"`` for convolutions that are sums of products and nothing else, without algorithms whose
+        rounding error is larger, such as Winograd's. In exact numerics they always are.
+    slice_products : {2, 3}, optional
+        For exact numerics, which splits the factors of a matrix product into slices of 13 to 26 bits: the number of
+        float64 matrix products of slices that are added up to one matrix product. 2: one slice of the left factor
+        times two of the right (one times one for up to 32 terms), with errors of float32's size. 3: two slices of each,
+        without the product of the two lower ones; the error is that of the rounding to float32.
 
     Raises
     ------
@@ -99,18 +104,19 @@ def get_backend(
     if backend is None:
         backend = _current.get() or from_environment() or "numpy"
     if isinstance(backend, Backend):
-        settings: Settings = (backend.dtype_name, backend.numerics, backend.precision, backend.products)
+        settings = backend.settings
         spec = backend.spec
     else:
         # Only what is needed is looked up: a wrong value must not disturb who says what it wants.
         usual = environment.value(NUMERICS_VARIABLE) if numerics is None else None
-        settings = ("float32", usual or "fast", "float32", 2)
+        settings = ("float32", usual or "fast", "float32", "any", 2)
         spec = backend if isinstance(backend, str) else name_of(backend)
     wanted: Settings = (
         settings[0] if dtype is None else _float_name(dtype),
         settings[1] if numerics is None else checks.choice("numerics", numerics, NUMERICS),
         settings[2] if precision is None else checks.choice("precision", precision, PRECISIONS),
-        settings[3] if products is None else checks.choice("products", products, PRODUCTS),
+        settings[3] if algorithms is None else checks.choice("algorithms", algorithms, ALGORITHMS),
+        settings[4] if slice_products is None else checks.choice("slice_products", slice_products, SLICE_PRODUCTS),
     )
     if wanted[1] == "exact" and wanted[0] != "float32":
         raise ValueError(
@@ -160,10 +166,11 @@ def use_backend(
     dtype: DType | str | None = None,
     numerics: str | None = None,
     precision: str | None = None,
-    products: int | None = None,
+    algorithms: str | None = None,
+    slice_products: int | None = None,
 ) -> Iterator[Backend]:
     """Within the ``with`` block, layers that name no backend are made on this one."""
-    chosen = get_backend(backend, dtype, numerics, precision, products)
+    chosen = get_backend(backend, dtype, numerics, precision, algorithms, slice_products)
     token = _current.set(chosen)
     try:
         yield chosen
@@ -194,7 +201,7 @@ def backend_of(array: Array, like: Backend | None = None) -> Backend:
         raise TypeError(unsupported(array, "the argument"))
     spec = kind.spec_of(array)
     if like is not None:
-        return get_backend(spec, like.dtype_name, like.numerics, like.precision, like.products)
+        return get_backend(spec, *like.settings)
     return get_backend(spec)
 
 

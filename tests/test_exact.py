@@ -108,8 +108,8 @@ class Run:
 
 
 @cache
-def of_numpy(optimizer="SGD", products=2):
-    return Run(nn.get_backend(NUMPY, products=products), optimizer).steps().hashes
+def of_numpy(optimizer="SGD", slice_products=2):
+    return Run(nn.get_backend(NUMPY, slice_products=slice_products), optimizer).steps().hashes
 
 
 def on_chaos(optimizer="SGD", numerics="exact", seeds=SEEDS["SGD"], steps=STEPS):
@@ -204,9 +204,9 @@ def test_a_training_run_has_numpys_hash_on_every_backend(exact, optimizer):
 
 
 def test_three_products_have_one_hash_too_and_another_than_two(exact):
-    three = nn.get_backend(exact, products=3)
-    assert Run(three).steps().hashes == of_numpy(products=3)
-    assert of_numpy(products=3)[1] != of_numpy()[1]
+    three = nn.get_backend(exact, slice_products=3)
+    assert Run(three).steps().hashes == of_numpy(slice_products=3)
+    assert of_numpy(slice_products=3)[1] != of_numpy()[1]
 
 
 def test_saved_models_are_the_same_file_on_every_backend(exact, tmp_path):
@@ -386,9 +386,9 @@ def test_batches_of_nothing_and_rows_of_zeros_give_zeros(exact, batch):
     assert dx.shape == (batch, 2, 4, 4)
 
 
-def many(b, products=2):
+def many(b, slice_products=2):
     """A dense layer and a batch norm on more samples than a power of two, and their operands."""
-    b, n = nn.get_backend(b, products=products), 2**12 + 1
+    b, n = nn.get_backend(b, slice_products=slice_products), 2**12 + 1
     generator = nn.random.Generator(23)
     x = generator.fold_in("x").uniform((n, 3), -1.0, 1.0, "float32", "numpy")
     x = (x + np.asarray([0.0, 10.0, 1e-3], np.float32)).astype(np.float32)
@@ -401,8 +401,8 @@ def many(b, products=2):
 
 
 def test_sums_over_many_samples_are_right_to_the_rounding_to_float32():
-    for products, limit in ((2, 1.0), (3, 0.5)):
-        found, x, dy = many(NUMPY, products)
+    for slice_products, limit in ((2, 1.0), (3, 0.5)):
+        found, x, dy = many(NUMPY, slice_products)
         dweight = np.asarray([[fsum(dy[:, i] * x[:, j]) for j in range(3)] for i in range(2)])
         errors = np.abs(found["dweight"] - dweight) / UNIT
         assert np.all(errors <= limit * 2.0 * np.abs(dweight) + limit)
@@ -414,18 +414,18 @@ def test_sums_over_many_samples_are_right_to_the_rounding_to_float32():
         assert np.array_equal(found["running_var"], variance.astype(np.float32))
 
 
-@pytest.mark.parametrize("products", [2, 3])
-def test_sums_over_many_samples_are_the_same_bits_on_every_backend(exact, products):
-    expected, found = many(NUMPY, products)[0], many(exact, products)[0]
+@pytest.mark.parametrize("slice_products", [2, 3])
+def test_sums_over_many_samples_are_the_same_bits_on_every_backend(exact, slice_products):
+    expected, found = many(NUMPY, slice_products)[0], many(exact, slice_products)[0]
     assert {name: array.tobytes() for name, array in found.items()} == {n: a.tobytes() for n, a in expected.items()}
 
 
 def test_sums_over_many_samples_are_the_same_bits_on_chaos(chaos):
-    for products in (2, 3):
-        expected = many(NUMPY, products)[0]
+    for slice_products in (2, 3):
+        expected = many(NUMPY, slice_products)[0]
         for seed in range(3):
             reseed(seed)
-            found = many(chaos, products)[0]
+            found = many(chaos, slice_products)[0]
             assert all(found[name].tobytes() == array.tobytes() for name, array in expected.items())
 
 
@@ -466,7 +466,7 @@ def test_three_products_err_less_than_two_and_only_by_rounding(build, shape):
     x = generator.fold_in("x").normal(shape, dtype="float32", backend="numpy")
     errors, state = {}, build(backend=NUMPY, seed=4).state_dict()
     truths = None
-    for b in (nn.get_backend("numpy", "float64"), NUMPY, nn.get_backend(NUMPY, products=3)):
+    for b in (nn.get_backend("numpy", "float64"), NUMPY, nn.get_backend(NUMPY, slice_products=3)):
         layer = build(backend=b)
         layer.load_state_dict(state)
         y = layer(b.asarray(x, b.dtype))
@@ -475,6 +475,6 @@ def test_three_products_err_less_than_two_and_only_by_rounding(build, shape):
         found = np.asarray(y), np.asarray(dx), layer.parameters["weight"].grad
         truths = truths or found
         for part, array, truth in zip(("y", "dx", "dweight"), found, truths, strict=True):
-            errors[b.products, part] = np.linalg.norm(array - truth) / np.linalg.norm(truth) / UNIT
+            errors[b.slice_products, part] = np.linalg.norm(array - truth) / np.linalg.norm(truth) / UNIT
     for part in ("y", "dx", "dweight"):
         assert errors[3, part] < 0.9 * errors[2, part] and errors[3, part] < 0.5 and errors[2, part] < 1.0, errors

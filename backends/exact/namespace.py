@@ -15,8 +15,8 @@ from array_api_compat import device
 from ...common.types import Array, DType, Namespace, dtype_name
 from ..contractions.tensordot import tensordot
 from ..execution.team import Team, current_team, rows_of_all
+from .contractions import ExactContractions
 from .elementary import Elementary
-from .products import Products
 
 #: Open in the standard, and with no exact form here.
 REFUSED = frozenset(
@@ -53,17 +53,17 @@ class ExactNamespace:
     ----------
     raw : namespace
         The library's own.
-    products : {2, 3}
+    slice_products : {2, 3}
         Accuracy of contractions: see `xpnn.backends.exact.splitting.budget`.
     on_host : bool
         Whether a CPU computes, which likes its data in blocks. It never changes a bit.
     """
 
-    def __init__(self, raw: Namespace, products: int = 2, on_host: bool = True) -> None:
+    def __init__(self, raw: Namespace, slice_products: int = 2, on_host: bool = True) -> None:
         self.raw = raw
         # One for both, so that the product that proves a new backend makes the tables of all functions.
         self._functions = Elementary(raw, CHUNK if on_host else 0)
-        self.products = Products(raw, products, BLOCK if on_host else 0, self._functions)
+        self.contractions = ExactContractions(raw, slice_products, BLOCK if on_host else 0, self._functions)
 
     def __getattr__(self, name: str) -> Any:
         if name == "raw":  # a copy in the making has none yet
@@ -79,7 +79,7 @@ class ExactNamespace:
         """Matrix product, order-free; see `Products.matmul`."""
         if not self._is_float(x1):
             return self.raw.matmul(x1, x2)
-        return self._narrow(self.products.matmul(self._wide(x1), self._wide(x2)), x1)
+        return self._narrow(self.contractions.matmul(self._wide(x1), self._wide(x2)), x1)
 
     def vecdot(self, x1: Array, x2: Array, *, axis: int = -1) -> Array:
         """Sum of the elementwise product over an axis."""
@@ -100,7 +100,7 @@ class ExactNamespace:
         """Sum, order-free; over axis 0 together with the other workers of a team."""
         if not self._is_float(x):
             return self.raw.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
-        total = self.products.sum(self._wide(x), axis, keepdims, self._team(x, axis))
+        total = self.contractions.sum(self._wide(x), axis, keepdims, self._team(x, axis))
         return self._narrow(total, x) if dtype is None else self.raw.astype(total, dtype)
 
     def max(self, x: Array, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:

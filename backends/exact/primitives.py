@@ -34,7 +34,7 @@ class ExactPrimitives(Primitives):
     def __init__(self, xp: ExactNamespace, cutter: Primitives) -> None:
         super().__init__(xp)
         self.cutter = cutter
-        self.exact = xp.products
+        self.exact = xp.contractions
 
     def windows(self, x: Array, windows: Windows) -> Array:
         """As the library cuts them: nothing is computed."""
@@ -45,7 +45,7 @@ class ExactPrimitives(Primitives):
         xp, exact = self.xp, self.exact
         x = self._within(x, padding, windows)
         groups, terms, features = w.shape
-        plan = budget(terms, exact.products)
+        plan = budget(terms, exact.slice_products)
         # A NaN must not make its whole sample NaN: it takes part as 0 and is put back into the windows that see it.
         good = xp.isfinite(x)
         finite = xp.where(good, x, 0.0)
@@ -123,7 +123,7 @@ class ExactPrimitives(Primitives):
         xp, exact, team = self.xp, self.exact, current_team()
         channels, features = x.shape[-1] // groups, dy.shape[-1] // groups
         rows = x.shape[0] * prod(windows.count)
-        plan = budget(rows if team is None else team.rows(rows), exact.products)
+        plan = budget(rows if team is None else team.rows(rows), exact.slice_products)
         batch = tuple(range(x.ndim - 1))
         s, t = exact.scale(x, batch, team), exact.scale(dy, batch, team)
         quanta = None

@@ -54,7 +54,7 @@ def length(terms: int) -> int:
     return max(terms - 1, 0).bit_length()
 
 
-def budget(terms: int, products: int = 2) -> Budget:
+def budget(terms: int, slice_products: int = 2) -> Budget:
     """Cut a contraction of so many terms such that ``terms * 2**(left_bits + right_bits) <= 2**53``.
 
     A slice reaches ``2**bits`` inclusive, by rounding up, and that bound allows for it. Beyond `BLOCK` terms it holds
@@ -64,7 +64,7 @@ def budget(terms: int, products: int = 2) -> Budget:
     ----------
     terms : int
         Length of the contraction, over all workers.
-    products : {2, 3}
+    slice_products : {2, 3}
         2 errs by 0.5 to 0.9 units of 2**-24 of the norm on normally distributed operands of 33 to 4608 terms, and by
         1.6 on 32, where it makes one product do, as much as float32 itself. Errors are relative to the largest
         number of a row: where sizes differ much (lognormal), they exceed float32's from some thousand terms on. 3 has
@@ -73,16 +73,16 @@ def budget(terms: int, products: int = 2) -> Budget:
     Raises
     ------
     ValueError
-        From 2**26 terms on, and for another number of products.
+        From 2**26 terms on, and for another number of slice products.
     """
-    if products not in (2, 3):
-        raise ValueError(f"exact products are made of 2 or 3 float64 products, got products={products!r}")
+    if slice_products not in (2, 3):
+        raise ValueError(f"slice_products must be 2 or 3, got {slice_products!r}")
     if terms > MOST_TERMS:
         raise ValueError(
             f"an exact contraction has at most {MOST_TERMS} terms, got {terms}: contract parts and add them"
         )
     bits = 53 - length(min(terms, BLOCK))
-    if products == 3:
+    if slice_products == 3:
         return Budget(terms, bits // 2, 2, bits // 2, 2)
     if terms <= 32:
         half = min(26, bits // 2)

@@ -101,7 +101,7 @@ def count_operations(numerics: str, name: str, image: tuple[int, int, int]) -> i
 
     b = get_backend("torch", numerics=numerics)
     if numerics == "exact":
-        b = replace(b, xp=ExactNamespace(b.xp.raw, b.products, on_host=False))
+        b = replace(b, xp=ExactNamespace(b.xp.raw, b.slice_products, on_host=False))
     step = _step(b, name, image, 2)
     step()
     with Count() as count:  # type: ignore[no-untyped-call, unused-ignore]

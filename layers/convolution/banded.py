@@ -44,7 +44,7 @@ def neighbours(problem: Problem) -> int:
 def serving(problem: Problem) -> list[int]:
     """All numbers of outputs that can be computed together: divisors of the width, from 2 to 32."""
     w = problem.windows
-    if problem.groups > 1 or w.dilation[-1] > 1 or w.stride[-1] > w.kernel[-1] or problem.precision == "direct":
+    if problem.groups > 1 or w.dilation[-1] > 1 or w.stride[-1] > w.kernel[-1] or problem.algorithms == "direct":
         return []
     return [t for t in range(2, min(w.count[-1], 32) + 1) if w.count[-1] % t == 0]
 

@@ -1,8 +1,8 @@
 """Which algorithm computes a convolution: one table, by shape.
 
 The limits come from measurements beside each other (``xpnn bench --layers``). What is chosen depends on shapes, dtype,
-precision and whether there are compiled kernels, so that results do on nothing else; exact numerics takes columns for
-all. What suits a CPU's caches, and parts that workers share, is for engines to which a launch is cheap.
+`Problem.algorithms` and whether there are compiled kernels, so that results do on nothing else; exact numerics takes
+columns for all. What suits a CPU's caches, and parts that workers share, is for engines to which a launch is cheap.
 
 An algorithm that is asked for by name (`xpnn.layers.convolution.named`) is chosen wherever it serves.
 """
@@ -117,7 +117,7 @@ def algorithm(problem: Problem, engine: Primitives) -> named.Algorithm:
 
 def _banded(problem: Problem) -> Banded | None:
     """As many neighbouring outputs together as suits a convolution with few channels."""
-    if problem.precision == "direct" or problem.channels > 16:
+    if problem.algorithms == "direct" or problem.channels > 16:
         return None
     t = neighbours(problem)
     return None if t == 1 else Banded(t)

@@ -21,7 +21,7 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ...backends import primitives
-from ...backends.backend import PRECISIONS
+from ...backends.backend import ALGORITHMS
 from ...backends.primitives import Primitives
 from ...backends.without_autograd import without_graph
 from ...common import checks
@@ -46,7 +46,7 @@ def conv(
     padding: Padding = 0,
     dilation: Size = 1,
     groups: int = 1,
-    precision: str = "float32",
+    algorithms: str = "any",
     xp: Namespace | None = None,
 ) -> Array:
     """Convolve ``x (N, C, *S)`` with ``weight (F, C/groups, *K)``: ``y (N, F, *O)``.
@@ -61,7 +61,7 @@ def conv(
         Zeros around the input: see `xpnn.layers.core.geometry`.
     groups : int
         Groups of channels that don't mix; ``C`` for a depthwise convolution.
-    precision : {"float32", "tf32", "direct"}
+    algorithms : {"any", "direct"}
         ``"direct"`` for sums of products alone: see `xpnn.layers.convolution.winograd`.
     xp : namespace, optional
         The inputs' own unless given.
@@ -82,7 +82,7 @@ def conv(
     geometry = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
-    problem = _problem(x, weight, geometry, groups, precision)
+    problem = _problem(x, weight, geometry, groups, algorithms)
     return channels_first(convolution.forward(channels_last(x, xp), weight, bias, problem, primitives(xp)), xp)
 
 
@@ -97,7 +97,7 @@ def conv_backward(
     dilation: Size = 1,
     groups: int = 1,
     input_grad: bool = True,
-    precision: str = "float32",
+    algorithms: str = "any",
     xp: Namespace | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of `conv`: ``(dx, dweight, dbias)`` for an upstream gradient ``dy (N, F, *O)``.
@@ -109,7 +109,7 @@ def conv_backward(
     groups = checks.integer("groups", groups, 1)
     geometry = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
     require_shape(dy, (x.shape[0], weight.shape[0], *geometry.windows.count), "dy")
-    problem, engine = _problem(x, weight, geometry, groups, precision), primitives(xp)
+    problem, engine = _problem(x, weight, geometry, groups, algorithms), primitives(xp)
     inner, rows = channels_last(x, xp), channels_last(dy, xp)
     dbias = engine.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))
     dweight = convolution.weight_gradient(inner, rows, problem, engine)
@@ -131,15 +131,15 @@ def _sums_of_features(rows: Array, engine: Primitives) -> Array:
     return sums if together == 1 else xp.sum(xp.reshape(sums, (together, features)), axis=0)
 
 
-def _problem(x: Array, weight: Array, geometry: Geometry, groups: int, precision: str) -> Problem:
-    precision = checks.choice("precision", precision, PRECISIONS)
-    return _described(tuple(x.shape), weight.shape[0], geometry, groups, dtype_name(x.dtype), precision)
+def _problem(x: Array, weight: Array, geometry: Geometry, groups: int, algorithms: str) -> Problem:
+    algorithms = checks.choice("algorithms", algorithms, ALGORITHMS)
+    return _described(tuple(x.shape), weight.shape[0], geometry, groups, dtype_name(x.dtype), algorithms)
 
 
 # The same problem in each step remembers what was found out about it.
 @lru_cache(maxsize=1024)
 def _described(
-    x_shape: tuple[int, ...], features: int, geometry: Geometry, groups: int, dtype: str, precision: str
+    x_shape: tuple[int, ...], features: int, geometry: Geometry, groups: int, dtype: str, algorithms: str
 ) -> Problem:
     return Problem(
         samples=x_shape[0],
@@ -150,7 +150,7 @@ def _described(
         windows=geometry.windows,
         padding=geometry.padding,
         dtype=dtype,
-        precision=precision,
+        algorithms=algorithms,
     )
 
 

@@ -20,7 +20,7 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ...backends import primitives
-from ...backends.backend import PRECISIONS
+from ...backends.backend import ALGORITHMS
 from ...backends.contractions.windows import Windows
 from ...backends.execution.blocks import Pairs
 from ...backends.without_autograd import without_graph
@@ -48,7 +48,7 @@ def conv_transpose(
     output_padding: Size = 0,
     dilation: Size = 1,
     groups: int = 1,
-    precision: str = "float32",
+    algorithms: str = "any",
     xp: Namespace | None = None,
 ) -> Array:
     """Transposed convolution of ``x (N, C, *S)`` with ``weight (C, F/groups, *K)``: ``y (N, F, *O)``.
@@ -65,7 +65,7 @@ def conv_transpose(
         Cells added at the end of each axis, fewer than the stride or the dilation.
     groups : int
         Groups of channels that don't mix.
-    precision : str
+    algorithms : str
         As for `xpnn.layers.convolution.conv.conv`.
     xp : namespace, optional
         The inputs' own unless given.
@@ -81,7 +81,7 @@ def conv_transpose(
     plan = _plan(tuple(x.shape), tuple(weight.shape), stride, padding, output_padding, dilation, groups)
     if bias is not None:
         require_shape(bias, (plan.features,), "bias")
-    problem, engine = _problem(x, plan, groups, precision), primitives(xp)
+    problem, engine = _problem(x, plan, groups, algorithms), primitives(xp)
     y = convolution.input_gradient(channels_last(x, xp), weight, problem, engine)
     return channels_first(y if bias is None else y + bias, xp)
 
@@ -98,7 +98,7 @@ def conv_transpose_backward(
     dilation: Size = 1,
     groups: int = 1,
     input_grad: bool = True,
-    precision: str = "float32",
+    algorithms: str = "any",
     xp: Namespace | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of `conv_transpose`: ``(dx, dweight, dbias)`` for an upstream gradient ``dy (N, F, *O)``.
@@ -110,7 +110,7 @@ def conv_transpose_backward(
     groups = checks.integer("groups", groups, 1)
     plan = _plan(tuple(x.shape), tuple(weight.shape), stride, padding, output_padding, dilation, groups)
     require_shape(dy, (x.shape[0], plan.features, *plan.out), "dy")
-    problem, engine = _problem(x, plan, groups, precision), primitives(xp)
+    problem, engine = _problem(x, plan, groups, algorithms), primitives(xp)
     upstream = channels_last(dy, xp)
     dbias = engine.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features)))
     dweight = convolution.weight_gradient(upstream, channels_last(x, xp), problem, engine)
@@ -119,9 +119,9 @@ def conv_transpose_backward(
     return channels_first(convolution.forward(upstream, weight, None, problem, engine), xp), dweight, dbias
 
 
-def _problem(x: Array, plan: "_Plan", groups: int, precision: str) -> Problem:
+def _problem(x: Array, plan: "_Plan", groups: int, algorithms: str) -> Problem:
     """The convolution that this is the adjoint of."""
-    checks.choice("precision", precision, PRECISIONS)
+    checks.choice("algorithms", algorithms, ALGORITHMS)
     return Problem(
         samples=x.shape[0],
         spatial=plan.out,
@@ -131,7 +131,7 @@ def _problem(x: Array, plan: "_Plan", groups: int, precision: str) -> Problem:
         windows=plan.windows,
         padding=plan.padding,
         dtype=dtype_name(x.dtype),
-        precision=checks.choice("precision", precision, PRECISIONS),
+        algorithms=checks.choice("algorithms", algorithms, ALGORITHMS),
     )
 
 

@@ -59,5 +59,5 @@ class KernelLayer(Layer):
         names = ("stride", "padding", "dilation", "groups")
         return {name: getattr(self, name) for name in names} | {
             "xp": self.backend.xp,
-            "precision": self.backend.precision,
+            "algorithms": self.backend.algorithms,
         }

@@ -25,7 +25,7 @@ class Problem:
     rotated : bool
         Whether the weight ``(C, F/G, *K)`` is that of the convolution whose input's gradient this is: its cells are
         taken in reverse, its first two axes the other way round.
-    precision : str
+    algorithms : str
         ``"direct"`` leaves out algorithms whose rounding error is larger than that of sums of products.
     """
 
@@ -38,7 +38,7 @@ class Problem:
     padding: Pairs
     dtype: str
     rotated: bool = False
-    precision: str = "float32"
+    algorithms: str = "any"
 
     @property
     def x_shape(self) -> tuple[int, ...]:

@@ -30,7 +30,10 @@ LEAST = 1_000_000
 def serves(problem: Problem) -> bool:
     """Whether this algorithm computes the problem: two axes or more, one group, a weight that is not to be rotated."""
     return (
-        len(problem.windows.count) > 1 and problem.groups == 1 and not problem.rotated and problem.precision != "direct"
+        len(problem.windows.count) > 1
+        and problem.groups == 1
+        and not problem.rotated
+        and problem.algorithms != "direct"
     )
 
 

@@ -23,7 +23,7 @@ columns     3.0e-7   2.4e-6  3.5e-7   2.1e-6    3.6e-7   2.5e-6  3.5e-7   2.7e-6
 ``m = 5``   1.9e-6   1.9e-5  2.0e-6   1.2e-5    3.2e-6   3.9e-5  2.1e-6   1.8e-5
 ==========  ===============  =================  ===============  =================
 
-A number of the input reaches all outputs of its tile, so that an infinity becomes NaN. So ``precision="direct"`` and
+A number of the input reaches all outputs of its tile, so that an infinity becomes NaN. So ``algorithms="direct"`` and
 exact numerics do without.
 
 Source: A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", 2016; B. Barabasz et al., "Error
@@ -169,7 +169,7 @@ def serves(problem: Problem) -> bool:
     """Whether tiles compute the problem; where there is no output there is no tile."""
     w = problem.windows
     return (
-        problem.precision != "direct"
+        problem.algorithms != "direct"
         and problem.dtype == "float32"
         and problem.groups == 1
         and (w.kernel, w.stride, w.dilation) == ((3, 3), (1, 1), (1, 1))

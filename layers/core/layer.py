@@ -102,8 +102,7 @@ class Layer:
         A name keeps the dtype and numerics that this layer has; a `Backend` brings its own.
         """
         if not isinstance(backend, Backend):
-            here = self.backend
-            backend = get_backend(backend, here.dtype_name, here.numerics, here.precision, here.products)
+            backend = get_backend(backend, *self.backend.settings)
         else:
             self._is_fast = False
         target = get_backend(backend, dtype)

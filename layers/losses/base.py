@@ -169,7 +169,7 @@ class Loss:
         if isinstance(backend, Backend):
             self._is_fast = self._is_open = False
         elif here is not None:
-            backend = get_backend(backend, here.dtype_name, here.numerics, here.precision, here.products)
+            backend = get_backend(backend, *here.settings)
         self._backend = get_backend(backend, dtype)
         self._saved = None
         return self
@@ -236,7 +236,7 @@ class Loss:
         require_plain(prediction, "prediction")
         own, found = self._backend, origins.maker(prediction)
         if own is not None and self._is_anywhere and not own.owns(prediction):
-            own = get_backend(backend_of(prediction).spec, own.dtype_name, own.numerics, own.precision, own.products)
+            own = get_backend(backend_of(prediction).spec, *own.settings)
         if own is None and found is None:
             found = origins.maker(target)
         exact = found is not None and found.backend.numerics == "exact"

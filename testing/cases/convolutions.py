@@ -134,7 +134,7 @@ def _conv(
     )
     windows = geometry.windows
     problem = Problem(
-        shape[0], shape[2:], shape[1], features, groups, windows, geometry.padding, dtype, precision="float32"
+        shape[0], shape[2:], shape[1], features, groups, windows, geometry.padding, dtype, algorithms="any"
     )
     seen = shape[0] * prod(windows.count)
     terms: dict[Part, int] = {

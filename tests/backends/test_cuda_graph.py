@@ -861,7 +861,7 @@ def test_replays_on_two_streams_do_not_meet_in_the_arrays_of_the_recording(b, cu
 
 
 def test_a_recorder_is_the_backends_own_and_not_that_of_an_equal_one(b, monkeypatch):
-    equal = type(b)(b.spec, b.dtype_name, b.numerics, b.precision, b.products, b.xp, b.device)
+    equal = type(b)(b.spec, *b.settings, b.xp, b.device)
     assert equal == b
     assert equal._recorder is not b._recorder and equal.uploader() is not b.uploader()
     assert b._recorder is b._recorder and b.uploader() is b.uploader()

@@ -158,7 +158,7 @@ def test_kernels_give_the_same_bits_again(at, name):
 def test_parts_of_a_batch_give_what_the_whole_gives(at, monkeypatch, module):
     g = np.random.default_rng(0)
     x, dy, w = (at.put(g.normal(size=s).astype("float32")) for s in ((5, 48, 14, 15), (5, 64, 14, 15), (64, 48, 3, 3)))
-    options = {"padding": 1, "precision": "direct" if module is columns else "float32"}
+    options = {"padding": 1, "algorithms": "direct" if module is columns else "any"}
     whole = [F.conv(x, w, **options), *F.conv_backward(dy, x, w, **options)]
     monkeypatch.setattr(module, "HELD", 1)
     parts = [F.conv(x, w, **options), *F.conv_backward(dy, x, w, **options)]

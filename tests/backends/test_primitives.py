@@ -186,7 +186,7 @@ def test_blocks_of_exact_numerics_are_as_large_as_the_librarys_on_a_gpu():
     from xpnn.backends.torch import TorchPrimitives
 
     cutter = TorchPrimitives(None)
-    exact = ExactPrimitives(SimpleNamespace(products=None), cutter)
+    exact = ExactPrimitives(SimpleNamespace(contractions=None), cutter)
     assert exact.bytes_of_block(tensor_on("cpu")) == Primitives.block_bytes
     assert exact.bytes_of_block(tensor_on("cuda")) == 1 << 28
 

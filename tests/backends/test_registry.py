@@ -14,7 +14,8 @@ from xpnn.backends import ambient_backend, backend_of, names, survey, to_host
 
 def test_default_is_numpy_in_float32():
     b = nn.get_backend()
-    assert (b.spec, b.dtype_name, b.numerics, b.precision) == ("numpy", "float32", "fast", "float32")
+    assert b.spec == "numpy"
+    assert (b.dtype_name, b.numerics, b.precision, b.algorithms) == ("float32", "fast", "float32", "any")
     assert b.dtype == np.float32
     assert b is nn.get_backend("numpy")
 
@@ -95,14 +96,46 @@ def test_settings_make_other_backends_that_are_kept_too(at):
         ({"dtype": 32}, "float32 or float64, got 32"),
         ({"numerics": "sloppy"}, "'fast' or 'exact', got 'sloppy'"),
         ({"numerics": True}, "'fast' or 'exact', got True"),
-        ({"precision": "bfloat16"}, "'float32', 'tf32' or 'direct', got 'bfloat16'"),
-        ({"products": 4}, "2 or 3, got 4"),
-        ({"products": True}, "2 or 3, got True"),
+        ({"precision": "bfloat16"}, "'float32' or 'tf32', got 'bfloat16'"),
+        ({"precision": "direct"}, "'float32' or 'tf32', got 'direct'"),
+        ({"algorithms": "winograd"}, "'any' or 'direct', got 'winograd'"),
+        ({"algorithms": True}, "'any' or 'direct', got True"),
+        ({"slice_products": 4}, "2 or 3, got 4"),
+        ({"slice_products": True}, "2 or 3, got True"),
     ],
 )
 def test_unknown_setting_lists_the_known(setting, known):
     with pytest.raises(ValueError, match=f"^{next(iter(setting))} must be {known}$"):
         nn.get_backend("numpy", **setting)
+
+
+def test_precision_and_algorithms_combine(at):
+    rounded, direct = nn.get_backend(at.backend, precision="tf32"), nn.get_backend(at.backend, algorithms="direct")
+    both = nn.get_backend(at.backend, precision="tf32", algorithms="direct")
+    assert [(b.precision, b.algorithms) for b in (at.backend, rounded, direct, both)] == [
+        ("float32", "any"),
+        ("tf32", "any"),
+        ("float32", "direct"),
+        ("tf32", "direct"),
+    ]
+    assert len({at.backend, rounded, direct, both}) == 4
+    assert nn.get_backend(rounded, algorithms="direct") is nn.get_backend(direct, precision="tf32") is both
+    assert nn.get_backend(both, algorithms="any") is rounded and nn.get_backend(both, precision="float32") is direct
+    assert nn.get_backend(at.backend.spec, *both.settings) is both
+    assert both.xp is rounded.xp and direct.xp is at.backend.xp
+    assert "precision='tf32'" in repr(both) and "algorithms='direct'" in repr(both)
+
+
+def test_use_backend_and_moves_by_name_keep_precision_and_algorithms():
+    with nn.use_backend("numpy", precision="tf32", algorithms="direct") as b:
+        assert (b.precision, b.algorithms) == ("tf32", "direct")
+        made = nn.Dense(2, 2), nn.CrossEntropy(backend=b)
+        assert made[0].backend is b
+    for each in made:
+        moved = each.to("strict")._backend
+        assert (moved.spec, moved.precision, moved.algorithms) == ("strict", "tf32", "direct")
+    x = np.ones(2, np.float32)
+    assert backend_of(x, like=b) is b
 
 
 @pytest.mark.parametrize("name", ["jax", "Numpy", "gpu:0"])
@@ -203,6 +236,8 @@ def test_survey_shows_a_usable_gpu(fake_cupy):
 def test_copies_of_a_backend_are_the_backend(at, again):
     assert again(at.backend) is at.backend
     assert again(at.wide()) is at.wide()
+    both = nn.get_backend(at.backend, precision="tf32", algorithms="direct")
+    assert again(both) is both
 
 
 def test_a_backend_is_frozen(at):
@@ -218,7 +253,8 @@ def test_backends_are_equal_by_name_and_settings(fresh_registry):
     other = nn.get_backend("numpy")
     assert one is not other
     assert one == other and hash(one) == hash(other)
-    assert one != nn.get_backend("numpy", "float64") and one != nn.get_backend("numpy", precision="tf32")
+    for changed in ({"dtype": "float64"}, {"precision": "tf32"}, {"algorithms": "direct"}, {"slice_products": 3}):
+        assert one != nn.get_backend("numpy", **changed)
     assert one != "numpy"
 
 

@@ -198,8 +198,11 @@ def training() -> Iterator[tuple[str, Row]]:
     yield "History.best", Row(history, of=nn.History.best)
     yield "Layer.summary", Row(lambda input_shape: str(dense().summary(input_shape)), {"input_shape": (1, 3)}, 2)
     yield "Layer.train", Row(lambda **options: dense().train(**options).training, of=nn.Layer.train)
-    yield "get_backend", Row(lambda **options: nn.get_backend("numpy", **options), {"products": 2}, of=nn.get_backend)
-    yield "use_backend", Row(used, {"products": 2}, of=nn.use_backend)
+    yield (
+        "get_backend",
+        Row(lambda **options: nn.get_backend("numpy", **options), {"slice_products": 2}, of=nn.get_backend),
+    )
+    yield "use_backend", Row(used, {"slice_products": 2}, of=nn.use_backend)
     yield "augment.Flip", Row(augment.Flip)
     yield "augment.PadAndCrop", Row(augment.PadAndCrop)
     yield "augment.Cutout", Row(augment.Cutout, {"size": 2})
@@ -477,6 +480,7 @@ CHOICES = {
     "on_nan",
     "numerics",
     "precision",
+    "algorithms",
 }
 
 

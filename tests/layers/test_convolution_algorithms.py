@@ -256,7 +256,7 @@ def conv_case(channels, features, size=12, samples=4, **changes):
         (conv_case(64, 64), "F4"),
         (conv_case(64, 64, size=10, samples=32), "F5"),
         (conv_case(48, 48, size=8), "F2"),
-        (conv_case(64, 64, precision="direct"), "columns"),
+        (conv_case(64, 64, algorithms="direct"), "columns"),
         (conv_case(64, 64, dtype="float64"), "columns"),
         (conv_case(64, 64, groups=2), "columns"),
         (conv_case(31, 64), "columns"),
@@ -265,13 +265,13 @@ def conv_case(channels, features, size=12, samples=4, **changes):
         (conv_case(64, 64, samples=0), "columns"),
         (conv_case(3, 32, size=32), "banded"),
         (conv_case(3, 32, size=32, dtype="float64"), "banded"),
-        (conv_case(3, 32, size=32, precision="direct"), "columns"),
+        (conv_case(3, 32, size=32, algorithms="direct"), "columns"),
         (conv_case(3, 6, size=8), "columns"),
         (conv_case(17, 8, size=32), "columns"),
         (describe((40, 40), 3, 32, (3, 3), dilation=(1, 2)), "columns"),
     ],
 )
-def test_shape_dtype_and_precision_choose_the_algorithm(problem, chosen):
+def test_shape_dtype_and_algorithms_choose_the_algorithm(problem, chosen):
     host = nn.get_backend("numpy")
     assert name_of(algorithm(problem, primitives(host.xp))) == chosen
 
@@ -346,10 +346,10 @@ def test_bits_do_not_depend_on_the_number_of_threads(build, shape, monkeypatch):
     assert results[0] == results[1] == results[2]
 
 
-def test_direct_precision_is_that_of_columns():
+def test_direct_algorithms_have_the_precision_of_columns():
     build, shape = LAYERS["Winograd F4"]
     layer, x, dy = drawn(build, shape)
-    options = {"padding": layer.padding, "precision": "direct"}
+    options = {"padding": layer.padding, "algorithms": "direct"}
     weight, bias = (p.value for p in layer.parameters.values())
     y = nn.functional.conv(x, weight, bias, **options)
     desired = alike(layer, build, "numpy", "float64")(x.astype(float))
@@ -357,6 +357,30 @@ def test_direct_precision_is_that_of_columns():
     assert not np.array_equal(y, layer(x))
     dx, _, _ = nn.functional.conv_backward(dy, x, weight, **options)
     assert not np.array_equal(dx, step(layer, x, dy)[1])
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_layers_of_a_backend_with_direct_algorithms_use_no_others(at, precision, transposed):
+    build = partial(nn.ConvTranspose2d if transposed else nn.Conv2d, 40, 40, 3, padding=1)
+    forward = nn.functional.conv_transpose if transposed else nn.functional.conv
+    backward = nn.functional.conv_transpose_backward if transposed else nn.functional.conv_backward
+    rng = np.random.default_rng(3)
+    x, dy = (rng.standard_normal((4, 40, 12, 12)).astype(np.float32) for _ in range(2))
+    results = {}
+    for algorithms in ("any", "direct"):
+        b = nn.get_backend(at.backend, precision=precision, algorithms=algorithms)
+        layer = build(backend=b, seed=3)
+        weight, bias = (p.value for p in layer.parameters.values())
+        options = {"padding": 1, "algorithms": algorithms, "xp": b.xp}
+        y = forward(at.put(x), weight, bias, **options)
+        results[algorithms] = [y, *backward(at.put(dy), at.put(x), weight, **options)]
+        results[algorithms] = [at.get(each) for each in results[algorithms]]
+        found = [at.get(each) for each in step(layer, at.put(x), at.put(dy))]
+        assert all(np.array_equal(a, d) for a, d in zip(found, results[algorithms], strict=True))
+    # Winograd's tiles serve this shape where slices are views.
+    same = np.array_equal(results["any"][0], results["direct"][0])
+    assert same != primitives(at.xp).views
 
 
 def test_cells_that_no_window_reads_have_no_influence_at_small_sizes(at):

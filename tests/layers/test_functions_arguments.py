@@ -22,6 +22,7 @@ NAN, INF = float("nan"), float("inf")
 
 #: Values that an option does not accept.
 WRONG = {
+    "algorithms": ["typo", None, 3],
     "alpha": [NAN, INF, "a", None, True],
     "approximate": ["typo", None, 3],
     "axis": [7, -3, 1.5, "a", None, True],
@@ -47,7 +48,6 @@ WRONG = {
     "output_size": [0, -1, 1.5, "a", (1, 2, 3), ()],
     "p": [-1, 2, NAN, "a", None, True],
     "padding": [-1, 1.5, "typo", (1, 2, 3), ((1, 2, 3), 1), None, (), 99],
-    "precision": ["typo", None, 3],
     "reduction": ["typo", None, 3],
     "return_indices": ["a", None, 2],
     "scale_factor": [0, -1, 1.5, "a", (1, 2, 3), None, ()],

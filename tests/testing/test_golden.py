@@ -25,7 +25,7 @@ def test_another_bit_gives_another_hash(monkeypatch):
     pytest.importorskip("sklearn")
     before = golden.golden_run("numpy", "Adam", steps=3)
     assert golden.golden_run("numpy", "Adam", steps=3) == before
-    assert golden.golden_run(nn.get_backend("numpy", numerics="exact", products=3), "Adam", steps=3) != before
+    assert golden.golden_run(nn.get_backend("numpy", numerics="exact", slice_products=3), "Adam", steps=3) != before
     monkeypatch.setattr(golden, "SEED", golden.SEED + 1)
     assert golden.golden_run("numpy", "Adam", steps=3) != before
 

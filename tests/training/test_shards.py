@@ -316,7 +316,7 @@ def test_a_run_on_parts_of_other_backends_is_numpys(spec):
 
 
 def test_a_run_on_parts_with_three_products_is_the_run():
-    runs = [trained(lambda: image_net(exact(products=3)), images(), nn.Adam, shards=k) for k in (1, 3)]
+    runs = [trained(lambda: image_net(exact(slice_products=3)), images(), nn.Adam, shards=k) for k in (1, 3)]
     assert everything(*runs[0][:2]) == everything(*runs[1][:2]) and runs[0][2] == runs[1][2]
     usual = trained(lambda: image_net(exact()), images(), nn.Adam)
     assert everything(*usual[:2]) != everything(*runs[0][:2])

@@ -17,7 +17,12 @@ VARIABLE = "XPNN_NUMERICS"
 
 
 def test_an_exact_backend_computes_in_the_exact_namespace(at, exact):
-    assert (exact.spec, exact.numerics, exact.dtype_name, exact.products) == (at.backend.spec, "exact", "float32", 2)
+    assert (exact.spec, exact.numerics, exact.dtype_name, exact.slice_products) == (
+        at.backend.spec,
+        "exact",
+        "float32",
+        2,
+    )
     assert isinstance(exact.xp, ExactNamespace) and exact.xp.raw is at.backend.xp
     assert isinstance(primitives(exact.xp), ExactPrimitives)
     assert type(primitives(exact.xp).cutter) is at.backend.primitives
@@ -27,9 +32,21 @@ def test_each_setting_has_one_backend(at, exact):
     assert nn.get_backend(at.backend.spec, numerics="exact") is exact
     assert nn.get_backend(exact) is exact
     assert nn.get_backend(exact, numerics="fast") is at.backend
-    three = nn.get_backend(exact, products=3)
-    assert three is not exact and three != exact and three.xp.products.products == 3
-    assert nn.get_backend(three, products=2) is exact
+    three = nn.get_backend(exact, slice_products=3)
+    assert three is not exact and three != exact and three.xp.contractions.slice_products == 3
+    assert nn.get_backend(three, slice_products=2) is exact
+
+
+def test_exact_numerics_accepts_direct_algorithms_as_it_has_no_others(exact):
+    direct = nn.get_backend(exact, algorithms="direct")
+    assert direct.algorithms == "direct" and direct.numerics == "exact" and direct != exact
+    x = np.random.default_rng(5).standard_normal((2, 32, 8, 8)).astype(np.float32)
+    found = []
+    for b in (exact, direct):
+        layer = nn.Conv2d(32, 32, 3, padding=1, backend=b, seed=1)
+        y = layer(b.asarray(x))
+        found.append((b.to_numpy(y).tobytes(), b.to_numpy(layer.backward(y)).tobytes()))
+    assert found[0] == found[1]
 
 
 def test_arrays_belong_to_both_numerics_and_the_backend_is_found_with_settings(at, exact):
@@ -49,11 +66,11 @@ def test_an_exact_backend_has_its_tables_before_the_first_function(exact, fresh_
 
 def test_repr_names_the_settings(exact):
     assert repr(exact).startswith(f"{type(exact).__name__}(spec={exact.spec!r}, dtype_name='float32', numerics='exact'")
-    assert "products=3" in repr(nn.get_backend(exact, products=3))
+    assert "slice_products=3" in repr(nn.get_backend(exact, slice_products=3))
 
 
 def test_copies_and_pickles_of_a_backend_are_that_backend(exact):
-    three = nn.get_backend(exact, products=3)
+    three = nn.get_backend(exact, slice_products=3)
     for b in (exact, three):
         assert pickle.loads(pickle.dumps(b)) is b
         assert copy.copy(b) is b and copy.deepcopy(b) is b
@@ -93,10 +110,10 @@ def test_an_invalid_variable_is_an_error_that_names_it(monkeypatch):
         nn.get_backend("numpy")
 
 
-@pytest.mark.parametrize("products", [1, 4, "2", 2.5])
-def test_products_are_2_or_3(products):
-    with pytest.raises(ValueError, match=r"products must be 2 or 3, got"):
-        nn.get_backend("numpy", numerics="exact", products=products)
+@pytest.mark.parametrize("slice_products", [1, 4, "2", 2.5])
+def test_slice_products_are_2_or_3(slice_products):
+    with pytest.raises(ValueError, match=r"slice_products must be 2 or 3, got"):
+        nn.get_backend("numpy", numerics="exact", slice_products=slice_products)
 
 
 def test_float64_and_tf32_are_refused():
@@ -155,18 +172,18 @@ def test_numerics_of_a_container_reach_its_children_and_own_numerics_come_first(
 
 
 def test_use_backend_is_for_what_names_no_numerics():
-    with nn.use_backend("numpy", numerics="exact", products=3) as b:
-        assert (b.numerics, b.products) == ("exact", 3)
+    with nn.use_backend("numpy", numerics="exact", slice_products=3) as b:
+        assert (b.numerics, b.slice_products) == ("exact", 3)
         assert nn.Dense(2, 2).backend is b is nn.get_backend()
         assert nn.Dense(2, 2, numerics="fast").backend.numerics == "fast"
     assert nn.get_backend().numerics == "fast"
 
 
 def test_a_move_by_name_keeps_numerics_and_a_backend_brings_its_own():
-    three = nn.get_backend("numpy", numerics="exact", products=3)
+    three = nn.get_backend("numpy", numerics="exact", slice_products=3)
     for made in (nn.Dense(2, 2, backend=three), nn.CrossEntropy(backend=three)):
         there = made.to("strict")._backend
-        assert (there.spec, there.numerics, there.products) == ("strict", "exact", 3)
+        assert (there.spec, there.numerics, there.slice_products) == ("strict", "exact", 3)
         assert made.to(nn.get_backend("numpy"))._backend.numerics == "fast"
 
 

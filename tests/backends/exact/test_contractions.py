@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from chaos import chaos
 
-from xpnn.backends.exact import products as products_module
-from xpnn.backends.exact.products import Products
+from xpnn.backends.exact import contractions
+from xpnn.backends.exact.contractions import ExactContractions
 from xpnn.backends.exact.splitting import BLOCK, MOST_TERMS, budget
 
 INF, NAN = float("inf"), float("nan")
@@ -29,7 +29,7 @@ BELOW_ONE = np.nextafter(1.0, 0.0)
 class Place:
     """Where the same numbers go: a namespace, a device, and blocks or none."""
 
-    def __init__(self, name: str, products: int = 2) -> None:
+    def __init__(self, name: str, slice_products: int = 2) -> None:
         self.device = None
         if name.startswith("strict"):
             self.xp = pytest.importorskip("array_api_strict")
@@ -42,10 +42,10 @@ class Place:
         else:
             self.xp = array_api_compat.numpy
         self.chunk = 200 if name == "numpy-chunked" else 0
-        self.use(products)
+        self.use(slice_products)
 
-    def use(self, products: int) -> "Place":
-        self.exact = Products(self.xp, products, self.chunk)
+    def use(self, slice_products: int) -> "Place":
+        self.exact = ExactContractions(self.xp, slice_products, self.chunk)
         return self
 
     def put(self, host):
@@ -89,9 +89,9 @@ def floats(shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32).astype(np.float64)
 
 
-def reference(x, w, products=2):
+def reference(x, w, slice_products=2):
     """The product of the quantised matrices in integer arithmetic."""
-    plan = budget(x.shape[-1], products)
+    plan = budget(x.shape[-1], slice_products)
     rows = np.frexp(np.max(np.abs(x), axis=-1, keepdims=True))[1]
     columns = np.frexp(np.max(np.abs(w), axis=-2, keepdims=True))[1]
     left = integers(np.ldexp(x, -rows), plan.left_bits, plan.left_count)
@@ -137,10 +137,10 @@ def numpy_place():
 # Budgets
 
 
-@pytest.mark.parametrize("products", [2, 3])
-def test_sums_of_slices_stay_within_2_to_53_and_of_blocks_within_int64(products):
+@pytest.mark.parametrize("slice_products", [2, 3])
+def test_sums_of_slices_stay_within_2_to_53_and_of_blocks_within_int64(slice_products):
     for terms in {*range(1, 3000), *(2**i + j for i in range(2, 26) for j in (-1, 0, 1)), MOST_TERMS}:
-        plan = budget(terms, products)
+        plan = budget(terms, slice_products)
         assert min(terms, BLOCK) * 2 ** (plan.left_bits + plan.right_bits) <= 2**53
         assert not plan.wide or terms * 2 ** (plan.left_bits + plan.right_bits) < 2**63
         assert max(plan.left_bits, plan.right_bits) <= 26
@@ -153,8 +153,8 @@ def test_too_long_a_contraction_is_an_error_that_says_so(numpy_place):
         numpy_place.exact.matmul(x, x.T)
 
 
-def test_products_are_2_or_3():
-    with pytest.raises(ValueError, match="products=4"):
+def test_slice_products_are_2_or_3():
+    with pytest.raises(ValueError, match="slice_products must be 2 or 3, got 4"):
         budget(10, 4)
 
 
@@ -205,9 +205,9 @@ def test_matmul_of_3_products_near_the_maximum_is_exact_in_any_order(place, term
 
 
 @lru_cache
-def case_near_one(terms, products):
+def case_near_one(terms, slice_products):
     x, w = near_one((8 if terms < 2**17 else 1, terms)), near_one((terms, 1), 1)
-    return x, w, reference(x, w, products)
+    return x, w, reference(x, w, slice_products)
 
 
 @places_by_terms([32, 33, 2**12, 2**18])
@@ -216,11 +216,11 @@ def test_matmul_of_the_largest_slices(place, terms):
     same(place.matmul(x, w), np.full((1, 1), -float(terms)))
 
 
-@pytest.mark.parametrize("products", [2, 3])
-def test_products_are_the_quantised_operands_exactly(place, products):
+@pytest.mark.parametrize("slice_products", [2, 3])
+def test_products_are_the_quantised_operands_exactly(place, slice_products):
     x, w = floats((7, 300)), floats((300, 5), 1) * 1e-3
-    same(place.use(products).matmul(x, w), reference(x, w, products))
-    same(place.use(products).contract_rows(x.T, w), reference(x, w, products))
+    same(place.use(slice_products).matmul(x, w), reference(x, w, slice_products))
+    same(place.use(slice_products).contract_rows(x.T, w), reference(x, w, slice_products))
 
 
 def results_of_chaos(compute):
@@ -233,7 +233,7 @@ def test_bits_over_the_budget_give_chaos_its_way(monkeypatch, terms):
     x, w = near_one((2, terms)), near_one((terms, 2), 1)
     assert len(results_of_chaos(lambda place: place.matmul(x, w))) == 1
     over = replace(budget(terms), left_bits=budget(terms).left_bits + 5)
-    monkeypatch.setattr(products_module, "budget", lambda terms, products: over)
+    monkeypatch.setattr(contractions, "budget", lambda terms, slice_products: over)
     assert len(results_of_chaos(lambda place: place.matmul(x, w))) > 1
 
 
@@ -283,8 +283,8 @@ def test_shapes_that_do_not_fit_are_an_error(numpy_place, left, right):
 def test_accuracy(numpy_place, terms, two, three):
     x, w = floats((32, terms)), floats((terms, 32), 1)
     exact = np.matmul(x.astype(np.longdouble), w.astype(np.longdouble))
-    for products, bound in ((2, two), (3, three)):
-        y = numpy_place.use(products).matmul(x, w).astype(np.float32)
+    for slice_products, bound in ((2, two), (3, three)):
+        y = numpy_place.use(slice_products).matmul(x, w).astype(np.float32)
         assert (
             np.linalg.norm((y - exact).astype(np.float64)) / np.linalg.norm(exact.astype(np.float64)) < bound * 2.0**-24
         )
@@ -403,8 +403,8 @@ def test_sum_near_the_maximum_is_exact_in_any_order(place, terms):
 def test_bits_over_the_budget_of_a_sum_give_chaos_its_way(monkeypatch, terms):
     x = np.random.default_rng(0).random((terms, 3)) * 0.1 + 0.9
     assert len(results_of_chaos(lambda place: place.sum(x, 0))) == 1
-    levels = products_module.length(terms) - 5
-    monkeypatch.setattr(products_module, "length", lambda terms: levels)
+    levels = contractions.length(terms) - 5
+    monkeypatch.setattr(contractions, "length", lambda terms: levels)
     assert len(results_of_chaos(lambda place: place.sum(x, 0))) > 1
 
 

@@ -23,24 +23,26 @@ from .splitting import BLOCK, Budget, Splitting, budget, length
 ONE_SLICE = 16  # binary digits of a number of terms up to which a sum takes one slice, of 37 bits or more
 
 
-class Products(Splitting):
+class ExactContractions(Splitting):
     """Order-free `matmul`, `contract_rows` and `sum`. A zero in a result is +0.
 
     Parameters
     ----------
     xp : namespace
         An Array API namespace. Arrays are float64 and may live on any of its devices.
-    products : {2, 3}
-        Accuracy of contractions, see `budget`.
+    slice_products : {2, 3}
+        Matrix products of slices that make up one contraction, see `budget`.
     chunk : int, optional
         See `Splitting`. 2**17 suits NumPy: large matrix products take 0.6 of the time of whole arrays, sums 0.5.
     elementary : Elementary, optional
         See `Splitting`.
     """
 
-    def __init__(self, xp: Namespace, products: int = 2, chunk: int = 0, elementary: Elementary | None = None) -> None:
+    def __init__(
+        self, xp: Namespace, slice_products: int = 2, chunk: int = 0, elementary: Elementary | None = None
+    ) -> None:
         super().__init__(xp, chunk, elementary)
-        self.products = products
+        self.slice_products = slice_products
 
     def matmul(self, x: Array, w: Array) -> Array:
         """``x @ w`` of the standard, for vectors, matrices and stacks.
@@ -56,7 +58,7 @@ class Products(Splitting):
         right = xp.reshape(w, (terms, 1)) if w.ndim == 1 else w
         # The rows of a stack against one matrix are rows of one product: one large product is faster.
         rows = xp.reshape(left, (prod(left.shape[:-1]), terms)) if right.ndim == 2 else left
-        plan = budget(terms, self.products)
+        plan = budget(terms, self.slice_products)
         t = self.scale(right, -2)
         joined = self.join(self.split(right, t, plan.right_bits, plan.right_count))
         parts = []
@@ -79,7 +81,7 @@ class Products(Splitting):
         rows = x.shape[-2]
         if dy.shape[:-1] != x.shape[:-1]:
             raise ValueError(f"contract_rows of shapes {x.shape} and {dy.shape}: all axes but the last must agree")
-        plan = budget(rows if team is None else team.rows(rows), self.products)
+        plan = budget(rows if team is None else team.rows(rows), self.slice_products)
         s, t = self.scale(x, -2, team), self.scale(dy, -2, team)
         quanta = None
         for block in self._blocks(x, -2):
