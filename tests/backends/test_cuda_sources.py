@@ -14,7 +14,7 @@ import pytest
 
 from xpnn.backends.engines.cuda import adaptive, columns, depthwise, losses, norms, pools, source, sums, updates
 from xpnn.backends.engines.cuda import winograd as tiles
-from xpnn.layers.convolution import winograd
+from xpnn.layers.convolution import winograd_transforms as winograd
 
 VARIABLE = "XPNN_NVRTC"
 MODULES = (adaptive, columns, depthwise, losses, norms, pools, sums)

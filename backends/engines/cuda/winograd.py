@@ -23,7 +23,7 @@ CELLS = 9
 
 
 class Tiling(Protocol):
-    """What is asked of a tiling: see `xpnn.layers.convolution.winograd.Tiling`."""
+    """What is asked of a tiling: see `xpnn.layers.convolution.winograd_tiles.Tiling`."""
 
     problem: Convolution
     m: int

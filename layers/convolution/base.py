@@ -1,4 +1,4 @@
-"""What convolution and transposed convolution hold alike: channels, a kernel, and where it is put."""
+"""The base of the layers of convolution and transposed convolution: their arguments and parameters."""
 
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from ..initialisers import Initialiser, constant, he_uniform
 class KernelLayer(Layer):
     """Base of the layers with a trained ``weight (a, b/groups, *kernel)`` and ``bias (out,)``.
 
-    ``a`` and ``b`` are the output and input channels, or, where the layer is `transposed`, the other way round.
+    ``a`` and ``b`` are the output and input channels; if the layer is `transposed`, the input and output channels.
     """
 
     axes: ClassVar[int]
@@ -30,7 +30,7 @@ class KernelLayer(Layer):
         weight_init: Initialiser | None,
         bias_init: Initialiser | None,
     ) -> None:
-        """Check and keep the constructor's arguments, and describe the parameters."""
+        """Check and store the constructor's arguments, and add the parameters."""
         self.in_channels = checks.integer("in_channels", in_channels, 1)
         self.out_channels = checks.integer("out_channels", out_channels, 1)
         self.kernel_size = checks.size("kernel_size", kernel_size, self.axes)

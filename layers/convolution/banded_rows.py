@@ -1,14 +1,14 @@
-"""The gradient of the input where channels are few: whole rows of it at once.
+"""The gradient of the input where channels are few: whole rows at once, by a band matrix.
 
-A row of ``dy`` is ``O F`` numbers and reaches ``k`` rows of the input, ``W C`` numbers each; the weight becomes a band
-matrix between them. Then a window is ``k`` rows high and one cell wide, and what is added up where windows overlap are
-whole rows: ``k`` additions of long runs in place of ``k^2`` of ``C`` numbers::
+A row of ``dy``, of ``O F`` numbers, contributes to ``k`` rows of the input, of ``W C`` numbers each, and the weight
+becomes a band matrix between them. Windows are then ``k`` rows high and one cell wide, so that whole rows are added up
+where they overlap: ``k`` additions of long runs instead of ``k^2`` additions of ``C`` numbers::
 
     dx[n, o*s + i*d - before, (w, c)] = sum over (q, f) of  dy[n, o, (q, f)] * band[i, (w, c), (q, f)]
     band[i, (q*s + j*d - before, c), (q, f)] = weight[f, c, i, j]          and 0 elsewhere
 
-That takes ``W / k`` times the products, zeros among them. As in `banded`, a zero of the band meets what others see: an
-infinity or NaN in ``dy`` makes the rows that it reaches NaN.
+That needs ``W / k`` times the products, because the zeros are multiplied too. As in `banded`, an infinity or NaN in
+``dy`` meets these zeros and makes the rows to which it contributes NaN.
 """
 
 from math import prod
@@ -21,14 +21,14 @@ from ...common.types import Array, Namespace
 from . import columns
 from .problem import Problem
 
-# Most entries of the band.
-LARGEST = 1 << 18
-# Multiply-adds from which it pays to make the band.
-LEAST = 1_000_000
+# Largest size of the band matrix.
+MAX_BAND_SIZE = 1 << 18
+# Multiply-adds from which making the band matrix pays off.
+MIN_MULTIPLY_ADDS = 1_000_000
 
 
 def serves(problem: Problem) -> bool:
-    """Whether this algorithm computes the problem: two axes or more, one group, a weight that is not to be rotated."""
+    """Whether this algorithm computes the problem: two axes or more, one group, a weight that is not rotated."""
     return (
         len(problem.windows.count) > 1
         and problem.groups == 1
@@ -40,8 +40,9 @@ def serves(problem: Problem) -> bool:
 def suits(problem: Problem) -> bool:
     """Whether channels are few, and rows short."""
     w = problem.windows
-    entries = prod(w.kernel[:-1]) * problem.spatial[-1] * problem.channels * w.count[-1] * problem.features
-    return serves(problem) and problem.channels <= 8 and entries <= LARGEST and problem.multiply_adds >= LEAST
+    size = prod(w.kernel[:-1]) * problem.spatial[-1] * problem.channels * w.count[-1] * problem.features
+    is_small = problem.channels <= 8 and size <= MAX_BAND_SIZE
+    return serves(problem) and is_small and problem.multiply_adds >= MIN_MULTIPLY_ADDS
 
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
@@ -55,7 +56,7 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitive
 
 
 def _band(weight: Array, problem: Problem, xp: Namespace) -> Array:
-    """``(1, k*W*C, O*F)``, a view of its transpose, which is the factor."""
+    """The band matrix ``(1, k*W*C, O*F)``, as a view of its contiguous transpose, which is multiplied."""
     w, c, f = problem.windows, problem.channels, problem.features
     rows, size, stride, dilation = prod(w.kernel[:-1]), w.kernel[-1], w.stride[-1], w.dilation[-1]
     width, count, before = problem.spatial[-1], w.count[-1], problem.padding[-1][0]
