@@ -48,8 +48,9 @@ from .losses import (
     SmoothL1,
 )
 from .normalisation.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .normalisation.group_norm import GroupNorm
 from .normalisation.instance_norm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
-from .normalisation.layer_norm import GroupNorm, LayerNorm
+from .normalisation.layer_norm import LayerNorm
 from .pool import (
     AdaptiveAvgPool,
     AdaptiveAvgPool1d,

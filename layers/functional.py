@@ -73,8 +73,9 @@ from .losses.regression import (
 )
 from .losses.robust import huber, huber_backward, smooth_l1, smooth_l1_backward
 from .normalisation.batch_norm import batch_norm, batch_norm_backward
+from .normalisation.group_norm import group_norm, group_norm_backward
 from .normalisation.instance_norm import instance_norm, instance_norm_backward
-from .normalisation.layer_norm import group_norm, group_norm_backward, layer_norm, layer_norm_backward
+from .normalisation.layer_norm import layer_norm, layer_norm_backward
 from .pool.adaptive_average import adaptive_avg_pool, adaptive_avg_pool_backward
 from .pool.adaptive_maximum import adaptive_max_pool, adaptive_max_pool_backward
 from .pool.average import avg_pool, avg_pool_backward

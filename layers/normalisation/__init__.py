@@ -1,1 +1,1 @@
-"""Layers that subtract a mean and divide by a standard deviation."""
+"""Batch, instance, group and layer normalisation; `norm` has the formulas and a table of what they have in common."""

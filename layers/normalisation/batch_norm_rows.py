@@ -1,14 +1,15 @@
-"""Batch normalisation of rows of channels in few passes over memory, for a backend that has them (`channel_rows`).
+"""Batch normalisation of rows of channels in few passes over memory, for backends that have `channel_rows`.
 
-The rows ``(cells, C)`` are read as long ones, several cells each, and cut into blocks that stay in a cache. In a block
-each column sums ``t = x - shift`` and ``t^2``, the shift being the mean of every eighth row: the mean of an eighth of
-the values lies within the root of 8 standard deviations of that of all, so ``sum(t^2) - sum(t)^2 / m`` loses three bits
-at worst. Columns of all blocks are put together from their means and sums of squares, in an order that the shape gives.
+The rows ``(cells, C)`` are reshaped to long rows of several cells and cut into blocks that stay in a cache. In a block
+each column sums ``t = x - shift`` and ``t^2``, where the shift is the mean of every eighth row. The mean of an eighth
+of the values differs from that of all by at most the root of 8 standard deviations, so ``sum(t^2) - sum(t)^2 / m``
+loses at most three bits. The columns of all blocks are combined from their means and sums of squares, in an order that
+depends only on the shape.
 
-A mean is kept in two parts, ``near + rest``: what rounding would take from the sum is divided by the root of ``eps``
-where all values of a channel are equal.
+A mean is stored in two parts, ``near + correction``: if all values of a channel are equal, the rounding error of the
+mean is divided by the root of ``eps``.
 
-Where the library has compiled kernels (`xpnn.backends.engines.numba`), each block goes through memory once a step.
+Where compiled kernels are installed (`xpnn.backends.engines.numba`), each step reads a block from memory once.
 
 Source: T. Chan, G. Golub and R. LeVeque, "Algorithms for computing the sample variance", 1983.
 """
@@ -23,23 +24,23 @@ from ...backends.engines.numba import Kernels
 from ...common.types import Array, Namespace
 from ..core.arrays import channels_first, channels_last, scalar
 
-# Numbers in a long row: with fewer a library spends its time between rows.
-LONG = 2048
-# The same for a kernel, whose sums then stay in the fastest cache beside what it reads.
-LONG_COMPILED = 512
-# Of how many rows one goes into the shift.
-SAMPLED = 8
+# Largest length of a row for array functions, which are slow on short rows.
+ROW_LENGTH = 2048
+# The same for a compiled kernel, so that its sums and what it reads stay in the L1 cache.
+ROW_LENGTH_COMPILED = 512
+# Step between the rows whose mean is the shift.
+SAMPLE_STEP = 8
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The input of a batch norm as rows, and the statistics that normalised it.
+class NormalisedRows:
+    """The input of a batch norm as rows, and the statistics by which it was normalised.
 
     Attributes
     ----------
     rows : array
         The input itself, ``(cells, C)``.
-    near, rest : array
+    near, correction : array
         The mean in two parts, ``(C,)``.
     inverse_std, mean, var : array
         ``(C,)``.
@@ -47,17 +48,17 @@ class Rows:
 
     rows: Array
     near: Array
-    rest: Array
+    correction: Array
     inverse_std: Array
     mean: Array
     var: Array
 
 
 def moments(rows: Array, xp: Namespace) -> tuple[Array, Array, Array]:
-    """``near``, ``rest`` and the variance, ``(C,)``, of each column of ``rows (cells, C)``."""
+    """``near``, ``correction`` and the variance, ``(C,)``, of each column of ``rows (cells, C)``."""
     engine = primitives(xp)
     cells, channels = rows.shape
-    x, repeats = _long(rows, xp)
+    x, repeats = _long_rows(rows, xp)
     blocks = _blocks(x, xp)
     like = {"dtype": x.dtype, "device": device(x)}
     means, sums, squares = (xp.empty((len(blocks), x.shape[1]), **like) for _ in range(3))
@@ -67,9 +68,9 @@ def moments(rows: Array, xp: Namespace) -> tuple[Array, Array, Array]:
     def work(i: int) -> None:
         block = x[blocks[i], :]
         if kernels is not None:
-            kernels.column_moments(block, SAMPLED, means[i, :], sums[i, :], squares[i, :])
+            kernels.column_moments(block, SAMPLE_STEP, means[i, :], sums[i, :], squares[i, :])
             return
-        sample = block[::SAMPLED, :]
+        sample = block[::SAMPLE_STEP, :]
         mean = _column_sums(sample, xp) * (1.0 / sample.shape[0])
         t = engine.workspace("rows", block.shape, block)
         t[...] = block
@@ -85,12 +86,12 @@ def moments(rows: Array, xp: Namespace) -> tuple[Array, Array, Array]:
     for i, part in enumerate(blocks):
         counts[i, ...] = float(part.stop - part.start)
     near = xp.sum(means, axis=(0, 1)) * (1.0 / (len(blocks) * repeats))
-    apart = means - near + sums / counts
-    rest = xp.sum(apart * counts, axis=(0, 1)) / scalar(cells, x, xp)
+    between = means - near + sums / counts
+    correction = xp.sum(between * counts, axis=(0, 1)) / scalar(cells, x, xp)
     within = squares - sums * sums / counts
     within = xp.maximum(within, xp.zeros_like(within))
-    apart = apart - rest
-    return near, rest, xp.sum(within + apart * apart * counts, axis=(0, 1)) / scalar(cells, x, xp)
+    between = between - correction
+    return near, correction, xp.sum(within + between * between * counts, axis=(0, 1)) / scalar(cells, x, xp)
 
 
 def normalise_rows(
@@ -101,22 +102,22 @@ def normalise_rows(
     statistics: tuple[Array, Array] | None,
     eps: float,
     xp: Namespace,
-) -> tuple[Array, Rows]:
-    """`normalise` of ``x (N, C, *S)``, which ``rows`` is a view of, with its statistics unless they are given."""
+) -> tuple[Array, NormalisedRows]:
+    """`normalise` of ``x (N, C, *S)``, of which ``rows`` is a view, with its own statistics unless some are given."""
     if statistics is None:
-        near, rest, var = moments(rows, xp)
-        mean = near + rest
+        near, correction, var = moments(rows, xp)
+        mean = near + correction
     else:
         mean, var = statistics
-        near, rest = mean, xp.zeros_like(mean)
+        near, correction = mean, xp.zeros_like(mean)
     inverse_std = 1.0 / xp.sqrt(var + eps)
     if statistics is None:
         inverse_std = in_range(inverse_std, var, xp)
     scale = inverse_std if weight is None else inverse_std * weight
-    shift = -rest * scale if bias is None else bias - rest * scale
+    shift = -correction * scale if bias is None else bias - correction * scale
     engine = primitives(xp)
     y = xp.empty(rows.shape, dtype=rows.dtype, device=device(rows))
-    (source, repeats), (result, _) = _long(rows, xp), _long(y, xp)
+    (source, repeats), (result, _) = _long_rows(rows, xp), _long_rows(y, xp)
     blocks = _blocks(source, xp)
     centre, factor, offset = (xp.tile(v, (repeats,)) for v in (near, scale, shift))
 
@@ -133,19 +134,19 @@ def normalise_rows(
         part += offset
 
     engine.parallel(len(blocks), work)
-    return _as_input(y, tuple(x.shape), xp), Rows(rows, near, rest, inverse_std, mean, var)
+    return _as_input(y, tuple(x.shape), xp), NormalisedRows(rows, near, correction, inverse_std, mean, var)
 
 
 def normalise_rows_backward(
-    dy: Array, normal: Rows, weight: Array | None, constant: bool, input_grad: bool, xp: Namespace
+    dy: Array, normalised: NormalisedRows, weight: Array | None, constant: bool, input_grad: bool, xp: Namespace
 ) -> tuple[Array | None, Array, Array]:
     """``(dx, dweight, dbias)``; with ``constant`` the statistics did not depend on the input."""
     engine = primitives(xp)
-    cells, channels = normal.rows.shape
-    x, repeats = _long(normal.rows, xp)
-    upstream, _ = _long(xp.reshape(channels_last(dy, xp), normal.rows.shape), xp)
+    cells, channels = normalised.rows.shape
+    x, repeats = _long_rows(normalised.rows, xp)
+    upstream, _ = _long_rows(xp.reshape(channels_last(dy, xp), normalised.rows.shape), xp)
     blocks = _blocks(x, xp)
-    centre = xp.tile(normal.near, (repeats,))
+    centre = xp.tile(normalised.near, (repeats,))
     sums = xp.empty((len(blocks), 2, x.shape[1]), dtype=x.dtype, device=device(x))
 
     kernels = _kernels(x, xp)
@@ -165,19 +166,19 @@ def normalise_rows_backward(
     engine.parallel(len(blocks), add_up)
     totals = xp.sum(xp.sum(xp.reshape(sums, (len(blocks), 2, repeats, channels)), axis=2), axis=0)
     dbias = totals[0, :]
-    dweight = (totals[1, :] - normal.rest * dbias) * normal.inverse_std
+    dweight = (totals[1, :] - normalised.correction * dbias) * normalised.inverse_std
     if not input_grad:
         return None, dweight, dbias
     # dx = (dy + (x - near) slope + offset) scale
     count = scalar(cells, x, xp)
-    scale = normal.inverse_std if weight is None else normal.inverse_std * weight
-    slope = -normal.inverse_std * (dweight / count)
-    offset = -dbias / count - normal.rest * slope
+    scale = normalised.inverse_std if weight is None else normalised.inverse_std * weight
+    slope = -normalised.inverse_std * (dweight / count)
+    offset = -dbias / count - normalised.correction * slope
     if constant:
         slope, offset = xp.zeros_like(slope), xp.zeros_like(offset)
     scale, slope, offset = (xp.tile(v, (repeats,)) for v in (scale, slope, offset))
-    dx = xp.empty(normal.rows.shape, dtype=x.dtype, device=device(x))
-    result, _ = _long(dx, xp)
+    dx = xp.empty(normalised.rows.shape, dtype=x.dtype, device=device(x))
+    result, _ = _long_rows(dx, xp)
 
     def work(i: int) -> None:
         part = result[blocks[i], :]
@@ -196,20 +197,20 @@ def normalise_rows_backward(
 
 
 def in_range(inverse_std: Array, var: Array, xp: Namespace) -> Array:
-    """NaN where a batch's own variance overflowed: an inverse of 0 would make the bias of every output."""
+    """``inverse_std``, or NaN where the variance overflowed; the inverse, 0, would make every output the bias."""
     return xp.where(var == inf, scalar(nan, var, xp), inverse_std)
 
 
 def _kernels(x: Array, xp: Namespace) -> Kernels | None:
-    """Compiled kernels that take the input."""
+    """The compiled kernels if they can compute the input's dtype."""
     return primitives(xp).kernels if x.dtype == xp.float32 else None
 
 
-def _long(rows: Array, xp: Namespace) -> tuple[Array, int]:
-    """Rows of several cells each, and of how many."""
+def _long_rows(rows: Array, xp: Namespace) -> tuple[Array, int]:
+    """Long rows of several cells each, and their number of cells."""
     cells, channels = rows.shape
-    long = LONG if _kernels(rows, xp) is None else LONG_COMPILED
-    repeats = next(k for k in range(min(cells, max(1, long // channels)), 0, -1) if cells % k == 0)
+    length = ROW_LENGTH if _kernels(rows, xp) is None else ROW_LENGTH_COMPILED
+    repeats = next(k for k in range(min(cells, max(1, length // channels)), 0, -1) if cells % k == 0)
     return xp.reshape(rows, (cells // repeats, repeats * channels)), repeats
 
 
@@ -218,7 +219,7 @@ def _blocks(x: Array, xp: Namespace) -> list[slice]:
 
 
 def _column_sums(x: Array, xp: Namespace) -> Array:
-    """By the matrix library, which reads twice as fast as a sum over the first axis."""
+    """Sums of columns as a matrix product, which is twice as fast as a sum over the first axis."""
     return xp.matmul(xp.ones((1, x.shape[0]), dtype=x.dtype, device=device(x)), x)[0, :]
 
 
