@@ -1,8 +1,8 @@
 """Softmax and its logarithm, along an axis.
 
-Both subtract the maximum first, so that no exponential overflows. Where the maximum is infinity the result is the
-limit: infinite entries share the probability, all others have 0. Minus infinity has probability 0, and where there is
-nothing else the result is NaN, as in PyTorch.
+Both subtract the maximum first, so that no exponential overflows. If the maximum is infinite, the result is the limit:
+infinite entries have equal probabilities, all others 0. Minus infinity has probability 0; if all entries are minus
+infinity, the result is NaN, as in PyTorch.
 
 Source: C. Bishop, "Pattern recognition and machine learning", 2006, eq. 4.62.
 """
@@ -60,7 +60,7 @@ def log_softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace |
 
 
 def below_largest(x: Array, largest: Array, xp: Namespace) -> Array:
-    """``x - largest``, and 0 where both are infinity."""
+    """``x - largest``, and 0 where both are infinite."""
     return primitives(xp).below(x, largest)
 
 
