@@ -48,14 +48,15 @@ from .convolution.conv_transpose import conv_transpose, conv_transpose_backward
 from .core.public import public
 from .dense import dense, dense_backward
 from .dropout import dropout, dropout_backward
-from .losses.binary import (
+from .losses.binary_cross_entropy import (
     binary_cross_entropy,
     binary_cross_entropy_backward,
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_backward,
 )
-from .losses.classification import cross_entropy, cross_entropy_backward
-from .losses.divergence import kl_divergence, kl_divergence_backward
+from .losses.cross_entropy import cross_entropy, cross_entropy_backward
+from .losses.huber import huber, huber_backward, smooth_l1, smooth_l1_backward
+from .losses.kl_divergence import kl_divergence, kl_divergence_backward
 from .losses.nll import nll, nll_backward
 from .losses.regression import (
     l1,
@@ -71,7 +72,6 @@ from .losses.regression import (
     msle,
     msle_backward,
 )
-from .losses.robust import huber, huber_backward, smooth_l1, smooth_l1_backward
 from .normalisation.batch_norm import batch_norm, batch_norm_backward
 from .normalisation.group_norm import group_norm, group_norm_backward
 from .normalisation.instance_norm import instance_norm, instance_norm_backward

@@ -1,7 +1,19 @@
-"""Losses of numbers: differences between a prediction p and a target t of the same shape and dtype.
+"""Losses of regression: means and sums of differences between a prediction p and a target t.
 
-Nothing is broadcast: the functions raise `ValueError` for two shapes, `TypeError` for two dtypes or integers. The
-gradients are those with respect to p, times ``dy``, which for the mean is divided by the number of entries.
+========  ==================================  =====================
+loss      value                               reduction
+========  ==================================  =====================
+MSE       ``(p - t)^2``                       mean, sum or none
+MAE       ``|p - t|``                         mean, sum or none
+L2        ``sum (p - t)^2``                   sum, by definition
+L1        ``sum |p - t|``                     sum, by definition
+MSLE      ``(log(1 + p) - log(1 + t))^2``     mean, sum or none
+MAPE      ``100 |p - t| / |t|``               mean, sum or none
+========  ==================================  =====================
+
+Both arrays must have one shape and dtype, since nothing is broadcast: the functions raise `ValueError` for two shapes,
+`TypeError` for two dtypes or integers. Gradients are with respect to p and multiplied by ``dy``, which for the mean is
+divided by the number of entries.
 """
 
 from math import inf, nan
@@ -13,8 +25,9 @@ from ..core.arrays import scalar, sign
 from ..core.placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
 
-SMALLEST = 1e-7
-LARGEST = {"float32": 2.0**128 - 2.0**104, "float64": 2.0**1023 * (2.0 - 2.0**-52)}
+# Lower bound of |t| in a percentage, as in Keras.
+SMALLEST_TARGET = 1e-7
+LARGEST_FINITE = {"float32": 2.0**128 - 2.0**104, "float64": 2.0**1023 * (2.0 - 2.0**-52)}
 
 
 @without_graph
@@ -88,8 +101,8 @@ def msle_backward(
 ) -> Array:
     """``2 (log(1 + p) - log(1 + t)) / (1 + p) dy``, which is 0 for an infinite p."""
     xp = paired(xp, prediction, target)
-    # Of an infinite p the slope is 0, which infinity over infinity does not tell.
-    difference = xp.log1p(xp.minimum(prediction, LARGEST[dtype_name(prediction.dtype)])) - xp.log1p(target)
+    # For an infinite p the slope is 0; infinity divided by infinity would be NaN.
+    difference = xp.log1p(xp.minimum(prediction, LARGEST_FINITE[dtype_name(prediction.dtype)])) - xp.log1p(target)
     return spread(2.0 * difference / (1.0 + prediction), dy, reduction, xp)
 
 
@@ -102,10 +115,10 @@ def mape(prediction: Array, target: Array, *, reduction: Reduction = "mean", xp:
     xp = paired(xp, prediction, target)
     size = _size(target, xp)
     infinite, one = size == inf, scalar(1.0, size, xp)
-    # Of an infinite target a finite p is 100 % away, and another is no part of it.
-    whole = xp.where(xp.isfinite(prediction), one, scalar(nan, size, xp))
-    apart = xp.where(infinite, whole, xp.abs(prediction - target))
-    return reduce(100.0 * (apart / xp.where(infinite, one, size)), reduction, xp)
+    # For an infinite target the error of a finite p is 100 %, and that of any other p is NaN.
+    error = xp.where(xp.isfinite(prediction), one, scalar(nan, size, xp))
+    error = xp.where(infinite, error, xp.abs(prediction - target))
+    return reduce(100.0 * (error / xp.where(infinite, one, size)), reduction, xp)
 
 
 @without_graph
@@ -118,15 +131,15 @@ def mape_backward(
 
 
 def clip(x: Array, threshold: float, bound: float, xp: Namespace) -> Array:
-    """``bound`` with x's sign where ``|x|`` exceeds the threshold, x elsewhere: NaN stays."""
+    """``bound`` with the sign of x where ``|x|`` exceeds the threshold, x elsewhere; NaN for NaN."""
     high = scalar(bound, x, xp)
     return xp.where(x > threshold, high, xp.where(x < -threshold, -high, x))
 
 
 def _size(target: Array, xp: Namespace) -> Array:
-    """``max(|t|, 1e-7)``; NaN stays."""
+    """``max(|t|, 1e-7)``; NaN for NaN."""
     size = xp.abs(target)
-    return xp.where(size < SMALLEST, scalar(SMALLEST, target, xp), size)
+    return xp.where(size < SMALLEST_TARGET, scalar(SMALLEST_TARGET, target, xp), size)
 
 
 class MSE(Loss):

@@ -1,12 +1,12 @@
-"""Losses of classes: how unlikely a prediction makes the target.
+"""Cross-entropy of classes: the negative log-likelihood of the target under the softmax of the logits.
 
-A target is a class for each of ``(N, ...)``, an integer, or probabilities of all classes, ``(N, C, ...)``. What a class
-c is wanted with is ``q_c``; for the class y with label smoothing s and weights w that is
+A target is a class for each of ``(N, ...)``, an integer, or probabilities of all classes, ``(N, C, ...)``. The weight
+``q_c`` of class c in the loss is, for the class y with label smoothing s and weights w of classes,
 
     q_c = (1 - s) w_y [c = y] + s w_c / C        q_c = w_c ((1 - s) target_c + s / C)  for probabilities
 
 and the loss is ``-sum_c q_c log p_c``. A target equal to ``ignore_index`` has q = 0. The mean is over the targets that
-are not ignored, each counted ``w_y`` times; with probabilities it is over all ``(N, ...)``, as in PyTorch.
+are not ignored, each with weight ``w_y``; with probabilities it is over all ``(N, ...)``, as in PyTorch.
 """
 
 from typing import Any, Unpack
@@ -23,7 +23,8 @@ from ..activations.softmax import below_largest
 from ..core.arrays import by_samples, channels_first, channels_last, namespace, over_blocks, times, zero
 from ..core.placement import Placement
 from .base import REDUCTIONS, Reduction, reduce, spread, upstream
-from .nll import ClassLoss, along_classes, are_plain, is_classes, one_hot, picked, wanted
+from .class_loss import ClassLoss
+from .class_targets import along_classes, count_equally, has_classes, one_hot, target_shares, weighted_nll
 
 
 @without_graph
@@ -48,7 +49,7 @@ def cross_entropy(
     weight : array, optional
         w, ``(C,)``, of the dtype of ``logits``; ones unless given.
     ignore_index : int
-        The class that counts nothing: loss and gradient are 0. Probabilities do not know it.
+        Targets of this class are ignored: their loss and gradient are 0. It has no effect on probabilities.
     label_smoothing : float
         The part, from 0 to 1, of the target that is spread evenly over all classes.
     reduction : {"mean", "sum", "none"}
@@ -58,7 +59,7 @@ def cross_entropy(
     Returns
     -------
     array
-        0-d, or ``(N, ...)`` without reduction. A target that is no class and is not ignored gives NaN.
+        0-d, or ``(N, ...)`` without reduction. The loss of a target that is no class and is not ignored is NaN.
 
     Raises
     ------
@@ -67,25 +68,25 @@ def cross_entropy(
 
     Notes
     -----
-    A class with q = 0 adds 0, were ``log p`` minus infinity. Source of the smoothing: C. Szegedy et al., "Rethinking
-    the Inception architecture for computer vision", 2016, section 7.
+    A class with q = 0 adds 0, even if ``log p`` is minus infinity. Source of the smoothing: C. Szegedy et al.,
+    "Rethinking the Inception architecture for computer vision", 2016, section 7.
     """
     xp = namespace(xp, ("weight",), logits=logits, target=target, weight=weight)
     label_smoothing, ignore_index = _smoothing(label_smoothing), checks.integer("ignore_index", ignore_index)
-    if not is_classes(logits, target, weight, "logits"):
+    if not has_classes(logits, target, weight, "logits"):
         q = _smoothed(logits, target, weight, label_smoothing, xp)
         log_p = log_softmax(logits, axis=1, xp=xp)
         return reduce(-xp.sum(q * xp.where(q == 0.0, zero(q, xp), log_p), axis=1), reduction, xp)
-    prepared = None if label_smoothing else _prepared(logits, target, ignore_index, reduction, xp)
-    if prepared is not None:
-        return prepared.forward(channels_last(logits, xp), target, weight)
-    if weight is None and not label_smoothing and are_plain(target, logits.shape[1], ignore_index, xp):
-        return reduce(_plain(logits, xp.expand_dims(target, axis=1), xp)[:, 0, ...], reduction, xp)
-    index, kept, share = wanted(logits, target, weight, ignore_index, xp)
+    kernels = None if label_smoothing else _kernels(logits, target, ignore_index, reduction, xp)
+    if kernels is not None:
+        return kernels.forward(channels_last(logits, xp), target, weight)
+    if weight is None and not label_smoothing and count_equally(target, logits.shape[1], ignore_index, xp):
+        return reduce(_losses(logits, xp.expand_dims(target, axis=1), xp)[:, 0, ...], reduction, xp)
+    index, kept, share = target_shares(logits, target, weight, ignore_index, xp)
     if not label_smoothing:
-        return reduce(_of_classes(logits, index, share, xp), reduction, xp, count=xp.sum(share))
+        return reduce(_weighted_losses(logits, index, share, xp), reduction, xp, count=xp.sum(share))
     log_p = log_softmax(logits, axis=1, xp=xp)
-    losses = picked(log_p, index, share, xp)
+    losses = weighted_nll(log_p, index, share, xp)
     weighted = log_p if weight is None else times(log_p, along_classes(weight, log_p, xp), xp)
     even = xp.where(kept[:, 0, ...], -xp.sum(weighted, axis=1), zero(losses, xp))
     losses = (1.0 - label_smoothing) * losses + (label_smoothing / logits.shape[1]) * even
@@ -110,18 +111,18 @@ def cross_entropy_backward(
     """
     xp = namespace(xp, ("weight",), logits=logits, target=target, weight=weight)
     label_smoothing, ignore_index = _smoothing(label_smoothing), checks.integer("ignore_index", ignore_index)
-    if not is_classes(logits, target, weight, "logits"):
+    if not has_classes(logits, target, weight, "logits"):
         q = _smoothed(logits, target, weight, label_smoothing, xp)
         p = xp.exp(log_softmax(logits, axis=1, xp=xp))
         shape = (logits.shape[0], *logits.shape[2:])
         return spread(p * xp.sum(q, axis=1, keepdims=True) - q, dy, reduction, xp, shape=shape)
-    prepared = None if label_smoothing else _prepared(logits, target, ignore_index, reduction, xp)
-    if prepared is not None:
+    kernels = None if label_smoothing else _kernels(logits, target, ignore_index, reduction, xp)
+    if kernels is not None:
         dy = upstream(dy, logits, tuple(target.shape) if reduction == "none" else ())
-        return channels_first(prepared.backward(dy, channels_last(logits, xp), target, weight), xp)
-    if weight is None and not label_smoothing and are_plain(target, logits.shape[1], ignore_index, xp):
-        return _plain_backward(dy, logits, target, reduction, xp)
-    index, kept, share = wanted(logits, target, weight, ignore_index, xp)
+        return channels_first(kernels.backward(dy, channels_last(logits, xp), target, weight), xp)
+    if weight is None and not label_smoothing and count_equally(target, logits.shape[1], ignore_index, xp):
+        return _slopes(dy, logits, target, reduction, xp)
+    index, kept, share = target_shares(logits, target, weight, ignore_index, xp)
 
     def slopes_of(logits: Array, index: Array, kept: Array, share: Array) -> Array:
         p = xp.exp(log_softmax(logits, axis=1, xp=xp))
@@ -136,8 +137,8 @@ def cross_entropy_backward(
     return spread(slopes, dy, reduction, xp, shape=tuple(target.shape), count=xp.sum(share))
 
 
-def _prepared(logits: Array, target: Array, ignore_index: int, reduction: str, xp: Namespace) -> Any:
-    """A faster way for classes; in a team the mean is over the targets of all workers."""
+def _kernels(logits: Array, target: Array, ignore_index: int, reduction: str, xp: Namespace) -> Any:
+    """The backend's own kernels for classes, or None; None in a team, whose mean is over the targets of all workers."""
     checks.choice("reduction", reduction, REDUCTIONS)
     if current_team() is not None:
         return None
@@ -146,8 +147,8 @@ def _prepared(logits: Array, target: Array, ignore_index: int, reduction: str, x
     return primitives(xp).prepare("cross entropy", problem, dtype_name(logits.dtype))
 
 
-def _plain(logits: Array, index: Array, xp: Namespace) -> Array:
-    """``-log p_y``, ``(N, 1, ...)``, where every target counts once."""
+def _losses(logits: Array, index: Array, xp: Namespace) -> Array:
+    """``-log p_y``, ``(N, 1, ...)``, if all targets have weight 1."""
     losses = xp.empty(index.shape, dtype=logits.dtype, device=device(logits))
 
     def work(part: slice) -> None:
@@ -161,8 +162,8 @@ def _plain(logits: Array, index: Array, xp: Namespace) -> Array:
     return losses
 
 
-def _plain_backward(dy: Array | float, logits: Array, target: Array, reduction: Reduction, xp: Namespace) -> Array:
-    """``(softmax(logits) - [c = y]) dy`` in as few passes as there may be, where every target counts once."""
+def _slopes(dy: Array | float, logits: Array, target: Array, reduction: Reduction, xp: Namespace) -> Array:
+    """``(softmax(logits) - [c = y]) dy`` in few passes over memory, if all targets have weight 1."""
     index = xp.expand_dims(target, axis=1)
     ones = xp.ones(index.shape, dtype=logits.dtype, device=device(logits))
     share = spread(ones, dy, reduction, xp, shape=tuple(target.shape))
@@ -175,8 +176,8 @@ def _plain_backward(dy: Array | float, logits: Array, target: Array, reduction: 
     return by_samples(slopes_of, logits, index, share, xp=xp)
 
 
-def _of_classes(logits: Array, index: Array, share: Array, xp: Namespace) -> Array:
-    """``-w_y log p_y``: of the log-softmax, the one at y, with its bits."""
+def _weighted_losses(logits: Array, index: Array, share: Array, xp: Namespace) -> Array:
+    """``-w_y log p_y``, with the bits of `log_softmax` at y."""
     largest = xp.max(logits, axis=1, keepdims=True)
     shifted = below_largest(logits, largest, xp)
     losses = xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True)) - xp.take_along_axis(shifted, index, axis=1)
@@ -188,7 +189,7 @@ def _smoothing(label_smoothing: float) -> float:
 
 
 def _smoothed(logits: Array, target: Array, weight: Array | None, label_smoothing: float, xp: Namespace) -> Array:
-    """q of probabilities."""
+    """q of a target of probabilities."""
     if label_smoothing:
         target = (1.0 - label_smoothing) * target + label_smoothing / logits.shape[1]
     return target if weight is None else target * along_classes(weight, logits, xp)
@@ -200,7 +201,7 @@ class CrossEntropy(ClassLoss):
     Parameters
     ----------
     reduction, weight, ignore_index, **placement
-        As of `ClassLoss`.
+        As for `ClassLoss`.
     label_smoothing : float
         The part of the target that is spread evenly over all classes.
     """

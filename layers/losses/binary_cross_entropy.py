@@ -1,8 +1,8 @@
-"""Losses of yes or no: each entry of the target is a probability of its own, most often 0 or 1.
+"""Binary cross-entropy, of probabilities and of logits: each entry of the target is a probability, most often 0 or 1.
 
-With the probability p of a yes, ``p = sigmoid(x)`` where logits x are given, and the target t, the loss is
-``-w (v t log p + (1 - t) log(1 - p))``; w weighs entries and v, ``pos_weight``, their yes. Both are of any shape that
-broadcasts to that of the prediction; nothing else is broadcast.
+With the predicted probability p, or ``p = sigmoid(x)`` of logits x, and the target t, the loss is
+``-w (v t log p + (1 - t) log(1 - p))``, where w are weights of entries and v, ``pos_weight``, weights of their positive
+part. Both have any shape that broadcasts to that of the prediction; nothing else is broadcast.
 """
 
 from math import nan
@@ -15,7 +15,7 @@ from ..activations import relu, sigmoid
 from ..core.arrays import namespace, require_same_dtype, scalar, times
 from ..core.placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
-from .weights import Weights
+from .loss_weights import LossWeights
 
 LOWEST_LOG = -100.0
 SMALLEST_VARIANCE = 9.999999960041972e-13  # 1e-12 as float32, which it is in PyTorch for float64 too
@@ -35,7 +35,7 @@ def binary_cross_entropy(
     Parameters
     ----------
     prediction, target : array
-        p and t, of one shape and dtype; p outside of [0, 1] gives NaN.
+        p and t, of one shape and dtype; the loss of a p outside of [0, 1] is NaN.
     weight : array, optional
         w, of a shape that broadcasts to theirs.
     reduction : {"mean", "sum", "none"}
@@ -89,8 +89,8 @@ def binary_cross_entropy_with_logits(
 ) -> Array:
     """``w (v t softplus(-x) + (1 - t) softplus(x))``, where ``softplus(x) = max(x, 0) + log(1 + exp(-|x|))``.
 
-    This is the binary cross-entropy of ``sigmoid(x)``, and overflows nowhere. An infinite logit has loss 0 on the side
-    of its target, and an infinite one on the other.
+    This is the binary cross-entropy of ``sigmoid(x)``, without overflow. The loss of an infinite logit is 0 if its sign
+    agrees with the target, else infinite.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def binary_cross_entropy_with_logits(
     xp = _checked(xp, logits, target, weight=weight, pos_weight=pos_weight)
     bend = xp.log1p(xp.exp(-xp.abs(logits)))
     yes, no = relu(-logits, xp=xp) + bend, relu(logits, xp=xp) + bend
-    # Of no share 0, were the loss infinite. NaN is in the other part too.
+    # A share of 0 adds 0, even if the loss is infinite; if the logit is NaN, the other part is NaN too.
     shared = primitives(xp).shared
     losses = _weighted(shared(target, yes), pos_weight, xp) + shared(1.0 - target, no)
     return reduce(_weighted(losses, weight, xp), reduction, xp)
@@ -139,10 +139,10 @@ def binary_cross_entropy_with_logits_backward(
 
 
 def _log(log: Any, x: Array, at_zero: Array, xp: Namespace) -> Array:
-    """``log(x)``, at least -100; its value is known where a probability is 0, and NumPy would warn there."""
+    """``log(x)``, at least -100; where the probability is 0, the logarithm, of which NumPy warns, is not computed."""
     lowest = scalar(LOWEST_LOG, x, xp)
-    found = log(xp.where(at_zero, scalar(0.5, x, xp), x))
-    return xp.where(xp.logical_or(at_zero, found < lowest), lowest, found)
+    value = log(xp.where(at_zero, scalar(0.5, x, xp), x))
+    return xp.where(xp.logical_or(at_zero, value < lowest), lowest, value)
 
 
 def _weighted(losses: Array, weight: Array | None, xp: Namespace) -> Array:
@@ -150,15 +150,15 @@ def _weighted(losses: Array, weight: Array | None, xp: Namespace) -> Array:
 
 
 def _checked(xp: Namespace | None, prediction: Array, target: Array, **weights: Array | None) -> Namespace:
-    """The namespace of all arrays, once it is sure that they fit."""
+    """The namespace of all arrays, after checks of dtypes and shapes."""
     xp = namespace(xp, weights, prediction=prediction, target=target, **weights)
     paired(xp, prediction, target)
     require_same_dtype(prediction=prediction, **weights)
     shape = tuple(prediction.shape)
     for name, weight in weights.items():
         own = () if weight is None else tuple(weight.shape)
-        matched = zip(reversed(own), reversed(shape), strict=False)
-        if len(own) > len(shape) or any(n not in (1, wanted) for n, wanted in matched):
+        pairs = zip(reversed(own), reversed(shape), strict=False)
+        if len(own) > len(shape) or any(n not in (1, size) for n, size in pairs):
             raise ValueError(f"{name} has shape {own}, which does not broadcast to the prediction's, {shape}")
     return xp
 
@@ -166,13 +166,13 @@ def _checked(xp: Namespace | None, prediction: Array, target: Array, **weights: 
 class BinaryCrossEntropy(Loss):
     """Binary cross-entropy of probabilities; see `binary_cross_entropy`.
 
-    For training use `BinaryCrossEntropyWithLogits`: a probability near 0 or 1 has lost what its logit still knows.
+    For training use `BinaryCrossEntropyWithLogits`: near 0 and 1 a probability is rounded, where its logit is not.
 
     Parameters
     ----------
     reduction : {"mean", "sum", "none"}
     weight : array_like, optional
-        Of each entry: on the host or an array of any backend, copied to the prediction's once.
+        Weights of entries: on the host or an array of any backend, copied to the prediction's once.
     **placement
         See `xpnn.layers.core.placement.Placement`.
     """
@@ -183,7 +183,7 @@ class BinaryCrossEntropy(Loss):
 
     def __init__(self, reduction: Reduction = "mean", *, weight: Any = None, **placement: Unpack[Placement]) -> None:
         super().__init__(reduction, **placement)
-        self.weight = Weights.given(weight, "weight")
+        self.weight = LossWeights.given(weight, "weight")
 
 
 class BinaryCrossEntropyWithLogits(Loss):
@@ -193,7 +193,8 @@ class BinaryCrossEntropyWithLogits(Loss):
     ----------
     reduction : {"mean", "sum", "none"}
     weight, pos_weight : array_like, optional
-        Of each entry, and of its yes: on the host or arrays of any backend, copied to the prediction's once.
+        Weights of entries, and of their positive part: on the host or arrays of any backend, copied to the
+        prediction's once.
     **placement
         See `xpnn.layers.core.placement.Placement`.
     """
@@ -211,5 +212,5 @@ class BinaryCrossEntropyWithLogits(Loss):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(reduction, **placement)
-        self.weight = Weights.given(weight, "weight")
-        self.pos_weight = Weights.given(pos_weight, "pos_weight")
+        self.weight = LossWeights.given(weight, "weight")
+        self.pos_weight = LossWeights.given(pos_weight, "pos_weight")

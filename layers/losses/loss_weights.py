@@ -1,4 +1,4 @@
-"""Weights that a user gives to a loss: numbers, kept on the host and copied to each device once."""
+"""The weights of classes or entries that a user gives to a loss: stored on the host, copied once to each backend."""
 
 import hashlib
 from typing import Any, Self
@@ -7,18 +7,18 @@ from ...backends import Backend, to_host
 from ...backends.inputs import describe
 from ...common.types import Array, DType, dtype_name
 
-SHOWN = 16  # a message with more numbers than that is no help
+MAX_SHOWN = 16  # numbers in a message
 
 
-class Weights:
-    """Numbers that do not change, for any backend.
+class LossWeights:
+    """Constant numbers for any backend.
 
     Parameters
     ----------
     numbers : array_like
         Floats or integers: nested numbers, or an array of any backend. They are copied.
     what : str
-        What a message calls them.
+        Their name in messages.
 
     Raises
     ------
@@ -35,7 +35,7 @@ class Weights:
 
     @classmethod
     def given(cls, numbers: Any, what: str) -> Self | None:
-        """Weights, or None for None."""
+        """The weights, or None if there are none."""
         return None if numbers is None else cls(numbers, what)
 
     def on(self, backend: Backend, dtype: DType) -> Array:
@@ -43,16 +43,16 @@ class Weights:
         key = backend, dtype_name(dtype)
         if key not in self._copies:
             copy = backend.asarray(self._host.astype(key[1]))
-            # Streams that read the copy later have no order with the one that made it.
+            # Streams that read the copy later do not wait for the stream that made it.
             backend.synchronize()
             self._copies[key] = copy
         return self._copies[key]
 
     def digest(self) -> str:
-        """The beginning of the SHA-256 of the numbers, which tells other ones where `repr` leaves them out."""
+        """The first 16 digits of the numbers' SHA-256; it tells apart numbers that `repr` leaves out."""
         return hashlib.sha256(self._host.tobytes()).hexdigest()[:16]
 
     def __repr__(self) -> str:
-        if self._host.size > SHOWN:
+        if self._host.size > MAX_SHOWN:
             return f"<{self._host.size} numbers>"
         return repr(self._host.tolist())

@@ -24,17 +24,17 @@ def kl_divergence(
     reduction: KLReduction = "mean",
     xp: Namespace | None = None,
 ) -> Array:
-    """``t (log t - log p)``: what is lost by taking p for t.
+    """``t (log t - log p)``: the information lost by using p for t.
 
     Parameters
     ----------
     log_p : array
         Logarithms of the predicted probabilities, float32 or float64, of any shape.
     target : array
-        t, or ``log t`` with ``log_target``, of the same shape and dtype. Where t is 0 the loss is 0.
+        t, or ``log t`` with ``log_target``, of the same shape and dtype. If t is 0, the loss is 0.
     log_target : bool
     reduction : {"mean", "batchmean", "sum", "none"}
-        ``"batchmean"``, the sum divided by the first axis' length N, is the divergence as it is defined;
+        ``"batchmean"``, the sum divided by the length N of the first axis, is the mathematical definition;
         ``"mean"`` divides by the number of entries, as PyTorch does.
 
     Returns
@@ -57,7 +57,7 @@ def kl_divergence(
     t = xp.exp(target) if log_target else target
     absent, nothing = t == 0.0, zero(target, xp)
     log_t = target if log_target else xp.log(xp.where(absent, scalar(1.0, target, xp), target))
-    # Both logarithms may be minus infinity where t is 0, and 0 times their difference NaN.
+    # Where t is 0, both logarithms may be minus infinity; 0 times their difference would be NaN.
     unseen = xp.logical_and(absent, log_p == log_p)
     losses = t * xp.where(unseen, nothing, xp.where(absent, nothing, log_t) - log_p)
     if reduction == "batchmean":
@@ -96,7 +96,7 @@ class KLDivergence(Loss):
     ----------
     reduction : {"mean", "batchmean", "sum", "none"}
     log_target : bool
-        Whether the target is logarithms too.
+        Whether the target also has logarithms.
     **placement
         See `xpnn.layers.core.placement.Placement`.
     """
@@ -115,11 +115,11 @@ class KLDivergence(Loss):
         self.log_target = checks.flag("log_target", log_target)
 
     def terms(self, prediction: Array, target: Array) -> Array:
-        """As of `Loss`, or the number of samples."""
+        """As for `Loss`; for ``"batchmean"`` the number of samples."""
         if self.reduction != "batchmean":
             return super().terms(prediction, target)
         return self._number(float(target.shape[0]), prediction, target)
 
     def counted(self, prediction: Array, target: Array, *, none_ignored: bool = False) -> Array | float:
-        """As of `Loss`, or the number of samples."""
+        """As for `Loss`; for ``"batchmean"`` the number of samples."""
         return float(target.shape[0] if self.reduction == "batchmean" else prod(target.shape))

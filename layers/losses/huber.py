@@ -1,8 +1,8 @@
-"""Losses that are quadratic near the target and linear far from it, so that outliers pull less.
+"""Huber's loss and smooth L1: quadratic near the target and linear far from it, so that outliers have less influence.
 
-Both are one curve: with ``z = |p - t|`` and ``c = min(z, delta)``, Huber's is ``c (z - c / 2)``, which is ``z^2 / 2``
-up to delta and ``delta (z - delta / 2)`` from there; smooth L1 is Huber's divided by delta. So written nothing is
-squared that could overflow.
+With ``z = |p - t|`` and ``c = min(z, delta)``, Huber's loss is ``c (z - c / 2)``: ``z^2 / 2`` up to delta, and
+``delta (z - delta / 2)`` beyond. Smooth L1 is Huber's loss divided by delta. In this form no large z is squared, so
+nothing overflows.
 """
 
 from math import inf
@@ -16,8 +16,8 @@ from ..core.placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
 from .regression import clip, mae, mae_backward
 
-# A beta below float32's smallest normal number makes no difference, and may be flushed to 0.
-LEAST = 2.0**-126
+# float32's smallest normal number. A smaller beta makes no difference, and may be flushed to 0.
+SMALLEST_NORMAL = 2.0**-126
 
 
 @without_graph
@@ -52,7 +52,7 @@ def huber(
     delta = _delta(delta)
     far = xp.abs(prediction - target)
     near = clip(far, delta, delta, xp)
-    # Without a delta there is no line, and infinity less its half is no number.
+    # With an infinite delta there is no linear part, and infinity minus its half would be NaN.
     losses = near * (0.5 * far) if delta == inf else near * (far - 0.5 * near)
     return reduce(losses, reduction, xp)
 
@@ -89,7 +89,7 @@ def smooth_l1(
     prediction, target : array
         p and t, of one shape and dtype.
     beta : float
-        0 or more; with 0 this is `mae`.
+        At least 0; with 0 this is `mae`.
     reduction : {"mean", "sum", "none"}
 
     Raises
@@ -102,7 +102,7 @@ def smooth_l1(
     Source: R. Girshick, "Fast R-CNN", 2015, eq. 3.
     """
     beta = _beta(beta)
-    if beta < LEAST:
+    if beta < SMALLEST_NORMAL:
         return mae(prediction, target, reduction=reduction, xp=xp)
     xp = paired(xp, prediction, target)
     far = xp.abs(prediction - target)
@@ -122,7 +122,7 @@ def smooth_l1_backward(
 ) -> Array:
     """``min(max((p - t) / beta, -1), 1) dy``."""
     beta = _beta(beta)
-    if beta < LEAST:
+    if beta < SMALLEST_NORMAL:
         return mae_backward(dy, prediction, target, reduction=reduction, xp=xp)
     xp = paired(xp, prediction, target)
     near = clip(prediction - target, beta, beta, xp)
