@@ -13,11 +13,11 @@ from ..backends import primitives
 from ..backends.without_autograd import without_graph
 from ..common import checks
 from ..common.types import Array, Namespace
-from .core.arrays import namespace, require_same_dtype, require_shape
+from .core.array_checks import namespace, require_same_dtype, require_shape
 from .core.layer import Layer
+from .core.output_shape import Shape
 from .core.placement import Placement
 from .initialisers import Initialiser, constant, he_uniform
-from .summary import Shape
 
 
 @without_graph

@@ -23,10 +23,10 @@ from ..backends.inputs import describe
 from ..backends.without_autograd import without_graph
 from ..common import checks
 from ..common.types import Array, Namespace, dtype_name
-from .core.arrays import namespace, require_float
+from .core.array_checks import namespace, require_float
 from .core.layer import Layer
+from .core.output_shape import Shape
 from .core.placement import Placement
-from .summary import Shape
 
 
 @without_graph

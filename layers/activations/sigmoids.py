@@ -18,7 +18,7 @@ An infinite input gives the limit, and NaN gives NaN, its gradient too.
 
 from ...backends.without_autograd import without_graph
 from ...common.types import Array, Namespace
-from ..core.arrays import at_least, clamp, keep_nan, zero
+from ..core.elementwise import at_least, clamp, keep_nan, zero
 from .base import Activation, prepare, prepare_gradient
 
 # 1 is nothing beside it in either dtype.

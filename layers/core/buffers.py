@@ -10,7 +10,7 @@ from ...backends.backend import FLOATS
 from ...backends.compiled_step import require_owned
 from ...backends.registry import require_plain
 from ...common.types import Array, dtype_name
-from .arrays import require_float
+from .array_checks import require_float
 from .parameter import Owner, copied
 from .placement import moved
 

@@ -12,7 +12,7 @@ from ...backends.primitives import Compiled
 from ...backends.registry import require_plain
 from ...common.types import Array, dtype_name
 from ..initialisers import Initialiser
-from .arrays import require_float
+from .array_checks import require_float
 from .placement import foreign, moved
 
 

@@ -15,7 +15,8 @@ from ...backends.inputs import describe
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
-from ..core.arrays import namespace, require_same_dtype, require_shape, scalar, zero
+from ..core.array_checks import namespace, require_same_dtype, require_shape
+from ..core.elementwise import scalar, zero
 from ..core.placement import Placement
 from .base import Loss, Reduction, reduce, spread
 from .weights import Weights

@@ -5,11 +5,11 @@ from typing import Unpack
 from ..activations import ReLU
 from ..containers.sequential import Sequential
 from ..convolution.conv import Conv2d
-from ..core.geometry import output_size
 from ..core.placement import Placement
 from ..dense import Dense
 from ..pool import MaxPool2d
-from ..shape import Flatten
+from ..reshaping.flatten import Flatten
+from ..windows.geometry import output_size
 from .arguments import count, image_shape
 
 SMALLEST = 4

@@ -6,7 +6,7 @@ from ..activations import ReLU
 from ..containers.sequential import Sequential
 from ..core.placement import Placement
 from ..dense import Dense
-from ..shape import Flatten
+from ..reshaping.flatten import Flatten
 from .arguments import count, image_shape
 
 

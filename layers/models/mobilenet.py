@@ -10,7 +10,7 @@ Source: M. Sandler et al., "MobileNetV2: inverted residuals and linear bottlenec
 from typing import Unpack
 
 from ..activations import ReLU
-from ..containers.branches import Residual
+from ..containers.residual import Residual
 from ..containers.sequential import Sequential
 from ..convolution.conv import Conv2d
 from ..core.layer import Layer
@@ -18,7 +18,7 @@ from ..core.placement import Placement
 from ..dense import Dense
 from ..normalisation.batch_norm import BatchNorm2d
 from ..pool import GlobalAvgPool
-from ..shape import Flatten
+from ..reshaping.flatten import Flatten
 from .arguments import count, image_shape
 
 # Widening, channels at width 32, blocks, stride of the first.

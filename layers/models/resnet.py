@@ -9,7 +9,7 @@ Source: K. He et al., "Deep residual learning for image recognition", 2016, with
 from typing import Unpack
 
 from ..activations import ReLU
-from ..containers.branches import Residual
+from ..containers.residual import Residual
 from ..containers.sequential import Sequential
 from ..convolution.conv import Conv2d
 from ..core.layer import Layer
@@ -17,7 +17,7 @@ from ..core.placement import Placement
 from ..dense import Dense
 from ..normalisation.batch_norm import BatchNorm2d
 from ..pool import GlobalAvgPool
-from ..shape import Flatten
+from ..reshaping.flatten import Flatten
 from .arguments import count, image_shape
 
 

@@ -9,7 +9,8 @@ Source: O. Ronneberger, P. Fischer, T. Brox, "U-Net: convolutional networks for 
 from typing import Unpack
 
 from ..activations import ReLU
-from ..containers.branches import Identity, Parallel
+from ..containers.identity import Identity
+from ..containers.parallel import Parallel
 from ..containers.sequential import Sequential
 from ..convolution.conv import Conv2d
 from ..convolution.conv_transpose import ConvTranspose2d

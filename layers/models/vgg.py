@@ -13,7 +13,7 @@ from ..core.placement import Placement
 from ..dense import Dense
 from ..normalisation.batch_norm import BatchNorm2d
 from ..pool import MaxPool2d
-from ..shape import Flatten
+from ..reshaping.flatten import Flatten
 from .arguments import count, image_shape
 
 # Channels of the 3x3 convolutions in units of the width, pooled after each group.

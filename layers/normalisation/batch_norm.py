@@ -18,10 +18,11 @@ from ...backends.execution.team import rows_of_all
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
-from ..core.arrays import namespace, scalar
+from ..core.array_checks import namespace
+from ..core.elementwise import scalar
+from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import constant
-from ..summary import Shape
 from .batch_rows import Rows
 from .norm import (
     OPTIONAL,

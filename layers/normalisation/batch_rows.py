@@ -21,7 +21,8 @@ from array_api_compat import device
 from ...backends import primitives
 from ...backends.engines.numba import Kernels
 from ...common.types import Array, Namespace
-from ..core.arrays import channels_first, channels_last, scalar
+from ..core.axis_order import channels_first, channels_last
+from ..core.elementwise import scalar
 
 # Numbers in a long row: with fewer a library spends its time between rows.
 LONG = 2048

@@ -23,19 +23,12 @@ from ...backends.inputs import describe
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
-from ..core.arrays import (
-    channels_first,
-    channels_last,
-    namespace,
-    require_float,
-    require_same_dtype,
-    require_shape,
-    scalar,
-    zero,
-)
+from ..core.array_checks import namespace, require_float, require_same_dtype, require_shape
+from ..core.axis_order import channels_first, channels_last
+from ..core.elementwise import scalar, zero
 from ..core.layer import Layer
+from ..core.output_shape import Shape
 from ..core.placement import Placement
-from ..summary import Shape
 from .lp import check_power, lp_norm, lp_norm_backward
 
 # Most bins where there are fewer cells: loops run over bins.

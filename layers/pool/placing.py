@@ -16,8 +16,11 @@ from ...backends.contractions.windows import Windows
 from ...backends.engines.numba import Kernels
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.arrays import channels_first, over_blocks, padded_shape, require_float, unpad
-from ..core.geometry import Geometry, Padding, Size, check_padding, place_windows, require_padding
+from ..core.array_checks import require_float
+from ..core.axis_order import channels_first
+from ..core.batch_blocks import over_blocks
+from ..windows.geometry import Geometry, Padding, Size, check_padding, place_windows, require_padding
+from ..windows.padding import padded_shape, unpad
 
 # Cells of all windows together below which a kernel is not worth loading.
 LEAST = 1 << 18

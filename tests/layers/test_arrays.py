@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpnn.backends.execution.blocks import concat_all
-from xpnn.layers.core.arrays import clamp, sign
+from xpnn.layers.core.elementwise import clamp, sign
 
 HARD = [-np.inf, -2.0, -0.5, -0.0, 0.0, 0.5, 2.0, np.inf, np.nan]
 

@@ -131,11 +131,11 @@ def test_backward_without_forward_is_an_error(rng):
 
 def test_shapes_that_do_not_fit_are_an_error():
     x = np.ones((2, 4), np.float32)
-    with pytest.raises(ValueError, match=r"body and shortcut give different shapes, \(2, 3\) and \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"body and shortcut return different shapes, \(2, 3\) and \(2, 4\)"):
         nn.Residual(nn.Dense(4, 3))(x)
-    with pytest.raises(ValueError, match="can't be added"):
+    with pytest.raises(ValueError, match="cannot be added"):
         nn.Parallel(nn.Dense(4, 3), nn.Identity(), join="add")(x)
-    with pytest.raises(ValueError, match="can't be put side by side along axis 2"):
+    with pytest.raises(ValueError, match="cannot be concatenated along axis 2"):
         nn.Parallel(nn.Identity(), nn.Flatten(), axis=2)(np.ones((2, 3, 4), np.float32))
     layer = nn.Parallel(nn.Identity(), nn.Identity())
     layer(x)
@@ -204,7 +204,7 @@ def test_axis_may_count_from_the_end_and_adding_needs_none(rng):
     line = nn.Parallel(nn.Identity(), nn.Identity(), join="add")
     assert line(x[0, 0]).tolist() == (2 * x[0, 0]).tolist()
     for axis in (3, -3, -4):
-        with pytest.raises(ValueError, match=f"put side by side along axis {axis}"):
+        with pytest.raises(ValueError, match=f"concatenated along axis {axis}"):
             nn.Parallel(nn.Identity(), axis=axis)(x)
 
 

@@ -215,5 +215,5 @@ def test_errors_name_the_layer_within_and_what_is_no_layer():
     with raises(TypeError, "layer must be a Layer, got [Dense(2, 2)]; for several, Checkpointed(Sequential("):
         nn.Checkpointed([nn.Dense(2, 2)])
     layer = nn.Dense(2, 2)
-    with raises(ValueError, "one layer stands in two places"):
+    with raises(ValueError, "one layer is in two places"):
         nn.Sequential(nn.Checkpointed(layer), layer)

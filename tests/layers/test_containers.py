@@ -144,13 +144,13 @@ def test_error_names_the_layer_in_which_it_arose():
 
 def test_one_layer_in_two_places_is_an_error():
     layer = nn.ReLU()
-    with raises(ValueError, "one layer stands in two places, 0 and 2: ReLU(); make two"):
+    with raises(ValueError, "one layer is in two places, 0 and 2: ReLU(); make two layers"):
         nn.Sequential(layer, nn.Dense(2, 2), layer)
 
 
 def test_one_layer_in_two_places_is_an_error_however_deep():
     layer = nn.Dense(2, 2)
-    with raises(ValueError, "one layer stands in two places"):
+    with raises(ValueError, "one layer is in two places"):
         nn.Sequential(layer, nn.Sequential(nn.ReLU(), layer))
 
 

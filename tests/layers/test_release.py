@@ -12,7 +12,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.layers.core.layer_outputs import watched
-from xpnn.layers.core.release import releases
+from xpnn.layers.core.release_after_backward import is_within_released
 from xpnn.testing.cases import LayerCase
 from xpnn.testing.compare import same_bits
 from xpnn.training.shards import accumulate, take
@@ -114,7 +114,7 @@ def test_a_training_step_keeps_nothing(at, batch, step):
     model, loss = net(at.backend), nn.CrossEntropy()
     step(model, loss, *batch)
     assert kept(model) == [] and loss._saved is None
-    assert not releases()
+    assert not is_within_released()
 
 
 def test_workers_of_a_step_in_shards_keep_nothing(rng):
@@ -149,13 +149,13 @@ def test_it_ends_with_its_block_and_counts_for_its_thread():
     with nn.released():
         with nn.released():
             pass
-        assert releases()
-        thread = threading.Thread(target=lambda: seen.append(releases()))
+        assert is_within_released()
+        thread = threading.Thread(target=lambda: seen.append(is_within_released()))
         thread.start()
         thread.join()
     with pytest.raises(ZeroDivisionError), nn.released():
         raise ZeroDivisionError
-    assert seen == [False] and not releases()
+    assert seen == [False] and not is_within_released()
 
 
 def test_a_layer_and_a_loss_let_go_when_told(at, batch):
@@ -167,4 +167,4 @@ def test_a_layer_and_a_loss_let_go_when_told(at, batch):
 
 
 def test_asking_costs_well_under_a_microsecond():
-    assert min(timeit.repeat(releases, number=10_000, repeat=5)) / 10_000 < 0.5e-6
+    assert min(timeit.repeat(is_within_released, number=10_000, repeat=5)) / 10_000 < 0.5e-6

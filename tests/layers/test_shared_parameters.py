@@ -207,5 +207,5 @@ def test_one_layer_in_two_places_is_refused():
         lambda: nn.Parallel(layer, layer),
         lambda: nn.Sequential(nn.Checkpointed(layer), layer),
     ):
-        with pytest.raises(ValueError, match="one layer stands in two places"):
+        with pytest.raises(ValueError, match="one layer is in two places"):
             build()

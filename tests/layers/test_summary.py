@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.layers.summary import in_units, knows_shapes
+from xpnn.layers.core.output_shape import knows_shapes
+from xpnn.layers.core.summary import in_units
 from xpnn.testing.cases import LayerCase, cases
 
 CASES = [case for case in cases() if isinstance(case, LayerCase)]

@@ -17,7 +17,7 @@ from ...backends.engines.numba import Kernels
 from ...backends.registry import require_plain
 from ...common import checks
 from ...common.types import Array, Namespace
-from ...layers.core.arrays import require_float
+from ...layers.core.array_checks import require_float
 from ...layers.core.layer import Layer
 from ...layers.core.parameter import Parameter, change
 
