@@ -269,7 +269,7 @@ def test_pickled_and_copied_backends_are_the_same_backend(at, dtype):
 def test_parameter_takes_only_arrays_of_its_shape():
     parameter = nn.Dense(4, 3).parameters["weight"]
     assert parameter.shape == (3, 4)
-    with raises(ValueError, "this parameter has shape (3, 4), got an array of shape (4, 3)"):
+    with raises(ValueError, "value must have shape (3, 4), got an array of shape (4, 3)"):
         parameter.value = np.zeros((4, 3), np.float32)
 
 
@@ -284,7 +284,7 @@ def test_layer_without_formulas_says_what_it_lacks():
 @pytest.mark.parametrize(
     "wrong, error, message",
     [
-        (np.ones((2, 4), np.float32), ValueError, r"input needs shape \(N, ..., 3\), got \(2, 4\)"),
+        (np.ones((2, 4), np.float32), ValueError, r"input must have shape \(N, ..., 3\), got \(2, 4\)"),
         (np.ones((2, 3)), TypeError, "float64, the parameters are float32"),
         (np.ones((2, 3), np.int64), TypeError, "int64"),
         (np.ones((2, 3), ">f4"), TypeError, "float32 or float64 array"),

@@ -210,7 +210,7 @@ def test_repr_is_the_call_that_makes_it():
 
 
 def test_errors_name_the_layer_within_and_what_is_no_layer():
-    with raises(ValueError, "Dense(4, 3): input needs shape (N, ..., 4), got (1, 3)"):
+    with raises(ValueError, "Dense(4, 3): input must have shape (N, ..., 4), got (1, 3)"):
         nn.Checkpointed(nn.Dense(4, 3))(np.zeros((1, 3), np.float32))
     with raises(TypeError, "layer must be a Layer, got [Dense(2, 2)]; for several, Checkpointed(Sequential("):
         nn.Checkpointed([nn.Dense(2, 2)])

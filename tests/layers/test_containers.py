@@ -138,7 +138,7 @@ def test_mode_and_zero_grad_reach_every_layer(rng):
 
 def test_error_names_the_layer_in_which_it_arose():
     model = nn.Sequential(nn.Sequential(nn.Dense(4, 3)), nn.Dense(4, 2))
-    with raises(ValueError, "Dense(4, 2): input needs shape (N, ..., 4), got (1, 3)"):
+    with raises(ValueError, "Dense(4, 2): input must have shape (N, ..., 4), got (1, 3)"):
         model(np.zeros((1, 4), np.float32))
 
 

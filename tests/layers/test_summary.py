@@ -174,7 +174,7 @@ def test_a_layer_that_says_nothing_is_asked_with_one_sample():
     assert [row.output_shape for row in summary.rows] == [(1024, 4, 48, 48)] + [(1024, 4, 48, 46)] * 2
     assert Crop.calls == [(1, 4, 48, 48)]
     assert summary.rows[1].multiply_adds == 0
-    with pytest.raises(ValueError, match=r"^Dense\(5, 2\): input needs shape"):
+    with pytest.raises(ValueError, match=r"^Dense\(5, 2\): input must have shape"):
         nn.Sequential(Crop(), nn.Dense(5, 2)).summary((2, 4))
 
 
