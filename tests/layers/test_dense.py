@@ -116,7 +116,7 @@ def test_function_names_mixed_dtypes():
 
 
 @pytest.mark.parametrize("sizes", [(0, 3), (4, -1), (4.0, 3), (True, 3), ((4,), 3), (4, [3])], ids=str)
-def test_sizes_out_of_range_are_an_error_at_once(sizes):
+def test_sizes_out_of_range_are_an_error_of_the_constructor(sizes):
     with pytest.raises(ValueError, match=r"(in|out)_features must be an integer >= 1"):
         nn.Dense(*sizes)
 
