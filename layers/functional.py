@@ -1,8 +1,8 @@
-"""The pure functions: any standard-conforming arrays in, arrays out, no state.
+"""Pure functions of arrays, without state, for the arrays of any library that follows the Array API standard.
 
-Each ``f`` stands beside its ``f_backward``. ``xp=None`` means the namespace of the inputs. Where exact numerics made
-one of them, or the enclosing `use_backend` or ``XPNN_NUMERICS`` asks for exact numerics, results then have the bits of
-the layer or loss of that name in exact numerics.
+Each function ``f`` has its gradient, ``f_backward``. ``xp=None`` means the namespace of the inputs. If then exact
+numerics made one of the inputs, or the enclosing `use_backend` or ``XPNN_NUMERICS`` sets exact numerics, results have
+the bits of the layer or loss of that name in exact numerics.
 """
 
 from .activations.erf import erf, erfc
@@ -45,7 +45,7 @@ from .activations.smooth import (
 from .activations.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .convolution.conv import conv, conv_backward
 from .convolution.conv_transpose import conv_transpose, conv_transpose_backward
-from .core.public import public
+from .core.function_numerics import in_numerics_of_arrays
 from .dense import dense, dense_backward
 from .dropout import dropout, dropout_backward
 from .losses.binary_cross_entropy import (
@@ -81,7 +81,8 @@ from .pool.adaptive_maximum import adaptive_max_pool, adaptive_max_pool_backward
 from .pool.average import avg_pool, avg_pool_backward
 from .pool.lp import lp_pool, lp_pool_backward
 from .pool.maximum import max_pool, max_pool_backward
-from .shape import pad_constant, pad_constant_backward, upsample_nearest, upsample_nearest_backward
+from .reshaping.pad import pad_constant, pad_constant_backward
+from .reshaping.upsample import upsample_nearest, upsample_nearest_backward
 
 __all__ = [
     "adaptive_avg_pool",
@@ -179,4 +180,4 @@ __all__ = [
 ]
 
 for _name in __all__:
-    globals()[_name] = public(globals()[_name], __name__)
+    globals()[_name] = in_numerics_of_arrays(globals()[_name], __name__)

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Unpack
 
 from ...backends import primitives
 from ...common.types import Array, Namespace
-from ..core.arrays import namespace, require_same_dtype, require_shape
+from ..core.array_checks import namespace, require_same_dtype, require_shape
 from ..core.layer import Layer
+from ..core.output_shape import Shape
 from ..core.placement import Placement
-from ..summary import Shape
 
 
 def prepare(xp: Namespace | None, **arrays: Array) -> Namespace:

@@ -13,7 +13,7 @@ from math import factorial, pi, sqrt
 
 from ...backends.without_autograd import without_graph
 from ...common.types import Array, Namespace
-from ..core.arrays import clamp
+from ..core.elementwise import clamp
 from .base import prepare
 
 _NEAR = 0.5

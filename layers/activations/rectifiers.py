@@ -25,11 +25,12 @@ from ...backends import primitives
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.arrays import keep_nan, require_shape, zero
+from ..core.array_checks import require_shape
+from ..core.elementwise import keep_nan, zero
 from ..core.layer import Layer
+from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import constant
-from ..summary import Shape
 from .base import Activation, prepare, prepare_gradient
 
 SELU_ALPHA = 1.6732632423543772

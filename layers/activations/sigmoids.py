@@ -18,7 +18,7 @@ For an infinite input the result is the limit; for NaN both the result and the g
 
 from ...backends.without_autograd import without_graph
 from ...common.types import Array, Namespace
-from ..core.arrays import at_least, clamp, keep_nan, zero
+from ..core.elementwise import at_least, clamp, keep_nan, zero
 from .base import Activation, prepare, prepare_gradient
 
 # Adding 1 to it changes nothing in either dtype.

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Unpack
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.arrays import at_least, clamp, zero
+from ..core.elementwise import at_least, clamp, zero
 from ..core.placement import Placement
 from .base import Activation, prepare, prepare_gradient
 from .erf import erfc

@@ -15,10 +15,11 @@ from ...backends.memory_order import inverse
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.arrays import memory_axes, namespace, require_float, require_same_dtype, require_shape
+from ..core.array_checks import namespace, require_float, require_same_dtype, require_shape
+from ..core.axis_order import memory_axes
 from ..core.layer import Layer
+from ..core.output_shape import Shape
 from ..core.placement import Placement
-from ..summary import Shape
 
 
 @without_graph

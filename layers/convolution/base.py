@@ -3,9 +3,9 @@
 from typing import Any, ClassVar
 
 from ...common import checks
-from ..core.geometry import Padding, Size, check_padding
 from ..core.layer import Layer
 from ..initialisers import Initialiser, constant, he_uniform
+from ..windows.geometry import Padding, Size, check_padding
 
 
 class KernelLayer(Layer):

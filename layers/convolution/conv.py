@@ -26,11 +26,12 @@ from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
 from .. import convolution
-from ..core.arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape
-from ..core.geometry import Geometry, Padding, Size, place_windows
+from ..core.array_checks import namespace, require_same_dtype, require_shape
+from ..core.axis_order import channels_first, channels_last
+from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
-from ..summary import Shape
+from ..windows.geometry import Geometry, Padding, Size, place_windows
 from .base import KernelLayer
 from .problem import Problem
 
@@ -57,7 +58,7 @@ def conv(
     stride, dilation : int or sequence of int
         Per axis.
     padding : int, sequence of int, sequence of (int, int), "valid" or "same"
-        Zeros around the input: see `xpnn.layers.core.geometry`.
+        Zeros around the input: see `xpnn.layers.windows.geometry`.
     groups : int
         Groups of channels that are convolved separately; ``C`` for a depthwise convolution.
     algorithms : {"any", "direct"}

@@ -27,11 +27,12 @@ from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
 from .. import convolution
-from ..core.arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape
-from ..core.geometry import Padding, Size, resolve_padding
+from ..core.array_checks import namespace, require_same_dtype, require_shape
+from ..core.axis_order import channels_first, channels_last
+from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
-from ..summary import Shape
+from ..windows.geometry import Padding, Size, resolve_padding
 from .base import KernelLayer
 from .conv import require_cells
 from .problem import Problem

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from ...backends.contractions.windows import Windows
 from ...common.types import Array
-from ..core.geometry import require_padding
+from ..windows.geometry import require_padding
 from .problem import Problem
 
 # Cells of padding along an axis above which a problem is trimmed.

@@ -12,10 +12,11 @@ from ...backends.execution.team import rows_of_all
 from ...backends.registry import require_plain
 from ...common import checks
 from ...common.types import Array, DType, Namespace
-from ..core.arrays import namespace, require_float, require_same_dtype, require_shape, scalar
-from ..core.layer import named, no_forward
+from ..core.array_checks import namespace, require_float, require_same_dtype, require_shape
+from ..core.elementwise import scalar
+from ..core.errors import backward_without_forward, with_owner
 from ..core.placement import Placement, checked, foreign, place, says_where
-from ..core.release import releases
+from ..core.release_after_backward import is_within_released
 from .loss_weights import LossWeights
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
@@ -191,7 +192,7 @@ class Loss:
                 options = self._options(b, prediction)
                 value = b.down(self._forward(b.up(prediction), b.up(target), b.xp, **options))
         except (TypeError, ValueError) as error:
-            raise named(self, error) from error
+            raise with_owner(error, self) from error
         self._saved = (b, b.plain(prediction), b.plain(target), tuple(value.shape))
         if origins.watching:
             origins.made(value, b, type(self).__name__)
@@ -200,7 +201,7 @@ class Loss:
     def backward(self, dy: Array | float = 1.0) -> Array:
         """The gradient with respect to the last prediction, for an upstream gradient ``dy``."""
         if self._saved is None:
-            raise no_forward(self)
+            raise backward_without_forward(self)
         b, prediction, target, shape = self._saved
         try:
             if not checks.is_number(dy) and not b.owns(dy):
@@ -214,8 +215,8 @@ class Loss:
                 options = self._options(b, prediction)
                 gradient = b.down(self._backward(dy, b.up(prediction), b.up(target), b.xp, **options))
         except (TypeError, ValueError) as error:
-            raise named(self, error) from error
-        if releases():
+            raise with_owner(error, self) from error
+        if is_within_released():
             self._saved = None
         if origins.watching:
             if b.numerics == "exact" or not self._is_fast:

@@ -12,7 +12,8 @@ from ...backends import primitives
 from ...backends.without_autograd import without_graph
 from ...common.types import Array, Namespace
 from ..activations import relu, sigmoid
-from ..core.arrays import namespace, require_same_dtype, scalar, times
+from ..core.array_checks import namespace, require_same_dtype
+from ..core.elementwise import scalar, times
 from ..core.placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
 from .loss_weights import LossWeights

@@ -12,7 +12,8 @@ from ...backends import primitives
 from ...backends.execution.team import current_team
 from ...backends.inputs import describe
 from ...common.types import Array, Namespace, dtype_name
-from ..core.arrays import require_same_dtype, require_shape, scalar, zero
+from ..core.array_checks import require_same_dtype, require_shape
+from ..core.elementwise import scalar, zero
 
 CONVERT = "convert it with target.astype('int64')"
 

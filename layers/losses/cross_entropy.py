@@ -20,7 +20,10 @@ from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
 from ..activations import log_softmax
 from ..activations.softmax import below_largest
-from ..core.arrays import by_samples, channels_first, channels_last, namespace, over_blocks, times, zero
+from ..core.array_checks import namespace
+from ..core.axis_order import channels_first, channels_last
+from ..core.batch_blocks import by_samples, over_blocks
+from ..core.elementwise import times, zero
 from ..core.placement import Placement
 from .base import REDUCTIONS, Reduction, reduce, spread, upstream
 from .class_loss import ClassLoss

@@ -11,7 +11,7 @@ from typing import Unpack
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.arrays import scalar
+from ..core.elementwise import scalar
 from ..core.placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
 from .regression import clip, mae, mae_backward

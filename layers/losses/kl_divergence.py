@@ -7,7 +7,7 @@ from ...backends.execution.team import rows_of_all
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.arrays import scalar, zero
+from ..core.elementwise import scalar, zero
 from ..core.placement import Placement
 from .base import REDUCTIONS, Loss, Reduction, paired, reduce, spread
 

@@ -3,7 +3,7 @@
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.arrays import namespace
+from ..core.array_checks import namespace
 from .base import Reduction, reduce, spread
 from .class_loss import ClassLoss
 from .class_targets import has_classes, one_hot, target_shares, weighted_nll

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Unpack
 
 from ...backends.without_autograd import without_graph
 from ...common.types import Array, Namespace, dtype_name
-from ..core.arrays import scalar, sign
+from ..core.elementwise import scalar, sign
 from ..core.placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
 

@@ -22,7 +22,8 @@ from array_api_compat import device
 from ...backends import primitives
 from ...backends.engines.numba import Kernels
 from ...common.types import Array, Namespace
-from ..core.arrays import channels_first, channels_last, scalar
+from ..core.axis_order import channels_first, channels_last
+from ..core.elementwise import scalar
 
 # Largest length of a row for array functions, which are slow on short rows.
 ROW_LENGTH = 2048

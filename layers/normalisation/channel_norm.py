@@ -17,10 +17,10 @@ from typing import ClassVar, Unpack
 from ...backends.execution.team import rows_of_all
 from ...common import checks
 from ...common.types import Array, dtype_name
-from ..core.arrays import scalar
+from ..core.elementwise import scalar
+from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import constant
-from ..summary import Shape
 from .layout import Layout, require_several
 from .norm import AnyNormalised, Norm, NormalisedByKernels, total
 
@@ -75,9 +75,9 @@ class ChannelNorm(Norm):
             self.add_parameter("weight", shape, constant(1.0))
             self.add_parameter("bias", shape, constant(0.0))
         if self.track_running_stats:
-            self.buffers.declare("running_mean", shape, 0.0)
-            self.buffers.declare("running_var", shape, 1.0)
-            self.buffers.declare("num_batches_tracked", (), 0)
+            self.add_buffer("running_mean", shape, 0.0)
+            self.add_buffer("running_var", shape, 1.0)
+            self.add_buffer("num_batches_tracked", (), 0)
 
     def _check_array(self, x: Array, what: str) -> None:
         super()._check_array(x, what)

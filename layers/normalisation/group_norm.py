@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Unpack
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.arrays import namespace
+from ..core.array_checks import namespace
+from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import constant
-from ..summary import Shape
 from .layout import Layout, group_layout
 from .norm import OPTIONAL, Norm, differentiate, normalise
 

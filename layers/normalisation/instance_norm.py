@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Unpack
 
 from ...backends.without_autograd import without_graph
 from ...common.types import Array, Namespace
-from ..core.arrays import namespace
+from ..core.array_checks import namespace
 from ..core.placement import Placement
 from .channel_norm import ChannelNorm
 from .layout import Layout, instance_layout, require_several

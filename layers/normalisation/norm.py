@@ -33,7 +33,9 @@ from ...backends.execution.team import current_team
 from ...backends.memory_order import inverse
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
-from ..core.arrays import channels_first, channels_last, memory_axes, require_same_dtype, require_shape, scalar
+from ..core.array_checks import require_same_dtype, require_shape
+from ..core.axis_order import channels_first, channels_last, memory_axes
+from ..core.elementwise import scalar
 from ..core.layer import Layer
 from .batch_norm_rows import NormalisedRows, in_range, normalise_rows, normalise_rows_backward
 from .layout import Layout

@@ -8,7 +8,9 @@ from ...backends.execution.blocks import concat_all
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.arrays import channels_first, channels_last, namespace, require_float, require_shape, scalar
+from ..core.array_checks import namespace, require_float, require_shape
+from ..core.axis_order import channels_first, channels_last
+from ..core.elementwise import scalar
 from .adaptive_bins import OutputSize, bins, output_sizes, prepared_kernel
 
 

@@ -4,10 +4,10 @@ from typing import Any, ClassVar, Unpack
 
 from ...common import checks
 from ...common.types import Array
-from ..core.arrays import require_same_dtype
+from ..core.array_checks import require_same_dtype
 from ..core.layer import Layer
+from ..core.output_shape import Shape
 from ..core.placement import Placement
-from ..summary import Shape
 from .adaptive_average import adaptive_avg_pool, adaptive_avg_pool_backward
 from .adaptive_bins import OutputSize, check_output_size, output_sizes
 from .adaptive_maximum import adaptive_max_pool, adaptive_max_pool_backward

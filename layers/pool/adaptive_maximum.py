@@ -13,7 +13,9 @@ from ...backends.inputs import describe
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
-from ..core.arrays import channels_first, channels_last, namespace, require_float, require_shape, scalar, zero
+from ..core.array_checks import namespace, require_float, require_shape
+from ..core.axis_order import channels_first, channels_last
+from ..core.elementwise import scalar, zero
 from .adaptive_bins import OutputSize, bin_boxes, output_sizes, prepared_kernel
 
 

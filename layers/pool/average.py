@@ -20,18 +20,12 @@ from ...backends import primitives
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
-from ..core.arrays import (
-    channels_first,
-    channels_last,
-    clamp,
-    namespace,
-    over_blocks,
-    pad,
-    require_float,
-    require_shape,
-    scalar,
-)
-from ..core.geometry import Geometry, Padding, Size
+from ..core.array_checks import namespace, require_float, require_shape
+from ..core.axis_order import channels_first, channels_last
+from ..core.batch_blocks import over_blocks
+from ..core.elementwise import clamp, scalar
+from ..windows.geometry import Geometry, Padding, Size
+from ..windows.padding import pad
 from .geometry import pool_geometry, pool_geometry_of_shape
 from .window_sums import along_axis, compiled_kernels, scatter, sum_windows
 

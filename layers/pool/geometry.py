@@ -5,8 +5,8 @@ from functools import lru_cache
 
 from ...common import checks
 from ...common.types import Array
-from ..core.arrays import require_float
-from ..core.geometry import Geometry, Padding, Size, check_padding, place_windows, require_padding
+from ..core.array_checks import require_float
+from ..windows.geometry import Geometry, Padding, Size, check_padding, place_windows, require_padding
 
 
 def pool_geometry(

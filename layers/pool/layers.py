@@ -4,10 +4,10 @@ from typing import Any, ClassVar, Unpack
 
 from ...common import checks
 from ...common.types import Array
-from ..core.geometry import Geometry, Padding, Size, check_padding
 from ..core.layer import Layer
+from ..core.output_shape import Shape
 from ..core.placement import Placement
-from ..summary import Shape
+from ..windows.geometry import Geometry, Padding, Size, check_padding
 from .average import avg_pool, avg_pool_backward, check_divisor
 from .geometry import pool_geometry, pool_geometry_of_shape
 from .lp import check_power, lp_pool, lp_pool_backward

@@ -17,18 +17,11 @@ from math import inf
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.arrays import (
-    channels_first,
-    channels_last,
-    clamp,
-    namespace,
-    pad,
-    require_same_dtype,
-    require_shape,
-    sign,
-    zero,
-)
-from ..core.geometry import Padding, Size
+from ..core.array_checks import namespace, require_same_dtype, require_shape
+from ..core.axis_order import channels_first, channels_last
+from ..core.elementwise import clamp, sign, zero
+from ..windows.geometry import Padding, Size
+from ..windows.padding import pad
 from .geometry import pool_geometry
 from .window_sums import scatter, sum_windows
 

@@ -24,8 +24,11 @@ from ...backends.contractions.windows import Windows
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, DType, Namespace, dtype_name
-from ..core.arrays import channels_first, channels_last, namespace, over_blocks, pad, require_same_dtype, require_shape
-from ..core.geometry import Geometry, Padding, Size
+from ..core.array_checks import namespace, require_same_dtype, require_shape
+from ..core.axis_order import channels_first, channels_last
+from ..core.batch_blocks import over_blocks
+from ..windows.geometry import Geometry, Padding, Size
+from ..windows.padding import pad
 from .geometry import pool_geometry
 from .window_sums import along_axis, cells_along, compiled_kernels, scatter
 

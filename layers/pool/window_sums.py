@@ -15,8 +15,10 @@ from ...backends import overrides, primitives
 from ...backends.contractions.windows import Windows
 from ...backends.engines.numba import Kernels
 from ...common.types import Array, Namespace
-from ..core.arrays import channels_first, over_blocks, padded_shape, unpad
-from ..core.geometry import Geometry
+from ..core.axis_order import channels_first
+from ..core.batch_blocks import over_blocks
+from ..windows.geometry import Geometry
+from ..windows.padding import padded_shape, unpad
 
 # Cells of all windows together below which loading a kernel takes longer than it saves.
 MIN_CELLS = 1 << 18

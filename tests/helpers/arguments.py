@@ -16,7 +16,7 @@ import numpy as np
 import xpnn as nn
 from xpnn import augment, testing
 from xpnn.layers import functional, initialisers, models
-from xpnn.layers.core import geometry
+from xpnn.layers.windows import geometry
 
 RNG = np.random.default_rng(0)
 

@@ -12,7 +12,7 @@ import xpnn as nn
 from xpnn.backends import overrides, primitives
 from xpnn.backends.engines import numba
 from xpnn.layers.convolution import Problem, algorithms
-from xpnn.layers.core.geometry import place_windows
+from xpnn.layers.windows.geometry import place_windows
 from xpnn.testing import cases
 from xpnn.testing.cases import corners
 from xpnn.testing.cross import Cross, by_loops

@@ -95,7 +95,7 @@ def test_the_model_is_left_without_gradients_and_otherwise_as_it_was(at, batch):
 
 
 def test_another_error_is_passed_on(at, batch):
-    with pytest.raises(ValueError, match="input needs shape"):
+    with pytest.raises(ValueError, match="input must have shape"):
         largest_batch(net(at.backend, 9), nn.CrossEntropy(), batch[0][:, :2], batch[1])
 
 

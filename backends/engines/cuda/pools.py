@@ -16,7 +16,7 @@ from .source import AXES, LARGEST, Source, address, geometry, library, strides
 
 
 class Placed(Protocol):
-    """What is asked of a pool's windows: see `xpnn.layers.core.geometry.Geometry`."""
+    """What is asked of a pool's windows: see `xpnn.layers.windows.geometry.Geometry`."""
 
     windows: Windows
     padding: Pairs

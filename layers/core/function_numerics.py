@@ -1,4 +1,4 @@
-"""Pure functions as users call them: without ``xp``, in the numerics of the arrays that they are given."""
+"""The numerics of `nn.functional`: a function called without ``xp`` computes in the numerics of its arrays."""
 
 import os
 from collections.abc import Callable
@@ -17,11 +17,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def public(function: Callable[P, R], module: str) -> Callable[P, R]:
-    """The function for callers outside of the library, who find it in that module.
+def in_numerics_of_arrays(function: Callable[P, R], module: str) -> Callable[P, R]:
+    """The function as users call it, with ``module`` as its ``__module__``.
 
-    Without ``xp``, and where exact numerics made one of the arrays, or the enclosing `use_backend` or the environment
-    asks for them, it computes as a layer in exact numerics does: float32 is widened before and rounded after it.
+    Called without ``xp``, it computes as a layer in exact numerics does, with float32 widened before and rounded
+    after, if exact numerics made one of its arrays, or if the enclosing `use_backend` or ``XPNN_NUMERICS`` sets exact
+    numerics. In all other cases it is called unchanged.
     """
 
     @wraps(function)
@@ -33,7 +34,7 @@ def public(function: Callable[P, R], module: str) -> Callable[P, R]:
             return function(*args, **keywords)
         arrays = [each for each in (*args, *keywords.values()) if _is_array(each)]
         if not all(map(has_backend, arrays)):
-            # Of a library without a backend, which knows no exact numerics; or refused by the function.
+            # There are no exact numerics for a library without a backend; anything else the function refuses.
             return function(*args, **keywords)
         makers = [found for found in map(origins.maker, arrays) if found is not None]
         b = makers[0].backend if makers else _default(arrays)
@@ -45,7 +46,7 @@ def public(function: Callable[P, R], module: str) -> Callable[P, R]:
                 return result
         plain = function(*args, **keywords)
         if origins.watching and arrays:
-            _note(plain, backend_of(arrays[0]), function.__name__)
+            _record(plain, backend_of(arrays[0]), function.__name__)
             if not makers or makers[0].backend.numerics == "exact":
                 # A gradient may be computed from this result, as the one of a softmax is.
                 origins.doubt()
@@ -60,13 +61,13 @@ def _is_array(value: Any) -> bool:
 
 
 def _are_stored(arrays: list[Array]) -> bool:
-    """Whether exact numerics stores them: the floats among them are float32."""
+    """Whether exact numerics stores such arrays: those of floats must be float32."""
     names = [dtype_name(array.dtype) for array in arrays]
     return not any(name in FLOATS and name != "float32" for name in names)
 
 
 def _default(arrays: list[Array]) -> Backend | None:
-    """The backend for arrays of which nobody knows who made them."""
+    """The backend for arrays whose backend is not recorded; None for fast numerics by default."""
     ambient = ambient_backend()
     if ambient is not None and arrays and ambient.owns(arrays[0]):
         return ambient
@@ -74,7 +75,7 @@ def _default(arrays: list[Array]) -> Backend | None:
 
 
 def _narrowed(result: Any, b: Backend, name: str) -> Any:
-    """The arrays of a result as they are stored."""
+    """A result with its arrays rounded to the dtype in which they are stored."""
     if isinstance(result, tuple):
         return tuple([_narrowed(each, b, name) for each in result])
     if not _is_array(result):
@@ -84,8 +85,8 @@ def _narrowed(result: Any, b: Backend, name: str) -> Any:
     return array
 
 
-def _note(result: Any, b: Backend, name: str) -> None:
-    """Remember who made the arrays of a result."""
+def _record(result: Any, b: Backend, name: str) -> None:
+    """Record which backend computed the arrays of a result."""
     for each in result if isinstance(result, tuple) else (result,):
         if _is_array(each):
             origins.made(each, b, name)

@@ -1,4 +1,4 @@
-"""Seeing what layers give, and putting back what a step changes."""
+"""The outputs of each layer of a model, and restoring what a step changes."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def x(at, rng):
 
 
 def state(at, model):
-    """All that a step changes, on the host."""
+    """Everything that a step changes, on the host."""
     arrays = [model.state_dict()[name] for name in sorted(model.state_dict())]
     arrays += [p.grad for _, p in model.named_parameters() if p.grad is not None]
     layers = [layer for _, layer in model.named_layers()]
@@ -53,7 +53,7 @@ def step(model, x):
     return model.backward(y * 0.0 + 1.0)
 
 
-def test_outputs_and_gradients_are_told_in_the_order_of_computing(at, x):
+def test_outputs_and_gradients_are_reported_in_the_order_of_computation(at, x):
     model = net(at.backend)
     forward, backward = [], []
     with watched(
@@ -73,7 +73,7 @@ def test_outputs_and_gradients_are_told_in_the_order_of_computing(at, x):
     assert not any({"forward", "backward"} & vars(layer).keys() for layer in layers.values())
 
 
-def test_parameters_gradients_are_there_when_backward_is_told(x, at):
+def test_gradients_of_parameters_are_accumulated_before_backward_is_reported(x, at):
     model = net(at.backend)
     missing = []
 
@@ -85,7 +85,7 @@ def test_parameters_gradients_are_there_when_backward_is_told(x, at):
     assert missing and not any(missing)
 
 
-def test_what_a_callback_raises_stops_the_pass_and_the_watch(x, at):
+def test_an_exception_in_a_callback_ends_the_pass_and_the_watch(x, at):
     model, seen = net(at.backend), []
 
     def stop(name, layer, y):
@@ -98,7 +98,7 @@ def test_what_a_callback_raises_stops_the_pass_and_the_watch(x, at):
     assert not any("forward" in vars(layer) for _, layer in model.named_layers())
 
 
-def test_two_watch_one_model_and_both_see():
+def test_two_watchers_of_one_model_both_get_its_outputs():
     model, one, other = nn.ReLU(), [], []
     x = np.ones((1, 2), np.float32)
     with watched(model, forward=lambda *told: one.append(told)):
@@ -110,7 +110,7 @@ def test_two_watch_one_model_and_both_see():
     assert len(one) == 2
 
 
-def test_outputs_of_several_arrays_are_told_as_they_are():
+def test_outputs_of_several_arrays_are_reported_as_tuples():
     model, seen = nn.MaxPool2d(2, return_indices=True), []
     with watched(model, forward=lambda name, layer, y: seen.append(y)):
         y, indices = model(np.ones((1, 1, 2, 2), np.float32))
@@ -118,7 +118,7 @@ def test_outputs_of_several_arrays_are_told_as_they_are():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_step_within_preserved_leaves_no_trace(at, x, fails):
+def test_a_step_within_preserved_changes_nothing(at, x, fails):
     model = net(at.backend)
     step(model, x)
     before = state(at, model)
@@ -156,7 +156,7 @@ def test_layer_outputs_are_those_of_evaluation_and_change_nothing(at, x):
     assert seen[0][1] is model[0]
 
 
-def test_a_snapshot_puts_back_buffers_and_streams_as_often_as_wanted(at, x):
+def test_a_snapshot_restores_buffers_and_streams_repeatedly(at, x):
     model = net(at.backend)
     step(model, x)
     model.zero_grad()
@@ -171,7 +171,7 @@ def test_a_snapshot_puts_back_buffers_and_streams_as_often_as_wanted(at, x):
     assert same_bits(*outputs), "the masks are drawn again"
 
 
-def test_a_snapshot_before_the_first_step_makes_nothing(at, x):
+def test_a_snapshot_before_the_first_step_creates_no_array(at, x):
     model = net(at.backend)
     snapshot = Snapshot(model)
     assert snapshot.arrays() == []
@@ -181,7 +181,7 @@ def test_a_snapshot_before_the_first_step_makes_nothing(at, x):
     assert not at.get(model.state_dict()["1.num_batches_tracked"]).any()
 
 
-def steps_leave_remembered_buffers_alone(b, x):
+def require_that_steps_write_into_no_buffer_of_a_snapshot(b, x):
     model = net(b)
     optimizer, loss = nn.SGD(model, lr=0.1), nn.CrossEntropy()
     target = b.asarray(np.arange(4) % 3)
@@ -198,15 +198,17 @@ def steps_leave_remembered_buffers_alone(b, x):
     assert len(held) == 6
 
 
-def test_a_step_writes_into_no_remembered_buffer(at, x):
-    steps_leave_remembered_buffers_alone(at.backend, x)
+def test_a_step_writes_into_no_buffer_of_a_snapshot(at, x):
+    require_that_steps_write_into_no_buffer_of_a_snapshot(at.backend, x)
 
 
-def test_a_step_with_compiled_kernels_writes_into_no_remembered_buffer(compiled_kernels, rng):
-    steps_leave_remembered_buffers_alone(nn.get_backend("numpy"), rng.standard_normal((4, 2, 5, 5)).astype(np.float32))
+def test_a_step_with_compiled_kernels_writes_into_no_buffer_of_a_snapshot(compiled_kernels, rng):
+    require_that_steps_write_into_no_buffer_of_a_snapshot(
+        nn.get_backend("numpy"), rng.standard_normal((4, 2, 5, 5)).astype(np.float32)
+    )
 
 
-def test_copies_outlive_a_step_that_writes_into_buffers(at):
+def test_copies_are_not_changed_by_a_step_that_writes_into_buffers(at):
     model = nn.BatchNorm1d(2, backend=at.backend)
     model.state_dict()
     snapshot = Snapshot(model, copies=True)

@@ -1,4 +1,4 @@
-"""Within `released` what backward needs is dropped as soon as its own backward is done."""
+"""Within `released`, what forward saved is freed as soon as backward is done."""
 
 import gc
 import re
@@ -12,7 +12,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.layers.core.layer_outputs import watched
-from xpnn.layers.core.release import releases
+from xpnn.layers.core.release_after_backward import is_within_released
 from xpnn.testing.cases import LayerCase
 from xpnn.testing.compare import same_bits
 from xpnn.training.shards import accumulate, take
@@ -60,7 +60,7 @@ def test_gradients_are_the_same_bits(at, batch):
     assert all(same_bits(a, b) for a, b in zip(*found, strict=True))
 
 
-def test_a_layer_lets_go_when_its_own_backward_is_done(at, batch):
+def test_a_layer_frees_what_it_saved_at_the_end_of_its_backward(at, batch):
     model = net(at.backend)
     y = model(batch[0])
     leaves = [name for name, layer in model.named_layers() if len(list(layer.named_layers())) == 1]
@@ -79,7 +79,7 @@ def test_a_layer_lets_go_when_its_own_backward_is_done(at, batch):
         assert set(holding) == set(leaves[: len(leaves) - i - 1])
 
 
-def test_arrays_are_freed_and_not_only_forgotten(rng):
+def test_the_memory_of_the_arrays_is_freed(rng):
     model, loss = net(), nn.CrossEntropy()
     outputs = []
     with watched(model, forward=lambda name, layer, y: outputs.append(weakref.ref(y))):
@@ -98,7 +98,7 @@ def test_arrays_are_freed_and_not_only_forgotten(rng):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.subject)
-def test_every_layer_lets_go(case):
+def test_every_layer_frees_what_it_saved(case):
     layer, x, _ = case.prepare(nn.get_backend("numpy"), "float32")
     y = layer(x)
     with nn.released():
@@ -110,14 +110,14 @@ def test_every_layer_lets_go(case):
 
 
 @pytest.mark.parametrize("step", [take, lambda *a: accumulate(a[0], a[1], [1, 1], *a[2:])], ids=["take", "accumulate"])
-def test_a_training_step_keeps_nothing(at, batch, step):
+def test_nothing_is_saved_after_a_training_step(at, batch, step):
     model, loss = net(at.backend), nn.CrossEntropy()
     step(model, loss, *batch)
     assert kept(model) == [] and loss._saved is None
-    assert not releases()
+    assert not is_within_released()
 
 
-def test_workers_of_a_step_in_shards_keep_nothing(rng):
+def test_nothing_is_saved_after_a_training_step_in_shards(rng):
     model = net(nn.get_backend("numpy", numerics="exact"))
     x, y = rng.standard_normal((4, 2, 5, 5)).astype(np.float32), np.arange(4) % 3
     with nn.training.shards.Shards(model, nn.CrossEntropy(), [1, 1]) as shards:
@@ -125,7 +125,7 @@ def test_workers_of_a_step_in_shards_keep_nothing(rng):
         assert all(kept(twin) == [] and loss._saved is None for twin, loss in shards._workers)
 
 
-def test_without_it_backward_can_be_asked_again(at, batch):
+def test_outside_of_released_backward_can_be_repeated(at, batch):
     model, loss = net(at.backend), nn.CrossEntropy()
     loss(model(batch[0]), batch[1])
     model.backward(loss.backward())
@@ -144,21 +144,21 @@ def test_a_loss_has_one_backward_for_each_forward():
         loss.backward()
 
 
-def test_it_ends_with_its_block_and_counts_for_its_thread():
+def test_it_ends_with_its_block_and_applies_to_its_thread():
     seen = []
     with nn.released():
         with nn.released():
             pass
-        assert releases()
-        thread = threading.Thread(target=lambda: seen.append(releases()))
+        assert is_within_released()
+        thread = threading.Thread(target=lambda: seen.append(is_within_released()))
         thread.start()
         thread.join()
     with pytest.raises(ZeroDivisionError), nn.released():
         raise ZeroDivisionError
-    assert seen == [False] and not releases()
+    assert seen == [False] and not is_within_released()
 
 
-def test_a_layer_and_a_loss_let_go_when_told(at, batch):
+def test_release_frees_what_a_layer_and_a_loss_saved(at, batch):
     model, loss = net(at.backend), nn.CrossEntropy()
     loss(model(batch[0]), batch[1])
     model.release()
@@ -166,5 +166,5 @@ def test_a_layer_and_a_loss_let_go_when_told(at, batch):
     assert kept(model) == [] and loss._saved is None
 
 
-def test_asking_costs_well_under_a_microsecond():
-    assert min(timeit.repeat(releases, number=10_000, repeat=5)) / 10_000 < 0.5e-6
+def test_is_within_released_takes_less_than_half_a_microsecond():
+    assert min(timeit.repeat(is_within_released, number=10_000, repeat=5)) / 10_000 < 0.5e-6

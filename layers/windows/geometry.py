@@ -1,13 +1,13 @@
-"""Padding, window positions and output sizes: integers only, no arrays, no backend.
+"""Padding, window positions and output sizes of convolutions and pools, in integers without arrays.
 
-Every layer with windows asks here, once, so that the same words mean the same cells on every backend.
+All layers with windows use these functions, so padding and strides mean the same on every backend.
 
 Sizes, per axis, for input ``n``, padding ``(before, after)``, kernel ``k``, stride ``s``, dilation ``d``::
 
     out = floor((n + before + after - d*(k-1) - 1) / s) + 1        (ceil instead of floor with ceil_mode)
 
-``"same"`` takes the padding that gives ``ceil(n / s)``; of an odd total the extra cell comes after. For odd
-``k`` and ``s = d = 1`` that is ``(k - 1) / 2`` on each side.
+``"same"`` is the padding for which ``out = ceil(n / s)``; if the total is odd, the extra cell comes after. For odd
+``k`` and ``s = d = 1`` it is ``(k - 1) / 2`` on each side.
 
 Source: V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning", 2016.
 """
@@ -25,13 +25,13 @@ Size: TypeAlias = int | Sequence[int]
 Padding: TypeAlias = int | str | Sequence[int] | Sequence[Sequence[int]]
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
 
-# Most cells of a padded input, as a multiple of those of input and output, and beside that.
+# A padded input may have LARGEST_PADDED times the cells of input and output together, plus FREE.
 LARGEST_PADDED, FREE = 64, 1 << 22
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the windows of one call lie in its padded input.
+    """The windows of one call and the padding of its input.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Geometry:
     padding : tuple of (int, int)
         Cells added before and after each axis.
     overhang : tuple of int
-        Cells beyond the padded input that a last window of ``ceil_mode`` reaches over.
+        Cells beyond the padded input that the last window of ``ceil_mode`` covers, for each axis.
     """
 
     windows: Windows
@@ -54,7 +54,7 @@ class Geometry:
 
 
 def check_padding(padding: Padding, axes: int) -> Padding:
-    """The padding argument, sequences as tuples and integers as Python's own, if it is of a form that is accepted."""
+    """The padding argument in Python's integers and tuples; raises `ValueError` unless it has an accepted form."""
     if type(padding) is int and padding >= 0:
         return padding
     if isinstance(padding, str):
@@ -69,7 +69,7 @@ def check_padding(padding: Padding, axes: int) -> Padding:
 
 
 def check_border(padding: Padding, axes: int) -> Padding:
-    """`check_padding` of a padding that says how many cells."""
+    """`check_padding` without the words ``"same"`` and ``"valid"``."""
     each = None if isinstance(padding, str) else _cells(padding, axes)
     if each is None:
         raise ValueError(
@@ -80,7 +80,7 @@ def check_border(padding: Padding, axes: int) -> Padding:
 
 
 def _cells(padding: object, axes: int) -> Padding | None:
-    """A padding in numbers of cells, as Python's integers and tuples; None for anything else."""
+    """A padding given in cells, as Python's integers and tuples; None for anything else."""
     if _is_count(padding):
         return int(padding)
     padding = checks.listed(padding)
@@ -96,8 +96,15 @@ def _is_count(value: object) -> TypeGuard[int]:
     return checks.is_integer(value) and value >= 0
 
 
+def spatial_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The sizes ``spatial`` of a shape ``(N, C, *spatial)``."""
+    if len(shape) < 3:
+        raise ValueError(f"input must have shape (N, C, *spatial) with at least one spatial axis, got {shape}")
+    return shape[2:]
+
+
 def resolve_padding(padding: Padding, spatial: Sequence[int], kernel: Size, stride: Size, dilation: Size) -> Pairs:
-    """The one place where a padding argument becomes ``(before, after)`` pairs."""
+    """The padding of each axis as a pair ``(before, after)``."""
     spatial = checks.shape("spatial", spatial)
     axes = len(spatial)
     padding = check_padding(padding, axes)
@@ -118,18 +125,17 @@ def resolve_padding(padding: Padding, spatial: Sequence[int], kernel: Size, stri
 def output_size(
     n: int, kernel: int, stride: int = 1, padding: tuple[int, int] = (0, 0), dilation: int = 1, ceil_mode: bool = False
 ) -> int:
-    """Windows along one axis.
+    """Number of windows along one axis; below 1 if the kernel does not fit.
 
-    With ``ceil_mode`` a last window may reach beyond the padding, but is dropped if it would start there.
-    The result is below 1 where the kernel does not fit.
+    With ``ceil_mode`` the last window may extend beyond the padding, but must not start there.
     """
     n, kernel = checks.integer("n", n, 0), checks.integer("kernel", kernel, 1)
     stride, dilation = checks.integer("stride", stride, 1), checks.integer("dilation", dilation, 1)
     before, after = checks.shape("padding", padding, length=2)
-    room = n + before + after - dilation * (kernel - 1) - 1
+    last = n + before + after - dilation * (kernel - 1) - 1
     if not ceil_mode:
-        return room // stride + 1
-    size = -(-room // stride) + 1
+        return last // stride + 1
+    size = -(-last // stride) + 1
     return size - 1 if (size - 1) * stride >= n + before else size
 
 
@@ -146,7 +152,7 @@ def place_windows(
     Raises
     ------
     ValueError
-        Where the kernel is larger than the padded input.
+        If the kernel is larger than the padded input.
     """
     spatial = checks.shape("spatial", spatial)
     axes = len(spatial)
@@ -156,7 +162,7 @@ def place_windows(
 
 
 def require_padding(spatial: Sequence[int], padding: Pairs, count: Sequence[int]) -> None:
-    """Raise `ValueError` for padding far beyond input and output, before memory is asked for it."""
+    """Raise `ValueError` for padding much larger than input and output, before memory is allocated for it."""
     cells = prod(n + before + after for n, (before, after) in zip(spatial, padding, strict=True))
     if cells > LARGEST_PADDED * (prod(spatial) + prod(count)) + FREE:
         raise ValueError(
@@ -165,7 +171,7 @@ def require_padding(spatial: Sequence[int], padding: Pairs, count: Sequence[int]
         )
 
 
-# A net asks for the same few windows in each step, and placing them takes 20 microseconds.
+# A net uses the same few windows in each step, and this computation takes 20 microseconds.
 @lru_cache(maxsize=1024)
 def _placed(
     spatial: tuple[int, ...],
@@ -175,7 +181,7 @@ def _placed(
     dilation: tuple[int, ...],
     ceil_mode: bool,
 ) -> Geometry:
-    """`place_windows` of arguments that can be looked up."""
+    """`place_windows` of hashable arguments."""
     pairs = resolve_padding(padding, spatial, kernel, stride, dilation)
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     padded = [n + before + after for n, (before, after) in zip(spatial, pairs, strict=True)]
@@ -188,7 +194,7 @@ def _placed(
         output_size(n, k, s, p, d, ceil_mode)
         for n, k, s, p, d in zip(spatial, kernel, stride, pairs, dilation, strict=True)
     )
-    # A step between things of which there is one is any, and code that counts in 32 bits takes these.
+    # A stride with one window, or a dilation with one cell, has no effect; limited, it fits into 32 bits.
     stride = tuple(min(s, p) if o == 1 else s for s, p, o in zip(stride, padded, count, strict=True))
     dilation = tuple(min(d, p) if k == 1 else d for d, p, k in zip(dilation, padded, kernel, strict=True))
     windows = Windows(kernel, stride, dilation, count)

@@ -6,16 +6,10 @@ import re
 import numpy as np
 import pytest
 
-from xpnn.layers.shape import (
-    Flatten,
-    Pad,
-    Reshape,
-    Upsample,
-    pad_constant,
-    pad_constant_backward,
-    upsample_nearest,
-    upsample_nearest_backward,
-)
+from xpnn.layers.reshaping.flatten import Flatten
+from xpnn.layers.reshaping.pad import Pad, pad_constant, pad_constant_backward
+from xpnn.layers.reshaping.reshape import Reshape
+from xpnn.layers.reshaping.upsample import Upsample, upsample_nearest, upsample_nearest_backward
 from xpnn.testing import assert_match, gradcheck
 
 F32 = np.float32
@@ -54,7 +48,7 @@ def channels_last_view(at, host):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @every_pad
-def test_pad_puts_the_value_around_and_its_gradient_cuts_it_off(at, rng, padding, shape, pairs, dtype):
+def test_pad_surrounds_with_the_value_and_its_gradient_removes_it(at, rng, padding, shape, pairs, dtype):
     host = numbers(rng, shape, dtype)
     desired = np.pad(host, ((0, 0), (0, 0), *pairs), constant_values=1.5)
     form = {"level": "exact", "backend": at.backend, "dtype": dtype}
@@ -75,13 +69,13 @@ def test_the_pad_layer_is_the_function(at, rng, padding, shape, pairs):
     assert_match(layer.backward(y), x, level="exact", backend=at.backend)
 
 
-def test_pad_takes_values_that_are_no_numbers_too(at):
+def test_pad_accepts_nan_and_infinity(at):
     y = pad_constant(at.put(np.ones((1, 1, 1), F32)), ((1, 0),), float("-inf"))
     assert at.get(y).tolist() == [[[-np.inf, 1.0]]]
 
 
 @pytest.mark.parametrize("padding", ["same", "valid", -1, (1, -1), ((1, 2, 3), 1), 1.5, True, ((1, -2), 0)], ids=str)
-def test_padding_of_no_such_form_is_an_error_at_once(padding):
+def test_padding_of_another_form_is_an_error_of_the_constructor(padding):
     with pytest.raises(ValueError, match=re.escape(f"(before, after) pair for each, got {padding!r}")):
         Pad(padding)
 
@@ -93,7 +87,7 @@ def test_padding_of_another_number_of_axes_is_an_error_that_names_the_layer():
 
 
 @pytest.mark.parametrize("value", ["0", None, True])
-def test_value_that_is_no_number_is_an_error(value):
+def test_a_value_that_is_not_a_number_is_an_error(value):
     with pytest.raises(ValueError, match=re.escape(f"value must be a number, got {value!r}")):
         Pad(1, value)
 
@@ -121,7 +115,7 @@ def test_upsample_repeats_cells_and_its_gradient_sums_the_copies(at, torch, rng,
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 0), (2, 3, 0, 4), (2, 3, 4, 0)])
-def test_upsample_takes_an_axis_without_cells(at, shape):
+def test_upsample_accepts_an_axis_of_size_0(at, shape):
     layer = Upsample(3, backend=at.backend)
     y = layer(at.put(np.zeros(shape, F32)))
     assert tuple(y.shape) == (2, 3, *(3 * n for n in shape[2:]))
@@ -137,14 +131,14 @@ def test_the_upsample_layer_is_the_function(at, rng, scale, shape):
 
 
 @pytest.mark.parametrize("scale", [0, -1, 1.5, (2, 0), "2", True], ids=str)
-def test_scale_factor_out_of_range_is_an_error_at_once(scale):
+def test_scale_factor_out_of_range_is_an_error_of_the_constructor(scale):
     with pytest.raises(ValueError, match="scale_factor must be an integer >= 1"):
         Upsample(scale)
 
 
 @pytest.mark.parametrize("layer", [Pad(1), Upsample(2)], ids=str)
 def test_input_without_spatial_axes_is_an_error_that_names_the_layer(layer):
-    message = f"{layer!r}: input needs shape (N, C, *spatial) with at least one spatial axis, got (2, 3)"
+    message = f"{layer!r}: input must have shape (N, C, *spatial) with at least one spatial axis, got (2, 3)"
     with pytest.raises(ValueError, match=re.escape(message)):
         layer(np.zeros((2, 3), F32))
 
@@ -152,14 +146,12 @@ def test_input_without_spatial_axes_is_an_error_that_names_the_layer(layer):
 def test_upstream_gradients_of_another_shape_are_errors():
     with pytest.raises(ValueError, match=re.escape("dy has shape (1, 1, 5), expected (1, 1, 4)")):
         pad_constant_backward(np.zeros((1, 1, 5)), (1, 1, 2), 1)
-    with pytest.raises(
-        ValueError, match=re.escape("dy has shape (1, 1, 5), its spatial axes expected to be multiples")
-    ):
+    with pytest.raises(ValueError, match=re.escape("spatial axes of dy must be multiples of")):
         upsample_nearest_backward(np.zeros((1, 1, 5)), 2)
 
 
 @pytest.mark.parametrize(("start", "end"), [(1, -1), (0, -1), (1, 2), (2, 2), (-2, -1), (0, 0), (2, 3)])
-def test_flatten_joins_the_axes_of_pytorch(at, torch, rng, start, end):
+def test_flatten_joins_the_same_axes_as_pytorch(at, torch, rng, start, end):
     host = numbers(rng, (2, 3, 1, 4))
     layer = Flatten(start, end, backend=at.backend)
     y = layer(channels_last_view(at, host))
@@ -168,13 +160,13 @@ def test_flatten_joins_the_axes_of_pytorch(at, torch, rng, start, end):
 
 
 @pytest.mark.parametrize(("start", "end"), [(2, 1), (4, -1), (1, 4), (-5, -1), (1, -4), (5, 4)])
-def test_axes_that_are_not_there_are_an_error_that_names_the_layer(start, end):
-    message = f"there are no axes from {start} to {end} in an input of shape (2, 3, 1)"
+def test_axes_that_do_not_exist_are_an_error_that_names_the_layer(start, end):
+    message = f"an input of shape (2, 3, 1) has no axes from {start} to {end}"
     with pytest.raises(ValueError, match=r"Flatten\(.*" + re.escape(message)):
         Flatten(start, end)(np.zeros((2, 3, 1), F32))
 
 
-def test_axes_that_are_no_integers_are_an_error_at_once():
+def test_axes_that_are_not_integers_are_an_error_of_the_constructor():
     with pytest.raises(ValueError, match=r"end_dim must be an integer, got 1\.5"):
         Flatten(1, 1.5)
 
@@ -192,7 +184,7 @@ def test_axes_that_are_no_integers_are_an_error_at_once():
         ((), (3, 1), (3,)),
     ],
 )
-def test_reshape_keeps_row_major_order_and_takes_the_way_back(at, rng, sizes, shape, reshaped):
+def test_reshape_is_in_row_major_order_and_backward_undoes_it(at, rng, sizes, shape, reshaped):
     host, layer = numbers(rng, shape), Reshape(*sizes, backend=at.backend)
     y = layer(at.put(host))
     assert_match(y, host.reshape(reshaped), level="exact", backend=at.backend)
@@ -207,7 +199,7 @@ def test_a_sample_of_another_size_is_an_error_that_names_the_layer(sizes, shape)
 
 
 @pytest.mark.parametrize("sizes", [(0,), (-1, -1), (-2,), (2.0,), (True,), ("3",), ((3, 4),)], ids=str)
-def test_sizes_out_of_range_are_an_error_at_once(sizes):
+def test_sizes_out_of_range_are_an_error_of_the_constructor(sizes):
     with pytest.raises(ValueError, match="integers >= 1 and at most one -1"):
         Reshape(*sizes)
 

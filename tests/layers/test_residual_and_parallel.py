@@ -1,4 +1,4 @@
-"""Residual, Parallel and Identity: what they compute, what they pass back, and what they refuse."""
+"""Residual, Parallel and Identity: outputs, gradients and errors."""
 
 import copy
 
@@ -13,7 +13,7 @@ def wide(layer):
     return layer.to(nn.get_backend("numpy", "float64"))
 
 
-def test_residual_adds_what_it_got_to_what_its_body_made(at, rng):
+def test_residual_adds_its_input_to_the_output_of_its_body(at, rng):
     x, dy = rng.standard_normal((2, 4, 5)).astype(np.float32), rng.standard_normal((2, 4, 5)).astype(np.float32)
     layer = nn.Residual(nn.Tanh(), backend=at.backend)
     y = np.tanh(x.astype(np.float64))
@@ -21,28 +21,28 @@ def test_residual_adds_what_it_got_to_what_its_body_made(at, rng):
     assert_match(layer.backward(at.put(dy)), dy * (2 - y * y), dtype="float32", backend=at.backend)
 
 
-def test_residual_passes_sum_through_its_activation(at, rng):
+def test_residual_applies_its_activation_to_the_sum(at, rng):
     x = rng.standard_normal((3, 4)).astype(np.float32)
     layer = nn.Residual(nn.Identity(), nn.Identity(), nn.ReLU(), backend=at.backend)
     assert_match(layer(at.put(x)), np.maximum(2 * x, 0), backend=at.backend)
     assert at.get(layer.backward(at.put(np.ones_like(x)))).tolist() == (2.0 * (x > 0)).tolist()
 
 
-def test_parallel_puts_branches_side_by_side_and_splits_the_gradient(at, rng):
+def test_parallel_concatenates_branches_and_splits_the_gradient(at, rng):
     x, dy = rng.standard_normal((2, 3, 4)).astype(np.float32), rng.standard_normal((2, 6, 4)).astype(np.float32)
     layer = nn.Parallel(nn.Identity(), nn.ReLU(), backend=at.backend)
     assert_match(layer(at.put(x)), np.concatenate([x, np.maximum(x, 0)], axis=1), level="exact", backend=at.backend)
     assert_match(layer.backward(at.put(dy)), dy[:, :3] + dy[:, 3:] * (x > 0), backend=at.backend)
 
 
-def test_parallel_adds_branches_and_fans_the_gradient_out(at, rng):
+def test_parallel_adds_branches_and_passes_the_gradient_to_each(at, rng):
     x, dy = rng.standard_normal((2, 3)).astype(np.float32), rng.standard_normal((2, 3)).astype(np.float32)
     layer = nn.Parallel(nn.Identity(), nn.Identity(), nn.ReLU(), join="add", backend=at.backend)
     assert_match(layer(at.put(x)), 2 * x + np.maximum(x, 0), backend=at.backend)
     assert_match(layer.backward(at.put(dy)), 2 * dy + dy * (x > 0), backend=at.backend)
 
 
-def test_branches_of_different_widths_join_along_any_axis(rng):
+def test_branches_of_different_sizes_are_concatenated_along_any_axis(rng):
     x = rng.standard_normal((2, 3, 4)).astype(np.float32)
     layer = nn.Parallel(nn.Identity(), nn.Dense(4, 2), axis=2)
     assert layer(x).shape == (2, 3, 6)
@@ -78,11 +78,11 @@ def nested():
     )
 
 
-def test_nested_containers_give_the_derivative(rng):
+def test_backward_of_nested_containers_is_the_derivative(rng):
     gradcheck(wide(nested()), rng.standard_normal((2, 2, 4, 4)))
 
 
-def test_skipping_the_input_gradient_changes_no_other(rng):
+def test_skipping_the_input_gradient_changes_no_other_gradient(rng):
     x, dy = rng.standard_normal((2, 2, 4, 4)).astype(np.float32), rng.standard_normal((2, 3)).astype(np.float32)
     one, two = nested(), nested()
     one(x)
@@ -93,7 +93,7 @@ def test_skipping_the_input_gradient_changes_no_other(rng):
         assert_match(a.grad, b.grad, level="exact", name=name)
 
 
-def test_nothing_is_mutated_that_another_branch_needs(at, rng):
+def test_no_branch_changes_an_array_of_another_branch(at, rng):
     x, dy = rng.standard_normal((2, 2, 4, 4)).astype(np.float32), rng.standard_normal((2, 3)).astype(np.float32)
     model = nested().to(at.backend)
     device_x, device_dy = at.put(x), at.put(dy)
@@ -106,7 +106,7 @@ def test_nothing_is_mutated_that_another_branch_needs(at, rng):
     assert_match(model.backward(device_dy), first, level="exact")
 
 
-def test_names_state_modes_and_copies_reach_all_branches(rng):
+def test_names_state_modes_and_copies_include_all_branches(rng):
     model = nested()
     names = [name for name, _ in model.named_parameters()]
     assert names[:4] == ["0.weight", "0.bias", "1.body.1.weight", "1.body.1.bias"]
@@ -131,11 +131,11 @@ def test_backward_without_forward_is_an_error(rng):
 
 def test_shapes_that_do_not_fit_are_an_error():
     x = np.ones((2, 4), np.float32)
-    with pytest.raises(ValueError, match=r"body and shortcut give different shapes, \(2, 3\) and \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"body and shortcut return different shapes, \(2, 3\) and \(2, 4\)"):
         nn.Residual(nn.Dense(4, 3))(x)
-    with pytest.raises(ValueError, match="can't be added"):
+    with pytest.raises(ValueError, match="cannot be added"):
         nn.Parallel(nn.Dense(4, 3), nn.Identity(), join="add")(x)
-    with pytest.raises(ValueError, match="can't be put side by side along axis 2"):
+    with pytest.raises(ValueError, match="cannot be concatenated along axis 2"):
         nn.Parallel(nn.Identity(), nn.Flatten(), axis=2)(np.ones((2, 3, 4), np.float32))
     layer = nn.Parallel(nn.Identity(), nn.Identity())
     layer(x)
@@ -170,7 +170,7 @@ every_empty = pytest.mark.parametrize("make", EMPTY.values(), ids=EMPTY)
 @pytest.mark.parametrize(
     "x", [np.ones((2, 2), np.int64), [[1.0]], np.ones((2, 2), np.float16)], ids=["int", "list", "half"]
 )
-def test_branches_without_layers_take_only_float_arrays(make, x):
+def test_branches_without_layers_accept_only_float_arrays(make, x):
     with pytest.raises(TypeError, match=r"^(Residual|Parallel)\(.*: the input "):
         make()(x)
 
@@ -186,17 +186,17 @@ def test_branches_without_layers_need_a_forward_and_a_gradient_of_its_shape(make
     assert layer.backward(x).tolist() == [[2, 2], [2, 2]]
 
 
-def test_a_forward_that_failed_leaves_nothing_to_go_back_from():
+def test_there_is_no_backward_after_a_forward_that_failed():
     x = np.ones((2, 2), np.float32)
     for layer in (nn.Residual(nn.Dense(2, 2), nn.Identity()), nn.Parallel(nn.Identity(), nn.Dense(2, 2))):
         y = layer(x)
-        with pytest.raises(ValueError, match="input needs shape"):
+        with pytest.raises(ValueError, match="input must have shape"):
             layer(np.ones((2, 3), np.float32))
         with pytest.raises(RuntimeError, match="forward before"):
             layer.backward(y)
 
 
-def test_axis_may_count_from_the_end_and_adding_needs_none(rng):
+def test_axis_may_count_from_the_end_and_is_not_used_for_adding(rng):
     x = rng.standard_normal((2, 3, 4)).astype(np.float32)
     layer = nn.Parallel(nn.Identity(), nn.Dense(4, 1), axis=-1)
     assert_match(layer(x)[..., :4], x, level="exact")
@@ -204,7 +204,7 @@ def test_axis_may_count_from_the_end_and_adding_needs_none(rng):
     line = nn.Parallel(nn.Identity(), nn.Identity(), join="add")
     assert line(x[0, 0]).tolist() == (2 * x[0, 0]).tolist()
     for axis in (3, -3, -4):
-        with pytest.raises(ValueError, match=f"put side by side along axis {axis}"):
+        with pytest.raises(ValueError, match=f"concatenated along axis {axis}"):
             nn.Parallel(nn.Identity(), axis=axis)(x)
 
 
@@ -221,8 +221,8 @@ def test_without_input_gradient_branches_without_parameters_compute_nothing(monk
         assert all(parameter.grad is not None for _, parameter in layer.named_parameters())
 
 
-def test_arithmetic_of_branches_is_done_in_the_width_of_the_backend(monkeypatch):
-    """What a backend widens on the way into a layer it widens for the sums between layers too."""
+def test_sums_of_branches_are_computed_in_the_precision_of_the_backend(monkeypatch):
+    """The sums between layers are computed in the same precision as within a layer."""
     cls = type(nn.get_backend("numpy"))
     monkeypatch.setattr(cls, "up", lambda self, array: array.astype(np.float64))
     monkeypatch.setattr(cls, "down", lambda self, array: array.astype(np.float32))

@@ -1,10 +1,10 @@
-"""Small steps that layers share: clamping, signs, joining any number of arrays."""
+"""Elementwise functions that layers share, and joining any number of arrays."""
 
 import numpy as np
 import pytest
 
 from xpnn.backends.execution.blocks import concat_all
-from xpnn.layers.core.arrays import clamp, sign
+from xpnn.layers.core.elementwise import clamp, sign
 
 HARD = [-np.inf, -2.0, -0.5, -0.0, 0.0, 0.5, 2.0, np.inf, np.nan]
 
@@ -16,7 +16,7 @@ def test_clamp_keeps_nan_and_the_sign_of_zero(at, dtype):
     assert y.tobytes() == np.clip(np.array(HARD, dtype), -0.5, 1.0).tobytes()
 
 
-def test_clamp_takes_whole_numbers(at):
+def test_clamp_accepts_integers(at):
     assert at.get(clamp(at.put([-3, 0, 7], "int32"), -1, 5, at.xp)).tolist() == [-1, 0, 5]
 
 
