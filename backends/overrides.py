@@ -25,8 +25,8 @@ class Ways:
         Every size counts as large: kernels, and array functions that are meant for large arrays, are used wherever
         they serve.
     convolution : str
-        Algorithm of convolutions, by its name in `xpnn.layers.convolution.named`, wherever it serves; ``""`` for the
-        usual choice.
+        Algorithm of convolutions, by its name in `xpnn.layers.convolution.algorithms`, wherever it serves; ``""`` for
+        the usual choice.
     block_bytes : int
         Bytes of temporaries of a block of the batch; 0 for the backend's own.
     """

@@ -1,4 +1,4 @@
-"""What is computed: pure functions with their gradients, and the layers and losses that stand on them."""
+"""Neural-network layers and losses, and the pure functions that they call."""
 
 from . import functional, initialisers, models
 from .activations import (
@@ -20,15 +20,13 @@ from .activations import (
     Softsign,
     Tanh,
 )
-from .containers.branches import Identity, Parallel, Residual
-from .containers.checkpointed import Checkpointed
-from .containers.sequential import Container, Sequential
+from .containers import Checkpointed, Container, Identity, Parallel, Residual, Sequential
 from .convolution.conv import Conv1d, Conv2d, Conv3d
 from .convolution.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from .core.layer import Layer
 from .core.layer_outputs import layer_outputs
 from .core.parameter import Parameter
-from .core.release import released
+from .core.release_after_backward import released
 from .dense import Dense
 from .dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from .losses import (
@@ -45,15 +43,18 @@ from .losses import (
     Huber,
     KLDivergence,
     Loss,
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    MeanSquaredError,
-    MeanSquaredLogError,
     SmoothL1,
 )
-from .normalisation.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from .normalisation.instance_norm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
-from .normalisation.layer_norm import GroupNorm, LayerNorm
+from .normalisation import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+)
 from .pool import (
     AdaptiveAvgPool,
     AdaptiveAvgPool1d,
@@ -76,98 +77,47 @@ from .pool import (
     MaxPool2d,
     MaxPool3d,
 )
-from .shape import Flatten, Pad, Reshape, Upsample
+from .reshaping import Flatten, Pad, Reshape, Upsample
 
-__all__ = [
-    "CELU",
-    "ELU",
-    "GELU",
-    "L1",
-    "L2",
-    "MAE",
-    "MAPE",
-    "MSE",
-    "MSLE",
-    "NLL",
-    "SELU",
-    "AdaptiveAvgPool",
-    "AdaptiveAvgPool1d",
-    "AdaptiveAvgPool2d",
-    "AdaptiveAvgPool3d",
-    "AdaptiveMaxPool",
-    "AdaptiveMaxPool1d",
-    "AdaptiveMaxPool2d",
-    "AdaptiveMaxPool3d",
-    "AvgPool1d",
-    "AvgPool2d",
-    "AvgPool3d",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "BatchNorm3d",
-    "BinaryCrossEntropy",
-    "BinaryCrossEntropyWithLogits",
-    "Checkpointed",
-    "Container",
-    "Conv1d",
-    "Conv2d",
-    "Conv3d",
-    "ConvTranspose1d",
-    "ConvTranspose2d",
-    "ConvTranspose3d",
-    "CrossEntropy",
-    "Dense",
-    "Dropout",
-    "Dropout1d",
-    "Dropout2d",
-    "Dropout3d",
-    "Flatten",
-    "GlobalAvgPool",
-    "GlobalLpPool",
-    "GlobalMaxPool",
-    "GroupNorm",
-    "HardSigmoid",
-    "HardSwish",
-    "Huber",
-    "Identity",
-    "InstanceNorm1d",
-    "InstanceNorm2d",
-    "InstanceNorm3d",
-    "KLDivergence",
-    "Layer",
-    "LayerNorm",
-    "LeakyReLU",
-    "LogSoftmax",
-    "Loss",
-    "LpPool1d",
-    "LpPool2d",
-    "LpPool3d",
-    "MaxPool1d",
-    "MaxPool2d",
-    "MaxPool3d",
-    "MeanAbsoluteError",
-    "MeanAbsolutePercentageError",
-    "MeanSquaredError",
-    "MeanSquaredLogError",
-    "Mish",
-    "PReLU",
-    "Pad",
-    "Parallel",
-    "Parameter",
-    "ReLU",
-    "Reshape",
-    "Residual",
-    "Sequential",
-    "SiLU",
-    "Sigmoid",
-    "SmoothL1",
-    "Softmax",
-    "Softplus",
-    "Softsign",
-    "Tanh",
-    "Upsample",
-    "functional",
-    "initialisers",
-    "layer_outputs",
-    "models",
-    "released",
-]
+# The base class, parameters, and what is done with a whole model.
+__all__ = ["Layer", "Parameter", "layer_outputs", "released"]
+
+# Layers that consist of layers.
+__all__ += ["Checkpointed", "Container", "Identity", "Parallel", "Residual", "Sequential"]
+
+# Fully connected.
+__all__ += ["Dense"]
+
+# Convolution.
+__all__ += ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
+
+# Pooling.
+__all__ += ["AvgPool1d", "AvgPool2d", "AvgPool3d"]
+__all__ += ["LpPool1d", "LpPool2d", "LpPool3d"]
+__all__ += ["MaxPool1d", "MaxPool2d", "MaxPool3d"]
+__all__ += ["AdaptiveAvgPool", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d"]
+__all__ += ["AdaptiveMaxPool", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AdaptiveMaxPool3d"]
+__all__ += ["GlobalAvgPool", "GlobalLpPool", "GlobalMaxPool"]
+
+# Normalisation.
+__all__ += ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
+__all__ += ["InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"]
+__all__ += ["GroupNorm", "LayerNorm"]
+
+# Dropout.
+__all__ += ["Dropout", "Dropout1d", "Dropout2d", "Dropout3d"]
+
+# Activations.
+__all__ += ["CELU", "ELU", "GELU", "SELU", "LeakyReLU", "Mish", "PReLU", "ReLU", "SiLU", "Softplus"]
+__all__ += ["HardSigmoid", "HardSwish", "LogSoftmax", "Sigmoid", "Softmax", "Softsign", "Tanh"]
+
+# Reshaping, padding, upsampling.
+__all__ += ["Flatten", "Pad", "Reshape", "Upsample"]
+
+# Losses.
+__all__ += ["Loss"]
+__all__ += ["NLL", "BinaryCrossEntropy", "BinaryCrossEntropyWithLogits", "CrossEntropy", "KLDivergence"]
+__all__ += ["L1", "L2", "MAE", "MAPE", "MSE", "MSLE", "Huber", "SmoothL1"]
+
+# Modules.
+__all__ += ["functional", "initialisers", "models"]

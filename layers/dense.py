@@ -13,11 +13,11 @@ from ..backends import primitives
 from ..backends.without_autograd import without_graph
 from ..common import checks
 from ..common.types import Array, Namespace
-from .core.arrays import namespace, require_same_dtype, require_shape
+from .core.array_checks import namespace, require_same_dtype, require_shape
 from .core.layer import Layer
+from .core.output_shape import Shape
 from .core.placement import Placement
 from .initialisers import Initialiser, constant, he_uniform
-from .summary import Shape
 
 
 @without_graph
@@ -27,7 +27,7 @@ def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace |
     Raises
     ------
     ValueError, TypeError
-        For shapes that don't fit together or mixed dtypes.
+        For shapes that do not fit together or mixed dtypes.
     """
     xp = namespace(xp, ("bias",), input=x, weight=weight, bias=bias)
     _check(tuple(x.shape), tuple(weight.shape))
@@ -63,21 +63,21 @@ def _product(x: Array, matrix: Array, xp: Namespace) -> Array:
 
 def _check(x: Shape, weight: Shape) -> None:
     if len(weight) != 2:
-        raise ValueError(f"weight needs two axes (out, in), got shape {weight}")
+        raise ValueError(f"weight must have shape (out, in), got {weight}")
     if len(x) < 2 or x[-1] != weight[1]:
-        raise ValueError(f"input needs shape (N, ..., {weight[1]}), got {x}")
+        raise ValueError(f"input must have shape (N, ..., {weight[1]}), got {x}")
 
 
 class Dense(Layer):
-    """Fully connected layer with a trained ``weight (out, in)`` and ``bias (out,)``; see `dense`.
+    """Fully connected layer with trained ``weight (out, in)`` and ``bias (out,)``; see `dense`.
 
     Parameters
     ----------
     in_features, out_features : int
     bias : bool
-        Whether a bias is added.
+        Whether to add a bias.
     weight_init, bias_init : initialiser
-        ``he_uniform()`` and ``constant(0)`` unless given.
+        ``he_uniform()`` and ``constant(0)`` by default.
     **placement
         See `xpnn.layers.core.placement.Placement`.
     """
@@ -98,12 +98,12 @@ class Dense(Layer):
         self.in_features = checks.integer("in_features", in_features, 1)
         self.out_features = checks.integer("out_features", out_features, 1)
         self.bias = checks.flag("bias", bias)
-        self._add_parameter("weight", (self.out_features, self.in_features), weight_init, he_uniform())
+        self.add_parameter("weight", (self.out_features, self.in_features), weight_init, he_uniform())
         if self.bias:
-            self._add_parameter("bias", (self.out_features,), bias_init, constant(0.0))
+            self.add_parameter("bias", (self.out_features,), bias_init, constant(0.0))
 
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
-        """Every output element takes all input features."""
+        """One for each output value and input feature."""
         return prod(y_shape) * self.in_features
 
     def _output_shape(self, shape: Shape) -> Shape:
@@ -111,13 +111,14 @@ class Dense(Layer):
         return (*shape[:-1], self.out_features)
 
     def _forward(self, x: Array) -> Array:
-        y = dense(x, self._value("weight"), self._value("bias"), xp=self.backend.xp)
-        self._save(x)
+        y = dense(x, self.parameter_value("weight"), self.parameter_value("bias"), xp=self.backend.xp)
+        self.save_for_backward(x)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x,) = self._saved
-        dx, dweight, dbias = dense_backward(dy, x, self._value("weight"), input_grad=input_grad, xp=self.backend.xp)
-        self._accumulate("weight", dweight)
-        self._accumulate("bias", dbias)
+        (x,) = self.saved
+        weight = self.parameter_value("weight")
+        dx, dweight, dbias = dense_backward(dy, x, weight, input_grad=input_grad, xp=self.backend.xp)
+        self.accumulate_grad("weight", dweight)
+        self.accumulate_grad("bias", dbias)
         return dx

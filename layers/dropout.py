@@ -1,10 +1,10 @@
-"""Dropout: in training, each value (or each channel) is left out with probability ``p``, the others are scaled up.
+"""Dropout: in training, each value (or each channel) is set to 0 with probability ``p``, and the others are scaled up.
 
-With ``keep`` drawn once per forward, 0 or 1::
+With ``keep``, 0 or 1, drawn in each forward::
 
     y = keep * x / (1 - p)        dx = keep * dy / (1 - p)
 
-so that the expected output is the input, and evaluation is the identity.
+The expected output is the input. In evaluation dropout is the identity.
 
 Sources: N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014; J. Tompson et
 al., "Efficient object localization using convolutional networks", 2015, for whole channels.
@@ -23,37 +23,38 @@ from ..backends.inputs import describe
 from ..backends.without_autograd import without_graph
 from ..common import checks
 from ..common.types import Array, Namespace, dtype_name
-from .core.arrays import namespace, require_float
+from .core.array_checks import namespace, require_float
 from .core.layer import Layer
+from .core.output_shape import Shape
 from .core.placement import Placement
-from .summary import Shape
 
 
 @without_graph
 def dropout(x: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> Array:
-    """``x / (1 - p)`` where ``keep`` is true, 0 elsewhere, whatever ``x`` holds there.
+    """``x / (1 - p)`` where ``keep`` is true, 0 elsewhere, even where ``x`` is NaN or infinite.
 
     Parameters
     ----------
     x : array
         float32 or float64.
     keep : array
-        Booleans, of ``x``'s shape or with size 1 along axes where all are kept or dropped together.
+        Booleans, of the shape of ``x``, or of size 1 along axes whose values are kept or dropped together.
     p : float
-        From 0 to 1; with 1 all is 0.
+        From 0 to 1; with 1 the result is 0.
 
     Raises
     ------
     TypeError, ValueError
-        For an input not of floats, or ``p`` out of range.
+        For an input that is not of floats, or ``p`` out of range.
     """
     xp = namespace(xp, input=x, keep=keep)
     require_float(x)
     if dtype_name(keep.dtype) != "bool":
-        raise TypeError(f"keep must be booleans, got {describe(keep)}")
+        raise TypeError(f"keep must be an array of booleans, got {describe(keep)}")
     if keep.ndim != x.ndim or any(k not in (1, n) for k, n in zip(keep.shape, x.shape, strict=True)):
         raise ValueError(
-            f"keep has shape {tuple(keep.shape)}, expected that of the input, {tuple(x.shape)}, or 1 along some axes"
+            f"keep must have the shape of the input, {tuple(x.shape)}, or size 1 along some axes, got shape "
+            f"{tuple(keep.shape)}"
         )
     p = probability(p)
     if p == 1.0:
@@ -69,27 +70,27 @@ def dropout_backward(dy: Array, keep: Array, p: float, *, xp: Namespace | None =
 
 
 def probability(p: float) -> float:
-    """The share of values to leave out, as a float."""
+    """The probability of dropping a value, as a float."""
     return float(checks.number("p", p, least=0.0, most=1.0))
 
 
 class Dropout(Layer):
-    """Drop values, each by itself, with probability ``p``; see `dropout`. The identity in evaluation.
+    """Drop each value with probability ``p``, independently; see `dropout`. The identity in evaluation.
 
-    Each forward in training draws a new mask from this layer's own stream, which depends on the seed and on the layer's
-    full name: for one seed the masks are the same on every backend and in either dtype.
+    Each forward in training draws a new mask from the layer's own stream of random numbers, which depends on the seed
+    and on the layer's full name. For one seed the masks are the same on every backend and in both dtypes.
 
     Parameters
     ----------
     p : float
-        From 0, which draws nothing, to 1.
+        From 0 to 1; with 0 no random numbers are drawn.
     **placement
         See `xpnn.layers.core.placement.Placement`.
 
     Attributes
     ----------
     stream : Generator
-        Where masks come from; its ``position`` is all the state there is.
+        The source of the masks; its ``position`` is the only state.
 
     Raises
     ------
@@ -106,13 +107,13 @@ class Dropout(Layer):
 
     @property
     def stream(self) -> Generator:
-        """Where masks come from, made on first use."""
+        """The source of the masks, created on first use."""
         if self._stream is None:
             self._stream = self.generator.fold_in("dropout")
         return self._stream
 
-    def _join(self, path: str, inherited: Placement) -> None:
-        super()._join(path, inherited)
+    def _enter_container(self, path: str, inherited: Placement) -> None:
+        super()._enter_container(path, inherited)
         if self._stream is not None and not self._stream.position:
             self._stream = None
 
@@ -142,33 +143,33 @@ class Dropout(Layer):
     def _forward(self, x: Array) -> Array:
         shape = self._mask_shape(tuple(x.shape))
         if not self.training or self.p == 0.0:
-            self._save(None)
+            self.save_for_backward(None)
             return x
-        # Of 24 random bits, so that neither the dtype nor how a library compares with a Python number matters.
+        # A multiple of 2**-24, exact in float32 and float64, so that the comparison is the same in every library.
         least = ceil(self.p * 2.0**24) * 2.0**-24
-        # The whole batch's mask, of which a worker that holds a part of it takes that part.
+        # The mask of the whole batch; a worker with a part of the batch uses its part of the mask.
         start, samples = place_in_batch(shape[0]) if shape else (0, 0)
         whole = (samples, *shape[1:]) if shape else ()
         numbers = self.stream.uniform(whole, dtype="float32", backend=self.backend)
         if whole != shape:
             numbers = numbers[start : start + shape[0], ...]
         keep = numbers >= least
-        self._save(keep)
+        self.save_for_backward(keep)
         return dropout(x, keep, self.p, xp=self.backend.xp)
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (keep,) = self._saved
+        (keep,) = self.saved
         return dy if keep is None else dropout_backward(dy, keep, self.p, xp=self.backend.xp)
 
 
 class ChannelDropout(Dropout):
-    """Base of the layers that drop whole channels of a sample, all cells at once."""
+    """Base of the layers that drop all values of a channel of a sample together."""
 
     axes: ClassVar[int]
 
     def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) != self.axes + 2:
-            raise ValueError(f"input needs shape (N, C{', *' * self.axes}), got {shape}")
+            raise ValueError(f"input must have shape (N, C{', *' * self.axes}), got {shape}")
         return (*shape[:2], *(1,) * self.axes)
 
 

@@ -1,8 +1,8 @@
-"""The pure functions: any standard-conforming arrays in, arrays out, no state.
+"""Pure functions of arrays, without state, for the arrays of any library that follows the Array API standard.
 
-Each ``f`` stands beside its ``f_backward``. ``xp=None`` means the namespace of the inputs. Where exact numerics made
-one of them, or the enclosing `use_backend` or ``XPNN_NUMERICS`` asks for exact numerics, results then have the bits of
-the layer or loss of that name in exact numerics.
+Each function ``f`` has its gradient, ``f_backward``. ``xp=None`` means the namespace of the inputs. If then exact
+numerics made one of the inputs, or the enclosing `use_backend` or ``XPNN_NUMERICS`` sets exact numerics, results have
+the bits of the layer or loss of that name in exact numerics.
 """
 
 from .activations.erf import erf, erfc
@@ -45,39 +45,44 @@ from .activations.smooth import (
 from .activations.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .convolution.conv import conv, conv_backward
 from .convolution.conv_transpose import conv_transpose, conv_transpose_backward
-from .core.public import public
+from .core.function_numerics import in_numerics_of_arrays
 from .dense import dense, dense_backward
 from .dropout import dropout, dropout_backward
-from .losses.binary import (
+from .losses.binary_cross_entropy import (
     binary_cross_entropy,
     binary_cross_entropy_backward,
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_backward,
 )
-from .losses.classification import cross_entropy, cross_entropy_backward
-from .losses.divergence import kl_divergence, kl_divergence_backward
+from .losses.cross_entropy import cross_entropy, cross_entropy_backward
+from .losses.huber import huber, huber_backward, smooth_l1, smooth_l1_backward
+from .losses.kl_divergence import kl_divergence, kl_divergence_backward
 from .losses.nll import nll, nll_backward
 from .losses.regression import (
+    l1,
+    l1_backward,
     l2,
     l2_backward,
-    mean_absolute_error,
-    mean_absolute_error_backward,
-    mean_absolute_percentage_error,
-    mean_absolute_percentage_error_backward,
-    mean_squared_error,
-    mean_squared_error_backward,
-    mean_squared_log_error,
-    mean_squared_log_error_backward,
+    mae,
+    mae_backward,
+    mape,
+    mape_backward,
+    mse,
+    mse_backward,
+    msle,
+    msle_backward,
 )
-from .losses.robust import huber, huber_backward, smooth_l1, smooth_l1_backward
 from .normalisation.batch_norm import batch_norm, batch_norm_backward
+from .normalisation.group_norm import group_norm, group_norm_backward
 from .normalisation.instance_norm import instance_norm, instance_norm_backward
-from .normalisation.layer_norm import group_norm, group_norm_backward, layer_norm, layer_norm_backward
-from .pool.adaptive import adaptive_avg_pool, adaptive_avg_pool_backward, adaptive_max_pool, adaptive_max_pool_backward
+from .normalisation.layer_norm import layer_norm, layer_norm_backward
+from .pool.adaptive_average import adaptive_avg_pool, adaptive_avg_pool_backward
+from .pool.adaptive_maximum import adaptive_max_pool, adaptive_max_pool_backward
 from .pool.average import avg_pool, avg_pool_backward
 from .pool.lp import lp_pool, lp_pool_backward
 from .pool.maximum import max_pool, max_pool_backward
-from .shape import pad_constant, pad_constant_backward, upsample_nearest, upsample_nearest_backward
+from .reshaping.pad import pad_constant, pad_constant_backward
+from .reshaping.upsample import upsample_nearest, upsample_nearest_backward
 
 __all__ = [
     "adaptive_avg_pool",
@@ -122,6 +127,8 @@ __all__ = [
     "instance_norm_backward",
     "kl_divergence",
     "kl_divergence_backward",
+    "l1",
+    "l1_backward",
     "l2",
     "l2_backward",
     "layer_norm",
@@ -132,18 +139,18 @@ __all__ = [
     "log_softmax_backward",
     "lp_pool",
     "lp_pool_backward",
+    "mae",
+    "mae_backward",
+    "mape",
+    "mape_backward",
     "max_pool",
     "max_pool_backward",
-    "mean_absolute_error",
-    "mean_absolute_error_backward",
-    "mean_absolute_percentage_error",
-    "mean_absolute_percentage_error_backward",
-    "mean_squared_error",
-    "mean_squared_error_backward",
-    "mean_squared_log_error",
-    "mean_squared_log_error_backward",
     "mish",
     "mish_backward",
+    "mse",
+    "mse_backward",
+    "msle",
+    "msle_backward",
     "nll",
     "nll_backward",
     "pad_constant",
@@ -173,4 +180,4 @@ __all__ = [
 ]
 
 for _name in __all__:
-    globals()[_name] = public(globals()[_name], __name__)
+    globals()[_name] = in_numerics_of_arrays(globals()[_name], __name__)

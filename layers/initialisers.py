@@ -1,9 +1,10 @@
-"""Initial weights: functions from a shape and a stream of random numbers to an array.
+"""Initial values of parameters.
 
-Every initialiser draws from the generator that it is given and from nothing else, so a parameter's initial
-bits depend on the seed and on the parameter's name in the model, on no order and on no backend.
+An initialiser is a function of a shape, a generator of random numbers and a backend. It draws only from that generator,
+so the initial bits of a parameter depend on the seed and on its full name in the model, and neither on the order of
+creation nor on the backend.
 
-The fans count, for a weight ``(out, in, *kernel)``: ``fan_in = in * prod(kernel)``, ``fan_out = out * prod(kernel)``.
+The fans are, for a weight ``(out, in, *kernel)``: ``fan_in = in * prod(kernel)``, ``fan_out = out * prod(kernel)``.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ Initialiser: TypeAlias = Callable[[tuple[int, ...], Generator, Backend], Array]
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """``(fan_in, fan_out)`` of a weight."""
     if len(shape) < 2:
-        raise ValueError(f"fans need a weight of 2 or more axes (out, in, *kernel), got shape {shape}")
+        raise ValueError(f"weight must have shape (out, in, *kernel) for its fans, got {shape}")
     cells = prod(shape[2:])
     return shape[1] * cells, shape[0] * cells
 
@@ -37,7 +38,7 @@ def uniform(bound: float) -> Initialiser:
 
 
 def normal(std: float, mean: float = 0.0) -> Initialiser:
-    """Normal with that standard deviation."""
+    """Normal with standard deviation ``std``."""
     return partial(_normal, std=checks.number("std", std, least=0), mean=checks.number("mean", mean))
 
 
@@ -72,15 +73,15 @@ def lecun_normal() -> Initialiser:
 
 
 def orthogonal(gain: float = 1.0) -> Initialiser:
-    """Rows (or columns, if fewer) orthonormal, times ``gain``; a kernel is flattened with its input channels.
+    """Orthonormal rows (or columns, if there are fewer), times ``gain``, of the weight as a matrix ``(out, -1)``.
 
-    Gram-Schmidt, twice for each vector, on the host in float64 with sums in a fixed order: a library's QR
-    would differ in the last bits from machine to machine (A. Saxe, J. McClelland, S. Ganguli, 2013).
+    By Gram-Schmidt, twice for each vector, on the host in float64 with sums in a fixed order, because the last bits of
+    a library's QR differ between machines. Source: A. Saxe, J. McClelland, S. Ganguli, 2013.
     """
     return partial(_orthogonal, gain=checks.number("gain", gain))
 
 
-# Functions of the module, not closures: a layer that is not yet filled in can be pickled.
+# Partial functions rather than closures, so that a layer can be pickled before its parameters are created.
 
 
 def _constant(shape: tuple[int, ...], generator: Generator, backend: Backend, *, value: float) -> Array:
@@ -108,7 +109,7 @@ def _scaled_normal(
 
 
 def _variance(shape: tuple[int, ...], gain: float, fan_in: float) -> float:
-    """``gain`` by an average of the two fans, in which ``fan_in`` is the weight of the first."""
+    """``gain`` divided by the average of both fans with weights ``fan_in`` and ``1 - fan_in``."""
     before, after = fans(shape)
     return gain / (fan_in * before + (1.0 - fan_in) * after)
 
@@ -128,7 +129,7 @@ def _orthogonal(shape: tuple[int, ...], generator: Generator, backend: Backend, 
 
 
 def _sum_last(x: Array) -> Array:
-    """Sum over the last axis of a matrix by halving it: one order of additions everywhere."""
+    """Sum over the last axis of a matrix by pairwise halving, in the same order of additions everywhere."""
     while x.shape[1] > 1:
         half = x.shape[1] // 2
         summed = x[:, :half] + x[:, half : 2 * half]

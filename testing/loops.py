@@ -21,7 +21,7 @@ from ..layers import pool
 from ..layers.convolution.conv import Conv
 from ..layers.convolution.conv_transpose import ConvTranspose
 from ..layers.core.layer import Layer
-from ..layers.normalisation.batch_norm import ChannelNorm
+from ..layers.normalisation.channel_norm import ChannelNorm
 
 # An array of NumPy, whose stubs do not know an index put together of several parts.
 Host: TypeAlias = Any

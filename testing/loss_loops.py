@@ -90,13 +90,13 @@ def _of_classes(loss: Any, scores: Host, target: Host, upstream: Callable[[tuple
 
 def _pair(loss: Any) -> Pair | None:
     """Loss and derivative of one entry."""
-    if isinstance(loss, layers.MeanSquaredError | layers.L2):
+    if isinstance(loss, layers.MSE | layers.L2):
         return lambda p, t: ((p - t) ** 2, 2 * (p - t))
-    if isinstance(loss, layers.MeanAbsoluteError):
+    if isinstance(loss, layers.MAE | layers.L1):
         return lambda p, t: (abs(p - t), _sign(p - t))
-    if isinstance(loss, layers.MeanSquaredLogError):
+    if isinstance(loss, layers.MSLE):
         return lambda p, t: ((log1p(p) - log1p(t)) ** 2, 2 * (log1p(p) - log1p(t)) / (1 + p))
-    if isinstance(loss, layers.MeanAbsolutePercentageError):
+    if isinstance(loss, layers.MAPE):
         return lambda p, t: (100 * abs(p - t) / max(abs(t), 1e-7), 100 * _sign(p - t) / max(abs(t), 1e-7))
     if isinstance(loss, layers.Huber):
         return lambda p, t: _huber(p - t, loss.delta, 1.0)

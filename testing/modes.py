@@ -21,7 +21,7 @@ KERNELS = Ways(kernels=True, large=True)
 BLOCK = 256
 LAYOUTS = ("strided", "channels last", "read-only")
 # Bands and tiles multiply what a window sees by zeros of their own: there an infinity makes NaN of its neighbours.
-MIXING = ("banded", "rows", "Winograd")
+MIXING = ("banded", "Winograd")
 # Algorithms that have array functions and kernels too: on the host, and on a device.
 COMPILED = {True: ("depthwise",), False: ("depthwise", "columns", "Winograd")}
 
@@ -68,7 +68,7 @@ class Mode:
 
     def bound(self, case: Case, part: Part) -> Bound:
         """The case's bound, or that of the algorithm, which may err more."""
-        row = {"banded": "banded convolution", "rows": "banded convolution"}.get(self.algorithm, self.algorithm)
+        row = {"banded": "banded convolution", "banded rows": "banded convolution"}.get(self.algorithm, self.algorithm)
         usual = bound(case.op, part)
         return max(usual, bound(row, part), key=lambda each: each.c) if row in TABLE and usual.c else usual
 
@@ -105,7 +105,7 @@ def modes(case: Case, met: set[str], *, host: bool = True, wide: bool = True) ->
         for name in sorted(met - {"kernels"}):
             if not name.startswith(MIXING) or _is_finite(case):
                 yield Mode(name, Ways(kernels=name == "direct", large=name == "direct", convolution=name))
-                if name == "stationary":
+                if name == "large weight":
                     # It reads a weight as it lies, in one of three orders.
                     for layout in LAYOUTS[:2]:
                         yield Mode(f"{name}, {layout}", Ways(kernels=False, convolution=name), layout=layout)

@@ -259,7 +259,7 @@ def weights_decayed_by_a_function(b):
     def decay(model):
         for _, parameter in model.named_parameters():
             zero = b.xp.zeros_like(parameter.value)
-            parameter.accumulate(F.mean_squared_error_backward(0.01, parameter.value, zero))
+            parameter.accumulate(F.mse_backward(0.01, parameter.value, zero))
 
     return loop(net(backend=b), plainly(nn.CrossEntropy()), after=decay)
 

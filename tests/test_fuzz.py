@@ -10,7 +10,7 @@ import pytest
 from geometries import FAMILIES
 from hypothesis import HealthCheck, given, note, seed, settings
 
-from xpnn.layers.convolution import reach
+from xpnn.layers.convolution import trim_padding
 from xpnn.testing.cross import Cross
 
 quiet = settings(database=None, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
@@ -46,11 +46,11 @@ def test_what_is_drawn_agrees_with_loops_in_every_mode(at, family):
 @pytest.fixture
 def little_counts_as_much(monkeypatch):
     """Padding of any size is left out where no result depends on it."""
-    monkeypatch.setattr(reach, "MUCH", 0)
-    reach.reach.cache_clear()
+    monkeypatch.setattr(trim_padding, "LITTLE_PADDING", 0)
+    trim_padding.trim.cache_clear()
     yield
     monkeypatch.undo()
-    reach.reach.cache_clear()
+    trim_padding.trim.cache_clear()
 
 
 @every_place(["numpy"])

@@ -7,7 +7,7 @@ from typing import Any
 from ..backends import Backend
 from ..common.types import Array, dtype_name
 from ..layers.losses import Loss
-from ..layers.losses.nll import can_hold
+from ..layers.losses.class_targets import can_hold
 from .data_loader import DataLoader
 from .optimizers.base import widest
 

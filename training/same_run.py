@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..layers.losses import Loss
-from ..layers.losses.weights import Weights
+from ..layers.losses.loss_weights import LossWeights
 from .optimizers.base import Optimizer
 from .schedules.base import Schedule, TimedSchedule
 
@@ -54,7 +54,7 @@ def schedule_settings(schedule: Schedule | None, each: str) -> dict[str, Any]:
 
 def loss_settings(loss: Loss) -> str:
     """The loss in words, many weights by their SHA-256."""
-    weights = [value for _, value in sorted(vars(loss).items()) if isinstance(value, Weights)]
+    weights = [value for _, value in sorted(vars(loss).items()) if isinstance(value, LossWeights)]
     return " ".join([repr(loss), *(value.digest() for value in weights if repr(value).startswith("<"))])
 
 

@@ -24,7 +24,7 @@ from ..common import checks
 from ..common.types import Array, Namespace
 from ..layers.core.layer import Layer
 from ..layers.core.parameter import Parameter
-from ..layers.core.release import released
+from ..layers.core.release_after_backward import released
 from ..layers.losses import Loss
 
 

@@ -95,7 +95,7 @@ def load_model_state(model: Layer, arrays: Arrays, facts: Mapping[str, Any]) -> 
         raise ValueError(f"the random streams are of {named[0]}, the model's of {named[1]}")
     model.load_state_dict({name: laid(array, facts["order"].get(name)) for name, array in arrays.items()})
     for _, parameter in model.named_parameters():
-        parameter.keep()
+        parameter.adopt_value()
     for name, stream in places.items():
         stream.position = facts["streams"][name]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...backends import Backend, get_backend, use_backend
 from ...layers.core.layer import Layer
-from ...layers.core.release import released
+from ...layers.core.release_after_backward import released
 from ...layers.losses import CrossEntropy
 from ...layers.models import BUILDERS
 from ...training.datasets import load_dataset

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ...backends import Backend, Generator
-from ...layers.core.release import released
+from ...layers.core.release_after_backward import released
 from ...layers.losses import CrossEntropy
 from ...layers.models import BUILDERS
 from ...training.optimizers.rules import SGD, Adam

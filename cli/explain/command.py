@@ -12,7 +12,7 @@ import numpy as np
 
 from ...backends import to_host
 from ...common.terminal import columns, fitted, say, table
-from ...layers.containers.sequential import Container
+from ...layers.containers.container import Container
 from ...layers.core.layer import Layer
 from ...layers.core.layer_outputs import layer_outputs
 from ..argument_types import at_least

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from ...backends import to_host
-from ...layers.containers.sequential import Container
+from ...layers.containers.container import Container
 from ...layers.core.layer import Layer
 from ...layers.core.layer_outputs import layer_outputs
-from ...layers.shape import Flatten
+from ...layers.reshaping.flatten import Flatten
 from .canvas import HELD_OUT, as_picture, bare, box, colours, new_figure, save, write
 
 HostArray = np.ndarray[Any, Any]

@@ -1,12 +1,7 @@
 """Activation functions: each a pair of functions, forward and backward, and a layer."""
 
-from .base import (
-    Activation,
-)
-from .erf import (
-    erf,
-    erfc,
-)
+from .base import Activation
+from .erf import erf, erfc
 from .rectifiers import (
     CELU,
     ELU,

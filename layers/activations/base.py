@@ -1,7 +1,7 @@
-"""What elementwise activations share.
+"""The base of the elementwise activations.
 
-An activation is ``y = f(x)``, ``dx = dy * f'(x)``, entry by entry: a pair of functions and a layer that names them. The
-gradient is written in the output where its formula is simpler there, else in the input; the layer keeps just that one.
+An activation is ``y = f(x)``, ``dx = dy * f'(x)`` for each entry: two functions, and a layer that names them. The
+gradient is a function of the output if its formula is simpler there, else of the input; the layer saves only that one.
 """
 
 from collections.abc import Callable
@@ -10,21 +10,21 @@ from typing import Any, ClassVar, Unpack
 
 from ...backends import primitives
 from ...common.types import Array, Namespace
-from ..core.arrays import namespace, require_same_dtype, require_shape
+from ..core.array_checks import namespace, require_same_dtype, require_shape
 from ..core.layer import Layer
+from ..core.output_shape import Shape
 from ..core.placement import Placement
-from ..summary import Shape
 
 
 def prepare(xp: Namespace | None, **arrays: Array) -> Namespace:
-    """The namespace to compute in, once all arrays are floats of one dtype."""
+    """The namespace to compute in, after checking that all arrays are floats of one dtype."""
     xp = namespace(xp, **arrays)
     require_same_dtype(**arrays)
     return xp
 
 
 def prepare_gradient(xp: Namespace | None, **arrays: Array) -> Namespace:
-    """`prepare` for a gradient: all arrays have one shape too."""
+    """`prepare` for a gradient: all arrays must also have one shape."""
     xp = prepare(xp, **arrays)
     (_, first), *others = arrays.items()
     for name, array in others:
@@ -35,9 +35,9 @@ def prepare_gradient(xp: Namespace | None, **arrays: Array) -> Namespace:
 class Activation(Layer):
     """Base of the elementwise activations.
 
-    A subclass names its ``function(x, **options, xp)`` and ``gradient(dy, kept, **options, xp)``; its options are the
-    attributes in ``signature``. ``from_output`` says that ``kept`` is the output and not the input, ``in_parts`` that
-    the function gains from large inputs being taken in parts.
+    A subclass names its ``function(x, **options, xp)`` and ``gradient(dy, saved, **options, xp)``; its options are the
+    attributes in ``signature``. ``saved`` is the input, or the output if ``from_output``. With ``in_parts`` large
+    inputs are computed in blocks, which is faster for a function of several operations.
     """
 
     function: ClassVar[Callable[..., Array]]
@@ -58,10 +58,10 @@ class Activation(Layer):
     def _forward(self, x: Array) -> Array:
         function = partial(type(self).function, **self._options)
         y = primitives(self.backend.xp).elementwise(function, x) if self.in_parts else function(x)
-        self._save(y if self.from_output else x)
+        self.save_for_backward(y if self.from_output else x)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (kept,) = self._saved
+        (saved,) = self.saved
         gradient = partial(type(self).gradient, **self._options)
-        return primitives(self.backend.xp).elementwise(gradient, dy, kept) if self.in_parts else gradient(dy, kept)
+        return primitives(self.backend.xp).elementwise(gradient, dy, saved) if self.in_parts else gradient(dy, saved)

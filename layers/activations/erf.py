@@ -1,10 +1,10 @@
-"""The error function, which the standard does not have, from functions that it has.
+"""The error function, which the Array API standard does not have, from functions of the standard.
 
 Near 0 ``erf`` is its Taylor series. Elsewhere ``erfc(x) = exp(-x^2) q(v) / (x + 3)`` for ``x >= 1/2``, where ``q`` is a
-polynomial in ``v = (7 u - 1) / 6``, ``u = (x - 3) / (x + 3)``, which runs from -1 to 1 as ``x`` runs from 1/2 to
+polynomial in ``v = (7 u - 1) / 6``, ``u = (x - 3) / (x + 3)``, which goes from -1 to 1 as ``x`` goes from 1/2 to
 infinity. Its coefficients are those of the Chebyshev interpolant of ``exp(x^2) erfc(x) (x + 3)`` at 64 points, computed
-with 60 digits and cut where they fall below 2e-17. ``exp(-x^2)`` is taken in two factors: of the square of ``x``
-rounded to sixteenths, which is exact, and of the rest, which is small.
+with 60 digits and truncated where they are below 2e-17. ``exp(-x^2)`` is computed as two factors: that of the square of
+``x`` rounded to sixteenths, which is exact, and that of the difference, which is small.
 
 The relative error of `erfc` in float64 is below 1e-15 where the result is a normal number.
 """
@@ -13,7 +13,7 @@ from math import factorial, pi, sqrt
 
 from ...backends.without_autograd import without_graph
 from ...common.types import Array, Namespace
-from ..core.arrays import clamp
+from ..core.elementwise import clamp
 from .base import prepare
 
 _NEAR = 0.5
@@ -68,7 +68,7 @@ def erfc(x: Array, *, xp: Namespace | None = None) -> Array:
 
 
 def _series(x: Array, xp: Namespace) -> Array:
-    """``erf(x)`` for ``|x| < 1/2``; what it gives elsewhere is not used, and does not overflow."""
+    """``erf(x)`` for ``|x| < 1/2``; elsewhere the result is not used, and does not overflow."""
     near = clamp(x, -_NEAR, _NEAR, xp)
     return near * _polynomial(near * near, _SERIES)
 

@@ -12,8 +12,8 @@ SELU              scale * alpha * (exp(x) - 1)             scale * alpha * exp(x
                   (above: scale * x, slope scale)
 ================  =======================================  ======================  ==========
 
-Exponentials are of ``min(x, 0)``, so nothing overflows. NaN gives NaN, its gradient too: PyTorch has a finite gradient
-there for most of these.
+Exponentials are of ``min(x, 0)``, so nothing overflows. For NaN both the result and the gradient are NaN; PyTorch's
+gradient is finite there for most of these.
 
 Sources: K. He et al., 2015 (PReLU); D.-A. Clevert et al., 2016 (ELU); J. Barron, 2017 (CELU); G. Klambauer et al.,
 "Self-normalizing neural networks", 2017 (SELU).
@@ -25,11 +25,12 @@ from ...backends import primitives
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.arrays import keep_nan, require_shape, zero
+from ..core.array_checks import require_shape
+from ..core.elementwise import keep_nan, zero
 from ..core.layer import Layer
+from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import constant
-from ..summary import Shape
 from .base import Activation, prepare, prepare_gradient
 
 SELU_ALPHA = 1.6732632423543772
@@ -52,10 +53,10 @@ def relu_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
 
 @without_graph
 def leaky_relu(x: Array, *, negative_slope: float = 0.01, xp: Namespace | None = None) -> Array:
-    """``x`` above 0, else ``negative_slope * x``; with a slope of 0 this is `relu`, of minus infinity too."""
+    """``x`` above 0, else ``negative_slope * x``; with a slope of 0 this is `relu`, for minus infinity too."""
     xp, negative_slope = prepare(xp, input=x), checks.number("negative_slope", negative_slope)
     if 0.0 < negative_slope <= 1.0:
-        # On a CPU a tenth of the time of `where`, which branches.
+        # On a CPU this needs a tenth of the time of `where`, which branches.
         return xp.maximum(x, x * negative_slope)
     return xp.where(x > 0.0, x, x * negative_slope) if negative_slope else relu(x, xp=xp)
 
@@ -82,8 +83,8 @@ def prelu_backward(dy: Array, x: Array, weight: Array, *, xp: Namespace | None =
     require_shape(dy, tuple(x.shape), "dy")
     engine, slope = primitives(xp), xp.broadcast_to(_by_channel(x, weight, xp), x.shape)
     share = engine.elementwise(lambda x, dy: xp.where(x > 0.0, zero(x, xp), dy * x), x, dy)
-    one_for_all = weight.shape[0] == 1
-    dweight = xp.reshape(xp.sum(share), (1,)) if one_for_all else xp.sum(share, axis=(0, *range(2, x.ndim)))
+    is_shared = weight.shape[0] == 1
+    dweight = xp.reshape(xp.sum(share), (1,)) if is_shared else xp.sum(share, axis=(0, *range(2, x.ndim)))
     dx = engine.elementwise(lambda x, dy, slope: keep_nan(xp.where(x > 0.0, dy, dy * slope), x, xp), x, dy, slope)
     return dx, dweight
 
@@ -141,7 +142,7 @@ def _require_slopes(shape: Shape, weight: Shape) -> None:
 
 
 def _by_channel(x: Array, weight: Array, xp: Namespace) -> Array:
-    """A slope for each channel, to be multiplied with ``x (N, C, ...)``."""
+    """The weight, reshaped to broadcast to ``x (N, C, ...)``."""
     _require_slopes(tuple(x.shape), tuple(weight.shape))
     if not x.ndim:
         return xp.reshape(weight, ())
@@ -177,7 +178,7 @@ class PReLU(Layer):
     num_parameters : int
         1, or the number of channels.
     init : float
-        Where the slopes start.
+        Initial value of the slopes.
     **placement
         See `xpnn.layers.core.placement.Placement`.
     """
@@ -188,21 +189,21 @@ class PReLU(Layer):
         super().__init__(**placement)
         self.num_parameters = checks.integer("num_parameters", num_parameters, 1)
         self.init = checks.number("init", init)
-        self._add_parameter("weight", (self.num_parameters,), constant(self.init))
+        self.add_parameter("weight", (self.num_parameters,), constant(self.init))
 
     def _output_shape(self, shape: Shape) -> Shape:
         _require_slopes(shape, (self.num_parameters,))
         return shape
 
     def _forward(self, x: Array) -> Array:
-        y = prelu(x, self._value("weight"), xp=self.backend.xp)
-        self._save(x)
+        y = prelu(x, self.parameter_value("weight"), xp=self.backend.xp)
+        self.save_for_backward(x)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x,) = self._saved
-        dx, dweight = prelu_backward(dy, x, self._value("weight"), xp=self.backend.xp)
-        self._accumulate("weight", dweight)
+        (x,) = self.saved
+        dx, dweight = prelu_backward(dy, x, self.parameter_value("weight"), xp=self.backend.xp)
+        self.accumulate_grad("weight", dweight)
         return dx
 
 

@@ -1,4 +1,4 @@
-"""Activations that saturate, and those built on a clipped line.
+"""Sigmoids and other activations that saturate, and the piecewise ones of MobileNetV3.
 
 ===========  ==========================  ==========================================
 layer        f(x)                        f'(x)
@@ -13,15 +13,15 @@ HardSwish    x * HardSigmoid(x)          0 for x <= -3, 1 for x >= 3, else x / 3
 Sources: A. Howard et al., "Searching for MobileNetV3", 2019, with PyTorch's constants (the hard ones); J. Turian et
 al., 2009 (softsign).
 
-An infinite input gives the limit, and NaN gives NaN, its gradient too.
+For an infinite input the result is the limit; for NaN both the result and the gradient are NaN.
 """
 
 from ...backends.without_autograd import without_graph
 from ...common.types import Array, Namespace
-from ..core.arrays import at_least, clamp, keep_nan, zero
+from ..core.elementwise import at_least, clamp, keep_nan, zero
 from .base import Activation, prepare, prepare_gradient
 
-# 1 is nothing beside it in either dtype.
+# Adding 1 to it changes nothing in either dtype.
 _FAR = 1e30
 
 

@@ -1,4 +1,4 @@
-"""Smooth relatives of the ReLU.
+"""Smooth approximations of the ReLU: softplus, SiLU, Mish and GELU.
 
 ========  ==================================================  ====================================================
 layer     f(x)                                                f'(x)
@@ -14,8 +14,8 @@ GELU      x (1 + t) / 2, t = tanh(sqrt(2 / pi) *              (1 + t) / 2 + x (1
 Sources: C. Dugas et al., 2001 (softplus); S. Elfwing et al., 2018 (SiLU); D. Misra, 2019 (Mish); D. Hendrycks and
 K. Gimpel, "Gaussian error linear units", 2016.
 
-All but the softplus are computed of ``x`` brought into [-1000, 1000], or above -1000 where they are ``x`` times
-something: beyond, they are at their limits in either dtype, and nothing overflows or is infinity times 0.
+All but the softplus are computed from ``x`` clamped to [-1000, 1000], or to -1000 and above if ``x`` is a factor.
+Outside they are equal to their limits in either dtype, and this way nothing overflows or is infinity times 0.
 """
 
 from math import pi, sqrt
@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Unpack
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.arrays import at_least, clamp, zero
+from ..core.elementwise import at_least, clamp, zero
 from ..core.placement import Placement
 from .base import Activation, prepare, prepare_gradient
 from .erf import erfc
@@ -39,7 +39,7 @@ _FAR = 1000.0
 @without_graph
 def softplus(x: Array, *, beta: float = 1.0, threshold: float = 20.0, xp: Namespace | None = None) -> Array:
     """``log(1 + exp(beta x)) / beta``, and ``x`` where ``beta x > threshold``."""
-    xp, (beta, threshold) = prepare(xp, input=x), _bend(beta, threshold)
+    xp, (beta, threshold) = prepare(xp, input=x), _checked(beta, threshold)
     scaled = x * beta
     smooth = (_positive(scaled, xp) + xp.log1p(xp.exp(-xp.abs(scaled)))) * (1.0 / beta)
     return xp.where(scaled > threshold, x, smooth)
@@ -50,12 +50,12 @@ def softplus_backward(
     dy: Array, x: Array, *, beta: float = 1.0, threshold: float = 20.0, xp: Namespace | None = None
 ) -> Array:
     """``dx = sigmoid(beta x) dy``, and ``dy`` where ``beta x > threshold``."""
-    xp, (beta, threshold) = prepare_gradient(xp, dy=dy, input=x), _bend(beta, threshold)
+    xp, (beta, threshold) = prepare_gradient(xp, dy=dy, input=x), _checked(beta, threshold)
     scaled = x * beta
     return xp.where(scaled > threshold, dy, dy * sigmoid(scaled, xp=xp))
 
 
-def _bend(beta: float, threshold: float) -> tuple[float, float]:
+def _checked(beta: float, threshold: float) -> tuple[float, float]:
     return checks.number("beta", beta, above=0.0), checks.number("threshold", threshold)
 
 
@@ -96,7 +96,8 @@ def mish_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
 def _mish_parts(x: Array, xp: Namespace) -> tuple[Array, Array]:
     """``t = tanh(log(1 + exp(x)))`` and ``1 - t^2``, as fractions in ``w = exp(-|x|)``.
 
-    ``t = ((1 + e^x)^2 - 1) / ((1 + e^x)^2 + 1)``; with both halves of it written out nothing cancels or overflows.
+    ``t = ((1 + e^x)^2 - 1) / ((1 + e^x)^2 + 1)``, multiplied out for either sign of x so that nothing cancels or
+    overflows.
     """
     w = xp.exp(-xp.abs(x))
     right = x >= 0.0
@@ -113,7 +114,7 @@ def gelu(x: Array, *, approximate: str = "none", xp: Namespace | None = None) ->
     xp = prepare(xp, input=x)
     x = at_least(x, -_FAR, xp)
     if checks.choice("approximate", approximate, FORMS) == "tanh":
-        return x * ((1.0 + xp.tanh(_inner(xp.minimum(x, _FAR)))) * 0.5)
+        return x * ((1.0 + xp.tanh(_tanh_argument(xp.minimum(x, _FAR)))) * 0.5)
     return x * _normal_cdf(x, xp)
 
 
@@ -123,14 +124,14 @@ def gelu_backward(dy: Array, x: Array, *, approximate: str = "none", xp: Namespa
     xp = prepare_gradient(xp, dy=dy, input=x)
     x = clamp(x, -_FAR, _FAR, xp)
     if checks.choice("approximate", approximate, FORMS) == "tanh":
-        t = xp.tanh(_inner(x))
+        t = xp.tanh(_tanh_argument(x))
         slope = _ROOT * (1.0 + (3.0 * _CUBIC) * x * x)
         return dy * ((1.0 + t) * 0.5 + x * (1.0 - t * t) * 0.5 * slope)
     density = xp.exp(x * x * -0.5) * (1.0 / sqrt(2.0 * pi))
     return dy * (_normal_cdf(x, xp) + x * density)
 
 
-def _inner(x: Array) -> Array:
+def _tanh_argument(x: Array) -> Array:
     return (x + x * x * x * _CUBIC) * _ROOT
 
 
@@ -151,7 +152,7 @@ class Softplus(Activation):
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.beta, self.threshold = _bend(beta, threshold)
+        self.beta, self.threshold = _checked(beta, threshold)
 
 
 class SiLU(Activation):

@@ -1,8 +1,8 @@
 """Softmax and its logarithm, along an axis.
 
-Both subtract the maximum first, so that no exponential overflows. Where the maximum is infinity the result is the
-limit: infinite entries share the probability, all others have 0. Minus infinity has probability 0, and where there is
-nothing else the result is NaN, as in PyTorch.
+Both subtract the maximum first, so that no exponential overflows. If the maximum is infinite, the result is the limit:
+infinite entries have equal probabilities, all others 0. Minus infinity has probability 0; if all entries are minus
+infinity, the result is NaN, as in PyTorch.
 
 Source: C. Bishop, "Pattern recognition and machine learning", 2006, eq. 4.62.
 """
@@ -15,10 +15,11 @@ from ...backends.memory_order import inverse
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.arrays import memory_axes, namespace, require_float, require_same_dtype, require_shape
+from ..core.array_checks import namespace, require_float, require_same_dtype, require_shape
+from ..core.axis_order import memory_axes
 from ..core.layer import Layer
+from ..core.output_shape import Shape
 from ..core.placement import Placement
-from ..summary import Shape
 
 
 @without_graph
@@ -60,7 +61,7 @@ def log_softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace |
 
 
 def below_largest(x: Array, largest: Array, xp: Namespace) -> Array:
-    """``x - largest``, and 0 where both are infinity."""
+    """``x - largest``, and 0 where both are infinite."""
     return primitives(xp).below(x, largest)
 
 
@@ -97,11 +98,11 @@ class _AlongAxis(Layer):
         axes = memory_axes(x, xp)
         axis = axes.index(self.axis % x.ndim)
         y = xp.permute_dims(type(self).function(xp.permute_dims(x, axes), axis=axis, xp=xp), inverse(axes))
-        self._save(y)
+        self.save_for_backward(y)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (y,) = self._saved
+        (y,) = self.saved
         xp = self.backend.xp
         axes = memory_axes(y, xp)
         dy, y = (xp.permute_dims(each, axes) for each in (dy, y))

@@ -1,1 +1,10 @@
-"""Layers made of layers."""
+"""Layers that consist of layers."""
+
+from .checkpointed import Checkpointed
+from .container import Container
+from .identity import Identity
+from .parallel import Parallel
+from .residual import Residual
+from .sequential import Sequential
+
+__all__ = ["Checkpointed", "Container", "Identity", "Parallel", "Residual", "Sequential"]

@@ -1,4 +1,4 @@
-"""Less memory for more time: a layer that is computed again instead of kept.
+"""Activation checkpointing: a forward is computed again in backward, so that less is saved in between.
 
 Source: T. Chen et al., "Training deep nets with sublinear memory cost", 2016.
 """
@@ -8,29 +8,30 @@ from typing import Any, Unpack
 from ...backends import origins
 from ...common import checks
 from ...common.types import Array
-from ..core.layer import Layer, no_forward
+from ..core.errors import backward_without_forward
+from ..core.layer import Layer
+from ..core.output_shape import Shape
 from ..core.placement import Placement
-from ..core.release import released, releases
+from ..core.release_after_backward import is_within_released, released
 from ..core.snapshot import Snapshot
-from ..summary import Shape
-from .sequential import Container
+from .container import Container
 
 
 class Checkpointed(Container):
-    """A layer that in training keeps nothing but its input, and computes its forward again in backward.
+    """A layer that saves only its input for backward, and computes its forward again in backward.
 
-    A net whose stages are `Checkpointed` keeps the stages' inputs, and the arrays of one stage at a time; a step takes
-    one forward more. Outputs, gradients and running statistics have the same bits as without: what is computed again
-    starts from the same buffers and the same places in the random streams, and leaves both as they are. Evaluation is
-    the layer's own.
+    A net of `Checkpointed` stages saves the inputs of all stages, and the arrays of one stage at a time; a step
+    computes one more forward. Outputs, gradients and running statistics have the same bits as without it: the second
+    forward starts from the same buffers and the same positions of random streams, and leaves both unchanged.
+    Evaluation is that of the layer within.
 
-    It has no name of its own: names of parameters, seeds and ``state_dict`` are those of the layer in its place, so
-    weights that were saved with it load without it, and the other way round.
+    It adds nothing to names: parameters, seeds and ``state_dict`` are those of the layer in its place, so weights that
+    were saved with it can be loaded without it and vice versa.
 
     Parameters
     ----------
     layer : Layer
-        Usually a `Sequential` or `Residual` of several layers: a single one gains little.
+        Usually a `Sequential` or `Residual` of several layers: a single layer saves little memory.
     **placement
         See `xpnn.layers.core.placement.Placement`.
 
@@ -55,24 +56,24 @@ class Checkpointed(Container):
         return self.layer.output_shape(shape)
 
     def forward(self, x: Array) -> Any:
-        """The layer's output; of its arrays only ``x`` is kept."""
-        self._saved = None
+        """The layer's output; only ``x`` is saved for backward."""
+        self.saved = None
         self._check_numerics()
         if not self.training:
             return self.layer.forward(x)
         before = Snapshot(self.layer)
         y = self.layer.forward(x)
         self.layer.release()
-        self._save(self.backend.plain(x), before)
+        self.save_for_backward(self.backend.plain(x), before)
         self._doubts = origins.doubts
         return y
 
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
         """The layer's gradients, after a second forward."""
-        if self._saved is None:
-            raise no_forward(self, ", in training mode")
-        self._check_origin(dy)
-        x, before = self._saved
+        if self.saved is None:
+            raise backward_without_forward(self, ", in training mode")
+        self._check_gradient_numerics(dy)
+        x, before = self.saved
         after = Snapshot(self.layer)
         before.restore()
         try:
@@ -82,8 +83,8 @@ class Checkpointed(Container):
         with released():
             dx = self.layer.backward(dy, input_grad=input_grad)
         self.layer.release()
-        if releases():
-            self._saved = None
+        if is_within_released():
+            self.saved = None
         return dx
 
     def __repr__(self) -> str:

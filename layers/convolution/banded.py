@@ -1,16 +1,16 @@
-"""Convolution with few channels: several outputs of a row in one row of a matrix product.
+"""Convolution with few channels: ``t`` neighbouring outputs of a row by one product with a band matrix.
 
-A row of the input is read as ``W * C`` numbers, and a window as ``t`` neighbouring ones together: ``L = ((t - 1) s + k)
-C`` numbers in one run. The weight becomes a band matrix, ``t`` copies of each of its rows one under the other, shifted
-by a stride::
+A row of the input is read as ``W * C`` numbers. The windows of ``t`` neighbouring outputs together read one run of
+``L = ((t - 1) s + k) C`` of them. The weight becomes a band matrix: ``t`` copies of each of its rows side by side, each
+shifted by one stride::
 
     y[n, o, (q, b), f] = sum over i, l of  x[n, o*s + i*d, q*t*s*C + l] * band[i, l, (b, f)]
     band[i, (b*s + j)*C + c, (b, f)] = weight[f, c, i, j]          and 0 elsewhere
 
-That takes ``L / (k C)`` times the products, zeros among them, but cuts ``t`` times fewer and longer runs and makes the
-matrices wider; with few channels cutting is what costs. It is a convolution of one channel, so `Primitives.contract`
-does it. A zero of the band meets numbers that other outputs of the group see: where one of them is infinite or NaN,
-the group becomes NaN.
+That needs ``L / (k C)`` times the products, because the zeros are multiplied too, but it copies ``t`` times fewer and
+longer runs, which with few channels takes most of the time, and the matrices are wider. It is a convolution of one
+channel, so `Primitives.contract` computes it. The zeros are multiplied by numbers that only other outputs of the ``t``
+see: if one of these is infinite or NaN, all ``t`` outputs become NaN.
 """
 
 from dataclasses import replace
@@ -25,24 +25,24 @@ from ...common.types import Array, Namespace
 from . import columns
 from .problem import Problem
 
-# Nanoseconds, measured: of a run of numbers and of a number in it, and of a multiply-add in a wide matrix.
-RUN, NUMBER, MULTIPLY = 5.0, 0.1, 0.019
-# Multiply-adds below which the band would cost more to make than it saves.
-LEAST = 500_000
-# Columns of a matrix from which a product is as fast as it gets.
-WIDE = 48
+# Measured nanoseconds: to copy a run and each number in it, and for a multiply-add in a wide matrix.
+RUN_NS, NUMBER_NS, MULTIPLY_ADD_NS = 5.0, 0.1, 0.019
+# Multiply-adds below which making the band matrix takes longer than it saves.
+MIN_MULTIPLY_ADDS = 500_000
+# Columns of a matrix from which a product runs at full speed.
+FULL_SPEED_COLUMNS = 48
 
 
 @lru_cache(maxsize=1024)
 def neighbours(problem: Problem) -> int:
-    """How many neighbouring outputs to compute together: ``t``, a divisor of the output's width; 1 for none."""
-    if problem.multiply_adds < LEAST:
+    """``t``, the number of neighbouring outputs to compute together, a divisor of the output's width; 1 for none."""
+    if problem.multiply_adds < MIN_MULTIPLY_ADDS:
         return 1
     return min((1, *serving(problem)), key=lambda t: _cost(problem, t))
 
 
 def serving(problem: Problem) -> list[int]:
-    """All numbers of outputs that can be computed together: divisors of the width, from 2 to 32."""
+    """All ``t`` that can be used: divisors of the output's width, from 2 to 32."""
     w = problem.windows
     if problem.groups > 1 or w.dilation[-1] > 1 or w.stride[-1] > w.kernel[-1] or problem.algorithms == "direct":
         return []
@@ -50,15 +50,17 @@ def serving(problem: Problem) -> list[int]:
 
 
 def _cost(problem: Problem, t: int) -> float:
-    """Nanoseconds an output."""
+    """Nanoseconds for each output."""
     w = problem.windows
     run = _run(problem, t)
     rows = prod(w.kernel[:-1])
-    products = rows * run * problem.features * MULTIPLY * sqrt(max(1.0, WIDE / (t * problem.features)))
-    return rows * (RUN + NUMBER * run) / t + products
+    slowdown = sqrt(max(1.0, FULL_SPEED_COLUMNS / (t * problem.features)))
+    products = rows * run * problem.features * MULTIPLY_ADD_NS * slowdown
+    return rows * (RUN_NS + NUMBER_NS * run) / t + products
 
 
 def _run(problem: Problem, t: int) -> int:
+    """``L``."""
     return ((t - 1) * problem.windows.stride[-1] + problem.windows.kernel[-1]) * problem.channels
 
 
@@ -78,7 +80,7 @@ class Banded:
         return xp.reshape(y, problem.y_shape)
 
     def weight_gradient(self, x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
-        """``dweight (F, C, *K)``: of each entry the sum over its places in the band."""
+        """``dweight (F, C, *K)``: for each entry the sum over its copies in the band matrix."""
         xp = engine.xp
         wide = self._wide(problem)
         upstream = xp.reshape(dy, wide.y_shape)
@@ -93,7 +95,7 @@ class Banded:
         return columns.kernel_of_matrix(matrix, problem, xp)
 
     def _wide(self, problem: Problem) -> Problem:
-        """The convolution of one channel, with ``t`` outputs in one."""
+        """The convolution of one channel, with ``t`` outputs in each."""
         w, c, t = problem.windows, problem.channels, self.t
         windows = Windows(
             (*w.kernel[:-1], _run(problem, t)),
@@ -116,7 +118,7 @@ class Banded:
         return xp.reshape(x, (*x.shape[:-2], x.shape[-2] * x.shape[-1], 1))
 
     def _band(self, matrix: Array, problem: Problem, xp: Namespace) -> Array:
-        """The matrix ``(1, K*C, F)`` as a band ``(1, rows * L, t*F)``."""
+        """The band matrix ``(1, rows * L, t*F)`` of a matrix ``(1, K*C, F)``."""
         rows, features = prod(problem.windows.kernel[:-1]), problem.features
         matrix = xp.reshape(matrix, (rows, matrix.shape[1] // rows, features))
         shape = (rows, _run(problem, self.t), self.t, features)
@@ -126,6 +128,6 @@ class Banded:
         return xp.reshape(band, (1, shape[0] * shape[1], self.t * features))
 
     def _places(self, problem: Problem) -> list[slice]:
-        """Where the kernel's row stands in the run, for each of the outputs."""
+        """The part of the run that each of the ``t`` outputs reads."""
         step, size = problem.windows.stride[-1] * problem.channels, problem.windows.kernel[-1] * problem.channels
         return [slice(b * step, b * step + size) for b in range(self.t)]

@@ -1,7 +1,7 @@
-"""Convolution as one matrix product: windows laid out as columns (im2col).
+"""Convolution as one matrix product: the windows are copied into the columns of a matrix (im2col).
 
-Serves any rank, stride, dilation and number of groups. The columns are made for a block of the batch at a time, by
-`Primitives.contract`, which is also where exact numerics comes in.
+It computes any rank, stride, dilation and number of groups. `Primitives.contract` makes the columns for a block of the
+batch at a time; it has a version for exact numerics.
 
 Source: K. Chellapilla et al., "High performance convolutional neural networks for document processing", 2006.
 """
@@ -12,8 +12,8 @@ from ...backends.primitives import Primitives
 from ...common.types import Array, Namespace
 from .problem import Problem
 
-# Entries of a group's weight up to which its copy is transposed.
-SMALL = 1 << 15
+# Size of a group's weight below which the copy itself is made contiguous.
+CONTIGUOUS_SIZE = 1 << 15
 
 
 def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
@@ -26,7 +26,7 @@ def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engin
 
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
-    """``dx (N, *S, C)``: columns of ``dy``, added up where they were read."""
+    """``dx (N, *S, C)``: products of ``dy`` and the weight, added up where windows read (col2im)."""
     prepared = engine.prepare("columns", problem, problem.dtype)
     if prepared is not None:
         return prepared.input_gradient(dy, weight)
@@ -46,8 +46,8 @@ def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -
 def kernel_matrix(weight: Array, problem: Problem, xp: Namespace) -> Array:
     """``weight (F, C/G, *K)`` as the matrices ``(G, K*C/G, F/G)`` of `Primitives.contract`.
 
-    Of a large weight a transposed view of what is copied: the copy then reads and writes near to each other. Of a small
-    one, products are faster where the matrix itself is in one piece.
+    Of a large weight it is the transposed view of a copy, because that copy reads and writes neighbouring memory. Of a
+    small one it is contiguous, because products are faster then.
     """
     cells = prod(weight.shape[2:])
     if problem.rotated:
@@ -56,7 +56,7 @@ def kernel_matrix(weight: Array, problem: Problem, xp: Namespace) -> Array:
     groups = problem.groups
     features, channels = weight.shape[0] // groups, weight.shape[1]
     split = xp.reshape(weight, (groups, features, channels, cells))
-    if cells * channels * features < SMALL:
+    if cells * channels * features < CONTIGUOUS_SIZE:
         return xp.reshape(xp.permute_dims(split, (0, 3, 2, 1)), (groups, cells * channels, features))
     return xp.matrix_transpose(xp.reshape(xp.permute_dims(split, (0, 1, 3, 2)), (groups, features, cells * channels)))
 

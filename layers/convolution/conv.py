@@ -8,9 +8,9 @@ groups of channels, ``bias (F,)``, stride ``s``, dilation ``d`` and padded input
     dx[n, c, i]       =           sum over f and all o, k with o*s + k*d = i of  dy[n, f, o] * weight[f, c, k]
     dbias[f]          =           sum over n, o of  dy[n, f, o]
 
-so ``dweight`` is the cross-correlation of the input with ``dy``, and ``dx`` the full convolution of ``dy`` with the
-kernel rotated by 180 degrees (with ``s - 1`` zeros between its cells), cut to the input. All four are one bilinear
-map and its adjoints: `Primitives.contract`.
+so ``dweight`` is the cross-correlation of the input with ``dy``, and ``dx`` the full convolution of ``dy``, with
+``s - 1`` zeros between its cells, with the kernel rotated by 180 degrees, cut to the input. ``y``, ``dx`` and
+``dweight`` are one bilinear map and its adjoints; the package's docstring lists the algorithms that compute them.
 
 Sources: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998; V. Dumoulin and F. Visin,
 "A guide to convolution arithmetic for deep learning", 2016; K. Chellapilla et al., 2006, for the matrix product.
@@ -22,17 +22,17 @@ from typing import Any, ClassVar, Unpack
 
 from ...backends import primitives
 from ...backends.backend import ALGORITHMS
-from ...backends.primitives import Primitives
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
 from .. import convolution
-from ..core.arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape
-from ..core.geometry import Geometry, Padding, Size, place_windows
+from ..core.array_checks import namespace, require_same_dtype, require_shape
+from ..core.axis_order import channels_first, channels_last
+from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
-from ..summary import Shape
-from .kernel_layer import KernelLayer
+from ..windows.geometry import Geometry, Padding, Size, place_windows
+from .base import KernelLayer
 from .problem import Problem
 
 
@@ -58,9 +58,9 @@ def conv(
     stride, dilation : int or sequence of int
         Per axis.
     padding : int, sequence of int, sequence of (int, int), "valid" or "same"
-        Zeros around the input: see `xpnn.layers.core.geometry`.
+        Zeros around the input: see `xpnn.layers.windows.geometry`.
     groups : int
-        Groups of channels that don't mix; ``C`` for a depthwise convolution.
+        Groups of channels that are convolved separately; ``C`` for a depthwise convolution.
     algorithms : {"any", "direct"}
         ``"direct"`` for sums of products alone: see `xpnn.layers.convolution.winograd`.
     xp : namespace, optional
@@ -102,7 +102,7 @@ def conv_backward(
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of `conv`: ``(dx, dweight, dbias)`` for an upstream gradient ``dy (N, F, *O)``.
 
-    Takes what `conv` took; ``dx`` is None with ``input_grad=False``.
+    The options are those of `conv`; ``dx`` is None with ``input_grad=False``.
     """
     xp = namespace(xp, dy=dy, input=x, weight=weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
@@ -118,25 +118,12 @@ def conv_backward(
     return channels_first(convolution.input_gradient(rows, weight, problem, engine), xp), dweight, dbias
 
 
-def _sums_of_features(rows: Array, engine: Primitives) -> Array:
-    """``rows (N, *O, F)`` summed over all axes but the last.
-
-    Runs of a few features are slow to add up: some windows' are taken as one run first.
-    """
-    xp, count, features = engine.xp, prod(rows.shape[:-1]), rows.shape[-1]
-    together = 1
-    while engine.free_order and count and count % (2 * together) == 0 and together * features < 512:
-        together *= 2
-    sums = xp.sum(xp.reshape(rows, (count // together, together * features)), axis=0)
-    return sums if together == 1 else xp.sum(xp.reshape(sums, (together, features)), axis=0)
-
-
 def _problem(x: Array, weight: Array, geometry: Geometry, groups: int, algorithms: str) -> Problem:
     algorithms = checks.choice("algorithms", algorithms, ALGORITHMS)
     return _described(tuple(x.shape), weight.shape[0], geometry, groups, dtype_name(x.dtype), algorithms)
 
 
-# The same problem in each step remembers what was found out about it.
+# Cached, so that the properties that a problem caches are computed once for all steps.
 @lru_cache(maxsize=1024)
 def _described(
     x_shape: tuple[int, ...], features: int, geometry: Geometry, groups: int, dtype: str, algorithms: str
@@ -155,7 +142,7 @@ def _described(
 
 
 def _geometry(x: Shape, weight: Shape, stride: Size, padding: Padding, dilation: Size, groups: int) -> Geometry:
-    """Check that the shapes of input and weight fit together, and place the windows."""
+    """The windows and padding; raises `ValueError` for shapes of input and weight that do not fit together."""
     axes = len(x) - 2
     if axes < 1 or len(weight) != len(x):
         raise ValueError(
@@ -178,7 +165,7 @@ def _geometry(x: Shape, weight: Shape, stride: Size, padding: Padding, dilation:
 
 
 def require_cells(weight: Shape) -> None:
-    """Raise `ValueError` for a kernel without a cell."""
+    """Raise `ValueError` for a kernel of size 0 along an axis."""
     if 0 in weight[2:]:
         raise ValueError(f"weight has shape {weight}; a kernel needs a cell along each axis")
 
@@ -245,7 +232,7 @@ class Conv(KernelLayer):
         )
 
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
-        """Every output element takes the cells of a kernel in the channels of its group."""
+        """Every output element is a sum over a kernel's cells and the channels of its group."""
         return prod(y_shape) * (self.in_channels // self.groups) * prod(self._kernel)
 
     def _output_shape(self, shape: Shape) -> Shape:
@@ -254,15 +241,16 @@ class Conv(KernelLayer):
         return (shape[0], weight[0], *geometry.windows.count)
 
     def _forward(self, x: Array) -> Array:
-        y = conv(x, self._value("weight"), self._value("bias"), **self._options)
-        self._save(x)
+        y = conv(x, self.parameter_value("weight"), self.parameter_value("bias"), **self._options)
+        self.save_for_backward(x)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x,) = self._saved
-        dx, dweight, dbias = conv_backward(dy, x, self._value("weight"), input_grad=input_grad, **self._options)
-        self._accumulate("weight", dweight)
-        self._accumulate("bias", dbias)
+        (x,) = self.saved
+        weight = self.parameter_value("weight")
+        dx, dweight, dbias = conv_backward(dy, x, weight, input_grad=input_grad, **self._options)
+        self.accumulate_grad("weight", dweight)
+        self.accumulate_grad("bias", dbias)
         return dx
 
 

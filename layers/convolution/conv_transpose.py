@@ -1,7 +1,7 @@
 """Transposed convolution of any number of spatial dimensions: the adjoint of `conv`.
 
-With input ``x (N, C, *S)`` and ``weight (C, F/G, *K)``, each input cell adds its multiple of the kernel to the output;
-with stride ``s``, dilation ``d``, padding ``(before, after)`` cut off the output, and ``bias (F,)``::
+With input ``x (N, C, *S)`` and ``weight (C, F/G, *K)``, each input cell adds its multiple of the kernel to the output.
+With stride ``s``, dilation ``d``, padding ``(before, after)``, which is cut off the output, and ``bias (F,)``::
 
     y[n, f, i]        = bias[f] + sum over c and all o, k with o*s + k*d - before = i of  x[n, c, o] * weight[c, f, k]
     dx[n, c, o]       =           sum over f, k of  dy[n, f, o*s + k*d - before] * weight[c, f, k]
@@ -9,8 +9,8 @@ with stride ``s``, dilation ``d``, padding ``(before, after)`` cut off the outpu
     dbias[f]          =           sum over n, i of  dy[n, f, i]
 
 so ``dx`` is a convolution of ``dy``, and ``<conv(u, w), x> = <u, conv_transpose(x, w)>`` for equal weights. The output
-size is ``(S - 1)*s - before - after + d*(K - 1) + output_padding + 1``: of all sizes that a convolution takes to ``S``,
-``output_padding`` picks the one.
+size is ``(S - 1)*s - before - after + d*(K - 1) + output_padding + 1``: ``output_padding`` picks one of the sizes that
+a convolution maps to ``S``.
 
 Source: V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning", 2016, ch. 4.
 """
@@ -27,13 +27,14 @@ from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
 from .. import convolution
-from ..core.arrays import channels_first, channels_last, namespace, require_same_dtype, require_shape
-from ..core.geometry import Padding, Size, resolve_padding
+from ..core.array_checks import namespace, require_same_dtype, require_shape
+from ..core.axis_order import channels_first, channels_last
+from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
-from ..summary import Shape
+from ..windows.geometry import Padding, Size, resolve_padding
+from .base import KernelLayer
 from .conv import require_cells
-from .kernel_layer import KernelLayer
 from .problem import Problem
 
 
@@ -60,11 +61,11 @@ def conv_transpose(
     stride, dilation : int or sequence of int
         Per axis.
     padding : int, sequence of int, sequence of (int, int) or "valid"
-        Cells cut off the output: what the convolution that this is the adjoint of was padded with.
+        Cells cut off the output: the padding of the convolution of which this is the adjoint.
     output_padding : int or sequence of int
         Cells added at the end of each axis, fewer than the stride or the dilation.
     groups : int
-        Groups of channels that don't mix.
+        Groups of channels that are convolved separately.
     algorithms : str
         As for `xpnn.layers.convolution.conv.conv`.
     xp : namespace, optional
@@ -103,7 +104,7 @@ def conv_transpose_backward(
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of `conv_transpose`: ``(dx, dweight, dbias)`` for an upstream gradient ``dy (N, F, *O)``.
 
-    Takes what `conv_transpose` took; ``dx`` is None with ``input_grad=False``.
+    The options are those of `conv_transpose`; ``dx`` is None with ``input_grad=False``.
     """
     xp = namespace(xp, dy=dy, input=x, weight=weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
@@ -120,7 +121,7 @@ def conv_transpose_backward(
 
 
 def _problem(x: Array, plan: "_Plan", groups: int, algorithms: str) -> Problem:
-    """The convolution that this is the adjoint of."""
+    """The convolution of which this is the adjoint."""
     checks.choice("algorithms", algorithms, ALGORITHMS)
     return Problem(
         samples=x.shape[0],
@@ -137,7 +138,7 @@ def _problem(x: Array, plan: "_Plan", groups: int, algorithms: str) -> Problem:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Sizes of a transposed convolution: windows of the convolution that it is the adjoint of, and the output."""
+    """Sizes of a transposed convolution: the windows of the convolution of which it is the adjoint, and the output."""
 
     windows: Windows
     padding: Pairs
@@ -146,18 +147,18 @@ class _Plan:
 
 
 def refuse_same(padding: Padding) -> None:
-    """Raise `ValueError` for the padding that depends on the output, of which there are several."""
+    """Raise `ValueError` for ``"same"``: it depends on the size of the output, of which there are several."""
     if isinstance(padding, str) and padding == "same":
         raise ValueError(
-            "padding must be a number of cells or 'valid', got 'same'; give the padding of the convolution that this "
-            "is the adjoint of"
+            "padding must be a number of cells or 'valid', got 'same'; give the padding of the convolution of which "
+            "this is the adjoint"
         )
 
 
 def _plan(
     x: Shape, weight: Shape, stride: Size, padding: Padding, output_padding: Size, dilation: Size, groups: int
 ) -> _Plan:
-    """Check that the shapes of input and weight fit together, and find those of windows and output."""
+    """The sizes; raises `ValueError` for shapes of input and weight that do not fit together."""
     axes = len(x) - 2
     if axes < 1 or len(weight) != len(x):
         raise ValueError(
@@ -249,7 +250,7 @@ class ConvTranspose(KernelLayer):
         return super()._options | {"output_padding": self.output_padding}
 
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
-        """Every input element meets every kernel cell of its group's outputs."""
+        """Every input element is multiplied by every kernel cell of its group's outputs."""
         return prod(x_shape) * (self.out_channels // self.groups) * prod(self._kernel)
 
     def _output_shape(self, shape: Shape) -> Shape:
@@ -259,17 +260,17 @@ class ConvTranspose(KernelLayer):
         return (shape[0], plan.features, *plan.out)
 
     def _forward(self, x: Array) -> Array:
-        y = conv_transpose(x, self._value("weight"), self._value("bias"), **self._options)
-        self._save(x)
+        y = conv_transpose(x, self.parameter_value("weight"), self.parameter_value("bias"), **self._options)
+        self.save_for_backward(x)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x,) = self._saved
+        (x,) = self.saved
         dx, dweight, dbias = conv_transpose_backward(
-            dy, x, self._value("weight"), input_grad=input_grad, **self._options
+            dy, x, self.parameter_value("weight"), input_grad=input_grad, **self._options
         )
-        self._accumulate("weight", dweight)
-        self._accumulate("bias", dbias)
+        self.accumulate_grad("weight", dweight)
+        self.accumulate_grad("bias", dbias)
         return dx
 
 

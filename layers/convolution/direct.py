@@ -1,8 +1,8 @@
-"""Direct convolution by a compiled kernel: sums of products read from the input itself, without columns.
+"""Direct convolution by a compiled kernel: sums of products are read from the input itself, without columns.
 
-The input goes through in blocks within its padding, and features in vectors: where they fill none, the weight is
-widened by zeros and what comes out is cut. Serves any rank, stride and dilation of one group in float32, where the
-library has kernels (`xpnn.backends.engines.numba`).
+The kernel reads the input in padded blocks and computes features in vectors; to fill the last vector, the weight is
+padded by zeros and the result is cut. It computes any rank, stride and dilation of one group in float32, where the
+compiled kernels of `xpnn.backends.engines.numba` are installed.
 """
 
 from math import prod
@@ -16,23 +16,22 @@ from ...backends.primitives import LANES, Primitives, in_order
 from ...common.types import Array
 from .columns import kernel_matrix, kernel_of_matrix
 from .problem import Problem
-from .strips import strip
 
-# Products below which a kernel is not worth loading.
-LEAST = 1 << 20
-# Numbers of a weight up to which it stays in a cache; beyond, matrix products are up to twice as fast.
-LARGEST = 1 << 19
+# Multiply-adds below which loading the kernel takes longer than it saves.
+MIN_MULTIPLY_ADDS = 1 << 20
+# Size of a weight up to which it stays in a cache; beyond, matrix products are up to twice as fast.
+MAX_WEIGHT_SIZE = 1 << 19
 
 
 def serves(problem: Problem, engine: Primitives) -> bool:
-    """Whether there is a kernel, and enough to do for it."""
+    """Whether there is a kernel, and enough work for it."""
     return (
         engine.free_order
         and problem.groups == 1
         and problem.dtype == "float32"
         and problem.windows.cells > 1
-        and not overrides.small(problem.multiply_adds, LEAST)
-        and problem.windows.cells * problem.channels * problem.features <= LARGEST
+        and not overrides.small(problem.multiply_adds, MIN_MULTIPLY_ADDS)
+        and problem.windows.cells * problem.channels * problem.features <= MAX_WEIGHT_SIZE
         and engine.kernels is not None
     )
 
@@ -41,26 +40,26 @@ def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engin
     """``y (N, *O, F)``."""
     xp, kernels = engine.xp, _kernels(engine)
     features, wide = problem.features, kernels.width(problem.features)
-    found = kernel_matrix(weight, problem, xp)[0, ...]
-    matrix = engine.workspace("matrix", (found.shape[0], wide), x)
-    matrix[:, :features], matrix[:, features:] = found, 0.0
-    first = engine.workspace("bias", (wide,), x)
-    first[...] = 0.0
+    narrow = kernel_matrix(weight, problem, xp)[0, ...]
+    matrix = engine.workspace("matrix", (narrow.shape[0], wide), x)
+    matrix[:, :features], matrix[:, features:] = narrow, 0.0
+    offsets = engine.workspace("bias", (wide,), x)
+    offsets[...] = 0.0
     if bias is not None:
-        first[:features] = bias
+        offsets[:features] = bias
     y = xp.empty((problem.samples * prod(problem.windows.count), features), dtype=x.dtype, device=device(x))
     blocks = _blocks(problem, engine, x)
 
     def work(i: int) -> None:
-        read, windows = strip(x, blocks[i], problem, engine, kernels), blocks[i].windows(problem.windows)
-        kernels.convolve(read, matrix, first, windows, y[_place(blocks[i], problem), :])
+        strip, windows = _strip(x, blocks[i], problem, engine, kernels), blocks[i].windows(problem.windows)
+        kernels.convolve(strip, matrix, offsets, windows, y[_place(blocks[i], problem), :])
 
     engine.parallel(len(blocks), work)
     return xp.reshape(y, problem.y_shape)
 
 
 def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
-    """``dweight (F, C, *K)``: each worker adds up over blocks of its lanes, which do not depend on the workers."""
+    """``dweight (F, C, *K)``: each lane adds up its blocks; lanes do not depend on the number of workers."""
     xp, kernels = engine.xp, _kernels(engine)
     features, wide = problem.features, kernels.width(problem.features)
     depth = problem.windows.cells * problem.channels
@@ -73,24 +72,24 @@ def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -
     def work(lane: int) -> None:
         part = parts[lane, ...]
         for j in range(lanes[lane].start, lanes[lane].stop):
-            fresh = j == lanes[lane].start
-            found = part if fresh else engine.workspace("part", (depth, features), x)
+            is_first = j == lanes[lane].start
+            sums = part if is_first else engine.workspace("part", (depth, features), x)
             rows = dy[blocks[j].samples, blocks[j].rows, ...]
             upstream = engine.flat(rows, (prod(rows.shape[:-1]), features), "upstream")
             if wide > features:
                 narrow, upstream = upstream, engine.workspace("features", (upstream.shape[0], wide), x)
                 kernels.widen(narrow, upstream)
-            read = strip(x, blocks[j], problem, engine, kernels)
-            kernels.correlate(read, upstream, zeros, blocks[j].windows(problem.windows), found)
-            if not fresh:
-                part += found
+            strip = _strip(x, blocks[j], problem, engine, kernels)
+            kernels.correlate(strip, upstream, zeros, blocks[j].windows(problem.windows), sums)
+            if not is_first:
+                part += sums
 
     engine.parallel(len(lanes), work)
     return kernel_of_matrix(xp.reshape(in_order(parts), (1, depth, features)), problem, xp)
 
 
 def _kernels(engine: Primitives) -> Kernels:
-    """Those that `serves` found."""
+    """The compiled kernels, which `serves` requires."""
     assert engine.kernels is not None
     return engine.kernels
 
@@ -103,7 +102,26 @@ def _blocks(problem: Problem, engine: Primitives, x: Array) -> list[Block]:
 
 
 def _place(block: Block, problem: Problem) -> slice:
-    """Where a block's windows stand among those of the batch."""
+    """Positions of a block's windows among those of the batch."""
     rows, row_cells = problem.windows.count[0], prod(problem.windows.count[1:])
     first = (block.samples.start * rows + block.rows.start) * row_cells
     return slice(first, ((block.samples.stop - 1) * rows + block.rows.stop) * row_cells)
+
+
+def _strip(x: Array, block: Block, problem: Problem, engine: Primitives, kernels: Kernels) -> Array:
+    """The part of ``x (N, *S, C)`` that the windows of a block read, padded and contiguous: ``(n, *S', C)``."""
+    xp = engine.xp
+    if not problem.is_padded or len(problem.spatial) != 2:
+        padded = engine.padded(x, problem.padding, block, problem.windows)
+        return engine.flat(padded, tuple(padded.shape))
+    (above, _), (left, right) = problem.padding
+    height, width = problem.spatial
+    first, last = block.reach(problem.windows)
+    source = slice(min(max(first - above, 0), height), min(max(last - above, 0), height))
+    part = x[block.samples, source, ...]
+    part = engine.flat(part, (block.count, source.stop - source.start, width * problem.channels))
+    shape = (block.count, last - first, left + width + right, problem.channels)
+    padded = engine.workspace("padded", shape, x)
+    rows = xp.reshape(padded, (*shape[:2], shape[2] * shape[3]))
+    kernels.pad(part, min(max(above - first, 0), last - first), left * problem.channels, rows)
+    return padded

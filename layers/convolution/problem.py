@@ -1,4 +1,4 @@
-"""A convolution as integers: what an algorithm is chosen by, and what it needs beside the arrays."""
+"""The sizes of a convolution: an algorithm is chosen by them, and needs nothing else beside the arrays."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,13 +18,13 @@ class Problem:
     spatial : tuple of int
         ``S``.
     windows : Windows
-        Where windows lie in the padded input.
+        Positions of the windows in the padded input.
     padding : tuple of (int, int)
         Zeros before and after each axis.
     dtype : str
     rotated : bool
-        Whether the weight ``(C, F/G, *K)`` is that of the convolution whose input's gradient this is: its cells are
-        taken in reverse, its first two axes the other way round.
+        Whether this is the `adjoint` of another convolution and the weight is that one's, ``(C, F/G, *K)``: its cells
+        are read in reverse order and its first two axes swapped.
     algorithms : str
         ``"direct"`` leaves out algorithms whose rounding error is larger than that of sums of products.
     """
@@ -57,21 +57,21 @@ class Problem:
 
     @cached_property
     def multiply_adds(self) -> int:
-        """Products of the definition."""
+        """Number of products in the definition."""
         return prod(self.y_shape) * (self.channels // self.groups) * self.windows.cells
 
     @cached_property
     def adjoint(self) -> "Problem | None":
-        """The convolution that takes ``dy`` to ``dx``, with the kernel rotated; None where there is none.
+        """The convolution that maps ``dy`` to ``dx``, with the kernel rotated by 180 degrees; None where there is none.
 
-        There is one for stride 1, where no axis has more padding than the kernel reaches over.
+        It exists for one group and stride 1, if no axis is padded by more than ``dilation * (kernel - 1)``.
         """
         w = self.windows
-        reach = [(k - 1) * d for k, d in zip(w.kernel, w.dilation, strict=True)]
-        # Cells after the last window, which none reads, have the gradient 0: windows of zeros.
+        most = [(k - 1) * d for k, d in zip(w.kernel, w.dilation, strict=True)]
+        # Cells after the last window, which no window reads, have the gradient 0: there windows read zeros only.
         padding = tuple(
-            (r - before, n - count + before)
-            for r, n, count, (before, _) in zip(reach, self.spatial, w.count, self.padding, strict=True)
+            (m - before, n - count + before)
+            for m, n, count, (before, _) in zip(most, self.spatial, w.count, self.padding, strict=True)
         )
         if self.groups > 1 or any(s > 1 for s in w.stride) or any(side < 0 for pair in padding for side in pair):
             return None

@@ -1,16 +1,17 @@
 r"""Convolution with 3x3 kernels by Winograd's minimal filtering: fewer products, in tiles.
 
-``m x m`` outputs of a 3x3 kernel read ``n x n`` inputs, ``n = m + 2``, and take ``n^2`` products a pair of channels
-where the definition takes ``9 m^2``: 36 for 144 with ``m = 4``. For a tile ``d`` of the input and a kernel ``g``::
+``m x m`` outputs of a 3x3 kernel read ``n x n`` inputs, ``n = m + 2``. They need ``n^2`` products for each pair of
+channels, where the definition needs ``9 m^2``: 36 instead of 144 with ``m = 4``. For a tile ``d`` of the input and a
+kernel ``g``::
 
     Y = A^T [ (G g G^T) * (B^T d B) ] A              summed over channels between the brackets, for each of n^2 points
 
-The transforms are polynomial evaluation at ``n - 1`` numbers and infinity, and interpolation. Each is one small matrix
-product a tile with the Kronecker product of its two sides, ``n^2 x n^2``, so that the points can be any numbers:
-those below make the rounding error small, while whole numbers would make the transforms cheap by hand.
+The transforms are polynomial evaluation at ``n - 1`` numbers and infinity, and interpolation. Each is one product of a
+tile with the Kronecker product of its matrix with itself, such as ``n^2 x n^2``, so that the points can be any numbers:
+those of `winograd_transforms` make the rounding error small, where whole numbers would save multiplications.
 
-The error is larger than that of sums of products. In float32 against float64, with normal inputs and weights (20 x 20
-cells; batch 8, of 256 channels 4), relative to the root mean square of the result:
+The error is larger than that of sums of products. In float32 against float64, with normally distributed inputs and
+weights (20 x 20 cells; batch 8, and 4 for 256 channels), relative to the root mean square of the result:
 
 ==========  ===============  =================  ===============  =================
 \           64 channels      64 channels        256 channels     256 channels
@@ -30,139 +31,26 @@ Source: A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks
 analysis and improving the accuracy of Winograd convolution for deep neural networks", 2020, for the choice of points.
 """
 
-from dataclasses import dataclass
-from functools import cache, partial
 from math import prod
 
 from array_api_compat import device
 
-from ...backends.contractions.windows import Windows
-from ...backends.execution.blocks import Block, cut, even_slices
+from ...backends.execution.blocks import Block, even_slices
 from ...backends.primitives import LANES, Primitives, in_order
-from ...common.types import Array, Namespace, dtype_name
+from ...common.types import Array
 from .problem import Problem
+from .winograd_tiles import (
+    Tiling,
+    input_tiles_of_samples,
+    kernel_cells,
+    write_dy_tiles,
+    write_input_tiles,
+    write_outputs,
+)
+from .winograd_transforms import CELLS, KERNEL, plane_transforms
 
-KERNEL = 3
-CELLS = KERNEL * KERNEL
-# Numbers at which polynomials are evaluated, beside infinity, for tiles of m outputs.
-POINTS: dict[int, tuple[float, ...]] = {
-    2: (0.0, 1.0, -1.0),
-    4: (0.0, 0.6, -0.6, 1.5, -1.5),
-    5: (0.331, -0.331, 0.79, -0.79, 1.669, -1.669),
-}
-
-# Bytes of transformed weights from which workers share the filters and not the tiles: each of them would go through all
-# of the weights otherwise.
-LARGE = 3 << 20
-# Bytes of transformed tiles of the input that are held at a time where workers share the filters.
-HELD = 16 << 20
-# Bytes of transformed tiles of input and output that a worker holds at a time.
-TILES = 2 << 20
-# What the transform of the weights costs, in tiles.
-WEIGHT_TILES = 20
-# A product of three sizes below this takes the short way through OpenBLAS, which packs nothing.
-SHORT = 1_000_000
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How outputs are cut into tiles of ``m x m``."""
-
-    problem: Problem
-    m: int
-    shares_filters: bool = False
-
-    @property
-    def side(self) -> int:
-        """``n``: inputs along a tile's side."""
-        return self.m + KERNEL - 1
-
-    @property
-    def points(self) -> int:
-        """``n^2``: products a tile and pair of channels."""
-        return self.side * self.side
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Tiles along each axis."""
-        rows, columns = self.problem.windows.count
-        return -(-rows // self.m), -(-columns // self.m)
-
-    @property
-    def inputs(self) -> Windows:
-        """Where tiles of the input lie in it, padded to `input_padding`."""
-        return Windows((self.side, self.side), (self.m, self.m), (1, 1), self.grid)
-
-    @property
-    def input_padding(self) -> tuple[tuple[int, int], ...]:
-        """Zeros around the input, for the last tiles too."""
-        return tuple(
-            (before, (tiles - 1) * self.m + self.side - before - n)
-            for n, tiles, (before, _) in zip(self.problem.spatial, self.grid, self.problem.padding, strict=True)
-        )
-
-    @property
-    def outputs(self) -> Windows:
-        """Where tiles of the output lie in it, padded to `output_padding`."""
-        return Windows((self.m, self.m), (self.m, self.m), (1, 1), self.grid)
-
-    @property
-    def output_padding(self) -> tuple[tuple[int, int], ...]:
-        """Zeros after the output, for the last tiles."""
-        count = self.problem.windows.count
-        return tuple((0, tiles * self.m - n) for n, tiles in zip(count, self.grid, strict=True))
-
-    @property
-    def matrices(self) -> tuple["Matrix", "Matrix", "Matrix"]:
-        """`transforms` for these tiles."""
-        return transforms(POINTS[self.m], self.m)
-
-    @property
-    def is_large(self) -> bool:
-        """Whether the transformed weights are, or count as large."""
-        return self.shares_filters or 4 * self.points * self.problem.channels * self.problem.features > LARGE
-
-    def blocks(self, first: int, samples: int) -> list[Block]:
-        """Tiles of some samples in blocks for a worker."""
-        most = TILES // (4 * self.points * (self.problem.channels + self.problem.features))
-        short = (SHORT - 1) // (self.problem.channels * self.problem.features)
-        if short >= 32:
-            most = min(most, short)
-        rows, columns = self.grid
-        blocks = cut(samples, rows, most // columns)
-        return [Block(slice(first + b.samples.start, first + b.samples.stop), b.rows) for b in blocks]
-
-    def held(self) -> list[slice]:
-        """Samples whose tiles of the input are held at a time where workers share the filters."""
-        size = 4 * self.points * prod(self.grid) * self.problem.channels
-        return even_slices(self.problem.samples, -(-self.problem.samples // max(1, HELD // size)))
-
-    def held_inputs(self, x: Array, samples: slice, matrix: Array, engine: Primitives) -> Array:
-        """Tiles of the input of these samples, transformed: ``(T, n^2, C)``."""
-        blocks = self.blocks(samples.start, samples.stop - samples.start)
-        count = (samples.stop - samples.start) * prod(self.grid)
-        inputs = engine.workspace("held inputs", (count, self.points, self.problem.channels), x)
-
-        def work(i: int) -> None:
-            _input_tiles(x, blocks[i], self, matrix, inputs[self.place(blocks[i], samples.start), ...], engine)
-
-        engine.parallel(len(blocks), work)
-        return inputs
-
-    def filters(self, tiles: int) -> list[slice]:
-        """Filters of a worker at a time where workers share them."""
-        short = (SHORT - 1) // max(1, tiles * self.problem.channels)
-        return even_slices(self.problem.features, -(-self.problem.features // (min(short, 32) if short >= 16 else 64)))
-
-    def tiles(self, block: Block) -> int:
-        """Number of tiles in a block."""
-        return block.count * int(block.rows.stop - block.rows.start) * self.grid[1]
-
-    def place(self, block: Block, first: int) -> slice:
-        """Where a block's tiles stand among those of all samples from ``first`` on."""
-        rows, columns = self.grid
-        start = ((block.samples.start - first) * rows + block.rows.start) * columns
-        return slice(start, start + self.tiles(block))
+# Cost of the transform of the weights, in tiles.
+WEIGHT_TRANSFORM_TILES = 20
 
 
 def serves(problem: Problem) -> bool:
@@ -180,18 +68,18 @@ def serves(problem: Problem) -> bool:
 class Winograd:
     """Convolution with a kernel of 3x3 at stride 1, in tiles of ``m x m`` outputs.
 
-    With ``shares_filters`` workers share the filters, and not the tiles, however small the weight is.
+    Workers share the tiles where the weight is small, and the filters where it is large or with ``shares_filters``.
     """
 
     def __init__(self, m: int, shares_filters: bool = False) -> None:
         self.m, self.shares_filters = m, shares_filters
 
     def cost(self, problem: Problem) -> float:
-        """About how many multiplications a forward takes; the weight's transform is counted for what it costs."""
+        """Approximate multiplications of a forward, with the weight's transform by its measured time."""
         tiling = Tiling(problem, self.m)
         tiles = problem.samples * prod(tiling.grid)
         c, f, p = problem.channels, problem.features, tiling.points
-        return p * (c * f * (tiles + WEIGHT_TILES) + tiles * (p * c + self.m * self.m * f))
+        return p * (c * f * (tiles + WEIGHT_TRANSFORM_TILES) + tiles * (p * c + self.m * self.m * f))
 
     def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
         """``y (N, *O, F)``."""
@@ -201,72 +89,77 @@ class Winograd:
             return prepared.forward(x, weight, bias)
         xp = engine.xp
         rows, columns = tiling.grid
-        fits = not any(after for _, after in tiling.output_padding)
-        shape = (problem.samples, rows, self.m, columns, self.m, problem.features) if fits else problem.y_shape
+        tiles_fit = not any(after for _, after in tiling.output_padding)
+        shape = (problem.samples, rows, self.m, columns, self.m, problem.features) if tiles_fit else problem.y_shape
         y = xp.empty(shape, dtype=x.dtype, device=device(x))
-        sides = _matrices(self.m, engine, x)
-        evaluate = xp.flip(sides.kernel, axis=1) if problem.rotated else sides.kernel
+        transforms = plane_transforms(self.m, engine, x)
+        of_kernel = xp.flip(transforms.kernel, axis=1) if problem.rotated else transforms.kernel
 
-        def finish(inputs: Array, points: Array, block: Block, filters: slice) -> None:
-            """From tiles of the input to those of the output, for some filters."""
+        def multiply(inputs: Array, points: Array, block: Block, filters: slice) -> None:
+            """From transformed tiles of the input to outputs in ``y``, for some filters."""
             count, features = inputs.shape[0], points.shape[2]
             products = engine.workspace("products", (count, tiling.points, features), x)
             permute = xp.permute_dims
             engine.matmul(permute(inputs, (1, 0, 2)), points, permute(products, (1, 0, 2)))
             tiles = engine.workspace("outputs", (count, self.m * self.m, features), x)
-            engine.matmul(sides.output, products, tiles)
+            engine.matmul(transforms.output, products, tiles)
             if bias is not None:
                 tiles += bias[filters]
-            _put_tiles(tiles, y, block, filters, tiling, xp)
+            write_outputs(tiles, y, block, filters, tiling, xp)
 
         def share_tiles() -> None:
-            kernel = _kernel(weight, problem, slice(0, problem.features), (1, 0, 2), engine)
-            points = xp.permute_dims(engine.matmul(evaluate, kernel), (1, 0, 2))
+            kernel = kernel_cells(weight, problem, slice(0, problem.features), (1, 0, 2), engine)
+            points = xp.permute_dims(engine.matmul(of_kernel, kernel), (1, 0, 2))
             blocks = tiling.blocks(0, problem.samples)
 
             def work(i: int) -> None:
                 inputs = engine.workspace("inputs", (tiling.tiles(blocks[i]), tiling.points, problem.channels), x)
-                _input_tiles(x, blocks[i], tiling, sides.input, inputs, engine)
-                finish(inputs, points, blocks[i], slice(0, problem.features))
+                write_input_tiles(x, blocks[i], tiling, transforms.input, inputs, engine)
+                multiply(inputs, points, blocks[i], slice(0, problem.features))
 
             engine.parallel(len(blocks), work)
 
         def share_filters(samples: slice) -> None:
-            inputs = tiling.held_inputs(x, samples, sides.input, engine)
+            inputs = input_tiles_of_samples(x, samples, tiling, transforms.input, engine)
             filters = tiling.filters(inputs.shape[0])
 
             def work(i: int) -> None:
                 count = filters[i].stop - filters[i].start
-                kernel = _kernel(weight, problem, filters[i], (0, 1, 2), engine)
+                kernel = kernel_cells(weight, problem, filters[i], (0, 1, 2), engine)
                 points = engine.workspace("points", (tiling.points, problem.channels * count), x)
-                engine.matmul(evaluate, xp.reshape(kernel, (CELLS, problem.channels * count)), points)
+                engine.matmul(of_kernel, xp.reshape(kernel, (CELLS, problem.channels * count)), points)
                 points = xp.reshape(points, (tiling.points, problem.channels, count))
-                finish(inputs, points, Block(samples, slice(0, rows)), filters[i])
+                multiply(inputs, points, Block(samples, slice(0, rows)), filters[i])
 
             engine.parallel(len(filters), work)
 
         if tiling.is_large:
-            for samples in tiling.held():
+            for samples in tiling.sample_groups():
                 share_filters(samples)
         else:
             share_tiles()
         return xp.reshape(y, problem.y_shape)
 
     def weight_gradient(self, x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
-        """``dweight (F, C, 3, 3)``."""
+        """``dweight (F, C, 3, 3)``: the adjoint of `forward` in the kernel.
+
+        With ``d`` and ``dY`` the tiles of the input and of ``dy``::
+
+            dg = G^T [ sum over tiles of  (B^T d B) * (A dY A^T) ] G
+        """
         tiling = Tiling(problem, self.m, self.shares_filters)
         prepared = engine.prepare("winograd", tiling, problem.dtype)
         if prepared is not None:
             return prepared.weight_gradient(x, dy)
         xp = engine.xp
-        sides = _matrices(self.m, engine, x)
-        back, spread = xp.matrix_transpose(sides.kernel), xp.matrix_transpose(sides.output)
+        transforms = plane_transforms(self.m, engine, x)
+        of_sums, of_dy = xp.matrix_transpose(transforms.kernel), xp.matrix_transpose(transforms.output)
 
-        def outer(inputs: Array, block: Block, filters: slice, name: str) -> Array:
+        def sum_products(inputs: Array, block: Block, filters: slice, name: str) -> Array:
             """For each point the products of tiles of ``dy`` and of the input, summed over tiles: ``(F, n^2, C)``."""
             features = filters.stop - filters.start
             upstream = engine.workspace("products", (inputs.shape[0], tiling.points, features), x)
-            _output_tiles(dy[..., filters], block, tiling, spread, upstream, engine)
+            write_dy_tiles(dy[..., filters], block, tiling, of_dy, upstream, engine)
             sums = engine.workspace(name, (features, tiling.points, problem.channels), x)
             permute = xp.permute_dims
             engine.matmul(permute(upstream, (1, 2, 0)), permute(inputs, (1, 0, 2)), permute(sums, (1, 0, 2)))
@@ -282,138 +175,37 @@ class Winograd:
                 total = None
                 for block in blocks[lanes[lane]]:
                     inputs = engine.workspace("inputs", (tiling.tiles(block), tiling.points, problem.channels), x)
-                    _input_tiles(x, block, tiling, sides.input, inputs, engine)
-                    sums = outer(inputs, block, slice(0, problem.features), "more" if total is not None else "sums")
+                    write_input_tiles(x, block, tiling, transforms.input, inputs, engine)
+                    name = "more" if total is not None else "sums"
+                    sums = sum_products(inputs, block, slice(0, problem.features), name)
                     if total is None:
                         total = sums
                     else:
                         total += sums
-                engine.matmul(back, total, parts[lane, ...])
+                engine.matmul(of_sums, total, parts[lane, ...])
 
             engine.parallel(len(lanes), work)
             return in_order(parts)
 
         def share_filters(samples: slice, dw: Array) -> None:
-            inputs = tiling.held_inputs(x, samples, sides.input, engine)
+            inputs = input_tiles_of_samples(x, samples, tiling, transforms.input, engine)
             filters = tiling.filters(inputs.shape[0])
 
             def work(i: int) -> None:
                 part = dw[filters[i], ...]
-                sums = outer(inputs, Block(samples, slice(0, tiling.grid[0])), filters[i], "sums")
+                sums = sum_products(inputs, Block(samples, slice(0, tiling.grid[0])), filters[i], "sums")
                 if samples.start == 0:
-                    engine.matmul(back, sums, part)
+                    engine.matmul(of_sums, sums, part)
                 else:
-                    part += engine.matmul(back, sums, engine.workspace("part", part.shape, part))
+                    part += engine.matmul(of_sums, sums, engine.workspace("part", part.shape, part))
 
             engine.parallel(len(filters), work)
 
         if tiling.is_large:
             shape = (problem.features, CELLS, problem.channels)
             dw = xp.empty(shape, dtype=x.dtype, device=device(x))
-            for samples in tiling.held():
+            for samples in tiling.sample_groups():
                 share_filters(samples, dw)
         else:
             dw = share_tiles()
         return xp.reshape(xp.permute_dims(dw, (0, 2, 1)), (problem.features, problem.channels, KERNEL, KERNEL))
-
-
-def _kernel(weight: Array, problem: Problem, filters: slice, axes: tuple[int, int, int], engine: Primitives) -> Array:
-    """The weight of some filters as ``(9, C, F)``, or these axes of it; of a rotated one the cells stay as they are."""
-    cells = engine.xp.reshape(weight, (*weight.shape[:2], CELLS))
-    if problem.rotated:
-        laid = engine.xp.permute_dims(cells[:, filters, :], (2, 0, 1))
-    else:
-        laid = engine.xp.permute_dims(cells[filters, ...], (2, 1, 0))
-    laid = engine.xp.permute_dims(laid, axes)
-    copy = engine.workspace("kernel", tuple(laid.shape), weight)
-    copy[...] = laid
-    return copy
-
-
-def _input_tiles(x: Array, block: Block, tiling: Tiling, matrix: Array, out: Array, engine: Primitives) -> None:
-    """``B^T d B`` of a block's tiles."""
-    strip = engine.padded(x, tiling.input_padding, block, tiling.inputs)
-    tiles = engine.flat(engine.windows(strip, block.windows(tiling.inputs)), out.shape)
-    engine.matmul(matrix, tiles, out)
-
-
-def _output_tiles(dy: Array, block: Block, tiling: Tiling, matrix: Array, out: Array, engine: Primitives) -> None:
-    """``A dY A^T`` of a block's tiles."""
-    strip = engine.padded(dy, tiling.output_padding, block, tiling.outputs)
-    tiles = engine.flat(
-        engine.windows(strip, block.windows(tiling.outputs)), (out.shape[0], tiling.m * tiling.m, out.shape[2])
-    )
-    engine.matmul(matrix, tiles, out)
-
-
-def _put_tiles(tiles: Array, y: Array, block: Block, filters: slice, tiling: Tiling, xp: Namespace) -> None:
-    """Lay ``tiles (T, m^2, F)`` side by side into the block's part of ``y``, for these filters."""
-    m, (_, columns) = tiling.m, tiling.grid
-    rows = block.rows.stop - block.rows.start
-    split = xp.reshape(tiles, (block.count, rows, columns, m, m, tiles.shape[-1]))
-    laid = xp.permute_dims(split, (0, 1, 3, 2, 4, 5))
-    if y.ndim == laid.ndim:
-        y[block.samples, block.rows, ..., filters] = laid
-        return
-    height, width = tiling.problem.windows.count
-    last = min(block.rows.stop * m, height)
-    plane = xp.reshape(laid, (block.count, rows * m, columns * m, tiles.shape[-1]))
-    y[block.samples, block.rows.start * m : last, :, filters] = plane[:, : last - block.rows.start * m, :width, :]
-
-
-@dataclass(frozen=True)
-class Sides:
-    """The transforms, each the Kronecker product of its two sides: of inputs ``(n^2, n^2)``, of kernels ``(n^2, 9)``
-    and of outputs ``(m^2, n^2)``."""
-
-    input: Array
-    kernel: Array
-    output: Array
-
-
-def _matrices(m: int, engine: Primitives, like: Array) -> Sides:
-    xp = engine.xp
-    made = tuple(kronecker(matrix) for matrix in transforms(POINTS[m], m))
-
-    def laid(side: int) -> Array:
-        return xp.asarray(made[side], dtype=like.dtype, device=device(like))
-
-    return Sides(*(engine.constant(partial(laid, i), like, POINTS[m], m, i, dtype_name(like.dtype)) for i in range(3)))
-
-
-Matrix = tuple[tuple[float, ...], ...]
-
-
-@cache
-def transforms(points: tuple[float, ...], m: int) -> tuple[Matrix, Matrix, Matrix]:
-    """``B^T (n, n)``, ``G (n, 3)`` and ``A^T (m, n)`` for ``n - 1`` points and infinity.
-
-    Row ``j`` of ``B^T`` holds the coefficients of the product of ``x - p_l`` over all ``l`` but ``j``, and the last one
-    those over all; ``G`` evaluates a kernel's polynomial, over the product of ``p_j - p_l``; ``A^T`` has the powers of
-    the points.
-    """
-    n = m + KERNEL - 1
-    inputs, kernels = [], []
-    for j, point in enumerate(points):
-        others = points[:j] + points[j + 1 :]
-        scale = prod(point - other for other in others)
-        inputs.append(_coefficients(others, n))
-        kernels.append(tuple(prod((point,) * k) / scale for k in range(KERNEL)))
-    inputs.append(_coefficients(points, n))
-    kernels.append((0.0,) * (KERNEL - 1) + (1.0,))
-    outputs = tuple((*(prod((point,) * i) for point in points), float(i == m - 1)) for i in range(m))
-    return tuple(inputs), tuple(kernels), outputs
-
-
-def _coefficients(roots: tuple[float, ...], n: int) -> tuple[float, ...]:
-    """Of the polynomial with these roots, the constant first, ``n`` of them; exact if the roots are."""
-    row: list[float] = [1]
-    for root in roots:
-        row = [a - root * b for a, b in zip([0, *row], [*row, 0], strict=True)]
-    return (*row, *(0,) * (n - len(row)))
-
-
-@cache
-def kronecker(a: Matrix) -> Matrix:
-    """The Kronecker product of a matrix with itself."""
-    return tuple(tuple(x * y for x in row for y in other) for row in a for other in a)

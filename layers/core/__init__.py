@@ -1,1 +1,1 @@
-"""What every layer is made of: the base class, parameters, buffers, and where they are stored."""
+"""The base class of layers, what it stores and where, and functions on arrays that several layers share."""

@@ -1,4 +1,4 @@
-"""State of a layer that is saved but not trained, such as running statistics."""
+"""Arrays of a layer that are saved but not trained, such as running statistics."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from ...backends.backend import FLOATS
 from ...backends.compiled_step import require_owned
 from ...backends.registry import require_plain
 from ...common.types import Array, dtype_name
-from .arrays import require_float
-from .parameter import Owner, copied
+from .array_checks import require_float
+from .parameter import Owner, copy_with_layout
 from .placement import moved
 
 
 @dataclass(frozen=True)
 class _Constant:
-    """An array not made yet: every entry is ``value``; floats in the owner's dtype, integers in int64."""
+    """A buffer before its first use: ``value`` in every entry, in the owner's dtype if a float, int64 if an integer."""
 
     shape: tuple[int, ...]
     value: float | int
 
 
 class Buffers(MutableMapping[str, Array]):
-    """Arrays by name, each made where its layer computes when it is first looked at.
+    """Arrays by name, each created on the backend of its layer on first use.
 
     Parameters
     ----------
@@ -34,48 +34,48 @@ class Buffers(MutableMapping[str, Array]):
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._arrays: dict[str, Array | _Constant] = {}
-        # Copies that `own` made, which compiled steps write into.
+        # Copies made by `own`, which only this object refers to, so that compiled steps may write into them.
         self._own: dict[str, Array] = {}
 
     def declare(self, name: str, shape: tuple[int, ...], value: float | int) -> None:
-        """Add an array that starts with ``value`` everywhere; an integer value makes integers."""
+        """Add a buffer with ``value`` in every entry; an integer value makes an array of integers."""
         self._arrays[name] = _Constant(shape, value)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of an array, without making it."""
+        """The shape of a buffer, without creating it."""
         return tuple(self._arrays[name].shape)
 
     def holds_floats(self, name: str) -> bool:
-        """Whether an array is of floats, without making it."""
+        """Whether a buffer is of floats, without creating it."""
         array = self._arrays[name]
         if isinstance(array, _Constant):
             return isinstance(array.value, float)
         return dtype_name(array.dtype) in FLOATS
 
     def move(self, backend: Backend) -> None:
-        """Take all arrays that were made to another backend."""
+        """Move all arrays that exist to another backend."""
         self._own.clear()
         for name, array in self._arrays.items():
             if not isinstance(array, _Constant):
                 self._arrays[name] = moved(array, backend)
 
     def own(self, name: str) -> None:
-        """Let an array be one that a compiled step may write into: a copy, for others may hold it."""
+        """Make a buffer one that a compiled step may write into: a copy, as the array may be in use elsewhere."""
         array = self[name]
         if array is not self._own.get(name):
-            self._arrays[name] = self._own[name] = copied(array, array, self._owner.backend)
+            self._arrays[name] = self._own[name] = copy_with_layout(array, array, self._owner.backend)
 
-    def held(self, copies: bool = False) -> dict[str, Array | _Constant]:
-        """What there is now, for `put_back`; nothing is made for it."""
+    def arrays(self, copies: bool = False) -> dict[str, Array | _Constant]:
+        """The present arrays, or copies of them, for `restore`; no buffer is created."""
         b = self._owner.backend
         return {
-            name: copied(array, array, b) if copies and not isinstance(array, _Constant) else array
+            name: copy_with_layout(array, array, b) if copies and not isinstance(array, _Constant) else array
             for name, array in self._arrays.items()
         }
 
-    def put_back(self, held: Mapping[str, Array | _Constant]) -> None:
-        """Make these the arrays again."""
-        for name, array in held.items():
+    def restore(self, arrays: Mapping[str, Array | _Constant]) -> None:
+        """Set all buffers to the arrays that `arrays` returned."""
+        for name, array in arrays.items():
             if self._arrays.get(name) is not array:
                 self[name] = array
 

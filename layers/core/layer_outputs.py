@@ -1,6 +1,7 @@
-"""What the layers of a model give, one by one, in the order in which they compute.
+"""The outputs and input gradients of each layer of a model, in the order of computation.
 
-`watched` sees, `preserved` puts back what seeing changed, and `layer_outputs` is both for one input.
+`watched` calls a function after each layer's forward or backward, `preserved` restores a model afterwards, and
+`layer_outputs` does both for one input.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,18 +19,18 @@ METHODS: tuple[str, ...] = ("forward", "backward")
 
 @contextmanager
 def watched(model: Layer, forward: Callback | None = None, backward: Callback | None = None) -> Iterator[None]:
-    """Within the ``with`` block, tell of every layer of a model, containers included, what it gives.
+    """Within the ``with`` block, call a function after each forward or backward of every layer, containers included.
 
     Parameters
     ----------
     model : Layer
-        A container comes after what is in it.
+        A container is reported after the layers within.
     forward : callable, optional
-        Called with a layer's full name (of the model itself ""), the layer, and its output: a tuple where the layer
-        gives several arrays.
+        Called with a layer's full name ("" for the model itself), the layer, and its output, which is a tuple if the
+        layer returns several arrays.
     backward : callable, optional
-        Called with name, layer and the input's gradient, or None, once the parameters' gradients are added up. What a
-        callback raises stops the pass.
+        Called with name, layer and the input's gradient, or None, after the gradients of the layer's parameters were
+        accumulated. An exception in a callback ends the forward or backward.
     """
     layers = list(model.named_layers())
     before = [{key: vars(layer)[key] for key in METHODS if key in vars(layer)} for _, layer in layers]
@@ -47,30 +48,30 @@ def watched(model: Layer, forward: Callback | None = None, backward: Callback | 
             vars(layer).update(given)
 
 
-def _forward(call: Callable[..., Any], tell: Callback, name: str, layer: Layer, x: Array) -> Any:
+def _forward(call: Callable[..., Any], callback: Callback, name: str, layer: Layer, x: Array) -> Any:
     y = call(x)
-    tell(name, layer, y)
+    callback(name, layer, y)
     return y
 
 
 def _backward(
-    call: Callable[..., Any], tell: Callback, name: str, layer: Layer, dy: Array, *, input_grad: bool = True
+    call: Callable[..., Any], callback: Callback, name: str, layer: Layer, dy: Array, *, input_grad: bool = True
 ) -> Any:
     dx = call(dy, input_grad=input_grad)
-    tell(name, layer, dx)
+    callback(name, layer, dx)
     return dx
 
 
 @contextmanager
 def preserved(model: Layer) -> Iterator[None]:
-    """Put back at the end all that forward and backward change in a model, after an error too.
+    """Restore at the end everything that forward and backward change in a model, after an error too.
 
-    That is gradients, which are None at first within the block, buffers, positions of random streams, modes, and what
-    is kept for backward, which so stays in memory: `Layer.release` before it drops that.
+    These are gradients, which are None at the start of the block, buffers, positions of random streams, modes, and
+    what was saved for backward. The latter stays in memory during the block unless `Layer.release` is called before.
     """
     layers = [layer for _, layer in model.named_layers()]
     gradients = [(parameter, parameter.grad) for _, parameter in model.named_parameters()]
-    kept = [(layer, layer.training, layer._saved, layer._output) for layer in layers]
+    saved_for_backward = [(layer, layer.training, layer.saved, layer._output) for layer in layers]
     state = Snapshot(model)
     model.zero_grad()
     try:
@@ -79,14 +80,14 @@ def preserved(model: Layer) -> Iterator[None]:
         state.restore()
         for parameter, gradient in gradients:
             parameter.grad = gradient
-        for layer, training, saved, output in kept:
-            layer.training, layer._saved, layer._output = training, saved, output
+        for layer, training, saved, output in saved_for_backward:
+            layer.training, layer.saved, layer._output = training, saved, output
 
 
 def layer_outputs(model: Layer, x: Array) -> list[tuple[str, Layer, Any]]:
     """Full name, layer and output of each layer for an input, in evaluation mode, in the order of computing.
 
-    The model is left as it was. All outputs are held at once; `watched` looks at one after the other.
+    The model is left unchanged. All outputs are in memory at once; `watched` reports one after the other.
 
     Parameters
     ----------

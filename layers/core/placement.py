@@ -1,12 +1,12 @@
-"""Which backend a layer computes on, and what to say of an array that lives on another.
+"""Which backend a layer computes on.
 
-The first that is given counts: the layer's own keyword, its container's, the enclosing `use_backend`'s, the
-environment variable ``XPNN_BACKEND``'s, numpy.
+The first of these that is given: the layer's own keyword, its container's, the enclosing `use_backend`, the environment
+variable ``XPNN_BACKEND``, numpy.
 """
 
-from typing import Any, TypedDict, cast
+from typing import Any, Self, TypedDict, Unpack, cast
 
-from ...backends import Backend, BackendLike, backend_of, get_backend, to_host
+from ...backends import Backend, BackendLike, Generator, ambient_backend, backend_of, get_backend, to_host
 from ...backends.backend import FLOATS
 from ...backends.inputs import unsupported
 from ...common import checks
@@ -14,10 +14,11 @@ from ...common.types import Array, DType
 
 
 class Placement(TypedDict, total=False):
-    """Keywords that every layer and container takes.
+    """Keywords that every layer and container accepts.
 
     ``backend``: a name, `Backend` or array namespace. ``dtype``: ``"float32"`` or ``"float64"``, of the parameters.
-    ``numerics``: ``"fast"``. ``seed``: an integer; with a parameter's full name it determines its initial bits.
+    ``numerics``: ``"fast"`` or ``"exact"``. ``seed``: an integer, which together with the full name of a parameter
+    determines its initial values.
     """
 
     backend: BackendLike | None
@@ -26,19 +27,79 @@ class Placement(TypedDict, total=False):
     seed: int | None
 
 
-def checked(placement: Placement, owner: str) -> Placement:
-    """Only what is given, its backend opened; `TypeError` for a keyword that no layer takes.
+class Placed:
+    """Base of what has a backend, dtype, numerics and seed, of its own or from its container.
 
-    A `Backend` brings its dtype and numerics with it; a name leaves them open for a container to say.
+    Parameters
+    ----------
+    **placement
+        See `Placement`.
+    """
+
+    def __init__(self, **placement: Unpack[Placement]) -> None:
+        self._own_placement = checked(placement, type(self).__name__)
+        self._inherited_placement: Placement = {}
+        self._ambient = ambient_backend()
+        self._backend: Backend | None = None
+        # Full name in the outermost container.
+        self._path = ""
+        # Whether numerics="fast" was given, here or to a container, so that fast numerics are on purpose.
+        self._is_fast = placement.get("numerics") == "fast"
+
+    @property
+    def backend(self) -> Backend:
+        """Where this layer computes; determined on first use."""
+        if self._backend is None:
+            self._backend = place(self._ambient, self._inherited_placement, self._own_placement)
+        return self._backend
+
+    @property
+    def generator(self) -> Generator:
+        """This layer's stream of random numbers, which depends on its seed and its full name in the model."""
+        seed = self._own_placement.get("seed", self._inherited_placement.get("seed"))
+        return Generator(0 if seed is None else seed).fold_in(self._path)
+
+    def to(self, backend: BackendLike, dtype: DType | str | None = None) -> Self:
+        """Move parameters, gradients, optimizer states and buffers; returns this layer.
+
+        A name keeps the layer's dtype and numerics; a `Backend` sets them to its own.
+        """
+        if not isinstance(backend, Backend):
+            here = self.backend
+            backend = get_backend(backend, *here.settings)
+        else:
+            self._is_fast = False
+        target = get_backend(backend, dtype)
+        self._own_placement = {**self._own_placement, "backend": target}
+        self._own_placement.pop("dtype", None)
+        self._own_placement.pop("numerics", None)
+        self._move(target)
+        return self
+
+    def _enter_container(self, path: str, inherited: Placement) -> None:
+        """Become the part of a container named ``path``; its placement applies where this has none of its own."""
+        self._path, self._inherited_placement = path, inherited
+        if self._backend is not None and says_where(inherited):
+            self._move(place(self._ambient, inherited, self._own_placement))
+
+    def _move(self, target: Backend) -> None:
+        """Compute on ``target`` from now on; a subclass moves its arrays."""
+        self._backend = target
+
+
+def checked(placement: Placement, owner: str) -> Placement:
+    """The keywords that are not None, with the backend opened; `TypeError` for a keyword that does not exist.
+
+    A `Backend` determines dtype and numerics too; a name leaves them to the container.
     """
     unknown = placement.keys() - Placement.__annotations__.keys()
     if unknown:
-        raise TypeError(f"{owner} does not take {', '.join(sorted(unknown))}")
+        raise TypeError(f"{owner} got an unexpected keyword argument: {', '.join(sorted(unknown))}")
     given = cast(Placement, {key: value for key, value in placement.items() if value is not None})
     if "seed" in given:
         given["seed"] = checks.seed("seed", given["seed"])
     if "backend" not in given and says_where(given):
-        # Whether a container names another backend is known later; a word that none takes, now.
+        # The container may name another backend, but a value that no backend accepts is refused here.
         get_backend("numpy", given.get("dtype", "float32"), given.get("numerics", "fast"))
     if isinstance(given.get("backend"), Backend):
         whole = get_backend(given["backend"], given.get("dtype"), given.get("numerics"))
@@ -49,12 +110,12 @@ def checked(placement: Placement, owner: str) -> Placement:
 
 
 def says_where(placement: Placement) -> bool:
-    """Whether it names a backend or one of its settings."""
+    """Whether a backend or one of its settings is among the keywords."""
     return bool(placement.keys() & {"backend", "dtype", "numerics"})
 
 
 def place(ambient: Backend | None, *placements: Placement) -> Backend:
-    """The backend by the ambient one and placements, later ones first."""
+    """The backend for these placements, of which later ones take precedence, and the ambient backend otherwise."""
     joined: Placement = {}
     for placement in placements:
         joined = {**joined, **placement}
@@ -62,7 +123,7 @@ def place(ambient: Backend | None, *placements: Placement) -> Backend:
 
 
 def foreign(x: Any, b: Backend, what: str) -> str:
-    """What to say of an argument that is not an array of ``b``, with the call that moves it."""
+    """The message for an argument that is not an array of ``b``, with the call that moves it there."""
     try:
         other = backend_of(x).spec
     except TypeError:
@@ -77,6 +138,6 @@ def foreign(x: Any, b: Backend, what: str) -> str:
 
 
 def moved(array: Array, target: Backend) -> Array:
-    """A copy of an array of any backend on the target, floats in its dtype."""
+    """A copy on the target of an array of any backend, with floats in the target's dtype."""
     host = to_host(array)
     return target.asarray(host.astype(target.dtype_name if host.dtype.name in FLOATS else host.dtype))

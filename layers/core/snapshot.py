@@ -1,4 +1,4 @@
-"""What a forward changes in a model, remembered and put back: buffers, and positions of random streams."""
+"""Save and restore what a forward changes in a model: buffers, and positions of random streams."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def streams(model: Layer) -> Iterator[tuple[str, Generator]]:
-    """The random streams that forward draws from, by their layers' full names."""
+    """The random streams from which forward draws, each with the full name of its layer."""
     for name, layer in model.named_layers():
         stream = getattr(layer, "stream", None)
         if isinstance(stream, Generator):
@@ -23,8 +23,8 @@ def streams(model: Layer) -> Iterator[tuple[str, Generator]]:
 class Snapshot:
     """Buffers and positions of random streams of a model, as they are now.
 
-    Layers replace the arrays of their buffers and write into none, so references are enough, and it costs no more than
-    a look at each layer. A compiled step (`Backend.compile`) does write into them: before one, take copies.
+    Layers replace the arrays of their buffers and never write into them, so it stores references and copies nothing. A
+    compiled step (`Backend.compile`) writes into them: before one, use ``copies=True``.
 
     Parameters
     ----------
@@ -45,16 +45,16 @@ class Snapshot:
 
     def __init__(self, model: Layer, *, copies: bool = False) -> None:
         layers = [layer for _, layer in model.named_layers()]
-        self._buffers = [(layer.buffers, layer.buffers.held(copies)) for layer in layers if layer.buffers]
+        self._buffers = [(layer.buffers, layer.buffers.arrays(copies)) for layer in layers if layer.buffers]
         self._positions = [(stream, stream.position) for _, stream in streams(model)]
 
     def restore(self) -> None:
-        """Put all back, as often as wanted."""
-        for buffers, held in self._buffers:
-            buffers.put_back(held)
+        """Restore buffers and positions; may be called several times."""
+        for buffers, arrays in self._buffers:
+            buffers.restore(arrays)
         for stream, position in self._positions:
             stream.position = position
 
     def arrays(self) -> list[Array]:
-        """The buffers that were made so far, in the order of layers."""
-        return [array for _, held in self._buffers for array in held.values() if hasattr(array, "dtype")]
+        """The buffers that exist, in the order of layers."""
+        return [array for _, arrays in self._buffers for array in arrays.values() if hasattr(array, "dtype")]

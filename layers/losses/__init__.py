@@ -1,9 +1,10 @@
 """Losses and their gradients."""
 
 from .base import Loss
-from .binary import BinaryCrossEntropy, BinaryCrossEntropyWithLogits
-from .classification import CrossEntropy
-from .divergence import KLDivergence
+from .binary_cross_entropy import BinaryCrossEntropy, BinaryCrossEntropyWithLogits
+from .cross_entropy import CrossEntropy
+from .huber import Huber, SmoothL1
+from .kl_divergence import KLDivergence
 from .nll import NLL
 from .regression import (
     L1,
@@ -12,12 +13,7 @@ from .regression import (
     MAPE,
     MSE,
     MSLE,
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    MeanSquaredError,
-    MeanSquaredLogError,
 )
-from .robust import Huber, SmoothL1
 
 __all__ = [
     "L1",
@@ -33,9 +29,5 @@ __all__ = [
     "Huber",
     "KLDivergence",
     "Loss",
-    "MeanAbsoluteError",
-    "MeanAbsolutePercentageError",
-    "MeanSquaredError",
-    "MeanSquaredLogError",
     "SmoothL1",
 ]

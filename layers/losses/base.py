@@ -1,7 +1,6 @@
-"""What every loss is: a function of a prediction and a target to a number, and its gradient.
+"""The base of the losses, and their reductions.
 
-A loss is called as ``loss(prediction, target)``; `Loss.backward` takes the gradient of what comes after it (1 unless
-given). ``reduction`` is ``"mean"``, ``"sum"`` or ``"none"``.
+A loss is called as ``loss(prediction, target)``; `Loss.backward` returns the gradient with respect to the prediction.
 """
 
 from collections.abc import Callable
@@ -13,18 +12,19 @@ from ...backends.execution.team import rows_of_all
 from ...backends.registry import require_plain
 from ...common import checks
 from ...common.types import Array, DType, Namespace
-from ..core.arrays import namespace, require_float, require_same_dtype, require_shape, scalar
-from ..core.layer import named, no_forward
+from ..core.array_checks import namespace, require_float, require_same_dtype, require_shape
+from ..core.elementwise import scalar
+from ..core.errors import backward_without_forward, with_owner
 from ..core.placement import Placement, checked, foreign, place, says_where
-from ..core.release import releases
-from .weights import Weights
+from ..core.release_after_backward import is_within_released
+from .loss_weights import LossWeights
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 REDUCTIONS = ("mean", "sum", "none")
 
 
 def paired(xp: Namespace | None, prediction: Array, target: Array) -> Namespace:
-    """The namespace of a prediction and a target, which must be of one dtype and one shape."""
+    """The namespace of a prediction and a target, which must have one dtype and one shape."""
     xp = namespace(xp, prediction=prediction, target=target)
     require_same_dtype(prediction=prediction, target=target)
     require_shape(target, tuple(prediction.shape), "target")
@@ -32,9 +32,9 @@ def paired(xp: Namespace | None, prediction: Array, target: Array) -> Namespace:
 
 
 def reduce(losses: Array, reduction: Reduction, xp: Namespace, *, count: Array | None = None) -> Array:
-    """Mean or sum of all losses, or the losses as they are.
+    """The mean or sum of all losses, or the losses themselves.
 
-    The mean divides by ``count``, the number of losses unless given. A mean over nothing is NaN.
+    The mean divides by ``count``, the number of losses unless given. A mean of nothing is NaN.
     """
     checks.choice("reduction", reduction, REDUCTIONS)
     if reduction == "none":
@@ -48,7 +48,7 @@ def reduce(losses: Array, reduction: Reduction, xp: Namespace, *, count: Array |
 
 
 def upstream(dy: Array | float, prediction: Array, shape: tuple[int, ...]) -> Array | float:
-    """The gradient of what follows the loss: a number as a float, or an array of the prediction's dtype and ``shape``.
+    """The checked upstream gradient: a number as a float, or an array of the prediction's dtype and of ``shape``.
 
     Raises
     ------
@@ -71,9 +71,9 @@ def spread(
     shape: tuple[int, ...] | None = None,
     count: Array | None = None,
 ) -> Array:
-    """The adjoint of `reduce`: ``slopes``, the losses' own derivatives, times the upstream gradient ``dy``.
+    """The adjoint of `reduce`: ``slopes``, the derivatives of the single losses, times the upstream gradient ``dy``.
 
-    ``shape`` is that of the losses where the slopes have one axis more, the classes at axis 1.
+    ``shape`` is that of the losses, if the slopes have one axis more, the classes at axis 1.
     """
     checks.choice("reduction", reduction, REDUCTIONS)
     shape = tuple(slopes.shape) if shape is None else shape
@@ -92,24 +92,24 @@ class Loss:
     """Base of the losses.
 
     A subclass names its two functions, ``function`` and ``gradient``, and in ``signature`` its constructor's arguments
-    as (attribute, default), which are the functions' keywords too; or it defines ``_forward`` and ``_backward``.
+    as (attribute, default), which are also keywords of the functions; or it defines ``_forward`` and ``_backward``.
 
     Parameters
     ----------
     reduction : {"mean", "sum", "none"}
     **placement
-        See `xpnn.layers.core.placement.Placement`. A loss that names no backend computes where its prediction is: in
-        exact numerics if these made the prediction or, where it is not known what made that, the target; else in the
-        numerics of the enclosing `use_backend`, or the one it was made in, if that is the same place, or of
-        ``XPNN_NUMERICS``. A prediction of exact numerics may be a view, such as some of its rows, but not the result of
-        arithmetic of your own: then give the loss a backend. One that is given its numerics alone has these wherever
-        its prediction is.
+        See `xpnn.layers.core.placement.Placement`. A loss without a backend computes on that of its prediction: in
+        exact numerics if these made the prediction or, if it is not known what made that, the target; else in the
+        numerics of the enclosing `use_backend`, or of the one in which the loss was made, if that is the same backend,
+        or of ``XPNN_NUMERICS``. A prediction of exact numerics may be a view, such as some of its rows, but not the
+        result of arithmetic of your own: then give the loss a backend. A loss that is given only its numerics uses
+        these on the backend of any prediction.
 
     Raises
     ------
     TypeError, ValueError
-        For arrays of another backend, dtypes or shapes that the loss does not take, and for a prediction that exact
-        numerics made where the loss was given a backend with fast numerics and not ``numerics="fast"`` by name; the
+        For arrays of another backend, dtypes or shapes that the loss does not accept, and for a prediction made by
+        exact numerics if the loss was given a backend with fast numerics, but not ``numerics="fast"`` by name; the
         message names the loss.
     """
 
@@ -123,16 +123,16 @@ class Loss:
         own = checked(placement, type(self).__name__)
         self._backend = place(None, own) if says_where(own) else None
         self._ambient = ambient_backend()
-        # Whether fast numerics were asked for by name, or left open by a placement that says where alone.
+        # Whether fast numerics were requested by name, and whether the placement leaves the numerics open.
         self._is_fast = placement.get("numerics") == "fast"
         self._is_open = "numerics" not in own
-        # Whether only dtype or numerics were given, which hold wherever the prediction is.
+        # Whether only dtype or numerics were given, which are used on the backend of any prediction.
         self._is_anywhere = says_where(own) and "backend" not in own and self._ambient is None
         self._saved: tuple[Backend, Array, Array, tuple[int, ...]] | None = None
 
     @property
     def backend(self) -> Backend | None:
-        """Where this loss computes, if it was told; a loss that was not goes by its prediction."""
+        """The backend that was given to this loss; None if it uses that of its prediction."""
         return self._backend
 
     @property
@@ -141,29 +141,29 @@ class Loss:
         return self._backend is None or self._is_open
 
     def terms(self, prediction: Array, target: Array) -> Array:
-        """What the mean over that target divides by, 0-d: the number of its entries, unless a subclass says otherwise.
+        """The divisor of the mean over this target, 0-d: the number of its entries, unless a subclass overrides it.
 
-        Of the prediction, which may be for a part of the target's samples, only its classes and its dtype count.
+        The prediction may be for a part of the target's samples: only its number of classes and its dtype are used.
         """
         return self._number(float(prod(target.shape)), prediction, target)
 
     def counted(self, prediction: Array, target: Array, *, none_ignored: bool = False) -> Array | float:
-        """`terms` for whoever adds up many batches: a number on the host where the shapes alone decide, else 0-d.
+        """`terms`, to be added up over many batches: a number on the host if it depends only on shapes, else 0-d.
 
-        ``none_ignored`` says that it is known that the loss ignores none of these targets.
+        ``none_ignored``: it is known that the loss ignores none of these targets.
         """
         return float(prod(target.shape)) if type(self).terms is Loss.terms else self.terms(prediction, target)
 
     def _number(self, value: float, prediction: Array, target: Array) -> Array:
-        """A 0-d array beside a prediction."""
+        """A 0-d array of the prediction's dtype and device."""
         b = self._place(prediction, target)
         with b.context():
             return scalar(value, prediction, b.xp)
 
     def to(self, backend: BackendLike, dtype: DType | str | None = None) -> Self:
-        """Compute on that backend from now on; gives this loss back.
+        """Compute on that backend from now on; returns this loss.
 
-        A name keeps the dtype and numerics that this loss was given; a `Backend` brings its own.
+        With a name, the loss keeps the dtype and numerics that it was given; a `Backend` has its own.
         """
         here, self._is_anywhere = self._backend, False
         if isinstance(backend, Backend):
@@ -192,16 +192,16 @@ class Loss:
                 options = self._options(b, prediction)
                 value = b.down(self._forward(b.up(prediction), b.up(target), b.xp, **options))
         except (TypeError, ValueError) as error:
-            raise named(self, error) from error
+            raise with_owner(error, self) from error
         self._saved = (b, b.plain(prediction), b.plain(target), tuple(value.shape))
         if origins.watching:
             origins.made(value, b, type(self).__name__)
         return value
 
     def backward(self, dy: Array | float = 1.0) -> Array:
-        """The gradient with respect to the last prediction, for the gradient ``dy`` of what follows the loss."""
+        """The gradient with respect to the last prediction, for an upstream gradient ``dy``."""
         if self._saved is None:
-            raise no_forward(self)
+            raise backward_without_forward(self)
         b, prediction, target, shape = self._saved
         try:
             if not checks.is_number(dy) and not b.owns(dy):
@@ -215,8 +215,8 @@ class Loss:
                 options = self._options(b, prediction)
                 gradient = b.down(self._backward(dy, b.up(prediction), b.up(target), b.xp, **options))
         except (TypeError, ValueError) as error:
-            raise named(self, error) from error
-        if releases():
+            raise with_owner(error, self) from error
+        if is_within_released():
             self._saved = None
         if origins.watching:
             if b.numerics == "exact" or not self._is_fast:
@@ -227,12 +227,12 @@ class Loss:
         return gradient
 
     def release(self) -> None:
-        """Drop what is kept for backward."""
+        """Free the arrays that are saved for backward."""
         self._saved = None
 
     def _place(self, prediction: Array, target: Array) -> Backend:
-        """This loss's backend, else that of exact numerics which made the arrays, else that of the enclosing
-        `use_backend`, else where the prediction is."""
+        """This loss's backend, else that of the exact numerics which made the arrays, else that of the enclosing
+        `use_backend`, else that of the prediction."""
         require_plain(prediction, "prediction")
         own, found = self._backend, origins.maker(prediction)
         if own is not None and self._is_anywhere and not own.owns(prediction):
@@ -261,9 +261,9 @@ class Loss:
         return type(self).gradient(dy, prediction, target, reduction=self.reduction, xp=xp, **options)
 
     def _options(self, b: Backend, prediction: Array) -> dict[str, Any]:
-        """The functions' keywords apart from ``reduction``; weights where the prediction is."""
+        """The functions' keywords except ``reduction``, weights as arrays of the prediction's backend."""
         values = {name: getattr(self, name) for name, _ in self.signature if name != "reduction"}
-        return {k: b.up(v.on(b, prediction.dtype)) if isinstance(v, Weights) else v for k, v in values.items()}
+        return {k: b.up(v.on(b, prediction.dtype)) if isinstance(v, LossWeights) else v for k, v in values.items()}
 
     def __repr__(self) -> str:
         given = {name: getattr(self, name) for name, default in self.signature if getattr(self, name) != default}

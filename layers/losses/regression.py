@@ -1,26 +1,37 @@
-"""Losses of numbers: differences between a prediction p and a target t of the same shape and dtype.
+"""Losses of regression: means and sums of differences between a prediction p and a target t.
 
-Nothing is broadcast: the functions raise `ValueError` for two shapes, `TypeError` for two dtypes or integers. The
-gradients are those with respect to p, times ``dy``, which for the mean is divided by the number of entries.
+========  ==================================  =====================
+loss      value                               reduction
+========  ==================================  =====================
+MSE       ``(p - t)^2``                       mean, sum or none
+MAE       ``|p - t|``                         mean, sum or none
+L2        ``sum (p - t)^2``                   sum, by definition
+L1        ``sum |p - t|``                     sum, by definition
+MSLE      ``(log(1 + p) - log(1 + t))^2``     mean, sum or none
+MAPE      ``100 |p - t| / |t|``               mean, sum or none
+========  ==================================  =====================
+
+Both arrays must have one shape and dtype, since nothing is broadcast: the functions raise `ValueError` for two shapes,
+`TypeError` for two dtypes or integers. Gradients are with respect to p and multiplied by ``dy``, which for the mean is
+divided by the number of entries.
 """
 
 from math import inf, nan
-from typing import Unpack
+from typing import Any, ClassVar, Unpack
 
 from ...backends.without_autograd import without_graph
 from ...common.types import Array, Namespace, dtype_name
-from ..core.arrays import scalar, sign
+from ..core.elementwise import scalar, sign
 from ..core.placement import Placement
 from .base import Loss, Reduction, paired, reduce, spread
 
-SMALLEST = 1e-7
-LARGEST = {"float32": 2.0**128 - 2.0**104, "float64": 2.0**1023 * (2.0 - 2.0**-52)}
+# Lower bound of |t| in a percentage, as in Keras.
+SMALLEST_TARGET = 1e-7
+LARGEST_FINITE = {"float32": 2.0**128 - 2.0**104, "float64": 2.0**1023 * (2.0 - 2.0**-52)}
 
 
 @without_graph
-def mean_squared_error(
-    prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
-) -> Array:
+def mse(prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None) -> Array:
     """``(p - t)^2``, its mean over all entries, its sum, or each."""
     xp = paired(xp, prediction, target)
     difference = prediction - target
@@ -28,7 +39,7 @@ def mean_squared_error(
 
 
 @without_graph
-def mean_squared_error_backward(
+def mse_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
     """``2 (p - t) dy``."""
@@ -37,30 +48,14 @@ def mean_squared_error_backward(
 
 
 @without_graph
-def l2(prediction: Array, target: Array, *, reduction: Reduction = "sum", xp: Namespace | None = None) -> Array:
-    """`mean_squared_error` that is summed unless said otherwise: the square of the Euclidean distance."""
-    return mean_squared_error(prediction, target, reduction=reduction, xp=xp)
-
-
-@without_graph
-def l2_backward(
-    dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "sum", xp: Namespace | None = None
-) -> Array:
-    """``2 (p - t) dy``."""
-    return mean_squared_error_backward(dy, prediction, target, reduction=reduction, xp=xp)
-
-
-@without_graph
-def mean_absolute_error(
-    prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
-) -> Array:
+def mae(prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None) -> Array:
     """``|p - t|``, its mean over all entries, its sum, or each."""
     xp = paired(xp, prediction, target)
     return reduce(xp.abs(prediction - target), reduction, xp)
 
 
 @without_graph
-def mean_absolute_error_backward(
+def mae_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
     """``sign(p - t) dy``, which is 0 where they are equal."""
@@ -68,13 +63,32 @@ def mean_absolute_error_backward(
     return spread(sign(prediction - target, xp), dy, reduction, xp)
 
 
-l1, l1_backward = mean_absolute_error, mean_absolute_error_backward
+@without_graph
+def l1(prediction: Array, target: Array, *, xp: Namespace | None = None) -> Array:
+    """``sum |p - t|`` over all entries, the L1 norm of the difference."""
+    return mae(prediction, target, reduction="sum", xp=xp)
 
 
 @without_graph
-def mean_squared_log_error(
-    prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
-) -> Array:
+def l1_backward(dy: Array | float, prediction: Array, target: Array, *, xp: Namespace | None = None) -> Array:
+    """``sign(p - t) dy``, which is 0 where they are equal."""
+    return mae_backward(dy, prediction, target, reduction="sum", xp=xp)
+
+
+@without_graph
+def l2(prediction: Array, target: Array, *, xp: Namespace | None = None) -> Array:
+    """``sum (p - t)^2`` over all entries, the square of the L2 norm of the difference."""
+    return mse(prediction, target, reduction="sum", xp=xp)
+
+
+@without_graph
+def l2_backward(dy: Array | float, prediction: Array, target: Array, *, xp: Namespace | None = None) -> Array:
+    """``2 (p - t) dy``."""
+    return mse_backward(dy, prediction, target, reduction="sum", xp=xp)
+
+
+@without_graph
+def msle(prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None) -> Array:
     """``(log(1 + p) - log(1 + t))^2``; entries below -1 give NaN."""
     xp = paired(xp, prediction, target)
     difference = xp.log1p(prediction) - xp.log1p(target)
@@ -82,20 +96,18 @@ def mean_squared_log_error(
 
 
 @without_graph
-def mean_squared_log_error_backward(
+def msle_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
     """``2 (log(1 + p) - log(1 + t)) / (1 + p) dy``, which is 0 for an infinite p."""
     xp = paired(xp, prediction, target)
-    # Of an infinite p the slope is 0, which infinity over infinity does not tell.
-    difference = xp.log1p(xp.minimum(prediction, LARGEST[dtype_name(prediction.dtype)])) - xp.log1p(target)
+    # For an infinite p the slope is 0; infinity divided by infinity would be NaN.
+    difference = xp.log1p(xp.minimum(prediction, LARGEST_FINITE[dtype_name(prediction.dtype)])) - xp.log1p(target)
     return spread(2.0 * difference / (1.0 + prediction), dy, reduction, xp)
 
 
 @without_graph
-def mean_absolute_percentage_error(
-    prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
-) -> Array:
+def mape(prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None) -> Array:
     """``100 |p - t| / max(|t|, 1e-7)``, in percent of the target.
 
     The bound, which keeps a target of 0 from a division by 0, is that of Keras (`keras.losses`).
@@ -103,14 +115,14 @@ def mean_absolute_percentage_error(
     xp = paired(xp, prediction, target)
     size = _size(target, xp)
     infinite, one = size == inf, scalar(1.0, size, xp)
-    # Of an infinite target a finite p is 100 % away, and another is no part of it.
-    whole = xp.where(xp.isfinite(prediction), one, scalar(nan, size, xp))
-    apart = xp.where(infinite, whole, xp.abs(prediction - target))
-    return reduce(100.0 * (apart / xp.where(infinite, one, size)), reduction, xp)
+    # For an infinite target the error of a finite p is 100 %, and that of any other p is NaN.
+    error = xp.where(xp.isfinite(prediction), one, scalar(nan, size, xp))
+    error = xp.where(infinite, error, xp.abs(prediction - target))
+    return reduce(100.0 * (error / xp.where(infinite, one, size)), reduction, xp)
 
 
 @without_graph
-def mean_absolute_percentage_error_backward(
+def mape_backward(
     dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace | None = None
 ) -> Array:
     """``100 sign(p - t) / max(|t|, 1e-7) dy``, which is 0 where they are equal."""
@@ -119,61 +131,93 @@ def mean_absolute_percentage_error_backward(
 
 
 def clip(x: Array, threshold: float, bound: float, xp: Namespace) -> Array:
-    """``bound`` with x's sign where ``|x|`` exceeds the threshold, x elsewhere: NaN stays."""
+    """``bound`` with the sign of x where ``|x|`` exceeds the threshold, x elsewhere; NaN for NaN."""
     high = scalar(bound, x, xp)
     return xp.where(x > threshold, high, xp.where(x < -threshold, -high, x))
 
 
 def _size(target: Array, xp: Namespace) -> Array:
-    """``max(|t|, 1e-7)``; NaN stays."""
+    """``max(|t|, 1e-7)``; NaN for NaN."""
     size = xp.abs(target)
-    return xp.where(size < SMALLEST, scalar(SMALLEST, target, xp), size)
+    return xp.where(size < SMALLEST_TARGET, scalar(SMALLEST_TARGET, target, xp), size)
 
 
-class MeanSquaredError(Loss):
-    """Mean of the squared differences; see `mean_squared_error`."""
+class MSE(Loss):
+    """Mean of the squared differences; see `mse`."""
 
-    function = staticmethod(mean_squared_error)
-    gradient = staticmethod(mean_squared_error_backward)
+    function = staticmethod(mse)
+    gradient = staticmethod(mse_backward)
 
 
-class L2(Loss):
-    """Sum of the squared differences; see `l2`."""
+class MAE(Loss):
+    """Mean of the absolute differences, PyTorch's ``L1Loss``; see `mae`."""
+
+    function = staticmethod(mae)
+    gradient = staticmethod(mae_backward)
+
+
+class _SumLoss(Loss):
+    """Base of the losses that are sums by definition and have no reduction; `mean` is the loss that has one."""
+
+    signature = ()
+    mean: ClassVar[type[Loss]]
+
+    def __init__(self, **placement: Unpack[Placement]) -> None:
+        if "reduction" in placement:
+            name = type(self).__name__
+            raise TypeError(f"{name} is a sum and has no reduction; use {self.mean.__name__}(reduction=...) instead")
+        super().__init__("sum", **placement)
+
+    def _forward(self, prediction: Array, target: Array, xp: Namespace, **options: Any) -> Array:
+        return type(self).function(prediction, target, xp=xp)
+
+    def _backward(self, dy: Array | float, prediction: Array, target: Array, xp: Namespace, **options: Any) -> Array:
+        return type(self).gradient(dy, prediction, target, xp=xp)
+
+
+class L1(_SumLoss):
+    """Sum of the absolute differences, ``sum |p - t|``; see `l1`.
+
+    It has no ``reduction``: the mean and the single differences are `MAE`'s, which is also PyTorch's ``L1Loss``. The
+    gradient grows with the number of entries; `fit` accepts means only.
+
+    Parameters
+    ----------
+    **placement
+        See `xpnn.layers.core.placement.Placement`.
+    """
+
+    function = staticmethod(l1)
+    gradient = staticmethod(l1_backward)
+    mean = MAE
+
+
+class L2(_SumLoss):
+    """Sum of the squared differences, ``sum (p - t)^2``; see `l2`.
+
+    It has no ``reduction``: the mean and the single squares are `MSE`'s. No root is taken. The gradient grows with the
+    number of entries; `fit` accepts means only.
+
+    Parameters
+    ----------
+    **placement
+        See `xpnn.layers.core.placement.Placement`.
+    """
 
     function = staticmethod(l2)
     gradient = staticmethod(l2_backward)
-    signature = (("reduction", "sum"),)
-
-    def __init__(self, reduction: Reduction = "sum", **placement: Unpack[Placement]) -> None:
-        super().__init__(reduction, **placement)
+    mean = MSE
 
 
-class MeanAbsoluteError(Loss):
-    """Mean of the absolute differences; see `mean_absolute_error`."""
+class MSLE(Loss):
+    """Mean of the squared differences of logarithms, for sizes that differ widely; see `msle`."""
 
-    function = staticmethod(mean_absolute_error)
-    gradient = staticmethod(mean_absolute_error_backward)
-
-
-class L1(MeanAbsoluteError):
-    """`MeanAbsoluteError` under its other name."""
+    function = staticmethod(msle)
+    gradient = staticmethod(msle_backward)
 
 
-class MeanSquaredLogError(Loss):
-    """Mean of the squared differences of logarithms, for sizes that differ widely; see `mean_squared_log_error`."""
+class MAPE(Loss):
+    """Mean of the absolute differences in percent of the target; see `mape`."""
 
-    function = staticmethod(mean_squared_log_error)
-    gradient = staticmethod(mean_squared_log_error_backward)
-
-
-class MeanAbsolutePercentageError(Loss):
-    """Mean of the differences in percent of the target; see `mean_absolute_percentage_error`."""
-
-    function = staticmethod(mean_absolute_percentage_error)
-    gradient = staticmethod(mean_absolute_percentage_error_backward)
-
-
-MSE = MeanSquaredError
-MAE = MeanAbsoluteError
-MSLE = MeanSquaredLogError
-MAPE = MeanAbsolutePercentageError
+    function = staticmethod(mape)
+    gradient = staticmethod(mape_backward)

@@ -1,4 +1,4 @@
-"""Nets by name, for the command line, benchmarks and tests: built from an image's shape and a number of classes."""
+"""Models by name, built from the shape of an image and the number of classes."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from .resnet import resnet18
 from .unet import unet
 from .vgg import vgg11_bn
 
-#: Those that give a class for an image.
+#: The models that classify images.
 BUILDERS: dict[str, Callable[..., Layer]] = {
     "lenet": lenet,
     "lenet5": lenet5,

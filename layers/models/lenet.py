@@ -1,37 +1,37 @@
-"""LeNet: convolution, pooling, dense layers."""
+"""LeNet: convolutions and pooling, followed by dense layers."""
 
 from typing import Unpack
 
 from ..activations import ReLU
 from ..containers.sequential import Sequential
 from ..convolution.conv import Conv2d
-from ..core.geometry import output_size
 from ..core.placement import Placement
 from ..dense import Dense
 from ..pool import MaxPool2d
-from ..shape import Flatten
+from ..reshaping.flatten import Flatten
+from ..windows.geometry import output_size
 from .arguments import count, image_shape
 
 SMALLEST = 4
 
 
 def lenet(image: tuple[int, int, int], classes: int, **placement: Unpack[Placement]) -> Sequential:
-    """A small convolutional net in the manner of LeNet-5 for images ``(C, H, W)``, down to 4 x 4 pixels.
+    """A small convolutional net similar to LeNet-5 for images ``(C, H, W)`` of at least 4 x 4 pixels.
 
-    3x3 convolutions with 16, 32 and 64 channels, ReLU and 2x2 max-pooling, then two dense layers: LeNet's plan with
-    smaller kernels and "same" padding, which leave something of an 8 x 8 image.
+    3x3 convolutions with 16, 32 and 64 channels, ReLU and 2x2 max-pooling, then two dense layers. Smaller kernels than
+    LeNet's and "same" padding make it suitable for small images, such as 8 x 8.
 
     Raises
     ------
     ValueError
-        For images smaller than 4 x 4, of which two halvings leave nothing.
+        For images smaller than 4 x 4, for which two poolings would leave no pixel.
 
     Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998.
     """
     (channels, height, width), classes = image_shape(image), count("classes", classes)
     if min(height, width) < SMALLEST:
         raise ValueError(f"lenet: images must have at least {SMALLEST} x {SMALLEST} pixels, got {height} x {width}")
-    left = [output_size(output_size(n, 2, 2), 2, 2) for n in (height, width)]
+    pooled = [output_size(output_size(n, 2, 2), 2, 2) for n in (height, width)]
     return Sequential(
         Conv2d(channels, 16, 3, padding="same"),
         ReLU(),
@@ -42,7 +42,7 @@ def lenet(image: tuple[int, int, int], classes: int, **placement: Unpack[Placeme
         ReLU(),
         MaxPool2d(2),
         Flatten(),
-        Dense(64 * left[0] * left[1], 64),
+        Dense(64 * pooled[0] * pooled[1], 64),
         ReLU(),
         Dense(64, classes),
         **placement,
@@ -50,13 +50,13 @@ def lenet(image: tuple[int, int, int], classes: int, **placement: Unpack[Placeme
 
 
 def lenet5(image: tuple[int, int, int], classes: int, **placement: Unpack[Placement]) -> Sequential:
-    """LeNet-5's sizes for 28 x 28 images, with ReLU and max-pooling: the net that is benchmarked.
+    """LeNet-5 with ReLU and max-pooling, for images ``(C, H, W)`` of at least 12 x 12 pixels; used in benchmarks.
 
-    5x5 convolutions with 6 and 16 channels, dense layers with 120 and 84.
+    5x5 convolutions with 6 and 16 channels, then dense layers with 120 and 84 features.
     """
     (channels, height, width), classes = image_shape(image), count("classes", classes)
-    left = [output_size(output_size(output_size(n, 2, 2), 5), 2, 2) for n in (height, width)]
-    if min(left) < 1:
+    pooled = [output_size(output_size(output_size(n, 2, 2), 5), 2, 2) for n in (height, width)]
+    if min(pooled) < 1:
         raise ValueError(f"lenet5: images must have at least 12 x 12 pixels, got {height} x {width}")
     return Sequential(
         Conv2d(channels, 6, 5, padding=2),
@@ -66,7 +66,7 @@ def lenet5(image: tuple[int, int, int], classes: int, **placement: Unpack[Placem
         ReLU(),
         MaxPool2d(2),
         Flatten(),
-        Dense(16 * left[0] * left[1], 120),
+        Dense(16 * pooled[0] * pooled[1], 120),
         ReLU(),
         Dense(120, 84),
         ReLU(),

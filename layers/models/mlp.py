@@ -1,4 +1,4 @@
-"""A net of dense layers."""
+"""A multilayer perceptron."""
 
 from typing import Unpack
 
@@ -6,12 +6,12 @@ from ..activations import ReLU
 from ..containers.sequential import Sequential
 from ..core.placement import Placement
 from ..dense import Dense
-from ..shape import Flatten
+from ..reshaping.flatten import Flatten
 from .arguments import count, image_shape
 
 
 def mlp(image: tuple[int, int, int], classes: int, **placement: Unpack[Placement]) -> Sequential:
-    """Two hidden dense layers of 128 and 64 with ReLU."""
+    """Two hidden dense layers with 128 and 64 features and ReLU, for images ``(C, H, W)``."""
     (channels, height, width), classes = image_shape(image), count("classes", classes)
     return Sequential(
         Flatten(),

@@ -1,8 +1,9 @@
-"""MobileNetV2 in a form for small images: inverted residuals with depthwise convolutions.
+"""MobileNetV2 for small images: inverted residual blocks with depthwise convolutions.
 
-A block widens its input by a 1x1 convolution, filters each channel by a depthwise 3x3 one, and narrows it again by a
-1x1 one without activation; where the shape stays, a shortcut goes around it. ReLU stands in place of the paper's ReLU6,
-which low-precision arithmetic asks for, and the first strides are 1.
+A block increases the number of channels by a 1x1 convolution, filters each channel by a depthwise 3x3 convolution, and
+reduces the channels by a 1x1 convolution without activation. If input and output have the same shape, it has a
+shortcut. Unlike the paper's, it uses ReLU instead of ReLU6, which is meant for low-precision arithmetic, and the first
+strides are 1.
 
 Source: M. Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks", 2018.
 """
@@ -10,7 +11,7 @@ Source: M. Sandler et al., "MobileNetV2: inverted residuals and linear bottlenec
 from typing import Unpack
 
 from ..activations import ReLU
-from ..containers.branches import Residual
+from ..containers.residual import Residual
 from ..containers.sequential import Sequential
 from ..convolution.conv import Conv2d
 from ..core.layer import Layer
@@ -18,10 +19,10 @@ from ..core.placement import Placement
 from ..dense import Dense
 from ..normalisation.batch_norm import BatchNorm2d
 from ..pool import GlobalAvgPool
-from ..shape import Flatten
+from ..reshaping.flatten import Flatten
 from .arguments import count, image_shape
 
-# Widening, channels at width 32, blocks, stride of the first.
+# Expansion factor, channels at width 32, number of blocks, stride of the first block.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
@@ -32,7 +33,7 @@ def mobilenet_v2(
     stages: tuple[tuple[int, int, int, int], ...] = STAGES,
     **placement: Unpack[Placement],
 ) -> Sequential:
-    """MobileNetV2 for images ``(C, H, W)``; all channels go with ``width``, 32 in the paper."""
+    """MobileNetV2 for images ``(C, H, W)``; all channels are proportional to ``width``, 32 in the paper."""
     (depth, _, _), classes, width = image_shape(image), count("classes", classes), count("width", width)
     layers: list[Layer] = [*_convolution(depth, width, 3)]
     channels = width
@@ -47,7 +48,7 @@ def mobilenet_v2(
 
 
 def inverted_residual(channels: int, out: int, stride: int, expansion: int) -> Layer:
-    """Widen, filter each channel, narrow; with a shortcut where the shape stays."""
+    """Expand, filter each channel, project; with a shortcut if input and output have the same shape."""
     wide = channels * expansion
     widen = _convolution(channels, wide, 1) if expansion != 1 else []
     narrow = [Conv2d(wide, out, 1, bias=False), BatchNorm2d(out)]

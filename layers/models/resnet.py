@@ -1,7 +1,7 @@
-"""ResNet-18 in its form for small images.
+"""ResNet-18 for small images.
 
-A 3x3 convolution, four stages of two residual blocks with 1, 2, 4 and 8 times ``width`` channels, each stage but the
-first halving the image, global average pooling and a dense layer.
+A 3x3 convolution, four stages of two residual blocks with 1, 2, 4 and 8 times ``width`` channels, global average
+pooling and a dense layer. Each stage but the first halves the image.
 
 Source: K. He et al., "Deep residual learning for image recognition", 2016, with the stem for CIFAR.
 """
@@ -9,7 +9,7 @@ Source: K. He et al., "Deep residual learning for image recognition", 2016, with
 from typing import Unpack
 
 from ..activations import ReLU
-from ..containers.branches import Residual
+from ..containers.residual import Residual
 from ..containers.sequential import Sequential
 from ..convolution.conv import Conv2d
 from ..core.layer import Layer
@@ -17,7 +17,7 @@ from ..core.placement import Placement
 from ..dense import Dense
 from ..normalisation.batch_norm import BatchNorm2d
 from ..pool import GlobalAvgPool
-from ..shape import Flatten
+from ..reshaping.flatten import Flatten
 from .arguments import count, image_shape
 
 
@@ -34,7 +34,7 @@ def resnet18(image: tuple[int, int, int], classes: int, width: int = 64, **place
 
 
 def basic_block(channels: int, out: int, stride: int) -> Residual:
-    """Two 3x3 convolutions with batch norm, and a shortcut that is a 1x1 convolution where the shape changes."""
+    """Two 3x3 convolutions with batch norm, and a shortcut, which is a 1x1 convolution if the shape changes."""
     body = Sequential(
         Conv2d(channels, out, 3, stride, padding=1, bias=False),
         BatchNorm2d(out),

@@ -1,7 +1,7 @@
-"""A small U-Net: classes for every pixel.
+"""A small U-Net, which classifies every pixel of an image.
 
-Each level convolves, goes down by pooling, lets the next level work, comes up by a transposed convolution, and joins
-what came up with what it had: a `Parallel` of the identity and the way through below.
+Each level applies convolutions, then the next level to its pooled output, enlarges the result by a transposed
+convolution, and concatenates both: a `Parallel` of the identity and the path through the next level.
 
 Source: O. Ronneberger, P. Fischer, T. Brox, "U-Net: convolutional networks for biomedical image segmentation", 2015.
 """
@@ -9,7 +9,8 @@ Source: O. Ronneberger, P. Fischer, T. Brox, "U-Net: convolutional networks for 
 from typing import Unpack
 
 from ..activations import ReLU
-from ..containers.branches import Identity, Parallel
+from ..containers.identity import Identity
+from ..containers.parallel import Parallel
 from ..containers.sequential import Sequential
 from ..convolution.conv import Conv2d
 from ..convolution.conv_transpose import ConvTranspose2d
@@ -30,29 +31,29 @@ def unet(
     image : tuple of int
     classes : int
     width : int
-        Channels of the first level; each level below has twice as many.
+        Channels of the first level; each further level has twice as many.
     levels : int
-        How often the image is halved.
+        How many times the image is halved.
     **placement
         See `xpnn.layers.core.placement.Placement`.
 
     Raises
     ------
     ValueError
-        For a height or width that ``levels`` halvings do not divide.
+        Unless height and width are multiples of ``2 ** levels``.
     """
     channels, height, width_px = image_shape(image)
     classes, width, levels = count("classes", classes), count("width", width), count("levels", levels)
     step = 1 << levels
     if height % step or width_px % step:
         raise ValueError(
-            f"unet: with {levels} levels images must have multiples of {step} pixels, got {height} x {width_px}"
+            f"unet: with {levels} levels image sizes must be multiples of {step}, got {height} x {width_px}"
         )
     return Sequential(_level(channels, width, levels), Conv2d(width, classes, 1), **placement)
 
 
 def _level(channels: int, width: int, below: int) -> Layer:
-    """Two convolutions; with a level below, around it and after it two more."""
+    """Two convolutions; if there is a level below, also the path through it and two more convolutions."""
     first = _convolutions(channels, width)
     if not below:
         return Sequential(*first)

@@ -1,4 +1,4 @@
-"""VGG-11 with batch norm, with one dense layer behind its convolutions.
+"""VGG-11 with batch norm and one dense layer after its convolutions.
 
 Source: K. Simonyan and A. Zisserman, "Very deep convolutional networks for large-scale image recognition", 2015.
 """
@@ -13,10 +13,10 @@ from ..core.placement import Placement
 from ..dense import Dense
 from ..normalisation.batch_norm import BatchNorm2d
 from ..pool import MaxPool2d
-from ..shape import Flatten
+from ..reshaping.flatten import Flatten
 from .arguments import count, image_shape
 
-# Channels of the 3x3 convolutions in units of the width, pooled after each group.
+# Channels of the 3x3 convolutions as multiples of the width; a pooling follows each group.
 GROUPS = ((1,), (2,), (4, 4), (8, 8), (8, 8))
 
 
@@ -26,7 +26,7 @@ def vgg11_bn(image: tuple[int, int, int], classes: int, width: int = 64, **place
     Raises
     ------
     ValueError
-        For smaller images, of which five halvings leave nothing.
+        For smaller images, for which five poolings would leave no pixel.
     """
     channels, height, width_px = image_shape(image)
     classes, width = count("classes", classes), count("width", width)

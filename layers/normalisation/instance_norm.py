@@ -1,6 +1,6 @@
-"""Instance normalisation: batch normalisation of every sample by itself.
+"""Instance normalisation: batch normalisation of each sample separately.
 
-The formulas are in `xpnn.layers.normalisation.norm`. Running statistics, where they are tracked, take the mean over the
+The formulas are in `xpnn.layers.normalisation.norm`. Running statistics, if they are tracked, use the average over the
 batch of each sample's mean and unbiased variance, as in PyTorch.
 
 Source: D. Ulyanov, A. Vedaldi, V. Lempitsky, "Instance normalization", 2016.
@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Unpack
 
 from ...backends.without_autograd import without_graph
 from ...common.types import Array, Namespace
-from ..core.arrays import namespace
+from ..core.array_checks import namespace
 from ..core.placement import Placement
-from .batch_norm import ChannelNorm
-from .norm import OPTIONAL, Layout, differentiate, instance_layout, normalise, require_several
+from .channel_norm import ChannelNorm
+from .layout import Layout, instance_layout, require_several
+from .norm import OPTIONAL, differentiate, normalise
 
 
 @without_graph
@@ -27,14 +28,14 @@ def instance_norm(
     eps: float = 1e-5,
     xp: Namespace | None = None,
 ) -> Array:
-    """Normalise each channel of each sample of ``x (N, C, *S)``, or with the ``mean`` and ``var (C,)`` given.
+    """Normalise each channel of each sample of ``x (N, C, *S)``, or by a given ``mean`` and ``var (C,)``.
 
-    Then multiply by ``weight (C,)`` and add ``bias (C,)``, where they are given.
+    Then multiply by ``weight (C,)`` and add ``bias (C,)``, if they are given.
 
     Raises
     ------
     ValueError, TypeError
-        For a single spatial cell without statistics, shapes that don't fit together, or mixed dtypes.
+        For a single spatial cell if no statistics are given, shapes that do not fit together, or mixed dtypes.
     """
     xp = namespace(xp, OPTIONAL, input=x, weight=weight, bias=bias, mean=mean, var=var)
     layout = _layout(x, mean)
@@ -55,7 +56,7 @@ def instance_norm_backward(
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of `instance_norm` for ``dy (N, C, *S)``: ``(dx, dweight, dbias)``.
 
-    Takes what `instance_norm` took. A mean and variance that are given are constants; ``dx`` is None with
+    The options are those of `instance_norm`. A mean and variance that are given are constants; ``dx`` is None with
     ``input_grad=False``.
     """
     xp = namespace(xp, OPTIONAL, dy=dy, input=x, weight=weight, mean=mean, var=var)
@@ -74,7 +75,7 @@ class InstanceNorm(ChannelNorm):
     """Instance normalisation; see `instance_norm`, and `ChannelNorm` for the parameters.
 
     Use `InstanceNorm1d`, `InstanceNorm2d` or `InstanceNorm3d`. ``num_batches_tracked`` stays 0, as in PyTorch, so
-    momentum takes a number.
+    momentum must be a number.
     """
 
     layout = staticmethod(instance_layout)

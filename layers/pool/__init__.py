@@ -1,6 +1,9 @@
-"""Pooling: functions, one idea a file, and the layers on them."""
+"""Pooling: over windows (`maximum`, `average`, `lp`), and to a given size (`adaptive_maximum`, `adaptive_average`).
 
-from .adaptive import (
+The layers of the first are in `layers`, those of the second and global pools in `adaptive_layers`.
+"""
+
+from .adaptive_layers import (
     AdaptiveAvgPool,
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,

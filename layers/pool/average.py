@@ -5,8 +5,8 @@ With input ``x (N, C, *S)`` and windows of cells ``k`` at stride ``s``::
     y[n, c, o]  = sum over k of  x[n, c, o*s + k] / divisor[o]
     dx[n, c, i] = sum of dy[n, c, o] / divisor[o] over the windows o that contain cell i
 
-The divisor is the number of the window's cells that lie in the padded input (in the input alone with
-``count_include_pad=False``), so cells that ``ceil_mode`` adds never count; ``divisor_override`` replaces it.
+The divisor is the number of the window's cells in the padded input, or in the input with ``count_include_pad=False``,
+so that cells which ``ceil_mode`` adds never count; ``divisor_override`` replaces it.
 
 Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998.
 """
@@ -20,19 +20,14 @@ from ...backends import primitives
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
-from ..core.arrays import (
-    channels_first,
-    channels_last,
-    clamp,
-    namespace,
-    over_blocks,
-    pad,
-    require_float,
-    require_shape,
-    scalar,
-)
-from ..core.geometry import Geometry, Padding, Size
-from .placing import along_axis, compiled, place_pool, place_shape, scatter, sum_windows
+from ..core.array_checks import namespace, require_float, require_shape
+from ..core.axis_order import channels_first, channels_last
+from ..core.batch_blocks import over_blocks
+from ..core.elementwise import clamp, scalar
+from ..windows.geometry import Geometry, Padding, Size
+from ..windows.padding import pad
+from .geometry import pool_geometry, pool_geometry_of_shape
+from .window_sums import along_axis, compiled_kernels, scatter, sum_windows
 
 
 @without_graph
@@ -49,18 +44,18 @@ def avg_pool(
 ) -> Array:
     """Average over windows of ``x (N, C, *S)``: ``(N, C, *O)``.
 
-    Parameters are those of `max_pool`; with ``count_include_pad=False`` an average is over the window's cells inside
-    the input only, with ``divisor_override`` every sum is divided by that number instead.
+    The parameters are those of `max_pool`. With ``count_include_pad=False`` an average is over the window's cells
+    inside the input; with ``divisor_override`` every sum is divided by that number.
     """
     xp = namespace(xp, input=x)
-    geometry = place_pool(x, kernel_size, stride, padding, 1, ceil_mode)
+    geometry = pool_geometry(x, kernel_size, stride, padding, 1, ceil_mode)
     inner = channels_last(x, xp)
     prepared = _prepared(tuple(x.shape), x, geometry, count_include_pad, divisor_override, xp)
     if prepared is not None:
         return channels_first(prepared.forward(inner), xp)
     divisor = _divisor(geometry, x, tuple(x.shape[2:]), count_include_pad, divisor_override, xp)
     y = xp.empty((x.shape[0], *geometry.windows.count, x.shape[1]), dtype=x.dtype, device=device(x))
-    kernels = compiled(x, geometry, xp)
+    kernels = compiled_kernels(x, geometry, xp)
 
     def work(samples: slice) -> None:
         if kernels is not None:
@@ -90,20 +85,20 @@ def avg_pool_backward(
     xp = namespace(xp, dy=dy)
     require_float(dy, "dy")
     x_shape = checks.shape("x_shape", x_shape)
-    geometry = place_shape(x_shape, kernel_size, stride, padding, 1, ceil_mode)
+    geometry = pool_geometry_of_shape(x_shape, kernel_size, stride, padding, 1, ceil_mode)
     require_shape(dy, (x_shape[0], x_shape[1], *geometry.windows.count), "dy")
     upstream = channels_last(dy, xp)
     prepared = _prepared(x_shape, dy, geometry, count_include_pad, divisor_override, xp)
     if prepared is not None:
         return channels_first(prepared.backward(upstream), xp)
     divisor = _divisor(geometry, dy, tuple(x_shape[2:]), count_include_pad, divisor_override, xp)
-    kernels = compiled(dy, geometry, xp)
+    kernels = compiled_kernels(dy, geometry, xp)
     if kernels is not None:
         dx = xp.empty((x_shape[0], *x_shape[2:], x_shape[1]), dtype=dy.dtype, device=device(dy))
 
         def spread(samples: slice) -> None:
-            given, found = upstream[samples, ...], dx[samples, ...]
-            kernels.spread_means(given, geometry.windows, geometry.padding, divisor, found)
+            given, out = upstream[samples, ...], dx[samples, ...]
+            kernels.spread_means(given, geometry.windows, geometry.padding, divisor, out)
 
         over_blocks(spread, dx, xp)
         return channels_first(dx, xp)
@@ -116,7 +111,7 @@ def avg_pool_backward(
 
 
 def check_divisor(divisor_override: int | None) -> int | None:
-    """What every sum is divided by, or None for the number of cells."""
+    """The checked argument; None divides by the number of cells."""
     return None if divisor_override is None else checks.integer("divisor_override", divisor_override, 1)
 
 
@@ -128,7 +123,7 @@ def _prepared(
     override: int | None,
     xp: Namespace,
 ) -> Any:
-    """A faster way for an input ``(N, C, *S)`` of that shape."""
+    """The backend's own kernel for an input ``(N, C, *S)`` of that shape, or None."""
     include = checks.flag("count_include_pad", count_include_pad)
     problem = (geometry, (shape[0], *shape[2:], shape[1]), include, check_divisor(override))
     return primitives(xp).prepare("average pool", problem, dtype_name(like.dtype))
@@ -142,7 +137,7 @@ def _divisor(
     override: int | None,
     xp: Namespace,
 ) -> Array:
-    """What each window's sum is divided by, ``(1, *O, 1)``, or 0-d where it is the same for all."""
+    """The divisor of each window's sum, ``(1, *O, 1)``, or 0-d if it is the same for all."""
     if override is not None:
         return scalar(override, like, xp)
     w = geometry.windows

@@ -1,17 +1,17 @@
-"""Pooling layers over windows: names and options for the functions beside this file."""
+"""The layers of maximum, average and Lp pooling over windows."""
 
 from typing import Any, ClassVar, Unpack
 
 from ...common import checks
 from ...common.types import Array
-from ..core.geometry import Geometry, Padding, Size, check_padding
 from ..core.layer import Layer
+from ..core.output_shape import Shape
 from ..core.placement import Placement
-from ..summary import Shape
+from ..windows.geometry import Geometry, Padding, Size, check_padding
 from .average import avg_pool, avg_pool_backward, check_divisor
+from .geometry import pool_geometry, pool_geometry_of_shape
 from .lp import check_power, lp_pool, lp_pool_backward
 from .maximum import max_cells, maxima, plane_indices, scatter_maxima
-from .placing import place_pool, place_shape
 
 
 class _Pool(Layer):
@@ -33,8 +33,8 @@ class _Pool(Layer):
         self.stride = None if stride is None else checks.size("stride", stride, self.axes)
         self.padding = check_padding(padding, self.axes)
 
-    def _check(self, x: Array, what: str) -> None:
-        super()._check(x, what)
+    def _check_array(self, x: Array, what: str) -> None:
+        super()._check_array(x, what)
         self._check_axes(tuple(x.shape), what)
 
     def _check_axes(self, shape: Shape, what: str) -> None:
@@ -44,7 +44,7 @@ class _Pool(Layer):
     def _pooled(self, shape: Shape, dilation: Size, ceil_mode: bool) -> Shape:
         """The shape of the output."""
         self._check_axes(shape, "input")
-        geometry = place_shape(shape, self.kernel_size, self.stride, self.padding, dilation, ceil_mode)
+        geometry = pool_geometry_of_shape(shape, self.kernel_size, self.stride, self.padding, dilation, ceil_mode)
         return (*shape[:2], *geometry.windows.count)
 
 
@@ -85,29 +85,29 @@ class MaxPool(_Pool):
         self._indices: Array | None = None
 
     def forward(self, x: Array) -> Any:
-        """The maxima of ``x (N, C, *S)``, and with ``return_indices`` where they are."""
+        """The maxima of ``x (N, C, *S)``, and with ``return_indices`` their indices."""
         y = super().forward(x)
         indices, self._indices = self._indices, None
         return (y, indices) if self.return_indices else y
 
-    def _place(self, x: Array) -> Geometry:
-        return place_pool(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+    def _geometry(self, x: Array) -> Geometry:
+        return pool_geometry(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
 
     def _output_shape(self, shape: Shape) -> Shape:
         return self._pooled(shape, self.dilation, self.ceil_mode)
 
     def _forward(self, x: Array) -> Array:
-        geometry = self._place(x)
+        geometry = self._geometry(x)
         if not (self.training or self.return_indices):
             return maxima(x, geometry, self.backend.xp)
         y, cell = max_cells(x, geometry, self.backend.xp)
         if self.return_indices:
             self._indices = plane_indices(cell, geometry, tuple(x.shape[2:]), self.backend.xp)
-        self._save(cell, geometry, tuple(x.shape))
+        self.save_for_backward(cell, geometry, tuple(x.shape))
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        cell, geometry, x_shape = self._saved
+        cell, geometry, x_shape = self.saved
         return scatter_maxima(dy, cell, x_shape, geometry, self.backend.xp)
 
 
@@ -151,11 +151,11 @@ class AvgPool(_Pool):
 
     def _forward(self, x: Array) -> Array:
         y = avg_pool(x, **self._options)
-        self._save(tuple(x.shape))
+        self.save_for_backward(tuple(x.shape))
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x_shape,) = self._saved
+        (x_shape,) = self.saved
         return avg_pool_backward(dy, x_shape, **self._options)
 
 
@@ -167,7 +167,7 @@ class LpPool(_Pool):
     norm_type : float
         ``p``, at least 1.
     kernel_size, stride, ceil_mode, padding, dilation
-        As in `lp_pool`; the first three in PyTorch's order, which has no others.
+        As in `lp_pool`. The first three are in PyTorch's order; PyTorch has no others.
     **placement
         See `xpnn.layers.core.placement.Placement`.
     """
@@ -201,11 +201,11 @@ class LpPool(_Pool):
 
     def _forward(self, x: Array) -> Array:
         y = lp_pool(x, **self._options)
-        self._save(x, y)
+        self.save_for_backward(x, y)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        x, y = self._saved
+        x, y = self.saved
         return lp_pool_backward(dy, x, y, **self._options)
 
 

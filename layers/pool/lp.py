@@ -5,7 +5,8 @@ With input ``x (N, C, *S)``, windows of cells ``k`` at stride ``s`` and dilation
     y[n, c, o]  = (sum over k of  |x[n, c, o*s + k*d]|^p)^(1/p)
     dx[n, c, i] = sum of dy[n, c, o] * sign(x) * (|x[n, c, i]| / y[n, c, o])^(p-1) over the windows o with cell i
 
-Where a norm is 0, so is its gradient. An infinite cell has the slope of its sign, and the others of its window 0.
+If a norm is 0, its gradient is 0. In a window with an infinite cell, that cell has the slope ``sign(x)`` and the others
+have 0.
 
 Source: C. Gulcehre et al., "Learned-norm pooling for deep feedforward and recurrent neural networks", 2014.
 """
@@ -16,19 +17,13 @@ from math import inf
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.arrays import (
-    channels_first,
-    channels_last,
-    clamp,
-    namespace,
-    pad,
-    require_same_dtype,
-    require_shape,
-    sign,
-    zero,
-)
-from ..core.geometry import Padding, Size
-from .placing import place_pool, scatter, sum_windows
+from ..core.array_checks import namespace, require_same_dtype, require_shape
+from ..core.axis_order import channels_first, channels_last
+from ..core.elementwise import clamp, sign, zero
+from ..windows.geometry import Padding, Size
+from ..windows.padding import pad
+from .geometry import pool_geometry
+from .window_sums import scatter, sum_windows
 
 
 @without_graph
@@ -49,7 +44,7 @@ def lp_pool(
     """
     xp = namespace(xp, input=x)
     p = check_power(norm_type)
-    geometry = place_pool(x, kernel_size, stride, padding, dilation, ceil_mode)
+    geometry = pool_geometry(x, kernel_size, stride, padding, dilation, ceil_mode)
     cells = pad(channels_last(x, xp), geometry, 0.0, xp)
     return channels_first(lp_norm(cells, p, lambda powers: sum_windows(powers, geometry.windows, xp), xp), xp)
 
@@ -72,7 +67,7 @@ def lp_pool_backward(
     xp = namespace(xp, dy=dy, input=x, output=y)
     require_same_dtype(dy=dy, input=x, output=y)
     p = check_power(norm_type)
-    geometry = place_pool(x, kernel_size, stride, padding, dilation, ceil_mode)
+    geometry = pool_geometry(x, kernel_size, stride, padding, dilation, ceil_mode)
     for array, name in ((dy, "dy"), (y, "output")):
         require_shape(array, (*x.shape[:2], *geometry.windows.count), name)
     cells = pad(channels_last(x, xp), geometry, 0.0, xp)
@@ -88,12 +83,12 @@ def lp_pool_backward(
 
 
 def check_power(p: float) -> float:
-    """The exponent of an Lp norm."""
+    """The checked exponent of an Lp norm."""
     return checks.number("norm_type", p, least=1)
 
 
 def lp_norm(x: Array, p: float, total: Callable[[Array], Array], xp: Namespace) -> Array:
-    """``(total of |x|^p)^(1/p)``, for any way to add up."""
+    """``total(|x|^p)^(1/p)``, where ``total`` is any sum."""
     if p == 1:
         return total(xp.abs(x))
     if p == 2:
@@ -107,8 +102,8 @@ def lp_norm_backward(dy: Array, x: Array, y: Array, p: float, xp: Namespace) -> 
     if p == 1:
         share = sign(x, xp)
     else:
-        far = xp.abs(x) == inf
-        ratio = xp.where(far, zero(x, xp), x) / xp.where(empty, xp.ones_like(y), y)
+        infinite = xp.abs(x) == inf
+        ratio = xp.where(infinite, zero(x, xp), x) / xp.where(empty, xp.ones_like(y), y)
         slope = ratio if p == 2 else sign(x, xp) * xp.pow(xp.abs(ratio), float(p - 1))
-        share = xp.where(far, clamp(x, -1.0, 1.0, xp), slope)
+        share = xp.where(infinite, clamp(x, -1.0, 1.0, xp), slope)
     return xp.where(empty, zero(dy, xp), dy * share)

@@ -5,8 +5,8 @@ With input ``x (N, C, *S)`` and windows of cells ``k`` at stride ``s`` and dilat
     y[n, c, o]  = max over k of  x[n, c, o*s + k*d]
     dx[n, c, i] = sum of dy[n, c, o] over the windows o whose maximum is cell i
 
-A tie goes to the first cell of the window in row-major order, as in PyTorch; cells of the padding never win, NaN wins
-and propagates.
+Of equal cells the first of the window in row-major order is the maximum, as in PyTorch. Padding is never the maximum;
+NaN is, wherever a window has one.
 
 Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998.
 """
@@ -24,12 +24,16 @@ from ...backends.contractions.windows import Windows
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, DType, Namespace, dtype_name
-from ..core.arrays import channels_first, channels_last, namespace, over_blocks, pad, require_same_dtype, require_shape
-from ..core.geometry import Geometry, Padding, Size
-from .placing import along, along_axis, compiled, place_pool, scatter
+from ..core.array_checks import namespace, require_same_dtype, require_shape
+from ..core.axis_order import channels_first, channels_last
+from ..core.batch_blocks import over_blocks
+from ..windows.geometry import Geometry, Padding, Size
+from ..windows.padding import pad
+from .geometry import pool_geometry
+from .window_sums import along_axis, cells_along, compiled_kernels, scatter
 
-# Numbers between neighbouring windows below which runs of channels count as short.
-SHORT = 32
+# Numbers between neighbouring windows up to which all positions of the last axis are computed.
+DENSE_DISTANCE = 32
 
 
 @without_graph
@@ -53,21 +57,21 @@ def max_pool(
     kernel_size, stride, dilation : int or sequence of int
         Per axis; ``stride`` is the kernel size unless given.
     padding
-        As in `conv`; padding cells never win. More than half a window of them has to be written as pairs, and every
-        window must have a cell of the input.
+        As in `conv`; its cells are never the maximum. More than half a window of padding must be given as pairs, and
+        every window must read a cell of the input.
     ceil_mode : bool
         Round the output size up: a last window may reach beyond the padding.
     return_indices : bool
-        Also return where the maxima are: flat row-major indices into each plane, as PyTorch gives them.
+        Also return the flat row-major indices of the maxima in each plane, as PyTorch does.
 
     Raises
     ------
     ValueError, TypeError
-        For arguments out of range, a window larger than the padded input or without a cell of it.
+        For arguments out of range, and for a window that is larger than the padded input or reads padding only.
     """
     xp = namespace(xp, input=x)
     checks.flag("return_indices", return_indices)
-    geometry = place_pool(x, kernel_size, stride, padding, dilation, ceil_mode)
+    geometry = pool_geometry(x, kernel_size, stride, padding, dilation, ceil_mode)
     y, cell = max_cells(x, geometry, xp)
     return (y, plane_indices(cell, geometry, tuple(x.shape[2:]), xp)) if return_indices else y
 
@@ -84,10 +88,10 @@ def max_pool_backward(
     ceil_mode: bool = False,
     xp: Namespace | None = None,
 ) -> Array:
-    """Gradient of `max_pool`: ``dx`` for ``dy (N, C, *O)``; takes what `max_pool` took."""
+    """Gradient of `max_pool`: ``dx`` for ``dy (N, C, *O)`` and the options of `max_pool`."""
     xp = namespace(xp, dy=dy, input=x)
     require_same_dtype(dy=dy, input=x)
-    geometry = place_pool(x, kernel_size, stride, padding, dilation, ceil_mode)
+    geometry = pool_geometry(x, kernel_size, stride, padding, dilation, ceil_mode)
     _, cell = max_cells(x, geometry, xp)
     return scatter_maxima(dy, cell, tuple(x.shape), geometry, xp)
 
@@ -103,7 +107,7 @@ def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array
     shape = (x.shape[0], *geometry.windows.count, x.shape[1])
     best = xp.empty(shape, dtype=x.dtype, device=device(x))
     cell = xp.empty(shape, dtype=index_dtype, device=device(x))
-    kernels = compiled(x, geometry, xp)
+    kernels = compiled_kernels(x, geometry, xp)
     if kernels is not None:
 
         def find(part: slice) -> None:
@@ -127,10 +131,10 @@ def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array
 
 
 def maxima(x: Array, geometry: Geometry, xp: Namespace) -> Array:
-    """The maximum of each window, ``(N, C, *O)``: what `max_cells` gives, without the cells."""
+    """The maximum of each window, ``(N, C, *O)``: as `max_cells`, without the cells."""
     engine = primitives(xp)
     prepared = _prepared(tuple(x.shape), dtype_name(x.dtype), geometry, xp)
-    if not engine.free_order or compiled(x, geometry, xp) is not None or prepared is not None:
+    if not engine.free_order or compiled_kernels(x, geometry, xp) is not None or prepared is not None:
         return max_cells(x, geometry, xp)[0]
     inner, (windows, step) = channels_last(x, xp), _dense(geometry.windows, geometry, x.shape[1])
     best = xp.empty((x.shape[0], *geometry.windows.count, x.shape[1]), dtype=x.dtype, device=device(x))
@@ -138,7 +142,7 @@ def maxima(x: Array, geometry: Geometry, xp: Namespace) -> Array:
     def work(samples: slice) -> None:
         values = _padded(inner[samples, ...], geometry, xp)
         for axis in range(len(windows.kernel)):
-            values = reduce(xp.maximum, [values[place] for place in along(windows, axis)])
+            values = reduce(xp.maximum, [values[place] for place in cells_along(windows, axis)])
         best[samples, ...] = values[..., ::step, :]
 
     over_blocks(work, x, xp)
@@ -146,19 +150,19 @@ def maxima(x: Array, geometry: Geometry, xp: Namespace) -> Array:
 
 
 def _prepared(shape: tuple[int, ...], dtype: str, geometry: Geometry, xp: Namespace) -> Any:
-    """A faster way for an input ``(N, C, *S)`` of that shape."""
+    """The backend's own kernel for an input ``(N, C, *S)`` of that shape, or None."""
     return primitives(xp).prepare("max pool", (geometry, (shape[0], *shape[2:], shape[1])), dtype)
 
 
 def _padded(x: Array, geometry: Geometry, xp: Namespace) -> Array:
-    """``x (N, *S, C)`` within padding that never wins."""
+    """``x (N, *S, C)``, padded by minus infinity."""
     return pad(x, geometry, -float("inf"), xp)
 
 
 def _cell_by_cell(
     cells: Array, windows: Windows, first: Array | None, index_dtype: DType, xp: Namespace
 ) -> tuple[Array, Array]:
-    """Maxima and winners by comparing the cells of a window one after the other; of -0 and 0 the first wins."""
+    """Maxima and their cells by comparing a window's cells one after the other; of -0 and 0 the first is chosen."""
     start, *others = windows.slices()
     best = xp.asarray(cells[start], copy=True)
     cell = xp.zeros(best.shape, dtype=index_dtype, device=device(cells))
@@ -166,7 +170,7 @@ def _cell_by_cell(
         cell = cell + first
     for k, index in enumerate(others, start=1):
         candidate = cells[index]
-        # not (candidate <= best), so that NaN wins, but no second NaN after the first
+        # not (candidate <= best), so that NaN wins; a second NaN does not
         wins = xp.logical_and(xp.logical_not(candidate <= best), best == best)
         best = xp.where(wins, candidate, best)
         cell = xp.maximum(cell, xp.astype(wins, index_dtype) * k)
@@ -178,17 +182,17 @@ def _axis_by_axis(
 ) -> tuple[Array, Array]:
     """Maxima along one axis after the other, the last first, in fewer and longer passes.
 
-    Along an axis that candidate wins which is the first to be beaten by no other; where all before the last are, the
-    last. What is known of it is the row-major index of its maximum in the axes that were done.
+    Along an axis the first candidate that is not below the maximum wins, and the last one if all before it are below.
+    For each candidate, ``cell`` has the row-major index of its maximum in the axes that are done.
     """
     best, cell = cells, None
     for axis in reversed(range(len(windows.kernel))):
-        places, step = along(windows, axis), prod(windows.kernel[axis + 1 :])
+        places, step = cells_along(windows, axis), prod(windows.kernel[axis + 1 :])
         candidates = [best[place] for place in places]
         best = reduce(xp.maximum, candidates)
         found = None if cell is None else cell[places[-1]]
         for place, candidate in reversed(list(zip(places, candidates, strict=True))[:-1]):
-            # NaN differs from itself and from any other maximum, and no number is one then.
+            # A NaN is never beaten. Where the maximum is NaN, every number is, because it differs from NaN.
             beaten = xp.astype(xp.logical_and(candidate != best, candidate == candidate), index_dtype)
             if cell is not None:
                 found = (found - cell[place] + step) * beaten + cell[place]
@@ -197,30 +201,30 @@ def _axis_by_axis(
         cell = found
     if cell is None:
         cell = xp.zeros(best.shape, dtype=index_dtype, device=device(best))
-    # A window of minus infinities has its first cell in the input, not in the padding.
+    # In a window of minus infinities the first cell of the input wins, not one of the padding.
     return best, cell if first is None else xp.maximum(cell, xp.broadcast_to(first, cell.shape))
 
 
 def _dense(windows: Windows, geometry: Geometry, channels: int) -> tuple[Windows, int]:
-    """Windows at all places along the last axis, and of how many one is wanted.
+    """Windows at stride 1 along the last axis, and the step between those that are needed.
 
-    Where channels are few, their runs are so short that a pass over all places takes less time.
+    Where channels are few, a pass over all positions is faster than one over short runs at a stride.
     """
     stride, count = windows.stride[-1], windows.count[-1]
-    if geometry.is_padded or channels * stride > SHORT or not count:
+    if geometry.is_padded or channels * stride > DENSE_DISTANCE or not count:
         return windows, 1
     count = (count - 1) * stride + 1
     return replace(windows, stride=(*windows.stride[:-1], 1), count=(*windows.count[:-1], count)), stride
 
 
 def scatter_maxima(dy: Array, cell: Array, x_shape: tuple[int, ...], geometry: Geometry, xp: Namespace) -> Array:
-    """``dx`` with each window's ``dy`` at the cell that `max_cells` named."""
+    """``dx``: each window's ``dy`` at its cell of `max_cells`, added up."""
     require_shape(dy, (*x_shape[:2], *geometry.windows.count), "dy")
     upstream, winner, engine = channels_last(dy, xp), channels_last(cell, xp), primitives(xp)
     prepared = _prepared(x_shape, dtype_name(dy.dtype), geometry, xp)
     if prepared is not None:
         return channels_first(prepared.backward(upstream, winner), xp)
-    kernels = compiled(dy, geometry, xp)
+    kernels = compiled_kernels(dy, geometry, xp)
     if kernels is not None:
         dx = xp.empty((x_shape[0], *x_shape[2:], x_shape[1]), dtype=dy.dtype, device=device(dy))
 
@@ -239,7 +243,7 @@ def scatter_maxima(dy: Array, cell: Array, x_shape: tuple[int, ...], geometry: G
 
 
 def plane_indices(cell: Array, geometry: Geometry, spatial: tuple[int, ...], xp: Namespace) -> Array:
-    """The cells that `max_cells` named, as flat row-major indices into each plane of the input."""
+    """The cells of `max_cells` as flat row-major indices into each plane of the input."""
     w = geometry.windows
     remaining = xp.astype(channels_last(cell, xp), xp.int64)
     flat, step = xp.zeros_like(remaining), 1

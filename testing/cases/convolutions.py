@@ -9,7 +9,7 @@ from ... import layers
 from ...backends import primitives
 from ...common import checks
 from ...layers.convolution import Banded, Problem, Winograd, algorithm
-from ...layers.core.geometry import place_windows
+from ...layers.windows.geometry import place_windows
 from ..tolerances import TABLE, Part
 from . import inputs
 from .case import HOST, LayerCase

@@ -25,7 +25,7 @@ from xpnn.backends.engines.cuda import (
 )
 from xpnn.backends.engines.cuda import winograd as tiles
 from xpnn.backends.engines.cuda.compilation import C_TYPES
-from xpnn.layers.convolution import winograd
+from xpnn.layers.convolution import winograd_transforms as winograd
 
 VARIABLE = "XPNN_NVRTC"
 MODULES = (adaptive_pool, batch_norm_source, cross_entropy, depthwise, im2col, pools, row_sums)

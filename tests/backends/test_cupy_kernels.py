@@ -387,7 +387,7 @@ def test_batches_are_counted_in_the_dtype_in_which_they_were_loaded(at, dtype, m
 def first_steps(at, make, gradient, **more):
     """The value after two steps of which the first gradient lies otherwise in memory than the value, or as it does."""
     parameter = nn.Parameter(at.put(np.ones((4, 3), np.float32)))
-    parameter.keep()
+    parameter.adopt_value()
     optimizer = make([parameter], **more)
     for _ in range(2):
         parameter.grad = gradient

@@ -10,7 +10,7 @@ import pytest
 import xpnn as nn
 from xpnn.backends import primitives
 from xpnn.backends.contractions.tensordot import tensordot
-from xpnn.layers.core.arrays import namespace
+from xpnn.layers.core.array_checks import namespace
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.backends.engines import numba
-from xpnn.layers.convolution import depthwise, direct
+from xpnn.layers.convolution import depthwise_compiled, direct
 from xpnn.testing import assert_match
 
 F = nn.functional
@@ -52,8 +52,8 @@ def counting(called, name, kernel):
 def compiled(monkeypatch, compiled_kernels):
     """Kernels for problems of any size; the list of those that were called."""
     found = compiled_kernels
-    monkeypatch.setattr(direct, "LEAST", 0)
-    monkeypatch.setattr(depthwise, "LEAST", 0)
+    monkeypatch.setattr(direct, "MIN_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr(depthwise_compiled, "MIN_MULTIPLY_ADDS", 0)
     called = []
     for name in ("convolve", "correlate", "convolve_by_channel", "correlate_by_channel"):
         monkeypatch.setattr(found, name, counting(called, name, getattr(found, name)))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.layers.pool import placing
+from xpnn.layers.pool import window_sums
 from xpnn.testing import assert_match
 
 F = nn.functional
@@ -29,8 +29,8 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def called(monkeypatch, compiled_kernels):
     """Kernels for pools of any size; the names of those that were called."""
     found, names = compiled_kernels, set()
-    monkeypatch.setattr(placing, "LEAST", 0)
-    monkeypatch.setattr(placing, "CHANNELS", 0)
+    monkeypatch.setattr(window_sums, "MIN_CELLS", 0)
+    monkeypatch.setattr(window_sums, "MIN_CHANNELS", 0)
     for name in ("max_cells", "scatter_maxima", "means", "spread_means"):
         kernel = getattr(found, name)
 

@@ -123,8 +123,8 @@ def test_a_wrong_result_is_named_and_fails(capsys, tmp_path, monkeypatch):
 
 def test_a_wrong_gradient_of_a_net_is_found_in_float64(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    original = Conv2d._accumulate
-    monkeypatch.setattr(Conv2d, "_accumulate", lambda self, name, grad: original(self, name, grad * (1.0 + 1e-5)))
+    original = Conv2d.accumulate_grad
+    monkeypatch.setattr(Conv2d, "accumulate_grad", lambda self, name, grad: original(self, name, grad * (1.0 + 1e-5)))
     rows = report(tmp_path, "--only", "digits_lenet", "--no-memory", "--batch", "2", status=1)["rows"]
     assert rows[0]["wrong"] and rows[0]["relative_error"] < 1e-4
     assert rows[0]["float64_error"] == pytest.approx(1e-5, rel=0.01)

@@ -15,7 +15,7 @@ MATH = {"ceil", "factorial", "floor", "inf", "isfinite", "isinf", "isnan", "nan"
 REDUCTIONS = {"cumprod", "cumsum", "dot", "mean", "prod", "std", "sum", "trace", "var"}
 SCATTERS = {"index_add", "index_add_", "index_put_", "put", "put_along_axis", "scatter", "scatter_", "scatter_add_"}
 #: Functions of the standard for which CuPy waits for the device: `clip` and `sign` assign by masks, the others have as
-#: many results as the values say. `xpnn.layers.core.arrays` has a `clamp` and a `sign` that do not.
+#: many results as the values say. `xpnn.layers.core.elementwise` has a `clamp` and a `sign` that do not.
 WAITING = {"argwhere", "clip", "nonzero", "sign", "unique_all", "unique_counts", "unique_inverse", "unique_values"}
 #: Functions whose results are masks.
 MASKS = {"isfinite", "isinf", "isnan", "logical_and", "logical_not", "logical_or", "logical_xor", "signbit"}

@@ -17,9 +17,10 @@ FROM_INPUT = (
 )
 FROM_OUTPUT = ("log_softmax", "relu", "sigmoid", "softmax", "tanh")
 LOSSES = (
-    *("binary_cross_entropy", "huber", "l2", "mean_absolute_error", "mean_absolute_percentage_error"),
-    *("mean_squared_error", "mean_squared_log_error", "smooth_l1"),
+    *("binary_cross_entropy", "huber", "mae", "mape"),
+    *("mse", "msle", "smooth_l1"),
 )
+SUMS = ("l1", "l2")  # losses without reduction
 
 
 def with_backward(name, forward, **backward):
@@ -37,7 +38,7 @@ def calls():
     for name in FROM_OUTPUT:
         found |= with_backward(name, {"x": ROWS}, dy=DY, y=ROWS, without=("x",))
     found |= with_backward("prelu", {"x": ROWS, "weight": array(4)}, dy=DY)
-    for name in LOSSES:
+    for name in (*LOSSES, *SUMS):
         found |= with_backward(name, {"prediction": ROWS, "target": TARGET}, dy=1.0)
     found |= with_backward("kl_divergence", {"log_p": ROWS, "target": TARGET}, dy=1.0)
     logits = {"logits": ROWS, "target": TARGET, "weight": array(4), "pos_weight": array(4)}

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xpnn.layers.pool import adaptive as module
-from xpnn.layers.pool.adaptive import (
+from xpnn.layers.pool import adaptive_layers as module
+from xpnn.layers.pool.adaptive_average import adaptive_avg_pool, adaptive_avg_pool_backward
+from xpnn.layers.pool.adaptive_layers import (
     AdaptiveAvgPool,
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -22,11 +23,8 @@ from xpnn.layers.pool.adaptive import (
     AdaptiveMaxPool3d,
     GlobalAvgPool,
     GlobalMaxPool,
-    adaptive_avg_pool,
-    adaptive_avg_pool_backward,
-    adaptive_max_pool,
-    adaptive_max_pool_backward,
 )
+from xpnn.layers.pool.adaptive_maximum import adaptive_max_pool, adaptive_max_pool_backward
 from xpnn.testing import assert_match, gradcheck
 
 INF, NAN = float("inf"), float("nan")

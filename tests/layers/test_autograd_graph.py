@@ -55,7 +55,7 @@ def require_layer(layer, x, torch):
                 dx = layer.backward(graded(torch.ones_like(y)))
                 require_outside(dx)
                 for _, part in layer.named_layers():
-                    require_outside(part._saved, dict(part.buffers.items()))
+                    require_outside(part.saved, dict(part.buffers.items()))
                 require_outside([parameter.grad for _, parameter in layer.named_parameters()])
 
 

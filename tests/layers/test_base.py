@@ -1,4 +1,4 @@
-"""What every layer does, whatever it computes: modes, gradients, checks, names."""
+"""Modes, gradients, checks and names, which are the same for every layer."""
 
 import copy
 import pickle
@@ -40,7 +40,7 @@ def test_every_layer_of_the_package_is_tested_here():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @every_layer
-def test_layer_keeps_dtype_and_place(at, rng, kind, arguments, shape, dtype):
+def test_layer_keeps_dtype_and_backend(at, rng, kind, arguments, shape, dtype):
     layer = kind(*arguments, backend=at.backend, dtype=dtype)
     x = at.put(rng.standard_normal(shape), dtype)
     y, dx = step(layer, x)
@@ -50,7 +50,7 @@ def test_layer_keeps_dtype_and_place(at, rng, kind, arguments, shape, dtype):
 
 
 @every_layer
-def test_layer_takes_an_empty_batch(at, kind, arguments, shape):
+def test_layer_accepts_an_empty_batch(at, kind, arguments, shape):
     layer = kind(*arguments, backend=at.backend)
     x = at.put(np.zeros((0, *shape[1:]), np.float32))
     y, dx = step(layer, x)
@@ -68,7 +68,7 @@ def test_backward_before_forward_is_an_error_that_names_the_layer(kind, argument
 
 
 @every_layer
-def test_evaluation_keeps_nothing_and_has_no_backward(kind, arguments, shape):
+def test_evaluation_saves_nothing_and_has_no_backward(kind, arguments, shape):
     layer = kind(*arguments)
     x = np.ones(shape, np.float32)
     y = layer(x)
@@ -85,7 +85,7 @@ def test_evaluation_keeps_nothing_and_has_no_backward(kind, arguments, shape):
 
 
 @every_layer
-def test_going_to_evaluation_forgets_the_last_forward(kind, arguments, shape):
+def test_evaluation_mode_frees_what_the_last_forward_saved(kind, arguments, shape):
     layer = kind(*arguments)
     y = layer(np.ones(shape, np.float32))
     layer.eval().train()
@@ -93,7 +93,7 @@ def test_going_to_evaluation_forgets_the_last_forward(kind, arguments, shape):
         layer.backward(y)
 
 
-def test_gradients_add_up_until_they_are_forgotten(at, rng):
+def test_gradients_add_up_until_zero_grad(at, rng):
     layer = nn.Conv1d(2, 3, 3, backend=at.backend)
     x = at.put(rng.standard_normal((2, 2, 5)), "float32")
     assert all(p.grad is None for p in layer.parameters.values())
@@ -135,7 +135,7 @@ def test_integers_are_an_error_that_names_the_layer(kind, arguments, shape):
 
 
 @every_layer
-def test_what_is_no_array_is_an_error_that_names_the_layer(kind, arguments, shape):
+def test_an_input_that_is_not_an_array_is_an_error_that_names_the_layer(kind, arguments, shape):
     layer = kind(*arguments)
     message = (
         f"{layer!r}: the input must be an array of numpy, got list; make one with nn.get_backend('numpy').asarray(x)"
@@ -212,7 +212,7 @@ REPRS = [
     "Softmax(axis=-1)",
     "Flatten()",
     "CrossEntropy()",
-    "MeanSquaredError(reduction='sum')",
+    "MSE(reduction='sum')",
     "Sequential()",
     "Sequential(Conv2d(1, 2, 3), ReLU(), Sequential(Flatten(), Dense(8, 2)))",
 ]
@@ -224,7 +224,7 @@ def test_repr_is_the_call(text):
 
 
 @every_layer
-def test_copy_computes_the_same_and_is_its_own(at, rng, kind, arguments, shape):
+def test_copy_computes_the_same_and_shares_nothing(at, rng, kind, arguments, shape):
     layer = kind(*arguments, backend=at.backend, seed=5)
     x = at.put(rng.standard_normal(shape), "float32")
     y, dx = step(layer, x)
@@ -266,14 +266,14 @@ def test_pickled_and_copied_backends_are_the_same_backend(at, dtype):
     assert copy.copy(backend) is backend
 
 
-def test_parameter_takes_only_arrays_of_its_shape():
+def test_parameter_accepts_only_arrays_of_its_shape():
     parameter = nn.Dense(4, 3).parameters["weight"]
     assert parameter.shape == (3, 4)
-    with raises(ValueError, "this parameter has shape (3, 4), got an array of shape (4, 3)"):
+    with raises(ValueError, "value must have shape (3, 4), got an array of shape (4, 3)"):
         parameter.value = np.zeros((4, 3), np.float32)
 
 
-def test_layer_without_formulas_says_what_it_lacks():
+def test_layer_without_forward_or_backward_names_what_is_missing():
     class Nothing(nn.Layer):
         pass
 
@@ -284,7 +284,7 @@ def test_layer_without_formulas_says_what_it_lacks():
 @pytest.mark.parametrize(
     "wrong, error, message",
     [
-        (np.ones((2, 4), np.float32), ValueError, r"input needs shape \(N, ..., 3\), got \(2, 4\)"),
+        (np.ones((2, 4), np.float32), ValueError, r"input must have shape \(N, ..., 3\), got \(2, 4\)"),
         (np.ones((2, 3)), TypeError, "float64, the parameters are float32"),
         (np.ones((2, 3), np.int64), TypeError, "int64"),
         (np.ones((2, 3), ">f4"), TypeError, "float32 or float64 array"),
@@ -302,7 +302,7 @@ def test_checks_still_raise_after_a_good_call(wrong, error, message):
             call(wrong)
 
 
-def test_layer_leaves_read_only_arrays_as_they_are():
+def test_layer_does_not_change_read_only_arrays():
     layer = nn.Dense(3, 2)
     x, dy = np.ones((2, 3), np.float32), np.ones((2, 2), np.float32)
     x.flags.writeable = dy.flags.writeable = False

@@ -1,4 +1,4 @@
-"""Checkpointed: the same bits as the layer within, which is computed again and keeps nothing."""
+"""Checkpointed: the same bits as the layer within, which is computed again and saves nothing."""
 
 import copy
 import gc
@@ -73,16 +73,16 @@ def test_training_with_compiled_kernels_has_the_same_bits_as_without(compiled_ke
     assert_same(train(build(nn.Checkpointed, b), b, hosts), train(build(plain, b), b, hosts))
 
 
-def test_within_released_the_bits_are_the_same_and_nothing_is_kept(at, rng):
+def test_within_released_the_bits_are_the_same_and_nothing_is_saved(at, rng):
     hosts = batches(rng)
     wanted = train(build(plain, at.backend), at.backend, hosts)
     model = build(nn.Checkpointed, at.backend)
     with nn.released():
         assert_same(train(model, at.backend, hosts), wanted)
-    assert all(layer._saved is None for _, layer in model.named_layers())
+    assert all(layer.saved is None for _, layer in model.named_layers())
 
 
-def test_backward_can_be_asked_twice(at, rng):
+def test_backward_can_be_repeated(at, rng):
     one, other = build(plain, at.backend), build(nn.Checkpointed, at.backend)
     x = at.put(batches(rng, 1)[0])
     found = []
@@ -126,34 +126,34 @@ def test_weights_load_with_and_without(tmp_path):
     build(plain).load_state_dict(other.state_dict())
 
 
-def test_only_the_input_is_kept_after_forward(rng):
+def test_only_the_input_is_saved_after_forward(rng):
     model = nn.Checkpointed(stage(2, 4), seed=1)
     seen = []
     with nn.layers.core.layer_outputs.watched(model, forward=lambda _, layer, y: seen.append((layer, weakref.ref(y)))):
         y = model(batches(rng, 1)[0])
     gc.collect()
     assert [layer for layer, ref in seen if ref() is not None and ref() is not y] == []
-    assert all(layer._saved is None for _, layer in model.layer.named_layers())
+    assert all(layer.saved is None for _, layer in model.layer.named_layers())
     model.backward(y)
-    assert all(layer._saved is None for _, layer in model.layer.named_layers())
+    assert all(layer.saved is None for _, layer in model.layer.named_layers())
 
 
-def test_evaluation_keeps_nothing_and_has_no_backward(rng):
+def test_evaluation_saves_nothing_and_has_no_backward(rng):
     model = nn.Checkpointed(stage(2, 4), seed=1).eval()
     y = model(batches(rng, 1)[0])
-    assert all(layer._saved is None for _, layer in model.named_layers())
+    assert all(layer.saved is None for _, layer in model.named_layers())
     for refused in (model, model.train()):
         with raises(RuntimeError, "backward needs a forward before it, in training mode"):
             refused.backward(y)
 
 
-def test_running_statistics_move_once_a_step(rng):
+def test_running_statistics_are_updated_once_a_step(rng):
     model = nn.Checkpointed(nn.BatchNorm2d(2))
     model.backward(model(batches(rng, 1)[0]))
     assert int(model.state_dict()["num_batches_tracked"]) == 1
 
 
-def test_buffers_are_put_back_where_the_second_forward_fails(rng):
+def test_buffers_are_restored_if_the_second_forward_fails(rng):
     model = nn.Checkpointed(nn.Sequential(nn.BatchNorm2d(2), nn.Tanh()))
     y = model(batches(rng, 1)[0])
     before = {name: np.array(array) for name, array in model.state_dict().items()}
@@ -171,7 +171,7 @@ def test_gradients_are_those_of_the_forward(rng):
     gradcheck(nn.Checkpointed(nn.Sequential(nn.Dense(4, 5), nn.Tanh(), nn.Dense(5, 2)), dtype="float64"), np.eye(4))
 
 
-def test_it_moves_and_pickles_and_copies_with_what_is_within(rng):
+def test_moving_pickling_and_copying_include_the_layer_within(rng):
     model = build(nn.Checkpointed)
     x = batches(rng, 1)[0]
     model(x)
@@ -183,7 +183,7 @@ def test_it_moves_and_pickles_and_copies_with_what_is_within(rng):
         moved.backward(moved.backend.asarray(x))
 
 
-def test_placement_reaches_the_layer_within():
+def test_placement_applies_to_the_layer_within():
     model = nn.Checkpointed(nn.Dense(2, 2), backend="strict", dtype="float64", seed=3)
     assert model.layer.backend.spec == "strict" and model.backend.dtype_name == "float64"
     assert same_bits(
@@ -192,28 +192,28 @@ def test_placement_reaches_the_layer_within():
     )
 
 
-def test_summary_counts_what_is_within_once():
+def test_summary_counts_the_layer_within_once():
     one, other = (build(wrap).summary((1, 2, 5, 5)) for wrap in (plain, nn.Checkpointed))
     assert [row.name for row in other.rows] == [row.name for row in one.rows]
     assert (other.parameters, other.multiply_adds) == (one.parameters, one.multiply_adds)
 
 
-def test_every_place_of_state_is_a_slot_of_its_own():
+def test_every_array_of_the_state_has_a_slot():
     slots = list(build(nn.Checkpointed).slots())
     assert len({slot.place for slot in slots}) == len(slots)
 
 
-def test_repr_is_the_call_that_makes_it():
+def test_repr_is_the_constructor_call():
     model = nn.Checkpointed(nn.Sequential(nn.Dense(2, 3), nn.ReLU()))
     assert repr(model) == "Checkpointed(Sequential(Dense(2, 3), ReLU()))"
     assert repr(eval(repr(model), vars(nn))) == repr(model)
 
 
-def test_errors_name_the_layer_within_and_what_is_no_layer():
-    with raises(ValueError, "Dense(4, 3): input needs shape (N, ..., 4), got (1, 3)"):
+def test_errors_name_the_layer_within_and_an_argument_that_is_not_a_layer():
+    with raises(ValueError, "Dense(4, 3): input must have shape (N, ..., 4), got (1, 3)"):
         nn.Checkpointed(nn.Dense(4, 3))(np.zeros((1, 3), np.float32))
     with raises(TypeError, "layer must be a Layer, got [Dense(2, 2)]; for several, Checkpointed(Sequential("):
         nn.Checkpointed([nn.Dense(2, 2)])
     layer = nn.Dense(2, 2)
-    with raises(ValueError, "one layer stands in two places"):
+    with raises(ValueError, "one layer is in two places"):
         nn.Sequential(nn.Checkpointed(layer), layer)

@@ -121,7 +121,7 @@ def test_sequential_is_a_sequence_of_its_layers():
     assert model[:2].layers == layers[:2]
 
 
-def test_mode_and_zero_grad_reach_every_layer(rng):
+def test_mode_and_zero_grad_apply_to_every_layer(rng):
     model = build()
     x = images(rng)
     model.backward(model(x))
@@ -138,24 +138,24 @@ def test_mode_and_zero_grad_reach_every_layer(rng):
 
 def test_error_names_the_layer_in_which_it_arose():
     model = nn.Sequential(nn.Sequential(nn.Dense(4, 3)), nn.Dense(4, 2))
-    with raises(ValueError, "Dense(4, 2): input needs shape (N, ..., 4), got (1, 3)"):
+    with raises(ValueError, "Dense(4, 2): input must have shape (N, ..., 4), got (1, 3)"):
         model(np.zeros((1, 4), np.float32))
 
 
 def test_one_layer_in_two_places_is_an_error():
     layer = nn.ReLU()
-    with raises(ValueError, "one layer stands in two places, 0 and 2: ReLU(); make two"):
+    with raises(ValueError, "one layer is in two places, 0 and 2: ReLU(); make two layers"):
         nn.Sequential(layer, nn.Dense(2, 2), layer)
 
 
 def test_one_layer_in_two_places_is_an_error_however_deep():
     layer = nn.Dense(2, 2)
-    with raises(ValueError, "one layer stands in two places"):
+    with raises(ValueError, "one layer is in two places"):
         nn.Sequential(layer, nn.Sequential(nn.ReLU(), layer))
 
 
 @pytest.mark.parametrize("child", [nn.ReLU, np.tanh, None, "ReLU"])
-def test_what_is_no_layer_is_an_error_that_says_where(child):
+def test_a_child_that_is_not_a_layer_is_an_error_that_names_it(child):
     with raises(TypeError, "Sequential: '1' must be a Layer, got "):
         nn.Sequential(nn.ReLU(), child)
 
@@ -243,7 +243,7 @@ def test_backward_through_a_slice_is_that_of_its_layers(rng):
     assert_match(dx, model.backward(y), level="exact")
 
 
-def test_layers_that_are_not_there_are_an_error_that_says_what_is():
+def test_an_unknown_layer_is_an_error_that_lists_the_layers():
     model = nn.Sequential({"a": nn.ReLU(), "b": nn.Tanh()})
     with pytest.raises(KeyError, match="Sequential has no layer 'c', only a, b"):
         model["c"]

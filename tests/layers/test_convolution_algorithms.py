@@ -16,6 +16,8 @@ import xpnn as nn
 from xpnn.backends import primitives
 from xpnn.backends.contractions.windows import Windows
 from xpnn.layers.convolution import Banded, Problem, Winograd, algorithm, banded, columns, winograd
+from xpnn.layers.convolution import winograd_tiles as tiles
+from xpnn.layers.convolution import winograd_transforms as transforms
 from xpnn.testing import assert_match
 from xpnn.testing.tolerances import tolerance
 
@@ -66,10 +68,10 @@ def check(at, chosen, problem, row, lay=lambda at, host: at.put(host)):
     if not problem.rotated:
         found = chosen.weight_gradient(ax, ady, problem, engine)
         # A tile at the edge sums over its points, whatever part of it is there.
-        tiles = (
-            prod(winograd.Tiling(problem, chosen.m).grid) * (chosen.m + 2) ** 2 if isinstance(chosen, Winograd) else 0
-        )
-        compare(at, found, dweight, row, "parameter", problem.samples * (tiles or prod(problem.windows.count)))
+        terms = prod(problem.windows.count)
+        if isinstance(chosen, Winograd):
+            terms = prod(tiles.Tiling(problem, chosen.m).grid) * (chosen.m + 2) ** 2 or terms
+        compare(at, found, dweight, row, "parameter", problem.samples * terms)
 
 
 def compare(at, found, desired, row, part, terms):
@@ -104,7 +106,7 @@ every_size = pytest.mark.parametrize("m", SIZES)
 @every_size
 @every_plane
 def test_tiles_match_loops(at, problem, m):
-    assert not winograd.Tiling(problem, m).is_large
+    assert not tiles.Tiling(problem, m).is_large
     check(at, Winograd(m), problem, f"Winograd F{m}")
 
 
@@ -112,10 +114,10 @@ def test_tiles_match_loops(at, problem, m):
 @every_plane
 def test_tiles_match_loops_where_workers_share_the_filters(at, problem, m, monkeypatch):
     """A sample at a time is held, so that what comes of several pieces is put together."""
-    monkeypatch.setattr(winograd, "LARGE", 0)
-    monkeypatch.setattr(winograd, "HELD", 1)
-    tiling = winograd.Tiling(problem, m)
-    assert tiling.is_large and len(tiling.held()) == max(1, problem.samples)
+    monkeypatch.setattr(tiles, "SHARE_FILTERS_BYTES", 0)
+    monkeypatch.setattr(tiles, "INPUT_TILES_BYTES", 1)
+    tiling = tiles.Tiling(problem, m)
+    assert tiling.is_large and len(tiling.sample_groups()) == max(1, problem.samples)
     check(at, Winograd(m), problem, f"Winograd F{m}")
 
 
@@ -130,33 +132,33 @@ def test_tiles_serve_nothing_where_there_is_no_output(spatial):
 @every_size
 def test_tiles_match_loops_where_workers_take_few_filters_each(at, m, monkeypatch):
     problem = describe((5, 6), 2, 37, (3, 3), ((1, 1), (1, 1)))
-    monkeypatch.setattr(winograd, "LARGE", 0)
-    monkeypatch.setattr(winograd, "SHORT", 2 * 16 * winograd.Tiling(problem, m).tiles(whole(problem, m)) + 1)
-    assert len(winograd.Tiling(problem, m).filters(winograd.Tiling(problem, m).tiles(whole(problem, m)))) > 1
+    monkeypatch.setattr(tiles, "SHARE_FILTERS_BYTES", 0)
+    monkeypatch.setattr(tiles, "UNPACKED_PRODUCT", 2 * 16 * tiles.Tiling(problem, m).tiles(whole(problem, m)) + 1)
+    assert len(tiles.Tiling(problem, m).filters(tiles.Tiling(problem, m).tiles(whole(problem, m)))) > 1
     check(at, Winograd(m), problem, f"Winograd F{m}")
 
 
 def whole(problem, m):
     """All tiles as one block."""
-    return winograd.Block(slice(0, problem.samples), slice(0, winograd.Tiling(problem, m).grid[0]))
+    return tiles.Block(slice(0, problem.samples), slice(0, tiles.Tiling(problem, m).grid[0]))
 
 
 @every_size
 @pytest.mark.parametrize("name", ["one cell over", "asymmetric padding", "rotated"])
 def test_tiles_match_loops_in_blocks_of_one_row(at, name, m, monkeypatch):
     problem = PLANES[name]
-    monkeypatch.setattr(winograd, "TILES", 1)
-    monkeypatch.setattr(winograd, "SHORT", 0)
-    blocks = winograd.Tiling(problem, m).blocks(0, problem.samples)
-    assert len(blocks) == problem.samples * winograd.Tiling(problem, m).grid[0]
+    monkeypatch.setattr(tiles, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(tiles, "UNPACKED_PRODUCT", 0)
+    blocks = tiles.Tiling(problem, m).blocks(0, problem.samples)
+    assert len(blocks) == problem.samples * tiles.Tiling(problem, m).grid[0]
     check(at, Winograd(m), problem, f"Winograd F{m}")
 
 
 def test_more_blocks_than_lanes_add_up_to_the_weight_s_gradient(at, monkeypatch):
     problem = describe((4, 4), 2, 2, (3, 3), ((1, 1), (1, 1)), samples=11)
-    monkeypatch.setattr(winograd, "TILES", 1)
-    monkeypatch.setattr(winograd, "SHORT", 0)
-    assert len(winograd.Tiling(problem, 2).blocks(0, 11)) > winograd.LANES
+    monkeypatch.setattr(tiles, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(tiles, "UNPACKED_PRODUCT", 0)
+    assert len(tiles.Tiling(problem, 2).blocks(0, 11)) > winograd.LANES
     check(at, Winograd(2), problem, "Winograd F2")
 
 
@@ -174,9 +176,9 @@ def spread_out(at, host):
 
 
 @pytest.mark.parametrize("lay", [permuted, spread_out])
-@pytest.mark.parametrize("large", [0, winograd.LARGE], ids=["filters are shared", "tiles are shared"])
+@pytest.mark.parametrize("large", [0, tiles.SHARE_FILTERS_BYTES], ids=["filters are shared", "tiles are shared"])
 def test_tiles_take_arrays_however_they_lie(at, lay, large, monkeypatch):
-    monkeypatch.setattr(winograd, "LARGE", large)
+    monkeypatch.setattr(tiles, "SHARE_FILTERS_BYTES", large)
     check(at, Winograd(4), PLANES["one cell over"], "Winograd F4", lay)
     check(at, Winograd(4), PLANES["no padding"], "Winograd F4", lay)
 
@@ -209,12 +211,12 @@ def test_bands_take_arrays_however_they_lie(at, lay):
     check(at, Banded(2), ROWS["plane"][0], "banded convolution", lay)
 
 
-@pytest.mark.parametrize("points", [*winograd.POINTS.values(), (0.0, 0.5, 2.0), (0.25, -0.25, 1.0, -3.0, 2.0)])
+@pytest.mark.parametrize("points", [*transforms.POINTS.values(), (0.0, 0.5, 2.0), (0.25, -0.25, 1.0, -3.0, 2.0)])
 def test_transforms_are_a_correlation_in_exact_fractions(points):
     """Products of polynomials at ``n - 1`` points and infinity, put together again, are sums of products."""
     m = len(points) - 1
     points = tuple(Fraction(point).limit_denominator(1000) for point in points)
-    inputs, kernels, outputs = winograd.transforms.__wrapped__(points, m)
+    inputs, kernels, outputs = transforms.transforms.__wrapped__(points, m)
     rng = np.random.default_rng(5)
     data = [Fraction(int(v), 7) for v in rng.integers(-9, 9, m + 2)]
     kernel = [Fraction(int(v), 5) for v in rng.integers(-9, 9, 3)]
@@ -228,8 +230,8 @@ def test_transforms_are_a_correlation_in_exact_fractions(points):
 
 @every_size
 def test_transforms_hold_the_polynomials_of_their_points(m):
-    points = winograd.POINTS[m]
-    inputs, kernels, outputs = (np.asarray(a) for a in winograd.transforms(points, m))
+    points = transforms.POINTS[m]
+    inputs, kernels, outputs = (np.asarray(a) for a in transforms.transforms(points, m))
     n = m + 2
     assert inputs.shape == (n, n) and kernels.shape == (n, 3) and outputs.shape == (m, n)
     for j, row in enumerate(inputs):
@@ -241,8 +243,8 @@ def test_transforms_hold_the_polynomials_of_their_points(m):
 
 @every_size
 def test_kronecker_product_transforms_both_sides(m):
-    inputs = winograd.transforms(winograd.POINTS[m], m)[0]
-    assert np.array_equal(winograd.kronecker(inputs), np.kron(inputs, inputs))
+    inputs = transforms.transforms(transforms.POINTS[m], m)[0]
+    assert np.array_equal(transforms.kronecker(inputs), np.kron(inputs, inputs))
 
 
 def conv_case(channels, features, size=12, samples=4, **changes):

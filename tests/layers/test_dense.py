@@ -93,7 +93,7 @@ def test_dense_without_bias_has_no_bias():
 
 @pytest.mark.parametrize("shape", [(5,), (2, 5), (), (4, 2, 3)])
 def test_input_of_another_shape_is_an_error_that_names_the_layer(shape):
-    message = f"Dense(4, 3): input needs shape (N, ..., 4), got {shape}"
+    message = f"Dense(4, 3): input must have shape (N, ..., 4), got {shape}"
     with pytest.raises(ValueError, match=re.escape(message)):
         nn.Dense(4, 3)(np.zeros(shape, np.float32))
 
@@ -101,7 +101,7 @@ def test_input_of_another_shape_is_an_error_that_names_the_layer(shape):
 @pytest.mark.parametrize(
     ("arrays", "error", "message"),
     [
-        (((2, 4), (3, 4, 1), None), ValueError, "weight needs two axes (out, in), got shape (3, 4, 1)"),
+        (((2, 4), (3, 4, 1), None), ValueError, "weight must have shape (out, in), got (3, 4, 1)"),
         (((2, 4), (3, 4), (4,)), ValueError, "bias has shape (4,), expected (3,)"),
     ],
 )
@@ -116,7 +116,7 @@ def test_function_names_mixed_dtypes():
 
 
 @pytest.mark.parametrize("sizes", [(0, 3), (4, -1), (4.0, 3), (True, 3), ((4,), 3), (4, [3])], ids=str)
-def test_sizes_out_of_range_are_an_error_at_once(sizes):
+def test_sizes_out_of_range_are_an_error_of_the_constructor(sizes):
     with pytest.raises(ValueError, match=r"(in|out)_features must be an integer >= 1"):
         nn.Dense(*sizes)
 

@@ -203,7 +203,7 @@ def test_p_out_of_range_is_an_error(p):
 )
 def test_input_of_another_rank_is_an_error_even_in_evaluation(layer, shape, wanted):
     for each in (layer, copy.deepcopy(layer).eval()):
-        with pytest.raises(ValueError, match=re.escape(f"{layer!r}: input needs shape {wanted}, got {shape}")):
+        with pytest.raises(ValueError, match=re.escape(f"{layer!r}: input must have shape {wanted}, got {shape}")):
             each(np.zeros(shape, F32))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from function_calls import CALLS, FROM_INPUT, FROM_OUTPUT, LOSSES, PLANE, array
+from function_calls import CALLS, FROM_INPUT, FROM_OUTPUT, LOSSES, PLANE, SUMS, array
 
 import xpnn as nn
 from xpnn.layers import functional as F
@@ -174,7 +174,7 @@ def test_one_wrong_argument_is_the_library_s_own_error_and_a_right_one_is_right(
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in F.__all__ if n.removesuffix("_backward") in {*FROM_INPUT, *LOSSES, "relu"}]
+    "name", [n for n in F.__all__ if n.removesuffix("_backward") in {*FROM_INPUT, *LOSSES, *SUMS, "relu"}]
 )
 @pytest.mark.parametrize("shape", [(), (0, 4), (3, 0), (1, 1, 2)], ids=str)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -183,8 +183,10 @@ def test_arrays_of_any_one_shape_are_taken(at, name, shape):
     options = {} if name.removesuffix("_backward") not in LOSSES else {"reduction": "none"}
     if options and "dy" in CALLS[name]:
         arrays["dy"] = np.ones(shape, np.float32)
+    if name.removesuffix("_backward") in SUMS and "dy" in CALLS[name]:
+        arrays["dy"] = np.ones((), np.float32)
     (found,) = outcome(name, arrays | options, at.put, at.get)
-    assert found.shape == shape
+    assert found.shape == (() if name in SUMS else shape)
 
 
 @pytest.mark.parametrize("at", ["strict", "strict-device1", "torch", "cupy", "torch-cuda"], indirect=True)

@@ -7,7 +7,7 @@ import pytest
 from oracles import window_count
 
 from xpnn.common import checks
-from xpnn.layers.core.geometry import check_padding, output_size, place_windows, resolve_padding
+from xpnn.layers.windows.geometry import check_padding, output_size, place_windows, resolve_padding
 
 
 def resolve(padding, spatial, kernel, stride=None, dilation=None):

@@ -117,7 +117,7 @@ def test_fans_count_inputs_and_outputs_times_the_kernel(shape, expected):
 @pytest.mark.parametrize("name", [n for n in ALL if n not in ("uniform", "normal")])
 def test_fans_of_less_than_a_matrix_are_an_error(shape, name):
     with pytest.raises(
-        ValueError, match=re.escape(f"fans need a weight of 2 or more axes (out, in, *kernel), got shape {shape}")
+        ValueError, match=re.escape(f"weight must have shape (out, in, *kernel) for its fans, got {shape}")
     ):
         drawn(ALL[name], shape)
 

@@ -8,7 +8,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.backends.contractions.windows import Windows
-from xpnn.layers.core import geometry
+from xpnn.layers.windows import geometry
 from xpnn.testing import assert_match
 
 F = nn.functional

@@ -8,7 +8,7 @@ from device_counts import run_late
 
 import xpnn as nn
 from xpnn.layers.losses import NLL, CrossEntropy
-from xpnn.layers.losses.classification import cross_entropy, cross_entropy_backward
+from xpnn.layers.losses.cross_entropy import cross_entropy, cross_entropy_backward
 from xpnn.testing import assert_match
 
 REDUCTIONS = ["mean", "sum", "none"]

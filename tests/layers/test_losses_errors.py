@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from xpnn.layers.losses import (
+    MSE,
     NLL,
     BinaryCrossEntropy,
     BinaryCrossEntropyWithLogits,
     CrossEntropy,
     Huber,
-    MeanSquaredError,
     SmoothL1,
 )
 
@@ -77,6 +77,6 @@ def test_widths_out_of_range_are_an_error_at_once(delta):
 
 
 def test_mixed_dtypes_are_an_error_that_names_the_loss():
-    message = "MeanSquaredError(): mixed dtypes (prediction float32, target float64)"
+    message = "MSE(): mixed dtypes (prediction float32, target float64)"
     with pytest.raises(TypeError, match=re.escape(message)):
-        MeanSquaredError()(np.zeros(2, np.float32), np.zeros(2))
+        MSE()(np.zeros(2, np.float32), np.zeros(2))

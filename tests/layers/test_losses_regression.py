@@ -1,20 +1,24 @@
 """Losses of numbers, of yes or no, and of distributions: by hand, at kinks and at the ends of their range."""
 
+import re
+
 import numpy as np
 import pytest
 
+import xpnn as nn
+from xpnn.layers import functional as F
 from xpnn.layers import losses
 from xpnn.layers.losses import (
     L1,
     L2,
+    MAE,
+    MAPE,
+    MSE,
+    MSLE,
     BinaryCrossEntropy,
     BinaryCrossEntropyWithLogits,
     Huber,
     KLDivergence,
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    MeanSquaredError,
-    MeanSquaredLogError,
     SmoothL1,
 )
 from xpnn.testing import assert_match
@@ -28,38 +32,69 @@ def values(at, loss, prediction, target, dtype="float32"):
     return value, at.get(loss.backward()).tolist()
 
 
-def test_short_names_are_the_same_classes():
-    assert losses.MSE is MeanSquaredError
-    assert losses.MAE is MeanAbsoluteError
-    assert losses.MSLE is MeanSquaredLogError
-    assert losses.MAPE is MeanAbsolutePercentageError
+def test_no_loss_has_two_names():
+    kinds = [getattr(losses, name) for name in losses.__all__]
+    assert [kind.__name__ for kind in kinds] == losses.__all__
+    names = [name for name, kind in vars(nn).items() if isinstance(kind, type) and issubclass(kind, losses.Loss)]
+    assert sorted(names) == sorted(losses.__all__)
+    functions = [kind.function for kind in kinds if kind is not losses.Loss]
+    assert len(set(functions)) == len(functions)
+    assert len({getattr(F, name) for name in F.__all__}) == len(F.__all__)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_mean_squared_error_and_its_gradient(at, rng, reduction, dtype):
+def test_mse_and_its_gradient(at, rng, reduction, dtype):
     prediction, target = (rng.integers(-8, 8, (4, 3)).astype(np.float64) for _ in range(2))
     squares = (prediction - target) ** 2
     value = {"mean": squares.sum() / 12, "sum": squares.sum(), "none": squares}[reduction]
-    loss = MeanSquaredError(reduction=reduction)
+    loss = MSE(reduction=reduction)
     actual = loss(at.put(prediction, dtype), at.put(target, dtype))
     assert_match(actual, value, backend=at.backend, dtype=dtype)
     gradient = 2 * (prediction - target) / (12 if reduction == "mean" else 1)
     assert_match(loss.backward(), gradient, backend=at.backend, dtype=dtype)
 
 
-def test_l2_is_the_sum_of_squares_unless_said_otherwise(at):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_l1_and_l2_are_sums_of_absolute_and_of_squared_differences(at, rng, dtype):
+    x, y = (rng.integers(-8, 8, (4, 3)).astype(np.float64) for _ in range(2))
+    expected = {"backend": at.backend, "dtype": dtype}
+    for make, value, gradient in (
+        (L1, np.abs(x - y).sum(), np.sign(x - y)),
+        (L2, ((x - y) ** 2).sum(), 2 * (x - y)),
+    ):
+        loss = make()
+        assert loss.reduction == "sum"
+        assert_match(loss(at.put(x, dtype), at.put(y, dtype)), value, **expected)
+        assert_match(loss.backward(), gradient, **expected)
+        assert_match(loss.backward(0.5), 0.5 * gradient, **expected)
+        assert_match(make.function(at.put(x, dtype), at.put(y, dtype)), value, **expected)
+        assert_match(make.gradient(1.0, at.put(x, dtype), at.put(y, dtype)), gradient, **expected)
+
+
+@pytest.mark.parametrize(("make", "mean"), [(L1, MAE), (L2, MSE)])
+def test_l1_and_l2_have_no_reduction(make, mean):
+    name = make.__name__
+    message = f"{name} is a sum and has no reduction; use {mean.__name__}(reduction=...) instead"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        make(reduction="mean")
+    with pytest.raises(TypeError, match="positional argument"):
+        make("mean")
+    assert repr(make()) == f"{name}()"
+
+
+def test_l2_by_hand_and_its_mean_by_mse(at):
     assert values(at, L2(), [3.0, 0.0], [0.0, 4.0]) == (25, [6, -8])
-    assert values(at, L2("mean"), [3.0, 0.0], [0.0, 4.0]) == (12.5, [3, -4])
+    assert values(at, MSE(), [3.0, 0.0], [0.0, 4.0]) == (12.5, [3, -4])
 
 
-@pytest.mark.parametrize("make", [L1, MeanAbsoluteError])
-def test_absolute_error_has_slope_0_where_there_is_none(at, make):
-    assert values(at, make("none"), [3.0, 1.0, -2.0], [1.0, 1.0, 1.0]) == ([2, 0, 3], [1, 0, -1])
+def test_absolute_error_has_slope_0_where_there_is_none(at):
+    assert values(at, MAE("none"), [3.0, 1.0, -2.0], [1.0, 1.0, 1.0]) == ([2, 0, 3], [1, 0, -1])
+    assert values(at, L1(), [3.0, 1.0, -2.0], [1.0, 1.0, 1.0]) == (5, [1, 0, -1])
 
 
 def test_squared_log_error_by_hand(at):
-    loss = MeanSquaredLogError("none")
+    loss = MSLE("none")
     value, gradient = values(at, loss, [np.e - 1, 0.0, 1.0], [0.0, 0.0, 3.0], "float64")
     assert_match(np.array(value), [1, 0, np.log(2) ** 2])
     assert_match(np.array(gradient), [2 / np.e, 0, -np.log(2)])
@@ -67,14 +102,14 @@ def test_squared_log_error_by_hand(at):
 
 def test_squared_log_error_of_what_has_no_logarithm_is_nan(at):
     with np.errstate(invalid="ignore"):
-        value, gradient = values(at, MeanSquaredLogError("none"), [-1.5, 0.0], [0.0, -2.0])
+        value, gradient = values(at, MSLE("none"), [-1.5, 0.0], [0.0, -2.0])
     assert np.isnan(value).all()
     assert np.isnan(gradient).all()
 
 
 @silent
 def test_percentage_error_by_hand_and_at_a_target_of_0(at):
-    loss = MeanAbsolutePercentageError("none")
+    loss = MAPE("none")
     value, gradient = values(at, loss, [3.0, 1.0, 4.0], [4.0, -2.0, 4.0])
     assert (value, gradient) == ([25, 150, 0], [-25, 50, 0])
     value, gradient = values(at, loss, [1.0, 0.0], [0.0, 0.0], "float64")

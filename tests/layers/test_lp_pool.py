@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from xpnn.layers.pool import LpPool1d, LpPool2d, LpPool3d
-from xpnn.layers.pool.adaptive import GlobalLpPool
+from xpnn.layers.pool.adaptive_layers import GlobalLpPool
 from xpnn.layers.pool.lp import lp_pool, lp_pool_backward
 from xpnn.testing import assert_match, gradcheck
 

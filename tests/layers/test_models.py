@@ -202,7 +202,7 @@ def test_summary_leaves_gradients_statistics_and_masks_alone(rng):
 
 def test_summary_that_fails_leaves_the_model_as_it_was():
     model = nn.Sequential(nn.Dense(4, 3), nn.Dense(2, 2))
-    with pytest.raises(ValueError, match=r"Dense\(2, 2\): input needs shape"):
+    with pytest.raises(ValueError, match=r"Dense\(2, 2\): input must have shape"):
         model.summary((1, 4))
     assert all(layer.training and "forward" not in vars(layer) for _, layer in model.named_layers())
 

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import xpnn as nn
-from xpnn.layers.convolution import reach as module
+from xpnn.layers.convolution import trim_padding as module
 from xpnn.testing import assert_match
 
 F = nn.functional
@@ -121,8 +121,8 @@ def problems(draw):
 @given(problem=problems(), groups=st.sampled_from([1, 2]))
 def test_any_geometry_is_that_of_loops_when_parts_are_left_out(problem, groups):
     spatial, kernel, stride, pads, dilation = problem
-    much, module.MUCH = module.MUCH, 0
-    module.reach.cache_clear()
+    much, module.LITTLE_PADDING = module.LITTLE_PADDING, 0
+    module.trim.cache_clear()
     try:
         x, weight, bias = array(2, 2, *spatial), array(4, 2 // groups, *kernel), array(4)
         options = {"stride": stride, "padding": pads, "dilation": dilation, "groups": groups}
@@ -135,8 +135,8 @@ def test_any_geometry_is_that_of_loops_when_parts_are_left_out(problem, groups):
         for found, want in zip(F.conv_backward(dy, x, weight, **options), wanted, strict=True):
             assert_match(found, want, terms=500, dtype="float32")
     finally:
-        module.MUCH = much
-        module.reach.cache_clear()
+        module.LITTLE_PADDING = much
+        module.trim.cache_clear()
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)

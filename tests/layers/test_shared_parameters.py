@@ -1,4 +1,4 @@
-"""A parameter that stands in several places of a model, or several times in a list, is one parameter."""
+"""A parameter in several places of a model, or several times in a list, is one parameter."""
 
 import copy
 import pickle
@@ -58,7 +58,7 @@ def test_its_gradient_is_the_sum_over_its_places(at):
 
 @pytest.mark.parametrize("kernels", [False, True])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_it_takes_one_step_however_it_was_given(optimizer, kernels, monkeypatch):
+def test_an_optimizer_steps_it_once_however_it_was_given(optimizer, kernels, monkeypatch):
     if kernels:
         pytest.importorskip("numba")
         monkeypatch.setenv("XPNN_NUMBA", "1")
@@ -86,7 +86,7 @@ def test_a_list_with_others_between_steps_each_once():
     assert list(optimizer.parameters) == ["0", "1"]
 
 
-def test_a_tied_model_takes_one_step(at):
+def test_an_optimizer_steps_a_tied_parameter_once(at):
     model = tied(backend=at.backend)
     before = at.get(model[0].parameters["weight"].value)
     gradient(model)
@@ -115,7 +115,7 @@ def test_it_counts_once_in_the_summary():
     assert nn.Sequential(nn.Dense(4, 4), nn.Dense(4, 4)).summary((1, 4)).parameters == 40
 
 
-def test_it_stays_one_through_copies_pickles_and_moves():
+def test_it_stays_shared_in_copies_pickles_and_moves():
     model = tied()
     gradient(model)
     nn.SGD(model, lr=0.1, momentum=0.9).step()
@@ -177,7 +177,7 @@ def test_training_in_parts_and_on_other_backends_gives_the_same_bits(shards):
     assert len(found) == 1
 
 
-def test_a_tied_run_goes_on_from_its_checkpoint(tmp_path):
+def test_a_tied_model_resumes_from_its_checkpoint(tmp_path):
     def run(epochs, folder):
         model = tied()
         nn.fit(model, (X, Y), epochs=epochs, batch_size=4, progress=False, checkpoints=folder, resume=True)
@@ -189,7 +189,7 @@ def test_a_tied_run_goes_on_from_its_checkpoint(tmp_path):
     assert run(3, tmp_path / "parts") == whole
 
 
-def test_buffers_and_streams_of_a_tied_model_are_put_back():
+def test_buffers_and_streams_of_a_tied_model_are_restored():
     model = tied()
     before = Snapshot(model)
     gradient(model)
@@ -199,7 +199,7 @@ def test_buffers_and_streams_of_a_tied_model_are_put_back():
 
 
 def test_one_layer_in_two_places_is_refused():
-    """It would keep one input for two backwards."""
+    """It would save one input for two backwards."""
     layer = nn.Dense(4, 4)
     for build in (
         lambda: nn.Sequential(layer, nn.Tanh(), layer),
@@ -207,5 +207,5 @@ def test_one_layer_in_two_places_is_refused():
         lambda: nn.Parallel(layer, layer),
         lambda: nn.Sequential(nn.Checkpointed(layer), layer),
     ):
-        with pytest.raises(ValueError, match="one layer stands in two places"):
+        with pytest.raises(ValueError, match="one layer is in two places"):
             build()

@@ -1,4 +1,4 @@
-"""Shapes, parameters, multiply-adds and memory from shapes alone, against forwards."""
+"""Shapes, parameters, multiply-adds and memory from shapes only, compared with forwards."""
 
 import tracemalloc
 from math import prod
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.layers.summary import in_units, knows_shapes
+from xpnn.layers.core.output_shape import knows_shapes
+from xpnn.layers.core.summary import in_units
 from xpnn.testing.cases import LayerCase, cases
 
 CASES = [case for case in cases() if isinstance(case, LayerCase)]
@@ -36,7 +37,7 @@ def test_the_shape_is_that_of_a_forward(case):
 
 
 def odd_shapes(shape):
-    """Shapes near one, of which many do not fit."""
+    """Shapes similar to one, of which many do not fit."""
     yield ()
     yield shape[:1]
     yield shape[:-1]
@@ -112,7 +113,7 @@ def test_summary_of_a_huge_batch_computes_nothing(name, monkeypatch):
     assert summary.rows[-1].output_shape[:2] == (1024, 1000)
 
 
-def test_table_says_what_memory_is_of_what():
+def test_the_table_has_the_memory_of_parameters_and_outputs():
     model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Dense(8 * 64, 10), dtype="float64")
     summary = model.summary((2, 3, 8, 8))
     assert summary.dtype == "float64"
@@ -129,7 +130,7 @@ def test_memory_in_units(size, text):
 
 
 class Crop(nn.Layer):
-    """A layer of a user's own, which says nothing of its shapes."""
+    """A custom layer without ``_output_shape``."""
 
     calls: ClassVar[list] = []
 
@@ -139,7 +140,7 @@ class Crop(nn.Layer):
 
 
 class Pairs(nn.Layer):
-    """Makes one sample of two."""
+    """Computes one sample from two."""
 
     def _forward(self, x):
         if x.shape[0] % 2:
@@ -148,7 +149,7 @@ class Pairs(nn.Layer):
 
 
 class Wider(nn.Conv2d):
-    """A layer of the library's that computes something else."""
+    """A layer of the library with another forward."""
 
     def _forward(self, x):
         y = super()._forward(x)
@@ -156,7 +157,7 @@ class Wider(nn.Conv2d):
 
 
 class Twice(nn.Container):
-    """A container of a user's own."""
+    """A custom container."""
 
     def __init__(self, layer, **placement):
         super().__init__({"layer": layer}, **placement)
@@ -166,31 +167,31 @@ class Twice(nn.Container):
         return y + self.children["layer"].forward(x)
 
 
-def test_a_layer_that_says_nothing_is_asked_with_one_sample():
+def test_a_layer_without_output_shape_runs_with_one_sample():
     Crop.calls.clear()
     model = nn.Sequential(nn.Conv2d(3, 4, 3), Crop(), nn.ReLU())
     summary = model.summary((1024, 3, 50, 50))
     assert [row.output_shape for row in summary.rows] == [(1024, 4, 48, 48)] + [(1024, 4, 48, 46)] * 2
     assert Crop.calls == [(1, 4, 48, 48)]
     assert summary.rows[1].multiply_adds == 0
-    with pytest.raises(ValueError, match=r"^Dense\(5, 2\): input needs shape"):
+    with pytest.raises(ValueError, match=r"^Dense\(5, 2\): input must have shape"):
         nn.Sequential(Crop(), nn.Dense(5, 2)).summary((2, 4))
 
 
-def test_a_layer_that_mixes_samples_is_asked_with_all():
+def test_a_layer_that_mixes_samples_runs_with_all():
     assert Pairs().output_shape((6, 5)) == (3, 10)
     with pytest.raises(ValueError, match=r"^Pairs\(\): samples come in pairs$"):
         Pairs().output_shape((5, 5))
 
 
-def test_a_subclass_that_computes_something_else_is_asked():
+def test_a_subclass_with_another_forward_is_run():
     layer = Wider(3, 4, 3)
     assert not knows_shapes(layer)
     assert layer.output_shape((8, 3, 6, 6)) == (8, 8, 4, 4)
     assert layer.parameters["weight"]._value is None
 
 
-def test_layers_within_a_container_of_ones_own_compute_nothing(monkeypatch):
+def test_layers_within_a_custom_container_compute_nothing(monkeypatch):
     net = Twice(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
     monkeypatch.setattr(nn.Conv2d, "_forward", lambda self, x: pytest.fail("a forward"))
     monkeypatch.setattr("xpnn.layers.core.layer.knows_shapes", lambda layer: not isinstance(layer, Twice))
@@ -204,6 +205,6 @@ def test_layers_within_a_container_of_ones_own_compute_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize("shape", ["12", 5, (1, -2), (1, 2.5), None], ids=repr)
-def test_output_shape_takes_a_shape(shape):
+def test_output_shape_accepts_only_shapes(shape):
     with pytest.raises(ValueError, match="input_shape must be a sequence of integers >= 0"):
         nn.ReLU().output_shape(shape)

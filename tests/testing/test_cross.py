@@ -10,8 +10,8 @@ from planting import plant
 import xpnn as nn
 from xpnn.backends import overrides, primitives
 from xpnn.backends.engines import numba
-from xpnn.layers.convolution import Problem, named
-from xpnn.layers.core.geometry import place_windows
+from xpnn.layers.convolution import Problem, algorithms
+from xpnn.layers.windows.geometry import place_windows
 from xpnn.testing import cases
 from xpnn.testing.cases import corners
 from xpnn.testing.cross import Cross, by_loops
@@ -113,21 +113,23 @@ def test_modes_of_a_convolution_are_all_that_serve_its_shape(monkeypatch):
     ran = {each.mode for each in Cross("numpy").run(CASES["Conv2d/64 channels"])}
     tiles = {f"Winograd F{m}{how}" for m in (2, 4, 5) for how in ("", ", filters shared")}
     bands = {"banded, narrow", "banded, wide"}
-    assert ran >= {"arrays", "exact", "columns", "adjoint", "stationary", "rows", *tiles, *bands}
+    assert ran >= {"arrays", "exact", "columns", "adjoint", "large weight", "banded rows", *tiles, *bands}
     assert "depthwise" not in ran
     ran = {each.mode for each in Cross("numpy").run(CASES["Conv2d/depthwise"])}
-    assert "depthwise" in ran and not ran & {"stationary", *tiles, *bands}
+    assert "depthwise" in ran and not ran & {"large weight", *tiles, *bands}
     ran = {each.mode for each in Cross("numpy").run(CASES["Conv1d/stride over kernel"])}
-    assert "columns" in ran and not ran & {"adjoint", "rows", *tiles, *bands}
+    assert "columns" in ran and not ran & {"adjoint", "banded rows", *tiles, *bands}
     # A zero of a tile makes NaN of an infinity.
     ran = {each.mode for each in Cross("numpy").run(CASES["Conv2d/infinity"])}
-    assert "columns" in ran and not ran & {*tiles, *bands, "rows"}
+    assert "columns" in ran and not ran & {*tiles, *bands, "banded rows"}
 
 
 def test_an_algorithm_that_is_asked_for_computes(monkeypatch):
     called = []
-    usual = named.Winograd.forward
-    monkeypatch.setattr(named.Winograd, "forward", lambda self, *given: called.append(self.m) or usual(self, *given))
+    usual = algorithms.Winograd.forward
+    monkeypatch.setattr(
+        algorithms.Winograd, "forward", lambda self, *given: called.append(self.m) or usual(self, *given)
+    )
     layer, x, _ = CASES["Conv2d/plain"].prepare("numpy")
     layer(x)
     assert called == []
@@ -143,9 +145,9 @@ def test_every_algorithm_has_a_case_that_it_serves():
     geometry = place_windows(shape[2:], (3, 3), ones, 1, ones)
     problem = Problem(2, shape[2:], 4, 6, 1, geometry.windows, geometry.padding, "float32")
     engine = primitives(nn.get_backend("numpy").xp)
-    found = set(named.serving(problem, engine)) | set(named.gradients(problem, engine))
+    found = set(algorithms.serving(problem, engine)) | set(algorithms.input_gradients(problem, engine))
     assert found - {"direct"} == {
-        *("columns", "adjoint", "stationary", "rows", "banded, narrow", "banded, wide"),
+        *("columns", "adjoint", "large weight", "banded rows", "banded, narrow", "banded, wide"),
         *(f"Winograd F{m}{how}" for m in (2, 4, 5) for how in ("", ", filters shared")),
     }
 

@@ -66,37 +66,37 @@ class OneEntryOff(nn.Dense):
 class NoBiasSum(nn.Dense):
     """The gradient of the bias is that of one sample instead of all."""
 
-    def _accumulate(self, name, gradient):
-        super()._accumulate(name, gradient / 3 if name == "bias" else gradient)
+    def accumulate_grad(self, name, gradient):
+        super().accumulate_grad(name, gradient / 3 if name == "bias" else gradient)
 
 
 class ForgottenBias(nn.Dense):
     """Backward leaves the bias without any gradient."""
 
-    def _accumulate(self, name, gradient):
+    def accumulate_grad(self, name, gradient):
         if name != "bias":
-            super()._accumulate(name, gradient)
+            super().accumulate_grad(name, gradient)
 
 
 class BiasOfAnotherShape(nn.Dense):
     """The bias gradient keeps the axis that it was summed over."""
 
-    def _accumulate(self, name, gradient):
-        super()._accumulate(name, gradient[None, :] if name == "bias" else gradient)
+    def accumulate_grad(self, name, gradient):
+        super().accumulate_grad(name, gradient[None, :] if name == "bias" else gradient)
 
 
 class TransposedWeight(nn.Dense):
-    def _accumulate(self, name, gradient):
-        super()._accumulate(name, gradient.T if name == "weight" else gradient)
+    def accumulate_grad(self, name, gradient):
+        super().accumulate_grad(name, gradient.T if name == "weight" else gradient)
 
 
 class DoubleWeight(nn.Dense):
     """Accumulates twice."""
 
-    def _accumulate(self, name, gradient):
-        super()._accumulate(name, gradient)
+    def accumulate_grad(self, name, gradient):
+        super().accumulate_grad(name, gradient)
         if name == "weight":
-            super()._accumulate(name, gradient)
+            super().accumulate_grad(name, gradient)
 
 
 class NotANumber(nn.Tanh):

@@ -14,9 +14,9 @@ from mutants import FAMILIES
 from planting import plant
 
 import xpnn
-from xpnn.layers import shape
 from xpnn.layers.activations import rectifiers
-from xpnn.layers.core import arrays
+from xpnn.layers.reshaping import pad as layer_of_pad
+from xpnn.layers.windows import padding
 from xpnn.testing import cases, parity
 from xpnn.testing.cases import NetCase
 from xpnn.testing.parity import Parity, run_host
@@ -96,11 +96,11 @@ def test_truth_and_reference_are_those_of_the_clean_code(bench, monkeypatch):
 
 
 def test_mistake_reaches_functions_that_others_imported_by_name():
-    before = arrays.pad.__code__
-    with plant("layers.core", "pad", "not geometry.is_padded", "True"):
-        assert shape.pad is arrays.pad
-        assert shape.pad.__code__ is not before
-    assert shape.pad.__code__ is before
+    before = padding.pad.__code__
+    with plant("layers.windows", "pad", "not geometry.is_padded", "True"):
+        assert layer_of_pad.pad is padding.pad
+        assert layer_of_pad.pad.__code__ is not before
+    assert layer_of_pad.pad.__code__ is before
 
 
 def test_mistake_in_a_constant_is_taken_out_again():

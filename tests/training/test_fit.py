@@ -32,9 +32,7 @@ def test_fit_learns_to_regress_without_accuracy():
     model = nn.Sequential(nn.Dense(2, 1), seed=0)
     target = (x @ np.array([[2.0], [-1.0]], np.float32)) + 0.5
     optimizer = nn.SGD(model, lr=0.05, momentum=0.9)
-    history = nn.fit(
-        model, (x, target), loss=nn.MeanSquaredError(), optimizer=optimizer, epochs=30, batch_size=16, progress=False
-    )
+    history = nn.fit(model, (x, target), loss=nn.MSE(), optimizer=optimizer, epochs=30, batch_size=16, progress=False)
     assert list(history) == ["epoch", "train_loss", "seconds"]
     np.testing.assert_allclose(model[0].parameters["weight"].value, [[2.0, -1.0]], atol=1e-3)
 

@@ -91,11 +91,11 @@ def test_the_model_is_left_without_gradients_and_otherwise_as_it_was(at, batch):
     assert all(same_bits(at.get(array), before[name]) for name, array in model.state_dict().items())
     assert model[2].stream.position == position and model.training
     assert all(p.grad is None for _, p in model.named_parameters())
-    assert all(layer._saved is None for _, layer in model.named_layers()) and loss._saved is None
+    assert all(layer.saved is None for _, layer in model.named_layers()) and loss._saved is None
 
 
 def test_another_error_is_passed_on(at, batch):
-    with pytest.raises(ValueError, match="input needs shape"):
+    with pytest.raises(ValueError, match="input must have shape"):
         largest_batch(net(at.backend, 9), nn.CrossEntropy(), batch[0][:, :2], batch[1])
 
 

@@ -277,7 +277,7 @@ RUNS = {
     "weights": (small_net, rows(), nn.Adam, {"loss": nn.CrossEntropy(weight=[0.5, 1, 2, 0])}),
     "ignored": (small_net, with_gaps(rows()), sgd, {"loss": nn.CrossEntropy(label_smoothing=0.1)}),
     "all ignored": (small_net, with_gaps(rows(), 8), sgd, {"loss": nn.CrossEntropy()}),
-    "squares": (small_net, (rows()[0], rows()[0][:, :CLASSES]), sgd, {"loss": nn.MeanSquaredError()}),
+    "squares": (small_net, (rows()[0], rows()[0][:, :CLASSES]), sgd, {"loss": nn.MSE()}),
     "divergence": (small_net, (rows()[0], np.full((21, CLASSES), 0.25)), sgd, {"loss": nn.KLDivergence()}),
 }
 
@@ -365,7 +365,7 @@ def test_in_fast_numerics_gradients_of_parts_add_up(loss, ignored, sizes):
 def test_in_fast_numerics_a_loss_of_other_targets_adds_up(at):
     model = nn.Sequential(nn.Flatten(), nn.Dense(72, 3), nn.Sigmoid(), backend=at.backend)
     x, target = images(10)[0], np.random.default_rng(1).uniform(size=(10, 3)).astype(np.float32)
-    for loss in (nn.MeanSquaredError(), nn.BinaryCrossEntropy(), nn.CrossEntropy(), nn.KLDivergence()):
+    for loss in (nn.MSE(), nn.BinaryCrossEntropy(), nn.CrossEntropy(), nn.KLDivergence()):
         whole, parts = (one_step(model, loss, x, target, sizes) for sizes in ([1], [2, 7]))
         for name, array in whole.items():
             np.testing.assert_allclose(parts[name], array, rtol=1e-4, atol=1e-6, err_msg=f"{loss} {name}")
@@ -590,7 +590,7 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_planted_mistake_shows(mistake):
     """A comparison of parts with the whole that could not fail would prove nothing."""
-    loss = nn.MeanSquaredError()
+    loss = nn.MSE()
     data = images(24)[0], rows(24)[0][:, :CLASSES]
     whole = trained(lambda: image_net(exact()), data, sgd, loss=loss)
     with plant(*MISTAKES[mistake]):

@@ -324,7 +324,7 @@ class Wide(nn.layers.Layer):
     def _forward(self, x):
         if x.shape[0] > 6:
             raise MemoryError("Unable to allocate 9 GiB")
-        self._save()
+        self.save_for_backward()
         return x
 
     def _backward(self, dy, input_grad):

@@ -33,7 +33,7 @@ FIT = {
     "optimizer is text": ({"optimizer": "adam"}, TypeError, "optimizer must be an Optimizer, got 'adam'; give one"),
     "optimizer is a class": ({"optimizer": nn.Adam}, TypeError, "optimizer must be an Optimizer, got the class Adam"),
     "loss is text": ({"loss": "mse"}, TypeError, "loss must be a Loss, got 'mse'"),
-    "loss is a class": ({"loss": nn.MSE}, TypeError, "make an object of it: MeanSquaredError()"),
+    "loss is a class": ({"loss": nn.MSE}, TypeError, "make an object of it: MSE()"),
     "loss is a function": ({"loss": nn.functional.cross_entropy}, TypeError, "loss must be a Loss, got <function"),
     "loss without reduction": ({"loss": nn.CrossEntropy("none")}, ValueError, "reduction='mean'"),
     "validation is one array": ({"validation": X}, ValueError, "validation must be a pair (x, y) or a Data"),

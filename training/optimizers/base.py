@@ -17,9 +17,9 @@ from ...backends.engines.numba import Kernels
 from ...backends.registry import require_plain
 from ...common import checks
 from ...common.types import Array, Namespace
-from ...layers.core.arrays import require_float
+from ...layers.core.array_checks import require_float
 from ...layers.core.layer import Layer
-from ...layers.core.parameter import Parameter, change
+from ...layers.core.parameter import Parameter, update_in_place
 
 Trainable: TypeAlias = Layer | Mapping[str, Parameter] | Iterable[Parameter]
 
@@ -130,7 +130,7 @@ class Optimizer:
         def compiled(kernels: Kernels) -> Callable[..., None] | None:
             return self._compiled(kernels, {"fresh": fresh, **numbers}) if self._is_of_rule("_compiled") else None
 
-        change(work, [value, *(state[name] for name in names)], gradient, backend=b, compiled=compiled)
+        update_in_place(work, [value, *(state[name] for name in names)], gradient, backend=b, compiled=compiled)
 
     def _changed(self, value: Array, gradient: Array, known: dict[str, Any], xp: Namespace) -> Array:
         """A part of the value after the step, which may be computed in place; so may what is ``known``."""
@@ -239,7 +239,7 @@ class Optimizer:
         for name in self.settings:
             setattr(self, name, state["settings"][name])
         for name, parameter in self.parameters.items():
-            parameter.remember(self, state["state"][name], parameter.backend)
+            parameter.set_state(self, state["state"][name], parameter.backend)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.settings)})"

@@ -13,7 +13,8 @@ from ...backends.execution.blocks import concat_all
 from ...backends.registry import require_plain
 from ...common import checks
 from ...common.types import Array, Namespace
-from ...layers.core.arrays import clamp, require_float, scalar, zero
+from ...layers.core.array_checks import require_float
+from ...layers.core.elementwise import clamp, scalar, zero
 from ...layers.core.parameter import Parameter
 from .base import Trainable, trainable
 

@@ -17,7 +17,7 @@ from .prelude import MOST_AXES, geometry, strides
 
 
 class PoolWindows(Protocol):
-    """Windows and padding of a pool: see `xpnn.layers.core.geometry.Geometry`."""
+    """Windows and padding of a pool: see `xpnn.layers.windows.geometry.Geometry`."""
 
     windows: Windows
     padding: Pairs

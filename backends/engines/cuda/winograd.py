@@ -23,7 +23,7 @@ PART_BYTES = 1 << 28
 
 
 class WinogradTiling(Protocol):
-    """Tiles of a convolution and their transforms: see `xpnn.layers.convolution.winograd.Tiling`."""
+    """Tiles of a convolution and their transforms: see `xpnn.layers.convolution.winograd_tiles.Tiling`."""
 
     problem: ConvolutionProblem
     m: int

@@ -153,7 +153,7 @@ def test_float64_arrays_are_refused_by_layers(exact):
 
 def test_float64_arrays_are_refused_by_losses(exact):
     narrow, wide = (exact.asarray(np.full((2, 2), 0.5, dtype)) for dtype in ("float32", "float64"))
-    loss = nn.MeanSquaredError(backend=exact)
+    loss = nn.MSE(backend=exact)
     with pytest.raises(TypeError, match="prediction is float64; numerics='exact' stores float32"):
         loss(wide, wide)
     with pytest.raises(TypeError, match="target is float64; numerics='exact' stores float32"):

@@ -1,0 +1,53 @@
+"""The base class of containers that pass one input to several branches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import add
+
+from ...backends import primitives
+from ...common.types import Array
+from ..core.errors import with_owner
+from ..core.layer import Layer
+from .container import Container, is_trained
+
+
+class Branching(Container):
+    """Base of containers that pass one input to several branches.
+
+    It checks arrays itself, because a branch that is the identity has no layer that would check them.
+    """
+
+    def _check_input(self, x: Array) -> None:
+        """Check an input, and free what the last forward saved."""
+        self.saved = self._output = None
+        self._check_numerics()
+        try:
+            self._check_array(x, "input")
+        except (TypeError, ValueError) as error:
+            raise with_owner(error, self) from error
+
+    def _check_gradient(self, dy: Array) -> None:
+        """Check an upstream gradient."""
+        try:
+            self._check_upstream_gradient(dy)
+        except (TypeError, ValueError) as error:
+            raise with_owner(error, self) from error
+
+    def _sum(self, arrays: Sequence[Array]) -> Array:
+        b = self.backend
+        engine = primitives(b.xp)
+        with b.context():
+            total = b.up(arrays[0])
+            for array in arrays[1:]:
+                total = engine.elementwise(add, total, b.up(array))
+            return self._record_gradient(b.down(total))
+
+    def _backward_all(self, branches: Sequence[tuple[Layer | None, Array]], input_grad: bool) -> Array | None:
+        """The sum of the branches' input gradients for pairs (branch, ``dy``), where None is the identity."""
+        if input_grad:
+            return self._sum([dy if branch is None else branch.backward(dy) for branch, dy in branches])
+        for branch, dy in branches:
+            if branch is not None and is_trained(branch):
+                branch.backward(dy, input_grad=False)
+        return None

@@ -1,0 +1,126 @@
+"""The base class of layers that consist of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Self, Unpack, cast
+
+from ...backends import Backend, BackendLike, origins
+from ...common import checks
+from ...common.types import DType
+from ..core.errors import full_name
+from ..core.layer import Layer
+from ..core.placement import Placement, says_where
+
+
+class Container(Layer):
+    """Base of layers with named children, to which placement, modes and state apply as well.
+
+    A subclass defines `forward` and `backward` by those of its children, which check and convert the arrays, and
+    optionally ``_output_shape`` by their `output_shape`, so that `summary` needs no forward.
+
+    A child with a backend or a seed of its own keeps it; the others use the container's. Children in exact and in fast
+    numerics are refused together, unless the latter were given ``numerics="fast"`` themselves.
+
+    Parameters
+    ----------
+    children : dict of str to Layer
+        The children by name.
+    **placement
+        See `xpnn.layers.core.placement.Placement`; for all children that have none of their own.
+    """
+
+    _names_errors = False
+
+    def __init__(self, children: dict[str, Layer], **placement: Unpack[Placement]) -> None:
+        super().__init__(**placement)
+        for name, child in children.items():
+            checks.instance(f"{type(self).__name__}: {name!r}", child, Layer)
+        self.children = children
+        seen: dict[Layer, str] = {}
+        for name, layer in self.named_layers():
+            if layer in seen:
+                raise ValueError(
+                    f"{type(self).__name__}: one layer is in two places, {seen[layer]} and {name}: {layer!r}; "
+                    "make two layers"
+                )
+            seen[layer] = name
+        self._enter_container("", {})
+
+    @property
+    def backend(self) -> Backend:
+        """The container's own backend, or its first child's."""
+        if self.children and not says_where(self._own_placement):
+            return next(iter(self.children.values())).backend
+        return super().backend
+
+    def to(self, backend: BackendLike, dtype: DType | str | None = None) -> Self:
+        """Move this container and all layers within; returns this container."""
+        super().to(backend, dtype)
+        for child in self.children.values():
+            child.to(self.backend)
+        return self
+
+    def _enter_container(self, path: str, inherited: Placement) -> None:
+        super()._enter_container(path, inherited)
+        passed = cast(Placement, {**inherited, **self._own_placement})
+        for name, child in self.children.items():
+            child._is_fast = child._is_fast or (self._is_fast and not says_where(child._own_placement))
+            child._enter_container(full_name(path, name), passed)
+
+    def _check_numerics(self) -> None:
+        """Raise `ValueError` if one part would compute in exact numerics and another in fast numerics."""
+        if not origins.watching:
+            return
+        kinds = {name: child.backend.numerics for name, child in self.children.items() if not child._is_fast}
+        if len({*kinds.values(), *(() if self._is_fast else (self.backend.numerics,))}) > 1:
+            children = ", ".join(f"{name!r} in {kind}" for name, kind in kinds.items())
+            raise ValueError(
+                f"{type(self).__name__}: one part would leave exact numerics: the container computes in "
+                f"{self.backend.numerics} numerics, {children}; give the outermost container numerics='exact' and the "
+                "layers none of their own, or move the whole with model.to(nn.get_backend(..., numerics='exact')), or "
+                "give a layer numerics='fast' by name to leave exact numerics there on purpose"
+            )
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of this container and of all layers within; returns this container."""
+        for child in self.children.values():
+            child.train(mode)
+        return super().train(mode)
+
+    def named_layers(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+        """This container and all layers within, each with its full name."""
+        yield path, self
+        for name, child in self.children.items():
+            yield from child.named_layers(full_name(path, name))
+
+
+def is_trained(layer: Layer) -> bool:
+    """Whether the layer or a layer within has parameters."""
+    return next(layer.named_parameters(), None) is not None
+
+
+def named_children(layers: tuple[Layer | tuple[str, Layer] | dict[str, Layer], ...], owner: str) -> dict[str, Layer]:
+    """Children by name, from layers, which are named by number, pairs (name, layer), or one dict."""
+    pairs: list[tuple[str, Layer]] = []
+    for i, layer in enumerate(layers):
+        if isinstance(layer, Mapping) and len(layers) == 1:
+            pairs += layer.items()
+        elif isinstance(layer, tuple):
+            pairs.append(layer)
+        else:
+            pairs.append((str(i), cast(Layer, layer)))
+    for pair in pairs:
+        if len(pair) != 2 or not isinstance(pair[0], str) or not pair[0] or "." in pair[0]:
+            raise ValueError(f"{owner}: each pair must be a name without a dot and a layer, got {checks.shown(pair)}")
+    children = dict(pairs)
+    if len(children) < len(pairs):
+        raise ValueError(f"{owner}: names must differ, got {', '.join(name for name, _ in pairs)}")
+    return children
+
+
+def repr_children(children: dict[str, Layer]) -> str:
+    """The children as arguments of the container's constructor."""
+    if list(children) == [str(i) for i in range(len(children))]:
+        return ", ".join(map(repr, children.values()))
+    return repr(children)

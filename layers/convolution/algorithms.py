@@ -1,0 +1,93 @@
+"""All algorithms of convolution by name, so that a test can request one and compare it with the others at any size.
+
+`xpnn.backends.overrides` holds the requested name. Where that algorithm can't compute a problem, for its stride for
+example, the chooser picks another.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from ...backends import overrides
+from ...backends.primitives import Primitives
+from ...common.types import Array
+from . import banded, banded_rows, columns, depthwise, direct, large_weight, winograd
+from .banded import Banded
+from .problem import Problem
+from .winograd import Winograd
+from .winograd_transforms import POINTS
+
+#: ``(dy, weight, problem, engine)`` to ``dx``.
+InputGradient: TypeAlias = Callable[[Array, Array, Problem, Primitives], Array]
+
+
+class Algorithm(Protocol):
+    """What each algorithm computes; the gradient of the input is a forward of the adjoint, or an `InputGradient`."""
+
+    def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+        """``y (N, *O, F)``."""
+
+    def weight_gradient(self, x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
+        """``dweight (F, C/G, *K)``."""
+
+
+def requested(problem: Problem, engine: Primitives) -> Algorithm | None:
+    """The requested algorithm if it can compute the problem, else None."""
+    name = overrides.now().convolution
+    if not name and not overrides.watched():
+        return None
+    found = serving(problem, engine)
+    overrides.met(found)
+    return found.get(name)
+
+
+def requested_input_gradient(problem: Problem, engine: Primitives) -> InputGradient | None:
+    """The gradient of the input by the requested algorithm if it can compute it, else None."""
+    name = overrides.now().convolution
+    if not name and not overrides.watched():
+        return None
+    found = input_gradients(problem, engine)
+    overrides.met(found)
+    return found.get(name)
+
+
+def serving(problem: Problem, engine: Primitives) -> dict[str, Algorithm]:
+    """All algorithms that can compute a problem and its weight's gradient, whatever their cost, by name."""
+    found: dict[str, Algorithm] = {"columns": columns}
+    if not engine.free_order:
+        return found
+    if large_weight.serves(problem):
+        found["large weight"] = large_weight
+    if depthwise.serves(problem, engine):
+        found["depthwise"] = depthwise
+    if direct.serves(problem, engine):
+        found["direct"] = direct
+    neighbours = banded.serving(problem)
+    if neighbours:
+        found |= {"banded, narrow": Banded(neighbours[0]), "banded, wide": Banded(neighbours[-1])}
+    if engine.views and winograd.serves(problem):
+        for m in POINTS:
+            found |= {f"Winograd F{m}": Winograd(m), f"Winograd F{m}, filters shared": Winograd(m, shares_filters=True)}
+    return found
+
+
+def input_gradients(problem: Problem, engine: Primitives) -> dict[str, InputGradient]:
+    """All that can compute the gradient of the input, by name: the adjoint by each algorithm that serves it, and the
+    algorithms with an ``input_gradient`` of their own."""
+    found: dict[str, InputGradient] = {}
+    adjoint = problem.adjoint if engine.free_order else None
+    if adjoint is not None:
+        found = {name: _by_adjoint(each, adjoint) for name, each in serving(adjoint, engine).items()}
+        found["adjoint"] = found["columns"]
+    found["columns"] = columns.input_gradient
+    if engine.free_order and banded_rows.serves(problem):
+        found["banded rows"] = banded_rows.input_gradient
+    if depthwise.serves(problem, engine):
+        found["depthwise"] = depthwise.input_gradient
+    return found
+
+
+def _by_adjoint(algorithm: Algorithm, adjoint: Problem) -> InputGradient:
+    def gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
+        return algorithm.forward(dy, weight, None, adjoint, engine)
+
+    return gradient

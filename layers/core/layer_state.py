@@ -1,0 +1,175 @@
+"""What a layer stores: parameters, buffers, its mode, and what forward saved for backward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
+
+from ...backends import Backend, origins
+from ...backends.compiled_step import Slot
+from ...common import checks
+from ...common.types import Array
+from ..initialisers import Initialiser
+from .buffers import Buffers
+from .errors import full_name
+from .parameter import Parameter
+from .placement import Placed, Placement
+from .state_dict import load_state, state_of
+
+if TYPE_CHECKING:
+    from .layer import Layer
+
+
+class LayerState(Placed):
+    """Base of `Layer`, whose docstring says when each method is called.
+
+    Parameters
+    ----------
+    **placement
+        See `xpnn.layers.core.placement.Placement`.
+    """
+
+    def __init__(self, **placement: Unpack[Placement]) -> None:
+        super().__init__(**placement)
+        self.parameters: dict[str, Parameter] = {}
+        self.buffers = Buffers(self)
+        self.training = True
+        self.saved: Any = None
+        # Shape and dtype of the last output in training, which an upstream gradient must have.
+        self._output: tuple[tuple[int, ...], str] | None = None
+
+    def add_parameter(
+        self, name: str, shape: tuple[int, ...], initialiser: Initialiser | None, default: Initialiser | None = None
+    ) -> None:
+        """Add a parameter, whose value is made on first use by ``initialiser``, or by ``default`` if that is None.
+
+        Raises
+        ------
+        TypeError
+            Unless the initialiser is a function of a shape, a generator and a backend; see `xpnn.initialisers`.
+        """
+        if initialiser is None:
+            initialiser = default
+        if not checks.takes(initialiser, 3):
+            raise TypeError(
+                f"{type(self).__name__}: {name}_init must be an initialiser, such as nn.initialisers.normal(0.1), got "
+                f"{checks.shown(initialiser)}; to set known values use parameters[{name!r}].value = array"
+            )
+        self.parameters[name] = Parameter(shape=shape, initialiser=initialiser, owner=self, name=name)
+
+    def parameter_value(self, name: str) -> Array | None:
+        """A parameter to compute with, widened to float64 in exact numerics; None if there is no such parameter."""
+        parameter = self.parameters.get(name)
+        if parameter is None:
+            return None
+        parameter.belong_to(self)
+        return self.backend.up(parameter.value)
+
+    def accumulate_grad(self, name: str, gradient: Array) -> None:
+        """Add an array of the parameter's shape to its ``grad``; does nothing if there is no such parameter."""
+        if name in self.parameters:
+            self.parameters[name].belong_to(self)
+            self.parameters[name].accumulate(self._record_gradient(self.backend.down(gradient)))
+
+    def add_buffer(self, name: str, shape: tuple[int, ...], value: float | int) -> None:
+        """Add a buffer with ``value`` in every entry: of the layer's dtype for a float, of int64 for an integer."""
+        self.buffers.declare(name, shape, value)
+
+    def buffer_value(self, name: str) -> Array:
+        """A buffer to compute with, widened to float64 in exact numerics."""
+        return self.backend.up(self.buffers[name])
+
+    def set_buffer(self, name: str, array: Array) -> None:
+        """Replace a buffer by an array of its shape, rounded to float32 in exact numerics."""
+        self.buffers[name] = self.backend.down(array)
+
+    def save_for_backward(self, *values: Any) -> None:
+        """Save arrays and other values as ``saved`` for backward; in evaluation ``saved`` is None."""
+        self.saved = values if self.training else None
+
+    def _record_gradient(self, gradient: Any) -> Any:
+        """The gradient, recorded as computed by this layer in its numerics."""
+        if origins.watching and gradient is not None and not (self._is_fast and self.backend.numerics == "fast"):
+            origins.made(gradient, self.backend, type(self).__name__)
+        return gradient
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode: save what backward needs, use batch statistics, drop out. Returns this layer."""
+        self.training = checks.flag("mode", mode)
+        if not self.training:
+            self.saved = self._output = None
+        return self
+
+    def eval(self) -> Self:
+        """Evaluation mode: save nothing for backward. Returns this layer."""
+        return self.train(False)
+
+    def release(self) -> None:
+        """Free what this layer and all layers within saved for backward."""
+        for _, layer in self.named_layers():
+            layer.saved = layer._output = None
+
+    def zero_grad(self) -> None:
+        """Set the gradients of all parameters to None."""
+        for _, parameter in self.named_parameters():
+            parameter.zero_grad()
+
+    def named_layers(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+        """This layer and all layers within, each with its full name; the name of this one is ``path``."""
+        yield path, cast("Layer", self)
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with their full names, as in `state_dict`; a shared one once, with its first name."""
+        seen: set[Parameter] = set()
+        for path, layer in self.named_layers():
+            for name, parameter in layer.parameters.items():
+                parameter.belong_to(layer)
+                if parameter not in seen:
+                    seen.add(parameter)
+                    yield full_name(path, name), parameter
+
+    def state_dict(self) -> dict[str, Array]:
+        """Full name to array, of all parameters and buffers: the arrays themselves, on their backend."""
+        return state_of(cast("Layer", self))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Replace all parameters and buffers by copies of the arrays in ``state``, which may be on any backend.
+
+        Floats are rounded to this layer's dtype.
+
+        Raises
+        ------
+        ValueError
+            If a name is missing or unknown, or an array has another shape or is not of floats: the message lists all
+            problems, and nothing is replaced.
+        """
+        load_state(cast("Layer", self), state)
+
+    def slots(self) -> Iterator[Slot]:
+        """The state that changes from step to step, for `Backend.compile`: arrays, modes, settings, backends."""
+        layers = [layer for _, layer in self.named_layers()]
+        yield Slot.constant(
+            f"{type(self).__name__}.backend", self, "backend", lambda: tuple([layer.backend for layer in layers])
+        )
+        for path, layer in self.named_layers():
+            yield from layer._slots(path or type(layer).__name__)
+
+    def _slots(self, path: str) -> Iterator[Slot]:
+        """The slots of this layer without those of the layers within."""
+        for name, parameter in self.parameters.items():
+            yield from parameter.slots(full_name(path, name))
+        for name in self.buffers:
+            yield Slot.item(full_name(path, name), self.buffers, name, partial(self.buffers.own, name))
+        for name, value in vars(self).items():
+            if not name.startswith("_") and isinstance(value, bool | int | float | str):
+                yield Slot.attribute(full_name(path, name), self, name)
+
+    def _move(self, target: Backend) -> None:
+        if target == self._backend:
+            return
+        for parameter in self.parameters.values():
+            parameter.move(target)
+        self.buffers.move(target)
+        super()._move(target)
+        self.saved = self._output = None

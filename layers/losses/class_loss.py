@@ -1,0 +1,91 @@
+"""The base of the losses of classes: weights of classes, ignored targets, and the check of targets on the CPU."""
+
+from math import prod
+from typing import Any, ClassVar, Unpack
+
+from ...backends import backend_of
+from ...common import checks
+from ...common.types import Array, Namespace, dtype_name
+from ..core.placement import Placement
+from .base import Loss, Reduction
+from .class_targets import can_hold, target_shares
+from .loss_weights import LossWeights
+
+
+class ClassLoss(Loss):
+    """Base of the losses of classes.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}
+    weight : array_like, optional
+        One weight for each class, ``(C,)``: on the host or an array of any backend, copied to the prediction's once.
+    ignore_index : int
+        Targets of this class are ignored.
+    **placement
+        See `xpnn.layers.core.placement.Placement`.
+
+    Raises
+    ------
+    ValueError
+        For a class out of range, on the CPU. On a GPU, where the check would have to wait for the device, the loss is
+        NaN instead.
+    """
+
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = (("reduction", "mean"), ("weight", None), ("ignore_index", -100))
+
+    def __init__(
+        self,
+        reduction: Reduction = "mean",
+        *,
+        weight: Any = None,
+        ignore_index: int = -100,
+        **placement: Unpack[Placement],
+    ) -> None:
+        super().__init__(reduction, **placement)
+        self.weight = LossWeights.given(weight, "weight")
+        self.ignore_index = checks.integer("ignore_index", ignore_index)
+
+    def _forward(self, prediction: Array, target: Array, xp: Namespace, **options: Any) -> Array:
+        value = super()._forward(prediction, target, xp, **options)
+        if dtype_name(target.dtype).startswith(("int", "uint")) and prod(target.shape) and backend_of(target).is_host:
+            self._check_range(xp.astype(target, xp.int64), prediction.shape[1], xp)
+        return value
+
+    def terms(self, prediction: Array, target: Array) -> Array:
+        """The number of targets that are not ignored, each counted by the weight of its class."""
+        if not dtype_name(target.dtype).startswith(("int", "uint")):
+            return self._number(float(prod(target.shape) // prediction.shape[1]), prediction, target)
+        b = self._place(prediction, target)
+        with b.context():
+            options = self._options(b, prediction)
+            share = target_shares(b.up(prediction), target, options["weight"], self.ignore_index, b.xp)[2]
+            return b.down(b.xp.sum(share))
+
+    def counted(self, prediction: Array, target: Array, *, none_ignored: bool = False) -> Array | float:
+        """As `terms`."""
+        if not dtype_name(target.dtype).startswith(("int", "uint")):
+            return float(prod(target.shape) // prediction.shape[1])
+        if self.weight is not None:
+            return self.terms(prediction, target)
+        b = self._place(prediction, target)
+        if none_ignored or not can_hold(target, self.ignore_index, b.xp):
+            return float(prod(target.shape))
+        with b.context():
+            return b.xp.count_nonzero(target != self.ignore_index)
+
+    def _check_range(self, index: Array, classes: int, xp: Namespace) -> None:
+        low, high = int(xp.min(index)), int(xp.max(index))
+        if low >= 0 and high < classes:
+            return
+        ignored = index == self.ignore_index
+        index = xp.where(ignored, xp.zeros_like(index), index)
+        low, high = int(xp.min(index)), int(xp.max(index))
+        if low >= 0 and high < classes:
+            return
+        # The zeros that replaced ignored targets must not be reported: a value out of range replaces them.
+        index = xp.where(ignored, xp.full_like(index, low if low < 0 else high), index)
+        low, high = int(xp.min(index)), int(xp.max(index))
+        raise ValueError(
+            f"targets run from {low} to {high}, classes from 0 to {classes - 1} (ignore_index is {self.ignore_index})"
+        )

@@ -1,0 +1,8 @@
+"""Layers that rearrange values, repeat them, or add constants around them."""
+
+from .flatten import Flatten
+from .pad import Pad
+from .reshape import Reshape
+from .upsample import Upsample
+
+__all__ = ["Flatten", "Pad", "Reshape", "Upsample"]

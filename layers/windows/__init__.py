@@ -1,0 +1,1 @@
+"""The windows of convolutions and pools: their positions, output sizes and padding."""
