@@ -24,7 +24,7 @@ from .training.data_loader import DataLoader
 from .training.early_stopping import EarlyStopping
 from .training.fit import evaluate, fit, predict
 from .training.history import History
-from .training.nan_check import NumericalTrouble
+from .training.nan_check import NonFiniteError
 from .training.optimizers.base import Optimizer
 from .training.optimizers.clipping import clip_grad_norm, clip_grad_value
 from .training.optimizers.rules import SGD, Adagrad, Adam, AdamW, RMSprop
@@ -47,7 +47,7 @@ __all__ = [
     "EarlyStopping",
     "ExponentialLR",
     "History",
-    "NumericalTrouble",
+    "NonFiniteError",
     "OneCycleLR",
     "Optimizer",
     "OutOfMemory",

@@ -28,7 +28,7 @@ from ..training.fit import fit
 from ..training.formatting import size
 from ..training.history import History
 from ..training.interrupt import Interrupted
-from ..training.nan_check import NumericalTrouble
+from ..training.nan_check import NonFiniteError
 from ..training.optimizers.base import Optimizer
 from ..training.optimizers.rules import OPTIMIZERS
 from ..training.out_of_memory import OutOfMemory
@@ -181,7 +181,7 @@ def run(options: argparse.Namespace) -> None:
                 made.discard(checkpoints=True)
     except Interrupted as error:
         raise Interrupted(f"{error}; go on with: xpnn train --resume {folder}", error.number) from None
-    except (CheckpointError, NumericalTrouble, OutOfMemory) as error:
+    except (CheckpointError, NonFiniteError, OutOfMemory) as error:
         print(f"xpnn train: {error}", file=sys.stderr)
         raise Failure from error
     except BrokenPipeError:

@@ -82,7 +82,7 @@ def fit(
     clip_norm, clip_value : float, optional
         Clip gradients before each update: all together to a norm (`clip_grad_norm`), each entry to a size.
     on_nan : {"stop", "skip", None}
-        What to do about a loss that is NaN or infinite: stop with a `NumericalTrouble` that names the step and the
+        What to do about a loss that is NaN or infinite: stop with a `NonFiniteError` that names the step and the
         layer where it first appeared, or pass over the batch, leaving the model as it was, 19 times in a row at most.
         For that, one number is read from the device in each step; with None nothing is, and training goes on.
     early_stopping : EarlyStopping or int, optional
@@ -118,7 +118,7 @@ def fit(
         parameters that are not the model's, or a schedule of another optimizer; and, at the first step, for targets or
         predictions of which the loss can teach nothing: numbers or one class with `CrossEntropy`, classes out of range,
         predictions that are no probabilities or no logarithms of them.
-    NumericalTrouble
+    NonFiniteError
         For a loss that is NaN or infinite, while at least one target counts. NumPy's own warnings of these are not
         shown then, unless the step runs code that is not this library's.
     OutOfMemory

@@ -18,7 +18,7 @@ from ..layers.core.layer_outputs import preserved, watched
 from ..layers.core.snapshot import Snapshot
 from ..layers.losses import Loss
 
-__all__ = ["Finding", "NumericalTrouble", "Snapshot", "is_finite", "locate"]
+__all__ = ["Finding", "NonFiniteError", "Snapshot", "is_finite", "locate"]
 
 # Of a layer's call, in a message.
 LONGEST = 72
@@ -55,7 +55,7 @@ class Finding:
         return f"{self.what}\n{self.advice}"
 
 
-class NumericalTrouble(ArithmeticError):
+class NonFiniteError(ArithmeticError):
     """A training step came out NaN or infinite; the message says where it began and what to try.
 
     Parameters

@@ -27,7 +27,7 @@ from .early_stopping import EarlyStopping
 from .evaluation import evaluate, in_mode
 from .history import History
 from .interrupt import Interrupt, Interrupted
-from .nan_check import NumericalTrouble, Snapshot, is_of_the_library, locate
+from .nan_check import NonFiniteError, Snapshot, is_of_the_library, locate
 from .optimizers.base import Optimizer
 from .optimizers.clipping import clip_grad_norm, clip_grad_value
 from .out_of_memory import out_of_memory
@@ -384,7 +384,7 @@ class Trainer:
         self._skipped += 1
         self._skipped_in_a_row += 1
         if self.on_nan == "stop" or self._skipped_in_a_row >= MOST_SKIPPED:
-            raise NumericalTrouble(self.steps + 1, self.epoch, locate(self.model, self.loss, x, target))
+            raise NonFiniteError(self.steps + 1, self.epoch, locate(self.model, self.loss, x, target))
         self._note(f"epoch {self.epoch}, step {self.steps + 1}: the loss is {value}; batch skipped")
 
     def _note(self, text: str) -> None:

@@ -334,7 +334,7 @@ OTHERS = {
     "Container",
     "History",
     "Layer",
-    "NumericalTrouble",
+    "NonFiniteError",
     "OutOfMemory",
     "Parameter",
     "augment.Transform",
