@@ -18,26 +18,20 @@ from . import layers, testing
 from .backends import Backend, BackendUnavailable, backend_of, get_backend, random, use_backend
 from .interop.safetensors import load, save
 from .layers import *  # noqa: F403 - the layers' own list of names is theirs to keep
-from .training import augment
+from .training import augment, optimizers
 from .training.checkpoints import CheckpointError, Checkpoints
 from .training.data_loader import DataLoader
 from .training.early_stopping import EarlyStopping
 from .training.fit import evaluate, fit, predict
 from .training.history import History
 from .training.nan_check import NonFiniteError
-from .training.optimizers.base import Optimizer
-from .training.optimizers.clipping import clip_grad_norm, clip_grad_value
-from .training.optimizers.rules import SGD, Adagrad, Adam, AdamW, RMSprop
+from .training.optimizers import *  # noqa: F403 - the same of the optimizers'
 from .training.out_of_memory import OutOfMemory
 from .training.schedules.timed import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "SGD",
-    "Adagrad",
-    "Adam",
-    "AdamW",
     "Backend",
     "BackendUnavailable",
     "CheckpointError",
@@ -49,15 +43,11 @@ __all__ = [
     "History",
     "NonFiniteError",
     "OneCycleLR",
-    "Optimizer",
     "OutOfMemory",
-    "RMSprop",
     "ReduceLROnPlateau",
     "StepLR",
     "augment",
     "backend_of",
-    "clip_grad_norm",
-    "clip_grad_value",
     "evaluate",
     "fit",
     "get_backend",
@@ -70,6 +60,7 @@ __all__ = [
     "use_backend",
 ]
 __all__ += layers.__all__
+__all__ += optimizers.__all__
 
 # Modules from further down the tree, so that ``import xpnn.functional`` and ``from xpnn.models import lenet`` find what
 # ``nn.functional`` and ``nn.models`` are. Type checkers read the ``.pyi`` files beside this one.

@@ -14,8 +14,7 @@ from ..layers.models import BUILDERS
 from ..training.augment import Compose, Cutout, Flip, Normalise, PadAndCrop
 from ..training.data_loader import DataLoader
 from ..training.datasets import Dataset
-from ..training.optimizers.base import Optimizer
-from ..training.optimizers.rules import OPTIMIZERS
+from ..training.optimizers import OPTIMIZERS, Optimizer
 from ..training.schedules.base import Schedule
 from ..training.schedules.timed import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from ..training.single_samples import require_no_single_sample

@@ -29,8 +29,7 @@ from ..training.formatting import size
 from ..training.history import History
 from ..training.interrupt import Interrupted
 from ..training.nan_check import NonFiniteError
-from ..training.optimizers.base import Optimizer
-from ..training.optimizers.rules import OPTIMIZERS
+from ..training.optimizers import OPTIMIZERS, Optimizer
 from ..training.out_of_memory import OutOfMemory
 from ..training.schedules.base import Schedule
 from ..training.shards import MOST_PARTS, in_parts_as_one

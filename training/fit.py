@@ -11,8 +11,8 @@ from .checkpoints import CheckpointError, Checkpoints
 from .early_stopping import EarlyStopping
 from .evaluation import Data, as_loader, evaluate, predict
 from .history import History
+from .optimizers import Adam
 from .optimizers.base import Optimizer
-from .optimizers.rules import Adam
 from .schedules.base import Schedule
 from .shards import MOST_PARTS, in_parts_as_one, part_sizes
 from .trainer import Trainer

@@ -85,7 +85,7 @@ def is_of_the_library(model: Layer, loss: Loss, optimizer: object) -> bool:
     both = ("forward", "backward", "_forward", "_backward")
     owners: list[tuple[type, tuple[str, ...]]] = [(type(layer), both) for _, layer in model.named_layers()]
     owners += [(type(loss), (*both, "function", "gradient"))]
-    owners += [(type(optimizer), ("step", "_step", "_changed", "_update"))]
+    owners += [(type(optimizer), ("step", "_step", "_apply", "_update", "_update_all", "_update_part"))]
     found = (getattr(kind, name, None) for kind, names in owners for name in names)
     return all(getattr(function, "__module__", package).startswith(package) for function in found)
 

@@ -9,7 +9,7 @@ from ..common.types import Array, dtype_name
 from ..layers.losses import Loss
 from ..layers.losses.nll import can_hold
 from .data_loader import DataLoader
-from .optimizers.base import widest
+from .optimizers.counters import widest
 
 
 class Tally:

@@ -139,7 +139,7 @@ def require_optimizer_state(optimizer: Optimizer, arrays: Arrays, facts: Mapping
     ):
         if found != mine:
             raise ValueError(f"its optimizer's {what} are {', '.join(found)}, this one's {', '.join(sorted(mine))}")
-    memory = set(optimizer._memory())
+    memory = set(optimizer._state_names())
     for parameter in optimizer.parameters:
         kept = memory & {name.rpartition("/")[2] for name in arrays if name.rpartition("/")[0] == parameter}
         if kept and kept != memory:

@@ -19,8 +19,7 @@ from ...backends import Backend, get_backend
 from ...backends.errors import first_line
 from ...layers.losses import CrossEntropy
 from ...layers.models import BUILDERS
-from ...training.optimizers.base import Optimizer
-from ...training.optimizers.rules import SGD, Adam
+from ...training.optimizers import SGD, Adam, Optimizer
 from ..backend_option import add_backend, backend_name
 from ..errors import at_least, preparing, text
 from ..program import Ended, program, reported

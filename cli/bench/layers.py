@@ -9,7 +9,7 @@ import numpy as np
 
 from ...backends import Backend
 from ...layers import AvgPool2d, BatchNorm2d, Conv2d, Dense, Layer, MaxPool2d, ReLU
-from ...training.optimizers.rules import SGD, Adam
+from ...training.optimizers import SGD, Adam
 from .measure import Side
 from .opponent import Opponent
 from .rows import Plan, Row

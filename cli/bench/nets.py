@@ -10,7 +10,7 @@ from ...backends import Backend, Generator, get_backend
 from ...layers.core.release import released
 from ...layers.losses import CrossEntropy
 from ...layers.models import BUILDERS
-from ...training.optimizers.rules import SGD, Adam
+from ...training.optimizers import SGD, Adam
 from .measure import Side
 from .memory import peaks
 from .mirror import load, mirror, weights

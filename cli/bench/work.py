@@ -10,7 +10,7 @@ from ...layers.convolution.conv import Conv2d
 from ...layers.core.layer import Layer
 from ...layers.core.parameter import Parameter
 from ...layers.losses import CrossEntropy
-from ...training.optimizers.base import Optimizer
+from ...training.optimizers import Optimizer
 from .mirror import load, mirror, weights
 from .opponent import Opponent
 from .plain import HostArray, PlainConv

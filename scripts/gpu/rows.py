@@ -30,7 +30,7 @@ from ...layers.models import lenet5
 from ...testing.cases import Case
 from ...testing.golden import GOLDEN, golden_run
 from ...testing.parity import Outcome, Parity
-from ...training.optimizers.rules import SGD
+from ...training.optimizers import SGD
 
 # Related cases go to one process: they share kernels, which are compiled once then.
 NEIGHBOURS = 8

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.training.optimizers.rules import OPTIMIZERS
+from xpnn.training.optimizers import OPTIMIZERS
 
 X = np.random.default_rng(0).standard_normal((24, 1, 6, 6)).astype(np.float32)
 Y = np.arange(24) % 3

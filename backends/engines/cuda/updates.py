@@ -2,7 +2,7 @@
 
 A launch takes a table of addresses, sizes and numbers by value, as its argument, so that nothing is copied to the
 device. Arguments may take 4 KiB: many parameters are a few launches. What a launch does to an entry is the rule of its
-optimizer; the formulas are in `xpnn.training.optimizers.rules`.
+optimizer; the formulas are in `xpnn.training.optimizers`.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Steps of optimizers, each in one pass over memory.
 
-Every operation is rounded by itself, in the order of the array functions in `xpnn.training.optimizers.rules`: the same
+Every operation is rounded by itself, in the order of the array functions in `xpnn.training.optimizers`: the same
 bits.
 """
 
