@@ -18,16 +18,16 @@ from . import layers, testing
 from .backends import Backend, BackendUnavailable, backend_of, get_backend, random, use_backend
 from .interop.safetensors import load, save
 from .layers import *  # noqa: F403 - the layers' own list of names is theirs to keep
-from .training import augment, optimizers
+from .training import augment, optimizers, schedules
 from .training.checkpoints import CheckpointError, Checkpoints
 from .training.data_loader import DataLoader
 from .training.early_stopping import EarlyStopping
 from .training.fit import evaluate, fit, predict
 from .training.history import History
 from .training.nan_check import NonFiniteError
-from .training.optimizers import *  # noqa: F403 - the same of the optimizers'
+from .training.optimizers import *  # noqa: F403 - as for the layers
 from .training.out_of_memory import OutOfMemory
-from .training.schedules.timed import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from .training.schedules import *  # noqa: F403 - as for the layers
 
 __version__ = "0.1.0"
 
@@ -36,16 +36,11 @@ __all__ = [
     "BackendUnavailable",
     "CheckpointError",
     "Checkpoints",
-    "CosineLR",
     "DataLoader",
     "EarlyStopping",
-    "ExponentialLR",
     "History",
     "NonFiniteError",
-    "OneCycleLR",
     "OutOfMemory",
-    "ReduceLROnPlateau",
-    "StepLR",
     "augment",
     "backend_of",
     "evaluate",
@@ -61,6 +56,7 @@ __all__ = [
 ]
 __all__ += layers.__all__
 __all__ += optimizers.__all__
+__all__ += schedules.__all__
 
 # Modules from further down the tree, so that ``import xpnn.functional`` and ``from xpnn.models import lenet`` find what
 # ``nn.functional`` and ``nn.models`` are. Type checkers read the ``.pyi`` files beside this one.

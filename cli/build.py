@@ -15,8 +15,8 @@ from ..training.augment import Compose, Cutout, Flip, Normalise, PadAndCrop
 from ..training.data_loader import DataLoader
 from ..training.datasets import Dataset
 from ..training.optimizers import OPTIMIZERS, Optimizer
+from ..training.schedules import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from ..training.schedules.base import Schedule
-from ..training.schedules.timed import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from ..training.single_samples import require_no_single_sample
 from .errors import UsageError
 

@@ -26,13 +26,13 @@ from ..training.early_stopping import EarlyStopping
 from ..training.evaluation import evaluate
 from ..training.fit import fit
 from ..training.formatting import size
+from ..training.gradients import MOST_PARTS, in_parts_as_one
 from ..training.history import History
 from ..training.interrupt import Interrupted
 from ..training.nan_check import NonFiniteError
 from ..training.optimizers import OPTIMIZERS, Optimizer
 from ..training.out_of_memory import OutOfMemory
 from ..training.schedules.base import Schedule
-from ..training.shards import MOST_PARTS, in_parts_as_one
 from ..training.single_samples import require_no_single_sample
 from ..training.tensorboard import TensorBoard
 from . import build, results

@@ -15,7 +15,7 @@ from xpnn.layers.core.layer_outputs import watched
 from xpnn.layers.core.release import releases
 from xpnn.testing.cases import LayerCase
 from xpnn.testing.compare import same_bits
-from xpnn.training.shards import accumulate, take
+from xpnn.training.gradients import accumulate, forward_backward
 
 CASES = [c for c in nn.testing.cases() if isinstance(c, LayerCase) and c.name.endswith("/plain")]
 
@@ -109,7 +109,11 @@ def test_every_layer_lets_go(case):
             leaf.backward(y)
 
 
-@pytest.mark.parametrize("step", [take, lambda *a: accumulate(a[0], a[1], [1, 1], *a[2:])], ids=["take", "accumulate"])
+def in_two_parts(model, loss, x, y):
+    return accumulate(model, loss, [1, 1], x, y)
+
+
+@pytest.mark.parametrize("step", [forward_backward, in_two_parts])
 def test_a_training_step_keeps_nothing(at, batch, step):
     model, loss = net(at.backend), nn.CrossEntropy()
     step(model, loss, *batch)
@@ -121,7 +125,7 @@ def test_workers_of_a_step_in_shards_keep_nothing(rng):
     model = net(nn.get_backend("numpy", numerics="exact"))
     x, y = rng.standard_normal((4, 2, 5, 5)).astype(np.float32), np.arange(4) % 3
     with nn.training.shards.Shards(model, nn.CrossEntropy(), [1, 1]) as shards:
-        shards.step(x, y)
+        shards.forward_backward(x, y)
         assert all(kept(twin) == [] and loss._saved is None for twin, loss in shards._workers)
 
 

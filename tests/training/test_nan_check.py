@@ -115,7 +115,7 @@ def test_a_loss_that_overflows_is_found(at):
     x = at.put(np.full((2, 3), HUGE, np.float32))
     found = locate(nn.Sequential(nn.Identity(), backend=at.backend), nn.MSE(), x, -x)
     assert re.match(r"the loss MeanSquaredError\(\), of finite predictions, is infinite in 1 of 1 values", found.what)
-    assert "what this loss takes" in found.advice
+    assert "what this loss accepts" in found.advice
 
 
 def test_a_mean_over_nothing_is_told(at, host):

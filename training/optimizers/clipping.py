@@ -74,7 +74,7 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
     others = [p.backend for p in found if p.backend != b]
     if others:
         raise ValueError(
-            f"clip_grad_norm: parameters must be on one backend, got some on {described(b)} and some on "
+            f"clip_grad_norm: parameters must be on one backend, got some of {described(b)} and some of "
             f"{described(others[0])}; clip those of each backend separately"
         )
     xp = b.xp
