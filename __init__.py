@@ -18,46 +18,31 @@ from . import layers, testing
 from .backends import Backend, BackendUnavailable, backend_of, get_backend, random, use_backend
 from .interop.safetensors import load, save
 from .layers import *  # noqa: F403 - the layers' own list of names is theirs to keep
-from .training import augment
+from .training import augment, optimizers, schedules
 from .training.checkpoints import CheckpointError, Checkpoints
 from .training.data_loader import DataLoader
 from .training.early_stopping import EarlyStopping
 from .training.fit import evaluate, fit, predict
 from .training.history import History
-from .training.nan_check import NumericalTrouble
-from .training.optimizers.base import Optimizer
-from .training.optimizers.clipping import clip_grad_norm, clip_grad_value
-from .training.optimizers.rules import SGD, Adagrad, Adam, AdamW, RMSprop
+from .training.nan_check import NonFiniteError
+from .training.optimizers import *  # noqa: F403 - as for the layers
 from .training.out_of_memory import OutOfMemory
-from .training.schedules.timed import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from .training.schedules import *  # noqa: F403 - as for the layers
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "SGD",
-    "Adagrad",
-    "Adam",
-    "AdamW",
     "Backend",
     "BackendUnavailable",
     "CheckpointError",
     "Checkpoints",
-    "CosineLR",
     "DataLoader",
     "EarlyStopping",
-    "ExponentialLR",
     "History",
-    "NumericalTrouble",
-    "OneCycleLR",
-    "Optimizer",
+    "NonFiniteError",
     "OutOfMemory",
-    "RMSprop",
-    "ReduceLROnPlateau",
-    "StepLR",
     "augment",
     "backend_of",
-    "clip_grad_norm",
-    "clip_grad_value",
     "evaluate",
     "fit",
     "get_backend",
@@ -70,6 +55,8 @@ __all__ = [
     "use_backend",
 ]
 __all__ += layers.__all__
+__all__ += optimizers.__all__
+__all__ += schedules.__all__
 
 # Modules from further down the tree, so that ``import xpnn.functional`` and ``from xpnn.models import lenet`` find what
 # ``nn.functional`` and ``nn.models`` are. Type checkers read the ``.pyi`` files beside this one.

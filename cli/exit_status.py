@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from ..backends import BackendUnavailable
 from ..common import environment
 from ..training.checkpoints import CheckpointError
-from ..training.nan_check import NumericalTrouble
+from ..training.nan_check import NonFiniteError
 from .errors import Failure, UsageError, one_line
 from .standalone import process
 
@@ -40,7 +40,7 @@ def program(name: str, run: Callable[[], object]) -> int:
 
 
 # What ends a program in one line: a mistake in the call, errors of the system, and errors that training explains.
-FAULTS = (UsageError, OSError, MemoryError, BackendUnavailable, CheckpointError, NumericalTrouble)
+FAULTS = (UsageError, OSError, MemoryError, BackendUnavailable, CheckpointError, NonFiniteError)
 
 
 class Ended(SystemExit):

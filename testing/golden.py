@@ -22,8 +22,8 @@ from ..layers import (
     Sequential,
     Tanh,
 )
+from ..training import optimizers
 from ..training.datasets import load_dataset
-from ..training.optimizers import rules
 
 SEED, STEPS, BATCH = 20240917, 200, 32
 OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -73,7 +73,7 @@ def golden_run(backend: BackendLike, optimizer: str, steps: int = STEPS) -> str:
     b = get_backend(backend, numerics="exact")
     net = golden_net(backend=b, seed=SEED)
     name, options = OPTIMIZERS[optimizer]
-    rule = getattr(rules, name)(net, **options)
+    rule = getattr(optimizers, name)(net, **options)
     loader = data.loader(BATCH, seed=SEED)
     losses: list[Any] = []
     with use_backend(b):

@@ -1,6 +1,6 @@
-"""What must go together for training to learn anything: model and optimizer, schedule, loss and data.
+"""Checks that model, optimizer, schedule, loss and data fit together, before the first update.
 
-Where it does not, a run would go to its end and report figures. So it is refused before the first update.
+Otherwise a run could end without an error, and with metrics, though it learned nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ..common.types import Array, dtype_name
 from ..layers.core.layer import Layer
 from ..layers.losses import NLL, BinaryCrossEntropy, BinaryCrossEntropyWithLogits, CrossEntropy, Loss
 from .data_loader import DataLoader
-from .optimizers.base import Optimizer
-from .schedules.base import Schedule
+from .optimizers import Optimizer
+from .schedules.base import Schedule, TimedSchedule
 
 # How far probabilities may be from a sum of 1, and logarithms of probabilities above 0.
 ROUNDING = 1e-3
@@ -27,16 +27,16 @@ YES_OR_NO = "for yes or no loss=nn.BinaryCrossEntropyWithLogits(), with y in flo
 
 
 def require_trainable(model: Layer, optimizer: Optimizer, schedule: Schedule | None) -> None:
-    """Raise `ValueError` unless the optimizer trains parameters of the model and no others, at the schedule's rate."""
+    """Raise `ValueError` unless the optimizer has parameters of the model only, and the schedule is the optimizer's."""
     instance("optimizer", optimizer, Optimizer, "make one with Adam(model)")
     kind, own = type(optimizer).__name__, {parameter for _, parameter in model.named_parameters()}
     foreign = {name: parameter.shape for name, parameter in optimizer.parameters.items() if parameter not in own}
     if foreign:
-        told = ", ".join(f"{name} {shape}" for name, shape in list(foreign.items())[:NAMED])
+        shown = ", ".join(f"{name} {shape}" for name, shape in list(foreign.items())[:NAMED])
         more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
         count = "none" if len(foreign) == len(optimizer.parameters) else "not all"
         raise ValueError(
-            f"{count} of the optimizer's parameters are the model's: {told}{more} belong to another model, or were "
+            f"{count} of the optimizer's parameters are the model's: {shown}{more} belong to another model, or were "
             f"replaced in this one after the optimizer was made; make it with {kind}(model)"
         )
     if schedule is not None and instance("schedule", schedule, Schedule).optimizer is not optimizer:
@@ -46,8 +46,34 @@ def require_trainable(model: Layer, optimizer: Optimizer, schedule: Schedule | N
         )
 
 
+def require_schedule_lasts(schedule: Schedule | None, each: str, batches: int, epochs: int, done: int) -> None:
+    """Raise `ValueError` if the schedule ends, or sets a rate of 0, before the run ends.
+
+    Parameters
+    ----------
+    schedule : Schedule, optional
+    each : {"step", "epoch"}
+        What it counts.
+    batches, epochs : int
+        Batches of an epoch, and epochs of the run.
+    done : int
+        Steps or epochs done already, according to ``each``.
+    """
+    total = getattr(schedule, "total_steps", None)
+    if not isinstance(schedule, TimedSchedule) or total is None or not (schedule.ends or schedule.rate(total) == 0.0):
+        return
+    rest = epochs * (batches if each == "step" else 1) - done
+    if rest > total - schedule.taken:
+        minimum = "" if schedule.ends else ", or with a minimum above 0: the rate would be 0 for the rest"
+        raise ValueError(
+            f"{type(schedule).__name__} is laid out for {total} steps, {schedule.taken} of them taken, and this "
+            f"run takes {rest} ({epochs} epochs of {batches} batches, one {each} each): make it with "
+            f"total_steps={schedule.taken + rest}{minimum}"
+        )
+
+
 def require_targets(loss: Loss, data: DataLoader, by_default: bool) -> None:
-    """Raise `ValueError` for targets of which a loss says nothing; ``by_default`` if nobody chose that loss."""
+    """Raise `ValueError` for targets that the loss can't be used with; ``by_default`` if the user gave no loss."""
     y = _host_targets(data)
     if y is None or y.dtype.kind != "f":
         return
@@ -74,9 +100,9 @@ def require_targets(loss: Loss, data: DataLoader, by_default: bool) -> None:
 
 
 def require_predictions(loss: Loss, prediction: Array, data: DataLoader) -> None:
-    """Raise `ValueError` for a model's first predictions from which that loss teaches nothing.
+    """Raise `ValueError` for a model's first predictions if training with that loss would learn nothing.
 
-    Copies the predictions to the host where the loss is one of probabilities or of their logarithms.
+    Copies the predictions to the host if the loss is one of probabilities or of their logarithms.
     """
     kind, shape = type(loss).__name__, tuple(prediction.shape)
     if isinstance(loss, CrossEntropy | NLL) and len(shape) >= 2:
@@ -114,6 +140,6 @@ def _require_classes(loss: CrossEntropy | NLL, classes: int, data: DataLoader) -
 
 
 def _host_targets(data: DataLoader) -> np.ndarray[Any, Any] | None:
-    """All targets, where they are in memory."""
+    """All targets, if they are in host memory."""
     y = data.arrays[1]
     return y if isinstance(y, np.ndarray) and dtype_name(y.dtype) != "bool" else None

@@ -1,4 +1,4 @@
-"""Stop when a figure has stopped getting better, and which epoch is the best."""
+"""When to stop training because a metric no longer improves, and which epoch is the best."""
 
 from dataclasses import dataclass
 from math import isnan
@@ -11,8 +11,8 @@ from .history import History, less_is_better
 class EarlyStopping:
     """Stop after ``patience`` epochs in a row without improvement.
 
-    It is a function of the history alone, so it goes on after a resume as if nothing had happened. Its metric is that
-    of the run: by it the best checkpoint is chosen too.
+    It depends on the history only, so a resumed run stops where the uninterrupted one would. The best checkpoint is
+    chosen by the same metric.
 
     Parameters
     ----------
@@ -21,18 +21,18 @@ class EarlyStopping:
     metric : str
         A column of the history.
     mode : {"min", "max"}, optional
-        Whether less is better, or more; unless given, more for an accuracy and less for everything else.
+        Whether small or large values are good; unless given, large for an accuracy and small for all else.
     threshold : float
-        By how much a figure must beat the best one to count as an improvement, at least 0. The best epoch is that of
-        the best figure, by however little.
+        By how much a value must beat the best one to count as an improvement, at least 0. The best epoch has the best
+        value, however small the difference.
     restore_best : bool
-        Whether the model has the weights and buffers of the best epoch when `fit` ends, be it early or not. What the
-        optimizer remembers stays that of the last epoch, and so does the newest checkpoint.
+        Whether the model has the weights and buffers of the best epoch when `fit` ends, early or not. The optimizer's
+        state stays that of the last epoch, and so does the newest checkpoint.
 
     Raises
     ------
     TypeError, ValueError
-        For values out of range.
+        If a value is of another kind or out of range.
     """
 
     patience: int
@@ -54,16 +54,16 @@ class EarlyStopping:
 
     @property
     def sign(self) -> float:
-        """1 where more is better, -1 where less is."""
+        """1 if large values are good, -1 if small ones are."""
         less = less_is_better(self.metric) if self.mode is None else self.mode == "min"
         return -1.0 if less else 1.0
 
     def best(self, history: History) -> int:
-        """Index of the best epoch so far, the earliest of equals; NaN is never best."""
+        """Index of the best epoch so far, the first of equally good ones; NaN is never the best."""
         return self._last_improvement(history, 0.0)
 
     def reached(self, history: History) -> bool:
-        """Whether it is time to stop."""
+        """Whether training should stop."""
         return (
             bool(history.rows)
             and len(history.rows) - 1 - self._last_improvement(history, self.threshold) >= self.patience

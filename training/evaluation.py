@@ -1,4 +1,4 @@
-"""A trained model at work: figures over data, and outputs."""
+"""`evaluate` and `predict`: metrics of a model over data, and its outputs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,39 +13,39 @@ from ..layers.core.layer import Layer
 from ..layers.losses import CrossEntropy, Loss
 from .compatibility import require_predictions, require_targets
 from .data_loader import DataLoader, samples_of
-from .out_of_memory import room_to_evaluate
-from .running_metrics import Tally, none_ignored
+from .out_of_memory import out_of_memory_in_evaluation
+from .running_metrics import RunningMetrics, none_ignored
 
 Data: TypeAlias = DataLoader | tuple[Any, Any]
 
-#: Samples in a batch where neither a loader nor a caller says how many.
+#: Samples in a batch if neither a loader nor the caller gives a number.
 BATCH = 256
 
 
 def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: int | None = None) -> dict[str, float]:
-    """Mean ``loss`` and, for classes, ``accuracy`` of a model over all samples; in evaluation mode, then as before.
+    """Mean ``loss`` and, for classes, ``accuracy`` of a model over all samples; in evaluation mode.
 
-    The loss is that of all samples in one batch, whatever the batch size: each batch weighs what its mean divides by.
-    Targets that the loss ignores count neither in the loss nor in the accuracy. A mean over nothing is NaN.
+    The loss is that of all samples in one batch, whatever the batch size: a batch is weighted by what its mean divides
+    by. Targets that the loss ignores count neither in the loss nor in the accuracy. A mean over no targets is NaN.
 
     Parameters
     ----------
     model : Layer
     data : (x, y) or DataLoader
-        Host arrays, or a loader: of that all samples, without the random changes of its transform (`DataLoader.
-        in_order`).
+        Host arrays, or a loader, of which all samples are used, without the random changes of its transform
+        (`DataLoader.in_order`).
     loss : Loss, optional
-        With a mean or a sum; `CrossEntropy` unless given.
+        A mean or a sum; `CrossEntropy` unless given.
     batch_size : int, optional
         Samples in a batch; a loader's own unless given, or else 256.
 
     Raises
     ------
     TypeError, ValueError
-        For what is no model, data, loss or batch size, and for targets or predictions of which the loss says nothing,
-        as from `fit`.
+        For arguments of another kind or out of range, and, as in `fit`, for targets or predictions that the loss can't
+        be used with.
     OutOfMemory
-        Where a batch does not fit; the message names one that does.
+        If a batch does not fit; the message names one that does.
     """
     checks.instance("model", model, Layer)
     is_usual_loss = loss is None
@@ -54,7 +54,7 @@ def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: 
         raise ValueError(f"loss must be one with reduction='mean' or 'sum', got {loss!r}")
     loader = as_loader("data", data, None, shuffle=False).in_order(batch_size)
     require_targets(loss, loader, is_usual_loss)
-    tally = Tally(model.backend, loss, none_ignored=none_ignored(loss, loader))
+    metrics = RunningMetrics(model.backend, loss, none_ignored=none_ignored(loss, loader))
     with use_backend(model.backend), in_mode(model, False):
         for x, target in loader.batches(model.backend):
 
@@ -62,39 +62,39 @@ def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: 
                 prediction = model.forward(x[:n, ...])
                 return loss.forward(prediction, target[:n, ...]), prediction
 
-            with room_to_evaluate(model.backend, int(x.shape[0]), step):
+            with out_of_memory_in_evaluation(model.backend, int(x.shape[0]), step):
                 prediction = model.forward(x)
                 value = loss.forward(prediction, target)
-            if tally.total is None:
+            if metrics.total is None:
                 require_predictions(loss, prediction, loader)
-            tally.add(value, prediction, target)
+            metrics.add(value, prediction, target)
         loss.release()
-    return tally.read()
+    return metrics.read()
 
 
 def predict(model: Layer, x: Any, *, batch_size: int | None = None) -> np.ndarray[Any, Any]:
-    """A model's outputs on the host, in the order of the samples; in evaluation mode, then as before.
+    """A model's outputs on the host, in the order of the samples, in evaluation mode.
 
     Parameters
     ----------
     model : Layer
     x : array_like or DataLoader
-        Inputs ``(N, ...)`` on the host, in memory or read batch by batch, or a loader: of that all samples in the order
-        of its data, without the random changes of its transform (`DataLoader.in_order`).
+        Inputs ``(N, ...)`` on the host, in memory or read batch by batch, or a loader, of which all samples are used in
+        the order of its data, without the random changes of its transform (`DataLoader.in_order`).
     batch_size : int, optional
         Samples in a batch; a loader's own unless given, or else 256.
 
     Returns
     -------
     numpy array
-        ``(N, ...)``; for no samples what the model makes of an empty batch.
+        ``(N, ...)``; for no samples the output for an empty batch.
 
     Raises
     ------
     TypeError, ValueError
-        For what is no model, inputs or batch size.
+        For arguments of another kind or out of range.
     OutOfMemory
-        Where a batch does not fit; the message names one that does.
+        If a batch does not fit; the message names one that does.
     """
     b = checks.instance("model", model, Layer).backend
     outputs = []
@@ -104,7 +104,7 @@ def predict(model: Layer, x: Any, *, batch_size: int | None = None) -> np.ndarra
             def step(n: int, part: Array = part) -> Array:
                 return model.forward(part[:n, ...])
 
-            with room_to_evaluate(b, int(part.shape[0]), step):
+            with out_of_memory_in_evaluation(b, int(part.shape[0]), step):
                 outputs.append(b.to_numpy(model.forward(part)))
     return np.concatenate(outputs)
 
@@ -116,7 +116,7 @@ def _parts(b: Backend, x: Any, batch_size: int | None) -> Iterator[Array]:
         return
     size = BATCH if batch_size is None else checks.integer("batch_size", batch_size, 1)
     if isinstance(x, tuple) and len(x) == 2 and len({getattr(each, "shape", None) for each in x}) > 1:
-        raise TypeError("x must be an array of inputs (N, ...) or a DataLoader, got a pair; give its first array alone")
+        raise TypeError("x must be an array of inputs (N, ...) or a DataLoader, got a pair; give its first array only")
     x = samples_of("x", x)
     if not x.shape:
         raise ValueError("x must be an array of inputs (N, ...), got a single number")
@@ -127,7 +127,7 @@ def _parts(b: Backend, x: Any, batch_size: int | None) -> Iterator[Array]:
 
 @contextmanager
 def in_mode(model: Layer, mode: bool) -> Iterator[None]:
-    """The model in training or evaluation mode, and afterwards as it was."""
+    """The model in training or evaluation mode within the block, and in its previous modes afterwards."""
     before = {layer: layer.training for _, layer in model.named_layers()}
     model.train(mode)
     try:
@@ -138,12 +138,12 @@ def in_mode(model: Layer, mode: bool) -> Iterator[None]:
 
 
 def as_loader(name: str, data: Data, batch_size: int | None, *, shuffle: bool, seed: int = 0) -> DataLoader:
-    """A loader as it is, or one over a pair of host arrays."""
+    """The loader that was given, or one over a pair of host arrays."""
     if isinstance(data, DataLoader):
         return data
     if not isinstance(data, tuple | list) or len(data) != 2:
-        once = ", which gives each batch once; make a loader of arrays: nn.DataLoader(x, y)"
-        made = once if isinstance(data, Iterator) else ""
+        advice = ", which gives each batch once; make a loader of arrays: nn.DataLoader(x, y)"
+        hint = advice if isinstance(data, Iterator) else ""
         kind = f"{len(data)} arrays" if isinstance(data, tuple | list) else checks.shown(data)
-        raise ValueError(f"{name} must be a pair (x, y) or a DataLoader, got {kind}{made}")
+        raise ValueError(f"{name} must be a pair (x, y) or a DataLoader, got {kind}{hint}")
     return DataLoader(data[0], data[1], BATCH if batch_size is None else batch_size, shuffle=shuffle, seed=seed)

@@ -1,4 +1,4 @@
-"""Numbers as a person reads them, and the table at the end of a run."""
+"""Numbers as text for people: metrics, rates, times, sizes, and the table at the end of a run."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from decimal import Decimal
 from math import inf, isfinite
 from typing import Any, TextIO
 
-# From here on digits are left out: more can't be read.
+# Larger numbers are written with four digits and an exponent.
 _MOST = 1e12
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -29,7 +29,7 @@ def per_second(rate: float, what: str = "images") -> str:
 
 
 def clock(seconds: float) -> str:
-    """``1:05`` or ``2:01:05``; ``?`` of what is no time."""
+    """``1:05`` or ``2:01:05``; ``?`` if not finite."""
     if not isfinite(seconds):
         return "?"
     minutes, rest = divmod(round(seconds), 60)
@@ -48,12 +48,12 @@ def size(n: float) -> str:
 
 
 def count(n: int) -> str:
-    """``1,234``; of what has too many digits to be read four, as `number` has."""
+    """``1,234``; four digits and an exponent if it is very large."""
     return f"{n:,}" if abs(n) < _MOST else f"{Decimal(n):.3e}"
 
 
 def described(row: Mapping[str, float], unit: str = "images") -> Iterator[str]:
-    """The figures of an epoch in words, such as ``train loss 0.4333``; columns of other names as plain numbers."""
+    """The metrics of an epoch as text, such as ``train loss 0.4333``."""
     for name, value in row.items():
         words = name.replace("_", " ")
         if name == "epoch":
@@ -76,8 +76,8 @@ def summary_table(values: Mapping[str, Any], *, title: str = "", file: TextIO | 
     Parameters
     ----------
     values : mapping of str to anything
-        Label to what is said of it, in this order. Text is printed as it is, integers with commas, other numbers with
-        four digits; what is None is left out. `percent`, `size`, `clock` and `per_second` make texts of numbers.
+        Values by label, in this order. Text is printed as it is, integers with commas, other numbers with four digits;
+        None is left out. `percent`, `size`, `clock` and `per_second` format other quantities.
     title : str
         Above the table.
     file : text file

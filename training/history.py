@@ -1,4 +1,4 @@
-"""What happened in training: a table with one row an epoch."""
+"""The metrics of training: a table with one row for each epoch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from typing import Any
 from ..common import checks
 from ..common.files import read_bytes, write_whole
 
-# A million epochs.
+# Enough for a million epochs.
 _MOST_BYTES = 1 << 28
+# Characters of a bad line in a message.
 _SHOWN = 200
 
 
 class History(Mapping[str, list[float]]):
-    """Columns by name, one entry an epoch: ``history["train_loss"][-1]``.
+    """Columns by name, with one entry for each epoch: ``history["train_loss"][-1]``.
 
     Columns are ``epoch`` (from 1), ``train_loss``, ``train_accuracy``, ``validation_loss``, ``validation_accuracy``
-    and ``seconds``; those that were not measured are missing, and epochs that lack a measurement of others have NaN.
+    and ``seconds``. A column that no epoch has is missing; an epoch that lacks a column of others has NaN in it.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,7 @@ class History(Mapping[str, list[float]]):
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[str, float]]) -> History:
-        """The history of which these are the epochs."""
+        """A history with these epochs."""
         history = cls()
         for row in rows:
             history.append(dict(row))
@@ -37,14 +38,14 @@ class History(Mapping[str, list[float]]):
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> History:
-        """What `to_csv` wrote, every number as it was.
+        """Read what `to_csv` wrote; every number is the same.
 
         Raises
         ------
         FileNotFoundError, OSError
-            Where there is no such file, or it can't be read.
+            If there is no such file, or it can't be read.
         ValueError
-            For a file that is no table of numbers; says which line.
+            If the file is not a table of numbers; the message names the line.
         """
         history = cls()
         try:
@@ -65,21 +66,21 @@ class History(Mapping[str, list[float]]):
         self.rows.append(row)
 
     def best(self, metric: str = "validation_loss", mode: str | None = None) -> dict[str, float]:
-        """The row of the best epoch, of equally good ones the first; NaN is never the best.
+        """The row of the best epoch, the first of equally good ones; NaN is never the best.
 
         Parameters
         ----------
         metric : str
             A column.
         mode : {"min", "max"}, optional
-            Whether small or large is good; unless given, large for an accuracy and small for everything else.
+            Whether small or large values are good; unless given, large for an accuracy and small for all else.
 
         Raises
         ------
         KeyError
-            For a column that is not there.
+            If there is no such column.
         ValueError
-            For another mode, or a column of nothing but NaN.
+            For another mode, or a column of only NaN.
         """
         mode = checks.choice("mode", mode, ("min", "max", None))
         less = less_is_better(metric) if mode is None else mode == "min"
@@ -92,8 +93,8 @@ class History(Mapping[str, list[float]]):
 
     def __getitem__(self, name: str) -> list[float]:
         if name not in list(self):
-            there = f"the columns are {', '.join(self)}" if self.rows else "no epoch is finished yet"
-            raise KeyError(f"no column {name!r}; {there}")
+            columns = f"the columns are {', '.join(self)}" if self.rows else "no epoch is finished yet"
+            raise KeyError(f"no column {name!r}; {columns}")
         return [row.get(name, nan) for row in self.rows]
 
     def __iter__(self) -> Iterator[str]:
@@ -122,14 +123,14 @@ def _row(cells: Mapping[str, Any], line: int) -> dict[str, float]:
     try:
         return {name: _parsed(text) for name, text in cells.items() if text != ""}
     except (TypeError, ValueError):
-        told = ", ".join(map(str, cells.values()))
+        line_text = ", ".join(map(str, cells.values()))
         raise ValueError(
-            f"line {line}: a history has one number under each name of its first line, got {told[:_SHOWN]}"
+            f"line {line}: a history has one number under each name of its first line, got {line_text[:_SHOWN]}"
         ) from None
 
 
 def less_is_better(metric: str) -> bool:
-    """Whether small values of a column are good: of all but accuracies."""
+    """Whether small values of a column are good: of all columns but accuracies."""
     return not metric.endswith("accuracy")
 
 

@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C, or a batch system's SIGTERM, becomes a wish that a loop grants between two steps."""
+"""Ctrl-C or SIGTERM (of a batch system) as a flag that a training loop reads between two steps."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the program to stop; ``number`` is which."""
+    """A signal, ``number``, has asked the program to stop."""
 
     def __init__(self, text: str = "", number: int = signal.SIGINT) -> None:
         super().__init__(text)
@@ -17,26 +17,26 @@ class Stopped(KeyboardInterrupt):
 
     @staticmethod
     def words(number: int) -> str:
-        """What happened, for the person who reads it."""
+        """``interrupted``, or ``stopped by SIGTERM``."""
         return "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
 
 
 class Interrupted(Stopped):
-    """Training was asked to stop and has saved what it did; the message says where."""
+    """Training has stopped on request, after it saved its state; the message says where."""
 
 
 class Interrupt:
-    """While it is entered, the first signal is noted and the second one interrupts at once.
+    """Context manager in which the first signal sets ``asked`` and the second one interrupts at once.
 
-    Signals that this process was told to ignore, as in the background of a shell, stay ignored. Outside the main
-    thread, where Python handles no signals, nothing is changed.
+    Signals that this process ignores, as in the background of a shell, stay ignored. In other threads than the main
+    one, where Python handles no signals, nothing is changed.
 
     Attributes
     ----------
     asked : bool
-        Whether a signal came.
+        Whether a signal was received.
     number : int
-        The first signal that came.
+        The first signal that was received.
     """
 
     def __init__(self) -> None:

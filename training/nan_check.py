@@ -1,7 +1,6 @@
-"""Where the first number that is no number came from.
+"""`NonFiniteError`, and where the first NaN or infinity of a training step was.
 
-A loss that is NaN or infinite says that something went wrong and not where. `locate` takes the batch once more through
-the model and names the first array, in the order of computing, that is not finite, with what to try.
+`locate` computes the batch once more and finds the first array, in the order of computation, that is not finite.
 """
 
 from collections.abc import Iterable
@@ -18,9 +17,9 @@ from ..layers.core.layer_outputs import preserved, watched
 from ..layers.core.snapshot import Snapshot
 from ..layers.losses import Loss
 
-__all__ = ["Finding", "NumericalTrouble", "Snapshot", "is_finite", "locate"]
+__all__ = ["Finding", "NonFiniteError", "Snapshot", "is_finite", "locate"]
 
-# Of a layer's call, in a message.
+# Characters of a layer's repr in a message.
 LONGEST = 72
 DATA = 'mend or leave out these samples, or skip such batches with on_nan="skip"'
 BROKEN = "an earlier step broke it: go back to a checkpoint from before, lower the learning rate or clip gradients"
@@ -29,8 +28,8 @@ OVERFLOW = (
     "dtype='float64' an overflow of float32 goes away"
 )
 GRADIENT = 'clip gradients (clip_norm, --clip-norm) or lower the learning rate; on_nan="skip" leaves single batches out'
-LOSS = "check that predictions and targets are what this loss takes (probabilities or logits, positive, at least one)"
-PASSING = 'the batch by itself is not the cause: go on from a checkpoint, or skip such batches with on_nan="skip"'
+LOSS = "check that predictions and targets are what this loss accepts (probabilities or logits, positive, at least one)"
+PASSING = 'the batch is not the cause: go on from a checkpoint, or skip such batches with on_nan="skip"'
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,13 @@ class Finding:
         return f"{self.what}\n{self.advice}"
 
 
-class NumericalTrouble(ArithmeticError):
-    """A training step came out NaN or infinite; the message says where it began and what to try.
+class NonFiniteError(ArithmeticError):
+    """The loss of a training step is NaN or infinite; the message says where that began and what to try.
 
     Parameters
     ----------
     step, epoch : int
-        As the training counts them.
+        In which it happened, both from 1.
     finding : Finding or str
     """
 
@@ -80,18 +79,18 @@ class _Found(Exception):
 
 
 def is_of_the_library(model: Layer, loss: Loss, optimizer: object) -> bool:
-    """Whether all that a step calls is this library's own code, of which NumPy's warnings tell a user nothing."""
+    """Whether a step calls only this library's code. If so, NumPy's warnings of NaN name no code of the user."""
     package = __name__.partition(".")[0] + "."
     both = ("forward", "backward", "_forward", "_backward")
     owners: list[tuple[type, tuple[str, ...]]] = [(type(layer), both) for _, layer in model.named_layers()]
     owners += [(type(loss), (*both, "function", "gradient"))]
-    owners += [(type(optimizer), ("step", "_step", "_changed", "_update"))]
+    owners += [(type(optimizer), ("step", "_step", "_apply", "_update", "_update_all", "_update_part"))]
     found = (getattr(kind, name, None) for kind, names in owners for name in names)
     return all(getattr(function, "__module__", package).startswith(package) for function in found)
 
 
 def is_finite(b: Backend, arrays: Iterable[Array | None]) -> Array:
-    """Whether all values of these arrays are finite: 0-d, on the device, nothing is read."""
+    """Whether all values of these arrays are finite: 0-d, on the device, without a transfer to the host."""
     xp = b.xp
     with b.context():
         found = xp.ones((), dtype=xp.bool, device=b.device)
@@ -102,12 +101,12 @@ def is_finite(b: Backend, arrays: Iterable[Array | None]) -> Array:
 
 
 def locate(model: Layer, loss: Loss, x: Array, target: Array) -> Finding:
-    """Where a step on this batch first gives what is not finite.
+    """Where a step on this batch first computes a value that is not finite.
 
-    In this order: the data, the parameters, the layers' outputs as they are computed, the loss, and the gradients as
-    backward computes them. Takes up to a forward and a backward, and waits for the device at each layer. Parameters,
-    gradients, buffers, modes and positions of random streams are left as they were; what was kept for backward is
-    dropped. A step with dropout draws its masks again only if its `Snapshot` was restored first.
+    Examines, in this order, the data, the parameters, the layers' outputs, the loss, and the gradients as backward
+    computes them. Costs up to a forward and a backward, and waits for the device at each layer. Parameters, gradients,
+    buffers, modes and positions of random streams stay as they were; what was saved for backward is freed. Dropout
+    draws the same masks only if the step's `Snapshot` was restored before.
 
     Parameters
     ----------
@@ -183,7 +182,7 @@ def _call(name: str, layer: Layer) -> str:
 
 
 def _about(b: Backend, loss: Loss, prediction: Array, target: Array) -> str:
-    """What is wrong with a loss of finite predictions."""
+    """What to try if the loss of finite predictions is not finite."""
     with suppress(TypeError, ValueError):
         if loss.reduction == "mean" and not float(b.to_numpy(loss.terms(prediction, target))):
             return "its mean is over nothing: no target of this batch counts (an empty batch, or ignore_index)"

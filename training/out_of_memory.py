@@ -1,4 +1,4 @@
-"""When a batch does not fit into memory: which one does."""
+"""`OutOfMemory`: names a batch size that fits, found by trying, when a batch does not fit into memory."""
 
 import gc
 import traceback
@@ -11,22 +11,22 @@ from ..common.types import Array
 from ..layers.core.layer import Layer
 from ..layers.core.layer_outputs import preserved
 from ..layers.losses import Loss
-from .shards import take
+from .gradients import forward_backward
 
 
 class OutOfMemory(MemoryError):
-    """A step's batch does not fit into the device's memory; the message says which one does, and what to do.
+    """A batch does not fit into the device's memory; the message names one that does, and what to do.
 
     Parameters
     ----------
     batch : int
         Samples that did not fit.
     fits : int
-        Samples that do; 0 where not even one does.
+        Samples that do; 0 if not even one does.
     where : str
-        The device.
+        The device and its memory, as `device_memory` describes them.
     evaluating : bool
-        Whether it was a batch of `evaluate` or `predict`, of which nothing is kept for a backward pass.
+        Whether it was a batch of `evaluate` or `predict`, which save nothing for backward.
     """
 
     def __init__(self, batch: int, fits: int, where: str, evaluating: bool = False) -> None:
@@ -35,12 +35,12 @@ class OutOfMemory(MemoryError):
 
     def __str__(self) -> str:
         if self.evaluating:
-            told = f"batch of {self.batch} does not fit in the memory of {self.where} in evaluation"
+            problem = f"batch of {self.batch} does not fit in the memory of {self.where} in evaluation"
             if not self.fits:
-                return f"{told}, nor does one sample: take smaller inputs or a smaller model"
+                return f"{problem}, nor does one sample: take smaller inputs or a smaller model"
             return (
-                f"{told}; a batch of {self.fits} does: batch_size={self.fits} of evaluate, predict, or the loader that "
-                "is evaluated"
+                f"{problem}; a batch of {self.fits} does: batch_size={self.fits} of evaluate, predict, or the loader "
+                "that is evaluated"
             )
         if not self.fits:
             return (
@@ -56,44 +56,51 @@ class OutOfMemory(MemoryError):
 
 
 def out_of_memory(error: BaseException, model: Layer, loss: Loss, x: Array, target: Array) -> OutOfMemory:
-    """What to raise for a step on a batch that failed with ``error``, of which `Backend.is_out_of_memory` is true.
+    """What to raise after a training step failed with ``error``, for which `Backend.is_out_of_memory` is true.
 
-    Lets go of the failed step's arrays first: those that the frames of ``error`` hold, those kept for backward, and the
-    gradients, of which a part may be the failed step's. Then tries smaller batches.
+    First frees the arrays of the failed step: those in the frames of ``error``, those saved for backward, and the
+    gradients, which it may have changed. Then tries smaller batches.
     """
-    where = place(model.backend)
-    _drop_frames(error)
+    where = device_memory(model.backend)
+    _clear_frames(error)
     return OutOfMemory(int(x.shape[0]), largest_batch(model, loss, x, target), where)
 
 
 @contextmanager
-def room_to_evaluate(b: Backend, samples: int, step: Callable[[int], object]) -> Iterator[None]:
-    """Around the evaluation of a batch on ``b``: `OutOfMemory` instead of the library's error.
+def out_of_memory_in_evaluation(b: Backend, samples: int, step: Callable[[int], object]) -> Iterator[None]:
+    """Raise `OutOfMemory` in place of the library's error, in a block that evaluates a batch.
 
-    ``step`` is called with smaller and smaller numbers of samples and does with the first so many of the batch what is
-    done within the block. Gradients and what is kept for backward stay as they are.
+    Gradients and what is saved for backward stay as they are.
+
+    Parameters
+    ----------
+    b : Backend
+    samples : int
+        Of the batch.
+    step : callable
+        Does with the first ``n`` samples what the block does with all; called with smaller and smaller ``n``.
     """
     try:
         yield
     except Exception as error:
         if not b.is_out_of_memory(error):
             raise
-        where = place(b)
-        _drop_frames(error)
+        where = device_memory(b)
+        _clear_frames(error)
     else:
         return
     fits = 0
     for size in halves(samples):
         _collect(b)
-        if _works(b, partial(step, size)):
+        if _fits(b, partial(step, size)):
             fits = size
             break
     _collect(b)
     raise OutOfMemory(samples, fits, where, evaluating=True)
 
 
-def _drop_frames(error: BaseException) -> None:
-    """Let go of the arrays that the frames of an error hold."""
+def _clear_frames(error: BaseException) -> None:
+    """Free the arrays in the frames of an error."""
     link: BaseException | None = error
     while link is not None:
         traceback.clear_frames(link.__traceback__)
@@ -101,11 +108,11 @@ def _drop_frames(error: BaseException) -> None:
 
 
 def largest_batch(model: Layer, loss: Loss, x: Array, target: Array, sizes: Sequence[int] | None = None) -> int:
-    """The first of some sizes for which forward and backward fit into memory; 0 where none does.
+    """The first of several sizes for which forward and backward fit into memory; 0 if none does.
 
-    Each try takes the first samples of the batch. Buffers, modes and random streams are left as they were; gradients
-    and what was kept for backward are dropped. An optimizer's step may need more than was tried, for its state at the
-    first step.
+    Each try uses the first samples of the batch. Buffers, modes and random streams stay as they were; gradients and
+    what was saved for backward are freed. An optimizer's first step may need more memory than was tried, for its
+    state.
 
     Parameters
     ----------
@@ -114,18 +121,18 @@ def largest_batch(model: Layer, loss: Loss, x: Array, target: Array, sizes: Sequ
     x, target : array
         The batch, on the model's backend.
     sizes : sequence of int, optional
-        Samples, in the order of trying; half the batch, a quarter, and so on down to 1 unless given.
+        Numbers of samples in the order of trying; half the batch, a quarter, and so on down to 1 unless given.
     """
     for size in halves(int(x.shape[0])) if sizes is None else sizes:
-        _let_go(model, loss)
+        _free(model, loss)
         try:
-            if _fits(model, loss, x[:size, ...], target[:size, ...]):
+            if _step_fits(model, loss, x[:size, ...], target[:size, ...]):
                 return size
         except ValueError:
-            # A batch norm takes no single value: then one sample is no batch, and that is not what went wrong.
+            # A batch norm can't be trained on one value for each channel, which has nothing to do with memory.
             if size > 1:
                 raise
-    _let_go(model, loss)
+    _free(model, loss)
     return 0
 
 
@@ -134,15 +141,15 @@ def halves(samples: int) -> list[int]:
     return [samples >> k for k in range(1, samples.bit_length())]
 
 
-def _fits(model: Layer, loss: Loss, x: Array, target: Array) -> bool:
+def _step_fits(model: Layer, loss: Loss, x: Array, target: Array) -> bool:
     def step() -> None:
         with preserved(model), use_backend(model.backend):
-            take(model, loss, x, target)
+            forward_backward(model, loss, x, target)
 
-    return _works(model.backend, step)
+    return _fits(model.backend, step)
 
 
-def _works(b: Backend, step: Callable[[], object]) -> bool:
+def _fits(b: Backend, step: Callable[[], object]) -> bool:
     """Whether a step does not run out of memory."""
     try:
         step()
@@ -155,7 +162,7 @@ def _works(b: Backend, step: Callable[[], object]) -> bool:
     return True
 
 
-def _let_go(model: Layer, loss: Loss) -> None:
+def _free(model: Layer, loss: Loss) -> None:
     model.zero_grad()
     model.release()
     loss.release()
@@ -163,18 +170,18 @@ def _let_go(model: Layer, loss: Loss) -> None:
 
 
 def _collect(b: Backend) -> None:
-    # An error and the frames that it passed hold each other, and their arrays.
+    # An error and its frames form a cycle, which keeps their arrays until it is collected.
     gc.collect()
     b.free_memory()
 
 
-def place(b: Backend) -> str:
-    """A device with its memory: ``cupy:0 (80 GB, 78 in use)``."""
+def device_memory(b: Backend) -> str:
+    """The device and its memory: ``cupy:0 (80 GB, 78 in use)``."""
     total, used = b.capacity()
     return f"{b.spec} ({gigabytes(total)} GB, {gigabytes(used)} in use)" if total else b.spec
 
 
 def gigabytes(size: int) -> str:
-    """Three digits at most: ``80``, ``7.9``, ``0.31``."""
+    """Bytes in GB with at most two digits after the point: ``80``, ``7.9``, ``0.31``."""
     found = size * 1e-9
     return f"{found:.0f}" if found >= 10 else f"{found:.2g}"

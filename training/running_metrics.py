@@ -1,4 +1,4 @@
-"""Loss and accuracy over many batches, read when somebody asks."""
+"""Loss and accuracy over many batches, added up on the device and read on request."""
 
 from collections.abc import Mapping
 from math import nan, prod
@@ -9,24 +9,24 @@ from ..common.types import Array, dtype_name
 from ..layers.losses import Loss
 from ..layers.losses.class_targets import can_hold
 from .data_loader import DataLoader
-from .optimizers.base import widest
+from .optimizers.counters import widest
 
 
-class Tally:
-    """Loss and accuracy over many batches, added up on the device.
+class RunningMetrics:
+    """Mean loss and accuracy over many batches, from sums on the device.
 
-    Each batch weighs what its own mean divided by (`Loss.counted`): the result is the loss of all samples at once,
-    whatever the batches. Targets that the loss ignores are neither right nor wrong, and a batch of nothing but these
-    adds nothing. The loss is added up in the device's widest float, so that small batches lose no digits.
+    A batch is weighted by what its own mean divides by (`Loss.counted`), so the result is the loss of all samples at
+    once, whatever the batches. Targets that the loss ignores are neither right nor wrong, and a batch of only these
+    adds nothing. The loss is added up in the device's widest float dtype, so that no digits of small batches are lost.
 
     Parameters
     ----------
     backend : Backend
-        That of the predictions.
+        Of the predictions.
     loss : Loss
-        Of which `add` gets the values; a sum is added up as it is.
+        Whose values `add` receives. Values of a sum are not weighted.
     none_ignored : bool
-        Whether it is known that the loss ignores none of the targets, which saves counting them.
+        Whether the loss is known to ignore none of the targets, which saves counting them.
     """
 
     def __init__(self, backend: Backend, loss: Loss, *, none_ignored: bool = False) -> None:
@@ -34,12 +34,12 @@ class Tally:
         #: Weighted sum of losses, and sum of weights.
         self.total: Array | float | None = None
         self.weight: Array | float = 0.0
-        #: Targets that were predicted right, and all that count.
+        #: Targets that were predicted correctly, and all that count.
         self.correct: Array | int | None = None
         self.targets: Array | int = 0
 
     def add(self, value: Array | float, prediction: Array, target: Array) -> None:
-        """Count a batch, given its loss, on the device or read already."""
+        """Add a batch, given its loss, on the device or on the host."""
         with self.backend.context():
             self._add_loss(value, prediction, target)
             if is_classification(prediction, target):
@@ -51,7 +51,7 @@ class Tally:
             counted = self._wide(self.loss.counted(prediction, target, none_ignored=self.none_ignored))
             self.weight = self.weight + counted
             if not isinstance(counted, float):
-                # Where nothing counts the mean is NaN.
+                # The mean is NaN if no target counts.
                 value = xp.where(counted == 0.0, xp.zeros_like(counted), value * counted)
             else:
                 value = value * counted if counted else 0.0
@@ -82,7 +82,7 @@ class Tally:
         return {name: None if value is None else self._number(value) for name, value in self._sums().items()}
 
     def load_state_dict(self, state: Mapping[str, float | None]) -> None:
-        """Go on from a `state_dict`."""
+        """Continue from a `state_dict`."""
         for name in self._sums():
             setattr(self, name, state[name])
 
@@ -90,7 +90,7 @@ class Tally:
         return {"total": self.total, "weight": self.weight, "correct": self.correct, "targets": self.targets}
 
     def _wide(self, value: Array | float) -> Array | float:
-        """In the device's widest float; a number of the host is that already."""
+        """In the device's widest float dtype; a number on the host has float64 already."""
         if not hasattr(value, "dtype"):
             return float(value)
         return self.backend.xp.astype(value, widest(self.backend), copy=False)
@@ -100,11 +100,11 @@ class Tally:
 
 
 def is_classification(prediction: Array, target: Array) -> bool:
-    """Whether the targets are classes, of which predictions hold a score each."""
+    """Whether the targets are classes, and the predictions scores of them."""
     return dtype_name(target.dtype).startswith(("int", "uint")) and target.ndim == prediction.ndim - 1
 
 
 def none_ignored(loss: Loss, loader: DataLoader) -> bool:
-    """Whether it is known, from targets in the host's memory, that the loss ignores none of a loader's."""
+    """Whether targets in host memory prove that the loss ignores none of a loader's."""
     ignored = getattr(loss, "ignore_index", None)
     return ignored is None or not loader.may_aim_at(ignored)

@@ -1,4 +1,4 @@
-"""Batches of one sample, which a batch norm can't take: known before an epoch begins."""
+"""Finds batches of one sample before an epoch begins, if the model can't be trained on them (a batch norm can't)."""
 
 import copy
 import itertools
@@ -9,20 +9,20 @@ from ..layers.core.layer import Layer
 from ..layers.core.layer_outputs import preserved
 from .data_loader import DataLoader
 from .evaluation import in_mode
-from .shards import cuts
+from .gradients import cuts
 
 
 def require_no_single_sample(model: Layer, loader: DataLoader, sizes: Sequence[int] = (1,)) -> None:
-    """Raise `ValueError` where an epoch has a batch, or a part of one, of one sample and the model can't take it.
+    """Raise `ValueError` if an epoch has a batch or part of one sample, and the model can't be trained on it.
 
-    Only then the model is tried out, on one and on two samples in training mode, and left as it was.
+    Only if there is one, the model is tried on one and on two samples in training mode, and left as it was.
 
     Parameters
     ----------
     model : Layer
     loader : DataLoader
     sizes : sequence of int
-        Relative sizes of the parts in which a batch is taken.
+        Relative sizes of the parts of a batch.
     """
     last = loader.samples % loader.batch_size
     batches = [loader.batch_size] if loader.samples >= loader.batch_size else []
@@ -38,21 +38,21 @@ def require_no_single_sample(model: Layer, loader: DataLoader, sizes: Sequence[i
         return
     where = f"{loader.samples} samples in batches of {loader.batch_size}"
     if len(sizes) > 1:
-        told = f"{where}, each in {len(sizes)} parts, give parts of 1 sample; take larger batches or fewer parts"
+        found = f"{where}, each in {len(sizes)} parts, give parts of 1 sample; take larger batches or fewer parts"
     elif loader.samples == 1:
-        told = "there is 1 sample in all; give at least 2"
+        found = "there is 1 sample in all; give at least 2"
     elif single == loader.batch_size:
-        told = "batches of 1 sample; take a batch_size (--batch) of at least 2"
+        found = "batches of 1 sample; take a batch_size (--batch) of at least 2"
     else:
-        told = (
+        found = (
             f"{where} leave a last batch of 1 sample; leave it out with DataLoader(drop_last=True) (--drop-last), or "
             "take another batch_size (--batch)"
         )
-    raise ValueError(f"{told}; on 1 sample this model can't be trained: {problem}")
+    raise ValueError(f"{found}; on 1 sample this model can't be trained: {problem}")
 
 
 def _problem(model: Layer, x: object) -> str | None:
-    """What the innermost layer says that can't take this batch; None if all can."""
+    """The message of the innermost layer that refuses this batch; None if none does."""
     model.release()
     try:
         with preserved(model), use_backend(model.backend), in_mode(model, True):

@@ -20,8 +20,8 @@ from ...backends.errors import first_line
 from ...common.files import write_whole
 from ...layers.losses import CrossEntropy
 from ...layers.models import BUILDERS
+from ...training.optimizers import SGD, Adam
 from ...training.optimizers.base import Optimizer
-from ...training.optimizers.rules import SGD, Adam
 from ..argument_types import at_least, text
 from ..backend_option import add_backend, backend_name
 from ..errors import Failure, NotMeasured, preparing

@@ -8,7 +8,7 @@ from ...backends import Backend, Generator, get_backend
 from ...backends.exact.namespace import ExactNamespace
 from ...layers.losses import CrossEntropy
 from ...layers.models import BUILDERS
-from ...training.optimizers.rules import Adam
+from ...training.optimizers import Adam
 from .measure import Side, disturbance, measure
 from .other_processes import Watch
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...backends import Backend
 from ...layers import AvgPool2d, BatchNorm2d, Conv2d, Dense, Layer, MaxPool2d, ReLU
-from ...training.optimizers.rules import SGD, Adam
+from ...training.optimizers import SGD, Adam
 from .comparison import Plan, Row
 from .host_arrays import relative_error
 from .layer_calls import Calls, OurLayer, OurLoss, OurUpdate, TextbookLayer, TorchLayer, TorchLoss, TorchUpdate

@@ -11,7 +11,7 @@ from ...layers.losses import CrossEntropy
 from ...layers.models import BUILDERS
 from ...training.datasets import load_dataset
 from ...training.fit import fit
-from ...training.optimizers.rules import Adam
+from ...training.optimizers import Adam
 from .measure import Side, disturbance, measure
 from .other_processes import Watch
 

@@ -9,7 +9,7 @@ from ...backends import Backend, Generator
 from ...layers.core.release_after_backward import released
 from ...layers.losses import CrossEntropy
 from ...layers.models import BUILDERS
-from ...training.optimizers.rules import SGD, Adam
+from ...training.optimizers import SGD, Adam
 from .host_arrays import HostArray
 from .pytorch import PyTorch
 from .torch_module import torch_module

@@ -25,13 +25,13 @@ from ...training.early_stopping import EarlyStopping
 from ...training.evaluation import evaluate
 from ...training.fit import fit
 from ...training.formatting import size
+from ...training.gradients import in_parts_as_one
 from ...training.history import History
 from ...training.interrupt import Interrupted
-from ...training.nan_check import NumericalTrouble
+from ...training.nan_check import NonFiniteError
 from ...training.optimizers.base import Optimizer
 from ...training.out_of_memory import OutOfMemory
 from ...training.schedules.base import Schedule
-from ...training.shards import in_parts_as_one
 from ...training.single_samples import require_no_single_sample
 from ...training.tensorboard import TensorBoard
 from .. import run_folder
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
                 opened.discard(checkpoints=True)
     except Interrupted as error:
         raise Interrupted(f"{error}; continue with: xpnn train --resume {folder}", error.number) from None
-    except (CheckpointError, NumericalTrouble, OutOfMemory) as error:
+    except (CheckpointError, NonFiniteError, OutOfMemory) as error:
         print(f"xpnn train: {error}", file=sys.stderr)
         raise Failure from error
     except BrokenPipeError:

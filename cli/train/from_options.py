@@ -7,10 +7,10 @@ from ...layers.core.layer import Layer
 from ...training.augment import Compose, Cutout, Flip, Normalise, PadAndCrop
 from ...training.data_loader import DataLoader
 from ...training.datasets import Dataset
+from ...training.optimizers import OPTIMIZERS
 from ...training.optimizers.base import Optimizer
-from ...training.optimizers.rules import OPTIMIZERS
+from ...training.schedules import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from ...training.schedules.base import Schedule
-from ...training.schedules.timed import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from ..errors import UsageError
 
 SCHEDULES = ("constant", "cosine", "exponential", "one-cycle", "plateau", "step")

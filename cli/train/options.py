@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from ...layers.models import BUILDERS
-from ...training.optimizers.rules import OPTIMIZERS
-from ...training.shards import MOST_PARTS
+from ...training.gradients import MOST_PARTS
+from ...training.optimizers import OPTIMIZERS
 from ..argument_types import at_least, not_negative, positive, text
 from ..backend_option import add_backend, add_numerics
 from ..config_file import CONFIG, expanded, from_file, given_options, value_of

@@ -32,7 +32,7 @@ from ...layers.models import lenet5
 from ...testing.cases import Case
 from ...testing.golden import GOLDEN, golden_run
 from ...testing.parity import Outcome, Parity
-from ...training.optimizers.rules import SGD
+from ...training.optimizers import SGD
 
 # Neighbouring cases go to one process, because they share kernels, which are then compiled once.
 NEIGHBOURS = 8

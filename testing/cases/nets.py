@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from ...backends import BackendLike
 from ...common.types import Array
 from ...layers import CrossEntropy, Dense, Layer, Sequential, Tanh, models
-from ...training.optimizers import rules
-from ...training.optimizers.base import Optimizer
+from ...training import optimizers
+from ...training.optimizers import Optimizer
 from ..tolerances import PARTS
 from . import inputs
 from .case import HOST, Case, LayerCase, buffers_of, host_state
@@ -52,7 +52,7 @@ class TrainingCase(Case):
     """
 
     single: ClassVar[bool] = False
-    optimizer: Callable[..., Optimizer] = rules.SGD
+    optimizer: Callable[..., Optimizer] = optimizers.SGD
     steps: int = 100
     every: int = 1
 
@@ -113,8 +113,9 @@ def trainings() -> Iterator[TrainingCase]:
         ("Adagrad", "100 steps", {"lr": 0.05, "lr_decay": 0.01, "initial_accumulator_value": 0.1, "eps": 1e-3}),
     ):
         terms = dict.fromkeys(PARTS, 100 * 8)
-        yield TrainingCase(f"{name}/{variant}", "training", terms, optimizer=partial(getattr(rules, name), **options))
-    added = partial(rules.SGD, lr=0.1)
+        rule = partial(getattr(optimizers, name), **options)
+        yield TrainingCase(f"{name}/{variant}", "training", terms, optimizer=rule)
+    added = partial(optimizers.SGD, lr=0.1)
     yield TrainingCase("SGD/50 steps, gradients of two batches", "training", terms, optimizer=added, every=2)
 
 

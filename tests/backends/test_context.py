@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import xpnn as nn
 from xpnn.backends.precision import Rounding
 from xpnn.backends.torch import TorchBackend
-from xpnn.training.shards import accumulate
+from xpnn.training.gradients import accumulate
 
 FOUND = ["default", "off", "on"]
 

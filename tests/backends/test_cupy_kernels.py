@@ -274,8 +274,8 @@ def test_the_first_step_of_a_parameter_that_a_kernel_does_not_take_is_its_first(
 
 def test_an_optimizer_with_a_rule_of_its_own_keeps_it(at):
     class Halved(nn.SGD):
-        def _step(self, gradient, known, xp):
-            return super()._step(gradient, known, xp) * 0.5
+        def _step(self, gradient, state, xp):
+            return super()._step(gradient, state, xp) * 0.5
 
     parameter = nn.Parameter(at.put(np.zeros(3, np.float32)))
     parameter.grad = at.put(np.ones(3, np.float32))
@@ -286,8 +286,8 @@ def test_an_optimizer_with_a_rule_of_its_own_keeps_it(at):
 @pytest.mark.parametrize("capturable", [True, False])
 def test_an_optimizer_that_counts_otherwise_keeps_its_way(at, capturable):
     class Frozen(nn.Adam):
-        def _advance(self, state, b):
-            return {**super()._advance(state, b), "rate": 0.0}
+        def _advance(self, kept, b):
+            return super()._advance(kept, b)[0], 0.0
 
     parameter = nn.Parameter(at.put(np.ones(3, np.float32)))
     parameter.grad = at.put(np.ones(3, np.float32))

@@ -10,7 +10,7 @@ from device_counts import device_counts, hidden
 import xpnn as nn
 from xpnn.backends.engines import cuda
 from xpnn.testing.cases import LayerCase, cases
-from xpnn.training.optimizers.rules import OPTIMIZERS
+from xpnn.training.optimizers import OPTIMIZERS
 
 SINGLE = [case for case in cases() if case.single and case.dtype == "float32"]
 

@@ -489,7 +489,7 @@ def test_a_run_that_fails_before_its_first_checkpoint_leaves_what_was_there(caps
     def fails(*arguments, **options):
         raise MemoryError
 
-    monkeypatch.setattr("xpnn.training.trainer.Trainer._take", fails)
+    monkeypatch.setattr("xpnn.training.training_step.TrainingStep._take", fails)
     for out in (["--out", "a/b"], [], ["--out", "run", "--force"], ["--out", "empty"]):
         assert main(["train", *MINE, *out]) == 1
         assert contents(here) == before

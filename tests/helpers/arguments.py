@@ -337,7 +337,7 @@ OTHERS = {
     "Container",
     "History",
     "Layer",
-    "NumericalTrouble",
+    "NonFiniteError",
     "OutOfMemory",
     "Parameter",
     "augment.Transform",

@@ -24,7 +24,7 @@ NUMBERS = {"ceil", "factorial", "float", "floor", "int", "len", "prod", "sqrt"}
 #: Modules that compute on the host alone, with NumPy.
 ON_HOST = {
     *("compatibility.py", "augment.py", "data_loader.py", "evaluation.py", "images.py", "initialisers.py"),
-    *("checkpoints.py", "state.py"),
+    *("checkpoints.py", "host_state.py"),
     *("checks.py", "cifar.py", "dataset.py", "decode.py", "folders.py", "idx.py", "npz.py"),
 }
 

@@ -15,7 +15,7 @@ from xpnn.layers.core.layer_outputs import watched
 from xpnn.layers.core.release_after_backward import is_within_released
 from xpnn.testing.cases import LayerCase
 from xpnn.testing.compare import same_bits
-from xpnn.training.shards import accumulate, take
+from xpnn.training.gradients import accumulate, forward_backward
 
 CASES = [c for c in nn.testing.cases() if isinstance(c, LayerCase) and c.name.endswith("/plain")]
 
@@ -109,8 +109,12 @@ def test_every_layer_frees_what_it_saved(case):
             leaf.backward(y)
 
 
-@pytest.mark.parametrize("step", [take, lambda *a: accumulate(a[0], a[1], [1, 1], *a[2:])], ids=["take", "accumulate"])
-def test_nothing_is_saved_after_a_training_step(at, batch, step):
+def in_two_parts(model, loss, x, y):
+    return accumulate(model, loss, [1, 1], x, y)
+
+
+@pytest.mark.parametrize("step", [forward_backward, in_two_parts])
+def test_a_training_step_keeps_nothing(at, batch, step):
     model, loss = net(at.backend), nn.CrossEntropy()
     step(model, loss, *batch)
     assert kept(model) == [] and loss._saved is None
@@ -121,7 +125,7 @@ def test_nothing_is_saved_after_a_training_step_in_shards(rng):
     model = net(nn.get_backend("numpy", numerics="exact"))
     x, y = rng.standard_normal((4, 2, 5, 5)).astype(np.float32), np.arange(4) % 3
     with nn.training.shards.Shards(model, nn.CrossEntropy(), [1, 1]) as shards:
-        shards.step(x, y)
+        shards.forward_backward(x, y)
         assert all(kept(twin) == [] and loss._saved is None for twin, loss in shards._workers)
 
 

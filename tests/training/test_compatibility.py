@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import xpnn as nn
+from xpnn.training.options import FitOptions
+from xpnn.training.run import Run
 from xpnn.training.trainer import Trainer
 
 ROWS = np.random.default_rng(0).uniform(-1.0, 1.0, (12, 4)).astype(np.float32)
@@ -102,17 +104,16 @@ def test_a_schedule_of_another_optimizer_is_refused(schedule):
     fit(model, optimizer=optimizer, schedule=schedule(optimizer))
 
 
-def test_a_trainer_refuses_the_same():
+def test_a_run_refuses_the_same():
     model, loader = net(), nn.DataLoader(ROWS, CLASSES)
     with pytest.raises(ValueError, match="none of the optimizer's"):
-        Trainer(model, loader, nn.CrossEntropy(), nn.SGD(net(), lr=0.1), 1)
+        Run(FitOptions(model, loader, optimizer=nn.SGD(net(), lr=0.1)))
     with pytest.raises(ValueError, match="CrossEntropy takes classes"):
-        Trainer(model, nn.DataLoader(ROWS, NUMBERS), nn.CrossEntropy(), nn.SGD(model, lr=0.1), 1)
-    optimizer = nn.SGD(model, lr=0.1)
-    trainer = Trainer(model, loader, nn.CrossEntropy(), optimizer, 1, shown=False)
+        Run(FitOptions(model, nn.DataLoader(ROWS, NUMBERS), loss=nn.CrossEntropy(), optimizer=nn.SGD(model, lr=0.1)))
+    trainer = Trainer(Run(FitOptions(model, loader, optimizer=nn.SGD(model, lr=0.1), epochs=1, progress=False)))
     model[0].parameters["weight"] = nn.Parameter(ROWS[:5, :])
     with pytest.raises(ValueError, match="replaced in this one"):
-        trainer.run()
+        trainer.train()
 
 
 def test_a_model_without_parameters_has_nothing_to_train():

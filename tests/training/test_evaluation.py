@@ -224,7 +224,7 @@ def test_an_epoch_is_saved_before_it_is_evaluated(tmp_path):
         (lambda: nn.evaluate(net(), X), ValueError, r"data must be a pair \(x, y\) or a DataLoader, got an array"),
         (lambda: nn.evaluate(net(), (X, Y, Y)), ValueError, "data must be a pair .* got 3 arrays"),
         (lambda: nn.evaluate(net(), ((x, y) for x, y in [(X, Y)])), ValueError, "make a loader of arrays"),
-        (lambda: nn.predict(net(), (X, Y)), TypeError, "got a pair; give its first array alone"),
+        (lambda: nn.predict(net(), (X, Y)), TypeError, "got a pair; give its first array only"),
         (lambda: nn.predict(net(), (x for x in X)), TypeError, r"make an array of it: np.stack\(list\(x\)\)"),
         (lambda: nn.predict(net(), "digits"), TypeError, "x must be numbers, got str"),
         (lambda: nn.predict(net(), 3.0), ValueError, "got a single number"),

@@ -115,7 +115,7 @@ def test_a_loss_that_overflows_is_found(at):
     x = at.put(np.full((2, 3), HUGE, np.float32))
     found = locate(nn.Sequential(nn.Identity(), backend=at.backend), nn.MSE(), x, -x)
     assert re.match(r"the loss MSE\(\), of finite predictions, is infinite in 1 of 1 values", found.what)
-    assert "what this loss takes" in found.advice
+    assert "what this loss accepts" in found.advice
 
 
 def test_a_mean_over_nothing_is_told(at, host):
@@ -198,7 +198,7 @@ def test_finite_is_asked_of_many_arrays_at_once_and_stays_on_the_device(at):
 
 def test_the_error_says_step_epoch_layer_and_what_to_try(host):
     model = net("numpy", Planted(np.nan))
-    error = nn.NumericalTrouble(132, 3, locate(model, nn.CrossEntropy(), host, np.arange(4) % 3))
+    error = nn.NonFiniteError(132, 3, locate(model, nn.CrossEntropy(), host, np.arange(4) % 3))
     assert isinstance(error, ArithmeticError)
     lines = str(error).splitlines()
     assert lines[0] == "step 132, epoch 3: the output of layer 2.body.1, Planted() is NaN in 100 of 400 values"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.training.optimizers.rules import OPTIMIZERS
+from xpnn.training.optimizers import OPTIMIZERS
 
 X = np.random.default_rng(0).standard_normal((24, 1, 6, 6)).astype(np.float32)
 Y = np.arange(24) % 3
@@ -27,7 +27,7 @@ def told(model, on_nan="stop", optimizer=None, **options):
         optimizer = optimizer or nn.SGD(model, lr=1e30)
         options = {"epochs": 3, "batch_size": 8, "progress": False, **options}
         if on_nan == "stop":
-            with pytest.raises(nn.NumericalTrouble):
+            with pytest.raises(nn.NonFiniteError):
                 nn.fit(model, (X, Y), optimizer=optimizer, on_nan=on_nan, **options)
         else:
             nn.fit(model, (X, Y), optimizer=optimizer, on_nan=on_nan, **options)

@@ -7,7 +7,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.testing import assert_match
-from xpnn.training.optimizers.rules import OPTIMIZERS
+from xpnn.training.optimizers import OPTIMIZERS
 
 STEPS = 20
 

@@ -12,8 +12,8 @@ import pytest
 import xpnn as nn
 from xpnn.testing.compare import same_bits
 from xpnn.training import out_of_memory as module
+from xpnn.training.gradients import forward_backward
 from xpnn.training.out_of_memory import halves, largest_batch, out_of_memory
-from xpnn.training.shards import take
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +84,7 @@ def test_halves_end_at_one_sample(samples, wanted):
 
 def test_the_model_is_left_without_gradients_and_otherwise_as_it_was(at, batch):
     model, loss = net(at.backend, 9), nn.CrossEntropy()
-    take(model, loss, *(part[:4, ...] for part in batch))
+    forward_backward(model, loss, *(part[:4, ...] for part in batch))
     before = {name: at.get(array).copy() for name, array in model.state_dict().items()}
     position = model[2].stream.position
     largest_batch(model, loss, *batch)
@@ -122,7 +122,7 @@ def test_what_a_failed_step_held_is_freed_before_the_tries(rng):
     model, loss = nn.Sequential(nn.Dense(3, 2), Last()), nn.CrossEntropy()
     x, y = rng.standard_normal((4, 3)).astype(np.float32), np.arange(4) % 2
     try:
-        take(model, loss, x, y)
+        forward_backward(model, loss, x, y)
     except MemoryError as error:
         found = out_of_memory(error, model, loss, x, y)
     assert alive[1:] == [False]
@@ -167,15 +167,15 @@ def test_a_real_shortage_of_address_space_is_told_with_what_fits():
         import numpy as np
         import xpnn as nn
         from xpnn.training.out_of_memory import out_of_memory
-        from xpnn.training.shards import take
+        from xpnn.training.gradients import forward_backward
 
         model, loss = nn.Sequential(nn.Dense(4, 1000), nn.Tanh(), nn.Dense(1000, 2)), nn.CrossEntropy()
         x, y = np.ones((64_000, 4), np.float32), np.arange(64_000) % 2
-        take(model, loss, x[:8], y[:8])
+        forward_backward(model, loss, x[:8], y[:8])
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 400_000_000, used + 400_000_000))
         try:
-            take(model, loss, x, y)
+            forward_backward(model, loss, x, y)
         except MemoryError as error:
             print(out_of_memory(error, model, loss, x, y))
         else:
@@ -212,7 +212,7 @@ def test_a_system_that_tells_nothing_gives_no_figures(monkeypatch, tmp_path):
     assert b.memory()["peak"] > 0
     monkeypatch.setattr(host_memory, "_physical", lambda: 0)
     assert b.capacity() == (0, 0)
-    assert module.place(b) == "numpy"
+    assert module.device_memory(b) == "numpy"
 
 
 def test_capacity_is_at_least_what_is_in_use(at):

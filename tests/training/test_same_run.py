@@ -195,7 +195,7 @@ def test_a_state_takes_the_place_of_other_settings_by_hand_as_in_pytorch():
 
 @pytest.mark.parametrize("state", [3, {}, {"lr": 1.0}])
 def test_what_is_no_state_of_an_optimizer_is_refused(state):
-    with pytest.raises(ValueError, match=r"SGD.load_state_dict takes what state_dict\(\) gave"):
+    with pytest.raises(ValueError, match=r"SGD.load_state_dict: state must be what state_dict\(\) returned"):
         settled()[1].load_state_dict(state)
 
 

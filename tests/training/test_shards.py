@@ -17,7 +17,9 @@ import xpnn as nn
 from xpnn.backends import Backend
 from xpnn.backends.execution import team
 from xpnn.testing.cases import LayerCase, LossCase, cases
-from xpnn.training.shards import Meeting, Shards, ThreadTeam, cuts, part_sizes, stepper
+from xpnn.training.gradients import cuts, part_sizes
+from xpnn.training.shards import Meeting, Shards, ThreadTeam
+from xpnn.training.training_step import batch_gradients
 
 SPLITS = (1, 2, 3, 4, (3, 1, 5), 20)
 #: What a worker rounded to float32, before it did: a difference in the last bits of float64 seldom shows after.
@@ -322,7 +324,7 @@ def one_step(model, loss, x, target, sizes):
     """Loss, predictions and gradients of a step, on the host."""
     b = model.backend
     model.zero_grad()
-    with nn.use_backend(b), stepper(model, loss, sizes) as step:
+    with nn.use_backend(b), batch_gradients(model, loss, sizes) as step:
         value, prediction = step(b.asarray(x), b.asarray(target))
     gradients = {name: b.to_numpy(parameter.grad) for name, parameter in model.named_parameters()}
     return {"loss": b.to_numpy(value), "y": b.to_numpy(prediction), **gradients}
@@ -470,7 +472,7 @@ def test_workers_that_take_different_ways_are_an_error(what, parts):
     b = exact()
     model = nn.Sequential(Part(what), nn.Dense(6, CLASSES), backend=b)
     with pytest.raises(
-        RuntimeError, match=r"the parts of a batch went different ways: they are at a .*; with shards a layer"
+        RuntimeError, match=r"the parts of a batch computed different sums: they are at a .*; with shards a layer"
     ):
         nn.fit(model, marked(), epochs=1, progress=False, shards=parts)
 
@@ -526,7 +528,7 @@ def test_an_error_holds_no_replica():
     model = nn.Sequential(Part(partial(broken, BrokenError)), small_net(b), backend=b)
     with pytest.raises(BrokenError), Shards(model, nn.CrossEntropy(), (1, 1)) as parts, nn.use_backend(b):
         alive.append(weakref.ref(parts))
-        parts.step(*(b.asarray(array) for array in marked().arrays))
+        parts.forward_backward(*(b.asarray(array) for array in marked().arrays))
     del parts
     gc.collect()
     assert alive[0]() is None
@@ -578,8 +580,8 @@ MISTAKES = {
     "a step for each part": (
         "training",
         "Shards._work",
-        "taken = take(*self._workers[rank], x, target)",
-        "taken = take(*self._workers[rank], x, target)\n"
+        "results = forward_backward(*self._workers[rank], x, target)",
+        "results = forward_backward(*self._workers[rank], x, target)\n"
         "for _, p in self._workers[rank][0].named_parameters():\n"
         "    p.value = p.value - 0.01 * p.grad",
     ),

@@ -1,5 +1,6 @@
 """Arguments of another kind: named, with what is accepted and what to do, before anything is trained."""
 
+import inspect
 import re
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import xpnn as nn
 from xpnn.training.checkpoints import Checkpoints
 from xpnn.training.early_stopping import EarlyStopping
-from xpnn.training.trainer import Trainer
+from xpnn.training.options import FitOptions
+from xpnn.training.run import Run
 
 X = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
 Y = np.arange(20) % 3
@@ -75,29 +77,49 @@ def test_numpy_s_numbers_are_numbers(name):
     )
 
 
-TRAINER = {
+RUN = {
     "model": (net, TypeError, "model must be a Layer"),
-    "loader": ((X, Y), TypeError, "loader must be a DataLoader, got (array"),
+    "data": ((X, Y, Y), ValueError, "data must be a pair (x, y) or a DataLoader, got 3 arrays"),
     "loss": (nn.CrossEntropy, TypeError, "loss must be a Loss, got the class CrossEntropy"),
     "optimizer": ("adam", TypeError, "optimizer must be an Optimizer"),
     "epochs": (0, ValueError, "epochs must be an integer >= 1, got 0"),
-    "validation": ((X, Y), TypeError, "validation must be a DataLoader"),
-    "early_stopping": (3, TypeError, "must be an EarlyStopping, got 3"),
-    "checkpoints": ("folder", TypeError, "checkpoints must be a Checkpoints, got 'folder'; give a folder's path"),
+    "validation": ((X, Y, Y), ValueError, "validation must be a pair (x, y) or a DataLoader"),
+    "early_stopping": (3.5, TypeError, "must be an EarlyStopping, got 3.5"),
+    "checkpoints": (3, TypeError, "checkpoints must be a folder's path or Checkpoints, got 3"),
 }
 
 
-@pytest.mark.parametrize("name", TRAINER)
-def test_a_trainer_names_what_is_of_another_kind(name):
-    value, kind, message = TRAINER[name]
+@pytest.mark.parametrize("name", RUN)
+def test_a_run_names_what_is_of_another_kind(name):
+    value, kind, message = RUN[name]
     model = net()
     good = {
-        "model": model, "loader": nn.DataLoader(X, Y, 5), "loss": nn.CrossEntropy(), "optimizer": nn.SGD(model, lr=0.1),
+        "model": model, "data": nn.DataLoader(X, Y, 5), "loss": nn.CrossEntropy(), "optimizer": nn.SGD(model, lr=0.1),
         "epochs": 1,
     }  # fmt: skip
-    Trainer(**good)
+    Run(FitOptions(**good))
     with pytest.raises(kind, match=re.escape(message)):
-        Trainer(**{**good, name: value})
+        Run(FitOptions(**{**good, name: value}))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: nn.fit(net(), (X, Y), epoch=3), r"fit\(\) got an unexpected keyword argument 'epoch'"),
+        (lambda: nn.fit(net()), r"fit\(\) missing a required argument: 'data'"),
+        (lambda: nn.fit(net(), (X, Y), 3), r"fit\(\) too many positional arguments"),
+    ],
+)
+def test_fit_names_itself_where_arguments_are_missing_or_unknown(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_fit_shows_its_parameters():
+    parameters = inspect.signature(nn.fit).parameters
+    assert list(parameters)[:2] == ["model", "data"] and parameters["epochs"].default == 10
+    documented = re.findall(r"^    ([a-z_, ]+) : ", inspect.getdoc(nn.fit).replace("\n", "\n    "), re.M)
+    assert ", ".join(documented).split(", ") == list(parameters)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,23 @@
-"""What every optimizer is: from gradients to new values, one parameter at a time.
+"""What all optimizers have in common: a step over the parameters, settings, state, and saving both.
 
-The arithmetic is PyTorch's, step by step. An optimizer keeps what it remembers of a parameter beside that parameter,
-so ``model.to(backend)`` moves it along. Powers of decay rates are kept by repeated multiplication: `pow` is not the
-same bits everywhere.
+A rule, such as `Adam`, is a subclass that defines
 
-Values and what is remembered of them change in place, part by part: ``state_dict`` shows the change, as in PyTorch, and
-there is no array of the size of a parameter in between. An array that a user set as a value or gradient never changes.
+- ``settings``: names of its numbers, which are saved and compared when a run is resumed;
+- `_state_names`: names of the arrays that it keeps beside each parameter, if any;
+- `_advance`: the numbers of a step, if it counts steps;
+- `_step`: the formula. It changes the arrays of `State` **in place** and **returns** what to subtract from the value.
+
+Two more methods, `_compiled_update` and `_fused_update`, name a faster kernel of the same arithmetic; a rule without
+one runs on array functions. The arithmetic is PyTorch's, operation by operation.
+
+Values and state change in place, part by part: ``state_dict`` shows the change, as in PyTorch, and no temporary array
+has the size of a parameter. An array that a user set as a value or gradient never changes. State is kept in
+`Parameter.states`, so ``model.to(backend)`` moves it with the parameter.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 from ...backends import Backend, primitives
 from ...backends.compiled_step import ABSENT, Slot, require_owned
@@ -18,14 +26,41 @@ from ...backends.registry import require_plain
 from ...common import checks
 from ...common.types import Array, Namespace
 from ...layers.core.array_checks import require_float
-from ...layers.core.layer import Layer
 from ...layers.core.parameter import Parameter, update_in_place
+from .counters import Number, counter
+from .parameters import Trainable, trainable
 
-Trainable: TypeAlias = Layer | Mapping[str, Parameter] | Iterable[Parameter]
+
+class State(NamedTuple):
+    """What `Optimizer._step` reads beside the gradient.
+
+    Attributes
+    ----------
+    arrays : mapping of str to array
+        Those of `Optimizer._state_names`, zeros before the first step; `_step` changes them in place.
+    numbers : tuple of numbers
+        What `Optimizer._advance` returned.
+    is_first : bool
+        Whether this is the parameter's first step.
+    """
+
+    arrays: Mapping[str, Array]
+    numbers: tuple[Number, ...]
+    is_first: bool
 
 
-class Rule(NamedTuple):
-    """A rule by name, its settings, and names and first values of the counters that it keeps on the device."""
+class FusedUpdate(NamedTuple):
+    """The kernel that updates all parameters of a device in one launch.
+
+    Attributes
+    ----------
+    name : str
+        Under which `Primitives.prepare` knows it.
+    settings : tuple of float
+        In the kernel's order.
+    counters : mapping of str to number
+        Names and first values of the counters that the kernel advances on the device, in place of `_advance`.
+    """
 
     name: str
     settings: tuple[float, ...]
@@ -42,12 +77,13 @@ class Optimizer:
     lr : float
         Learning rate, above 0; may be set between steps.
     weight_decay : float
-        Adds ``weight_decay * value`` to each gradient; decoupled, it takes ``lr * weight_decay * value`` off the value.
+        Adds ``weight_decay * value`` to each gradient; if decoupled, subtracts ``lr * weight_decay * value`` from the
+        value instead.
 
     Raises
     ------
     ValueError
-        For a rate out of range, or nothing to train.
+        If a setting is out of range, or there is nothing to train.
     """
 
     settings: ClassVar[tuple[str, ...]] = ("lr", "weight_decay")
@@ -63,131 +99,121 @@ class Optimizer:
         super().__setattr__(name, checks.plain(value) if name in self.settings else value)
 
     def step(self) -> None:
-        """Take one step along the gradients; a parameter without one stays."""
-        require_owned(self, f"what {type(self).__name__} remembers")
+        """Update each parameter that has a gradient."""
+        require_owned(self, f"the state of {type(self).__name__}")
         groups: dict[Backend, list[tuple[Parameter, Array]]] = {}
         for parameter in self.parameters.values():
             if parameter.grad is not None:
                 parameter.check_gradient(parameter.grad, is_last=True)
                 groups.setdefault(parameter.backend, []).append((parameter, parameter.grad))
         for b, group in groups.items():
-            for parameter, gradient in self._update_together(group, b):
-                self._update(parameter, gradient, b)
+            with b.context():
+                self._update_all(group, b)
 
-    def _update_together(self, group: list[tuple[Parameter, Array]], b: Backend) -> list[tuple[Parameter, Array]]:
-        """Take the step with all parameters at once where the backend has a kernel; returns those it does not take."""
-        rule = self._rule() if self._is_of_rule("_rule") else None
+    def _update_all(self, group: Sequence[tuple[Parameter, Array]], b: Backend) -> None:
+        """Update the parameters of one backend: with its fused kernel where it has one, the others one by one."""
+        fused = self._fused_update() if self._has_own("_fused_update") else None
         # A rate that a user set may be an array.
-        if rule is None or not all(isinstance(each, int | float) for each in rule.settings):
-            return group
-        prepared = primitives(b.xp).prepare("update", (rule.name, rule.settings), b.dtype_name)
-        if prepared is None:
-            return group
-        rows, left = [], []
-        with b.context():
-            for parameter, gradient in group:
-                value, memory, fresh = self._remembered_of(parameter, gradient, b)
-                state = parameter.states[self]
-                if not prepared.takes(value, gradient, *memory):
-                    left.append((parameter, gradient))
-                    # `_update` takes arrays that are missing as the sign of a first step.
-                    for name in self._memory() if fresh else ():
-                        del state[name]
-                    continue
-                for name, start in rule.counters.items():
-                    state[name] = counter(state.get(name, start), start, b)
-                numbers = () if rule.counters else self._numbers({"fresh": fresh, **self._advance(state, b)})
-                rows.append((value, memory, gradient, (*numbers, fresh), [state[name] for name in rule.counters]))
-            prepared(rows)
-        return left
+        if fused is not None and all(isinstance(each, int | float) for each in fused.settings):
+            kernel = primitives(b.xp).prepare("update", (fused.name, fused.settings), b.dtype_name)
+        else:
+            kernel = None
+        rows = []
+        for parameter, gradient in group:
+            value, arrays, is_first = self._arrays_of(parameter, gradient, b)
+            kept = parameter.states[self]
+            if kernel is None or fused is None or not kernel.takes(value, gradient, *arrays.values()):
+                self._update(value, gradient, State(arrays, self._advance(kept, b), is_first), b)
+                continue
+            for name, start in fused.counters.items():
+                kept[name] = counter(kept.get(name, start), start, b)
+            numbers = () if fused.counters else self._advance(kept, b)
+            counters = [kept[name] for name in fused.counters]
+            rows.append((value, list(arrays.values()), gradient, (*numbers, is_first), counters))
+        if kernel is not None:
+            kernel(rows)
 
-    def _remembered_of(self, parameter: Parameter, gradient: Array, b: Backend) -> tuple[Array, list[Array], bool]:
-        """A value that may be changed in place, the arrays remembered beside it, and whether these are new."""
+    def _arrays_of(self, parameter: Parameter, gradient: Array, b: Backend) -> tuple[Array, dict[str, Array], bool]:
+        """The value, to be changed in place, the arrays of its state, and whether these were made just now."""
         require_plain(gradient, "a gradient")
         require_float(gradient, "a gradient")
         if gradient.shape != parameter.shape:
             raise ValueError(f"a gradient has shape {tuple(gradient.shape)}, its parameter {parameter.shape}")
-        state, names = parameter.states.setdefault(self, {}), self._memory()
-        fresh = any(name not in state for name in names)
+        kept, names = parameter.states.setdefault(self, {}), self._state_names()
+        is_first = any(name not in kept for name in names)
         value = parameter.own_value()
-        if fresh:
-            state.update({name: b.xp.zeros_like(value) for name in names})
-        return value, [state[name] for name in names], fresh
+        if is_first:
+            kept.update({name: b.xp.zeros_like(value) for name in names})
+        return value, {name: kept[name] for name in names}, is_first
 
-    def _update(self, parameter: Parameter, gradient: Array, b: Backend) -> None:
-        names, xp = self._memory(), b.xp
-        with b.context():
-            value, _, fresh = self._remembered_of(parameter, gradient, b)
-            state = parameter.states[self]
-            numbers = self._advance(state, b)
+    def _update(self, value: Array, gradient: Array, state: State, b: Backend) -> None:
+        """Update one parameter, part by part: with a compiled kernel where there is one, else with `_apply`."""
+        update_in_place(
+            partial(self._update_part, state, b.xp),
+            [value, *state.arrays.values()],
+            gradient,
+            backend=b,
+            compiled=partial(self._kernel, state),
+        )
 
-        def work(value: Array, *others: Array) -> list[Array]:
-            *memory, gradient = others
-            known = {"fresh": fresh, **numbers, **dict(zip(names, memory, strict=True))}
-            value = self._changed(value, gradient, known, xp)
-            return [value, *(known[name] for name in names)]
+    def _update_part(self, state: State, xp: Namespace, value: Array, *others: Array) -> tuple[Array, ...]:
+        """`_apply` to a part of the value, of each array of the state, and of the gradient, in this order."""
+        *parts, gradient = others
+        arrays = dict(zip(state.arrays, parts, strict=True))
+        self._apply(value, gradient, State(arrays, state.numbers, state.is_first), xp)
+        return value, *parts
 
-        def compiled(kernels: Kernels) -> Callable[..., None] | None:
-            return self._compiled(kernels, {"fresh": fresh, **numbers}) if self._is_of_rule("_compiled") else None
-
-        update_in_place(work, [value, *(state[name] for name in names)], gradient, backend=b, compiled=compiled)
-
-    def _changed(self, value: Array, gradient: Array, known: dict[str, Any], xp: Namespace) -> Array:
-        """A part of the value after the step, which may be computed in place; so may what is ``known``."""
+    def _apply(self, value: Array, gradient: Array, state: State, xp: Namespace) -> None:
+        """Take the step and the weight decay, in place."""
         if self.weight_decay and self.decoupled:
             value *= 1.0 - self.lr * self.weight_decay
         elif self.weight_decay:
             gradient = gradient + value * self.weight_decay
-        value -= self._step(gradient, known, xp)
-        return value
+        value -= self._step(gradient, state, xp)
 
-    def _memory(self) -> tuple[str, ...]:
-        """Names of the arrays of the value's shape that are remembered: zeros before the first step."""
+    def _state_names(self) -> tuple[str, ...]:
+        """Names of the arrays of the value's shape that are kept beside it."""
         return ()
 
-    def _advance(self, state: dict[str, Any], b: Backend) -> dict[str, Any]:
-        """Bring the numbers in ``state`` up to date, once a step; gives those that `_step` takes."""
-        return {}
+    def _advance(self, kept: dict[str, Any], b: Backend) -> tuple[Number, ...]:
+        """Advance the counters in ``kept`` by one step; returns the numbers that `_step` uses."""
+        return ()
 
-    def _step(self, gradient: Array, known: dict[str, Any], xp: Namespace) -> Array:
-        """What to subtract from the value; brings the arrays in ``known`` up to date.
-
-        Beside those remembered, it holds the numbers of `_advance`, and whether this is the first step, ``fresh``.
-        """
+    def _step(self, gradient: Array, state: State, xp: Namespace) -> Array:
+        """What to subtract from the value; changes ``state.arrays`` in place."""
         raise NotImplementedError(f"{type(self).__name__} defines no _step")
 
-    def _compiled(self, kernels: Kernels, known: dict[str, Any]) -> Callable[..., None] | None:
-        """The same step as a kernel, which changes a value and what is remembered, given these and a gradient.
+    def _compiled_update(self, kernels: Kernels, state: State) -> Callable[..., None] | None:
+        """A compiled kernel that changes a value and its state, given these and a gradient; None if there is none.
 
-        None where there is none for these settings. ``known`` is that of `_step` without arrays.
+        The kernel is called with parts of the arrays, so only numbers of ``state`` may be used here.
         """
         return None
 
-    def _rule(self) -> Rule | None:
-        """The same step by its name, for a backend that takes it with all parameters at once; None if it has none."""
+    def _fused_update(self) -> FusedUpdate | None:
+        """The device kernel for all parameters together; None if there is none."""
         return None
 
-    def _numbers(self, known: dict[str, Any]) -> tuple[float, ...]:
-        """The numbers of `_advance` as the rule takes them; whether this is the first step comes after them."""
-        return ()
+    def _kernel(self, state: State, kernels: Kernels) -> Callable[..., None] | None:
+        return self._compiled_update(kernels, state) if self._has_own("_compiled_update") else None
 
-    def _is_of_rule(self, name: str) -> bool:
-        """Whether that method is meant for the rule: not where a subclass has another `_step`, `_advance` and such."""
+    def _has_own(self, kernel: str) -> bool:
+        """Whether that method's kernel does what this class computes: not if a subclass overrides the formula only."""
         kind = type(self)
-        owner = _definer(kind, name)
-        theirs = all(issubclass(owner, _definer(kind, each)) for each in ("_step", "_advance", "_memory"))
-        return theirs and kind._changed is Optimizer._changed
+        owner = _definer(kind, kernel)
+        is_last = all(issubclass(owner, _definer(kind, name)) for name in ("_step", "_advance", "_state_names"))
+        return is_last and kind._apply is Optimizer._apply
 
     def zero_grad(self) -> None:
-        """Forget the gradients: ``grad`` becomes None."""
+        """Drop the gradients: ``grad`` becomes None."""
         for parameter in self.parameters.values():
             parameter.zero_grad()
 
     def count_on_device(self) -> None:
-        """Count steps on the device from now on, as `Backend.compile` needs; rules that count none do nothing."""
+        """Count steps on the device from now on, as `Backend.compile` needs; does nothing if the rule counts none."""
 
     def slots(self) -> Iterator[Slot]:
-        """Where settings, parameters, gradients and what is remembered are kept, for `Backend.compile`."""
+        """Where settings, parameters, gradients and state are stored, for `Backend.compile`."""
         kind = type(self).__name__
         parameters = list(self.parameters.values())
         yield Slot.constant(f"{kind}.backend", self, "backend", lambda: tuple([each.backend for each in parameters]))
@@ -196,10 +222,10 @@ class Optimizer:
         for name, parameter in self.parameters.items():
             yield from parameter.slots(name)
             for key in parameter.states.get(self, {}):
-                yield self._remembered(f"{kind}'s {key} of {name}", parameter, key)
+                yield self._state_slot(f"{kind}'s {key} of {name}", parameter, key)
 
-    def _remembered(self, name: str, parameter: Parameter, key: str) -> Slot:
-        """The slot of one thing remembered, found by its parameter: the mapping that holds it may be replaced."""
+    def _state_slot(self, name: str, parameter: Parameter, key: str) -> Slot:
+        """The slot of one array or counter, found through its parameter: the mapping that holds it may be replaced."""
         return Slot(
             name,
             (id(parameter), f"{id(self)}.{key}"),
@@ -208,17 +234,17 @@ class Optimizer:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Settings, and for each parameter by name what is remembered of it."""
+        """Settings, and the state of each parameter by name."""
         return {
             "settings": {name: getattr(self, name) for name in self.settings},
             "state": {name: dict(p.states.get(self, {})) for name, p in self.parameters.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict` of an optimizer of this kind over parameters of these names.
+        """Continue from a `state_dict` of an optimizer of this class over parameters of these names.
 
-        Its settings, the learning rate among them, take the place of this optimizer's, as in PyTorch; set others
-        afterwards. (`fit` compares them when it resumes, and refuses what differs.)
+        Its settings, the learning rate among them, replace this optimizer's, as in PyTorch; set others afterwards.
+        (`fit` compares them when it resumes, and refuses what differs.)
 
         Raises
         ------
@@ -227,8 +253,8 @@ class Optimizer:
         """
         if not isinstance(state, Mapping) or not {"settings", "state"} <= state.keys():
             raise ValueError(
-                f"{type(self).__name__}.load_state_dict takes what state_dict() gave, a mapping with 'settings' and "
-                f"'state'; got {checks.shown(state)}"
+                f"{type(self).__name__}.load_state_dict: state must be what state_dict() returned, a mapping with "
+                f"'settings' and 'state', got {checks.shown(state)}"
             )
         if state["settings"].keys() != set(self.settings) or state["state"].keys() != self.parameters.keys():
             raise ValueError(
@@ -246,58 +272,5 @@ class Optimizer:
 
 
 def _definer(kind: type, name: str) -> type:
-    """The class from which a class has that method."""
+    """The class from which ``kind`` inherits that method."""
     return next(each for each in kind.__mro__ if name in vars(each))
-
-
-def trainable(parameters: Trainable, owner: str) -> dict[str, Parameter]:
-    """Parameters by name, each once and under its first name, from a layer, a mapping or an iterable of them.
-
-    Raises
-    ------
-    ValueError
-        Where there are none.
-    """
-    given = parameters
-    if isinstance(parameters, Layer):
-        parameters = dict(parameters.named_parameters())
-        if not parameters:
-            raise ValueError(f"{owner}: there is nothing to train, {given!r} has no parameters")
-    found: Mapping[str, Any] = {}
-    if isinstance(parameters, Mapping):
-        found = parameters
-    elif isinstance(parameters, Iterable) and getattr(parameters, "shape", None) != ():
-        found = {str(i): parameter for i, parameter in enumerate(parameters)}
-    if not found or not all(isinstance(parameter, Parameter) for parameter in found.values()):
-        shown = checks.shown(parameters if checks.is_sequence(parameters) or not found else found)
-        raise ValueError(
-            f"{owner}: parameters must be a layer with parameters, a mapping of names to Parameters or an iterable of "
-            f"them, got {shown}"
-        )
-    first: dict[Parameter, str] = {}
-    for name, parameter in found.items():
-        first.setdefault(parameter, name)
-    return {name: parameter for parameter, name in first.items()}
-
-
-def on_device(number: Any, b: Backend, factor: float | None = None) -> Array:
-    """A number that is kept beside a parameter as a 0-d array, times a factor: integers as such, others in float64."""
-    if not hasattr(number, "dtype"):
-        number = b.xp.full((), number, dtype=_dtype_of(number, b), device=b.device)
-    # NumPy makes a scalar of a product of 0-d arrays.
-    return number if factor is None else b.xp.asarray(number * factor)
-
-
-def counter(number: Any, start: float, b: Backend) -> Array:
-    """`on_device`, in the dtype of a counter that begins with ``start``: one that was loaded may have another."""
-    number, dtype = on_device(number, b), _dtype_of(start, b)
-    return number if number.dtype == dtype else b.xp.astype(number, dtype)
-
-
-def _dtype_of(number: float, b: Backend) -> Any:
-    return getattr(b.xp, "int64", None) or b.xp.int32 if isinstance(number, int) else widest(b)
-
-
-def widest(b: Backend) -> Any:
-    """The widest float dtype of the device."""
-    return b.xp.float64 if b.has("float64") else b.dtype

@@ -1,7 +1,7 @@
 """Gradient clipping, on the device: nothing is read back to the host.
 
-By value, each entry is brought into ``[-limit, limit]``. By norm, all gradients together are scaled by
-``min(1, max_norm / (norm + 1e-6))`` with ``norm`` that of all their entries as one vector.
+By value, each entry is clamped to ``[-limit, limit]``. By norm, all gradients are scaled by
+``min(1, max_norm / (norm + 1e-6))``, where ``norm`` is that of all their entries as one vector.
 
 Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", 2013.
 """
@@ -16,23 +16,23 @@ from ...common.types import Array, Namespace
 from ...layers.core.array_checks import require_float
 from ...layers.core.elementwise import clamp, scalar, zero
 from ...layers.core.parameter import Parameter
-from .base import Trainable, trainable
+from .parameters import Trainable, trainable
 
 
 def clip_grad_value(parameters: Trainable, limit: float) -> None:
-    """Bring every entry of every gradient into ``[-limit, limit]``; NaN stays.
+    """Clamp every entry of every gradient to ``[-limit, limit]``; NaN stays NaN.
 
     Parameters
     ----------
     parameters : Layer, mapping of str to Parameter, or iterable of Parameter
-        Those without a gradient are passed over.
+        Those without a gradient are skipped.
     limit : float
         At least 0.
 
     Raises
     ------
     ValueError
-        For what holds no parameters, and a limit out of range.
+        If there are no parameters, or ``limit`` is out of range.
     """
     limit = checks.number("limit", limit, least=0)
     for parameter in trainable(parameters, "clip_grad_value").values():
@@ -49,7 +49,7 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
     Parameters
     ----------
     parameters : Layer, mapping of str to Parameter, or iterable of Parameter
-        On one backend; those without a gradient are passed over.
+        On one backend; those without a gradient are skipped.
     max_norm : float
         At least 0.
     norm_type : float
@@ -58,7 +58,12 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
     Returns
     -------
     array
-        The norm before, 0-d, on the device; 0 if no parameter has a gradient.
+        The norm before scaling, 0-d, on the device; 0 if no parameter has a gradient.
+
+    Raises
+    ------
+    ValueError
+        If there are no parameters, they are on several backends, or a number is out of range.
     """
     max_norm = checks.number("max_norm", max_norm, least=0)
     norm_type = checks.number("norm_type", norm_type, least=1, infinite=True)
@@ -70,8 +75,8 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
     others = [p.backend for p in found if p.backend != b]
     if others:
         raise ValueError(
-            f"clip_grad_norm takes parameters of one backend, got some of {described(b)} and some of "
-            f"{described(others[0])}: one norm has one place and one kind of numerics"
+            f"clip_grad_norm: parameters must be on one backend, got some of {described(b)} and some of "
+            f"{described(others[0])}; clip those of each backend separately"
         )
     xp = b.xp
     with b.context():
@@ -88,7 +93,7 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
 
 
 def _replace(parameter: Parameter, gradient: Array) -> None:
-    """Put a gradient in place of the one that it was computed from."""
+    """Set a gradient that was computed from the parameter's own."""
     origins.passed_on(parameter.grad, gradient)
     parameter.grad = gradient
 
@@ -99,7 +104,7 @@ def _require_gradient(gradient: Array) -> None:
 
 
 def described(b: Backend) -> str:
-    """A backend in words."""
+    """Device, numerics and dtype of a backend, for a message."""
     return f"{b.spec} in {b.numerics} numerics, {b.dtype_name}"
 
 
@@ -109,7 +114,7 @@ def _norm(x: Array, p: float, xp: Namespace) -> Array:
         return xp.max(size)
     if p == 1:
         return xp.sum(size)
-    # Powers of the gradients themselves overflow from 1e19 on in float32: the factor would be 0.
+    # In float32 squares of gradients overflow from 1e19 on, and the factor would be 0.
     largest = xp.max(size)
     unit = xp.where(xp.logical_and(largest > 0.0, largest < inf), largest, xp.ones_like(largest))
     parts = size / unit

@@ -1,19 +1,18 @@
-"""What every schedule is: settings and a memory beside an optimizer, whose rate it sets.
+"""What all schedules have in common: they set the rate of an optimizer, and are saved and loaded.
 
-A rate must be the same bits on every machine. So it is computed on the host, in Python floats, by ``+ - * /`` alone:
-`math.cos` and `pow` may differ in the last bit from one C library to the next.
+A rate has the same bits on every machine, because it is computed on the host, in Python floats, by ``+ - * /`` only
+(`portable_math.py`). A new schedule is a subclass of `TimedSchedule` with a `rate`, and a line in the package's list.
 """
 
 from collections.abc import Mapping
-from math import pi
 from typing import Any, ClassVar
 
 from ...common import checks
-from ..optimizers.base import Optimizer
+from ..optimizers import Optimizer
 
 
 class Schedule:
-    """Base of the schedules: what is saved, loaded and shown.
+    """Base of the schedules: saving, loading and repr.
 
     Parameters
     ----------
@@ -23,32 +22,31 @@ class Schedule:
     Raises
     ------
     TypeError
-        For anything but an optimizer.
+        If it is not an optimizer.
     """
 
+    #: Names of the attributes that `state_dict` holds: arguments, and what changes with the steps.
     settings: ClassVar[tuple[str, ...]] = ()
-    memory: ClassVar[tuple[str, ...]] = ()
+    state_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = checks.instance("optimizer", optimizer, Optimizer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Settings, and all that is needed to go on."""
-        return {name: getattr(self, name) for name in (*self.settings, *self.memory)}
+        """Settings and state."""
+        return {name: getattr(self, name) for name in (*self.settings, *self.state_names)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict` of a schedule of this kind, the optimizer at the rate it had then.
+        """Continue from a `state_dict` of a schedule of this class, with the optimizer at the rate that it had then.
 
-        The settings of that schedule take the place of this one's, as in PyTorch, but for the number of steps that it
-        is laid out for.
+        The settings in the state replace this schedule's, as in PyTorch, except ``total_steps``.
 
         Raises
         ------
         ValueError
-            If it is the state of another kind, or of one laid out for another number of steps; then nothing is
-            replaced.
+            If it is the state of another class, or has another ``total_steps``; then nothing is replaced.
         """
-        checks.mapping("state", state, "give what state_dict() gave")
+        checks.mapping("state", state, "give what state_dict() returned")
         mine = self.state_dict()
         if state.keys() != mine.keys():
             raise ValueError(
@@ -58,8 +56,8 @@ class Schedule:
         if state.get("total_steps") != mine.get("total_steps"):
             raise ValueError(
                 f"{type(self).__name__} is laid out for {mine['total_steps']} steps, the state for "
-                f"{state['total_steps']}; a schedule can't be made longer or shorter on the way: make it with "
-                f"total_steps={state['total_steps']}, or start it anew without the state"
+                f"{state['total_steps']}; a schedule can't be made longer or shorter later: make it with "
+                f"total_steps={state['total_steps']}, or begin anew without the state"
             )
         for name, value in state.items():
             setattr(self, name, value)
@@ -70,7 +68,7 @@ class Schedule:
 
 
 class TimedSchedule(Schedule):
-    """Base of the schedules whose rate is a function of the step; nothing accumulates.
+    """Base of the schedules whose rate is a function of the step, in closed form: no error accumulates.
 
     Parameters
     ----------
@@ -82,10 +80,10 @@ class TimedSchedule(Schedule):
     base_lr : float
         The rate of the optimizer when the schedule was made.
     taken : int
-        Steps taken: the rate now set is that of this step, counted from 0.
+        Steps so far: the current rate is that of this step, counted from 0.
     """
 
-    memory = ("base_lr", "taken")
+    state_names = ("base_lr", "taken")
     #: Whether a step beyond ``total_steps`` is an error.
     ends: ClassVar[bool] = False
 
@@ -99,7 +97,7 @@ class TimedSchedule(Schedule):
         raise NotImplementedError(f"{type(self).__name__} defines no rate")
 
     def step(self) -> None:
-        """Go on to the next step and set its rate."""
+        """Advance to the next step and set its rate."""
         self.taken += 1
         self._set()
 
@@ -110,31 +108,3 @@ class TimedSchedule(Schedule):
 
     def _set(self) -> None:
         self.optimizer.lr = self.rate(self.taken)
-
-
-def cosine_pi(x: float) -> float:
-    """``cos(pi x)`` to 1e-15 for small ``|x|``: the argument is reduced exactly, then a Taylor polynomial taken."""
-    x = abs(x) % 2.0
-    if x > 1.0:
-        x = 2.0 - x
-    if x > 0.5:
-        return -cosine_pi(1.0 - x)
-    return _taylor(x * pi, 18) if x <= 0.25 else (0.5 - x) * pi * _taylor((0.5 - x) * pi, 19)
-
-
-def _taylor(angle: float, terms: int) -> float:
-    """``cos(angle)`` for even ``terms``, ``sin(angle) / angle`` for odd, up to that power of the angle."""
-    square, value = angle * angle, 1.0
-    for n in range(terms, 1, -2):
-        value = 1.0 - value * square / (n * (n - 1))
-    return value
-
-
-def power(base: float, exponent: int) -> float:
-    """``base^exponent`` for an exponent >= 0, by squaring."""
-    value = 1.0
-    while exponent:
-        if exponent % 2:
-            value *= base
-        base, exponent = base * base, exponent // 2
-    return value

@@ -1,4 +1,4 @@
-"""The schedule that looks at a metric: less of a rate where there is no more progress.
+"""The schedule that reads a metric, and reduces the rate when it stops improving.
 
 With the metric ``m`` and the best so far ``b``, an improvement is
 
@@ -9,7 +9,7 @@ min       ``m < b (1 - t)``    ``m < b - t``
 max       ``m > b (1 + t)``    ``m > b + t``
 ========  ===================  ====================
 
-The formulas are PyTorch's. A metric that is NaN is no improvement.
+The formulas are PyTorch's. NaN is never an improvement.
 """
 
 from math import inf
@@ -17,36 +17,36 @@ from math import inf
 from ...backends.backend import FLOATS
 from ...common import checks
 from ...common.types import Array, dtype_name
-from ..optimizers.base import Optimizer
+from ..optimizers import Optimizer
 from .base import Schedule
 
 
 class ReduceLROnPlateau(Schedule):
-    """The rate times ``factor`` when a metric has stopped improving.
+    """Multiplies the rate by ``factor`` when a metric has stopped improving.
 
     Parameters
     ----------
     optimizer : Optimizer
     mode : {"min", "max"}
-        Whether less is better, or more.
+        Whether small or large values are good.
     factor : float
         Above 0 and below 1.
     patience : int
-        Steps without improvement that are let pass.
+        Steps without improvement before a reduction.
     threshold : float
         How much counts as improvement.
     threshold_mode : {"rel", "abs"}
-        Whether the threshold is a part of the best value or an amount.
+        Whether the threshold is relative to the best value or absolute.
     cooldown : int
-        Steps after a reduction in which none is counted.
+        Steps after a reduction that do not count.
     min_lr : float
         Lower bound of the rate.
     eps : float
-        A smaller change of the rate is not made.
+        The rate stays if it would change by less.
     """
 
     settings = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
-    memory = ("lr", "best", "bad_steps", "cooling")
+    state_names = ("lr", "best", "bad_steps", "cooling")
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class ReduceLROnPlateau(Schedule):
         self.patience, self.cooldown = checks.integer("patience", patience, 0), checks.integer("cooldown", cooldown, 0)
         self.threshold = checks.number("threshold", threshold, least=0)
         self.min_lr, self.eps = checks.number("min_lr", min_lr, least=0), checks.number("eps", eps, least=0)
-        #: The rate of the optimizer when the schedule was made.
+        #: The optimizer's rate when the schedule was made.
         self.base_lr = optimizer.lr
         self.best = inf if mode == "min" else -inf
         self.bad_steps = self.cooling = 0
@@ -82,7 +82,7 @@ class ReduceLROnPlateau(Schedule):
         self.optimizer.lr = rate
 
     def step(self, metric: float | Array) -> None:
-        """Take note of the metric, a number or a 0-d array, and reduce the rate if it is time."""
+        """Record the metric, a number or a 0-d array, and reduce the rate after too many steps without improvement."""
         is_array = getattr(metric, "shape", None) == () and dtype_name(getattr(metric, "dtype", None)) in FLOATS
         metric = checks.number("metric", float(metric) if is_array else metric, infinite=True, nan=True)
         if self._improves(metric):

@@ -1,8 +1,8 @@
 """Optimizer steps for many parameters in one launch.
 
-A launch gets a table of addresses, sizes and numbers by value, as an argument, so that nothing is copied to the device.
-Arguments may have 4 KiB, which limits the parameters of a launch to `TABLE`. The formulas of the update rules are in
-`xpnn.training.optimizers.rules`.
+A launch takes a table of addresses, sizes and numbers by value, as its argument, so that nothing is copied to the
+device. Arguments may take 4 KiB: many parameters are a few launches. What a launch does to an entry is the rule of its
+optimizer; the formulas are in `xpnn.training.optimizers`.
 """
 
 from collections.abc import Sequence

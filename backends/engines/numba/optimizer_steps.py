@@ -1,6 +1,6 @@
 """Optimizer steps, each in one pass over memory.
 
-Every operation is rounded separately, in the order of the array functions in `xpnn.training.optimizers.rules`, so that
+Every operation is rounded separately, in the order of the array functions in `xpnn.training.optimizers`, so that
 the bits are the same.
 """
 

@@ -1,8 +1,6 @@
-"""All that a run is at one moment, as host arrays and plain values, and a run put back to it.
+"""State of a model and an optimizer as host arrays and plain values, as a checkpoint holds it, and back.
 
-Two runs that are equal in this go on alike to the last bit: parameters and buffers, what optimizer and schedule
-remember, the places of random streams, of the pass over the data and of the sums within it. How a parameter lies in
-memory belongs to it, since products of the same numbers that lie otherwise may be added in another order.
+The memory layout of each parameter is part of it, because sums over another layout may be added in another order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,11 +12,11 @@ from ..backends import to_host
 from ..common.checks import is_integer, is_number
 from ..layers.core.layer import Layer
 from ..layers.core.snapshot import streams
-from .optimizers.base import Optimizer
+from .optimizers import Optimizer
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
-
+# Names and types of the facts of a checkpoint.
 _FACTS: dict[str, Any] = {
     "about": dict,
     "numerics": str,
@@ -39,7 +37,7 @@ _FACTS: dict[str, Any] = {
 
 
 def require_facts(facts: Mapping[str, Any]) -> None:
-    """Raise `ValueError` unless the facts of a checkpoint are those of a run, before any of them is used."""
+    """Raise `ValueError` unless the facts of a checkpoint have the form of a run's; nothing is used before."""
     _require_form(facts, _FACTS, "")
     if "schedule" not in facts:
         raise ValueError("it has no schedule")
@@ -70,7 +68,7 @@ def _require_form(facts: Mapping[str, Any], form: Mapping[str, Any], owner: str)
 
 
 def model_state(model: Layer) -> tuple[Arrays, dict[str, Any]]:
-    """A model's arrays by full name; how its parameters lie in memory, and where its random streams are."""
+    """A model's arrays by full name; memory layouts of its parameters, and positions of its random streams."""
     arrays = {name: np.array(to_host(array)) for name, array in model.state_dict().items()}
     return arrays, {
         "dtype": model.backend.dtype_name,
@@ -80,34 +78,34 @@ def model_state(model: Layer) -> tuple[Arrays, dict[str, Any]]:
 
 
 def model_streams(model: Layer) -> dict[str, int]:
-    """Where a model's random streams are, by their layers' full names."""
+    """Positions of a model's random streams, by full names of their layers."""
     return {name: stream.position for name, stream in streams(model)}
 
 
 def load_model_state(model: Layer, arrays: Arrays, facts: Mapping[str, Any]) -> None:
-    """Put a model where `model_state` found it; `ValueError` for another model's, and then nothing is replaced."""
-    places = dict(streams(model))
+    """Load what `model_state` returned; `ValueError` if it is another model's, and then nothing is replaced."""
+    own_streams = dict(streams(model))
     if facts["dtype"] != model.backend.dtype_name:
         raise ValueError(f"the weights are {facts['dtype']}, this model computes in {model.backend.dtype_name}")
-    # Names of arrays that differ say more, and load_state_dict lists them.
-    if arrays.keys() == model.state_dict().keys() and facts["streams"].keys() != places.keys():
-        named = [", ".join(found) or "no layer" for found in (facts["streams"], places)]
+    # If names of arrays differ, load_state_dict lists these instead.
+    if arrays.keys() == model.state_dict().keys() and facts["streams"].keys() != own_streams.keys():
+        named = [", ".join(found) or "no layer" for found in (facts["streams"], own_streams)]
         raise ValueError(f"the random streams are of {named[0]}, the model's of {named[1]}")
-    model.load_state_dict({name: laid(array, facts["order"].get(name)) for name, array in arrays.items()})
+    model.load_state_dict({name: in_layout(array, facts["order"].get(name)) for name, array in arrays.items()})
     for _, parameter in model.named_parameters():
         parameter.adopt_value()
-    for name, stream in places.items():
+    for name, stream in own_streams.items():
         stream.position = facts["streams"][name]
 
 
 def optimizer_state(optimizer: Optimizer) -> tuple[Arrays, dict[str, Any]]:
-    """What an optimizer remembers: arrays as ``parameter/name``, numbers and settings apart."""
+    """State of an optimizer: arrays as ``parameter/name``; its class, settings and numbers."""
     state = optimizer.state_dict()
     arrays: Arrays = {}
     numbers: dict[str, dict[str, Any]] = {}
-    for parameter, remembered in state["state"].items():
+    for parameter, kept in state["state"].items():
         numbers[parameter] = {}
-        for name, value in remembered.items():
+        for name, value in kept.items():
             if hasattr(value, "dtype"):
                 arrays[f"{parameter}/{name}"] = np.array(to_host(value))
             else:
@@ -116,21 +114,21 @@ def optimizer_state(optimizer: Optimizer) -> tuple[Arrays, dict[str, Any]]:
 
 
 def load_optimizer_state(optimizer: Optimizer, arrays: Arrays, facts: Mapping[str, Any]) -> None:
-    """Put an optimizer where `optimizer_state` found it; `ValueError` for another kind's."""
+    """Load what `optimizer_state` returned; `ValueError` if it is of another class."""
     if facts["kind"] != type(optimizer).__name__:
         raise ValueError(f"the state is that of {facts['kind']}, the optimizer is {type(optimizer).__name__}")
-    remembered: dict[str, dict[str, Any]] = {name: dict(numbers) for name, numbers in facts["numbers"].items()}
+    kept: dict[str, dict[str, Any]] = {name: dict(numbers) for name, numbers in facts["numbers"].items()}
     for name, array in arrays.items():
         parameter, _, key = name.rpartition("/")
         owner = optimizer.parameters.get(parameter)
         order = None if owner is None else owner.backend.memory_order(owner.value)
-        remembered[parameter][key] = laid(array, order)
+        kept[parameter][key] = in_layout(array, order)
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in facts["settings"].items()}
-    optimizer.load_state_dict({"settings": settings, "state": remembered})
+    optimizer.load_state_dict({"settings": settings, "state": kept})
 
 
 def require_optimizer_state(optimizer: Optimizer, arrays: Arrays, facts: Mapping[str, Any]) -> None:
-    """Raise `ValueError` unless a state of its kind is one of this optimizer; nothing is changed."""
+    """Raise `ValueError` for the state of an optimizer of this class with other settings, parameters or arrays."""
     if facts["kind"] != type(optimizer).__name__:
         return
     for what, found, mine in (
@@ -139,27 +137,29 @@ def require_optimizer_state(optimizer: Optimizer, arrays: Arrays, facts: Mapping
     ):
         if found != mine:
             raise ValueError(f"its optimizer's {what} are {', '.join(found)}, this one's {', '.join(sorted(mine))}")
-    memory = set(optimizer._memory())
+    names = set(optimizer._state_names())
     for parameter in optimizer.parameters:
-        kept = memory & {name.rpartition("/")[2] for name in arrays if name.rpartition("/")[0] == parameter}
-        if kept and kept != memory:
-            raise ValueError(f"its optimizer remembers {', '.join(sorted(kept))} of {parameter}, not all it should")
+        kept = names & {name.rpartition("/")[2] for name in arrays if name.rpartition("/")[0] == parameter}
+        if kept and kept != names:
+            raise ValueError(
+                f"its optimizer has of {parameter} {', '.join(sorted(kept))}, expected {', '.join(sorted(names))}"
+            )
     if unknown := {name.rpartition("/")[0] for name in arrays} - optimizer.parameters.keys():
-        raise ValueError(f"its optimizer remembers {', '.join(sorted(unknown))}, which it does not update")
+        raise ValueError(f"its optimizer has state of {', '.join(sorted(unknown))}, which this one does not update")
 
 
-def laid(array: np.ndarray[Any, Any], order: Sequence[int] | None) -> np.ndarray[Any, Any]:
-    """The array, its axes in memory from the slowest to the fastest in that order."""
+def in_layout(array: np.ndarray[Any, Any], order: Sequence[int] | None) -> np.ndarray[Any, Any]:
+    """The array, copied so that its axes vary in memory in this order, from the slowest to the fastest."""
     if order is None or len(order) != array.ndim:
         return array
     return np.ascontiguousarray(array.transpose(order)).transpose(np.argsort(order))
 
 
-def under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays with a prefix before their names."""
+def with_prefix(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays by names that begin with ``prefix/``."""
     return {f"{prefix}/{name}": array for name, array in arrays.items()}
 
 
-def part(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the arrays whose names begin so, without it."""
+def without_prefix(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays whose names begin with ``prefix/``, by the rest of their names."""
     return {name.removeprefix(f"{prefix}/"): a for name, a in arrays.items() if name.startswith(f"{prefix}/")}

@@ -1,0 +1,88 @@
+"""Adagrad: steps scaled by the root of the sum of all squared gradients so far.
+
+With gradient ``g`` (weight decay added) at step ``t``, counted from 1, and ``sum`` ``s``, which starts at
+``initial_accumulator_value``::
+
+    s = s + g^2
+    value -= lr / (1 + (t - 1) lr_decay) * g / (sqrt(s) + eps)
+
+Source: J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online learning and stochastic optimization",
+2011, in PyTorch's form.
+"""
+
+from typing import Any
+
+from ...backends import Backend
+from ...common import checks
+from ...common.types import Array, Namespace
+from .base import FusedUpdate, Optimizer, State
+from .counters import Number, as_factor, on_device, on_host, widest
+from .parameters import Trainable
+
+
+class Adagrad(Optimizer):
+    """Steps scaled by the root of the sum of all squared gradients so far.
+
+    Parameters
+    ----------
+    parameters, lr, weight_decay
+        As for `Optimizer`.
+    lr_decay : float
+        The rate at step ``t`` is ``lr / (1 + (t - 1) lr_decay)``.
+    initial_accumulator_value : float
+        Where the sum starts.
+    eps : float
+        Added to the root, above 0.
+    capturable : bool
+        Whether steps are counted on the device. `Backend.compile` needs it, and sets it on CuPy.
+    """
+
+    settings = ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
+
+    def __init__(
+        self,
+        parameters: Trainable,
+        lr: float = 0.01,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        capturable: bool = False,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        self.capturable = checks.flag("capturable", capturable)
+        self.lr_decay = checks.number("lr_decay", lr_decay, least=0)
+        self.initial_accumulator_value = checks.number("initial_accumulator_value", initial_accumulator_value, least=0)
+        self.eps = checks.number("eps", eps, above=0)
+
+    def count_on_device(self) -> None:
+        """Set ``capturable`` to True."""
+        self.capturable = True
+
+    def _state_names(self) -> tuple[str, ...]:
+        return ("sum",)
+
+    def _advance(self, kept: dict[str, Any], b: Backend) -> tuple[Number, ...]:
+        """Count the step in ``steps``; returns the rate."""
+        steps = kept.get("steps", 0)
+        if self.capturable:
+            steps = on_device(steps, b)
+            kept["steps"] = b.xp.asarray(steps + 1)
+            steps = b.xp.astype(steps, widest(b))
+        else:
+            steps = on_host(steps, b)
+            kept["steps"] = steps + 1
+        return (self.lr / (1.0 + steps * self.lr_decay),)
+
+    def _step(self, gradient: Array, state: State, xp: Namespace) -> Array:
+        total, (rate,) = state.arrays["sum"], state.numbers
+        if state.is_first:
+            total += self.initial_accumulator_value
+        total += gradient * gradient
+        return gradient / (xp.sqrt(total) + self.eps) * as_factor(rate, gradient, xp)
+
+    def _fused_update(self) -> FusedUpdate:
+        settings = (self.eps, self.weight_decay, self.initial_accumulator_value)
+        if not self.capturable:
+            return FusedUpdate("adagrad", settings)
+        return FusedUpdate("adagrad on the device", (*settings, self.lr, self.lr_decay), {"steps": 0})

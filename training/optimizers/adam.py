@@ -1,0 +1,137 @@
+"""Adam, and AdamW, whose weight decay does not pass through the moments.
+
+With gradient ``g`` (Adam: weight decay added) at step ``t``, counted from 1, and moments ``mean`` ``m`` and ``square``
+``s``, 0 at first::
+
+    m = beta1 m + (1 - beta1) g
+    s = beta2 s + (1 - beta2) g^2
+    value -= lr / (1 - beta1^t) * m / (sqrt(s) / sqrt(1 - beta2^t) + eps)
+
+AdamW multiplies the value by ``1 - lr weight_decay`` before the step instead.
+
+Sources: D. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015; I. Loshchilov and F. Hutter,
+"Decoupled weight decay regularization", 2019; in PyTorch's form.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from math import sqrt
+from typing import Any
+
+from ...backends import Backend
+from ...backends.engines.numba import Kernels
+from ...common import checks
+from ...common.types import Array, Namespace
+from .base import FusedUpdate, Optimizer, State
+from .counters import Number, as_factor, on_device, on_host
+from .parameters import Trainable
+
+
+class Adam(Optimizer):
+    """Steps scaled by running moments of the gradient.
+
+    Parameters
+    ----------
+    parameters, lr, weight_decay
+        As for `Optimizer`.
+    betas : (float, float)
+        Decay rates of the two moments, each at least 0 and below 1.
+    eps : float
+        Added to the root, above 0.
+    capturable : bool
+        Whether the powers of the decay rates are kept on the device: the same steps, and a few more small operations
+        for each parameter. `Backend.compile` needs it, and sets it on CuPy.
+    """
+
+    settings = ("lr", "betas", "eps", "weight_decay")
+
+    def __init__(
+        self,
+        parameters: Trainable,
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        capturable: bool = False,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        self.capturable = checks.flag("capturable", capturable)
+        beta1, beta2 = checks.numbers("betas", betas, 2, least=0, below=1)
+        self.betas = beta1, beta2
+        self.eps = checks.number("eps", eps, above=0)
+
+    def count_on_device(self) -> None:
+        """Set ``capturable`` to True."""
+        self.capturable = True
+
+    def _state_names(self) -> tuple[str, ...]:
+        return ("mean", "square")
+
+    def _advance(self, kept: dict[str, Any], b: Backend) -> tuple[Number, ...]:
+        """Multiply ``power1 = beta1^t`` and ``power2 = beta2^t``; returns ``1 / sqrt(1 - power2)`` and the rate."""
+        beta1, beta2 = self.betas
+        place = on_device if self.capturable else on_host
+        power1, power2 = place(kept.get("power1", 1.0), b, beta1), place(kept.get("power2", 1.0), b, beta2)
+        kept.update(power1=power1, power2=power2)
+        root = b.xp.sqrt(1.0 - power2) if self.capturable else sqrt(1.0 - power2)
+        return 1.0 / root, self.lr / (1.0 - power1)
+
+    def _step(self, gradient: Array, state: State, xp: Namespace) -> Array:
+        mean, square = state.arrays["mean"], state.arrays["square"]
+        (correction, rate), (beta1, beta2) = state.numbers, self.betas
+        mean *= beta1
+        mean += gradient * (1.0 - beta1)
+        square *= beta2
+        square += gradient * gradient * (1.0 - beta2)
+        root = xp.sqrt(square) * as_factor(correction, gradient, xp) + self.eps
+        return mean / root * as_factor(rate, gradient, xp)
+
+    def _compiled_update(self, kernels: Kernels, state: State) -> Callable[..., None] | None:
+        if self.capturable:
+            return None
+        decay, shrink = self._decay_and_shrink()
+        correction, rate = state.numbers
+        return partial(
+            kernels.descend_scaled,
+            decay=decay,
+            shrink=shrink,
+            betas=self.betas,
+            factor=correction,
+            eps=self.eps,
+            rate=rate,
+        )
+
+    def _fused_update(self) -> FusedUpdate:
+        settings = (*self.betas, self.eps, *self._decay_and_shrink(), *(1.0 - beta for beta in self.betas))
+        if not self.capturable:
+            return FusedUpdate("adam", settings)
+        return FusedUpdate("adam on the device", (*settings, self.lr), {"power1": 1.0, "power2": 1.0})
+
+    def _decay_and_shrink(self) -> tuple[float, float]:
+        """The factor of the value that is added to the gradient, and the factor that the value is multiplied by."""
+        return (0.0, 1.0 - self.lr * self.weight_decay) if self.decoupled else (self.weight_decay, 1.0)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: the value shrinks by ``lr * weight_decay``, whatever the gradient.
+
+    Parameters
+    ----------
+    parameters, lr, betas, eps, capturable
+        As for `Adam`.
+    weight_decay : float
+        0.01 unless given.
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        parameters: Trainable,
+        lr: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        capturable: bool = False,
+    ) -> None:
+        super().__init__(parameters, lr, betas, eps, weight_decay, capturable)

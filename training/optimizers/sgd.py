@@ -1,0 +1,83 @@
+"""Stochastic gradient descent, with momentum.
+
+With gradient ``g`` (weight decay added), momentum ``mu`` and ``velocity`` ``v``, which is ``g`` after the first step::
+
+    v = mu v + (1 - dampening) g
+    value -= lr v                   (Nesterov: lr (g + mu v); without momentum: lr g)
+
+Source: I. Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013, in PyTorch's
+form.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from ...backends.engines.numba import Kernels
+from ...common import checks
+from ...common.types import Array, Namespace
+from .base import FusedUpdate, Optimizer, State
+from .parameters import Trainable
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum.
+
+    Parameters
+    ----------
+    parameters, lr, weight_decay
+        As for `Optimizer`.
+    momentum, dampening : float
+        From 0 to 1.
+    nesterov : bool
+        Needs a momentum above 0 and no dampening.
+    """
+
+    settings = ("lr", "momentum", "dampening", "nesterov", "weight_decay")
+
+    def __init__(
+        self,
+        parameters: Trainable,
+        lr: float = 0.01,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(parameters, lr, weight_decay)
+        self.momentum = checks.number("momentum", momentum, least=0, most=1)
+        self.dampening = checks.number("dampening", dampening, least=0, most=1)
+        self.nesterov = checks.flag("nesterov", nesterov)
+        if self.nesterov and (not self.momentum or self.dampening):
+            raise ValueError(
+                f"nesterov needs a momentum above 0 and no dampening, got {self.momentum!r} and {self.dampening!r}"
+            )
+
+    def _state_names(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
+
+    def _step(self, gradient: Array, state: State, xp: Namespace) -> Array:
+        if not self.momentum:
+            return gradient * self.lr
+        velocity = state.arrays["velocity"]
+        if not state.is_first:
+            velocity *= self.momentum
+        velocity += gradient if state.is_first or not self.dampening else gradient * (1.0 - self.dampening)
+        return (gradient + velocity * self.momentum if self.nesterov else velocity) * self.lr
+
+    def _compiled_update(self, kernels: Kernels, state: State) -> Callable[..., None]:
+        if not self.momentum:
+            return partial(kernels.descend, decay=self.weight_decay, rate=self.lr)
+        return partial(
+            kernels.descend_with_momentum,
+            decay=self.weight_decay,
+            keep=0.0 if state.is_first else self.momentum,
+            share=1.0 if state.is_first else 1.0 - self.dampening,
+            ahead=self.momentum if self.nesterov else 0.0,
+            rate=self.lr,
+        )
+
+    def _fused_update(self) -> FusedUpdate:
+        if not self.momentum:
+            return FusedUpdate("sgd", (self.lr, self.weight_decay))
+        settings = (self.lr, self.weight_decay, self.momentum, 1.0 - self.dampening, float(self.nesterov))
+        return FusedUpdate("momentum", settings)

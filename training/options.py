@@ -1,0 +1,118 @@
+"""The arguments of `fit`: names, types, defaults and checks, written down once."""
+
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from ..common import checks
+from ..layers.core.layer import Layer
+from ..layers.losses import Loss
+from .checkpoints import Checkpoints
+from .early_stopping import EarlyStopping
+from .evaluation import Data
+from .gradients import MOST_PARTS, part_sizes
+from .history import History
+from .optimizers import Optimizer
+from .schedules.base import Schedule
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Result = TypeVar("Result")
+
+# Losses that are means: gradients of parts of a batch add up to the gradient of the whole.
+MEANS = ("mean", "batchmean")
+
+
+@dataclass(eq=False)
+class FitOptions:
+    """The arguments of `fit`, which documents them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of another kind or out of range.
+    """
+
+    model: Layer
+    data: Data
+    _: KW_ONLY
+    validation: Data | None = None
+    loss: Loss | None = None
+    optimizer: Optimizer | None = None
+    epochs: int = 10
+    batch_size: int = 32
+    seed: int = 0
+    progress: bool = True
+    shards: int | Sequence[int] = 1
+    accumulate: int = 1
+    schedule: Schedule | None = None
+    schedule_each: str = "step"
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    on_nan: str | None = None
+    early_stopping: EarlyStopping | int | None = None
+    checkpoints: Checkpoints | str | os.PathLike[str] | None = None
+    resume: bool = False
+    after_epoch: Callable[[History], None] | None = None
+
+    def __post_init__(self) -> None:
+        checks.instance("model", self.model, Layer)
+        if self.loss is not None and checks.instance("loss", self.loss, Loss).reduction not in MEANS:
+            raise ValueError(f"loss must have reduction='mean', got {self.loss!r}")
+        if self.optimizer is not None:
+            checks.instance("optimizer", self.optimizer, Optimizer, "give one over the model, such as nn.Adam(model)")
+        self.epochs = checks.integer("epochs", self.epochs, 1)
+        self.batch_size = checks.integer("batch_size", self.batch_size, 1)
+        self.progress = checks.flag("progress", self.progress)
+        self.shards = part_sizes(self.shards)
+        self.accumulate = checks.integer("accumulate", self.accumulate, 1, MOST_PARTS)
+        if self.accumulate > 1 and len(self.shards) > 1:
+            raise ValueError("shards and accumulate each take a step part by part; give one of them")
+        if self.schedule is not None:
+            checks.instance("schedule", self.schedule, Schedule, "make one: nn.CosineLR(optimizer, total_steps)")
+        checks.choice("schedule_each", self.schedule_each, ("step", "epoch"))
+        if self.clip_norm is not None:
+            self.clip_norm = checks.number("clip_norm", self.clip_norm, above=0.0)
+        if self.clip_value is not None:
+            self.clip_value = checks.number("clip_value", self.clip_value, above=0.0)
+        checks.choice("on_nan", self.on_nan, ("stop", "skip", None))
+        if self.early_stopping is not None and not checks.is_integer(self.early_stopping):
+            advice = "or give its patience, a number of epochs"
+            checks.instance("early_stopping", self.early_stopping, EarlyStopping, advice)
+        if self.checkpoints is not None and not isinstance(self.checkpoints, Checkpoints | str | os.PathLike):
+            raise TypeError(f"checkpoints must be a folder's path or Checkpoints, got {checks.shown(self.checkpoints)}")
+        self.resume = checks.flag("resume", self.resume)
+        if self.resume and self.checkpoints is None:
+            raise ValueError("resume=True needs checkpoints, the folder to resume from")
+        if self.after_epoch is not None and not callable(self.after_epoch):
+            raise TypeError(f"after_epoch must be a function of the history, got {checks.shown(self.after_epoch)}")
+
+
+def with_arguments_of(options: Callable[P, T]) -> Callable[[Callable[[T], Result]], Callable[P, Result]]:
+    """Decorator: a function of an ``options`` object is called with the arguments that make the object.
+
+    `inspect.signature`, `help` and type checkers show these arguments.
+    """
+
+    def decorate(function: Callable[[T], Result]) -> Callable[P, Result]:
+        signature = inspect.signature(options)
+        signature = signature.replace(return_annotation=inspect.signature(function).return_annotation)
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Result:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                # Without this the message would name the constructor of the options.
+                raise TypeError(f"{function.__name__}() {error}") from None
+            return function(options(*args, **kwargs))
+
+        call.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+        call.__annotations__["return"] = signature.return_annotation
+        call.__signature__ = signature  # type: ignore[attr-defined]  # what inspect.signature reads
+        return call
+
+    return decorate

@@ -1,0 +1,150 @@
+"""A training run: what is trained, on what data, with which settings, and how far it is."""
+
+import copy
+import difflib
+from typing import Any
+
+from ..common.types import dtype_name
+from ..layers.losses import CrossEntropy, Loss
+from .checkpoints import Checkpoints
+from .compatibility import require_targets, require_trainable
+from .data_loader import DataLoader
+from .early_stopping import EarlyStopping
+from .evaluation import as_loader
+from .gradients import in_parts_as_one, part_sizes
+from .history import History
+from .optimizers import Adam, Optimizer
+from .options import FitOptions
+from .run_settings import loss_settings, optimizer_settings, plain, schedule_settings
+from .running_metrics import RunningMetrics, none_ignored
+
+
+class Run:
+    """A run as `FitOptions` describe it, with their defaults filled in.
+
+    Attributes
+    ----------
+    epoch : int
+        The current epoch, from 1.
+    batch : int
+        Steps done in it.
+    steps : int
+        Steps done in all.
+    seconds : float
+        Time spent in the current epoch before the run was last saved.
+    skipped, skipped_in_a_row : int
+        Batches skipped in the current epoch, and those since the last step.
+    first_pass : int
+        The loader's epoch in the run's first epoch.
+    history : History
+    best : EarlyStopping
+        Chooses the best epoch.
+    settings : dict
+        `own_settings` when the run began; a resumed run has those of the run that it continues.
+    """
+
+    def __init__(self, options: FitOptions) -> None:
+        self.options, self.model = options, options.model
+        self.loss: Loss = CrossEntropy() if options.loss is None else options.loss
+        self.optimizer: Optimizer = Adam(options.model) if options.optimizer is None else options.optimizer
+        self.schedule, self.epochs = options.schedule, options.epochs
+        self.sizes = part_sizes(options.shards)
+        self.parts_are_exact = in_parts_as_one(self.model, self.loss)
+        self.loader, self.validation = self._loaders()
+        folder = options.checkpoints
+        self.checkpoints = folder if folder is None or isinstance(folder, Checkpoints) else Checkpoints(folder)
+        require_trainable(self.model, self.optimizer, self.schedule)
+        for loader in (self.loader, self.validation):
+            if loader is not None:
+                require_targets(self.loss, loader, options.loss is None)
+
+        measured = "train_loss" if self.validation is None else "validation_loss"
+        stopping = options.early_stopping
+        self.early_stopping = (
+            stopping if isinstance(stopping, EarlyStopping | None) else EarlyStopping(stopping, measured)
+        )
+        self.best = self.early_stopping or EarlyStopping(1, measured)
+        self._require_metric()
+        self.epoch, self.batch, self.steps, self.seconds = 1, 0, 0, 0.0
+        self.skipped = self.skipped_in_a_row = 0
+        self.history = History()
+        self.none_ignored = none_ignored(self.loss, self.loader)
+        self.metrics = self.new_metrics()
+        self.first_pass = self.loader.epoch
+        self.settings = plain(self.own_settings())
+
+    def _loaders(self) -> tuple[DataLoader, DataLoader | None]:
+        """Of training, in batches of a step, and of validation."""
+        options = self.options
+        loader = as_loader("data", options.data, options.batch_size, shuffle=True, seed=options.seed)
+        measured = loader.batch_size
+        if len(self.sizes) > 1 and not self.parts_are_exact:
+            # Memory holds one part of a step at a time.
+            measured = -(-measured * max(self.sizes) // sum(self.sizes))
+        if options.accumulate > 1:
+            loader = copy.copy(loader)
+            loader.batch_size *= options.accumulate
+        data = options.validation
+        validation = None if data is None else as_loader("validation", data, measured, shuffle=False)
+        loader.require_batches()
+        return loader, validation
+
+    def columns(self) -> list[str]:
+        """The columns that the history will have; an accuracy only if predictions turn out to be scores of classes."""
+
+        def measured(prefix: str, loader: DataLoader) -> list[str]:
+            classes = dtype_name(loader.arrays[1].dtype).startswith(("int", "uint"))
+            return [f"{prefix}_loss", *([f"{prefix}_accuracy"] if classes else [])]
+
+        return [
+            "epoch",
+            *measured("train", self.loader),
+            *(["lr"] if self.schedule is not None else []),
+            *(["skipped"] if self.options.on_nan == "skip" else []),
+            *(measured("validation", self.validation) if self.validation is not None else []),
+            "seconds",
+        ]
+
+    def _require_metric(self) -> None:
+        metric, columns = self.best.metric, self.columns()
+        if metric not in columns:
+            close = difflib.get_close_matches(metric, columns, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            if metric.startswith("validation_") and self.validation is None:
+                hint = "; give validation data, or name one of these"
+            raise ValueError(
+                f"early_stopping looks at {metric!r}, and the columns of this run are {', '.join(columns)}{hint}"
+            )
+
+    def new_metrics(self) -> RunningMetrics:
+        """Empty sums of loss and accuracy."""
+        return RunningMetrics(self.model.backend, self.loss, none_ignored=self.none_ignored)
+
+    def start_pass(self) -> None:
+        """Let the loader shuffle for the current epoch."""
+        self.loader.epoch = self.first_pass + self.epoch - 1
+
+    def next_epoch(self) -> None:
+        """Begin the next epoch, with empty sums."""
+        self.epoch, self.batch, self.seconds = self.epoch + 1, 0, 0.0
+        self.metrics, self.skipped = self.new_metrics(), 0
+
+    def own_settings(self) -> dict[str, Any]:
+        """What another run must have in common with this one to resume from its checkpoints."""
+        options = self.options
+        any_parts = options.accumulate > 1 or self.parts_are_exact
+        return {
+            "numerics": self.model.backend.numerics,
+            "optimizer": {
+                "kind": type(self.optimizer).__name__,
+                **optimizer_settings(self.optimizer, self.schedule),
+            },
+            "schedule": schedule_settings(self.schedule, options.schedule_each),
+            "loss": loss_settings(self.loss),
+            "clip_norm": options.clip_norm,
+            "clip_value": options.clip_value,
+            "accumulate": options.accumulate,
+            # Parts that have the bits of the whole batch may differ.
+            "shards": None if any_parts else self.sizes,
+            "metric of the best epoch": f"{self.best.metric} ({'most' if self.best.sign > 0 else 'least'})",
+        }

@@ -1,0 +1,133 @@
+"""One training step: gradients of a batch, checks of the loss, clipping, update of the parameters.
+
+It reads one number from the device, the loss, and none with ``on_nan=None``.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from math import isfinite
+from typing import Self
+
+from ..common.types import Array
+from ..layers.core.layer import Layer
+from ..layers.losses import Loss
+from .compatibility import require_predictions
+from .gradients import BatchGradients, accumulate, forward_backward, in_parts_as_one
+from .nan_check import NonFiniteError, Snapshot, is_of_the_library, locate
+from .optimizers import clip_grad_norm, clip_grad_value
+from .out_of_memory import out_of_memory
+from .run import Run
+from .schedules.base import TimedSchedule
+from .shards import Shards
+
+# A run that skips every batch learns nothing and would never end.
+MOST_SKIPPED = 20
+
+
+class TrainingStep:
+    """The step of a run; use as a context manager, which starts and ends threads for parts of a batch.
+
+    Parameters
+    ----------
+    run : Run
+    note : callable
+        Called with a line for the user when a batch is skipped.
+    """
+
+    def __init__(self, run: Run, note: Callable[[str], None]) -> None:
+        self._run, self._note, self._on_nan = run, note, run.options.on_nan
+        self._is_each_step = run.options.schedule_each == "step"
+        self._predictions_are_checked = False
+        self._hides_warnings = self._on_nan is not None and is_of_the_library(run.model, run.loss, run.optimizer)
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        run, parts = self._run, self._run.options.accumulate
+        self._gradients: BatchGradients
+        if parts > 1:
+            self._gradients = partial(accumulate, run.model, run.loss, (1,) * parts)
+        else:
+            self._gradients = self._opened.enter_context(batch_gradients(run.model, run.loss, run.sizes))
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._opened.close()
+
+    def __call__(self, x: Array, target: Array) -> None:
+        """Take one step on a batch."""
+        with self.without_warnings():
+            self._take(x, target)
+
+    def without_warnings(self) -> AbstractContextManager[None]:
+        """Hide NumPy's warnings of NaN and infinity where `NonFiniteError` reports them."""
+        return self._run.model.backend.unwarned() if self._hides_warnings else nullcontext()
+
+    def _take(self, x: Array, target: Array) -> None:
+        run, model, b = self._run, self._run.model, self._run.model.backend
+        before = None if self._on_nan is None and self._predictions_are_checked else Snapshot(model)
+        run.optimizer.zero_grad()
+        try:
+            value, prediction = self._gradients(x, target)
+        except Exception as error:
+            if b.is_out_of_memory(error):
+                raise out_of_memory(error, model, run.loss, x, target) from None
+            raise
+        if before is not None and not self._predictions_are_checked:
+            self._check_predictions(prediction, before)
+        if before is not None and self._on_nan is not None:
+            value = float(b.to_numpy(value))
+            if not isfinite(value):
+                if self._any_counts(prediction, target):
+                    before.restore()
+                    self._stop_or_skip(value, x, target)
+                    return
+                value = 0.0
+            run.skipped_in_a_row = 0
+        if run.options.clip_norm is not None:
+            clip_grad_norm(run.optimizer.parameters, run.options.clip_norm)
+        if run.options.clip_value is not None:
+            clip_grad_value(run.optimizer.parameters, run.options.clip_value)
+        run.optimizer.step()
+        if self._is_each_step and isinstance(run.schedule, TimedSchedule):
+            run.schedule.step()
+        run.metrics.add(value, prediction, target)
+
+    def _check_predictions(self, prediction: Array, before: Snapshot) -> None:
+        """Refuse a run whose first predictions the loss can't use, and leave the model as it was."""
+        try:
+            require_predictions(self._run.loss, prediction, self._run.loader)
+        except ValueError:
+            before.restore()
+            self._run.optimizer.zero_grad()
+            raise
+        self._predictions_are_checked = True
+
+    def _any_counts(self, prediction: Array, target: Array) -> bool:
+        """Whether any target of the batch counts. If none does, the mean is NaN, its gradient 0."""
+        run = self._run
+        counted = run.loss.counted(prediction, target, none_ignored=run.none_ignored)
+        return bool((counted if isinstance(counted, float) else float(run.model.backend.to_numpy(counted))) != 0.0)
+
+    def _stop_or_skip(self, value: float, x: Array, target: Array) -> None:
+        """Raise `NonFiniteError`, or skip the batch."""
+        run = self._run
+        run.optimizer.zero_grad()
+        run.skipped += 1
+        run.skipped_in_a_row += 1
+        if self._on_nan == "stop" or run.skipped_in_a_row >= MOST_SKIPPED:
+            raise NonFiniteError(run.steps + 1, run.epoch, locate(run.model, run.loss, x, target))
+        self._note(f"epoch {run.epoch}, step {run.steps + 1}: the loss is {value}; batch skipped")
+
+
+@contextmanager
+def batch_gradients(model: Layer, loss: Loss, sizes: list[int]) -> Iterator[BatchGradients]:
+    """The function that computes a batch in parts of these relative sizes: whole, on threads, or one after another."""
+    if len(sizes) == 1:
+        yield partial(forward_backward, model, loss)
+    elif in_parts_as_one(model, loss):
+        with Shards(model, loss, sizes) as shards:
+            yield shards.forward_backward
+    else:
+        # If a layer or the loss computed in fast numerics, each thread would have sums of its own.
+        yield partial(accumulate, model, loss, sizes)
