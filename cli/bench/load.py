@@ -18,11 +18,6 @@ STAT = Path("/proc/stat")
 BUSY = (0, 1, 2, 5, 6, 7)
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @dataclass(frozen=True)
 class Look:
     """Seconds until a moment: on the clock, busy on all cores, and of those this process's own."""
@@ -36,7 +31,7 @@ class Watch:
     """A clock that also sees what other processes do; tests put another in its place."""
 
     def __init__(self) -> None:
-        usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(cores()))
+        usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         self._names = {f"cpu{i}" for i in usable}
         self._ticks = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 

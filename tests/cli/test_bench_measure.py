@@ -8,6 +8,7 @@ import pytest
 from xpnn.cli.bench import interleave, load, measure, threads
 from xpnn.cli.bench.load import Watch
 from xpnn.cli.bench.measure import Side
+from xpnn.common.cores import available_cores
 
 
 class Machine:
@@ -138,7 +139,7 @@ def test_interleave_gives_medians(monkeypatch):
 
 def test_threads_come_from_the_environment_or_the_cores(monkeypatch):
     monkeypatch.delenv(threads.VARIABLE, raising=False)
-    assert threads.threads() == load.cores()
+    assert threads.threads() == available_cores()
     monkeypatch.setenv(threads.VARIABLE, "3")
     assert threads.threads() == 3
     for wrong in ("0", "-1", "two", "1.5"):
