@@ -23,7 +23,8 @@ from ..common.files import file_size
 from ..interop import safetensors
 from ..layers.core.layer import Layer
 from ..layers.models import BUILDERS
-from ..training.augment import AnyTransform, Compose, Normalise
+from ..training.augment import Compose, Normalise
+from ..training.augment.transform import AnyTransform
 from ..training.checkpoints import Checkpoint, CheckpointError, Checkpoints
 from ..training.data_loader import DataLoader
 from ..training.datasets import Dataset, Images, check_labels, load_dataset

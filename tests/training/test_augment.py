@@ -5,6 +5,7 @@ import pytest
 
 import xpnn as nn
 from xpnn import augment
+from xpnn.training.augment.transform import evaluation
 from xpnn.training.datasets import load_dataset
 
 SHAPE = (9, 3, 6, 5)
@@ -113,7 +114,7 @@ def test_evaluation_keeps_what_is_deterministic():
     whole = augment.Compose(augment.Flip(), augment.Compose(augment.Cutout(2), normalise), augment.PadAndCrop(1))
     assert repr(whole.evaluation()) == "Compose(Compose(Normalise([0.5], [0.25])))"
     assert normalise.evaluation() is normalise
-    assert augment.evaluation(None) is augment.evaluation(augment.Compose(augment.Flip())) is None
+    assert evaluation(None) is evaluation(augment.Compose(augment.Flip())) is None
     with pytest.raises(TypeError, match="does not say what of it belongs to evaluation"):
         augment.Compose(lambda x, generator: x).evaluation()
 
@@ -302,5 +303,5 @@ def test_a_pair_whose_lengths_differ_is_refused():
         def pair(self, x, target, generator):
             return x, target[1:]
 
-    with pytest.raises(ValueError, match="must give an array of as many"):
+    with pytest.raises(ValueError, match="must return an array of as many"):
         list(nn.DataLoader(*images_and_masks(), 8, transform=Short()))

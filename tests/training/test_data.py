@@ -94,7 +94,7 @@ def test_a_last_batch_that_is_not_full_may_be_left_out():
 
 
 def test_a_loader_that_would_drop_all_is_refused():
-    with pytest.raises(ValueError, match="drop_last=True leaves no batch of 4: there are 3 samples; take a batch_size"):
+    with pytest.raises(ValueError, match="drop_last=True leaves no batch of 4: there are 3 samples; use a batch_size"):
         nn.DataLoader(*samples(3), 4, drop_last=True)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...backends import Generator
-from ..augment import evaluation
+from ..augment.transform import evaluation
 from ..data_loader import DataLoader
 from ..images import Images, joined, selected
 from .checks import DataError, check_labels, checked, fingerprint, largest, warn
