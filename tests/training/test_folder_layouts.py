@@ -111,7 +111,7 @@ WRONG = {
     "test images in no class": (["train/ant", "train/bee", "test"], "test has no images in folders of classes"),
     "unknown classes": (
         ["train/ant", "train/bee", "test/ant", "test/cow", "test/dog"],
-        r"has class cow, dog, which .*train has not \(ant, bee\)",
+        r"has class cow, dog, which .*train does not have \(ant, bee\)",
     ),
     "an unknown class for choosing": (["train/ant", "test/ant", "val/cow"], "val has class cow, which"),
 }
@@ -144,9 +144,9 @@ def test_an_empty_part_is_refused(tmp_path):
 TOLD = {
     "one class": (["ant"], "one class only (ant)", ("ant",)),
     "one class in parts": (["train/ant", "test/ant"], "one class only (ant)", ("ant",)),
-    "further down": (["ant/2020", "ant", "bee"], "5 images lie further down than in the folders of", ("ant", "bee")),
+    "further down": (["ant/2020", "ant", "bee"], "5 images are in nested folders of", ("ant", "bee")),
     "all further down": (["ant/p1", "ant/p2", "bee/p3"], "as those of ant/p1 to class ant", ("ant", "bee")),
-    "a class called train": (["plane", "train"], "train is taken for a class", ("plane", "train")),
+    "a class called train": (["plane", "train"], "train is used as a class", ("plane", "train")),
     "beside parts": (
         ["train/ant", "train/bee", "test/ant", "test/bee", "extra"],
         "extra is left out with 5 images",
@@ -225,7 +225,7 @@ def test_linked_folders_count_and_circles_do_not(tmp_path, capsys):
     assert any("itself.png" in line for line in notes(capsys))
     for target in (data, tmp_path):
         (data / "all").symlink_to(target)
-        with limits(), pytest.raises(DataError, match="all is a link to a folder that it lies in"):
+        with limits(), pytest.raises(DataError, match="all is a link to a folder that contains it"):
             load_dataset(data)
         (data / "all").unlink()
 

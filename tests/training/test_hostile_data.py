@@ -148,7 +148,7 @@ def test_archives_that_numpy_does_not_write_are_refused(tmp_path, flag):
     if flag == "bzip2":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as file:
             file.writestr("x.npy", npy(X))
-        refused(path, "compressed in another way")
+        refused(path, "compressed by another method")
         return
     content = bytearray(path.read_bytes())
     for mark, at in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):

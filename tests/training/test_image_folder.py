@@ -204,7 +204,7 @@ def test_empty_class_is_refused(tmp_path):
 def test_unknown_held_out_class_is_refused(tmp_path):
     classes(tmp_path / "train")
     classes(tmp_path / "test", names=("cat", "dog"))
-    with pytest.raises(DataError, match=r"has class dog, which .* has not"):
+    with pytest.raises(DataError, match=r"has class dog, which .* does not have"):
         load_dataset(tmp_path)
 
 
