@@ -19,7 +19,8 @@ from .backends import Backend, BackendUnavailable, backend_of, get_backend, rand
 from .interop.safetensors import load, save
 from .layers import *  # noqa: F403 - the layers' own list of names is theirs to keep
 from .training import augment
-from .training.checkpoints import CheckpointError, Checkpoints
+from .training.checkpoint_file import CheckpointError
+from .training.checkpoints import Checkpoints
 from .training.data_loader import DataLoader
 from .training.early_stopping import EarlyStopping
 from .training.fit import evaluate, fit, predict

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 
 from ..backends import BackendUnavailable
 from ..common import environment
-from ..training.checkpoints import CheckpointError
+from ..training.checkpoint_file import CheckpointError
 from ..training.nan_check import NumericalTrouble
 from .errors import Failure, UsageError, told
 from .standalone import process

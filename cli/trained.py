@@ -25,7 +25,8 @@ from ..layers.core.layer import Layer
 from ..layers.models import BUILDERS
 from ..training.augment import Compose, Normalise
 from ..training.augment.transform import AnyTransform
-from ..training.checkpoints import Checkpoint, CheckpointError, Checkpoints
+from ..training.checkpoint_file import Checkpoint, CheckpointError
+from ..training.checkpoints import Checkpoints
 from ..training.data_loader import DataLoader
 from ..training.datasets import Dataset, Images, check_labels, load_dataset
 from . import build, config

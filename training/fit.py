@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from ..common import checks
 from ..layers.core.layer import Layer
 from ..layers.losses import CrossEntropy, Loss
-from .checkpoints import CheckpointError, Checkpoints
+from .checkpoint_file import CheckpointError
+from .checkpoints import Checkpoints
 from .early_stopping import EarlyStopping
 from .evaluation import Data, as_loader, evaluate, predict
 from .history import History

@@ -20,7 +20,8 @@ from ..common import checks
 from ..common.types import Array, dtype_name
 from ..layers.core.layer import Layer
 from ..layers.losses import Loss
-from .checkpoints import Checkpoint, CheckpointError, Checkpoints
+from .checkpoint_file import Checkpoint, CheckpointError
+from .checkpoints import Checkpoints
 from .compatibility import require_predictions, require_targets, require_trainable
 from .data_loader import DataLoader
 from .early_stopping import EarlyStopping

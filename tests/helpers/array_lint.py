@@ -25,7 +25,7 @@ NUMBERS = {"ceil", "factorial", "float", "floor", "int", "len", "prod", "sqrt"}
 ON_HOST = {
     *("compatibility.py", "data_loader.py", "evaluation.py", "images.py", "initialisers.py", "samples.py"),
     *("normalise.py", "random_changes.py", "targets.py", "transform.py"),
-    *("checkpoints.py", "state.py"),
+    *("checkpoint_file.py", "checkpoints.py", "state.py"),
     *("checks.py", "cifar.py", "dataset.py", "decode.py", "folder_layout.py", "folders.py", "idx.py", "npz.py"),
 }
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from hostile import NO_FILES, limits, no_file
 
-from xpnn.training.checkpoints import CheckpointError, Checkpoints, _canonical, _digest
+from xpnn.training.checkpoint_file import CheckpointError, canonical, digest_of
+from xpnn.training.checkpoints import Checkpoints
 
 
 def arrays(step):
@@ -123,7 +124,7 @@ def test_an_empty_folder_has_no_checkpoint(tmp_path):
 
 
 def test_another_version_s_checkpoint_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("xpnn.training.checkpoints.FORMAT", 7)
+    monkeypatch.setattr("xpnn.training.checkpoint_file.FORMAT", 7)
     checkpoints = filled(tmp_path, [1])
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="is of format 7; this version reads 2"):
@@ -252,7 +253,7 @@ def test_a_checkpoint_without_a_key_is_damaged_whatever_its_checksum(tmp_path, n
     path = tmp_path / "step-00000001.json"
     told = json.loads(path.read_text())
     del told["checksum"], told[name]
-    path.write_text(json.dumps({**told, "checksum": _digest(_canonical(told))}))
+    path.write_text(json.dumps({**told, "checksum": digest_of(canonical(told))}))
     with pytest.raises(CheckpointError, match=f"is damaged: it has no {name}"):
         checkpoints.read(1)
 
@@ -277,7 +278,7 @@ def forged(folder, **entries):
     del told["checksum"]
     told.update(entries)
     told = {name: value for name, value in told.items() if value is not OUT}
-    path.write_text(json.dumps({**told, "checksum": _digest(_canonical(told))}))
+    path.write_text(json.dumps({**told, "checksum": digest_of(canonical(told))}))
     return checkpoints
 
 
