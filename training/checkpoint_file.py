@@ -16,7 +16,7 @@ import numpy as np
 
 from ..common.checks import is_integer, is_number
 from ..common.files import read_bytes
-from ..interop.safetensors import packed, unpacked
+from ..interop.safetensors import from_bytes, to_bytes
 
 FORMAT = 2
 # Enough for the history of a million epochs.
@@ -71,7 +71,7 @@ def encode(
     path: Path, step: int, arrays: Mapping[str, np.ndarray[Any, Any]], facts: Mapping[str, Any], score: float | None
 ) -> tuple[Path, bytes, str]:
     """Path and content of the file of arrays, and content of the JSON file ``path``."""
-    content = packed(arrays, {"step": step})
+    content = to_bytes(arrays, {"step": step})
     digest = digest_of(content)
     # The name contains the digest, so the file never replaces other arrays that an older JSON file of this step names.
     tensors = path.with_name(f"{path.stem}-{digest[:8]}.safetensors")
@@ -98,7 +98,7 @@ def read_checkpoint(path: Path, step: int) -> Checkpoint:
     if digest_of(content) != entries["sha256"]:
         raise CheckpointError(f"{tensors} is damaged: its SHA-256 is not the one that {path.name} names")
     try:
-        arrays, _ = unpacked(content, str(tensors))
+        arrays, _ = from_bytes(content, str(tensors))
     except ValueError as error:
         raise CheckpointError(str(error)) from error
     return Checkpoint(path, step, arrays, entries["facts"])

@@ -223,7 +223,7 @@ class Layer:
     ) -> None:
         if initialiser is None:
             initialiser = usual
-        if not checks.takes(initialiser, 3):
+        if not checks.accepts(initialiser, 3):
             raise TypeError(
                 f"{type(self).__name__}: {name}_init must be an initialiser, such as nn.initialisers.normal(0.1), got "
                 f"{checks.shown(initialiser)}; set values that are known with parameters[{name!r}].value = array"

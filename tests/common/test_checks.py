@@ -94,5 +94,5 @@ def test_other_arrays_are_no_sequences_of_integers(value):
 
 
 def test_what_can_be_called_with_so_many_arguments_is_known():
-    assert checks.takes(lambda a, b: 0, 2) and checks.takes(lambda *a: 0, 2) and checks.takes(max, 2)
-    assert not checks.takes(lambda a: 0, 2) and not checks.takes(nn.Dense, 2) and not checks.takes("max", 2)
+    assert checks.accepts(lambda a, b: 0, 2) and checks.accepts(lambda *a: 0, 2) and checks.accepts(max, 2)
+    assert not checks.accepts(lambda a: 0, 2) and not checks.accepts(nn.Dense, 2) and not checks.accepts("max", 2)

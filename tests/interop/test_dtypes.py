@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 import xpnn as nn
-from xpnn.interop.safetensors import packed, read, unpacked
+from xpnn.interop.safetensors import from_bytes, read, to_bytes
 
 
 def stored(**arrays) -> bytes:
@@ -34,7 +34,7 @@ def bfloat16(bits: int) -> float:
 
 def test_every_bfloat16_is_read_as_the_float32_that_equals_it():
     bits = range(1 << 16)
-    found = unpacked(stored(a=("BF16", [256, 256], struct.pack(f"<{1 << 16}H", *bits))), "a")[0]["a"]
+    found = from_bytes(stored(a=("BF16", [256, 256], struct.pack(f"<{1 << 16}H", *bits))), "a")[0]["a"]
     assert (found.dtype, found.shape) == (np.float32, (256, 256))
     assert np.array_equal(found.ravel(), np.array([bfloat16(each) for each in bits], np.float32), equal_nan=True)
     assert not np.signbit(found[0, 0]) and np.signbit(found[128, 0])
@@ -42,7 +42,7 @@ def test_every_bfloat16_is_read_as_the_float32_that_equals_it():
 
 def test_every_float16_is_read_as_the_float32_that_equals_it():
     content = struct.pack(f"<{1 << 16}H", *range(1 << 16))
-    found = unpacked(stored(a=("F16", [1 << 16], content)), "a")[0]["a"]
+    found = from_bytes(stored(a=("F16", [1 << 16], content)), "a")[0]["a"]
     assert found.dtype == np.float32
     assert np.array_equal(found, np.array([x for (x,) in struct.iter_unpack("<e", content)]), equal_nan=True)
 
@@ -50,7 +50,7 @@ def test_every_float16_is_read_as_the_float32_that_equals_it():
 @pytest.mark.parametrize("dtype", ["F16", "BF16"])
 def test_scalars_and_arrays_without_entries_are_read(dtype):
     one = struct.pack("<H", 0x3C00 if dtype == "F16" else 0x3F80)
-    arrays, about = unpacked(stored(scalar=(dtype, [], one), none=(dtype, [0, 3], b"")), "a")
+    arrays, about = from_bytes(stored(scalar=(dtype, [], one), none=(dtype, [0, 3], b"")), "a")
     assert about == {}
     assert isinstance(arrays["scalar"], np.ndarray) and arrays["scalar"].shape == () and arrays["scalar"] == 1.0
     assert arrays["none"].shape == (0, 3) and arrays["none"].dtype == np.float32
@@ -80,7 +80,7 @@ CASES += [1 + k * ULP / 2 + e for k in (1, 3, 5) for e in (0.0, 2.0**-23, -(2.0*
 def test_bfloat16_is_written_to_the_nearest_and_ties_to_even(dtype):
     with np.errstate(under="ignore"):
         x = np.array([*CASES, *(-c for c in CASES)], dtype)
-    found = unpacked(packed({"a": x}, {}, "bfloat16"), "a")[0]["a"]
+    found = from_bytes(to_bytes({"a": x}, {}, "bfloat16"), "a")[0]["a"]
     wanted = np.array([nearest(float(each)) for each in x], np.float32)
     assert found.tobytes() == wanted.tobytes()
 
@@ -89,7 +89,7 @@ def test_bfloat16_is_written_to_the_nearest_and_ties_to_even(dtype):
 def test_nan_stays_nan_in_every_dtype(dtype):
     # The bits of the last are all in the half that bfloat16 drops, or all ones.
     x = np.array([0x7FC00000, 0xFFC00000, 0x7F800001, 0x7FFFFFFF], np.uint32).view(np.float32)
-    assert np.isnan(unpacked(packed({"a": x}, {}, dtype), "a")[0]["a"]).all()
+    assert np.isnan(from_bytes(to_bytes({"a": x}, {}, dtype), "a")[0]["a"]).all()
 
 
 def test_the_bytes_are_those_of_pytorch(torch, tmp_path):
@@ -97,11 +97,11 @@ def test_the_bytes_are_those_of_pytorch(torch, tmp_path):
     rng = np.random.default_rng(0)
     for dtype, wide in (("bfloat16", np.float32), ("float16", np.float32), ("bfloat16", np.float64)):
         x = (rng.standard_normal((40, 50)) * 10.0 ** rng.integers(-7, 4, (40, 50))).astype(wide)
-        there = loading.load(packed({"a": x, "n": np.array(3)}, {}, dtype))
+        there = loading.load(to_bytes({"a": x, "n": np.array(3)}, {}, dtype))
         assert str(there["a"].dtype) == f"torch.{dtype}" and there["n"].dtype == torch.int64
         if wide is np.float32:
             assert torch.equal(there["a"], torch.from_numpy(x).to(there["a"].dtype))
-        back = unpacked(loading.save({"a": there["a"]}), "a")[0]["a"]
+        back = from_bytes(loading.save({"a": there["a"]}), "a")[0]["a"]
         assert np.array_equal(back, there["a"].float().numpy())
 
 

@@ -139,7 +139,7 @@ def test_an_archive_may_not_claim_more_than_its_bytes_can_be(tmp_path):
 
 def test_what_takes_more_than_the_memory_is_refused():
     with pytest.raises(DataError, match="more than there is memory"):
-        checks.unpacked(io.BytesIO(), HUGE, HUGE, "x")
+        checks.decompressed(io.BytesIO(), HUGE, HUGE, "x")
 
 
 @pytest.mark.parametrize("flag", ["encrypted", "bzip2"])

@@ -33,7 +33,7 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
 
 
-def unpacked(file: Readable, size: int, packed: int, what: str) -> bytearray:
+def decompressed(file: Readable, size: int, packed: int, what: str) -> bytearray:
     """The first ``size`` bytes of a compressed file, or fewer if it ends before; ``packed`` is its compressed size.
 
     Raises

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import DataError, unpacked
+from .checks import DataError, decompressed
 from .dataset import Dataset, from_arrays
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -57,7 +57,7 @@ def read_idx(path: Path) -> NDArray[Any]:
             with gzip.open(path, "rb") as packed:
                 dtype, shape = _header(packed, path)
                 size = prod(shape) * dtype.itemsize
-                data = unpacked(packed, size, path.stat().st_size, str(path))
+                data = decompressed(packed, size, path.stat().st_size, str(path))
                 _check_length(path, shape, dtype, size, None if packed.read(1) else len(data))
             return np.frombuffer(data, dtype).reshape(shape)
         with path.open("rb") as plain:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import DataError, unpacked
+from .checks import DataError, decompressed
 from .dataset import Dataset, from_arrays
 
 NAMES = ("x", "y", "x_valid", "y_valid", "x_val", "y_val", "x_test", "y_test", "class_names")
@@ -91,7 +91,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
                 f"{what} should hold {' x '.join(map(str, shape)) or '1'} entries of {dtype}, {size} bytes, and has "
                 f"{info.file_size - head}; get it again"
             )
-        data = unpacked(member, size, info.compress_size, what)
+        data = decompressed(member, size, info.compress_size, what)
     if len(data) != size:
         raise DataError(f"{what} ends after {len(data)} of {size} bytes; get it again")
     return np.frombuffer(data, dtype).reshape(shape, order=order)
