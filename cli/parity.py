@@ -14,10 +14,11 @@ from typing import Any
 
 from ..backends import Backend, get_backend
 from ..common.terminal import say, say_row
-from ..testing.cases import Case, cases, corners
+from ..testing.cases import Case, cases, pool_corners
 from ..testing.compare import EDGES
-from ..testing.cross import Cross
-from ..testing.parity import Measured, OfMode, Outcome, Parity, Totals, by_mode, by_operation, worst
+from ..testing.mode_runs import ModeRuns
+from ..testing.outcomes import Measured, ModeTotals, OperationTotals, Outcome, by_mode, by_operation, worst
+from ..testing.parity import Parity
 from .backend_option import add_backend, add_numerics, open_backend
 from .errors import Failure, NotMeasured, UsageError, ended, preparing, text
 from .golden_runs import FAILED, NOT_RUN, GoldenRun, golden
@@ -85,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
     started = time.perf_counter()
     outcomes: list[Outcome] = []
     parity = Parity(backend, reference)
-    way = partial(Cross(backend).add, parity=parity) if options.modes else parity.run
+    way = partial(ModeRuns(backend).add, parity=parity) if options.modes else parity.run
 
     def shown(outcome: Outcome) -> None:
         outcomes.append(outcome)
@@ -137,7 +138,7 @@ def choose(pattern: str, *, modes: bool = False) -> list[Case]:
         wanted = re.compile(pattern, re.IGNORECASE)
     except re.error as error:
         raise UsageError(f"--filter {pattern!r} is no regular expression: {error}") from error
-    known = [*cases(), *(corners() if modes else ())]
+    known = [*cases(), *(pool_corners() if modes else ())]
     chosen = [case for case in known if wanted.search(case.name)]
     if not chosen:
         raise UsageError(f"--filter {pattern!r} finds none of the {len(known)} cases; xpnn parity --list shows them")
@@ -204,12 +205,12 @@ def row(outcome: Outcome) -> list[str]:
     return [*_cells(outcome.case.name, *cells, bits, milliseconds), *told, *modes]
 
 
-def mode_row(total: OfMode) -> tuple[str, ...]:
+def mode_row(total: ModeTotals) -> tuple[str, ...]:
     """The cells of a row of the table of modes."""
     return (total.mode, str(total.cases), f"{total.share:.0%}", str(total.failed))
 
 
-def totals_row(totals: Totals) -> tuple[str, ...]:
+def totals_row(totals: OperationTotals) -> tuple[str, ...]:
     """The cells of a row of the table of operations."""
     figures = (_number(totals.forward_ulps), _number(totals.gradient_ulps), f"{totals.share:.0%}")
     return (totals.op, str(totals.cases), *figures, str(totals.same_bits))

@@ -7,7 +7,7 @@ from math import isfinite
 
 from ..testing.cases import part_of
 from ..testing.compare import EDGES
-from ..testing.parity import Outcome, by_mode
+from ..testing.outcomes import Outcome, by_mode
 from ..testing.tolerances import PARTS, TABLE
 from .golden_runs import GoldenRun
 from .pages import SCRIPT, STYLE, svg, verdict

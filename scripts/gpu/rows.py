@@ -28,8 +28,9 @@ from ...cli.targets import append
 from ...layers import CrossEntropy, Dense
 from ...layers.models import lenet5
 from ...testing.cases import Case
-from ...testing.golden import GOLDEN, golden_run
-from ...testing.parity import Outcome, Parity
+from ...testing.golden_runs import GOLDEN, golden_run
+from ...testing.outcomes import Outcome
+from ...testing.parity import Parity
 from ...training.optimizers.rules import SGD
 
 # Related cases go to one process: they share kernels, which are compiled once then.

@@ -3,7 +3,7 @@
 import pytest
 
 import xpnn as nn
-from xpnn.testing import golden
+from xpnn.testing import golden_runs as golden
 
 
 @pytest.mark.parametrize("optimizer", golden.OPTIMIZERS)

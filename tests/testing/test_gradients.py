@@ -138,10 +138,10 @@ def test_wrong_backwards_are_caught_by_name(rng, wrong, arguments, where):
 
 def test_the_message_has_both_values():
     with pytest.raises(
-        AssertionError, match=r"at \(0, 0\): backward gives (-?[0-9.]+), differences (-?[0-9.]+)$"
+        AssertionError, match=r"at \(0, 0\): backward returns (-?[0-9.]+), differences (-?[0-9.]+)$"
     ) as caught:
         gradcheck(WrongSign(dtype="float64"), np.zeros((1, 1)))
-    backward, differences = str(caught.value).partition("gives ")[2].split(", differences ")
+    backward, differences = str(caught.value).partition("returns ")[2].split(", differences ")
     assert float(backward) == pytest.approx(-float(differences))
 
 

@@ -10,7 +10,8 @@ import xpnn as nn
 from xpnn.testing import cases, tolerance
 from xpnn.testing.cases import NetCase, part_of
 from xpnn.testing.compare import EDGES, compare, same_bits
-from xpnn.testing.parity import Parity, run_host, worst
+from xpnn.testing.outcomes import worst
+from xpnn.testing.parity import Parity, run_host
 from xpnn.testing.tolerances import EPS, PARTS, TABLE, Bound, bound
 
 CASES = {case.name: case for case in cases()}
