@@ -2,8 +2,7 @@
 
 Each function accepts the name and value of an argument and returns the value in one form: integers and numbers as
 Python's own, whatever library they came from. Each raises `ValueError` for a value that is not accepted, and
-`TypeError` for an object of another class. The message says what is accepted, what was given and, if known, what to
-do::
+`TypeError` for an object of another class. The message says what is accepted, what was given and perhaps what to do::
 
     batch_size must be an integer >= 1, got 0
     lr must be a number > 0, got 'fast'
@@ -249,7 +248,7 @@ def instance(name: str, value: Any, kind: type[T], hint: str = "") -> T:
 
 
 def accepts(function: object, arguments: int) -> bool:
-    """Whether an object, but not a class, can be called with this number of arguments, as far as it tells."""
+    """Whether an object, but not a class, accepts this number of arguments; True if its signature is unknown."""
     if not callable(function) or inspect.isclass(function):
         return False
     try:

@@ -132,6 +132,6 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def leftovers(folder: Path) -> list[Path]:
+def partial_files(folder: Path) -> list[Path]:
     """Temporary files in a folder that `write_whole` left when its process was killed."""
     return [path for path in folder.glob(f".*{PARTIAL}") if path.is_file()]

@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from ..common import checks
-from ..common.files import leftovers, write_whole
+from ..common.files import partial_files, write_whole
 from .checkpoint_file import (
     Checkpoint,
     CheckpointError,
@@ -85,7 +85,7 @@ class Checkpoints:
             ) from None
         except OSError as error:
             raise CheckpointError(f"{self.folder} can't hold checkpoints ({error}); name another folder") from error
-        for path in leftovers(self.folder):
+        for path in partial_files(self.folder):
             path.unlink(missing_ok=True)
         return self
 

@@ -131,7 +131,7 @@ class DataLoader:
                 f"batch_size of at most {self.samples}"
             )
 
-    def may_aim_at(self, value: int) -> bool:
+    def may_have_target(self, value: int) -> bool:
         """Whether any target may equal ``value``; False only if all targets are in memory and none does."""
         targets = self.arrays[1]
         if not isinstance(targets, np.ndarray) or isinstance(targets, np.memmap) or self.changes_targets:

@@ -1,4 +1,4 @@
-"""The count of cores: affinity and the quota of the control group, and that all who count agree."""
+"""The count of cores: affinity and the quota of the control group, and that all callers agree."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_cores_are_those_of_the_affinity(monkeypatch, tmp_path):
     assert available_cores(written(tmp_path, {V2: "600000 100000"})) == 2
 
 
-def test_cores_are_all_where_the_system_knows_no_affinity(monkeypatch, tmp_path):
+def test_cores_are_all_if_the_system_has_no_affinity(monkeypatch, tmp_path):
     monkeypatch.delattr(cores.os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(cores.os, "cpu_count", lambda: 6)
     assert available_cores(tmp_path) == 6

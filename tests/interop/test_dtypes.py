@@ -1,4 +1,4 @@
-"""Files in float16 and bfloat16: read exactly, written to the nearest; and dtypes that no model has."""
+"""Files in float16 and bfloat16 are read exactly and written rounded to nearest; other dtypes are refused."""
 
 import json
 import math
@@ -32,7 +32,7 @@ def bfloat16(bits: int) -> float:
     return sign * math.ldexp(fraction + 128 * (exponent > 0), max(exponent, 1) - 134)
 
 
-def test_every_bfloat16_is_read_as_the_float32_that_equals_it():
+def test_every_bfloat16_is_read_as_the_equal_float32():
     bits = range(1 << 16)
     found = from_bytes(stored(a=("BF16", [256, 256], struct.pack(f"<{1 << 16}H", *bits))), "a")[0]["a"]
     assert (found.dtype, found.shape) == (np.float32, (256, 256))
@@ -40,7 +40,7 @@ def test_every_bfloat16_is_read_as_the_float32_that_equals_it():
     assert not np.signbit(found[0, 0]) and np.signbit(found[128, 0])
 
 
-def test_every_float16_is_read_as_the_float32_that_equals_it():
+def test_every_float16_is_read_as_the_equal_float32():
     content = struct.pack(f"<{1 << 16}H", *range(1 << 16))
     found = from_bytes(stored(a=("F16", [1 << 16], content)), "a")[0]["a"]
     assert found.dtype == np.float32
@@ -152,7 +152,7 @@ def test_another_dtype_is_refused(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F4", "C64", "FOO", "", None, ["F32"], 3])
-def test_what_no_array_can_hold_is_named(tmp_path, dtype):
+def test_a_dtype_without_a_numpy_equivalent_is_named(tmp_path, dtype):
     (tmp_path / "w").write_bytes(stored(weight=(dtype, [2], b"\0\0")))
     with pytest.raises(ValueError, match=r"w: weight is .*, which is not read; convert it to one of F64, F32") as error:
         nn.load(nn.Dense(2, 1), tmp_path / "w")
@@ -160,7 +160,7 @@ def test_what_no_array_can_hold_is_named(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("kind", ["int64", "uint8", "bool"])
-def test_integers_and_booleans_never_become_weights(tmp_path, kind):
+def test_integers_and_booleans_are_not_loaded_as_weights(tmp_path, kind):
     safetensors.numpy.save_file({"weight": np.ones((2, 2), kind), "bias": np.ones(2, kind)}, tmp_path / "w")
     with pytest.raises(ValueError, match=f"weight holds {kind}, expected float"):
         nn.load(nn.Dense(2, 2), tmp_path / "w")
@@ -192,7 +192,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_damaged_headers_are_one_line_and_leave_the_model(tmp_path, case):
+def test_damaged_headers_raise_one_line_and_do_not_change_the_model(tmp_path, case):
     (tmp_path / "w").write_bytes(DAMAGE[case])
     model = nn.Dense(2, 2)
     before = model.parameters["weight"].value.copy()
@@ -203,6 +203,6 @@ def test_damaged_headers_are_one_line_and_leave_the_model(tmp_path, case):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.dtype("float16"), "float16"])
-def test_a_dtype_is_named_or_given_as_such(tmp_path, dtype):
+def test_a_dtype_may_be_a_name_or_an_object(tmp_path, dtype):
     nn.save(nn.Dense(2, 3, seed=0), tmp_path / "a", dtype=dtype)
     assert safetensors.numpy.load_file(tmp_path / "a")["weight"].dtype == np.float16

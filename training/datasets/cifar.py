@@ -19,7 +19,7 @@ from .checks import DataError, check_labels
 from .dataset import Dataset, assemble
 
 IMAGE = (3, 32, 32)
-# Each file of CIFAR-10 has 10,000. Labels are read into memory, images are not.
+# CIFAR-10 has 10,000 images (31 MB) in each file. Only labels are read into memory.
 _MOST_RECORDS = 1_000_000
 _LONGEST_NAMES = 1 << 16
 HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
@@ -71,7 +71,7 @@ def find_cifar(folder: Path) -> tuple[Version, Path] | None:
     Raises
     ------
     DataError
-        For the archive for Python, which is pickled.
+        For the files of the Python version, which are pickles.
     """
     for version in VERSIONS:
         for candidate in (folder, folder / version.folder):
