@@ -187,7 +187,7 @@ def assemble(
         raise DataError(f"labels run to {count - 1} with {len(x)} samples, out of range: classes are 0, 1, 2...")
     if not trial and all(bool((labels == largest_label).all()) for labels in every[1::2]):
         only = class_names[largest_label] if class_names else str(largest_label)
-        warn(f"{name} has images of one class only ({only}): there is nothing to tell apart, and all will be right")
+        warn(f"{name} has images of one class only ({only}), so every prediction will be right")
     if x.dtype == np.uint8 and not floats:
         scale = 1.0 / 255.0
     else:

@@ -75,7 +75,7 @@ def decode(path: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-class Files:
+class ImageFiles:
     """Images in files, decoded when they are indexed, by one thread for each core.
 
     Parameters

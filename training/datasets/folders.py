@@ -18,7 +18,7 @@ from ...common.files import require_memory
 from ..images import CHUNK, IN_MEMORY, Images
 from .checks import DataError, warn
 from .dataset import Dataset, assemble
-from .decode import Files, Header, Unreadable, on_threads, read_header
+from .decode import Header, ImageFiles, Unreadable, on_threads, read_header
 from .folder_layout import Classes, Part
 
 
@@ -50,7 +50,7 @@ def load_folder(folder: Path, classes: Classes, image_size: tuple[int, int] | No
     if len(every) * channels * prod(image_size) <= IN_MEMORY:
         images, parts = _decode_all(parts, image_size, channels, unreadable)
     else:
-        images = [Files(part.paths, image_size, channels) for part in parts]
+        images = [ImageFiles(part.paths, image_size, channels) for part in parts]
     unreadable.summarise()
     if empty := [name for label, name in enumerate(classes.names) if label not in {*parts[0].labels}]:
         raise unreadable.error(folder, empty[0])
@@ -127,7 +127,7 @@ def _decode_all(
     found: list[Images] = []
     rows = max(1, CHUNK // (channels * prod(size)))
     for part in parts:
-        files, n = Files(part.paths, size, channels), 0
+        files, n = ImageFiles(part.paths, size, channels), 0
         array = np.empty(files.shape, np.uint8)
         for start in range(0, len(part.paths), rows):
             images, errors = files.read(part.paths[start : start + rows])
@@ -161,9 +161,9 @@ def _warn_of_copies(parts: Sequence[Part], digests: Sequence[Sequence[str]]) -> 
                 clashes.append((path, seen[0]))
     if copies:
         where = "are trained on too" if len(parts) > 1 else "are copies of others, of which some may be held out"
-        warn(f"{len(copies)} images {where}, so accuracy is too good, as {copies[0][0]}, the same as {copies[0][1]}")
+        warn(f"{len(copies)} images {where}, so accuracy is too good: {copies[0][0]} is the same as {copies[0][1]}")
     if clashes:
-        warn(f"{len(clashes)} images are of two classes, as {clashes[0][0]}, the same as {clashes[0][1]}")
+        warn(f"{len(clashes)} images are of two classes: {clashes[0][0]} is the same as {clashes[0][1]}")
 
 
 def _fingerprint(folder: Path, parts: Sequence[Part], image: tuple[int, ...], digests: list[list[str]] | None) -> str:
