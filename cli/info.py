@@ -1,7 +1,6 @@
 """Show which backends work on this machine, and why the others do not."""
 
 import argparse
-import os
 import platform
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from .. import __version__
 from ..backends import get_backend, survey
 from ..backends.registry import VARIABLE, from_environment
+from ..common.cores import available_cores
 from ..common.terminal import columns, say, table
 from .backend_option import open_backend
 from .errors import preparing
@@ -22,10 +22,9 @@ def run(options: argparse.Namespace) -> None:
     """Print versions, the table of backends, and which one is chosen by default."""
     with preparing():
         default, auto = open_backend(None, default="numpy"), get_backend("auto")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     say(
         f"xpnn {__version__}, NumPy {np.__version__}, Python {platform.python_version()}, "
-        f"{platform.system()} {platform.machine()}, {cores} cores"
+        f"{platform.system()} {platform.machine()}, {available_cores()} cores"
     )
     with preparing():
         rows = survey()

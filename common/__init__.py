@@ -1,1 +1,5 @@
-"""What every other folder stands on and that computes nothing: checks of arguments, files, text, the environment."""
+"""Helpers for all other packages, which compute nothing and import none of them.
+
+Checks of arguments, files, text for terminals, environment variables, the cores and the memory of the process, and
+names for types.
+"""

@@ -1,8 +1,8 @@
-"""The checks of arguments, for the whole library: what was given, what is accepted, and what to do.
+"""Checks of arguments, for the whole library.
 
-Each function takes the argument's name and value and returns the value as the rest of the code wants it: integers and
-numbers as Python's own, whatever library they came from. Each raises `ValueError` for a value that is not accepted, and
-`TypeError` for an object of another class, with one style of message::
+Each function accepts the name and value of an argument and returns the value in one form: integers and numbers as
+Python's own, whatever library they came from. Each raises `ValueError` for a value that is not accepted, and
+`TypeError` for an object of another class. The message says what is accepted, what was given and perhaps what to do::
 
     batch_size must be an integer >= 1, got 0
     lr must be a number > 0, got 'fast'
@@ -38,7 +38,7 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def shown(value: object) -> str:
-    """A value as a message quotes it: classes as such, arrays by dtype and shape, long text and lists shortened."""
+    """A value for a message: classes by name, arrays by dtype and shape, long text and lists shortened."""
     if inspect.isclass(value):
         return f"the class {value.__name__}"
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
@@ -46,12 +46,12 @@ def shown(value: object) -> str:
         return f"an array of {dtype_name(dtype)}, shape {tuple(shape)}"
     try:
         return _repr.repr(value)
-    except ValueError:  # Python writes no integer of more than 4300 digits
+    except ValueError:  # Python does not convert integers of more than 4300 digits to text
         return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
 
 
 def integer(name: str, value: object, least: int | None = None, most: int | None = None) -> int:
-    """An integer within limits that both count as inside."""
+    """An integer from ``least`` to ``most``, both included."""
     if is_integer(value) and (least is None or value >= least) and (most is None or value <= most):
         return int(value)
     if least is not None and most is not None:
@@ -64,7 +64,7 @@ def integer(name: str, value: object, least: int | None = None, most: int | None
 
 
 def seed(name: str, value: object) -> int:
-    """An integer of 64 bits without sign."""
+    """An unsigned integer of 64 bits."""
     if is_integer(value) and 0 <= value < 1 << 64:
         return int(value)
     raise ValueError(f"{name} must be an integer from 0 to 2**64 - 1, got {shown(value)}")
@@ -83,7 +83,7 @@ def number(
 ) -> float:
     """A real number within limits: at least ``least`` or above ``above``, at most ``most`` or below ``below``.
 
-    Infinity and NaN are accepted only where ``infinite`` and ``nan`` say so. An integer stays one.
+    Infinity and NaN are accepted only with ``infinite`` and ``nan``. An integer stays an integer.
     """
     found = _plain(value)
     if nan and found is not None and found != found:
@@ -110,7 +110,7 @@ def number(
 
 
 def _plain(value: object) -> float | None:
-    """A number as one of Python's; None for anything else, and for an integer beyond the range of floats."""
+    """A number as Python's own; None for anything else and for an integer beyond the range of floats."""
     if type(value) is float:
         return value
     try:
@@ -121,7 +121,7 @@ def _plain(value: object) -> float | None:
 
 
 def plain(value: Any) -> Any:
-    """A number, or a tuple of numbers, as Python's own; anything else as it is."""
+    """A number, or a tuple of numbers, as Python's own; anything else unchanged."""
     if isinstance(value, tuple):
         return tuple(plain(each) for each in value)
     number = _plain(value)
@@ -130,7 +130,7 @@ def plain(value: Any) -> Any:
 
 def per_axis(name: str, value: int | Sequence[int], axes: int, least: int = 1) -> tuple[int, ...]:
     """One integer for each axis, from an integer or a sequence of them."""
-    # What all but a few layers are given, for this runs in each of their calls.
+    # The usual cases first, because layers call this in each forward.
     if type(value) is int and value >= least:
         return (value,) * axes
     if type(value) is tuple and len(value) == axes and _are_ints(value) and min(value, default=least) >= least:
@@ -144,12 +144,12 @@ def per_axis(name: str, value: int | Sequence[int], axes: int, least: int = 1) -
 
 
 def _are_ints(values: tuple[object, ...]) -> bool:
-    """Whether all are Python's integers and no booleans; quick."""
+    """Whether all are Python's integers and none a boolean; fast."""
     return set(map(type, values)) == {int}
 
 
 def size(name: str, value: int | Sequence[int], axes: int, least: int = 1) -> int | tuple[int, ...]:
-    """An integer, or one for each axis: as `per_axis` takes it, but an integer stays one."""
+    """An integer, or one for each axis: as `per_axis`, but a single integer stays an integer."""
     each = per_axis(name, value, axes, least)
     return each[0] if is_integer(value) else each
 
@@ -163,7 +163,10 @@ def shape(
     length: int | None = None,
     empty: bool = False,
 ) -> tuple[int, ...]:
-    """Integers in a sequence, that many, or any number but none unless ``empty``; ``accepted`` is a message's word."""
+    """A sequence of integers, of a given length if there is one, and not empty unless ``empty``.
+
+    ``accepted`` replaces the description of accepted values in the message.
+    """
     if type(value) is tuple and length is None and _are_ints(value) and min(value) >= least:
         return value
     value = listed(value)
@@ -185,7 +188,7 @@ def numbers(
     most: float | None = None,
     below: float | None = None,
 ) -> tuple[float, ...]:
-    """That many real numbers, in any sequence or vector, each within the limits of `number`."""
+    """``count`` real numbers, in any sequence or vector, each within the limits of `number`."""
     given = _entries(value)
     if given is None or len(given) != count:
         raise ValueError(f"{name} must be a sequence of {count} numbers, got {shown(value)}")
@@ -195,19 +198,19 @@ def numbers(
 
 
 def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
-    """Whether a value is a sequence, such as a list or a tuple, and no text."""
+    """Whether a value is a sequence, such as a list or a tuple, and not text."""
     return isinstance(value, tuple | list) or (
         isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview)
     )
 
 
 def listed(value: Any) -> Any:
-    """An array of NumPy that holds integers as a list of Python's; anything else as it is."""
+    """A NumPy array of integers as a list of Python's; anything else unchanged."""
     return value.tolist() if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind in "iu" else value
 
 
 def _entries(value: object) -> tuple[Any, ...] | None:
-    """What is in a sequence or vector; None for anything that has no order, and for text."""
+    """The entries of a sequence or vector; None for text and for anything without an order."""
     if isinstance(value, str | bytes | bytearray | Mapping | Set) or not isinstance(value, Iterable):
         return None
     try:
@@ -217,9 +220,9 @@ def _entries(value: object) -> tuple[Any, ...] | None:
 
 
 def choice(name: str, value: T, accepted: Iterable[object]) -> T:
-    """One of a few values."""
+    """A value that is one of ``accepted``."""
     choices = tuple(accepted)
-    # An array compares entry by entry, and True is equal to 1.
+    # Not `value in choices`: an array compares entry by entry, and True is equal to 1.
     for each in choices:
         alike = isinstance(value, str) if isinstance(each, str) else is_integer(value) and is_integer(each)
         if value is each or (alike and value == each):
@@ -228,14 +231,14 @@ def choice(name: str, value: T, accepted: Iterable[object]) -> T:
 
 
 def flag(name: str, value: object) -> bool:
-    """True or False, of Python or NumPy; 0, 1 and text are neither."""
+    """True or False, of Python or NumPy; 0, 1 and text are not accepted."""
     if not isinstance(value, bool) and type(value).__name__ not in ("bool_", "bool"):
         raise ValueError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 
 
 def instance(name: str, value: Any, kind: type[T], hint: str = "") -> T:
-    """An object of a class; ``hint`` is what to do otherwise."""
+    """An object of a class; ``hint`` is the advice in the message."""
     if isinstance(value, kind):
         return value
     article = "an" if kind.__name__[0] in "AEIOU" else "a"
@@ -244,21 +247,21 @@ def instance(name: str, value: Any, kind: type[T], hint: str = "") -> T:
     raise TypeError(f"{name} must be {article} {kind.__name__}, got {shown(value)}{f'; {hint}' if hint else ''}")
 
 
-def takes(function: object, arguments: int) -> bool:
-    """Whether an object can be called with so many arguments, as far as it says; a class is what makes one."""
+def accepts(function: object, arguments: int) -> bool:
+    """Whether an object, but not a class, accepts this number of arguments; True if its signature is unknown."""
     if not callable(function) or inspect.isclass(function):
         return False
     try:
         inspect.signature(function).bind(*range(arguments))
     except TypeError:
         return False
-    except ValueError:  # a function of an extension that does not tell
+    except ValueError:  # a function of an extension without a signature
         return True
     return True
 
 
 def mapping(name: str, value: Any, hint: str = "") -> Mapping[Any, Any]:
-    """A mapping, such as a dict; ``hint`` is what to do otherwise."""
+    """A mapping, such as a dict; ``hint`` is the advice in the message."""
     if isinstance(value, Mapping):
         return value
     raise TypeError(f"{name} must be a mapping, got {shown(value)}{f'; {hint}' if hint else ''}")

@@ -1,10 +1,10 @@
-"""The environment variables that xpnn reads, in one table: what each accepts, and one error for what it does not.
+"""The environment variables that xpnn reads, in one table: what each accepts, and the error for other values.
 
-A variable that is empty counts as unset; blanks around a value don't matter. A wrong value is a `ValueError` where the
-variable is needed, never at import; the commands check all of them before they begin (`check`) and end with one line
-and status 2.
+An empty variable counts as unset; blanks around a value are ignored. A wrong value raises `ValueError` where the
+variable is needed, never at import. The commands check all variables before they begin (`check`) and end with one line
+and status 2 if one is wrong.
 
-This file needs the standard library alone: `scripts/gpu_check.py` reads it on machines that lack the packages of xpnn.
+This file needs the standard library only: `scripts/gpu_check.py` reads it on machines that lack the packages of xpnn.
 """
 
 import difflib
@@ -26,7 +26,7 @@ STARTED_FOR = "XPNN_STARTED_FOR"
 
 @dataclass(frozen=True)
 class Variable:
-    """What a variable accepts, in words, and its values where they are few; ``number`` where it is a count."""
+    """What a variable accepts, in words; its ``values``, if they are few; ``number`` if it is a count."""
 
     accepted: str
     values: tuple[str, ...] = ()
@@ -45,12 +45,12 @@ VARIABLES = {
     FUZZ_SEED: Variable("an integer >= 0, for the tests"),
     NVRTC: Variable("a folder with NVIDIA's compiler NVRTC, for the tests"),
     GPU_LINES: Variable("a file; set by scripts/gpu_check.py for the tests that it runs"),
-    STARTED_FOR: Variable("a mark; set by scripts/gpu_check.py, by which it finds what it started"),
+    STARTED_FOR: Variable("a mark; set by scripts/gpu_check.py to find the processes that it started"),
 }
 
 
 def value(name: str) -> str | None:
-    """A variable's value without blanks around it; None where it is unset or empty.
+    """A variable's value without blanks around it; None if it is unset or empty.
 
     Raises
     ------
@@ -83,12 +83,12 @@ def switch(name: str, *, unset: bool = True) -> bool:
 
 
 def check() -> None:
-    """Check all variables, and that none that begins with ``XPNN_`` is one of them misspelt.
+    """Check the values of all variables, and that no other one that begins with ``XPNN_`` resembles one of them.
 
     Raises
     ------
     ValueError
-        For the first that is wrong.
+        For the first one that is wrong.
     """
     for name in VARIABLES:
         value(name)

@@ -1,10 +1,10 @@
-"""Files that are there whole or not at all, and files from elsewhere, of which nothing is believed.
+"""Writing files atomically, and reading files that may be of any kind and size.
 
-A file is written beside its place, forced to the disk and renamed: rename replaces in one step, so whoever reads sees
-the old content or the new. The folder is forced to the disk too, since a rename is kept there.
+`write_whole` writes to a temporary file in the same folder, flushes it to the disk and renames it. A rename is atomic,
+so a reader sees the old content or the new. The folder, which records the rename, is flushed to the disk too.
 
-A path that is to be read may name a folder, a device without end or a pipe that nobody writes to, and a file may be
-larger than the memory. `file_size` looks before anything is opened; `read_bytes` reads no more than it is allowed to.
+A path from a user may name a folder, an endless device or a pipe without a writer, and a file may be larger than the
+memory. `file_size` checks before a file is opened; `read_bytes` reads at most a given number of bytes.
 """
 
 import os
@@ -32,9 +32,9 @@ def file_size(path: str | os.PathLike[str]) -> int:
     Raises
     ------
     FileNotFoundError
-        Where there is none; says what there is instead.
+        If there is none; the message says what the path is instead.
     OSError
-        Where the system does not tell, as for links in a circle.
+        If the system reports an error, as for circular links.
     """
     try:
         found = Path(path).stat()
@@ -47,14 +47,14 @@ def file_size(path: str | os.PathLike[str]) -> int:
 
 
 def read_bytes(path: str | os.PathLike[str], most: int | None = None) -> bytes:
-    """All of a regular file that holds at most so many bytes, or as many as there is memory for.
+    """The content of a regular file of at most ``most`` bytes, or of the size of the memory.
 
     Raises
     ------
     FileNotFoundError, OSError
-        As `file_size`, and where it can't be read.
+        As `file_size`, and if the file can't be read.
     ValueError
-        For a larger one.
+        If the file is larger.
     """
     size = file_size(path)
     if most is None:
@@ -63,7 +63,7 @@ def read_bytes(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     content = bytearray()
     if size <= most:
         with Path(path).open("rb") as file:
-            # Some files, such as those of /proc, hold more than they say.
+            # Some files, such as those of /proc, have more bytes than their size.
             while len(content) <= most and (part := file.read(min(_CHUNK, most + 1 - len(content)))):
                 content += part
     if max(size, len(content)) > most:
@@ -72,21 +72,21 @@ def read_bytes(path: str | os.PathLike[str], most: int | None = None) -> bytes:
 
 
 def require_memory(size: int, what: str) -> None:
-    """Raise `ValueError` where something takes more bytes than there is memory."""
+    """Raise `ValueError` if ``size`` bytes are more than the memory."""
     total, _ = host_capacity()
     if total and size > total:
         raise ValueError(f"{what} takes {size} bytes, more than there is memory: {total}")
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
-    """Put ``content`` in a file's place; text in UTF-8.
+    """Replace the content of a file atomically; text is encoded in UTF-8.
 
-    A link stays a link, a file keeps its permissions. Devices and pipes are written to directly.
+    A link stays a link, and a file keeps its permissions. Devices and pipes are written to directly.
 
     Raises
     ------
     OSError
-        Where that fails, as on a full disk; what was there before is there still, and nothing beside it.
+        If writing fails, as on a full disk; the old file is unchanged, and no temporary file remains.
     """
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
@@ -107,7 +107,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    # Not every system lets a folder be forced, and by now the file is there.
+    # Not every system can flush a folder. The file itself is complete.
     with suppress(OSError):
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -117,13 +117,13 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """Where `write_whole` writes a file before it is renamed into place."""
+    """The temporary file that `write_whole` writes and renames."""
     return path.with_name(f".{path.name}{PARTIAL}")
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Within the ``with`` block an `OSError` names that file; of a full disk the system names none."""
+    """Within the ``with`` block an `OSError` names this file; for a full disk the system names none."""
     try:
         yield
     except OSError as error:
@@ -132,6 +132,6 @@ def naming(path: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def leftovers(folder: Path) -> list[Path]:
-    """What `write_whole` left in a folder when it was killed."""
+def partial_files(folder: Path) -> list[Path]:
+    """Temporary files in a folder that `write_whole` left when its process was killed."""
     return [path for path in folder.glob(f".*{PARTIAL}") if path.is_file()]

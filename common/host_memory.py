@@ -1,4 +1,4 @@
-"""How much memory this process has and takes, as far as the system tells."""
+"""The memory that this process uses and may use, as far as the system reports it."""
 
 import os
 import sys
@@ -8,12 +8,12 @@ PROC = Path("/proc")
 
 
 def host_memory() -> dict[str, int]:
-    """Resident memory of this process in bytes, now and at its peak; zeros where the system does not tell."""
+    """Resident memory of this process in bytes, now and at its peak; zeros if the system does not report it."""
     try:
         import resource
     except ImportError:
         return {"in_use": 0, "peak": 0, "pool": 0}
-    # Only the first of the two starts anew with `reset_host_peak`.
+    # `reset_host_peak` resets VmHWM only, not ru_maxrss.
     peak = _kilobytes("self/status", "VmHWM")
     if not peak:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -25,7 +25,7 @@ def host_memory() -> dict[str, int]:
 
 
 def reset_host_peak() -> bool:
-    """Start a new peak of resident memory; False where the system has no such thing, or does not permit it."""
+    """Reset the peak of resident memory; False if the system does not support or permit it."""
     try:
         (PROC / "self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
@@ -34,7 +34,7 @@ def reset_host_peak() -> bool:
 
 
 def host_capacity() -> tuple[int, int]:
-    """Bytes of memory, and those in use: of the machine, or of what this process may address if that is less."""
+    """Total and used memory in bytes: of the machine, or of this process's address space if that is limited to less."""
     total = _kilobytes("meminfo", "MemTotal")
     used = total - _kilobytes("meminfo", "MemAvailable")
     limit = _address_limit()
@@ -44,7 +44,7 @@ def host_capacity() -> tuple[int, int]:
 
 
 def _address_limit() -> int:
-    """Bytes that this process may address; 0 without a limit."""
+    """The limit of this process's address space in bytes; 0 without a limit."""
     try:
         import resource
     except ImportError:
@@ -61,7 +61,7 @@ def _physical() -> int:
 
 
 def _kilobytes(file: str, name: str) -> int:
-    """A figure of a file that gives it in kB, in bytes; 0 where it does not."""
+    """A value of a file of /proc that lists it in kB, converted to bytes; 0 if it is not listed."""
     try:
         lines = (PROC / file).read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""Text for a person: lines and tables that fit the terminal.
+"""Lines and tables that fit the terminal.
 
-A terminal breaks a line that is too long wherever it ends, within a word or a number. Here it is broken between figures
-or words. In a file or a pipe, which have no width, a line stays one line.
+A terminal breaks a long line at its right edge, within a word or a number. The functions here break it between figures
+or words. In a file or a pipe, which have no width, a line is not broken.
 """
 
 import io
@@ -11,15 +11,15 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-# Columns where a terminal does not say how many it has.
+# Columns of a terminal that does not report its width.
 _USUAL = 80
 _INDENT = 4
 
 
 def columns(file: Any = None) -> int | None:
-    """Columns of the terminal that a stream writes to, standard output unless given; None where it is no terminal.
+    """Columns of the terminal that a stream, by default standard output, writes to; None if it is no terminal.
 
-    The environment variable ``COLUMNS`` counts more than what the terminal says.
+    The environment variable ``COLUMNS`` overrides the width that the terminal reports.
     """
     file = sys.stdout if file is None else file
     try:
@@ -27,9 +27,9 @@ def columns(file: Any = None) -> int | None:
             return None
     except (AttributeError, ValueError):
         return None
-    told = os.environ.get("COLUMNS", "")
-    if told.isdecimal() and int(told):
-        return int(told)
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
     try:
         return os.get_terminal_size(file.fileno()).columns or _USUAL
     except (AttributeError, OSError, ValueError):
@@ -37,7 +37,7 @@ def columns(file: Any = None) -> int | None:
 
 
 def cells(text: str) -> int:
-    """Columns that a line takes on a terminal: some characters take two, some none."""
+    """Columns that a line takes up on a terminal: some characters have a width of two, some of none."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len
@@ -46,27 +46,27 @@ def cells(text: str) -> int:
 
 
 def padded(text: str, width: int) -> str:
-    """The text with spaces behind it, so that it takes so many columns."""
+    """The text padded with spaces to ``width`` columns."""
     return text + " " * (width - cells(text))
 
 
 def fitted(
     pieces: Sequence[str], width: int | None, *, between: str = "  ", indent: int = _INDENT, alone: bool = False
 ) -> list[str]:
-    """Figures in as few lines as fit.
+    """Arrange pieces of text in as few lines as possible.
 
     Parameters
     ----------
     pieces : sequence of str
-        Figures, each of which stays on one line where it fits there.
+        Each stays on one line if it fits.
     width : int or None
         Columns; None for a single line.
     between : str
-        Stands between two pieces on a line.
+        Separator of two pieces on a line.
     indent : int
-        Spaces in front of all lines but the first.
+        Spaces before all lines except the first.
     alone : bool
-        Where one line is too short, the first piece has one to itself.
+        Whether the first piece has a line of its own if there are several lines.
     """
     whole = between.join(pieces).rstrip()
     if width is None or cells(whole) <= width:
@@ -85,7 +85,7 @@ def fitted(
 
 
 def wrapped(text: str, width: int | None, indent: int = _INDENT) -> str:
-    """Text whose lines are broken between words; what belongs to the same line is indented. A word is never broken."""
+    """Break the lines of a text between words, and indent continuation lines. A word is never broken."""
     if width is None:
         return text
     indent = min(indent, width // 4)
@@ -103,12 +103,12 @@ def _broken(line: str, width: int, indent: int) -> list[str]:
 
 
 def say(text: str, file: Any = None, indent: int = _INDENT) -> None:
-    """Print lines, broken between words where they go to a terminal that is too narrow for them."""
+    """Print lines, broken between words if the terminal is too narrow for them."""
     print(wrapped(text, columns(file), indent), file=file, flush=True)
 
 
 def say_row(*cells: str) -> None:
-    """Print a row of a table that is shown as it grows: on one line, or its name and under it its figures."""
+    """Print one row of a table: on one line, or the name and below it the figures."""
     print("\n".join(fitted(cells, columns(), between=" ", alone=True)), flush=True)
 
 
@@ -123,7 +123,7 @@ def table(
     footer: Sequence[str] = (),
     framed: bool = True,
 ) -> str:
-    """A table that fits; where that can't be without broken words, a few lines for each row.
+    """A table that fits the width, or a few lines for each row if words would have to be broken.
 
     Parameters
     ----------
@@ -131,28 +131,28 @@ def table(
         One for each column.
     rows : iterable of sequence of str
     width : int or None
-        Columns of the terminal; None for as many as the table takes.
+        Columns of the terminal; None for any width.
     title : int
-        So many cells of a row name it.
+        Number of cells that name a row.
     numbers : sequence of int
-        Columns that are flush right.
+        Columns that are aligned to the right.
     words : sequence of int
-        Columns whose text may be broken between words; the last of them gets most room.
+        Columns whose text may be broken between words; the last of them is made as wide as possible.
     footer : sequence of str
         A last row.
     framed : bool
-        Whether there are lines around cells.
+        Whether cells have borders.
     """
     rows = list(rows)
     every = [heads, *rows, *([footer] if footer else [])]
     natural = [max(cells(row[i]) for row in every) for i in range(len(heads))]
-    # A bar and two spaces for each column, and a last bar; or two spaces for each column.
-    beside = 3 * len(heads) + 1 if framed else 2 * len(heads)
-    room = None if width is None else width - beside
-    if room is not None and sum(natural) > room:
+    # With borders: a bar and two spaces for each column, and a last bar. Without: two spaces for each column.
+    borders = 3 * len(heads) + 1 if framed else 2 * len(heads)
+    available = None if width is None else width - borders
+    if available is not None and sum(natural) > available:
         longest = {i: max(cells(word) for row in every for word in row[i].split() or [""]) for i in words}
         least = [longest.get(i, natural[i]) for i in range(len(heads))]
-        spare = room - sum(least)
+        spare = available - sum(least)
         if spare < 0:
             return "\n".join(_block(heads, row, title, width) for row in every[1:])
         for i in reversed(words):
@@ -165,8 +165,8 @@ def table(
 def _block(heads: Sequence[str], row: Sequence[str], title: int, width: int | None) -> str:
     name = fitted([cell for cell in row[:title] if cell] or [""], width)
     figures = [f"{head} {cell}" for head, cell in zip(heads[title:], row[title:], strict=True) if cell]
-    room = None if width is None else width - _INDENT
-    return "\n".join([*name, *(" " * _INDENT + line for line in fitted(figures, room, indent=0))])
+    available = None if width is None else width - _INDENT
+    return "\n".join([*name, *(" " * _INDENT + line for line in fitted(figures, available, indent=0))])
 
 
 def _drawn(
@@ -192,13 +192,13 @@ def _drawn(
     for row in rows:
         frame.add_row(*map(Text, row))
     out = io.StringIO()
-    # Without colours: a caller's FORCE_COLOR would put escape codes into the text.
+    # Without colours: the environment variable FORCE_COLOR would add escape codes.
     Console(file=out, width=sum(widths) + 3 * len(widths) + 1, color_system=None).print(frame)
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().split("\n"))
 
 
 def can_print(text: str) -> bool:
-    """Whether standard output has these characters."""
+    """Whether standard output can encode these characters."""
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
     except (UnicodeEncodeError, LookupError):

@@ -1,7 +1,7 @@
-"""Names for what the standard leaves to each library.
+"""Type names for the objects of array libraries, and the names of dtypes.
 
-An array, its namespace, its device and its dtype have no common Python type, so they are `Any` to a
-type checker; the names say which is meant.
+Arrays, namespaces, devices and dtypes of different libraries have no common Python type, so all of them are `Any` for a
+type checker; the aliases only document which is meant.
 """
 
 from functools import lru_cache
@@ -13,10 +13,10 @@ Device: TypeAlias = Any
 DType: TypeAlias = Any
 
 
-# Typed, because some libraries' dtypes compare with others' as they please.
+# Typed, because dtypes of different libraries may compare equal.
 @lru_cache(maxsize=256, typed=True)
 def dtype_name(dtype: DType) -> str:
-    """The standard's name of a dtype of any library: ``"float32"``, ``"int64"``, ``"bool"``."""
+    """The Array API standard's name of a dtype of any library: ``"float32"``, ``"int64"``, ``"bool"``."""
     name = getattr(dtype, "__name__", None) or str(dtype)
     name = name.rpartition(".")[2]
     return "bool" if name == "bool_" else name

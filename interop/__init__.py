@@ -1,1 +1,1 @@
-"""Exchange with other programs: files of weights."""
+"""Exchange of weights with other programs."""

@@ -1,10 +1,10 @@
-"""Weights in safetensors files: data only, nothing in them can run.
+"""Weights in safetensors files, which contain only data and no code.
 
 A file holds the arrays of a ``state_dict`` by name, little-endian and in row-major order, and one string of metadata.
-The same weights give the same bytes on every backend, so ``sha256sum`` compares two runs.
+The same weights are written as the same bytes on every backend, so ``sha256sum`` compares two runs.
 
-Models compute in float32 or float64. Files in float16 and bfloat16 are read all the same, each number as the float32
-that equals it, and written where `save` is asked to. NumPy has no bfloat16: it is the upper half of a float32.
+Models compute in float32 or float64. Files in float16 and bfloat16 can be read, each number as the equal float32, and
+`save` can write them. NumPy has no bfloat16, so it is handled as the upper half of a float32.
 
 References
 ----------
@@ -30,9 +30,9 @@ from ..layers.core.layer import Layer
 
 _deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize
 _KEY = "xpnn"
-#: The most bytes of a header, by the format.
+#: The format's limit for the header, in bytes.
 _LARGEST_HEADER = 100_000_000
-#: Of what the format names, all that NumPy has, and bfloat16 as the integers that hold its bits.
+#: The format's dtypes that NumPy has, and bfloat16 as integers with the same bits.
 _DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -58,25 +58,25 @@ def save(
     *,
     dtype: DType | str | None = None,
 ) -> None:
-    """Write a model's parameters and buffers, by name, whole or not at all.
+    """Write a model's parameters and buffers by name, atomically.
 
     Parameters
     ----------
     model : Layer
     path : path
-        Written beside itself first, forced to the disk, and renamed when complete.
+        First written to a temporary file in the same folder, flushed to the disk, and renamed when complete.
     about : mapping, optional
-        Anything JSON can hold, kept in the file; `read` gives it back.
+        Metadata that JSON can hold, stored in the file; `read` returns it.
     dtype : {"float32", "float64", "float16", "bfloat16"} or dtype, optional
-        What floats are written in: the model's dtype unless given. Numbers are rounded to the nearest, of two that are
-        as near to the one with an even last bit, as in PyTorch. Integers stay what they are, and the model too.
+        The dtype of floats in the file; by default the model's. Numbers are rounded to nearest, ties to even, as in
+        PyTorch. Integers and the model itself are unchanged.
 
     Raises
     ------
     ValueError
-        For another dtype, and for a finite number that it can't hold: float16 ends at 65504. Nothing is written then.
+        For another dtype, and for a finite number beyond its range: float16 ends at 65504. Nothing is written then.
     TypeError
-        For ``about`` that JSON can't hold.
+        If JSON can't hold ``about``.
     """
     if dtype is not None:
         name = dtype_name(dtype) if isinstance(dtype, Hashable) and not isinstance(dtype, str) else dtype
@@ -85,12 +85,12 @@ def save(
     checked_path("path", path)
     about = {} if about is None else mapping("about", about)
     arrays = {name: to_host(array) for name, array in model.state_dict().items()}
-    write_whole(path, packed(arrays, about, dtype))
+    write_whole(path, to_bytes(arrays, about, dtype))
 
 
-def packed(arrays: Mapping[str, np.ndarray[Any, Any]], about: Mapping[str, Any], dtype: str | None = None) -> bytes:
-    """The bytes of a file that holds these arrays, floats in a dtype, and what is said ``about`` them."""
-    # One key only: safetensors does not promise an order among several.
+def to_bytes(arrays: Mapping[str, np.ndarray[Any, Any]], about: Mapping[str, Any], dtype: str | None = None) -> bytes:
+    """The content of a file with these arrays, floats converted to ``dtype``, and the metadata ``about``."""
+    # Only one key, because safetensors does not guarantee an order among several.
     metadata = {_KEY: json.dumps(about, sort_keys=True)}
     ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     if dtype is None:
@@ -102,15 +102,15 @@ def packed(arrays: Mapping[str, np.ndarray[Any, Any]], about: Mapping[str, Any],
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
-    """A file's arrays by name, and what was written ``about`` them; float16 and bfloat16 as float32.
+    """A file's arrays by name, and its metadata ``about``; float16 and bfloat16 are returned as float32.
 
-    A header that claims more than the file holds is refused before any of that is read.
+    The header is checked against the size of the file before the arrays are read.
 
     Raises
     ------
     FileNotFoundError
     ValueError
-        If it is not a complete safetensors file, holds what NumPy has no dtype for, or exceeds the memory.
+        If it is not a complete safetensors file, has a dtype that NumPy does not have, or exceeds the memory.
     """
     checked_path("path", path)
     size = file_size(path)
@@ -121,35 +121,35 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray[Any, Any]],
         end = 8 + length + _ends(_header(file.read(length), path), path)
     if end != size:
         raise _incomplete(path, f"it has {size} bytes, and {end} by its header")
-    return unpacked(read_bytes(path), os.fspath(path))
+    return from_bytes(read_bytes(path), os.fspath(path))
 
 
-def unpacked(content: bytes, name: str) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
-    """Arrays by name, and what was said about them, from the bytes of a file of that name; `ValueError` if damaged."""
+def from_bytes(content: bytes, name: str) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+    """Arrays by name and the metadata, from the content of the file ``name``; `ValueError` if it is damaged."""
     header = _header(content[8 : 8 + int.from_bytes(content[:8], "little")], name)
     _ends(header, name)
     try:
         arrays = {each: _array(entry) for each, entry in _deserialize(content)}
-        told = header.get("__metadata__") or {}
-        about = json.loads(told.get(_KEY, "{}"))
+        metadata = header.get("__metadata__") or {}
+        about = json.loads(metadata.get(_KEY, "{}"))
     except (SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise _incomplete(name, error) from error
     if not isinstance(about, dict):
-        raise _incomplete(name, f"what it says about its arrays is no mapping: {str(about)[:60]}")
+        raise _incomplete(name, f"its metadata is no mapping: {str(about)[:60]}")
     return arrays, about
 
 
 def load(model: Layer, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Fill a model, on whichever backend, from a file; returns what was written ``about`` it.
+    """Load the parameters and buffers of a model, on any backend, from a file; returns the metadata ``about``.
 
-    Floats are rounded to the model's dtype. NaN and infinity are loaded as they are; ``xpnn predict`` and ``xpnn
-    explain`` refuse a net that holds any.
+    Floats are rounded to the model's dtype. NaN and infinity are loaded unchanged; ``xpnn predict`` and ``xpnn
+    explain`` refuse a net that has any.
 
     Raises
     ------
     FileNotFoundError
     ValueError
-        If the file is damaged, or its names, shapes or dtypes are not the model's; the model is left as it was.
+        If the file is damaged, or its names, shapes or dtypes are not the model's; the model is then unchanged.
     """
     instance("model", model, Layer, "the model comes before the path")
     arrays, about = read(path)
@@ -168,7 +168,7 @@ def _header(content: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _ends(header: dict[str, Any], path: str | os.PathLike[str]) -> int:
-    """The byte where the last array ends, counted from the end of the header."""
+    """The end of the last array in bytes, counted from the end of the header; raises for other dtypes."""
     end = 0
     for name, entry in header.items():
         if name == "__metadata__":
@@ -177,7 +177,7 @@ def _ends(header: dict[str, Any], path: str | os.PathLike[str]) -> int:
             dtype, (_, after) = entry["dtype"], entry["data_offsets"]
             end = max(end, after)
         except (KeyError, TypeError, ValueError):
-            raise _incomplete(path, f"{name} has no dtype or no place in it") from None
+            raise _incomplete(path, f"{name} has no dtype or no offsets") from None
         if not isinstance(dtype, str) or dtype not in _DTYPES:
             raise ValueError(
                 f"{os.fspath(path)}: {name} is {dtype}, which is not read; convert it to one of "
@@ -187,7 +187,7 @@ def _ends(header: dict[str, Any], path: str | os.PathLike[str]) -> int:
 
 
 def _array(entry: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    """An array as NumPy has it: float16 and bfloat16 as float32."""
+    """A NumPy array: float16 and bfloat16 as float32."""
     array = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
     if entry["dtype"] == "BF16":
         return np.asarray(array.astype(np.uint32) << 16, np.uint32).view(np.float32)
@@ -195,7 +195,7 @@ def _array(entry: Mapping[str, Any]) -> np.ndarray[Any, Any]:
 
 
 def _rounded(array: np.ndarray[Any, Any], dtype: str, name: str) -> np.ndarray[Any, Any]:
-    """Floats in another dtype; those of bfloat16 as the integers of their bits."""
+    """Floats converted to another dtype; bfloat16 as integers with the same bits."""
     finite = np.isfinite(array)
     with np.errstate(over="ignore", invalid="ignore"):
         if dtype == "bfloat16":
@@ -214,23 +214,23 @@ def _to_bfloat16(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     narrow = array.astype(np.float32)
     bits = np.ascontiguousarray(narrow).view(np.uint32).reshape(array.shape)
     if array.dtype == np.float64:
-        # Rounding twice would not give the nearest: what float32 can't hold becomes an odd last bit, never a tie.
+        # Rounding twice could miss the nearest: a number that float32 can't hold gets an odd last bit, so it is no tie.
         larger = np.abs(narrow.astype(np.float64)) > np.abs(array)
         bits = np.where(narrow.astype(np.float64) == array, bits, (bits - larger) | 1).astype(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    # NaN stays NaN, and a quiet one.
+    # NaN becomes a quiet NaN.
     return np.where(np.isnan(array), (bits >> 16) | 0x40, rounded).astype(np.uint16)
 
 
 def _relabelled(content: bytes, names: set[str]) -> bytes:
-    """A file in which arrays of uint16 are said to be bfloat16."""
+    """The content of a file, with the dtype of these arrays of uint16 changed to bfloat16."""
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     for name in names:
         header[name]["dtype"] = "BF16"
-    told = json.dumps(header, separators=(",", ":")).encode()
-    told += b" " * (-len(told) % 8)
-    return len(told).to_bytes(8, "little") + told + content[8 + length :]
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def _incomplete(path: str | os.PathLike[str], why: object) -> ValueError:

@@ -1,8 +1,7 @@
-"""Do two arrays, from two backends, hold the same?
+"""Comparison of arrays from two backends: `assert_match`, errors in ULPs, and equality of bits.
 
-Form comes first (namespace, device, dtype, shape), because arrays that differ there are wrong however near their values
-are. Values are compared with a tolerance that comes from the operation and the length of its sums, never from a
-test: see `xpnn.testing.tolerances`.
+Namespace, device, dtype and shape are compared first. The tolerance of the values depends on the operation and the
+length of its sums, not on the test: see `xpnn.testing.tolerances`.
 """
 
 from dataclasses import dataclass
@@ -18,13 +17,13 @@ from .tolerances import EPS, EXACT, Bound, Part, bound
 
 Host = np.ndarray[Any, Any]
 
-#: Upper ends, in ULPs, of the classes that `Comparison.histogram` counts; after them comes one for all that is more.
+#: Upper limits, in ULPs, of the bins of `Comparison.histogram`; a last bin counts larger errors.
 EDGES = (0.0, *(2.0**k for k in range(-6, 11)))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far an array lies from another.
+    """The difference of two arrays.
 
     Attributes
     ----------
@@ -34,11 +33,11 @@ class Comparison:
     relative : float
         The same, relative to the value or the largest value.
     share : float
-        Of what is allowed: above 1 the arrays don't match.
+        The largest error divided by its bound: above 1 the arrays don't match.
     index : tuple of int
-        Where that is, and what stands there, ``got`` and ``wanted``.
+        Where the error is largest; ``got`` and ``wanted`` are the values there.
     histogram : tuple of int
-        How many entries have an error in each of the classes of `EDGES`.
+        Number of entries with an error in each of the bins of `EDGES`.
     """
 
     ulps: float
@@ -63,29 +62,29 @@ def compare(
     Parameters
     ----------
     actual : ndarray
-        float32 or float64; its dtype gives the units.
+        float32 or float64; ULPs are those of its dtype.
     desired : ndarray
-        Of any dtype; a float64 reference is taken as it is, not rounded.
+        Of any dtype; a float64 reference is not rounded.
     limit : Bound
-        What is allowed, for sums of ``terms`` terms, times ``factor``.
+        The bound for the error, for sums of ``terms`` terms; it is multiplied by ``factor``.
     terms : int
     factor : float
     floor : float
-        Least of what counts as the largest value; arrays that are 0 throughout are on the scale of 1.
+        The least value that counts as the largest one; for arrays of zeros that is 1.
     """
     if not actual.size:
         return Comparison(0.0, 0.0, 0.0, (), "", "", (0,) * (len(EDGES) + 1))
     kind = actual.dtype.name
     a, d = actual.astype(np.float64), desired.astype(np.float64)
     plain = np.isfinite(a) & np.isfinite(d)
-    # Beyond the range of the dtype its own rounding gives an infinity.
+    # A reference beyond the range of the dtype is rounded to infinity.
     with np.errstate(over="ignore"):
         same = (actual == desired.astype(kind)) | (np.isnan(a) & np.isnan(d))
     error = np.where(plain, np.abs(np.where(plain, a - np.where(plain, d, 0.0), 0.0)), np.where(same, 0.0, np.inf))
     size = np.where(plain, np.abs(np.where(plain, d, 0.0)), 0.0)
     if limit.of == "largest":
         size = np.full(size.shape, max(size.max(), floor) or 1.0)
-    # Where the true value is 0, or too small to have all its bits, it counts as the smallest number that has them.
+    # A reference of 0 or a subnormal number counts as the smallest normal number.
     size = np.maximum(size, float(np.finfo(kind).tiny))
     relative = error / size
     ulps = error / np.spacing(np.minimum(size, float(np.finfo(kind).max)).astype(kind)).astype(np.float64)
@@ -105,7 +104,7 @@ def compare(
 
 
 def same_bits(a: Host, b: Host) -> bool:
-    """Whether two host arrays hold the same bits; one NaN is as good as another."""
+    """Whether two host arrays have the same dtype, shape and bits; all NaN are equal."""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     if a.dtype.kind == "f":
@@ -127,32 +126,34 @@ def assert_match(
     dtype: str | None = None,
     name: str = "array",
 ) -> None:
-    """Assert that ``actual`` is of the right form and holds what ``desired`` holds.
+    """Assert that ``actual`` has the right namespace, device, dtype and shape, and the values of ``desired``.
 
     Parameters
     ----------
     actual : array
         Of any backend.
     desired : array_like
-        Of any backend, or on the host; float64 references are rounded to ``actual``'s dtype by the tolerance.
+        Of any backend, or on the host; the tolerance includes the rounding of a float64 reference to the dtype of
+        ``actual``.
     level : str
-        Which row of the table of tolerances applies: an operation, or ``"exact"`` (compares bits, apart from the sign
-        of zero), ``"elementwise"``, ``"reduction"`` or ``"network"``.
+        The row of the table of tolerances: an operation, or ``"exact"`` (equal bits, except for the sign of zero),
+        ``"elementwise"``, ``"reduction"`` or ``"network"``.
     part : {"forward", "input", "parameter", "buffer"}
-        Which column.
+        The column of the table.
     terms : int
-        Length of the longest sum behind a value.
+        Length of the longest sum in the computation of a value.
     backend : optional
-        Where ``actual`` must be.
+        The expected backend of ``actual``.
     dtype : str, optional
-        What its dtype must be; that of ``desired`` unless given, if both are arrays of floats of any backend.
+        The expected dtype; by default that of ``desired``, if it is an array.
     name : str
-        What the message calls it.
+        The name of the array in messages.
 
     Raises
     ------
     AssertionError
-        Naming the form that differs, or the worst index with both values, relative error and ULPs.
+        The message has the property that differs, or the index of the largest error with both values, the relative
+        error and ULPs.
     """
     terms, limit = checks.integer("terms", terms, 0), bound(level, part)
     here = backend_of(actual)
@@ -184,9 +185,9 @@ def assert_match(
 
 
 def ulp_distance(a: Host, b: Host) -> Host:
-    """How many floating-point numbers lie between ``a`` and ``b``, entry by entry; both of one dtype, on the host.
+    """The distance of ``a`` and ``b`` in floating-point numbers, entry by entry; both of one dtype, on the host.
 
-    The two zeros are 0 apart, NaN is 0 from NaN and the largest integer from anything else.
+    The distance of the two zeros and of two NaN is 0; that of NaN from a number is the largest integer.
     """
     a, b = (_native(host_data(each, name, convert=True)) for name, each in (("a", a), ("b", b)))
     if a.dtype != b.dtype or a.dtype.name not in EPS:

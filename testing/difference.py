@@ -1,4 +1,4 @@
-"""Where do two copies of a model part ways?"""
+"""`first_difference`: the first layer and array in which two copies of a model differ."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ class Difference:
     layer : str
         Full name of the layer in the model; empty for the model itself.
     call : str
-        What makes that layer.
+        The layer's constructor call.
     what : str
         ``"output"``, ``"input gradient"`` or ``"gradient of NAME"``.
     ulps : float
         Largest difference, in units in the last place of the array's largest value; infinite for NaN against a number,
-        or arrays of different form.
+        or arrays of different dtype or shape.
     index : tuple of int
         Where it is.
     a, b : str
-        What the two models have there, or the forms of the arrays.
+        The values of the two models there, or the dtypes and shapes of the arrays.
     """
 
     layer: str
@@ -51,8 +51,8 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """An array that a layer gave."""
+class _Recorded:
+    """An array that a layer computed; ``scale`` is the least value to which differences are relative."""
 
     layer: str
     call: str
@@ -64,26 +64,26 @@ class _Seen:
 def first_difference(model_a: Layer, model_b: Layer, x: Any, dy: Any = None, *, ulps: float = 0.0) -> Difference | None:
     """Pass one input and one upstream gradient through two copies of a model, and name the first array that differs.
 
-    Forward comes first, layer by layer, then backward: of each layer its parameters' gradients and its input's. Both
-    models are left as they were: gradients, buffers, modes and the positions of their random streams.
+    The outputs of all layers are compared first, then, in the order of backward, the gradients of each layer's
+    parameters and input. Both models are unchanged afterwards: gradients, buffers, modes and the positions of their
+    random streams.
 
     Parameters
     ----------
     model_a, model_b : Layer
-        Of the same layers, on any backends; the weights should be the same.
+        With the same layers, on any backends; the weights should be the same.
     x : array_like
         Host input.
     dy : array_like, optional
         Host upstream gradient; without it, or in evaluation, only outputs are compared.
     ulps : float
-        Smaller differences don't count, in units in the last place of the largest value of the array, or, for a
-        parameter's gradient, of the layer's gradients. With 0 the bits are
-        compared; one NaN is as good as another.
+        The largest difference that is ignored, in units in the last place of the largest value of the array, or, for a
+        parameter's gradient, of the layer's gradients. With 0 the bits are compared; all NaN are equal.
 
     Returns
     -------
     Difference or None
-        None where nothing differs.
+        None if nothing differs.
 
     Raises
     ------
@@ -102,41 +102,42 @@ def first_difference(model_a: Layer, model_b: Layer, x: Any, dy: Any = None, *, 
     return None
 
 
-def _differ(one: _Seen, other: _Seen, ulps: float) -> Difference | None:
+def _differ(one: _Recorded, other: _Recorded, ulps: float) -> Difference | None:
     a, b = one.array, other.array
-    told = partial(Difference, one.layer, one.call, one.what)
+    difference = partial(Difference, one.layer, one.call, one.what)
     if a.shape != b.shape or a.dtype != b.dtype:
-        return told(float("inf"), (), f"{a.dtype} {a.shape}", f"{b.dtype} {b.shape}")
+        return difference(float("inf"), (), f"{a.dtype} {a.shape}", f"{b.dtype} {b.shape}")
     if same_bits(a, b):
         return None
     if a.dtype.kind != "f":
         index = tuple(int(i) for i in np.argwhere(a != b)[0])
-        return told(float("inf"), index, str(a[index]), str(b[index]))
+        return difference(float("inf"), index, str(a[index]), str(b[index]))
     found = compare(a, b, Bound(1.0), floor=one.scale)
-    return told(found.ulps, found.index, found.got, found.wanted) if found.ulps > ulps or not ulps else None
+    return difference(found.ulps, found.index, found.got, found.wanted) if found.ulps > ulps or not ulps else None
 
 
-def _trace(model: Layer, x: Any, dy: Any) -> Sequence[_Seen]:
-    """What each layer gives for an input and an upstream gradient, in the order in which it is computed."""
+def _trace(model: Layer, x: Any, dy: Any) -> Sequence[_Recorded]:
+    """The outputs and gradients of all layers, in the order in which they are computed."""
     b = model.backend
-    seen: list[_Seen] = []
-    with preserved(model), watched(model, partial(_see_output, seen), partial(_see_gradients, seen)):
+    recorded: list[_Recorded] = []
+    with preserved(model), watched(model, partial(_record_output, recorded), partial(_record_gradients, recorded)):
         model.forward(b.asarray(np.asarray(to_host(x)), b.dtype))
         if dy is not None and model.training:
             model.backward(b.asarray(np.asarray(to_host(dy)), b.dtype))
-    return seen
+    return recorded
 
 
-def _see_output(seen: list[_Seen], name: str, layer: Layer, y: Any) -> None:
+def _record_output(recorded: list[_Recorded], name: str, layer: Layer, y: Any) -> None:
     for array in y if isinstance(y, tuple) else (y,):
-        seen.append(_Seen(name, repr(layer), "output", to_host(array)))
+        recorded.append(_Recorded(name, repr(layer), "output", to_host(array)))
 
 
-def _see_gradients(seen: list[_Seen], name: str, layer: Layer, dx: Array | None) -> None:
+def _record_gradients(recorded: list[_Recorded], name: str, layer: Layer, dx: Array | None) -> None:
     gradients = {key: to_host(p.grad) for key, p in layer.parameters.items() if p.grad is not None}
-    # In front of a batch norm a bias has a gradient in which all cancels: what counts is the size of the others.
+    # The gradient of a bias before a batch norm is a sum in which all cancels; its errors are of the size of the
+    # others.
     scale = max((float(np.abs(g).max(initial=0.0, where=np.isfinite(g))) for g in gradients.values()), default=0.0)
     for key, gradient in gradients.items():
-        seen.append(_Seen(name, repr(layer), f"gradient of {key}", gradient, scale))
+        recorded.append(_Recorded(name, repr(layer), f"gradient of {key}", gradient, scale))
     if dx is not None:
-        seen.append(_Seen(name, repr(layer), "input gradient", to_host(dx)))
+        recorded.append(_Recorded(name, repr(layer), "input gradient", to_host(dx)))

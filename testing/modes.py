@@ -1,7 +1,7 @@
-"""The same case in every mode of a backend: numerics, kernels, algorithms, blocks and memory layouts.
+"""The modes of a backend: numerics, kernels, algorithms, block sizes and memory layouts.
 
-A mode changes how a case is computed, and never what: each must be within the case's bound of the true result, and
-those that promise the same bits must give them. `xpnn.testing.cross` runs and judges them.
+A mode changes how a case is computed but not what: in each mode the error must be within the case's bound, and modes
+that promise the same bits must have them. `xpnn.testing.mode_runs` runs and judges them.
 """
 
 from collections.abc import Iterator
@@ -17,29 +17,29 @@ from .tolerances import TABLE, Bound, Part, bound
 
 ARRAYS = Ways(kernels=False)
 KERNELS = Ways(kernels=True, large=True)
-# Bytes of a block: a few rows of the cases' small arrays.
+# Bytes of a block: a few rows of the small arrays of cases.
 BLOCK = 256
 LAYOUTS = ("strided", "channels last", "read-only")
-# Bands and tiles multiply what a window sees by zeros of their own: there an infinity makes NaN of its neighbours.
+# These algorithms multiply neighbouring cells by zeros, so an infinity in one becomes NaN in the others.
 MIXING = ("banded", "Winograd")
-# Algorithms that have array functions and kernels too: on the host, and on a device.
+# Algorithms that have both array functions and kernels, on the host (True) and on a device.
 COMPILED = {True: ("depthwise",), False: ("depthwise", "columns", "Winograd")}
 
 
 @dataclass(frozen=True)
 class Mode:
-    """One way to compute a case.
+    """How a case is computed.
 
     Attributes
     ----------
     name : str
         ``"kernels"``, ``"exact, strided"``, ``"Winograd F4"`` and so on.
     ways : Ways
-        What is asked for instead of the usual choice.
+        What overrides the usual choice of algorithm and kernels.
     numerics : str
         ``"fast"`` or ``"exact"``.
     layout : str
-        Of the input, where it is not the case's own.
+        Memory layout of the input; empty for the case's own.
     """
 
     name: str
@@ -56,24 +56,24 @@ class Mode:
         return get_backend(backend, numerics=self.numerics)
 
     def same_bits_as(self, case: Case) -> str:
-        """The mode whose bits it must give; ``""`` if it promises none."""
+        """The name of the mode that must have the same bits; ``""`` if there is none."""
         if self.numerics == "exact":
             return "exact on numpy" if self.name == "exact" else "exact"
         return "arrays" if self.name == "read-only" and getattr(case, "layout", "") == "plain" else ""
 
     @property
     def algorithm(self) -> str:
-        """Of convolutions, with its variant left out; ``""`` for the usual ones."""
+        """The algorithm of convolutions, without its variant; ``""`` for the usual choice."""
         return self.ways.convolution.partition(",")[0]
 
     def bound(self, case: Case, part: Part) -> Bound:
-        """The case's bound, or that of the algorithm, which may err more."""
+        """The bound of the case or of the algorithm, whichever is larger."""
         row = {"banded": "banded convolution", "banded rows": "banded convolution"}.get(self.algorithm, self.algorithm)
         usual = bound(case.op, part)
         return max(usual, bound(row, part), key=lambda each: each.c) if row in TABLE and usual.c else usual
 
     def terms(self, case: Case, part: Part) -> int:
-        """Length of the case's longest sum; tiles at an edge sum over all their points, whatever part is there."""
+        """Length of the case's longest sum; tiles at an edge sum over points outside the output too."""
         terms = case.terms.get(part, 1)
         if part == "parameter" and self.algorithm.startswith("Winograd") and isinstance(case, LayerCase):
             m = int(self.algorithm[-1])
@@ -82,13 +82,14 @@ class Mode:
 
 
 def modes(case: Case, met: set[str], *, host: bool = True, wide: bool = True) -> Iterator[Mode]:
-    """The modes that suit a case, ``"arrays"`` first: array functions, by the usual choice.
+    """The modes for a case, first ``"arrays"``: array functions with the usual choice of algorithms.
 
     Parameters
     ----------
     case : Case
     met : set of str
-        What `xpnn.backends.overrides` met in it: kernels, and algorithms that serve its convolutions.
+        What `xpnn.backends.overrides` recorded in a run of it: kernels, and algorithms that can compute its
+        convolutions.
     host : bool
         Whether the backend computes on the host.
     wide : bool
@@ -106,7 +107,7 @@ def modes(case: Case, met: set[str], *, host: bool = True, wide: bool = True) ->
             if not name.startswith(MIXING) or _is_finite(case):
                 yield Mode(name, Ways(kernels=name == "direct", large=name == "direct", convolution=name))
                 if name == "large weight":
-                    # It reads a weight as it lies, in one of three orders.
+                    # It reads the weight in its own memory layout, of which there are three.
                     for layout in LAYOUTS[:2]:
                         yield Mode(f"{name}, {layout}", Ways(kernels=False, convolution=name), layout=layout)
                 if "kernels" in met and name.startswith(COMPILED[host]):

@@ -1,15 +1,15 @@
-"""How far two correct results may lie apart: the one table, operation by part of the result.
+"""The table of tolerances: error bounds for each operation and part of its result.
 
-A bound is ``c * g(K) * u`` with ``u`` the unit roundoff of the dtype, ``K`` the length of the longest sum behind a
-value and ``g`` constant, ``sqrt(K)`` or ``K``. It is relative to the largest value of the array, or, where an operation
-has no sums in which terms cancel, to each value by itself. All are bounds against the true result; two computed results
-may lie twice as far apart.
+A bound is ``c * g(K) * u`` with ``u`` the unit roundoff of the dtype, ``K`` the length of the longest sum in the
+computation of a value, and ``g`` constant, ``sqrt(K)`` or ``K``. It is relative to the largest value of the array, or,
+if an operation has no sums in which terms cancel, to each value. All bounds are for the distance from the true result;
+two computed results may differ by twice as much.
 
-Where the growth comes from: the computed sum of ``K`` terms, in any order, is within ``K u sum|terms|`` of the true one
-(N. Higham, "Accuracy and stability of numerical algorithms", 2002, sections 3.1 and 4.2), and with roundings that are
+The growth with ``K``: the computed sum of ``K`` terms, in any order, is within ``K u sum|terms|`` of the true one (N.
+Higham, "Accuracy and stability of numerical algorithms", 2002, sections 3.1 and 4.2), and with roundings that are
 independent within ``lambda sqrt(K) u sum|terms|``, ``lambda`` about 4 for one failure in thousands (N. Higham and T.
-Mary, "A new approach to probabilistic rounding error analysis", 2019). Libraries add in blocks, so they stay far below;
-the tests plant bugs and demand that none of them hides below these bounds.
+Mary, "A new approach to probabilistic rounding error analysis", 2019). Libraries add in blocks, so their errors are
+much smaller. The tests insert bugs into the code and check that all of them exceed these bounds.
 """
 
 from dataclasses import dataclass
@@ -32,11 +32,11 @@ class Bound:
     Attributes
     ----------
     c : float
-        Its factor.
+        The factor.
     growth : {"constant", "sqrt", "linear"}
-        With the length of the sums.
+        Growth with the length of the sums.
     of : {"largest", "each"}
-        What the error is relative to: the largest value of the array, or each value.
+        Whether the error is relative to the largest value of the array or to each value.
     """
 
     c: float
@@ -44,7 +44,7 @@ class Bound:
     of: Literal["largest", "each"] = "largest"
 
     def units(self, terms: int = 1) -> float:
-        """The bound for sums of so many terms, in units of roundoff."""
+        """The bound for sums of ``terms`` terms, in units of roundoff."""
         terms = max(terms, 1)
         return self.c * {"constant": 1.0, "sqrt": sqrt(terms), "linear": float(terms)}[self.growth]
 
@@ -57,17 +57,17 @@ def _all(bound: Bound) -> dict[Part, Bound]:
 
 
 TABLE: dict[str, dict[Part, Bound]] = {
-    # General rows, for arrays of which no more is known.
-    # One rounding at most, or a permutation: what differs is wrong.
+    # General rows, for arrays of unknown operations.
+    # Equal bits: values that are copied or permuted, or rounded once.
     "exact": _all(EXACT),
-    # A few elementary functions of each library's own, each within 4 ULP, and the arithmetic that joins them.
+    # A few elementary functions, which differ by up to 4 ULP between libraries, and a few other operations.
     "elementwise": _all(Bound(16.0)),
-    # One sum of K products on either side.
+    # One sum of K products in each of the two results.
     "reduction": _all(Bound(8.0)),
-    # A net: errors of each layer are carried and amplified by those behind.
+    # A net: the errors of each layer are passed on and amplified by the following ones.
     "network": _all(Bound(64.0)),
     # Operations.
-    # Values are moved, none is computed.
+    # Values are moved, not computed.
     "copy": _all(EXACT),
     # Forward moves or repeats values; the gradient adds K of them.
     "spread": {**_all(EXACT), "input": Bound(2.0)},
@@ -75,39 +75,39 @@ TABLE: dict[str, dict[Part, Bound]] = {
     "convolution": _all(Bound(4.0)),
     # The same sums, with zeros between the products.
     "banded convolution": _all(Bound(4.0)),
-    # Winograd's transforms pass on errors magnified. Measured, over random normal and uniform inputs of 32 to 512
-    # channels, at most 0.6, 1.5 and 4.3 forward, and 0.6, 1.2 and 1.9 in a weight's gradient, where columns have 0.8.
+    # Winograd's transforms magnify errors. Measured for random normal and uniform inputs of 32 to 512 channels: at most
+    # 0.6, 1.5 and 4.3 forward, and 0.6, 1.2 and 1.9 in a weight's gradient, for which columns have 0.8.
     "Winograd F2": _all(Bound(4.0)),
     "Winograd F4": _all(Bound(8.0)),
     "Winograd F5": _all(Bound(20.0)),
     "dense": _all(Bound(4.0)),
     # A maximum is one of its inputs; the gradient adds those of overlapping windows.
     "max pool": {**_all(EXACT), "input": Bound(1.0, "linear")},
-    # K terms and a division. Inputs are of both signs, so terms cancel.
+    # K terms and a division. Inputs have both signs, so terms cancel.
     "average pool": _all(Bound(4.0)),
     # x^p and the p-th root are within 4 ULP each and the root takes a p-th of the error of the sum; the gradient raises
     # the quotient x/y, with the errors of both, to the power p - 1.
     "Lp pool": {**_all(Bound(16.0)), "forward": Bound(12.0, "sqrt", "each")},
     # A comparison and one product, in float32 by a constant rounded to it: 2 roundings. PReLU sums over the batch.
     "rectifier": {**_all(Bound(2.0, "constant", "each")), "parameter": Bound(4.0)},
-    # exp or tanh within 4 ULP and 2 to 4 operations: each value by itself, far out in the tails too. Gradients multiply
-    # by 1 - y or y + alpha, which keeps the absolute precision of a tail, not the relative.
+    # exp or tanh within 4 ULP and 2 to 4 operations: relative to each value, also in the tails. Gradients are
+    # multiplied by 1 - y or y + alpha, which has the absolute but not the relative precision of a tail.
     "exponential": {**_all(Bound(16.0, "constant")), "forward": Bound(16.0, "constant", "each")},
-    # 1 + erf(x), or x / 6 + 1 / 2, near 0: the absolute precision is kept, not the relative. The slope of GELU's tanh
-    # form has 1 - tanh^2 times some x^3.
+    # 1 + erf(x), or x / 6 + 1 / 2, near 0 has absolute but not relative precision. The derivative of GELU's tanh form
+    # has 1 - tanh^2 times about x^3.
     "shifted": {**_all(Bound(8.0, "constant")), "input": Bound(24.0, "constant")},
-    # exp(x - max): the difference is rounded once and exp passes that on |x - max| times; inputs span some 20.
+    # exp(x - max): the difference is rounded once and exp magnifies that |x - max| times; inputs span about 20.
     "softmax": _all(Bound(16.0)),
-    # Mean and variance are sums of K, the variance of squared differences from the mean, so a large mean costs nothing;
-    # the gradient subtracts two means of products with them.
+    # Mean and variance are sums of K. The variance sums squared differences from the mean, so a large mean adds no
+    # error. The gradient subtracts two means of products with them.
     "normalisation": {**_all(Bound(4.0)), "input": Bound(8.0)},
     # Scaled by 1 / (1 - p), rounded once, and multiplied.
     "dropout": _all(Bound(2.0, "constant", "each")),
-    # A few elementary functions a term, added up K at a time; the gradient has no sums but those of its softmax.
+    # A few elementary functions for each of K terms of a sum; the gradient has only the sums of its softmax.
     "loss": {**_all(Bound(3.0)), "input": Bound(8.0, "constant")},
-    # A net of L layers passes on the errors of each, forward and backward: K is L times the longest sum.
+    # A net of L layers passes on the errors of each layer, forward and backward: K is L times the longest sum.
     "net": _all(Bound(4.0)),
-    # Steps of an optimizer: each adds its rounding to the weights and the gradient at the weights that moved.
+    # Steps of an optimizer: each adds rounding errors of the weights, which change the next gradient.
     "training": _all(Bound(4.0)),
 }
 
@@ -118,7 +118,7 @@ def bound(op: str, part: Part = "forward") -> Bound:
     Raises
     ------
     ValueError
-        For an operation that the table does not have.
+        For an operation that is not in the table.
     """
     return TABLE[checks.choice("level", op, TABLE)][checks.choice("part", part, PARTS)]
 

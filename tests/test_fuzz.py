@@ -11,7 +11,6 @@ from geometries import FAMILIES
 from hypothesis import HealthCheck, given, note, seed, settings
 
 from xpnn.layers.convolution import trim_padding
-from xpnn.testing.cross import Cross
 
 quiet = settings(database=None, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 # Numbers are about 1. Where an output or a gradient has few entries, each a sum, all of them may cancel.
@@ -26,7 +25,7 @@ def every_place(examples):
 
 
 def hold(at, family, chosen):
-    cross = Cross(at.backend, FLOOR)
+    cross = ModeRuns(at.backend, FLOOR)
 
     @chosen
     @given(FAMILIES[family])

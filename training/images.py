@@ -1,4 +1,7 @@
-"""Images that need not be in memory: what is asked of them, and views that join or select without a copy."""
+"""The interface of images that need not be in memory, and views that join or select them without a copy.
+
+Augmentation, the data loader and datasets, which import each other in this order, all use this file.
+"""
 
 from collections.abc import Iterator, Sequence
 from math import prod
@@ -9,14 +12,14 @@ from numpy.typing import NDArray
 
 Index: TypeAlias = "slice | NDArray[np.integer[Any]]"
 
-#: Bytes up to which images are put together, or decoded once, in memory.
+#: Bytes up to which images are joined, or decoded once, in memory.
 IN_MEMORY = 1 << 30
-#: Bytes looked at a time where all images are gone through.
+#: Bytes of a chunk, for computations over all images.
 CHUNK = 1 << 24
 
 
 class Images(Protocol):
-    """What images are to whoever reads them: an array, a memory map, or anything that gives arrays when indexed."""
+    """An array, a memory map, or another object that returns arrays when it is indexed along axis 0."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -24,7 +27,7 @@ class Images(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of what indexing gives."""
+        """The dtype of the arrays that indexing returns."""
 
     def __len__(self) -> int: ...
 
@@ -32,12 +35,12 @@ class Images(Protocol):
 
 
 class Joined:
-    """Images one part after the other.
+    """Parts one after the other, as one `Images`.
 
     Parameters
     ----------
     parts : sequence of Images
-        Of one dtype and size.
+        All of the same dtype and size.
     """
 
     def __init__(self, parts: Sequence[Images]) -> None:
@@ -51,60 +54,60 @@ class Joined:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of all parts."""
+        """The dtype of all parts."""
         return self.parts[0].dtype
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def __getitem__(self, index: Index) -> NDArray[Any]:
-        places = positions(index, len(self))
-        owners = np.searchsorted(self._ends, places, side="right")
-        found = np.empty((len(places), *self.shape[1:]), self.dtype)
-        for owner in np.unique(owners).tolist():
-            chosen = owners == owner
-            part = self.parts[owner]
-            found[chosen] = part[places[chosen] - (int(self._ends[owner]) - len(part))]
+        chosen = positions(index, len(self))
+        part_numbers = np.searchsorted(self._ends, chosen, side="right")
+        found = np.empty((len(chosen), *self.shape[1:]), self.dtype)
+        for number in np.unique(part_numbers).tolist():
+            here = part_numbers == number
+            part = self.parts[number]
+            found[here] = part[chosen[here] - (int(self._ends[number]) - len(part))]
         return found
 
 
 class Selected:
-    """Some of the images, in a given order, read when they are asked for."""
+    """Images at given positions, in this order, read when they are indexed."""
 
-    def __init__(self, images: Images, places: NDArray[np.integer[Any]]) -> None:
-        self.images, self.places = images, places
+    def __init__(self, images: Images, positions: NDArray[np.integer[Any]]) -> None:
+        self.images, self.positions = images, positions
 
     @property
     def shape(self) -> tuple[int, ...]:
         """``(N, C, H, W)``."""
-        return len(self.places), *self.images.shape[1:]
+        return len(self.positions), *self.images.shape[1:]
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the images."""
+        """The dtype of the images."""
         return self.images.dtype
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.positions)
 
     def __getitem__(self, index: Index) -> NDArray[Any]:
-        return self.images[self.places[index]]
+        return self.images[self.positions[index]]
 
 
 def positions(index: Index, n: int) -> NDArray[np.integer[Any]]:
-    """The places ``0 .. n - 1`` that a slice or an integer array names."""
+    """The positions ``0 .. n - 1`` that a slice or an integer array selects."""
     if isinstance(index, slice):
         return np.arange(*index.indices(n))
-    places = np.asarray(index)
-    if places.ndim != 1 or places.dtype.kind not in "iu":
+    array = np.asarray(index)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
         raise TypeError(f"images are indexed by a slice or an array of integers, got {index!r}")
-    if len(places) and not (-n <= int(places.min()) and int(places.max()) < n):
+    if len(array) and not (-n <= int(array.min()) and int(array.max()) < n):
         raise IndexError(f"index out of range for {n} images")
-    return np.where(places < 0, places + n, places)
+    return np.where(array < 0, array + n, array)
 
 
 def joined(parts: Sequence[Images]) -> Images:
-    """The parts as one: in memory where that is small, otherwise read when asked for."""
+    """The parts as one `Images`: in memory if they are small arrays, otherwise read when indexed."""
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
     if len(arrays) == len(parts) and nbytes(*parts) <= IN_MEMORY:
         return np.concatenate(arrays)
@@ -112,19 +115,19 @@ def joined(parts: Sequence[Images]) -> Images:
 
 
 def selected(images: Images, chosen: NDArray[np.bool_]) -> Images:
-    """Those images for which ``chosen`` is true: in memory where that is small, otherwise read when asked for."""
+    """The images for which ``chosen`` is true: in memory if they are a small array, otherwise read when indexed."""
     if isinstance(images, np.ndarray) and nbytes(images) <= IN_MEMORY:
         return images[chosen]
     return Selected(images, np.flatnonzero(chosen))
 
 
 def nbytes(*parts: Images) -> int:
-    """Bytes of all of them in memory."""
+    """The size of all parts in memory, in bytes."""
     return sum(prod(part.shape) * part.dtype.itemsize for part in parts)
 
 
 def chunks(images: Images) -> Iterator[NDArray[Any]]:
-    """All images in order, so many at a time that they take little memory."""
+    """All images in order, in chunks of about `CHUNK` bytes."""
     rows = max(1, CHUNK // max(1, prod(images.shape[1:]) * images.dtype.itemsize))
     for start in range(0, len(images), rows):
         yield np.asarray(images[start : start + rows])

@@ -1,4 +1,4 @@
-"""Items made ahead of their use, on a thread in the background."""
+"""Items of an iterator that a background thread makes ahead of their use."""
 
 import os
 import threading
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 class Prefetch(Generic[T]):
-    """The items of an iterator, up to ``depth`` of them made before they are asked for; use as a context manager.
+    """The items of an iterator, of which a thread makes up to ``depth`` ahead of their use; a context manager.
 
-    An error of the iterator is raised where its item would have been, with its own traceback. Leaving the context stops
-    the thread, after the item that it is making. The thread belongs to its process: a forked child can't go on with an
-    iteration of its parent, and begins its own.
+    An error of the iterator is raised in place of its item, with its own traceback. Leaving the context stops the
+    thread after the current item. The thread belongs to its process, so a forked child can't continue an iteration of
+    its parent and must start a new one.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Prefetch(Generic[T]):
         self._error: BaseException | None = None
         self._done = self._closed = False
         self._changed = threading.Condition()
-        # A daemon: an iteration that nobody finishes or closes must not keep the interpreter from ending.
+        # A daemon, so that an iteration that is neither finished nor closed does not keep the interpreter from exiting.
         self._thread = threading.Thread(
             target=copy_context().run, args=(self._make,), name="xpnn-prefetch", daemon=True
         )
@@ -41,13 +41,13 @@ class Prefetch(Generic[T]):
 
     def __exit__(self, *raised: object) -> None:
         if os.getpid() != self._process:
-            # The thread is in the other process, and the lock perhaps in its hands for ever.
+            # The thread exists only in the parent and may have held the lock during the fork.
             return
         with self._changed:
             self._closed = True
             self._ready.clear()
             self._changed.notify_all()
-        # The thread itself may be the one that clears the garbage which an abandoned iteration is.
+        # The garbage collector may run this for an abandoned iteration in the thread itself.
         if threading.current_thread() is not self._thread:
             self._thread.join()
         self._error = None
@@ -57,7 +57,7 @@ class Prefetch(Generic[T]):
 
     def __next__(self) -> T:
         if os.getpid() != self._process:
-            raise RuntimeError("a forked process can't go on with batches of its parent; iterate the loader anew")
+            raise RuntimeError("a forked process can't continue its parent's batches; iterate over the loader again")
         with self._changed:
             while not (self._ready or self._done):
                 self._changed.wait()
@@ -69,7 +69,7 @@ class Prefetch(Generic[T]):
             try:
                 raise error
             finally:
-                # An error, its traceback and this frame would hold each other.
+                # The error, its traceback and this frame would be a reference cycle.
                 del error
         raise StopIteration
 

@@ -107,4 +107,4 @@ def is_classification(prediction: Array, target: Array) -> bool:
 def none_ignored(loss: Loss, loader: DataLoader) -> bool:
     """Whether targets in host memory prove that the loss ignores none of a loader's."""
     ignored = getattr(loss, "ignore_index", None)
-    return ignored is None or not loader.may_aim_at(ignored)
+    return ignored is None or not loader.may_have_target(ignored)

@@ -1,4 +1,4 @@
-"""A run for TensorBoard, where the package ``tensorboard`` is installed; neither torch nor TensorFlow need be."""
+"""Event files for TensorBoard; requires the package ``tensorboard``, but neither torch nor TensorFlow."""
 
 import os
 from collections.abc import Mapping
@@ -11,19 +11,19 @@ _PARTS = ("train", "validation", "test")
 
 
 class TensorBoard:
-    """Writes an event file that ``tensorboard --logdir FOLDER`` shows.
+    """A writer of an event file that ``tensorboard --logdir FOLDER`` shows.
 
-    Training and validation of one quantity get tags side by side: ``loss/train``, ``loss/validation``.
+    The parts of a quantity have tags under the same name: ``loss/train``, ``loss/validation``.
 
     Parameters
     ----------
     folder : path
-        Made at the first epoch. Each writer adds a file of its own; a resumed run goes on in the same folder.
+        Created at the first epoch. Each writer adds its own file; a resumed run continues in the same folder.
 
     Raises
     ------
     ImportError
-        Where the package is not installed.
+        If the package is not installed.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -47,7 +47,7 @@ class TensorBoard:
         return True
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        """Write all figures of an epoch, whose number is the step, to disk."""
+        """Write all metrics of an epoch to the disk; the number of the epoch is the step."""
         values = [
             self._summary.Value(tag=_tag(name), simple_value=float(value))
             for name, value in row.items()
@@ -60,7 +60,7 @@ class TensorBoard:
         self._writer.flush()
 
     def close(self) -> None:
-        """Finish the file; a second time does nothing."""
+        """Close the file; a second call does nothing."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -79,6 +79,6 @@ def _modules() -> tuple[Any, Any, Any]:
 
 
 def _tag(name: str) -> str:
-    """``loss/train`` of ``train_loss``; other names as they are."""
+    """``loss/train`` for ``train_loss``; other names unchanged."""
     part, _, quantity = name.partition("_")
     return f"{quantity}/{part}" if quantity and part in _PARTS else name

@@ -16,8 +16,6 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from functools import cache
 from itertools import count
-from math import ceil
-from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
@@ -25,6 +23,7 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 from ...common import environment
+from ...common.cores import available_cores
 
 VARIABLE = environment.NUM_THREADS
 Work = Callable[[int], None]
@@ -46,22 +45,6 @@ def _given(text: str) -> int:
     # The text is what the cache goes by; every layer asks.
     given = environment.value(VARIABLE) if text else None
     return available_cores() if given is None else int(given)
-
-
-def available_cores(root: Path = Path("/")) -> int:
-    """Cores that this process may use: by affinity, and by the quota of its control group (version 2 or 1)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for files in (
-        ("sys/fs/cgroup/cpu.max",),
-        ("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-    ):
-        try:
-            quota, period = " ".join((root / file).read_text(encoding="ascii") for file in files).split()
-        except (OSError, ValueError):
-            continue
-        if quota.isdecimal() and period.isdecimal() and int(period) > 0:
-            cores = min(cores, max(1, ceil(int(quota) / int(period))))
-    return cores
 
 
 class Held(threading.local):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...backends import Backend, get_backend
-from .other_processes import cores
+from ...common.cores import available_cores
 from .pytorch import PyTorch
 from .same_threads import threads
 
@@ -31,7 +31,7 @@ def describe_machine(backend: Backend, pytorch: PyTorch | None = None) -> dict[s
         "backend": f"{backend.spec} {backend.version()} ({backend.notes()})",
         "numerics": backend.numerics,
         "processor": processor(),
-        "cores": cores(),
+        "cores": available_cores(),
         "threads": threads(),
         "memory": memory(),
         "system": f"{platform.system()} {platform.release()}",

@@ -18,11 +18,6 @@ STAT = Path("/proc/stat")
 BUSY = (0, 1, 2, 5, 6, 7)
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @dataclass(frozen=True)
 class Load:
     """Counters in seconds: the clock, the busy time of all cores, and the part of it used by this process."""
@@ -36,7 +31,7 @@ class Watch:
     """A clock that also reads the load of other processes."""
 
     def __init__(self) -> None:
-        usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(cores()))
+        usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
         self._names = {f"cpu{i}" for i in usable}
         self._ticks = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 

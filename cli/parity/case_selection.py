@@ -3,7 +3,7 @@
 import re
 
 from ...backends import Backend
-from ...testing.cases import Case, cases, corners
+from ...testing.cases import Case, cases, pool_corners
 from ..errors import UsageError
 
 
@@ -13,7 +13,7 @@ def choose(pattern: str, *, modes: bool = False) -> list[Case]:
         wanted = re.compile(pattern, re.IGNORECASE)
     except re.error as error:
         raise UsageError(f"--filter {pattern!r} is not a regular expression: {error}") from error
-    known = [*cases(), *(corners() if modes else ())]
+    known = [*cases(), *(pool_corners() if modes else ())]
     chosen = [case for case in known if wanted.search(case.name)]
     if not chosen:
         raise UsageError(f"--filter {pattern!r} finds none of the {len(known)} cases; xpnn parity --list shows them")

@@ -11,7 +11,7 @@ from ...backends import Backend, get_backend
 from ...common.files import write_whole
 from ...common.terminal import say
 from ...testing.cases import Case
-from ...testing.cross import Cross
+from ...testing.mode_runs import ModeRuns
 from ...testing.parity import Outcome, Parity
 from ..argument_types import text
 from ..backend_option import add_backend, add_numerics, open_backend
@@ -102,7 +102,7 @@ def _outcomes(cases: list[Case], backend: Backend, reference: Backend, *, modes:
     """Run the cases, with ``modes`` each in every mode, and print each as it ends."""
     outcomes: list[Outcome] = []
     parity = Parity(backend, reference)
-    run_case = partial(Cross(backend).add, parity=parity) if modes else parity.run
+    run_case = partial(ModeRuns(backend).add, parity=parity) if modes else parity.run
 
     def ended(outcome: Outcome) -> None:
         outcomes.append(outcome)

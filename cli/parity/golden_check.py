@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ...backends import Backend
-from ...testing.golden import GOLDEN, golden_run
+from ...testing.golden_runs import GOLDEN, golden_run
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 

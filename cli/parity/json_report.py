@@ -6,7 +6,8 @@ from typing import Any
 
 from ...testing.cases import Case
 from ...testing.compare import EDGES
-from ...testing.parity import Outcome, by_mode, by_operation
+from ...testing.outcomes import by_mode, by_operation
+from ...testing.parity import Outcome
 from .golden_check import GoldenRun
 
 

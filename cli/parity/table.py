@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from math import isfinite
 
 from ...common.terminal import say, say_row
-from ...testing.parity import Measured, OfMode, Outcome, Totals, by_mode, by_operation, worst
+from ...testing.outcomes import ModeTotals, OperationTotals, by_mode, by_operation, worst
+from ...testing.parity import Measured, Outcome
 from .golden_check import GoldenRun
 
 HEADER = ("case", "forward", "relative", "vs ref", "bits", "ms")
@@ -62,12 +63,12 @@ def row(outcome: Outcome) -> list[str]:
     return [*_cells(outcome.case.name, *cells, bits, milliseconds), *errors, *modes]
 
 
-def mode_row(total: OfMode) -> tuple[str, ...]:
+def mode_row(total: ModeTotals) -> tuple[str, ...]:
     """The cells of a row of the table of modes."""
     return (total.mode, str(total.cases), f"{total.share:.0%}", str(total.failed))
 
 
-def totals_row(totals: Totals) -> tuple[str, ...]:
+def totals_row(totals: OperationTotals) -> tuple[str, ...]:
     """The cells of a row of the table of operations."""
     figures = (_number(totals.forward_ulps), _number(totals.gradient_ulps), f"{totals.share:.0%}")
     return (totals.op, str(totals.cases), *figures, str(totals.same_bits))

@@ -7,7 +7,8 @@ from ...backends import Backend
 from ...common.checks import integer, is_number
 from ...layers.core.layer import Layer
 from ...layers.models import BUILDERS
-from ...training.augment import AnyTransform, Compose, Normalise
+from ...training.augment import Compose, Normalise
+from ...training.augment.transform import AnyTransform
 from ...training.datasets import Dataset
 from ..errors import UsageError
 from ..net_option import build_net

@@ -16,7 +16,8 @@ import numpy as np
 
 from ...backends import to_host
 from ...layers.core.layer import Layer
-from ...training.augment import AnyTransform, Normalise
+from ...training.augment import Normalise
+from ...training.augment.transform import AnyTransform
 from ...training.data_loader import DataLoader
 from ...training.datasets import Dataset, Images, load_dataset
 from .. import config_file

@@ -51,7 +51,7 @@ class LayerState(Placed):
         """
         if initialiser is None:
             initialiser = default
-        if not checks.takes(initialiser, 3):
+        if not checks.accepts(initialiser, 3):
             raise TypeError(
                 f"{type(self).__name__}: {name}_init must be an initialiser, such as nn.initialisers.normal(0.1), got "
                 f"{checks.shown(initialiser)}; to set known values use parameters[{name!r}].value = array"

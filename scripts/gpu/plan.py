@@ -2,12 +2,11 @@
 
 import argparse
 import importlib.util
-import os
 import sys
 from pathlib import Path
 
 from .parts import Part
-from .preflight import NEEDED
+from .preflight import NEEDED, ROOT
 
 SMOKE_CASES = 60
 
@@ -122,5 +121,9 @@ def checks(kind: str, backend: str, *arguments: str) -> list[str]:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The count of `xpnn.common.cores`, read as a file: packages that xpnn imports may be missing."""
+    spec = importlib.util.spec_from_file_location("xpnn_cores", ROOT / "common" / "cores.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return int(module.available_cores())

@@ -30,7 +30,7 @@ from ...cli.standalone.arguments import Parser
 from ...layers import CrossEntropy, Dense
 from ...layers.models import lenet5
 from ...testing.cases import Case
-from ...testing.golden import GOLDEN, golden_run
+from ...testing.golden_runs import GOLDEN, golden_run
 from ...testing.parity import Outcome, Parity
 from ...training.optimizers import SGD
 

@@ -1,6 +1,6 @@
-"""The parity catalogue: every layer and loss plain and in its hard configurations, whole nets, training runs.
+"""The parity catalogue: layers and losses in simple and difficult configurations, whole nets and training runs.
 
-The test suite and ``xpnn parity`` run the same cases. A new layer gets its cases in the file of its kind.
+The test suite and ``xpnn parity`` run the same cases. The cases of a new layer belong into the file of its kind.
 """
 
 from functools import cache
@@ -9,14 +9,14 @@ from itertools import chain
 from .activations import activations, softmaxes
 from .case import Case, LayerCase, LossCase, part_of
 from .convolutions import convolutions, dense_layers, transposed_convolutions
-from .corners import corners
 from .losses import classifications, regressions
 from .nets import NetCase, TrainingCase, nets, trainings
 from .norms import batch_norms, sample_norms
+from .pool_corners import pool_corners
 from .pools import average_pools, lp_pools, max_pools
 from .shapes import containers, dropouts, shapes
 
-__all__ = ["Case", "LayerCase", "LossCase", "NetCase", "TrainingCase", "cases", "corners", "part_of"]
+__all__ = ["Case", "LayerCase", "LossCase", "NetCase", "TrainingCase", "cases", "part_of", "pool_corners"]
 
 
 @cache
@@ -44,5 +44,5 @@ def _all() -> tuple[Case, ...]:
 
 
 def cases() -> list[Case]:
-    """All cases, in an order in which related ones are neighbours."""
+    """All cases; related ones follow each other."""
     return list(_all())

@@ -1,4 +1,4 @@
-"""Activations: plain numbers, tails far out, kinks, NaN and infinities."""
+"""Cases of activations: usual numbers, tails, kinks, NaN and infinities."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -17,7 +17,7 @@ SHIFTED = ("GELU", "HardSigmoid", "HardSwish")
 
 
 def activations() -> Iterator[LayerCase]:
-    """One value in, one value out."""
+    """Elementwise activations."""
     for op, names in (("rectifier", RECTIFIERS), ("exponential", EXPONENTIALS), ("shifted", SHIFTED)):
         for name in names:
             yield _activation(name, op, "plain")

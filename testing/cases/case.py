@@ -1,8 +1,8 @@
-"""What a case is: a computation that any backend can repeat, and how long its sums are.
+"""Cases of the parity catalogue: computations that any backend can repeat, and the lengths of their sums.
 
-A case is run on a backend and gives named arrays: the output, the gradients of input and parameters, the buffers.
-Weights and inputs are float32 numbers drawn on the host from the case's own name, in float64 too: so two backends, and
-a reference in float64, compute the same thing.
+A case runs on a backend and returns named arrays: the output, the gradients of input and parameters, the buffers.
+Weights and inputs are float32 numbers, also in float64, drawn on the host with the case's name as seed, so all backends
+and the reference in float64 compute with the same numbers.
 """
 
 from abc import ABC, abstractmethod
@@ -19,12 +19,12 @@ from ...layers.losses import Loss
 from ..tolerances import Part
 from .inputs import Host, Maker, real
 
-#: Where weights are drawn, whatever the environment prefers.
+#: The backend on which weights are drawn, whatever the environment variables say.
 HOST = get_backend("numpy", "float32", "fast")
 
 
 def part_of(name: str) -> Part:
-    """Which part of a result an array is, by its name."""
+    """The part of a result to which an array of this name belongs."""
     if name in ("y", "loss", "indices"):
         return "forward"
     if name == "dx":
@@ -43,11 +43,11 @@ class Case(ABC):
     op : str
         Row of `xpnn.testing.tolerances.TABLE`.
     terms : mapping
-        For ``"forward"``, ``"input"``, ``"parameter"`` and ``"buffer"`` the length of the longest sum; 1 if absent.
+        The length of the longest sum for ``"forward"``, ``"input"``, ``"parameter"`` and ``"buffer"``; 1 if absent.
     dtype : str
-        What it computes in, unless another is asked for.
+        The default dtype of its computation.
     seed : int
-        Of its random numbers, together with the name.
+        Seed of its random numbers, together with the name.
     """
 
     name: str
@@ -56,12 +56,12 @@ class Case(ABC):
     dtype: str = "float32"
     seed: int = field(default=0, kw_only=True)
 
-    #: Whether `run` is one forward and backward of a layer or loss, which `prepare` gives.
+    #: Whether `run` is one forward and backward of a layer or loss, which `prepare` returns.
     single: ClassVar[bool] = True
 
     @property
     def subject(self) -> str:
-        """What is tested: the name of the class or net."""
+        """The name of the class or net that is tested."""
         return self.name.partition("/")[0]
 
     @property
@@ -70,7 +70,7 @@ class Case(ABC):
         return Generator(self.seed).fold_in(self.name)
 
     def place(self, backend: BackendLike, dtype: str | None = None) -> Backend:
-        """The backend in the case's dtype, or in the one that is asked for."""
+        """The backend with a given dtype, by default the case's."""
         return get_backend(backend, dtype or self.dtype)
 
     def upstream(self, shape: tuple[int, ...]) -> Host:
@@ -79,7 +79,7 @@ class Case(ABC):
 
     @abstractmethod
     def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
-        """Compute on a backend: arrays by name."""
+        """Compute on a backend and return arrays by name."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,15 @@ class LayerCase(Case):
     build : callable
         Makes the layer from placement keywords.
     shape : tuple of int
-        Of the input.
+        Shape of the input.
     inputs : callable
         Makes the input; one of `xpnn.testing.cases.inputs`.
     layout : str
-        How input and upstream gradient lie in memory: ``"plain"``, ``"strided"`` (every second cell, axes permuted),
-        ``"channels last"`` (in one piece, as layers with windows leave them) or ``"read-only"``. A convolution's weight
-        has its features first in memory, but last with ``"strided"``, and its channels last with ``"channels last"``.
+        Memory layout of input and upstream gradient: ``"plain"``, ``"strided"`` (every second cell, axes permuted),
+        ``"channels last"`` (contiguous, as layers with windows return it) or ``"read-only"``. In memory a convolution's
+        weight has its features first, but last with ``"strided"``, and its channels last with ``"channels last"``.
     training : bool
-        With False the forward alone, in evaluation.
+        With False only the forward, in evaluation.
     """
 
     build: Callable[..., Layer] = Layer
@@ -117,7 +117,7 @@ class LayerCase(Case):
         layer.load_state_dict(host_state(self.build(backend=HOST), self.generator))
         for _, parameter in layer.named_parameters():
             if self.layout in ("channels last", "strided") and len(parameter.shape) > 2:
-                parameter.value = relaid(parameter.value, self.layout, b)
+                parameter.value = with_layout(parameter.value, self.layout, b)
         return layer, self._put(self.inputs(self.generator.fold_in("input"), self.shape), b), None
 
     def run(self, backend: BackendLike, dtype: str | None = None) -> dict[str, Array]:
@@ -161,7 +161,7 @@ class LossCase(Case):
     build : callable
         Makes the loss.
     shape : tuple of int
-        Of the prediction.
+        Shape of the prediction.
     inputs, target : callable
         Make prediction and target from that shape; of `xpnn.testing.cases.inputs`.
     """
@@ -192,18 +192,18 @@ class LossCase(Case):
         return {"loss": value, "dx": loss.backward(b.asarray(dy, b.dtype))}
 
 
-def relaid(weight: Array, layout: str, b: Backend) -> Array:
-    """A weight ``(F, C, *K)`` whose memory has the order ``(F, *K, C)`` (channels last) or ``(*K, C, F)`` (strided)."""
+def with_layout(weight: Array, layout: str, b: Backend) -> Array:
+    """A weight ``(F, C, *K)`` in the memory order ``(F, *K, C)`` (channels last) or ``(*K, C, F)`` (strided)."""
     spatial = tuple(range(2, weight.ndim))
     axes = (0, *spatial, 1) if layout == "channels last" else (*spatial, 1, 0)
-    laid = b.asarray(np.ascontiguousarray(b.to_numpy(weight).transpose(axes)), b.dtype)
-    return b.xp.permute_dims(laid, tuple(axes.index(axis) for axis in range(weight.ndim)))
+    ordered = b.asarray(np.ascontiguousarray(b.to_numpy(weight).transpose(axes)), b.dtype)
+    return b.xp.permute_dims(ordered, tuple(axes.index(axis) for axis in range(weight.ndim)))
 
 
 def host_state(layer: Layer, generator: Generator) -> dict[str, Host]:
-    """Weights and buffers for a layer on NumPy: as drawn, and those that start as constants moved by random numbers.
+    """Initial weights and buffers of a layer on NumPy, with random numbers added to constant ones; counts start at 3.
 
-    A bias of 0 or a running variance of 1 would hide that a layer forgets it; counts start at 3.
+    A layer that ignores a bias of 0 or a running variance of 1 would go unnoticed.
     """
     state = {}
     for name, array in layer.state_dict().items():

@@ -1,4 +1,4 @@
-"""Convolutions and dense layers: every way in which windows can lie."""
+"""Cases of convolutions and dense layers, with all kinds of windows."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -136,18 +136,18 @@ def _conv(
     problem = Problem(
         shape[0], shape[2:], shape[1], features, groups, windows, geometry.padding, dtype, algorithms="any"
     )
-    seen = shape[0] * prod(windows.count)
+    positions = shape[0] * prod(windows.count)
     terms: dict[Part, int] = {
         "forward": prod(sides) * shape[1] // groups,
         "input": prod(sides) * features // groups,
-        "parameter": seen,
+        "parameter": positions,
     }
     build = partial(cls, shape[1], features, kernel, bias=bias, **options)
     return LayerCase(f"Conv{axes}d/{variant}", _row(problem), terms, dtype, build, shape, inputs, layout)
 
 
 def _row(problem: Problem) -> str:
-    """Of the table of tolerances: that of the algorithm with the largest error of those that compute a case."""
+    """The row of tolerances for a case: that of the algorithm with the largest error of those that compute it."""
     found = [algorithm(each, primitives(HOST.xp)) for each in (problem, problem.adjoint) if each is not None]
     rows = [
         f"Winograd F{each.m}"
@@ -177,9 +177,10 @@ def _conv_transpose(
     shape = usual if shape is None else shape
     cls, groups = getattr(layers, f"ConvTranspose{axes}d"), options.get("groups", 1)
     stride = checks.per_axis("stride", options.get("stride", 1), axes)
-    # A cell of the output is added up from at most so many windows.
+    # The largest number of windows that add to a cell of the output.
     overlap = prod(-(-kernel // s) for s in stride)
-    # The bias adds every output cell, the weight every input cell; a stride of s makes s times as many outputs.
+    # The gradient of the bias sums over output cells, that of the weight over input cells; a stride of s makes s times
+    # as many outputs.
     cells = shape[0] * prod(n * s + kernel for n, s in zip(shape[2:], stride, strict=True))
     terms: dict[Part, int] = {
         "forward": overlap * shape[1] // groups,

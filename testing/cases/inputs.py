@@ -1,7 +1,7 @@
-"""Inputs of the cases: functions from a stream of random numbers and a shape to a float32 array on the host.
+"""Inputs of the cases: functions of a random stream and a shape that return a float32 array on the host.
 
-They are made with the library's own generator and with NumPy functions whose results are fixed, so a case means the
-same numbers on every machine.
+They use the library's own generator and NumPy functions with the same result everywhere, so the inputs of a case are
+the same on every machine.
 """
 
 from collections.abc import Callable
@@ -21,27 +21,27 @@ def real(generator: Generator, shape: tuple[int, ...]) -> Host:
 
 
 def positive(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """From 0.5 to 2.5: sums in which nothing cancels."""
+    """From 0.5 to 2.5, so that no terms cancel in sums."""
     return np.asarray(np.abs(real(generator, shape)) + np.float32(0.5))
 
 
 def negative(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """From -2.5 to -0.5: a padding of 0 would win every maximum."""
+    """From -2.5 to -0.5, where a padding of 0 would be every maximum."""
     return np.asarray(-positive(generator, shape))
 
 
 def ties(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """The integers -1, 0 and 1: most windows hold their maximum more than once."""
+    """The integers -1, 0 and 1: most windows have their maximum more than once."""
     return np.asarray(np.floor(real(generator, shape) * np.float32(0.75) + np.float32(0.5)))
 
 
 def constant(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """1.5 everywhere: every window is one tie, and every variance is 0."""
+    """1.5 everywhere: all cells of a window are tied, and every variance is 0."""
     return np.full(shape, np.float32(1.5))
 
 
 def zeros(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """Zeros of both signs and, every third, a number: kinks, and norms that are 0."""
+    """Zeros of both signs, and a number in every third cell: kinks, and norms of 0."""
     x = real(generator, shape)
     place = np.arange(x.size).reshape(shape) % 3
     return np.where(place == 0, x, np.where(place == 1, np.float32(0.0), np.float32(-0.0)))
@@ -65,7 +65,7 @@ def with_infinity(generator: Generator, shape: tuple[int, ...]) -> Host:
 
 
 def with_minus_infinity(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """Minus infinity in two cells of three: some windows hold nothing else."""
+    """Minus infinity in two cells of three: some windows have nothing else."""
     x = real(generator, shape)
     return np.where(np.arange(x.size).reshape(shape) % 3 == 0, x, np.float32(-np.inf))
 
@@ -84,9 +84,9 @@ def specials(generator: Generator, shape: tuple[int, ...]) -> Host:
 
 
 def wide(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """Of both signs and all sizes from 1e-30 to 1e4, many beyond the reach of exp.
+    """Magnitudes from 1e-30 to 1e4 with both signs; exp overflows or underflows for many of them.
 
-    None gives an exp below the smallest normal number but above 0: some devices flush what lies there.
+    For none of them exp is subnormal, which some devices flush to 0.
     """
     x = real(generator, shape)
     sizes = np.asarray(
@@ -96,27 +96,27 @@ def wide(generator: Generator, shape: tuple[int, ...]) -> Host:
 
 
 def tails(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """From -8 to 8: kinks at 3, and where 1 + erf has come down to nothing."""
+    """From -8 to 8, with kinks at 3, and numbers for which 1 + erf is almost 0."""
     return real(generator, shape) * np.float32(4.0)
 
 
 def spread(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """From -40 to 40: logits that are sure of themselves."""
+    """From -40 to 40: logits of predictions with probabilities near 0 and 1."""
     return real(generator, shape) * np.float32(20.0)
 
 
 def whole(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """Whole numbers from -8 to 8: the kinks of piecewise functions."""
+    """Integers from -8 to 8: the kinks of piecewise functions."""
     return np.round(tails(generator, shape))
 
 
 def far(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """From -200 to 200: in float32 the exponentials overflow, and those of differences vanish."""
+    """From -200 to 200: in float32 the exponentials overflow, and those of differences underflow to 0."""
     return real(generator, shape) * np.float32(100.0)
 
 
 def shifted(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """From 98 to 102: a variance that is small beside the mean."""
+    """From 98 to 102: a variance that is small compared with the mean."""
     return real(generator, shape) + np.float32(100.0)
 
 
@@ -126,7 +126,7 @@ def probability(generator: Generator, shape: tuple[int, ...]) -> Host:
 
 
 def sure(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """Probabilities, of which every third is 0 and every third 1."""
+    """Probabilities; every third is 0 and every third 1."""
     place = np.arange(int(np.prod(shape))).reshape(shape) % 3
     return np.where(place == 0, probability(generator, shape), np.where(place == 1, np.float32(0), np.float32(1)))
 
@@ -137,21 +137,21 @@ def binary(generator: Generator, shape: tuple[int, ...]) -> Host:
 
 
 def distribution(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """Adds up to 1 along axis 1."""
+    """Probabilities that add up to 1 along axis 1."""
     wide = positive(generator, shape).astype(np.float64)
-    # Added in a fixed order; NumPy's sum has one of its own on each processor.
+    # Added in a fixed order; that of NumPy's sum depends on the processor.
     total = sum(np.moveaxis(wide, 1, 0), np.zeros(()))
     return np.asarray((wide / np.expand_dims(total, 1)).astype(np.float32))
 
 
 def certain(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """Distributions over axis 1 of which one entry is 1, the others 0."""
+    """Distributions over axis 1 with one entry of 1 and others of 0."""
     chosen = np.expand_dims(classes(generator, shape), 1)
     return np.asarray(np.arange(shape[1]).reshape(1, -1, *(1,) * (len(shape) - 2)) == chosen, dtype=np.float32)
 
 
 def log_probability(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """From -2.5 to -0.5; the formulas don't need them to add up."""
+    """From -2.5 to -0.5; the formulas don't require that the probabilities add up to 1."""
     return negative(generator, shape)
 
 
@@ -162,12 +162,12 @@ def classes(generator: Generator, shape: tuple[int, ...]) -> Host:
 
 
 def classes_with_gaps(generator: Generator, shape: tuple[int, ...]) -> Host:
-    """`classes`, every third of them the one that counts for nothing, -100."""
+    """`classes`, but every third is -100, the class that losses ignore."""
     found = classes(generator, shape)
     return np.where(np.arange(found.size).reshape(found.shape) % 3 == 1, -100, found)
 
 
 def _with_one(value: float, x: Host) -> Host:
-    """One value put in the middle of the first sample: a corner is seen by one window only, as its first cell."""
+    """Set a value in the middle of the first sample, where, unlike in a corner, several windows cover it."""
     x[(0, *(n // 2 for n in x.shape[1:]))] = value
     return x

@@ -1,4 +1,4 @@
-"""Losses: reductions, weights, targets that count for nothing, and predictions far out."""
+"""Cases of losses: reductions, weights, ignored targets and extreme predictions."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -18,7 +18,7 @@ SUMS = ("L1", "L2")
 
 
 def regressions() -> Iterator[LossCase]:
-    """Of predictions like their targets."""
+    """Losses of predictions that are numbers like their targets."""
     for name in REGRESSIONS:
         case = partial(_loss, name, make=inputs.positive, target=inputs.positive)
         yield case("plain")
@@ -40,7 +40,7 @@ def regressions() -> Iterator[LossCase]:
 
 
 def classifications() -> Iterator[LossCase]:
-    """Of probabilities, logits and log-probabilities of classes."""
+    """Losses of probabilities, logits and log-probabilities of classes."""
     weight, gaps = (0.5, 1.0, 2.0, 0.0, 1.5), inputs.classes_with_gaps
     case = partial(_loss, "BinaryCrossEntropy", make=inputs.probability, target=inputs.binary)
     yield case("plain")

@@ -1,4 +1,4 @@
-"""Whole nets, one step; and whole training runs of each optimizer."""
+"""Cases of whole nets, one step each, and of training runs with each optimizer."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ class NetCase(LayerCase):
 class TrainingCase(Case):
     """A training run of a small smooth net: the loss of each step, and the weights at the end.
 
-    The net has no kinks: a float32 run that falls on the other side of one goes its own way, and no bound could tell
-    that from a mistake.
+    The net has no kinks. At a kink a run in float32 can diverge from one in float64, and no bound could distinguish
+    this from a mistake.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class TrainingCase(Case):
     steps : int
         Batches.
     every : int
-        How many batches' gradients are added up before a step of the optimizer.
+        Number of batches whose gradients are added before a step of the optimizer.
     """
 
     single: ClassVar[bool] = False
@@ -78,12 +78,12 @@ class TrainingCase(Case):
 
 
 def nets() -> Iterator[NetCase]:
-    """Nets that the library brings.
+    """Models of the library.
 
-    A rounding that moves a value over the kink of a ReLU, or past its neighbour in a max-pool, changes gradients by
-    jumps. So the nets are small, and their seeds are chosen so that no value comes nearer to a kink than 1e-5 of its
-    layer's root mean square, some ten times their float32 error. `models.mobilenet_v2` is left out: it is too deep for
-    any seed to keep off.
+    If rounding moves a value across the kink of a ReLU, or changes the maximum of a max-pool, gradients jump. So the
+    nets are small, and their seeds are chosen so that no value is nearer to a kink than 1e-5 of its layer's root mean
+    square, about ten times their float32 error. `models.mobilenet_v2` is left out: it is too deep for any seed to
+    fulfil this.
     """
     for name, image, batch, seed in (
         ("lenet5", (1, 28, 28), 4, 7),

@@ -1,4 +1,4 @@
-"""Normalisation: statistics of batches, of samples, and running ones."""
+"""Cases of normalisation: statistics of batches, of samples, and running statistics."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -34,7 +34,7 @@ def batch_norms() -> Iterator[LayerCase]:
 
 
 def sample_norms() -> Iterator[LayerCase]:
-    """InstanceNorm, LayerNorm and GroupNorm: each sample by itself."""
+    """InstanceNorm, LayerNorm and GroupNorm, which normalise each sample separately."""
     for axes, shape in enumerate(SHAPES, 1):
         case = partial(_channel_norm, f"InstanceNorm{axes}d", shape)
         yield case("plain")

@@ -1,4 +1,4 @@
-"""Pooling: where windows meet padding, ties and each other."""
+"""Cases of pooling: windows with padding, ties and overlaps."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -130,7 +130,7 @@ def _adaptive(
     name: str, shape: tuple[int, ...], variant: str, *arguments: Any, op: str = "", make: inputs.Maker = inputs.real
 ) -> LayerCase:
     op = op or ("max pool" if "Max" in name else "average pool")
-    # Windows overlap by at most one cell on either side; where there are more of them than cells, a cell is in several.
+    # Windows overlap by at most one cell on each side; if there are more windows than cells, a cell is in several.
     terms: dict[Part, int] = {"forward": prod(shape[2:]), "input": 4 ** len(shape[2:])}
     build = partial(getattr(layers, name), *arguments)
     return LayerCase(f"{name}/{variant}", op, terms, "float32", build, shape, make)

@@ -1,4 +1,4 @@
-"""Layers that move values, drop them or join them: shape, dropout, containers."""
+"""Cases of layers that move, drop or join values: shape layers, dropout, containers."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

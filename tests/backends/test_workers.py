@@ -10,15 +10,14 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 import xpnn as nn
-from xpnn.backends.execution import workers
-from xpnn.backends.execution.workers import OneThread, Workers, available_cores, held, one_thread, thread_count
+from xpnn.backends.execution.workers import OneThread, Workers, held, one_thread, thread_count
+from xpnn.common.cores import available_cores
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SECONDS = 20.0
@@ -89,56 +88,6 @@ def test_number_of_threads_is_that_of_the_cores_unless_given(monkeypatch, text):
     if text is not None:
         monkeypatch.setenv("XPNN_NUM_THREADS", text)
     assert thread_count() == available_cores()
-
-
-def written(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text, encoding="ascii")
-    return root
-
-
-V2 = "sys/fs/cgroup/cpu.max"
-QUOTA, PERIOD = "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "sys/fs/cgroup/cpu/cpu.cfs_period_us"
-
-
-@pytest.mark.parametrize(
-    ("files", "cores"),
-    [
-        ({}, 8),
-        ({V2: "max 100000\n"}, 8),
-        ({V2: "300000 100000\n"}, 3),
-        ({V2: "250000 100000\n"}, 3),
-        ({V2: "10000 100000\n"}, 1),
-        ({V2: "1600000 100000\n"}, 8),
-        ({QUOTA: "-1\n", PERIOD: "100000\n"}, 8),
-        ({QUOTA: "200000\n", PERIOD: "100000\n"}, 2),
-        ({QUOTA: "50000\n", PERIOD: "50000\n"}, 1),
-        ({QUOTA: "200000\n"}, 8),
-        ({V2: "max 100000\n", QUOTA: "400000\n", PERIOD: "100000\n"}, 4),
-        ({V2: ""}, 8),
-        ({V2: "100000\n"}, 8),
-        ({V2: "100000 0\n"}, 8),
-        ({V2: "100000 max\n"}, 8),
-        ({V2: "nonsense of three\n"}, 8),
-    ],
-)
-def test_cores_are_those_of_the_control_group_s_quota(monkeypatch, tmp_path, files, cores):
-    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert available_cores(written(tmp_path, files)) == cores
-
-
-def test_cores_are_those_of_the_affinity(monkeypatch, tmp_path):
-    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
-    assert available_cores(written(tmp_path, {V2: "600000 100000"})) == 2
-
-
-def test_cores_are_all_where_the_system_knows_no_affinity(monkeypatch, tmp_path):
-    monkeypatch.delattr(workers.os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(workers.os, "cpu_count", lambda: 6)
-    assert available_cores(tmp_path) == 6
-    monkeypatch.setattr(workers.os, "cpu_count", lambda: None)
-    assert available_cores(tmp_path) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity to set")

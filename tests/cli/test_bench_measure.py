@@ -8,6 +8,7 @@ import pytest
 from xpnn.cli.bench import measure, other_processes, same_threads
 from xpnn.cli.bench.measure import Side, interleave
 from xpnn.cli.bench.other_processes import Watch
+from xpnn.common.cores import available_cores
 
 
 class Machine:
@@ -138,7 +139,7 @@ def test_interleave_gives_medians(monkeypatch):
 
 def test_threads_come_from_the_environment_or_the_cores(monkeypatch):
     monkeypatch.delenv(same_threads.VARIABLE, raising=False)
-    assert same_threads.threads() == other_processes.cores()
+    assert same_threads.threads() == available_cores()
     monkeypatch.setenv(same_threads.VARIABLE, "3")
     assert same_threads.threads() == 3
     for wrong in ("0", "-1", "two", "1.5"):

@@ -1,4 +1,4 @@
-"""One style of message, and numbers of every library."""
+"""Messages have one style, and numbers of every library are accepted."""
 
 import numpy as np
 import pytest
@@ -40,16 +40,16 @@ def test_numbers_come_back_as_pythons_own(value):
         (lambda: checks.flag("shuffle", 1), "shuffle must be True or False, got 1"),
     ],
 )
-def test_what_was_given_and_what_is_accepted(call, message):
+def test_messages_have_the_given_value_and_what_is_accepted(call, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         call()
 
 
-def test_infinity_where_it_is_accepted():
+def test_infinity_is_accepted_if_allowed():
     assert checks.number("p", np.float32(np.inf), least=1, infinite=True) == float("inf")
 
 
-def test_flags_of_numpy():
+def test_booleans_of_numpy_are_flags():
     assert checks.flag("shuffle", np.True_) is True
 
 
@@ -93,6 +93,6 @@ def test_other_arrays_are_no_sequences_of_integers(value):
         nn.Conv2d(1, 2, value)
 
 
-def test_what_can_be_called_with_so_many_arguments_is_known():
-    assert checks.takes(lambda a, b: 0, 2) and checks.takes(lambda *a: 0, 2) and checks.takes(max, 2)
-    assert not checks.takes(lambda a: 0, 2) and not checks.takes(nn.Dense, 2) and not checks.takes("max", 2)
+def test_accepts_counts_arguments_of_callables():
+    assert checks.accepts(lambda a, b: 0, 2) and checks.accepts(lambda *a: 0, 2) and checks.accepts(max, 2)
+    assert not checks.accepts(lambda a: 0, 2) and not checks.accepts(nn.Dense, 2) and not checks.accepts("max", 2)

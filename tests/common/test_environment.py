@@ -1,4 +1,4 @@
-"""Environment variables: what each accepts, one error for what it does not, and none at import."""
+"""Environment variables: accepted values, the error for others, and no error at import."""
 
 import os
 import re
@@ -57,7 +57,7 @@ def test_empty_variable_is_an_unset_one(monkeypatch, name):
 @pytest.mark.parametrize(
     ("name", "text"), [("XPNN_BACKEND", " numpy "), ("XPNN_NUMERICS", "exact\t"), ("XPNN_NUMBA", " 0")]
 )
-def test_blanks_around_a_value_are_left_out(monkeypatch, name, text):
+def test_blanks_around_a_value_are_ignored(monkeypatch, name, text):
     monkeypatch.setenv(name, text)
     assert environment.value(name) == text.strip()
     NEEDS[name]()
@@ -69,7 +69,7 @@ def test_misspelt_variable_is_named_with_the_one_it_resembles(monkeypatch):
         environment.check()
 
 
-def test_other_variables_are_left_alone(monkeypatch):
+def test_other_variables_are_ignored(monkeypatch):
     monkeypatch.setenv("XPNN_PLUGIN_FOLDER", "/x")
     monkeypatch.setenv("NUMBA_NUM_THREADS", "no")
     environment.check()

@@ -1,4 +1,4 @@
-"""Reading what may be no file at all, or a larger one than there is memory."""
+"""Reading paths that may be no files, and files that may be larger than the memory."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from xpnn.common.files import file_size, read_bytes
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
-def test_what_is_no_file_is_an_error_that_says_what_it_is(tmp_path, kind):
+def test_a_path_that_is_no_file_raises_an_error_that_says_what_it_is(tmp_path, kind):
     path = no_file(kind, tmp_path / "w")
     with limits():
         for open_it in (file_size, read_bytes, lambda path: nn.load(nn.Dense(2, 2), path)):
@@ -43,7 +43,7 @@ def test_a_file_beyond_a_limit_is_not_read(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/version").exists(), reason="no /proc on this system")
-def test_a_file_that_holds_more_than_it_says_is_refused_too():
+def test_a_file_with_more_bytes_than_its_size_is_refused():
     assert file_size("/proc/version") == 0
     with pytest.raises(ValueError, match="too many: 4 at most"):
         read_bytes("/proc/version", 4)

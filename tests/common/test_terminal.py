@@ -1,4 +1,4 @@
-"""Lines and tables fit the terminal that they go to; in a file they are as long as they are."""
+"""Lines and tables fit the terminal; in a file they are not broken."""
 
 import io
 import re
@@ -29,7 +29,7 @@ def words(text):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_figures_stand_whole_on_lines_that_fit(width):
+def test_figures_are_not_broken_and_lines_fit(width):
     lines = fitted(FIGURES, width)
     assert all(cell_len(line) <= width for line in lines)
     assert "  ".join(line.strip() for line in lines) == "  ".join(FIGURES)
@@ -38,13 +38,13 @@ def test_figures_stand_whole_on_lines_that_fit(width):
         assert cell_len(f"{one}  {first}") > width
 
 
-def test_figures_that_fit_are_one_line_and_so_are_those_of_a_file():
+def test_figures_that_fit_and_those_in_a_file_are_one_line():
     whole = "  ".join(FIGURES)
     assert fitted(FIGURES, None) == [whole] == fitted(FIGURES, cell_len(whole))
     assert len(fitted(FIGURES, cell_len(whole) - 1)) == 2
 
 
-def test_the_name_of_a_row_stands_alone_where_its_figures_do_not_fit_beside_it():
+def test_the_name_of_a_row_has_its_own_line_if_the_figures_do_not_fit():
     assert fitted(["name", "1", "2"], 8, between=" ", alone=True) == ["name 1 2"]
     assert fitted(["name", "1", "2"], 7, between=" ", alone=True) == ["name", " 1 2"]
 
@@ -68,7 +68,7 @@ def test_no_word_is_lost_broken_or_moved(pieces, width):
         assert cell_len(line.rstrip()) <= max(width, longest + min(4, width // 4)) or len(words(line)) == 1
 
 
-def test_lines_of_a_text_stay_lines():
+def test_line_breaks_of_a_text_are_kept():
     assert wrapped("one two\nthree", 8) == "one two\nthree"
     assert wrapped("one two\nthree", 6) == "one\n two\nthree"
     assert wrapped("one two " * 9, None) == "one two " * 9
@@ -130,7 +130,7 @@ def test_columns_are_those_of_the_terminal_or_of_the_environment(monkeypatch):
 
 
 @pytest.mark.parametrize("encoding, framed", [("utf-8", True), ("ascii", False), ("no-such", False)])
-def test_frames_are_made_of_what_the_output_can_print(monkeypatch, encoding, framed):
+def test_borders_use_characters_that_the_output_can_encode(monkeypatch, encoding, framed):
     monkeypatch.setattr(sys, "stdout", type("Out", (), {"encoding": encoding, "isatty": lambda self: False})())
     text = table(("a",), [("b",)], None) + table(("a",), [("b",)], None, framed=False)
     assert text.isascii() is not framed

@@ -23,9 +23,10 @@ MASKS |= {"equal", "greater", "greater_equal", "isin", "less", "less_equal", "no
 NUMBERS = {"ceil", "factorial", "float", "floor", "int", "len", "prod", "sqrt"}
 #: Modules that compute on the host alone, with NumPy.
 ON_HOST = {
-    *("compatibility.py", "augment.py", "data_loader.py", "evaluation.py", "images.py", "initialisers.py"),
-    *("checkpoints.py", "host_state.py"),
-    *("checks.py", "cifar.py", "dataset.py", "decode.py", "folders.py", "idx.py", "npz.py"),
+    *("compatibility.py", "data_loader.py", "evaluation.py", "images.py", "initialisers.py", "samples.py"),
+    *("normalise.py", "random_changes.py", "targets.py", "transform.py"),
+    *("checkpoint_file.py", "checkpoints.py", "host_state.py"),
+    *("checks.py", "cifar.py", "dataset.py", "decode.py", "folder_layout.py", "folders.py", "idx.py", "npz.py"),
 }
 
 

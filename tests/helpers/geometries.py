@@ -1,7 +1,7 @@
 """Cases of the parity catalogue drawn by Hypothesis: layers with windows, norms, layers of shapes and losses.
 
-Every draw is a case with a small input, which `xpnn.testing.cross.Cross` runs in all modes. Windows may be larger than
-the input, and see nothing but padding: what no mode accepts is a case too.
+Every draw is a case with a small input, which `xpnn.testing.mode_runs.ModeRuns` runs in all modes. Windows may be
+larger than the input, and see nothing but padding: what no mode accepts is a case too.
 """
 
 from functools import partial

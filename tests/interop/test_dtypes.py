@@ -1,4 +1,4 @@
-"""Files in float16 and bfloat16: read exactly, written to the nearest; and dtypes that no model has."""
+"""Files in float16 and bfloat16 are read exactly and written rounded to nearest; other dtypes are refused."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 import xpnn as nn
-from xpnn.interop.safetensors import packed, read, unpacked
+from xpnn.interop.safetensors import from_bytes, read, to_bytes
 
 
 def stored(**arrays) -> bytes:
@@ -32,17 +32,17 @@ def bfloat16(bits: int) -> float:
     return sign * math.ldexp(fraction + 128 * (exponent > 0), max(exponent, 1) - 134)
 
 
-def test_every_bfloat16_is_read_as_the_float32_that_equals_it():
+def test_every_bfloat16_is_read_as_the_equal_float32():
     bits = range(1 << 16)
-    found = unpacked(stored(a=("BF16", [256, 256], struct.pack(f"<{1 << 16}H", *bits))), "a")[0]["a"]
+    found = from_bytes(stored(a=("BF16", [256, 256], struct.pack(f"<{1 << 16}H", *bits))), "a")[0]["a"]
     assert (found.dtype, found.shape) == (np.float32, (256, 256))
     assert np.array_equal(found.ravel(), np.array([bfloat16(each) for each in bits], np.float32), equal_nan=True)
     assert not np.signbit(found[0, 0]) and np.signbit(found[128, 0])
 
 
-def test_every_float16_is_read_as_the_float32_that_equals_it():
+def test_every_float16_is_read_as_the_equal_float32():
     content = struct.pack(f"<{1 << 16}H", *range(1 << 16))
-    found = unpacked(stored(a=("F16", [1 << 16], content)), "a")[0]["a"]
+    found = from_bytes(stored(a=("F16", [1 << 16], content)), "a")[0]["a"]
     assert found.dtype == np.float32
     assert np.array_equal(found, np.array([x for (x,) in struct.iter_unpack("<e", content)]), equal_nan=True)
 
@@ -50,7 +50,7 @@ def test_every_float16_is_read_as_the_float32_that_equals_it():
 @pytest.mark.parametrize("dtype", ["F16", "BF16"])
 def test_scalars_and_arrays_without_entries_are_read(dtype):
     one = struct.pack("<H", 0x3C00 if dtype == "F16" else 0x3F80)
-    arrays, about = unpacked(stored(scalar=(dtype, [], one), none=(dtype, [0, 3], b"")), "a")
+    arrays, about = from_bytes(stored(scalar=(dtype, [], one), none=(dtype, [0, 3], b"")), "a")
     assert about == {}
     assert isinstance(arrays["scalar"], np.ndarray) and arrays["scalar"].shape == () and arrays["scalar"] == 1.0
     assert arrays["none"].shape == (0, 3) and arrays["none"].dtype == np.float32
@@ -80,7 +80,7 @@ CASES += [1 + k * ULP / 2 + e for k in (1, 3, 5) for e in (0.0, 2.0**-23, -(2.0*
 def test_bfloat16_is_written_to_the_nearest_and_ties_to_even(dtype):
     with np.errstate(under="ignore"):
         x = np.array([*CASES, *(-c for c in CASES)], dtype)
-    found = unpacked(packed({"a": x}, {}, "bfloat16"), "a")[0]["a"]
+    found = from_bytes(to_bytes({"a": x}, {}, "bfloat16"), "a")[0]["a"]
     wanted = np.array([nearest(float(each)) for each in x], np.float32)
     assert found.tobytes() == wanted.tobytes()
 
@@ -89,7 +89,7 @@ def test_bfloat16_is_written_to_the_nearest_and_ties_to_even(dtype):
 def test_nan_stays_nan_in_every_dtype(dtype):
     # The bits of the last are all in the half that bfloat16 drops, or all ones.
     x = np.array([0x7FC00000, 0xFFC00000, 0x7F800001, 0x7FFFFFFF], np.uint32).view(np.float32)
-    assert np.isnan(unpacked(packed({"a": x}, {}, dtype), "a")[0]["a"]).all()
+    assert np.isnan(from_bytes(to_bytes({"a": x}, {}, dtype), "a")[0]["a"]).all()
 
 
 def test_the_bytes_are_those_of_pytorch(torch, tmp_path):
@@ -97,11 +97,11 @@ def test_the_bytes_are_those_of_pytorch(torch, tmp_path):
     rng = np.random.default_rng(0)
     for dtype, wide in (("bfloat16", np.float32), ("float16", np.float32), ("bfloat16", np.float64)):
         x = (rng.standard_normal((40, 50)) * 10.0 ** rng.integers(-7, 4, (40, 50))).astype(wide)
-        there = loading.load(packed({"a": x, "n": np.array(3)}, {}, dtype))
+        there = loading.load(to_bytes({"a": x, "n": np.array(3)}, {}, dtype))
         assert str(there["a"].dtype) == f"torch.{dtype}" and there["n"].dtype == torch.int64
         if wide is np.float32:
             assert torch.equal(there["a"], torch.from_numpy(x).to(there["a"].dtype))
-        back = unpacked(loading.save({"a": there["a"]}), "a")[0]["a"]
+        back = from_bytes(loading.save({"a": there["a"]}), "a")[0]["a"]
         assert np.array_equal(back, there["a"].float().numpy())
 
 
@@ -152,7 +152,7 @@ def test_another_dtype_is_refused(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F4", "C64", "FOO", "", None, ["F32"], 3])
-def test_what_no_array_can_hold_is_named(tmp_path, dtype):
+def test_a_dtype_without_a_numpy_equivalent_is_named(tmp_path, dtype):
     (tmp_path / "w").write_bytes(stored(weight=(dtype, [2], b"\0\0")))
     with pytest.raises(ValueError, match=r"w: weight is .*, which is not read; convert it to one of F64, F32") as error:
         nn.load(nn.Dense(2, 1), tmp_path / "w")
@@ -160,7 +160,7 @@ def test_what_no_array_can_hold_is_named(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("kind", ["int64", "uint8", "bool"])
-def test_integers_and_booleans_never_become_weights(tmp_path, kind):
+def test_integers_and_booleans_are_not_loaded_as_weights(tmp_path, kind):
     safetensors.numpy.save_file({"weight": np.ones((2, 2), kind), "bias": np.ones(2, kind)}, tmp_path / "w")
     with pytest.raises(ValueError, match=f"weight holds {kind}, expected float"):
         nn.load(nn.Dense(2, 2), tmp_path / "w")
@@ -192,7 +192,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_damaged_headers_are_one_line_and_leave_the_model(tmp_path, case):
+def test_damaged_headers_raise_one_line_and_do_not_change_the_model(tmp_path, case):
     (tmp_path / "w").write_bytes(DAMAGE[case])
     model = nn.Dense(2, 2)
     before = model.parameters["weight"].value.copy()
@@ -203,6 +203,6 @@ def test_damaged_headers_are_one_line_and_leave_the_model(tmp_path, case):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.dtype("float16"), "float16"])
-def test_a_dtype_is_named_or_given_as_such(tmp_path, dtype):
+def test_a_dtype_may_be_a_name_or_an_object(tmp_path, dtype):
     nn.save(nn.Dense(2, 3, seed=0), tmp_path / "a", dtype=dtype)
     assert safetensors.numpy.load_file(tmp_path / "a")["weight"].dtype == np.float16

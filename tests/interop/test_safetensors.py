@@ -1,4 +1,4 @@
-"""Files of weights: the same bytes from every backend, and all or nothing in both directions."""
+"""Files of weights: the same bytes from every backend; writing and loading are atomic."""
 
 import hashlib
 import json
@@ -79,18 +79,18 @@ def test_a_loaded_model_does_not_hold_the_file_open(tmp_path):
 @pytest.mark.parametrize(
     "about", [{}, {"epoch": 3}, {"nested": {"list": [1, 2.5, None, True]}, "text": 'quotes " and\nlines é'}]
 )
-def test_what_is_written_about_the_weights_comes_back(tmp_path, about):
+def test_metadata_is_read_as_written(tmp_path, about):
     save(model(), tmp_path / "w", about)
     assert read(tmp_path / "w")[1] == about
     assert load(model(seed=2), tmp_path / "w") == about
 
 
-def test_nothing_about_the_weights_is_an_empty_mapping(tmp_path):
+def test_missing_metadata_is_an_empty_mapping(tmp_path):
     save(model(), tmp_path / "w")
     assert load(model(), tmp_path / "w") == {}
 
 
-def test_order_of_what_is_written_about_them_does_not_change_the_file(tmp_path):
+def test_order_of_metadata_does_not_change_the_file(tmp_path):
     save(model(), tmp_path / "one", {"a": 1, "b": 2})
     save(model(), tmp_path / "other", {"b": 2, "a": 1})
     assert sha256(tmp_path / "one") == sha256(tmp_path / "other")
@@ -104,7 +104,7 @@ def test_files_of_other_programs_load(tmp_path):
     assert same(weights(net), weights(model(seed=5))), "floats are rounded to the model's dtype"
 
 
-def test_weights_that_are_not_floats_never_become_parameters(tmp_path):
+def test_arrays_of_integers_are_not_loaded_as_parameters(tmp_path):
     integers = {name: np.ones(array.shape, np.int64) for name, array in weights(model()).items()}
     safetensors.numpy.save_file(integers, tmp_path / "w")
     net = model()
@@ -122,7 +122,7 @@ class Counting(nn.Layer):
         self.buffers["count"] = self.backend.asarray(np.array(count, np.int64))
 
 
-def test_scalars_and_integer_buffers_come_back(at, tmp_path):
+def test_scalars_and_integer_buffers_are_read_as_written(at, tmp_path):
     save(Counting(2.5, 7, backend=at.backend), tmp_path / "w")
     assert read(tmp_path / "w")[0]["count"].shape == ()
     other = Counting(backend=at.backend)
@@ -153,7 +153,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", list(DAMAGE))
-def test_a_damaged_file_is_an_error_that_names_it_and_leaves_the_model(at, tmp_path, damage):
+def test_a_damaged_file_raises_an_error_that_names_it_and_does_not_change_the_model(at, tmp_path, damage):
     path = tmp_path / "w.safetensors"
     save(model(at.backend, seed=1), path)
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
@@ -166,7 +166,7 @@ def test_a_damaged_file_is_an_error_that_names_it_and_leaves_the_model(at, tmp_p
 
 
 @pytest.mark.parametrize("name", ["missing.safetensors", "."])
-def test_a_missing_file_is_an_error_that_names_it_and_leaves_the_model(tmp_path, name):
+def test_a_missing_file_raises_an_error_that_names_it_and_does_not_change_the_model(tmp_path, name):
     net = model(seed=2)
     before = weights(net)
     with pytest.raises(FileNotFoundError, match="no file") as caught:
@@ -175,7 +175,7 @@ def test_a_missing_file_is_an_error_that_names_it_and_leaves_the_model(tmp_path,
     assert same(weights(net), before)
 
 
-def test_another_models_file_lists_all_that_differs_and_leaves_the_model(at, tmp_path):
+def test_the_file_of_another_model_raises_an_error_that_lists_all_differences(at, tmp_path):
     save(nn.Sequential(nn.Conv2d(2, 5, 3), nn.Dense(12, 4)), tmp_path / "w")
     net = model(at.backend)
     before = weights(net)
@@ -188,7 +188,7 @@ def test_another_models_file_lists_all_that_differs_and_leaves_the_model(at, tmp
 
 
 @pytest.mark.parametrize("where", ["write_bytes", "replace"])
-def test_a_failed_write_leaves_the_old_file_whole_and_nothing_else(tmp_path, monkeypatch, where):
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, where):
     path = tmp_path / "w.safetensors"
     save(model(seed=1), path, {"epoch": 1})
     before = path.read_bytes()
@@ -216,7 +216,7 @@ def test_a_failed_first_write_leaves_no_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_json_can_not_hold_is_refused_before_anything_is_written(tmp_path):
+def test_metadata_that_json_can_not_hold_is_refused_before_anything_is_written(tmp_path):
     path = tmp_path / "w"
     save(model(seed=1), path)
     before = path.read_bytes()
@@ -226,7 +226,7 @@ def test_what_json_can_not_hold_is_refused_before_anything_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         save(model(), tmp_path / "no" / "w")
 
@@ -248,5 +248,5 @@ def test_saving_reads_each_array_once_and_changes_no_weight(at, tmp_path):
     assert same(weights(net), before)
 
 
-def test_save_and_load_stand_at_the_front_door():
+def test_save_and_load_are_public():
     assert nn.save is save and nn.load is load

@@ -1,4 +1,4 @@
-"""What the parity catalogue holds, and that its reference is right: the gradients in float64 are the derivatives."""
+"""The parity catalogue is complete, and its reference is right: the gradients in float64 are the derivatives."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from xpnn.testing.cases import LossCase
 
 CASES = {case.name: case for case in cases()}
 SINGLE = [name for name, case in CASES.items() if case.single]
-# What can be differentiated by differences: a smooth neighbourhood, and numbers.
+# Words in the names of cases that can't be differentiated by differences.
 KINKS = (
     "NaN",
     "infinit",
@@ -79,7 +79,7 @@ def test_every_public_layer_and_loss_has_a_plain_case():
     assert ours - BASES <= {name.removesuffix("/plain") for name in SINGLE}
 
 
-def test_catalogue_has_the_hard_configurations():
+def test_catalogue_has_the_difficult_configurations():
     assert len(CASES) >= 250
     for word in (
         *("ties", "NaN", "infinit", "empty batch", "size-1 axes", "even kernel", "stride over kernel", "asymmetric"),

@@ -1,4 +1,4 @@
-"""`assert_match` passes what is equal up to rounding, and says of all else what differs, where and by how much."""
+"""`assert_match` passes arrays that are equal up to rounding; otherwise it reports what differs, where and how much."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_equal_arrays_match_at_every_level(at, dtype):
         assert_match(at.put(host), at.put(host), level=level)
 
 
-def test_numbers_without_a_dtype_are_taken_as_they_are(at):
+def test_numbers_without_a_dtype_are_compared_unchanged(at):
     assert_match(at.put([1.0, 2.0]), [1.0, 2.0], level="exact")
     assert_match(at.put(np.float32(3.0)), 3.0, level="exact")
 
@@ -35,18 +35,18 @@ def test_empty_arrays_match_if_their_shapes_do(at):
     differs(empty, np.zeros((3, 0), np.float32), r"shape \(0, 3\), expected \(3, 0\)")
 
 
-def test_another_backend_is_told_by_name(at):
+def test_another_backend_is_named_in_the_message(at):
     other = "strict:device2" if at.backend.spec == "numpy" else "numpy"
     x = at.put([1.0])
     differs(x, [1.0], f"y is on {at.backend.spec}, expected {other}", backend=other, name="y")
     assert_match(x, [1.0], backend=at.backend.spec)
 
 
-def test_a_backend_is_where_and_not_its_default_dtype(at):
+def test_the_backend_argument_does_not_check_the_dtype(at):
     assert_match(at.put([1.0]), [1.0], backend=at.wide())
 
 
-def test_another_dtype_is_told_before_values(at):
+def test_another_dtype_is_reported_before_values(at):
     x = at.put(np.float32([1.0]))
     differs(x, np.array([2.0]), "dtype float32, expected float64")
     differs(x, [1.0], "dtype float32, expected float64", dtype="float64")
@@ -73,13 +73,13 @@ def test_another_shape_is_never_broadcast(at):
 )
 @pytest.mark.parametrize("level", ["exact", "network"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_nan_and_infinity_must_stand_in_the_same_places(at, actual, desired, level, dtype):
+def test_nan_and_infinity_must_be_at_the_same_indices(at, actual, desired, level, dtype):
     actual, desired = (np.array(values, dtype) for values in (actual, desired))
     message = differs(at.put(actual), desired, r"at \(1,\)", level=level, terms=10**6)
     assert f"got {actual[1]}" in message and f"expected {desired[1]}" in message
 
 
-def test_nan_and_infinity_in_the_same_places_match(at):
+def test_nan_and_infinity_at_the_same_indices_match(at):
     host = np.float32([np.nan, np.inf, -np.inf, 1.0])
     assert_match(at.put(host), host, level="exact")
     near = np.nextafter(host, np.float32(2.0), where=np.isfinite(host), out=host.copy())
@@ -142,13 +142,13 @@ def test_float64_references_are_compared_in_float64():
     differs(np.float32([third]), [third], r"at \(0,\)", level="exact")
 
 
-def test_an_unknown_level_lists_the_known():
+def test_an_unknown_level_raises_an_error_that_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"'exact', 'elementwise', 'reduction', 'network', .*, got 'loose'"):
         assert_match(np.ones(2), np.ones(2), level="loose")
     assert tolerance("exact", "float32", 10**6) == 0.0
 
 
-def test_what_is_no_array_is_refused():
+def test_objects_that_are_no_arrays_are_refused():
     with pytest.raises(TypeError, match="the argument must be an array of a backend, got list"):
         assert_match([1.0], [1.0])
 
@@ -206,6 +206,6 @@ def test_ulp_distance_in_any_memory_layout(dtype):
 
 
 @pytest.mark.parametrize(("one", "other"), [("float32", "float64"), ("int64", "int64"), ("float16", "float16")])
-def test_ulp_distance_takes_one_floating_dtype(one, other):
+def test_ulp_distance_requires_one_floating_dtype(one, other):
     with pytest.raises(TypeError, match=f"got {one} and {other}"):
         ulp_distance(np.ones(2, one), np.ones(2, other))

@@ -13,12 +13,12 @@ from xpnn.backends.engines import numba
 from xpnn.layers.convolution import Problem, algorithms
 from xpnn.layers.windows.geometry import place_windows
 from xpnn.testing import cases
-from xpnn.testing.cases import corners
-from xpnn.testing.cross import Cross, by_loops
+from xpnn.testing.cases import pool_corners
+from xpnn.testing.mode_runs import ModeRuns, by_loops
 
 CASES = {case.name: case for case in cases()}
 SUBJECTS = list(dict.fromkeys(case.subject for case in CASES.values() if case.single))
-CORNERS = list(corners())
+CORNERS = list(pool_corners())
 KINDS = list(dict.fromkeys(case.subject for case in CORNERS))
 # Modes that a run by default leaves out: what they could find others nearly always do as well.
 RARE = re.compile(r"read-only|large arrays|kernels, strided|exact, (channels|kernels)|shared, kernels|blocks, ")
@@ -33,7 +33,7 @@ every_place_at_night = pytest.mark.parametrize("at", ["numpy", "strict-device1",
 
 @pytest.fixture(scope="session")
 def cross(at):
-    return Cross(at.backend)
+    return ModeRuns(at.backend)
 
 
 def problems(cross, some, chosen=lambda mode: True):
@@ -109,18 +109,18 @@ def test_all_layers_that_move_or_mix_cells_have_loops():
 
 
 def test_modes_of_a_convolution_are_all_that_serve_its_shape(monkeypatch):
-    monkeypatch.setenv("XPNN_NUMBA", "0")
-    ran = {each.mode for each in Cross("numpy").run(CASES["Conv2d/64 channels"])}
+    monkeypatch.setenv(numba.VARIABLE, "0")
+    ran = {each.mode for each in ModeRuns("numpy").run(CASES["Conv2d/64 channels"])}
     tiles = {f"Winograd F{m}{how}" for m in (2, 4, 5) for how in ("", ", filters shared")}
     bands = {"banded, narrow", "banded, wide"}
     assert ran >= {"arrays", "exact", "columns", "adjoint", "large weight", "banded rows", *tiles, *bands}
     assert "depthwise" not in ran
-    ran = {each.mode for each in Cross("numpy").run(CASES["Conv2d/depthwise"])}
+    ran = {each.mode for each in ModeRuns("numpy").run(CASES["Conv2d/depthwise"])}
     assert "depthwise" in ran and not ran & {"large weight", *tiles, *bands}
-    ran = {each.mode for each in Cross("numpy").run(CASES["Conv1d/stride over kernel"])}
+    ran = {each.mode for each in ModeRuns("numpy").run(CASES["Conv1d/stride over kernel"])}
     assert "columns" in ran and not ran & {"adjoint", "banded rows", *tiles, *bands}
     # A zero of a tile makes NaN of an infinity.
-    ran = {each.mode for each in Cross("numpy").run(CASES["Conv2d/infinity"])}
+    ran = {each.mode for each in ModeRuns("numpy").run(CASES["Conv2d/infinity"])}
     assert "columns" in ran and not ran & {*tiles, *bands, "banded rows"}
 
 
@@ -153,12 +153,12 @@ def test_every_algorithm_has_a_case_that_it_serves():
 
 
 def test_kernels_run_however_small_the_case_is(compiled_kernels, monkeypatch):
-    found = Cross("numpy").run(CASES["MaxPool2d/plain"])
+    found = ModeRuns("numpy").run(CASES["MaxPool2d/plain"])
     assert {"kernels", "kernels, small blocks", "kernels, channels last"} <= {each.mode for each in found}
-    ran = {each.mode for each in Cross("numpy").run(CASES["Conv2d/plain"])}
+    ran = {each.mode for each in ModeRuns("numpy").run(CASES["Conv2d/plain"])}
     assert {"direct", "kernels", "exact, kernels"} <= ran
     monkeypatch.setattr(numba, "installed", lambda: False)
-    assert not [each.mode for each in Cross("numpy").run(CASES["MaxPool2d/plain"]) if "kernels" in each.mode]
+    assert not [each.mode for each in ModeRuns("numpy").run(CASES["MaxPool2d/plain"]) if "kernels" in each.mode]
 
 
 def test_ways_are_back_after_an_exception():
@@ -294,7 +294,7 @@ def test_a_planted_fault_is_noticed_and_its_mode_named(fault, request):
         request.getfixturevalue("compiled_kernels")
     some = [case for case in (*CASES.values(), *CORNERS) if re.match(f"({fault.cases})", case.name)]
     assert some, fault.cases
-    cross = Cross("numpy")
+    cross = ModeRuns("numpy")
     assert not problems(cross, some)
     with plant(fault.package, fault.where, fault.old, fault.new):
         failed = {ran.mode for case in some for ran in cross.run(case) if ran.problem}

@@ -54,7 +54,7 @@ def test_another_weight_is_found_where_it_is_first_used(at, data, layer, paramet
     assert found.call == repr(dict(one.named_layers())[layer])
 
 
-def test_a_wrong_gradient_is_told_from_a_wrong_output(data):
+def test_a_wrong_gradient_is_distinguished_from_a_wrong_output(data):
     class Forgetful(nn.Dense):
         def _backward(self, dy, input_grad):
             dx = super()._backward(dy, input_grad)
@@ -89,7 +89,7 @@ def test_another_dtype_or_nan_is_infinitely_far():
     assert first_difference(one, broken, np.ones((1, 2))).ulps == float("inf")
 
 
-def test_models_are_left_as_they_were(at, data):
+def test_models_are_unchanged(at, data):
     one, other = net(at.backend), net(at.backend)
     for model in (one, other):
         model(at.put(data[0]))
@@ -104,14 +104,14 @@ def test_models_are_left_as_they_were(at, data):
     assert not any({"forward", "backward"} & vars(layer).keys() for _, layer in one.named_layers())
 
 
-def test_models_are_left_as_they_were_after_an_error(data):
+def test_models_are_unchanged_after_an_error(data):
     one = net()
     with pytest.raises(ValueError, match="3 channels, expected 2"):
         first_difference(one, net(), np.ones((4, 3, 5, 5)))
     assert not any("forward" in vars(layer) for _, layer in one.named_layers())
 
 
-def test_evaluation_compares_outputs_alone(data):
+def test_evaluation_compares_only_outputs(data):
     one, other = net().eval(), net().eval()
     assert first_difference(one, other, *data) is None
 

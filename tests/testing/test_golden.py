@@ -3,7 +3,7 @@
 import pytest
 
 import xpnn as nn
-from xpnn.testing import golden
+from xpnn.testing import golden_runs as golden
 
 
 @pytest.mark.parametrize("optimizer", golden.OPTIMIZERS)
@@ -16,12 +16,12 @@ def test_golden_run_has_the_committed_bits(at, optimizer):
     assert golden.golden_run(at.backend.spec, optimizer) == golden.GOLDEN[optimizer]
 
 
-def test_golden_net_has_a_layer_of_each_kind_whose_bits_are_hard_to_keep():
+def test_golden_net_has_every_kind_of_layer_whose_bits_are_hard_to_reproduce():
     kinds = {type(layer).__name__ for _, layer in golden.golden_net(backend="numpy").named_layers()}
     assert {"Conv2d", "BatchNorm2d", "ReLU", "Tanh", "MaxPool2d", "Dropout", "Dense"} <= kinds
 
 
-def test_another_bit_gives_another_hash(monkeypatch):
+def test_one_changed_bit_changes_the_hash(monkeypatch):
     pytest.importorskip("sklearn")
     before = golden.golden_run("numpy", "Adam", steps=3)
     assert golden.golden_run("numpy", "Adam", steps=3) == before

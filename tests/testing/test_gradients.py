@@ -1,4 +1,4 @@
-"""`gradcheck` passes right layers, catches wrong ones by name and index, and leaves the layer as it was."""
+"""`gradcheck` passes right layers, reports wrong ones by name and index, and does not change the layer."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_an_empty_batch_passes():
     gradcheck(nn.Dense(2, 2, dtype="float64"), np.zeros((0, 2)))
 
 
-def test_float32_is_refused_with_the_call_that_mends_it():
+def test_float32_is_refused_with_the_call_that_converts():
     with pytest.raises(TypeError, match=r"in float64, it is in float32: layer.to\('numpy', 'float64'\)"):
         gradcheck(nn.Dense(2, 2), np.ones((1, 2)))
 
@@ -138,10 +138,10 @@ def test_wrong_backwards_are_caught_by_name(rng, wrong, arguments, where):
 
 def test_the_message_has_both_values():
     with pytest.raises(
-        AssertionError, match=r"at \(0, 0\): backward gives (-?[0-9.]+), differences (-?[0-9.]+)$"
+        AssertionError, match=r"at \(0, 0\): backward returns (-?[0-9.]+), differences (-?[0-9.]+)$"
     ) as caught:
         gradcheck(WrongSign(dtype="float64"), np.zeros((1, 1)))
-    backward, differences = str(caught.value).partition("gives ")[2].split(", differences ")
+    backward, differences = str(caught.value).partition("returns ")[2].split(", differences ")
     assert float(backward) == pytest.approx(-float(differences))
 
 
@@ -151,7 +151,7 @@ def test_a_wrong_layer_within_a_model_is_named_in_full(rng):
         gradcheck(model, away_from_kinks(rng, (3, 4)))
 
 
-def test_parameters_and_gradients_are_left_as_they_were(at, rng):
+def test_parameters_and_gradients_are_unchanged(at, rng):
     layer = nn.Dense(4, 3, backend=at.wide(), seed=1)
     x = rng.standard_normal((3, 4))
     values = {name: p.value for name, p in layer.named_parameters()}

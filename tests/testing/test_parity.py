@@ -1,4 +1,4 @@
-"""What a parity run notices, and how it says so."""
+"""What a parity run detects and reports."""
 
 from dataclasses import replace
 from functools import partial
@@ -10,7 +10,8 @@ import xpnn as nn
 from xpnn.testing import cases, tolerance
 from xpnn.testing.cases import NetCase, part_of
 from xpnn.testing.compare import EDGES, compare, same_bits
-from xpnn.testing.parity import Parity, run_host, worst
+from xpnn.testing.outcomes import worst
+from xpnn.testing.parity import Parity, run_host
 from xpnn.testing.tolerances import EPS, PARTS, TABLE, Bound, bound
 
 CASES = {case.name: case for case in cases()}
@@ -18,13 +19,13 @@ DENSE = CASES["Dense/plain"]
 
 
 def judged(case=DENSE, parity=None, **changes):
-    """The outcome where a backend gives for some arrays what ``changes`` make of the right ones."""
+    """The outcome if a backend returns some arrays changed by ``changes``."""
     parity = parity or Parity("numpy")
     found = run_host(case, "numpy")
     return parity.judge(case, {name: changes.get(name, lambda a: a)(array) for name, array in found.items()})
 
 
-def test_what_is_right_passes_with_the_same_bits():
+def test_right_results_pass_with_the_same_bits():
     outcome = judged()
     assert outcome.passed and outcome.same_bits and outcome.problem == ""
     assert [measured.name for measured in outcome.arrays] == ["y", "dx", "dweight", "dbias"]
@@ -42,7 +43,7 @@ def test_truth_is_computed_in_float64_from_the_same_float32_numbers():
 
 
 @pytest.mark.parametrize("name", ["y", "dx", "dweight", "dbias"])
-def test_an_error_above_the_bound_fails_and_names_the_array_and_the_place(name):
+def test_an_error_above_the_bound_fails_and_names_the_array_and_the_index(name):
     def moved(array):
         far = array.copy()
         index = np.unravel_index(np.argmax(np.abs(far)), far.shape)
@@ -87,7 +88,7 @@ def test_nan_or_infinity_in_place_of_a_number_fails(wrong):
     assert "NaN or infinity differs" in lost.problem
 
 
-def test_an_exception_is_an_outcome_that_says_where():
+def test_an_exception_becomes_an_outcome_with_its_file_and_line():
     class Broken(nn.Dense):
         def _forward(self, x):
             raise KeyError("no such kernel")
@@ -105,7 +106,7 @@ def test_integers_must_be_equal():
 
 
 def test_a_bias_gradient_that_cancels_is_measured_by_its_layers_other_gradients():
-    """In front of a batch norm the bias has gradient 0, up to the rounding of what was added."""
+    """Before a batch norm the bias has gradient 0, up to the rounding errors of the sum."""
 
     def net(**placement):
         return nn.Sequential(
@@ -124,14 +125,14 @@ def test_exact_numerics_asks_for_the_reference_s_bits(monkeypatch):
     assert "y has other bits than on numpy" in judged(y=lambda y: np.nextafter(y, np.float32(np.inf))).problem
 
 
-def test_worst_leaves_out_what_is_infinitely_wrong():
+def test_worst_leaves_out_infinite_errors():
     outcomes = [judged(), judged(y=lambda y: y * np.nan)]
     ulps, case, name = worst(outcomes, forward=True)
     assert (case, name) == ("Dense/plain", "y") and ulps == outcomes[0].arrays[0].truth.ulps
     assert worst([], forward=True) is None
 
 
-def test_every_bound_grows_with_the_sum_as_it_says():
+def test_every_bound_grows_with_the_length_of_the_sum_as_declared():
     assert [Bound(2.0, growth).units(16) for growth in ("constant", "sqrt", "linear")] == [2.0, 8.0, 32.0]
     assert Bound(2.0).units(0) == 2.0
     assert tolerance("dense", "float32", 16) == 16 * 2.0**-24 and EPS["float64"] == 2.0**-53
@@ -174,7 +175,7 @@ def test_bits_are_compared_with_the_sign_of_zero_and_without_that_of_nan():
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if isinstance(case, NetCase)])
 def test_no_value_of_a_net_is_near_a_kink(name):
-    """There a float32 error would change gradients by jumps, and the case would fail by chance."""
+    """Near a kink a float32 error would make gradients jump, and the case would fail by chance."""
     net, x, _ = CASES[name].prepare("numpy", "float64")
     margins = []
 
@@ -208,7 +209,7 @@ def test_cases_of_one_name_give_the_same_numbers_in_either_dtype_and_on_every_ba
 
 
 def test_a_training_step_copies_two_arrays_in_and_none_out(at):
-    """Convolution, batch norm, dropout, pooling and Adam: none may reach for the host."""
+    """Convolution, batch norm, dropout, pooling and Adam must not copy to or from the host."""
     net = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding="same"),
         nn.BatchNorm2d(4),

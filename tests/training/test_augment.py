@@ -1,10 +1,11 @@
-"""Augmentations, against loops over images that draw the same numbers."""
+"""Augmentations, compared with loops over images that draw the same numbers."""
 
 import numpy as np
 import pytest
 
 import xpnn as nn
 from xpnn import augment
+from xpnn.training.augment.transform import evaluation
 from xpnn.training.datasets import load_dataset
 
 SHAPE = (9, 3, 6, 5)
@@ -52,7 +53,7 @@ def test_pad_and_crop_moves_images_over_zeros(x, padding):
     assert found.dtype == np.float32 and np.array_equal(found, wanted)
 
 
-def test_pad_and_crop_goes_every_way():
+def test_pad_and_crop_shifts_in_every_direction():
     x = np.ones((500, 1, 1, 1), np.float32)
     kept = float(np.mean(augment.PadAndCrop(1)(x, draws())))
     assert kept == pytest.approx(1 / 9, abs=0.05)
@@ -102,7 +103,7 @@ def test_constant_channel_is_divided_by_one(tmp_path, value):
     assert augment.Normalise.of(dataset(tmp_path, x)).std[1] == 1.0
 
 
-def test_composition_goes_on_drawing_where_the_one_before_stopped(x):
+def test_composed_transforms_continue_one_random_stream(x):
     generator = draws()
     wanted = augment.Flip()(augment.PadAndCrop(2)(x, generator), generator)
     assert np.array_equal(augment.Compose(augment.PadAndCrop(2), augment.Flip())(x, draws()), wanted)
@@ -113,7 +114,7 @@ def test_evaluation_keeps_what_is_deterministic():
     whole = augment.Compose(augment.Flip(), augment.Compose(augment.Cutout(2), normalise), augment.PadAndCrop(1))
     assert repr(whole.evaluation()) == "Compose(Compose(Normalise([0.5], [0.25])))"
     assert normalise.evaluation() is normalise
-    assert augment.evaluation(None) is augment.evaluation(augment.Compose(augment.Flip())) is None
+    assert evaluation(None) is evaluation(augment.Compose(augment.Flip())) is None
     with pytest.raises(TypeError, match="does not say what of it belongs to evaluation"):
         augment.Compose(lambda x, generator: x).evaluation()
 
@@ -122,7 +123,7 @@ TRANSFORMS = [augment.Flip(), augment.PadAndCrop(2), augment.Cutout(3), augment.
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
-def test_what_is_given_is_not_written_to(x, transform):
+def test_transforms_do_not_write_to_their_input(x, transform):
     before = x.copy()
     x.flags.writeable = False
     found = transform(x, draws())
@@ -132,7 +133,7 @@ def test_what_is_given_is_not_written_to(x, transform):
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
-def test_what_is_no_batch_of_images_is_refused(transform):
+def test_an_input_that_is_no_batch_of_images_is_refused(transform):
     with pytest.raises(ValueError, match=r"a batch must have shape \(N, C, H, W\), got \(4, 5\)"):
         transform(np.zeros((4, 5), np.float32), draws())
 
@@ -157,13 +158,13 @@ def test_bad_arguments_are_refused(make, message):
         make()
 
 
-def test_compose_takes_transforms_alone():
+def test_compose_accepts_only_transforms():
     with pytest.raises(TypeError, match="each transform must be callable, got 3"):
         augment.Compose(3)
 
 
 def images_and_masks(n=40, size=(6, 5)):
-    """Each mask is a channel of its image, so that it is right where it goes along."""
+    """Each mask is a channel of its image, so the two must stay equal."""
     x = np.random.default_rng(3).integers(1, 200, (n, 2, *size)).astype(np.float32)
     return x, x[:, 0].astype(np.int64)
 
@@ -199,7 +200,7 @@ def test_images_are_the_same_with_and_without_masks(name):
     assert moved != [np.asarray(a).tobytes() for a, _ in nn.DataLoader(x, masks, 8, seed=2, backend="numpy")]
 
 
-def test_a_mask_may_hold_the_ignored_class_where_nothing_was():
+def test_the_free_edge_of_a_mask_may_be_the_ignored_class():
     x, masks = images_and_masks()
     crop = augment.PadAndCrop(2, target_fill=-100)
     assert repr(crop) == "PadAndCrop(2, target_fill=-100)"
@@ -210,7 +211,7 @@ def test_a_mask_may_hold_the_ignored_class_where_nothing_was():
 
 
 @pytest.mark.parametrize("transform", [augment.Normalise(1.0, 2.0), augment.Cutout(3)])
-def test_what_changes_values_leaves_masks_as_they_are(transform):
+def test_transforms_of_values_do_not_change_masks(transform):
     x, masks = images_and_masks()
     loader = nn.DataLoader(x, masks, 8, shuffle=False, transform=transform, backend="numpy")
     changed = list(loader)
@@ -218,7 +219,7 @@ def test_what_changes_values_leaves_masks_as_they_are(transform):
     assert not np.array_equal(np.concatenate([given for given, _ in changed]), x)
 
 
-def test_masks_are_evaluated_as_they_are():
+def test_masks_are_unchanged_in_evaluation():
     x, masks = images_and_masks()
     loader = nn.DataLoader(x, masks, 8, transform=augment.Compose(augment.Flip(1.0), augment.Normalise(0.0, 1.0)))
     found = list(loader.in_order())
@@ -239,7 +240,7 @@ class Turned(augment.Transform):
 
 
 class UpsideDown(augment.Flip):
-    """What becomes of images is said anew, what becomes of masks is not."""
+    """It defines the change of images again, but not that of masks."""
 
     apply = Turned.apply
 
@@ -260,7 +261,7 @@ class Shaken(Brighter):
     [turned, Turned(), UpsideDown(1.0), Shaken(), augment.Compose(augment.Flip(), turned), augment.Compose(Turned())],
     ids=["function", "class", "changed flip", "changed brightness", "composed function", "composed class"],
 )
-def test_a_transform_that_does_not_say_what_becomes_of_masks_is_refused(transform):
+def test_a_transform_that_does_not_declare_its_effect_on_masks_is_refused(transform):
     x, masks = images_and_masks()
     for target in (masks, x):
         with pytest.raises(TypeError, match=r"does not say what becomes of targets .* a method pair\(x, target, gen"):
@@ -268,7 +269,7 @@ def test_a_transform_that_does_not_say_what_becomes_of_masks_is_refused(transfor
     assert len(list(nn.DataLoader(x, np.arange(len(x)), 8, transform=transform))) == 5
 
 
-def test_a_transform_of_one_s_own_may_change_both_or_the_images_alone():
+def test_a_custom_transform_may_change_both_or_only_the_images():
     class Both(Turned):
         def pair(self, x, target, generator):
             return turned(x, generator), np.ascontiguousarray(target[:, ::-1])
@@ -287,7 +288,7 @@ def test_a_transform_of_one_s_own_may_change_both_or_the_images_alone():
     assert np.array_equal(moved, masks) and np.array_equal(given, x + 1.0)
 
 
-def test_targets_of_another_size_can_t_be_moved_and_functions_may_pass_over_them():
+def test_targets_of_another_size_can_not_be_moved_but_functions_may_ignore_them():
     x, masks = images_and_masks(size=(6, 6))
     flip = augment.Flip()
     with pytest.raises(ValueError, match=r"moves images of 6 x 6 pixels and can't move targets of shape \(40, 3, 3\)"):
@@ -302,5 +303,5 @@ def test_a_pair_whose_lengths_differ_is_refused():
         def pair(self, x, target, generator):
             return x, target[1:]
 
-    with pytest.raises(ValueError, match="must give an array of as many"):
+    with pytest.raises(ValueError, match="must return an array of as many"):
         list(nn.DataLoader(*images_and_masks(), 8, transform=Short()))

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, known to be good before they are used, and never lost."""
+"""Checkpoints are written atomically, verified before they are used, and never lost."""
 
 import hashlib
 import json
@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from hostile import NO_FILES, limits, no_file
 
-from xpnn.training.checkpoints import CheckpointError, Checkpoints, _canonical, _digest
+from xpnn.training.checkpoint_file import CheckpointError, canonical, digest_of
+from xpnn.training.checkpoints import Checkpoints
 
 
 def arrays(step):
@@ -31,7 +32,7 @@ def files(folder):
     return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.name != ".lock"}
 
 
-def test_a_checkpoint_comes_back_to_the_last_bit(tmp_path):
+def test_a_checkpoint_is_read_with_the_same_bits(tmp_path):
     found = filled(tmp_path, [7]).read(7)
     assert (found.step, found.facts) == (7, {"epoch": 7, "x": 0.1})
     assert found.arrays.keys() == arrays(7).keys()
@@ -46,7 +47,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert filled(tmp_path / "other", [1, 2, 3], keep=1).steps() == [3]
 
 
-def test_a_checkpoint_of_the_same_step_takes_the_place_of_the_last(tmp_path):
+def test_a_checkpoint_of_the_same_step_replaces_the_last(tmp_path):
     checkpoints = filled(tmp_path, [3])
     with checkpoints:
         checkpoints.write(3, {"a": np.ones(2)}, {"epoch": 9})
@@ -77,7 +78,7 @@ def damaged(folder, suffix, how):
 
 @pytest.mark.parametrize("how", ["truncated", "empty", "one bit", "missing"])
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, suffix, how):
+def test_the_checkpoint_before_a_damaged_one_is_used(tmp_path, suffix, how):
     checkpoints = filled(tmp_path, [1, 2])
     damaged(tmp_path, suffix, how)
     notes = []
@@ -85,11 +86,11 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, suffix, how)
     assert found.step == 1
     if (suffix, how) != (".json", "missing"):
         assert len(notes) == 1 and "going back to step 1" in notes[0] and str(tmp_path) in notes[0]
-        # Put aside, not deleted, and counted no more among those that are kept.
+        # Renamed, not deleted, and no longer counted among those that are kept.
         assert checkpoints.steps() == [1] and (tmp_path / "step-00000002.json.damaged").exists()
 
 
-def test_every_single_bit_of_the_json_file_counts(tmp_path):
+def test_every_changed_bit_of_the_json_file_is_noticed(tmp_path):
     checkpoints = filled(tmp_path, [1])
     path = tmp_path / "step-00000001.json"
     whole = path.read_bytes()
@@ -101,11 +102,11 @@ def test_every_single_bit_of_the_json_file_counts(tmp_path):
             found = checkpoints.read(1)
         except CheckpointError:
             continue
-        # A blank that became another blank.
+        # A blank that became another white space.
         assert found.facts == {"epoch": 1, "x": 0.1} and found.arrays.keys() == arrays(1).keys()
 
 
-def test_where_none_is_good_the_error_names_each(tmp_path):
+def test_if_all_are_damaged_the_error_names_each(tmp_path):
     checkpoints = filled(tmp_path, [1, 2])
     for path in tmp_path.glob("step-*.safetensors"):
         path.write_bytes(b"")
@@ -122,8 +123,8 @@ def test_an_empty_folder_has_no_checkpoint(tmp_path):
         Checkpoints(tmp_path).read(3)
 
 
-def test_another_version_s_checkpoint_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("xpnn.training.checkpoints.FORMAT", 7)
+def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("xpnn.training.checkpoint_file.FORMAT", 7)
     checkpoints = filled(tmp_path, [1])
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="is of format 7; this version reads 2"):
@@ -156,7 +157,7 @@ def test_a_write_that_fails_at_any_point_loses_nothing(tmp_path, monkeypatch, wh
 
 
 def _write_with_a_limit(folder, answers):
-    """What a full disk does, done by the system: no file may grow beyond 2 kB."""
+    """Imitate a full disk: the system lets no file grow beyond 2 kB."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (2048, resource.RLIM_INFINITY))
     try:
         filled(folder, [2])
@@ -177,7 +178,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(tmp_path):
     assert files(tmp_path) == before
 
 
-def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
+def test_temporary_files_of_a_killed_writer_are_deleted(tmp_path):
     filled(tmp_path, [1])
     (tmp_path / ".step-00000002.json.partial").write_bytes(b"{")
     with Checkpoints(tmp_path) as checkpoints:
@@ -205,7 +206,7 @@ def test_a_second_run_is_refused_until_the_first_ends_however_it_ends(tmp_path):
         pass
 
 
-def test_a_folder_that_can_t_be_is_an_error(tmp_path):
+def test_a_folder_that_can_not_be_created_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="can't hold checkpoints"), Checkpoints(tmp_path / "file" / "in"):
         pass
@@ -217,7 +218,7 @@ def test_bad_settings_are_refused(tmp_path, settings):
         Checkpoints(tmp_path, **settings)
 
 
-def test_the_best_is_that_of_the_highest_score_and_of_equals_the_first(tmp_path):
+def test_the_best_has_the_highest_score_and_is_the_first_of_equals(tmp_path):
     checkpoints = filled(tmp_path, [1, 2, 3, 4], {1: 0.1, 2: 0.9, 4: 0.9}, keep=4)
     assert checkpoints.best().step == 2
     assert np.array_equal(checkpoints.best().weights["weight"], arrays(2)["model/weight"])
@@ -233,7 +234,7 @@ def test_a_damaged_best_is_an_error_and_not_replaced_by_another(tmp_path):
         checkpoints.best()
 
 
-def test_looking_for_the_newest_may_leave_the_folder_as_it_is(tmp_path):
+def test_newest_may_leave_the_folder_unchanged(tmp_path):
     checkpoints = filled(tmp_path, [1, 2])
     damaged(tmp_path, ".safetensors", "one bit")
     before = files(tmp_path)
@@ -241,7 +242,7 @@ def test_looking_for_the_newest_may_leave_the_folder_as_it_is(tmp_path):
     assert files(tmp_path) == before
 
 
-def test_a_step_without_a_checkpoint_is_told_those_that_there_are(tmp_path):
+def test_the_error_for_a_missing_step_lists_the_existing_ones(tmp_path):
     with pytest.raises(CheckpointError, match=r"no checkpoint of step 7 in .*; there are those of 1, 2"):
         filled(tmp_path, [1, 2]).read(7)
 
@@ -252,7 +253,7 @@ def test_a_checkpoint_without_a_key_is_damaged_whatever_its_checksum(tmp_path, n
     path = tmp_path / "step-00000001.json"
     told = json.loads(path.read_text())
     del told["checksum"], told[name]
-    path.write_text(json.dumps({**told, "checksum": _digest(_canonical(told))}))
+    path.write_text(json.dumps({**told, "checksum": digest_of(canonical(told))}))
     with pytest.raises(CheckpointError, match=f"is damaged: it has no {name}"):
         checkpoints.read(1)
 
@@ -270,14 +271,14 @@ def test_arrays_that_did_not_change_are_written_once(tmp_path):
 
 
 def forged(folder, **entries):
-    """A checkpoint of step 1 with other entries, `None` for one that is taken out, and the right checksum."""
+    """A checkpoint of step 1 with other entries, without those that are `OUT`, and with the right checksum."""
     checkpoints = filled(folder, [1])
     path = folder / "step-00000001.json"
     told = json.loads(path.read_text())
     del told["checksum"]
     told.update(entries)
     told = {name: value for name, value in told.items() if value is not OUT}
-    path.write_text(json.dumps({**told, "checksum": _digest(_canonical(told))}))
+    path.write_text(json.dumps({**told, "checksum": digest_of(canonical(told))}))
     return checkpoints
 
 
@@ -303,7 +304,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("case", FORGED)
-def test_entries_that_can_not_be_right_are_no_checkpoint_whatever_the_checksum(tmp_path, case):
+def test_wrong_entries_are_refused_whatever_the_checksum(tmp_path, case):
     checkpoints = forged(tmp_path, **FORGED[case])
     with limits(), pytest.raises(CheckpointError, match=r"is damaged|is of format") as error:
         checkpoints.read(1)
@@ -324,7 +325,7 @@ JSON = {
 
 
 @pytest.mark.parametrize("case", JSON)
-def test_other_json_is_no_checkpoint(tmp_path, case):
+def test_other_json_is_not_used_as_a_checkpoint(tmp_path, case):
     checkpoints = filled(tmp_path, [1, 2])
     (tmp_path / "step-00000002.json").write_bytes(JSON[case])
     with limits():
@@ -333,7 +334,7 @@ def test_other_json_is_no_checkpoint(tmp_path, case):
 
 @pytest.mark.parametrize("kind", [kind for kind in NO_FILES if kind not in ("a file as a folder", "nothing")])
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
-def test_what_is_no_file_gives_way_to_the_checkpoint_before(tmp_path, suffix, kind):
+def test_the_checkpoint_before_one_that_is_no_file_is_used(tmp_path, suffix, kind):
     checkpoints = filled(tmp_path, [1, 2])
     path = max(tmp_path.glob(f"step-*{suffix}"))
     path.unlink()
@@ -344,7 +345,7 @@ def test_what_is_no_file_gives_way_to_the_checkpoint_before(tmp_path, suffix, ki
             checkpoints.read(2)
 
 
-def test_files_without_end_are_not_read(tmp_path):
+def test_endless_files_are_not_read(tmp_path):
     for suffix in (".json", ".safetensors"):
         checkpoints = filled(tmp_path / suffix, [1, 2])
         with max((tmp_path / suffix).glob(f"step-*{suffix}")).open("r+b") as file:

@@ -1,4 +1,4 @@
-"""CIFAR in its binary version, written record by record; the pickled one is refused."""
+"""CIFAR in its binary version, written record by record; the pickled version is refused."""
 
 import numpy as np
 import pytest
@@ -95,7 +95,7 @@ def test_without_its_list_of_names_classes_have_numbers(tmp_path):
     assert load_dataset(tmp_path).class_names == tuple("0123456789")
 
 
-def test_a_subset_of_the_training_files_is_taken_and_said(tmp_path, capsys):
+def test_a_subset_of_the_training_files_is_loaded_and_reported(tmp_path, capsys):
     cifar10(tmp_path, batches=2)
     assert len(load_dataset(tmp_path).y_train) == 6
     assert "trains without data_batch_3.bin, data_batch_4.bin, data_batch_5.bin" in capsys.readouterr().err
@@ -126,7 +126,7 @@ def test_damaged_file_is_refused(tmp_path, content, message):
     assert "data_batch_2.bin" in str(caught.value)
 
 
-def test_names_of_another_number_are_refused(tmp_path):
+def test_another_number_of_names_is_refused(tmp_path):
     cifar10(tmp_path)
     (tmp_path / "batches.meta.txt").write_text("one two")
     with pytest.raises(DataError, match="names 2 classes, CIFAR-10 has 10"):

@@ -1,4 +1,4 @@
-"""Batches: their order, their sizes and where they are."""
+"""Batches of a data loader: order, sizes and backend."""
 
 import numpy as np
 import pytest
@@ -20,14 +20,14 @@ def test_last_partial_batch_is_kept():
     assert [len(y) for _, y in loader] == [4, 4, 2]
 
 
-def test_every_sample_comes_once_and_with_its_target():
+def test_every_sample_is_returned_once_with_its_target():
     loader = nn.DataLoader(*samples(23), 5, seed=3)
     pairs = [(x[:, 0], y) for x, y in loader]
     assert sorted(np.concatenate([y for _, y in pairs]).tolist()) == list(range(23))
     assert all((x == y).all() for x, y in pairs)
 
 
-def test_order_changes_with_the_pass_and_returns_with_the_seed():
+def test_order_depends_on_the_pass_and_on_the_seed():
     first, again = nn.DataLoader(*samples(50), 8, seed=1), nn.DataLoader(*samples(50), 8, seed=1)
     one, two = order(first), order(first)
     assert one != two
@@ -35,7 +35,7 @@ def test_order_changes_with_the_pass_and_returns_with_the_seed():
     assert order(nn.DataLoader(*samples(50), 8, seed=2)) != one
 
 
-def test_order_goes_on_from_a_given_pass():
+def test_order_continues_from_a_given_pass():
     whole, later = nn.DataLoader(*samples(50), 8, seed=1), nn.DataLoader(*samples(50), 8, seed=1)
     order(whole)
     later.epoch = 1
@@ -52,7 +52,7 @@ def test_without_shuffle_samples_come_in_order():
     assert order(nn.DataLoader(*samples(9), 2, shuffle=False)) == list(range(9))
 
 
-def test_a_batch_is_one_transfer_an_array(at):
+def test_a_batch_is_one_transfer_for_each_array(at):
     loader = nn.DataLoader(*samples(10), 4, backend=at.backend)
     before = at.backend.transfers
     batches = list(loader)
@@ -61,7 +61,7 @@ def test_a_batch_is_one_transfer_an_array(at):
     assert after["to_host"] == before["to_host"]
 
 
-def test_floats_take_the_backends_dtype():
+def test_floats_are_converted_to_the_backends_dtype():
     x, y = samples(4)
     (batch, _), *_ = nn.DataLoader(x.astype(np.float64), y, 4, backend=nn.get_backend("numpy"))
     assert batch.dtype == np.float32
@@ -94,7 +94,7 @@ def test_a_last_batch_that_is_not_full_may_be_left_out():
 
 
 def test_a_loader_that_would_drop_all_is_refused():
-    with pytest.raises(ValueError, match="drop_last=True leaves no batch of 4: there are 3 samples; take a batch_size"):
+    with pytest.raises(ValueError, match="drop_last=True leaves no batch of 4: there are 3 samples; use a batch_size"):
         nn.DataLoader(*samples(3), 4, drop_last=True)
 
 
@@ -112,7 +112,7 @@ def test_a_loader_that_would_drop_all_is_refused():
         ({"transform": nn.augment.Flip}, ValueError, r"got the class Flip; make an object of it: Flip\(\)"),
     ],
 )
-def test_arguments_of_another_kind_are_named(options, kind, message):
+def test_wrong_arguments_are_named(options, kind, message):
     with pytest.raises(kind, match=message):
         nn.DataLoader(**{"x": np.zeros((3, 1)), "y": np.zeros(3, int), **options})
 
@@ -126,6 +126,6 @@ def test_a_state_of_other_batches_is_refused(name):
         nn.DataLoader(*samples(), **{**settings, name: other}).load_state_dict(state)
 
 
-def test_numpy_s_numbers_are_numbers():
+def test_numbers_of_numpy_are_accepted():
     loader = nn.DataLoader(*samples(), np.int64(4), shuffle=np.bool_(False), seed=np.uint8(3), prefetch=np.int32(0))
     assert order(loader) == list(range(10)) and type(loader.batch_size) is int

@@ -1,4 +1,4 @@
-"""Data from outside: what is taken, how it is split, and what is said of the rest."""
+"""Datasets from files and scikit-learn: accepted data, the split, and the errors for other data."""
 
 import hashlib
 
@@ -45,7 +45,7 @@ def test_held_out_part_is_drawn_from_all_over_the_data(tmp_path):
     assert places[-1] - places[0] > 100
 
 
-def test_split_is_the_same_each_time_and_loses_nothing():
+def test_split_is_the_same_each_time_and_has_every_sample():
     one, two = load_dataset("digits"), load_dataset("digits")
     assert np.array_equal(one.x_test, two.x_test)
     assert one.fingerprint == two.fingerprint
@@ -141,14 +141,14 @@ def test_file_that_is_no_npz_is_refused(tmp_path, kind):
         ([f"{i}.csv" for i in range(7)], "4.csv and 2 more"),
     ],
 )
-def test_folder_of_nothing_known_is_refused_with_what_it_holds(tmp_path, names, message):
+def test_folder_without_known_files_is_refused_and_its_content_listed(tmp_path, names, message):
     for name in names:
         (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).write_bytes(b"")
     with pytest.raises(DataError, match=message):
         load_dataset(tmp_path)
 
 
-def test_archive_is_to_be_unpacked(tmp_path):
+def test_the_error_for_an_archive_says_to_unpack_it(tmp_path):
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"\x1f\x8b")
     with pytest.raises(DataError, match="unpack it and name the folder"):
         load_dataset(tmp_path / "cifar-10-binary.tar.gz")
@@ -163,7 +163,7 @@ def test_arrays_are_not_resized(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "float16", "float32", "float64"])
 def test_batches_and_fingerprint_are_those_of_images_in_float32(tmp_path, dtype):
-    """Saved models carry the fingerprint, whatever dtype the images are kept in."""
+    """Saved models store the fingerprint, which must not depend on the dtype of the images."""
     x = (np.random.default_rng(0).random((20, 3, 6, 5)) * 100 - (0 if dtype == "uint8" else 50)).astype(dtype)
     data = load_dataset(write(tmp_path / "a.npz", x=x, y=Y, x_test=x[:4], y_test=Y[:4]))
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""How folders of images are laid out, rightly and wrongly; and files among them that harm."""
+"""Right and wrong layouts of image folders, and harmful files in them."""
 
 import itertools
 import os
@@ -20,7 +20,7 @@ _seeds = itertools.count()
 
 
 def images(folder, n=5, **options):
-    """So many pictures, no two alike."""
+    """``n`` pictures, all different."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(n):
         pixels = np.random.default_rng(next(_seeds)).integers(0, 256, (6, 5, 3)).astype(np.uint8)
@@ -39,7 +39,7 @@ def notes(capsys):
 
 @pytest.mark.parametrize("train", ["train", "Train", "TRAINING", "Training"])
 @pytest.mark.parametrize("test", ["test", "Testing", "TEST", "val", "Valid", "validation", "VALIDATION"])
-def test_every_spelling_of_two_parts_is_known(tmp_path, capsys, train, test):
+def test_every_spelling_of_two_parts_is_recognised(tmp_path, capsys, train, test):
     laid_out(tmp_path, f"{train}/ant", f"{train}/bee", n=3)
     laid_out(tmp_path, f"{test}/ant", f"{test}/bee", n=2)
     data = load_dataset(tmp_path)
@@ -50,7 +50,7 @@ def test_every_spelling_of_two_parts_is_known(tmp_path, capsys, train, test):
 
 @pytest.mark.parametrize("valid", ["val", "valid", "Validation"])
 @pytest.mark.parametrize("test", ["test", "Testing"])
-def test_three_parts_are_for_training_choosing_and_measuring(tmp_path, capsys, valid, test):
+def test_three_parts_are_for_training_validation_and_testing(tmp_path, capsys, valid, test):
     for part, n in (("train", 4), (valid, 3), (test, 2)):
         laid_out(tmp_path, f"{part}/ant", f"{part}/bee", n=n)
     data = load_dataset(tmp_path)
@@ -111,7 +111,7 @@ WRONG = {
     "test images in no class": (["train/ant", "train/bee", "test"], "test has no images in folders of classes"),
     "unknown classes": (
         ["train/ant", "train/bee", "test/ant", "test/cow", "test/dog"],
-        r"has class cow, dog, which .*train has not \(ant, bee\)",
+        r"has class cow, dog, which .*train does not have \(ant, bee\)",
     ),
     "an unknown class for choosing": (["train/ant", "test/ant", "val/cow"], "val has class cow, which"),
 }
@@ -126,7 +126,7 @@ def test_wrong_layouts_are_refused_with_what_to_do(tmp_path, case):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_the_folder_that_is_named_is_the_right_one(tmp_path):
+def test_the_folder_that_the_error_suggests_can_be_loaded(tmp_path):
     laid_out(tmp_path / "data", "a/photos/ant", "a/photos/bee")
     with pytest.raises(DataError, match="one level too high") as error:
         load_dataset(tmp_path / "data")
@@ -144,9 +144,9 @@ def test_an_empty_part_is_refused(tmp_path):
 TOLD = {
     "one class": (["ant"], "one class only (ant)", ("ant",)),
     "one class in parts": (["train/ant", "test/ant"], "one class only (ant)", ("ant",)),
-    "further down": (["ant/2020", "ant", "bee"], "5 images lie further down than in the folders of", ("ant", "bee")),
+    "further down": (["ant/2020", "ant", "bee"], "5 images are in nested folders of", ("ant", "bee")),
     "all further down": (["ant/p1", "ant/p2", "bee/p3"], "as those of ant/p1 to class ant", ("ant", "bee")),
-    "a class called train": (["plane", "train"], "train is taken for a class", ("plane", "train")),
+    "a class called train": (["plane", "train"], "train is used as a class", ("plane", "train")),
     "beside parts": (
         ["train/ant", "train/bee", "test/ant", "test/bee", "extra"],
         "extra is left out with 5 images",
@@ -162,7 +162,7 @@ TOLD = {
 
 
 @pytest.mark.parametrize("case", TOLD)
-def test_what_may_be_a_mistake_is_told(tmp_path, capsys, case):
+def test_possible_mistakes_are_reported(tmp_path, capsys, case):
     folders, message, names = TOLD[case]
     data = load_dataset(laid_out(tmp_path, *folders))
     assert data.class_names == names
@@ -170,13 +170,13 @@ def test_what_may_be_a_mistake_is_told(tmp_path, capsys, case):
     assert told.startswith("warning: ") and message in told
 
 
-def test_images_in_no_class_are_told(tmp_path, capsys):
+def test_images_in_no_class_are_reported(tmp_path, capsys):
     laid_out(tmp_path, "", "ant", "bee", n=5)
     assert len(load_dataset(tmp_path).whole()[1]) == 10
     assert "5 images in" in notes(capsys)[0]
 
 
-def test_what_archivers_leave_is_no_class(tmp_path, capsys):
+def test_folders_that_archivers_add_are_ignored(tmp_path, capsys):
     laid_out(tmp_path, "ant", "bee")
     for name in ("__MACOSX/ant/._0.png", "@eaDir/0.png", "ant/@eaDir/t.png", ".DS_Store", "ant/.DS_Store", "Thumbs.db"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -186,14 +186,14 @@ def test_what_archivers_leave_is_no_class(tmp_path, capsys):
     assert notes(capsys) == []
 
 
-def test_an_empty_class_in_a_part_that_is_measured_is_told(tmp_path, capsys):
+def test_an_empty_class_in_the_held_out_part_is_reported(tmp_path, capsys):
     laid_out(tmp_path, "train/ant", "train/bee", "test/ant")
     (tmp_path / "test" / "bee").mkdir()
     load_dataset(tmp_path)
     assert "test has no images of class bee" in notes(capsys)[0]
 
 
-def test_images_that_are_trained_on_and_measured_are_told(tmp_path, capsys):
+def test_images_in_both_parts_are_reported(tmp_path, capsys):
     laid_out(tmp_path, "train/ant", "train/bee", "test/ant", "test/bee")
     content = (tmp_path / "train/ant/2.png").read_bytes()
     (tmp_path / "test/ant/copy.png").write_bytes(content)
@@ -205,14 +205,14 @@ def test_images_that_are_trained_on_and_measured_are_told(tmp_path, capsys):
     assert "1 images are of two classes" in notes(capsys)[1]
 
 
-def test_copies_where_a_fifth_is_held_out_are_told(tmp_path, capsys):
+def test_copies_are_reported_if_a_fifth_is_held_out(tmp_path, capsys):
     laid_out(tmp_path, "ant", "bee")
     (tmp_path / "ant/copy.png").write_bytes((tmp_path / "ant/1.png").read_bytes())
     load_dataset(tmp_path)
     assert "1 images are copies of others, of which some may be held out" in notes(capsys)[0]
 
 
-def test_linked_folders_count_and_circles_do_not(tmp_path, capsys):
+def test_linked_folders_are_read_but_no_folder_twice(tmp_path, capsys):
     laid_out(tmp_path / "elsewhere", "bees", "more")
     data = laid_out(tmp_path / "data", "ant")
     (data / "bee").symlink_to(tmp_path / "elsewhere" / "bees")
@@ -225,7 +225,7 @@ def test_linked_folders_count_and_circles_do_not(tmp_path, capsys):
     assert any("itself.png" in line for line in notes(capsys))
     for target in (data, tmp_path):
         (data / "all").symlink_to(target)
-        with limits(), pytest.raises(DataError, match="all is a link to a folder that it lies in"):
+        with limits(), pytest.raises(DataError, match="all is a link to a folder that contains it"):
             load_dataset(data)
         (data / "all").unlink()
 
@@ -240,7 +240,7 @@ def test_deep_folders_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("kind", NO_FILES[:5])
-def test_what_is_no_file_among_images_is_left_out(tmp_path, capsys, kind):
+def test_images_that_are_no_files_are_left_out(tmp_path, capsys, kind):
     laid_out(tmp_path, "ant", "bee")
     no_file(kind, tmp_path / "ant" / "9.png")
     with limits():
@@ -251,7 +251,7 @@ def test_what_is_no_file_among_images_is_left_out(tmp_path, capsys, kind):
         assert "left out" in told[0] and "9.png" in told[0] and len(told) == 2
 
 
-def test_a_class_name_that_is_no_text_is_refused(tmp_path):
+def test_a_class_name_that_is_not_utf8_is_refused(tmp_path):
     laid_out(tmp_path, "ant")
     place = os.fsencode(tmp_path) + b"/caf\xe9"
     with suppress(OSError):
@@ -314,7 +314,7 @@ def test_a_picture_that_claims_a_huge_size_is_left_out(tmp_path, capsys, recwarn
     assert not list(recwarn)
 
 
-def test_where_all_are_bombs_one_line_says_so(tmp_path, capsys):
+def test_if_all_images_are_too_large_the_error_is_one_line(tmp_path, capsys):
     (tmp_path / "ant").mkdir()
     for i in range(3):
         (tmp_path / "ant" / f"{i}.png").write_bytes(png(60_000, 60_000))
@@ -345,7 +345,7 @@ def test_large_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
     assert max(most) > 1
 
 
-def test_memory_that_does_not_suffice_stops_instead_of_leaving_out(tmp_path, monkeypatch):
+def test_missing_memory_is_an_error_and_no_image_is_left_out(tmp_path, monkeypatch):
     laid_out(tmp_path, "ant", "bee")
 
     def full(*arguments, **options):
@@ -356,7 +356,7 @@ def test_memory_that_does_not_suffice_stops_instead_of_leaving_out(tmp_path, mon
         load_dataset(tmp_path)
 
 
-def test_a_folder_that_may_not_be_read_is_no_empty_one(tmp_path, monkeypatch):
+def test_a_folder_without_permission_to_read_is_an_error(tmp_path, monkeypatch):
     laid_out(tmp_path, "ant", "bee")
     scandir = os.scandir
 
@@ -370,7 +370,7 @@ def test_a_folder_that_may_not_be_read_is_no_empty_one(tmp_path, monkeypatch):
         load_dataset(tmp_path)
 
 
-def test_a_net_is_tried_on_few_images_and_few_classes_without_warnings(tmp_path, capsys):
+def test_a_trial_on_few_images_and_classes_gives_no_warnings(tmp_path, capsys):
     laid_out(tmp_path, "bee", n=1)
     (tmp_path / "bee" / "copy.png").write_bytes((tmp_path / "bee" / "0.png").read_bytes())
     data = load_dataset(tmp_path, classes=7)

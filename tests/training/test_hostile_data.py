@@ -1,4 +1,4 @@
-"""Data files that claim what they don't hold, and paths that are no files: one line, and no memory for the claim."""
+"""Files that claim too much data, and paths that are no files, raise an error of one line and need little memory."""
 
 import gzip
 import io
@@ -34,7 +34,7 @@ def npy(array) -> bytes:
 
 
 def member(shape, dtype="|u1", data=b"", version=1, length=None) -> bytes:
-    """An array's file by hand, its header as it is told."""
+    """An array's file made by hand, with the given header."""
     text = (
         shape if isinstance(shape, bytes) else repr({"descr": dtype, "fortran_order": False, "shape": shape}).encode()
     )
@@ -44,7 +44,7 @@ def member(shape, dtype="|u1", data=b"", version=1, length=None) -> bytes:
 
 
 def archive(path, compressed=True, **members):
-    """An archive with these bytes under these names, and good ones for what is not given."""
+    """An archive with these bytes under these names, and good members for all others."""
     members = {"x.npy": npy(X), "y.npy": npy(Y), **{name.replace("__", "."): each for name, each in members.items()}}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as file:
         for name, content in members.items():
@@ -76,7 +76,7 @@ MEMBERS = {
 
 @pytest.mark.parametrize("name", ["x", "y", "x_test", "class_names"])
 @pytest.mark.parametrize("case", MEMBERS)
-def test_members_that_claim_what_they_do_not_hold_are_refused(tmp_path, case, name):
+def test_members_whose_headers_claim_too_much_are_refused(tmp_path, case, name):
     content, message = MEMBERS[case]
     path = archive(tmp_path / "a.npz", **{f"{name}__npy": content})
     refused(path, f"a.npz is not a readable .npz file of numbers .*{message}")
@@ -91,7 +91,7 @@ def test_other_members_do_no_harm(tmp_path):
     assert np.array_equal(np.sort(data.whole()[0], axis=None), np.sort(X, axis=None))
 
 
-def test_headers_of_other_times_are_read(tmp_path):
+def test_headers_of_old_numpy_versions_are_read(tmp_path):
     head = b"{'descr': '|u1', 'fortran_order': True, 'shape': (20L, 6L, 5L), }   \n"
     path = archive(tmp_path / "a.npz", x__npy=member(head, data=np.asfortranarray(X).tobytes(order="A"), version=2))
     assert {x.tobytes() for x in load_dataset(path).whole()[0]} == {x.tobytes() for x in X}
@@ -116,7 +116,7 @@ def bomb(path, head: bytes, megabytes: int):
     return path
 
 
-def test_zeros_without_end_are_refused_before_they_are_unpacked(tmp_path):
+def test_a_huge_member_of_zeros_is_refused_before_it_is_decompressed(tmp_path):
     path = bomb(tmp_path / "a.npz", member((300, 1024, 1024)), 300)
     refused(path, "grows from .* to 314572800 bytes when it is unpacked")
 
@@ -126,7 +126,7 @@ def test_black_images_are_no_attack(tmp_path):
     assert load_dataset(tmp_path / "a.npz").image == (1, 400, 400)
 
 
-def test_an_archive_may_not_claim_more_than_its_bytes_can_be(tmp_path):
+def test_an_archive_may_not_claim_more_than_its_bytes_can_hold(tmp_path):
     path = archive(tmp_path / "a.npz", x__npy=member((1 << 30, 8, 8), data=X.tobytes()))
     size = 64 << 30
     # The same claim in the central directory, where the reader looks.
@@ -137,9 +137,9 @@ def test_an_archive_may_not_claim_more_than_its_bytes_can_be(tmp_path):
     refused(path, "a.npz is not a readable .npz file of numbers")
 
 
-def test_what_takes_more_than_the_memory_is_refused():
+def test_a_size_larger_than_the_memory_is_refused():
     with pytest.raises(DataError, match="more than there is memory"):
-        checks.unpacked(io.BytesIO(), HUGE, HUGE, "x")
+        checks.decompressed(io.BytesIO(), HUGE, HUGE, "x")
 
 
 @pytest.mark.parametrize("flag", ["encrypted", "bzip2"])
@@ -148,7 +148,7 @@ def test_archives_that_numpy_does_not_write_are_refused(tmp_path, flag):
     if flag == "bzip2":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as file:
             file.writestr("x.npy", npy(X))
-        refused(path, "compressed in another way")
+        refused(path, "compressed by another method")
         return
     content = bytearray(path.read_bytes())
     for mark, at in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
@@ -157,7 +157,7 @@ def test_archives_that_numpy_does_not_write_are_refused(tmp_path, flag):
     refused(path, "is encrypted")
 
 
-def test_random_damage_of_an_archive_is_one_line_or_no_damage(tmp_path):
+def test_random_damage_of_an_archive_is_harmless_or_raises_one_line(tmp_path):
     whole = archive(tmp_path / "a.npz").read_bytes()
     rng = np.random.default_rng(3)
     outcomes = set()
@@ -195,14 +195,14 @@ def test_other_paths_are_refused_too(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
-def test_a_file_that_may_not_be_read_is_told_as_that(tmp_path):
+def test_a_file_without_permission_to_read_raises_permission_error(tmp_path):
     path = archive(tmp_path / "a.npz")
     path.chmod(0)
     with pytest.raises(PermissionError):
         load_dataset(path)
 
 
-def test_a_read_that_fails_is_told_as_that(tmp_path, monkeypatch):
+def test_a_failed_read_is_reported(tmp_path, monkeypatch):
     path = archive(tmp_path / "a.npz")
 
     def denied(self, *arguments, **options):
@@ -241,7 +241,7 @@ def test_idx_files_with_impossible_sizes_are_refused(tmp_path, case, ending):
     refused(mnist(tmp_path, content, ending), message)
 
 
-def test_a_packed_idx_file_of_zeros_is_refused_before_it_is_unpacked(tmp_path):
+def test_a_compressed_idx_file_of_zeros_is_refused_before_it_is_decompressed(tmp_path):
     mnist(tmp_path, b"", ".gz")
     with gzip.open(tmp_path / "train-images-idx3-ubyte.gz", "wb") as file:
         file.write(idx((300, 1024, 1024)))
@@ -250,7 +250,7 @@ def test_a_packed_idx_file_of_zeros_is_refused_before_it_is_unpacked(tmp_path):
     refused(tmp_path, "grows from .* when it is unpacked")
 
 
-def test_a_packed_idx_file_that_goes_on_after_its_entries_is_not_unpacked_to_the_end(tmp_path):
+def test_a_compressed_idx_file_is_not_decompressed_beyond_its_entries(tmp_path):
     mnist(tmp_path, b"", ".gz")
     with gzip.open(tmp_path / "train-images-idx3-ubyte.gz", "wb") as file:
         file.write(idx((12, 5, 4)))
@@ -260,7 +260,7 @@ def test_a_packed_idx_file_that_goes_on_after_its_entries_is_not_unpacked_to_the
 
 
 @pytest.mark.parametrize("kind", ["a folder", "a pipe", "a device", "a link to itself"])
-def test_an_idx_file_that_is_none_is_missing(tmp_path, kind):
+def test_an_idx_path_that_is_no_file_is_missing(tmp_path, kind):
     mnist(tmp_path, idx((12, 5, 4), b"\0" * 240), "")
     (tmp_path / "train-images-idx3-ubyte").unlink()
     no_file(kind, tmp_path / "train-images-idx3-ubyte")
@@ -280,13 +280,13 @@ def test_cifar_files_that_are_too_large_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"a " * 100_000, b"a\nb\n", b"a " * 10], ids=["long", "few", "twice"])
-def test_names_of_cifar_that_are_none_are_refused(tmp_path, content):
+def test_wrong_names_of_cifar_are_refused(tmp_path, content):
     (cifar(tmp_path) / "batches.meta.txt").write_bytes(content)
     refused(tmp_path, r"batches\.meta\.txt (has 200000 bytes|names [12] classes)")
 
 
 @pytest.mark.parametrize("kind", ["a folder", "a pipe", "a device", "a link to itself"])
-def test_a_cifar_file_that_is_none_is_missing(tmp_path, kind):
+def test_a_cifar_path_that_is_no_file_is_missing(tmp_path, kind):
     (cifar(tmp_path) / "test_batch.bin").unlink()
     no_file(kind, tmp_path / "test_batch.bin")
     refused(tmp_path, "has no test_batch.bin")
@@ -299,7 +299,7 @@ def test_labels_beyond_the_integers_are_refused(tmp_path):
             load_dataset(tmp_path / "a.npz")
 
 
-def test_one_class_is_told(tmp_path, capsys):
+def test_one_class_is_reported(tmp_path, capsys):
     np.savez(tmp_path / "a.npz", x=X, y=np.zeros(20, int))
     load_dataset(tmp_path / "a.npz")
     assert "warning: a.npz has images of one class only (0)" in capsys.readouterr().err
@@ -324,7 +324,7 @@ def test_one_class_is_told(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_three_parts_of_an_archive_are_kept_apart(tmp_path):
+def test_an_archive_may_have_three_parts(tmp_path):
     parts = {"x_valid": X[:3] // 2, "y_valid": Y[:3], "x_test": X[:2] // 3, "y_test": Y[:2]}
     for names in (parts, {name.replace("valid", "val"): each for name, each in parts.items()}):
         np.savez(tmp_path / "a.npz", x=X, y=Y, **names)
@@ -364,7 +364,7 @@ def test_an_archive_may_name_its_classes(tmp_path, names):
     data = load_dataset(tmp_path / "a.npz")
     assert (data.class_names, data.named) == (tuple(NAMED), True)
     assert (without.class_names, without.named) == (tuple("0123"), False)
-    # A net that was trained before its data had names still knows it.
+    # The fingerprint is the same as without names.
     assert data.fingerprint == without.fingerprint
 
 
@@ -381,13 +381,13 @@ def test_an_archive_may_name_its_classes(tmp_path, names):
         (np.array(["ant", None, 1, 2], object), "pickled objects"),
     ],
 )
-def test_names_that_are_none_are_refused(tmp_path, names, message):
+def test_wrong_class_names_are_refused(tmp_path, names, message):
     np.savez(tmp_path / "a.npz", x=X, y=Y, class_names=names)
     with pytest.raises(DataError, match=message):
         load_dataset(tmp_path / "a.npz")
 
 
-def test_data_that_a_net_is_tried_on_may_be_small_and_leave_classes_out(tmp_path, capsys):
+def test_data_for_a_trial_may_be_small_and_leave_classes_out(tmp_path, capsys):
     np.savez(tmp_path / "a.npz", x=X[:2], y=np.array([7, 7]))
     with pytest.raises(DataError, match="too few"):
         load_dataset(tmp_path / "a.npz")
@@ -401,7 +401,7 @@ def test_data_that_a_net_is_tried_on_may_be_small_and_leave_classes_out(tmp_path
         load_dataset(tmp_path / "a.npz", classes=0)
 
 
-def test_nothing_is_left_open_by_what_is_refused(tmp_path):
+def test_refused_files_are_closed(tmp_path):
     path = archive(tmp_path / "a.npz", x__npy=member((HUGE,)))
     count = len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
     for _ in range(5):

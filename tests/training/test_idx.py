@@ -1,4 +1,4 @@
-"""MNIST's format, packed by hand: what is read, and what is said of files that are damaged."""
+"""Files in MNIST's format, made by hand: the data of good ones and the errors for damaged ones."""
 
 import gzip
 import struct
@@ -106,7 +106,7 @@ def test_damaged_files_are_refused(tmp_path, case, ending):
 
 
 @pytest.mark.parametrize("how", ["text", "cut", "flipped"])
-def test_compressed_file_that_is_none_is_refused(tmp_path, how):
+def test_a_damaged_compressed_file_is_refused(tmp_path, how):
     path = write(tmp_path, ending=".gz") / "train-images-idx3-ubyte.gz"
     whole = path.read_bytes()
     path.write_bytes({"text": b"hello", "cut": whole[:-20], "flipped": whole[:30] + b"\xff\xff" + whole[32:]}[how])

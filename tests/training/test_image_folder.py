@@ -1,4 +1,4 @@
-"""Folders of images: classes, splits, sizes, and files that are no images."""
+"""Datasets of image folders: classes, splits, sizes, and files that are no images."""
 
 import io
 import sys
@@ -74,7 +74,7 @@ def test_hidden_and_other_files_are_ignored(tmp_path):
     assert len(load_dataset(tmp_path).whole()[1]) == 10
 
 
-def test_images_are_grey_where_all_are(tmp_path):
+def test_images_are_grey_if_all_files_are(tmp_path):
     made = classes(tmp_path, channels=1)
     data = load_dataset(tmp_path)
     assert data.image == (1, 6, 5)
@@ -93,7 +93,7 @@ def test_sixteen_bits_lose_their_lower_byte(tmp_path):
     assert np.array_equal(x[0, 0], values >> 8)
 
 
-def test_the_commonest_size_is_that_of_all(tmp_path):
+def test_images_are_resized_to_the_most_common_size(tmp_path):
     classes(tmp_path, n=4, size=(6, 5))
     save(tmp_path / "ant" / "!first.png", np.full((30, 40, 3), 77, np.uint8))
     data = load_dataset(tmp_path)
@@ -102,7 +102,7 @@ def test_the_commonest_size_is_that_of_all(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_size_that_is_asked_for_is_height_and_width(tmp_path, channels):
+def test_image_size_is_height_and_width(tmp_path, channels):
     # The upper left quarter is white, and stays there.
     pixels = np.zeros((8, 6, 3), np.uint8)
     pixels[:4, :3] = 255
@@ -160,7 +160,7 @@ def truncated():
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", truncated()], ids=["empty", "text", "cut"])
-def test_unreadable_files_are_told_one_by_one_and_left_out(tmp_path, capsys, content):
+def test_unreadable_files_are_reported_and_left_out(tmp_path, capsys, content):
     made = classes(tmp_path)
     for name in ("cat/bad1.png", "ant/bad2.jpg"):
         (tmp_path / name).write_bytes(content)
@@ -185,7 +185,7 @@ def test_class_without_a_readable_image_is_refused(tmp_path):
         load_dataset(tmp_path)
 
 
-def test_file_that_fails_later_is_named(tmp_path, monkeypatch):
+def test_a_file_that_can_not_be_read_later_is_named(tmp_path, monkeypatch):
     classes(tmp_path, n=10)
     monkeypatch.setattr(folders, "IN_MEMORY", 1)
     data = load_dataset(tmp_path)
@@ -204,7 +204,7 @@ def test_empty_class_is_refused(tmp_path):
 def test_unknown_held_out_class_is_refused(tmp_path):
     classes(tmp_path / "train")
     classes(tmp_path / "test", names=("cat", "dog"))
-    with pytest.raises(DataError, match=r"has class dog, which .* has not"):
+    with pytest.raises(DataError, match=r"has class dog, which .* does not have"):
         load_dataset(tmp_path)
 
 
@@ -215,7 +215,7 @@ def test_without_pillow_the_error_says_what_to_install(tmp_path, monkeypatch):
         load_dataset(tmp_path)
 
 
-def test_no_decoder_is_used_but_those_named(tmp_path):
+def test_only_the_named_decoders_are_used(tmp_path):
     classes(tmp_path)
     Image.fromarray(picture(1)).save(tmp_path / "cat" / "new.png", "PCX")
     with pytest.raises(decode.Unreadable):

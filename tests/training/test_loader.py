@@ -1,4 +1,4 @@
-"""Batches that are made ahead, changed, read from elsewhere, or gone on with in the midst of a pass."""
+"""Batches that are made ahead, transformed or read lazily, and passes that are continued."""
 
 import json
 import os
@@ -12,12 +12,12 @@ import pytest
 
 import xpnn as nn
 from xpnn import augment
-from xpnn.training.data_loader import is_lazy
 from xpnn.training.prefetch import Prefetch
+from xpnn.training.samples import is_lazy
 
 
 class Lazy:
-    """Images that count how they are read, and like HDF5 take places in rising order alone."""
+    """Images that record how they are read and, like HDF5, accept only increasing positions."""
 
     def __init__(self, array):
         self.array, self.asked, self.shape, self.dtype = array, [], array.shape, array.dtype
@@ -101,7 +101,7 @@ def test_batches_are_the_same_however_many_are_made_ahead(prefetch, transform):
 
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize("start", [0, 1, 4, 6])
-def test_a_pass_goes_on_in_its_midst(prefetch, start):
+def test_a_pass_continues_from_a_given_batch(prefetch, start):
     def loader():
         return nn.DataLoader(*images(), 4, seed=3, scale=1 / 255, transform=RANDOM, prefetch=prefetch)
 
@@ -119,7 +119,7 @@ def test_a_start_outside_the_pass_is_refused(start):
         nn.DataLoader(*images(), 4).batches(nn.get_backend("numpy"), start)
 
 
-def test_transforms_draw_anew_for_each_pass_and_batch():
+def test_transforms_draw_other_numbers_for_each_pass_and_batch():
     x, y = np.ones((64, 1, 4, 4), np.float32), np.arange(64)
     loader = nn.DataLoader(x, y, 32, shuffle=False, transform=augment.Cutout(2))
     one, two = batches(loader), batches(loader)
@@ -137,7 +137,7 @@ def test_batches_are_the_same_on_every_backend(at):
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])
-def test_a_batch_is_one_transfer_an_array_when_made_ahead(at, prefetch):
+def test_a_batch_made_ahead_is_one_transfer_for_each_array(at, prefetch):
     loader = nn.DataLoader(*images(), 4, backend=at.backend, prefetch=prefetch)
     before = at.backend.transfers
     count = len(list(loader))
@@ -146,7 +146,7 @@ def test_a_batch_is_one_transfer_an_array_when_made_ahead(at, prefetch):
     assert after["to_host"] == before["to_host"]
 
 
-def test_batches_are_made_ahead_where_that_pays():
+def test_batches_are_made_ahead_by_default_for_devices_transforms_and_lazy_data():
     x, y = images()
     host = nn.get_backend("numpy")
     assert nn.DataLoader(x, y)._depth(host) == 0
@@ -169,7 +169,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])
-def test_error_of_a_transform_comes_in_its_place_with_its_traceback(prefetch):
+def test_error_of_a_transform_is_raised_at_its_batch_with_its_traceback(prefetch):
     loader, seen = nn.DataLoader(*images(), 4, transform=Failing(), prefetch=prefetch), []
     with pytest.raises(KeyError, match="third") as caught:
         for batch in loader:
@@ -190,7 +190,7 @@ def test_stop_iteration_in_a_transform_is_no_end_of_the_pass(prefetch):
 
 def test_result_of_a_transform_is_checked():
     with pytest.raises(
-        ValueError, match=r"must give an array of as many samples as its batch, 4, it gave \(3, 3, 6, 5\)"
+        ValueError, match=r"must return an array of as many samples as its batch, 4, it returned \(3, 3, 6, 5\)"
     ):
         list(nn.DataLoader(*images(), 4, transform=lambda x, generator: x[1:]))
 
@@ -215,7 +215,7 @@ def test_leaving_a_pass_stops_its_thread():
     assert not threads()
 
 
-def test_no_more_is_made_than_was_asked_for():
+def test_no_more_batches_are_made_than_prefetch_allows():
     made = []
 
     def note(x, generator):
@@ -228,7 +228,7 @@ def test_no_more_is_made_than_was_asked_for():
     while len(made) < 4 and time.monotonic() < deadline:
         time.sleep(0.001)
     time.sleep(0.02)
-    # One is used, two are ready, one waits for its place.
+    # One is used, two are ready, one waits to be added.
     assert len(made) == 4
     running.close()
 
@@ -254,7 +254,7 @@ def test_waiting_for_a_batch_can_be_interrupted():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_begins_its_own_pass():
+def test_a_forked_child_starts_its_own_pass():
     loader = nn.DataLoader(*images(), 2, prefetch=2)
     running = iter(loader)
     next(running)
@@ -294,7 +294,7 @@ def test_items_end_once():
         assert next(ahead, None) is None
 
 
-def test_state_is_numbers_and_text_and_brings_the_passes_back():
+def test_state_is_numbers_and_text_and_restores_the_passes():
     loader = nn.DataLoader(*images(), 4, seed=3, transform=RANDOM)
     batches(loader), batches(loader)
     state = json.loads(json.dumps(loader.state_dict()))
@@ -336,6 +336,6 @@ def test_bad_prefetch_is_refused(prefetch):
         nn.DataLoader(*images(), prefetch=prefetch)
 
 
-def test_a_transform_is_callable():
+def test_a_transform_must_be_callable():
     with pytest.raises(ValueError, match="transform must be a callable"):
         nn.DataLoader(*images(), transform="flip")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.training.checkpoints import CheckpointError, Checkpoints
+from xpnn.training.checkpoint_file import CheckpointError
+from xpnn.training.checkpoints import Checkpoints
 from xpnn.training.early_stopping import EarlyStopping
 
 X = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What TensorBoard finds in a folder."""
+"""Event files, read by TensorBoard."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def test_tensorboard_reads_every_scalar_by_epoch(tmp_path, reader):
     assert [event.value for event in found.Scalars("accuracy/validation")] == [0.75, 0.875]
 
 
-def test_an_epoch_is_on_disk_before_the_next(tmp_path, reader):
+def test_an_epoch_is_written_to_disk_before_the_next(tmp_path, reader):
     board = TensorBoard(tmp_path)
     for row in ROWS:
         board.epoch(row)
@@ -41,7 +41,7 @@ def test_an_epoch_is_on_disk_before_the_next(tmp_path, reader):
     board.close()
 
 
-def test_a_resumed_run_goes_on_in_the_same_folder(tmp_path, reader):
+def test_a_resumed_run_continues_in_the_same_folder(tmp_path, reader):
     for row in ROWS:
         with TensorBoard(tmp_path) as board:
             board.epoch(row)

@@ -5,7 +5,8 @@ import pytest
 
 import xpnn as nn
 from xpnn.testing import assert_match
-from xpnn.training.checkpoints import CheckpointError, Checkpoints
+from xpnn.training.checkpoint_file import CheckpointError
+from xpnn.training.checkpoints import Checkpoints
 from xpnn.training.early_stopping import EarlyStopping
 from xpnn.training.history import History
 

@@ -1,8 +1,8 @@
-"""Labelled images from where people have them, checked before anything is trained.
+"""Datasets of labelled images from files and folders, checked before anything is trained.
 
-Nothing is downloaded, nothing is unpickled, and no size that a file claims is believed. Whatever the source, a
-`Dataset` holds images ``(N, C, H, W)`` as they are stored, one number that scales them to at most 1, classes as
-integers from 0, a held-out part that training never sees, and perhaps a part for choosing.
+Nothing is downloaded or unpickled, and every size that a file claims is checked before it is used. From every source a
+`Dataset` has images ``(N, C, H, W)`` in their stored dtype, a factor that scales them to at most 1, classes as integers
+from 0, a held-out part that training never sees, and optionally a validation part.
 """
 
 from ..images import Images

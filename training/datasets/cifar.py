@@ -19,15 +19,15 @@ from .checks import DataError, check_labels
 from .dataset import Dataset, assemble
 
 IMAGE = (3, 32, 32)
-# Those of the five files of 10,000 images have 31 MB. Labels are read into memory, images are not.
+# CIFAR-10 has 10,000 images (31 MB) in each file. Only labels are read into memory.
 _MOST_RECORDS = 1_000_000
 _LONGEST_NAMES = 1 << 16
 HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 
 @dataclass(frozen=True)
-class Form:
-    """How one of the two is kept: files, and label bytes before each image, of which the last one counts."""
+class Version:
+    """The files of CIFAR-10 or CIFAR-100, and the label bytes before each image, of which the last is the class."""
 
     name: str
     folder: str
@@ -40,7 +40,7 @@ class Form:
     pickles: tuple[str, ...]
 
 
-CIFAR10 = Form(
+CIFAR10 = Version(
     name="CIFAR-10",
     folder="cifar-10-batches-bin",
     train=tuple(f"data_batch_{k}.bin" for k in range(1, 6)),
@@ -51,7 +51,7 @@ CIFAR10 = Form(
     archive="cifar-10-binary.tar.gz",
     pickles=("cifar-10-batches-py", "batches.meta", "data_batch_1"),
 )
-CIFAR100 = Form(
+CIFAR100 = Version(
     name="CIFAR-100",
     folder="cifar-100-binary",
     train=("train.bin",),
@@ -62,83 +62,83 @@ CIFAR100 = Form(
     archive="cifar-100-binary.tar.gz",
     pickles=("cifar-100-python",),
 )
-FORMS = (CIFAR10, CIFAR100)
+VERSIONS = (CIFAR10, CIFAR100)
 
 
-def find_cifar(folder: Path) -> tuple[Form, Path] | None:
-    """Which of the two a folder holds, itself or in the folder that the archive makes.
+def find_cifar(folder: Path) -> tuple[Version, Path] | None:
+    """Which version a folder has, and the folder with its files: the same, or the one that the archive makes in it.
 
     Raises
     ------
     DataError
-        For the Python version, which is pickled.
+        For the files of the Python version, which are pickles.
     """
-    for form in FORMS:
-        for place in (folder, folder / form.folder):
-            if any((place / name).is_file() for name in (*form.train, form.test)):
-                return form, place
-    for form in FORMS:
-        found = [folder / name for name in form.pickles if (folder / name).exists()]
-        if folder.name in form.pickles or found:
-            _refuse_pickles(form, folder)
+    for version in VERSIONS:
+        for candidate in (folder, folder / version.folder):
+            if any((candidate / name).is_file() for name in (*version.train, version.test)):
+                return version, candidate
+    for version in VERSIONS:
+        found = [folder / name for name in version.pickles if (folder / name).exists()]
+        if folder.name in version.pickles or found:
+            _refuse_pickles(version, folder)
     if all((folder / name).is_file() for name in ("train", "test", "meta")):
         _refuse_pickles(CIFAR100, folder)
     return None
 
 
-def load_cifar(form: Form, folder: Path, trial: bool = False) -> Dataset:
-    """All training files that are there and the test file, mapped.
+def load_cifar(version: Version, folder: Path, trial: bool = False) -> Dataset:
+    """The training files that exist and the test file, memory-mapped.
 
-    Where some of several training files are missing a line on standard error says so.
+    A line on standard error names the training files that are missing, if others exist.
     """
-    train = [name for name in form.train if (folder / name).is_file()]
-    missing = [name for name in (*form.train, form.test) if not (folder / name).is_file()]
-    if not train or form.test in missing:
-        raise DataError(f"{folder} has no {' and no '.join(missing)}; unpack all of {form.archive}")
+    train = [name for name in version.train if (folder / name).is_file()]
+    missing = [name for name in (*version.train, version.test) if not (folder / name).is_file()]
+    if not train or version.test in missing:
+        raise DataError(f"{folder} has no {' and no '.join(missing)}; unpack all of {version.archive}")
     if missing:
-        print(f"{folder}: trains without {', '.join(missing)}, which {form.name} also has", file=sys.stderr)
-    parts = [_read(form, folder / name) for name in train]
+        print(f"{folder}: trains without {', '.join(missing)}, which {version.name} also has", file=sys.stderr)
+    parts = [_read(version, folder / name) for name in train]
     x: Images = parts[0][0] if len(parts) == 1 else Joined([images for images, _ in parts])
     y = np.concatenate([labels for _, labels in parts])
-    test = _read(form, folder / form.test)
-    return assemble(folder.name, x, y, test, _class_names(form, folder), classes=form.classes, trial=trial)
+    test = _read(version, folder / version.test)
+    return assemble(folder.name, x, y, test, _class_names(version, folder), classes=version.classes, trial=trial)
 
 
-def _read(form: Form, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    record, size = form.label_bytes + int(np.prod(IMAGE)), path.stat().st_size
+def _read(version: Version, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    record, size = version.label_bytes + int(np.prod(IMAGE)), path.stat().st_size
     if not size or size % record:
         raise DataError(
-            f"{path} has {size} bytes, no whole number of records of {record} ({form.name}, binary version); "
+            f"{path} has {size} bytes, no whole number of records of {record} ({version.name}, binary version); "
             "get it again"
         )
     if size > _MOST_RECORDS * record:
         raise DataError(
-            f"{path} has {size // record} images, {form.name} has 60000 in all; name the folder of its files"
+            f"{path} has {size // record} images, {version.name} has 60000 in all; name the folder of its files"
         )
     rows: NDArray[Any] = np.asarray(np.memmap(path, np.uint8, "r", shape=(size // record, record)))
-    labels = rows[:, form.label_bytes - 1].astype(np.int64)
+    labels = rows[:, version.label_bytes - 1].astype(np.int64)
     try:
-        check_labels(labels, form.classes, "labels")
+        check_labels(labels, version.classes, "labels")
     except DataError as error:
-        raise DataError(f"{path} is no file of {form.name}: {error}") from None
-    return rows[:, form.label_bytes :].reshape(-1, *IMAGE), labels
+        raise DataError(f"{path} is no file of {version.name}: {error}") from None
+    return rows[:, version.label_bytes :].reshape(-1, *IMAGE), labels
 
 
-def _class_names(form: Form, folder: Path) -> tuple[str, ...] | None:
-    path = folder / form.names
+def _class_names(version: Version, folder: Path) -> tuple[str, ...] | None:
+    path = folder / version.names
     if not path.is_file():
         return None
     try:
         names = tuple(read_bytes(path, _LONGEST_NAMES).decode("utf-8", "replace").split())
     except ValueError as error:
         raise DataError(str(error)) from None
-    if len({*names}) != len(names) or len(names) != form.classes:
-        raise DataError(f"{path} names {len({*names})} classes, {form.name} has {form.classes}")
+    if len({*names}) != len(names) or len(names) != version.classes:
+        raise DataError(f"{path} names {len({*names})} classes, {version.name} has {version.classes}")
     return names
 
 
-def _refuse_pickles(form: Form, folder: Path) -> None:
+def _refuse_pickles(version: Version, folder: Path) -> None:
     raise DataError(
-        f"{folder} holds the Python version of {form.name}; its files are pickles, which can run code and are not "
-        f"read. Get the binary version, {form.archive}, from {HOME}"
+        f"{folder} holds the Python version of {version.name}; its files are pickles, which can run code and are not "
+        f"read. Get the binary version, {version.archive}, from {HOME}"
     )

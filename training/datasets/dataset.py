@@ -1,4 +1,4 @@
-"""The Dataset: images, classes, and what to multiply images by."""
+"""The `Dataset`: images, their classes and the factor that scales the images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,43 +8,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...backends import Generator
-from ..augment import evaluation
+from ..augment.transform import evaluation
 from ..data_loader import DataLoader
 from ..images import Images, joined, selected
 from .checks import DataError, check_labels, checked, fingerprint, largest, warn
 
 Part: TypeAlias = tuple[Images, NDArray[np.int64]]
 
-HELD_OUT = 5  # one sample in this many
+HELD_OUT = 5  # one sample in five
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and classes: for training, held out and, where the source has three parts, for choosing.
+    """Images and classes for training, held out and, if the source has three parts, for validation.
 
-    The held-out part is measured. With two parts alone it is also what early stopping and the best checkpoint look at,
-    so what it says of the chosen weights is a little too good. With three, `validation` is the part for choosing, and
-    the held-out one is for measuring once, at the end.
+    With two parts, the held-out part is measured and also used by early stopping and to choose the best checkpoint, so
+    its accuracy with the chosen weights is slightly too good. With three, `validation` is used to choose, and the
+    held-out part is measured once, at the end.
 
     Attributes
     ----------
     name : str
         ``"digits"``, or the name of the file or folder.
     x_train, y_train, x_test, y_test : array
-        Images ``(N, C, H, W)`` as they are stored, perhaps mapped from a file or decoded when indexed, and classes
-        ``(N,)`` in int64. `loader` and `held_out` give them in float32, times ``scale``.
+        Images ``(N, C, H, W)`` in their stored dtype, possibly memory-mapped or decoded when indexed, and classes
+        ``(N,)`` in int64. `loader` and `held_out` return images in float32, times ``scale``.
     fingerprint : str
-        SHA-256 of all images and classes, by which a later run knows the data again.
+        SHA-256 of all images and classes, by which a later run recognises the data.
     whole_is_test : bool
-        Whether the source named no held-out part, so that all of it may serve as one for a model not trained on it.
+        Whether the source has no held-out part, so that all of it can be held out for a model not trained on it.
     scale : float
-        What to multiply images by, so that those for training reach at most 1.
+        The factor for images, with which those for training are at most 1.
     class_names : tuple of str
-        One for each class: those of the source, or its numbers.
+        One for each class: names from the source, or the class numbers.
     named : bool
-        Whether the names are those of the source.
+        Whether the names come from the source.
     x_valid, y_valid : array or None
-        The part for choosing, where the source has one beside the held-out part.
+        The validation part, if the source has one beside the held-out part.
     """
 
     name: str
@@ -72,17 +72,17 @@ class Dataset:
         return len(self.class_names)
 
     def whole(self) -> tuple[Images, NDArray[np.int64]]:
-        """All images and classes together."""
+        """All images and classes."""
         valid = [] if self.x_valid is None else [self.x_valid]
         return joined([self.x_train, *valid, self.x_test]), self.labels()
 
     def labels(self) -> NDArray[np.int64]:
-        """The classes of all images, as `whole` has them."""
+        """The classes of all images, in the order of `whole`."""
         valid = [] if self.y_valid is None else [self.y_valid]
         return np.concatenate([self.y_train, *valid, self.y_test])
 
     def loader(self, batch_size: int = 32, **options: Any) -> DataLoader:
-        """Batches of the training part, scaled; ``options`` are those of `DataLoader`."""
+        """Batches of the training part, scaled; ``options`` are passed to `DataLoader`."""
         return DataLoader(self.x_train, self.y_train, batch_size, scale=self.scale, **options)
 
     def held_out(
@@ -90,22 +90,22 @@ class Dataset:
     ) -> DataLoader:
         """Batches of the held-out part, scaled and in order.
 
-        ``transform`` is that of training; what of it is random is left out.
+        ``transform`` is the transform of training; its random parts are left out.
         """
-        return self._measured(self.x_test, self.y_test, batch_size, transform, options)
+        return self._in_order(self.x_test, self.y_test, batch_size, transform, options)
 
     def validation(
         self, batch_size: int = 256, *, transform: Callable[..., Any] | None = None, **options: Any
     ) -> DataLoader:
-        """Batches of the part for choosing, as `held_out` gives its own; those of `held_out` where there are two parts.
+        """Batches of the validation part, in the form of `held_out`; the same as `held_out` if there are two parts.
 
-        What stops early, picks the best epoch or lowers the rate on a plateau looks at these.
+        Use these for early stopping, to choose the best epoch and to lower the learning rate on a plateau.
         """
         if self.x_valid is None or self.y_valid is None:
             return self.held_out(batch_size, transform=transform, **options)
-        return self._measured(self.x_valid, self.y_valid, batch_size, transform, options)
+        return self._in_order(self.x_valid, self.y_valid, batch_size, transform, options)
 
-    def _measured(
+    def _in_order(
         self,
         x: Images,
         y: NDArray[np.int64],
@@ -128,10 +128,10 @@ def from_arrays(
     classes: int | None = None,
     stored: bool = False,
 ) -> Dataset:
-    """A dataset of arrays, checked, with a fifth of each class held out where ``held_out`` is None.
+    """A dataset of checked arrays; a fifth of each class is held out if ``held_out`` is None.
 
-    With ``stored`` images keep their dtype, and bytes are scaled by 255. Otherwise all but bytes become float32, scaled
-    by their largest, and the fingerprint is that of float32.
+    With ``stored``, images keep their dtype, and bytes are divided by 255. Otherwise all dtypes except bytes become
+    float32, divided by their largest magnitude, and the fingerprint is that of float32.
     """
     x, y = _prepared(x, y, "x", "y", stored)
     others = []
@@ -167,11 +167,11 @@ def assemble(
     floats: bool = False,
     known: str | None = None,
 ) -> Dataset:
-    """A dataset of images and labels that were checked.
+    """A dataset of images and labels that have been checked.
 
-    ``classes`` is their number where it does not follow from labels or names. ``trial`` is for data on which a net is
-    only tried: it may be too small to hold a part out, and of one class. ``known`` is the fingerprint, if it need not
-    be computed.
+    ``classes`` is the number of classes if it does not follow from labels or names. ``trial`` is for data on which a
+    net is only evaluated: it may be too small to hold a part out, and of one class. ``known`` is the fingerprint, if it
+    need not be computed.
     """
     if held_out is None:
         test = _held_out(y, required=not trial)
@@ -187,7 +187,7 @@ def assemble(
         raise DataError(f"labels run to {count - 1} with {len(x)} samples, out of range: classes are 0, 1, 2...")
     if not trial and all(bool((labels == largest_label).all()) for labels in every[1::2]):
         only = class_names[largest_label] if class_names else str(largest_label)
-        warn(f"{name} has images of one class only ({only}): there is nothing to tell apart, and all will be right")
+        warn(f"{name} has images of one class only ({only}), so every prediction will be right")
     if x.dtype == np.uint8 and not floats:
         scale = 1.0 / 255.0
     else:
@@ -206,7 +206,7 @@ def assemble(
 
 
 def _held_out(y: NDArray[Any], required: bool) -> NDArray[np.bool_]:
-    """Which samples are held out: a fifth of each class, picked by a fixed seed; none of few unless ``required``."""
+    """Which samples are held out: a fifth of each class, drawn with a fixed seed; perhaps none unless ``required``."""
     if len(y) < HELD_OUT and required:
         raise DataError(f"{len(y)} samples are too few to hold one in {HELD_OUT} out")
     generator = Generator(0).fold_in("held out")
@@ -226,7 +226,7 @@ def _held_out(y: NDArray[Any], required: bool) -> NDArray[np.bool_]:
 def _prepared(
     x: NDArray[Any], y: NDArray[Any], x_name: str, y_name: str, stored: bool
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Checked, and unless ``stored`` all images but bytes in float32."""
+    """Checked images and labels; the images in float32 unless they are ``stored`` or bytes."""
     x, y = checked(x, y, x_name, y_name)
     if stored or x.dtype.itemsize == 1:
         return x, y

@@ -1,4 +1,4 @@
-"""Image files as arrays of bytes, decoded by Pillow."""
+"""Image files decoded to arrays of bytes by Pillow."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...backends.execution.workers import available_cores
+from ...common.cores import available_cores
 from ...common.files import file_size
 from ..images import Index, positions
 from .checks import DataError
@@ -20,19 +20,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff"})
-# No other decoder of Pillow is let near a file, whatever its first bytes say.
+# Pillow may use only these decoders, whatever the first bytes of a file say.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 GREY = frozenset({"1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N"})
-# Where cameras note how they were held: 5 to 8 are a quarter turn.
+# The EXIF tag for the orientation of the camera: 5 to 8 are a quarter turn.
 ORIENTATION = 0x0112
-# Pixels from which on images are decoded one at a time: a thread takes some 10 bytes for each.
+# Images of more pixels are decoded one at a time: a thread needs about 10 bytes for each pixel.
 LARGE = 1 << 24
 _one_at_a_time = Lock()
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself before it is decoded."""
+    """Properties of an image that are read before it is decoded."""
 
     height: int
     width: int
@@ -40,11 +40,11 @@ class Header:
 
 
 class Unreadable(Exception):
-    """A file that is no image that is taken."""
+    """An image file that can't be decoded or is not accepted."""
 
 
 def read_header(path: Path) -> Header:
-    """Size as it will be seen, and whether it is grey; `Unreadable` where there is none."""
+    """Size of the upright image, and whether it is grey; raises `Unreadable`."""
     with _opened(path) as image:
         turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
         width, height = reversed(image.size) if turned else image.size
@@ -58,7 +58,7 @@ def decode(path: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8
 
     height, width = size
     with _opened(path) as image:
-        # A JPEG decodes to a half, quarter or eighth at a fraction of the time.
+        # Decoding a JPEG to a half, quarter or eighth takes a fraction of the time.
         image.draft(image.mode, (2 * max(size), 2 * max(size)))
         with _one_at_a_time if image.width * image.height > LARGE else nullcontext():
             image.load()
@@ -67,7 +67,7 @@ def decode(path: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8
                 # Pillow would clip these to 255.
                 upright = fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             elif upright.mode in ("I", "F"):
-                raise Unreadable(f"its pixels are of 32 bits (mode {upright.mode}), of no known range")
+                raise Unreadable(f"its pixels have 32 bits (mode {upright.mode}) and no known range")
             converted = upright.convert("L" if channels == 1 else "RGB")
             if converted.size != (width, height):
                 converted = converted.resize((width, height), Resampling.BILINEAR)
@@ -75,8 +75,8 @@ def decode(path: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-class Files:
-    """Images in files, decoded when they are asked for, by a thread a core.
+class ImageFiles:
+    """Images in files, decoded when they are indexed, by one thread for each core.
 
     Parameters
     ----------
@@ -101,17 +101,16 @@ class Files:
         return len(self.paths)
 
     def __getitem__(self, index: Index) -> NDArray[Any]:
-        places = positions(index, len(self)).tolist()
-        found, errors = self.read([self.paths[place] for place in places])
+        found, errors = self.read([self.paths[i] for i in positions(index, len(self)).tolist()])
         for path, error in errors:
             raise DataError(f"{path} can't be read ({error}); remove it and begin again")
         return found
 
     def read(self, paths: Sequence[Path]) -> tuple[NDArray[Any], list[tuple[Path, Unreadable]]]:
-        """Images of those files that can be read, in order, and what is wrong with the others."""
+        """The images of all readable files, in order, and the error of each of the others."""
         found = np.empty((len(paths), self.channels, *self.size), np.uint8)
-        results = on_threads(lambda at: self._read(paths[at], found[at]), range(len(paths)))
-        good = [at for at, error in enumerate(results) if error is None]
+        results = on_threads(lambda i: self._read(paths[i], found[i]), range(len(paths)))
+        good = [i for i, error in enumerate(results) if error is None]
         errors = [(path, error) for path, error in zip(paths, results, strict=True) if error is not None]
         return found if not errors else found[good], errors
 
@@ -124,7 +123,7 @@ class Files:
 
 
 def on_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """``work`` of each item, in order; Pillow lets other threads compute while it decodes."""
+    """``work(item)`` of each item, in order; Pillow releases the interpreter lock while it decodes."""
     threads = min(available_cores(), len(items))
     if threads < 2:
         return [work(item) for item in items]
@@ -134,17 +133,17 @@ def on_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A file as Pillow's image; whatever goes wrong meanwhile becomes `Unreadable`, in one line."""
+    """Open a file as Pillow's image; any error within the block becomes `Unreadable`, with a message of one line."""
     from PIL import Image
 
     try:
-        # A pipe would be waited for.
+        # Raises for a pipe, which `open` would wait for.
         file_size(path)
         with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
             most = Image.MAX_IMAGE_PIXELS
             if most is not None and image.width * image.height > most:
                 raise Unreadable(
-                    f"{image.width} x {image.height} pixels, more than Pillow takes for safe ({most}, "
+                    f"{image.width} x {image.height} pixels, more than Pillow considers safe ({most}, "
                     "PIL.Image.MAX_IMAGE_PIXELS)"
                 )
             yield image
@@ -153,12 +152,12 @@ def _opened(path: Path) -> Iterator[Any]:
     except MemoryError:
         raise DataError(f"there is not enough memory to decode {path}") from None
     except Exception as error:
-        # Decoders raise whatever their format makes them: OSError, SyntaxError, struct.error, ValueError.
+        # Decoders raise many kinds of errors: OSError, SyntaxError, struct.error, ValueError.
         raise Unreadable(_explained(error)) from None
 
 
 def _explained(error: Exception) -> str:
     if type(error).__name__ == "UnidentifiedImageError":
         return "no image of a known format"
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(told.split()) or type(error).__name__
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(message.split()) or type(error).__name__

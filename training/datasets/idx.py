@@ -1,6 +1,6 @@
-"""IDX, the format of MNIST and its kin: a header of sizes, then the entries, all with the high byte first.
+"""IDX, the file format of MNIST and similar datasets: a header, then the entries, all big-endian.
 
-The header is two zero bytes, a byte for the type, a byte for the number of dimensions, and each size in four bytes.
+The header has two zero bytes, a byte for the type, a byte for the number of dimensions, and four bytes for each size.
 
 References
 ----------
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import DataError, unpacked
+from .checks import DataError, decompressed
 from .dataset import Dataset, from_arrays
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -26,12 +26,12 @@ TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 def is_idx(folder: Path) -> bool:
-    """Whether a folder has one of the files."""
+    """Whether a folder has one of MNIST's files."""
     return any(_find(folder, name) for name in (*TRAIN, *TEST))
 
 
 def load_idx(folder: Path, classes: int | None = None) -> Dataset:
-    """The training files of a folder, and the ``t10k`` files as the held-out part where they are there."""
+    """The training files of a folder, and the ``t10k`` files, if they exist, as the held-out part."""
     pairs = [[_find(folder, name) for name in names] for names in (TRAIN, TEST)]
     wanted = [*TRAIN, *(TEST if any(pairs[1]) else ())]
     if missing := [name for name, path in zip(wanted, (*pairs[0], *pairs[1]), strict=False) if path is None]:
@@ -44,20 +44,20 @@ def load_idx(folder: Path, classes: int | None = None) -> Dataset:
 
 
 def read_idx(path: Path) -> NDArray[Any]:
-    """The array of an IDX file, mapped from the file, or read from one that ends in ``.gz``.
+    """The array of an IDX file: memory-mapped, or read if the file name ends in ``.gz``.
 
     Raises
     ------
     DataError
-        For another format, a type that IDX has not, and a length other than the header says, which is compared before
-        any of it is read.
+        For another format, a type that IDX does not define, and a length that differs from the header's, which is
+        checked before the entries are read.
     """
     try:
         if path.suffix == ".gz":
             with gzip.open(path, "rb") as packed:
                 dtype, shape = _header(packed, path)
                 size = prod(shape) * dtype.itemsize
-                data = unpacked(packed, size, path.stat().st_size, str(path))
+                data = decompressed(packed, size, path.stat().st_size, str(path))
                 _check_length(path, shape, dtype, size, None if packed.read(1) else len(data))
             return np.frombuffer(data, dtype).reshape(shape)
         with path.open("rb") as plain:
@@ -98,7 +98,7 @@ def _check_length(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], size
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    """The file of that name, also spelt with a dot, plain before compressed."""
+    """The file of that name, or with ``.idx`` instead of ``-idx``; uncompressed files are preferred to ``.gz``."""
     spellings = (name, name.replace("-idx", ".idx"))
     paths = (folder / f"{spelling}{ending}" for ending in ("", ".gz") for spelling in spellings)
     return next((path for path in paths if path.is_file()), None)

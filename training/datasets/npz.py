@@ -1,7 +1,7 @@
-"""NumPy's archives of arrays, of which nothing is unpickled.
+"""Datasets in NumPy's ``.npz`` archives; nothing is unpickled.
 
-What a file claims is compared before it is believed: the length of a header, the size that its shape makes, the size
-that the archive names, and what so few compressed bytes can hold.
+Before any data is read, the length of the header, the size that follows from the shape, the size in the archive's
+directory and the number of compressed bytes are checked against each other.
 """
 
 import ast
@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import DataError, unpacked
+from .checks import DataError, decompressed
 from .dataset import Dataset, from_arrays
 
 NAMES = ("x", "y", "x_valid", "y_valid", "x_val", "y_val", "x_test", "y_test", "class_names")
-# That of an array of numbers has 118 bytes or 54.
+# The header of an array of numbers has 54 or 118 bytes.
 _LONGEST_HEADER = 1024
-# How the length of the header is written, by version; a third is for names of fields alone.
+# The format of the header's length, by version; version 3 is only for names of fields.
 _LENGTHS = {1: "<H", 2: "<I"}
 
 
 def load_npz(path: Path, classes: int | None = None) -> Dataset:
-    """Arrays ``x``, ``y`` and perhaps ``x_valid``, ``x_test``, ``class_names`` of an ``.npz`` file."""
+    """A dataset of the arrays ``x``, ``y`` and, if present, others of `NAMES` in an ``.npz`` file."""
     arrays, names = read_npz(path, NAMES)
     if missing := [name for name in ("x", "y") if name not in arrays]:
         raise DataError(f"{path} has no array {' and no '.join(missing)}; it holds {_listed(names)}")
@@ -49,12 +49,12 @@ def load_npz(path: Path, classes: int | None = None) -> Dataset:
 
 
 def read_npz(path: Path, wanted: Sequence[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Those of the wanted arrays that a file has, and the names of all.
+    """The wanted arrays that a file has, and the names of all its arrays.
 
     Raises
     ------
     DataError
-        For what is no such file, is damaged, pickled, encrypted, or claims more than it holds.
+        For a file that is no archive of arrays, is damaged, pickled or encrypted, or claims more data than it holds.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -82,7 +82,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     if info.flag_bits & 1:
         raise DataError(f"{what} is encrypted; save it without a password")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise DataError(f"{what} is compressed in another way than numpy.savez_compressed does; save it with that")
+        raise DataError(f"{what} is compressed by another method than numpy.savez_compressed uses; save it with that")
     with archive.open(info) as member:
         dtype, shape, order, head = _header(member, what)
         size = prod(shape) * dtype.itemsize
@@ -91,23 +91,25 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
                 f"{what} should hold {' x '.join(map(str, shape)) or '1'} entries of {dtype}, {size} bytes, and has "
                 f"{info.file_size - head}; get it again"
             )
-        data = unpacked(member, size, info.compress_size, what)
+        data = decompressed(member, size, info.compress_size, what)
     if len(data) != size:
         raise DataError(f"{what} ends after {len(data)} of {size} bytes; get it again")
     return np.frombuffer(data, dtype).reshape(shape, order=order)
 
 
 def _header(member: Any, what: str) -> tuple[np.dtype[Any], tuple[int, ...], Any, int]:
-    """Type, shape, order in memory, and the length of the header of an array."""
+    """The dtype, shape and memory order of an array, and the length of its header."""
     magic = member.read(8)
     if magic[:6] != b"\x93NUMPY":
         raise DataError(f"{what} is no array: it begins with {magic[:6].hex(' ') or 'nothing'}")
     if magic[6] not in _LENGTHS:
         raise DataError(f"{what} is of version {magic[6]} of NumPy's format, which holds no plain numbers")
-    told = member.read(struct.calcsize(_LENGTHS[magic[6]]))
-    (length,) = struct.unpack(_LENGTHS[magic[6]], told)
+    packed = member.read(struct.calcsize(_LENGTHS[magic[6]]))
+    (length,) = struct.unpack(_LENGTHS[magic[6]], packed)
     if length > _LONGEST_HEADER:
-        raise DataError(f"{what} has a header of {length} bytes; an array of numbers has one of {_LONGEST_HEADER}")
+        raise DataError(
+            f"{what} has a header of {length} bytes; of an array of numbers it has at most {_LONGEST_HEADER}"
+        )
     descr, fortran, shape = _literals(member.read(length), what)
     if isinstance(descr, list):
         raise DataError(f"{what} holds records; images and labels are plain numbers")
@@ -119,21 +121,21 @@ def _header(member: Any, what: str) -> tuple[np.dtype[Any], tuple[int, ...], Any
         raise DataError(f"{what} holds pickled objects, which can run code and are not read; save numbers")
     if dtype.kind == "V" or not dtype.itemsize:
         raise DataError(f"{what} holds {dtype}; images and labels are plain numbers")
-    return dtype, shape, "F" if fortran else "C", len(magic) + len(told) + length
+    return dtype, shape, "F" if fortran else "C", len(magic) + len(packed) + length
 
 
 def _literals(text: bytes, what: str) -> tuple[Any, bool, tuple[int, ...]]:
-    """Type, whether the order is Fortran's, and shape, of a header: a dictionary of three literals of Python."""
+    """The dtype's description, whether the order is Fortran's, and the shape, from a header of Python literals."""
     try:
         # Python 2 wrote integers as 20L.
-        told = ast.literal_eval(re.sub(r"(\d)L\b", r"\1", text.decode("latin1")).strip())
-        descr, fortran, shape = told["descr"], told["fortran_order"], told["shape"]
-    # Too many brackets are a MemoryError of the parser.
+        header = ast.literal_eval(re.sub(r"(\d)L\b", r"\1", text.decode("latin1")).strip())
+        descr, fortran, shape = header["descr"], header["fortran_order"], header["shape"]
+    # The parser raises MemoryError for too many brackets.
     except (ValueError, TypeError, SyntaxError, KeyError, RecursionError, MemoryError) as error:
         raise DataError(f"{what} has a damaged header ({type(error).__name__}); get it again") from None
     sizes = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
     if not sizes or not isinstance(descr, str | list) or not isinstance(fortran, bool):
-        raise DataError(f"{what} has a damaged header ({str(told)[:100]}); get it again")
+        raise DataError(f"{what} has a damaged header ({str(header)[:100]}); get it again")
     return descr, fortran, shape
 
 
@@ -146,7 +148,9 @@ def _pair(path: Path, arrays: dict[str, NDArray[Any]], ending: str) -> tuple[NDA
 
 def _class_names(path: Path, names: NDArray[Any]) -> tuple[str, ...]:
     if names.ndim != 1 or names.dtype.kind not in "US" or not names.size:
-        raise DataError(f"class_names of {path} is {names.dtype} of shape {names.shape}; it holds one text for a class")
+        raise DataError(
+            f"class_names of {path} is {names.dtype} of shape {names.shape}; it must hold one string for each class"
+        )
     try:
         found = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names.tolist())
     except UnicodeDecodeError as error:

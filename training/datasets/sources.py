@@ -1,4 +1,4 @@
-"""What a source is, told by looking at it."""
+"""`load_dataset`: recognise what a source is and load it."""
 
 import os
 import zipfile
@@ -10,7 +10,8 @@ from .checks import DataError
 from .cifar import find_cifar, load_cifar
 from .dataset import Dataset
 from .digits import load_digits
-from .folders import find_classes, load_folder
+from .folder_layout import find_classes
+from .folders import load_folder
 from .idx import is_idx, load_idx
 from .npz import load_npz
 
@@ -23,7 +24,7 @@ FORMS = (
 def load_dataset(
     source: str | os.PathLike[str], *, image_size: tuple[int, int] | None = None, classes: int | None = None
 ) -> Dataset:
-    """The data of that name, file or folder.
+    """Load the dataset of a name, file or folder.
 
     Parameters
     ----------
@@ -32,39 +33,39 @@ def load_dataset(
             The 1,797 handwritten digits, 8 x 8, that come with scikit-learn.
         an ``.npz`` file
             With ``x (N, H, W)`` or ``(N, C, H, W)`` and integer ``y (N,)``, and optionally ``x_test`` and ``y_test``,
-            ``x_valid`` and ``y_valid`` (or ``x_val``, ``y_val``), and ``class_names``, a text for each class.
+            ``x_valid`` and ``y_valid`` (or ``x_val``, ``y_val``), and ``class_names``, a string for each class.
         a folder with IDX files
             As MNIST and Fashion-MNIST are distributed: ``train-images-idx3-ubyte`` and so on, plain or ``.gz``.
         a folder with binary files of CIFAR
             ``data_batch_1.bin`` and so on, or ``train.bin`` and ``test.bin`` of CIFAR-100, whose fine labels are used.
         a folder with a folder of images for each class
-            Or with two or three such folders: ``train`` or ``training``; ``test`` or ``testing``; ``valid``, ``val`` or
+            Or two or three such folders: ``train`` or ``training``; ``test`` or ``testing``; ``valid``, ``val`` or
             ``validation``; in upper or lower case.
 
-        Where the source has no held-out part a fifth of each class, the same at each call, is held out. One that has a
-        part for validation and none for testing holds that out. With both, validation is for choosing and testing for
-        measuring: `Dataset.validation`, `Dataset.held_out`.
+        If the source has no held-out part, a fifth of each class, the same in each call, is held out. If it has a part
+        for validation and none for testing, the former is held out. With both, validation is for choosing and testing
+        for measuring: `Dataset.validation`, `Dataset.held_out`.
     image_size : (int, int), optional
-        Height and width to which the images of a folder are resized; the commonest size among them unless given. Other
-        sources come in one size.
+        Height and width to which the images of a folder are resized; the default is the most common size. The images of
+        other sources are not resized.
     classes : int, optional
-        The number of classes of a net that is only to be tried on the data, not trained: labels without names may then
+        The number of classes of a net that is only evaluated on the data, not trained. Then labels without names may
         leave out classes, the data may be of one class, and it may be too small to hold a part out, which is then
         empty.
 
     Raises
     ------
     DataError
-        Saying what is wrong with the data.
+        If the data can't be used; the message says why.
     OSError
-        Where a file or folder can't be read.
+        If a file or folder can't be read.
     TypeError
-        For a source that is no text and no path.
+        If the source is neither text nor a path.
 
     Notes
     -----
-    What looks like a mistake and may be none is said on standard error: data of one class only, folders that are left
-    out, images that are in two parts.
+    Possible mistakes are reported on standard error: data of one class only, folders that are left out, images that are
+    in two parts.
     """
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"source must be 'digits' or the path of a file or folder, got {checks.shown(source)}")
@@ -79,7 +80,7 @@ def load_dataset(
             file_size(path)
         except FileNotFoundError as error:
             raise DataError(f"{str(error).replace('no file', 'no data file', 1)}; the data is {FORMS}") from None
-        # is_zipfile would take what it may not read for no archive.
+        # Raises if the file may not be read; is_zipfile would return False.
         path.open("rb").close()
         if not zipfile.is_zipfile(path):
             hint = "; unpack it and name the folder" if ".tar" in path.name or path.suffix in (".gz", ".tgz") else ""

@@ -1,7 +1,7 @@
-"""Every corner of pooling: all kernels, strides, dilations and paddings up to 3, with and without `ceil_mode`.
+"""Corner cases of pooling: all kernels, strides, dilations and paddings up to 3, with and without `ceil_mode`.
 
-Too many and too small to be cases of the catalogue by name; `xpnn parity --modes` and the tests run them in all modes.
-Along one axis each corner is a case; over two and three axes each comes up along one of them, beside others.
+They are too many and too small for the catalogue; `xpnn parity --modes` and the tests run them in all modes. Pools over
+one axis have a case for each combination. Pools over two and three axes combine several in one case, one for each axis.
 """
 
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ SIZES = (7, 6, 5)
 SIDES = ((0, 0), (1, 1), (1, 0), (0, 2))
 
 
-def corners() -> Iterator[LayerCase]:
-    """The corners of max, average and Lp pools over one, two and three axes; windows of padding alone among them."""
+def pool_corners() -> Iterator[LayerCase]:
+    """Corner cases of max, average and Lp pools over one to three axes; some have windows that cover only padding."""
     for name in POOLS:
         axis = list(product((1, 2, 3), (1, 2, 3), (1,) if name == "AvgPool" else (1, 2, 3), SIDES))
         for ceil_mode, axes in product((False, True), (1, 2, 3)):
@@ -42,8 +42,8 @@ def _corner(name: str, along: list[Any], ceil_mode: bool, i: int) -> LayerCase:
     arguments: tuple[Any, ...] = (2.0 if i % 3 else 3.0, kernel) if name == "LpPool" else (kernel,)
     axes = len(along)
     build = partial(getattr(layers, f"{name}{axes}d"), *arguments, **options)
-    told = ", ".join(f"{key} {value}" for key, value in (("kernel", kernel), *options.items()))
+    settings = ", ".join(f"{key} {value}" for key, value in (("kernel", kernel), *options.items()))
     op = {"MaxPool": "max pool", "AvgPool": "average pool", "LpPool": "Lp pool"}[name]
     terms: dict[Part, int] = {"forward": 3**axes, "input": 3**axes}
     make = inputs.ties if name == "MaxPool" and i % 2 else inputs.real
-    return LayerCase(f"{name}{axes}d/corner {told}", op, terms, "float32", build, (2, 3, *SIZES[:axes]), make)
+    return LayerCase(f"{name}{axes}d/corner {settings}", op, terms, "float32", build, (2, 3, *SIZES[:axes]), make)

@@ -1,8 +1,8 @@
-"""Golden runs: 200 steps of training in exact numerics whose bits are committed with the code.
+"""Golden runs: 200 steps of training in exact numerics, with the expected hash of the results in this file.
 
-A hash that is the same here, on another backend, on another machine and in another year says that all of it is: data
-order, initial weights, dropout masks, forward, backward and updates. The net has a layer of every kind whose bits are
-hard to keep, and learns the handwritten digits that come with scikit-learn.
+If another backend, machine or version has the same hash, then the order of the data, initial weights, dropout masks,
+forward, backward and updates all have the same bits. The net has every kind of layer whose bits are hard to reproduce,
+and learns the handwritten digits that come with scikit-learn.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ def golden_net(**placement: Any) -> Layer:
 
 
 def golden_run(backend: BackendLike, optimizer: str, steps: int = STEPS) -> str:
-    """Train on a backend in exact numerics; the SHA-256 of what came out.
+    """Train on a backend in exact numerics and return the SHA-256 of losses, weights and buffers.
 
     Parameters
     ----------
@@ -62,12 +62,12 @@ def golden_run(backend: BackendLike, optimizer: str, steps: int = STEPS) -> str:
     optimizer : str
         One of `OPTIMIZERS`.
     steps : int
-        `GOLDEN` holds the hashes of 200.
+        `GOLDEN` has the hashes for 200.
 
     Raises
     ------
     ValueError
-        Where scikit-learn, which brings the data, is not installed.
+        If scikit-learn, which has the data, is not installed.
     """
     data = load_dataset("digits")
     b = get_backend(backend, numerics="exact")

@@ -1,4 +1,4 @@
-"""A third opinion on losses: entry by entry, in Python's own numbers. See `xpnn.testing.loops`."""
+"""Losses as loops over entries, in Python's own numbers."""
 
 from collections.abc import Callable
 from math import exp, inf, isnan, log, log1p, nan, prod
@@ -6,20 +6,19 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .. import layers
-from ..backends import get_backend
-from ..layers.losses import Loss
+from ... import layers
+from ...backends import get_backend
+from ...layers.losses import Loss
+from .windows import Host, Results, Upstream
 
-Host: TypeAlias = np.ndarray[Any, Any]
-Found: TypeAlias = dict[str, Host]
-# The least variance of binary cross-entropy, a float32 number in PyTorch for float64 too.
+# The lower limit of p * (1 - p) in binary cross-entropy. In PyTorch it is a float32 number for float64 too.
 SMALLEST_VARIANCE = float(np.float32(1e-12))
-#: Of a prediction and a target the loss and its derivative.
+#: The loss and its derivative for a prediction and a target.
 Pair: TypeAlias = Callable[[float, float], tuple[float, float]]
 
 
-def opinion(loss: Loss, prediction: Host, target: Host, upstream: Callable[[tuple[int, ...]], Host]) -> Found | None:
-    """``loss`` and ``dx``, as `LossCase.run` names them; None where there are no loops."""
+def loss_results(loss: Loss, prediction: Host, target: Host, upstream: Upstream) -> Results | None:
+    """``loss`` and ``dx``, by the names of `LossCase.run`; None for losses without loops."""
     p = np.asarray(prediction, dtype=np.float64)
     if isinstance(loss, layers.CrossEntropy | layers.NLL):
         return _of_classes(loss, p, target, upstream)
@@ -45,9 +44,8 @@ def _weights(given: Any, shape: tuple[int, ...]) -> Host:
     return np.broadcast_to(host, shape)
 
 
-def _reduced(
-    reduction: str, losses: Host, slopes: Host, count: float, upstream: Callable[[tuple[int, ...]], Host]
-) -> Found:
+def _reduced(reduction: str, losses: Host, slopes: Host, count: float, upstream: Upstream) -> Results:
+    """Loss and gradient after the reduction, for the losses and derivatives of all entries."""
     if reduction == "none":
         dy = np.asarray(upstream(losses.shape), dtype=np.float64)
         return {"loss": losses, "dx": slopes * (dy if dy.ndim == slopes.ndim else np.expand_dims(dy, 1))}
@@ -56,24 +54,24 @@ def _reduced(
     return {"loss": total / by if by else np.asarray(nan), "dx": slopes / (by or 1.0)}
 
 
-def _of_classes(loss: Any, scores: Host, target: Host, upstream: Callable[[tuple[int, ...]], Host]) -> Found:
-    """Cross-entropy and negative log-likelihood: for each target the ``q`` that is wanted of each class."""
+def _of_classes(loss: Any, scores: Host, target: Host, upstream: Upstream) -> Results:
+    """Cross-entropy and negative log-likelihood; ``q`` is the target probability of each class."""
     samples, classes, *rest = scores.shape
     weight = _weights(loss.weight, (classes,))
     smoothing = getattr(loss, "label_smoothing", 0.0)
     losses, slopes, count = np.zeros((samples, *rest)), np.zeros(scores.shape), 0.0
-    named = target.dtype.kind in "iu"
+    has_classes = target.dtype.kind in "iu"
     for at in np.ndindex(samples, *rest):
         row = [float(scores[(at[0], c, *at[1:])]) for c in range(classes)]
-        if named:
+        if has_classes:
             y = int(target[at])
             if y == loss.ignore_index:
                 continue
             count += weight[y]
             q = [(1 - smoothing) * weight[y] * (c == y) + smoothing * weight[c] / classes for c in range(classes)]
         else:
-            wanted = [float(target[(at[0], c, *at[1:])]) for c in range(classes)]
-            q = [weight[c] * ((1 - smoothing) * wanted[c] + smoothing / classes) for c in range(classes)]
+            p = [float(target[(at[0], c, *at[1:])]) for c in range(classes)]
+            q = [weight[c] * ((1 - smoothing) * p[c] + smoothing / classes) for c in range(classes)]
             count += 1.0
         if isinstance(loss, layers.NLL):
             log_p, slope = row, [-each for each in q]
@@ -89,7 +87,7 @@ def _of_classes(loss: Any, scores: Host, target: Host, upstream: Callable[[tuple
 
 
 def _pair(loss: Any) -> Pair | None:
-    """Loss and derivative of one entry."""
+    """The loss and derivative of one entry; None for losses without loops."""
     if isinstance(loss, layers.MSE | layers.L2):
         return lambda p, t: ((p - t) ** 2, 2 * (p - t))
     if isinstance(loss, layers.MAE | layers.L1):

@@ -1,4 +1,4 @@
-"""Is a layer's backward the derivative of its forward?"""
+"""`gradcheck`: compare a layer's backward with differences of its forward."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,22 +14,22 @@ from ..layers.core.layer import Layer
 def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e-6, seed: int = 0) -> None:
     """Compare `Layer.backward` with central differences in float64, for the input and for every parameter.
 
-    The scalar that is differentiated is ``sum(weights * layer(x))`` with fixed random weights, so all entries of the
-    output count. ``x`` should keep away from kinks (0 for ReLU, ties for max-pooling).
+    The differentiated function is ``sum(weights * layer(x))`` with fixed random weights, so all entries of the output
+    count. ``x`` should not be near kinks (0 for ReLU, ties for max-pooling).
 
     Parameters
     ----------
     layer : Layer
-        On a backend with float64: ``layer.to(nn.get_backend("numpy", "float64"))``. Left as it was found.
+        On a backend with float64: ``layer.to(nn.get_backend("numpy", "float64"))``. It is unchanged afterwards.
     x : array_like
         Host input.
     step : float
-        Half of the difference.
+        Half the distance of the two points of a difference.
     tolerance : float
         Largest error allowed, relative to the largest entry of the gradient (at least 1). The truncation error of a
-        central difference goes with ``step**2``, its rounding error with ``2**-53 / step``.
+        central difference is proportional to ``step**2``, its rounding error to ``2**-53 / step``.
     seed : int
-        Of the weights.
+        Seed of the weights.
 
     Raises
     ------
@@ -61,8 +61,8 @@ def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e
     try:
         _compare_all(layer, b, x, objective, dx, found, step, tolerance)
     finally:
-        for held, before in buffers:
-            held.update(before)
+        for current, before in buffers:
+            current.update(before)
 
 
 def _compare_all(
@@ -75,7 +75,7 @@ def _compare_all(
     step: float,
     tolerance: float,
 ) -> None:
-    """Hold each gradient against differences, the input's first."""
+    """Compare each gradient with differences, the input's first."""
     _compare("input", b, dx, _differences(objective, x, step), tolerance)
     for name, parameter in layer.named_parameters():
         original = parameter.value
@@ -103,14 +103,14 @@ def _differences(objective: Any, at: np.ndarray[Any, Any], step: float) -> np.nd
 
 def _compare(name: str, b: Backend, gradient: Array | None, numeric: np.ndarray[Any, Any], tolerance: float) -> None:
     if gradient is None:
-        raise AssertionError(f"gradient of {name}: backward gives none")
+        raise AssertionError(f"gradient of {name}: backward returns none")
     backward = b.to_numpy(gradient)
     if backward.shape != numeric.shape:
-        raise AssertionError(f"gradient of {name}: backward gives shape {backward.shape}, expected {numeric.shape}")
+        raise AssertionError(f"gradient of {name}: backward returns shape {backward.shape}, expected {numeric.shape}")
     error = np.abs(backward - numeric)
     scale = max(1.0, float(np.max(np.abs(numeric), initial=0.0)))
     if error.size and not float(error.max()) <= tolerance * scale:
         index = tuple(int(i) for i in np.unravel_index(int(np.argmax(error)), error.shape))
         raise AssertionError(
-            f"gradient of {name} at {index}: backward gives {backward[index]:.9g}, differences {numeric[index]:.9g}"
+            f"gradient of {name} at {index}: backward returns {backward[index]:.9g}, differences {numeric[index]:.9g}"
         )

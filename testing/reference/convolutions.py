@@ -1,0 +1,88 @@
+"""Convolutions, transposed convolutions and dense layers as loops."""
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from .windows import Host, Results, Upstream, Walk, padding_pairs, per_axis, wide, zeros
+
+
+def convolution(layer: Any, x: Host, upstream: Upstream) -> Results:
+    """``Conv1d`` to ``Conv3d``."""
+    weight = wide(layer.parameters["weight"].value)
+    walk = Walk(x.shape[2:], weight.shape[2:], layer.stride, layer.padding, layer.dilation)
+    samples, features, groups = x.shape[0], weight.shape[0], layer.groups
+    y = zeros((samples, features, *walk.count))
+    dy = wide(upstream(y.shape))
+    dx, dweight = zeros(x.shape), zeros(weight.shape)
+    f, c = features // groups, x.shape[1] // groups
+    for window, cells in walk:
+        for cell, at in cells:
+            for g in range(groups):
+                out, into = slice(g * f, (g + 1) * f), slice(g * c, (g + 1) * c)
+                factor, read, given = weight[(out, ..., *cell)], x[(slice(None), into, *at)], dy[:, out][(..., *window)]
+                y[(slice(None), out, *window)] += read @ factor.T
+                dx[(slice(None), into, *at)] += given @ factor
+                dweight[(out, slice(None), *cell)] += given.T @ read
+    return _with_bias(layer, y, dx, dweight, dy)
+
+
+def transposed(layer: Any, x: Host, upstream: Upstream) -> Results:
+    """``ConvTranspose1d`` to ``ConvTranspose3d``: each input cell adds its product with the kernel to the output."""
+    weight = wide(layer.parameters["weight"].value)
+    spatial, kernel = x.shape[2:], list(weight.shape[2:])
+    axes = len(spatial)
+    stride, dilation, extra = (per_axis(v, axes) for v in (layer.stride, layer.dilation, layer.output_padding))
+    pads = padding_pairs(layer.padding, spatial, kernel, stride, dilation)
+    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
+        raise ValueError("more output padding than stride and dilation")
+    axis = zip(spatial, stride, dilation, kernel, pads, extra, strict=True)
+    size = tuple((n - 1) * s + (k - 1) * d + 1 - sum(p) + e for n, s, d, k, p, e in axis)
+    if min(size) < 1 or min(spatial) < 1:
+        raise ValueError("the output is empty")
+    groups = layer.groups
+    f, c = weight.shape[1], x.shape[1] // groups
+    y = zeros((x.shape[0], f * groups, *size))
+    dy = wide(upstream(y.shape))
+    dx, dweight = zeros(x.shape), zeros(weight.shape)
+    for source in np.ndindex(*spatial):
+        for cell in product(*map(range, kernel)):
+            place = zip(source, stride, cell, dilation, pads, strict=True)
+            at = tuple(i * s + k * d - before for i, s, k, d, (before, _) in place)
+            if not all(0 <= i < n for i, n in zip(at, size, strict=True)):
+                continue
+            for g in range(groups):
+                out, into = slice(g * f, (g + 1) * f), slice(g * c, (g + 1) * c)
+                factor, read = weight[(into, ..., *cell)], x[(slice(None), into, *source)]
+                given = dy[(slice(None), out, *at)]
+                y[(slice(None), out, *at)] += read @ factor
+                dx[(slice(None), into, *source)] += given @ factor.T
+                dweight[(into, slice(None), *cell)] += read.T @ given
+    return _with_bias(layer, y, dx, dweight, dy)
+
+
+def _with_bias(layer: Any, y: Host, dx: Host, dweight: Host, dy: Host) -> Results:
+    found = {"y": y, "dx": dx, "dweight": dweight}
+    if "bias" in layer.parameters:
+        bias = wide(layer.parameters["bias"].value)
+        found |= {"y": y + bias.reshape(1, -1, *(1,) * (y.ndim - 2)), "dbias": dy.sum(axis=(0, *range(2, dy.ndim)))}
+    return found
+
+
+def dense(layer: Any, x: Host, upstream: Upstream) -> Results:
+    """``Dense``."""
+    weight = wide(layer.parameters["weight"].value)
+    y = zeros((*x.shape[:-1], len(weight)))
+    dy = wide(upstream(y.shape))
+    dx, dweight, dbias = zeros(x.shape), zeros(weight.shape), zeros(len(weight))
+    for row in np.ndindex(*x.shape[:-1]):
+        for f in range(len(weight)):
+            y[(*row, f)] = x[row] @ weight[f]
+            dx[row] += dy[(*row, f)] * weight[f]
+            dweight[f] += dy[(*row, f)] * x[row]
+            dbias[f] += dy[(*row, f)]
+    found = {"y": y, "dx": dx, "dweight": dweight}
+    if "bias" in layer.parameters:
+        found |= {"y": y + wide(layer.parameters["bias"].value), "dbias": dbias}
+    return found
