@@ -11,6 +11,7 @@ from geometries import FAMILIES
 from hypothesis import HealthCheck, given, note, seed, settings
 
 from xpnn.layers.convolution import trim_padding
+from xpnn.testing.mode_runs import ModeRuns
 
 quiet = settings(database=None, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 # Numbers are about 1. Where an output or a gradient has few entries, each a sum, all of them may cancel.
