@@ -1,15 +1,21 @@
 """The package as a whole: what importing it does, and which rooms may know which."""
 
 import ast
+import copy
+import functools
+import inspect
+import pickle
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 from array_lint import ON_HOST, complaints, hidden_waits
 
 import xpnn as nn
+from xpnn.common import other_names
 
 ROOT = Path(nn.__file__).parent
 # Arrows point down: a room may import from those after it.
@@ -209,6 +215,71 @@ def test_no_module_of_the_package_is_loaded_twice():
 def test_public_names_exist_and_are_listed_once():
     assert sorted(set(nn.__all__), key=lambda n: n) == sorted(nn.__all__)
     assert all(hasattr(nn, name) for name in nn.__all__)
+
+
+def test_dir_shows_public_names_and_nothing_else():
+    assert dir(nn) == sorted({*nn.__all__, "__version__"})
+    modules = {name for name in nn.__all__ if isinstance(getattr(nn, name), types.ModuleType)}
+    assert modules == {"augment", "functional", "initialisers", "models", "random", "testing"}
+    assert not hasattr(nn, "sys")
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("Linear", "module 'xpnn' has no attribute 'Linear'; did you mean nn.Dense?"),
+        ("Conv2D", "module 'xpnn' has no attribute 'Conv2D'; did you mean nn.Conv2d?"),
+        ("Relu", "module 'xpnn' has no attribute 'Relu'; did you mean nn.ReLU or nn.functional.relu?"),
+        ("batch_norm2d", "module 'xpnn' has no attribute 'batch_norm2d'; did you mean nn.BatchNorm2d?"),
+        ("gradcheck", "module 'xpnn' has no attribute 'gradcheck'; did you mean nn.testing.gradcheck?"),
+        ("he_normal", "module 'xpnn' has no attribute 'he_normal'; did you mean nn.initialisers.he_normal?"),
+        (
+            "optim",
+            "module 'xpnn' has no attribute 'optim'; did you mean nn.SGD, nn.Adam, nn.AdamW, nn.RMSprop or nn.Adagrad?",
+        ),
+        ("Nonsense", "module 'xpnn' has no attribute 'Nonsense'"),
+        ("__wrapped__", "module 'xpnn' has no attribute '__wrapped__'"),
+        ("_Conv2d", "module 'xpnn' has no attribute '_Conv2d'"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_an_error_with_the_name_that_does(name, message):
+    assert not hasattr(nn, name)
+    with pytest.raises(AttributeError) as caught:
+        getattr(nn, name)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "name, instead", [("conv2d", "conv"), ("linear", "dense"), ("max_pool2d", "max_pool"), ("hardswish", "hard_swish")]
+)
+def test_a_function_that_does_not_exist_is_an_error_with_the_one_that_does(name, instead):
+    with pytest.raises(AttributeError) as caught:
+        getattr(nn.functional, name)
+    wanted = f"module 'xpnn.functional' has no attribute '{name}'; did you mean nn.functional.{instead}?"
+    assert str(caught.value) == wanted
+
+
+def test_an_import_of_a_name_that_does_not_exist_is_an_import_error():
+    with pytest.raises(ImportError, match="cannot import name 'Linear'"):
+        exec("from xpnn import Linear")
+
+
+@pytest.mark.parametrize(
+    "table, module", [(other_names.PACKAGE, nn), (other_names.FUNCTIONS, nn.functional)], ids=["nn", "functional"]
+)
+def test_names_of_other_libraries_lead_to_names_that_exist(table, module):
+    for name, instead in table.items():
+        assert not hasattr(module, name), f"{name} exists, so that its hint is never shown"
+        for each in instead.split():
+            assert functools.reduce(getattr, each.split("."), nn) is not None, f"{name}: {each}"
+
+
+def test_the_package_can_be_inspected_and_its_classes_pickled_and_copied():
+    assert inspect.getmodule(nn.Conv2d) is sys.modules[nn.Conv2d.__module__]
+    assert inspect.unwrap(nn) is nn
+    assert pickle.loads(pickle.dumps(nn.Conv2d)) is nn.Conv2d
+    layer = copy.deepcopy(nn.Dense(2, 3, seed=0))
+    assert isinstance(layer, nn.Dense)
 
 
 def test_version_is_that_of_the_project_file():
