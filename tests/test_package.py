@@ -1,4 +1,4 @@
-"""The package as a whole: what importing it does, and which rooms may know which."""
+"""The package as a whole: what importing it does, which names it has, and which of its packages import which."""
 
 import ast
 import copy
@@ -18,13 +18,13 @@ import xpnn as nn
 from xpnn.common import other_names
 
 ROOT = Path(nn.__file__).parent
-# Arrows point down: a room may import from those after it.
-FLOORS = ["scripts", "cli", "testing", "training", "interop", "layers", "backends", "common"]
-BESIDE = {("testing", "interop")}
+# A package may import from those after it only.
+PACKAGES = ["scripts", "cli", "testing", "training", "interop", "layers", "backends", "common"]
+INDEPENDENT = {("testing", "interop")}
 
 
-def modules(room):
-    return sorted((ROOT / room).rglob("*.py"))
+def modules(package):
+    return sorted((ROOT / package).rglob("*.py"))
 
 
 def imports(path):
@@ -40,11 +40,11 @@ def imports(path):
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("room", FLOORS)
-def test_rooms_import_only_from_below(room):
-    above = FLOORS[: FLOORS.index(room)]
-    forbidden = {f"xpnn.{name}" for name in above} | {f"xpnn.{b}" for a, b in BESIDE if a == room}
-    for path in modules(room):
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_from_below(package):
+    above = PACKAGES[: PACKAGES.index(package)]
+    forbidden = {f"xpnn.{name}" for name in above} | {f"xpnn.{b}" for a, b in INDEPENDENT if a == package}
+    for path in modules(package):
         for name in imports(path):
             assert not any(name == f or name.startswith(f + ".") for f in forbidden), f"{path.name} imports {name}"
 
@@ -56,29 +56,29 @@ def test_layers_name_no_array_library():
 
 
 def test_only_backends_name_cupy_or_torch():
-    for room in set(FLOORS) - {"backends", "cli", "scripts"}:
-        for path in modules(room):
+    for package in set(PACKAGES) - {"backends", "cli", "scripts"}:
+        for path in modules(package):
             taken = {name.partition(".")[0] for name in imports(path)}
             assert not taken & {"cupy", "torch", "array_api_strict"}, path.name
 
 
-@pytest.mark.parametrize("room", ["layers", "training"])
-def test_code_on_arrays_keeps_to_what_has_the_same_bits_everywhere(room):
+@pytest.mark.parametrize("package", ["layers", "training"])
+def test_code_on_arrays_keeps_to_what_has_the_same_bits_everywhere(package):
     found = [
         f"{path.name}:{line}: {what}"
-        for path in modules(room)
+        for path in modules(package)
         for line, what in complaints(path.read_text(), path.name)
     ]
     assert found == []
 
 
 def test_code_on_arrays_never_makes_the_host_wait():
-    rooms = [path for room in ("layers", "training") for path in modules(room) if path.name not in ON_HOST]
+    packages = [path for package in ("layers", "training") for path in modules(package) if path.name not in ON_HOST]
     # The probe runs once for a device.
     exact = [path for path in modules("backends/exact") if path.name != "probe.py"]
     found = [
         f"{path.name}:{line}: {what}"
-        for path in [*rooms, *exact, ROOT / "backends" / "random.py"]
+        for path in [*packages, *exact, ROOT / "backends" / "random.py"]
         for line, what in hidden_waits(path.read_text())
         # Losses of classes read their targets where that is free: on the host.
         if (path.name, what.partition(",")[0]) != ("nll.py", "a number of the host made of an array")
@@ -202,7 +202,7 @@ def test_importing_xpnn_loads_no_optional_package():
 
 
 def test_no_module_of_the_package_is_loaded_twice():
-    ours = {str(path) for room in FLOORS for path in modules(room)} | {str(ROOT / "__init__.py")}
+    ours = {str(path) for package in PACKAGES for path in modules(package)} | {str(ROOT / "__init__.py")}
     seen = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
