@@ -282,6 +282,12 @@ def test_the_package_can_be_inspected_and_its_classes_pickled_and_copied():
     assert isinstance(layer, nn.Dense)
 
 
+def test_every_folder_of_code_is_a_package():
+    """The wheel holds packages only: see setup.py."""
+    folders = {path.parent for package in PACKAGES for path in modules(package)}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
 def test_version_is_that_of_the_project_file():
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     assert re.search(r'^version = "(.+)"$', text, re.M).group(1) == nn.__version__
