@@ -143,12 +143,15 @@ def types(session: nox.Session) -> None:
 def wheel(session: nox.Session) -> None:
     """Build the wheel and try it in an environment without the checkout: what it holds, the command, the types."""
     dist = Path(session.create_tmp()).resolve() / "dist"
-    shutil.rmtree(dist, ignore_errors=True)
+    # setuptools puts what an earlier build left into the wheel.
+    for folder in (dist, ROOT / "build"):
+        shutil.rmtree(folder, ignore_errors=True)
     session.install("-q", "build", _required("mypy"))
     session.run("python", "-m", "build", "-q", "--wheel", "--outdir", str(dist), ".")
     (path,) = dist.glob("*.whl")
     names = zipfile.ZipFile(path).namelist()
-    stray = [n for n in names if not n.startswith("xpnn") or re.search(r"test_|^xpnn/(tests|docs|examples|noxfile)", n)]
+    others = re.compile("(?!xpnn)|.*test_|xpnn/(docs|examples|noxfile|scripts|tests)")
+    stray = [name for name in names if others.match(name)]
     if stray or "xpnn/py.typed" not in names:
         session.error(f"the wheel holds {stray or 'no xpnn/py.typed'}")
     session.log(f"{len(names)} files in the wheel, no tests")
@@ -184,7 +187,8 @@ def release(session: nox.Session) -> None:
     if not re.search(rf"^## {re.escape(version)} \(\d{{4}}-\d\d-\d\d\)$", changelog, re.M):
         session.error(f"CHANGELOG.md has no heading '## {version} (YYYY-MM-DD)'")
     session.install("-q", "build", "twine")
-    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    for folder in (ROOT / "dist", ROOT / "build"):
+        shutil.rmtree(folder, ignore_errors=True)
     session.run("python", "-m", "build", "-q")
     session.run("twine", "check", "--strict", *map(str, sorted((ROOT / "dist").iterdir())))
     session.log(f"dist/ holds {version}; next: git tag v{version}, twine upload dist/*")

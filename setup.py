@@ -1,22 +1,19 @@
-"""Which files the wheel holds, because the root of the repository is the package; all else is in pyproject.toml."""
+"""Keeps modules of the checkout out of the wheel, because the root of the repository is the package.
 
-from setuptools import find_packages, setup
+All else is in pyproject.toml.
+"""
+
+from setuptools import setup
 from setuptools.command.build_py import build_py
-
-#: Modules in the root that are no part of the package.
-NOT_PACKAGED = {"noxfile", "setup"}
 
 
 class BuildPy(build_py):
-    """Leaves out what is needed in a checkout only."""
+    """Leaves out noxfile.py and this file."""
 
     def find_package_modules(self, package, package_dir):
         """Triples of package, module and file."""
         found = super().find_package_modules(package, package_dir)
-        return [each for each in found if each[:2] not in {("xpnn", name) for name in NOT_PACKAGED}]
+        return [each for each in found if each[:2] not in (("xpnn", "noxfile"), ("xpnn", "setup"))]
 
 
-setup(
-    packages=["xpnn", *(f"xpnn.{name}" for name in find_packages(exclude=["tests*", "examples*"]))],
-    cmdclass={"build_py": BuildPy},
-)
+setup(cmdclass={"build_py": BuildPy})

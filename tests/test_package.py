@@ -283,7 +283,7 @@ def test_the_package_can_be_inspected_and_its_classes_pickled_and_copied():
 
 
 def test_every_folder_of_code_is_a_package():
-    """The wheel holds packages only: see setup.py."""
+    """A wheel holds packages only."""
     folders = {path.parent for package in PACKAGES for path in modules(package)}
     assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
 
