@@ -12,14 +12,19 @@ The same code runs on NumPy on a CPU and on CuPy on an NVIDIA GPU; ``"auto"`` is
     logits = model(model.backend.asarray(images))
 """
 
-import sys
+import sys as _sys
+import typing as _typing
 
 from . import layers, testing
 from .backends import Backend, BackendUnavailable, backend_of, get_backend, random, use_backend
+from .common import other_names as _other_names
 from .interop.safetensors import load, save
-from .layers import *  # noqa: F403 - the layers' own list of names is theirs to keep
-from .training import augment, optimizers, schedules
-from .training.checkpoints import CheckpointError, Checkpoints
+from .layers import *  # noqa: F403 - the list of the layers' names is in layers/__init__.py
+from .training import augment
+from .training import optimizers as _optimizers
+from .training import schedules as _schedules
+from .training.checkpoint_file import CheckpointError
+from .training.checkpoints import Checkpoints
 from .training.data_loader import DataLoader
 from .training.early_stopping import EarlyStopping
 from .training.fit import evaluate, fit, predict
@@ -46,7 +51,6 @@ __all__ = [
     "evaluate",
     "fit",
     "get_backend",
-    "layers",
     "load",
     "predict",
     "random",
@@ -55,11 +59,26 @@ __all__ = [
     "use_backend",
 ]
 __all__ += layers.__all__
-__all__ += optimizers.__all__
-__all__ += schedules.__all__
+__all__ += _optimizers.__all__
+__all__ += _schedules.__all__
 
-# Modules from further down the tree, so that ``import xpnn.functional`` and ``from xpnn.models import lenet`` find what
-# ``nn.functional`` and ``nn.models`` are. Type checkers read the ``.pyi`` files beside this one.
-for _module in (augment, layers.functional, layers.initialisers, layers.models, random):
-    sys.modules[f"{__name__}.{_module.__name__.rpartition('.')[2]}"] = _module
-del _module
+# `import xpnn.functional` and `from xpnn.models import lenet` find these modules by their public names. Type checkers
+# read the `.pyi` files beside this one.
+_FAMILIES = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (augment, layers.functional, layers.initialisers, layers.models, random, testing)
+}
+_sys.modules.update({f"{__name__}.{short}": module for short, module in _FAMILIES.items()})
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
+
+
+# Type checkers would believe that a module with `__getattr__` has every name.
+if not _typing.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> _typing.NoReturn:
+        """Say in the error what a name of PyTorch or Keras, or one that is misspelt, is called here."""
+        within = [f"{short}.{each}" for short, module in _FAMILIES.items() for each in _other_names.public(module)]
+        raise _other_names.missing(__name__, name, _other_names.PACKAGE, [*__all__, *within])

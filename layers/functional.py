@@ -5,6 +5,9 @@ numerics made one of the inputs, or the enclosing `use_backend` or ``XPNN_NUMERI
 the bits of the layer or loss of that name in exact numerics.
 """
 
+from typing import TYPE_CHECKING, NoReturn
+
+from ..common import other_names
 from .activations.erf import erf, erfc
 from .activations.rectifiers import (
     celu,
@@ -181,3 +184,11 @@ __all__ = [
 
 for _name in __all__:
     globals()[_name] = in_numerics_of_arrays(globals()[_name], __name__)
+
+# Type checkers would believe that a module with `__getattr__` has every name.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> NoReturn:
+        """Say in the error what a function of PyTorch, or one that is misspelt, is called here."""
+        names = [f"functional.{each}" for each in __all__]
+        raise other_names.missing("xpnn.functional", name, other_names.FUNCTIONS, names)

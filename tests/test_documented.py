@@ -1,6 +1,6 @@
-"""What README, pages and docstrings show is there and runs, on a machine without a GPU too.
+"""The examples, commands, names, files and links in README, pages and docstrings work, without a GPU too.
 
-Python in a page stands in a fenced block, which is how it is found here; the blocks of a page run one after another.
+The Python of a page is in fenced blocks, which run one after another.
 """
 
 import argparse
@@ -21,10 +21,12 @@ import pytest
 import xpnn as nn
 from xpnn.cli.config_file import from_file
 from xpnn.cli.main import build_parser
+from xpnn.common import other_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
-    path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    path.relative_to(ROOT).as_posix(): path
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 }
 PACKAGE = [
     path
@@ -32,10 +34,10 @@ PACKAGE = [
     if path.relative_to(ROOT).parts[0] not in ("tests", "build") and not path.relative_to(ROOT).parts[0].startswith(".")
 ]
 FENCED = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
-PUBLIC = ("augment", "functional", "initialisers", "layers", "models", "random", "testing")
+PUBLIC = ("augment", "functional", "initialisers", "models", "random", "testing")
 
 
-def told(page):
+def text_of(page):
     return PAGES[page].read_text(encoding="utf-8")
 
 
@@ -44,9 +46,9 @@ def module_name(path):
     return ".".join(("xpnn", *(parts[:-1] if parts[-1] == "__init__" else parts)))
 
 
-def everything_told():
+def all_texts():
     """All pages, and all docstrings and messages of the package."""
-    yield from ((page, told(page)) for page in PAGES)
+    yield from ((page, text_of(page)) for page in PAGES)
     for path in PACKAGE:
         texts = (node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if is_text(node))
         yield path.relative_to(ROOT).as_posix(), "\n".join(texts)
@@ -75,10 +77,10 @@ def no_gpu(monkeypatch, tmp_path):
             image.new("RGB", (9, 8), (shade, i, 0)).save(tmp_path / "photos" / name / f"{i}.png")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if FENCED.search(told(page))])
+@pytest.mark.parametrize("page", [page for page in PAGES if FENCED.search(text_of(page))])
 def test_examples_of_a_page_run_as_they_stand_without_a_gpu(page, no_gpu):
     names = {}
-    for code in FENCED.findall(told(page)):
+    for code in FENCED.findall(text_of(page)):
         exec(compile(code.replace("epochs=40", "epochs=1"), page, "exec"), names)
     assert names["model"].backend.spec == "numpy"
     if "tiny" in names:
@@ -88,7 +90,7 @@ def test_examples_of_a_page_run_as_they_stand_without_a_gpu(page, no_gpu):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_python_in_a_page_is_fenced(page):
-    outside = re.sub(r"^```.*?^```$", "", told(page), flags=re.M | re.S)
+    outside = re.sub(r"^```.*?^```$", "", text_of(page), flags=re.M | re.S)
     for line in re.findall(r"^ {4}(\S.*)$", outside, re.M):
         assert not re.match(r"(import|from|nn\.|model\b|data\.|transform\b|step\b)", line), line
 
@@ -134,15 +136,15 @@ def test_every_module_among_the_public_names_can_be_imported():
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("*.pyi")), ids=lambda path: path.stem)
-def test_type_checkers_are_told_of_the_same_module(path):
+def test_the_pyi_file_names_the_same_module(path):
     (statement,) = ast.parse(path.read_text(encoding="utf-8")).body
     assert isinstance(statement, ast.ImportFrom) and statement.level == 1 and statement.names[0].name == "*"
     assert importlib.import_module(f"xpnn.{statement.module}") is importlib.import_module(f"xpnn.{path.stem}")
 
 
-def test_import_lines_that_are_told_work():
+def test_import_lines_in_texts_work():
     found = 0
-    for where, text in everything_told():
+    for where, text in all_texts():
         for line in re.findall(r"(?:from xpnn[\w.]* import \w+(?:, \w+)*|import xpnn[\w.]*(?: as \w+)?)", text):
             found += 1
             try:
@@ -160,39 +162,86 @@ def exists(parts):
             for part in parts[modules:]:
                 at = getattr(at, part)
             return True
-    # A module that needs a package which is not installed here is one all the same.
+    # A module may need a package that is not installed on this machine.
     return Path(nn.__file__).with_name(parts[0]).joinpath(*parts[1:]).with_suffix(".py").is_file()
 
 
-def test_names_of_the_package_that_are_told_exist():
+def test_names_of_the_package_in_texts_exist():
     found = 0
-    for where, text in everything_told():
+    for where, text in all_texts():
         for name in re.findall(r"(?<![\w.])(?:nn|xpnn)((?:\.[A-Za-z]\w*)+)", text):
-            assert exists(name[1:].split(".")), f"{where} tells of nn{name}"
+            parts = name[1:].split(".")
+            assert exists(parts) or parts[0] in other_names.PACKAGE, f"{where} names nn{name}"
             found += 1
     assert found > 50
 
 
-def test_files_that_are_told_of_exist():
-    rooms = "backends|docs|interop|layers|scripts|testing|tests|training"
+def test_files_that_pages_name_exist():
+    folders = "backends|cli|common|docs|examples|interop|layers|scripts|testing|tests|training"
     for page in PAGES:
-        for name in re.findall(rf"(?<![\w/.-])((?:{rooms})/[\w/.-]+\.(?:py|md|png|json|html))", told(page)):
-            assert (ROOT / name).is_file(), f"{page} tells of {name}"
-        for name in re.findall(r"python -m xpnn\.([\w.]+)", told(page)):
-            assert (ROOT / (name.replace(".", "/") + ".py")).is_file(), f"{page} tells of {name}"
+        for name in re.findall(rf"(?<![\w/.-])((?:{folders})/[\w/.-]+\.(?:py|md|png|json|html))", text_of(page)):
+            # A name in capitals stands for others: layers/FAMILY/NAME.py.
+            assert re.search("[A-Z]{4}", name) or (ROOT / name).is_file(), f"{page} names {name}"
+        for name in re.findall(r"python -m xpnn\.([\w.]+)", text_of(page)):
+            assert (ROOT / (name.replace(".", "/") + ".py")).is_file(), f"{page} names {name}"
+
+
+def anchors(page):
+    """The anchors that GitHub makes of the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text_of(page), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_a_page_lead_to_files_and_headings_that_exist(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"", text_of(page)):
+        target, _, anchor = "".join(link).partition("#")
+        if "://" in target:
+            continue
+        path = (PAGES[page].parent / target).resolve() if target else PAGES[page]
+        assert path.exists(), f"{page} links to {target}"
+        if anchor:
+            assert anchor in anchors(path.relative_to(ROOT.resolve()).as_posix()), f"{page} links to {target}#{anchor}"
+
+
+def test_readme_names_every_public_class():
+    readme = re.sub(r"\b(\w+)1d/2d/3d", r"\1 \g<1>1d \g<1>2d \g<1>3d", text_of("README.md"))
+    shown = set(re.findall(r"\w+", readme))
+    names: dict[type, set[str]] = {}
+    for name in nn.__all__:
+        if isinstance(value := getattr(nn, name), type) and not issubclass(value, Exception):
+            names.setdefault(value, set()).add(name)
+    for base in (nn.Backend, nn.Container, nn.Layer, nn.Loss, nn.Optimizer, nn.Parameter):
+        del names[base]
+    assert [each for each in names.values() if not each & shown] == []
+
+
+def test_readme_names_every_example():
+    for path in (ROOT / "examples").glob("*.py"):
+        assert f"`{path.name}`" in text_of("README.md")
+
+
+def test_sessions_that_pages_and_scripts_name_are_in_the_noxfile():
+    nodes = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body
+    sessions = {node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.decorator_list}
+    scripts = [ROOT / ".pre-commit-config.yaml", ROOT / ".ci/run", ROOT / ".ci/nightly"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in [*PAGES.values(), *scripts])
+    named = set(re.findall(r"nox (?:-R )?-s ([a-z]+)", text))
+    named |= set(re.search(r"set -- (.+); fi", text).group(1).split())
+    assert {"quick", "lint", "types"} < named <= sessions
 
 
 def commands(text):
-    """Calls of the command that a page shows: indented lines, which are whole, and code within lines."""
+    """Calls of the command on a page: indented lines, which are complete, and code within lines, which may not be."""
     lines = re.sub(r"\\\n\s*", " ", text)
     yield from ((call, True) for call in re.findall(r"^ {4}(xpnn .*)$", lines, re.M))
     yield from ((" ".join(code.split()), False) for code in re.findall(r"`(xpnn [^`]+)`", lines))
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_calls_of_the_command_that_a_page_shows_are_taken(page):
+def test_calls_of_the_command_on_a_page_are_accepted(page):
     subparsers = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
-    for call, whole in commands(told(page)):
+    for call, whole in commands(text_of(page)):
         words = shlex.split(call.replace("\\|", "|"), comments=True)[1:]
         if words[0].endswith(":"):
             continue
@@ -204,9 +253,9 @@ def test_calls_of_the_command_that_a_page_shows_are_taken(page):
             parser.parse_args(words[1:])
 
 
-def test_options_in_a_file_are_taken_as_the_page_shows_them(tmp_path):
+def test_the_file_of_options_on_the_page_is_accepted(tmp_path):
     (tmp_path / "run.toml").write_text(
-        re.search(r"^```toml\n(.*?)^```$", told("docs/training.md"), re.M | re.S).group(1)
+        re.search(r"^```toml\n(.*?)^```$", text_of("docs/training.md"), re.M | re.S).group(1)
     )
     subparsers = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
     options = subparsers["train"].parse_args(from_file(tmp_path / "run.toml", subparsers["train"]))
@@ -218,7 +267,7 @@ EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 
 
 def names_of(extra):
-    """The packages of an extra, those of extras within among them."""
+    """The packages of an extra, including those of extras that it names."""
     for requirement in EXTRAS[extra]:
         name = re.match(r"[\w-]+", requirement).group().lower()
         if name == "xpnn":
@@ -229,7 +278,7 @@ def names_of(extra):
 
 
 def required_by(name):
-    """What pyproject.toml asks of a package."""
+    """The requirements of a package in pyproject.toml."""
     every = [*PYPROJECT["project"]["dependencies"], *(each for extra in EXTRAS.values() for each in extra)]
     return {each for each in every if re.match(r"[\w-]+", each).group().lower() == name}
 
@@ -242,7 +291,7 @@ def test_hints_to_install_name_packages_of_an_extra_with_its_bounds():
             assert not re.search(r"xpnn\[", text), f"{path.name}: {text}"
             for wanted in re.findall(r"pip install (?!--)[\"']?([\w-]+(?:\[\w+\])?[^\"' ;),]*)", text):
                 name = re.match(r"[\w-]+", wanted).group()
-                # PyTorch is compared with, and needed by nothing.
+                # PyTorch is optional everywhere, and in no extra.
                 if name == "torch":
                     continue
                 assert wanted in required_by(name), f"{path.name}: pip install {wanted}"
@@ -250,10 +299,10 @@ def test_hints_to_install_name_packages_of_an_extra_with_its_bounds():
     assert found >= {"numba", "matplotlib", "scikit-learn", "pillow", "tensorboard", "cupy-cuda13x", "array-api-strict"}
 
 
-def test_what_a_page_has_installed_is_the_checkout_with_extras_that_it_has_or_a_package_of_them():
+def test_pages_install_the_checkout_with_existing_extras_or_a_package_of_one():
     found = set()
     for page in PAGES:
-        text = told(page)
+        text = text_of(page)
         assert not re.search(r"xpnn\[|file://", text), page
         for extras in re.findall(r"\.\[([\w,]+)\]", text):
             assert set(extras.split(",")) <= set(EXTRAS), f"{page}: .[{extras}]"

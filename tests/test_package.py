@@ -1,26 +1,32 @@
-"""The package as a whole: what importing it does, and which rooms may know which."""
+"""The package as a whole: what importing it does, which names it has, and which of its packages import which."""
 
 import ast
+import copy
+import functools
+import inspect
+import pickle
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 from array_lint import ON_HOST, complaints, hidden_waits
 
 import xpnn as nn
+from xpnn.common import other_names
 
 ROOT = Path(nn.__file__).parent
-# Arrows point down: a room may import from those after it.
-FLOORS = ["scripts", "cli", "testing", "training", "interop", "layers", "backends", "common"]
-BESIDE = {("testing", "interop")}
+# A package may import from those after it only.
+PACKAGES = ["scripts", "cli", "testing", "training", "interop", "layers", "backends", "common"]
+INDEPENDENT = {("testing", "interop")}
 # Losses of classes read their targets where that is free: on the host.
 READING = {"class_targets.py", "class_loss.py"}
 
 
-def modules(room):
-    return sorted((ROOT / room).rglob("*.py"))
+def modules(package):
+    return sorted((ROOT / package).rglob("*.py"))
 
 
 def imports(path):
@@ -36,11 +42,11 @@ def imports(path):
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("room", FLOORS)
-def test_rooms_import_only_from_below(room):
-    above = FLOORS[: FLOORS.index(room)]
-    forbidden = {f"xpnn.{name}" for name in above} | {f"xpnn.{b}" for a, b in BESIDE if a == room}
-    for path in modules(room):
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_from_below(package):
+    above = PACKAGES[: PACKAGES.index(package)]
+    forbidden = {f"xpnn.{name}" for name in above} | {f"xpnn.{b}" for a, b in INDEPENDENT if a == package}
+    for path in modules(package):
         for name in imports(path):
             assert not any(name == f or name.startswith(f + ".") for f in forbidden), f"{path.name} imports {name}"
 
@@ -52,29 +58,29 @@ def test_layers_name_no_array_library():
 
 
 def test_only_backends_name_cupy_or_torch():
-    for room in set(FLOORS) - {"backends", "cli", "scripts"}:
-        for path in modules(room):
+    for package in set(PACKAGES) - {"backends", "cli", "scripts"}:
+        for path in modules(package):
             taken = {name.partition(".")[0] for name in imports(path)}
             assert not taken & {"cupy", "torch", "array_api_strict"}, path.name
 
 
-@pytest.mark.parametrize("room", ["layers", "training"])
-def test_code_on_arrays_keeps_to_what_has_the_same_bits_everywhere(room):
+@pytest.mark.parametrize("package", ["layers", "training"])
+def test_code_on_arrays_keeps_to_what_has_the_same_bits_everywhere(package):
     found = [
         f"{path.name}:{line}: {what}"
-        for path in modules(room)
+        for path in modules(package)
         for line, what in complaints(path.read_text(), path.name)
     ]
     assert found == []
 
 
 def test_code_on_arrays_never_makes_the_host_wait():
-    rooms = [path for room in ("layers", "training") for path in modules(room) if path.name not in ON_HOST]
+    packages = [path for package in ("layers", "training") for path in modules(package) if path.name not in ON_HOST]
     # The probe runs once for a device.
     exact = [path for path in modules("backends/exact") if path.name != "probe.py"]
     found = [
         f"{path.name}:{line}: {what}"
-        for path in [*rooms, *exact, ROOT / "backends" / "random.py"]
+        for path in [*packages, *exact, ROOT / "backends" / "random.py"]
         for line, what in hidden_waits(path.read_text())
         if path.name not in READING or not what.startswith("a number of the host made of an array,")
     ]
@@ -197,7 +203,7 @@ def test_importing_xpnn_loads_no_optional_package():
 
 
 def test_no_module_of_the_package_is_loaded_twice():
-    ours = {str(path) for room in FLOORS for path in modules(room)} | {str(ROOT / "__init__.py")}
+    ours = {str(path) for package in PACKAGES for path in modules(package)} | {str(ROOT / "__init__.py")}
     seen = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
@@ -210,6 +216,77 @@ def test_no_module_of_the_package_is_loaded_twice():
 def test_public_names_exist_and_are_listed_once():
     assert sorted(set(nn.__all__), key=lambda n: n) == sorted(nn.__all__)
     assert all(hasattr(nn, name) for name in nn.__all__)
+
+
+def test_dir_shows_public_names_and_nothing_else():
+    assert dir(nn) == sorted({*nn.__all__, "__version__"})
+    modules = {name for name in nn.__all__ if isinstance(getattr(nn, name), types.ModuleType)}
+    assert modules == {"augment", "functional", "initialisers", "models", "random", "testing"}
+    assert not hasattr(nn, "sys")
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("Linear", "module 'xpnn' has no attribute 'Linear'; did you mean nn.Dense?"),
+        ("Conv2D", "module 'xpnn' has no attribute 'Conv2D'; did you mean nn.Conv2d?"),
+        ("Relu", "module 'xpnn' has no attribute 'Relu'; did you mean nn.ReLU or nn.functional.relu?"),
+        ("batch_norm2d", "module 'xpnn' has no attribute 'batch_norm2d'; did you mean nn.BatchNorm2d?"),
+        ("gradcheck", "module 'xpnn' has no attribute 'gradcheck'; did you mean nn.testing.gradcheck?"),
+        ("he_normal", "module 'xpnn' has no attribute 'he_normal'; did you mean nn.initialisers.he_normal?"),
+        (
+            "optim",
+            "module 'xpnn' has no attribute 'optim'; did you mean nn.SGD, nn.Adam, nn.AdamW, nn.RMSprop or nn.Adagrad?",
+        ),
+        ("Nonsense", "module 'xpnn' has no attribute 'Nonsense'"),
+        ("__wrapped__", "module 'xpnn' has no attribute '__wrapped__'"),
+        ("_Conv2d", "module 'xpnn' has no attribute '_Conv2d'"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_an_error_with_the_name_that_does(name, message):
+    assert not hasattr(nn, name)
+    with pytest.raises(AttributeError) as caught:
+        getattr(nn, name)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "name, instead", [("conv2d", "conv"), ("linear", "dense"), ("max_pool2d", "max_pool"), ("hardswish", "hard_swish")]
+)
+def test_a_function_that_does_not_exist_is_an_error_with_the_one_that_does(name, instead):
+    with pytest.raises(AttributeError) as caught:
+        getattr(nn.functional, name)
+    wanted = f"module 'xpnn.functional' has no attribute '{name}'; did you mean nn.functional.{instead}?"
+    assert str(caught.value) == wanted
+
+
+def test_an_import_of_a_name_that_does_not_exist_is_an_import_error():
+    with pytest.raises(ImportError, match="cannot import name 'Linear'"):
+        exec("from xpnn import Linear")
+
+
+@pytest.mark.parametrize(
+    "table, module", [(other_names.PACKAGE, nn), (other_names.FUNCTIONS, nn.functional)], ids=["nn", "functional"]
+)
+def test_names_of_other_libraries_lead_to_names_that_exist(table, module):
+    for name, instead in table.items():
+        assert not hasattr(module, name), f"{name} exists, so that its hint is never shown"
+        for each in instead.split():
+            assert functools.reduce(getattr, each.split("."), nn) is not None, f"{name}: {each}"
+
+
+def test_the_package_can_be_inspected_and_its_classes_pickled_and_copied():
+    assert inspect.getmodule(nn.Conv2d) is sys.modules[nn.Conv2d.__module__]
+    assert inspect.unwrap(nn) is nn
+    assert pickle.loads(pickle.dumps(nn.Conv2d)) is nn.Conv2d
+    layer = copy.deepcopy(nn.Dense(2, 3, seed=0))
+    assert isinstance(layer, nn.Dense)
+
+
+def test_every_folder_of_code_is_a_package():
+    """A wheel holds packages only."""
+    folders = {path.parent for package in PACKAGES for path in modules(package)}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
 
 
 def test_version_is_that_of_the_project_file():

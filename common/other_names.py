@@ -1,0 +1,165 @@
+"""The hint in the error for a name that a module lacks: what PyTorch's and Keras's names are called here.
+
+A value is what to write instead, from ``nn.`` on; several are separated by blanks. Only names that a near match would
+not find are listed.
+"""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from types import ModuleType
+
+OPTIMIZERS = "SGD Adam AdamW RMSprop Adagrad"
+SCHEDULES = "StepLR ExponentialLR CosineLR OneCycleLR ReduceLROnPlateau"
+LOSSES = "CrossEntropy NLL BinaryCrossEntropy MSE MAE Huber"
+ACTIVATIONS = "ReLU GELU SiLU Sigmoid Tanh Softmax"
+
+#: ``nn.NAME``
+PACKAGE = {
+    # Layers
+    "Linear": "Dense",
+    "LazyLinear": "Dense",
+    "Module": "Layer",
+    "Model": "Sequential Layer",
+    "ModuleList": "Sequential Parallel",
+    "ModuleDict": "Sequential Parallel",
+    "ConstantPad1d": "Pad",
+    "ConstantPad2d": "Pad",
+    "ConstantPad3d": "Pad",
+    "ZeroPad1d": "Pad",
+    "ZeroPad2d": "Pad",
+    "ZeroPad3d": "Pad",
+    "ZeroPadding1D": "Pad",
+    "ZeroPadding2D": "Pad",
+    "ZeroPadding3D": "Pad",
+    "UpsamplingNearest2d": "Upsample",
+    "UpSampling1D": "Upsample",
+    "UpSampling2D": "Upsample",
+    "UpSampling3D": "Upsample",
+    "Unflatten": "Reshape",
+    "Swish": "SiLU",
+    "Add": "Residual",
+    "Concatenate": "Parallel",
+    "MaxPooling1D": "MaxPool1d",
+    "MaxPooling2D": "MaxPool2d",
+    "MaxPooling3D": "MaxPool3d",
+    "AveragePooling1D": "AvgPool1d",
+    "AveragePooling2D": "AvgPool2d",
+    "AveragePooling3D": "AvgPool3d",
+    "GlobalMaxPooling1D": "GlobalMaxPool",
+    "GlobalMaxPooling2D": "GlobalMaxPool",
+    "GlobalMaxPooling3D": "GlobalMaxPool",
+    "GlobalAveragePooling1D": "GlobalAvgPool",
+    "GlobalAveragePooling2D": "GlobalAvgPool",
+    "GlobalAveragePooling3D": "GlobalAvgPool",
+    "Conv1DTranspose": "ConvTranspose1d",
+    "Conv2DTranspose": "ConvTranspose2d",
+    "Conv3DTranspose": "ConvTranspose3d",
+    "DepthwiseConv2D": "Conv2d",
+    "BatchNormalization": "BatchNorm2d BatchNorm1d",
+    "LayerNormalization": "LayerNorm",
+    "GroupNormalization": "GroupNorm",
+    # Losses
+    "CrossEntropyLoss": "CrossEntropy",
+    "CategoricalCrossentropy": "CrossEntropy",
+    "SparseCategoricalCrossentropy": "CrossEntropy",
+    "NLLLoss": "NLL",
+    "MSELoss": "MSE",
+    "L1Loss": "MAE",
+    "MeanSquaredLogarithmicError": "MSLE",
+    "HuberLoss": "Huber",
+    "SmoothL1Loss": "SmoothL1",
+    "KLDivLoss": "KLDivergence",
+    "BCELoss": "BinaryCrossEntropy",
+    "BCEWithLogitsLoss": "BinaryCrossEntropyWithLogits",
+    # Training
+    "CosineAnnealingLR": "CosineLR",
+    "CosineDecay": "CosineLR",
+    "ExponentialDecay": "ExponentialLR",
+    "LearningRateScheduler": SCHEDULES,
+    "ModelCheckpoint": "Checkpoints",
+    "Trainer": "fit",
+    "train": "fit",
+    "clip_grad_norm_": "clip_grad_norm",
+    "clip_grad_value_": "clip_grad_value",
+    "checkpoint": "Checkpointed Checkpoints",
+    "load_state_dict": "load",
+    "load_weights": "load",
+    "save_weights": "save",
+    "manual_seed": "random.Generator",
+    "set_backend": "use_backend",
+    # Modules that are none here, and those of another name
+    "optim": OPTIMIZERS,
+    "optimizers": OPTIMIZERS,
+    "lr_scheduler": SCHEDULES,
+    "schedules": SCHEDULES,
+    "losses": LOSSES,
+    "activations": ACTIVATIONS,
+    "callbacks": "EarlyStopping Checkpoints",
+    "metrics": "evaluate",
+    "data": "DataLoader",
+    "utils": "clip_grad_norm clip_grad_value DataLoader",
+    "init": "initialisers",
+    "initializers": "initialisers",
+    "transforms": "augment",
+    "F": "functional",
+}
+
+#: ``nn.functional.NAME``
+FUNCTIONS = {
+    "linear": "functional.dense",
+    "kl_div": "functional.kl_divergence",
+    "nll_loss": "functional.nll",
+    "swish": "functional.silu",
+    "pad": "functional.pad_constant",
+    "interpolate": "functional.upsample_nearest",
+}
+
+
+def missing(module: str, name: str, instead: Mapping[str, str], public: Iterable[str]) -> AttributeError:
+    """The error for a name that a module lacks, with what was perhaps meant.
+
+    Parameters
+    ----------
+    module : str
+        The module's name, for the message.
+    name : str
+        The name that was looked up.
+    instead : mapping
+        What to write instead of known names of other libraries, as in `PACKAGE`.
+    public : iterable of str
+        All that exists, from ``nn.`` on: ``"Conv2d"``, ``"functional.relu"``. Near matches are looked for in the last
+        parts of these, whatever their case and underscores.
+    """
+    message = f"module {module!r} has no attribute {name!r}"
+    # Names with an underscore in front are looked up by tools (copy, inspect, IPython), which want a plain answer.
+    if not name.startswith("_"):
+        meant = instead[name].split() if name in instead else _near(name, public)
+        if meant:
+            choices = [f"nn.{each}" for each in meant]
+            message += f"; did you mean {' or '.join(filter(None, [', '.join(choices[:-1]), choices[-1]]))}?"
+    # With a name of its own Python adds no second guess when it prints the error.
+    return AttributeError(message, name=name)
+
+
+def public(module: ModuleType) -> list[str]:
+    """The names in a module's ``__all__``, or else of all public functions and classes that are defined in it."""
+    defined = (
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    )
+    return list(getattr(module, "__all__", defined))
+
+
+def _near(name: str, public: Iterable[str]) -> list[str]:
+    """The public names that are the same but for case and underscores, else the nearest one."""
+    by_spelling: dict[str, list[str]] = {}
+    for each in public:
+        by_spelling.setdefault(_spelling(each.rpartition(".")[2]), []).append(each)
+    wanted = _spelling(name)
+    closest = [wanted] if wanted in by_spelling else get_close_matches(wanted, by_spelling, 1, 0.75)
+    return by_spelling[closest[0]][:2] if closest else []
+
+
+def _spelling(name: str) -> str:
+    return name.replace("_", "").lower()
