@@ -366,10 +366,9 @@ def public() -> set[str]:
     spaces = {"functional": functional, "models": models, "augment": augment, "testing": testing}
     for prefix, module in spaces.items():
         found |= {f"{prefix}.{name}" for name in module.__all__ if callable(getattr(module, name))}
-    for prefix, module in {"initialisers": initialisers, "geometry": geometry}.items():
-        own = {name: each for name, each in vars(module).items() if inspect.isfunction(each) and name[0] != "_"}
-        found |= {f"{prefix}.{name}" for name, each in own.items() if each.__module__ == module.__name__}
-    return found - {"geometry.check_padding", "geometry.check_border", "geometry.require_padding"}
+    own = {name: each for name, each in vars(initialisers).items() if inspect.isfunction(each) and name[0] != "_"}
+    found |= {f"initialisers.{name}" for name, each in own.items() if each.__module__ == initialisers.__name__}
+    return found
 
 
 @dataclass(frozen=True)
