@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
 from importlib import import_module
-from pkgutil import walk_packages
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -75,36 +75,34 @@ def plant(package: str, where: str, old: str, new: str) -> Iterator[ModuleType]:
 @cache
 def defining(package: str, where: str) -> ModuleType:
     """The module of a package that defines a name; `LookupError` where there isn't exactly one."""
-    found = [module for module in _modules(package) if definition(_parsed(module), where) is not None]
+    top = import_module(f"xpnn.{package}")
+    files = {top.__name__: Path(top.__file__ or "")}
+    for folder in map(Path, getattr(top, "__path__", ())):
+        for file in sorted(folder.rglob("*.py")):
+            parts = file.relative_to(folder).with_suffix("").parts
+            files[".".join([top.__name__, *(part for part in parts if part != "__init__")])] = file
+    # Only the module in question is imported: others may need what is not installed.
+    found = [name for name, file in files.items() if definition(ast.parse(_text(file)), where) is not None]
     if len(found) != 1:
-        names = ", ".join(module.__name__ for module in found) or "no module"
+        names = ", ".join(found) or "no module"
         raise LookupError(f"{where} is defined by {names} of {package}, expected exactly one")
-    return found[0]
+    return import_module(found[0])
 
 
 def caches_cleared() -> None:
     """Look modules up anew."""
     defining.cache_clear()
-    _modules.cache_clear()
-    _source.cache_clear()
+    _text.cache_clear()
 
 
 @cache
-def _modules(package: str) -> tuple[ModuleType, ...]:
-    top = import_module(f"xpnn.{package}")
-    path = getattr(top, "__path__", None)
-    below = [] if path is None else [import_module(each.name) for each in walk_packages(path, f"{top.__name__}.")]
-    return (top, *below)
-
-
-@cache
-def _source(module: ModuleType) -> str:
-    return inspect.getsource(module)
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
 
 
 def _parsed(module: ModuleType) -> ast.Module:
     """A tree that the caller may change."""
-    return ast.parse(_source(module))
+    return ast.parse(_text(Path(module.__file__ or "")))
 
 
 def definition(tree: ast.AST, where: str) -> ast.stmt | None:
