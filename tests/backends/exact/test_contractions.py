@@ -134,9 +134,6 @@ def numpy_place():
     return Place("numpy")
 
 
-# Budgets
-
-
 @pytest.mark.parametrize("slice_products", [2, 3])
 def test_sums_of_slices_stay_within_2_to_53_and_of_blocks_within_int64(slice_products):
     for terms in {*range(1, 3000), *(2**i + j for i in range(2, 26) for j in (-1, 0, 1)), MOST_TERMS}:
@@ -156,9 +153,6 @@ def test_too_long_a_contraction_is_an_error_that_says_so(numpy_place):
 def test_slice_products_are_2_or_3():
     with pytest.raises(ValueError, match="slice_products must be 2 or 3, got 4"):
         budget(10, 4)
-
-
-# Scales and slices
 
 
 def test_scale_is_the_power_of_two_strictly_above(place):
@@ -187,9 +181,6 @@ def test_slices_are_whole_numbers_within_bounds_that_add_up(place):
 def test_a_slice_rounds_up_to_the_scale_itself(numpy_place):
     (q,) = numpy_place.exact.split(np.asarray([BELOW_ONE, -BELOW_ONE]), np.ones(1), 25, 1)
     assert q.tolist() == [2.0**25, -(2.0**25)]
-
-
-# Products
 
 
 @places_by_terms(TERMS)
@@ -364,9 +355,6 @@ def test_inputs_stay_as_they_are(numpy_place):
     assert np.array_equal(w, kept[1])
 
 
-# The steps on their own
-
-
 def test_blocks_of_terms_add_up_to_the_whole(place):
     exact, x, w = place.exact, near_one((3, 70)), near_one((70, 4), 1)
     plan = budget(70)
@@ -382,9 +370,6 @@ def test_more_terms_than_planned_are_an_error(numpy_place):
     x = np.ones((1, FLOAT64_TERMS + 1))
     with pytest.raises(ValueError, match="at most the 10 terms of its plan, got 65537"):
         numpy_place.exact.multiply([x], x.T, budget(10))
-
-
-# Sums
 
 
 @places_by_terms([*TERMS, 2**12 + 1, 2**16, 2**16 + 1])
@@ -437,9 +422,6 @@ def test_sum_with_nan_or_inf_is_nan(place):
 def test_a_sum_of_a_missing_axis_is_an_error(numpy_place):
     with pytest.raises(IndexError):
         numpy_place.sum(np.ones((2, 3)), 2)
-
-
-# Teams
 
 
 class Member:
