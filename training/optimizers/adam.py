@@ -92,7 +92,7 @@ class Adam(Optimizer):
         decay, shrink = self._decay_and_shrink()
         correction, rate = state.numbers
         return partial(
-            kernels.descend_scaled,
+            kernels.adam_step,
             decay=decay,
             shrink=shrink,
             betas=self.betas,

@@ -66,9 +66,9 @@ class SGD(Optimizer):
 
     def _compiled_update(self, kernels: Kernels, state: State) -> Callable[..., None]:
         if not self.momentum:
-            return partial(kernels.descend, decay=self.weight_decay, rate=self.lr)
+            return partial(kernels.sgd_step, decay=self.weight_decay, rate=self.lr)
         return partial(
-            kernels.descend_with_momentum,
+            kernels.momentum_step,
             decay=self.weight_decay,
             keep=0.0 if state.is_first else self.momentum,
             share=1.0 if state.is_first else 1.0 - self.dampening,

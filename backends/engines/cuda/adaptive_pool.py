@@ -144,8 +144,8 @@ class AdaptivePoolKernels:
     def maxima_backward(self, dy: Array, index: Array) -> Array:
         """``dx`` for an upstream gradient ``dy``."""
         dx = library().empty(self.shape, dy.dtype)
-        order = (strides(dy), strides(index), self.bins, self.shape[-1])
-        SOURCE.each("maxima_back", self.dtype, dx.size, address(dy), address(index), dx, *order)
+        arguments = (strides(dy), strides(index), self.bins, self.shape[-1])
+        SOURCE.each("maxima_back", self.dtype, dx.size, address(dy), address(index), dx, *arguments)
         return dx
 
 

@@ -69,8 +69,8 @@ class BatchNormKernels:
             grid, block = (-(-channels // BLOCK_COLUMNS), parts), (BLOCK_COLUMNS, BLOCK_ROWS)
             sizes = (np.int64(length), channels, count)
             SOURCE.launch("moments", self.dtype, grid, block, address(x), partial, np.int64(step), *sizes)
-            order = (self.number(eps), parts, *sizes)
-            SOURCE.launch("statistics", self.dtype, grid[:1], block, partial, *affine, found, *order)
+            arguments = (self.number(eps), parts, *sizes)
+            SOURCE.launch("statistics", self.dtype, grid[:1], block, partial, *affine, found, *arguments)
         y = cupy.empty(shape, x.dtype)
         SOURCE.each("normalise", self.dtype, y.size, address(x), found, y, np.int64(step), channels)
         return y, Statistics(x, step, found)
@@ -92,8 +92,8 @@ class BatchNormKernels:
             "gradient_sums", self.dtype, grid, block, address(dy), address(known.rows), known.found, partial, *sizes
         )
         dweight, dbias = cupy.empty(channels, dy.dtype), cupy.empty(channels, dy.dtype)
-        order = (dense(weight), dweight, dbias, found, int(constant), parts, channels, count)
-        SOURCE.launch("gradients", self.dtype, grid[:1], block, partial, known.found, *order)
+        arguments = (dense(weight), dweight, dbias, found, int(constant), parts, channels, count)
+        SOURCE.launch("gradients", self.dtype, grid[:1], block, partial, known.found, *arguments)
         if not input_grad:
             return None, dweight, dbias
         dx = cupy.empty(shape, dy.dtype)
@@ -123,9 +123,9 @@ class BatchNormKernels:
         cupy, cells = library(), len(known.rows)
         mean, var = cupy.empty(len(running[0]), known.found.dtype), cupy.empty(len(running[0]), known.found.dtype)
         batches = cupy.empty((), np.int64)
-        order = (self.number(momentum or 0.0), self.number(cells / (cells - 1)), int(momentum is None))
+        arguments = (self.number(momentum or 0.0), self.number(cells / (cells - 1)), int(momentum is None))
         arrays = (known.mean, known.var, *map(dense, running), mean, var, batches)
-        SOURCE.each("track", self.dtype, len(mean), *arrays, *order)
+        SOURCE.each("track", self.dtype, len(mean), *arrays, *arguments)
         return mean, var, batches
 
 

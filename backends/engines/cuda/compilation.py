@@ -17,7 +17,7 @@ from .prelude import PRELUDE
 
 #: C++ number types that kernels are compiled for.
 C_TYPES = {"float32": "float", "float64": "double"}
-#: Threads of a block in kernels without shared memory.
+#: Threads of a block in kernels with one thread for each entry.
 THREADS = 256
 #: Most entries of an array: kernels count in 64 bits, but a grid has at most 2**31 - 1 blocks.
 MOST_ENTRIES = (2**31 - 1) * THREADS
@@ -83,7 +83,8 @@ def _require_current_device(x: Array) -> None:
     current = library().cuda.runtime.getDevice()
     if x.data.device_id != current:
         raise ValueError(
-            f"an array is on device {x.data.device_id}, the current device is {current}: use cupy.cuda.Device"
+            f"arrays of a kernel must be on the current device {current}, got one on device {x.data.device_id}: use "
+            f"cupy.cuda.Device"
         )
 
 

@@ -188,7 +188,7 @@ class CrossEntropyKernels:
         losses = cupy.empty(target.shape, logits.dtype) if each else None
         parts = None if each else cupy.empty((2, -(-count // THREADS)), logits.dtype)
         arrays = (address(logits), address(target), dense(weight), losses, parts)
-        SOURCE.each("losses", self.dtype, count, *arrays, strides(logits), *self._order(target, classes))
+        SOURCE.each("losses", self.dtype, count, *arrays, strides(logits), *self._target_arguments(target, classes))
         return losses if parts is None else self._reduced(parts[0].size, parts, self.reduction == "mean")
 
     def _reduced(self, count: int, parts: Array, mean: bool) -> Array:
@@ -200,10 +200,10 @@ class CrossEntropyKernels:
     def backward(self, dy: Array | float, logits: Array, target: Array, weight: Array | None) -> Array:
         """The gradient ``(N, *S, C)``, for an upstream gradient that is a number, 0-d or ``(N, *S)``."""
         cupy, classes = library(), logits.shape[-1]
-        order, w = self._order(target, classes), dense(weight)
+        target_arguments, w = self._target_arguments(target, classes), dense(weight)
         by = None
         if self.reduction == "mean":
-            by = self._total_weight(target, w, order, logits.dtype)
+            by = self._total_weight(target, w, target_arguments, logits.dtype)
         dx = cupy.empty(logits.shape, logits.dtype)
         arrays = (address(logits), address(target), w, by, dx, strides(logits))
         # A np.float64 is a float, but also has the attributes of an array.
@@ -212,19 +212,21 @@ class CrossEntropyKernels:
             if isinstance(dy, int | float)
             else (self.number(1.0), dense(dy), int(dy.ndim > 0))
         )
-        SOURCE.each("slopes", self.dtype, prod(target.shape), *arrays, *order, *upstream)
+        SOURCE.each("slopes", self.dtype, prod(target.shape), *arrays, *target_arguments, *upstream)
         return dx
 
-    def _total_weight(self, target: Array, weight: Array | None, order: tuple[Any, ...], dtype: Any) -> Array:
+    def _total_weight(self, target: Array, weight: Array | None, arguments: tuple[Any, ...], dtype: Any) -> Array:
         """The sum of all targets' weights, 0-d."""
         count = prod(target.shape)
         blocks = max(1, -(-count // TARGETS_OF_BLOCK))
         parts = library().empty((blocks,) if blocks > 1 else (), dtype)
         sizes = (np.int64(TARGETS_OF_BLOCK), np.int64(count))
-        SOURCE.launch("total_weight", self.dtype, (blocks,), (THREADS,), address(target), weight, parts, *order, *sizes)
+        SOURCE.launch(
+            "total_weight", self.dtype, (blocks,), (THREADS,), address(target), weight, parts, *arguments, *sizes
+        )
         return parts if blocks == 1 else self._reduced(blocks, parts, False)
 
-    def _order(self, target: Array, classes: int) -> tuple[Any, ...]:
+    def _target_arguments(self, target: Array, classes: int) -> tuple[Any, ...]:
         sizes = _sizes(target.shape, target.strides, target.itemsize)
         return sizes, target.itemsize, classes, self.ignored
 

@@ -98,8 +98,8 @@ class DepthwiseKernels:
         cupy, p = library(), self.problem
         y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
         weight = dense(weight.reshape(p.features, self.cells))
-        order = (strides(x), self.geometry, p.features, self.times)
-        SOURCE.each("depthwise", p.dtype, y.size, address(x), weight, dense(bias), y, *order)
+        arguments = (strides(x), self.geometry, p.features, self.times)
+        SOURCE.each("depthwise", p.dtype, y.size, address(x), weight, dense(bias), y, *arguments)
         return y
 
     def input_gradient(self, dy: Array, weight: Array) -> Array:
@@ -107,8 +107,8 @@ class DepthwiseKernels:
         cupy, p = library(), self.problem
         dx = cupy.empty((p.samples, *p.spatial, p.channels), dy.dtype)
         weight = dense(weight.reshape(p.features, self.cells))
-        order = (strides(dy), self.geometry, p.channels, self.times)
-        SOURCE.each("depthwise_input", p.dtype, dx.size, address(dy), weight, dx, *order)
+        arguments = (strides(dy), self.geometry, p.channels, self.times)
+        SOURCE.each("depthwise_input", p.dtype, dx.size, address(dy), weight, dx, *arguments)
         return dx
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
@@ -117,10 +117,10 @@ class DepthwiseKernels:
         count = p.samples * prod(p.windows.count)
         parts, length = split(count)
         y = cupy.empty((parts, p.features * self.cells), x.dtype)
-        order = (strides(x), strides(dy), self.geometry, p.features, self.times, np.int64(length), np.int64(count))
+        arguments = (strides(x), strides(dy), self.geometry, p.features, self.times, np.int64(length), np.int64(count))
         grid = (-(-p.features // BLOCK_COLUMNS), parts, self.cells)
         SOURCE.launch(
-            "depthwise_weight", p.dtype, grid, (BLOCK_COLUMNS, BLOCK_ROWS), address(x), address(dy), y, *order
+            "depthwise_weight", p.dtype, grid, (BLOCK_COLUMNS, BLOCK_ROWS), address(x), address(dy), y, *arguments
         )
         total = y[0] if parts == 1 else self.sum_rows(y)
         return total.reshape(p.features, 1, *p.windows.kernel)

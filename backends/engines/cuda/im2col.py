@@ -117,8 +117,8 @@ class Im2colKernels:
             return found.reshape(len(found), p.groups, self.within).transpose(1, 0, 2)
         windows = x.shape[0] * self.windows
         y = cupy.empty((p.groups, windows, self.cells * self.within), x.dtype)
-        order = (strides(x), self.geometry, p.channels, p.groups, int(cells_first))
-        SOURCE.each("columns", p.dtype, windows * p.channels, address(x), y, *order, np.int64(windows))
+        arguments = (strides(x), self.geometry, p.channels, p.groups, int(cells_first))
+        SOURCE.each("columns", p.dtype, windows * p.channels, address(x), y, *arguments, np.int64(windows))
         return y
 
     def matrices(self, weight: Array) -> tuple[Array, bool]:
@@ -152,8 +152,8 @@ class Im2colKernels:
                 continue
             columns = cupy.empty((p.groups, count, self.cells * self.within), dy.dtype)
             self._multiply(upstream, matrices, columns)
-            order = (self.geometry, p.channels, p.groups, int(cells_first), np.int64(count))
-            SOURCE.each("fold", p.dtype, dx[part].size, columns, dx[part], *order)
+            arguments = (self.geometry, p.channels, p.groups, int(cells_first), np.int64(count))
+            SOURCE.each("fold", p.dtype, dx[part].size, columns, dx[part], *arguments)
         return dx
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:

@@ -153,15 +153,15 @@ class MaxPoolKernels:
         cupy, channels = library(), self.shape[-1]
         best = cupy.empty((self.shape[0], *self.count, channels), x.dtype)
         cell = cupy.empty(best.shape, self.index)
-        order = (strides(x), self.geometry, channels)
-        SOURCE.each(f"maxima_{self.index}", self.dtype, best.size, address(x), best, cell, *order)
+        arguments = (strides(x), self.geometry, channels)
+        SOURCE.each(f"maxima_{self.index}", self.dtype, best.size, address(x), best, cell, *arguments)
         return best, cell
 
     def backward(self, dy: Array, cell: Array) -> Array:
         """``dx`` for an upstream gradient ``dy``."""
         dx = library().empty(self.shape, dy.dtype)
-        order = (strides(dy), strides(cell), self.geometry, self.shape[-1])
-        SOURCE.each(f"maxima_back_{self.index}", self.dtype, dx.size, address(dy), address(cell), dx, *order)
+        arguments = (strides(dy), strides(cell), self.geometry, self.shape[-1])
+        SOURCE.each(f"maxima_back_{self.index}", self.dtype, dx.size, address(dy), address(cell), dx, *arguments)
         return dx
 
 
@@ -185,15 +185,15 @@ class AvgPoolKernels:
         """The averages."""
         cupy, channels = library(), self.shape[-1]
         y = cupy.empty((self.shape[0], *self.count, channels), x.dtype)
-        order = (strides(x), self.geometry, self.divisor, channels)
-        SOURCE.each("means", self.dtype, y.size, address(x), y, *order)
+        arguments = (strides(x), self.geometry, self.divisor, channels)
+        SOURCE.each("means", self.dtype, y.size, address(x), y, *arguments)
         return y
 
     def backward(self, dy: Array) -> Array:
         """``dx`` for an upstream gradient ``dy``."""
         dx = library().empty(self.shape, dy.dtype)
-        order = (strides(dy), self.geometry, self.divisor, self.shape[-1])
-        SOURCE.each("means_back", self.dtype, dx.size, address(dy), dx, *order)
+        arguments = (strides(dy), self.geometry, self.divisor, self.shape[-1])
+        SOURCE.each("means_back", self.dtype, dx.size, address(dy), dx, *arguments)
         return dx
 
 

@@ -207,8 +207,8 @@ class WinogradKernels:
         cupy, p = library(), self.problem
         y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
         points = cupy.empty((self.points, *weight.shape[:2]), x.dtype)
-        order = (_weight_strides(weight), weight.shape[1], int(p.rotated))
-        self.source.each("weight_points", p.dtype, prod(weight.shape[:2]), address(weight), points, *order)
+        arguments = (_weight_strides(weight), weight.shape[1], int(p.rotated))
+        self.source.each("weight_points", p.dtype, prod(weight.shape[:2]), address(weight), points, *arguments)
         matrices = points if p.rotated else points.transpose(0, 2, 1)
         for part in self.parts(x.itemsize):
             inputs = self._points("input_points", x[part], p.channels)
@@ -240,8 +240,8 @@ class WinogradKernels:
         """Transformed tiles ``(P, T, C)`` of ``x (n, *S, C)``."""
         cupy = library()
         y = cupy.empty((self.points, x.shape[0] * self.tiles, channels), x.dtype)
-        order = (strides(x), self.geometry, *self.tiling.grid, channels)
-        self.source.each(kernel, self.problem.dtype, y.shape[1] * channels, address(x), y, *order)
+        arguments = (strides(x), self.geometry, *self.tiling.grid, channels)
+        self.source.each(kernel, self.problem.dtype, y.shape[1] * channels, address(x), y, *arguments)
         return y
 
 

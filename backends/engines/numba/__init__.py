@@ -105,13 +105,13 @@ class Kernels(Protocol):
     def gate(self, dy: Array, y: Array, out: Array) -> None:
         """Gradient of ReLU: ``dy`` to ``out``, 0 where ``y <= 0``; all ``(n,)``."""
 
-    def descend(self, value: Array, gradient: Array, decay: float, rate: float) -> None:
+    def sgd_step(self, value: Array, gradient: Array, decay: float, rate: float) -> None:
         """SGD: ``value -= g rate`` with ``g = gradient + value decay``; all ``(n,)``, updated in place.
 
         This and the other steps have the bits of array functions; a decay of 0 is skipped.
         """
 
-    def descend_with_momentum(
+    def momentum_step(
         self,
         value: Array,
         velocity: Array,
@@ -127,7 +127,7 @@ class Kernels(Protocol):
         With Nesterov momentum ``ahead``, unless 0, ``value -= (g + v ahead) rate``.
         """
 
-    def descend_scaled(
+    def adam_step(
         self,
         value: Array,
         mean: Array,

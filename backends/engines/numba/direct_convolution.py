@@ -27,7 +27,7 @@ from .window_offsets import window_offsets
 
 cgutils: Any = untyped
 
-# Floats of a vector of 512 bits, and of half a vector for few features. With shorter registers a vector is several.
+# Floats of a vector of 512 bits, and of half a vector for few features. Shorter registers hold a vector in parts.
 VECTOR_LANES, HALF_LANES = 16, 8
 # Rows of a tile: sums that share a vector of ``m``.
 TILE_ROWS = 8

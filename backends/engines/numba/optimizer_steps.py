@@ -14,14 +14,14 @@ from .compiler import FLOAT, INT, READ1, WRITE1, compiled, contiguous
 
 
 @compiled(WRITE1, READ1, INT, FLOAT, FLOAT, contract=False)
-def _descend(value: Any, gradient: Any, decays: Any, decay: Any, rate: Any) -> None:
+def _sgd_step(value: Any, gradient: Any, decays: Any, decay: Any, rate: Any) -> None:
     for i in range(value.shape[0]):
         g = gradient[i] + value[i] * decay if decays else gradient[i]
         value[i] -= g * rate
 
 
 @compiled(WRITE1, WRITE1, READ1, INT, FLOAT, FLOAT, FLOAT, INT, FLOAT, FLOAT, contract=False)
-def _descend_with_momentum(
+def _momentum_step(
     value: Any,
     velocity: Any,
     gradient: Any,
@@ -41,7 +41,7 @@ def _descend_with_momentum(
 
 
 @compiled(WRITE1, WRITE1, WRITE1, READ1, INT, *(FLOAT,) * 9, contract=False)
-def _descend_scaled(
+def _adam_step(
     value: Any,
     mean: Any,
     square: Any,
@@ -65,12 +65,12 @@ def _descend_scaled(
         value[i] = value[i] * shrink - m / (sqrt(s) * factor + eps) * rate
 
 
-def descend(value: Array, gradient: Array, decay: float, rate: float) -> None:
+def sgd_step(value: Array, gradient: Array, decay: float, rate: float) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
-    _descend(value, contiguous(gradient), decay != 0.0, *_numbers(decay, rate))
+    _sgd_step(value, contiguous(gradient), decay != 0.0, *_numbers(decay, rate))
 
 
-def descend_with_momentum(
+def momentum_step(
     value: Array,
     velocity: Array,
     gradient: Array,
@@ -82,10 +82,10 @@ def descend_with_momentum(
 ) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
     before, after = _numbers(decay, keep, share), _numbers(ahead, rate)
-    _descend_with_momentum(value, velocity, contiguous(gradient), decay != 0.0, *before, ahead != 0.0, *after)
+    _momentum_step(value, velocity, contiguous(gradient), decay != 0.0, *before, ahead != 0.0, *after)
 
 
-def descend_scaled(
+def adam_step(
     value: Array,
     mean: Array,
     square: Array,
@@ -100,7 +100,7 @@ def descend_scaled(
     """See `xpnn.backends.engines.numba.Kernels`."""
     first, second = betas
     numbers = _numbers(decay, shrink, first, 1.0 - first, second, 1.0 - second, factor, eps, rate)
-    _descend_scaled(value, mean, square, contiguous(gradient), decay != 0.0, *numbers)
+    _adam_step(value, mean, square, contiguous(gradient), decay != 0.0, *numbers)
 
 
 def _numbers(*numbers: float) -> tuple[Any, ...]:
