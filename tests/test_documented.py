@@ -20,7 +20,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.cli.config_file import from_file
-from xpnn.cli.main import build_parser
+from xpnn.cli.main import build_parser, with_joined_name
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -193,7 +193,7 @@ def commands(text):
 def test_calls_of_the_command_that_a_page_shows_are_taken(page):
     subparsers = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
     for call, whole in commands(told(page)):
-        words = shlex.split(call.replace("\\|", "|"), comments=True)[1:]
+        words = with_joined_name(shlex.split(call.replace("\\|", "|"), comments=True)[1:])
         if words[0].endswith(":"):
             continue
         parser = subparsers[words[0].strip("[],")]
