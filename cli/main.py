@@ -51,17 +51,17 @@ def build_parser() -> Parser:
     return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    arguments = _with_joined_name(sys.argv[1:] if arguments is None else arguments)
-    name = " ".join(["xpnn", *(argument for argument in arguments[:1] if argument in COMMANDS)])
-    return program(name, partial(_run, arguments))
-
-
-def _with_joined_name(arguments: list[str]) -> list[str]:
+def with_joined_name(arguments: list[str]) -> list[str]:
     """The arguments, with the two words of a name such as ``bench compiled-step`` joined into one argument."""
     name = " ".join(arguments[:2])
     return [name, *arguments[2:]] if name in COMMANDS else arguments
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    arguments = with_joined_name(sys.argv[1:] if arguments is None else arguments)
+    name = " ".join(["xpnn", *(argument for argument in arguments[:1] if argument in COMMANDS)])
+    return program(name, partial(_run, arguments))
 
 
 def _run(arguments: list[str]) -> None:

@@ -14,7 +14,7 @@ from ..training.out_of_memory import OutOfMemory
 from .argument_types import at_least
 from .confusion_matrix import confusion, format_matrix
 from .errors import Failure, UsageError, preparing
-from .saved_net.open import add_net_options, open_net, without_overflow_warnings
+from .saved_net.open_net import add_net_options, open_net, without_overflow_warnings
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -242,7 +242,7 @@ def commands(text):
 def test_calls_of_the_command_on_a_page_are_accepted(page):
     subparsers = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
     for call, whole in commands(text_of(page)):
-        words = shlex.split(call.replace("\\|", "|"), comments=True)[1:]
+        words = with_joined_name(shlex.split(call.replace("\\|", "|"), comments=True)[1:])
         if words[0].endswith(":"):
             continue
         parser = subparsers[words[0].strip("[],")]

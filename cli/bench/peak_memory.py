@@ -52,7 +52,7 @@ def _in_new_process(what: str, spec: str, batch: int, optimizer: str, side: str)
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the megabytes of one side, as JSON."""
-    parser = Parser(prog="memory", description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser = Parser(prog="peak_memory", description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("what", help="a net, or block:CHANNELS:SIZE")
     parser.add_argument("--backend", default="numpy", help="where our side computes")
     parser.add_argument("--batch", type=int, default=1, help="images in a batch")

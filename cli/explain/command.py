@@ -19,7 +19,7 @@ from ..argument_types import at_least
 from ..errors import UsageError, preparing
 from ..output_files import target
 from ..predict import scores
-from ..saved_net.open import add_net_options, open_net
+from ..saved_net.open_net import add_net_options, open_net
 from .text_pictures import bar, picture
 
 HostArray = np.ndarray[Any, Any]

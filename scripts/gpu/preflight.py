@@ -181,7 +181,7 @@ def imports(lines: str, wanted: list[str]) -> int:
 
 
 def device(module: str, imported: Any) -> dict[str, str]:
-    """The device as CuPy or PyTorch describes it; `RuntimeError` if PyTorch finds none."""
+    """The device as CuPy or PyTorch describes it; raises an error if it finds none."""
     if module == "torch":
         return {"torch": f"{imported.__version__}, built for CUDA {imported.version.cuda}"}
     if module == "torch.cuda" and not imported.is_available():

@@ -106,7 +106,7 @@ def test_train_refuses_a_file_for_a_folder(capsys, data):
     refused(capsys, "train", "--data", data, "--out", data / "inner")
 
 
-def test_predict_refuses_what_is_no_run(capsys, tmp_path, data):
+def test_predict_refuses_a_folder_without_a_run(capsys, tmp_path, data):
     assert "no model.safetensors" in refused(capsys, "predict", tmp_path / "nowhere", "--data", data)
     (tmp_path / "model.safetensors").write_bytes(b"garbage")
     assert "not a complete safetensors file" in refused(capsys, "predict", tmp_path, "--data", data)

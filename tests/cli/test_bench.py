@@ -160,7 +160,7 @@ def test_adam_is_an_optimizer_too(tmp_path):
 
 
 @pytest.mark.skipif(not peak_memory.SELF.exists(), reason="the system tells no peak memory")
-def test_peak_memory_grows_with_what_a_process_of_its_own_trains_on():
+def test_peak_memory_grows_with_the_batch():
     b = nn.get_backend("numpy")
     (small, none), (large, _) = (peak_memory.peaks("mlp", b, None, batch) for batch in (1, 8000))
     # A batch of 8000 images alone has 8000 * 784 * 4 bytes.
@@ -174,11 +174,11 @@ def test_peak_memory_of_pytorch_is_measured_too(capsys):
     assert value is None or value > -1000.0
 
 
-def test_a_process_that_fails_tells_no_memory():
+def test_the_peak_memory_of_a_process_that_fails_is_unknown():
     assert peak_memory.peaks("no such net", nn.get_backend("numpy"), None, 1) == (None, None)
 
 
-def test_a_side_without_proc_tells_no_memory(monkeypatch, tmp_path):
+def test_peak_memory_is_unknown_without_proc(monkeypatch, tmp_path):
     monkeypatch.setattr(peak_memory, "SELF", tmp_path)
     assert peak_memory._resident(lambda: lambda: None) is None
 
@@ -246,7 +246,7 @@ OUTCOMES = {
 
 
 @pytest.mark.parametrize("rows, box, words, status", OUTCOMES.values(), ids=OUTCOMES)
-def test_only_what_was_measured_and_compared_looks_passed(tmp_path, capsys, monkeypatch, rows, box, words, status):
+def test_only_measured_and_compared_rows_are_shown_as_passed(tmp_path, capsys, monkeypatch, rows, box, words, status):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(command, "layer_rows", lambda *arguments: iter(rows))
     page = tmp_path / "page.html"
@@ -262,7 +262,7 @@ def test_only_what_was_measured_and_compared_looks_passed(tmp_path, capsys, monk
             assert f"{row.ratio:.2f} " not in "".join(line for line in out.splitlines() if "~" in line)
 
 
-def test_what_was_disturbed_is_in_no_plot():
+def test_disturbed_rows_are_in_no_plot():
     pytest.importorskip("matplotlib")
     rows = [a_row(), a_row("conv b", disturbed=True, ratio=9.0)]
     (axis,) = speed_plots.draw_ratios(rows).axes
@@ -342,7 +342,7 @@ def test_array_operations_are_counted_where_pytorch_is():
         (["--wait", "-1"], "must be a number >= 0"),
     ],
 )
-def test_a_call_that_makes_no_sense_is_refused_before_anything_is_measured(capsys, arguments, message):
+def test_options_that_can_t_be_combined_are_refused_before_anything_is_measured(capsys, arguments, message):
     try:
         status = main(["bench", *arguments])
     except SystemExit as error:

@@ -1,4 +1,4 @@
-"""``xpnn bench compiled-step`` measures what it can and says why of the rest."""
+"""``xpnn bench compiled-step`` times all cases that work and says why others fail."""
 
 import json
 
@@ -37,7 +37,7 @@ def test_rows_come_out_in_words_as_json_and_line_by_line(tmp_path, capsys):
     assert "lenet5 adam compiled, batch 2" in capsys.readouterr().out
 
 
-def test_what_other_processes_disturbed_is_not_measured(tmp_path, capsys, monkeypatch):
+def test_a_row_that_other_processes_disturbed_is_not_measured(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(other_processes.Watch, "foreign", lambda self, since: 0.9)
     each = tmp_path / "rows.jsonl"
     assert run("--net", "mlp", "--optimizer", "sgd", "--lines", each) == 3
@@ -52,7 +52,7 @@ def test_nets_are_chosen_by_name_and_measured_in_that_order(tmp_path, monkeypatc
     assert [row["name"] for row in lines(each)] == ["resnet18 sgd compiled", "mlp sgd compiled"]
 
 
-def test_every_net_of_the_benchmark_can_be_asked_for(capsys):
+def test_every_net_of_the_benchmark_can_be_chosen(capsys):
     with pytest.raises(SystemExit):
         run("--net", "alexnet")
     err = capsys.readouterr().err

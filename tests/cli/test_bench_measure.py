@@ -1,4 +1,4 @@
-"""Sides are measured in turn, and what other processes disturb is measured again."""
+"""Sides are timed in turn, and samples that other processes disturb are repeated."""
 
 import sys
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from xpnn.common.cores import available_cores
 
 
 class Machine:
-    """A machine of two cores with a clock and a /proc/stat of its own: what runs on it is told, not timed."""
+    """A simulated machine of two cores: its clock and its /proc/stat are set by the test."""
 
     def __init__(self, tmp_path, monkeypatch):
         self.seconds = self.own = self.others = 0.0
@@ -86,7 +86,7 @@ def disturbed(machine, samples):
     return Side(call)
 
 
-def test_disturbed_samples_are_discarded_and_taken_again(machine):
+def test_disturbed_samples_are_discarded_and_repeated(machine):
     found = measure.measure({"a": disturbed(machine, {0, 2})}, 3, Watch(), 0.0)
     assert found.medians["a"] == pytest.approx(200.0)
     assert (found.samples, found.discarded, found.disturbed) == (3, 2, False)

@@ -57,14 +57,14 @@ def test_a_child_ends_with_its_parent(tmp_path, code, number):
     assert stubborn.ended([child])
 
 
-def test_a_child_whose_parent_is_gone_before_it_can_ask_ends_at_once():
+def test_a_child_whose_parent_has_already_ended_ends_at_once():
     code = "from xpnn.cli.standalone.children import die_with_parent; die_with_parent({}); print('goes on')"
     for parent, goes_on in ((os.getpid(), True), (os.getppid(), False)):
         done = subprocess.run([sys.executable, "-c", code.format(parent)], capture_output=True, text=True, check=False)
         assert ("goes on" in done.stdout) is goes_on
 
 
-def test_only_what_carries_the_mark_is_ended(tmp_path):
+def test_only_processes_with_the_mark_are_killed(tmp_path):
     def start(mark):
         return subprocess.Popen(
             [sys.executable, "-c", "import time; time.sleep(60)"], env=children.marked(os.environ, mark)
@@ -88,7 +88,7 @@ def test_marks_are_added_to_marks():
     assert twice == {"A": "b", children.MARK: "/x/1;/y/2;"}
 
 
-def test_a_keeper_does_without_marks_where_the_system_tells_none(tmp_path):
+def test_a_keeper_kills_process_groups_even_without_marks(tmp_path):
     (tmp_path / "folder").mkdir()
     code = (
         f"from pathlib import Path\nimport subprocess, sys\nfrom xpnn.cli.standalone import children\n"
@@ -111,7 +111,7 @@ def test_a_keeper_does_without_marks_where_the_system_tells_none(tmp_path):
     assert not (tmp_path / "folder").exists()
 
 
-def test_what_a_child_is_asked_names_its_parent(monkeypatch):
+def test_the_task_of_a_child_names_its_parent(monkeypatch):
     asked = []
     monkeypatch.setattr(exact_matrix.subprocess, "run", lambda command, **options: asked.append(command) or 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -38,7 +38,7 @@ def explain(*arguments):
     return main(["explain", *map(str, arguments)])
 
 
-def test_explain_tells_every_layer_and_the_likeliest_classes(folder, data, capsys):
+def test_explain_prints_every_layer_and_the_most_likely_classes(folder, data, capsys):
     assert explain(folder, "--data", data, "--sample", 2, "--backend", "numpy") == 0
     out = capsys.readouterr().out
     label = int(load_dataset(data).y_test[2])
@@ -100,7 +100,7 @@ def test_explain_refuses_in_one_line(folder, data, capsys, arguments, message):
     assert err.startswith("xpnn explain: ") and message in err
 
 
-def test_explain_refuses_what_is_no_run(tmp_path, data, capsys):
+def test_explain_refuses_a_folder_without_a_run(tmp_path, data, capsys):
     assert explain(tmp_path, "--data", data) == 2
     assert "no model.safetensors" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""What ``--help`` of every command and script says of defaults, and that it fits."""
+"""``--help`` of every command and script shows the defaults and fits the terminal."""
 
 import argparse
 import re
@@ -24,7 +24,7 @@ ALL = {
 
 @pytest.fixture
 def told(capsys, monkeypatch):
-    """The help of a command on so many columns, and its parser."""
+    """The help of a command on a terminal of that many columns, and its parser."""
 
     def tell(name, columns):
         parsers = []
@@ -42,7 +42,7 @@ def told(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_defaults_are_told_where_they_say_something(name, told):
+def test_useful_defaults_are_in_the_help(name, told):
     text, parser = told(name, 400)
     assert parser.formatter_class is Help
     assert not re.search(r"None|\(default: \)|\[\]\)|\{\}\)|default: (False|True)|==SUPPRESS==", text)
@@ -83,20 +83,20 @@ def test_help_fits_the_terminal(name, told, columns):
         ({"default": [("a", 1), ("b", 2)]}, "a:1,b:2"),
     ],
 )
-def test_a_default_is_told_as_it_would_be_given(option, default):
+def test_a_default_is_shown_as_it_would_be_given(option, default):
     parser = argparse.ArgumentParser(formatter_class=Help)
     action = parser.add_argument("--option", help="what it is", **option)
     assert shown(action) == default
     assert (f"(default: {default})" in parser.format_help()) is bool(default)
 
 
-def test_a_default_that_the_help_tells_is_told_once():
+def test_a_default_in_the_help_text_is_shown_once():
     parser = argparse.ArgumentParser(formatter_class=Help)
     parser.add_argument("--out", default="x", help="where to write (default: a new folder)")
     assert parser.format_help().count("default") == 1
 
 
-def test_the_command_tells_of_its_environment_variables(told):
+def test_the_help_of_the_command_names_its_environment_variables(told):
     text, _ = told("xpnn", 200)
     for variable in ("XPNN_BACKEND", "XPNN_NUMERICS", "XPNN_NUM_THREADS", "XPNN_NUMBA", "XPNN_CUDA_KERNELS"):
         assert variable in text

@@ -1,7 +1,7 @@
 """Every command against mistakes and environments: one line, the right status, no traceback, and files as they were.
 
-`COMMANDS` lists each command and script that a person runs; one that is not in it fails the first test. What each is
-called with is quick: nearly all of it runs in this process, the rest in forked children.
+`COMMANDS` lists each command and script that a person runs; one that is missing fails the first test. The calls are
+quick: nearly all run in this process, the rest in forked children.
 """
 
 import gzip
@@ -33,7 +33,7 @@ from xpnn.common.environment import VARIABLES
 from xpnn.scripts import exact_matrix, gpu_check, train_cifar10, train_mnist
 
 ROOT = Path(nn.__file__).parent
-# Where no one can make a file, whoever runs the tests.
+# A folder in which nobody can make a file, not even root.
 NOWHERE = "/proc"
 
 
@@ -205,7 +205,7 @@ COMMANDS = {
         bad={"mistyped net": (("--net", "lenet"), "--net"), "no rounds": (("--rounds", "0"), "--rounds")},
     ),
 }
-# Not for people: other scripts start them, with arguments of its own.
+# Programs that are not for people: others start them, with arguments of their own.
 CHILDREN = {
     "bench/peak_memory.py",
     "standalone/children.py",
@@ -223,7 +223,7 @@ def idx(path, array):
 
 @pytest.fixture(scope="module")
 def things(tmp_path_factory):
-    """Data of every kind, a run, and files that are none of them."""
+    """Data of every kind, a run, and unusable files."""
     folder = tmp_path_factory.mktemp("things")
     rng = np.random.default_rng(0)
     np.savez(folder / "data.npz", x=rng.random((20, 8, 8)).astype(np.float32), y=np.arange(20) % 4)
@@ -284,7 +284,7 @@ def status(run, arguments):
 
 
 def refused(capsys, folder, name, arguments, expected=2):
-    """Call a command that is to refuse; the line that it says."""
+    """Call a command that must refuse; returns the line that it prints."""
     before = contents(folder)
     capsys.readouterr()
     found = status(COMMANDS[name].run, arguments)
@@ -334,7 +334,7 @@ def test_an_abbreviated_option_is_refused_with_the_one_that_was_meant(capsys, he
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_an_option_that_is_none_is_refused(capsys, here, name):
+def test_an_unknown_option_is_refused(capsys, here, name):
     for wrong in ("--frobnicate", "--frobnicate=3", "-q"):
         assert "--help lists the options" in refused(capsys, here, name, [*COMMANDS[name].good, wrong])
 
@@ -370,7 +370,7 @@ def test_bad_arguments_are_refused(capsys, here, name):
 
 
 @pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.data])
-def test_data_that_is_none_is_refused(capsys, here, name):
+def test_unusable_data_is_refused(capsys, here, name):
     command = COMMANDS[name]
     for option in command.data:
         for data in ("", "nowhere", "nowhere.npz", "empty", "text.txt", "text.npz", "damaged", "/dev/null", "\0"):
@@ -378,7 +378,7 @@ def test_data_that_is_none_is_refused(capsys, here, name):
 
 
 @pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.files or command.folders])
-def test_a_place_that_can_t_be_written_is_found_out_before_the_work(capsys, here, name, monkeypatch):
+def test_an_unwritable_file_is_reported_before_the_work(capsys, here, name, monkeypatch):
     command = COMMANDS[name]
     for option in command.files:
         for place in ("nowhere/x.html", "empty", f"{NOWHERE}/x.html", "data.npz/x", "n" * 300):
@@ -446,7 +446,7 @@ RESUMED = {
 
 
 @pytest.mark.parametrize("case", RESUMED)
-def test_what_can_t_be_resumed_leaves_the_run_as_it_was(capsys, here, case):
+def test_a_resume_that_is_refused_leaves_the_run_unchanged(capsys, here, case):
     arguments, message = RESUMED[case]
     assert message in refused(capsys, here, "xpnn train", arguments)
 
@@ -483,7 +483,7 @@ def test_other_data_or_a_second_run_in_the_folder_changes_nothing(capsys, here):
     assert contents(here) == before
 
 
-def test_a_run_that_fails_before_its_first_checkpoint_leaves_what_was_there(capsys, here, monkeypatch):
+def test_a_run_that_fails_before_its_first_checkpoint_changes_no_file(capsys, here, monkeypatch):
     before = contents(here)
 
     def fails(*arguments, **options):
@@ -495,7 +495,7 @@ def test_a_run_that_fails_before_its_first_checkpoint_leaves_what_was_there(caps
         assert contents(here) == before
 
 
-def test_force_deletes_what_a_run_left_and_nothing_else(here):
+def test_force_deletes_files_of_a_run_and_nothing_else(here):
     mine = {"notes.txt", "checkpoints/step-by-step.safetensors", "checkpoints/step-1.json.bak", "checkpoints/a.json"}
     for name in mine:
         (here / "run" / name).write_text("mine")
@@ -580,7 +580,7 @@ def test_a_signal_ends_it_with_a_line_and_its_status(here, name, number):
 
 
 def full():
-    """From now on no file can grow beyond 64 bytes: so the system says that a disk is full."""
+    """Limit files to 64 bytes, which the system reports as it does a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
 
 

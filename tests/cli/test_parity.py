@@ -52,13 +52,13 @@ def test_every_case_has_a_row_and_the_last_line_is_the_verdict(capsys):
     )
 
 
-def test_the_top_says_what_is_compared(capsys):
+def test_the_first_lines_name_both_backends(capsys):
     _, out, _ = ran(capsys, "--backend", "strict:device1", "--filter", "dense/plain")
     for word in ("0.1.0", "strict:device1 ", "device", "numpy ", "BLAS", "TF32 off", "numerics", "fast", "Python 3."):
         assert word in out.partition("case ")[0], word
 
 
-def test_a_failure_is_told_in_its_row_and_ends_with_status_1(capsys, broken):
+def test_a_failure_is_in_its_row_and_ends_with_status_1(capsys, broken):
     status, out, err = ran(capsys, "--backend", "strict", "--filter", "dense/(plain|no bias)")
     assert status == 1 and err == ""
     assert "FAILED: dbias against float64: at (" in out and "dbias against numpy" in out
@@ -91,7 +91,7 @@ def test_the_page_needs_nothing_but_itself(capsys, tmp_path, broken):
     assert "Dense/plain" in text and "dbias against float64" in text and 'class="verdict failed"' in text
 
 
-def test_modes_are_told_for_each_case_and_all_together(capsys, tmp_path):
+def test_modes_are_reported_for_each_case_and_in_total(capsys, tmp_path):
     pytest.importorskip("matplotlib")
     target, shown = tmp_path / "report.json", tmp_path / "page.html"
     some = r"^dense/plain$|^maxpool1d/corner kernel \(1,\), stride \(1,\), padding .*, ceil_mode False, dilation \(1,\)"
@@ -114,7 +114,7 @@ def test_modes_are_told_for_each_case_and_all_together(capsys, tmp_path):
     assert "<h2>Modes</h2>" in page and f"<summary>{len(names)}</summary>" in page and "exact, strided" in page
 
 
-def test_a_failure_in_one_mode_alone_is_told_with_the_mode(capsys, tmp_path, monkeypatch):
+def test_a_failure_in_one_mode_is_reported_with_the_mode(capsys, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     usual = columns.forward
     monkeypatch.setattr(columns, "forward", lambda *given: usual(*given) * (1.001 if now().convolution else 1.0))
@@ -173,7 +173,7 @@ def test_golden_runs_count_in_verdict_status_and_files(capsys, monkeypatch, tmp_
     assert {run["status"] for run in report["golden"]} == {told.partition("2 ")[2]}
 
 
-def test_cases_that_were_left_out_are_counted_apart(capsys, tmp_path):
+def test_cases_that_were_left_out_are_counted_separately(capsys, tmp_path):
     pytest.importorskip("matplotlib")
     page, figures = tmp_path / "page.html", tmp_path / "all.json"
     files = ("--html", page, "--json", figures)

@@ -81,7 +81,7 @@ def test_confusion_of_many_classes_lists_the_mistakes(drawn, tmp_path):
     assert is_png(tmp_path / "c.png")
 
 
-def test_confusion_refuses_what_is_none(tmp_path):
+def test_confusion_refuses_a_matrix_that_is_not_square(tmp_path):
     with pytest.raises(ValueError, match="square"):
         pictures.plot_confusion(np.ones((2, 3), int), tmp_path / "c.png")
     with pytest.raises(ValueError, match="2 classes, got 1"):

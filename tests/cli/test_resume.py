@@ -199,7 +199,7 @@ def test_another_model_s_checkpoint_is_refused_with_what_differs(stopped, capsys
 
 
 def full(told, answers):
-    """A run on a disk on which no file can grow beyond 2 kB: this is how the system says that it is full."""
+    """A run whose files are limited to 2 kB, which the system reports as it does a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (2048, resource.RLIM_INFINITY))
     sys.stderr = io.StringIO()
     status = main(told)
@@ -235,7 +235,7 @@ def test_a_run_that_ended_is_not_trained_further(here, capsys):
     assert (digest("run"), history("run")) == before
 
 
-def test_more_epochs_may_be_asked_for(here):
+def test_a_run_may_be_resumed_with_more_epochs(here):
     assert main(arguments(out="long", schedule="constant", epochs=3)) == 0
     assert main(arguments(out="run", schedule="constant", epochs=2)) == 0
     assert main(["train", "--resume", "run", "--epochs", "3"]) == 0
@@ -267,7 +267,7 @@ def test_in_exact_numerics_a_run_ends_on_another_backend_with_the_same_bits(here
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_it_saves_and_says_how_to_go_on(here, number):
+def test_a_signal_saves_a_checkpoint_and_says_how_to_continue(here, number):
     assert main(arguments(out="whole", epochs=30)) == 0
     command = [sys.executable, "-m", "xpnn", *arguments(out="run", epochs=30, **{"checkpoint-every": 1000})]
     # As a shell's foreground gives it: not ignored.
@@ -303,7 +303,7 @@ def test_a_second_run_on_the_folder_is_refused_and_the_first_goes_on(here, capsy
         (["--resume", "run", "--out", "b"], "leave out --out"),
     ],
 )
-def test_what_can_t_be_resumed_is_one_line(here, capsys, told, message):
+def test_a_resume_that_is_refused_is_one_line(here, capsys, told, message):
     assert main(["train", *told]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
@@ -316,7 +316,7 @@ def test_a_new_run_in_an_old_one_s_folder_starts_without_its_checkpoints(stopped
 
 
 @pytest.mark.parametrize("schedule", ["step", "exponential"])
-def test_a_schedule_without_an_end_stays_what_it_was_when_a_run_goes_on_for_more_epochs(here, schedule):
+def test_a_schedule_without_an_end_is_unchanged_when_a_run_is_resumed_with_more_epochs(here, schedule):
     assert main(arguments(out="run", schedule=schedule, epochs=3)) == 0
     assert main(["train", "--resume", "run", "--epochs", "5"]) == 0
     assert main(["train", "--resume", "run", "--epochs", "6"]) == 0
@@ -324,7 +324,7 @@ def test_a_schedule_without_an_end_stays_what_it_was_when_a_run_goes_on_for_more
     assert digest("run") == digest("whole") and history("run") == history("whole")
 
 
-def test_a_run_of_before_schedules_had_epochs_of_their_own_goes_on_with_its_own(here):
+def test_a_run_without_schedule_epochs_is_resumed_with_the_epochs_of_the_run(here):
     assert main(arguments(out="run", schedule="step", epochs=3)) == 0
     config = Path("run/config.toml")
     config.write_text("".join(line for line in config.open() if not line.startswith("schedule-epochs")))

@@ -167,7 +167,7 @@ def test_force_writes_into_a_folder_and_leaves_what_is_not_its_own(tmp_path):
     assert (folder / "notes.txt").read_text() == "mine"
 
 
-def test_skipped_nans_are_told_without_numpy_s_warnings(tmp_path, monkeypatch, recwarn):
+def test_skipped_nans_are_reported_without_numpy_s_warnings(tmp_path, monkeypatch, recwarn):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     np.savez("data.npz", x=rng.random((20, 8, 8), np.float32), y=np.arange(20) % 4)

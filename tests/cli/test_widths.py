@@ -1,4 +1,4 @@
-"""What the commands print fits the terminal, and says there what it says in a file."""
+"""The output of the commands fits the terminal, and has the same text there as in a file."""
 
 import re
 import sys

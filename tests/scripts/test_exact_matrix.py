@@ -1,4 +1,4 @@
-"""``scripts/exact_matrix.py`` gives one hash, and says so where it does not."""
+"""``scripts/exact_matrix.py`` finds one hash, and reports it if there are more."""
 
 import json
 import signal
@@ -43,7 +43,7 @@ def test_two_environments_give_one_hash_in_exact_numerics(monkeypatch, capsys, t
 
 
 def test_a_difference_is_exit_status_1_and_named(monkeypatch, capsys):
-    """Another seed stands for arithmetic that differs."""
+    """Another seed simulates different arithmetic."""
     odd = Configuration("numpy", "another seed", arguments={"seed": 2})
     usual = Configuration("numpy", "usual"), Configuration("numpy", "usual again")
     assert matrix(monkeypatch, *usual, odd) == 1
@@ -83,7 +83,7 @@ def test_the_verdict_counts_what_ran(made, status, lines):
         ("import time; time.sleep(60)", {"problem": "not done after 1 s"}),
     ],
 )
-def test_what_becomes_of_a_child_is_told(code, answer, monkeypatch):
+def test_the_result_of_a_child_is_reported(code, answer, monkeypatch):
     run = subprocess.run
     monkeypatch.setattr(exact_matrix, "SECONDS", 1.0 if "sleep" in code else 20.0)
     monkeypatch.setattr(subprocess, "run", lambda command, **options: run([sys.executable, "-c", code], **options))
@@ -107,7 +107,7 @@ def test_the_settings_are_those_of_the_backends_libraries():
     assert not [name for name in torch if "OPENBLAS" in name or "NumPy" in name]
 
 
-def test_a_row_tells_hashes_or_the_reason():
+def test_a_row_has_hashes_or_the_reason():
     assert row(result("a", "1" * 64, "2" * 64)).split() == ["numpy", "a", "1" * 12, "2" * 12, "0.0", "s"]
     assert row(result("a", "", problem="not on this processor")).endswith(" not on this processor")
 

@@ -1,4 +1,4 @@
-"""``scripts/gpu_check.py`` runs from an unpacked archive, keeps what was measured, and says what is missing."""
+"""``scripts/gpu_check.py`` runs from an unpacked archive, keeps all results, and says what is missing."""
 
 import json
 import os
@@ -117,14 +117,14 @@ def test_the_summary_is_short_and_comes_last(checked):
     assert "gain " in text or "DISTURBED" in text
 
 
-def test_what_comes_back_is_three_files_below_10_mib(checked):
+def test_the_results_are_three_files_below_10_mib(checked):
     folder, _ = checked
     assert sorted(path.name for path in folder.iterdir()) == ["log.txt", "results.json", "summary.txt"]
     assert sum(path.stat().st_size for path in folder.iterdir()) < 10 * 2**20
     assert "==== suite" in (folder / "log.txt").read_text()
 
 
-def test_what_does_not_import_ends_the_check_at_once_and_says_what_to_bring(tmp_path):
+def test_a_failed_import_ends_the_check_at_once_and_names_the_missing_wheels(tmp_path):
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     for name in ("safetensors", "rich"):
@@ -148,7 +148,7 @@ def wheel(folder, name, files):
             archive.writestr(path, text)
 
 
-def test_wheels_of_what_is_lacking_are_unpacked(tmp_path, monkeypatch):
+def test_wheels_of_missing_packages_are_unpacked(tmp_path, monkeypatch):
     wheels, target = tmp_path / "wheels", tmp_path / "target"
     wheels.mkdir()
     wheel(
@@ -248,7 +248,7 @@ def test_a_process_that_dies_is_a_failure_and_keeps_its_rows(check):
         (['{"name": "a", "ours_ms": 1, "disturbed": null}'], 0, PASSED, "1 passed"),
     ],
 )
-def test_what_did_not_run_or_was_disturbed_is_never_passed(check, rows, ends, status, counts):
+def test_parts_that_did_not_run_or_were_disturbed_have_not_passed(check, rows, ends, status, counts):
     code = "".join(f"rows.write({row!r} + chr(10))\n" for row in rows) + f"sys.exit({ends})"
     part = taken(check, of("nets", code))
     assert (part.status, part.counts()) == (status, counts)
@@ -288,13 +288,13 @@ def test_parts_that_run_together_do(check):
     assert [part.status for part in parts] == [PASSED, PASSED]
 
 
-def test_a_line_that_is_not_complete_is_for_the_next_look(check):
+def test_an_incomplete_line_is_read_later(check):
     code = 'rows.write(\'{"name": "a"\'); rows.flush(); time.sleep(0.3); rows.write(\', "passed": true}\\n\')'
     assert taken(check, of("smoke", code)).rows == [{"name": "a", "passed": True}]
     assert taken(check, of("smoke", ROW + "rows.write('{\"name\"')")).rows == [{"name": "a", "passed": True}]
 
 
-def test_a_command_that_is_not_there_is_a_failure_like_others(check):
+def test_a_missing_command_is_a_failure(check):
     part = taken(check, Part("absent", "smoke", [["/no/such/program"]]))
     assert part.status == FAILED and part.problem.startswith("does not start")
 
@@ -313,7 +313,7 @@ def test_a_run_out_of_time_leaves_the_rest_and_says_so(tmp_path):
 
 
 def started(folder, tmp_path):
-    """A check of a suite whose second test does not end, once its first one is told of."""
+    """A check of a suite whose second test does not end, after its first one is reported."""
     test = tmp_path / "test_slow.py"
     test.write_text(
         "import os, time\n\ndef test_first():\n    assert 0, 'first'\n\ndef test_second():\n"
@@ -400,7 +400,7 @@ def test_a_process_that_can_not_be_ended_is_not_waited_for(check, monkeypatch):
     assert part.status == LIMIT
 
 
-def test_what_was_told_is_on_the_disk_when_the_check_is_killed(tmp_path):
+def test_results_are_on_the_disk_when_the_check_is_killed(tmp_path):
     folder = tmp_path / "out"
     process = started(folder, tmp_path)
     process.kill()
@@ -443,7 +443,7 @@ def test_counts_are_those_of_the_stage():
     assert [line.split()[0] for line in told[1:]] == ["b", "c"]
 
 
-def test_figures_leave_out_what_a_row_does_not_tell():
+def test_figures_leave_out_values_that_a_row_lacks():
     row = {"name": "lenet5", "phase": "step", "batch": 64, "ours_ms": 0.25, "torch_ms": None, "ratio": None}
     rows = [row, {**row, "plain_ms": 1.0, "gain": 4.0}, {**row, "torch_ms": 1.0, "ratio": 4.0}, {"name": "odd"}]
     told = summary.figures(Part("nets cupy", "nets", [], rows=rows))
@@ -451,7 +451,7 @@ def test_figures_leave_out_what_a_row_does_not_tell():
     assert told[2].endswith("PyTorch 1 ms, ratio 4.00") and len(told) == 3
 
 
-def test_layers_are_told_by_their_mean_and_the_slowest():
+def test_layers_are_summarised_by_their_mean_and_the_slowest():
     rows = [{"name": f"conv {i}", "ours_ms": 1.0, "torch_ms": r, "ratio": r} for i, r in enumerate((0.5, 2.0) * 5)]
     told = summary.figures(Part("layers cupy", "layers", [], rows=rows))
     assert "10 rows beside PyTorch, faster in 5, geometric mean of ratios 1.00" in told[0] and len(told) == 7
@@ -528,13 +528,13 @@ def test_the_suite_is_that_of_the_backends_which_may_not_be_skipped(tmp_path):
     assert "dense" in suite.commands[0] and suite.environment == {"XPNN_REQUIRE_BACKENDS": "cupy"}
 
 
-def test_a_device_in_exclusive_mode_is_asked_by_one_process_at_a_time(check):
+def test_a_device_in_exclusive_mode_is_used_by_one_process_at_a_time(check):
     check.about["driver"] = "NVIDIA H100, 570.1, 81559 MiB, Exclusive_Process"
     check.respect_exclusive_mode()
     assert check.options.alone and all(len(part.commands) == 1 for part in check.parts)
 
 
-def test_missing_nvidia_smi_is_told_and_no_failure(monkeypatch):
+def test_missing_nvidia_smi_is_reported_and_not_a_failure(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert preflight.nvidia_smi() == {"driver": "nvidia-smi does not answer (FileNotFoundError)"}
 
@@ -548,7 +548,7 @@ def test_it_knows_the_nets_that_the_benchmark_has():
     assert tuple(NETS) == options.NETS
 
 
-def test_what_the_checks_processes_are_told_by_the_environment(monkeypatch, check):
+def test_the_environment_of_the_checks_processes(monkeypatch, check):
     assert check.environment["XPNN_NUMBA"] == "0"
     assert "XPNN_BACKEND" not in check.environment and "CUPY_CACHE_DIR" not in (
         set(check.environment) - set(os.environ)
@@ -561,7 +561,7 @@ def test_it_imports_the_standard_library_alone():
     assert found.stdout.strip() == "False"
 
 
-def test_the_page_tells_the_limits_and_what_to_bring():
+def test_the_page_has_the_limits_and_the_wheels():
     page = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
     for stage, seconds in options.LIMITS.items():
         assert f"| {stage} | {seconds:.0f} s |" in page

@@ -1,4 +1,4 @@
-"""The rows that ``gpu_check`` asks for: each told as soon as it is known, failures among them."""
+"""The rows that ``gpu_check`` reads: each written as soon as it is known, failures among them."""
 
 import json
 
@@ -15,13 +15,13 @@ def told(tmp_path, *arguments, status=0):
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def test_parity_tells_how_many_come_and_then_each(tmp_path):
+def test_parity_reports_the_total_and_then_each_case(tmp_path):
     first, *found = told(tmp_path, "parity", "numpy", "--filter", "^dense/")
     assert first == {"total": len(found)} and len(found) == sum(case.name.startswith("Dense/") for case in cases())
     assert all(row["passed"] and row["arrays"][0]["truth"]["ulps"] >= 0 for row in found)
 
 
-def test_a_case_that_fails_is_told_and_the_next_one_runs(tmp_path, monkeypatch, capsys):
+def test_a_case_that_fails_is_reported_and_the_next_one_runs(tmp_path, monkeypatch, capsys):
     from xpnn.layers import dense
 
     monkeypatch.setattr(dense, "dense", lambda *arguments, **options: 1 / 0)
@@ -43,7 +43,7 @@ def test_parts_have_all_cases_between_them(parts):
     assert sorted(found) == sorted(case.name for case in cases())
 
 
-def test_golden_runs_are_held_against_what_is_committed(tmp_path, monkeypatch):
+def test_golden_runs_are_compared_with_the_committed_bits(tmp_path, monkeypatch):
     monkeypatch.setattr(run_checks, "golden_run", lambda b, name: run_checks.GOLDEN["Adam"])
     first, *found = told(tmp_path, "golden", "numpy", "--numerics", "exact", status=1)
     assert first == {"total": 2} and [row["passed"] for row in found] == [False, True]
@@ -57,7 +57,7 @@ def test_each_golden_run_may_have_a_process_of_its_own(tmp_path, monkeypatch):
         assert [row.get("name") for row in told(tmp_path / part[0], "golden", "numpy", "--part", part)][1:] == [name]
 
 
-def test_a_device_is_asked_what_it_can_do(at, tmp_path):
+def test_the_checks_of_a_device(at, tmp_path):
     if at.read_only:
         pytest.skip("the backend of numpy once more")
     first, *found = told(tmp_path, "device", at.backend.spec)

@@ -56,7 +56,7 @@ def here(tmp_path, monkeypatch):
 
 
 def perfect(classes=3):
-    """A net that tells the colours apart."""
+    """A net that distinguishes the colours."""
     model = nn.Sequential(nn.Flatten(), nn.Dense(48, classes))
     weight = np.zeros((classes, 48), np.float32)
     for k in range(3):
@@ -165,7 +165,7 @@ def arrays(path, *names, numbers=None, **more):
     return path
 
 
-def test_data_without_names_goes_by_number_and_that_is_told(run, here, capsys):
+def test_classes_without_names_are_matched_by_number_with_a_warning(run, here, capsys):
     arrays("other.npz", "ant", "cat", numbers=[0, 2])
     assert predict(run, "--data", "other.npz") == 0
     out, err = capsys.readouterr()
@@ -208,7 +208,7 @@ def test_without_data_it_is_that_of_the_run(run, capsys, command):
     assert "held-out part of photos" in capsys.readouterr().out
 
 
-def test_data_of_the_run_that_is_gone_or_changed_is_refused(run, here, capsys, monkeypatch):
+def test_data_of_the_run_that_is_missing_or_changed_is_refused(run, here, capsys, monkeypatch):
     (here / "elsewhere").mkdir()
     monkeypatch.chdir(here / "elsewhere")
     monkeypatch.syspath_prepend(str(here))
@@ -423,7 +423,7 @@ def test_a_batch_that_does_not_fit_is_one_line_with_the_batch_that_does(run, cap
 
 
 def three_parts(here):
-    """Of the part for choosing all labels are wrong, so that it is told from the one that is measured."""
+    """All labels of the validation part are wrong, so that its figures differ from those of the test part."""
     for part, n in (("train", 4), ("val", 3), ("test", 2)):
         photos(here / "photos3" / part, "ant", "bee", "cat", n=n)
     for a, b in (("ant", "x"), ("bee", "ant"), ("cat", "bee"), ("x", "cat")):
@@ -485,7 +485,7 @@ def test_a_run_on_the_digits_needs_no_configuration(here, capsys):
 
 @pytest.fixture
 def finished(here):
-    """A run of four epochs with all its checkpoints, which are told apart: the first knows one class alone."""
+    """A run of four epochs with all its checkpoints, which differ: the first predicts only one class."""
     photos(here / "photos", "ant", "bee", "cat", n=5)
     told = ["train", "--data", "photos", "--model", "nets:colours", "--epochs", "4", "--batch", "6", "--lr", "0.05"]
     assert main([*told, "--keep", "9", "--normalise", "--out", "run", "--backend", "numpy", "--no-pictures"]) == 0
@@ -504,7 +504,7 @@ def finished(here):
 
 
 def taken_for(capsys):
-    """Which class all images were taken for."""
+    """The class that was predicted for all images."""
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
     (column,) = np.flatnonzero(np.sum([[int(cell) for cell in row[1:]] for row in rows], axis=0))
     return int(column)

@@ -39,7 +39,7 @@ def test_a_file_gives_options_and_the_command_line_counts_more(data):
     assert (found["optimizer"], found["seed"], found["backend"]) == ("adam", 0, "numpy")
 
 
-def test_any_text_and_number_comes_back_from_the_file_that_was_used(data):
+def test_any_text_and_number_survives_the_config_file(data):
     name = 'a "b" \\ c é 😀\t.npz'
     (data / "data.npz").rename(data / name)
     assert (
@@ -138,7 +138,7 @@ def test_a_net_of_the_user_s_own_is_trained_and_opened_by_name(data, capsys):
         ("alexnet", "must be one of lenet, lenet5"),
     ],
 )
-def test_a_net_that_is_none_is_one_line(data, capsys, name, message):
+def test_an_unusable_net_is_refused_in_one_line(data, capsys, name, message):
     (data / "own_nets.py").write_text(NETS)
     try:
         status = main(["train", "--data", "data.npz", "--model", name, "--out", "run"])

@@ -1,4 +1,4 @@
-"""What the benchmark compares is the same computation on all sides, in the memory order of a net."""
+"""All sides of a layer benchmark do the same computation, on arrays in the memory layout of a net."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_the_textbook_is_the_formula():
     assert found.tolist() == [[[[5.0] * 3] * 3]]
 
 
-def test_inputs_lie_as_the_layer_before_leaves_them():
+def test_inputs_have_the_memory_layout_of_a_layers_output():
     b = nn.get_backend("numpy")
     x = np.zeros((2, 3, 4, 4), np.float32)
     inner, first = (OurLayer(b, nn.Conv2d(3, 2, 3, backend=b), x, first=first) for first in (False, True))
@@ -49,7 +49,7 @@ def test_inputs_lie_as_the_layer_before_leaves_them():
 
 
 @pytest.mark.parametrize("phase", ["forward", "backward", "step"])
-def test_every_kind_of_work_agrees_with_pytorch(phase):
+def test_every_layer_loss_and_update_agrees_with_pytorch(phase):
     pytest.importorskip("torch")
     b = nn.get_backend("numpy")
     pytorch, _ = find_pytorch(b)
@@ -66,7 +66,7 @@ def test_every_kind_of_work_agrees_with_pytorch(phase):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_mirrored_net_has_our_names_and_shapes(name):
+def test_the_pytorch_module_of_a_net_has_our_names_and_shapes(name):
     pytest.importorskip("torch")
     pytorch, _ = find_pytorch(nn.get_backend("numpy"))
     case = NETS[name]
@@ -78,7 +78,7 @@ def test_a_mirrored_net_has_our_names_and_shapes(name):
     assert {key for key, _ in theirs.named_parameters()} == expected.keys()
 
 
-def test_a_layer_without_a_mirror_image_is_named():
+def test_a_layer_without_a_pytorch_module_is_named():
     pytest.importorskip("torch")
     pytorch, _ = find_pytorch(nn.get_backend("numpy"))
     with pytest.raises(ValueError, match="no PyTorch module for GELU"):

@@ -1,4 +1,4 @@
-"""Files that a command writes: refused before the work, or whole."""
+"""Files that a command writes are refused before the work or written whole."""
 
 import json
 import os
@@ -42,17 +42,17 @@ def test_devices_are_written_to_and_not_replaced(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["absent/a.json", "."])
-def test_what_cannot_be_written_is_refused(tmp_path, monkeypatch, path):
+def test_a_file_that_can_t_be_written_is_refused(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=f"--json {path}"):
         target("json", path)
 
 
-def test_no_target_is_none():
+def test_an_option_that_is_not_given_has_no_file():
     assert target("json", None) is None
 
 
-def test_lines_are_added_one_by_one_with_words_for_what_json_has_no_numbers_for(tmp_path):
+def test_lines_are_added_one_by_one_with_infinities_and_nan_as_words(tmp_path):
     file = tmp_path / "rows.jsonl"
     append(file, {"ulps": float("inf"), "nested": [float("nan"), -float("inf"), 1.5]})
     append(file, {"a": "two\nlines"})

@@ -1,4 +1,4 @@
-"""The ready-made training scripts, on small files of the form in which the data sets are distributed."""
+"""The training scripts, on small files in the formats in which the data sets are distributed."""
 
 import gzip
 import struct
@@ -71,7 +71,7 @@ def test_mnist_is_learnt_on_any_backend(mnist, tmp_path, capsys, backend):
     assert "of 20 test images are right" in capsys.readouterr().out
 
 
-def test_mnist_goes_on_where_it_was(mnist, tmp_path, monkeypatch):
+def test_mnist_is_resumed_with_the_same_result(mnist, tmp_path, monkeypatch):
     def told(out, *more):
         return [
             "--data",
@@ -113,7 +113,7 @@ def test_cifar10_is_trained_with_augmentation_and_one_cycle(cifar, tmp_path):
 
 
 @pytest.mark.parametrize("script", [train_mnist, train_cifar10])
-def test_they_run_as_files_and_say_what_they_take(script):
+def test_they_run_as_files_and_list_their_options(script):
     done = subprocess.run([sys.executable, script.__file__, "--help"], capture_output=True, text=True, check=True)
     assert "--backend" in done.stdout and "--resume" in done.stdout
     assert len(Path(script.__file__).read_text().splitlines()) < 70
@@ -127,7 +127,7 @@ def test_they_run_as_files_and_say_what_they_take(script):
         (train_cifar10, 8, 2, 7, "a last batch of 1 sample"),
     ],
 )
-def test_what_training_refuses_is_refused_before_a_folder_is_made(script, side, classes, batch, told, tmp_path, capsys):
+def test_unusable_data_is_refused_before_a_folder_is_made(script, side, classes, batch, told, tmp_path, capsys):
     """Of 10 images 8 are trained on."""
     file = tmp_path / "few.npz"
     x = np.random.default_rng(0).random((10, 3, side, side), np.float32)
