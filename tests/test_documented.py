@@ -20,7 +20,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.cli.config_file import from_file
-from xpnn.cli.main import build_parser
+from xpnn.cli.main import build_parser, with_joined_name
 from xpnn.common import other_names
 
 ROOT = Path(__file__).parents[1]

@@ -20,11 +20,11 @@ def convolution(layer: Any, x: Host, upstream: Upstream) -> Results:
     for window, cells in walk:
         for cell, at in cells:
             for g in range(groups):
-                out, into = slice(g * f, (g + 1) * f), slice(g * c, (g + 1) * c)
-                factor, read, given = weight[(out, ..., *cell)], x[(slice(None), into, *at)], dy[:, out][(..., *window)]
-                y[(slice(None), out, *window)] += read @ factor.T
-                dx[(slice(None), into, *at)] += given @ factor
-                dweight[(out, slice(None), *cell)] += given.T @ read
+                out, inp = slice(g * f, (g + 1) * f), slice(g * c, (g + 1) * c)
+                w, x_cell, dy_cell = weight[(out, ..., *cell)], x[(slice(None), inp, *at)], dy[:, out][(..., *window)]
+                y[(slice(None), out, *window)] += x_cell @ w.T
+                dx[(slice(None), inp, *at)] += dy_cell @ w
+                dweight[(out, slice(None), *cell)] += dy_cell.T @ x_cell
     return _with_bias(layer, y, dx, dweight, dy)
 
 
@@ -48,17 +48,17 @@ def transposed(layer: Any, x: Host, upstream: Upstream) -> Results:
     dx, dweight = zeros(x.shape), zeros(weight.shape)
     for source in np.ndindex(*spatial):
         for cell in product(*map(range, kernel)):
-            place = zip(source, stride, cell, dilation, pads, strict=True)
-            at = tuple(i * s + k * d - before for i, s, k, d, (before, _) in place)
+            sizes = zip(source, stride, cell, dilation, pads, strict=True)
+            at = tuple(i * s + k * d - before for i, s, k, d, (before, _) in sizes)
             if not all(0 <= i < n for i, n in zip(at, size, strict=True)):
                 continue
             for g in range(groups):
-                out, into = slice(g * f, (g + 1) * f), slice(g * c, (g + 1) * c)
-                factor, read = weight[(into, ..., *cell)], x[(slice(None), into, *source)]
-                given = dy[(slice(None), out, *at)]
-                y[(slice(None), out, *at)] += read @ factor
-                dx[(slice(None), into, *source)] += given @ factor.T
-                dweight[(into, slice(None), *cell)] += read.T @ given
+                out, inp = slice(g * f, (g + 1) * f), slice(g * c, (g + 1) * c)
+                w, x_cell = weight[(inp, ..., *cell)], x[(slice(None), inp, *source)]
+                dy_cell = dy[(slice(None), out, *at)]
+                y[(slice(None), out, *at)] += x_cell @ w
+                dx[(slice(None), inp, *source)] += dy_cell @ w.T
+                dweight[(inp, slice(None), *cell)] += x_cell.T @ dy_cell
     return _with_bias(layer, y, dx, dweight, dy)
 
 

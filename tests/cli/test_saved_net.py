@@ -319,7 +319,7 @@ def test_damaged_descriptions_of_a_net_are_one_line(run, capsys, case):
     change, message = ABOUT[case]
     path = run / "model.safetensors"
     weights, about = safetensors.read(path)
-    path.write_bytes(safetensors.packed(weights, change(about)))
+    path.write_bytes(safetensors.to_bytes(weights, change(about)))
     line = refused(capsys, run, "--data", "photos")
     assert message in line and ("model.safetensors" in line or "load_state_dict" in line)
 
@@ -337,7 +337,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(run, capsys, command, v
     path = run / "model.safetensors"
     weights, about = safetensors.read(path)
     weights["1.bias"] = np.array([0.0, value, 1.0], np.float32)
-    path.write_bytes(safetensors.packed(weights, about))
+    path.write_bytes(safetensors.to_bytes(weights, about))
     line = refused(capsys, run, "--data", "photos", command=command)
     assert "model.safetensors holds NaN or infinity: 1.bias in 1 of 3 values" in line
     # The library itself loads them: who looks for the cause needs them.
@@ -350,7 +350,7 @@ def test_weights_that_overflow_when_they_are_loaded_are_refused(run, capsys):
     path = run / "model.safetensors"
     weights, about = safetensors.read(path)
     weights["1.weight"] = weights["1.weight"] * np.float64(1e300)
-    path.write_bytes(safetensors.packed(weights, about))
+    path.write_bytes(safetensors.to_bytes(weights, about))
     assert "1.weight in 48 of 144 values" in refused(capsys, run, "--data", "photos")
 
 
@@ -359,7 +359,7 @@ def test_outputs_that_are_no_numbers_are_no_predictions(run, capsys, command):
     path = run / "model.safetensors"
     weights, about = safetensors.read(path)
     weights["1.weight"] = np.full_like(weights["1.weight"], 3e38)
-    path.write_bytes(safetensors.packed(weights, about))
+    path.write_bytes(safetensors.to_bytes(weights, about))
     line = refused(capsys, run, "--data", "photos", command=command, status=1)
     assert "the net's output is NaN or infinite for" in line
 
@@ -373,7 +373,7 @@ def test_weights_in_bfloat16_predict_too(run, capsys):
     path = run / "model.safetensors"
     weights, about = safetensors.read(path)
     for dtype in ("bfloat16", "float16", "float64"):
-        path.write_bytes(safetensors.packed(weights, about, dtype))
+        path.write_bytes(safetensors.to_bytes(weights, about, dtype))
         assert predict(run) == 0
         assert "accuracy 100.0000%" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""The cross-mode column: the catalogue and the corners of pooling in all modes, and the faults that it notices."""
+"""The catalogue and the corner cases of pooling in all modes, and faults in one algorithm that these detect."""
 
 import re
 from typing import NamedTuple
@@ -20,9 +20,9 @@ CASES = {case.name: case for case in cases()}
 SUBJECTS = list(dict.fromkeys(case.subject for case in CASES.values() if case.single))
 CORNERS = list(pool_corners())
 KINDS = list(dict.fromkeys(case.subject for case in CORNERS))
-# Modes that a run by default leaves out: what they could find others nearly always do as well.
+# Modes that are left out by default: other modes nearly always find the same faults.
 RARE = re.compile(r"read-only|large arrays|kernels, strided|exact, (channels|kernels)|shared, kernels|blocks, ")
-# Cells of an input from which exact numerics, whose catalogue is tested elsewhere, is left out.
+# Larger inputs, in cells, are not run in exact numerics, whose catalogue is tested elsewhere.
 LARGE = 3000
 
 # Slices of array-api-strict's arrays are NumPy's: what it would show the catalogue on it does.
