@@ -92,7 +92,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("call", REFUSED.values(), ids=REFUSED.keys())
 def test_what_can_t_be_held_is_refused_before_it_is_tried(little_memory, call):
-    with pytest.raises(ValueError, match=r"makes [\d,]+ cells|asks for [\d,]+ bins"):
+    with pytest.raises(ValueError, match=r"makes [\d,]+ cells|requests [\d,]+ bins"):
         call(np.ones((1, 1, 8), np.float32))
 
 
