@@ -187,7 +187,7 @@ def test_each_input_cell_adds_its_multiple_of_the_kernel(at):
     assert at.get(conv_transpose(x, weight, stride=2, padding=((1, 0),))).tolist() == [[[2, 13, 20, 30]]]
 
 
-def test_cells_that_output_padding_adds_hold_the_bias(at):
+def test_cells_that_output_padding_adds_have_the_bias(at):
     y = conv_transpose(at.put(ones(1, 1, 2)), at.put(ones(1, 1, 1)), at.put([7.0]), stride=3, output_padding=2)
     assert at.get(y).tolist() == [[[8, 7, 7, 8, 7, 7]]]
 

@@ -1,4 +1,4 @@
-"""What losses do not take: the message says which loss it was, what it was given and what it takes."""
+"""Arguments that losses refuse: the message names the loss, what it was given and what it accepts."""
 
 import re
 

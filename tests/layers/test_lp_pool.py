@@ -145,7 +145,7 @@ def test_special_upstream_gradient_of_a_zero_norm_is_stopped(at):
 
 
 @every_power
-def test_nan_reaches_its_windows_and_no_other(at, p):
+def test_nan_reaches_only_its_windows(at, p):
     x = at.put([[[1.0, NAN, 0.0, 4.0]]])
     y = lp_pool(x, p, 2)
     assert_values(at, y, [[[NAN, 4]]])
