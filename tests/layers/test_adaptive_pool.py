@@ -251,7 +251,7 @@ def test_output_size_out_of_range_is_an_error_at_once(layer, size):
 @pytest.mark.parametrize("shape", [(3, 8, 8), (3, 8), (1, 2, 3, 4, 5)])
 @pytest.mark.parametrize("layer", [AdaptiveAvgPool2d, AdaptiveMaxPool2d])
 def test_layer_of_another_rank_is_an_error_that_names_it(layer, shape):
-    message = f"{layer.__name__}(2): the input needs 4 axes (N, C, *spatial), got shape {shape}"
+    message = f"{layer.__name__}(2): the input must have 4 axes (N, C, *spatial), got shape {shape}"
     with pytest.raises(ValueError, match=re.escape(message)):
         layer(2)(np.zeros(shape, np.float32))
 

@@ -188,7 +188,7 @@ def test_without_state_both_dtypes_are_accepted():
     ids=str,
 )
 def test_input_of_another_shape_is_an_error_that_names_the_layer(layer, shape, wanted):
-    with pytest.raises(ValueError, match=re.escape(f"{layer!r}: input needs shape {wanted}, got {shape}")):
+    with pytest.raises(ValueError, match=re.escape(f"{layer!r}: input must have shape {wanted}, got {shape}")):
         layer(np.zeros(shape, F32))
 
 

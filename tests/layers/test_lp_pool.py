@@ -228,7 +228,7 @@ def test_power_out_of_range_is_an_error_at_once(make, p):
 
 
 def test_layer_of_another_rank_is_an_error_that_names_it():
-    message = "LpPool2d(2, 3): the input needs 4 axes (N, C, *spatial), got shape (3, 8, 8)"
+    message = "LpPool2d(2, 3): the input must have 4 axes (N, C, *spatial), got shape (3, 8, 8)"
     with pytest.raises(ValueError, match=re.escape(message)):
         LpPool2d(2, 3)(np.zeros((3, 8, 8), np.float32))
 

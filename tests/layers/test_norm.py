@@ -248,9 +248,15 @@ def test_a_nan_stays_in_its_sample(at, call):
         (lambda: LayerNorm(3, eps="x"), "eps must be a number >= 0, got 'x'"),
         (lambda: GroupNorm(3, 4), "4 channels can't be split into 3 groups"),
         (lambda: GroupNorm(0, 4), "num_groups must be an integer >= 1, got 0"),
-        (lambda: LayerNorm((3, 4))(np.zeros((2, 4), np.float32)), "LayerNorm((3, 4)): input needs shape (..., 3, 4)"),
-        (lambda: GroupNorm(2, 4)(np.zeros((2, 3), np.float32)), "GroupNorm(2, 4): input needs shape (N, 4, ...), got"),
-        (lambda: GroupNorm(2, 4)(np.zeros(4, np.float32)), "input needs shape (N, 4, ...), got (4,)"),
+        (
+            lambda: LayerNorm((3, 4))(np.zeros((2, 4), np.float32)),
+            "LayerNorm((3, 4)): input must have shape (..., 3, 4)",
+        ),
+        (
+            lambda: GroupNorm(2, 4)(np.zeros((2, 3), np.float32)),
+            "GroupNorm(2, 4): input must have shape (N, 4, ...), got",
+        ),
+        (lambda: GroupNorm(2, 4)(np.zeros(4, np.float32)), "input must have shape (N, 4, ...), got (4,)"),
         (lambda: group_norm(np.zeros((2, 3)), 2), "3 channels can't be split into 2 groups (shape (2, 3))"),
         (lambda: layer_norm(np.zeros((2, 3)), 3, np.zeros(2)), "weight has shape (2,), expected (3,)"),
         (lambda: layer_norm_backward(np.zeros((3, 2)), np.zeros((2, 3)), 3), "dy has shape (3, 2), expected (2, 3)"),
