@@ -60,3 +60,10 @@ def require_shape(x: Array, shape: tuple[int, ...], what: str) -> None:
         raise TypeError(f"{what} must be an array of shape {shape}, got {shown(x)}")
     if tuple(x.shape) != shape:
         raise ValueError(f"{what} has shape {tuple(x.shape)}, expected {shape}")
+
+
+def spatial_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """``spatial`` of a shape ``(N, C, *spatial)``; raises `ValueError` unless it has at least one axis."""
+    if len(shape) < 3:
+        raise ValueError(f"input must have shape (N, C, *spatial) with at least one spatial axis, got {shape}")
+    return shape[2:]

@@ -52,26 +52,37 @@ class Layer(LayerState):
 
     Notes
     -----
-    *A subclass defines*
+    A subclass defines
 
     ``_forward(x)``
-        The output for ``x (N, ...)``.
+        The output for ``x (N, ...)``, called by `forward`.
     ``_backward(dy, input_grad)``
         ``dx``, of the shape of ``x``, for ``dy``, of the shape of the output; None is allowed if ``input_grad`` is
-        False. It may be called several times after one forward, so it must not change ``saved``.
+        False. Called by `backward`, possibly several times after one forward, so it must not change ``saved``.
     ``_output_shape(shape)``
-        Optional: the shape of the output for that of the input, or a `ValueError`. Without it `output_shape` and
-        `summary` run a forward of zeros.
+        Optional: the shape of the output for that of the input, or a `ValueError`. Called by `output_shape` and
+        `summary`, which otherwise run a forward of zeros.
 
-    `forward` and `backward` check library, device and dtype of ``x`` and ``dy``, and the shape of ``dy``, before they
-    call these. In exact numerics they widen float32 arrays to float64 before and round the results once after, so one
-    implementation serves both numerics and both dtypes. It uses functions of the Array API standard from
-    ``self.backend.xp``, which exist on every backend, or those of `xpnn.functional` with ``xp=self.backend.xp``, and
-    writes neither into ``x`` and ``dy`` nor into arrays of parameters and buffers. A layer that draws random numbers
-    has a property ``stream``, made on first use by ``self.generator.fold_in("noise")``, which checkpoints save.
+    and calls
 
-    *It calls* `add_parameter` and `add_buffer` in ``__init__``; `parameter_value`, `buffer_value`, `set_buffer` and
-    `save_for_backward` in ``_forward``; `accumulate_grad` in ``_backward``, where ``saved`` is read.
+    ``add_parameter(name, shape, initialiser)``, ``add_buffer(name, shape, value)``
+        In ``__init__``.
+    ``parameter_value(name)``, ``buffer_value(name)``
+        In ``_forward`` and ``_backward``: the arrays to compute with.
+    ``set_buffer(name, array)``
+        In ``_forward``: replace a buffer.
+    ``save_for_backward(*values)``
+        In ``_forward``: ``_backward`` finds the values as ``saved``.
+    ``accumulate_grad(name, gradient)``
+        In ``_backward``: add the gradient of a parameter, of its shape.
+
+    `forward` and `backward` first check library, device and dtype of ``x`` and ``dy``, and the shape of ``dy``. In
+    exact numerics they widen float32 arrays to float64 before ``_forward`` and ``_backward`` and round the results
+    once after, so one implementation serves both numerics and both dtypes. The implementation uses functions of the
+    Array API standard from ``self.backend.xp``, which every backend has, or those of `xpnn.functional` with
+    ``xp=self.backend.xp``, and does not write into ``x``, ``dy``, or arrays of parameters and buffers. A layer that
+    draws random numbers has a property ``stream``, created on first use by ``self.generator.fold_in("noise")``, whose
+    position is saved in checkpoints.
 
     A layer saves what backward needs of its last forward only. So a net that passes a layer twice needs two layers,
     which may share their parameters: ``b.parameters["weight"] = a.parameters["weight"]``. Gradients then add up, and
@@ -79,7 +90,7 @@ class Layer(LayerState):
 
     Examples
     --------
-    A factor for each feature, and in evaluation the inputs limited to the range of those seen in training:
+    A layer with a factor for each feature, which in evaluation limits inputs to the range seen in training:
 
     >>> import xpnn as nn
     >>> class Scale(nn.Layer):
@@ -111,11 +122,11 @@ class Layer(LayerState):
     ...         self.accumulate_grad("weight", self.backend.xp.sum(dy * x, axis=0))
     ...         return self.parameter_value("weight") * dy if input_grad else None
 
-    Its gradients compared with finite differences, which raises `AssertionError` where they differ:
+    A check of its gradients against finite differences, which raises `AssertionError` if they differ:
 
     >>> nn.testing.gradcheck(Scale(3, dtype="float64"), [[0.5, -1.0, 2.0], [1.5, 0.0, 3.0]])
 
-    In a model, here in exact numerics:
+    The layer in a model, here in exact numerics:
 
     >>> model = nn.Sequential(Scale(3), nn.Dense(3, 2), backend="numpy", numerics="exact", seed=0)
     >>> model

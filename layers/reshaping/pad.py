@@ -9,12 +9,12 @@ from ...backends.contractions.windows import Windows
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.array_checks import namespace, require_float, require_shape
+from ..core.array_checks import namespace, require_float, require_shape, spatial_shape
 from ..core.axis_order import channels_first, channels_last
 from ..core.layer import Layer
 from ..core.output_shape import Shape
 from ..core.placement import Placement
-from ..windows.geometry import Geometry, Padding, check_border, resolve_padding, spatial_axes
+from ..windows.geometry import Geometry, Padding, check_border, resolve_padding
 from ..windows.padding import pad, unpad
 
 
@@ -62,7 +62,7 @@ def pad_constant_backward(
 
 def _border(shape: tuple[int, ...], padding: Padding) -> Geometry:
     """The padding, as that of windows of one cell."""
-    spatial = spatial_axes(shape)
+    spatial = spatial_shape(shape)
     ones = (1,) * len(spatial)
     pairs = resolve_padding(check_border(padding, len(spatial)), spatial, ones, ones, ones)
     sizes = tuple(n + before + after for n, (before, after) in zip(spatial, pairs, strict=True))

@@ -9,12 +9,12 @@ from ...backends.contractions.windows import Windows
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
-from ..core.array_checks import namespace, require_float
+from ..core.array_checks import namespace, require_float, spatial_shape
 from ..core.axis_order import channels_first, channels_last
 from ..core.layer import Layer
 from ..core.output_shape import Shape
 from ..core.placement import Placement
-from ..windows.geometry import Size, spatial_axes
+from ..windows.geometry import Size
 
 
 @without_graph
@@ -35,7 +35,7 @@ def upsample_nearest(x: Array, scale_factor: Size, *, xp: Namespace | None = Non
     """
     xp = namespace(xp, input=x)
     require_float(x)
-    scale = checks.per_axis("scale_factor", scale_factor, len(spatial_axes(tuple(x.shape))))
+    scale = checks.per_axis("scale_factor", scale_factor, len(spatial_shape(tuple(x.shape))))
     cells = channels_last(x, xp)
     for axis, times in enumerate(scale):
         cells = xp.repeat(cells, times, axis=axis + 1)
@@ -47,7 +47,7 @@ def upsample_nearest_backward(dy: Array, scale_factor: Size, *, xp: Namespace | 
     """Gradient of `upsample_nearest` for ``dy (N, C, *(S * scale))``: the sum over the copies of each cell."""
     xp = namespace(xp, dy=dy)
     require_float(dy, "dy")
-    spatial = spatial_axes(tuple(dy.shape))
+    spatial = spatial_shape(tuple(dy.shape))
     scale = checks.per_axis("scale_factor", scale_factor, len(spatial))
     if any(n % s for n, s in zip(spatial, scale, strict=True)):
         raise ValueError(f"spatial axes of dy must be multiples of {scale}, got shape {tuple(dy.shape)}")
@@ -80,7 +80,7 @@ class Upsample(Layer):
         self.scale_factor = checks.size("scale_factor", scale_factor, axes)
 
     def _output_shape(self, shape: Shape) -> Shape:
-        spatial = spatial_axes(shape)
+        spatial = spatial_shape(shape)
         scale = checks.per_axis("scale_factor", self.scale_factor, len(spatial))
         return (*shape[:2], *(n * s for n, s in zip(spatial, scale, strict=True)))
 

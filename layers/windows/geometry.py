@@ -96,13 +96,6 @@ def _is_count(value: object) -> TypeGuard[int]:
     return checks.is_integer(value) and value >= 0
 
 
-def spatial_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The sizes ``spatial`` of a shape ``(N, C, *spatial)``."""
-    if len(shape) < 3:
-        raise ValueError(f"input must have shape (N, C, *spatial) with at least one spatial axis, got {shape}")
-    return shape[2:]
-
-
 def resolve_padding(padding: Padding, spatial: Sequence[int], kernel: Size, stride: Size, dilation: Size) -> Pairs:
     """The padding of each axis as a pair ``(before, after)``."""
     spatial = checks.shape("spatial", spatial)

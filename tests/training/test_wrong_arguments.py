@@ -129,7 +129,7 @@ def test_a_trainer_names_what_is_of_another_kind(name):
         (lambda: nn.load(net(), 3), TypeError, "path must be a path, got 3"),
         (lambda: nn.save(net(), "net", X), TypeError, "about must be a mapping, got an array of float32"),
         (lambda: nn.Dense(3, 2, weight_init="he"), TypeError, "Dense: weight_init must be an initialiser, such as"),
-        (lambda: nn.Dense(3, 2, weight_init=X), TypeError, "values that are known with parameters['weight'].value"),
+        (lambda: nn.Dense(3, 2, weight_init=X), TypeError, "to set known values use parameters['weight'].value"),
         (lambda: nn.Conv2d(1, 2, 3, bias_init=nn.initialisers.constant), TypeError, "bias_init must be an initialiser"),
         (lambda: nn.ConvTranspose2d(1, 2, 3, weight_init=0.1), TypeError, "weight_init must be an initialiser"),
         (lambda: EarlyStopping("3"), ValueError, "patience must be an integer >= 1, got '3'"),
