@@ -204,7 +204,7 @@ def rng() -> np.random.Generator:
 def compiled_kernels(monkeypatch):
     """The compiled kernels, switched on: the suite does without them otherwise."""
     pytest.importorskip("numba", reason="no compiled kernels: Numba is not installed")
-    monkeypatch.setenv(numba.VARIABLE, "1")
+    monkeypatch.setenv("XPNN_NUMBA", "1")
     found = numba.load()
     assert found is not None
     return found

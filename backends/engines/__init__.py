@@ -1,4 +1,5 @@
-"""Faster ways to compute an operation than the array path, one folder for each kind of device.
+"""Optional compiled kernels that are faster than array functions: ``numba`` for CPUs, ``cuda`` for CuPy.
 
-Layers ask `xpnn.backends.primitives.Primitives.prepare` by the operation's name and never learn who answered.
+Layers get them from `xpnn.backends.primitives.Primitives`, as `kernels` and by `prepare`, and compute with array
+functions if there are none.
 """

@@ -1,7 +1,7 @@
 """Matrix products and sums of float64 arrays whose bits do not depend on the order of additions.
 
-See `splitting` for the idea. A product goes through four steps, each a method, so that a convolution can cut its
-windows from slices and add up blocks in between:
+The method is described in `splitting`. A product has four steps, each a method, so that a convolution can extract its
+windows from slices and add up blocks between the steps:
 
     plan = budget(terms)
     s, t = exact.scale(x, -1), exact.scale(w, -2)
@@ -9,7 +9,7 @@ windows from slices and add up blocks in between:
     quanta = exact.multiply(exact.split(x, s, plan.left_bits, plan.left_count), right, plan)
     y = exact.combine(quanta, plan, s, t)
 
-Quanta of parts of the terms, in blocks or on other workers, are added as they are; that is exact too.
+Quanta of parts of the terms, from blocks or other workers, can be added before the last step; that is exact too.
 """
 
 from functools import reduce
@@ -18,22 +18,22 @@ from math import ldexp, prod
 from ...common.types import Array, Namespace
 from ..execution.team import Team
 from .elementary import Elementary
-from .splitting import BLOCK, Budget, Splitting, budget, length
+from .splitting import FLOAT64_TERMS, Budget, Splitting, budget, length
 
-ONE_SLICE = 16  # binary digits of a number of terms up to which a sum takes one slice, of 37 bits or more
+ONE_SLICE_LENGTH = 16  # a sum of up to 2**16 terms needs one slice, of 37 bits or more
 
 
 class ExactContractions(Splitting):
-    """Order-free `matmul`, `contract_rows` and `sum`. A zero in a result is +0.
+    """Matrix products and sums whose bits do not depend on the order of additions. A zero in a result is +0.
 
     Parameters
     ----------
     xp : namespace
-        An Array API namespace. Arrays are float64 and may live on any of its devices.
+        An Array API namespace. Arrays are float64, on any of its devices.
     slice_products : {2, 3}
-        Matrix products of slices that make up one contraction, see `budget`.
+        Number of matrix products of slices that are added up to one contraction, see `budget`.
     chunk : int, optional
-        See `Splitting`. 2**17 suits NumPy: large matrix products take 0.6 of the time of whole arrays, sums 0.5.
+        See `Splitting`. On NumPy, 2**17 reduces the time of large matrix products to 0.6, and that of sums to 0.5.
     elementary : Elementary, optional
         See `Splitting`.
     """
@@ -56,7 +56,7 @@ class ExactContractions(Splitting):
             raise ValueError(f"matmul of shapes {x.shape} and {w.shape}: the lengths of the contraction differ")
         left = xp.reshape(x, (1, terms)) if x.ndim == 1 else x
         right = xp.reshape(w, (terms, 1)) if w.ndim == 1 else w
-        # The rows of a stack against one matrix are rows of one product: one large product is faster.
+        # For one right matrix, the rows of a stack are rows of one product, which is faster than several.
         rows = xp.reshape(left, (prod(left.shape[:-1]), terms)) if right.ndim == 2 else left
         plan = budget(terms, self.slice_products)
         t = self.scale(right, -2)
@@ -74,8 +74,8 @@ class ExactContractions(Splitting):
     def contract_rows(self, x: Array, dy: Array, team: Team | None = None) -> Array:
         """Sum over rows ``y[..., a, b] = sum_r x[..., r, a] * dy[..., r, b]``, over the rows of all workers.
 
-        Both are scaled by column, over all rows, so that the result does not depend on who holds which rows; a worker
-        may hold none. A NaN or an infinity in a column makes its row or column of the result NaN.
+        Both are scaled by column, over all rows, so that the result does not depend on how rows are distributed among
+        workers; a worker may have none. A NaN or an infinity in a column makes its row or column of the result NaN.
         """
         xp = self.xp
         rows = x.shape[-2]
@@ -102,9 +102,9 @@ class ExactContractions(Splitting):
     ) -> Array:
         """Sum over axes (and workers), of terms rounded to multiples of one quantum.
 
-        With ``L = ceil(log2(terms))`` and ``s`` above the largest magnitude, a term keeps what is above
-        ``s * 2**(L - 53)`` up to 2**16 terms and above ``s * 2**(2L - 106)`` beyond. A single term is returned as it
-        is, an empty sum is 0, and a NaN or an infinity gives NaN.
+        With ``L = ceil(log2(terms))`` and ``s`` above the largest magnitude, the quantum is ``s * 2**(L - 53)`` for up
+        to 2**16 terms, and ``s * 2**(2L - 106)`` for more. A single term is returned unchanged, an empty sum is 0, and
+        the sum of a NaN or an infinity is NaN.
         """
         xp = self.xp
         axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
@@ -115,11 +115,11 @@ class ExactContractions(Splitting):
         terms = prod(x.shape[a] for a in reduced)
         s = self.scale(x, reduced, team)
         levels = length(terms if team is None else team.rows(terms))
-        bits, count = 53 - levels, 1 if levels <= ONE_SLICE else 2
+        bits, count = 53 - levels, 1 if levels <= ONE_SLICE_LENGTH else 2
         inverse = self._per_quantum(s, bits)
         blocks = []
         for block in self._blocks(x, 0):
-            # Here a NaN may take part: the sums are no BLAS's, and all of its terms are NaN by the scale.
+            # A NaN may be added here, unlike in a matrix product: its scale makes all terms of its sum NaN.
             scaled = x[block, ...] * (inverse if 0 in reduced else inverse[block, ...])
             blocks.append([xp.sum(q, axis=reduced, keepdims=True) for q in self._slices(scaled, bits, count)])
         levelled = [list(parts) for parts in zip(*blocks, strict=True)]
@@ -133,34 +133,35 @@ class ExactContractions(Splitting):
         return xp.reshape(y, shape)
 
     def join(self, slices: list[Array]) -> Array:
-        """Slices of a right operand side by side, for one product instead of one each (1.2 times as fast on NumPy)."""
+        """Concatenate slices of a right operand, for one product instead of one each (1.2 times as fast on NumPy)."""
         return self._concat(slices, -1)
 
     def multiply(self, left: list[Array], right: Array, plan: Budget) -> Array:
         """Exact products of slices ``(..., M, K)`` with joined slices ``(..., K, count * N)``.
 
-        Returns quanta ``(..., M, count * N)``: the leading product and, beside it, what counts ``2**-right_bits`` as
-        much. They are float64, or int64 where the plan is `wide`. ``K`` may be a part of the plan's terms.
+        Returns quanta ``(..., M, count * N)``: the leading product and, if ``count`` is 2, the lower one, whose unit is
+        ``2**-right_bits`` times that of the leading one. They are float64, or int64 if the plan is `wide`. ``K`` may be
+        a part of the plan's terms.
         """
         xp = self.xp
         terms = right.shape[-2]
-        if terms <= BLOCK:
+        if terms <= FLOAT64_TERMS:
             quanta = self._multiply(left, right)
             return xp.astype(quanta, xp.int64) if plan.wide else quanta
         if not plan.wide:
-            raise ValueError(f"a contraction of {terms} terms, planned for {plan.terms}")
+            raise ValueError(f"a contraction must have at most the {plan.terms} terms of its plan, got {terms}")
         quanta = None
-        for start in range(0, terms, BLOCK):
-            block = slice(start, min(start + BLOCK, terms))
+        for start in range(0, terms, FLOAT64_TERMS):
+            block = slice(start, min(start + FLOAT64_TERMS, terms))
             part = xp.astype(self._multiply([q[..., block] for q in left], right[..., block, :]), xp.int64)
             quanta = part if quanta is None else quanta + part
         return quanta
 
     def combine(self, quanta: Array, plan: Budget, left_scale: Array, right_scale: Array) -> Array:
-        """Bring the quanta of all terms together: ``s * t * (leading + lower * 2**-right_bits)`` by powers of two.
+        """Combine the quanta of all terms: ``s * t * (leading + lower * 2**-right_bits)`` times powers of two.
 
-        ``left_scale (..., M, 1)`` and ``right_scale (..., 1, N)`` broadcast against the result. It overflows only
-        where the product of two scales does, beyond 2**960.
+        ``left_scale (..., M, 1)`` and ``right_scale (..., 1, N)`` broadcast with the result, which overflows only if
+        the product of two scales does, beyond 2**960.
         """
         xp = self.xp
         if plan.wide:
@@ -168,7 +169,7 @@ class ExactContractions(Splitting):
         if plan.right_count == 2:
             columns = quanta.shape[-1] // 2
             y = quanta[..., columns:] * ldexp(1.0, -plan.right_bits)
-            y += 0.0  # a sum of no -0 is no -0
+            y += 0.0  # -0 becomes +0
             y += quanta[..., :columns]
         else:
             y = quanta + 0.0

@@ -1,9 +1,9 @@
-"""The exact namespace: the standard, with one defined result where the standard leaves it open.
+"""The Array API namespace of exact numerics: float64 results with the same bits on every library.
 
-It is a namespace like any other, laid over a library's own. Functions that IEEE-754 or integer arithmetic fixes pass
-through; sums, products and elementary functions are replaced by those of this folder; what is open and has no exact
-form here is refused, so that nothing slips through. Arrays stay the library's own, and so do their operators: ``+ - *
-/`` between float64 arrays are fixed.
+It wraps a library's namespace. Functions whose results IEEE-754 or integer arithmetic defines are the library's. Sums,
+products and elementary functions, whose results the standard leaves open, are replaced by those of this package. Other
+functions that it leaves open raise `AttributeError`. Arrays are the library's own, and so are their operators: the
+results of ``+ - * /`` on float64 arrays are defined.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from ..execution.team import Team, current_team, rows_of_all
 from .contractions import ExactContractions
 from .elementary import Elementary
 
-#: Open in the standard, and with no exact form here.
+#: Functions whose results the standard leaves open and that this package does not replace.
 REFUSED = frozenset(
     [
         "acos",
@@ -41,9 +41,8 @@ REFUSED = frozenset(
         "tan",
     ]
 )
-# Elements that NumPy and PyTorch on a CPU go through at a time; temporaries then stay in the cache.
-CHUNK = 1 << 14
-BLOCK = 1 << 17
+# Elements that elementary functions and contractions process at a time on a CPU, so that temporaries stay in the cache.
+ELEMENTARY_CHUNK, CONTRACTION_CHUNK = 1 << 14, 1 << 17
 
 
 class ExactNamespace:
@@ -52,21 +51,21 @@ class ExactNamespace:
     Parameters
     ----------
     raw : namespace
-        The library's own.
+        The library's own namespace.
     slice_products : {2, 3}
-        Accuracy of contractions: see `xpnn.backends.exact.splitting.budget`.
+        See `xpnn.backends.exact.splitting.budget`.
     on_host : bool
-        Whether a CPU computes, which likes its data in blocks. It never changes a bit.
+        Whether the device is a CPU, which processes arrays in blocks. The bits are the same.
     """
 
     def __init__(self, raw: Namespace, slice_products: int = 2, on_host: bool = True) -> None:
         self.raw = raw
-        # One for both, so that the product that proves a new backend makes the tables of all functions.
-        self._functions = Elementary(raw, CHUNK if on_host else 0)
-        self.contractions = ExactContractions(raw, slice_products, BLOCK if on_host else 0, self._functions)
+        # Shared with the contractions, so that the matrix product that tests a new backend makes the tables.
+        self._functions = Elementary(raw, ELEMENTARY_CHUNK if on_host else 0)
+        self.contractions = ExactContractions(raw, slice_products, CONTRACTION_CHUNK if on_host else 0, self._functions)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "raw":  # a copy in the making has none yet
+        if name == "raw":  # not yet set while an instance is copied
             raise AttributeError(name)
         if name in REFUSED:
             raise AttributeError(f"{name} has no exact form: numerics='exact' does without it")
@@ -76,7 +75,7 @@ class ExactNamespace:
         return f"ExactNamespace({self.raw!r})"
 
     def matmul(self, x1: Array, x2: Array) -> Array:
-        """Matrix product, order-free; see `Products.matmul`."""
+        """Matrix product, independent of the order of additions; see `ExactContractions.matmul`."""
         if not self._is_float(x1):
             return self.raw.matmul(x1, x2)
         return self._narrow(self.contractions.matmul(self._wide(x1), self._wide(x2)), x1)
@@ -97,30 +96,30 @@ class ExactNamespace:
         dtype: DType | None = None,
         keepdims: bool = False,
     ) -> Array:
-        """Sum, order-free; over axis 0 together with the other workers of a team."""
+        """Sum, independent of the order of additions; over axis 0, also over the workers of a team."""
         if not self._is_float(x):
             return self.raw.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
         total = self.contractions.sum(self._wide(x), axis, keepdims, self._team(x, axis))
         return self._narrow(total, x) if dtype is None else self.raw.astype(total, dtype)
 
     def max(self, x: Array, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
-        """Largest; over axis 0 of all workers of a team."""
+        """Maximum; over axis 0, also over the workers of a team."""
         team = self._team(x, axis)
         if team is None:
             return self.raw.max(x, axis=axis, keepdims=keepdims)
         if not x.shape[0]:
-            # The rows are the others'; this one is below all of theirs.
+            # Other workers have rows; -inf is never larger than theirs.
             x = self.raw.full((1, *x.shape[1:]), float("-inf"), dtype=x.dtype, device=device(x))
         return team.max(self.raw.max(x, axis=axis, keepdims=keepdims))
 
     def min(self, x: Array, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
-        """Smallest; over axis 0 of all workers of a team."""
+        """Minimum; over axis 0, also over the workers of a team."""
         if self._team(x, axis) is None:
             return self.raw.min(x, axis=axis, keepdims=keepdims)
         return -self.max(-x, axis=axis, keepdims=keepdims)
 
     def mean(self, x: Array, *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
-        """Sum over the number of terms."""
+        """Sum divided by the number of terms."""
         return self.sum(x, axis=axis, keepdims=keepdims) / self._count(x, axis)
 
     def var(
@@ -144,7 +143,7 @@ class ExactNamespace:
         dtype: DType | None = None,
         keepdims: bool = False,
     ) -> Array:
-        """Product by halving: factors ``i`` and ``i + n/2`` first, one order everywhere. Not over a team's samples."""
+        """Product by halving: factors ``i`` and ``i + n/2`` are multiplied first. Not over the samples of a team."""
         if not self._is_float(x):
             return self.raw.prod(x, axis=axis, dtype=dtype, keepdims=keepdims)
         if self._team(x, axis) is not None:
@@ -195,7 +194,7 @@ class ExactNamespace:
         return self._apply(self._functions.cosh, x)
 
     def sqrt(self, x: Array) -> Array:
-        """Square root: not every library rounds it correctly."""
+        """Square root, which not every library rounds correctly."""
         return self._apply(self._functions.sqrt, x)
 
     def reciprocal(self, x: Array) -> Array:
@@ -214,7 +213,7 @@ class ExactNamespace:
         return self._narrow(function(self._wide(x)), x)
 
     def _team(self, x: Array, axis: int | tuple[int, ...] | None) -> Team | None:
-        """Who else holds terms of a reduction over these axes: the team where axis 0, the batch, is among them."""
+        """The workers whose samples a reduction over these axes includes: the team if axis 0 is reduced, else None."""
         axes = (axis,) if isinstance(axis, int) else axis
         over_batch = x.ndim and (axes is None or 0 in {a % x.ndim for a in axes})
         return current_team() if over_batch and self._is_float(x) else None

@@ -1,8 +1,8 @@
-"""Contractions of windows in exact numerics: numbers are cut into slices first, windows of the slices after.
+"""Convolutions in exact numerics: numbers are split into slices, and windows are extracted from the slices.
 
-A slice commutes with every choice of elements, so cutting numbers before windows is kernel-size times cheaper than
-after. Each sample has one scale forward; in the weight gradient, which adds up over the batch, each channel has one for
-the whole batch and all workers.
+Splitting commutes with indexing, and splitting the input is cheaper than splitting its windows by the size of the
+kernel. Forward, each sample has one scale. In the weight's gradient, a sum over the batch, each channel has one scale
+for the batches of all workers.
 """
 
 from math import nan, prod
@@ -20,13 +20,13 @@ from .splitting import budget
 
 
 class ExactPrimitives(Primitives):
-    """`Primitives` whose sums of products are order-free.
+    """`Primitives` whose sums of products do not depend on the order of additions.
 
     Parameters
     ----------
     xp : ExactNamespace
     cutter : Primitives
-        The library's own way to cut windows.
+        The library's own primitives, for extracting windows.
     """
 
     free_order = False
@@ -37,16 +37,16 @@ class ExactPrimitives(Primitives):
         self.exact = xp.contractions
 
     def windows(self, x: Array, windows: Windows) -> Array:
-        """As the library cuts them: nothing is computed."""
+        """The library's own windows: nothing is computed."""
         return self.cutter.windows(x, windows)
 
     def contract(self, x: Array, w: Array, windows: Windows, padding: Pairs = (), bias: Array | None = None) -> Array:
-        """Windows of slices of ``x``, which has one scale a sample, times slices of ``w``."""
+        """Windows of slices of ``x``, which has one scale for each sample, times slices of ``w``."""
         xp, exact = self.xp, self.exact
-        x = self._within(x, padding, windows)
+        x = self._padded_batch(x, padding, windows)
         groups, terms, features = w.shape
         plan = budget(terms, exact.slice_products)
-        # A NaN must not make its whole sample NaN: it takes part as 0 and is put back into the windows that see it.
+        # A NaN must not make its whole sample NaN: it is replaced by 0, and only its windows become NaN at the end.
         good = xp.isfinite(x)
         finite = xp.where(good, x, 0.0)
         s, t = exact.scale(finite, tuple(range(1, x.ndim))), exact.scale(w, -2)
@@ -59,31 +59,31 @@ class ExactPrimitives(Primitives):
             quanta = exact.multiply([self._all_columns(q, windows, groups) for q in left], right, plan)
             quanta = xp.reshape(quanta, (groups, n, prod(windows.count), quanta.shape[-1]))
             rows = exact.combine(quanta, plan, xp.reshape(s[block, ...], (1, n, 1, 1)), right_scale)
-            rows = rows + self._poison(good[block, ...], windows, groups)
+            rows = rows + self._nan_windows(good[block, ...], windows, groups)
             rows = xp.permute_dims(xp.reshape(rows, (groups, n * prod(windows.count), features)), (1, 0, 2))
             parts.append(xp.reshape(rows, (n, *windows.count, groups * features)))
         y = concat_all(parts, 0, xp)
         return y if bias is None else y + bias
 
     def _samples(self, x: Array, windows: Windows) -> list[slice]:
-        """Blocks of samples."""
+        """Slices of the samples, in blocks."""
         row_bytes = 4 * prod(windows.count) * windows.cells * x.shape[-1]
         return [block.samples for block in self.blocks(x.shape[0], 1, row_bytes, x)]
 
     def bytes_of_block(self, like: Array) -> int:
-        """As the library has them where its are larger: on a GPU."""
+        """The larger of this class's and the library's block, which is larger on a GPU."""
         return overrides.now().block_bytes or max(self.block_bytes, self.cutter.bytes_of_block(like))
 
     def _all_columns(self, x: Array, windows: Windows, groups: int) -> Array:
-        """Columns of all samples of ``x``, which is padded."""
+        """Columns of all samples of the padded ``x``."""
         return self._columns(x, (), whole(x.shape[0], windows), windows, groups)
 
-    def _within(self, x: Array, padding: Pairs, windows: Windows) -> Array:
-        """All of ``x`` within its padding."""
+    def _padded_batch(self, x: Array, padding: Pairs, windows: Windows) -> Array:
+        """All of ``x``, padded."""
         return self.padded(x, padding, whole(x.shape[0], windows), windows)
 
-    def _read(self, x: Array, windows: Windows) -> Array:
-        """``x`` with 0 for NaN and infinities that no window reads: they would reach all sums of their channel."""
+    def _without_unread(self, x: Array, windows: Windows) -> Array:
+        """``x`` with 0 for NaN and infinities that no window reads, which would make all sums of their channel NaN."""
         xp = self.xp
         spaced = (
             s > 1 or (o - 1) * s + (k - 1) * d + 1 < n
@@ -104,8 +104,8 @@ class ExactPrimitives(Primitives):
         read = self.constant(mark, x, "read", windows, shape)
         return xp.where(xp.logical_or(read, xp.isfinite(x)), x, 0.0)
 
-    def _poison(self, good: Array, windows: Windows, groups: int) -> Array:
-        """NaN for each group's windows that see what is not finite, 0 for the others: ``(G, n, O, 1)``."""
+    def _nan_windows(self, good: Array, windows: Windows, groups: int) -> Array:
+        """NaN for windows of a group with a number that is not finite, 0 for the others: ``(G, n, O, 1)``."""
         xp = self.xp
         n, channels = good.shape[0], good.shape[-1]
         split = xp.reshape(good, (*good.shape[:-1], groups, channels // groups))
@@ -118,8 +118,8 @@ class ExactPrimitives(Primitives):
     def contract_weight_gradient(
         self, x: Array, dy: Array, windows: Windows, groups: int, padding: Pairs = ()
     ) -> Array:
-        """Sum over the samples of all workers, each channel of ``x`` and of ``dy`` with one scale."""
-        x = self._read(self._within(x, padding, windows), windows)
+        """Sum over the samples of all workers; each channel of ``x`` and of ``dy`` has one scale."""
+        x = self._without_unread(self._padded_batch(x, padding, windows), windows)
         xp, exact, team = self.xp, self.exact, current_team()
         channels, features = x.shape[-1] // groups, dy.shape[-1] // groups
         rows = x.shape[0] * prod(windows.count)
@@ -140,7 +140,7 @@ class ExactPrimitives(Primitives):
         return exact.combine(quanta, plan, left_scale, xp.reshape(t, (groups, 1, features)))
 
     def total(self, x: Array, axes: tuple[int, ...]) -> Array:
-        """In one step: no order is better than another."""
+        """In one sum: the order of additions has no effect."""
         return self.xp.sum(x, axis=axes, keepdims=True) if axes else x
 
     def contract_rows(self, x: Array, dy: Array, out: Array | None = None) -> Array:

@@ -1,9 +1,9 @@
-"""What exact numerics relies on, tried out on the device before anything is promised.
+"""Test a device for the arithmetic that exact numerics requires, when a backend is opened.
 
-IEEE-754 float64 arithmetic, casts and rounding one array operation at a time, and a float64 matrix product that is
-exact while all partial sums are whole numbers below 2**53. A GPU library may emulate float64 products with fewer bits
-(cuBLAS, by an environment variable); a device may compute float64 in float32, or count on fused operations between
-array operations. All results are fetched in one transfer.
+Required are IEEE-754 float64 arithmetic, casts and rounding in every array operation, and a float64 matrix product that
+is exact while all partial sums are whole numbers below 2**53. A GPU library may emulate float64 products with fewer
+bits (cuBLAS, by an environment variable); a device may compute float64 in float32, or fuse successive array operations.
+All results are copied to the host in one transfer.
 """
 
 from collections.abc import Callable
@@ -14,24 +14,24 @@ import numpy as np
 from ...common.types import Array, Namespace
 from ..errors import BackendUnavailable
 
-# Odd, as are all factors below: then the results have all 53 bits, and a lost one shows.
-TERMS = (1 << 16) - 1
-SIDE = 128  # of a square product
+# Odd, as are all factors below, so that results have all 53 bits and a lost bit is seen.
+LONG_TERMS = (1 << 16) - 1
+SIDE = 128  # of a square matrix
 
 
 class Machine(Protocol):
-    """What is tried: a backend, before its namespace is the exact one."""
+    """A backend before it gets the exact namespace."""
 
     @property
     def spec(self) -> str:
-        """Its name."""
+        """Its canonical name."""
 
     @property
     def xp(self) -> Namespace:
         """The library's own namespace."""
 
     def has(self, dtype: str) -> bool:
-        """Whether the device computes with a dtype of that name."""
+        """Whether the device has a dtype of that name."""
 
     def asarray(self, host: Any, dtype: str | None = None) -> Array:
         """Host data as an array of the device."""
@@ -41,42 +41,42 @@ class Machine(Protocol):
 
 
 def require_exact(b: Machine) -> None:
-    """Raise `BackendUnavailable` unless the device keeps to what exact numerics relies on."""
+    """Raise `BackendUnavailable` unless the device has the arithmetic that exact numerics requires."""
     if not (b.has("float64") and b.has("int64")):
         raise BackendUnavailable(
             b.spec, "numerics='exact' computes in float64 and int64, which this device lacks", "use numerics='fast'"
         )
-    found = np.asarray(b.to_numpy(_answers(b)))
-    for (name, _, expected), answer in zip(QUESTIONS, found, strict=True):
-        if answer != expected:
+    found = np.asarray(b.to_numpy(_results(b)))
+    for (name, _, expected), result in zip(TESTS, found, strict=True):
+        if result != expected:
             raise BackendUnavailable(
                 b.spec,
-                f"numerics='exact' relies on {name}, which this device does not keep ({answer!r} for {expected!r})",
+                f"numerics='exact' relies on {name}; expected {expected!r} on this device, got {result!r}",
                 "unset variables such as CUBLAS_EMULATE_DOUBLE_PRECISION and fast-math options, or use numerics='fast'",
             )
 
 
-def _answers(b: Machine) -> Array:
+def _results(b: Machine) -> Array:
     xp = b.xp
     known = xp.reshape(b.asarray(np.array(OPERANDS), "float64"), (len(OPERANDS),))
-    return xp.stack([xp.reshape(question(xp, known), ()) for _, question, _ in QUESTIONS])
+    return xp.stack([xp.reshape(test(xp, known), ()) for _, test, _ in TESTS])
 
 
 def _long_product(xp: Namespace, known: Array) -> Array:
-    """As many terms as a budget lets into a sum, each with its largest quanta."""
-    left = xp.zeros((1, TERMS), dtype=known.dtype, device=known.device) + (2.0**18 - 1.0)
-    right = xp.zeros((TERMS, 1), dtype=known.dtype, device=known.device) + (2.0**19 - 1.0)
+    """The most terms of a float64 product, each with the largest quanta of its budget."""
+    left = xp.zeros((1, LONG_TERMS), dtype=known.dtype, device=known.device) + (2.0**18 - 1.0)
+    right = xp.zeros((LONG_TERMS, 1), dtype=known.dtype, device=known.device) + (2.0**19 - 1.0)
     return xp.matmul(left, right)
 
 
 def _wide_product(xp: Namespace, known: Array) -> Array:
-    """The widest slices, of 26 bits, two terms and zeros; of a size for which libraries take their fast routine."""
+    """Two terms of the widest slices, 26 bits, and zeros, in a size for which libraries use their fast routine."""
     terms = xp.arange(SIDE, device=known.device)
-    left = xp.where(terms < 2, known[WIDEST], 0.0)
-    right = xp.where(terms == 1, known[WIDEST] - 1.0, left)
+    left = xp.where(terms < 2, known[WIDE_INDEX], 0.0)
+    right = xp.where(terms == 1, known[WIDE_INDEX] - 1.0, left)
     rows = xp.zeros((SIDE, 1), dtype=known.dtype, device=known.device) + left
     columns = xp.zeros((1, SIDE), dtype=known.dtype, device=known.device) + right[:, None]
-    return xp.max(xp.abs(xp.matmul(rows, columns) - WIDE * (2.0 * WIDE - 1.0)))
+    return xp.max(xp.abs(xp.matmul(rows, columns) - WIDE_SLICE * (2.0 * WIDE_SLICE - 1.0)))
 
 
 def _sum(xp: Namespace, known: Array) -> Array:
@@ -85,30 +85,34 @@ def _sum(xp: Namespace, known: Array) -> Array:
 
 
 def _quotients(xp: Namespace, known: Array) -> Array:
-    """How many of the first whole numbers give another seventh than on the host."""
+    """The number of whole numbers below `SIDE` whose seventh differs from the host's."""
     dividends = xp.astype(xp.arange(SIDE, device=known.device), known.dtype)
     return xp.sum(xp.astype(dividends / known[1] != known[-SIDE:], known.dtype))
 
 
-WIDEST, WIDE = 6, 2.0**26 - 1.0
-THIRD, SEVENTH, HALVES, TINY, NARROW = 0.1, 7.0, 2.5, 2.0**-126, 1.0 + 2.0**-24
-UPWARDS = 1.0 + 3.0 * 2.0**-24
+WIDE_INDEX, WIDE_SLICE = 6, 2.0**26 - 1.0
+TENTH, SEVEN, HALVES, SMALLEST_NORMAL, HALFWAY_DOWN = 0.1, 7.0, 2.5, 2.0**-126, 1.0 + 2.0**-24
+HALFWAY_UP = 1.0 + 3.0 * 2.0**-24
 OPERANDS = (
-    *(THIRD, SEVENTH, HALVES, TINY, NARROW, 2.0**52 + 1.0, WIDE, UPWARDS),
-    *(dividend / SEVENTH for dividend in range(SIDE)),
+    *(TENTH, SEVEN, HALVES, SMALLEST_NORMAL, HALFWAY_DOWN, 2.0**52 + 1.0, WIDE_SLICE, HALFWAY_UP),
+    *(dividend / SEVEN for dividend in range(SIDE)),
 )
-QUESTIONS: tuple[tuple[str, Callable[[Namespace, Array], Array], float], ...] = (
-    ("an exact float64 matrix product of whole numbers below 2**53", _long_product, TERMS * (2**18 - 1) * (2**19 - 1)),
+TESTS: tuple[tuple[str, Callable[[Namespace, Array], Array], float], ...] = (
+    (
+        "an exact float64 matrix product of whole numbers below 2**53",
+        _long_product,
+        LONG_TERMS * (2**18 - 1) * (2**19 - 1),
+    ),
     ("an exact float64 matrix product of 26-bit numbers", _wide_product, 0.0),
     ("an exact float64 sum of whole numbers below 2**53", _sum, ((1 << 13) - 1) * (2**40 - 1)),
     ("correctly rounded float64 division", _quotients, 0.0),
-    ("correctly rounded float64 products, not fused", lambda xp, k: (k[0] * k[0]) - 0.01, THIRD * THIRD - 0.01),
+    ("correctly rounded float64 products, not fused", lambda xp, k: (k[0] * k[0]) - 0.01, TENTH * TENTH - 0.01),
     ("rounding of halves to even", lambda xp, k: xp.round(k[2]), 2.0),
-    ("float64 additions", lambda xp, k: k[0] + k[1], THIRD + SEVENTH),
-    ("casts to float32 that round to even", lambda xp, k: _cast(xp, k[4]), float(np.float32(NARROW))),
-    ("casts to float32 that round to even", lambda xp, k: _cast(xp, k[7]), float(np.float32(UPWARDS))),
+    ("float64 additions", lambda xp, k: k[0] + k[1], TENTH + SEVEN),
+    ("casts to float32 that round to even", lambda xp, k: _cast(xp, k[4]), float(np.float32(HALFWAY_DOWN))),
+    ("casts to float32 that round to even", lambda xp, k: _cast(xp, k[7]), float(np.float32(HALFWAY_UP))),
     ("casts of float64 to int64 and back", lambda xp, k: xp.astype(xp.astype(k[5], xp.int64), xp.float64), 2.0**52 + 1),
-    ("normal float32 numbers down to 2**-126", lambda xp, k: _cast(xp, k[3]), TINY),
+    ("normal float32 numbers down to 2**-126", lambda xp, k: _cast(xp, k[3]), SMALLEST_NORMAL),
 )
 
 

@@ -1,13 +1,13 @@
-"""Numbers cut into whole numbers that are small enough for a sum of their products to be exact.
+"""Split numbers into slices: whole numbers that are small enough for a sum of their products to be exact.
 
-A float64 sum of whole numbers is exact as long as no partial sum exceeds 2**53, and then its order, its blocking, fused
-multiply-adds and wide accumulators change nothing. So an operand is divided by a power of two ``s`` above its
-magnitude, and its leading ``bits`` bits, then the next ``bits`` bits, become slices of whole numbers; products of
-slices are added up by any float64 matmul, and the powers of two go back in at the very end.
+A float64 sum of whole numbers is exact as long as no partial sum exceeds 2**53; then its order, its blocking, fused
+multiply-adds and wide accumulators do not change it. So an operand is divided by a power of two ``s`` above its
+magnitude. Its leading ``bits`` bits and the next ``bits`` bits become slices of whole numbers, any float64 matmul
+multiplies slices, and the result is multiplied by the powers of two at the end.
 
-That slices are whole numbers, instead of multiples of ``s * 2**-bits``, keeps everything in between far from overflow
-and underflow, whatever the scales. What enters: magnitudes from 2**600 on count as infinite, and a scale is at least
-2**-400, so that numbers below 2**-454 count as zero. Infinities count as NaN.
+Slices are whole numbers, and not multiples of ``s * 2**-bits``, so that no scale makes a product overflow or underflow.
+Of the operands, magnitudes from 2**600 on count as infinite; a scale is at least 2**-400, so that numbers below 2**-454
+count as zero. Infinities count as NaN.
 
 References
 ----------
@@ -25,16 +25,16 @@ from ..execution.blocks import concat_all
 from ..execution.team import Team
 from .elementary import Elementary
 
-BLOCK = 1 << 16  # terms of a float64 contraction; more of them are added as integers
-MOST_TERMS = (1 << 26) - 1  # of 2**37 quanta each, whose sum is an int64
+FLOAT64_TERMS = 1 << 16  # most terms of a float64 product; products of blocks of them are added as integers
+MOST_TERMS = (1 << 26) - 1  # of 2**37 quanta each: their sum fits into an int64
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How a contraction is cut: bits per slice and number of slices of each side.
+    """How the operands of a contraction are split: bits of a slice and number of slices of either side.
 
-    The second slice of a side is at most half as large as its first, so the two products of lower order together are
-    within the budget of one.
+    The second slice of a side is at most half as large as its first, so that the sum of the two products of lower order
+    is within the budget of one.
     """
 
     terms: int
@@ -45,8 +45,8 @@ class Budget:
 
     @property
     def wide(self) -> bool:
-        """Whether the quanta of this contraction are int64."""
-        return self.terms > BLOCK
+        """Whether the quanta of this contraction are int64, not float64."""
+        return self.terms > FLOAT64_TERMS
 
 
 def length(terms: int) -> int:
@@ -55,20 +55,23 @@ def length(terms: int) -> int:
 
 
 def budget(terms: int, slice_products: int = 2) -> Budget:
-    """Cut a contraction of so many terms such that ``terms * 2**(left_bits + right_bits) <= 2**53``.
+    """Choose slices for a number of terms such that ``terms * 2**(left_bits + right_bits) <= 2**53``.
 
-    A slice reaches ``2**bits`` inclusive, by rounding up, and that bound allows for it. Beyond `BLOCK` terms it holds
-    for each block.
+    An entry of a slice is at most ``2**bits``, which is reached by rounding up. Beyond `FLOAT64_TERMS` terms the bound
+    holds for each block of them.
 
     Parameters
     ----------
     terms : int
         Length of the contraction, over all workers.
     slice_products : {2, 3}
-        2 errs by 0.5 to 0.9 units of 2**-24 of the norm on normally distributed operands of 33 to 4608 terms, and by
-        1.6 on 32, where it makes one product do, as much as float32 itself. Errors are relative to the largest
-        number of a row: where sizes differ much (lognormal), they exceed float32's from some thousand terms on. 3 has
-        but the rounding to float32.
+        Number of products of slices. 2: the left slice times two right slices, or one times one for up to 32 terms. 3:
+        two times two slices, without the product of the lower two.
+
+        The error of 2 is 0.5 to 0.9 units of 2**-24 of the norm on normally distributed operands of 33 to 4608 terms,
+        and 1.6 units on 32 terms, which is float32's own error. Errors are relative to the largest number of a row: if
+        magnitudes differ much (lognormal), they exceed float32's from some thousand terms on. 3 has only the error of
+        the rounding to float32.
 
     Raises
     ------
@@ -81,7 +84,7 @@ def budget(terms: int, slice_products: int = 2) -> Budget:
         raise ValueError(
             f"an exact contraction has at most {MOST_TERMS} terms, got {terms}: contract parts and add them"
         )
-    bits = 53 - length(min(terms, BLOCK))
+    bits = 53 - length(min(terms, FLOAT64_TERMS))
     if slice_products == 3:
         return Budget(terms, bits // 2, 2, bits // 2, 2)
     if terms <= 32:
@@ -97,12 +100,12 @@ class Splitting:
     Parameters
     ----------
     xp : namespace
-        An Array API namespace. Arrays may live on any of its devices.
+        An Array API namespace. Arrays may be on any of its devices.
     chunk : int, optional
-        On a CPU, go through larger arrays in blocks of about this many elements, whose temporaries stay in the cache.
-        It changes the time and never a bit. 0, the default, takes arrays whole, as suits a GPU.
+        On a CPU, process larger arrays in blocks of about this many elements, whose temporaries stay in the cache; the
+        bits are the same. 0, the default, does not split arrays, which is best on a GPU.
     elementary : Elementary, optional
-        Whose tables hold the powers of two.
+        Has the tables of powers of two.
     """
 
     def __init__(self, xp: Namespace, chunk: int = 0, elementary: Elementary | None = None) -> None:
@@ -111,15 +114,15 @@ class Splitting:
         self.elementary = Elementary(xp) if elementary is None else elementary
 
     def scale(self, x: Array, axes: int | tuple[int, ...], team: Team | None = None) -> Array:
-        """Power of two strictly above ``max|x|`` over the axes (and workers), which stay with length 1.
+        """Power of two strictly above ``max|x|`` over the axes (and workers), which are kept with length 1.
 
-        1 where all is zero or nothing is there, NaN where there is a NaN or an infinity.
+        It is 1 if all numbers are 0 or there are none, and NaN if one is NaN or infinite.
         """
         xp = self.xp
         axes = (axes,) if isinstance(axes, int) else axes
         reduced = {range(x.ndim)[axis] for axis in axes}
         if any(x.shape[axis] == 0 for axis in reduced):
-            # The maximum of nothing is an error, the sum is 0.
+            # `max` of an empty array raises, and `sum` returns 0.
             largest = xp.sum(x, axis=axes, keepdims=True)
         else:
             parts = [xp.max(xp.abs(x[block, ...]), axis=axes, keepdims=True) for block in self._blocks(x, 0)]
@@ -129,20 +132,20 @@ class Splitting:
         return self.elementary.contraction_scale(largest)
 
     def split(self, x: Array, s: Array, bits: int, count: int) -> list[Array]:
-        """Slices ``q`` of whole numbers with ``x = s * sum_i q_i * 2**(-bits * (i + 1))``, but for what lies below.
+        """Slices ``q`` of whole numbers: ``s * sum_i q_i * 2**(-bits * (i + 1))`` is ``x``, rounded to the last slice.
 
-        ``|q_0| <= 2**bits``, and ``|q_i| <= 2**(bits - 1)`` for the rest, for ``|x| < s``. Where the scale is NaN they
-        are 0: no sum has to carry a NaN, the scale brings it back. A slice commutes with any choice of elements.
+        For ``|x| < s``, ``|q_0| <= 2**bits``, and ``|q_i| <= 2**(bits - 1)`` for the others. Slices are 0 if the scale
+        is NaN, so that no product has a NaN; the scale makes the result NaN. Splitting commutes with indexing.
         """
         xp = self.xp
         return self._slices(xp.where(s == s, x * self._per_quantum(s, bits), 0.0), bits, count)
 
     def _per_quantum(self, s: Array, bits: int) -> Array:
-        """``2**bits / s``, exact in whatever way a library divides powers of two."""
+        """``2**bits / s``, which is exact on every library since both are powers of two."""
         return ldexp(1.0, bits) / s
 
     def _slices(self, rest: Array, bits: int, count: int) -> list[Array]:
-        """Whole numbers closest to what is left, which is an array of one's own, ``bits`` further down each time."""
+        """``rest`` rounded to whole numbers, then ``2**bits`` times the remainder, and so on; overwrites ``rest``."""
         slices = [self.xp.round(rest)]
         for _ in range(count - 1):
             rest -= slices[-1]
@@ -151,7 +154,7 @@ class Splitting:
         return slices
 
     def _blocks(self, x: Array, axis: int) -> Iterator[slice]:
-        """Slices of an axis, of about `chunk` elements each; at least one."""
+        """Slices of an axis with about `chunk` elements of ``x`` each; at least one slice."""
         n = x.shape[axis]
         per_index = max(prod(x.shape) // max(n, 1), 1)
         size = max(self.chunk // per_index, 1) if self.chunk else max(n, 1)

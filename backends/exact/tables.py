@@ -1,7 +1,7 @@
-"""What the exact elementary functions look up, the same bits on every machine.
+"""Tables of the exact elementary functions, with the same bits on every machine.
 
-Logarithms come from integers, roots of 2 from `decimal`: the C library, whose `exp` and `log` differ from machine to
-machine, has no part in them. All of it takes 6 ms, once per process.
+Logarithms are computed in integers and roots of 2 in `decimal`, without the C library, whose `exp` and `log` differ
+from machine to machine. All tables take 6 ms, once per process.
 """
 
 from decimal import Decimal, localcontext
@@ -15,7 +15,8 @@ from ...common.types import Array, Device, Namespace
 from ..compiled_step import require_repeatable
 
 LOWEST, HIGHEST = -1000, 1023  # exponents of arguments
-LOWEST_SCALE, HIGHEST_SCALE = -400, 2.0**600  # of a contraction: exponent of the smallest, and the largest
+TINY = 2.0**LOWEST  # smaller arguments count as 0
+LOWEST_SCALE, HIGHEST_SCALE = -400, 2.0**600  # of a contraction: exponent of the smallest scale, and the largest scale
 _STEPS = 32  # exp: table entries per octave
 LAST = 33300  # exp: table entries on each side of 2**0; beyond +-720, where all results are 0 or inf
 _CELLS = 256  # log: table entries per octave
@@ -23,20 +24,20 @@ _FIXED = 160  # bits after the point in the integers that the tables are compute
 
 
 class Tables:
-    """What the functions look up, as arrays on one device, which are there when this returns, for every stream."""
+    """The tables as arrays on one device. They can be read in any stream when the constructor returns."""
 
     def __init__(self, xp: Namespace, where: Device) -> None:
         require_repeatable("tables of elementary functions, a copy from the host")
         for name, values in _host_tables().items():
             setattr(self, name, xp.asarray(values.copy(), dtype=xp.float64, device=where))
-        # On a GPU the copies are queued on the stream of whoever asks first, and streams that read them later have no
-        # order with it: so the host waits once, by reading what was copied last.
+        # On a GPU the copies are queued on the current stream, and other streams that read the tables later are not
+        # synchronised with it. So the host waits once, by reading the last copy.
         float(self.log_low[0])
 
     binades: Array  # 2**-1000 ... 2**1023, inf
-    above: Array  # by place among binades: the power of two strictly above
+    above: Array  # by index among binades: the power of two strictly above
     clamped: Array  # the same, at least 2**-400
-    to_cell: Array  # brings a binade to [_CELLS, 2 * _CELLS)
+    to_cell: Array  # factor from a binade to [_CELLS, 2 * _CELLS)
     power: Array  # 2**(k / 32)
     power_m1: Array  # 2**(k / 32) - 1
     inverse: Array  # 1 / j
@@ -48,7 +49,7 @@ class Tables:
 def _logarithms() -> list[int]:
     """``log(j / _CELLS)`` for ``j`` from _CELLS to 2 * _CELLS, times 2**_FIXED.
 
-    From one to the next is ``log((j + 1) / j) = 2 artanh(1 / (2j + 1))``.
+    The difference of two neighbours is ``log((j + 1) / j) = 2 artanh(1 / (2j + 1))``.
     """
     logs = [0]
     for j in range(_CELLS, 2 * _CELLS):
@@ -70,7 +71,7 @@ def _split(value: int, bits: int) -> tuple[float, float]:
 @lru_cache
 def _host_tables() -> dict[str, np.ndarray[Any, Any]]:
     exponents = range(LOWEST, HIGHEST + 1)
-    # Place 0 is below the first binade: only `exponent_scale` looks there.
+    # Index 0 is below the first binade; only `exponent_scale` reads it.
     tables: dict[str, Any] = {
         "binades": [*(ldexp(1.0, e) for e in exponents), inf],
         "above": [1.0, *(ldexp(1.0, e + 1) for e in exponents if e < HIGHEST), inf, nan],
@@ -93,14 +94,14 @@ def _host_tables() -> dict[str, np.ndarray[Any, Any]]:
     usable = (octave >= -996) & (octave <= HIGHEST)
     factor = np.ldexp(1.0, np.where(usable, octave, 0))
     power = factor * np.asarray([float(root) for root in roots])[within]
-    # 2**(k/32) - 1 is exact where it cancels, so that adding what the power lacks rounds it once.
+    # power - 1 is exact where it cancels, so that the sum with the rounding error of power is rounded once.
     tables["power_m1"] = np.where(usable, (power - 1.0) + factor * np.asarray(rest)[within], -1.0)
     tables["power"] = np.where(usable, power, np.where(octave > 0, inf, 0.0))
     return {name: np.asarray(values, dtype=np.float64) for name, values in tables.items()}
 
 
-# log(2) by 16 bits and the rest, log(2) / 32 by 37 bits and the rest: whole numbers up to 2**16 times
-# the first are exact.
+# log(2) in 16 bits and the rest, log(2) / 32 in 37 bits and the rest: products of the first part and a whole number up
+# to 2**16 are exact.
 LOG2_HIGH, LOG2_LOW = _split(_logarithms()[-1], 16)
 STEP_HIGH, STEP_LOW = _split(_logarithms()[-1] // _STEPS, 42)
 STEPS_PER_LOG2 = _STEPS * (1 << _FIXED) / _logarithms()[-1]

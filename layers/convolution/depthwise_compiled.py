@@ -24,7 +24,7 @@ def kernels_for(problem: Problem, engine: Primitives) -> Kernels | None:
     if problem.dtype != "float32" or overrides.small(problem.multiply_adds, MIN_MULTIPLY_ADDS):
         return None
     kernels = engine.kernels
-    return kernels if kernels is not None and problem.features >= kernels.LANES else None
+    return kernels if kernels is not None and problem.features >= kernels.VECTOR_LANES else None
 
 
 def forward(

@@ -12,27 +12,38 @@ from multiprocessing import get_context
 import nvrtc
 import pytest
 
-from xpnn.backends.engines.cuda import adaptive, columns, depthwise, losses, norms, pools, source, sums, updates
+from xpnn.backends.engines.cuda import (
+    adaptive_pool,
+    batch_norm_source,
+    cross_entropy,
+    depthwise,
+    im2col,
+    optimizer_steps,
+    pools,
+    prelude,
+    row_sums,
+)
 from xpnn.backends.engines.cuda import winograd as tiles
+from xpnn.backends.engines.cuda.compilation import C_TYPES
 from xpnn.layers.convolution import winograd_transforms as winograd
 
 VARIABLE = "XPNN_NVRTC"
-MODULES = (adaptive, columns, depthwise, losses, norms, pools, sums)
+MODULES = (adaptive_pool, batch_norm_source, cross_entropy, depthwise, im2col, pools, row_sums)
 SOURCES = {
     **{module.__name__.rpartition(".")[2]: module.SOURCE for module in MODULES},
     **{f"tiles of {m}": tiles.source(winograd.transforms(points, m)) for m, points in winograd.POINTS.items()},
-    **{name: updates._source(rule) for name, rule in updates.RULES.items()},
+    **{name: optimizer_steps._source(rule) for name, rule in optimizer_steps.RULES.items()},
 }
 # The oldest device of CUDA 13, and those of today.
 DEVICES = ("sm_75", "sm_90", "sm_100")
 # Structs that kernels take by value: of which source, and the dtype that the host writes.
 STRUCTS = {
-    "Strides": ("pools", source.STRIDES),
-    "Geometry": ("pools", source.GEOMETRY),
+    "Strides": ("pools", prelude.STRIDES),
+    "Geometry": ("pools", prelude.GEOMETRY),
     "Divisor": ("pools", pools.DIVISOR),
-    "Bins": ("adaptive", adaptive.BINS),
-    "Sizes": ("losses", losses.SIZES),
-    "Row": ("adam", updates.ROW),
+    "Bins": ("adaptive_pool", adaptive_pool.BINS),
+    "Sizes": ("cross_entropy", cross_entropy.TARGET_SIZES),
+    "Row": ("adam", optimizer_steps.ROW),
 }
 # Of C's headers, which NVRTC does not include.
 MACROS = r"\b(NAN|INFINITY|HUGE_VALF?|[A-Z]+_(MAX|MIN|EPSILON)|M_[A-Z0-9_]+|u?int(8|16|32|64)_t|size_t|std)\b"
@@ -49,7 +60,7 @@ def compiled():
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", source.TYPES)
+@pytest.mark.parametrize("dtype", C_TYPES)
 @pytest.mark.parametrize("name", SOURCES)
 def test_nvidias_compiler_takes_each_source(compiled, name, dtype, device):
     # A rule of an optimizer need not use all that a step offers it.

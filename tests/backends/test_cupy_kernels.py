@@ -8,7 +8,7 @@ import xpnn as nn
 from xpnn import functional as F
 from xpnn.backends import primitives
 from xpnn.backends.engines import cuda
-from xpnn.backends.engines.cuda import columns, losses, source, sums, updates, winograd
+from xpnn.backends.engines.cuda import compilation, cross_entropy, im2col, optimizer_steps, row_sums, winograd
 from xpnn.testing import assert_match, cases
 from xpnn.testing.compare import same_bits
 from xpnn.testing.parity import Parity, run_host
@@ -154,13 +154,13 @@ def test_kernels_give_the_same_bits_again(at, name):
     assert all(same_bits(at.get(a), at.get(b)) for a, b in zip(once, again, strict=True))
 
 
-@pytest.mark.parametrize("module", [columns, winograd])
+@pytest.mark.parametrize("module", [im2col, winograd])
 def test_parts_of_a_batch_give_what_the_whole_gives(at, monkeypatch, module):
     g = np.random.default_rng(0)
     x, dy, w = (at.put(g.normal(size=s).astype("float32")) for s in ((5, 48, 14, 15), (5, 64, 14, 15), (64, 48, 3, 3)))
-    options = {"padding": 1, "algorithms": "direct" if module is columns else "any"}
+    options = {"padding": 1, "algorithms": "direct" if module is im2col else "any"}
     whole = [F.conv(x, w, **options), *F.conv_backward(dy, x, w, **options)]
-    monkeypatch.setattr(module, "HELD", 1)
+    monkeypatch.setattr(module, "PART_BYTES", 1)
     parts = [F.conv(x, w, **options), *F.conv_backward(dy, x, w, **options)]
     for found, expected in zip(parts, whole, strict=True):
         assert_match(found, at.get(expected), level="reduction", terms=48 * 9 * 5, backend=at.backend)
@@ -174,8 +174,8 @@ def test_rows_are_summed_whatever_their_number(at, count):
 
 def test_rows_are_shared_by_blocks_that_cover_them_all():
     for count in [*range(1, 50), *range(1000, 1100), 131_071, 131_072, 131_073, 999_999]:
-        parts, length = sums.split(count)
-        assert (parts - 1) * length < count <= parts * length and parts <= sums.MOST
+        parts, length = row_sums.split(count)
+        assert (parts - 1) * length < count <= parts * length and parts <= row_sums.MOST_PARTS
 
 
 @pytest.mark.parametrize("cells", [2, 17, 1000, 3000, 140_000])
@@ -212,7 +212,7 @@ RULES = {
 }
 
 
-def steps(at, make, count=updates.TABLE + 3, dtype="float32"):
+def steps(at, make, count=optimizer_steps.TABLE + 3, dtype="float32"):
     """All that some steps with many parameters change, on the host."""
     g = np.random.default_rng(0)
     b = nn.get_backend(at.backend, dtype)
@@ -296,8 +296,8 @@ def test_an_optimizer_that_counts_otherwise_keeps_its_way(at, capturable):
 
 
 def test_a_kernel_refuses_what_is_not_in_one_piece(at):
-    text = source.Source('extern "C" __global__ void touch(T* x, Index count) {}')
-    with pytest.raises(ValueError, match="in one piece of memory, got shape"):
+    text = compilation.Source('extern "C" __global__ void touch(T* x, Index count) {}')
+    with pytest.raises(ValueError, match="arrays of a kernel must be C-contiguous, got shape"):
         text.each("touch", "float32", 3, at.put(np.zeros((3, 3), np.float32))[:, 0])
 
 
@@ -435,7 +435,18 @@ def test_counts_may_be_loaded_in_another_dtype(at, rule, dtype):
     assert np.allclose(last(cast=True), last(cast=False), rtol=1e-5)
 
 
-@pytest.mark.parametrize("count", [1, 255, 256, 257, losses.SHARES, losses.SHARES + 1, 5 * losses.SHARES + 3])
+@pytest.mark.parametrize(
+    "count",
+    [
+        1,
+        255,
+        256,
+        257,
+        cross_entropy.TARGETS_OF_BLOCK,
+        cross_entropy.TARGETS_OF_BLOCK + 1,
+        5 * cross_entropy.TARGETS_OF_BLOCK + 3,
+    ],
+)
 def test_the_loss_of_any_number_of_targets(at, count):
     g = np.random.default_rng(count)
     logits, target = g.normal(size=(count, 3)), g.integers(0, 3, count)

@@ -7,22 +7,22 @@ import xpnn as nn
 from xpnn.testing import assert_match
 
 CASES = {
-    "sgd": ("SGD", {"lr": 0.1}, "descend"),
-    "sgd, decay": ("SGD", {"lr": 0.1, "weight_decay": 0.05}, "descend"),
-    "momentum": ("SGD", {"lr": 0.1, "momentum": 0.9}, "descend_with_momentum"),
+    "sgd": ("SGD", {"lr": 0.1}, "sgd_step"),
+    "sgd, decay": ("SGD", {"lr": 0.1, "weight_decay": 0.05}, "sgd_step"),
+    "momentum": ("SGD", {"lr": 0.1, "momentum": 0.9}, "momentum_step"),
     "momentum, dampening, decay": (
         "SGD",
         {"lr": 0.05, "momentum": 0.8, "dampening": 0.3, "weight_decay": 0.01},
-        "descend_with_momentum",
+        "momentum_step",
     ),
     "nesterov, decay": (
         "SGD",
         {"lr": 0.05, "momentum": 0.8, "nesterov": True, "weight_decay": 0.01},
-        "descend_with_momentum",
+        "momentum_step",
     ),
-    "adam": ("Adam", {"lr": 0.01}, "descend_scaled"),
-    "adam, decay": ("Adam", {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}, "descend_scaled"),
-    "adamw": ("AdamW", {"lr": 0.01, "weight_decay": 0.5}, "descend_scaled"),
+    "adam": ("Adam", {"lr": 0.01}, "adam_step"),
+    "adam, decay": ("Adam", {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}, "adam_step"),
+    "adamw": ("AdamW", {"lr": 0.01, "weight_decay": 0.5}, "adam_step"),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 # More than a MiB, and no multiple of a vector.
@@ -33,7 +33,7 @@ SHAPE = (613, 457)
 def called(monkeypatch, compiled_kernels):
     """The names of the kernels that were called."""
     found, names = compiled_kernels, set()
-    for name in ("descend", "descend_with_momentum", "descend_scaled"):
+    for name in ("sgd_step", "momentum_step", "adam_step"):
         kernel = getattr(found, name)
 
         def noted(*arguments, name=name, kernel=kernel, **numbers):

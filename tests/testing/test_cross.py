@@ -110,7 +110,7 @@ def test_all_layers_that_move_or_mix_cells_have_loops():
 
 
 def test_modes_of_a_convolution_are_all_that_serve_its_shape(monkeypatch):
-    monkeypatch.setenv(numba.VARIABLE, "0")
+    monkeypatch.setenv("XPNN_NUMBA", "0")
     ran = {each.mode for each in Cross("numpy").run(CASES["Conv2d/64 channels"])}
     tiles = {f"Winograd F{m}{how}" for m in (2, 4, 5) for how in ("", ", filters shared")}
     bands = {"banded, narrow", "banded, wide"}

@@ -82,9 +82,9 @@ class SGD(Optimizer):
 
     def _compiled(self, kernels: Kernels, known: dict[str, Any]) -> Callable[..., None]:
         if not self.momentum:
-            return partial(kernels.descend, decay=self.weight_decay, rate=self.lr)
+            return partial(kernels.sgd_step, decay=self.weight_decay, rate=self.lr)
         return partial(
-            kernels.descend_with_momentum,
+            kernels.momentum_step,
             decay=self.weight_decay,
             keep=0.0 if known["fresh"] else self.momentum,
             share=1.0 if known["fresh"] else 1.0 - self.dampening,
@@ -167,7 +167,7 @@ class Adam(Optimizer):
         if self.capturable:
             return None
         return partial(
-            kernels.descend_scaled,
+            kernels.adam_step,
             decay=0.0 if self.decoupled else self.weight_decay,
             shrink=1.0 - self.lr * self.weight_decay if self.decoupled else 1.0,
             betas=self.betas,

@@ -1,58 +1,60 @@
-"""CUDA kernels of our own, for CuPy: few launches, each over a whole batch.
+"""CUDA kernels for CuPy: an operation on a whole batch in few launches.
 
-`prepare` gives for an operation and its sizes what computes it, or None where the array path does. Everything here
-is held to the array path by the parity catalogue; ``XPNN_CUDA_KERNELS=0`` leaves it out. Opening a CuPy backend refuses
-a value of that variable that is neither 0 nor 1.
+`prepare` returns the kernels of an operation, or None if there are none for the problem; the layer then computes with
+array functions. The parity catalogue compares both. ``XPNN_CUDA_KERNELS=0`` disables the kernels; `get_backend` raises
+for CuPy if the variable is neither 0 nor 1.
 """
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from ....common import environment
 from ... import overrides
-from . import adaptive, columns, depthwise, losses, norms, pools, sums, updates, winograd
-from .source import TYPES
+from . import (
+    adaptive_pool,
+    batch_norm,
+    cross_entropy,
+    depthwise,
+    im2col,
+    optimizer_steps,
+    pools,
+    row_sums,
+    winograd,
+)
+from .compilation import C_TYPES
 
-VARIABLE = environment.CUDA_KERNELS
-#: Whether kernels are used; read once, for every operation asks.
-enabled = os.environ.get(VARIABLE, "").strip() != "0"
+#: Whether the environment enables kernels; read once, since every operation needs it.
+enabled = os.environ.get(environment.CUDA_KERNELS, "").strip() != "0"
+
+#: For each operation, the function that makes its kernels from a problem, a dtype and the engine that multiplies.
+OPERATIONS: dict[str, Callable[[Any, str, Any], Any]] = {
+    "columns": im2col.prepare,
+    "winograd": winograd.prepare,
+    "depthwise": depthwise.prepare,
+    "max pool": pools.prepare_max,
+    "average pool": pools.prepare_avg,
+    "adaptive pool": adaptive_pool.prepare,
+    "batch norm": batch_norm.prepare,
+    "cross entropy": cross_entropy.prepare,
+    "update": optimizer_steps.prepare,
+    "sum of rows": row_sums.prepare,
+}
 
 
 def prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:
-    """What computes an operation of that dtype: an object with the operation's methods; None if nothing here does."""
-    if dtype not in TYPES or not used():
+    """Kernels of an operation for a problem and dtype, as an object with the operation's methods; None if unsupported.
+
+    See `xpnn.backends.primitives.Primitives.prepare`.
+    """
+    if dtype not in C_TYPES or operation not in OPERATIONS or not used():
         return None
-    found = _prepare(operation, problem, dtype, engine)
-    if found is not None:
+    kernels = OPERATIONS[operation](problem, dtype, engine)
+    if kernels is not None:
         overrides.met(["kernels"])
-    return found
+    return kernels
 
 
 def used() -> bool:
-    """Whether kernels are used: switched on, and not overruled by `xpnn.backends.overrides`."""
+    """Whether kernels are enabled, by the environment and by `xpnn.backends.overrides`."""
     return enabled and overrides.now().kernels is not False
-
-
-def _prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:
-    match operation:
-        case "columns":
-            return columns.prepare(problem, engine)
-        case "winograd":
-            return winograd.prepare(problem, engine)
-        case "depthwise":
-            return depthwise.prepare(problem, sums.prepare(problem.dtype, engine))
-        case "max pool":
-            return pools.prepare_max(problem, dtype)
-        case "average pool":
-            return pools.prepare_avg(problem, dtype)
-        case "adaptive pool":
-            return adaptive.prepare(problem, dtype)
-        case "batch norm":
-            return norms.prepare(*problem, dtype)
-        case "cross entropy":
-            return losses.prepare(problem, dtype)
-        case "update":
-            return updates.prepare(problem, dtype)
-        case "sum of rows":
-            return sums.prepare(dtype, engine)
-    return None

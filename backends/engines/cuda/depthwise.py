@@ -1,7 +1,7 @@
-"""Depthwise convolution: a thread for each entry of the output, or of the input's gradient.
+"""Depthwise convolution: one thread for each entry of the output, or of the input's gradient.
 
-For the weight's gradient the blocks of threads share the windows, one cell of the kernel each, and the parts are added
-up afterwards.
+For the weight's gradient, blocks of threads divide the windows of a cell of the kernel among them; their partial sums
+are added by a second kernel.
 """
 
 from functools import lru_cache
@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from ....common.types import Array
-from .columns import Convolution
-from .source import AXES, LARGEST, Source, address, dense, geometry, library, strides
-from .sums import HIGH, TREE, WIDE, split
+from . import row_sums
+from .compilation import MOST_ENTRIES, Source, address, dense, library
+from .im2col import ConvolutionProblem
+from .prelude import MOST_AXES, geometry, strides
+from .row_sums import BLOCK_COLUMNS, BLOCK_ROWS, TREE_SUM, RowSums, split
 
 SOURCE = Source(
-    TREE
+    TREE_SUM
     + """
-// y (N, O, F) of x (N, S, C), weight (F, K); a thread for each of y
+// y (N, O, F) of x (N, S, C) and weight (F, K); one thread for each entry of y
 extern "C" __global__ void depthwise(
     const T* x, const T* weight, const T* bias, T* y, Strides at, Geometry g, int features, int times, Index count)
 {
@@ -36,7 +38,7 @@ extern "C" __global__ void depthwise(
     *to = sum + (bias ? bias[f] : (T)0);
 }
 
-// dx (N, S, C) of dy (N, O, F); a thread for each of dx
+// dx (N, S, C) of dy (N, O, F) and weight (F, K); one thread for each entry of dx
 extern "C" __global__ void depthwise_input(
     const T* dy, const T* weight, T* dx, Strides at, Geometry g, int channels, int times, Index count)
 {
@@ -54,19 +56,19 @@ extern "C" __global__ void depthwise_input(
     *to = sum;
 }
 
-// parts (P, F, K) of dweight, each of length windows; a block for 32 features, a part and a cell
+// Partial sums y (P, F, K) of dweight, each over length windows; one block for 32 features, a part and a cell
 extern "C" __global__ void depthwise_weight(
     const T* x, const T* dy, T* y, Strides at, Strides up, Geometry g, int features, int times, Index length,
     Index count)
 {
-    __shared__ T shared[HIGH][WIDE];
-    const int f = blockIdx.x * WIDE + threadIdx.x, k = blockIdx.z;
+    __shared__ T shared[BLOCK_ROWS][BLOCK_COLUMNS];
+    const int f = blockIdx.x * BLOCK_COLUMNS + threadIdx.x, k = blockIdx.z;
     const int cells = g.kernel[0] * g.kernel[1] * g.kernel[2];
     const int k2 = k % g.kernel[2], k1 = k / g.kernel[2] % g.kernel[1], k0 = k / (g.kernel[2] * g.kernel[1]);
     const Index first = blockIdx.y * length, last = first + length < count ? first + length : count;
     T sum = 0;
     if (f < features)
-        for (Index r = first + threadIdx.y; r < last; r += HIGH) {
+        for (Index r = first + threadIdx.y; r < last; r += BLOCK_ROWS) {
             Index i = r;
             const int o2 = part(i, g.output[2]), o1 = part(i, g.output[1]), o0 = part(i, g.output[0]);
             const int i0 = o0 * g.stride[0] + k0 * g.dilation[0] - g.before[0];
@@ -76,17 +78,17 @@ extern "C" __global__ void depthwise_weight(
             sum += x[i * at.n + along(at, i0, i1, i2) + (f / times) * at.c]
                 * dy[i * up.n + along(up, o0, o1, o2) + f * up.c];
         }
-    sum = tree(sum, shared);
+    sum = tree_sum(sum, shared);
     if (threadIdx.y == 0 && f < features) y[(blockIdx.y * (Index)features + f) * cells + k] = sum;
 }
 """
 )
 
 
-class Depthwise:
+class DepthwiseKernels:
     """Forward and both gradients of a convolution with a group for each channel."""
 
-    def __init__(self, problem: Convolution, sum_rows: Any) -> None:
+    def __init__(self, problem: ConvolutionProblem, sum_rows: RowSums) -> None:
         self.problem, self.sum_rows = problem, sum_rows
         self.cells, self.times = problem.windows.cells, problem.features // problem.channels
         self.geometry = geometry(problem.spatial, problem.windows, problem.padding)
@@ -96,8 +98,8 @@ class Depthwise:
         cupy, p = library(), self.problem
         y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
         weight = dense(weight.reshape(p.features, self.cells))
-        order = (strides(x), self.geometry, p.features, self.times)
-        SOURCE.each("depthwise", p.dtype, y.size, address(x), weight, dense(bias), y, *order)
+        arguments = (strides(x), self.geometry, p.features, self.times)
+        SOURCE.each("depthwise", p.dtype, y.size, address(x), weight, dense(bias), y, *arguments)
         return y
 
     def input_gradient(self, dy: Array, weight: Array) -> Array:
@@ -105,8 +107,8 @@ class Depthwise:
         cupy, p = library(), self.problem
         dx = cupy.empty((p.samples, *p.spatial, p.channels), dy.dtype)
         weight = dense(weight.reshape(p.features, self.cells))
-        order = (strides(dy), self.geometry, p.channels, self.times)
-        SOURCE.each("depthwise_input", p.dtype, dx.size, address(dy), weight, dx, *order)
+        arguments = (strides(dy), self.geometry, p.channels, self.times)
+        SOURCE.each("depthwise_input", p.dtype, dx.size, address(dy), weight, dx, *arguments)
         return dx
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
@@ -115,16 +117,20 @@ class Depthwise:
         count = p.samples * prod(p.windows.count)
         parts, length = split(count)
         y = cupy.empty((parts, p.features * self.cells), x.dtype)
-        order = (strides(x), strides(dy), self.geometry, p.features, self.times, np.int64(length), np.int64(count))
-        grid = (-(-p.features // WIDE), parts, self.cells)
-        SOURCE.launch("depthwise_weight", p.dtype, grid, (WIDE, HIGH), address(x), address(dy), y, *order)
+        arguments = (strides(x), strides(dy), self.geometry, p.features, self.times, np.int64(length), np.int64(count))
+        grid = (-(-p.features // BLOCK_COLUMNS), parts, self.cells)
+        SOURCE.launch(
+            "depthwise_weight", p.dtype, grid, (BLOCK_COLUMNS, BLOCK_ROWS), address(x), address(dy), y, *arguments
+        )
         total = y[0] if parts == 1 else self.sum_rows(y)
         return total.reshape(p.features, 1, *p.windows.kernel)
 
 
 @lru_cache(maxsize=1024)
-def prepare(problem: Convolution, sum_rows: Any) -> Depthwise | None:
+def prepare(problem: ConvolutionProblem, dtype: str, engine: Any) -> DepthwiseKernels | None:
     """Kernels for a depthwise convolution of up to three axes."""
     largest = problem.samples * prod(problem.windows.count) * problem.features
-    fits = len(problem.spatial) <= AXES and problem.windows.cells < 65536
-    return Depthwise(problem, sum_rows) if fits and largest < LARGEST else None
+    fits = len(problem.spatial) <= MOST_AXES and problem.windows.cells < 65536
+    if not fits or largest >= MOST_ENTRIES:
+        return None
+    return DepthwiseKernels(problem, row_sums.prepare(None, dtype, engine))

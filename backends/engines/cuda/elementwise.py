@@ -1,36 +1,36 @@
-"""Entry by entry, in one launch each."""
+"""Elementwise operations in one launch each."""
 
 from functools import cache
 from typing import Any
 
 from ....common.types import Array
 from ...memory_order import axes_in_memory, inverse
-from .source import library
+from .compilation import library
 
 
 @cache
 def _kernel(cupy: Any, name: str) -> Any:
-    return cupy.ElementwiseKernel(*KERNELS[name], f"xpnn_{name}")
+    return cupy.ElementwiseKernel(*EXPRESSIONS[name], f"xpnn_{name}")
 
 
 SMALLEST = 2.0**-125
-KERNELS = {
-    # NaN in x or y stays, -0 becomes 0.
+EXPRESSIONS = {
+    # NaN stays; -0 becomes 0.
     "positive": ("T x", "T y", "y = x <= 0 ? (T)0 : x"),
     "select": ("bool mask, T x", "T y", "y = mask ? x : (T)0"),
     "gate": ("T dy, T y", "T dx", "dx = y > 0 ? dy : y <= 0 ? (T)0 : y"),
-    # What exact numerics reads and stores: nothing below 2**-125, and no -0.
+    # Casts of exact numerics: magnitudes below 2**-125 and -0 become 0.
     "widened": ("float32 x", "float64 y", f"y = fabsf(x) < {SMALLEST}f ? 0.0 : (double)x"),
     "narrowed": ("float64 x", "float32 y", f"const float z = (float)x; y = fabsf(z) < {SMALLEST}f ? 0.0f : z"),
 }
 
 
 def apply(name: str, *arrays: Array, like: Array, dtype: str | None = None) -> Array:
-    """The kernel's result, in the memory order of ``like`` and of its dtype, unless another is given."""
+    """The result in the memory order of ``like``, and in its dtype unless another is given."""
     order = axes_in_memory(like.strides)
     plain = order == tuple(range(like.ndim)) or any(array.ndim != like.ndim for array in arrays)
     if not plain:
-        # CuPy passes over memory in one run where it sees all arrays in C order.
+        # CuPy reads memory in one contiguous run only if all arrays are in C order.
         like, arrays = like.transpose(order), tuple(array.transpose(order) for array in arrays)
     y = library().empty_like(like, dtype=dtype)
     _kernel(library(), name)(*arrays, y)

@@ -1,30 +1,31 @@
-"""Pools: a thread for each window forward, and for each cell of the input backward.
+"""Max and average pools: one thread for each window forward, and for each cell of the input backward.
 
-Backward a cell looks at the windows that hold it, in row-major order, so that overlapping windows add up in one order.
+Backward, a thread adds up the windows that contain its cell in row-major order, so that the order of sums is fixed.
 """
 
 from functools import lru_cache
 from math import prod
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ....common.types import Array
 from ...contractions.windows import Windows
 from ...execution.blocks import Pairs
-from .source import AXES, LARGEST, Source, address, geometry, library, strides
+from .compilation import MOST_ENTRIES, Source, address, library
+from .prelude import MOST_AXES, geometry, strides
 
 
-class Placed(Protocol):
-    """What is asked of a pool's windows: see `xpnn.layers.windows.geometry.Geometry`."""
+class PoolWindows(Protocol):
+    """Windows and padding of a pool: see `xpnn.layers.windows.geometry.Geometry`."""
 
     windows: Windows
     padding: Pairs
 
 
-# How a place in a window is kept.
-CELLS = {"int8": "signed char", "int32": "int"}
-MAXIMA = """
+# C++ types of the index of a cell in its window.
+INDEX_TYPES = {"int8": "signed char", "int32": "int"}
+MAX_POOL = """
 extern "C" __global__ void maxima_{name}(
     const T* x, T* best, {kind}* cell, Strides at, Geometry g, int channels, Index count)
 {{
@@ -40,8 +41,8 @@ extern "C" __global__ void maxima_back_{name}(
 }}
 """
 
-TEXT = """
-// The first maximum of a window, and its cell; NaN wins.
+TEMPLATE = """
+// The first maximum of a window, and its cell; NaN counts as the largest.
 template <class Cell> __device__ inline void largest(
     const T* x, T* best, Cell* cell, const Strides &at, const Geometry &g, int channels, Index i)
 {
@@ -64,7 +65,7 @@ template <class Cell> __device__ inline void largest(
     cell[to] = (Cell)which;
 }
 
-// What the windows give the cell of the input that is their maximum
+// dx of one cell: the sum of dy over the windows whose maximum it is
 template <class Cell> __device__ inline void spread(
     const T* dy, const Cell* cell, T* dx, const Strides &up, const Strides &at, const Geometry &g, int channels,
     Index i)
@@ -82,7 +83,7 @@ template <class Cell> __device__ inline void spread(
 
 @maxima@
 
-// How many cells count as those of the windows at place o of an axis: those within `inside`, from 0 on.
+// Along an axis, the number of cells of window o from low up to, but not including, high.
 __device__ inline int covered(int o, const Geometry &g, int axis, int low, int high)
 {
     int cells = 0;
@@ -93,6 +94,7 @@ __device__ inline int covered(int o, const Geometry &g, int axis, int low, int h
     return cells;
 }
 
+// The divisor of all windows if fixed is not 0; else a window is divided by its number of cells from low to high.
 struct Divisor { double fixed; int low[3], high[3]; };
 
 __device__ inline T divisor(const Divisor &by, const Geometry &g, int o0, int o1, int o2)
@@ -132,47 +134,49 @@ extern "C" __global__ void means_back(const T* dy, T* dx, Strides up, Geometry g
     *to = sum;
 }
 """
-SOURCE = Source(TEXT.replace("@maxima@", "".join(MAXIMA.format(name=name, kind=kind) for name, kind in CELLS.items())))
-DIVISOR = np.dtype([("fixed", np.float64), ("low", np.int32, (AXES,)), ("high", np.int32, (AXES,))])
+SOURCE = Source(
+    TEMPLATE.replace("@maxima@", "".join(MAX_POOL.format(name=name, kind=kind) for name, kind in INDEX_TYPES.items()))
+)
+DIVISOR = np.dtype([("fixed", np.float64), ("low", np.int32, (MOST_AXES,)), ("high", np.int32, (MOST_AXES,))])
 
 
-class MaxPool:
+class MaxPoolKernels:
     """Maxima over windows, and their gradient; arrays are ``(N, *S, C)``."""
 
-    def __init__(self, placed: Placed, shape: tuple[int, ...], dtype: str) -> None:
+    def __init__(self, placed: PoolWindows, shape: tuple[int, ...], dtype: str) -> None:
         self.shape, self.count, self.dtype = shape, placed.windows.count, dtype
         self.geometry = geometry(shape[1:-1], placed.windows, placed.padding)
         self.index = "int8" if placed.windows.cells <= 127 else "int32"
 
     def forward(self, x: Array) -> tuple[Array, Array]:
-        """The maxima, and the row-major index of the first in its window."""
+        """The maxima, and the row-major index in its window of the first one."""
         cupy, channels = library(), self.shape[-1]
         best = cupy.empty((self.shape[0], *self.count, channels), x.dtype)
         cell = cupy.empty(best.shape, self.index)
-        order = (strides(x), self.geometry, channels)
-        SOURCE.each(f"maxima_{self.index}", self.dtype, best.size, address(x), best, cell, *order)
+        arguments = (strides(x), self.geometry, channels)
+        SOURCE.each(f"maxima_{self.index}", self.dtype, best.size, address(x), best, cell, *arguments)
         return best, cell
 
     def backward(self, dy: Array, cell: Array) -> Array:
-        """``dx``: each cell's share of ``dy``."""
+        """``dx`` for an upstream gradient ``dy``."""
         dx = library().empty(self.shape, dy.dtype)
-        order = (strides(dy), strides(cell), self.geometry, self.shape[-1])
-        SOURCE.each(f"maxima_back_{self.index}", self.dtype, dx.size, address(dy), address(cell), dx, *order)
+        arguments = (strides(dy), strides(cell), self.geometry, self.shape[-1])
+        SOURCE.each(f"maxima_back_{self.index}", self.dtype, dx.size, address(dy), address(cell), dx, *arguments)
         return dx
 
 
-class AvgPool:
+class AvgPoolKernels:
     """Averages over windows, and their gradient; arrays are ``(N, *S, C)``."""
 
     def __init__(
-        self, placed: Placed, shape: tuple[int, ...], dtype: str, count_include_pad: bool, fixed: int | None
+        self, placed: PoolWindows, shape: tuple[int, ...], dtype: str, count_include_pad: bool, fixed: int | None
     ) -> None:
         self.shape, self.count, self.dtype = shape, placed.windows.count, dtype
         spatial = shape[1:-1]
         self.geometry = geometry(spatial, placed.windows, placed.padding)
-        # Padding counts as it is asked for; what a last window reaches over beyond it never does.
+        # Cells beyond the padding, which a last window may reach in ceil mode, never count.
         pairs = placed.padding if count_include_pad else ((0, 0),) * len(spatial)
-        missing = AXES - len(spatial)
+        missing = MOST_AXES - len(spatial)
         low = [0] * missing + [-before for before, _ in pairs]
         high = [1] * missing + [n + after for n, (_, after) in zip(spatial, pairs, strict=True)]
         self.divisor = np.array((fixed or 0, low, high), dtype=DIVISOR)
@@ -181,32 +185,34 @@ class AvgPool:
         """The averages."""
         cupy, channels = library(), self.shape[-1]
         y = cupy.empty((self.shape[0], *self.count, channels), x.dtype)
-        order = (strides(x), self.geometry, self.divisor, channels)
-        SOURCE.each("means", self.dtype, y.size, address(x), y, *order)
+        arguments = (strides(x), self.geometry, self.divisor, channels)
+        SOURCE.each("means", self.dtype, y.size, address(x), y, *arguments)
         return y
 
     def backward(self, dy: Array) -> Array:
-        """``dx``: each cell's share of ``dy``."""
+        """``dx`` for an upstream gradient ``dy``."""
         dx = library().empty(self.shape, dy.dtype)
-        order = (strides(dy), self.geometry, self.divisor, self.shape[-1])
-        SOURCE.each("means_back", self.dtype, dx.size, address(dy), dx, *order)
+        arguments = (strides(dy), self.geometry, self.divisor, self.shape[-1])
+        SOURCE.each("means_back", self.dtype, dx.size, address(dy), dx, *arguments)
         return dx
 
 
 @lru_cache(maxsize=1024)
-def prepare_max(problem: tuple[Placed, tuple[int, ...]], dtype: str) -> MaxPool | None:
+def prepare_max(problem: tuple[PoolWindows, tuple[int, ...]], dtype: str, engine: Any) -> MaxPoolKernels | None:
     """Kernels for a max-pool of an input ``(N, *S, C)`` of that shape."""
     placed, shape = problem
-    return MaxPool(placed, shape, dtype) if _fits(placed, shape) else None
+    return MaxPoolKernels(placed, shape, dtype) if _fits(placed, shape) else None
 
 
 @lru_cache(maxsize=1024)
-def prepare_avg(problem: tuple[Placed, tuple[int, ...], bool, int | None], dtype: str) -> AvgPool | None:
+def prepare_avg(
+    problem: tuple[PoolWindows, tuple[int, ...], bool, int | None], dtype: str, engine: Any
+) -> AvgPoolKernels | None:
     """Kernels for an average pool of an input ``(N, *S, C)`` of that shape."""
     placed, shape, count_include_pad, fixed = problem
-    return AvgPool(placed, shape, dtype, count_include_pad, fixed) if _fits(placed, shape) else None
+    return AvgPoolKernels(placed, shape, dtype, count_include_pad, fixed) if _fits(placed, shape) else None
 
 
-def _fits(placed: Placed, shape: tuple[int, ...]) -> bool:
+def _fits(placed: PoolWindows, shape: tuple[int, ...]) -> bool:
     largest = max(prod(shape), shape[0] * prod(placed.windows.count) * shape[-1])
-    return len(shape) - 2 <= AXES and largest < LARGEST
+    return len(shape) - 2 <= MOST_AXES and largest < MOST_ENTRIES

@@ -1,9 +1,9 @@
-"""Winograd's minimal filtering in three kernels and one batched product; the formulas are the layer's.
+"""Winograd's minimal filtering in three kernels and one batched product.
 
-Tiles of the whole batch, or of as much as is held at a time, are transformed to points ``(n^2, T, C)``, multiplied with
-the transformed weight for each point, and transformed back. A thread transforms one tile of one channel in registers;
-threads beside each other have channels beside each other. The transforms are written out from their matrices, without
-the products by 0 and 1.
+The formulas are in `xpnn.layers.convolution.winograd`. ``T`` tiles, of the whole batch or of a part, are transformed to
+``(n^2, T, C)``, multiplied by the transformed weight at each of the ``n^2`` points, and transformed back. A thread
+transforms one tile of one channel in registers; neighbouring threads have neighbouring channels. The code of the
+transforms is generated from their matrices, without products by 0 and 1.
 """
 
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from math import prod
 from typing import Any, Protocol
 
 from ....common.types import Array
-from .columns import Convolution
-from .source import LARGEST, Source, address, dense, geometry, library, strides, strides_of
+from .compilation import MOST_ENTRIES, Source, address, dense, library
+from .im2col import ConvolutionProblem
+from .prelude import geometry, strides, strides_of
 
 Matrix = tuple[tuple[float, ...], ...]
 
-# Bytes of transformed tiles of input and output that are held at a time.
-HELD = 1 << 28
-CELLS = 9
+# Most bytes of transformed tiles of input and output at a time.
+PART_BYTES = 1 << 28
 
 
-class Tiling(Protocol):
-    """What is asked of a tiling: see `xpnn.layers.convolution.winograd_tiles.Tiling`."""
+class WinogradTiling(Protocol):
+    """Tiles of a convolution and their transforms: see `xpnn.layers.convolution.winograd_tiles.Tiling`."""
 
-    problem: Convolution
+    problem: ConvolutionProblem
     m: int
 
     @property
@@ -37,8 +37,8 @@ class Tiling(Protocol):
         """The transforms of inputs ``(n, n)``, of kernels ``(n, 3)`` and of outputs ``(m, n)``."""
 
 
-SOURCE = """
-// points (P, T, C) of tiles of an input; a thread for each of (T, C)
+TEMPLATE = """
+// Transformed tiles y (P, T, C) of an input x; one thread for each tile and channel
 extern "C" __global__ void input_points(
     const T* x, T* y, Strides at, Geometry g, int rows, int columns, int channels, Index count)
 {
@@ -57,7 +57,7 @@ extern "C" __global__ void input_points(
     @input_points@
 }
 
-// points (P, T, F) of tiles of an upstream gradient; a thread for each of (T, F)
+// Transformed tiles y (P, T, F) of an upstream gradient x; one thread for each tile and feature
 extern "C" __global__ void output_points(
     const T* x, T* y, Strides at, Geometry g, int rows, int columns, int channels, Index count)
 {
@@ -76,7 +76,7 @@ extern "C" __global__ void output_points(
     @output_points@
 }
 
-// outputs (N, O1, O2, F) of points (P, T, F); a thread for each of (T, F)
+// Outputs y (N, O1, O2, F) of transformed tiles x (P, T, F); one thread for each tile and feature
 extern "C" __global__ void outputs(
     const T* x, const T* bias, T* y, Geometry g, int rows, int columns, int channels, Index count)
 {
@@ -97,7 +97,8 @@ extern "C" __global__ void outputs(
         }
 }
 
-// points (P, A, B) of a weight (A, B, 3, 3), turned by 180 degrees or not; a thread for each of (A, B)
+// The transformed weight y (P, A, B) of x (A, B, 3, 3), which is first rotated by 180 degrees if turned is 1;
+// one thread for each of (A, B)
 extern "C" __global__ void weight_points(const T* x, T* y, Strides at, int channels, int turned, Index count)
 {
     const Index first = blockIdx.x * (Index)blockDim.x + threadIdx.x;
@@ -111,7 +112,8 @@ extern "C" __global__ void weight_points(const T* x, T* y, Strides at, int chann
     @weight_points@
 }
 
-// the gradient (F, 3, 3, C) of a weight of its points (P, F, C); a thread for each of (F, C)
+// The gradient y (F, 3, 3, C) of a weight from that of the transformed weight, x (P, F, C); one thread for each
+// feature and channel
 extern "C" __global__ void weight_gradient(const T* x, T* y, int channels, Index count)
 {
     const Index first = blockIdx.x * (Index)blockDim.x + threadIdx.x;
@@ -129,7 +131,7 @@ extern "C" __global__ void weight_gradient(const T* x, T* y, int channels, Index
 
 
 def _combination(coefficients: Sequence[float], names: Sequence[str]) -> str:
-    """A sum of products, written without what is multiplied by 0 or 1."""
+    """C++ of a linear combination, without products by 0 and 1."""
     terms = []
     for factor, name in zip(coefficients, names, strict=True):
         if factor == 0:
@@ -141,7 +143,7 @@ def _combination(coefficients: Sequence[float], names: Sequence[str]) -> str:
 
 
 def _two_sides(matrix: Matrix, to: str) -> str:
-    """``matrix d matrix^T``, by way of ``t``; ``to`` says where an entry goes."""
+    """C++ of ``matrix d matrix^T``, with ``t`` for the first product; ``to`` is the target of an entry."""
     lines, size, inner = [], len(matrix), len(matrix[0])
     for a in range(size):
         for k in range(inner):
@@ -155,7 +157,7 @@ def _two_sides(matrix: Matrix, to: str) -> str:
 
 @cache
 def source(matrices: tuple[Matrix, Matrix, Matrix]) -> Source:
-    """The kernels for transforms of inputs, kernels and outputs."""
+    """The source for transforms of inputs, kernels and outputs."""
     inputs, kernels, outputs = matrices
     point, entry = "y[{p} * count + first]", "e[{a}][{b}]"
     parts = {
@@ -165,7 +167,7 @@ def source(matrices: tuple[Matrix, Matrix, Matrix]) -> Source:
         "weight_points": _two_sides(kernels, point),
         "weight_gradient": _two_sides(_transposed(kernels), entry),
     }
-    text = SOURCE
+    text = TEMPLATE
     for name, code in parts.items():
         text = text.replace(f"@{name}@", code)
     return Source(f"#define SIDE {len(inputs)}\n#define SIZE {len(outputs)}\n{text}")
@@ -175,17 +177,17 @@ def _transposed(matrix: Matrix) -> Matrix:
     return tuple(zip(*matrix, strict=True))
 
 
-class Winograd:
+class WinogradKernels:
     """Forward and the weight's gradient of a 3x3 convolution at stride 1, in tiles.
 
     Parameters
     ----------
-    tiling : Tiling
+    tiling : WinogradTiling
     engine : Primitives
         Whose `matmul` multiplies.
     """
 
-    def __init__(self, tiling: Tiling, engine: Any) -> None:
+    def __init__(self, tiling: WinogradTiling, engine: Any) -> None:
         self.tiling, self.problem, self.engine = tiling, tiling.problem, engine
         p = self.problem
         self.source = source(tiling.matrices)
@@ -194,19 +196,19 @@ class Winograd:
         self.geometry = geometry(p.spatial, p.windows, p.padding)
 
     def parts(self, itemsize: int) -> list[slice]:
-        """Samples whose tiles are held at a time."""
+        """Slices of the samples whose transformed tiles take at most `PART_BYTES`, or of one sample."""
         p = self.problem
         size = self.points * self.tiles * (p.channels + p.features) * itemsize
-        most = max(1, HELD // max(1, size))
+        most = max(1, PART_BYTES // max(1, size))
         return [slice(start, min(start + most, p.samples)) for start in range(0, p.samples, most)]
 
     def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
-        """``y (N, *O, F)``; of a rotated problem the weight is ``(C, F, 3, 3)``, taken backwards."""
+        """``y (N, *O, F)``. The weight of a rotated problem is ``(C, F, 3, 3)``, and is rotated by 180 degrees here."""
         cupy, p = library(), self.problem
         y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
         points = cupy.empty((self.points, *weight.shape[:2]), x.dtype)
-        order = (_cells_of(weight), weight.shape[1], int(p.rotated))
-        self.source.each("weight_points", p.dtype, prod(weight.shape[:2]), address(weight), points, *order)
+        arguments = (_weight_strides(weight), weight.shape[1], int(p.rotated))
+        self.source.each("weight_points", p.dtype, prod(weight.shape[:2]), address(weight), points, *arguments)
         matrices = points if p.rotated else points.transpose(0, 2, 1)
         for part in self.parts(x.itemsize):
             inputs = self._points("input_points", x[part], p.channels)
@@ -218,7 +220,7 @@ class Winograd:
         return y
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
-        """``dweight (F, C, 3, 3)``, in memory with cells slower than channels."""
+        """``dweight (F, C, 3, 3)``; in memory, channels vary faster than cells."""
         cupy, p = library(), self.problem
         total = None
         for part in self.parts(x.itemsize):
@@ -235,23 +237,23 @@ class Winograd:
         return dw.transpose(0, 3, 1, 2)
 
     def _points(self, kernel: str, x: Array, channels: int) -> Array:
-        """Tiles of ``x (n, *S, C)`` as points ``(P, T, C)``."""
+        """Transformed tiles ``(P, T, C)`` of ``x (n, *S, C)``."""
         cupy = library()
         y = cupy.empty((self.points, x.shape[0] * self.tiles, channels), x.dtype)
-        order = (strides(x), self.geometry, *self.tiling.grid, channels)
-        self.source.each(kernel, self.problem.dtype, y.shape[1] * channels, address(x), y, *order)
+        arguments = (strides(x), self.geometry, *self.tiling.grid, channels)
+        self.source.each(kernel, self.problem.dtype, y.shape[1] * channels, address(x), y, *arguments)
         return y
 
 
-def _cells_of(weight: Array) -> Any:
-    """Strides of a weight ``(A, B, 3, 3)``, in the order ``(A, 3, 3, B)``."""
+def _weight_strides(weight: Array) -> Any:
+    """The struct ``Strides`` for a weight ``(A, B, 3, 3)``, with axes in the order ``(A, 3, 3, B)``."""
     first, second, *cells = weight.strides
     return strides_of((first, *cells, second), weight.itemsize)
 
 
 @lru_cache(maxsize=1024)
-def prepare(tiling: Tiling, engine: Any) -> Winograd | None:
-    """Kernels for a tiling, of a batch that is not empty."""
-    p = tiling.problem
-    fits = p.samples and prod(tiling.grid) * p.samples * max(p.channels, p.features) < LARGEST
-    return Winograd(tiling, engine) if fits else None
+def prepare(problem: WinogradTiling, dtype: str, engine: Any) -> WinogradKernels | None:
+    """Kernels for a tiling of a batch that is not empty."""
+    p = problem.problem
+    fits = p.samples and prod(problem.grid) * p.samples * max(p.channels, p.features) < MOST_ENTRIES
+    return WinogradKernels(problem, engine) if fits else None

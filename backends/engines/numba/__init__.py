@@ -1,12 +1,12 @@
-"""Compiled kernels for what array functions can't do fast on a CPU: the extra ``numba``.
+"""Kernels compiled by Numba, for what array functions can't do fast on a CPU: the extra ``numba``.
 
-They are compiled at first use, by Numba, and kept on disk: beside these files or, where that is read-only, in the
-user's cache. Nothing here is imported before a layer is large enough for a kernel, as Numba takes most of a second.
-``XPNN_NUMBA=0`` leaves them out; the array functions then compute everything, as they do where Numba is missing. Both
-ways agree to the tolerances of `xpnn.testing`, not bit for bit.
+They are compiled on first use and cached on disk, beside these files or, if the folder is read-only, in the user's
+cache. They are imported when a layer is first large enough for a kernel, since importing Numba takes most of a second.
+With ``XPNN_NUMBA=0``, and without Numba, array functions compute everything. Kernels and array functions agree to the
+tolerances of `xpnn.testing`, not bit for bit.
 
-A kernel runs on one thread and lets the interpreter go; it is called within `Primitives.parallel`, so that results
-depend on blocks and not on threads.
+A kernel runs on one thread without the interpreter's lock. It is called within `Primitives.parallel`, so that results
+depend on blocks and not on the number of threads.
 """
 
 from functools import cache
@@ -20,29 +20,28 @@ from ... import overrides
 from ...contractions.windows import Windows
 from ...execution.blocks import Pairs
 
-VARIABLE = environment.NUMBA
-
 
 class Kernels(Protocol):
-    """What a compiled module offers. Arrays are float32, in one piece of memory, and read only unless said otherwise.
+    """The functions of `xpnn.backends.engines.numba.kernels`.
 
-    ``strip (n, *S, C)`` is a part of the input within its padding, ``windows`` lie in it.
+    Arrays are float32 and C-contiguous, and only results are written, unless stated otherwise. ``strip (n, *S, C)`` is
+    a part of the padded input that contains all ``windows``.
     """
 
-    #: The fewest features that `convolve_by_channel` and `correlate_by_channel` take.
-    LANES: int
+    #: Numbers of a vector register, and the fewest features of `convolve_by_channel` and `correlate_by_channel`.
+    VECTOR_LANES: int
 
     def width(self, features: int) -> int:
-        """How many features the matrix and ``dy`` need for `convolve` and `correlate`: more are to be zeros."""
+        """Number of features that `convolve` and `correlate` require of the matrix and ``dy``, padded with zeros."""
 
     def widen(self, rows: Array, out: Array) -> None:
-        """``rows (n, F)`` to ``out (n, width)``, with zeros after them."""
+        """Copy ``rows (n, F)`` to ``out (n, width)``, followed by zeros."""
 
     def pad(self, x: Array, above: int, left: int, out: Array) -> None:
-        """``x (n, R, W)`` within zeros: ``out (n, R', W')``."""
+        """Copy ``x (n, R, W)`` to ``out (n, R', W')`` and surround it with zeros."""
 
     def convolve(self, strip: Array, matrix: Array, bias: Array, windows: Windows, out: Array) -> None:
-        """Windows of ``strip`` times ``matrix (K*C, F)``, and ``bias (F,)``, to ``out (n*O, F)``."""
+        """Windows of ``strip`` times ``matrix (K*C, F)``, plus ``bias (F,)``, to ``out (n*O, F)``."""
 
     def correlate(self, strip: Array, dy: Array, zeros: Array, windows: Windows, out: Array) -> None:
         """The adjoint of `convolve` in the matrix: ``dy (n*O, F)`` to ``out (K*C, F)``; ``zeros (F,)``."""
@@ -57,20 +56,20 @@ class Kernels(Protocol):
         out: Array,
         adjoint: bool = False,
     ) -> None:
-        """Each channel of ``x (n, *S, C)`` with its own kernel, ``cells (K, C)``, and ``bias (C,)``.
+        """Each channel of ``x (n, *S, C)`` with its own kernel, ``cells (K, C)``, plus ``bias (C,)``.
 
-        Windows begin ``before`` cells ahead of the input, and read zeros around it. Goes to ``out (n, O, C)``. With
-        ``adjoint`` it is that in ``x``: ``count`` cells of the input, of which the first is the cell ``before`` of the
-        padded one, each add up what the windows that read them have in ``x``.
+        Windows begin ``before`` cells ahead of the input, and read zeros around it; the result is ``out (n, O, C)``.
+        With ``adjoint`` it is the adjoint in ``x``: ``out`` has ``count`` cells of the input, beginning with cell
+        ``before`` of the padded input, and each is the sum over the windows ``x`` that contain it.
         """
 
     def correlate_by_channel(self, x: Array, dy: Array, windows: Windows, before: tuple[int, ...], out: Array) -> None:
         """The adjoint of `convolve_by_channel` in the cells: ``dy (n, O, C)`` to ``out (K, C)``."""
 
     def column_moments(self, x: Array, step: int, mean: Array, sums: Array, squares: Array) -> None:
-        """Of each column of ``x (R, C)`` the mean of every ``step``-th row, and the sums of ``t`` and ``t^2``.
+        """For each column of ``x (R, C)``, the mean of every ``step``-th row, and the sums of ``t`` and ``t^2``.
 
-        All are ``(C,)``, and ``t`` is ``x - mean``.
+        All are ``(C,)``, and ``t = x - mean``.
         """
 
     def normalise(self, x: Array, centre: Array, scale: Array, shift: Array, out: Array) -> None:
@@ -87,31 +86,32 @@ class Kernels(Protocol):
     def max_cells(self, x: Array, windows: Windows, padding: Pairs, best: Array, cell: Array) -> None:
         """Maxima of ``x (n, *S, C)`` to ``best (n, *O, C)``, row-major indices of their cells to ``cell``, int8.
 
-        There are one or two spatial axes; ``padding`` never wins, the first of equal cells and the first NaN do.
+        For one or two spatial axes. Padding is never the maximum; of equal cells the first is, and NaN counts as the
+        largest.
         """
 
     def scatter_maxima(self, dy: Array, cell: Array, windows: Windows, padding: Pairs, dx: Array) -> None:
         """The adjoint of `max_cells`: ``dy (n, *O, C)`` to ``dx (n, *S, C)``."""
 
     def means(self, x: Array, windows: Windows, padding: Pairs, divisor: Array, out: Array) -> None:
-        """Sums over windows of ``x (n, *S, C)`` by ``divisor``, 0-d or ``(1, *O, 1)``, to ``out (n, *O, C)``."""
+        """Sums of windows of ``x (n, *S, C)`` over ``divisor``, 0-d or ``(1, *O, 1)``, to ``out (n, *O, C)``."""
 
     def spread_means(self, dy: Array, windows: Windows, padding: Pairs, divisor: Array, dx: Array) -> None:
         """The adjoint of `means`: ``dy (n, *O, C)`` to ``dx (n, *S, C)``."""
 
     def positive(self, x: Array, out: Array) -> None:
-        """``x`` to ``out``, 0 where ``x <= 0``; both ``(n,)``."""
+        """ReLU: ``x`` to ``out``, 0 where ``x <= 0``; both ``(n,)``."""
 
     def gate(self, dy: Array, y: Array, out: Array) -> None:
-        """``dy`` to ``out``, 0 where ``y <= 0``; all ``(n,)``."""
+        """Gradient of ReLU: ``dy`` to ``out``, 0 where ``y <= 0``; all ``(n,)``."""
 
-    def descend(self, value: Array, gradient: Array, decay: float, rate: float) -> None:
-        """``value -= g rate`` with ``g = gradient + value decay``; all ``(n,)``, and changed in place.
+    def sgd_step(self, value: Array, gradient: Array, decay: float, rate: float) -> None:
+        """SGD: ``value -= g rate`` with ``g = gradient + value decay``; all ``(n,)``, updated in place.
 
-        Here and in the other steps the bits are those of array functions; a decay of 0 is left out.
+        This and the other steps have the bits of array functions; a decay of 0 is skipped.
         """
 
-    def descend_with_momentum(
+    def momentum_step(
         self,
         value: Array,
         velocity: Array,
@@ -122,9 +122,12 @@ class Kernels(Protocol):
         ahead: float,
         rate: float,
     ) -> None:
-        """``v = v keep + g share``, ``value -= v rate``; with ``ahead``, unless 0, ``value -= (g + v ahead) rate``."""
+        """SGD with momentum: ``v = v keep + g share``, ``value -= v rate``.
 
-    def descend_scaled(
+        With Nesterov momentum ``ahead``, unless 0, ``value -= (g + v ahead) rate``.
+        """
+
+    def adam_step(
         self,
         value: Array,
         mean: Array,
@@ -137,7 +140,7 @@ class Kernels(Protocol):
         eps: float,
         rate: float,
     ) -> None:
-        """Adam: ``value = value shrink - m / (sqrt(s) factor + eps) rate`` with new moments ``m`` and ``s``."""
+        """Adam: ``value = value shrink - m / (sqrt(s) factor + eps) rate`` with the updated moments ``m`` and ``s``."""
 
 
 def switched_off() -> bool:
@@ -148,19 +151,19 @@ def switched_off() -> bool:
     ValueError
         If it is set to anything but 0 or 1.
     """
-    return not environment.switch(VARIABLE)
+    return not environment.switch(environment.NUMBA)
 
 
 @cache
 def installed() -> bool:
-    """Whether Numba is there; without importing it."""
+    """Whether Numba is installed; does not import it."""
     return find_spec("numba") is not None
 
 
 def load() -> Kernels | None:
-    """The compiled kernels; None where they are switched off or Numba is missing."""
-    asked = overrides.now().kernels
-    off = switched_off() if asked is None else not asked
+    """The compiled kernels; None if they are switched off or Numba is missing."""
+    override = overrides.now().kernels
+    off = switched_off() if override is None else not override
     found = None if off or not installed() else _load()
     if found is not None and overrides.watched():
         overrides.met(["kernels"])
@@ -169,18 +172,18 @@ def load() -> Kernels | None:
 
 @cache
 def _load() -> Kernels | None:
-    # What is installed may still not import: Numba lags behind new versions of NumPy.
+    # An installed Numba may fail to import: it does not support the newest NumPy at first.
     try:
-        from . import compiled
+        from . import kernels
     except ImportError:
         return None
-    return compiled
+    return kernels
 
 
 def note() -> str:
-    """A few words for `xpnn info`, without importing Numba."""
+    """The state of the kernels in a few words, for `xpnn info`; does not import Numba."""
     if switched_off():
-        return f"no compiled kernels ({VARIABLE}=0)"
+        return f"no compiled kernels ({environment.NUMBA}=0)"
     if not installed():
         return 'no compiled kernels (pip install "numba>=0.60")'
     try:

@@ -15,7 +15,7 @@ from chaos import chaos
 
 from xpnn.backends.exact import contractions
 from xpnn.backends.exact.contractions import ExactContractions
-from xpnn.backends.exact.splitting import BLOCK, MOST_TERMS, budget
+from xpnn.backends.exact.splitting import FLOAT64_TERMS, MOST_TERMS, budget
 
 INF, NAN = float("inf"), float("nan")
 SEEDS = range(10)
@@ -134,14 +134,11 @@ def numpy_place():
     return Place("numpy")
 
 
-# Budgets
-
-
 @pytest.mark.parametrize("slice_products", [2, 3])
 def test_sums_of_slices_stay_within_2_to_53_and_of_blocks_within_int64(slice_products):
     for terms in {*range(1, 3000), *(2**i + j for i in range(2, 26) for j in (-1, 0, 1)), MOST_TERMS}:
         plan = budget(terms, slice_products)
-        assert min(terms, BLOCK) * 2 ** (plan.left_bits + plan.right_bits) <= 2**53
+        assert min(terms, FLOAT64_TERMS) * 2 ** (plan.left_bits + plan.right_bits) <= 2**53
         assert not plan.wide or terms * 2 ** (plan.left_bits + plan.right_bits) < 2**63
         assert max(plan.left_bits, plan.right_bits) <= 26
         assert plan.right_count == 1 or plan.left_count == 1 or plan.left_bits == plan.right_bits
@@ -156,9 +153,6 @@ def test_too_long_a_contraction_is_an_error_that_says_so(numpy_place):
 def test_slice_products_are_2_or_3():
     with pytest.raises(ValueError, match="slice_products must be 2 or 3, got 4"):
         budget(10, 4)
-
-
-# Scales and slices
 
 
 def test_scale_is_the_power_of_two_strictly_above(place):
@@ -187,9 +181,6 @@ def test_slices_are_whole_numbers_within_bounds_that_add_up(place):
 def test_a_slice_rounds_up_to_the_scale_itself(numpy_place):
     (q,) = numpy_place.exact.split(np.asarray([BELOW_ONE, -BELOW_ONE]), np.ones(1), 25, 1)
     assert q.tolist() == [2.0**25, -(2.0**25)]
-
-
-# Products
 
 
 @places_by_terms(TERMS)
@@ -320,7 +311,7 @@ def test_no_product_sees_a_nan(monkeypatch, numpy_place):
 
 
 def test_special_values_in_a_contraction_of_more_than_one_block(place):
-    x, w = near_one((3, BLOCK + 3)), near_one((BLOCK + 3, 2), 1)
+    x, w = near_one((3, FLOAT64_TERMS + 3)), near_one((FLOAT64_TERMS + 3, 2), 1)
     x[0, 5], x[1] = NAN, 0.0
     w[-1, 1] = INF
     y = place.matmul(x, w)
@@ -364,9 +355,6 @@ def test_inputs_stay_as_they_are(numpy_place):
     assert np.array_equal(w, kept[1])
 
 
-# The steps on their own
-
-
 def test_blocks_of_terms_add_up_to_the_whole(place):
     exact, x, w = place.exact, near_one((3, 70)), near_one((70, 4), 1)
     plan = budget(70)
@@ -379,12 +367,9 @@ def test_blocks_of_terms_add_up_to_the_whole(place):
 
 
 def test_more_terms_than_planned_are_an_error(numpy_place):
-    x = np.ones((1, BLOCK + 1))
-    with pytest.raises(ValueError, match="65537 terms, planned for 10"):
+    x = np.ones((1, FLOAT64_TERMS + 1))
+    with pytest.raises(ValueError, match="at most the 10 terms of its plan, got 65537"):
         numpy_place.exact.multiply([x], x.T, budget(10))
-
-
-# Sums
 
 
 @places_by_terms([*TERMS, 2**12 + 1, 2**16, 2**16 + 1])
@@ -437,9 +422,6 @@ def test_sum_with_nan_or_inf_is_nan(place):
 def test_a_sum_of_a_missing_axis_is_an_error(numpy_place):
     with pytest.raises(IndexError):
         numpy_place.sum(np.ones((2, 3)), 2)
-
-
-# Teams
 
 
 class Member:
@@ -496,7 +478,7 @@ def shared(rows, team):
 
 
 @pytest.mark.parametrize("team", TEAMS, ids=str)
-@pytest.mark.parametrize("rows", [1, 20, 1000, BLOCK + 2])
+@pytest.mark.parametrize("rows", [1, 20, 1000, FLOAT64_TERMS + 2])
 @pytest.mark.parametrize("where", ["numpy", "chaos"])
 def test_contract_rows_is_the_same_for_any_team(numpy_place, team, rows, where):
     x, dy = near_one((rows, 3)), near_one((rows, 2), 1)
@@ -510,7 +492,7 @@ def test_contract_rows_is_the_same_for_any_team(numpy_place, team, rows, where):
 
 
 @pytest.mark.parametrize("team", TEAMS, ids=str)
-@pytest.mark.parametrize("rows", [1, 20, 1000, 2**12 + 2, BLOCK + 2])
+@pytest.mark.parametrize("rows", [1, 20, 1000, 2**12 + 2, FLOAT64_TERMS + 2])
 @pytest.mark.parametrize("where", ["numpy", "chaos"])
 def test_sum_is_the_same_for_any_team(numpy_place, team, rows, where):
     x = near_one((rows, 2)) + np.random.default_rng(1).random((rows, 2)) * 2.0**-30
@@ -521,7 +503,7 @@ def test_sum_is_the_same_for_any_team(numpy_place, team, rows, where):
         same(y, expected)
 
 
-@pytest.mark.parametrize("rows", [20, BLOCK + 2])
+@pytest.mark.parametrize("rows", [20, FLOAT64_TERMS + 2])
 def test_a_nan_of_one_worker_reaches_all(rows):
     x, dy = near_one((rows, 3)), near_one((rows, 2), 1)
     x[0, 1], dy[1, 0] = NAN, INF

@@ -1,14 +1,14 @@
-"""The passes of a batch norm over rows of channels, each over memory once."""
+"""Batch normalisation of rows of channels: statistics, normalisation and their gradients, each in one pass."""
 
 from typing import Any
 
 import numpy as np
 
 from ....common.types import Array
-from .compiler import INT, READ1, READ2, WRITE1, WRITE2, compiled, in_one_piece
+from .compiler import INT, READ1, READ2, WRITE1, WRITE2, compiled, contiguous
 
-# Rows are added in groups, pair by pair, before they go to the sums: that reads and writes the sums less often, and
-# rounds less.
+# Four rows are added pairwise before they are added to the sums: the sums are read and written less often, and round
+# less.
 
 
 @compiled(READ2, INT, WRITE1, WRITE1, WRITE1)
@@ -70,21 +70,21 @@ def _normalise_backward(dy: Any, x: Any, centre: Any, slope: Any, offset: Any, s
 
 def column_moments(x: Array, step: int, mean: Array, sums: Array, squares: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
-    _column_moments(in_one_piece(x), step, mean, sums, squares)
+    _column_moments(contiguous(x), step, mean, sums, squares)
 
 
 def normalise(x: Array, centre: Array, scale: Array, shift: Array, out: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
-    _normalise(in_one_piece(x), centre, scale, shift, out)
+    _normalise(contiguous(x), centre, scale, shift, out)
 
 
 def column_sums(dy: Array, x: Array, centre: Array, sums: Array, products: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
-    _column_sums(in_one_piece(dy), in_one_piece(x), centre, sums, products)
+    _column_sums(contiguous(dy), contiguous(x), centre, sums, products)
 
 
 def normalise_backward(
     dy: Array, x: Array, centre: Array, slope: Array, offset: Array, scale: Array, out: Array
 ) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
-    _normalise_backward(in_one_piece(dy), in_one_piece(x), centre, slope, offset, scale, out)
+    _normalise_backward(contiguous(dy), contiguous(x), centre, slope, offset, scale, out)

@@ -1,4 +1,4 @@
-"""Max-pooling over one or two spatial axes: each window's cells one after the other, all channels at once."""
+"""Max-pooling over one or two spatial axes: a loop over the cells of each window, all channels at once."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 from ....common.types import Array
 from ...contractions.windows import Windows
 from ...execution.blocks import Pairs
-from .compiler import INT, READ4, READ_BYTES4, WRITE4, WRITE_BYTES4, compiled, in_one_piece
+from .compiler import INT, READ4, READ_BYTES4, WRITE4, WRITE_BYTES4, compiled, contiguous
 
 
 @compiled(READ4, INT, INT, INT, INT, INT, INT, INT, INT, WRITE4, WRITE_BYTES4)
@@ -36,7 +36,7 @@ def _maxima(
                             continue
                         for c in range(channels):
                             a, b = x[n, r, s, c], best[n, p, q, c]
-                            # Not a <= b, so that NaN wins, but no second NaN after the first.
+                            # not (a <= b) is true for a NaN in a; after a first NaN the index stays.
                             wins = (not a <= b) & (b == b)
                             best[n, p, q, c] = a if wins else b
                             cell[n, p, q, c] = k if wins else cell[n, p, q, c]
@@ -48,13 +48,13 @@ def _scatter(
 ) -> None:
     rows, columns, channels = dx.shape[1], dx.shape[2], dx.shape[3]
     for n in range(dx.shape[0]):
-        clean = 0
+        zeroed = 0
         for p in range(dy.shape[1]):
-            # Zeros are written just before the sums, while a cache holds them.
-            last = min(rows, max(clean, p * sh - above + (kh - 1) * dh + 1))
-            for r in range(clean, last):
+            # Zeros are written just before the sums, so that they are still in a cache.
+            last = min(rows, max(zeroed, p * sh - above + (kh - 1) * dh + 1))
+            for r in range(zeroed, last):
                 dx[n, r, :, :] = np.float32(0.0)
-            clean = last
+            zeroed = last
             for q in range(dy.shape[2]):
                 for i in range(kh):
                     r = p * sh - above + i * dh
@@ -68,28 +68,28 @@ def _scatter(
                         for c in range(channels):
                             share = dy[n, p, q, c] if cell[n, p, q, c] == k else np.float32(0.0)
                             dx[n, r, s, c] += share
-        for r in range(clean, rows):
+        for r in range(zeroed, rows):
             dx[n, r, :, :] = np.float32(0.0)
 
 
 def max_cells(x: Array, windows: Windows, padding: Pairs, best: Array, cell: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
-    _maxima(plane(in_one_piece(x)), *numbers(windows, padding), plane(best), plane(cell))
+    _maxima(as_plane(contiguous(x)), *pool_sizes(windows, padding), as_plane(best), as_plane(cell))
 
 
 def scatter_maxima(dy: Array, cell: Array, windows: Windows, padding: Pairs, dx: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
-    _scatter(plane(in_one_piece(dy)), plane(in_one_piece(cell)), *numbers(windows, padding), plane(dx))
+    _scatter(as_plane(contiguous(dy)), as_plane(contiguous(cell)), *pool_sizes(windows, padding), as_plane(dx))
 
 
-def plane(x: Array) -> Array:
-    """``(n, *S, C)`` as ``(n, R, W, C)``: one spatial axis is one row."""
+def as_plane(x: Array) -> Array:
+    """``(n, *S, C)`` as ``(n, R, W, C)``; with one spatial axis, ``R`` is 1."""
     return x if x.ndim == 4 else x.reshape(x.shape[0], 1, *x.shape[1:])
 
 
-def numbers(windows: Windows, padding: Pairs) -> tuple[int, ...]:
-    """Kernel, stride, dilation and the padding before, each for rows and columns."""
+def pool_sizes(windows: Windows, padding: Pairs) -> tuple[int, ...]:
+    """Kernel, stride, dilation and padding before, each for rows and columns."""
     before = tuple(pair[0] for pair in padding)
-    alone = ((1,), (1,), (1,), (0,)) if len(before) == 1 else ((),) * 4
+    missing = ((1,), (1,), (1,), (0,)) if len(before) == 1 else ((),) * 4
     fields = (windows.kernel, windows.stride, windows.dilation, before)
-    return tuple(number for one, field in zip(alone, fields, strict=True) for number in (*one, *field))
+    return tuple(number for one, field in zip(missing, fields, strict=True) for number in (*one, *field))

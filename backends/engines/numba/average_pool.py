@@ -1,4 +1,4 @@
-"""Average pooling over one or two spatial axes: each window's cells one after the other, all channels at once."""
+"""Average pooling over one or two spatial axes: a loop over the cells of each window, all channels at once."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ import numpy as np
 from ....common.types import Array
 from ...contractions.windows import Windows
 from ...execution.blocks import Pairs
-from .compiler import INT, READ2, READ4, WRITE4, compiled, in_one_piece
-from .pools import numbers, plane
+from .compiler import INT, READ2, READ4, WRITE4, compiled, contiguous
+from .max_pool import as_plane, pool_sizes
 
 
 @compiled(READ4, INT, INT, INT, INT, INT, INT, INT, INT, READ2, WRITE4)
@@ -41,13 +41,13 @@ def _spread(
 ) -> None:
     rows, columns, channels = dx.shape[1], dx.shape[2], dx.shape[3]
     for n in range(dx.shape[0]):
-        clean = 0
+        zeroed = 0
         for p in range(dy.shape[1]):
-            # Zeros are written just before the sums, while a cache holds them.
-            last = min(rows, max(clean, p * sh - above + (kh - 1) * dh + 1))
-            for r in range(clean, last):
+            # Zeros are written just before the sums, so that they are still in a cache.
+            last = min(rows, max(zeroed, p * sh - above + (kh - 1) * dh + 1))
+            for r in range(zeroed, last):
                 dx[n, r, :, :] = np.float32(0.0)
-            clean = last
+            zeroed = last
             for q in range(dy.shape[2]):
                 by = divisor[p, q]
                 for i in range(kh):
@@ -60,21 +60,21 @@ def _spread(
                             continue
                         for c in range(channels):
                             dx[n, r, s, c] += dy[n, p, q, c] / by
-        for r in range(clean, rows):
+        for r in range(zeroed, rows):
             dx[n, r, :, :] = np.float32(0.0)
 
 
 def means(x: Array, windows: Windows, padding: Pairs, divisor: Array, out: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
-    _means(plane(in_one_piece(x)), *numbers(windows, padding), _table(divisor, windows), plane(out))
+    _means(as_plane(contiguous(x)), *pool_sizes(windows, padding), _divisors(divisor, windows), as_plane(out))
 
 
 def spread_means(dy: Array, windows: Windows, padding: Pairs, divisor: Array, dx: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
-    _spread(plane(in_one_piece(dy)), *numbers(windows, padding), _table(divisor, windows), plane(dx))
+    _spread(as_plane(contiguous(dy)), *pool_sizes(windows, padding), _divisors(divisor, windows), as_plane(dx))
 
 
-def _table(divisor: Array, windows: Windows) -> Array:
+def _divisors(divisor: Array, windows: Windows) -> Array:
     """A divisor for each window, ``(P, Q)``."""
     shape = windows.count if len(windows.count) == 2 else (1, *windows.count)
     return np.ascontiguousarray(np.broadcast_to(divisor if divisor.ndim == 0 else divisor.reshape(shape), shape))

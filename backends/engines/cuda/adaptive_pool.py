@@ -1,19 +1,23 @@
-"""Adaptive pools: a thread for each bin forward, and for each cell of the input backward.
+"""Adaptive pools: one thread for each bin forward, and for each cell of the input backward.
 
-Along an axis of ``n`` cells bin ``i`` of ``m`` holds those from ``floor(i n / m)`` to ``ceil((i + 1) n / m)``,
-exclusive, and cell ``j`` lies in the bins from ``floor(j m / n)`` to ``ceil((j + 1) m / n)``, exclusive.
+Along an axis of ``n`` cells, bin ``i`` of ``m`` contains the cells from ``floor(i n / m)`` up to, but not including,
+``ceil((i + 1) n / m)``; cell ``j`` is in the bins from ``floor(j m / n)`` up to, but not including,
+``ceil((j + 1) m / n)``.
 """
 
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from ....common.types import Array
-from .source import AXES, LARGEST, Source, address, library, strides
+from .compilation import MOST_ENTRIES, Source, address, library
+from .prelude import MOST_AXES, strides
 
 SOURCE = Source(
     """
+// Cells of the input and bins of the output along each axis.
 struct Bins { int input[3], output[3]; };
 
 __device__ inline int low(int i, int n, int m) { return (int)((Index)i * n / m); }
@@ -60,8 +64,8 @@ extern "C" __global__ void means_back(const T* dy, T* dx, Strides up, Bins b, in
     *to = sum;
 }
 
-// The first maximum of each bin and its row-major place in the plane; NaN wins
-extern "C" __global__ void maxima(const T* x, T* y, long long* place, Strides at, Bins b, int channels, Index count)
+// The first maximum of each bin, and its row-major index within the spatial axes; NaN counts as the largest.
+extern "C" __global__ void maxima(const T* x, T* y, long long* index, Strides at, Bins b, int channels, Index count)
 {
     Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
     if (i >= count) return;
@@ -85,11 +89,11 @@ extern "C" __global__ void maxima(const T* x, T* y, long long* place, Strides at
                 found = true;
             }
     y[to] = most;
-    place[to] = where;
+    index[to] = where;
 }
 
 extern "C" __global__ void maxima_back(
-    const T* dy, const long long* place, T* dx, Strides up, Strides at, Bins b, int channels, Index count)
+    const T* dy, const long long* index, T* dx, Strides up, Strides at, Bins b, int channels, Index count)
 {
     Index i = blockIdx.x * (Index)blockDim.x + threadIdx.x;
     if (i >= count) return;
@@ -101,21 +105,21 @@ extern "C" __global__ void maxima_back(
     for (int o0 = low(i0, b.output[0], b.input[0]); o0 < high(i0, b.output[0], b.input[0]); ++o0)
         for (int o1 = low(i1, b.output[1], b.input[1]); o1 < high(i1, b.output[1], b.input[1]); ++o1)
             for (int o2 = low(i2, b.output[2], b.input[2]); o2 < high(i2, b.output[2], b.input[2]); ++o2)
-                if (place[i * at.n + along(at, o0, o1, o2) + c * at.c] == here)
+                if (index[i * at.n + along(at, o0, o1, o2) + c * at.c] == here)
                     sum += dy[i * up.n + along(up, o0, o1, o2) + c * up.c];
     *to = sum;
 }
 """
 )
-BINS = np.dtype([("input", np.int32, (AXES,)), ("output", np.int32, (AXES,))])
+BINS = np.dtype([("input", np.int32, (MOST_AXES,)), ("output", np.int32, (MOST_AXES,))])
 
 
-class AdaptivePool:
+class AdaptivePoolKernels:
     """Averages or maxima over bins, and their gradients; arrays are ``(N, *S, C)``."""
 
     def __init__(self, shape: tuple[int, ...], sizes: tuple[int, ...], dtype: str) -> None:
         self.shape, self.sizes, self.dtype = shape, sizes, dtype
-        ones = (1,) * (AXES - len(sizes))
+        ones = (1,) * (MOST_AXES - len(sizes))
         self.bins = np.array((ones + shape[1:-1], ones + sizes), dtype=BINS)
 
     def averages(self, x: Array) -> Array:
@@ -125,29 +129,29 @@ class AdaptivePool:
         return y
 
     def averages_backward(self, dy: Array) -> Array:
-        """``dx``: each cell's share of ``dy``."""
+        """``dx`` for an upstream gradient ``dy``."""
         dx = library().empty(self.shape, dy.dtype)
         SOURCE.each("means_back", self.dtype, dx.size, address(dy), dx, strides(dy), self.bins, self.shape[-1])
         return dx
 
     def maxima(self, x: Array) -> tuple[Array, Array]:
-        """The maxima, and where they are: flat row-major indices into each plane."""
+        """The maxima, and their row-major indices within the spatial axes."""
         y = library().empty((self.shape[0], *self.sizes, self.shape[-1]), x.dtype)
-        place = library().empty(y.shape, np.int64)
-        SOURCE.each("maxima", self.dtype, y.size, address(x), y, place, strides(x), self.bins, self.shape[-1])
-        return y, place
+        index = library().empty(y.shape, np.int64)
+        SOURCE.each("maxima", self.dtype, y.size, address(x), y, index, strides(x), self.bins, self.shape[-1])
+        return y, index
 
-    def maxima_backward(self, dy: Array, place: Array) -> Array:
-        """``dx``: each cell's share of ``dy``."""
+    def maxima_backward(self, dy: Array, index: Array) -> Array:
+        """``dx`` for an upstream gradient ``dy``."""
         dx = library().empty(self.shape, dy.dtype)
-        order = (strides(dy), strides(place), self.bins, self.shape[-1])
-        SOURCE.each("maxima_back", self.dtype, dx.size, address(dy), address(place), dx, *order)
+        arguments = (strides(dy), strides(index), self.bins, self.shape[-1])
+        SOURCE.each("maxima_back", self.dtype, dx.size, address(dy), address(index), dx, *arguments)
         return dx
 
 
 @lru_cache(maxsize=1024)
-def prepare(problem: tuple[tuple[int, ...], tuple[int, ...]], dtype: str) -> AdaptivePool | None:
+def prepare(problem: tuple[tuple[int, ...], tuple[int, ...]], dtype: str, engine: Any) -> AdaptivePoolKernels | None:
     """Kernels for an input ``(N, *S, C)`` of that shape and a number of bins for each axis."""
     shape, sizes = problem
-    fits = len(sizes) <= AXES and max(prod(shape), shape[0] * prod(sizes) * shape[-1]) < LARGEST
-    return AdaptivePool(shape, sizes, dtype) if fits else None
+    fits = len(sizes) <= MOST_AXES and max(prod(shape), shape[0] * prod(sizes) * shape[-1]) < MOST_ENTRIES
+    return AdaptivePoolKernels(shape, sizes, dtype) if fits else None

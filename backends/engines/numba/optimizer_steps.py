@@ -1,7 +1,7 @@
-"""Steps of optimizers, each in one pass over memory.
+"""Optimizer steps, each in one pass over memory.
 
-Every operation is rounded by itself, in the order of the array functions in `xpnn.training.optimizers.rules`: the same
-bits.
+Every operation is rounded separately, in the order of the array functions in `xpnn.training.optimizers.rules`, so that
+the bits are the same.
 """
 
 from math import sqrt
@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 
 from ....common.types import Array
-from .compiler import INT, NUMBER, READ1, WRITE1, compiled, in_one_piece
+from .compiler import FLOAT, INT, READ1, WRITE1, compiled, contiguous
 
 
-@compiled(WRITE1, READ1, INT, NUMBER, NUMBER, contract=False)
-def _descend(value: Any, gradient: Any, decays: Any, decay: Any, rate: Any) -> None:
+@compiled(WRITE1, READ1, INT, FLOAT, FLOAT, contract=False)
+def _sgd_step(value: Any, gradient: Any, decays: Any, decay: Any, rate: Any) -> None:
     for i in range(value.shape[0]):
         g = gradient[i] + value[i] * decay if decays else gradient[i]
         value[i] -= g * rate
 
 
-@compiled(WRITE1, WRITE1, READ1, INT, NUMBER, NUMBER, NUMBER, INT, NUMBER, NUMBER, contract=False)
-def _descend_with_momentum(
+@compiled(WRITE1, WRITE1, READ1, INT, FLOAT, FLOAT, FLOAT, INT, FLOAT, FLOAT, contract=False)
+def _momentum_step(
     value: Any,
     velocity: Any,
     gradient: Any,
@@ -40,8 +40,8 @@ def _descend_with_momentum(
         value[i] -= (g + v * momentum if ahead else v) * rate
 
 
-@compiled(WRITE1, WRITE1, WRITE1, READ1, INT, *(NUMBER,) * 9, contract=False)
-def _descend_scaled(
+@compiled(WRITE1, WRITE1, WRITE1, READ1, INT, *(FLOAT,) * 9, contract=False)
+def _adam_step(
     value: Any,
     mean: Any,
     square: Any,
@@ -65,12 +65,12 @@ def _descend_scaled(
         value[i] = value[i] * shrink - m / (sqrt(s) * factor + eps) * rate
 
 
-def descend(value: Array, gradient: Array, decay: float, rate: float) -> None:
+def sgd_step(value: Array, gradient: Array, decay: float, rate: float) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
-    _descend(value, in_one_piece(gradient), decay != 0.0, *_numbers(decay, rate))
+    _sgd_step(value, contiguous(gradient), decay != 0.0, *_numbers(decay, rate))
 
 
-def descend_with_momentum(
+def momentum_step(
     value: Array,
     velocity: Array,
     gradient: Array,
@@ -82,10 +82,10 @@ def descend_with_momentum(
 ) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
     before, after = _numbers(decay, keep, share), _numbers(ahead, rate)
-    _descend_with_momentum(value, velocity, in_one_piece(gradient), decay != 0.0, *before, ahead != 0.0, *after)
+    _momentum_step(value, velocity, contiguous(gradient), decay != 0.0, *before, ahead != 0.0, *after)
 
 
-def descend_scaled(
+def adam_step(
     value: Array,
     mean: Array,
     square: Array,
@@ -100,9 +100,9 @@ def descend_scaled(
     """See `xpnn.backends.engines.numba.Kernels`."""
     first, second = betas
     numbers = _numbers(decay, shrink, first, 1.0 - first, second, 1.0 - second, factor, eps, rate)
-    _descend_scaled(value, mean, square, in_one_piece(gradient), decay != 0.0, *numbers)
+    _adam_step(value, mean, square, contiguous(gradient), decay != 0.0, *numbers)
 
 
 def _numbers(*numbers: float) -> tuple[Any, ...]:
-    """As NumPy takes a number beside an array of float32."""
+    """As float32, to which NumPy converts a number that is combined with a float32 array."""
     return tuple(map(np.float32, numbers))

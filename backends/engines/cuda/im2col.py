@@ -1,8 +1,8 @@
-"""Convolution as one matrix product: kernels that lay out columns, and that add them up where they were read.
+"""Convolution as one matrix product (im2col): kernels that copy windows to columns, and that add columns to an input.
 
-A row of the columns is a window, its entries the cells of the kernel times the channels of a group. Which of the two
-varies faster is chosen by the strides of the weight ``(F, C/G, *K)``, which is then multiplied without a copy: cells
-vary slower than channels in a weight that was trained, as in its gradient, and faster in one that was drawn or loaded.
+A row of the columns is a window; its entries are the kernel's cells times the channels of a group. Which of the two
+varies faster follows the strides of the weight ``(F, C/G, *K)``, so that the weight is multiplied without a copy: in a
+trained weight, as in its gradient, channels vary faster; in an initial or loaded one, cells do.
 """
 
 from functools import lru_cache
@@ -14,14 +14,15 @@ import numpy as np
 from ....common.types import Array
 from ...contractions.windows import Windows
 from ...execution.blocks import Pairs
-from .source import AXES, LARGEST, Source, address, geometry, library, rows, strides
+from .compilation import MOST_ENTRIES, Source, address, library, rows
+from .prelude import MOST_AXES, geometry, strides
 
-# Bytes of columns that are held at a time.
-HELD = 1 << 28
+# Most bytes of columns at a time.
+PART_BYTES = 1 << 28
 
 SOURCE = Source(
     """
-// columns (G, M, depth) of x; a thread for each of (M, C)
+// Columns y (G, M, depth) of x, for M windows; one thread for each window and channel
 extern "C" __global__ void columns(
     const T* x, T* y, Strides at, Geometry g, int channels, int groups, int cells_first, Index windows, Index count)
 {
@@ -39,7 +40,8 @@ extern "C" __global__ void columns(
     });
 }
 
-// x (N, S, C), each cell the sum of what the windows that read it hold for it; a thread for each
+// The adjoint: each cell of x (N, S, C) is the sum of its entries in the columns of all windows that contain it;
+// one thread for each entry of x
 extern "C" __global__ void fold(
     const T* columns, T* x, Geometry g, int channels, int groups, int cells_first, Index windows, Index count)
 {
@@ -62,8 +64,8 @@ extern "C" __global__ void fold(
 )
 
 
-class Convolution(Protocol):
-    """What is asked of a convolution: see `xpnn.layers.convolution.problem.Problem`."""
+class ConvolutionProblem(Protocol):
+    """Sizes of a convolution: see `xpnn.layers.convolution.problem.Problem`."""
 
     samples: int
     spatial: tuple[int, ...]
@@ -76,22 +78,22 @@ class Convolution(Protocol):
     rotated: bool
 
 
-class Columns:
-    """Forward and both gradients of a convolution by columns of the whole batch, or of as much as is held at a time.
+class Im2colKernels:
+    """Forward and both gradients of a convolution by columns of the whole batch, or of parts of `PART_BYTES`.
 
     Parameters
     ----------
-    problem : Convolution
+    problem : ConvolutionProblem
     engine : Primitives
         Whose `matmul` multiplies.
     """
 
-    def __init__(self, problem: Convolution, engine: Any) -> None:
+    def __init__(self, problem: ConvolutionProblem, engine: Any) -> None:
         self.problem, self.engine = problem, engine
         self.cells, self.windows = problem.windows.cells, prod(problem.windows.count)
         self.within, self.filters = problem.channels // problem.groups, problem.features // problem.groups
         self.geometry = geometry(problem.spatial, problem.windows, problem.padding)
-        # Windows of one cell, side by side: the input itself has the columns.
+        # A 1x1 convolution at stride 1 without padding: the columns are the input.
         w = problem.windows
         self.is_pointwise = (
             self.cells == 1
@@ -101,27 +103,27 @@ class Columns:
         )
 
     def parts(self, itemsize: int) -> list[slice]:
-        """Samples whose columns are held at a time."""
+        """Slices of the samples whose columns take at most `PART_BYTES`, or of one sample."""
         n = self.problem.samples
         size = max(1, self.windows * self.cells * self.problem.channels * itemsize)
-        most = max(1, HELD // size)
+        most = max(1, PART_BYTES // size)
         return [slice(start, min(start + most, n)) for start in range(0, n, most)]
 
     def columns(self, x: Array, cells_first: bool) -> Array:
-        """``x (n, *S, C)`` as columns ``(G, n*O, depth)``, a view where they are the input."""
+        """``x (n, *S, C)`` as columns ``(G, n*O, depth)``; a view for a pointwise convolution."""
         cupy, p = library(), self.problem
         if self.is_pointwise:
             found, _ = rows(x)
             return found.reshape(len(found), p.groups, self.within).transpose(1, 0, 2)
         windows = x.shape[0] * self.windows
         y = cupy.empty((p.groups, windows, self.cells * self.within), x.dtype)
-        order = (strides(x), self.geometry, p.channels, p.groups, int(cells_first))
-        SOURCE.each("columns", p.dtype, windows * p.channels, address(x), y, *order, np.int64(windows))
+        arguments = (strides(x), self.geometry, p.channels, p.groups, int(cells_first))
+        SOURCE.each("columns", p.dtype, windows * p.channels, address(x), y, *arguments, np.int64(windows))
         return y
 
     def matrices(self, weight: Array) -> tuple[Array, bool]:
-        """The weight as ``(G, F/G, depth)``, and whether cells vary slower in it than channels."""
-        cells_first = lies_by_cells(weight)
+        """The weight as ``(G, F/G, depth)``, and whether its channels vary faster than its cells."""
+        cells_first = channels_vary_faster(weight)
         if cells_first:
             weight = weight.transpose(0, *range(2, weight.ndim), 1)
         return weight.reshape(self.problem.groups, self.filters, self.cells * self.within), cells_first
@@ -139,7 +141,7 @@ class Columns:
         return y
 
     def input_gradient(self, dy: Array, weight: Array) -> Array:
-        """``dx (N, *S, C)``: upstream rows times the weight, added up where the windows read."""
+        """``dx (N, *S, C)``: upstream rows times the weight, added to the cells of their windows."""
         cupy, p = library(), self.problem
         matrices, cells_first = self.matrices(weight)
         dx = cupy.empty((p.samples, *p.spatial, p.channels), dy.dtype)
@@ -150,12 +152,12 @@ class Columns:
                 continue
             columns = cupy.empty((p.groups, count, self.cells * self.within), dy.dtype)
             self._multiply(upstream, matrices, columns)
-            order = (self.geometry, p.channels, p.groups, int(cells_first), np.int64(count))
-            SOURCE.each("fold", p.dtype, dx[part].size, columns, dx[part], *order)
+            arguments = (self.geometry, p.channels, p.groups, int(cells_first), np.int64(count))
+            SOURCE.each("fold", p.dtype, dx[part].size, columns, dx[part], *arguments)
         return dx
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
-        """``dweight (F, C/G, *K)``, in memory with cells slower than channels."""
+        """``dweight (F, C/G, *K)``; in memory, channels vary faster than cells."""
         cupy, p = library(), self.problem
         total = None
         for part in self.parts(x.itemsize):
@@ -184,15 +186,15 @@ class Columns:
             self.engine.matmul(a, b, out)
 
 
-def lies_by_cells(weight: Array) -> bool:
-    """Whether in the memory of a weight ``(F, C, *K)`` cells vary slower than channels."""
+def channels_vary_faster(weight: Array) -> bool:
+    """Whether channels vary faster than cells in the memory of a weight ``(F, C, *K)``."""
     turned = weight.transpose(0, *range(2, weight.ndim), 1)
     return bool(turned.flags.c_contiguous) and not weight.flags.c_contiguous
 
 
 @lru_cache(maxsize=1024)
-def prepare(problem: Convolution, engine: Any) -> Columns | None:
+def prepare(problem: ConvolutionProblem, dtype: str, engine: Any) -> Im2colKernels | None:
     """Kernels for a convolution of up to three axes."""
     largest = problem.samples * prod(problem.windows.count) * problem.channels * problem.windows.cells
-    fits = len(problem.spatial) <= AXES and not problem.rotated and largest < LARGEST
-    return Columns(problem, engine) if fits else None
+    fits = len(problem.spatial) <= MOST_AXES and not problem.rotated and largest < MOST_ENTRIES
+    return Im2colKernels(problem, engine) if fits else None

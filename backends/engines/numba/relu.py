@@ -1,11 +1,11 @@
-"""A ReLU and what it lets through, each in one pass."""
+"""ReLU and its gradient, each in one pass over memory."""
 
 from typing import Any
 
 import numpy as np
 
 from ....common.types import Array
-from .compiler import READ1, WRITE1, compiled, in_one_piece
+from .compiler import READ1, WRITE1, compiled, contiguous
 
 
 @compiled(READ1, WRITE1)
@@ -17,15 +17,15 @@ def _positive(x: Any, out: Any) -> None:
 @compiled(READ1, READ1, WRITE1)
 def _gate(dy: Any, y: Any, out: Any) -> None:
     for i in range(out.shape[0]):
-        # NaN is neither above 0 nor not, and stays.
+        # A NaN in y is neither > 0 nor <= 0, and becomes the result.
         out[i] = dy[i] if y[i] > np.float32(0.0) else np.float32(0.0) if y[i] <= np.float32(0.0) else y[i]
 
 
 def positive(x: Array, out: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
-    _positive(in_one_piece(x), out)
+    _positive(contiguous(x), out)
 
 
 def gate(dy: Array, y: Array, out: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
-    _gate(in_one_piece(dy), in_one_piece(y), out)
+    _gate(contiguous(dy), contiguous(y), out)
