@@ -146,7 +146,7 @@ def _geometry(x: Shape, weight: Shape, stride: Size, padding: Padding, dilation:
     axes = len(x) - 2
     if axes < 1 or len(weight) != len(x):
         raise ValueError(
-            f"input (N, C, *spatial) and weight (F, C/groups, *kernel) need the same number of axes, 3 or more; "
+            f"input (N, C, *spatial) and weight (F, C/groups, *kernel) must have the same number of axes, 3 or more; "
             f"got shapes {x} and {weight}"
         )
     require_cells(weight)

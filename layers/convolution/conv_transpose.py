@@ -162,7 +162,7 @@ def _plan(
     axes = len(x) - 2
     if axes < 1 or len(weight) != len(x):
         raise ValueError(
-            f"input (N, C, *spatial) and weight (C, F/groups, *kernel) need the same number of axes, 3 or more; "
+            f"input (N, C, *spatial) and weight (C, F/groups, *kernel) must have the same number of axes, 3 or more; "
             f"got shapes {x} and {weight}"
         )
     require_cells(weight)

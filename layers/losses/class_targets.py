@@ -22,7 +22,7 @@ def has_classes(scores: Array, target: Array, weight: Array | None, what: str, *
     """Whether the target has classes, not probabilities; raises an error for dtypes and shapes that do not fit."""
     require_same_dtype(**{what: scores, "weight": weight})
     if scores.ndim < 2:
-        raise ValueError(f"{what} need shape (N, C, ...), got {tuple(scores.shape)}")
+        raise ValueError(f"{what} must have shape (N, C, ...), got {tuple(scores.shape)}")
     if scores.shape[1] == 0:
         raise ValueError(f"axis 1 of {what} of shape {tuple(scores.shape)} is empty: there are no classes")
     if weight is not None:

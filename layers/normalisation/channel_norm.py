@@ -98,7 +98,7 @@ class ChannelNorm(Norm):
         """The layout of an input of that shape; raises `ValueError` if the shape does not fit."""
         if len(shape) not in self.ranks or shape[1] != self.num_features:
             accepted = " or ".join(f"(N, {self.num_features}{', *' * (rank - 2)})" for rank in self.ranks)
-            raise ValueError(f"input needs shape {accepted}, got {shape}")
+            raise ValueError(f"input must have shape {accepted}, got {shape}")
         return type(self).layout(shape)
 
     def _forward(self, x: Array) -> Array:

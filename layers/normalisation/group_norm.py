@@ -104,7 +104,7 @@ class GroupNorm(Norm):
     def _layout(self, shape: Shape) -> Layout:
         """The layout of an input of that shape; raises `ValueError` if the shape does not fit."""
         if len(shape) < 2 or shape[1] != self.num_channels:
-            raise ValueError(f"input needs shape (N, {self.num_channels}, ...), got {shape}")
+            raise ValueError(f"input must have shape (N, {self.num_channels}, ...), got {shape}")
         return group_layout(shape, self.num_groups)
 
     def _forward(self, x: Array) -> Array:

@@ -49,7 +49,7 @@ def batch_layout(shape: tuple[int, ...]) -> Layout:
 def instance_layout(shape: tuple[int, ...]) -> Layout:
     """A mean for each channel of each sample of ``(N, C, *S)``."""
     if len(shape) < 3:
-        raise ValueError(f"input needs shape (N, C, *spatial) with at least one spatial axis, got {shape}")
+        raise ValueError(f"input must have shape (N, C, *spatial) with at least one spatial axis, got {shape}")
     return Layout(shape, tuple(range(2, len(shape))), (shape[1],), (1, shape[1], *(1,) * (len(shape) - 2)))
 
 
@@ -68,13 +68,13 @@ def layer_layout(shape: tuple[int, ...], normalized_shape: tuple[int, ...]) -> L
     """A mean over the last axes, which must be ``normalized_shape``."""
     first = len(shape) - len(normalized_shape)
     if not normalized_shape or first < 0 or shape[first:] != normalized_shape:
-        raise ValueError(f"input needs shape (..., {', '.join(map(str, normalized_shape))}), got {shape}")
+        raise ValueError(f"input must have shape (..., {', '.join(map(str, normalized_shape))}), got {shape}")
     return Layout(shape, tuple(range(first, len(shape))), normalized_shape, (1,) * first + normalized_shape)
 
 
 def _require_channels(shape: tuple[int, ...]) -> None:
     if len(shape) < 2:
-        raise ValueError(f"input needs shape (N, C, ...), got {shape}")
+        raise ValueError(f"input must have shape (N, C, ...), got {shape}")
 
 
 def require_several(layout: Layout) -> None:

@@ -30,7 +30,7 @@ class _AdaptivePool(Layer):
 
     def _check_axes(self, shape: Shape, what: str) -> None:
         if self.axes is not None and len(shape) != self.axes + 2:
-            raise ValueError(f"the {what} needs {self.axes + 2} axes (N, C, *spatial), got shape {shape}")
+            raise ValueError(f"the {what} must have {self.axes + 2} axes (N, C, *spatial), got shape {shape}")
 
     def _pooled(self, shape: Shape) -> Shape:
         """The shape of the output."""

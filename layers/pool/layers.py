@@ -39,7 +39,7 @@ class _Pool(Layer):
 
     def _check_axes(self, shape: Shape, what: str) -> None:
         if len(shape) != self.axes + 2:
-            raise ValueError(f"the {what} needs {self.axes + 2} axes (N, C, *spatial), got shape {shape}")
+            raise ValueError(f"the {what} must have {self.axes + 2} axes (N, C, *spatial), got shape {shape}")
 
     def _pooled(self, shape: Shape, dilation: Size, ceil_mode: bool) -> Shape:
         """The shape of the output."""

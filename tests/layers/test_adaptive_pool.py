@@ -183,7 +183,7 @@ def test_special_upstream_gradient_reaches_the_cells_of_its_bin_only(at, value):
 
 
 @pytest.mark.parametrize("output_size", [2, None, 5])
-def test_inputs_may_be_strided_are_not_changed_and_not_given_back(at, output_size):
+def test_inputs_may_be_strided_are_not_changed_and_not_returned(at, output_size):
     host = np.arange(30, dtype=np.float32).reshape(3, 5, 2)
     wide = at.put(host.copy())
     x, copy = at.xp.permute_dims(wide, (2, 0, 1)), host.transpose(2, 0, 1)
@@ -228,7 +228,7 @@ def test_repr_is_the_call_that_makes_the_layer(layer, shape):
 
 
 @pytest.mark.parametrize("spatial", [(5,), (3, 4), (2, 1, 3), (2, 2, 1, 2)])
-def test_global_pools_take_planes_of_any_rank(at, rng, spatial):
+def test_global_pools_accept_planes_of_any_rank(at, rng, spatial):
     x = rng.standard_normal((2, 3, *spatial)).astype(np.float32)
     axes, ones = tuple(range(2, x.ndim)), (1,) * len(spatial)
     dy = rng.standard_normal((2, 3, *ones)).astype(np.float32)
@@ -251,7 +251,7 @@ def test_output_size_out_of_range_is_an_error_at_once(layer, size):
 @pytest.mark.parametrize("shape", [(3, 8, 8), (3, 8), (1, 2, 3, 4, 5)])
 @pytest.mark.parametrize("layer", [AdaptiveAvgPool2d, AdaptiveMaxPool2d])
 def test_layer_of_another_rank_is_an_error_that_names_it(layer, shape):
-    message = f"{layer.__name__}(2): the input needs 4 axes (N, C, *spatial), got shape {shape}"
+    message = f"{layer.__name__}(2): the input must have 4 axes (N, C, *spatial), got shape {shape}"
     with pytest.raises(ValueError, match=re.escape(message)):
         layer(2)(np.zeros(shape, np.float32))
 

@@ -105,7 +105,7 @@ def test_updates_replace_the_arrays_and_evaluation_changes_none(at, rng):
         assert layer.buffers[name] is second[name]
 
 
-def test_evaluation_does_not_look_at_the_batch(at, rng):
+def test_evaluation_does_not_depend_on_the_batch(at, rng):
     layer = BatchNorm1d(3, backend=at.backend)
     both = rng.standard_normal((2, 3)).astype(F32)
     layer(at.put(both))
@@ -114,7 +114,7 @@ def test_evaluation_does_not_look_at_the_batch(at, rng):
     assert layer(at.put(np.zeros((0, 3), F32))).shape == (0, 3)
 
 
-def test_a_step_reads_nothing_back(at, rng):
+def test_a_step_copies_nothing_to_the_host(at, rng):
     layer = BatchNorm2d(3, momentum=None, backend=at.backend)
     x = at.put(batches(rng, (2, 3, 2, 2))[0])
     layer(x)
@@ -169,7 +169,7 @@ def test_another_dtype_than_the_layers_is_an_error(layer):
         layer(np.zeros((2, 3, 2)))
 
 
-def test_without_state_both_dtypes_are_taken():
+def test_without_state_both_dtypes_are_accepted():
     for dtype in (np.float32, np.float64):
         assert InstanceNorm1d(3)(np.ones((2, 3, 2), dtype)).dtype == dtype
 
@@ -188,7 +188,7 @@ def test_without_state_both_dtypes_are_taken():
     ids=str,
 )
 def test_input_of_another_shape_is_an_error_that_names_the_layer(layer, shape, wanted):
-    with pytest.raises(ValueError, match=re.escape(f"{layer!r}: input needs shape {wanted}, got {shape}")):
+    with pytest.raises(ValueError, match=re.escape(f"{layer!r}: input must have shape {wanted}, got {shape}")):
         layer(np.zeros(shape, F32))
 
 
@@ -209,7 +209,7 @@ def test_arguments_out_of_range_are_an_error_at_once(make, message):
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
-def test_a_copy_goes_on_by_itself(rng, duplicate):
+def test_a_copy_has_its_own_statistics(rng, duplicate):
     layer, hosts = BatchNorm1d(3), batches(rng, (4, 3), 2)
     layer(hosts[0])
     other = duplicate(layer)
@@ -220,7 +220,7 @@ def test_a_copy_goes_on_by_itself(rng, duplicate):
         assert_match(array, kept[name], level="exact")
 
 
-def test_statistics_move_with_the_model_and_take_its_dtype(at, rng):
+def test_statistics_move_with_the_model_and_have_its_dtype(at, rng):
     hosts = batches(rng, (4, 3), 2)
     stays = nn.Sequential(BatchNorm1d(3), backend="numpy")
     moves = nn.Sequential(BatchNorm1d(3), backend="numpy")
@@ -239,7 +239,7 @@ def test_statistics_move_with_the_model_and_take_its_dtype(at, rng):
     ]
 
 
-def test_a_model_with_batch_norm_survives_its_file(at, rng, tmp_path):
+def test_a_model_with_batch_norm_is_saved_and_loaded(at, rng, tmp_path):
     model = nn.Sequential(nn.Dense(3, 4), BatchNorm1d(4), backend=at.backend, seed=1)
     x = at.put(batches(rng, (5, 3))[0])
     model(x)
@@ -251,7 +251,7 @@ def test_a_model_with_batch_norm_survives_its_file(at, rng, tmp_path):
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])
-def test_statistics_are_stored_narrow_and_computed_with_wide(monkeypatch, rng, momentum):
+def test_statistics_are_stored_in_float32_and_computed_in_float64(monkeypatch, rng, momentum):
     """As exact numerics will: `up` and `down` are the boundary for buffers too."""
     kind = type(nn.get_backend("numpy"))
     hosts = batches(rng, (4, 3), 2)

@@ -149,7 +149,7 @@ def test_any_geometry_matches_loops(case):
 
 
 @pytest.mark.parametrize("name", ["2d", "asymmetric pairs", "groups"])
-def test_several_blocks_of_the_batch_give_what_one_block_gives(at, name, monkeypatch):
+def test_several_blocks_of_the_batch_match_one_block(at, name, monkeypatch):
     case = CASES[name]._replace(x=(5, *CASES[name].x[1:]))
     x, weight, bias, y, dy, *_ = (at.put(a, "float32") for a in problem(case))
 
@@ -240,7 +240,7 @@ def test_backward_of_the_layer_is_the_derivative_of_its_forward(layer, shape, rn
     gradcheck(layer.to("numpy", "float64"), rng.standard_normal(shape))
 
 
-def test_layer_gives_what_the_function_gives(at, rng):
+def test_layer_matches_the_function(at, rng):
     layer = nn.Conv2d(2, 4, (2, 3), stride=(1, 2), padding="same", groups=2, backend=at.backend, seed=3)
     x, dy = (at.put(rng.standard_normal(s), "float32") for s in ((3, 2, 4, 5), (3, 4, 4, 3)))
     weight, bias = layer.parameters["weight"].value, layer.parameters["bias"].value

@@ -1,4 +1,4 @@
-"""What convolution refuses, and what it says then."""
+"""Arguments that convolution refuses, and their messages."""
 
 import re
 

@@ -187,7 +187,7 @@ def test_each_input_cell_adds_its_multiple_of_the_kernel(at):
     assert at.get(conv_transpose(x, weight, stride=2, padding=((1, 0),))).tolist() == [[[2, 13, 20, 30]]]
 
 
-def test_cells_that_output_padding_adds_hold_the_bias(at):
+def test_cells_that_output_padding_adds_have_the_bias(at):
     y = conv_transpose(at.put(ones(1, 1, 2)), at.put(ones(1, 1, 1)), at.put([7.0]), stride=3, output_padding=2)
     assert at.get(y).tolist() == [[[8, 7, 7, 8, 7, 7]]]
 
@@ -274,7 +274,7 @@ def test_layer_argument_out_of_range_is_an_error_at_once(arguments, message):
     [
         ((1, 3, 4), (2, 2, 3), {}, "input has 3 channels, expected 2"),
         ((1, 3, 4), (3, 2, 3), {"groups": 2}, "in 2 equal groups (shape (1, 3, 4))"),
-        ((1, 3, 4), (3, 2, 3, 3), {}, "need the same number of axes"),
+        ((1, 3, 4), (3, 2, 3, 3), {}, "must have the same number of axes"),
         ((1, 3, 0), (3, 2, 3), {}, "input of shape (1, 3, 0) has no cells to spread"),
         ((1, 3, 2), (3, 2, 2), {"padding": 2}, "padding ((2, 2),) cuts off all of the output, which spans (3,) cells"),
         ((1, 3, 2), (3, 2, 2), {"output_padding": 1}, "output_padding 1 must be below the stride (1,)"),

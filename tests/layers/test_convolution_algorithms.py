@@ -1,4 +1,4 @@
-"""Winograd's tiles and bands of neighbours, called by name at small shapes, against loops; and which shape takes them.
+"""Winograd's tiles and band matrices at small shapes, against loops; and which algorithm is chosen for a shape.
 
 Inside, channels come last: ``x (N, *S, C)``, ``y (N, *O, F)``.
 """
@@ -122,7 +122,7 @@ def test_tiles_match_loops_where_workers_share_the_filters(at, problem, m, monke
 
 
 @pytest.mark.parametrize("spatial", [(1, 0), (0, 1), (0, 0)])
-def test_tiles_serve_nothing_where_there_is_no_output(spatial):
+def test_tiles_do_not_serve_an_empty_output(spatial):
     """What a convolution without cells, with padding of 2, gives its input's gradient."""
     problem = describe(spatial, 1, 1, (3, 3), ((2, 2), (2, 2)), samples=1)
     assert winograd.serves(problem) and problem.adjoint is not None
@@ -130,7 +130,7 @@ def test_tiles_serve_nothing_where_there_is_no_output(spatial):
 
 
 @every_size
-def test_tiles_match_loops_where_workers_take_few_filters_each(at, m, monkeypatch):
+def test_tiles_match_loops_where_each_worker_computes_few_filters(at, m, monkeypatch):
     problem = describe((5, 6), 2, 37, (3, 3), ((1, 1), (1, 1)))
     monkeypatch.setattr(tiles, "SHARE_FILTERS_BYTES", 0)
     monkeypatch.setattr(tiles, "UNPACKED_PRODUCT", 2 * 16 * tiles.Tiling(problem, m).tiles(whole(problem, m)) + 1)
@@ -177,7 +177,7 @@ def spread_out(at, host):
 
 @pytest.mark.parametrize("lay", [permuted, spread_out])
 @pytest.mark.parametrize("large", [0, tiles.SHARE_FILTERS_BYTES], ids=["filters are shared", "tiles are shared"])
-def test_tiles_take_arrays_however_they_lie(at, lay, large, monkeypatch):
+def test_tiles_accept_any_memory_layout(at, lay, large, monkeypatch):
     monkeypatch.setattr(tiles, "SHARE_FILTERS_BYTES", large)
     check(at, Winograd(4), PLANES["one cell over"], "Winograd F4", lay)
     check(at, Winograd(4), PLANES["no padding"], "Winograd F4", lay)
@@ -207,7 +207,7 @@ def test_bands_match_loops(at, problem, t):
 
 
 @pytest.mark.parametrize("lay", [permuted, spread_out])
-def test_bands_take_arrays_however_they_lie(at, lay):
+def test_bands_accept_any_memory_layout(at, lay):
     check(at, Banded(2), ROWS["plane"][0], "banded convolution", lay)
 
 
@@ -229,7 +229,7 @@ def test_transforms_are_a_correlation_in_exact_fractions(points):
 
 
 @every_size
-def test_transforms_hold_the_polynomials_of_their_points(m):
+def test_transforms_have_the_polynomials_of_their_points(m):
     points = transforms.POINTS[m]
     inputs, kernels, outputs = (np.asarray(a) for a in transforms.transforms(points, m))
     n = m + 2
@@ -284,7 +284,7 @@ def name_of(found):
     return "banded" if isinstance(found, Banded) else found.__name__.rpartition(".")[2]
 
 
-def test_exact_numerics_takes_columns(exact):
+def test_exact_numerics_uses_columns(exact):
     for problem in (conv_case(64, 64), conv_case(3, 32, size=32)):
         assert algorithm(problem, primitives(exact.xp)) is columns
 

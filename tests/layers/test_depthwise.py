@@ -1,4 +1,4 @@
-"""Depthwise convolution by its own algorithm, against loops, and whoever computes it."""
+"""Depthwise convolution by its own algorithm, against loops, for any number of threads."""
 
 import os
 import subprocess
@@ -53,14 +53,14 @@ def test_depthwise_convolution_matches_loops(at, case, rng):
 
 
 @every_case
-def test_strips_of_one_row_give_what_one_strip_gives(case, rng, monkeypatch):
+def test_strips_of_one_row_match_one_strip(case, rng, monkeypatch):
     host, desired, options = problem(case, rng)
     monkeypatch.setattr(nn.backends.primitives(nn.get_backend("numpy").xp).__class__, "block_bytes", 1)
     for a, d in zip(compute(*host, options), desired, strict=True):
         assert_match(a, d, level="reduction", terms=max(1, d.size), dtype="float64")
 
 
-def test_one_channel_is_no_depthwise_convolution(rng, monkeypatch):
+def test_one_channel_is_not_a_depthwise_convolution(rng, monkeypatch):
     monkeypatch.setattr(convolution.depthwise, "forward", None)
     x, weight = rng.standard_normal((2, 1, 5, 5)), rng.standard_normal((3, 1, 3, 3))
     assert_match(F.conv(x, weight), oracles.conv_forward(x, weight, np.zeros(3), (1, 1), (NO, NO), (1, 1), 1), terms=9)

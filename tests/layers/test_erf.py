@@ -86,12 +86,12 @@ def test_erf_is_odd(at):
 
 
 @pytest.mark.parametrize("function", [erf, erfc])
-def test_nan_in_is_nan_out_and_nowhere_else(at, function):
+def test_nan_makes_only_its_own_entry_nan(at, function):
     assert np.isnan(at.get(function(at.put([NAN, 0.25, 3.0])))).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize("function", [erf, erfc])
-def test_shape_and_dtype_stay(at, function):
+def test_shape_and_dtype_are_kept(at, function):
     for shape in ((), (0, 3), (2, 1, 2)):
         for dtype in ("float32", "float64"):
             y = function(at.put(np.full(shape, 0.75), dtype))
@@ -105,7 +105,7 @@ def test_integers_are_an_error(function):
         function(np.zeros(3, np.int64))
 
 
-def test_gelu_forms_differ_by_what_they_must(at):
+def test_gelu_forms_differ_as_documented(at):
     x = at.put([-2.0, 1.0])
     exact = [-2 * math.erfc(math.sqrt(2)) / 2, math.erfc(-math.sqrt(0.5)) / 2]
     root = math.sqrt(2 / math.pi)

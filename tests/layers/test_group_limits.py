@@ -1,4 +1,4 @@
-"""Norms and pools of infinite, NaN, huge and tiny numbers: what they reach, and what they leave alone."""
+"""Norms and pools of infinite, NaN, huge and tiny numbers: which results they change, and which they do not."""
 
 import numpy as np
 import pytest
@@ -48,13 +48,13 @@ def require_group_is_nan(make, shape, group, value, backend):
 
 @norms
 @pytest.mark.parametrize("value", SPECIALS)
-def test_what_is_no_number_makes_its_group_nan_and_no_other(at, make, shape, group, value):
+def test_nan_or_infinity_makes_only_its_group_nan(at, make, shape, group, value):
     require_group_is_nan(make, shape, group, value, at.backend)
 
 
 @norms
 @pytest.mark.parametrize("value", SPECIALS)
-def test_compiled_norms_do_alike(compiled_kernels, make, shape, group, value):
+def test_compiled_norms_have_the_same_limits(compiled_kernels, make, shape, group, value):
     require_group_is_nan(make, shape, group, value, nn.get_backend("numpy"))
 
 
@@ -78,14 +78,14 @@ def test_exact_numerics_have_the_range_for_huge_numbers(exact, make, shape, grou
 
 
 @norms
-def test_tiny_numbers_are_as_good_as_equal(at, make, shape, group):
+def test_tiny_numbers_are_normalised_as_equal_ones(at, make, shape, group):
     for value in (1e-30, 1e-42):
         y, dx = passes(make(at.backend), np.full(shape, value, np.float32))
         assert np.abs(y).max() <= 1e-20
         assert np.isfinite(dx).all()
 
 
-def test_an_infinite_variance_that_is_given_leaves_the_bias(at):
+def test_output_of_a_given_infinite_variance_is_the_bias(at):
     """As in PyTorch."""
     x, ones = at.put(np.ones((3, 2, 4), np.float32)), at.put(np.ones(2, np.float32))
     y = F.batch_norm(x, ones, 3.0 * ones, mean=0.0 * ones, var=INF * ones)
@@ -137,17 +137,17 @@ def require_pool(make, table, backend, **sizes):
 
 
 @pools
-def test_a_window_gives_the_limit_and_leaves_others_alone(at, make, table):
+def test_a_window_has_the_limit_and_others_are_unchanged(at, make, table):
     require_pool(make, table, at.backend)
 
 
 @pools
-def test_a_window_gives_the_limit_and_leaves_others_alone_in_exact_numerics(exact, make, table):
+def test_a_window_has_the_limit_and_others_are_unchanged_in_exact_numerics(exact, make, table):
     require_pool(make, table, exact)
 
 
 @pools
-def test_compiled_pools_do_alike(compiled_kernels, make, table):
+def test_compiled_pools_have_the_same_limits(compiled_kernels, make, table):
     require_pool(make, table, nn.get_backend("numpy"), channels=32, samples=4096)
 
 

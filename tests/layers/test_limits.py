@@ -123,7 +123,7 @@ ACTIVATIONS = {
 each = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in ACTIVATIONS.items()])
 
 
-def test_every_activation_stands_here():
+def test_every_activation_is_in_the_table():
     made = {case.layer for case in ACTIVATIONS.values()} | {nn.Softmax, nn.LogSoftmax}
     named = [getattr(module, name) for name in module.__all__]
     assert made == {each for each in named if isinstance(each, type) and each is not module.Activation}
@@ -193,13 +193,13 @@ def test_numbers_of_all_sizes_in_exact_numerics(exact, case):
 
 @each
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_infinity_gives_the_limit_and_nan_gives_nan(at, case, dtype):
+def test_infinity_has_the_limit_and_nan_has_nan(at, case, dtype):
     backend = at.backend if dtype == "float32" else at.wide()
     require_limits(case, *both(case, np.array([-INF, INF, NAN], dtype), backend))
 
 
 @each
-def test_infinity_gives_the_limit_and_nan_gives_nan_in_exact_numerics(exact, case):
+def test_infinity_has_the_limit_and_nan_has_nan_in_exact_numerics(exact, case):
     require_limits(case, *both(case, np.array([-INF, INF, NAN], "float32"), exact))
 
 
@@ -209,7 +209,7 @@ def require_limits(case, y, dx):
 
 
 @each
-def test_large_arrays_do_as_small_ones(compiled_kernels, case):
+def test_large_arrays_match_small_ones(compiled_kernels, case):
     # NumPy takes large arrays in parts, and kernels take what they can.
     x = np.resize(np.array([-INF, INF, NAN], "float32"), 3 << 19)
     y, dx = both(case, x, nn.get_backend("numpy"))
@@ -226,7 +226,7 @@ def test_nothing_warns(case):
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.25, -1.0])
-def test_slope_of_a_prelu_gets_nan_and_infinity(at, slope):
+def test_gradient_of_a_prelu_weight_has_nan_and_infinity(at, slope):
     weight = at.put([slope], "float32")
     for value in (NAN, -INF):
         x = at.put([[value]], "float32")

@@ -138,7 +138,7 @@ rows = pytest.mark.parametrize(
 )
 
 
-def test_every_loss_stands_here():
+def test_every_loss_is_in_the_table():
     listed = {make for make, _, _ in ROWS} | {nn.CrossEntropy, nn.NLL}
     losses = [each for each in map(nn.__dict__.get, nn.__all__) if isinstance(each, type) and issubclass(each, nn.Loss)]
     assert listed == {*losses} - {nn.Loss}
@@ -214,7 +214,7 @@ def test_an_infinite_input_does_not_warn(make, options, table):
 
 
 @pytest.mark.parametrize("weights", ["weight", "pos_weight"])
-def test_a_weight_of_0_takes_an_infinite_loss_out(at, weights):
+def test_a_weight_of_0_removes_an_infinite_loss(at, weights):
     logits, target = at.put([-INF, -INF, 0.0], "float32"), at.put([1.0, 1.0, 1.0], "float32")
     loss = nn.BinaryCrossEntropyWithLogits("none", **{weights: [0.0, 1.0, 1.0]}).to(at.backend)
     require(at.get(loss(logits, target)), [0.0, INF, np.log(2)])

@@ -1,4 +1,4 @@
-"""What all losses have in common: values and gradients, reductions, upstream gradients, errors."""
+"""All losses alike: values and gradients, reductions, upstream gradients, errors."""
 
 import inspect
 import pickle
@@ -174,7 +174,7 @@ def test_upstream_number_scales_the_gradient(at, case):
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in log")
 @every_loss
-def test_function_and_its_gradient_take_the_same_keywords_as_the_class(case):
+def test_function_and_its_gradient_have_the_keywords_of_the_class(case):
     make, _, arrays, _ = TABLE[case]
     names = [name for name, _ in make.signature]
     for function in (make.function, make.gradient):
@@ -201,7 +201,7 @@ def test_inputs_and_upstream_are_not_changed(at, case):
 
 
 @every_loss
-def test_arrays_that_are_not_contiguous_are_taken(at, case):
+def test_arrays_that_are_not_contiguous_are_accepted(at, case):
     make, options, prediction, target = problem(at, case)
     turned = [at.xp.permute_dims(a, tuple(reversed(range(a.ndim)))) for a in (prediction, target)]
     copies = [at.put(np.ascontiguousarray(at.get(a))) for a in turned]
@@ -224,7 +224,7 @@ def test_empty_batch_has_the_mean_nan_and_the_sum_0(at, case):
 
 
 @every_loss
-def test_nan_stays_nan(at, case):
+def test_loss_of_nan_is_nan(at, case):
     make, _, prediction, target = problem(at, case)
     host = np.full(prediction.shape, np.nan, np.float32)
     loss = made(case, "none", **({"ignore_index": -100} if make is NLL else {}))
@@ -232,7 +232,7 @@ def test_nan_stays_nan(at, case):
 
 
 @every_loss
-def test_what_is_written_is_the_call_that_makes_it(case):
+def test_repr_is_the_call_that_makes_the_loss(case):
     make, _, arrays, _ = TABLE[case]
     loss = made(case, "none")
     again = eval(repr(loss), vars(losses))
@@ -242,7 +242,7 @@ def test_what_is_written_is_the_call_that_makes_it(case):
     assert_match(pickle.loads(pickle.dumps(loss))(*arrays), loss(*arrays), level="exact")
 
 
-def test_default_arguments_are_not_written():
+def test_default_arguments_are_not_in_the_repr():
     assert repr(Huber("sum", delta=2)) == "Huber(reduction='sum', delta=2.0)"
     assert repr(MSE("sum")) == "MSE(reduction='sum')"
     assert repr(CrossEntropy(weight=(1, 2), ignore_index=0)) == "CrossEntropy(weight=[1.0, 2.0], ignore_index=0)"
@@ -297,7 +297,7 @@ def test_upstream_gradient_that_does_not_fit_is_an_error_of_class_and_function(a
 
 
 @every_loss_with_reduction
-def test_unknown_reduction_is_an_error_that_lists_those_taken(case):
+def test_unknown_reduction_is_an_error_that_lists_the_accepted(case):
     make, _, arrays, _ = TABLE[case]
     for call in (make, lambda r: make.function(*arrays, reduction=r)):
         with pytest.raises(ValueError, match=r"reduction must be 'mean', .*'sum'.*, got 'average'"):

@@ -1,4 +1,4 @@
-"""Cross-entropy and NLL: classes and probabilities, weights, smoothing, what is ignored."""
+"""Cross-entropy and NLL: classes and probabilities, weights, smoothing, ignored targets."""
 
 import re
 
@@ -94,7 +94,7 @@ def test_cross_entropy_with_every_option_matches_pytorch(at, torch, shape, reduc
     assert_match(loss.backward(at.put(np.asarray(dy))), tdx, level="reduction", terms=logits.size)
 
 
-def test_upstream_array_weighs_each_target(at):
+def test_upstream_array_scales_each_target(at):
     logits, target = cross_entropy_problem((2, 3, 2), "classes")
     loss = CrossEntropy(reduction="none")
     loss(at.put(logits, "float32"), at.put(target))
@@ -103,7 +103,7 @@ def test_upstream_array_weighs_each_target(at):
 
 
 @pytest.mark.parametrize("kind", ["int8", "int16", "int32", "int64", "uint8"])
-def test_classes_of_every_integer_type_are_taken(at, kind):
+def test_classes_of_every_integer_type_are_accepted(at, kind):
     logits, target = cross_entropy_problem((4, 3), "classes")
     value, gradient = cross_entropy_loops(logits, target, "mean")
     loss = CrossEntropy()
@@ -113,7 +113,7 @@ def test_classes_of_every_integer_type_are_taken(at, kind):
 
 
 @pytest.mark.parametrize(("kind", "classes"), [("int8", 200), ("uint8", 300)])
-def test_classes_may_be_more_than_their_integer_type_counts(at, kind, classes):
+def test_there_may_be_more_classes_than_the_integer_type_can_hold(at, kind, classes):
     logits = np.zeros((1, classes), np.float32)
     loss = CrossEntropy(reduction="sum")
     loss(at.put(logits), at.put([5], kind))
@@ -122,7 +122,7 @@ def test_classes_may_be_more_than_their_integer_type_counts(at, kind, classes):
 
 
 @pytest.mark.parametrize(("target", "low", "high"), [([0, 3], 0, 3), ([-1, 2], -1, 2)])
-def test_class_out_of_range_is_an_error_where_looking_is_free_and_nan_elsewhere(at, target, low, high):
+def test_class_out_of_range_is_an_error_on_the_host_and_nan_elsewhere(at, target, low, high):
     loss = CrossEntropy(reduction="none")
     logits = at.put(np.zeros((2, 3), np.float32))
     if at.backend.is_host:
@@ -142,7 +142,7 @@ def test_large_logits_give_finite_losses(at):
     assert at.get(loss.backward()).tolist() == [[0, 0], [1, -1]]
 
 
-def test_probability_zero_of_an_impossible_class_costs_nothing(at):
+def test_probability_zero_of_an_impossible_class_adds_nothing(at):
     value = cross_entropy(at.put([[0.0, -np.inf]]), at.put([[1.0, 0.0]]))
     assert float(at.get(value)) == 0
 
@@ -194,13 +194,13 @@ def test_all_ignored_is_nan_with_gradient_0_as_in_pytorch(at, torch, options):
     assert np.isnan(at.get(value))
 
 
-def test_probabilities_know_no_class_to_ignore(at):
+def test_probabilities_ignore_no_class(at):
     logits, target = (at.put(a, "float64") for a in cross_entropy_problem((4, 3), "probabilities"))
     assert_match(CrossEntropy(ignore_index=1)(logits, target), CrossEntropy()(logits, target), level="exact")
 
 
 @pytest.mark.parametrize("make", [NLL, CrossEntropy])
-def test_range_of_the_classes_is_told_without_those_ignored(make):
+def test_range_of_the_classes_in_the_message_leaves_out_those_ignored(make):
     loss = make(ignore_index=9)
     message = f"{loss!r}: targets run from 2 to 5, classes from 0 to 2 (ignore_index is 9)"
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -217,7 +217,7 @@ def test_class_out_of_range_is_nan_in_the_function_with_every_option(at, reducti
 
 @pytest.mark.parametrize("make", [NLL, CrossEntropy])
 @pytest.mark.parametrize("given", ["list", "host", "same backend", "other backend"])
-def test_weights_of_any_origin_are_copied_to_the_device_once_and_nothing_comes_back(at, make, given):
+def test_weights_are_copied_to_the_device_once_and_nothing_is_copied_to_the_host(at, make, given):
     numbers = np.array([1.0, 2.0, 0.5])
     origins = {"same backend": at.put, "other backend": nn.get_backend("strict").asarray}
     weight = numbers.tolist() if given == "list" else origins.get(given, np.asarray)(numbers)
@@ -269,5 +269,5 @@ assert abs(found - host(np.eye(5, dtype="float32"), np.arange(5)[::-1].copy())) 
 """
 
 
-def test_weights_copied_on_one_stream_are_there_for_all():
+def test_weights_copied_on_one_stream_can_be_read_on_all():
     run_late(STREAMS)

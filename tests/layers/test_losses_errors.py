@@ -1,4 +1,4 @@
-"""What losses do not take: the message says which loss it was, what it was given and what it takes."""
+"""Arguments that losses refuse: the message names the loss, what it was given and what it accepts."""
 
 import re
 
@@ -35,7 +35,7 @@ def test_options_out_of_range_are_an_error_at_once(make, options, error, message
     ("loss", "shape", "target", "error", "message"),
     [
         (CrossEntropy(), (2, 3), np.zeros((2, 4), np.float32), ValueError, "target of probabilities has shape (2, 4)"),
-        (CrossEntropy(), (3,), np.array(1), ValueError, "logits need shape (N, C, ...), got (3,)"),
+        (CrossEntropy(), (3,), np.array(1), ValueError, "logits must have shape (N, C, ...), got (3,)"),
         (CrossEntropy(), (2, 0), np.zeros(2, np.int64), ValueError, "is empty: there are no classes"),
         (CrossEntropy(weight=[1, 2]), (2, 3), np.array([0, 1]), ValueError, "weight of classes has shape (2,), expect"),
         (
@@ -45,7 +45,7 @@ def test_options_out_of_range_are_an_error_at_once(make, options, error, message
             TypeError,
             "target must be classes, an array of integers, got float",
         ),
-        (NLL(), (3,), np.array(1), ValueError, "log-probabilities need shape (N, C, ...), got (3,)"),
+        (NLL(), (3,), np.array(1), ValueError, "log-probabilities must have shape (N, C, ...), got (3,)"),
     ],
 )
 def test_arrays_that_do_not_fit_are_an_error_that_names_the_loss(loss, shape, target, error, message):

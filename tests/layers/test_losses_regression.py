@@ -1,4 +1,4 @@
-"""Losses of numbers, of yes or no, and of distributions: by hand, at kinks and at the ends of their range."""
+"""Losses of regression, binary losses and divergences: by hand, at kinks and at the ends of their range."""
 
 import re
 
@@ -100,7 +100,7 @@ def test_squared_log_error_by_hand(at):
     assert_match(np.array(gradient), [2 / np.e, 0, -np.log(2)])
 
 
-def test_squared_log_error_of_what_has_no_logarithm_is_nan(at):
+def test_squared_log_error_below_minus_1_is_nan(at):
     with np.errstate(invalid="ignore"):
         value, gradient = values(at, MSLE("none"), [-1.5, 0.0], [0.0, -2.0])
     assert np.isnan(value).all()
@@ -138,7 +138,7 @@ def test_far_outliers_do_not_overflow(at, loss):
 
 
 @silent
-def test_certain_probabilities_cost_at_most_100(at):
+def test_loss_of_certain_probabilities_is_at_most_100(at):
     loss = BinaryCrossEntropy("none")
     value, gradient = values(at, loss, [0.0, 0.0, 1.0, 1.0, 1e-45], [0.0, 1.0, 0.0, 1.0, 1.0])
     assert value == [0, 100, 100, 0, 100]
@@ -152,7 +152,7 @@ def test_probability_out_of_range_is_nan(at):
 
 
 @silent
-def test_large_logits_cost_what_they_are_wrong_by(at):
+def test_loss_of_large_logits_is_their_error(at):
     loss = BinaryCrossEntropyWithLogits("none", pos_weight=2.0)
     value, gradient = values(at, loss, [1e4, 1e4, -1e4, -1e4, 0.0], [0.0, 1.0, 0.0, 1.0, 0.5])
     assert value[:4] == [1e4, 0, 0, 2e4]
@@ -160,7 +160,7 @@ def test_large_logits_cost_what_they_are_wrong_by(at):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_small_losses_of_sure_logits_are_not_lost(at, dtype):
+def test_small_losses_of_certain_logits_keep_their_digits(at, dtype):
     """exp(-40) is far below the spacing of floats around 40."""
     value, gradient = values(at, BinaryCrossEntropyWithLogits("none"), [40.0, -40.0], [1.0, 0.0], dtype)
     assert_match(np.array(value, dtype), np.exp([-40.0, -40.0]).astype(dtype))
@@ -178,7 +178,7 @@ def test_divergence_reductions_by_hand(at):
 
 @silent
 @pytest.mark.parametrize("log_target", [False, True])
-def test_divergence_of_what_never_happens_is_0(at, log_target):
+def test_divergence_of_probability_0_is_0(at, log_target):
     loss = KLDivergence("none", log_target=log_target)
     target = [-np.inf, -np.inf, 0.0, 0.0] if log_target else [0.0, 0.0, 1.0, 1.0]
     value, gradient = values(at, loss, [-np.inf, -1.0, 0.0, -np.inf], target)

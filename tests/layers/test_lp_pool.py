@@ -145,7 +145,7 @@ def test_special_upstream_gradient_of_a_zero_norm_is_stopped(at):
 
 
 @every_power
-def test_nan_reaches_its_windows_and_no_other(at, p):
+def test_nan_reaches_only_its_windows(at, p):
     x = at.put([[[1.0, NAN, 0.0, 4.0]]])
     y = lp_pool(x, p, 2)
     assert_values(at, y, [[[NAN, 4]]])
@@ -228,7 +228,7 @@ def test_power_out_of_range_is_an_error_at_once(make, p):
 
 
 def test_layer_of_another_rank_is_an_error_that_names_it():
-    message = "LpPool2d(2, 3): the input needs 4 axes (N, C, *spatial), got shape (3, 8, 8)"
+    message = "LpPool2d(2, 3): the input must have 4 axes (N, C, *spatial), got shape (3, 8, 8)"
     with pytest.raises(ValueError, match=re.escape(message)):
         LpPool2d(2, 3)(np.zeros((3, 8, 8), np.float32))
 

@@ -44,7 +44,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("spatial", "kernel", "options", "cells"), CASES.values(), ids=CASES.keys())
-def test_a_far_dilation_is_that_of_the_cells_that_it_reaches(at, little_memory, spatial, kernel, options, cells):
+def test_a_far_dilation_matches_the_cells_that_it_reaches(at, little_memory, spatial, kernel, options, cells):
     x, weight, bias = array(2, 3, *spatial), array(4, 3, *kernel), array(4)
     y = F.conv(at.put(x), at.put(weight), at.put(bias), **options)
     dy = array(*y.shape)
@@ -91,8 +91,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("call", REFUSED.values(), ids=REFUSED.keys())
-def test_what_can_t_be_held_is_refused_before_it_is_tried(little_memory, call):
-    with pytest.raises(ValueError, match=r"makes [\d,]+ cells|asks for [\d,]+ bins"):
+def test_arrays_too_large_for_memory_are_refused_before_they_are_made(little_memory, call):
+    with pytest.raises(ValueError, match=r"makes [\d,]+ cells|requests [\d,]+ bins"):
         call(np.ones((1, 1, 8), np.float32))
 
 
@@ -119,7 +119,7 @@ def problems(draw):
 
 @settings(max_examples=80, deadline=None, derandomize=True, database=None)
 @given(problem=problems(), groups=st.sampled_from([1, 2]))
-def test_any_geometry_is_that_of_loops_when_parts_are_left_out(problem, groups):
+def test_any_geometry_matches_loops_when_parts_are_left_out(problem, groups):
     spatial, kernel, stride, pads, dilation = problem
     much, module.LITTLE_PADDING = module.LITTLE_PADDING, 0
     module.trim.cache_clear()
@@ -141,7 +141,7 @@ def test_any_geometry_is_that_of_loops_when_parts_are_left_out(problem, groups):
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
 @given(problem=problems())
-def test_pools_refuse_just_those_windows_that_hold_padding_alone(problem):
+def test_pools_refuse_only_windows_that_read_padding_only(problem):
     spatial, kernel, stride, pads, dilation = problem
     counts = oracles.window_counts(spatial, kernel, stride, pads, dilation)
     met = {window for window, _, _ in oracles.reads(spatial, kernel, counts, stride, pads, dilation)}
@@ -163,7 +163,7 @@ ALONE = {
 
 
 @pytest.mark.parametrize("call", ALONE.values(), ids=ALONE.keys())
-def test_a_step_where_there_is_one_window_or_cell_is_any(at, call):
+def test_stride_of_one_window_and_dilation_of_one_cell_do_not_matter(at, call):
     """Also one that 32 bits do not hold."""
     x = array(1, 1, 8)
     near = call(x, 100)

@@ -97,7 +97,7 @@ def test_norm_and_its_gradients_match_pytorch(at, torch, rng, case, dtype):
 
 
 @every_case
-def test_without_weight_and_bias_is_with_ones_and_zeros(at, rng, case):
+def test_without_weight_and_bias_matches_ones_and_zeros(at, rng, case):
     function, backward, arguments, _, laid = case
     x, _, _, dy = (at.put(a) for a in problem(rng, case))
     ones, zeros = at.put(np.ones(laid, np.float32)), at.put(np.zeros(laid, np.float32))
@@ -107,7 +107,7 @@ def test_without_weight_and_bias_is_with_ones_and_zeros(at, rng, case):
 
 
 @every_case
-def test_a_channels_last_view_gives_the_same_and_nothing_is_changed(at, rng, case):
+def test_a_channels_last_view_has_the_same_result_and_inputs_are_not_changed(at, rng, case):
     function, backward, arguments, _, _ = case
     hosts = problem(rng, case)
     x, weight, bias, dy = (at.put(a) for a in hosts)
@@ -134,7 +134,7 @@ def test_without_input_gradient_the_others_are_the_same(rng, case):
         assert_match(a, d, level="exact")
 
 
-def test_a_group_of_one_value_gives_the_bias_and_no_gradient(at, rng):
+def test_a_group_of_one_value_has_the_bias_and_no_gradient(at, rng):
     host = rng.standard_normal((2, 3)).astype(np.float32) * 100
     group, each = [at.put(a) for a in (host, host[0], host[1])], [at.put(a) for a in (host[..., None], [2.0], [3.0])]
     for function, backward, size, (x, weight, bias) in (
@@ -181,7 +181,7 @@ def test_backward_of_the_layer_is_the_derivative_of_its_forward(rng, call):
 
 
 @every_layer
-def test_state_of_the_same_layer_in_pytorch_loads_by_name_and_gives_the_same(at, torch, rng, call):
+def test_state_of_the_same_layer_in_pytorch_loads_by_name_and_has_the_same_result(at, torch, rng, call):
     theirs = eval(f"torch.nn.{call}", {"torch": torch})
     for tensor in theirs.state_dict().values():
         tensor.copy_(torch.tensor(rng.random(tensor.shape) + 0.5) if tensor.is_floating_point() else 7)
@@ -199,7 +199,7 @@ def test_state_of_the_same_layer_in_pytorch_loads_by_name_and_gives_the_same(at,
 
 
 @every_layer
-def test_an_empty_batch_passes_and_leaves_running_statistics_alone(at, call):
+def test_an_empty_batch_is_accepted_and_does_not_change_running_statistics(at, call):
     layer = make(call, backend=at.backend)
     x = at.put(np.zeros((0, *LAYERS[call][0][1:]), np.float32))
     y = layer(x)
@@ -219,7 +219,7 @@ def test_equal_values_become_zero_to_the_last_bit(at):
         assert at.get(layer(x)).tolist() == np.zeros((3, 6)).tolist()
 
 
-def test_a_large_mean_does_not_cost_the_variance(at, rng):
+def test_variance_is_accurate_beside_a_large_mean(at, rng):
     x = (rng.standard_normal((4, 64)) + 4096).astype(np.float32)
     wide = x.astype(np.float64)
     desired = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + 1e-5)
@@ -248,9 +248,15 @@ def test_a_nan_stays_in_its_sample(at, call):
         (lambda: LayerNorm(3, eps="x"), "eps must be a number >= 0, got 'x'"),
         (lambda: GroupNorm(3, 4), "4 channels can't be split into 3 groups"),
         (lambda: GroupNorm(0, 4), "num_groups must be an integer >= 1, got 0"),
-        (lambda: LayerNorm((3, 4))(np.zeros((2, 4), np.float32)), "LayerNorm((3, 4)): input needs shape (..., 3, 4)"),
-        (lambda: GroupNorm(2, 4)(np.zeros((2, 3), np.float32)), "GroupNorm(2, 4): input needs shape (N, 4, ...), got"),
-        (lambda: GroupNorm(2, 4)(np.zeros(4, np.float32)), "input needs shape (N, 4, ...), got (4,)"),
+        (
+            lambda: LayerNorm((3, 4))(np.zeros((2, 4), np.float32)),
+            "LayerNorm((3, 4)): input must have shape (..., 3, 4)",
+        ),
+        (
+            lambda: GroupNorm(2, 4)(np.zeros((2, 3), np.float32)),
+            "GroupNorm(2, 4): input must have shape (N, 4, ...), got",
+        ),
+        (lambda: GroupNorm(2, 4)(np.zeros(4, np.float32)), "input must have shape (N, 4, ...), got (4,)"),
         (lambda: group_norm(np.zeros((2, 3)), 2), "3 channels can't be split into 2 groups (shape (2, 3))"),
         (lambda: layer_norm(np.zeros((2, 3)), 3, np.zeros(2)), "weight has shape (2,), expected (3,)"),
         (lambda: layer_norm_backward(np.zeros((3, 2)), np.zeros((2, 3)), 3), "dy has shape (3, 2), expected (2, 3)"),
@@ -270,7 +276,7 @@ def test_mixed_and_integer_dtypes_are_named():
         LayerNorm(3, elementwise_affine=False)(np.zeros((2, 3), np.int64))
 
 
-def test_norms_stand_in_a_net_on_every_backend(at):
+def test_norms_in_a_net_on_every_backend(at):
     net = nn.Sequential(LayerNorm(4), nn.Dense(4, 4), GroupNorm(2, 4), BatchNorm1d(4), backend=at.backend)
     assert list(net.state_dict())[-3:] == ["3.running_mean", "3.running_var", "3.num_batches_tracked"]
     assert net(at.put(np.eye(4, dtype=np.float32))).shape == (4, 4)

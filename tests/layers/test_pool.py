@@ -233,7 +233,7 @@ def test_backward_of_the_layer_is_the_derivative_of_its_forward(layer, shape, rn
 
 @pytest.mark.parametrize("layer", [nn.MaxPool2d, nn.AvgPool2d])
 def test_layer_of_another_rank_is_an_error_that_names_it(layer):
-    message = f"{layer.__name__}(2): the input needs 4 axes (N, C, *spatial), got shape (3, 8, 8)"
+    message = f"{layer.__name__}(2): the input must have 4 axes (N, C, *spatial), got shape (3, 8, 8)"
     with pytest.raises(ValueError, match=re.escape(message)):
         layer(2)(np.zeros((3, 8, 8), np.float32))
 

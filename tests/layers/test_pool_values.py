@@ -1,4 +1,4 @@
-"""What pooling does with ties, NaN, infinities and the cells of the padding."""
+"""Pooling of ties, NaN, infinities and the cells of the padding."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_max_pool_gradients_of_overlapping_windows_add_up(at):
     assert_values(at, dx, [[[0, 15, 0]]])
 
 
-def test_nan_wins_the_maximum_wherever_it_stands(at):
+def test_nan_is_the_maximum_in_every_cell(at):
     x = [[[NAN, 1.0, 2.0], [INF, NAN, 2.0], [1.0, INF, NAN], [1.0, 2.0, 3.0]]]
     assert_values(at, F.max_pool(at.put(x), 3), [[[NAN], [NAN], [NAN], [3]]])
     assert indices(at, at.put(x), 3) == [[[0], [1], [2], [2]]]
@@ -56,7 +56,7 @@ def test_nan_stays_in_the_windows_that_contain_it(at):
     assert_values(at, F.avg_pool(x, 2), [[[1.5, NAN, 5.5]]])
 
 
-def test_negative_input_is_not_beaten_by_the_padding(at):
+def test_padding_is_not_the_maximum_of_negative_input(at):
     x = at.put(np.full((1, 1, 3, 3), -4.0, np.float32))
     y = F.max_pool(x, 3, stride=1, padding=1)
     assert_values(at, y, np.full((1, 1, 3, 3), -4))
@@ -134,7 +134,7 @@ def test_given_divisor_divides_every_sum(at):
 
 
 @pytest.mark.parametrize("divisor", [0, -1, 2.0, True, "2"])
-def test_divisor_that_is_no_positive_integer_is_an_error_at_once(divisor):
+def test_divisor_that_is_not_a_positive_integer_is_an_error_at_once(divisor):
     with pytest.raises(ValueError, match="divisor_override must be an integer >= 1"):
         nn.AvgPool2d(2, divisor_override=divisor)
 
@@ -158,7 +158,7 @@ def test_windows_that_ceil_mode_adds(at, pool, n, kernel, stride, pads, windows)
     assert y.shape == (1, 1, windows)
 
 
-def test_layer_with_indices_gives_both_and_takes_the_gradient_of_the_maxima(at):
+def test_layer_with_indices_returns_both_and_accepts_the_gradient_of_the_maxima(at):
     layer = nn.MaxPool2d(2, return_indices=True, backend=at.backend)
     x = at.put([[[[1.0, 2.0], [4.0, 3.0]], [[9.0, 2.0], [4.0, 3.0]]]])
     y, where = layer(x)
@@ -178,7 +178,7 @@ def test_non_contiguous_inputs(at, rng):
 
 
 @pytest.mark.parametrize("kernel", [1, 2])
-def test_output_is_no_view_of_the_input_and_inputs_are_not_changed(at, kernel):
+def test_output_is_not_a_view_of_the_input_and_inputs_are_not_changed(at, kernel):
     host = np.arange(8, dtype=np.float32).reshape(1, 2, 4)
     x = at.put(host.copy())
     y = F.max_pool(x, kernel)
@@ -192,7 +192,7 @@ def test_output_is_no_view_of_the_input_and_inputs_are_not_changed(at, kernel):
     assert_values(at, dy, np.ones(y.shape))
 
 
-def test_more_padding_than_half_a_window_is_taken_as_pairs_only(rng):
+def test_more_padding_than_half_a_window_is_accepted_as_pairs_only(rng):
     """ONNX allows it, PyTorch does not; as pairs it can't be a slip."""
     x = rng.standard_normal((1, 2, 5, 5)).astype(np.float32)
     pads = ((2, 2), (2, 2))

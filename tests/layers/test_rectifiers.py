@@ -1,4 +1,4 @@
-"""Rectifiers and clipped lines at their kinks, and the rectifier that is trained."""
+"""Rectifiers and hard activations at their kinks, and PReLU, which is trained."""
 
 import re
 from functools import cache
@@ -86,18 +86,18 @@ def test_softplus_is_the_identity_past_its_threshold_only(at):
     assert_match(dx, np.array([1 / (1 + np.exp(-1.0)), 1, 1], np.float32), backend=at.backend)
 
 
-def test_relu_keeps_nan_and_infinity_and_gives_no_negative_zero(at):
+def test_relu_keeps_nan_and_infinity_and_has_no_negative_zero(at):
     y = at.get(relu(at.put([NAN, INF, -INF, -0.0, -1.0, -1e-40])))
     assert_match(y, np.array([NAN, INF, 0, 0, 0, 0], np.float32), level="exact")
     assert not np.signbit(y[2:]).any()
 
 
-def test_infinite_gradient_is_stopped_where_relu_is_flat(at):
+def test_infinite_gradient_is_0_where_relu_is_flat(at):
     dx = relu_backward(at.put([INF, NAN, INF]), at.put([0.0, 0.0, 1.0]))
     assert_match(dx, np.array([0, 0, INF], np.float32), level="exact", backend=at.backend)
 
 
-def test_special_gradients_are_stopped_where_a_hard_activation_is_flat(at):
+def test_special_gradients_are_0_where_a_hard_activation_is_flat(at):
     for layer in (HardSigmoid(backend=at.backend), HardSwish(backend=at.backend)):
         layer(at.put([-4.0, -3.0]))
         assert at.get(layer.backward(at.put([INF, NAN]))).tolist() == [0, 0]
@@ -160,7 +160,7 @@ def test_prelu_and_its_gradients_match_pytorch(torch, name):
 
 
 @every_shape
-def test_prelu_layer_gives_what_the_functions_give(at, name):
+def test_prelu_layer_matches_the_functions(at, name):
     _, slopes = SHAPES[name]
     x, _, dy = (at.put(a, "float32") for a in problem(name))
     layer = PReLU(slopes, init=0.125, backend=at.backend)

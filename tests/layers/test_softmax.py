@@ -110,7 +110,7 @@ def test_softmax_of_minus_infinity_is_zero(at):
     assert at.get(softmax(at.put([[-INF, 0.0, 0.0]]))).tolist() == [[0, 0.5, 0.5]]
 
 
-def test_softmax_layer_takes_the_channels_unless_told(at):
+def test_softmax_layer_is_over_the_channels_by_default(at):
     x = at.put(LOGITS, "float32")
     assert_match(Softmax(backend=at.backend)(x), softmax(x, axis=1), level="exact", backend=at.backend)
     assert_match(Softmax(axis=-1, backend=at.backend)(x), softmax(x), level="exact", backend=at.backend)
@@ -134,6 +134,6 @@ def test_softmax_of_no_classes_is_an_error():
 
 @pytest.mark.parametrize("axis", ["1", 1.0, None, True])
 @pytest.mark.parametrize("layer", [Softmax, LogSoftmax])
-def test_axis_that_is_no_integer_is_an_error_at_once(layer, axis):
+def test_axis_that_is_not_an_integer_is_an_error_at_once(layer, axis):
     with pytest.raises(ValueError, match="axis must be an integer"):
         layer(axis)
