@@ -82,7 +82,7 @@ def require_targets(loss: Loss, data: DataLoader, by_default: bool) -> None:
         usual = ", fit's and evaluate's usual loss," if by_default else ""
         if y.ndim < 2 or y.shape[1] == 1:
             raise ValueError(
-                f"{what}, but CrossEntropy{usual} takes classes, which are integers, or probabilities of at least two "
+                f"{what}, but CrossEntropy{usual} needs classes, which are integers, or probabilities of at least two "
                 f"classes: {NUMBERS}; {YES_OR_NO}"
             )
         if by_default and not ((y >= 0.0).all() and (abs(y.sum(axis=1) - 1.0) <= ROUNDING).all()):
@@ -94,7 +94,7 @@ def require_targets(loss: Loss, data: DataLoader, by_default: bool) -> None:
         low, high = float(y.min()), float(y.max())
         if low < 0.0 or high > 1.0:
             raise ValueError(
-                f"{what} from {low:g} to {high:g}, but {type(loss).__name__} takes 0 for no, 1 for yes, and "
+                f"{what} from {low:g} to {high:g}, but {type(loss).__name__} needs 0 for no, 1 for yes, and "
                 f"probabilities between; for classes pass loss=nn.CrossEntropy(), with y in integers; {NUMBERS}"
             )
 
@@ -108,8 +108,8 @@ def require_predictions(loss: Loss, prediction: Array, data: DataLoader) -> None
     if isinstance(loss, CrossEntropy | NLL) and len(shape) >= 2:
         if shape[1] == 1:
             raise ValueError(
-                f"the model gives one class (predictions of shape {shape}), of which {kind} is 0 whatever the weights "
-                f"are: {YES_OR_NO}; {NUMBERS}"
+                f"the model predicts one class (predictions of shape {shape}), of which {kind} is 0 whatever the "
+                f"weights are: {YES_OR_NO}; {NUMBERS}"
             )
         _require_classes(loss, shape[1], data)
     if isinstance(loss, NLL | BinaryCrossEntropy) and prod(shape):
@@ -117,12 +117,12 @@ def require_predictions(loss: Loss, prediction: Array, data: DataLoader) -> None
         low, high = float(values.min()), float(values.max())
         if isinstance(loss, BinaryCrossEntropy) and (low < 0.0 or high > 1.0):
             raise ValueError(
-                f"predictions run from {low:g} to {high:g}, but {kind} takes probabilities, from 0 to 1: end the model "
+                f"predictions run from {low:g} to {high:g}, but {kind} needs probabilities, from 0 to 1: end the model "
                 "with a Sigmoid, or pass loss=nn.BinaryCrossEntropyWithLogits()"
             )
         if isinstance(loss, NLL) and high > ROUNDING:
             raise ValueError(
-                f"predictions run from {low:g} to {high:g}, but {kind} takes logarithms of probabilities, at most 0: "
+                f"predictions run from {low:g} to {high:g}, but {kind} needs logarithms of probabilities, at most 0: "
                 "end the model with a LogSoftmax, or pass loss=nn.CrossEntropy()"
             )
 
@@ -134,8 +134,8 @@ def _require_classes(loss: CrossEntropy | NLL, classes: int, data: DataLoader) -
     counted = y[y != loss.ignore_index]
     if counted.size and (int(counted.min()) < 0 or int(counted.max()) >= classes):
         raise ValueError(
-            f"targets run from {int(counted.min())} to {int(counted.max())}, but the model gives {classes} classes, 0 "
-            f"to {classes - 1} (ignore_index is {loss.ignore_index})"
+            f"targets run from {int(counted.min())} to {int(counted.max())}, but the model predicts {classes} classes, "
+            f"0 to {classes - 1} (ignore_index is {loss.ignore_index})"
         )
 
 

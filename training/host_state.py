@@ -103,9 +103,9 @@ def optimizer_state(optimizer: Optimizer) -> tuple[Arrays, dict[str, Any]]:
     state = optimizer.state_dict()
     arrays: Arrays = {}
     numbers: dict[str, dict[str, Any]] = {}
-    for parameter, kept in state["state"].items():
+    for parameter, stored in state["state"].items():
         numbers[parameter] = {}
-        for name, value in kept.items():
+        for name, value in stored.items():
             if hasattr(value, "dtype"):
                 arrays[f"{parameter}/{name}"] = np.array(to_host(value))
             else:
@@ -117,14 +117,14 @@ def load_optimizer_state(optimizer: Optimizer, arrays: Arrays, facts: Mapping[st
     """Load what `optimizer_state` returned; `ValueError` if it is of another class."""
     if facts["kind"] != type(optimizer).__name__:
         raise ValueError(f"the state is that of {facts['kind']}, the optimizer is {type(optimizer).__name__}")
-    kept: dict[str, dict[str, Any]] = {name: dict(numbers) for name, numbers in facts["numbers"].items()}
+    state: dict[str, dict[str, Any]] = {name: dict(numbers) for name, numbers in facts["numbers"].items()}
     for name, array in arrays.items():
         parameter, _, key = name.rpartition("/")
         owner = optimizer.parameters.get(parameter)
         order = None if owner is None else owner.backend.memory_order(owner.value)
-        kept[parameter][key] = in_layout(array, order)
+        state[parameter][key] = in_layout(array, order)
     settings = {name: tuple(v) if isinstance(v, list) else v for name, v in facts["settings"].items()}
-    optimizer.load_state_dict({"settings": settings, "state": kept})
+    optimizer.load_state_dict({"settings": settings, "state": state})
 
 
 def require_optimizer_state(optimizer: Optimizer, arrays: Arrays, facts: Mapping[str, Any]) -> None:
@@ -139,10 +139,10 @@ def require_optimizer_state(optimizer: Optimizer, arrays: Arrays, facts: Mapping
             raise ValueError(f"its optimizer's {what} are {', '.join(found)}, this one's {', '.join(sorted(mine))}")
     names = set(optimizer._state_names())
     for parameter in optimizer.parameters:
-        kept = names & {name.rpartition("/")[2] for name in arrays if name.rpartition("/")[0] == parameter}
-        if kept and kept != names:
+        saved = names & {name.rpartition("/")[2] for name in arrays if name.rpartition("/")[0] == parameter}
+        if saved and saved != names:
             raise ValueError(
-                f"its optimizer has of {parameter} {', '.join(sorted(kept))}, expected {', '.join(sorted(names))}"
+                f"its optimizer has {', '.join(sorted(saved))} of {parameter}, expected {', '.join(sorted(names))}"
             )
     if unknown := {name.rpartition("/")[0] for name in arrays} - optimizer.parameters.keys():
         raise ValueError(f"its optimizer has state of {', '.join(sorted(unknown))}, which this one does not update")

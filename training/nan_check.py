@@ -21,7 +21,7 @@ __all__ = ["Finding", "NonFiniteError", "Snapshot", "is_finite", "locate"]
 
 # Characters of a layer's repr in a message.
 LONGEST = 72
-DATA = 'mend or leave out these samples, or skip such batches with on_nan="skip"'
+DATA = 'repair or leave out these samples, or skip such batches with on_nan="skip"'
 BROKEN = "an earlier step broke it: go back to a checkpoint from before, lower the learning rate or clip gradients"
 OVERFLOW = (
     "lower the learning rate or clip gradients (clip_norm, --clip-norm); check that the inputs are normalised; with "

@@ -70,7 +70,7 @@ class FitOptions:
         self.shards = part_sizes(self.shards)
         self.accumulate = checks.integer("accumulate", self.accumulate, 1, MOST_PARTS)
         if self.accumulate > 1 and len(self.shards) > 1:
-            raise ValueError("shards and accumulate each take a step part by part; give one of them")
+            raise ValueError("shards and accumulate both compute a step part by part; give one of them")
         if self.schedule is not None:
             checks.instance("schedule", self.schedule, Schedule, "make one: nn.CosineLR(optimizer, total_steps)")
         checks.choice("schedule_each", self.schedule_each, ("step", "epoch"))

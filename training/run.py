@@ -24,6 +24,14 @@ class Run:
 
     Attributes
     ----------
+    model, loss, optimizer, schedule, validation, checkpoints, early_stopping
+        Those of the options, or their defaults, as objects.
+    loader : DataLoader
+        The data in batches of one step each.
+    sizes : list of int
+        Relative sizes of the parts of a step, and ``parts_are_exact``: whether parts have the bits of the whole batch.
+    metrics : RunningMetrics
+        Of the current epoch.
     epoch : int
         The current epoch, from 1.
     batch : int

@@ -62,8 +62,8 @@ class RunningMetrics:
         hits = xp.astype(xp.argmax(prediction, axis=1), target.dtype) == target
         counted: Array | int = prod(target.shape)
         if ignored is not None and not self.none_ignored and can_hold(target, ignored, xp):
-            kept = target != ignored
-            hits, counted = xp.logical_and(hits, kept), xp.count_nonzero(kept)
+            counts = target != ignored
+            hits, counted = xp.logical_and(hits, counts), xp.count_nonzero(counts)
         self.targets = self.targets + counted
         correct = xp.count_nonzero(hits)
         self.correct = correct if self.correct is None else self.correct + correct

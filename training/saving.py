@@ -54,8 +54,8 @@ def save(run: Run) -> None:
 def state_dict(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
     """All that a run is, after a step: host arrays by name, and facts as plain values."""
     weights, model = model_state(run.model)
-    kept, optimizer = optimizer_state(run.optimizer)
-    arrays = {**with_prefix("model", weights), **with_prefix("optimizer", kept)}
+    state, optimizer = optimizer_state(run.optimizer)
+    arrays = {**with_prefix("model", weights), **with_prefix("optimizer", state)}
     return arrays, {
         "about": run.checkpoints.about if run.checkpoints else {},
         "backend": run.model.backend.spec,
@@ -106,17 +106,17 @@ def resume(run: Run, found: Checkpoint) -> None:
         raise CheckpointError(f"{found.path} is damaged: {error}") from error
     try:
         require_same_run(run, found)
-        weights, kept = without_prefix("model", arrays), without_prefix("optimizer", arrays)
+        weights, state = without_prefix("model", arrays), without_prefix("optimizer", arrays)
         if weights.keys() == run.model.state_dict().keys():
             # Else `load_model_state` names what is missing or unknown.
-            require_optimizer_state(run.optimizer, kept, facts["optimizer"])
+            require_optimizer_state(run.optimizer, state, facts["optimizer"])
         run.loader.load_state_dict(facts["loader"])
         load_model_state(run.model, weights, facts["model"])
-        load_optimizer_state(run.optimizer, kept, facts["optimizer"])
+        load_optimizer_state(run.optimizer, state, facts["optimizer"])
         if run.schedule is not None:
             run.schedule.load_state_dict(facts["schedule"]["state"])
             # That set the optimizer's rate by its formula; the rate in the checkpoint is right to the last bit.
-            load_optimizer_state(run.optimizer, kept, facts["optimizer"])
+            load_optimizer_state(run.optimizer, state, facts["optimizer"])
         run.first_pass = facts["first_pass"]
         run.epoch, run.batch, run.steps = facts["epoch"], facts["batch"], facts["steps"]
         run.seconds = facts["seconds"]

@@ -152,16 +152,16 @@ class Trainer:
         row = run.history.rows[best.best(run.history)]
         named = best.metric.replace("_", " ")
         if row is not run.history.rows[-1]:
-            kept = self._best_weights
-            if kept is None:
+            saved = self._best_weights
+            if saved is None:
                 found = None if run.checkpoints is None else run.checkpoints.best()
                 if found is None or found.facts["history"][-1]["epoch"] != row["epoch"]:
                     raise CheckpointError(
                         f"the weights of epoch {row['epoch']}, the best by {named}, are in no checkpoint; the model "
                         f"has those of epoch {run.epoch - 1}"
                     )
-                kept = without_prefix("model", found.arrays), found.facts["model"]
-            arrays, facts = kept
+                saved = without_prefix("model", found.arrays), found.facts["model"]
+            arrays, facts = saved
             # Random streams keep their present positions.
             load_model_state(run.model, arrays, {**facts, "streams": model_streams(run.model)})
         self._progress.note(

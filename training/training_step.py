@@ -37,7 +37,7 @@ class TrainingStep:
 
     def __init__(self, run: Run, note: Callable[[str], None]) -> None:
         self._run, self._note, self._on_nan = run, note, run.options.on_nan
-        self._is_each_step = run.options.schedule_each == "step"
+        self._schedule_counts_steps = run.options.schedule_each == "step"
         self._predictions_are_checked = False
         self._hides_warnings = self._on_nan is not None and is_of_the_library(run.model, run.loss, run.optimizer)
         self._opened = ExitStack()
@@ -89,7 +89,7 @@ class TrainingStep:
         if run.options.clip_value is not None:
             clip_grad_value(run.optimizer.parameters, run.options.clip_value)
         run.optimizer.step()
-        if self._is_each_step and isinstance(run.schedule, TimedSchedule):
+        if self._schedule_counts_steps and isinstance(run.schedule, TimedSchedule):
             run.schedule.step()
         run.metrics.add(value, prediction, target)
 

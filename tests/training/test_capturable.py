@@ -1,4 +1,4 @@
-"""``capturable=True``: what an optimizer counts is kept on the device, and the steps are the same."""
+"""``capturable=True``: an optimizer counts on the device, and the steps are the same."""
 
 import numpy as np
 import pytest

@@ -108,7 +108,7 @@ def test_a_run_refuses_the_same():
     model, loader = net(), nn.DataLoader(ROWS, CLASSES)
     with pytest.raises(ValueError, match="none of the optimizer's"):
         Run(FitOptions(model, loader, optimizer=nn.SGD(net(), lr=0.1)))
-    with pytest.raises(ValueError, match="CrossEntropy takes classes"):
+    with pytest.raises(ValueError, match="CrossEntropy needs classes"):
         Run(FitOptions(model, nn.DataLoader(ROWS, NUMBERS), loss=nn.CrossEntropy(), optimizer=nn.SGD(model, lr=0.1)))
     trainer = Trainer(Run(FitOptions(model, loader, optimizer=nn.SGD(model, lr=0.1), epochs=1, progress=False)))
     model[0].parameters["weight"] = nn.Parameter(ROWS[:5, :])
@@ -124,7 +124,7 @@ def test_a_model_without_parameters_has_nothing_to_train():
 @pytest.mark.parametrize("y", [NUMBERS, NUMBERS[:, 0]], ids=["(N, 1)", "(N,)"])
 @pytest.mark.parametrize("loss", [None, nn.CrossEntropy()], ids=["usual", "given"])
 def test_numbers_are_refused_by_cross_entropy(y, loss):
-    words = r"float32 of shape .*, but CrossEntropy.* takes classes.*for numbers pass loss=nn\.MSE\(\)"
+    words = r"float32 of shape .*, but CrossEntropy.* needs classes.*for numbers pass loss=nn\.MSE\(\)"
     refused(words, net(1), (ROWS, y), loss=loss)
     refused(words, net(3), validation=(ROWS, y), loss=loss)
     with pytest.raises(ValueError, match=words):
@@ -148,8 +148,8 @@ def test_probabilities_are_trained_on():
 
 @pytest.mark.parametrize("loss", [None, nn.CrossEntropy(), nn.NLL()])
 def test_a_single_class_is_refused(loss):
-    refused("the model gives one class.*BinaryCrossEntropyWithLogits", net(1), (ROWS, CLASSES * 0), loss=loss)
-    with pytest.raises(ValueError, match="the model gives one class"):
+    refused("the model predicts one class.*BinaryCrossEntropyWithLogits", net(1), (ROWS, CLASSES * 0), loss=loss)
+    with pytest.raises(ValueError, match="the model predicts one class"):
         nn.evaluate(net(1), (ROWS, CLASSES * 0), loss=loss)
 
 
@@ -160,7 +160,7 @@ def test_classes_that_the_model_does_not_have_are_refused_before_the_first_updat
     y[-1], y[-2] = high, low
     model = net(3)
     loader = nn.DataLoader(ROWS, y, batch_size=4, shuffle=False)
-    refused(f"targets run from {low} to {high}, but the model gives 3 classes, 0 to 2", model, loader)
+    refused(f"targets run from {low} to {high}, but the model predicts 3 classes, 0 to 2", model, loader)
 
 
 def test_targets_that_are_ignored_are_no_classes():
@@ -173,7 +173,7 @@ def test_targets_that_are_ignored_are_no_classes():
 @pytest.mark.parametrize("y", [np.float32([-1.0, 1.0]), np.float32([0.0, 2.0])], ids=str)
 def test_yes_and_no_are_from_0_to_1(loss, y):
     y = np.tile(y, 6)[:, None]
-    refused(f"from {y.min():g} to {y.max():g}, but Binary.* takes 0 for no, 1 for yes", net(1), (ROWS, y), loss=loss)
+    refused(f"from {y.min():g} to {y.max():g}, but Binary.* needs 0 for no, 1 for yes", net(1), (ROWS, y), loss=loss)
 
 
 def test_probabilities_are_wanted_where_the_loss_takes_them():

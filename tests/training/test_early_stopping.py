@@ -1,4 +1,4 @@
-"""Early stopping, the best epoch and its weights: one metric for all of it."""
+"""Early stopping, the best epoch and its weights, all by one metric."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Evaluation and prediction: all samples, in the data's order, whatever the loader is for; and what does not fit."""
+"""Evaluation and prediction use all samples in the data's order, and report a batch that does not fit."""
 
 import numpy as np
 import pytest

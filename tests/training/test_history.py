@@ -1,4 +1,4 @@
-"""The table of a training: its best epoch, and its way through a file."""
+"""The history: its best epoch, and writing and reading it as a file."""
 
 from math import isnan, nan
 

@@ -1,4 +1,4 @@
-"""`locate` names the first array that is not finite, in the order of computing."""
+"""`locate` names the first array that is not finite, in the order of computation."""
 
 import pickle
 import re

@@ -1,4 +1,4 @@
-"""Out of memory: how it is known on each backend, and which batch fits."""
+"""Out of memory: how each backend reports it, and which batch fits."""
 
 import gc
 import subprocess

@@ -1,4 +1,4 @@
-"""What a person sees while a model trains, on a terminal and in a file."""
+"""What is printed while a model trains, on a terminal and into a file."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Schedules against PyTorch's rates, and going on from a saved one."""
+"""Schedules against PyTorch's rates, and restored from a saved state."""
 
 import math
 

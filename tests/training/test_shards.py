@@ -1,4 +1,4 @@
-"""A step on parts of a batch is the step on the whole: the bits in exact numerics, a rounding in fast ones."""
+"""A step on parts of a batch equals the step on the whole: bit for bit in exact numerics, to rounding in fast."""
 
 import gc
 import itertools

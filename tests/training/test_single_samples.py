@@ -1,4 +1,4 @@
-"""A batch of one sample, of which a batch norm can't take statistics, is known before the epoch begins."""
+"""A batch of one sample, which a batch norm can't be trained on, is refused before the epoch begins."""
 
 import numpy as np
 import pytest

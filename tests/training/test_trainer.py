@@ -1,4 +1,4 @@
-"""The loop's own decisions: where it goes on, when it stops, what it passes over, how it accumulates."""
+"""The training loop: resuming, stopping, skipping batches, accumulating gradients."""
 
 import numpy as np
 import pytest
@@ -289,7 +289,7 @@ def test_early_stopping_of_accuracy_and_with_a_threshold():
     [
         ({"on_nan": "ignore"}, "on_nan must be 'stop', 'skip' or None, got 'ignore'"),
         ({"accumulate": 0}, "accumulate must be an integer from 1"),
-        ({"accumulate": 2, "shards": 2}, "shards and accumulate each take a step part by part"),
+        ({"accumulate": 2, "shards": 2}, "shards and accumulate both compute a step part by part"),
         ({"clip_norm": 0.0}, "clip_norm must be a number > 0"),
         ({"clip_value": -1.0}, "clip_value must be a number > 0"),
         ({"early_stopping": 0}, "patience must be an integer >= 1"),

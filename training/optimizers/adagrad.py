@@ -15,9 +15,10 @@ from typing import Any
 from ...backends import Backend
 from ...common import checks
 from ...common.types import Array, Namespace
-from .base import FusedUpdate, Optimizer, State
+from .base import Optimizer
 from .counters import Number, as_factor, on_device, on_host, widest
 from .parameters import Trainable
+from .rule import FusedUpdate, State
 
 
 class Adagrad(Optimizer):
@@ -62,16 +63,16 @@ class Adagrad(Optimizer):
     def _state_names(self) -> tuple[str, ...]:
         return ("sum",)
 
-    def _advance(self, kept: dict[str, Any], b: Backend) -> tuple[Number, ...]:
+    def _advance(self, stored: dict[str, Any], b: Backend) -> tuple[Number, ...]:
         """Count the step in ``steps``; returns the rate."""
-        steps = kept.get("steps", 0)
+        steps = stored.get("steps", 0)
         if self.capturable:
             steps = on_device(steps, b)
-            kept["steps"] = b.xp.asarray(steps + 1)
+            stored["steps"] = b.xp.asarray(steps + 1)
             steps = b.xp.astype(steps, widest(b))
         else:
             steps = on_host(steps, b)
-            kept["steps"] = steps + 1
+            stored["steps"] = steps + 1
         return (self.lr / (1.0 + steps * self.lr_decay),)
 
     def _step(self, gradient: Array, state: State, xp: Namespace) -> Array:

@@ -22,9 +22,10 @@ from ...backends import Backend
 from ...backends.engines.numba import Kernels
 from ...common import checks
 from ...common.types import Array, Namespace
-from .base import FusedUpdate, Optimizer, State
+from .base import Optimizer
 from .counters import Number, as_factor, on_device, on_host
 from .parameters import Trainable
+from .rule import FusedUpdate, State
 
 
 class Adam(Optimizer):
@@ -67,12 +68,12 @@ class Adam(Optimizer):
     def _state_names(self) -> tuple[str, ...]:
         return ("mean", "square")
 
-    def _advance(self, kept: dict[str, Any], b: Backend) -> tuple[Number, ...]:
+    def _advance(self, stored: dict[str, Any], b: Backend) -> tuple[Number, ...]:
         """Multiply ``power1 = beta1^t`` and ``power2 = beta2^t``; returns ``1 / sqrt(1 - power2)`` and the rate."""
         beta1, beta2 = self.betas
         place = on_device if self.capturable else on_host
-        power1, power2 = place(kept.get("power1", 1.0), b, beta1), place(kept.get("power2", 1.0), b, beta2)
-        kept.update(power1=power1, power2=power2)
+        power1, power2 = place(stored.get("power1", 1.0), b, beta1), place(stored.get("power2", 1.0), b, beta2)
+        stored.update(power1=power1, power2=power2)
         root = b.xp.sqrt(1.0 - power2) if self.capturable else sqrt(1.0 - power2)
         return 1.0 / root, self.lr / (1.0 - power1)
 

@@ -17,7 +17,7 @@ has the size of a parameter. An array that a user set as a value or gradient nev
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from ...backends import Backend, primitives
 from ...backends.compiled_step import ABSENT, Slot, require_owned
@@ -29,42 +29,7 @@ from ...layers.core.array_checks import require_float
 from ...layers.core.parameter import Parameter, update_in_place
 from .counters import Number, counter
 from .parameters import Trainable, trainable
-
-
-class State(NamedTuple):
-    """What `Optimizer._step` reads beside the gradient.
-
-    Attributes
-    ----------
-    arrays : mapping of str to array
-        Those of `Optimizer._state_names`, zeros before the first step; `_step` changes them in place.
-    numbers : tuple of numbers
-        What `Optimizer._advance` returned.
-    is_first : bool
-        Whether this is the parameter's first step.
-    """
-
-    arrays: Mapping[str, Array]
-    numbers: tuple[Number, ...]
-    is_first: bool
-
-
-class FusedUpdate(NamedTuple):
-    """The kernel that updates all parameters of a device in one launch.
-
-    Attributes
-    ----------
-    name : str
-        Under which `Primitives.prepare` knows it.
-    settings : tuple of float
-        In the kernel's order.
-    counters : mapping of str to number
-        Names and first values of the counters that the kernel advances on the device, in place of `_advance`.
-    """
-
-    name: str
-    settings: tuple[float, ...]
-    counters: Mapping[str, float] = {}
+from .rule import FusedUpdate, State
 
 
 class Optimizer:
@@ -121,14 +86,14 @@ class Optimizer:
         rows = []
         for parameter, gradient in group:
             value, arrays, is_first = self._arrays_of(parameter, gradient, b)
-            kept = parameter.states[self]
+            stored = parameter.states[self]
             if kernel is None or fused is None or not kernel.takes(value, gradient, *arrays.values()):
-                self._update(value, gradient, State(arrays, self._advance(kept, b), is_first), b)
+                self._update(value, gradient, State(arrays, self._advance(stored, b), is_first), b)
                 continue
             for name, start in fused.counters.items():
-                kept[name] = counter(kept.get(name, start), start, b)
-            numbers = () if fused.counters else self._advance(kept, b)
-            counters = [kept[name] for name in fused.counters]
+                stored[name] = counter(stored.get(name, start), start, b)
+            numbers = () if fused.counters else self._advance(stored, b)
+            counters = [stored[name] for name in fused.counters]
             rows.append((value, list(arrays.values()), gradient, (*numbers, is_first), counters))
         if kernel is not None:
             kernel(rows)
@@ -139,12 +104,12 @@ class Optimizer:
         require_float(gradient, "a gradient")
         if gradient.shape != parameter.shape:
             raise ValueError(f"a gradient has shape {tuple(gradient.shape)}, its parameter {parameter.shape}")
-        kept, names = parameter.states.setdefault(self, {}), self._state_names()
-        is_first = any(name not in kept for name in names)
+        stored, names = parameter.states.setdefault(self, {}), self._state_names()
+        is_first = any(name not in stored for name in names)
         value = parameter.own_value()
         if is_first:
-            kept.update({name: b.xp.zeros_like(value) for name in names})
-        return value, {name: kept[name] for name in names}, is_first
+            stored.update({name: b.xp.zeros_like(value) for name in names})
+        return value, {name: stored[name] for name in names}, is_first
 
     def _update(self, value: Array, gradient: Array, state: State, b: Backend) -> None:
         """Update one parameter, part by part: with a compiled kernel where there is one, else with `_apply`."""
@@ -175,8 +140,8 @@ class Optimizer:
         """Names of the arrays of the value's shape that are kept beside it."""
         return ()
 
-    def _advance(self, kept: dict[str, Any], b: Backend) -> tuple[Number, ...]:
-        """Advance the counters in ``kept`` by one step; returns the numbers that `_step` uses."""
+    def _advance(self, stored: dict[str, Any], b: Backend) -> tuple[Number, ...]:
+        """Advance the counters in ``stored`` by one step; returns the numbers that `_step` uses."""
         return ()
 
     def _step(self, gradient: Array, state: State, xp: Namespace) -> Array:

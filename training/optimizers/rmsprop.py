@@ -14,8 +14,9 @@ sequences with recurrent neural networks", 2013 (centered); in PyTorch's form.
 
 from ...common import checks
 from ...common.types import Array, Namespace
-from .base import FusedUpdate, Optimizer, State
+from .base import Optimizer
 from .parameters import Trainable
+from .rule import FusedUpdate, State
 
 
 class RMSprop(Optimizer):

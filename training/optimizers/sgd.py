@@ -15,8 +15,9 @@ from functools import partial
 from ...backends.engines.numba import Kernels
 from ...common import checks
 from ...common.types import Array, Namespace
-from .base import FusedUpdate, Optimizer, State
+from .base import Optimizer
 from .parameters import Trainable
+from .rule import FusedUpdate, State
 
 
 class SGD(Optimizer):

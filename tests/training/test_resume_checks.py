@@ -1,4 +1,4 @@
-"""Going on with a run: what its state would overwrite is compared first, and where it differs nothing is loaded."""
+"""A resumed run's settings are compared with the saved ones, and nothing is loaded if they differ."""
 
 import numpy as np
 import pytest

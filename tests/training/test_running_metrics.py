@@ -1,4 +1,4 @@
-"""The figures of an epoch are those of all samples in one batch, whatever the batches."""
+"""The metrics of an epoch are those of all samples in one batch, whatever the batches."""
 
 import numpy as np
 import pytest
