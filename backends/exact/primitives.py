@@ -12,26 +12,26 @@ from array_api_compat import device
 from ...common.types import Array
 from .. import overrides
 from ..contractions.windows import Windows
-from ..execution.blocks import Pairs, concat_all, whole
+from ..execution.blocks import PadWidths, concat_all, whole
 from ..execution.team import current_team
-from ..primitives import Primitives
+from ..operations_of import Operations
 from .namespace import ExactNamespace
 from .splitting import budget
 
 
-class ExactPrimitives(Primitives):
-    """`Primitives` whose sums of products do not depend on the order of additions.
+class ExactOperations(Operations):
+    """`Operations` whose sums of products do not depend on the order of additions.
 
     Parameters
     ----------
     xp : ExactNamespace
-    cutter : Primitives
+    cutter : Operations
         The library's own primitives, for extracting windows.
     """
 
     free_order = False
 
-    def __init__(self, xp: ExactNamespace, cutter: Primitives) -> None:
+    def __init__(self, xp: ExactNamespace, cutter: Operations) -> None:
         super().__init__(xp)
         self.cutter = cutter
         self.exact = xp.contractions
@@ -40,7 +40,7 @@ class ExactPrimitives(Primitives):
         """The library's own windows: nothing is computed."""
         return self.cutter.windows(x, windows)
 
-    def contract(self, x: Array, w: Array, windows: Windows, padding: Pairs = (), bias: Array | None = None) -> Array:
+    def contract(self, x: Array, w: Array, windows: Windows, padding: PadWidths = (), bias: Array | None = None) -> Array:
         """Windows of slices of ``x``, which has one scale for each sample, times slices of ``w``."""
         xp, exact = self.xp, self.exact
         x = self._padded_batch(x, padding, windows)
@@ -78,7 +78,7 @@ class ExactPrimitives(Primitives):
         """Columns of all samples of the padded ``x``."""
         return self._columns(x, (), whole(x.shape[0], windows), windows, groups)
 
-    def _padded_batch(self, x: Array, padding: Pairs, windows: Windows) -> Array:
+    def _padded_batch(self, x: Array, padding: PadWidths, windows: Windows) -> Array:
         """All of ``x``, padded."""
         return self.padded(x, padding, whole(x.shape[0], windows), windows)
 
@@ -116,7 +116,7 @@ class ExactPrimitives(Primitives):
         return xp.where(lowest == 1.0, lowest - 1.0, nan)
 
     def contract_weight_gradient(
-        self, x: Array, dy: Array, windows: Windows, groups: int, padding: Pairs = ()
+        self, x: Array, dy: Array, windows: Windows, groups: int, padding: PadWidths = ()
     ) -> Array:
         """Sum over the samples of all workers; each channel of ``x`` and of ``dy`` has one scale."""
         x = self._without_unread(self._padded_batch(x, padding, windows), windows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import add
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...common.types import Array
 from ..core.errors import with_owner
 from ..core.layer import Layer
@@ -36,11 +36,11 @@ class Branching(Container):
 
     def _sum(self, arrays: Sequence[Array]) -> Array:
         b = self.backend
-        engine = primitives(b.xp)
+        ops = operations_of(b.xp)
         with b.context():
             total = b.up(arrays[0])
             for array in arrays[1:]:
-                total = engine.elementwise(add, total, b.up(array))
+                total = ops.elementwise(add, total, b.up(array))
             return self._record_gradient(b.down(total))
 
     def _backward_all(self, branches: Sequence[tuple[Layer | None, Array]], input_grad: bool) -> Array | None:

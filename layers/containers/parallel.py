@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import accumulate, pairwise
 from typing import Literal, Unpack
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...common import checks
 from ...common.types import Array
 from ..core.layer import Layer
@@ -72,7 +72,7 @@ class Parallel(Branching):
             y = self._sum(outputs)
         else:
             with b.context():
-                y = primitives(b.xp).concat(outputs, axis)
+                y = operations_of(b.xp).concat(outputs, axis)
         self.save_for_backward(shapes, axis)
         self._record_output(y)
         return y

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from copy import copy
 from typing import Unpack, overload
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...common.types import Array
 from ..core.errors import with_owner
 from ..core.layer import Layer
@@ -54,7 +54,7 @@ class Sequential(Container):
         self._check_numerics()
         self._check_if_empty(x, "input")
         x = self.backend.plain(x)
-        with primitives(self.backend.xp).held():
+        with operations_of(self.backend.xp).setup_once():
             for layer in self.children.values():
                 x = layer.forward(x)
         return x
@@ -76,7 +76,7 @@ class Sequential(Container):
         self._check_if_empty(dy, "upstream gradient")
         layers, dy = self.layers, self.backend.plain(dy)
         first = 0 if input_grad else self._first_trained()
-        with primitives(self.backend.xp).held():
+        with operations_of(self.backend.xp).setup_once():
             for i in reversed(range(first, len(layers))):
                 dy = layers[i].backward(dy, input_grad=input_grad or i > first)
         return dy if input_grad else None

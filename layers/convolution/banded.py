@@ -9,7 +9,7 @@ shifted by one stride::
 
 That needs ``L / (k C)`` times the products, because the zeros are multiplied too, but it copies ``t`` times fewer and
 longer runs, which with few channels takes most of the time, and the matrices are wider. It is a convolution of one
-channel, so `Primitives.contract` computes it. The zeros are multiplied by numbers that only other outputs of the ``t``
+channel, so `Operations.contract` computes it. The zeros are multiplied by numbers that only other outputs of the ``t``
 see: if one of these is infinite or NaN, all ``t`` outputs become NaN.
 """
 
@@ -20,7 +20,7 @@ from math import prod, sqrt
 from array_api_compat import device
 
 from ...backends.contractions.windows import Windows
-from ...backends.primitives import Primitives
+from ...backends.operations import Operations
 from ...common.types import Array, Namespace
 from . import columns
 from .problem import Problem
@@ -70,21 +70,21 @@ class Banded:
     def __init__(self, t: int) -> None:
         self.t = t
 
-    def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+    def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
         """``y (N, *O, F)``."""
-        xp = engine.xp
+        xp = ops.xp
         wide = self._wide(problem)
         band = self._band(columns.kernel_matrix(weight, problem, xp), problem, xp)
         bias = None if bias is None else xp.tile(bias, (self.t,))
-        y = engine.contract(self._rows(x, xp), band, wide.windows, wide.padding, bias)
+        y = ops.contract(self._rows(x, xp), band, wide.windows, wide.padding, bias)
         return xp.reshape(y, problem.y_shape)
 
-    def weight_gradient(self, x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
+    def weight_gradient(self, x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
         """``dweight (F, C, *K)``: for each entry the sum over its copies in the band matrix."""
-        xp = engine.xp
+        xp = ops.xp
         wide = self._wide(problem)
         upstream = xp.reshape(dy, wide.y_shape)
-        band = engine.contract_weight_gradient(self._rows(x, xp), upstream, wide.windows, 1, wide.padding)
+        band = ops.contract_weight_gradient(self._rows(x, xp), upstream, wide.windows, 1, wide.padding)
         rows, run = prod(problem.windows.kernel[:-1]), _run(problem, self.t)
         band = xp.reshape(band, (rows, run, self.t, problem.features))
         total = None

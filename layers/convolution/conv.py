@@ -20,7 +20,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any, ClassVar, Unpack
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.backend import ALGORITHMS
 from ...backends.without_autograd import without_graph
 from ...common import checks
@@ -83,7 +83,7 @@ def conv(
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
     problem = _problem(x, weight, geometry, groups, algorithms)
-    return channels_first(convolution.forward(channels_last(x, xp), weight, bias, problem, primitives(xp)), xp)
+    return channels_first(convolution.forward(channels_last(x, xp), weight, bias, problem, operations_of(xp)), xp)
 
 
 @without_graph
@@ -109,13 +109,13 @@ def conv_backward(
     groups = checks.integer("groups", groups, 1)
     geometry = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
     require_shape(dy, (x.shape[0], weight.shape[0], *geometry.windows.count), "dy")
-    problem, engine = _problem(x, weight, geometry, groups, algorithms), primitives(xp)
+    problem, ops = _problem(x, weight, geometry, groups, algorithms), operations_of(xp)
     inner, rows = channels_last(x, xp), channels_last(dy, xp)
-    dbias = engine.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))
-    dweight = convolution.weight_gradient(inner, rows, problem, engine)
+    dbias = ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))
+    dweight = convolution.weight_gradient(inner, rows, problem, ops)
     if not checks.flag("input_grad", input_grad):
         return None, dweight, dbias
-    return channels_first(convolution.input_gradient(rows, weight, problem, engine), xp), dweight, dbias
+    return channels_first(convolution.input_gradient(rows, weight, problem, ops), xp), dweight, dbias
 
 
 def _problem(x: Array, weight: Array, geometry: Geometry, groups: int, algorithms: str) -> Problem:

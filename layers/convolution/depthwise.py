@@ -15,27 +15,28 @@ from math import prod
 from array_api_compat import device
 
 from ...backends.execution.blocks import even_slices
-from ...backends.primitives import LANES, Primitives, in_order
+from ...backends.contractions.contractions import PARTIAL_SUMS, sum_in_order
+from ...backends.operations import Operations
 from ...common.types import Array
 from . import depthwise_compiled as compiled
 from .depthwise_rows import DepthwiseRows
 from .problem import Problem
 
 
-def serves(problem: Problem, engine: Primitives) -> bool:
+def serves(problem: Problem, ops: Operations) -> bool:
     """Whether this algorithm computes the problem: a group for each of several channels."""
-    return engine.free_order and problem.groups == problem.channels > 1
+    return ops.free_order and problem.groups == problem.channels > 1
 
 
-def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
     """``y (N, *O, F)``."""
-    prepared = engine.prepare("depthwise", problem, problem.dtype)
+    prepared = ops.prepare("depthwise", problem, problem.dtype)
     if prepared is not None:
         return prepared.forward(x, weight, bias)
-    kernels = compiled.kernels_for(problem, engine)
+    kernels = compiled.kernels_for(problem, ops)
     if kernels is not None:
-        return compiled.forward(x, weight, bias, problem, engine, kernels)
-    xp, rows = engine.xp, DepthwiseRows.of(problem, engine, x)
+        return compiled.forward(x, weight, bias, problem, ops, kernels)
+    xp, rows = ops.xp, DepthwiseRows.of(problem, ops, x)
     x, kernel = xp.reshape(x, rows.problem.x_shape), rows.repeated(weight)
     bias_row = None if bias is None else xp.tile(bias, (problem.windows.count[-1],))
     y = xp.empty(rows.shape, dtype=x.dtype, device=device(x))
@@ -49,19 +50,19 @@ def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engin
         for k, tap in enumerate(rows.taps(slice(0, block.rows.stop - block.rows.start))):
             strip += parts[(tap.part, slice(None), *tap.before, tap.run)] * kernel[k, :]
 
-    engine.parallel(len(blocks) if problem.samples else 0, work)
+    ops.parallel(len(blocks) if problem.samples else 0, work)
     return xp.reshape(y, problem.y_shape)
 
 
-def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
+def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) -> Array:
     """``dx (N, *S, C)``: each cell of the kernel times ``dy``, added up where that cell read."""
-    prepared = engine.prepare("depthwise", problem, problem.dtype)
+    prepared = ops.prepare("depthwise", problem, problem.dtype)
     if prepared is not None:
         return prepared.input_gradient(dy, weight)
-    kernels = compiled.kernels_for(problem, engine)
+    kernels = compiled.kernels_for(problem, ops)
     if kernels is not None and problem.features == problem.channels:
-        return compiled.input_gradient(dy, weight, problem, engine, kernels)
-    xp, rows = engine.xp, DepthwiseRows.of(problem, engine, dy)
+        return compiled.input_gradient(dy, weight, problem, ops, kernels)
+    xp, rows = ops.xp, DepthwiseRows.of(problem, ops, dy)
     dy, kernel = xp.reshape(dy, rows.problem.y_shape), rows.repeated(weight)
     stride, features, channels = rows.problem.windows.stride[-1], problem.features, problem.channels
     pairs = rows.problem.padding
@@ -69,11 +70,11 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitive
     inside = tuple(slice(low, low + n) for n, (low, _) in zip(rows.problem.spatial, pairs, strict=True))
     length = -(-wide[-1] // stride)
     dx = xp.empty(rows.problem.x_shape, dtype=dy.dtype, device=device(dy))
-    blocks = engine.blocks(problem.samples, 1, 4 * prod(wide) * features, dy)
+    blocks = ops.blocks(problem.samples, 1, 4 * prod(wide) * features, dy)
 
     def work(i: int) -> None:
         samples = blocks[i].samples
-        parts = engine.workspace("parts", (stride, blocks[i].count, *wide[:-1], length * features), dy)
+        parts = ops.workspace("parts", (stride, blocks[i].count, *wide[:-1], length * features), dy)
         parts[...] = 0.0
         for some in rows.strips(blocks[i].count):
             upstream = rows.flat(dy[samples, some, ...])
@@ -88,24 +89,24 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitive
             sums = xp.sum(xp.reshape(sums, (*sums.shape[:-1], channels, rows.multiplier)), axis=-1)
         dx[samples, ...] = sums
 
-    engine.parallel(len(blocks) if problem.samples else 0, work)
+    ops.parallel(len(blocks) if problem.samples else 0, work)
     return xp.reshape(dx, problem.x_shape)
 
 
-def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
+def weight_gradient(x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
     """``dweight (F, 1, *K)``: for each cell of the kernel what it reads times ``dy``, summed over the rows, and then
     along them."""
-    prepared = engine.prepare("depthwise", problem, problem.dtype)
+    prepared = ops.prepare("depthwise", problem, problem.dtype)
     if prepared is not None:
         return prepared.weight_gradient(x, dy)
-    xp, rows = engine.xp, DepthwiseRows.of(problem, engine, x)
+    xp, rows = ops.xp, DepthwiseRows.of(problem, ops, x)
     x, dy = xp.reshape(x, rows.problem.x_shape), xp.reshape(dy, rows.problem.y_shape)
-    kernels = compiled.kernels_for(problem, engine)
+    kernels = compiled.kernels_for(problem, ops)
     if kernels is not None:
         sums = compiled.weight_sums(x, dy, rows, kernels)
         return xp.reshape(xp.matrix_transpose(sums), (problem.features, 1, *problem.windows.kernel))
     w, blocks = rows.problem.windows, rows.blocks()
-    lanes = even_slices(len(blocks), min(len(blocks), LANES))
+    lanes = even_slices(len(blocks), min(len(blocks), PARTIAL_SUMS))
     sums = xp.zeros((len(lanes), w.cells, rows.shape[-1]), dtype=x.dtype, device=device(x))
     axes = tuple(range(len(rows.shape) - 1))
 
@@ -117,6 +118,6 @@ def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -
                 read = parts[(tap.part, slice(None), *tap.before, tap.run)]
                 sums[lane, k, :] += xp.sum(read * upstream, axis=axes)
 
-    engine.parallel(len(lanes) if problem.samples else 0, work)
-    total = xp.sum(xp.reshape(in_order(sums), (w.cells, w.count[-1], problem.features)), axis=1)
+    ops.parallel(len(lanes) if problem.samples else 0, work)
+    total = xp.sum(xp.reshape(sum_in_order(sums), (w.cells, w.count[-1], problem.features)), axis=1)
     return xp.reshape(xp.matrix_transpose(total), (problem.features, 1, *problem.windows.kernel))

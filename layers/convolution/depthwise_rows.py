@@ -6,7 +6,7 @@ from math import prod
 
 from ...backends.contractions.windows import Windows
 from ...backends.execution.blocks import Block, cut, even_slices
-from ...backends.primitives import Primitives
+from ...backends.operations import Operations
 from ...common.types import Array
 from .problem import Problem
 
@@ -25,11 +25,11 @@ class DepthwiseRows:
     """A depthwise problem of at least two spatial axes, whose last axis and channels are joined to rows."""
 
     problem: Problem
-    engine: Primitives
+    ops: Operations
     block_bytes: int
 
     @classmethod
-    def of(cls, problem: Problem, engine: Primitives, like: Array) -> "DepthwiseRows":
+    def of(cls, problem: Problem, ops: Operations, like: Array) -> "DepthwiseRows":
         """The rows of a problem; one of one axis gets an axis of a single cell before it."""
         if len(problem.spatial) == 1:
             w = problem.windows
@@ -37,7 +37,7 @@ class DepthwiseRows:
             problem = replace(
                 problem, spatial=(1, *problem.spatial), windows=windows, padding=((0, 0), *problem.padding)
             )
-        return cls(problem, engine, engine.bytes_of_block(like))
+        return cls(problem, ops, ops.bytes_of_block(like))
 
     @property
     def multiplier(self) -> int:
@@ -64,7 +64,7 @@ class DepthwiseRows:
 
     def flat(self, dy: Array) -> Array:
         """Part of ``dy (N, *O, F)`` with the last two axes joined."""
-        return self.engine.flat(dy, (*dy.shape[:-2], dy.shape[-2] * dy.shape[-1]), "upstream")
+        return self.ops.flat(dy, (*dy.shape[:-2], dy.shape[-2] * dy.shape[-1]), "upstream")
 
     def taps(self, rows: slice) -> Iterator[Tap]:
         """The cells of the kernel, in row-major order, for windows in these rows of the first axis."""
@@ -79,8 +79,8 @@ class DepthwiseRows:
     def repeated(self, weight: Array) -> Array:
         """``weight (F, 1, *K)`` as ``(K, O[-1]*F)``: each cell of the kernel repeated to the length of a row."""
         w = self.problem.windows
-        cells = self.engine.xp.reshape(weight, (self.problem.features, w.cells))
-        return self.engine.xp.tile(self.engine.xp.matrix_transpose(cells), (1, w.count[-1]))
+        cells = self.ops.xp.reshape(weight, (self.problem.features, w.cells))
+        return self.ops.xp.tile(self.ops.xp.matrix_transpose(cells), (1, w.count[-1]))
 
     def unpadded(self, x: Array, block: Block) -> tuple[Array, tuple[int, ...]]:
         """What a block reads of ``x (N, *S, C)``, without padding, ``(n, *S', F)``, and the padding before it."""
@@ -89,25 +89,25 @@ class DepthwiseRows:
         first, last = rows.start * w.stride[0], (rows.stop - 1) * w.stride[0] + (w.kernel[0] - 1) * w.dilation[0] + 1
         start, stop = min(max(first - before[0], 0), size), min(max(last - before[0], 0), size)
         strip = x[block.samples, start:stop, ...]
-        strip = self.engine.flat(strip, tuple(strip.shape), "strip")
+        strip = self.ops.flat(strip, tuple(strip.shape), "strip")
         if self.multiplier > 1:
-            strip = self.engine.xp.repeat(strip, self.multiplier, axis=-1)
+            strip = self.ops.xp.repeat(strip, self.multiplier, axis=-1)
         return strip, (before[0] - first + start, *before[1:])
 
     def parts(self, x: Array, block: Block) -> Array:
         """What a block reads of ``x (N, *S, C)``, padded, the last axis split into one part for each remainder modulo
         its stride: ``(stride, n, *S'[:-1], S'[-1]*F)``."""
-        problem, engine = self.problem, self.engine
+        problem, ops = self.problem, self.ops
         stride = problem.windows.stride[-1]
-        strip = engine.padded(x, problem.padding, block, problem.windows)
+        strip = ops.padded(x, problem.padding, block, problem.windows)
         if self.multiplier > 1:
-            strip = engine.xp.repeat(strip, self.multiplier, axis=-1)
+            strip = ops.xp.repeat(strip, self.multiplier, axis=-1)
         lead, width = tuple(strip.shape[:-2]), strip.shape[-2]
         if stride == 1:
-            return engine.flat(strip, (1, *lead, width * problem.features))
+            return ops.flat(strip, (1, *lead, width * problem.features))
         length = -(-width // stride)
-        parts = engine.workspace("parts", (stride, *lead, length, problem.features), x)
+        parts = ops.workspace("parts", (stride, *lead, length, problem.features), x)
         for part in range(stride):
             cells = strip[..., part::stride, :]
             parts[part, ..., : cells.shape[-2], :] = cells
-        return engine.xp.reshape(parts, (stride, *lead, length * problem.features))
+        return ops.xp.reshape(parts, (stride, *lead, length * problem.features))

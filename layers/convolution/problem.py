@@ -5,7 +5,7 @@ from functools import cached_property
 from math import prod
 
 from ...backends.contractions.windows import Windows
-from ...backends.execution.blocks import Pairs
+from ...backends.execution.blocks import PadWidths
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Problem:
     features: int
     groups: int
     windows: Windows
-    padding: Pairs
+    padding: PadWidths
     dtype: str
     rotated: bool = False
     algorithms: str = "any"

@@ -36,7 +36,8 @@ from math import prod
 from array_api_compat import device
 
 from ...backends.execution.blocks import Block, even_slices
-from ...backends.primitives import LANES, Primitives, in_order
+from ...backends.contractions.contractions import PARTIAL_SUMS, sum_in_order
+from ...backends.operations import Operations
 from ...common.types import Array
 from .problem import Problem
 from .winograd_tiles import (
@@ -81,57 +82,57 @@ class Winograd:
         c, f, p = problem.channels, problem.features, tiling.points
         return p * (c * f * (tiles + WEIGHT_TRANSFORM_TILES) + tiles * (p * c + self.m * self.m * f))
 
-    def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+    def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
         """``y (N, *O, F)``."""
         tiling = Tiling(problem, self.m, self.shares_filters)
-        prepared = engine.prepare("winograd", tiling, problem.dtype)
+        prepared = ops.prepare("winograd", tiling, problem.dtype)
         if prepared is not None:
             return prepared.forward(x, weight, bias)
-        xp = engine.xp
+        xp = ops.xp
         rows, columns = tiling.grid
         tiles_fit = not any(after for _, after in tiling.output_padding)
         shape = (problem.samples, rows, self.m, columns, self.m, problem.features) if tiles_fit else problem.y_shape
         y = xp.empty(shape, dtype=x.dtype, device=device(x))
-        transforms = plane_transforms(self.m, engine, x)
+        transforms = plane_transforms(self.m, ops, x)
         of_kernel = xp.flip(transforms.kernel, axis=1) if problem.rotated else transforms.kernel
 
         def multiply(inputs: Array, points: Array, block: Block, filters: slice) -> None:
             """From transformed tiles of the input to outputs in ``y``, for some filters."""
             count, features = inputs.shape[0], points.shape[2]
-            products = engine.workspace("products", (count, tiling.points, features), x)
+            products = ops.workspace("products", (count, tiling.points, features), x)
             permute = xp.permute_dims
-            engine.matmul(permute(inputs, (1, 0, 2)), points, permute(products, (1, 0, 2)))
-            tiles = engine.workspace("outputs", (count, self.m * self.m, features), x)
-            engine.matmul(transforms.output, products, tiles)
+            ops.matmul(permute(inputs, (1, 0, 2)), points, permute(products, (1, 0, 2)))
+            tiles = ops.workspace("outputs", (count, self.m * self.m, features), x)
+            ops.matmul(transforms.output, products, tiles)
             if bias is not None:
                 tiles += bias[filters]
             write_outputs(tiles, y, block, filters, tiling, xp)
 
         def share_tiles() -> None:
-            kernel = kernel_cells(weight, problem, slice(0, problem.features), (1, 0, 2), engine)
-            points = xp.permute_dims(engine.matmul(of_kernel, kernel), (1, 0, 2))
+            kernel = kernel_cells(weight, problem, slice(0, problem.features), (1, 0, 2), ops)
+            points = xp.permute_dims(ops.matmul(of_kernel, kernel), (1, 0, 2))
             blocks = tiling.blocks(0, problem.samples)
 
             def work(i: int) -> None:
-                inputs = engine.workspace("inputs", (tiling.tiles(blocks[i]), tiling.points, problem.channels), x)
-                write_input_tiles(x, blocks[i], tiling, transforms.input, inputs, engine)
+                inputs = ops.workspace("inputs", (tiling.tiles(blocks[i]), tiling.points, problem.channels), x)
+                write_input_tiles(x, blocks[i], tiling, transforms.input, inputs, ops)
                 multiply(inputs, points, blocks[i], slice(0, problem.features))
 
-            engine.parallel(len(blocks), work)
+            ops.parallel(len(blocks), work)
 
         def share_filters(samples: slice) -> None:
-            inputs = input_tiles_of_samples(x, samples, tiling, transforms.input, engine)
+            inputs = input_tiles_of_samples(x, samples, tiling, transforms.input, ops)
             filters = tiling.filters(inputs.shape[0])
 
             def work(i: int) -> None:
                 count = filters[i].stop - filters[i].start
-                kernel = kernel_cells(weight, problem, filters[i], (0, 1, 2), engine)
-                points = engine.workspace("points", (tiling.points, problem.channels * count), x)
-                engine.matmul(of_kernel, xp.reshape(kernel, (CELLS, problem.channels * count)), points)
+                kernel = kernel_cells(weight, problem, filters[i], (0, 1, 2), ops)
+                points = ops.workspace("points", (tiling.points, problem.channels * count), x)
+                ops.matmul(of_kernel, xp.reshape(kernel, (CELLS, problem.channels * count)), points)
                 points = xp.reshape(points, (tiling.points, problem.channels, count))
                 multiply(inputs, points, Block(samples, slice(0, rows)), filters[i])
 
-            engine.parallel(len(filters), work)
+            ops.parallel(len(filters), work)
 
         if tiling.is_large:
             for samples in tiling.sample_groups():
@@ -140,7 +141,7 @@ class Winograd:
             share_tiles()
         return xp.reshape(y, problem.y_shape)
 
-    def weight_gradient(self, x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
+    def weight_gradient(self, x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
         """``dweight (F, C, 3, 3)``: the adjoint of `forward` in the kernel.
 
         With ``d`` and ``dY`` the tiles of the input and of ``dy``::
@@ -148,58 +149,58 @@ class Winograd:
             dg = G^T [ sum over tiles of  (B^T d B) * (A dY A^T) ] G
         """
         tiling = Tiling(problem, self.m, self.shares_filters)
-        prepared = engine.prepare("winograd", tiling, problem.dtype)
+        prepared = ops.prepare("winograd", tiling, problem.dtype)
         if prepared is not None:
             return prepared.weight_gradient(x, dy)
-        xp = engine.xp
-        transforms = plane_transforms(self.m, engine, x)
+        xp = ops.xp
+        transforms = plane_transforms(self.m, ops, x)
         of_sums, of_dy = xp.matrix_transpose(transforms.kernel), xp.matrix_transpose(transforms.output)
 
         def sum_products(inputs: Array, block: Block, filters: slice, name: str) -> Array:
             """For each point the products of tiles of ``dy`` and of the input, summed over tiles: ``(F, n^2, C)``."""
             features = filters.stop - filters.start
-            upstream = engine.workspace("products", (inputs.shape[0], tiling.points, features), x)
-            write_dy_tiles(dy[..., filters], block, tiling, of_dy, upstream, engine)
-            sums = engine.workspace(name, (features, tiling.points, problem.channels), x)
+            upstream = ops.workspace("products", (inputs.shape[0], tiling.points, features), x)
+            write_dy_tiles(dy[..., filters], block, tiling, of_dy, upstream, ops)
+            sums = ops.workspace(name, (features, tiling.points, problem.channels), x)
             permute = xp.permute_dims
-            engine.matmul(permute(upstream, (1, 2, 0)), permute(inputs, (1, 0, 2)), permute(sums, (1, 0, 2)))
+            ops.matmul(permute(upstream, (1, 2, 0)), permute(inputs, (1, 0, 2)), permute(sums, (1, 0, 2)))
             return sums
 
         def share_tiles() -> Array:
             blocks = tiling.blocks(0, problem.samples)
-            lanes = even_slices(len(blocks), min(len(blocks), LANES))
+            lanes = even_slices(len(blocks), min(len(blocks), PARTIAL_SUMS))
             shape = (len(lanes), problem.features, CELLS, problem.channels)
             parts = xp.empty(shape, dtype=x.dtype, device=device(x))
 
             def work(lane: int) -> None:
                 total = None
                 for block in blocks[lanes[lane]]:
-                    inputs = engine.workspace("inputs", (tiling.tiles(block), tiling.points, problem.channels), x)
-                    write_input_tiles(x, block, tiling, transforms.input, inputs, engine)
+                    inputs = ops.workspace("inputs", (tiling.tiles(block), tiling.points, problem.channels), x)
+                    write_input_tiles(x, block, tiling, transforms.input, inputs, ops)
                     name = "more" if total is not None else "sums"
                     sums = sum_products(inputs, block, slice(0, problem.features), name)
                     if total is None:
                         total = sums
                     else:
                         total += sums
-                engine.matmul(of_sums, total, parts[lane, ...])
+                ops.matmul(of_sums, total, parts[lane, ...])
 
-            engine.parallel(len(lanes), work)
-            return in_order(parts)
+            ops.parallel(len(lanes), work)
+            return sum_in_order(parts)
 
         def share_filters(samples: slice, dw: Array) -> None:
-            inputs = input_tiles_of_samples(x, samples, tiling, transforms.input, engine)
+            inputs = input_tiles_of_samples(x, samples, tiling, transforms.input, ops)
             filters = tiling.filters(inputs.shape[0])
 
             def work(i: int) -> None:
                 part = dw[filters[i], ...]
                 sums = sum_products(inputs, Block(samples, slice(0, tiling.grid[0])), filters[i], "sums")
                 if samples.start == 0:
-                    engine.matmul(of_sums, sums, part)
+                    ops.matmul(of_sums, sums, part)
                 else:
-                    part += engine.matmul(of_sums, sums, engine.workspace("part", part.shape, part))
+                    part += ops.matmul(of_sums, sums, ops.workspace("part", part.shape, part))
 
-            engine.parallel(len(filters), work)
+            ops.parallel(len(filters), work)
 
         if tiling.is_large:
             shape = (problem.features, CELLS, problem.channels)

@@ -5,7 +5,7 @@ from math import prod
 
 from ...backends.contractions.windows import Windows
 from ...backends.execution.blocks import Block, cut, even_slices
-from ...backends.primitives import Primitives
+from ...backends.operations import Operations
 from ...common.types import Array, Namespace
 from .problem import Problem
 from .winograd_transforms import CELLS, KERNEL, POINTS, Matrix, transforms
@@ -112,34 +112,34 @@ class Tiling:
         return slice(start, start + self.tiles(block))
 
 
-def write_input_tiles(x: Array, block: Block, tiling: Tiling, matrix: Array, out: Array, engine: Primitives) -> None:
+def write_input_tiles(x: Array, block: Block, tiling: Tiling, matrix: Array, out: Array, ops: Operations) -> None:
     """Write ``B^T d B`` of a block's tiles into ``out (T, n^2, C)``."""
-    strip = engine.padded(x, tiling.input_padding, block, tiling.inputs)
-    tiles = engine.flat(engine.windows(strip, block.windows(tiling.inputs)), out.shape)
-    engine.matmul(matrix, tiles, out)
+    strip = ops.padded(x, tiling.input_padding, block, tiling.inputs)
+    tiles = ops.flat(ops.windows(strip, block.windows(tiling.inputs)), out.shape)
+    ops.matmul(matrix, tiles, out)
 
 
-def input_tiles_of_samples(x: Array, samples: slice, tiling: Tiling, matrix: Array, engine: Primitives) -> Array:
+def input_tiles_of_samples(x: Array, samples: slice, tiling: Tiling, matrix: Array, ops: Operations) -> Array:
     """``B^T d B`` of all tiles of these samples, by all workers: ``(T, n^2, C)``."""
     blocks = tiling.blocks(samples.start, samples.stop - samples.start)
     count = (samples.stop - samples.start) * prod(tiling.grid)
-    inputs = engine.workspace("input tiles", (count, tiling.points, tiling.problem.channels), x)
+    inputs = ops.workspace("input tiles", (count, tiling.points, tiling.problem.channels), x)
 
     def work(i: int) -> None:
         out = inputs[tiling.place(blocks[i], samples.start), ...]
-        write_input_tiles(x, blocks[i], tiling, matrix, out, engine)
+        write_input_tiles(x, blocks[i], tiling, matrix, out, ops)
 
-    engine.parallel(len(blocks), work)
+    ops.parallel(len(blocks), work)
     return inputs
 
 
-def write_dy_tiles(dy: Array, block: Block, tiling: Tiling, matrix: Array, out: Array, engine: Primitives) -> None:
+def write_dy_tiles(dy: Array, block: Block, tiling: Tiling, matrix: Array, out: Array, ops: Operations) -> None:
     """Write ``A dY A^T`` of a block's tiles into ``out (T, n^2, F)``."""
-    strip = engine.padded(dy, tiling.output_padding, block, tiling.outputs)
-    tiles = engine.flat(
-        engine.windows(strip, block.windows(tiling.outputs)), (out.shape[0], tiling.m * tiling.m, out.shape[2])
+    strip = ops.padded(dy, tiling.output_padding, block, tiling.outputs)
+    tiles = ops.flat(
+        ops.windows(strip, block.windows(tiling.outputs)), (out.shape[0], tiling.m * tiling.m, out.shape[2])
     )
-    engine.matmul(matrix, tiles, out)
+    ops.matmul(matrix, tiles, out)
 
 
 def write_outputs(tiles: Array, y: Array, block: Block, filters: slice, tiling: Tiling, xp: Namespace) -> None:
@@ -158,18 +158,18 @@ def write_outputs(tiles: Array, y: Array, block: Block, filters: slice, tiling: 
 
 
 def kernel_cells(
-    weight: Array, problem: Problem, filters: slice, axes: tuple[int, int, int], engine: Primitives
+    weight: Array, problem: Problem, filters: slice, axes: tuple[int, int, int], ops: Operations
 ) -> Array:
     """The weight of some filters as ``(9, C, F)`` with its axes permuted by ``axes``.
 
     The cells of a rotated weight stay in their order: the caller flips the transform instead.
     """
-    cells = engine.xp.reshape(weight, (*weight.shape[:2], CELLS))
+    cells = ops.xp.reshape(weight, (*weight.shape[:2], CELLS))
     if problem.rotated:
-        ordered = engine.xp.permute_dims(cells[:, filters, :], (2, 0, 1))
+        ordered = ops.xp.permute_dims(cells[:, filters, :], (2, 0, 1))
     else:
-        ordered = engine.xp.permute_dims(cells[filters, ...], (2, 1, 0))
-    ordered = engine.xp.permute_dims(ordered, axes)
-    copy = engine.workspace("kernel", tuple(ordered.shape), weight)
+        ordered = ops.xp.permute_dims(cells[filters, ...], (2, 1, 0))
+    ordered = ops.xp.permute_dims(ordered, axes)
+    copy = ops.workspace("kernel", tuple(ordered.shape), weight)
     copy[...] = ordered
     return copy

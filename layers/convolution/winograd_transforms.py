@@ -6,7 +6,7 @@ from math import prod
 
 from array_api_compat import device
 
-from ...backends.primitives import Primitives
+from ...backends.operations import Operations
 from ...common.types import Array, dtype_name
 
 KERNEL = 3
@@ -68,13 +68,13 @@ class PlaneTransforms:
     output: Array
 
 
-def plane_transforms(m: int, engine: Primitives, like: Array) -> PlaneTransforms:
+def plane_transforms(m: int, ops: Operations, like: Array) -> PlaneTransforms:
     """The transforms for tiles of ``m x m`` as arrays of the dtype and on the device of ``like``, made once."""
-    xp = engine.xp
+    xp = ops.xp
     matrices = tuple(kronecker(matrix) for matrix in transforms(POINTS[m], m))
 
     def make(i: int) -> Array:
         return xp.asarray(matrices[i], dtype=like.dtype, device=device(like))
 
-    arrays = (engine.constant(partial(make, i), like, POINTS[m], m, i, dtype_name(like.dtype)) for i in range(3))
+    arrays = (ops.constant(partial(make, i), like, POINTS[m], m, i, dtype_name(like.dtype)) for i in range(3))
     return PlaneTransforms(*arrays)

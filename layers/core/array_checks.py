@@ -5,7 +5,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.backend import FLOATS
 from ...backends.inputs import conversion, describe
 from ...backends.registry import require_standard
@@ -28,7 +28,7 @@ def namespace(xp: Namespace | None, /, optional: Collection[str] = (), **arrays:
             del arrays[name]
     require_standard(arrays)
     if xp is None:
-        return primitives(array_namespace(*arrays.values())).xp
+        return operations_of(array_namespace(*arrays.values())).xp
     if not hasattr(xp, "asarray"):
         raise TypeError(f"xp must be an array namespace, got {shown(xp)}")
     return xp

@@ -5,7 +5,7 @@ permuted view of its result. Where the layer before did the same, the permuted i
 copied between layers.
 """
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...common.types import Array, Namespace
 
 
@@ -25,4 +25,4 @@ def memory_axes(x: Array, xp: Namespace) -> tuple[int, ...]:
     Permuted to this order, an array without gaps is C-contiguous. Some libraries allocate results in the order of the
     axes that they see, whatever the strides are, so results then get the memory layout of ``x`` too.
     """
-    return primitives(xp).memory_order(x) or tuple(range(x.ndim))
+    return operations_of(xp).memory_order(x) or tuple(range(x.ndim))

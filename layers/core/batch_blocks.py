@@ -5,7 +5,7 @@ from math import prod
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...common.types import Array, Namespace
 
 
@@ -15,8 +15,8 @@ def by_samples(function: Callable[..., Array], x: Array, *others: Array, xp: Nam
     The result must have the shape and dtype of ``x``. Large arrays are split into blocks of samples, on several
     workers where the backend has them.
     """
-    engine = primitives(xp)
-    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]), x)
+    ops = operations_of(xp)
+    blocks = ops.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]), x)
     if len(blocks) == 1:
         return function(x, *others)
     y = xp.empty(x.shape, dtype=x.dtype, device=device(x))
@@ -25,7 +25,7 @@ def by_samples(function: Callable[..., Array], x: Array, *others: Array, xp: Nam
         samples = blocks[i].samples
         y[samples, ...] = function(x[samples, ...], *(other[samples, ...] for other in others))
 
-    engine.parallel(len(blocks), work)
+    ops.parallel(len(blocks), work)
     return y
 
 
@@ -34,9 +34,9 @@ def over_blocks(work: Callable[[slice], None], x: Array, xp: Namespace) -> None:
 
     There are several slices for a large array, on several workers where the backend has them.
     """
-    engine = primitives(xp)
-    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]), x)
+    ops = operations_of(xp)
+    blocks = ops.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]), x)
     if len(blocks) == 1:
         work(blocks[0].samples)
     else:
-        engine.parallel(len(blocks), lambda i: work(blocks[i].samples))
+        ops.parallel(len(blocks), lambda i: work(blocks[i].samples))

@@ -9,7 +9,7 @@ from typing import Any
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...common.types import Array, Namespace
 
 
@@ -28,12 +28,12 @@ def zero(like: Array, xp: Namespace) -> Array:
 
 def clamp(x: Array, low: Any, high: Any, xp: Namespace) -> Array:
     """``x`` limited to ``[low, high]``; NaN stays NaN."""
-    return primitives(xp).clamp(x, low, high)
+    return operations_of(xp).clamp(x, low, high)
 
 
 def at_least(x: Array, low: float, xp: Namespace) -> Array:
     """The larger of ``x`` and ``low``; NaN stays NaN."""
-    return primitives(xp).clamp(x, low)
+    return operations_of(xp).clamp(x, low)
 
 
 def sign(x: Array, xp: Namespace) -> Array:

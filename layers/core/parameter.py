@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from ...backends import Backend, Generator, ambient_backend, backend_of, get_backend, origins, primitives, to_host
+from ...backends import Backend, Generator, ambient_backend, backend_of, get_backend, origins, operations_of, to_host
 from ...backends.compiled_step import Slot, require_owned
-from ...backends.primitives import Compiled
+from ...backends.operations import Compiled
 from ...backends.registry import require_plain
 from ...common.types import Array, dtype_name
 from ..initialisers import Initialiser
@@ -47,7 +47,7 @@ def update_in_place(
     """Replace the entries of the arrays ``changed`` by ``function(*changed, *read)``, an elementwise function.
 
     All arrays have one shape. In exact numerics they are widened before and the results rounded after. The function may
-    compute in place; ``compiled`` is an argument of `Primitives.update`.
+    compute in place; ``compiled`` is an argument of `Operations.update`.
     """
 
     def work(*stored: Array) -> None:
@@ -57,7 +57,7 @@ def update_in_place(
                 target[...] = backend.down(array)
 
     with backend.context():
-        primitives(backend.xp).update(work, *changed, *read, compiled=compiled)
+        operations_of(backend.xp).update(work, *changed, *read, compiled=compiled)
 
 
 def _add(total: Array, term: Array) -> tuple[Array]:

@@ -8,7 +8,7 @@ part. Both have any shape that broadcasts to that of the prediction; nothing els
 from math import nan
 from typing import Any, Unpack
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.without_autograd import without_graph
 from ...common.types import Array, Namespace
 from ..activations import relu, sigmoid
@@ -116,7 +116,7 @@ def binary_cross_entropy_with_logits(
     bend = xp.log1p(xp.exp(-xp.abs(logits)))
     yes, no = relu(-logits, xp=xp) + bend, relu(logits, xp=xp) + bend
     # A share of 0 adds 0, even if the loss is infinite; if the logit is NaN, the other part is NaN too.
-    shared = primitives(xp).shared
+    shared = operations_of(xp).shared
     losses = _weighted(shared(target, yes), pos_weight, xp) + shared(1.0 - target, no)
     return reduce(_weighted(losses, weight, xp), reduction, xp)
 

@@ -8,7 +8,7 @@ from math import nan, prod
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.execution.team import current_team
 from ...backends.inputs import describe
 from ...common.types import Array, Namespace, dtype_name
@@ -59,8 +59,8 @@ def count_equally(target: Array, classes: int, ignore_index: int, xp: Namespace)
 
     The targets are read only where that is cheap, and not in a team, whose workers must all use the same algorithm.
     """
-    engine = primitives(xp)
-    if not engine.reads or not engine.free_order or current_team() is not None or not prod(target.shape):
+    ops = operations_of(xp)
+    if not ops.reads or not ops.free_order or current_team() is not None or not prod(target.shape):
         return False
     low, high = int(xp.min(target)), int(xp.max(target))
     return low >= 0 and high < classes and not low <= ignore_index <= high

@@ -19,7 +19,7 @@ from math import inf, nan
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.engines.numba import Kernels
 from ...common.types import Array, Namespace
 from ..core.axis_order import channels_first, channels_last
@@ -57,7 +57,7 @@ class NormalisedRows:
 
 def moments(rows: Array, xp: Namespace) -> tuple[Array, Array, Array]:
     """``near``, ``correction`` and the variance, ``(C,)``, of each column of ``rows (cells, C)``."""
-    engine = primitives(xp)
+    ops = operations_of(xp)
     cells, channels = rows.shape
     x, repeats = _long_rows(rows, xp)
     blocks = _blocks(x, xp)
@@ -73,7 +73,7 @@ def moments(rows: Array, xp: Namespace) -> tuple[Array, Array, Array]:
             return
         sample = block[::SAMPLE_STEP, :]
         mean = _column_sums(sample, xp) * (1.0 / sample.shape[0])
-        t = engine.workspace("rows", block.shape, block)
+        t = ops.workspace("rows", block.shape, block)
         t[...] = block
         t -= mean
         means[i, :] = mean
@@ -81,7 +81,7 @@ def moments(rows: Array, xp: Namespace) -> tuple[Array, Array, Array]:
         t *= t
         squares[i, :] = _column_sums(t, xp)
 
-    engine.parallel(len(blocks), work)
+    ops.parallel(len(blocks), work)
     means, sums, squares = (xp.reshape(a, (len(blocks), repeats, channels)) for a in (means, sums, squares))
     counts = xp.empty((len(blocks), 1, 1), **like)
     for i, part in enumerate(blocks):
@@ -116,7 +116,7 @@ def normalise_rows(
         inverse_std = in_range(inverse_std, var, xp)
     scale = inverse_std if weight is None else inverse_std * weight
     shift = -correction * scale if bias is None else bias - correction * scale
-    engine = primitives(xp)
+    ops = operations_of(xp)
     y = xp.empty(rows.shape, dtype=rows.dtype, device=device(rows))
     (source, repeats), (result, _) = _long_rows(rows, xp), _long_rows(y, xp)
     blocks = _blocks(source, xp)
@@ -134,7 +134,7 @@ def normalise_rows(
         part *= factor
         part += offset
 
-    engine.parallel(len(blocks), work)
+    ops.parallel(len(blocks), work)
     return _as_input(y, tuple(x.shape), xp), NormalisedRows(rows, near, correction, inverse_std, mean, var)
 
 
@@ -142,7 +142,7 @@ def normalise_rows_backward(
     dy: Array, normalised: NormalisedRows, weight: Array | None, constant: bool, input_grad: bool, xp: Namespace
 ) -> tuple[Array | None, Array, Array]:
     """``(dx, dweight, dbias)``; with ``constant`` the statistics did not depend on the input."""
-    engine = primitives(xp)
+    ops = operations_of(xp)
     cells, channels = normalised.rows.shape
     x, repeats = _long_rows(normalised.rows, xp)
     upstream, _ = _long_rows(xp.reshape(channels_last(dy, xp), normalised.rows.shape), xp)
@@ -157,14 +157,14 @@ def normalise_rows_backward(
         if kernels is not None:
             kernels.column_sums(d, x[blocks[i], :], centre, sums[i, 0, :], sums[i, 1, :])
             return
-        t = engine.workspace("rows", d.shape, d)
+        t = ops.workspace("rows", d.shape, d)
         t[...] = x[blocks[i], :]
         t -= centre
         t *= d
         sums[i, 0, :] = _column_sums(d, xp)
         sums[i, 1, :] = _column_sums(t, xp)
 
-    engine.parallel(len(blocks), add_up)
+    ops.parallel(len(blocks), add_up)
     totals = xp.sum(xp.sum(xp.reshape(sums, (len(blocks), 2, repeats, channels)), axis=2), axis=0)
     dbias = totals[0, :]
     dweight = (totals[1, :] - normalised.correction * dbias) * normalised.inverse_std
@@ -193,7 +193,7 @@ def normalise_rows_backward(
         part += upstream[blocks[i], :]
         part *= scale
 
-    engine.parallel(len(blocks), work)
+    ops.parallel(len(blocks), work)
     return _as_input(dx, tuple(dy.shape), xp), dweight, dbias
 
 
@@ -204,7 +204,7 @@ def in_range(inverse_std: Array, var: Array, xp: Namespace) -> Array:
 
 def _kernels(x: Array, xp: Namespace) -> Kernels | None:
     """The compiled kernels if they can compute the input's dtype."""
-    return primitives(xp).kernels if x.dtype == xp.float32 else None
+    return operations_of(xp).kernels if x.dtype == xp.float32 else None
 
 
 def _long_rows(rows: Array, xp: Namespace) -> tuple[Array, int]:
@@ -216,7 +216,7 @@ def _long_rows(rows: Array, xp: Namespace) -> tuple[Array, int]:
 
 
 def _blocks(x: Array, xp: Namespace) -> list[slice]:
-    return [block.rows for block in primitives(xp).blocks(1, x.shape[0], 4 * x.shape[1], x)]
+    return [block.rows for block in operations_of(xp).blocks(1, x.shape[0], 4 * x.shape[1], x)]
 
 
 def _column_sums(x: Array, xp: Namespace) -> Array:

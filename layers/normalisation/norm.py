@@ -28,7 +28,7 @@ et al., "Instance normalization", 2016; Y. Wu and K. He, "Group normalization", 
 from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeAlias
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.execution.team import current_team
 from ...backends.memory_order import inverse
 from ...common import checks
@@ -76,7 +76,7 @@ AnyNormalised: TypeAlias = Normalised | NormalisedRows | NormalisedByKernels
 
 def total(x: Array, axes: tuple[int, ...], xp: Namespace) -> Array:
     """Sum over axes, which are kept with size 1."""
-    return primitives(xp).total(x, axes)
+    return operations_of(xp).total(x, axes)
 
 
 def normalise(
@@ -144,14 +144,14 @@ def _permuted(axes: Iterable[int], order: tuple[int, ...]) -> tuple[int, ...]:
 
 def _batch_rows(x: Array, layout: Layout, xp: Namespace) -> Array | None:
     """The input as rows of channels, if each channel has a mean and the backend is fast with rows; else None."""
-    return primitives(xp).channel_rows(x) if _is_by_channel(x, layout) else None
+    return operations_of(xp).channel_rows(x) if _is_by_channel(x, layout) else None
 
 
 def _batch_norm_kernels(x: Array, layout: Layout, xp: Namespace) -> Any:
     """The backend's own kernels, if each channel has a mean and the backend has some; else None."""
     if not _is_by_channel(x, layout):
         return None
-    return primitives(xp).prepare("batch norm", (layout.cells, x.shape[1]), dtype_name(x.dtype))
+    return operations_of(xp).prepare("batch norm", (layout.cells, x.shape[1]), dtype_name(x.dtype))
 
 
 def _is_by_channel(x: Array, layout: Layout) -> bool:

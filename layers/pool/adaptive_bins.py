@@ -11,7 +11,7 @@ from itertools import product
 from math import prod
 from typing import Any, TypeAlias
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
 
@@ -63,4 +63,4 @@ def check_output_size(output_size: OutputSize, axes: int) -> int | tuple[int | N
 
 def prepared_kernel(shape: tuple[int, ...], sizes: tuple[int, ...], like: Array, xp: Namespace) -> Any:
     """The backend's own kernel for an input ``(N, C, *S)`` of that shape, or None."""
-    return primitives(xp).prepare("adaptive pool", ((shape[0], *shape[2:], shape[1]), sizes), dtype_name(like.dtype))
+    return operations_of(xp).prepare("adaptive pool", ((shape[0], *shape[2:], shape[1]), sizes), dtype_name(like.dtype))

@@ -23,7 +23,7 @@ from ...common import checks
 
 Size: TypeAlias = int | Sequence[int]
 Padding: TypeAlias = int | str | Sequence[int] | Sequence[Sequence[int]]
-Pairs: TypeAlias = tuple[tuple[int, int], ...]
+PadWidths: TypeAlias = tuple[tuple[int, int], ...]
 
 # A padded input may have LARGEST_PADDED times the cells of input and output together, plus FREE.
 LARGEST_PADDED, FREE = 64, 1 << 22
@@ -44,7 +44,7 @@ class Geometry:
     """
 
     windows: Windows
-    padding: Pairs
+    padding: PadWidths
     overhang: tuple[int, ...]
 
     @cached_property
@@ -96,7 +96,7 @@ def _is_count(value: object) -> TypeGuard[int]:
     return checks.is_integer(value) and value >= 0
 
 
-def resolve_padding(padding: Padding, spatial: Sequence[int], kernel: Size, stride: Size, dilation: Size) -> Pairs:
+def resolve_padding(padding: Padding, spatial: Sequence[int], kernel: Size, stride: Size, dilation: Size) -> PadWidths:
     """The padding of each axis as a pair ``(before, after)``."""
     spatial = checks.shape("spatial", spatial)
     axes = len(spatial)
@@ -154,7 +154,7 @@ def place_windows(
     return _placed(spatial, kernel, stride, padding, dilation, bool(ceil_mode))
 
 
-def require_padding(spatial: Sequence[int], padding: Pairs, count: Sequence[int]) -> None:
+def require_padding(spatial: Sequence[int], padding: PadWidths, count: Sequence[int]) -> None:
     """Raise `ValueError` for padding much larger than input and output, before memory is allocated for it."""
     cells = prod(n + before + after for n, (before, after) in zip(spatial, padding, strict=True))
     if cells > LARGEST_PADDED * (prod(spatial) + prod(count)) + FREE:

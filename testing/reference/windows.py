@@ -9,7 +9,7 @@ import numpy as np
 # A NumPy array. Its stubs do not accept an index that is joined from several parts.
 Host: TypeAlias = Any
 Results: TypeAlias = dict[str, Host]
-Pairs: TypeAlias = list[tuple[int, int]]
+PadWidths: TypeAlias = list[tuple[int, int]]
 Index: TypeAlias = tuple[int, ...]
 #: Returns the gradient of an output for its shape.
 Upstream: TypeAlias = Callable[[tuple[int, ...]], Host]
@@ -32,7 +32,7 @@ def per_axis(value: Any, axes: int) -> list[int]:
 
 def padding_pairs(
     padding: Any, spatial: Sequence[int], kernel: list[int], stride: list[int], dilation: list[int]
-) -> Pairs:
+) -> PadWidths:
     """The padding before and after each axis; with ``"same"`` an odd number has one more cell after."""
     if padding == "valid":
         return [(0, 0)] * len(spatial)
@@ -89,7 +89,7 @@ class Walk:
         self.count = tuple(map(len, self.starts))
 
     def cells(self, window: Index) -> Iterator[tuple[Index, Index]]:
-        """Pairs of a kernel cell and the input cell that it reads, in row-major order, without those in the padding."""
+        """PadWidths of a kernel cell and the input cell that it reads, in row-major order, without those in the padding."""
         for cell in product(*map(range, self.kernel)):
             at = tuple(s[o] + k * d for s, o, k, d in zip(self.starts, window, cell, self.dilation, strict=True))
             if all(0 <= i < n for i, n in zip(at, self.spatial, strict=True)):

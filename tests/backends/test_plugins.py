@@ -14,7 +14,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.backends import backend_of, names, primitives, survey
-from xpnn.backends.primitives import Primitives
+from xpnn.backends.operations import Operations
 
 
 def load_tinylib(monkeypatch) -> ModuleType:
@@ -111,7 +111,7 @@ def test_arrays_of_an_entry_point_backend_are_refused_elsewhere(tiny):
 
 
 def test_an_entry_point_backend_without_its_own_primitives_gets_the_standard_ones(tiny):
-    assert type(primitives(tiny.xp)) is Primitives
+    assert type(operations_of(tiny.xp)) is Operations
 
 
 def test_an_entry_point_does_not_replace_a_shipped_backend(tiny, fresh_registry, monkeypatch):

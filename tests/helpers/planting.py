@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from xpnn.backends import get_backend, primitives
+from xpnn.backends import get_backend, operations_of
 
 CONSTANTS = (bool, int, float, str, tuple)
 Names = dict[str, str]
@@ -253,7 +253,7 @@ def _forget() -> None:
             for value in vars(module).values():
                 if hasattr(value, "cache_clear"):
                     value.cache_clear()
-    primitives(get_backend("numpy").xp).forget()
+    operations_of(get_backend("numpy").xp).forget()
 
 
 def _differences(module: ModuleType, copy: dict[str, Any]) -> Iterator[tuple[Any, str, Any]]:

@@ -13,7 +13,7 @@ import oracles
 import pytest
 
 import xpnn as nn
-from xpnn.backends import primitives
+from xpnn.backends import operations_of
 from xpnn.backends.contractions.windows import Windows
 from xpnn.layers.convolution import Banded, Problem, Winograd, algorithm, banded, columns, winograd
 from xpnn.layers.convolution import winograd_tiles as tiles
@@ -58,15 +58,15 @@ def solved(problem):
 
 def check(at, chosen, problem, row, lay=lambda at, host: at.put(host)):
     """Forward and, unless rotated, the gradient of the weight, on a backend."""
-    engine = primitives(at.xp)
+    ops = operations_of(at.xp)
     x, weight, bias, dy, y, dweight = solved(problem)
     ax, aw, ab, ady = (lay(at, a) for a in (x, weight, bias, dy))
     for b, desired in ((ab, y), (None, y - bias)):
-        found = chosen.forward(ax, aw, b, problem, engine)
+        found = chosen.forward(ax, aw, b, problem, ops)
         assert tuple(found.shape) == problem.y_shape
         compare(at, found, desired, row, "forward", problem.windows.cells * problem.channels)
     if not problem.rotated:
-        found = chosen.weight_gradient(ax, ady, problem, engine)
+        found = chosen.weight_gradient(ax, ady, problem, ops)
         # A tile at the edge sums over its points, whatever part of it is there.
         terms = prod(problem.windows.count)
         if isinstance(chosen, Winograd):
@@ -85,7 +85,7 @@ def compare(at, found, desired, row, part, terms):
 def only_with_views(request):
     if "at" in request.fixturenames:
         at = request.getfixturevalue("at")
-        if not primitives(at.xp).views:
+        if not operations_of(at.xp).views:
             pytest.skip("slices of this backend's arrays are copies, and the chooser takes columns")
 
 
@@ -158,7 +158,7 @@ def test_more_blocks_than_lanes_add_up_to_the_weight_s_gradient(at, monkeypatch)
     problem = describe((4, 4), 2, 2, (3, 3), ((1, 1), (1, 1)), samples=11)
     monkeypatch.setattr(tiles, "BLOCK_BYTES", 1)
     monkeypatch.setattr(tiles, "UNPACKED_PRODUCT", 0)
-    assert len(tiles.Tiling(problem, 2).blocks(0, 11)) > winograd.LANES
+    assert len(tiles.Tiling(problem, 2).blocks(0, 11)) > winograd.PARTIAL_SUMS
     check(at, Winograd(2), problem, "Winograd F2")
 
 
@@ -275,7 +275,7 @@ def conv_case(channels, features, size=12, samples=4, **changes):
 )
 def test_shape_dtype_and_algorithms_choose_the_algorithm(problem, chosen):
     host = nn.get_backend("numpy")
-    assert name_of(algorithm(problem, primitives(host.xp))) == chosen
+    assert name_of(algorithm(problem, operations_of(host.xp))) == chosen
 
 
 def name_of(found):
@@ -286,7 +286,7 @@ def name_of(found):
 
 def test_exact_numerics_uses_columns(exact):
     for problem in (conv_case(64, 64), conv_case(3, 32, size=32)):
-        assert algorithm(problem, primitives(exact.xp)) is columns
+        assert algorithm(problem, operations_of(exact.xp)) is columns
 
 
 def test_neighbours_divide_the_width():
@@ -382,7 +382,7 @@ def test_layers_of_a_backend_with_direct_algorithms_use_no_others(at, precision,
         assert all(np.array_equal(a, d) for a, d in zip(found, results[algorithms], strict=True))
     # Winograd's tiles serve this shape where slices are views.
     same = np.array_equal(results["any"][0], results["direct"][0])
-    assert same != primitives(at.xp).views
+    assert same != operations_of(at.xp).views
 
 
 def test_cells_that_no_window_reads_have_no_influence_at_small_sizes(at):

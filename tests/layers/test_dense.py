@@ -156,7 +156,7 @@ def test_large_products_have_the_same_bits_for_any_number_of_threads(monkeypatch
     "rows, features, outputs", [(64, 64, 63), (1, 96, 95), (95, 96, 1), (1, 9000, 1), (64, 128, 64)]
 )
 def test_small_products_have_the_same_bits_for_any_number_of_blas_threads(rows, features, outputs):
-    """Below a size the engine leaves the library's threads as they are, because it uses but one."""
+    """Below a size the ops leaves the library's threads as they are, because it uses but one."""
     rng = np.random.default_rng(0)
     x, weight = rng.standard_normal((rows, features), np.float32), rng.standard_normal((outputs, features), np.float32)
     results = []

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-from ...backends import Backend, primitives
+from ...backends import Backend, operations_of
 from ...backends.compiled_step import ABSENT, Slot, require_owned
 from ...backends.engines.numba import Kernels
 from ...backends.registry import require_plain
@@ -80,7 +80,7 @@ class Optimizer:
         fused = self._fused_update() if self._has_own("_fused_update") else None
         # A rate that a user set may be an array.
         if fused is not None and all(isinstance(each, int | float) for each in fused.settings):
-            kernel = primitives(b.xp).prepare("update", (fused.name, fused.settings), b.dtype_name)
+            kernel = operations_of(b.xp).prepare("update", (fused.name, fused.settings), b.dtype_name)
         else:
             kernel = None
         rows = []

@@ -31,7 +31,7 @@ class FusedUpdate(NamedTuple):
     Attributes
     ----------
     name : str
-        Under which `Primitives.prepare` knows it.
+        Under which `Operations.prepare` knows it.
     settings : tuple of float
         In the kernel's order.
     counters : mapping of str to number

@@ -27,7 +27,7 @@ from .compilation import C_TYPES
 #: Whether the environment enables kernels; read once, since every operation needs it.
 enabled = os.environ.get(environment.CUDA_KERNELS, "").strip() != "0"
 
-#: For each operation, the function that makes its kernels from a problem, a dtype and the engine that multiplies.
+#: For each operation, the function that makes its kernels from a problem, a dtype and the ops that multiplies.
 OPERATIONS: dict[str, Callable[[Any, str, Any], Any]] = {
     "columns": im2col.prepare,
     "winograd": winograd.prepare,
@@ -42,14 +42,14 @@ OPERATIONS: dict[str, Callable[[Any, str, Any], Any]] = {
 }
 
 
-def prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:
+def prepare(operation: str, problem: Any, dtype: str, ops: Any) -> Any:
     """Kernels of an operation for a problem and dtype, as an object with the operation's methods; None if unsupported.
 
-    See `xpnn.backends.primitives.Primitives.prepare`.
+    See `xpnn.backends.operations.Operations.prepare`.
     """
     if dtype not in C_TYPES or operation not in OPERATIONS or not used():
         return None
-    kernels = OPERATIONS[operation](problem, dtype, engine)
+    kernels = OPERATIONS[operation](problem, dtype, ops)
     if kernels is not None:
         overrides.met(["kernels"])
     return kernels

@@ -150,7 +150,7 @@ class AdaptivePoolKernels:
 
 
 @lru_cache(maxsize=1024)
-def prepare(problem: tuple[tuple[int, ...], tuple[int, ...]], dtype: str, engine: Any) -> AdaptivePoolKernels | None:
+def prepare(problem: tuple[tuple[int, ...], tuple[int, ...]], dtype: str, ops: Any) -> AdaptivePoolKernels | None:
     """Kernels for an input ``(N, *S, C)`` of that shape and a number of bins for each axis."""
     shape, sizes = problem
     fits = len(sizes) <= MOST_AXES and max(prod(shape), shape[0] * prod(sizes) * shape[-1]) < MOST_ENTRIES

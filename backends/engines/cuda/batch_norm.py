@@ -130,7 +130,7 @@ class BatchNormKernels:
 
 
 @lru_cache(maxsize=1024)
-def prepare(problem: tuple[int, int], dtype: str, engine: Any) -> BatchNormKernels | None:
+def prepare(problem: tuple[int, int], dtype: str, ops: Any) -> BatchNormKernels | None:
     """Kernels for a number of rows, at least two, and of channels."""
     cells, channels = problem
     return BatchNormKernels(dtype) if cells > 1 and 0 < cells * channels < MOST_ENTRIES else None

@@ -232,7 +232,7 @@ class CrossEntropyKernels:
 
 
 @lru_cache(maxsize=1024)
-def prepare(problem: tuple[tuple[int, ...], str, int, str], dtype: str, engine: Any) -> CrossEntropyKernels | None:
+def prepare(problem: tuple[tuple[int, ...], str, int, str], dtype: str, ops: Any) -> CrossEntropyKernels | None:
     """Kernels for a problem ``(shape of the logits (N, *S, C), dtype of the targets, ignored class, reduction)``."""
     shape, target, ignored, reduction = problem
     fits = (

@@ -127,10 +127,10 @@ class DepthwiseKernels:
 
 
 @lru_cache(maxsize=1024)
-def prepare(problem: ConvolutionProblem, dtype: str, engine: Any) -> DepthwiseKernels | None:
+def prepare(problem: ConvolutionProblem, dtype: str, ops: Any) -> DepthwiseKernels | None:
     """Kernels for a depthwise convolution of up to three axes."""
     largest = problem.samples * prod(problem.windows.count) * problem.features
     fits = len(problem.spatial) <= MOST_AXES and problem.windows.cells < 65536
     if not fits or largest >= MOST_ENTRIES:
         return None
-    return DepthwiseKernels(problem, row_sums.prepare(None, dtype, engine))
+    return DepthwiseKernels(problem, row_sums.prepare(None, dtype, ops))

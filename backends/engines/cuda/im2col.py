@@ -13,7 +13,7 @@ import numpy as np
 
 from ....common.types import Array
 from ...contractions.windows import Windows
-from ...execution.blocks import Pairs
+from ...execution.blocks import PadWidths
 from .compilation import MOST_ENTRIES, Source, address, library, rows
 from .prelude import MOST_AXES, geometry, strides
 
@@ -73,7 +73,7 @@ class ConvolutionProblem(Protocol):
     features: int
     groups: int
     windows: Windows
-    padding: Pairs
+    padding: PadWidths
     dtype: str
     rotated: bool
 
@@ -84,12 +84,12 @@ class Im2colKernels:
     Parameters
     ----------
     problem : ConvolutionProblem
-    engine : Primitives
+    ops : Operations
         Whose `matmul` multiplies.
     """
 
-    def __init__(self, problem: ConvolutionProblem, engine: Any) -> None:
-        self.problem, self.engine = problem, engine
+    def __init__(self, problem: ConvolutionProblem, ops: Any) -> None:
+        self.problem, self.ops = problem, ops
         self.cells, self.windows = problem.windows.cells, prod(problem.windows.count)
         self.within, self.filters = problem.channels // problem.groups, problem.features // problem.groups
         self.geometry = geometry(problem.spatial, problem.windows, problem.padding)
@@ -183,7 +183,7 @@ class Im2colKernels:
         if self.problem.groups == 1:
             a, b, out = a[0], b[0], out[0]
         if out.size:
-            self.engine.matmul(a, b, out)
+            self.ops.matmul(a, b, out)
 
 
 def channels_vary_faster(weight: Array) -> bool:
@@ -193,8 +193,8 @@ def channels_vary_faster(weight: Array) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def prepare(problem: ConvolutionProblem, dtype: str, engine: Any) -> Im2colKernels | None:
+def prepare(problem: ConvolutionProblem, dtype: str, ops: Any) -> Im2colKernels | None:
     """Kernels for a convolution of up to three axes."""
     largest = problem.samples * prod(problem.windows.count) * problem.channels * problem.windows.cells
     fits = len(problem.spatial) <= MOST_AXES and not problem.rotated and largest < MOST_ENTRIES
-    return Im2colKernels(problem, engine) if fits else None
+    return Im2colKernels(problem, ops) if fits else None

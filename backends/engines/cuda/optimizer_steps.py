@@ -218,7 +218,7 @@ def _steps(x: Array) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=256)
-def prepare(problem: tuple[str, tuple[float, ...]], dtype: str, engine: Any) -> OptimizerKernels | None:
+def prepare(problem: tuple[str, tuple[float, ...]], dtype: str, ops: Any) -> OptimizerKernels | None:
     """Kernels for the name of a rule and its settings."""
     name, settings = problem
     return OptimizerKernels(RULES[name], settings, dtype) if name in RULES else None

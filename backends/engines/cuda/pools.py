@@ -11,7 +11,7 @@ import numpy as np
 
 from ....common.types import Array
 from ...contractions.windows import Windows
-from ...execution.blocks import Pairs
+from ...execution.blocks import PadWidths
 from .compilation import MOST_ENTRIES, Source, address, library
 from .prelude import MOST_AXES, geometry, strides
 
@@ -20,7 +20,7 @@ class PoolWindows(Protocol):
     """Windows and padding of a pool: see `xpnn.layers.windows.geometry.Geometry`."""
 
     windows: Windows
-    padding: Pairs
+    padding: PadWidths
 
 
 # C++ types of the index of a cell in its window.
@@ -198,7 +198,7 @@ class AvgPoolKernels:
 
 
 @lru_cache(maxsize=1024)
-def prepare_max(problem: tuple[PoolWindows, tuple[int, ...]], dtype: str, engine: Any) -> MaxPoolKernels | None:
+def prepare_max(problem: tuple[PoolWindows, tuple[int, ...]], dtype: str, ops: Any) -> MaxPoolKernels | None:
     """Kernels for a max-pool of an input ``(N, *S, C)`` of that shape."""
     placed, shape = problem
     return MaxPoolKernels(placed, shape, dtype) if _fits(placed, shape) else None
@@ -206,7 +206,7 @@ def prepare_max(problem: tuple[PoolWindows, tuple[int, ...]], dtype: str, engine
 
 @lru_cache(maxsize=1024)
 def prepare_avg(
-    problem: tuple[PoolWindows, tuple[int, ...], bool, int | None], dtype: str, engine: Any
+    problem: tuple[PoolWindows, tuple[int, ...], bool, int | None], dtype: str, ops: Any
 ) -> AvgPoolKernels | None:
     """Kernels for an average pool of an input ``(N, *S, C)`` of that shape."""
     placed, shape, count_include_pad, fixed = problem

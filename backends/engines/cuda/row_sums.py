@@ -85,6 +85,6 @@ class RowSums:
 
 
 @lru_cache(maxsize=8)
-def prepare(problem: None, dtype: str, engine: Any) -> RowSums:
+def prepare(problem: None, dtype: str, ops: Any) -> RowSums:
     """Kernels for sums over rows."""
     return RowSums(dtype)

@@ -183,12 +183,12 @@ class WinogradKernels:
     Parameters
     ----------
     tiling : WinogradTiling
-    engine : Primitives
+    ops : Operations
         Whose `matmul` multiplies.
     """
 
-    def __init__(self, tiling: WinogradTiling, engine: Any) -> None:
-        self.tiling, self.problem, self.engine = tiling, tiling.problem, engine
+    def __init__(self, tiling: WinogradTiling, ops: Any) -> None:
+        self.tiling, self.problem, self.ops = tiling, tiling.problem, ops
         p = self.problem
         self.source = source(tiling.matrices)
         self.points = len(tiling.matrices[0]) ** 2
@@ -213,7 +213,7 @@ class WinogradKernels:
         for part in self.parts(x.itemsize):
             inputs = self._points("input_points", x[part], p.channels)
             products = cupy.empty((self.points, inputs.shape[1], p.features), x.dtype)
-            self.engine.matmul(inputs, matrices, products)
+            self.ops.matmul(inputs, matrices, products)
             sizes = (self.geometry, *self.tiling.grid, p.features)
             count = products.shape[1] * p.features
             self.source.each("outputs", p.dtype, count, products, dense(bias), y[part], *sizes)
@@ -227,7 +227,7 @@ class WinogradKernels:
             inputs = self._points("input_points", x[part], p.channels)
             upstream = self._points("output_points", dy[part], p.features)
             sums = cupy.empty((self.points, p.features, p.channels), x.dtype)
-            self.engine.matmul(upstream.transpose(0, 2, 1), inputs, sums)
+            self.ops.matmul(upstream.transpose(0, 2, 1), inputs, sums)
             if total is None:
                 total = sums
             else:
@@ -252,8 +252,8 @@ def _weight_strides(weight: Array) -> Any:
 
 
 @lru_cache(maxsize=1024)
-def prepare(problem: WinogradTiling, dtype: str, engine: Any) -> WinogradKernels | None:
+def prepare(problem: WinogradTiling, dtype: str, ops: Any) -> WinogradKernels | None:
     """Kernels for a tiling of a batch that is not empty."""
     p = problem.problem
     fits = p.samples and prod(problem.grid) * p.samples * max(p.channels, p.features) < MOST_ENTRIES
-    return WinogradKernels(problem, engine) if fits else None
+    return WinogradKernels(problem, ops) if fits else None

@@ -5,7 +5,7 @@ cache. They are imported when a layer is first large enough for a kernel, since 
 With ``XPNN_NUMBA=0``, and without Numba, array functions compute everything. Kernels and array functions agree to the
 tolerances of `xpnn.testing`, not bit for bit.
 
-A kernel runs on one thread without the interpreter's lock. It is called within `Primitives.parallel`, so that results
+A kernel runs on one thread without the interpreter's lock. It is called within `Operations.parallel`, so that results
 depend on blocks and not on the number of threads.
 """
 
@@ -18,7 +18,7 @@ from ....common import environment
 from ....common.types import Array
 from ... import overrides
 from ...contractions.windows import Windows
-from ...execution.blocks import Pairs
+from ...execution.blocks import PadWidths
 
 
 class Kernels(Protocol):
@@ -83,20 +83,20 @@ class Kernels(Protocol):
     ) -> None:
         """``(dy + (x - centre) slope + offset) scale`` of ``(R, C)`` to ``out``; the others are ``(C,)``."""
 
-    def max_cells(self, x: Array, windows: Windows, padding: Pairs, best: Array, cell: Array) -> None:
+    def max_cells(self, x: Array, windows: Windows, padding: PadWidths, best: Array, cell: Array) -> None:
         """Maxima of ``x (n, *S, C)`` to ``best (n, *O, C)``, row-major indices of their cells to ``cell``, int8.
 
         For one or two spatial axes. Padding is never the maximum; of equal cells the first is, and NaN counts as the
         largest.
         """
 
-    def scatter_maxima(self, dy: Array, cell: Array, windows: Windows, padding: Pairs, dx: Array) -> None:
+    def scatter_maxima(self, dy: Array, cell: Array, windows: Windows, padding: PadWidths, dx: Array) -> None:
         """The adjoint of `max_cells`: ``dy (n, *O, C)`` to ``dx (n, *S, C)``."""
 
-    def means(self, x: Array, windows: Windows, padding: Pairs, divisor: Array, out: Array) -> None:
+    def means(self, x: Array, windows: Windows, padding: PadWidths, divisor: Array, out: Array) -> None:
         """Sums of windows of ``x (n, *S, C)`` over ``divisor``, 0-d or ``(1, *O, 1)``, to ``out (n, *O, C)``."""
 
-    def spread_means(self, dy: Array, windows: Windows, padding: Pairs, divisor: Array, dx: Array) -> None:
+    def spread_means(self, dy: Array, windows: Windows, padding: PadWidths, divisor: Array, dx: Array) -> None:
         """The adjoint of `means`: ``dy (n, *O, C)`` to ``dx (n, *S, C)``."""
 
     def positive(self, x: Array, out: Array) -> None:

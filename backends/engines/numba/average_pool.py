@@ -6,7 +6,7 @@ import numpy as np
 
 from ....common.types import Array
 from ...contractions.windows import Windows
-from ...execution.blocks import Pairs
+from ...execution.blocks import PadWidths
 from .compiler import INT, READ2, READ4, WRITE4, compiled, contiguous
 from .max_pool import as_plane, pool_sizes
 
@@ -64,12 +64,12 @@ def _spread(
             dx[n, r, :, :] = np.float32(0.0)
 
 
-def means(x: Array, windows: Windows, padding: Pairs, divisor: Array, out: Array) -> None:
+def means(x: Array, windows: Windows, padding: PadWidths, divisor: Array, out: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
     _means(as_plane(contiguous(x)), *pool_sizes(windows, padding), _divisors(divisor, windows), as_plane(out))
 
 
-def spread_means(dy: Array, windows: Windows, padding: Pairs, divisor: Array, dx: Array) -> None:
+def spread_means(dy: Array, windows: Windows, padding: PadWidths, divisor: Array, dx: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
     _spread(as_plane(contiguous(dy)), *pool_sizes(windows, padding), _divisors(divisor, windows), as_plane(dx))
 

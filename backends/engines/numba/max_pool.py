@@ -6,7 +6,7 @@ import numpy as np
 
 from ....common.types import Array
 from ...contractions.windows import Windows
-from ...execution.blocks import Pairs
+from ...execution.blocks import PadWidths
 from .compiler import INT, READ4, READ_BYTES4, WRITE4, WRITE_BYTES4, compiled, contiguous
 
 
@@ -72,12 +72,12 @@ def _scatter(
             dx[n, r, :, :] = np.float32(0.0)
 
 
-def max_cells(x: Array, windows: Windows, padding: Pairs, best: Array, cell: Array) -> None:
+def max_cells(x: Array, windows: Windows, padding: PadWidths, best: Array, cell: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
     _maxima(as_plane(contiguous(x)), *pool_sizes(windows, padding), as_plane(best), as_plane(cell))
 
 
-def scatter_maxima(dy: Array, cell: Array, windows: Windows, padding: Pairs, dx: Array) -> None:
+def scatter_maxima(dy: Array, cell: Array, windows: Windows, padding: PadWidths, dx: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
     _scatter(as_plane(contiguous(dy)), as_plane(contiguous(cell)), *pool_sizes(windows, padding), as_plane(dx))
 
@@ -87,7 +87,7 @@ def as_plane(x: Array) -> Array:
     return x if x.ndim == 4 else x.reshape(x.shape[0], 1, *x.shape[1:])
 
 
-def pool_sizes(windows: Windows, padding: Pairs) -> tuple[int, ...]:
+def pool_sizes(windows: Windows, padding: PadWidths) -> tuple[int, ...]:
     """Kernel, stride, dilation and padding before, each for rows and columns."""
     before = tuple(pair[0] for pair in padding)
     missing = ((1,), (1,), (1,), (0,)) if len(before) == 1 else ((),) * 4

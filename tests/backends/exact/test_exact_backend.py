@@ -11,7 +11,7 @@ import xpnn as nn
 from xpnn.backends import backend_of, primitives, registry
 from xpnn.backends.exact import elementary, probe
 from xpnn.backends.exact.namespace import ExactNamespace
-from xpnn.backends.exact.primitives import ExactPrimitives
+from xpnn.backends.exact.operations import ExactOperations
 
 VARIABLE = "XPNN_NUMERICS"
 
@@ -24,8 +24,8 @@ def test_an_exact_backend_computes_in_the_exact_namespace(at, exact):
         2,
     )
     assert isinstance(exact.xp, ExactNamespace) and exact.xp.raw is at.backend.xp
-    assert isinstance(primitives(exact.xp), ExactPrimitives)
-    assert type(primitives(exact.xp).cutter) is at.backend.primitives
+    assert isinstance(operations_of(exact.xp), ExactOperations)
+    assert type(operations_of(exact.xp).cutter) is at.backend.primitives
 
 
 def test_each_setting_has_one_backend(at, exact):

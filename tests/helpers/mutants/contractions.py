@@ -5,42 +5,42 @@ from .mutant import Mutant
 MUTANTS = (
     Mutant(
         "channels of the groups are mixed",
-        "backends:Primitives._columns",
+        "backends:Operations._columns",
         "xp.moveaxis(xp.reshape(cells, (*cells.shape[:-1], groups, channels)), -2, 0)",
         "xp.moveaxis(xp.reshape(cells, (*cells.shape[:-1], channels, groups)), -1, 0)",
         "Conv[12]d/groups",
     ),
     Mutant(
         "upstream features of the groups are mixed",
-        "backends:Primitives._rows",
+        "backends:Operations._rows",
         "self.xp.reshape(y, (rows, groups, features // groups))",
         "self.xp.permute_dims(self.xp.reshape(y, (rows, features // groups, groups)), (0, 2, 1))",
         "Conv[12]d/groups",
     ),
     Mutant(
         "output features of the groups are mixed",
-        "backends:Primitives.contract",
+        "backends:Operations.contract",
         "xp.permute_dims(self.matmul(columns, w), (1, 0, 2))",
         "xp.reshape(xp.permute_dims(self.matmul(columns, w), (1, 2, 0)), (-1, groups, features))",
         "Conv[12]d/groups",
     ),
     Mutant(
         "channels of the groups are mixed in dx",
-        "backends:Primitives._join_groups_in_cells",
+        "backends:Operations._join_groups_in_cells",
         "self.xp.permute_dims(split, (1, 2, 0, 3))",
         "self.xp.permute_dims(split, (1, 2, 3, 0))",
         "Conv[12]d/groups",
     ),
     Mutant(
         "last window is left out of dweight",
-        "backends:Primitives.contract_weight_gradient",
+        "backends:Operations.contract_weight_gradient",
         "self.contract_rows(columns[0, ...], rows[0, ...], part)",
         "self.contract_rows(columns[0, :-1, :], rows[0, :-1, :], part)",
         "Conv2d/(plain|valid)",
     ),
     Mutant(
         "last sample is left out of dweight",
-        "backends:Primitives.contract_weight_gradient",
+        "backends:Operations.contract_weight_gradient",
         "self.contract_rows(columns[0, ...], rows[0, ...], part)",
         "k = columns.shape[1] - columns.shape[1] // x.shape[0]\n"
         "self.contract_rows(columns[0, :k, :], rows[0, :k, :], part)",
@@ -55,49 +55,49 @@ MUTANTS = (
     ),
     Mutant(
         "dweight of a large matrix is that of its first rows",
-        "backends:Primitives._weight_gradient_by_columns",
+        "backends:Operations._weight_gradient_by_columns",
         "columns[:, chunks[i]]",
         "columns[:, :chunks[i].stop - chunks[i].start]",
         "Conv2d/120 channels",
     ),
     Mutant(
         "overlapping windows overwrite each other in dx",
-        "backends:Primitives.contract_input_gradient",
+        "backends:Operations.contract_input_gradient",
         "sums[index] += columns[..., k, :]",
         "sums[index] = columns[..., k, :]",
         "Conv2d/same, stride 2",
     ),
     Mutant(
         "kernel is rotated in dx",
-        "backends:Primitives.contract_input_gradient",
+        "backends:Operations.contract_input_gradient",
         "columns[..., k, :]",
         "columns[..., windows.cells - 1 - k, :]",
         "Conv2d/same, stride 2",
     ),
     Mutant(
         "kernel is not rotated in a transposed convolution",
-        "backends:Primitives.contract_input_gradient",
+        "backends:Operations.contract_input_gradient",
         "columns[..., k, :]",
         "columns[..., windows.cells - 1 - k, :]",
         "ConvTranspose2d/plain",
     ),
     Mutant(
         "last kernel cell is left out of dx",
-        "backends:Primitives.contract_input_gradient",
+        "backends:Operations.contract_input_gradient",
         "enumerate(windows.slices())",
         "list(enumerate(windows.slices()))[:-1]",
         "Conv2d/same, stride 2",
     ),
     Mutant(
         "sums of dx start with what is left there",
-        "backends:Primitives.contract_input_gradient",
+        "backends:Operations.contract_input_gradient",
         "sums[...] = 0.0",
         "pass",
         "Conv2d/same, stride 2",
     ),
     Mutant(
         "convolution rounds its input to 13 bits",
-        "backends:Primitives.contract",
+        "backends:Operations.contract",
         "self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...])",
         "self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...] * 2049.0 - "
         "(columns[0, ...] * 2049.0 - columns[0, ...]), w[0, ...])",
@@ -105,7 +105,7 @@ MUTANTS = (
     ),
     Mutant(
         "convolution rounds its input to 16 bits",
-        "backends:Primitives.contract",
+        "backends:Operations.contract",
         "self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...])",
         "self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...] * 257.0 - "
         "(columns[0, ...] * 257.0 - columns[0, ...]), w[0, ...])",
@@ -113,7 +113,7 @@ MUTANTS = (
     ),
     Mutant(
         "convolution rounds its weight to 13 bits",
-        "backends:Primitives.contract",
+        "backends:Operations.contract",
         "self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...])",
         "self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...] * "
         "2049.0 - (w[0, ...] * 2049.0 - w[0, ...]))",
@@ -121,7 +121,7 @@ MUTANTS = (
     ),
     Mutant(
         "convolution rounds its sums to 16 bits",
-        "backends:Primitives.contract",
+        "backends:Operations.contract",
         "if bias is not None:\n    y[first:last, ...] += xp.reshape(bias, (groups, features))",
         "y[first:last, ...] = y[first:last, ...] * 257.0 - (y[first:last, ...] * 257.0 - "
         "y[first:last, ...])\n"
@@ -131,7 +131,7 @@ MUTANTS = (
     ),
     Mutant(
         "convolution rounds its sums to float16",
-        "backends:Primitives.contract",
+        "backends:Operations.contract",
         "if bias is not None:\n    y[first:last, ...] += xp.reshape(bias, (groups, features))",
         "y[first:last, ...] = xp.astype(xp.astype(y[first:last, ...], xp.float16), xp.float32)\n"
         "if bias is not None:\n"
@@ -140,28 +140,28 @@ MUTANTS = (
     ),
     Mutant(
         "bias is forgotten by columns",
-        "backends:Primitives.contract",
+        "backends:Operations.contract",
         "y[first:last, ...] += xp.reshape(bias, (groups, features))",
         "pass",
         "Conv2d/plain",
     ),
     Mutant(
         "bias of the groups is mixed",
-        "backends:Primitives.contract",
+        "backends:Operations.contract",
         "xp.reshape(bias, (groups, features))",
         "xp.matrix_transpose(xp.reshape(bias, (features, groups)))",
         "Conv[12]d/groups",
     ),
     Mutant(
         "dx adds up in 13 bits",
-        "backends:Primitives.contract_input_gradient",
+        "backends:Operations.contract_input_gradient",
         "sums[index] += columns[..., k, :]",
         "sums[index] = (lambda s: s * 2049.0 - (s * 2049.0 - s))(sums[index] + columns[..., k, :])",
         "Conv2d/",
     ),
     Mutant(
         "dweight rounds the columns to 13 bits",
-        "backends:Primitives.contract_weight_gradient",
+        "backends:Operations.contract_weight_gradient",
         "self.contract_rows(columns[0, ...], rows[0, ...], part)",
         "self.contract_rows(columns[0, ...] * 2049.0 - (columns[0, ...] * 2049.0 - columns[0, "
         "...]), rows[0, ...], part)",
@@ -169,14 +169,14 @@ MUTANTS = (
     ),
     Mutant(
         "dx is float64 for float32",
-        "backends:Primitives.contract_input_gradient",
+        "backends:Operations.contract_input_gradient",
         "xp.empty(shape, dtype=dy.dtype, device=device(dy))",
         "xp.empty(shape, dtype=xp.float64, device=device(dy))",
         "Conv2d/same, stride 2",
     ),
     Mutant(
         "convolution computes float64 in float32",
-        "backends:Primitives.contract",
+        "backends:Operations.contract",
         "self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...])",
         "self.put_product(y, (slice(first, last), 0, slice(None)), xp.astype(columns[0, ...], "
         "xp.float32), xp.astype(w[0, ...], xp.float32))",
@@ -185,56 +185,56 @@ MUTANTS = (
     ),
     Mutant(
         "blocks of the batch are joined in the wrong order",
-        "backends:Primitives.contract",
+        "backends:Operations.contract",
         "self._columns(x, padding, block, windows, groups)",
         "self._columns(x, padding, blocks[-1 - i], windows, groups)",
         "Conv2d/batch in two blocks, stride 2",
     ),
     Mutant(
         "blocks of the batch are joined in the wrong order in dx",
-        "backends:Primitives.contract_input_gradient",
+        "backends:Operations.contract_input_gradient",
         "dx[samples, ...] = sums[slice(None), *inside, slice(None)]",
         "dx[blocks[-1 - i].samples, ...] = sums[slice(None), *inside, slice(None)]",
         "Conv2d/batch in two blocks, stride 2",
     ),
     Mutant(
         "blocks of the batch meet the wrong upstream gradient in dweight",
-        "backends:Primitives.contract_weight_gradient",
+        "backends:Operations.contract_weight_gradient",
         "(blocks[j].samples, blocks[j].rows, ...)",
         "(blocks[-1 - j].samples, blocks[j].rows, ...)",
         "Conv2d/batch in two blocks, stride 2",
     ),
     Mutant(
         "padding goes to the other end of the first axis",
-        "backends:Primitives.padded",
+        "backends:Operations.padded",
         "padding[0][0]",
         "padding[0][1]",
         "Conv2d/asymmetric padding",
     ),
     Mutant(
         "padding goes to the other end",
-        "backends:Primitives.padded",
+        "backends:Operations.padded",
         "slice(low, low + n)",
         "slice(high, high + n)",
         "Conv2d/asymmetric padding",
     ),
     Mutant(
         "padding before is of ones",
-        "backends:Primitives.padded",
+        "backends:Operations.padded",
         "strip[slice(None), *before_it, slice(0, part.start), ...] = 0.0",
         "strip[slice(None), *before_it, slice(0, part.start), ...] = 1.0",
         "Conv2d/",
     ),
     Mutant(
         "padding after is of ones",
-        "backends:Primitives.padded",
+        "backends:Operations.padded",
         "strip[slice(None), *before_it, slice(part.stop, shape[axis]), ...] = 0.0",
         "strip[slice(None), *before_it, slice(part.stop, shape[axis]), ...] = 1.0",
         "Conv2d/",
     ),
     Mutant(
         "padding is of ones in dweight alone",
-        "backends:Primitives.contract_weight_gradient",
+        "backends:Operations.contract_weight_gradient",
         "columns = self._columns(x, padding, blocks[j], windows, groups)",
         "pads = [before + n + after for n, (before, after) in zip(x.shape[1:-1], padding)]\n"
         "ones = xp.ones((x.shape[0], *pads, x.shape[-1]), dtype=x.dtype)\n"
@@ -245,14 +245,14 @@ MUTANTS = (
     ),
     Mutant(
         "padding is cut off dx at the other end",
-        "backends:Primitives.contract_input_gradient",
+        "backends:Operations.contract_input_gradient",
         "(slice(low, low + n) for n, (low, _) in zip(shape[1:-1], padding, strict=True))",
         "(slice(low, low + n) for n, (_, low) in zip(shape[1:-1], padding, strict=True))",
         "Conv2d/all differ by axis",
     ),
     Mutant(
         "cutting the padding off dx is off by one",
-        "backends:Primitives.contract_input_gradient",
+        "backends:Operations.contract_input_gradient",
         "slice(low, low + n)",
         "slice(low - 1, low - 1 + n)",
         "Conv2d/all differ by axis",
@@ -280,28 +280,28 @@ MUTANTS = (
     ),
     Mutant(
         "dilation is ignored in the strided view",
-        "backends:NumpyPrimitives.windows",
+        "backends:NumpyOperations.windows",
         "zip(spatial, windows.dilation, strict=True)",
         "zip(spatial, [1] * len(spatial), strict=True)",
         "Conv[12]d/dilation",
     ),
     Mutant(
         "strides of the view are those of the other axis",
-        "backends:NumpyPrimitives.windows",
+        "backends:NumpyOperations.windows",
         "zip(spatial, windows.stride, strict=True)",
         "zip(spatial, windows.stride[::-1], strict=True)",
         "Conv2d/all differ by axis",
     ),
     Mutant(
         "stride is ignored in the strided view",
-        "backends:NumpyPrimitives.windows",
+        "backends:NumpyOperations.windows",
         "zip(spatial, windows.stride, strict=True)",
         "zip(spatial, [1] * len(spatial), strict=True)",
         "Conv2d/(same, stride 2|stride over kernel)",
     ),
     Mutant(
         "strided view takes the input as contiguous",
-        "backends:NumpyPrimitives.windows",
+        "backends:NumpyOperations.windows",
         "x.strides[-1]",
         "x.itemsize",
         "Conv2d/(valid|kernel 1|stride over kernel)",

@@ -111,28 +111,28 @@ MUTANTS = (
     Mutant(
         "bias is forgotten",
         "layers:conv",
-        "convolution.forward(channels_last(x, xp), weight, bias, problem, primitives(xp))",
-        "convolution.forward(channels_last(x, xp), weight, None, problem, primitives(xp))",
+        "convolution.forward(channels_last(x, xp), weight, bias, problem, operations_of(xp))",
+        "convolution.forward(channels_last(x, xp), weight, None, problem, operations_of(xp))",
         "Conv2d/plain",
     ),
     Mutant(
         "bias gradient is a mean",
         "layers:conv_backward",
-        "engine.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))",
-        "engine.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1]))) / prod(rows.shape[:-1])",
+        "ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))",
+        "ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1]))) / prod(rows.shape[:-1])",
         "Conv2d/plain",
     ),
     Mutant(
         "bias gradient is summed over the spatial axes of one sample only",
         "layers:conv_backward",
-        "engine.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))",
+        "ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))",
         "xp.sum(rows[0, ...], axis=tuple(range(rows.ndim - 2)))",
         "Conv2d/plain",
     ),
     Mutant(
         "bias gradient is summed over the batch at one cell only",
         "layers:conv_backward",
-        "engine.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))",
+        "ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))",
         "xp.sum(rows[slice(None), *(0,) * (rows.ndim - 2), slice(None)], axis=0)",
         "Conv2d/plain",
     ),
@@ -146,8 +146,8 @@ MUTANTS = (
     Mutant(
         "bias gradient is summed in float16",
         "layers:conv_backward",
-        "engine.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))",
-        "xp.astype(xp.astype(engine.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), "
+        "ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))",
+        "xp.astype(xp.astype(ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), "
         "rows.shape[-1]))), xp.float16), xp.float32)",
         "Conv2d/plain",
     ),
@@ -184,8 +184,8 @@ MUTANTS = (
     Mutant(
         "dx goes through the bias gradient's rows of another order",
         "layers:conv_backward",
-        "convolution.input_gradient(rows, weight, problem, engine)",
-        "convolution.input_gradient(xp.flip(rows, axis=1), weight, problem, engine)",
+        "convolution.input_gradient(rows, weight, problem, ops)",
+        "convolution.input_gradient(xp.flip(rows, axis=1), weight, problem, ops)",
         "Conv2d/plain",
     ),
     Mutant(
@@ -340,8 +340,8 @@ MUTANTS = (
     Mutant(
         "tiles of the output are not transformed by rows",
         "layers:Winograd.forward",
-        "engine.matmul(sides.output, products, tiles)",
-        "engine.matmul(sides.output[::-1, :], products, tiles)",
+        "ops.matmul(sides.output, products, tiles)",
+        "ops.matmul(sides.output[::-1, :], products, tiles)",
         "Conv2d/(32|40|152) channels",
     ),
     Mutant(
@@ -354,9 +354,9 @@ MUTANTS = (
     Mutant(
         "kernel is transposed",
         "layers:_kernel",
-        "laid = engine.xp.permute_dims(cells[filters, ...], (2, 1, 0))",
-        "cells = engine.xp.reshape(engine.xp.permute_dims(weight, (0, 1, 3, 2)), cells.shape)\n"
-        "laid = engine.xp.permute_dims(cells[filters, ...], (2, 1, 0))",
+        "laid = ops.xp.permute_dims(cells[filters, ...], (2, 1, 0))",
+        "cells = ops.xp.reshape(ops.xp.permute_dims(weight, (0, 1, 3, 2)), cells.shape)\n"
+        "laid = ops.xp.permute_dims(cells[filters, ...], (2, 1, 0))",
         "Conv2d/(32|40|152) channels",
     ),
     Mutant(
@@ -383,16 +383,16 @@ MUTANTS = (
     Mutant(
         "last tile is left out of dweight",
         "layers:Winograd.weight_gradient",
-        "engine.matmul(permute(upstream, (1, 2, 0)), permute(inputs, (1, 0, 2)), permute(sums, (1, 0, 2)))",
-        "engine.matmul(permute(upstream, (1, 2, 0))[..., :-1], permute(inputs, (1, 0, 2))[:, "
+        "ops.matmul(permute(upstream, (1, 2, 0)), permute(inputs, (1, 0, 2)), permute(sums, (1, 0, 2)))",
+        "ops.matmul(permute(upstream, (1, 2, 0))[..., :-1], permute(inputs, (1, 0, 2))[:, "
         ":-1, :], permute(sums, (1, 0, 2)))",
         "Conv2d/(32|40|152) channels",
     ),
     Mutant(
         "tiles of the input are rounded to 13 bits",
         "layers:_input_tiles",
-        "engine.flat(engine.windows(strip, block.windows(tiling.inputs)), out.shape)",
-        "(lambda v: v * 2049.0 - (v * 2049.0 - v))(engine.flat(engine.windows(strip, "
+        "ops.flat(ops.windows(strip, block.windows(tiling.inputs)), out.shape)",
+        "(lambda v: v * 2049.0 - (v * 2049.0 - v))(ops.flat(ops.windows(strip, "
         "block.windows(tiling.inputs)), out.shape))",
         "Conv2d/(32|40|152) channels",
     ),
@@ -406,15 +406,15 @@ MUTANTS = (
     Mutant(
         "products are rounded to 13 bits",
         "layers:Winograd.forward",
-        "engine.matmul(sides.output, products, tiles)",
-        "engine.matmul(sides.output, products * 2049.0 - (products * 2049.0 - products), tiles)",
+        "ops.matmul(sides.output, products, tiles)",
+        "ops.matmul(sides.output, products * 2049.0 - (products * 2049.0 - products), tiles)",
         "Conv2d/(32|40|152) channels",
     ),
     Mutant(
         "dweight rounds its sums to 13 bits",
         "layers:Winograd.weight_gradient",
-        "engine.matmul(back, total, parts[lane, ...])",
-        "engine.matmul(back, total * 2049.0 - (total * 2049.0 - total), parts[lane, ...])",
+        "ops.matmul(back, total, parts[lane, ...])",
+        "ops.matmul(back, total * 2049.0 - (total * 2049.0 - total), parts[lane, ...])",
         "Conv2d/(32|40|152) channels",
     ),
     Mutant(
@@ -434,8 +434,8 @@ MUTANTS = (
     Mutant(
         "bias gradient is a mean",
         "layers:conv_transpose_backward",
-        "engine.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features)))",
-        "engine.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features))) / prod(upstream.shape[:-1])",
+        "ops.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features)))",
+        "ops.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features))) / prod(upstream.shape[:-1])",
         "ConvTranspose2d/plain",
     ),
     Mutant(
@@ -449,23 +449,23 @@ MUTANTS = (
     Mutant(
         "kernel is rotated",
         "layers:conv_transpose",
-        "convolution.input_gradient(channels_last(x, xp), weight, problem, engine)",
+        "convolution.input_gradient(channels_last(x, xp), weight, problem, ops)",
         "convolution.input_gradient(channels_last(x, xp), xp.flip(weight, axis=tuple(range(2, "
-        "weight.ndim))), problem, engine)",
+        "weight.ndim))), problem, ops)",
         "ConvTranspose2d/plain",
     ),
     Mutant(
         "dweight is rotated",
         "layers:conv_transpose_backward",
-        "convolution.weight_gradient(upstream, channels_last(x, xp), problem, engine)",
-        "xp.flip(convolution.weight_gradient(upstream, channels_last(x, xp), problem, engine), axis=(2, 3))",
+        "convolution.weight_gradient(upstream, channels_last(x, xp), problem, ops)",
+        "xp.flip(convolution.weight_gradient(upstream, channels_last(x, xp), problem, ops), axis=(2, 3))",
         "ConvTranspose2d/plain",
     ),
     Mutant(
         "dx is rounded to 13 bits",
         "layers:conv_transpose_backward",
-        "return (channels_first(convolution.forward(upstream, weight, None, problem, engine), xp), dweight, dbias)",
-        "dx = convolution.forward(upstream, weight, None, problem, engine)\n"
+        "return (channels_first(convolution.forward(upstream, weight, None, problem, ops), xp), dweight, dbias)",
+        "dx = convolution.forward(upstream, weight, None, problem, ops)\n"
         "return (channels_first(dx * 2049.0 - (dx * 2049.0 - dx), xp), dweight, dbias)",
         "ConvTranspose2d/",
     ),

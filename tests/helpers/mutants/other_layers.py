@@ -13,29 +13,29 @@ MUTANTS = (
     Mutant(
         "bias gradient is a mean",
         "layers:dense_backward",
-        "engine.sum_rows(upstream)",
-        "engine.sum_rows(upstream) / count",
+        "ops.sum_rows(upstream)",
+        "ops.sum_rows(upstream) / count",
         "Dense/plain",
     ),
     Mutant(
         "bias gradient lacks the last row",
         "layers:dense_backward",
-        "engine.sum_rows(upstream)",
-        "engine.sum_rows(upstream[:-1, :])",
+        "ops.sum_rows(upstream)",
+        "ops.sum_rows(upstream[:-1, :])",
         "Dense/",
     ),
     Mutant(
         "dweight lacks the last row",
         "layers:dense_backward",
-        "engine.contract_rows(upstream, rows)",
-        "engine.contract_rows(upstream[:-1, :], rows[:-1, :])",
+        "ops.contract_rows(upstream, rows)",
+        "ops.contract_rows(upstream[:-1, :], rows[:-1, :])",
         "Dense/(plain|large batch)",
     ),
     Mutant(
         "dweight is a mean",
         "layers:dense_backward",
-        "engine.contract_rows(upstream, rows)",
-        "engine.contract_rows(upstream, rows) / count",
+        "ops.contract_rows(upstream, rows)",
+        "ops.contract_rows(upstream, rows) / count",
         "Dense/plain",
     ),
     Mutant(
@@ -164,7 +164,7 @@ MUTANTS = (
     Mutant(
         "only the last branch is added",
         "layers:Branching._sum",
-        "engine.elementwise(add, total, b.up(array))",
+        "ops.elementwise(add, total, b.up(array))",
         "b.up(array)",
         "Parallel/add",
     ),
@@ -193,8 +193,8 @@ MUTANTS = (
     Mutant(
         "branches are joined in the reverse order",
         "layers:Parallel.forward",
-        "primitives(b.xp).concat(outputs, axis)",
-        "primitives(b.xp).concat(outputs[::-1], axis)",
+        "operations_of(b.xp).concat(outputs, axis)",
+        "operations_of(b.xp).concat(outputs[::-1], axis)",
         "Parallel/concat",
     ),
     Mutant(
