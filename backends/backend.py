@@ -24,7 +24,7 @@ from .compiled_step import require_repeatable
 from .errors import BackendUnavailable, first_line
 from .inputs import describe, host_data
 from .memory_order import axes_in_memory
-from .primitives import Primitives
+from .operations import Operations
 from .upload import Uploader
 
 P = ParamSpec("P")
@@ -87,8 +87,8 @@ class Backend(ABC):
     device: Device = field(compare=False, repr=False, default=None)
     ledger: Ledger = field(compare=False, repr=False, default_factory=Ledger)
 
-    #: How windows are cut and multiplied here.
-    primitives: ClassVar[type[Primitives]] = Primitives
+    #: What layers need of this library beyond the functions of the standard.
+    operations: ClassVar[type[Operations]] = Operations
     #: Root module of the array library; "" where it is the backend's own name.
     library: ClassVar[str] = ""
     #: What to try where the library is there and does not work.

@@ -12,10 +12,10 @@ import numpy as np
 from ..common.types import Array, Device, Namespace
 from .backend import Backend
 from .errors import BackendUnavailable
-from .primitives import Primitives
+from .operations import Operations
 
 
-class StrictPrimitives(Primitives):
+class StrictOperations(Operations):
     """The standard's functions; its arrays are NumPy's, of which slices are views."""
 
     views = True
@@ -24,7 +24,7 @@ class StrictPrimitives(Primitives):
 class StrictBackend(Backend):
     """array-api-strict on one of its make-believe devices."""
 
-    primitives = StrictPrimitives
+    operations = StrictOperations
 
     @classmethod
     def connect(cls, device: str | None) -> tuple[str, Namespace, Device]:

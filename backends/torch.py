@@ -14,12 +14,13 @@ from . import overrides
 from .backend import NOWHERE_ELSE, Backend
 from .contractions.windows import Windows
 from .errors import BackendUnavailable, first_line
+from .execution.execution import GPU_BLOCK
+from .operations import Operations
 from .precision import Rounding, Use
-from .primitives import GPU_BLOCK, Primitives
 from .without_autograd import outside_graph
 
 
-class TorchPrimitives(Primitives):
+class TorchOperations(Operations):
     """Windows as a strided view, as on NumPy; on a GPU blocks as large as CuPy's."""
 
     views = True
@@ -41,7 +42,7 @@ class TorchPrimitives(Primitives):
 class TorchBackend(Backend):
     """PyTorch on the CPU or on a CUDA device."""
 
-    primitives = TorchPrimitives
+    operations = TorchOperations
     cure = "pip install torch"
 
     @classmethod

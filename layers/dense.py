@@ -9,7 +9,7 @@ With ``x (N, ..., I)``, ``weight (O, I)`` and ``bias (O,)``::
 from math import prod
 from typing import Any, ClassVar, Unpack
 
-from ..backends import primitives
+from ..backends import operations_of
 from ..backends.without_autograd import without_graph
 from ..common import checks
 from ..common.types import Array, Namespace
@@ -51,14 +51,14 @@ def dense_backward(
     require_same_dtype(dy=dy, input=x, weight=weight)
     count = prod(x.shape[:-1])
     rows, upstream = xp.reshape(x, (count, x.shape[-1])), xp.reshape(dy, (count, dy.shape[-1]))
-    engine = primitives(xp)
-    dweight, dbias = engine.contract_rows(upstream, rows), engine.sum_rows(upstream)
+    ops = operations_of(xp)
+    dweight, dbias = ops.contract_rows(upstream, rows), ops.sum_rows(upstream)
     return _product(dy, weight, xp) if checks.flag("input_grad", input_grad) else None, dweight, dbias
 
 
 def _product(x: Array, matrix: Array, xp: Namespace) -> Array:
-    engine = primitives(xp)
-    return engine.product(x, matrix) if x.ndim == 2 else engine.matmul(x, matrix)
+    ops = operations_of(xp)
+    return ops.product(x, matrix) if x.ndim == 2 else ops.matmul(x, matrix)
 
 
 def _check(x: Shape, weight: Shape) -> None:

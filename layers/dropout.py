@@ -16,7 +16,7 @@ from math import ceil
 from operator import mul
 from typing import Any, ClassVar, Unpack
 
-from ..backends import Generator, primitives
+from ..backends import Generator, operations_of
 from ..backends.compiled_step import Slot
 from ..backends.execution.team import place_in_batch
 from ..backends.inputs import describe
@@ -58,8 +58,8 @@ def dropout(x: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> 
     p = probability(p)
     if p == 1.0:
         return xp.zeros_like(x)
-    engine = primitives(xp)
-    return engine.select(keep, engine.elementwise(partial(mul, 1.0 / (1.0 - p)), x))
+    ops = operations_of(xp)
+    return ops.select(keep, ops.elementwise(partial(mul, 1.0 / (1.0 - p)), x))
 
 
 @without_graph

@@ -13,11 +13,11 @@ import pytest
 from chaos import chaos_backend, reseed
 
 import xpnn as nn
-from xpnn.backends import primitives, registry
+from xpnn.backends import operations_of, registry
 from xpnn.backends.backend import SMALLEST, Backend
 from xpnn.backends.contractions.windows import Windows
 from xpnn.backends.exact.namespace import ExactNamespace
-from xpnn.backends.exact.primitives import ExactPrimitives
+from xpnn.backends.exact.operations import ExactOperations
 from xpnn.testing import cases
 from xpnn.testing.compare import same_bits
 from xpnn.testing.parity import run_host
@@ -187,14 +187,14 @@ def test_one_function_of_the_library_in_place_of_an_exact_one_shows(monkeypatch,
 
 
 def test_contractions_of_windows_by_the_library_show(monkeypatch):
-    plain = ExactPrimitives.__mro__[1]
+    plain = ExactOperations.__mro__[1]
     for method in ("contract", "contract_weight_gradient"):
 
-        def raw(primitives, *args, method=method):
-            return getattr(plain(primitives.xp.raw), method)(*args)
+        def raw(ops, *args, method=method):
+            return getattr(plain(ops.xp.raw), method)(*args)
 
         with monkeypatch.context() as patch:
-            patch.setattr(ExactPrimitives, method, raw)
+            patch.setattr(ExactOperations, method, raw)
             assert differ(), method
 
 
@@ -431,7 +431,7 @@ def test_sums_over_many_samples_are_the_same_bits_on_chaos(chaos):
 
 def near_the_maximum(b):
     """Weight gradients in float64 of operands of one sign near their maximum, the last samples by far the largest."""
-    n, contractions = 4097, primitives(b.xp)
+    n, contractions = 4097, operations_of(b.xp)
     generator = nn.random.Generator(31)
     growing = np.where(np.arange(n) < n - 200, 1.0, 2.0**9)[:, None]
     x = generator.fold_in("x").uniform((n, 4), 0.9, 1.0, "float64", "numpy") * growing

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Unpack
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...common.types import Array, Namespace
 from ..core.arrays import namespace, require_same_dtype, require_shape
 from ..core.layer import Layer
@@ -57,11 +57,11 @@ class Activation(Layer):
 
     def _forward(self, x: Array) -> Array:
         function = partial(type(self).function, **self._options)
-        y = primitives(self.backend.xp).elementwise(function, x) if self.in_parts else function(x)
+        y = operations_of(self.backend.xp).elementwise(function, x) if self.in_parts else function(x)
         self._save(y if self.from_output else x)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (kept,) = self._saved
         gradient = partial(type(self).gradient, **self._options)
-        return primitives(self.backend.xp).elementwise(gradient, dy, kept) if self.in_parts else gradient(dy, kept)
+        return operations_of(self.backend.xp).elementwise(gradient, dy, kept) if self.in_parts else gradient(dy, kept)

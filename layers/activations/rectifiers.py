@@ -21,7 +21,7 @@ Sources: K. He et al., 2015 (PReLU); D.-A. Clevert et al., 2016 (ELU); J. Barron
 
 from typing import Any, ClassVar, Unpack
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace
@@ -40,14 +40,14 @@ SELU_SCALE = 1.0507009873554805
 def relu(x: Array, *, xp: Namespace | None = None) -> Array:
     """``max(x, 0)``; -0 becomes 0."""
     xp = prepare(xp, input=x)
-    return primitives(xp).positive(x)
+    return operations_of(xp).positive(x)
 
 
 @without_graph
 def relu_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where the output ``y`` (or the input) is above 0, else 0; NaN where it is NaN."""
     xp = prepare_gradient(xp, dy=dy, y=y)
-    return primitives(xp).gate(dy, y)
+    return operations_of(xp).gate(dy, y)
 
 
 @without_graph
@@ -72,7 +72,7 @@ def prelu(x: Array, weight: Array, *, xp: Namespace | None = None) -> Array:
     """``x`` above 0, else ``weight * x``, for ``x (N, C, ...)`` and ``weight (C,)`` or ``(1,)``."""
     xp = prepare(xp, input=x, weight=weight)
     slope = xp.broadcast_to(_by_channel(x, weight, xp), x.shape)
-    return primitives(xp).elementwise(lambda x, slope: xp.where(x > 0.0, x, x * slope), x, slope)
+    return operations_of(xp).elementwise(lambda x, slope: xp.where(x > 0.0, x, x * slope), x, slope)
 
 
 @without_graph
@@ -80,11 +80,11 @@ def prelu_backward(dy: Array, x: Array, weight: Array, *, xp: Namespace | None =
     """``(dx, dweight)``: ``dx = dy`` or ``weight * dy``; ``dweight`` sums ``dy * x`` over ``x <= 0``, by channel."""
     xp = prepare(xp, dy=dy, input=x, weight=weight)
     require_shape(dy, tuple(x.shape), "dy")
-    engine, slope = primitives(xp), xp.broadcast_to(_by_channel(x, weight, xp), x.shape)
-    share = engine.elementwise(lambda x, dy: xp.where(x > 0.0, zero(x, xp), dy * x), x, dy)
+    ops, slope = operations_of(xp), xp.broadcast_to(_by_channel(x, weight, xp), x.shape)
+    share = ops.elementwise(lambda x, dy: xp.where(x > 0.0, zero(x, xp), dy * x), x, dy)
     one_for_all = weight.shape[0] == 1
     dweight = xp.reshape(xp.sum(share), (1,)) if one_for_all else xp.sum(share, axis=(0, *range(2, x.ndim)))
-    dx = engine.elementwise(lambda x, dy, slope: keep_nan(xp.where(x > 0.0, dy, dy * slope), x, xp), x, dy, slope)
+    dx = ops.elementwise(lambda x, dy, slope: keep_nan(xp.where(x > 0.0, dy, dy * slope), x, xp), x, dy, slope)
     return dx, dweight
 
 

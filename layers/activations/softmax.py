@@ -10,7 +10,7 @@ Source: C. Bishop, "Pattern recognition and machine learning", 2006, eq. 4.62.
 from collections.abc import Callable
 from typing import Any, ClassVar, Unpack
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.memory_order import inverse
 from ...backends.without_autograd import without_graph
 from ...common import checks
@@ -61,7 +61,7 @@ def log_softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace |
 
 def below_largest(x: Array, largest: Array, xp: Namespace) -> Array:
     """``x - largest``, and 0 where both are infinity."""
-    return primitives(xp).below(x, largest)
+    return operations_of(xp).below(x, largest)
 
 
 def _checked_axis(x: Array, axis: int) -> int:

@@ -18,7 +18,7 @@ from itertools import accumulate, pairwise
 from operator import add
 from typing import Literal, Unpack
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...common import checks
 from ...common.types import Array
 from ..core.layer import Layer, named
@@ -64,11 +64,11 @@ class Branching(Container):
 
     def _sum(self, arrays: Sequence[Array]) -> Array:
         b = self.backend
-        engine = primitives(b.xp)
+        ops = operations_of(b.xp)
         with b.context():
             total = b.up(arrays[0])
             for array in arrays[1:]:
-                total = engine.elementwise(add, total, b.up(array))
+                total = ops.elementwise(add, total, b.up(array))
             return self._made(b.down(total))
 
     def _back(self, ways: Sequence[tuple[Layer | None, Array]], input_grad: bool) -> Array | None:
@@ -198,7 +198,7 @@ class Parallel(Branching):
             y = self._sum(outputs)
         else:
             with b.context():
-                y = primitives(b.xp).concat(outputs, axis)
+                y = operations_of(b.xp).concat(outputs, axis)
         self._save(shapes, axis)
         self._remember(y)
         return y

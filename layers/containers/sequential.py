@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Self, Unpack, cast, overload
 
-from ...backends import Backend, BackendLike, origins, primitives
+from ...backends import Backend, BackendLike, operations_of, origins
 from ...common import checks
 from ...common.types import Array, DType
 from ..core.layer import Layer, join, named
@@ -129,7 +129,7 @@ class Sequential(Container):
         self._check_numerics()
         self._check_alone(x, "input")
         x = self.backend.plain(x)
-        with primitives(self.backend.xp).held():
+        with operations_of(self.backend.xp).setup_once():
             for layer in self.children.values():
                 x = layer.forward(x)
         return x
@@ -151,7 +151,7 @@ class Sequential(Container):
         self._check_alone(dy, "upstream gradient")
         layers, dy = self.layers, self.backend.plain(dy)
         first = 0 if input_grad else self._first_trained()
-        with primitives(self.backend.xp).held():
+        with operations_of(self.backend.xp).setup_once():
             for i in reversed(range(first, len(layers))):
                 dy = layers[i].backward(dy, input_grad=input_grad or i > first)
         return dy if input_grad else None

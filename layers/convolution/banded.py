@@ -8,7 +8,7 @@ by a stride::
     band[i, (b*s + j)*C + c, (b, f)] = weight[f, c, i, j]          and 0 elsewhere
 
 That takes ``L / (k C)`` times the products, zeros among them, but cuts ``t`` times fewer and longer runs and makes the
-matrices wider; with few channels cutting is what costs. It is a convolution of one channel, so `Primitives.contract`
+matrices wider; with few channels cutting is what costs. It is a convolution of one channel, so `Operations.contract`
 does it. A zero of the band meets numbers that other outputs of the group see: where one of them is infinite or NaN,
 the group becomes NaN.
 """
@@ -20,7 +20,7 @@ from math import prod, sqrt
 from array_api_compat import device
 
 from ...backends.contractions.windows import Windows
-from ...backends.primitives import Primitives
+from ...backends.operations import Operations
 from ...common.types import Array, Namespace
 from . import columns
 from .problem import Problem
@@ -68,21 +68,21 @@ class Banded:
     def __init__(self, t: int) -> None:
         self.t = t
 
-    def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+    def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
         """``y (N, *O, F)``."""
-        xp = engine.xp
+        xp = ops.xp
         wide = self._wide(problem)
         band = self._band(columns.kernel_matrix(weight, problem, xp), problem, xp)
         bias = None if bias is None else xp.tile(bias, (self.t,))
-        y = engine.contract(self._rows(x, xp), band, wide.windows, wide.padding, bias)
+        y = ops.contract(self._rows(x, xp), band, wide.windows, wide.padding, bias)
         return xp.reshape(y, problem.y_shape)
 
-    def weight_gradient(self, x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
+    def weight_gradient(self, x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
         """``dweight (F, C, *K)``: of each entry the sum over its places in the band."""
-        xp = engine.xp
+        xp = ops.xp
         wide = self._wide(problem)
         upstream = xp.reshape(dy, wide.y_shape)
-        band = engine.contract_weight_gradient(self._rows(x, xp), upstream, wide.windows, 1, wide.padding)
+        band = ops.contract_weight_gradient(self._rows(x, xp), upstream, wide.windows, 1, wide.padding)
         rows, run = prod(problem.windows.kernel[:-1]), _run(problem, self.t)
         band = xp.reshape(band, (rows, run, self.t, problem.features))
         total = None

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from array_api_compat import device
 
-from ...backends.primitives import Primitives
+from ...backends.operations import Operations
 from ...common.types import Array
 from . import columns, depthwise, direct, named, rows, stationary, winograd
 from .banded import Banded, neighbours
@@ -24,93 +24,93 @@ F2, F4, F5 = Winograd(2), Winograd(4), Winograd(5)
 TILES_FROM = 64
 
 
-def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
     """``y (N, *O, F)`` of ``x (N, *S, C)``."""
     parts = reach(problem)
     if parts is None:
-        return _forward(x, weight, bias, problem, engine)
-    y = _zeros(problem.y_shape, x, engine)
+        return _forward(x, weight, bias, problem, ops)
+    y = _zeros(problem.y_shape, x, ops)
     if bias is not None:
         y += bias
     if parts.problem is not None:
         met = of_spatial(x, parts.inputs), of_kernel(weight, parts.cells)
-        y[(slice(None), *parts.outputs, slice(None))] = _forward(*met, bias, parts.problem, engine)
+        y[(slice(None), *parts.outputs, slice(None))] = _forward(*met, bias, parts.problem, ops)
     return y
 
 
-def _forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+def _forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
     """`forward` of all parts."""
-    return algorithm(problem, engine).forward(x, weight, bias, problem, engine)
+    return algorithm(problem, ops).forward(x, weight, bias, problem, ops)
 
 
-def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
+def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) -> Array:
     """``dx (N, *S, C)`` of ``dy (N, *O, F)``."""
     parts = reach(problem)
     if parts is None:
-        return _input_gradient(dy, weight, problem, engine)
-    dx = _zeros(problem.x_shape, dy, engine)
+        return _input_gradient(dy, weight, problem, ops)
+    dx = _zeros(problem.x_shape, dy, ops)
     if parts.problem is not None:
         met = of_spatial(dy, parts.outputs), of_kernel(weight, parts.cells)
-        dx[(slice(None), *parts.inputs, slice(None))] = _input_gradient(*met, parts.problem, engine)
+        dx[(slice(None), *parts.inputs, slice(None))] = _input_gradient(*met, parts.problem, ops)
     return dx
 
 
-def _input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
+def _input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) -> Array:
     """`input_gradient` of all parts."""
-    asked = named.input_gradient(problem, engine)
+    asked = named.input_gradient(problem, ops)
     if asked is not None:
-        return asked(dy, weight, problem, engine)
-    if depthwise.serves(problem, engine):
-        return depthwise.input_gradient(dy, weight, problem, engine)
-    adjoint = problem.adjoint if engine.free_order else None
-    if engine.few_launches and (adjoint is None or _winograd(adjoint) is None):
-        return columns.input_gradient(dy, weight, problem, engine)
-    if engine.free_order and rows.suits(problem) and not (adjoint is not None and direct.serves(adjoint, engine)):
-        return rows.input_gradient(dy, weight, problem, engine)
+        return asked(dy, weight, problem, ops)
+    if depthwise.serves(problem, ops):
+        return depthwise.input_gradient(dy, weight, problem, ops)
+    adjoint = problem.adjoint if ops.free_order else None
+    if ops.few_launches and (adjoint is None or _winograd(adjoint) is None):
+        return columns.input_gradient(dy, weight, problem, ops)
+    if ops.free_order and rows.suits(problem) and not (adjoint is not None and direct.serves(adjoint, ops)):
+        return rows.input_gradient(dy, weight, problem, ops)
     if adjoint is not None:
-        return _forward(dy, weight, None, adjoint, engine)
-    return columns.input_gradient(dy, weight, problem, engine)
+        return _forward(dy, weight, None, adjoint, ops)
+    return columns.input_gradient(dy, weight, problem, ops)
 
 
-def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
+def weight_gradient(x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
     """``dweight (F, C/G, *K)``."""
     parts = reach(problem)
     if parts is None:
-        return _weight_gradient(x, dy, problem, engine)
+        return _weight_gradient(x, dy, problem, ops)
     shape = (problem.features, problem.channels // problem.groups, *problem.windows.kernel)
-    dweight = _zeros(shape, x, engine)
+    dweight = _zeros(shape, x, ops)
     if parts.problem is not None:
         met = of_spatial(x, parts.inputs), of_spatial(dy, parts.outputs)
-        dweight[(slice(None), slice(None), *parts.cells)] = _weight_gradient(*met, parts.problem, engine)
+        dweight[(slice(None), slice(None), *parts.cells)] = _weight_gradient(*met, parts.problem, ops)
     return dweight
 
 
-def _weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
+def _weight_gradient(x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
     """`weight_gradient` of all parts."""
-    return algorithm(problem, engine).weight_gradient(x, dy, problem, engine)
+    return algorithm(problem, ops).weight_gradient(x, dy, problem, ops)
 
 
-def _zeros(shape: tuple[int, ...], like: Array, engine: Primitives) -> Array:
-    return engine.xp.zeros(shape, dtype=like.dtype, device=device(like))
+def _zeros(shape: tuple[int, ...], like: Array, ops: Operations) -> Array:
+    return ops.xp.zeros(shape, dtype=like.dtype, device=device(like))
 
 
-def algorithm(problem: Problem, engine: Primitives) -> named.Algorithm:
+def algorithm(problem: Problem, ops: Operations) -> named.Algorithm:
     """The one that suits a problem."""
-    if not engine.free_order:
+    if not ops.free_order:
         return columns
-    asked = named.algorithm(problem, engine)
+    asked = named.algorithm(problem, ops)
     if asked is not None:
         return asked
-    if depthwise.serves(problem, engine):
+    if depthwise.serves(problem, ops):
         return depthwise
-    tiles = _winograd(problem) if engine.views else None
-    if engine.few_launches:
+    tiles = _winograd(problem) if ops.views else None
+    if ops.few_launches:
         return tiles or columns
     if stationary.suits(problem):
         return stationary
     if tiles is not None and min(problem.channels, problem.features) >= TILES_FROM:
         return tiles
-    if direct.serves(problem, engine):
+    if direct.serves(problem, ops):
         return direct
     return tiles or _banded(problem) or columns
 

@@ -1,14 +1,14 @@
 """Convolution as one matrix product: windows laid out as columns (im2col).
 
 Serves any rank, stride, dilation and number of groups. The columns are made for a block of the batch at a time, by
-`Primitives.contract`, which is also where exact numerics comes in.
+`Operations.contract`, which is also where exact numerics comes in.
 
 Source: K. Chellapilla et al., "High performance convolutional neural networks for document processing", 2006.
 """
 
 from math import prod
 
-from ...backends.primitives import Primitives
+from ...backends.operations import Operations
 from ...common.types import Array, Namespace
 from .problem import Problem
 
@@ -16,35 +16,35 @@ from .problem import Problem
 SMALL = 1 << 15
 
 
-def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
     """``y (N, *O, F)``."""
-    prepared = engine.prepare("columns", problem, problem.dtype)
+    prepared = ops.prepare("columns", problem, problem.dtype)
     if prepared is not None:
         return prepared.forward(x, weight, bias)
-    matrix = kernel_matrix(weight, problem, engine.xp)
-    return engine.contract(x, matrix, problem.windows, problem.padding, bias)
+    matrix = kernel_matrix(weight, problem, ops.xp)
+    return ops.contract(x, matrix, problem.windows, problem.padding, bias)
 
 
-def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
+def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) -> Array:
     """``dx (N, *S, C)``: columns of ``dy``, added up where they were read."""
-    prepared = engine.prepare("columns", problem, problem.dtype)
+    prepared = ops.prepare("columns", problem, problem.dtype)
     if prepared is not None:
         return prepared.input_gradient(dy, weight)
-    matrix = kernel_matrix(weight, problem, engine.xp)
-    return engine.contract_input_gradient(dy, matrix, problem.windows, problem.x_shape, problem.padding)
+    matrix = kernel_matrix(weight, problem, ops.xp)
+    return ops.contract_input_gradient(dy, matrix, problem.windows, problem.x_shape, problem.padding)
 
 
-def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
+def weight_gradient(x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
     """``dweight (F, C/G, *K)``."""
-    prepared = engine.prepare("columns", problem, problem.dtype)
+    prepared = ops.prepare("columns", problem, problem.dtype)
     if prepared is not None:
         return prepared.weight_gradient(x, dy)
-    matrix = engine.contract_weight_gradient(x, dy, problem.windows, problem.groups, problem.padding)
-    return kernel_of_matrix(matrix, problem, engine.xp)
+    matrix = ops.contract_weight_gradient(x, dy, problem.windows, problem.groups, problem.padding)
+    return kernel_of_matrix(matrix, problem, ops.xp)
 
 
 def kernel_matrix(weight: Array, problem: Problem, xp: Namespace) -> Array:
-    """``weight (F, C/G, *K)`` as the matrices ``(G, K*C/G, F/G)`` of `Primitives.contract`.
+    """``weight (F, C/G, *K)`` as the matrices ``(G, K*C/G, F/G)`` of `Operations.contract`.
 
     Of a large weight a transposed view of what is copied: the copy then reads and writes near to each other. Of a small
     one, products are faster where the matrix itself is in one piece.

@@ -10,7 +10,7 @@ groups of channels, ``bias (F,)``, stride ``s``, dilation ``d`` and padded input
 
 so ``dweight`` is the cross-correlation of the input with ``dy``, and ``dx`` the full convolution of ``dy`` with the
 kernel rotated by 180 degrees (with ``s - 1`` zeros between its cells), cut to the input. All four are one bilinear
-map and its adjoints: `Primitives.contract`.
+map and its adjoints: `Operations.contract`.
 
 Sources: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998; V. Dumoulin and F. Visin,
 "A guide to convolution arithmetic for deep learning", 2016; K. Chellapilla et al., 2006, for the matrix product.
@@ -20,9 +20,9 @@ from functools import lru_cache
 from math import prod
 from typing import Any, ClassVar, Unpack
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.backend import PRECISIONS
-from ...backends.primitives import Primitives
+from ...backends.operations import Operations
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
@@ -83,7 +83,7 @@ def conv(
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
     problem = _problem(x, weight, geometry, groups, precision)
-    return channels_first(convolution.forward(channels_last(x, xp), weight, bias, problem, primitives(xp)), xp)
+    return channels_first(convolution.forward(channels_last(x, xp), weight, bias, problem, operations_of(xp)), xp)
 
 
 @without_graph
@@ -109,23 +109,23 @@ def conv_backward(
     groups = checks.integer("groups", groups, 1)
     geometry = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
     require_shape(dy, (x.shape[0], weight.shape[0], *geometry.windows.count), "dy")
-    problem, engine = _problem(x, weight, geometry, groups, precision), primitives(xp)
+    problem, ops = _problem(x, weight, geometry, groups, precision), operations_of(xp)
     inner, rows = channels_last(x, xp), channels_last(dy, xp)
-    dbias = engine.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))
-    dweight = convolution.weight_gradient(inner, rows, problem, engine)
+    dbias = ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))
+    dweight = convolution.weight_gradient(inner, rows, problem, ops)
     if not checks.flag("input_grad", input_grad):
         return None, dweight, dbias
-    return channels_first(convolution.input_gradient(rows, weight, problem, engine), xp), dweight, dbias
+    return channels_first(convolution.input_gradient(rows, weight, problem, ops), xp), dweight, dbias
 
 
-def _sums_of_features(rows: Array, engine: Primitives) -> Array:
+def _sums_of_features(rows: Array, ops: Operations) -> Array:
     """``rows (N, *O, F)`` summed over all axes but the last.
 
     Runs of a few features are slow to add up: some windows' are taken as one run first.
     """
-    xp, count, features = engine.xp, prod(rows.shape[:-1]), rows.shape[-1]
+    xp, count, features = ops.xp, prod(rows.shape[:-1]), rows.shape[-1]
     together = 1
-    while engine.free_order and count and count % (2 * together) == 0 and together * features < 512:
+    while ops.free_order and count and count % (2 * together) == 0 and together * features < 512:
         together *= 2
     sums = xp.sum(xp.reshape(rows, (count // together, together * features)), axis=0)
     return sums if together == 1 else xp.sum(xp.reshape(sums, (together, features)), axis=0)

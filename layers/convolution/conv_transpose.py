@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, Unpack
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.backend import PRECISIONS
-from ...backends.contractions.windows import Windows
-from ...backends.execution.blocks import Pairs
+from ...backends.contractions.windows import PadWidths, Windows
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
@@ -81,8 +80,8 @@ def conv_transpose(
     plan = _plan(tuple(x.shape), tuple(weight.shape), stride, padding, output_padding, dilation, groups)
     if bias is not None:
         require_shape(bias, (plan.features,), "bias")
-    problem, engine = _problem(x, plan, groups, precision), primitives(xp)
-    y = convolution.input_gradient(channels_last(x, xp), weight, problem, engine)
+    problem, ops = _problem(x, plan, groups, precision), operations_of(xp)
+    y = convolution.input_gradient(channels_last(x, xp), weight, problem, ops)
     return channels_first(y if bias is None else y + bias, xp)
 
 
@@ -110,13 +109,13 @@ def conv_transpose_backward(
     groups = checks.integer("groups", groups, 1)
     plan = _plan(tuple(x.shape), tuple(weight.shape), stride, padding, output_padding, dilation, groups)
     require_shape(dy, (x.shape[0], plan.features, *plan.out), "dy")
-    problem, engine = _problem(x, plan, groups, precision), primitives(xp)
+    problem, ops = _problem(x, plan, groups, precision), operations_of(xp)
     upstream = channels_last(dy, xp)
-    dbias = engine.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features)))
-    dweight = convolution.weight_gradient(upstream, channels_last(x, xp), problem, engine)
+    dbias = ops.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features)))
+    dweight = convolution.weight_gradient(upstream, channels_last(x, xp), problem, ops)
     if not checks.flag("input_grad", input_grad):
         return None, dweight, dbias
-    return channels_first(convolution.forward(upstream, weight, None, problem, engine), xp), dweight, dbias
+    return channels_first(convolution.forward(upstream, weight, None, problem, ops), xp), dweight, dbias
 
 
 def _problem(x: Array, plan: "_Plan", groups: int, precision: str) -> Problem:
@@ -140,7 +139,7 @@ class _Plan:
     """Sizes of a transposed convolution: windows of the convolution that it is the adjoint of, and the output."""
 
     windows: Windows
-    padding: Pairs
+    padding: PadWidths
     out: tuple[int, ...]
     features: int
 

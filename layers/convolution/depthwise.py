@@ -18,17 +18,18 @@ from math import prod
 from array_api_compat import device
 
 from ...backends import overrides
+from ...backends.contractions.contractions import PARTIAL_SUMS, sum_in_order
 from ...backends.contractions.windows import Windows
 from ...backends.engines.numba import Kernels
 from ...backends.execution.blocks import Block, cut, even_slices
-from ...backends.primitives import LANES, Primitives, in_order
+from ...backends.operations import Operations
 from ...common.types import Array
 from .problem import Problem
 
 
-def serves(problem: Problem, engine: Primitives) -> bool:
+def serves(problem: Problem, ops: Operations) -> bool:
     """Whether this algorithm computes the problem: a group for each of several channels."""
-    return engine.free_order and problem.groups == problem.channels > 1
+    return ops.free_order and problem.groups == problem.channels > 1
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ class Rows:
     """A depthwise problem of two spatial axes or more, its last one and the channels joined to rows."""
 
     problem: Problem
-    engine: Primitives
+    ops: Operations
     block_bytes: int
 
     @classmethod
-    def of(cls, problem: Problem, engine: Primitives, like: Array) -> "Rows":
+    def of(cls, problem: Problem, ops: Operations, like: Array) -> "Rows":
         """A problem of one axis gets one of a single cell before it."""
         if len(problem.spatial) == 1:
             w = problem.windows
@@ -57,7 +58,7 @@ class Rows:
             problem = replace(
                 problem, spatial=(1, *problem.spatial), windows=windows, padding=((0, 0), *problem.padding)
             )
-        return cls(problem, engine, engine.bytes_of_block(like))
+        return cls(problem, ops, ops.bytes_of_block(like))
 
     @property
     def multiplier(self) -> int:
@@ -84,7 +85,7 @@ class Rows:
 
     def flat(self, dy: Array) -> Array:
         """Part of ``dy (N, *O, F)`` with the last two axes joined."""
-        return self.engine.flat(dy, (*dy.shape[:-2], dy.shape[-2] * dy.shape[-1]), "upstream")
+        return self.ops.flat(dy, (*dy.shape[:-2], dy.shape[-2] * dy.shape[-1]), "upstream")
 
     def taps(self, rows: slice) -> Iterator[Tap]:
         """The cells of the kernel, in row-major order, for windows in these rows of the first axis."""
@@ -99,8 +100,8 @@ class Rows:
     def repeated(self, weight: Array) -> Array:
         """``weight (F, 1, *K)`` as ``(K, O[-1]*F)``: each cell of the kernel as long as a row."""
         w = self.problem.windows
-        cells = self.engine.xp.reshape(weight, (self.problem.features, w.cells))
-        return self.engine.xp.tile(self.engine.xp.matrix_transpose(cells), (1, w.count[-1]))
+        cells = self.ops.xp.reshape(weight, (self.problem.features, w.cells))
+        return self.ops.xp.tile(self.ops.xp.matrix_transpose(cells), (1, w.count[-1]))
 
     def part(self, x: Array, block: Block) -> tuple[Array, tuple[int, ...]]:
         """What a block reads of ``x (N, *S, C)`` within the input, ``(n, *S', F)``, and how far ahead windows begin."""
@@ -109,27 +110,27 @@ class Rows:
         first, last = rows.start * w.stride[0], (rows.stop - 1) * w.stride[0] + (w.kernel[0] - 1) * w.dilation[0] + 1
         start, stop = min(max(first - before[0], 0), size), min(max(last - before[0], 0), size)
         found = x[block.samples, start:stop, ...]
-        found = self.engine.flat(found, tuple(found.shape), "strip")
+        found = self.ops.flat(found, tuple(found.shape), "strip")
         if self.multiplier > 1:
-            found = self.engine.xp.repeat(found, self.multiplier, axis=-1)
+            found = self.ops.xp.repeat(found, self.multiplier, axis=-1)
         return found, (before[0] - first + start, *before[1:])
 
     def parts(self, x: Array, block: Block) -> Array:
         """What a block reads of ``x (N, *S, C)``, by the part of the last axis: ``(stride, n, *S'[:-1], S'[-1]*F)``."""
-        problem, engine = self.problem, self.engine
+        problem, ops = self.problem, self.ops
         stride = problem.windows.stride[-1]
-        strip = engine.padded(x, problem.padding, block, problem.windows)
+        strip = ops.padded(x, problem.padding, block, problem.windows)
         if self.multiplier > 1:
-            strip = engine.xp.repeat(strip, self.multiplier, axis=-1)
+            strip = ops.xp.repeat(strip, self.multiplier, axis=-1)
         lead, width = tuple(strip.shape[:-2]), strip.shape[-2]
         if stride == 1:
-            return engine.flat(strip, (1, *lead, width * problem.features))
+            return ops.flat(strip, (1, *lead, width * problem.features))
         length = -(-width // stride)
-        parts = engine.workspace("parts", (stride, *lead, length, problem.features), x)
+        parts = ops.workspace("parts", (stride, *lead, length, problem.features), x)
         for part in range(stride):
             cells = strip[..., part::stride, :]
             parts[part, ..., : cells.shape[-2], :] = cells
-        return engine.xp.reshape(parts, (stride, *lead, length * problem.features))
+        return ops.xp.reshape(parts, (stride, *lead, length * problem.features))
 
 
 def rows_of(windows: Windows, block: Block) -> Windows:
@@ -146,23 +147,23 @@ def _first_rows(windows: Windows, rows: int) -> Windows:
 LEAST = 1 << 20
 
 
-def _kernels(problem: Problem, engine: Primitives) -> Kernels | None:
+def _kernels(problem: Problem, ops: Operations) -> Kernels | None:
     """Compiled kernels that take the problem."""
     if problem.dtype != "float32" or overrides.small(problem.multiply_adds, LEAST):
         return None
-    kernels = engine.kernels
+    kernels = ops.kernels
     return kernels if kernels is not None and problem.features >= kernels.LANES else None
 
 
-def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
     """``y (N, *O, F)``."""
-    prepared = engine.prepare("depthwise", problem, problem.dtype)
+    prepared = ops.prepare("depthwise", problem, problem.dtype)
     if prepared is not None:
         return prepared.forward(x, weight, bias)
-    kernels = _kernels(problem, engine)
+    kernels = _kernels(problem, ops)
     if kernels is not None:
-        return _by_kernel(x, weight, bias, problem, engine, kernels)
-    xp, rows = engine.xp, Rows.of(problem, engine, x)
+        return _by_kernel(x, weight, bias, problem, ops, kernels)
+    xp, rows = ops.xp, Rows.of(problem, ops, x)
     x, kernel = xp.reshape(x, rows.problem.x_shape), rows.repeated(weight)
     bias_row = None if bias is None else xp.tile(bias, (problem.windows.count[-1],))
     y = xp.empty(rows.shape, dtype=x.dtype, device=device(x))
@@ -176,15 +177,15 @@ def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engin
         for k, tap in enumerate(rows.taps(slice(0, block.rows.stop - block.rows.start))):
             strip += parts[(tap.part, slice(None), *tap.before, tap.run)] * kernel[k, :]
 
-    engine.parallel(len(blocks) if problem.samples else 0, work)
+    ops.parallel(len(blocks) if problem.samples else 0, work)
     return xp.reshape(y, problem.y_shape)
 
 
 def _by_kernel(
-    x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives, kernels: Kernels
+    x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations, kernels: Kernels
 ) -> Array:
     """`forward`, compiled."""
-    xp, rows = engine.xp, Rows.of(problem, engine, x)
+    xp, rows = ops.xp, Rows.of(problem, ops, x)
     x, w = xp.reshape(x, rows.problem.x_shape), rows.problem.windows
     cells, first = _cells_of(weight, bias, rows)
     y = xp.empty(rows.problem.y_shape, dtype=x.dtype, device=device(x))
@@ -196,18 +197,18 @@ def _by_kernel(
         read, before = rows.part(x, blocks[i])
         kernels.convolve_by_channel(read, cells, first, rows_of(w, blocks[i]), before, out)
 
-    engine.parallel(len(blocks) if problem.samples else 0, work)
+    ops.parallel(len(blocks) if problem.samples else 0, work)
     return xp.reshape(y, problem.y_shape)
 
 
-def _input_by_kernel(dy: Array, weight: Array, problem: Problem, engine: Primitives, kernels: Kernels) -> Array:
+def _input_by_kernel(dy: Array, weight: Array, problem: Problem, ops: Operations, kernels: Kernels) -> Array:
     """`input_gradient`, compiled, where each channel has one kernel."""
-    xp, rows = engine.xp, Rows.of(problem, engine, dy)
+    xp, rows = ops.xp, Rows.of(problem, ops, dy)
     dy, w, spatial = xp.reshape(dy, rows.problem.y_shape), rows.problem.windows, rows.problem.spatial
     cells, zeros = _cells_of(weight, None, rows)
     dx = xp.empty(rows.problem.x_shape, dtype=dy.dtype, device=device(dy))
     whole = replace(w, count=spatial)
-    blocks = engine.blocks(problem.samples, spatial[0], 8 * prod(spatial[1:]) * problem.channels, dy)
+    blocks = ops.blocks(problem.samples, spatial[0], 8 * prod(spatial[1:]) * problem.channels, dy)
 
     def work(i: int) -> None:
         block = blocks[i]
@@ -215,51 +216,51 @@ def _input_by_kernel(dy: Array, weight: Array, problem: Problem, engine: Primiti
         part = rows_of(whole, block)
         above, *others = (pair[0] for pair in rows.problem.padding)
         upstream = dy[block.samples, ...]
-        upstream = engine.flat(upstream, tuple(upstream.shape), "upstream")
+        upstream = ops.flat(upstream, tuple(upstream.shape), "upstream")
         out = xp.reshape(out, (out.shape[0], prod(part.count), problem.channels))
         before = (above + block.rows.start, *others)
         kernels.convolve_by_channel(upstream, cells, zeros, part, before, out, adjoint=True)
 
-    engine.parallel(len(blocks) if problem.samples else 0, work)
+    ops.parallel(len(blocks) if problem.samples else 0, work)
     return xp.reshape(dx, problem.x_shape)
 
 
 def _cells_of(weight: Array, bias: Array | None, rows: Rows) -> tuple[Array, Array]:
     """``weight (F, 1, *K)`` as ``(K, F)`` in one piece of memory, and the bias ``(F,)``, zeros where there is none."""
     features, cells = rows.problem.features, rows.problem.windows.cells
-    found = rows.engine.workspace("matrix", (cells, features), weight)
-    found[...] = rows.engine.xp.matrix_transpose(rows.engine.xp.reshape(weight, (features, cells)))
-    first = rows.engine.workspace("bias", (features,), weight)
+    found = rows.ops.workspace("matrix", (cells, features), weight)
+    found[...] = rows.ops.xp.matrix_transpose(rows.ops.xp.reshape(weight, (features, cells)))
+    first = rows.ops.workspace("bias", (features,), weight)
     first[...] = 0.0 if bias is None else bias
     return found, first
 
 
 def _cells_by_kernel(x: Array, dy: Array, rows: Rows, kernels: Kernels) -> Array:
     """`weight_gradient`, compiled: ``(K, F)``."""
-    engine, w, features = rows.engine, rows.problem.windows, rows.problem.features
+    ops, w, features = rows.ops, rows.problem.windows, rows.problem.features
     blocks = rows.blocks()
-    sums = engine.xp.empty((len(blocks), w.cells, features), dtype=x.dtype, device=device(x))
+    sums = ops.xp.empty((len(blocks), w.cells, features), dtype=x.dtype, device=device(x))
 
     def work(i: int) -> None:
         block = blocks[i]
         part = dy[block.samples, block.rows, ...]
-        upstream = engine.flat(part, (part.shape[0], prod(part.shape[1:-1]), features), "upstream")
+        upstream = ops.flat(part, (part.shape[0], prod(part.shape[1:-1]), features), "upstream")
         read, before = rows.part(x, block)
         kernels.correlate_by_channel(read, upstream, rows_of(w, block), before, sums[i, ...])
 
-    engine.parallel(len(blocks), work)
-    return engine.xp.sum(sums, axis=0)
+    ops.parallel(len(blocks), work)
+    return ops.xp.sum(sums, axis=0)
 
 
-def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
+def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) -> Array:
     """``dx (N, *S, C)``: each cell of the kernel times ``dy``, added up where it read."""
-    prepared = engine.prepare("depthwise", problem, problem.dtype)
+    prepared = ops.prepare("depthwise", problem, problem.dtype)
     if prepared is not None:
         return prepared.input_gradient(dy, weight)
-    kernels = _kernels(problem, engine)
+    kernels = _kernels(problem, ops)
     if kernels is not None and problem.features == problem.channels:
-        return _input_by_kernel(dy, weight, problem, engine, kernels)
-    xp, rows = engine.xp, Rows.of(problem, engine, dy)
+        return _input_by_kernel(dy, weight, problem, ops, kernels)
+    xp, rows = ops.xp, Rows.of(problem, ops, dy)
     dy, kernel = xp.reshape(dy, rows.problem.y_shape), rows.repeated(weight)
     stride, features, channels = rows.problem.windows.stride[-1], problem.features, problem.channels
     pairs = rows.problem.padding
@@ -267,11 +268,11 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitive
     inside = tuple(slice(low, low + n) for n, (low, _) in zip(rows.problem.spatial, pairs, strict=True))
     length = -(-wide[-1] // stride)
     dx = xp.empty(rows.problem.x_shape, dtype=dy.dtype, device=device(dy))
-    blocks = engine.blocks(problem.samples, 1, 4 * prod(wide) * features, dy)
+    blocks = ops.blocks(problem.samples, 1, 4 * prod(wide) * features, dy)
 
     def work(i: int) -> None:
         samples = blocks[i].samples
-        parts = engine.workspace("parts", (stride, blocks[i].count, *wide[:-1], length * features), dy)
+        parts = ops.workspace("parts", (stride, blocks[i].count, *wide[:-1], length * features), dy)
         parts[...] = 0.0
         for some in rows.strips(blocks[i].count):
             upstream = rows.flat(dy[samples, some, ...])
@@ -286,23 +287,23 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitive
             sums = xp.sum(xp.reshape(sums, (*sums.shape[:-1], channels, rows.multiplier)), axis=-1)
         dx[samples, ...] = sums
 
-    engine.parallel(len(blocks) if problem.samples else 0, work)
+    ops.parallel(len(blocks) if problem.samples else 0, work)
     return xp.reshape(dx, problem.x_shape)
 
 
-def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
+def weight_gradient(x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
     """``dweight (F, 1, *K)``: for each cell of the kernel what it reads times ``dy``, summed over the rows, then along
     them."""
-    prepared = engine.prepare("depthwise", problem, problem.dtype)
+    prepared = ops.prepare("depthwise", problem, problem.dtype)
     if prepared is not None:
         return prepared.weight_gradient(x, dy)
-    xp, rows = engine.xp, Rows.of(problem, engine, x)
+    xp, rows = ops.xp, Rows.of(problem, ops, x)
     x, dy = xp.reshape(x, rows.problem.x_shape), xp.reshape(dy, rows.problem.y_shape)
     w, blocks = rows.problem.windows, rows.blocks()
-    lanes = even_slices(len(blocks), min(len(blocks), LANES))
+    lanes = even_slices(len(blocks), min(len(blocks), PARTIAL_SUMS))
     sums = xp.zeros((len(lanes), w.cells, rows.shape[-1]), dtype=x.dtype, device=device(x))
     axes = tuple(range(len(rows.shape) - 1))
-    kernels = _kernels(problem, engine)
+    kernels = _kernels(problem, ops)
     if kernels is not None:
         sums = _cells_by_kernel(x, dy, rows, kernels)
         return xp.reshape(xp.matrix_transpose(sums), (problem.features, 1, *problem.windows.kernel))
@@ -315,6 +316,6 @@ def weight_gradient(x: Array, dy: Array, problem: Problem, engine: Primitives) -
                 read = parts[(tap.part, slice(None), *tap.before, tap.run)]
                 sums[lane, k, :] += xp.sum(read * upstream, axis=axes)
 
-    engine.parallel(len(lanes) if problem.samples else 0, work)
-    total = xp.sum(xp.reshape(in_order(sums), (w.cells, w.count[-1], problem.features)), axis=1)
+    ops.parallel(len(lanes) if problem.samples else 0, work)
+    total = xp.sum(xp.reshape(sum_in_order(sums), (w.cells, w.count[-1], problem.features)), axis=1)
     return xp.reshape(xp.matrix_transpose(total), (problem.features, 1, *problem.windows.kernel))

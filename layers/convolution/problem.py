@@ -4,8 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
-from ...backends.contractions.windows import Windows
-from ...backends.execution.blocks import Pairs
+from ...backends.contractions.windows import PadWidths, Windows
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Problem:
     features: int
     groups: int
     windows: Windows
-    padding: Pairs
+    padding: PadWidths
     dtype: str
     rotated: bool = False
     precision: str = "float32"

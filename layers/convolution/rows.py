@@ -16,7 +16,7 @@ from math import prod
 from array_api_compat import device
 
 from ...backends.contractions.windows import Windows
-from ...backends.primitives import Primitives
+from ...backends.operations import Operations
 from ...common.types import Array, Namespace
 from . import columns
 from .problem import Problem
@@ -41,13 +41,13 @@ def suits(problem: Problem) -> bool:
     return serves(problem) and problem.channels <= 8 and entries <= LARGEST and problem.multiply_adds >= LEAST
 
 
-def input_gradient(dy: Array, weight: Array, problem: Problem, engine: Primitives) -> Array:
+def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) -> Array:
     """``dx (N, *S, C)``."""
-    xp, w = engine.xp, problem.windows
+    xp, w = ops.xp, problem.windows
     windows = Windows(w.kernel[:-1], w.stride[:-1], w.dilation[:-1], w.count[:-1])
     upstream = xp.reshape(dy, (problem.samples, *w.count[:-1], w.count[-1] * problem.features))
     shape = (problem.samples, *problem.spatial[:-1], problem.spatial[-1] * problem.channels)
-    dx = engine.contract_input_gradient(upstream, _band(weight, problem, xp), windows, shape, problem.padding[:-1])
+    dx = ops.contract_input_gradient(upstream, _band(weight, problem, xp), windows, shape, problem.padding[:-1])
     return xp.reshape(dx, problem.x_shape)
 
 

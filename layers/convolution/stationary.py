@@ -12,7 +12,7 @@ it as its gradient is.
 from math import prod
 
 from ...backends.execution.blocks import whole
-from ...backends.primitives import Primitives
+from ...backends.operations import Operations
 from ...common.types import Array
 from . import columns
 from .problem import Problem
@@ -33,18 +33,18 @@ def serves(problem: Problem) -> bool:
     return problem.groups == 1 and not problem.rotated
 
 
-def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
     """``y (N, *O, F)``."""
-    xp, windows = engine.xp, problem.windows
-    strip = engine.padded(x, problem.padding, whole(problem.samples, windows), windows)
-    cells = engine.windows(strip, windows)
+    xp, windows = ops.xp, problem.windows
+    strip = ops.padded(x, problem.padding, whole(problem.samples, windows), windows)
+    cells = ops.windows(strip, windows)
     axes = len(windows.count)
     depth, outputs = problem.channels * windows.cells, problem.samples * prod(windows.count)
     kernel, last = tuple(range(1 + axes, 1 + 2 * axes)), cells.ndim - 1
     spatial = tuple(range(2, weight.ndim))
-    lies = engine.memory_order(weight)
+    lies = ops.memory_order(weight)
     if lies == (*spatial, 1, 0):
-        y = engine.product(engine.flat(cells, (outputs, depth)), columns.kernel_matrix(weight, problem, xp)[0, ...])
+        y = ops.product(ops.flat(cells, (outputs, depth)), columns.kernel_matrix(weight, problem, xp)[0, ...])
         if bias is not None:
             y += bias
         return xp.reshape(y, problem.y_shape)
@@ -52,8 +52,8 @@ def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, engin
         order, weight = (*kernel, last), xp.permute_dims(weight, lies)
     else:
         order = (last, *kernel)
-    turned = engine.flat(xp.permute_dims(cells, (*order, *range(1 + axes))), (depth, outputs))
-    y = engine.product(xp.reshape(weight, (problem.features, depth)), turned)
+    turned = ops.flat(xp.permute_dims(cells, (*order, *range(1 + axes))), (depth, outputs))
+    y = ops.product(xp.reshape(weight, (problem.features, depth)), turned)
     if bias is not None:
         y += xp.reshape(bias, (problem.features, 1))
     y = xp.reshape(y, (problem.features, problem.samples, *windows.count))

@@ -36,9 +36,10 @@ from math import prod
 
 from array_api_compat import device
 
+from ...backends.contractions.contractions import PARTIAL_SUMS, sum_in_order
 from ...backends.contractions.windows import Windows
 from ...backends.execution.blocks import Block, cut, even_slices
-from ...backends.primitives import LANES, Primitives, in_order
+from ...backends.operations import Operations
 from ...common.types import Array, Namespace, dtype_name
 from .problem import Problem
 
@@ -137,16 +138,16 @@ class Tiling:
         size = 4 * self.points * prod(self.grid) * self.problem.channels
         return even_slices(self.problem.samples, -(-self.problem.samples // max(1, HELD // size)))
 
-    def held_inputs(self, x: Array, samples: slice, matrix: Array, engine: Primitives) -> Array:
+    def held_inputs(self, x: Array, samples: slice, matrix: Array, ops: Operations) -> Array:
         """Tiles of the input of these samples, transformed: ``(T, n^2, C)``."""
         blocks = self.blocks(samples.start, samples.stop - samples.start)
         count = (samples.stop - samples.start) * prod(self.grid)
-        inputs = engine.workspace("held inputs", (count, self.points, self.problem.channels), x)
+        inputs = ops.workspace("held inputs", (count, self.points, self.problem.channels), x)
 
         def work(i: int) -> None:
-            _input_tiles(x, blocks[i], self, matrix, inputs[self.place(blocks[i], samples.start), ...], engine)
+            _input_tiles(x, blocks[i], self, matrix, inputs[self.place(blocks[i], samples.start), ...], ops)
 
-        engine.parallel(len(blocks), work)
+        ops.parallel(len(blocks), work)
         return inputs
 
     def filters(self, tiles: int) -> list[slice]:
@@ -193,57 +194,57 @@ class Winograd:
         c, f, p = problem.channels, problem.features, tiling.points
         return p * (c * f * (tiles + WEIGHT_TILES) + tiles * (p * c + self.m * self.m * f))
 
-    def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, engine: Primitives) -> Array:
+    def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
         """``y (N, *O, F)``."""
         tiling = Tiling(problem, self.m, self.shares_filters)
-        prepared = engine.prepare("winograd", tiling, problem.dtype)
+        prepared = ops.prepare("winograd", tiling, problem.dtype)
         if prepared is not None:
             return prepared.forward(x, weight, bias)
-        xp = engine.xp
+        xp = ops.xp
         rows, columns = tiling.grid
         fits = not any(after for _, after in tiling.output_padding)
         shape = (problem.samples, rows, self.m, columns, self.m, problem.features) if fits else problem.y_shape
         y = xp.empty(shape, dtype=x.dtype, device=device(x))
-        sides = _matrices(self.m, engine, x)
+        sides = _matrices(self.m, ops, x)
         evaluate = xp.flip(sides.kernel, axis=1) if problem.rotated else sides.kernel
 
         def finish(inputs: Array, points: Array, block: Block, filters: slice) -> None:
             """From tiles of the input to those of the output, for some filters."""
             count, features = inputs.shape[0], points.shape[2]
-            products = engine.workspace("products", (count, tiling.points, features), x)
+            products = ops.workspace("products", (count, tiling.points, features), x)
             permute = xp.permute_dims
-            engine.matmul(permute(inputs, (1, 0, 2)), points, permute(products, (1, 0, 2)))
-            tiles = engine.workspace("outputs", (count, self.m * self.m, features), x)
-            engine.matmul(sides.output, products, tiles)
+            ops.matmul(permute(inputs, (1, 0, 2)), points, permute(products, (1, 0, 2)))
+            tiles = ops.workspace("outputs", (count, self.m * self.m, features), x)
+            ops.matmul(sides.output, products, tiles)
             if bias is not None:
                 tiles += bias[filters]
             _put_tiles(tiles, y, block, filters, tiling, xp)
 
         def share_tiles() -> None:
-            kernel = _kernel(weight, problem, slice(0, problem.features), (1, 0, 2), engine)
-            points = xp.permute_dims(engine.matmul(evaluate, kernel), (1, 0, 2))
+            kernel = _kernel(weight, problem, slice(0, problem.features), (1, 0, 2), ops)
+            points = xp.permute_dims(ops.matmul(evaluate, kernel), (1, 0, 2))
             blocks = tiling.blocks(0, problem.samples)
 
             def work(i: int) -> None:
-                inputs = engine.workspace("inputs", (tiling.tiles(blocks[i]), tiling.points, problem.channels), x)
-                _input_tiles(x, blocks[i], tiling, sides.input, inputs, engine)
+                inputs = ops.workspace("inputs", (tiling.tiles(blocks[i]), tiling.points, problem.channels), x)
+                _input_tiles(x, blocks[i], tiling, sides.input, inputs, ops)
                 finish(inputs, points, blocks[i], slice(0, problem.features))
 
-            engine.parallel(len(blocks), work)
+            ops.parallel(len(blocks), work)
 
         def share_filters(samples: slice) -> None:
-            inputs = tiling.held_inputs(x, samples, sides.input, engine)
+            inputs = tiling.held_inputs(x, samples, sides.input, ops)
             filters = tiling.filters(inputs.shape[0])
 
             def work(i: int) -> None:
                 count = filters[i].stop - filters[i].start
-                kernel = _kernel(weight, problem, filters[i], (0, 1, 2), engine)
-                points = engine.workspace("points", (tiling.points, problem.channels * count), x)
-                engine.matmul(evaluate, xp.reshape(kernel, (CELLS, problem.channels * count)), points)
+                kernel = _kernel(weight, problem, filters[i], (0, 1, 2), ops)
+                points = ops.workspace("points", (tiling.points, problem.channels * count), x)
+                ops.matmul(evaluate, xp.reshape(kernel, (CELLS, problem.channels * count)), points)
                 points = xp.reshape(points, (tiling.points, problem.channels, count))
                 finish(inputs, points, Block(samples, slice(0, rows)), filters[i])
 
-            engine.parallel(len(filters), work)
+            ops.parallel(len(filters), work)
 
         if tiling.is_large:
             for samples in tiling.held():
@@ -252,60 +253,60 @@ class Winograd:
             share_tiles()
         return xp.reshape(y, problem.y_shape)
 
-    def weight_gradient(self, x: Array, dy: Array, problem: Problem, engine: Primitives) -> Array:
+    def weight_gradient(self, x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
         """``dweight (F, C, 3, 3)``."""
         tiling = Tiling(problem, self.m, self.shares_filters)
-        prepared = engine.prepare("winograd", tiling, problem.dtype)
+        prepared = ops.prepare("winograd", tiling, problem.dtype)
         if prepared is not None:
             return prepared.weight_gradient(x, dy)
-        xp = engine.xp
-        sides = _matrices(self.m, engine, x)
+        xp = ops.xp
+        sides = _matrices(self.m, ops, x)
         back, spread = xp.matrix_transpose(sides.kernel), xp.matrix_transpose(sides.output)
 
         def outer(inputs: Array, block: Block, filters: slice, name: str) -> Array:
             """For each point the products of tiles of ``dy`` and of the input, summed over tiles: ``(F, n^2, C)``."""
             features = filters.stop - filters.start
-            upstream = engine.workspace("products", (inputs.shape[0], tiling.points, features), x)
-            _output_tiles(dy[..., filters], block, tiling, spread, upstream, engine)
-            sums = engine.workspace(name, (features, tiling.points, problem.channels), x)
+            upstream = ops.workspace("products", (inputs.shape[0], tiling.points, features), x)
+            _output_tiles(dy[..., filters], block, tiling, spread, upstream, ops)
+            sums = ops.workspace(name, (features, tiling.points, problem.channels), x)
             permute = xp.permute_dims
-            engine.matmul(permute(upstream, (1, 2, 0)), permute(inputs, (1, 0, 2)), permute(sums, (1, 0, 2)))
+            ops.matmul(permute(upstream, (1, 2, 0)), permute(inputs, (1, 0, 2)), permute(sums, (1, 0, 2)))
             return sums
 
         def share_tiles() -> Array:
             blocks = tiling.blocks(0, problem.samples)
-            lanes = even_slices(len(blocks), min(len(blocks), LANES))
+            lanes = even_slices(len(blocks), min(len(blocks), PARTIAL_SUMS))
             shape = (len(lanes), problem.features, CELLS, problem.channels)
             parts = xp.empty(shape, dtype=x.dtype, device=device(x))
 
             def work(lane: int) -> None:
                 total = None
                 for block in blocks[lanes[lane]]:
-                    inputs = engine.workspace("inputs", (tiling.tiles(block), tiling.points, problem.channels), x)
-                    _input_tiles(x, block, tiling, sides.input, inputs, engine)
+                    inputs = ops.workspace("inputs", (tiling.tiles(block), tiling.points, problem.channels), x)
+                    _input_tiles(x, block, tiling, sides.input, inputs, ops)
                     sums = outer(inputs, block, slice(0, problem.features), "more" if total is not None else "sums")
                     if total is None:
                         total = sums
                     else:
                         total += sums
-                engine.matmul(back, total, parts[lane, ...])
+                ops.matmul(back, total, parts[lane, ...])
 
-            engine.parallel(len(lanes), work)
-            return in_order(parts)
+            ops.parallel(len(lanes), work)
+            return sum_in_order(parts)
 
         def share_filters(samples: slice, dw: Array) -> None:
-            inputs = tiling.held_inputs(x, samples, sides.input, engine)
+            inputs = tiling.held_inputs(x, samples, sides.input, ops)
             filters = tiling.filters(inputs.shape[0])
 
             def work(i: int) -> None:
                 part = dw[filters[i], ...]
                 sums = outer(inputs, Block(samples, slice(0, tiling.grid[0])), filters[i], "sums")
                 if samples.start == 0:
-                    engine.matmul(back, sums, part)
+                    ops.matmul(back, sums, part)
                 else:
-                    part += engine.matmul(back, sums, engine.workspace("part", part.shape, part))
+                    part += ops.matmul(back, sums, ops.workspace("part", part.shape, part))
 
-            engine.parallel(len(filters), work)
+            ops.parallel(len(filters), work)
 
         if tiling.is_large:
             shape = (problem.features, CELLS, problem.channels)
@@ -317,33 +318,33 @@ class Winograd:
         return xp.reshape(xp.permute_dims(dw, (0, 2, 1)), (problem.features, problem.channels, KERNEL, KERNEL))
 
 
-def _kernel(weight: Array, problem: Problem, filters: slice, axes: tuple[int, int, int], engine: Primitives) -> Array:
+def _kernel(weight: Array, problem: Problem, filters: slice, axes: tuple[int, int, int], ops: Operations) -> Array:
     """The weight of some filters as ``(9, C, F)``, or these axes of it; of a rotated one the cells stay as they are."""
-    cells = engine.xp.reshape(weight, (*weight.shape[:2], CELLS))
+    cells = ops.xp.reshape(weight, (*weight.shape[:2], CELLS))
     if problem.rotated:
-        laid = engine.xp.permute_dims(cells[:, filters, :], (2, 0, 1))
+        laid = ops.xp.permute_dims(cells[:, filters, :], (2, 0, 1))
     else:
-        laid = engine.xp.permute_dims(cells[filters, ...], (2, 1, 0))
-    laid = engine.xp.permute_dims(laid, axes)
-    copy = engine.workspace("kernel", tuple(laid.shape), weight)
+        laid = ops.xp.permute_dims(cells[filters, ...], (2, 1, 0))
+    laid = ops.xp.permute_dims(laid, axes)
+    copy = ops.workspace("kernel", tuple(laid.shape), weight)
     copy[...] = laid
     return copy
 
 
-def _input_tiles(x: Array, block: Block, tiling: Tiling, matrix: Array, out: Array, engine: Primitives) -> None:
+def _input_tiles(x: Array, block: Block, tiling: Tiling, matrix: Array, out: Array, ops: Operations) -> None:
     """``B^T d B`` of a block's tiles."""
-    strip = engine.padded(x, tiling.input_padding, block, tiling.inputs)
-    tiles = engine.flat(engine.windows(strip, block.windows(tiling.inputs)), out.shape)
-    engine.matmul(matrix, tiles, out)
+    strip = ops.padded(x, tiling.input_padding, block, tiling.inputs)
+    tiles = ops.flat(ops.windows(strip, block.windows(tiling.inputs)), out.shape)
+    ops.matmul(matrix, tiles, out)
 
 
-def _output_tiles(dy: Array, block: Block, tiling: Tiling, matrix: Array, out: Array, engine: Primitives) -> None:
+def _output_tiles(dy: Array, block: Block, tiling: Tiling, matrix: Array, out: Array, ops: Operations) -> None:
     """``A dY A^T`` of a block's tiles."""
-    strip = engine.padded(dy, tiling.output_padding, block, tiling.outputs)
-    tiles = engine.flat(
-        engine.windows(strip, block.windows(tiling.outputs)), (out.shape[0], tiling.m * tiling.m, out.shape[2])
+    strip = ops.padded(dy, tiling.output_padding, block, tiling.outputs)
+    tiles = ops.flat(
+        ops.windows(strip, block.windows(tiling.outputs)), (out.shape[0], tiling.m * tiling.m, out.shape[2])
     )
-    engine.matmul(matrix, tiles, out)
+    ops.matmul(matrix, tiles, out)
 
 
 def _put_tiles(tiles: Array, y: Array, block: Block, filters: slice, tiling: Tiling, xp: Namespace) -> None:
@@ -371,14 +372,14 @@ class Sides:
     output: Array
 
 
-def _matrices(m: int, engine: Primitives, like: Array) -> Sides:
-    xp = engine.xp
+def _matrices(m: int, ops: Operations, like: Array) -> Sides:
+    xp = ops.xp
     made = tuple(kronecker(matrix) for matrix in transforms(POINTS[m], m))
 
     def laid(side: int) -> Array:
         return xp.asarray(made[side], dtype=like.dtype, device=device(like))
 
-    return Sides(*(engine.constant(partial(laid, i), like, POINTS[m], m, i, dtype_name(like.dtype)) for i in range(3)))
+    return Sides(*(ops.constant(partial(laid, i), like, POINTS[m], m, i, dtype_name(like.dtype)) for i in range(3)))
 
 
 Matrix = tuple[tuple[float, ...], ...]

@@ -11,10 +11,10 @@ from typing import Any
 
 from array_api_compat import array_namespace, device
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.backend import FLOATS
 from ...backends.inputs import conversion, describe
-from ...backends.registry import require_standard
+from ...backends.lookup import require_standard
 from ...common import checks
 from ...common.checks import shown
 from ...common.types import Array, Namespace, dtype_name
@@ -34,7 +34,7 @@ def namespace(xp: Namespace | None, /, optional: Collection[str] = (), **arrays:
             del arrays[name]
     require_standard(arrays)
     if xp is None:
-        return primitives(array_namespace(*arrays.values())).xp
+        return operations_of(array_namespace(*arrays.values())).xp
     if not hasattr(xp, "asarray"):
         raise TypeError(f"xp must be an array namespace, got {shown(xp)}")
     return xp
@@ -56,7 +56,7 @@ def memory_axes(x: Array, xp: Namespace) -> tuple[int, ...]:
     Permuted so, an array is read in the order in which it lies, and what a library computes from it lies so too: some
     allocate results in the order of the axes that they see, whatever the strides are.
     """
-    return primitives(xp).memory_order(x) or tuple(range(x.ndim))
+    return operations_of(xp).memory_order(x) or tuple(range(x.ndim))
 
 
 def pad(x: Array, geometry: Geometry, value: float, xp: Namespace) -> Array:
@@ -94,8 +94,8 @@ def by_samples(function: Callable[..., Array], x: Array, *others: Array, xp: Nam
 
     Some samples at a time and on several workers, where the backend has them and the arrays are large.
     """
-    engine = primitives(xp)
-    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]), x)
+    ops = operations_of(xp)
+    blocks = ops.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]), x)
     if len(blocks) == 1:
         return function(x, *others)
     y = xp.empty(x.shape, dtype=x.dtype, device=device(x))
@@ -104,18 +104,18 @@ def by_samples(function: Callable[..., Array], x: Array, *others: Array, xp: Nam
         samples = blocks[i].samples
         y[samples, ...] = function(x[samples, ...], *(other[samples, ...] for other in others))
 
-    engine.parallel(len(blocks), work)
+    ops.parallel(len(blocks), work)
     return y
 
 
 def over_blocks(work: Callable[[slice], None], x: Array, xp: Namespace) -> None:
     """``work`` on all samples of ``x (N, ...)``, some at a time and on several workers where the backend has them."""
-    engine = primitives(xp)
-    blocks = engine.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]), x)
+    ops = operations_of(xp)
+    blocks = ops.blocks(x.shape[0], 1, 4 * prod(x.shape[1:]), x)
     if len(blocks) == 1:
         work(blocks[0].samples)
     else:
-        engine.parallel(len(blocks), lambda i: work(blocks[i].samples))
+        ops.parallel(len(blocks), lambda i: work(blocks[i].samples))
 
 
 def scalar(value: float, like: Array, xp: Namespace) -> Array:
@@ -128,12 +128,12 @@ def scalar(value: float, like: Array, xp: Namespace) -> Array:
 
 def clamp(x: Array, low: Any, high: Any, xp: Namespace) -> Array:
     """``x`` brought into ``[low, high]``; NaN stays. The standard's `clip` waits for the device on CuPy."""
-    return primitives(xp).clamp(x, low, high)
+    return operations_of(xp).clamp(x, low, high)
 
 
 def at_least(x: Array, low: float, xp: Namespace) -> Array:
     """``x``, or ``low`` where it is below that; NaN stays."""
-    return primitives(xp).clamp(x, low)
+    return operations_of(xp).clamp(x, low)
 
 
 def sign(x: Array, xp: Namespace) -> Array:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from ...backends import Backend, Generator, ambient_backend, backend_of, get_backend, origins, primitives, to_host
+from ...backends import Backend, Generator, ambient_backend, backend_of, get_backend, operations_of, origins, to_host
 from ...backends.compiled_step import Slot, require_owned
-from ...backends.primitives import Compiled
-from ...backends.registry import require_plain
+from ...backends.execution.execution import Compiled
+from ...backends.lookup import require_plain
 from ...common.types import Array, dtype_name
 from ..initialisers import Initialiser
 from .arrays import require_float
@@ -47,7 +47,7 @@ def change(
     """Put ``function(*changed, *read)`` in place of ``changed``, entry by entry, all stored arrays of one shape.
 
     Arrays are widened on the way in and narrowed on the way out. The function may compute in place; ``compiled`` is
-    that of `Primitives.update`.
+    that of `Operations.update`.
     """
 
     def work(*stored: Array) -> None:
@@ -57,7 +57,7 @@ def change(
                 kept[...] = backend.down(array)
 
     with backend.context():
-        primitives(backend.xp).update(work, *changed, *read, compiled=compiled)
+        operations_of(backend.xp).update(work, *changed, *read, compiled=compiled)
 
 
 def _add(total: Array, term: Array) -> tuple[Array]:

@@ -8,7 +8,7 @@ broadcasts to that of the prediction; nothing else is broadcast.
 from math import nan
 from typing import Any, Unpack
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.without_autograd import without_graph
 from ...common.types import Array, Namespace
 from ..activations import relu, sigmoid
@@ -115,7 +115,7 @@ def binary_cross_entropy_with_logits(
     bend = xp.log1p(xp.exp(-xp.abs(logits)))
     yes, no = relu(-logits, xp=xp) + bend, relu(logits, xp=xp) + bend
     # Of no share 0, were the loss infinite. NaN is in the other part too.
-    shared = primitives(xp).shared
+    shared = operations_of(xp).shared
     losses = _weighted(shared(target, yes), pos_weight, xp) + shared(1.0 - target, no)
     return reduce(_weighted(losses, weight, xp), reduction, xp)
 

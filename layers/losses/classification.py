@@ -13,7 +13,7 @@ from typing import Any, Unpack
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.execution.team import current_team
 from ...backends.without_autograd import without_graph
 from ...common import checks
@@ -130,7 +130,7 @@ def cross_entropy_backward(
             w = xp.ones_like(p) if weight is None else along_classes(weight, p, xp)
             even = p * xp.sum(w, axis=1, keepdims=True) - w
             slopes = (1.0 - label_smoothing) * slopes + (label_smoothing / logits.shape[1]) * even
-        return primitives(xp).select(kept, slopes)
+        return operations_of(xp).select(kept, slopes)
 
     slopes = by_samples(slopes_of, logits, index, kept, share, xp=xp)
     return spread(slopes, dy, reduction, xp, shape=tuple(target.shape), count=xp.sum(share))
@@ -143,7 +143,7 @@ def _prepared(logits: Array, target: Array, ignore_index: int, reduction: str, x
         return None
     shape = (logits.shape[0], *logits.shape[2:], logits.shape[1])
     problem = (shape, dtype_name(target.dtype), ignore_index, reduction)
-    return primitives(xp).prepare("cross entropy", problem, dtype_name(logits.dtype))
+    return operations_of(xp).prepare("cross entropy", problem, dtype_name(logits.dtype))
 
 
 def _plain(logits: Array, index: Array, xp: Namespace) -> Array:
@@ -151,10 +151,10 @@ def _plain(logits: Array, index: Array, xp: Namespace) -> Array:
     losses = xp.empty(index.shape, dtype=logits.dtype, device=device(logits))
 
     def work(part: slice) -> None:
-        some, engine = logits[part, ...], primitives(xp)
+        some, ops = logits[part, ...], operations_of(xp)
         largest = xp.max(some, axis=1, keepdims=True)
         shifted = below_largest(some, largest, xp)
-        at_target = engine.pick(shifted, index[part, ...])
+        at_target = ops.pick(shifted, index[part, ...])
         losses[part, ...] = xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True)) - at_target
 
     over_blocks(work, logits, xp)
@@ -170,7 +170,7 @@ def _plain_backward(dy: Array | float, logits: Array, target: Array, reduction: 
     def slopes_of(logits: Array, index: Array, share: Array) -> Array:
         slopes = xp.exp(below_largest(logits, xp.max(logits, axis=1, keepdims=True), xp))
         slopes *= share / xp.sum(slopes, axis=1, keepdims=True)
-        return primitives(xp).add_at(slopes, index, -share)
+        return operations_of(xp).add_at(slopes, index, -share)
 
     return by_samples(slopes_of, logits, index, share, xp=xp)
 

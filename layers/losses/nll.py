@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Unpack
 
 from array_api_compat import device
 
-from ...backends import backend_of, primitives
+from ...backends import backend_of, operations_of
 from ...backends.execution.team import current_team
 from ...backends.inputs import describe
 from ...backends.without_autograd import without_graph
@@ -126,8 +126,8 @@ def are_plain(target: Array, classes: int, ignore_index: int, xp: Namespace) -> 
 
     Known where reading is cheap; and not in a team, whose workers must all go the same way.
     """
-    engine = primitives(xp)
-    if not engine.reads or not engine.free_order or current_team() is not None or not prod(target.shape):
+    ops = operations_of(xp)
+    if not ops.reads or not ops.free_order or current_team() is not None or not prod(target.shape):
         return False
     low, high = int(xp.min(target)), int(xp.max(target))
     return low >= 0 and high < classes and not low <= ignore_index <= high

@@ -18,7 +18,7 @@ from math import inf, nan
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.engines.numba import Kernels
 from ...common.types import Array, Namespace
 from ..core.arrays import channels_first, channels_last, scalar
@@ -55,7 +55,7 @@ class Rows:
 
 def moments(rows: Array, xp: Namespace) -> tuple[Array, Array, Array]:
     """``near``, ``rest`` and the variance, ``(C,)``, of each column of ``rows (cells, C)``."""
-    engine = primitives(xp)
+    ops = operations_of(xp)
     cells, channels = rows.shape
     x, repeats = _long(rows, xp)
     blocks = _blocks(x, xp)
@@ -71,7 +71,7 @@ def moments(rows: Array, xp: Namespace) -> tuple[Array, Array, Array]:
             return
         sample = block[::SAMPLED, :]
         mean = _column_sums(sample, xp) * (1.0 / sample.shape[0])
-        t = engine.workspace("rows", block.shape, block)
+        t = ops.workspace("rows", block.shape, block)
         t[...] = block
         t -= mean
         means[i, :] = mean
@@ -79,7 +79,7 @@ def moments(rows: Array, xp: Namespace) -> tuple[Array, Array, Array]:
         t *= t
         squares[i, :] = _column_sums(t, xp)
 
-    engine.parallel(len(blocks), work)
+    ops.parallel(len(blocks), work)
     means, sums, squares = (xp.reshape(a, (len(blocks), repeats, channels)) for a in (means, sums, squares))
     counts = xp.empty((len(blocks), 1, 1), **like)
     for i, part in enumerate(blocks):
@@ -114,7 +114,7 @@ def normalise_rows(
         inverse_std = in_range(inverse_std, var, xp)
     scale = inverse_std if weight is None else inverse_std * weight
     shift = -rest * scale if bias is None else bias - rest * scale
-    engine = primitives(xp)
+    ops = operations_of(xp)
     y = xp.empty(rows.shape, dtype=rows.dtype, device=device(rows))
     (source, repeats), (result, _) = _long(rows, xp), _long(y, xp)
     blocks = _blocks(source, xp)
@@ -132,7 +132,7 @@ def normalise_rows(
         part *= factor
         part += offset
 
-    engine.parallel(len(blocks), work)
+    ops.parallel(len(blocks), work)
     return _as_input(y, tuple(x.shape), xp), Rows(rows, near, rest, inverse_std, mean, var)
 
 
@@ -140,7 +140,7 @@ def normalise_rows_backward(
     dy: Array, normal: Rows, weight: Array | None, constant: bool, input_grad: bool, xp: Namespace
 ) -> tuple[Array | None, Array, Array]:
     """``(dx, dweight, dbias)``; with ``constant`` the statistics did not depend on the input."""
-    engine = primitives(xp)
+    ops = operations_of(xp)
     cells, channels = normal.rows.shape
     x, repeats = _long(normal.rows, xp)
     upstream, _ = _long(xp.reshape(channels_last(dy, xp), normal.rows.shape), xp)
@@ -155,14 +155,14 @@ def normalise_rows_backward(
         if kernels is not None:
             kernels.column_sums(d, x[blocks[i], :], centre, sums[i, 0, :], sums[i, 1, :])
             return
-        t = engine.workspace("rows", d.shape, d)
+        t = ops.workspace("rows", d.shape, d)
         t[...] = x[blocks[i], :]
         t -= centre
         t *= d
         sums[i, 0, :] = _column_sums(d, xp)
         sums[i, 1, :] = _column_sums(t, xp)
 
-    engine.parallel(len(blocks), add_up)
+    ops.parallel(len(blocks), add_up)
     totals = xp.sum(xp.sum(xp.reshape(sums, (len(blocks), 2, repeats, channels)), axis=2), axis=0)
     dbias = totals[0, :]
     dweight = (totals[1, :] - normal.rest * dbias) * normal.inverse_std
@@ -191,7 +191,7 @@ def normalise_rows_backward(
         part += upstream[blocks[i], :]
         part *= scale
 
-    engine.parallel(len(blocks), work)
+    ops.parallel(len(blocks), work)
     return _as_input(dx, tuple(dy.shape), xp), dweight, dbias
 
 
@@ -202,7 +202,7 @@ def in_range(inverse_std: Array, var: Array, xp: Namespace) -> Array:
 
 def _kernels(x: Array, xp: Namespace) -> Kernels | None:
     """Compiled kernels that take the input."""
-    return primitives(xp).kernels if x.dtype == xp.float32 else None
+    return operations_of(xp).kernels if x.dtype == xp.float32 else None
 
 
 def _long(rows: Array, xp: Namespace) -> tuple[Array, int]:
@@ -214,7 +214,7 @@ def _long(rows: Array, xp: Namespace) -> tuple[Array, int]:
 
 
 def _blocks(x: Array, xp: Namespace) -> list[slice]:
-    return [block.rows for block in primitives(xp).blocks(1, x.shape[0], 4 * x.shape[1], x)]
+    return [block.rows for block in operations_of(xp).blocks(1, x.shape[0], 4 * x.shape[1], x)]
 
 
 def _column_sums(x: Array, xp: Namespace) -> Array:

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.execution.team import current_team, rows_of_all
 from ...backends.memory_order import inverse
 from ...common import checks
@@ -150,7 +150,7 @@ def require_several(layout: Layout) -> None:
 
 def total(x: Array, axes: tuple[int, ...], xp: Namespace) -> Array:
     """Sum over axes, which stay with size 1."""
-    return primitives(xp).total(x, axes)
+    return operations_of(xp).total(x, axes)
 
 
 def normalise(
@@ -218,14 +218,14 @@ def _moved(axes: Iterable[int], order: tuple[int, ...]) -> tuple[int, ...]:
 
 def _batch_rows(x: Array, layout: Layout, xp: Namespace) -> Array | None:
     """The input as rows of channels, where each channel has a mean and the backend has a fast way with rows."""
-    return primitives(xp).channel_rows(x) if _is_by_channel(x, layout) else None
+    return operations_of(xp).channel_rows(x) if _is_by_channel(x, layout) else None
 
 
 def _prepared(x: Array, layout: Layout, xp: Namespace) -> Any:
     """A faster way to normalise each channel."""
     if not _is_by_channel(x, layout):
         return None
-    return primitives(xp).prepare("batch norm", (layout.cells, x.shape[1]), dtype_name(x.dtype))
+    return operations_of(xp).prepare("batch norm", (layout.cells, x.shape[1]), dtype_name(x.dtype))
 
 
 def _is_by_channel(x: Array, layout: Layout) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeAlias, Unpack
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.execution.blocks import concat_all
 from ...backends.inputs import describe
 from ...backends.without_autograd import without_graph
@@ -157,7 +157,7 @@ def adaptive_max_pool_backward(
 
 def _prepared(shape: tuple[int, ...], sizes: tuple[int, ...], like: Array, xp: Namespace) -> Any:
     """A faster way for an input ``(N, C, *S)`` of that shape."""
-    return primitives(xp).prepare("adaptive pool", ((shape[0], *shape[2:], shape[1]), sizes), dtype_name(like.dtype))
+    return operations_of(xp).prepare("adaptive pool", ((shape[0], *shape[2:], shape[1]), sizes), dtype_name(like.dtype))
 
 
 def _first_maximum(x: Array, xp: Namespace) -> Array:

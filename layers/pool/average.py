@@ -16,7 +16,7 @@ from typing import Any
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
@@ -131,7 +131,7 @@ def _prepared(
     """A faster way for an input ``(N, C, *S)`` of that shape."""
     include = checks.flag("count_include_pad", count_include_pad)
     problem = (geometry, (shape[0], *shape[2:], shape[1]), include, check_divisor(override))
-    return primitives(xp).prepare("average pool", problem, dtype_name(like.dtype))
+    return operations_of(xp).prepare("average pool", problem, dtype_name(like.dtype))
 
 
 def _divisor(

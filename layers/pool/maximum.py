@@ -19,7 +19,7 @@ from typing import Any
 
 from array_api_compat import device
 
-from ...backends import primitives
+from ...backends import operations_of
 from ...backends.contractions.windows import Windows
 from ...backends.without_autograd import without_graph
 from ...common import checks
@@ -94,7 +94,7 @@ def max_pool_backward(
 
 def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array]:
     """The maximum of each window, and the row-major index of its cell in the window, ``(N, C, *O)`` both."""
-    engine, inner = primitives(xp), channels_last(x, xp)
+    ops, inner = operations_of(xp), channels_last(x, xp)
     prepared = _prepared(tuple(x.shape), dtype_name(x.dtype), geometry, xp)
     if prepared is not None:
         best, cell = prepared.forward(inner)
@@ -112,7 +112,7 @@ def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array
         over_blocks(find, x, xp)
         return channels_first(best, xp), channels_first(cell, xp)
     first = _first_inside(geometry, x, index_dtype, xp) if geometry.is_padded else None
-    if not engine.free_order:
+    if not ops.free_order:
         search, windows, step = _cell_by_cell, geometry.windows, 1
     else:
         search, (windows, step) = _axis_by_axis, _dense(geometry.windows, geometry, x.shape[1])
@@ -128,9 +128,9 @@ def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array
 
 def maxima(x: Array, geometry: Geometry, xp: Namespace) -> Array:
     """The maximum of each window, ``(N, C, *O)``: what `max_cells` gives, without the cells."""
-    engine = primitives(xp)
+    ops = operations_of(xp)
     prepared = _prepared(tuple(x.shape), dtype_name(x.dtype), geometry, xp)
-    if not engine.free_order or compiled(x, geometry, xp) is not None or prepared is not None:
+    if not ops.free_order or compiled(x, geometry, xp) is not None or prepared is not None:
         return max_cells(x, geometry, xp)[0]
     inner, (windows, step) = channels_last(x, xp), _dense(geometry.windows, geometry, x.shape[1])
     best = xp.empty((x.shape[0], *geometry.windows.count, x.shape[1]), dtype=x.dtype, device=device(x))
@@ -147,7 +147,7 @@ def maxima(x: Array, geometry: Geometry, xp: Namespace) -> Array:
 
 def _prepared(shape: tuple[int, ...], dtype: str, geometry: Geometry, xp: Namespace) -> Any:
     """A faster way for an input ``(N, C, *S)`` of that shape."""
-    return primitives(xp).prepare("max pool", (geometry, (shape[0], *shape[2:], shape[1])), dtype)
+    return operations_of(xp).prepare("max pool", (geometry, (shape[0], *shape[2:], shape[1])), dtype)
 
 
 def _padded(x: Array, geometry: Geometry, xp: Namespace) -> Array:
@@ -216,7 +216,7 @@ def _dense(windows: Windows, geometry: Geometry, channels: int) -> tuple[Windows
 def scatter_maxima(dy: Array, cell: Array, x_shape: tuple[int, ...], geometry: Geometry, xp: Namespace) -> Array:
     """``dx`` with each window's ``dy`` at the cell that `max_cells` named."""
     require_shape(dy, (*x_shape[:2], *geometry.windows.count), "dy")
-    upstream, winner, engine = channels_last(dy, xp), channels_last(cell, xp), primitives(xp)
+    upstream, winner, ops = channels_last(dy, xp), channels_last(cell, xp), operations_of(xp)
     prepared = _prepared(x_shape, dtype_name(dy.dtype), geometry, xp)
     if prepared is not None:
         return channels_first(prepared.backward(upstream, winner), xp)
@@ -233,7 +233,7 @@ def scatter_maxima(dy: Array, cell: Array, x_shape: tuple[int, ...], geometry: G
 
     def shares(samples: slice) -> Callable[[int], Array]:
         d, w = upstream[samples, ...], winner[samples, ...]
-        return lambda k: engine.select(w == k, d)
+        return lambda k: ops.select(w == k, d)
 
     return scatter(shares, dy, x_shape, geometry, xp)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from array_api_compat import device
 
-from ...backends import overrides, primitives
+from ...backends import operations_of, overrides
 from ...backends.contractions.windows import Windows
 from ...backends.engines.numba import Kernels
 from ...common import checks
@@ -85,7 +85,7 @@ def _sees_input(axis: int, n: int, geometry: Geometry) -> bool:
 
 def sum_windows(cells: Array, windows: Windows, xp: Namespace) -> Array:
     """Sum over each window of a padded channels-last array, along one axis after the other."""
-    if not primitives(xp).free_order:
+    if not operations_of(xp).free_order:
         return reduce(add, (cells[index] for index in windows.slices()))
     for axis in range(len(windows.kernel)):
         cells = reduce(add, (cells[place] for place in along(windows, axis)))
@@ -101,11 +101,11 @@ def along(windows: Windows, axis: int) -> list[tuple[Any, ...]]:
 
 def compiled(x: Array, geometry: Geometry, xp: Namespace) -> Kernels | None:
     """Compiled kernels that take the windows over ``x (N, C, *S)``, and have enough to do."""
-    engine, windows = primitives(xp), geometry.windows
+    ops, windows = operations_of(xp), geometry.windows
     read = prod(x.shape[:2]) * prod(windows.count) * windows.cells
     takes = x.dtype == xp.float32 and len(windows.count) < 3 and windows.cells <= 127
     pays = not overrides.small(x.shape[1], CHANNELS) and not overrides.small(read, LEAST)
-    return engine.kernels if takes and pays and engine.free_order else None
+    return ops.kernels if takes and pays and ops.free_order else None
 
 
 def scatter(
@@ -120,17 +120,17 @@ def scatter(
     ``shares(samples)(k) (n, *O, C)`` is what each window of some samples gives the input cell that its kernel cell
     ``k`` reads.
     """
-    engine, w = primitives(xp), geometry.windows
+    ops, w = operations_of(xp), geometry.windows
     inner = (x_shape[0], *x_shape[2:], x_shape[1])
     wide = padded_shape(inner, geometry)
     dx = xp.empty(inner, dtype=dy.dtype, device=device(dy))
     apart = all(s > (k - 1) * d for k, s, d in zip(w.kernel, w.stride, w.dilation, strict=True))
-    once = apart and not geometry.is_padded and engine.views
+    once = apart and not geometry.is_padded and ops.views
     full = once and all(o * k == n for k, o, n in zip(w.kernel, w.count, x_shape[2:], strict=True))
 
     def work(samples: slice) -> None:
         n = samples.stop - samples.start
-        sums = dx[samples, ...] if once else engine.workspace("pool", (n, *wide[1:]), dy)
+        sums = dx[samples, ...] if once else ops.workspace("pool", (n, *wide[1:]), dy)
         if not full:
             sums[...] = 0.0
         share = shares(samples)

@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from ... import layers
-from ...backends import primitives
+from ...backends import operations_of
 from ...common import checks
 from ...layers.convolution import Banded, Problem, Winograd, algorithm
 from ...layers.core.geometry import place_windows
@@ -148,7 +148,7 @@ def _conv(
 
 def _row(problem: Problem) -> str:
     """Of the table of tolerances: that of the algorithm with the largest error of those that compute a case."""
-    found = [algorithm(each, primitives(HOST.xp)) for each in (problem, problem.adjoint) if each is not None]
+    found = [algorithm(each, operations_of(HOST.xp)) for each in (problem, problem.adjoint) if each is not None]
     rows = [
         f"Winograd F{each.m}"
         if isinstance(each, Winograd)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import compiled_step, registry
+from xpnn.backends import compiled_step, lookup, registry
 from xpnn.backends.cuda import cublas
 from xpnn.backends.engines import cuda
 
@@ -180,7 +180,7 @@ class FakeCupy:
 def fresh_registry(monkeypatch):
     """The registry as in a new process: nothing is open yet."""
     monkeypatch.setattr(registry, "_opened", {})
-    monkeypatch.setattr(registry, "_primitives", {})
+    monkeypatch.setattr(lookup, "_operations", {})
     return registry
 
 

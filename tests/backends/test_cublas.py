@@ -178,13 +178,13 @@ def test_an_odd_result_or_one_that_a_factor_shares_memory_with_is_right_too(gpu,
 def test_the_engine_of_layers_writes_into_its_target(gpu, monkeypatch):
     import cupy
 
-    engine = nn.backends.primitives(gpu.xp)
+    ops = nn.backends.operations_of(gpu.xp)
     a, b, y = cupy.ones((6, 5, 3), "f"), cupy.ones((6, 3, 4), "f"), cupy.zeros((5, 6, 4), "f")
     monkeypatch.setattr(cupy, "empty", None)
     monkeypatch.setattr(cupy, "ascontiguousarray", None)
-    engine.matmul(a, b, y.transpose(1, 0, 2))
+    ops.matmul(a, b, y.transpose(1, 0, 2))
     assert bool((y == 3.0).all())
-    engine.put_product(y, (slice(0, 5), 2, slice(None)), cupy.full((5, 2), 2.0, "f"), cupy.ones((2, 4), "f"))
+    ops.put_product(y, (slice(0, 5), 2, slice(None)), cupy.full((5, 2), 2.0, "f"), cupy.ones((2, 4), "f"))
     assert bool((y[:, 2] == 4.0).all()) and bool((y[:, 3] == 3.0).all())
 
 
@@ -216,7 +216,7 @@ def test_tf32_is_one_rule_for_plain_and_compiled_products_of_one_matrix_and_many
     for precision in ("float32", "tf32"):
         b = nn.get_backend("cupy", precision=precision)
         compiled = b.compile(lambda a, b=b: b.xp.matmul(a, a))
-        found = [compiled(x), compiled(x), compiled(x), b.xp.matmul(x, x), nn.backends.primitives(b.xp).matmul(x, x)]
+        found = [compiled(x), compiled(x), compiled(x), b.xp.matmul(x, x), nn.backends.operations_of(b.xp).matmul(x, x)]
         assert compiled.replayed and len({each.get().tobytes() for each in found}) == 1
         sums[precision] = float(found[0].ravel()[0])
     assert sums["tf32"] == 64.0 < sums["float32"]

@@ -6,7 +6,7 @@ from array_api_compat import array_namespace
 
 import xpnn as nn
 from xpnn import functional as F
-from xpnn.backends import primitives
+from xpnn.backends import operations_of
 from xpnn.backends.engines import cuda
 from xpnn.backends.engines.cuda import columns, losses, source, sums, updates, winograd
 from xpnn.testing import assert_match, cases
@@ -96,7 +96,7 @@ def operations():
             lambda x, y, w: F.cross_entropy_backward(2.0, x, y, weight=w * w),
             *(draw(3, 6, 7, 5), classes, draw(6)),
         ),
-        "sum of rows": (lambda x: primitives(array_namespace(x)).sum_rows(x), draw(50, 33)),
+        "sum of rows": (lambda x: operations_of(array_namespace(x)).sum_rows(x), draw(50, 33)),
     }
 
 
@@ -169,7 +169,7 @@ def test_parts_of_a_batch_give_what_the_whole_gives(at, monkeypatch, module):
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 1024, 1025, 5000, 140_000])
 def test_rows_are_summed_whatever_their_number(at, count):
     x = np.random.default_rng(count).integers(-99, 99, (count, 35)).astype("float32")
-    assert np.array_equal(at.get(primitives(at.xp).sum_rows(at.put(x))), x.sum(axis=0))
+    assert np.array_equal(at.get(operations_of(at.xp).sum_rows(at.put(x))), x.sum(axis=0))
 
 
 def test_rows_are_shared_by_blocks_that_cover_them_all():
@@ -302,7 +302,7 @@ def test_a_kernel_refuses_what_is_not_in_one_piece(at):
 
 
 def test_kernels_may_be_left_out(at, array_path):
-    assert primitives(at.xp).prepare("sum of rows", None, "float32") is None
+    assert operations_of(at.xp).prepare("sum of rows", None, "float32") is None
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 8, 8), (0, 40, 8, 8)])
@@ -352,7 +352,7 @@ def test_rows_of_one_channel_may_lie_anyhow(at, lay):
     for found, expected in zip(F.batch_norm_backward(dy, x), F.batch_norm_backward(*plain), strict=True):
         assert np.allclose(at.get(found), at.get(expected), rtol=1e-4, atol=1e-4)
     rows = dy[:, :, 0, 0]
-    assert np.allclose(at.get(primitives(at.xp).sum_rows(rows)), at.get(rows).sum(axis=0), rtol=1e-5, atol=1e-5)
+    assert np.allclose(at.get(operations_of(at.xp).sum_rows(rows)), at.get(rows).sum(axis=0), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])

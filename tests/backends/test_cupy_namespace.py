@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import primitives
+from xpnn.backends import operations_of
 from xpnn.backends.contractions.tensordot import tensordot
 from xpnn.layers.core.arrays import namespace
 
@@ -34,9 +34,9 @@ def test_there_is_one_for_each_precision(gpu):
 
 
 def test_either_namespace_leads_to_one_engine(gpu, compat):
-    assert primitives(compat) is primitives(gpu.xp) and primitives(gpu.xp).xp is gpu.xp
+    assert operations_of(compat) is operations_of(gpu.xp) and operations_of(gpu.xp).xp is gpu.xp
     rounded = nn.get_backend(gpu, precision="tf32").xp
-    assert primitives(rounded) is not primitives(gpu.xp)
+    assert operations_of(rounded) is not operations_of(gpu.xp)
 
 
 def test_functions_that_are_given_no_namespace_use_it(gpu):

@@ -92,7 +92,7 @@ def test_kernels_match_loops(compiled, case, rng):
 
 @every_case
 def test_kernels_in_blocks_of_one_row_match_loops(compiled, case, rng, monkeypatch):
-    monkeypatch.setattr(type(nn.backends.primitives(nn.get_backend("numpy").xp)), "block_bytes", 1)
+    monkeypatch.setattr(type(nn.backends.operations_of(nn.get_backend("numpy").xp)), "block_bytes", 1)
     host, desired, options = problem(case, rng)
     match(compute(*host, options), desired, case)
 

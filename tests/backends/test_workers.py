@@ -17,8 +17,9 @@ import pytest
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 import xpnn as nn
-from xpnn.backends.execution import workers
-from xpnn.backends.execution.workers import OneThread, Workers, available_cores, held, one_thread, thread_count
+from xpnn.backends.execution.cores import available_cores, thread_count
+from xpnn.backends.execution.one_blas_thread import OneBlasThread, one_blas_thread, setup_once
+from xpnn.backends.execution.workers import Workers
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SECONDS = 20.0
@@ -40,7 +41,7 @@ def blas_threads():
 @pytest.fixture
 def two_blas_threads(monkeypatch):
     """Matrix libraries on two threads, whatever was set, while a test runs; those loaded by now."""
-    monkeypatch.setattr(one_thread, "_libraries", None)
+    monkeypatch.setattr(one_blas_thread, "_libraries", None)
     with threadpool_limits(2, user_api="blas"):
         if 2 not in blas_threads():
             pytest.skip("no matrix library here takes a number of threads")
@@ -124,27 +125,27 @@ QUOTA, PERIOD = "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "sys/fs/cgroup/cpu/cpu.cfs
     ],
 )
 def test_cores_are_those_of_the_control_group_s_quota(monkeypatch, tmp_path, files, cores):
-    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert available_cores(written(tmp_path, files)) == cores
 
 
 def test_cores_are_those_of_the_affinity(monkeypatch, tmp_path):
-    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
     assert available_cores(written(tmp_path, {V2: "600000 100000"})) == 2
 
 
 def test_cores_are_all_where_the_system_knows_no_affinity(monkeypatch, tmp_path):
-    monkeypatch.delattr(workers.os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(workers.os, "cpu_count", lambda: 6)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert available_cores(tmp_path) == 6
-    monkeypatch.setattr(workers.os, "cpu_count", lambda: None)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_cores(tmp_path) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity to set")
 def test_affinity_set_before_the_start_counts():
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    assert run_python(code + "from xpnn.backends.execution.workers import thread_count; print(thread_count())") == "1"
+    assert run_python(code + "from xpnn.backends.execution.cores import thread_count; print(thread_count())") == "1"
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 50])
@@ -333,7 +334,7 @@ def test_matrix_libraries_have_their_threads_back_after_an_error(three, two_blas
     with pytest.raises(KeyboardInterrupt):
         three.run(3, raiser(KeyboardInterrupt))
     assert blas_threads() == two_blas_threads
-    with pytest.raises(ValueError), one_thread:
+    with pytest.raises(ValueError), one_blas_thread:
         raise ValueError
     assert blas_threads() == two_blas_threads
 
@@ -349,14 +350,14 @@ def test_matrix_libraries_have_their_threads_back_when_the_last_of_two_callers_l
     entered, leave, found = threading.Event(), threading.Event(), []
 
     def other():
-        with one_thread:
+        with one_blas_thread:
             entered.set()
             leave.wait(SECONDS)
             found.append(blas_threads())
 
     thread = in_thread(other)
     assert entered.wait(SECONDS)
-    with one_thread, one_thread:
+    with one_blas_thread, one_blas_thread:
         assert set(blas_threads()) == {1}
     assert set(blas_threads()) == {1}
     leave.set()
@@ -380,14 +381,14 @@ def test_many_callers_at_once_leave_the_matrix_libraries_as_they_were(two_blas_t
 
 def test_a_block_that_could_not_be_entered_is_not_counted():
     """An interrupt between two settings must leave the first as it was."""
-    held = OneThread()
+    block = OneBlasThread()
     first, second = Library(4), Library(4, interrupted=True)
-    held._libraries = [first, second]
-    with pytest.raises(KeyboardInterrupt), held:
+    block._libraries = [first, second]
+    with pytest.raises(KeyboardInterrupt), block:
         raise AssertionError("entered")
     assert first.threads == 4 and second.threads == 4
     second.interrupted = False
-    with held:
+    with block:
         assert first.threads == second.threads == 1
     assert first.threads == second.threads == 4
 
@@ -397,7 +398,7 @@ def test_any_thread_may_compute_on_one_thread_after_another_has(two_blas_threads
     found = []
 
     def compute():
-        with one_thread:
+        with one_blas_thread:
             found.append(blas_threads())
 
     compute()
@@ -425,7 +426,8 @@ SETUP = """
     os.environ["XPNN_NUM_THREADS"] = "3"
     import numpy as np
     import xpnn as nn
-    from xpnn.backends.execution.workers import workers, one_thread
+    from xpnn.backends.execution.one_blas_thread import one_blas_thread
+    from xpnn.backends.execution.workers import workers
     x = np.random.default_rng(0).standard_normal((8, 40, 40, 32)).astype(np.float32)
     layer = nn.Conv2d(40, 40, 3, padding=1, seed=0)
     def compute():
@@ -464,7 +466,7 @@ def test_forked_child_computes_with_threads_of_its_own():
     codes = []
     def item(i):
         if i == 1:
-            codes.append(child(lambda: one_thread._inside == 0))
+            codes.append(child(lambda: one_blas_thread._inside == 0))
     workers.run(3, item)
     print(codes[0])
     stop = threading.Event()
@@ -501,14 +503,14 @@ def test_program_ends_while_workers_wait():
 
 
 def test_a_block_within_a_held_one_lasts_to_its_end_and_no_longer(two_blas_threads):
-    with held:
-        assert one_thread._inside == 0
-        with one_thread:
-            assert one_thread._inside == 2
-        with held, one_thread:
-            assert one_thread._inside == 2
-        assert one_thread._inside == 1
-    assert one_thread._inside == 0
-    with pytest.raises(ValueError), held, one_thread:
+    with setup_once:
+        assert one_blas_thread._inside == 0
+        with one_blas_thread:
+            assert one_blas_thread._inside == 2
+        with setup_once, one_blas_thread:
+            assert one_blas_thread._inside == 2
+        assert one_blas_thread._inside == 1
+    assert one_blas_thread._inside == 0
+    with pytest.raises(ValueError), setup_once, one_blas_thread:
         raise ValueError
-    assert one_thread._inside == 0
+    assert one_blas_thread._inside == 0

@@ -12,7 +12,7 @@ from functools import cached_property
 from types import FunctionType, ModuleType
 from typing import Any
 
-from xpnn.backends import get_backend, primitives
+from xpnn.backends import get_backend, operations_of
 
 CONSTANTS = (bool, int, float, str, tuple)
 
@@ -48,7 +48,7 @@ def _forget() -> None:
             for value in vars(module).values():
                 if hasattr(value, "cache_clear"):
                     value.cache_clear()
-    primitives(get_backend("numpy").xp).forget()
+    operations_of(get_backend("numpy").xp).clear_constants()
 
 
 def _differences(module: ModuleType, changed: dict[str, Any]) -> Iterator[tuple[Any, str, Any]]:

@@ -158,17 +158,17 @@ def test_several_blocks_of_the_batch_give_what_one_block_gives(at, name, monkeyp
 
     monkeypatch.setattr(cuda, "enabled", False)
     whole = compute()
-    engine = type(nn.backends.primitives(at.xp))
-    batches, cut = [], engine.windows
+    ops = type(nn.backends.operations_of(at.xp))
+    batches, cut = [], ops.windows
 
     def counted(self, x, windows):
         batches.append(x.shape[0])
         return cut(self, x, windows)
 
-    monkeypatch.setattr(engine, "windows", counted)
+    monkeypatch.setattr(ops, "windows", counted)
     one_image = 4 * prod(y.shape[2:]) * prod(case.weight[2:]) * case.x[1]
     for size, most, least in ((1, 1, 10), (2 * one_image, 2, 6)):
-        monkeypatch.setattr(engine, "block_bytes", size)
+        monkeypatch.setattr(ops, "block_bytes", size)
         batches.clear()
         for a, d, length in zip(compute(), whole, terms(case, y.shape), strict=True):
             assert_match(a, d, level="reduction", terms=length, backend=at.backend)

@@ -13,7 +13,7 @@ import oracles
 import pytest
 
 import xpnn as nn
-from xpnn.backends import primitives
+from xpnn.backends import operations_of
 from xpnn.backends.contractions.windows import Windows
 from xpnn.layers.convolution import Banded, Problem, Winograd, algorithm, banded, columns, winograd
 from xpnn.testing import assert_match
@@ -56,15 +56,15 @@ def solved(problem):
 
 def check(at, chosen, problem, row, lay=lambda at, host: at.put(host)):
     """Forward and, unless rotated, the gradient of the weight, on a backend."""
-    engine = primitives(at.xp)
+    ops = operations_of(at.xp)
     x, weight, bias, dy, y, dweight = solved(problem)
     ax, aw, ab, ady = (lay(at, a) for a in (x, weight, bias, dy))
     for b, desired in ((ab, y), (None, y - bias)):
-        found = chosen.forward(ax, aw, b, problem, engine)
+        found = chosen.forward(ax, aw, b, problem, ops)
         assert tuple(found.shape) == problem.y_shape
         compare(at, found, desired, row, "forward", problem.windows.cells * problem.channels)
     if not problem.rotated:
-        found = chosen.weight_gradient(ax, ady, problem, engine)
+        found = chosen.weight_gradient(ax, ady, problem, ops)
         # A tile at the edge sums over its points, whatever part of it is there.
         tiles = (
             prod(winograd.Tiling(problem, chosen.m).grid) * (chosen.m + 2) ** 2 if isinstance(chosen, Winograd) else 0
@@ -83,7 +83,7 @@ def compare(at, found, desired, row, part, terms):
 def only_with_views(request):
     if "at" in request.fixturenames:
         at = request.getfixturevalue("at")
-        if not primitives(at.xp).views:
+        if not operations_of(at.xp).views:
             pytest.skip("slices of this backend's arrays are copies, and the chooser takes columns")
 
 
@@ -156,7 +156,7 @@ def test_more_blocks_than_lanes_add_up_to_the_weight_s_gradient(at, monkeypatch)
     problem = describe((4, 4), 2, 2, (3, 3), ((1, 1), (1, 1)), samples=11)
     monkeypatch.setattr(winograd, "TILES", 1)
     monkeypatch.setattr(winograd, "SHORT", 0)
-    assert len(winograd.Tiling(problem, 2).blocks(0, 11)) > winograd.LANES
+    assert len(winograd.Tiling(problem, 2).blocks(0, 11)) > winograd.PARTIAL_SUMS
     check(at, Winograd(2), problem, "Winograd F2")
 
 
@@ -273,7 +273,7 @@ def conv_case(channels, features, size=12, samples=4, **changes):
 )
 def test_shape_dtype_and_precision_choose_the_algorithm(problem, chosen):
     host = nn.get_backend("numpy")
-    assert name_of(algorithm(problem, primitives(host.xp))) == chosen
+    assert name_of(algorithm(problem, operations_of(host.xp))) == chosen
 
 
 def name_of(found):
@@ -284,7 +284,7 @@ def name_of(found):
 
 def test_exact_numerics_takes_columns(exact):
     for problem in (conv_case(64, 64), conv_case(3, 32, size=32)):
-        assert algorithm(problem, primitives(exact.xp)) is columns
+        assert algorithm(problem, operations_of(exact.xp)) is columns
 
 
 def test_neighbours_divide_the_width():

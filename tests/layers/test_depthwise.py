@@ -55,7 +55,7 @@ def test_depthwise_convolution_matches_loops(at, case, rng):
 @every_case
 def test_strips_of_one_row_give_what_one_strip_gives(case, rng, monkeypatch):
     host, desired, options = problem(case, rng)
-    monkeypatch.setattr(nn.backends.primitives(nn.get_backend("numpy").xp).__class__, "block_bytes", 1)
+    monkeypatch.setattr(nn.backends.operations_of(nn.get_backend("numpy").xp).__class__, "block_bytes", 1)
     for a, d in zip(compute(*host, options), desired, strict=True):
         assert_match(a, d, level="reduction", terms=max(1, d.size), dtype="float64")
 

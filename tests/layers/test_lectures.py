@@ -35,7 +35,7 @@ def test_convolution_of_a_matrix_with_a_kernel_of_twos(at):
 def test_im2col_has_one_row_per_window(at):
     image = at.xp.reshape(plane(at, IMAGE), (1, 3, 4, 1))
     windows = Windows(kernel=(2, 2), stride=(1, 1), dilation=(1, 1), count=(2, 3))
-    cut = nn.backends.primitives(at.xp).windows(image, windows)
+    cut = nn.backends.operations_of(at.xp).windows(image, windows)
     assert cut.shape == (1, 2, 3, 2, 2, 1)
     rows = [[1, 2, 4, 5], [2, 3, 5, 6], [3, 1, 6, 1], [4, 5, 7, 8], [5, 6, 8, 9], [6, 1, 9, 1]]
     assert_match(at.xp.reshape(cut, (6, 4)), np.asarray(rows, dtype=np.float32), level="exact", backend=at.backend)

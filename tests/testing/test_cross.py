@@ -9,7 +9,7 @@ import pytest
 from planting import plant
 
 import xpnn as nn
-from xpnn.backends import overrides, primitives
+from xpnn.backends import operations_of, overrides
 from xpnn.backends.engines import numba
 from xpnn.layers.convolution import Problem, named
 from xpnn.layers.core.geometry import place_windows
@@ -143,8 +143,8 @@ def test_every_algorithm_has_a_case_that_it_serves():
     shape, ones = (2, 4, 9, 8), (1, 1)
     geometry = place_windows(shape[2:], (3, 3), ones, 1, ones)
     problem = Problem(2, shape[2:], 4, 6, 1, geometry.windows, geometry.padding, "float32")
-    engine = primitives(nn.get_backend("numpy").xp)
-    found = set(named.serving(problem, engine)) | set(named.gradients(problem, engine))
+    ops = operations_of(nn.get_backend("numpy").xp)
+    found = set(named.serving(problem, ops)) | set(named.gradients(problem, ops))
     assert found - {"direct"} == {
         *("columns", "adjoint", "stationary", "rows", "banded, narrow", "banded, wide"),
         *(f"Winograd F{m}{how}" for m in (2, 4, 5) for how in ("", ", filters shared")),

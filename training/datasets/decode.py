@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ...backends.execution.workers import available_cores
+from ...backends.execution.cores import available_cores
 from ...common.files import file_size
 from ..images import Index, positions
 from .checks import DataError

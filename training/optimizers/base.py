@@ -11,10 +11,10 @@ there is no array of the size of a parameter in between. An array that a user se
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
-from ...backends import Backend, primitives
+from ...backends import Backend, operations_of
 from ...backends.compiled_step import ABSENT, Slot, require_owned
 from ...backends.engines.numba import Kernels
-from ...backends.registry import require_plain
+from ...backends.lookup import require_plain
 from ...common import checks
 from ...common.types import Array, Namespace
 from ...layers.core.arrays import require_float
@@ -80,7 +80,7 @@ class Optimizer:
         # A rate that a user set may be an array.
         if rule is None or not all(isinstance(each, int | float) for each in rule.settings):
             return group
-        prepared = primitives(b.xp).prepare("update", (rule.name, rule.settings), b.dtype_name)
+        prepared = operations_of(b.xp).prepare("update", (rule.name, rule.settings), b.dtype_name)
         if prepared is None:
             return group
         rows, left = [], []

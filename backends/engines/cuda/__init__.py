@@ -18,11 +18,11 @@ VARIABLE = environment.CUDA_KERNELS
 enabled = os.environ.get(VARIABLE, "").strip() != "0"
 
 
-def prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:
+def prepare(operation: str, problem: Any, dtype: str, ops: Any) -> Any:
     """What computes an operation of that dtype: an object with the operation's methods; None if nothing here does."""
     if dtype not in TYPES or not used():
         return None
-    found = _prepare(operation, problem, dtype, engine)
+    found = _prepare(operation, problem, dtype, ops)
     if found is not None:
         overrides.met(["kernels"])
     return found
@@ -33,14 +33,14 @@ def used() -> bool:
     return enabled and overrides.now().kernels is not False
 
 
-def _prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:
+def _prepare(operation: str, problem: Any, dtype: str, ops: Any) -> Any:
     match operation:
         case "columns":
-            return columns.prepare(problem, engine)
+            return columns.prepare(problem, ops)
         case "winograd":
-            return winograd.prepare(problem, engine)
+            return winograd.prepare(problem, ops)
         case "depthwise":
-            return depthwise.prepare(problem, sums.prepare(problem.dtype, engine))
+            return depthwise.prepare(problem, sums.prepare(problem.dtype, ops))
         case "max pool":
             return pools.prepare_max(problem, dtype)
         case "average pool":
@@ -54,5 +54,5 @@ def _prepare(operation: str, problem: Any, dtype: str, engine: Any) -> Any:
         case "update":
             return updates.prepare(problem, dtype)
         case "sum of rows":
-            return sums.prepare(dtype, engine)
+            return sums.prepare(dtype, ops)
     return None

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ....common.types import Array
-from ...contractions.windows import Windows
-from ...execution.blocks import Pairs
+from ...contractions.windows import PadWidths, Windows
 from .source import AXES, LARGEST, Source, address, geometry, library, rows, strides
 
 # Bytes of columns that are held at a time.
@@ -71,7 +70,7 @@ class Convolution(Protocol):
     features: int
     groups: int
     windows: Windows
-    padding: Pairs
+    padding: PadWidths
     dtype: str
     rotated: bool
 
@@ -82,12 +81,12 @@ class Columns:
     Parameters
     ----------
     problem : Convolution
-    engine : Primitives
+    ops : Operations
         Whose `matmul` multiplies.
     """
 
-    def __init__(self, problem: Convolution, engine: Any) -> None:
-        self.problem, self.engine = problem, engine
+    def __init__(self, problem: Convolution, ops: Any) -> None:
+        self.problem, self.ops = problem, ops
         self.cells, self.windows = problem.windows.cells, prod(problem.windows.count)
         self.within, self.filters = problem.channels // problem.groups, problem.features // problem.groups
         self.geometry = geometry(problem.spatial, problem.windows, problem.padding)
@@ -181,7 +180,7 @@ class Columns:
         if self.problem.groups == 1:
             a, b, out = a[0], b[0], out[0]
         if out.size:
-            self.engine.matmul(a, b, out)
+            self.ops.matmul(a, b, out)
 
 
 def lies_by_cells(weight: Array) -> bool:
@@ -191,8 +190,8 @@ def lies_by_cells(weight: Array) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def prepare(problem: Convolution, engine: Any) -> Columns | None:
+def prepare(problem: Convolution, ops: Any) -> Columns | None:
     """Kernels for a convolution of up to three axes."""
     largest = problem.samples * prod(problem.windows.count) * problem.channels * problem.windows.cells
     fits = len(problem.spatial) <= AXES and not problem.rotated and largest < LARGEST
-    return Columns(problem, engine) if fits else None
+    return Columns(problem, ops) if fits else None

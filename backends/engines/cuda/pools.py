@@ -10,8 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from ....common.types import Array
-from ...contractions.windows import Windows
-from ...execution.blocks import Pairs
+from ...contractions.windows import PadWidths, Windows
 from .source import AXES, LARGEST, Source, address, geometry, library, strides
 
 
@@ -19,7 +18,7 @@ class Placed(Protocol):
     """What is asked of a pool's windows: see `xpnn.layers.core.geometry.Geometry`."""
 
     windows: Windows
-    padding: Pairs
+    padding: PadWidths
 
 
 # How a place in a window is kept.

@@ -85,6 +85,6 @@ class SumRows:
 
 
 @lru_cache(maxsize=8)
-def prepare(dtype: str, engine: Any) -> SumRows:
+def prepare(dtype: str, ops: Any) -> SumRows:
     """Kernels for sums over rows."""
     return SumRows(dtype)

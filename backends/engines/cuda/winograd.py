@@ -181,12 +181,12 @@ class Winograd:
     Parameters
     ----------
     tiling : Tiling
-    engine : Primitives
+    ops : Operations
         Whose `matmul` multiplies.
     """
 
-    def __init__(self, tiling: Tiling, engine: Any) -> None:
-        self.tiling, self.problem, self.engine = tiling, tiling.problem, engine
+    def __init__(self, tiling: Tiling, ops: Any) -> None:
+        self.tiling, self.problem, self.ops = tiling, tiling.problem, ops
         p = self.problem
         self.source = source(tiling.matrices)
         self.points = len(tiling.matrices[0]) ** 2
@@ -211,7 +211,7 @@ class Winograd:
         for part in self.parts(x.itemsize):
             inputs = self._points("input_points", x[part], p.channels)
             products = cupy.empty((self.points, inputs.shape[1], p.features), x.dtype)
-            self.engine.matmul(inputs, matrices, products)
+            self.ops.matmul(inputs, matrices, products)
             sizes = (self.geometry, *self.tiling.grid, p.features)
             count = products.shape[1] * p.features
             self.source.each("outputs", p.dtype, count, products, dense(bias), y[part], *sizes)
@@ -225,7 +225,7 @@ class Winograd:
             inputs = self._points("input_points", x[part], p.channels)
             upstream = self._points("output_points", dy[part], p.features)
             sums = cupy.empty((self.points, p.features, p.channels), x.dtype)
-            self.engine.matmul(upstream.transpose(0, 2, 1), inputs, sums)
+            self.ops.matmul(upstream.transpose(0, 2, 1), inputs, sums)
             if total is None:
                 total = sums
             else:
@@ -250,8 +250,8 @@ def _cells_of(weight: Array) -> Any:
 
 
 @lru_cache(maxsize=1024)
-def prepare(tiling: Tiling, engine: Any) -> Winograd | None:
+def prepare(tiling: Tiling, ops: Any) -> Winograd | None:
     """Kernels for a tiling, of a batch that is not empty."""
     p = tiling.problem
     fits = p.samples and prod(tiling.grid) * p.samples * max(p.channels, p.features) < LARGEST
-    return Winograd(tiling, engine) if fits else None
+    return Winograd(tiling, ops) if fits else None

@@ -5,7 +5,7 @@ user's cache. Nothing here is imported before a layer is large enough for a kern
 ``XPNN_NUMBA=0`` leaves them out; the array functions then compute everything, as they do where Numba is missing. Both
 ways agree to the tolerances of `xpnn.testing`, not bit for bit.
 
-A kernel runs on one thread and lets the interpreter go; it is called within `Primitives.parallel`, so that results
+A kernel runs on one thread and lets the interpreter go; it is called within `Operations.parallel`, so that results
 depend on blocks and not on threads.
 """
 
@@ -17,8 +17,7 @@ from typing import Protocol
 from ....common import environment
 from ....common.types import Array
 from ... import overrides
-from ...contractions.windows import Windows
-from ...execution.blocks import Pairs
+from ...contractions.windows import PadWidths, Windows
 
 VARIABLE = environment.NUMBA
 
@@ -84,19 +83,19 @@ class Kernels(Protocol):
     ) -> None:
         """``(dy + (x - centre) slope + offset) scale`` of ``(R, C)`` to ``out``; the others are ``(C,)``."""
 
-    def max_cells(self, x: Array, windows: Windows, padding: Pairs, best: Array, cell: Array) -> None:
+    def max_cells(self, x: Array, windows: Windows, padding: PadWidths, best: Array, cell: Array) -> None:
         """Maxima of ``x (n, *S, C)`` to ``best (n, *O, C)``, row-major indices of their cells to ``cell``, int8.
 
         There are one or two spatial axes; ``padding`` never wins, the first of equal cells and the first NaN do.
         """
 
-    def scatter_maxima(self, dy: Array, cell: Array, windows: Windows, padding: Pairs, dx: Array) -> None:
+    def scatter_maxima(self, dy: Array, cell: Array, windows: Windows, padding: PadWidths, dx: Array) -> None:
         """The adjoint of `max_cells`: ``dy (n, *O, C)`` to ``dx (n, *S, C)``."""
 
-    def means(self, x: Array, windows: Windows, padding: Pairs, divisor: Array, out: Array) -> None:
+    def means(self, x: Array, windows: Windows, padding: PadWidths, divisor: Array, out: Array) -> None:
         """Sums over windows of ``x (n, *S, C)`` by ``divisor``, 0-d or ``(1, *O, 1)``, to ``out (n, *O, C)``."""
 
-    def spread_means(self, dy: Array, windows: Windows, padding: Pairs, divisor: Array, dx: Array) -> None:
+    def spread_means(self, dy: Array, windows: Windows, padding: PadWidths, divisor: Array, dx: Array) -> None:
         """The adjoint of `means`: ``dy (n, *O, C)`` to ``dx (n, *S, C)``."""
 
     def positive(self, x: Array, out: Array) -> None:

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from ....common.types import Array
-from ...contractions.windows import Windows
-from ...execution.blocks import Pairs
+from ...contractions.windows import PadWidths, Windows
 from .compiler import INT, READ2, READ4, WRITE4, compiled, in_one_piece
 from .pools import numbers, plane
 
@@ -64,12 +63,12 @@ def _spread(
             dx[n, r, :, :] = np.float32(0.0)
 
 
-def means(x: Array, windows: Windows, padding: Pairs, divisor: Array, out: Array) -> None:
+def means(x: Array, windows: Windows, padding: PadWidths, divisor: Array, out: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
     _means(plane(in_one_piece(x)), *numbers(windows, padding), _table(divisor, windows), plane(out))
 
 
-def spread_means(dy: Array, windows: Windows, padding: Pairs, divisor: Array, dx: Array) -> None:
+def spread_means(dy: Array, windows: Windows, padding: PadWidths, divisor: Array, dx: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
     _spread(plane(in_one_piece(dy)), *numbers(windows, padding), _table(divisor, windows), plane(dx))
 

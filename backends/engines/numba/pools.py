@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from ....common.types import Array
-from ...contractions.windows import Windows
-from ...execution.blocks import Pairs
+from ...contractions.windows import PadWidths, Windows
 from .compiler import INT, READ4, READ_BYTES4, WRITE4, WRITE_BYTES4, compiled, in_one_piece
 
 
@@ -72,12 +71,12 @@ def _scatter(
             dx[n, r, :, :] = np.float32(0.0)
 
 
-def max_cells(x: Array, windows: Windows, padding: Pairs, best: Array, cell: Array) -> None:
+def max_cells(x: Array, windows: Windows, padding: PadWidths, best: Array, cell: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
     _maxima(plane(in_one_piece(x)), *numbers(windows, padding), plane(best), plane(cell))
 
 
-def scatter_maxima(dy: Array, cell: Array, windows: Windows, padding: Pairs, dx: Array) -> None:
+def scatter_maxima(dy: Array, cell: Array, windows: Windows, padding: PadWidths, dx: Array) -> None:
     """See `xpnn.backends.engines.numba.Kernels`."""
     _scatter(plane(in_one_piece(dy)), plane(in_one_piece(cell)), *numbers(windows, padding), plane(dx))
 
@@ -87,7 +86,7 @@ def plane(x: Array) -> Array:
     return x if x.ndim == 4 else x.reshape(x.shape[0], 1, *x.shape[1:])
 
 
-def numbers(windows: Windows, padding: Pairs) -> tuple[int, ...]:
+def numbers(windows: Windows, padding: PadWidths) -> tuple[int, ...]:
     """Kernel, stride, dilation and the padding before, each for rows and columns."""
     before = tuple(pair[0] for pair in padding)
     alone = ((1,), (1,), (1,), (0,)) if len(before) == 1 else ((),) * 4

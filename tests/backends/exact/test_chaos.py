@@ -16,8 +16,8 @@ from chaos_array import ChaosArray
 from chaos_sums import KINDS
 
 import xpnn as nn
-from xpnn.backends import backend_of, primitives, registry
-from xpnn.backends.primitives import Primitives
+from xpnn.backends import backend_of, operations_of, registry
+from xpnn.backends.operations import Operations
 from xpnn.testing import ulp_distance
 
 SEEDS = range(12)
@@ -578,7 +578,7 @@ def test_the_backend_is_there_within_the_block_only():
         assert isinstance(backend, ChaosBackend) and backend.dtype_name == "float64"
         x = backend.asarray([1.0, 2.0])
         assert backend_of(x, like=backend) is backend is nn.get_backend(backend.xp, "float64")
-        assert type(primitives(backend.xp)) is Primitives
+        assert type(operations_of(backend.xp)) is Operations
         assert backend.to_numpy(x).tolist() == [1.0, 2.0]
         with pytest.raises(TypeError, match="must be an array on the host"):
             nn.get_backend("numpy").asarray(x)

@@ -8,10 +8,10 @@ import pytest
 from chaos import NAMESPACE, Chaos, ChaosBackend, chaos_backend
 
 import xpnn as nn
-from xpnn.backends import backend_of, primitives, registry
+from xpnn.backends import backend_of, lookup, operations_of, registry
 from xpnn.backends.exact import elementary, probe
 from xpnn.backends.exact.namespace import ExactNamespace
-from xpnn.backends.exact.primitives import ExactPrimitives
+from xpnn.backends.exact.operations import ExactOperations
 
 VARIABLE = "XPNN_NUMERICS"
 
@@ -19,8 +19,8 @@ VARIABLE = "XPNN_NUMERICS"
 def test_an_exact_backend_computes_in_the_exact_namespace(at, exact):
     assert (exact.spec, exact.numerics, exact.dtype_name, exact.products) == (at.backend.spec, "exact", "float32", 2)
     assert isinstance(exact.xp, ExactNamespace) and exact.xp.raw is at.backend.xp
-    assert isinstance(primitives(exact.xp), ExactPrimitives)
-    assert type(primitives(exact.xp).cutter) is at.backend.primitives
+    assert isinstance(operations_of(exact.xp), ExactOperations)
+    assert type(operations_of(exact.xp).cutter) is at.backend.operations
 
 
 def test_each_setting_has_one_backend(at, exact):
@@ -193,7 +193,7 @@ class Machine:
     def __init__(self, monkeypatch):
         self._patch = monkeypatch
         monkeypatch.setattr(registry, "_opened", {})
-        monkeypatch.setattr(registry, "_primitives", {})
+        monkeypatch.setattr(lookup, "_operations", {})
 
     def replace(self, name, function):
         """Let ``function(result, *operands)`` give what the machine makes of the right float64 result."""

@@ -11,27 +11,27 @@ from array_api_compat import device
 
 from ...common.types import Array
 from .. import overrides
-from ..contractions.windows import Windows
-from ..execution.blocks import Pairs, concat_all, whole
+from ..contractions.windows import PadWidths, Windows
+from ..execution.blocks import concat_all, whole
 from ..execution.team import current_team
-from ..primitives import Primitives
+from ..operations import Operations
 from .namespace import ExactNamespace
 from .splitting import budget
 
 
-class ExactPrimitives(Primitives):
-    """`Primitives` whose sums of products are order-free.
+class ExactOperations(Operations):
+    """`Operations` whose sums of products are order-free.
 
     Parameters
     ----------
     xp : ExactNamespace
-    cutter : Primitives
+    cutter : Operations
         The library's own way to cut windows.
     """
 
     free_order = False
 
-    def __init__(self, xp: ExactNamespace, cutter: Primitives) -> None:
+    def __init__(self, xp: ExactNamespace, cutter: Operations) -> None:
         super().__init__(xp)
         self.cutter = cutter
         self.exact = xp.products
@@ -40,7 +40,9 @@ class ExactPrimitives(Primitives):
         """As the library cuts them: nothing is computed."""
         return self.cutter.windows(x, windows)
 
-    def contract(self, x: Array, w: Array, windows: Windows, padding: Pairs = (), bias: Array | None = None) -> Array:
+    def contract(
+        self, x: Array, w: Array, windows: Windows, padding: PadWidths = (), bias: Array | None = None
+    ) -> Array:
         """Windows of slices of ``x``, which has one scale a sample, times slices of ``w``."""
         xp, exact = self.xp, self.exact
         x = self._within(x, padding, windows)
@@ -78,7 +80,7 @@ class ExactPrimitives(Primitives):
         """Columns of all samples of ``x``, which is padded."""
         return self._columns(x, (), whole(x.shape[0], windows), windows, groups)
 
-    def _within(self, x: Array, padding: Pairs, windows: Windows) -> Array:
+    def _within(self, x: Array, padding: PadWidths, windows: Windows) -> Array:
         """All of ``x`` within its padding."""
         return self.padded(x, padding, whole(x.shape[0], windows), windows)
 
@@ -116,7 +118,7 @@ class ExactPrimitives(Primitives):
         return xp.where(lowest == 1.0, lowest - 1.0, nan)
 
     def contract_weight_gradient(
-        self, x: Array, dy: Array, windows: Windows, groups: int, padding: Pairs = ()
+        self, x: Array, dy: Array, windows: Windows, groups: int, padding: PadWidths = ()
     ) -> Array:
         """Sum over the samples of all workers, each channel of ``x`` and of ``dy`` with one scale."""
         x = self._read(self._within(x, padding, windows), windows)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import primitives
+from xpnn.backends import operations_of
 from xpnn.backends.contractions.windows import Windows
-from xpnn.backends.exact.primitives import ExactPrimitives
-from xpnn.backends.primitives import Primitives
+from xpnn.backends.exact.operations import ExactOperations
+from xpnn.backends.operations import Operations
 
 
 def windows(kernel, stride, dilation, spatial) -> Windows:
@@ -52,8 +52,8 @@ def test_windows_are_those_of_the_standard_functions(at, rng, geometry, n):
     spatial, w = geometry
     host = rng.standard_normal((n, *spatial, 2)).astype("float32")
     x = at.put(host)
-    cut = at.get(primitives(at.xp).windows(x, w))
-    assert np.array_equal(cut, at.get(Primitives(at.xp).windows(x, w)))
+    cut = at.get(operations_of(at.xp).windows(x, w))
+    assert np.array_equal(cut, at.get(Operations(at.xp).windows(x, w)))
     assert np.array_equal(cut, cut_by_hand(host, w))
 
 
@@ -63,7 +63,7 @@ def test_windows_of_views(at, rng, geometry):
     inside = (slice(1, 4), slice(None), *(slice(1, None) for _ in spatial))
     last = (0, *range(2, host.ndim), 1)
     x = at.xp.permute_dims(at.put(host)[inside], last)
-    assert np.array_equal(at.get(primitives(at.xp).windows(x, w)), cut_by_hand(host[inside].transpose(last), w))
+    assert np.array_equal(at.get(operations_of(at.xp).windows(x, w)), cut_by_hand(host[inside].transpose(last), w))
 
 
 def operands(at, rng, geometry, groups, n=3, channels=2, features=3):
@@ -84,7 +84,7 @@ def contract_by_hand(x, matrix, w: Windows):
 @pytest.mark.parametrize("groups", [1, 2, 3])
 def test_contract_is_the_sum_in_its_formula(at, rng, geometry, groups):
     w, (x, matrix, _), (hx, hm, _) = operands(at, rng, geometry, groups)
-    y = primitives(at.xp).contract(x, matrix, w)
+    y = operations_of(at.xp).contract(x, matrix, w)
     nn.testing.assert_match(y, contract_by_hand(hx, hm, w), level="reduction", terms=2 * w.cells)
 
 
@@ -92,7 +92,7 @@ def test_contract_is_the_sum_in_its_formula(at, rng, geometry, groups):
 @pytest.mark.parametrize("standard", [False, True], ids=["own", "standard"])
 def test_gradients_are_the_adjoints_of_contract(at, rng, geometry, groups, standard):
     w, (x, matrix, y), (hx, hm, hy) = operands(at, rng, geometry, groups)
-    p = Primitives(at.xp) if standard else primitives(at.xp)
+    p = Operations(at.xp) if standard else operations_of(at.xp)
     dx = p.contract_input_gradient(y, matrix, w, tuple(x.shape))
     dw = p.contract_weight_gradient(x, y, w, groups)
     assert tuple(dx.shape) == hx.shape and tuple(dw.shape) == hm.shape
@@ -105,14 +105,14 @@ def test_gradients_are_the_adjoints_of_contract(at, rng, geometry, groups, stand
 def test_cells_that_no_window_reads_get_no_gradient(at, rng):
     w = windows((2,), (3,), (1,), (9,))
     dy = at.put(rng.standard_normal((2, *w.count, 1)))
-    dx = at.get(primitives(at.xp).contract_input_gradient(dy, at.put(np.ones((1, 2, 1))), w, (2, 9, 1)))
+    dx = at.get(operations_of(at.xp).contract_input_gradient(dy, at.put(np.ones((1, 2, 1))), w, (2, 9, 1)))
     assert (dx[:, [2, 5, 8]] == 0).all() and (dx[:, [0, 1, 3, 4, 6, 7]] != 0).all()
 
 
 def test_an_empty_batch_contracts_to_an_empty_batch(at, rng, geometry):
     spatial, w = geometry
     _, (x, matrix, y), _ = operands(at, rng, geometry, groups=2, n=0)
-    p = primitives(at.xp)
+    p = operations_of(at.xp)
     assert tuple(p.contract(x, matrix, w).shape) == (0, *w.count, 6)
     assert tuple(p.contract_input_gradient(y, matrix, w, tuple(x.shape)).shape) == (0, *spatial, 4)
     dw = p.contract_weight_gradient(x, y, w, 2)
@@ -124,7 +124,7 @@ def test_an_empty_batch_contracts_to_an_empty_batch(at, rng, geometry):
 def test_block_sizes_change_nothing_but_rounding(at, rng, monkeypatch, block_bytes, groups):
     geometry = ((5, 6), windows((3, 2), (1, 1), (1, 1), (5, 6)))
     w, (x, matrix, y), _ = operands(at, rng, geometry, groups, n=7, channels=4 // groups)
-    p = primitives(at.xp)
+    p = operations_of(at.xp)
 
     def all_three():
         return (
@@ -147,9 +147,9 @@ def test_extent_is_what_the_windows_reach():
     assert Windows((3,), (2,), (2,), (0,)).extent == (0,)
 
 
-def test_a_known_namespace_gets_its_backends_primitives(at):
-    assert type(primitives(at.xp)) is at.backend.primitives
-    assert primitives(at.xp) is primitives(at.xp)
+def test_a_known_namespace_gets_its_backends_operations(at):
+    assert type(operations_of(at.xp)) is at.backend.operations
+    assert operations_of(at.xp) is operations_of(at.xp)
 
 
 class Nameless:
@@ -162,8 +162,8 @@ class Nameless:
 
 
 @pytest.mark.parametrize("namespace", [ModuleType("jax.numpy"), Nameless()], ids=["module", "object"])
-def test_an_unknown_namespace_gets_the_standard_primitives(fresh_registry, namespace):
-    assert type(primitives(namespace)) is Primitives
+def test_an_unknown_namespace_gets_the_standard_operations(fresh_registry, namespace):
+    assert type(operations_of(namespace)) is Operations
 
 
 def tensor_on(kind):
@@ -172,44 +172,44 @@ def tensor_on(kind):
 
 
 def test_blocks_on_a_gpu_are_large_for_cupy_and_pytorch_alike():
-    from xpnn.backends.cupy import CupyPrimitives
-    from xpnn.backends.torch import TorchPrimitives
+    from xpnn.backends.cupy import CupyOperations
+    from xpnn.backends.torch import TorchOperations
 
-    torch, cupy = TorchPrimitives(None), CupyPrimitives(None)
-    assert torch.bytes_of_block(tensor_on("cpu")) == Primitives.block_bytes
+    torch, cupy = TorchOperations(None), CupyOperations(None)
+    assert torch.bytes_of_block(tensor_on("cpu")) == Operations.block_bytes
     assert torch.bytes_of_block(tensor_on("cuda")) == cupy.bytes_of_block(None) == 1 << 28
     assert len(torch.blocks(64, 1, 1 << 20, tensor_on("cpu"))) == 16
     assert len(torch.blocks(64, 1, 1 << 20, tensor_on("cuda"))) == 1
 
 
 def test_blocks_of_exact_numerics_are_as_large_as_the_librarys_on_a_gpu():
-    from xpnn.backends.torch import TorchPrimitives
+    from xpnn.backends.torch import TorchOperations
 
-    cutter = TorchPrimitives(None)
-    exact = ExactPrimitives(SimpleNamespace(products=None), cutter)
-    assert exact.bytes_of_block(tensor_on("cpu")) == Primitives.block_bytes
+    cutter = TorchOperations(None)
+    exact = ExactOperations(SimpleNamespace(products=None), cutter)
+    assert exact.bytes_of_block(tensor_on("cpu")) == Operations.block_bytes
     assert exact.bytes_of_block(tensor_on("cuda")) == 1 << 28
 
 
 def test_a_constant_is_made_once_for_each_device(at):
-    engine, made = Primitives(at.xp), []
+    ops, made = Operations(at.xp), []
     like = at.put(np.ones(2, np.float32))
 
     def make():
         made.append(at.put(np.arange(3, dtype=np.float32)))
         return made[-1]
 
-    first = engine.constant(make, like, "points", 3)
-    assert engine.constant(make, like, "points", 3) is first
-    assert engine.constant(make, like, "points", 4) is not first
-    engine.forget()
-    assert engine.constant(make, like, "points", 3) is not first
+    first = ops.constant(make, like, "points", 3)
+    assert ops.constant(make, like, "points", 3) is first
+    assert ops.constant(make, like, "points", 4) is not first
+    ops.clear_constants()
+    assert ops.constant(make, like, "points", 3) is not first
     assert len(made) == 3
 
 
 def test_constants_of_two_devices_are_two():
     first, second = (nn.get_backend(spec) for spec in ("strict", "strict:device1"))
-    engine = Primitives(first.xp)
+    ops = Operations(first.xp)
     for b in (first, second, first):
-        constant = engine.constant(lambda b=b: b.asarray(np.ones(3, np.float32)), b.asarray([1.0]), "ones")
+        constant = ops.constant(lambda b=b: b.asarray(np.ones(3, np.float32)), b.asarray([1.0]), "ones")
         assert b.owns(constant)
