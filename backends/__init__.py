@@ -1,10 +1,10 @@
 """Backends: which array library computes on which device, and random numbers that are the same on all of them."""
 
 from .backend import Backend
-from .compiled_step import CaptureError
 from .errors import BackendUnavailable
 from .lookup import backend_of, operations_of, to_host
 from .random import Generator
+from .recording.guards import CaptureError
 from .registry import BackendLike, ambient_backend, get_backend, names, use_backend
 from .status import survey
 

@@ -20,11 +20,11 @@ from ..common.checks import alternatives, shown
 from ..common.host_memory import host_capacity, host_memory, reset_host_peak
 from ..common.types import Array, Device, DType, Namespace, dtype_name
 from . import origins
-from .compiled_step import require_repeatable
 from .errors import BackendUnavailable, first_line
 from .inputs import describe, host_data
 from .memory_order import axes_in_memory
 from .operations import Operations
+from .recording.guards import require_repeatable
 from .upload import Uploader
 
 P = ParamSpec("P")

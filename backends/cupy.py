@@ -18,7 +18,6 @@ import numpy as np
 from ..common import checks, environment
 from ..common.types import Array, Device, Namespace
 from .backend import NOWHERE_ELSE, Backend, P, R
-from .compiled_step import RECORDING, CompiledStep
 from .cuda.namespace import CupyNamespace
 from .cuda.namespace import namespace as over
 from .cuda.operations import CupyOperations
@@ -26,6 +25,8 @@ from .engines import cuda
 from .engines.cuda import elementwise
 from .errors import BackendUnavailable, first_line
 from .memory_order import axes_in_memory, inverse
+from .recording.compiled_step import CompiledStep
+from .recording.guards import RECORDING
 from .upload import Uploader
 
 OLDEST = 14
@@ -116,9 +117,9 @@ class CupyBackend(Backend):
     def compile(self, step: Callable[P, R], *owners: Any) -> Callable[P, R]:
         """A `CompiledStep`: a CUDA graph for each form of its arguments and settings, from the third call of a form on.
 
-        The first call of a training step makes gradients and what the optimizer remembers, and is of a form of its own.
-        See `xpnn.backends.compiled_step` for what it keeps right and what it refuses, with a `CaptureError`. Array
-        arguments must be of this backend; results are copies.
+        The first call of a training step makes gradients and the optimizer's state, and is a form of its own. See
+        `xpnn.backends.recording.compiled_step` for the rules, and for what raises a `CaptureError`. Array arguments
+        must be of this backend; results are copies.
         """
         return CompiledStep(step, owners, self._recorder)
 

@@ -27,8 +27,9 @@ import numpy as np
 from ..common import checks
 from ..common.types import Array, DType, Namespace, dtype_name
 from .backend import FLOATS, Backend
-from .compiled_step import Slot, counted, require_repeatable
 from .execution.blocks import concat_all
+from .recording.guards import counted, require_repeatable
+from .recording.slots import Slot
 from .registry import BackendLike, get_backend
 
 _MASK = 0xFFFFFFFF

@@ -11,16 +11,14 @@ from functools import cache
 from typing import Any
 
 from ...common.types import Array, Namespace
-from ..compiled_step import in_recording
 from ..contractions.tensordot import tensordot
-from .cublas import Products
-
-#: How many arrays CuPy joins without a table.
-JOINED = 8
+from ..execution.blocks import JOINED
+from ..recording.guards import in_recording
+from .matmul import CublasMatmul
 
 
 class CupyNamespace:
-    """``array_api_compat.cupy``, whose products of floats go to cuBLAS by `Products`.
+    """``array_api_compat.cupy``, whose products of floats go to cuBLAS by `CublasMatmul`.
 
     Made by `namespace`, one for each precision.
 
@@ -28,13 +26,13 @@ class CupyNamespace:
     ----------
     compat : module
         ``array_api_compat.cupy``.
-    products : Products
+    matmul : CublasMatmul
     """
 
-    def __init__(self, compat: Any, products: Products) -> None:
+    def __init__(self, compat: Any, matmul: CublasMatmul) -> None:
         # Code finds out by its name which library's arrays a namespace computes with.
         self.__name__: str = compat.__name__
-        self._compat, self._products = compat, products
+        self._compat, self._matmul = compat, matmul
 
     def __getattr__(self, name: str) -> Any:
         if name == "_compat":  # a copy in the making has none yet
@@ -48,15 +46,15 @@ class CupyNamespace:
         return dir(self._compat)
 
     def __repr__(self) -> str:
-        return f"<namespace {self.__name__}{' with TF32' * self._products.tf32}>"
+        return f"<namespace {self.__name__}{' with TF32' * self._matmul.tf32}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.__name__, self._products.tf32)
+        return _again, (self.__name__, self._matmul.tf32)
 
     def matmul(self, x1: Array, x2: Array, /, *, out: Array | None = None) -> Array:
         """Matrix product, into ``out`` where that is given."""
-        if self._products.takes(x1, x2):
-            return self._products.matmul(x1, x2, out)
+        if self._matmul.accepts(x1, x2):
+            return self._matmul.matmul(x1, x2, out)
         if out is None:
             return self._compat.matmul(x1, x2)
         out[...] = self._compat.matmul(x1, x2)
@@ -68,7 +66,7 @@ class CupyNamespace:
 
     def vecdot(self, x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
         """Sum of the products of entries along an axis."""
-        if not self._products.takes(x1, x2):
+        if not self._matmul.accepts(x1, x2):
             return self._compat.vecdot(x1, x2, axis=axis)
         if x1.shape[axis] != x2.shape[axis]:
             raise ValueError(f"vecdot: shapes {x1.shape} and {x2.shape} differ in size along axis {axis}")
@@ -111,7 +109,7 @@ class _Linalg:
 @cache
 def namespace(compat: Any, cupy: Any, tf32: bool = False) -> CupyNamespace:
     """The one namespace over these modules and of this precision."""
-    return CupyNamespace(compat, Products(cupy, tf32))
+    return CupyNamespace(compat, CublasMatmul(cupy, tf32))
 
 
 def _again(name: str, tf32: bool) -> Namespace:

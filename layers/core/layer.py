@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Self, Unpack
 
 from ...backends import Backend, BackendLike, Generator, ambient_backend, get_backend, origins, to_host
 from ...backends.backend import FLOATS
-from ...backends.compiled_step import Slot
 from ...backends.inputs import describe
+from ...backends.recording.slots import Slot
 from ...common import checks
 from ...common.types import Array, DType, dtype_name
 from ..initialisers import Initialiser

@@ -7,9 +7,10 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from ...backends import Backend, Generator, ambient_backend, backend_of, get_backend, operations_of, origins, to_host
-from ...backends.compiled_step import Slot, require_owned
 from ...backends.execution.execution import Compiled
 from ...backends.lookup import require_plain
+from ...backends.recording.guards import require_owned
+from ...backends.recording.slots import Slot
 from ...common.types import Array, dtype_name
 from ..initialisers import Initialiser
 from .arrays import require_float

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from xpnn.backends import CaptureError, Generator
-from xpnn.backends.compiled_step import (
-    CompiledStep,
-    Slot,
-    _Count,
-    _watching,
+from xpnn.backends.recording.compiled_step import CompiledStep
+from xpnn.backends.recording.guards import (
+    Counter,
     counted,
+    guarded,
     in_recording,
     require_owned,
     require_repeatable,
 )
+from xpnn.backends.recording.slots import Slot
 
 
 class Holder:
@@ -28,7 +28,7 @@ def test_outside_a_recording_everything_is_allowed():
 
 def test_inside_a_recording_only_what_was_given_may_change():
     known, other = Holder(), Holder()
-    with _watching([Slot.attribute("value", known, "value")]):
+    with guarded([Slot.attribute("value", known, "value")]):
         assert in_recording()
         require_owned(known, "that")
         with pytest.raises(CaptureError, match="changes that, which it was not given"):
@@ -39,7 +39,7 @@ def test_inside_a_recording_only_what_was_given_may_change():
 
 
 def test_a_rehearsal_refuses_nothing():
-    with _watching([], records=False):
+    with guarded([], records=False):
         assert in_recording()
         require_repeatable("a copy")
         require_owned(Holder(), "that")
@@ -48,7 +48,7 @@ def test_a_rehearsal_refuses_nothing():
 def test_what_counts_is_told_where_the_device_counts():
     stream, array = Generator(3), np.zeros(())
     (slot,) = (slot for slot in stream.slots() if slot.counter is not None)
-    with _watching([slot], [_Count(slot, slot.counter(), array, 5)]):
+    with guarded([slot], [Counter(slot, slot.counter(), array, 5)]):
         assert counted(stream) == (array, 5) and counted(Generator(3)) is None
 
 
@@ -61,7 +61,7 @@ def test_a_streams_slots_are_its_key_and_its_position():
 
 
 def test_random_numbers_on_the_host_are_refused_in_a_recording():
-    with _watching([]), pytest.raises(CaptureError, match="on the host"):
+    with guarded([]), pytest.raises(CaptureError, match="on the host"):
         Generator(3).uniform((2,), backend="numpy")
 
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from ...backends import Backend, operations_of
-from ...backends.compiled_step import ABSENT, Slot, require_owned
 from ...backends.engines.numba import Kernels
 from ...backends.lookup import require_plain
+from ...backends.recording.guards import require_owned
+from ...backends.recording.slots import ABSENT, Slot
 from ...common import checks
 from ...common.types import Array, Namespace
 from ...layers.core.arrays import require_float
