@@ -1,10 +1,9 @@
 """CuPy: an NVIDIA GPU computes.
 
-The CuPy wheel imports on a machine without a GPU, so importing proves nothing: `connect` asks the driver,
-then the device, and `Backend.open` makes it compute. CuPy creates arrays on the current device whatever
-``device=`` says, so all work happens inside `context`, which sets that device and puts the caller's back.
-CuPy's own switch for TF32 is the process's; it is left alone, and each namespace has a precision of its own
-(see `xpnn.backends.cuda.namespace`).
+The CuPy wheel imports on a machine without a GPU, too, so `connect` queries the driver, then the device, and
+`Backend.open` lets the device compute. CuPy creates arrays on the current device and ignores ``device=``, so all work
+is done within `context`, which sets the current device and restores the caller's. CuPy's own setting for TF32 is one
+for the process; it is not changed, and each namespace has a precision of its own (see `xpnn.backends.cuda.namespace`).
 """
 
 import importlib
@@ -17,13 +16,14 @@ import numpy as np
 
 from ..common import checks, environment
 from ..common.types import Array, Device, Namespace
-from .backend import NOWHERE_ELSE, Backend, P, R
+from .backend import Backend, P, R
 from .cuda.namespace import CupyNamespace
 from .cuda.namespace import namespace as over
 from .cuda.operations import CupyOperations
 from .engines import cuda
 from .engines.cuda import elementwise
 from .errors import BackendUnavailable, first_line
+from .library import NO_CONTEXT
 from .memory_order import axes_in_memory, inverse
 from .recording.compiled_step import CompiledStep
 from .recording.guards import RECORDING
@@ -79,7 +79,7 @@ class CupyBackend(Backend):
         return type(array) is self._cupy.ndarray and bool(array.device == self.device)
 
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
-        # CuPy copies what is in neither C nor Fortran order into C order.
+        # CuPy copies an array that is in neither C nor Fortran order into C order.
         axes = axes_in_memory(host.strides)
         return self._cupy.array(host.transpose(axes)).transpose(inverse(axes))
 
@@ -99,14 +99,14 @@ class CupyBackend(Backend):
         return elementwise.apply("narrowed", array, like=array, dtype="float32")
 
     def context(self) -> AbstractContextManager[None]:
-        """This device, and the one before afterwards; cheap where it is current already."""
+        """This device as the current one, and the previous one afterwards; cheap if it is current already."""
         if self._cupy.cuda.runtime.getDevice() == self.device.id:
-            return NOWHERE_ELSE
+            return NO_CONTEXT
         entered: AbstractContextManager[None] = self._on_device()
         return entered
 
     def _on_device(self) -> Any:
-        """A device object of one's own: CuPy's remember where to go back to, for one thread at a time."""
+        """A new device object: CuPy's remember the device to return to, for one thread at a time."""
         return self._cupy.cuda.Device(self.device.id)
 
     def synchronize(self) -> None:
@@ -125,7 +125,7 @@ class CupyBackend(Backend):
 
     @cached_property
     def _recorder(self) -> Any:
-        """One for a backend: its stream serves all compiled steps."""
+        """The recorder of this backend; all compiled steps share its stream."""
         from .cuda.graph import GraphRecorder
 
         return GraphRecorder(self, self._cupy)
@@ -135,13 +135,13 @@ class CupyBackend(Backend):
 
     @cached_property
     def _uploader(self) -> Uploader:
-        """One for a backend: its stream and buffers serve all loaders."""
+        """The uploader of this backend; all loaders share its stream and buffers."""
         from .cuda.pinned import PinnedUploader
 
         return PinnedUploader(self, self._cupy)
 
     def memory(self, limit: int | None = None) -> dict[str, int]:
-        """Bytes of CuPy's pool on this device; CuPy keeps no peak, so ``peak`` is what the pool holds."""
+        """Bytes of CuPy's pool on this device; CuPy records no peak, so ``peak`` is the size of the pool."""
         with self._on_device():
             pool = self._cupy.get_default_memory_pool()
             if limit is not None:
@@ -149,15 +149,15 @@ class CupyBackend(Backend):
             return {"in_use": pool.used_bytes(), "peak": pool.total_bytes(), "pool": pool.total_bytes()}
 
     def reset_peak(self) -> bool:
-        """Give back what the pool holds unused, so that what it holds from now on is the peak.
+        """Return the pool's unused memory to the driver, so that its size from now on is the peak.
 
-        The next steps ask the driver for memory again, which takes milliseconds.
+        The next steps allocate from the driver again, which takes milliseconds.
         """
         self.free_memory()
         return True
 
     def capacity(self) -> tuple[int, int]:
-        """Bytes that the device has, or the pool's limit if that is less, and those in use, by whomever."""
+        """Bytes of memory of the device, or the pool's limit if that is less, and bytes in use by all processes."""
         with self._on_device():
             free, total = self._cupy.cuda.runtime.memGetInfo()
             pool = self._cupy.get_default_memory_pool()
@@ -171,7 +171,7 @@ class CupyBackend(Backend):
     def is_out_of_memory(self, error: BaseException) -> bool:
         if super().is_out_of_memory(error):
             return True
-        # What allocates past the pool (contexts, modules, cuBLAS's workspace) fails with the runtime's own errors.
+        # Allocations outside of the pool (contexts, modules, cuBLAS's workspace) raise the runtime's own errors.
         words = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED")
         return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
@@ -194,7 +194,7 @@ def _import_cupy(spec: str) -> Any:
 
 
 def _find_device(runtime: Any, spec: str, index: int) -> int:
-    """The device's index, after asking the driver, or `BackendUnavailable` with the driver's answer in words.
+    """The device's index if the driver has it; raises `BackendUnavailable` with the driver's answer in words.
 
     Without a driver CUDA reports an *insufficient* one, of version 0.
     """

@@ -47,7 +47,7 @@ class NumpyBackend(Backend):
         return is_plain_numpy(type(array))
 
     def up(self, array: Array) -> Array:
-        """As `Backend.up`, of a plain array: not one in a file."""
+        """As `Backend.up`, of a plain array: a memory map becomes one."""
         return super().up(self.plain(array))
 
     def plain(self, array: Array) -> Array:

@@ -72,7 +72,7 @@ def test_code_on_arrays_never_makes_the_host_wait():
     exact = [path for path in modules("backends/exact") if path.name != "probe.py"]
     found = [
         f"{path.name}:{line}: {what}"
-        for path in [*rooms, *exact, ROOT / "backends" / "random.py"]
+        for path in [*rooms, *exact, *modules("backends/random")]
         for line, what in hidden_waits(path.read_text())
         # Losses of classes read their targets where that is free: on the host.
         if (path.name, what.partition(",")[0]) != ("nll.py", "a number of the host made of an array")

@@ -1,7 +1,7 @@
-"""The namespace of the CuPy backend: CuPy's by the standard, with products and joins that a CUDA graph can record.
+"""The namespace of the CuPy backend: CuPy's standard one, with products and joins that a CUDA graph can record.
 
 CuPy refuses products while a stream captures, and it joins more than eight small arrays by a table of addresses that it
-copies from the host: a graph would read the table's host buffer at every launch, after CuPy has reused it. This
+copies from the host. A graph would read the table's host buffer at every launch, after CuPy has reused it. This
 namespace avoids both, so that ``b.xp.matmul`` and ``b.xp.concat`` in a user's step can be recorded. CuPy itself is not
 changed.
 """
@@ -18,7 +18,7 @@ from .matmul import CublasMatmul
 
 
 class CupyNamespace:
-    """``array_api_compat.cupy``, whose products of floats go to cuBLAS by `CublasMatmul`.
+    """``array_api_compat.cupy`` with products of floats by `CublasMatmul`.
 
     Made by `namespace`, one for each precision.
 
@@ -30,15 +30,15 @@ class CupyNamespace:
     """
 
     def __init__(self, compat: Any, matmul: CublasMatmul) -> None:
-        # Code finds out by its name which library's arrays a namespace computes with.
+        # The name tells which library's arrays a namespace computes with.
         self.__name__: str = compat.__name__
         self._compat, self._matmul = compat, matmul
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_compat":  # a copy in the making has none yet
+        if name == "_compat":  # not set yet in a copy that is being made
             raise AttributeError(name)
         found = getattr(self._compat, name)
-        # Not asked for again: a layer looks up a function for each operation.
+        # Stored, because layers look up a function for each operation.
         self.__dict__[name] = found
         return found
 
@@ -74,17 +74,17 @@ class CupyNamespace:
         return self.matmul(rows, columns)[..., 0, 0]
 
     def concat(self, arrays: Sequence[Array], /, *, axis: int | None = 0) -> Array:
-        """Arrays one after the other along an axis."""
+        """Arrays joined along an axis."""
         return self._join(self._compat.concat, self._compat.concat, arrays, axis)
 
     def stack(self, arrays: Sequence[Array], /, *, axis: int = 0) -> Array:
-        """Arrays beside each other along a new axis."""
+        """Arrays joined along a new axis."""
         return self._join(self._compat.stack, self._compat.concat, arrays, axis)
 
     def _join(
         self, join: Callable[..., Array], rejoin: Callable[..., Array], arrays: Sequence[Array], axis: int | None
     ) -> Array:
-        """Joined by ``join``, in a recording so few at a time that CuPy needs no table; ``rejoin`` joins the joined."""
+        """Arrays joined by ``join``, in a recording a few at a time without a table; ``rejoin`` joins the results."""
         parts = list(arrays)
         if len(parts) <= JOINED or not in_recording():
             return join(parts, axis=axis)

@@ -31,7 +31,7 @@ class CupyOperations(Operations):
         return super().sum_rows(x) if prepared is None else prepared(x)
 
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
-        # CuPy allocates results in C order whatever its arguments' strides are.
+        # CuPy allocates results in C order for any strides of its arguments.
         order = axes_in_memory(x.strides)
         if order == tuple(range(x.ndim)):
             return function(x, *others)

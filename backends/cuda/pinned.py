@@ -118,7 +118,7 @@ class PinnedUploader(Uploader):
                 size = prod(shape) * dtype.itemsize
                 if size:
                     array.data.copy_from_device_async(staging.staged + start, size, current)
-                b.ledger.count("to_device", size)
+                b.counts.count("to_device", size)
                 array = array if axes == tuple(range(len(axes))) else array.transpose(inverse(axes))
                 arrays.append(b._made(array))
             current.record(staging.consumed)

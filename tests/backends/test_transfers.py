@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends.backend import DTYPES, axes_in_memory
+from xpnn.backends.backend import DTYPES
+from xpnn.backends.memory_order import axes_in_memory
 from xpnn.common.types import dtype_name
 
 
