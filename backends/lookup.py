@@ -7,10 +7,10 @@ import numpy as np
 from array_api_compat import is_array_api_obj
 
 from ..common.types import Array, Namespace
-from . import origins
 from .backend import Backend
 from .inputs import describe, host_data, is_plain_numpy, is_standard, unsupported
 from .operations import Operations
+from .origins import find_memory_by
 from .registry import backend_class, get_backend, library_name, name_of, names
 
 _ONLY_NUMPY = {np.ndarray}
@@ -111,4 +111,4 @@ def _memory_of(array: Any) -> Any:
     return array if home is None else home.memory_of(array)
 
 
-origins.memory_of = _memory_of
+find_memory_by(_memory_of)

@@ -55,13 +55,18 @@ def _itself(array: Array) -> Any:
     return array
 
 
-#: An object that is the same for arrays that share memory. `xpnn.backends.lookup` sets it to `Backend.memory_of`.
-memory_of: Callable[[Array], Any] = _itself
+_memory_of: Callable[[Array], Any] = _itself
 
 _made: dict[int, tuple[weakref.ref[Any], Maker]] = {}
 # One thread may delete an array while another records the next one at the same address. The lock is reentrant, because
 # the deletion of another array may interrupt the thread that has it.
 _lock = threading.RLock()
+
+
+def find_memory_by(memory_of: Callable[[Array], Any]) -> None:
+    """Set the function that returns an object which is the same for arrays that share memory, and for no others."""
+    global _memory_of
+    _memory_of = memory_of
 
 
 def watch() -> None:
@@ -93,7 +98,7 @@ def maker(array: Any) -> Maker | None:
         return None
     found = _of(array)
     if found is None:
-        memory = memory_of(array)
+        memory = _memory_of(array)
         found = None if memory is array else _of(memory)
     return found
 

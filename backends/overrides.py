@@ -38,13 +38,13 @@ class Choices:
 
 
 _usual = Choices()
-_now = _usual
+_chosen = _usual
 _met: set[str] | None = None
 
 
-def now() -> Choices:
+def chosen() -> Choices:
     """The current overrides."""
-    return _now
+    return _chosen
 
 
 @contextmanager
@@ -53,14 +53,14 @@ def using(choices: Choices) -> Iterator[set[str]]:
 
     Yields the set of names passed to `met` there: ``"kernels"``, and the algorithms that can compute a convolution.
     """
-    global _now, _met
-    before = _now, _met
+    global _chosen, _met
+    before = _chosen, _met
     found: set[str] = set()
-    _now, _met = choices, found
+    _chosen, _met = choices, found
     try:
         yield found
     finally:
-        _now, _met = before
+        _chosen, _met = before
 
 
 def met(names: Iterable[str]) -> None:
@@ -76,4 +76,4 @@ def watched() -> bool:
 
 def small(size: int, least: int) -> bool:
     """Whether a size is below ``least``, from which an algorithm is worth its cost."""
-    return size < least and not _now.large
+    return size < least and not _chosen.large

@@ -27,7 +27,9 @@ class TorchOperations(Operations):
     views = True
 
     def bytes_of_block(self, like: Array) -> int:
-        return super().bytes_of_block(like) if like.device.type == "cpu" else overrides.now().block_bytes or GPU_BLOCK
+        return (
+            super().bytes_of_block(like) if like.device.type == "cpu" else overrides.chosen().block_bytes or GPU_BLOCK
+        )
 
     def windows(self, x: Array, windows: Windows) -> Array:
         strides = x.stride()

@@ -10,11 +10,11 @@ from math import nan, prod
 from array_api_compat import device
 
 from ...common.types import Array
-from .. import overrides
 from ..contractions.windows import PadWidths, Windows
 from ..execution.blocks import concat_all, whole
 from ..execution.team import current_team
 from ..operations import Operations
+from ..overrides import chosen
 from .namespace import ExactNamespace
 from .splitting import budget
 
@@ -74,7 +74,7 @@ class ExactOperations(Operations):
 
     def bytes_of_block(self, like: Array) -> int:
         """As the library has them where its are larger: on a GPU."""
-        return overrides.now().block_bytes or max(self.block_bytes, self.cutter.bytes_of_block(like))
+        return chosen().block_bytes or max(self.block_bytes, self.cutter.bytes_of_block(like))
 
     def _all_columns(self, x: Array, windows: Windows, groups: int) -> Array:
         """Columns of all samples of ``x``, which is padded."""

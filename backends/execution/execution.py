@@ -14,8 +14,8 @@ from typing import Any, ClassVar, TypeAlias
 from array_api_compat import device
 
 from ...common.types import Array, Namespace
-from .. import overrides
 from ..engines.numba import Kernels
+from ..overrides import chosen
 from .blocks import Block, cut
 
 #: Selects one of the compiled kernels; None if they have none for the operation.
@@ -72,7 +72,7 @@ class Execution:
 
     def bytes_of_block(self, like: Array) -> int:
         """Bytes of temporaries that a block of a batch may use on the device of that array."""
-        return overrides.now().block_bytes or self.block_bytes
+        return chosen().block_bytes or self.block_bytes
 
     def blocks(self, n: int, rows: int, row_bytes: int, like: Array) -> list[Block]:
         """``n`` samples of ``rows`` rows in blocks of about `bytes_of_block` of an array, ``row_bytes`` a row."""

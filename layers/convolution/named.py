@@ -30,7 +30,7 @@ class Algorithm(Protocol):
 
 def algorithm(problem: Problem, ops: Operations) -> Algorithm | None:
     """The one that is asked for, if it serves; None leaves the choice open."""
-    asked = overrides.now().convolution
+    asked = overrides.chosen().convolution
     if not asked and not overrides.watched():
         return None
     found = serving(problem, ops)
@@ -40,7 +40,7 @@ def algorithm(problem: Problem, ops: Operations) -> Algorithm | None:
 
 def input_gradient(problem: Problem, ops: Operations) -> Gradient | None:
     """What computes the gradient of the input by the algorithm that is asked for; None leaves the choice open."""
-    asked = overrides.now().convolution
+    asked = overrides.chosen().convolution
     if not asked and not overrides.watched():
         return None
     found = gradients(problem, ops)

@@ -30,7 +30,7 @@ def prepare(operation: str, problem: Any, dtype: str, ops: Any) -> Any:
 
 def used() -> bool:
     """Whether kernels are used: switched on, and not overruled by `xpnn.backends.overrides`."""
-    return enabled and overrides.now().kernels is not False
+    return enabled and overrides.chosen().kernels is not False
 
 
 def _prepare(operation: str, problem: Any, dtype: str, ops: Any) -> Any:

@@ -16,8 +16,8 @@ from typing import Protocol
 
 from ....common import environment
 from ....common.types import Array
-from ... import overrides
 from ...contractions.windows import PadWidths, Windows
+from ...overrides import chosen, met, watched
 
 VARIABLE = environment.NUMBA
 
@@ -158,11 +158,11 @@ def installed() -> bool:
 
 def load() -> Kernels | None:
     """The compiled kernels; None where they are switched off or Numba is missing."""
-    asked = overrides.now().kernels
+    asked = chosen().kernels
     off = switched_off() if asked is None else not asked
     found = None if off or not installed() else _load()
-    if found is not None and overrides.watched():
-        overrides.met(["kernels"])
+    if found is not None and watched():
+        met(["kernels"])
     return found
 
 
