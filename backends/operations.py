@@ -13,7 +13,7 @@ The requirements:
 - `Operations` works on any conforming namespace. It computes with the standard alone and is the reference.
 - A backend overrides methods, never adds any, so that layers need not know which library computes.
 - An override may differ from the reference in rounding only; `testing/tolerances.py` says by how much.
-- A method is looked up and called without a wrapper: layers call some of them 100 times in a training step.
+- A method is looked up and called without a wrapper: a training step calls them many times.
 - An optional ops (`prepare`, `kernels`) may refuse any problem by returning None. The layer then uses array
   functions, so that a new ops needs no new layer and can begin with one operation.
 

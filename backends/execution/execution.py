@@ -1,4 +1,4 @@
-"""How work runs on a device: by workers, block by block, in reused memory, on faster engines where there are some.
+"""How work runs on a device: by workers, block by block, in reused memory, or by a faster engine.
 
 The base class uses the standard alone and computes one item after another. What a library does better is overridden:
 `xpnn.backends.cpu.execution` (threads), `xpnn.backends.cuda.operations` (few launches, CUDA kernels).
@@ -47,10 +47,8 @@ class Execution:
         self.xp = xp
         self._constants: dict[Any, Array] = {}
 
-    # The two optional engines. A layer requests one by the operation's name and uses array functions if it gets None.
-
     def prepare(self, operation: str, problem: Any, dtype: str) -> Any:
-        """An object that computes a whole operation faster than array functions, or None if there is none.
+        """An engine's object that computes a whole operation; None if there is none, and array functions compute it.
 
         It has the operation's methods. ``problem`` holds all parameters of the operation besides its arrays.
         """
@@ -58,7 +56,7 @@ class Execution:
 
     @property
     def kernels(self) -> Kernels | None:
-        """Compiled kernels for blocks of arrays on a CPU, or None if there are none; reading this loads them."""
+        """An engine's compiled kernels for blocks of arrays on a CPU, loaded when read; None if there are none."""
         return None
 
     def parallel(self, n: int, work: Callable[[int], None]) -> None:

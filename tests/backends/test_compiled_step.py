@@ -1,4 +1,4 @@
-"""What a recording knows and refuses, without a device: `tests/backends/test_cuda_graph.py` has the recordings."""
+"""What a recording refuses, without a device. Recordings are in `tests/backends/test_cuda_graph.py`."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_outside_a_recording_everything_is_allowed():
     assert not in_recording() and counted(Holder()) is None
 
 
-def test_inside_a_recording_only_what_was_given_may_change():
+def test_inside_a_recording_only_given_owners_may_change():
     known, other = Holder(), Holder()
     with guarded([Slot.attribute("value", known, "value")]):
         assert in_recording()
@@ -45,7 +45,7 @@ def test_a_rehearsal_refuses_nothing():
         require_owned(Holder(), "that")
 
 
-def test_what_counts_is_told_where_the_device_counts():
+def test_a_counter_gets_its_array_on_the_device():
     stream, array = Generator(3), np.zeros(())
     (slot,) = (slot for slot in stream.slots() if slot.counter is not None)
     with guarded([slot], [Counter(slot, slot.counter(), array, 5)]):
@@ -65,6 +65,6 @@ def test_random_numbers_on_the_host_are_refused_in_a_recording():
         Generator(3).uniform((2,), backend="numpy")
 
 
-def test_what_has_no_state_is_no_owner():
+def test_an_object_without_state_is_no_owner():
     with pytest.raises(TypeError, match="models and optimizers"):
         CompiledStep(lambda: None, [3], None)

@@ -1,4 +1,4 @@
-"""Products of CuPy's arrays: what cuBLAS is asked for, by plans alone, and what it gives, wherever CuPy computes."""
+"""Products of CuPy's arrays: the plans of calls of cuBLAS without a device, and their results where CuPy computes."""
 
 import threading
 from itertools import product
@@ -93,7 +93,7 @@ def test_no_copy_of_a_matrix_that_a_batch_shares(side):
 def test_a_batch_of_rows_times_one_matrix_is_one_product():
     found = plan(np.zeros((7, 5, 3), "f"), np.zeros((3, 4), "f"))
     assert found.routine == "cublasGemmEx" and found.sizes[2:] == (4, 35, 3)
-    # But not where something lies between the matrices.
+    # But not if there is a gap between the matrices.
     assert plan(made((7, 5, 3), (0, 1, 2), (0, 2, 0)), np.zeros((3, 4), "f")).routine == "cublasGemmStridedBatchedEx"
 
 

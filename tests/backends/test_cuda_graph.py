@@ -170,10 +170,10 @@ def test_weights_of_another_memory_layout_give_the_plain_steps_bits(b):
             if i == 5:
                 model.load_state_dict(saved)
 
-        taken = b.compile(step, model, optimizer) if compiled else step
-        results.append((train(b, taken, calls=10, between=load), bits(b, model, optimizer)))
+        chosen = b.compile(step, model, optimizer) if compiled else step
+        results.append((train(b, chosen, calls=10, between=load), bits(b, model, optimizer)))
         if compiled:
-            assert taken.replayed >= 4
+            assert chosen.replayed >= 4
     assert results[0] == results[1]
 
 
@@ -460,9 +460,9 @@ def test_layers_computed_again_in_backward_draw_the_same_again(b):
             optimizer.step()
             return y
 
-        taken = b.compile(step, model, optimizer) if compiled else step
+        chosen = b.compile(step, model, optimizer) if compiled else step
         x = b.asarray(np.random.default_rng(0).random((5, 6)), "float32")
-        found.append([b.to_numpy(taken(x)).tobytes() for _ in range(8)])
+        found.append([b.to_numpy(chosen(x)).tobytes() for _ in range(8)])
     assert found[0] == found[1]
 
 

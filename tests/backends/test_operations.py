@@ -1,4 +1,4 @@
-"""The contractions behind convolution: every backend's own agree with those in standard functions alone."""
+"""The operations of every backend agree with those in functions of the standard."""
 
 from types import ModuleType, SimpleNamespace
 
@@ -167,7 +167,7 @@ def test_an_unknown_namespace_gets_the_standard_operations(fresh_registry, names
 
 
 def tensor_on(kind):
-    """As much of a PyTorch tensor as tells where it is: no machine here has its GPU."""
+    """A stand-in for a PyTorch tensor on a device, which tests without a GPU don't have."""
     return SimpleNamespace(device=SimpleNamespace(type=kind))
 
 

@@ -160,7 +160,7 @@ def test_a_recording_is_no_place_for_it(uploader):
 
 def test_without_any_one_of_its_rules_batches_are_damaged_and_with_all_of_them_none(gpu):
     """Which rule a batch owes its numbers to depends on which streams are late."""
-    pytest.importorskip("cudacpu", reason="only an emulated device can be told when its streams run")
+    pytest.importorskip("cudacpu", reason="only an emulated device can delay its streams")
 
     def damaging(lazy):
         command = [sys.executable, str(Path(late_uploads.__file__))]

@@ -34,7 +34,7 @@ def three(monkeypatch):
 
 
 def blas_threads():
-    """What each matrix library is set to."""
+    """The number of threads of each matrix library."""
     return [library.get_num_threads() for library in ThreadpoolController().select(user_api="blas").lib_controllers]
 
 
@@ -62,14 +62,14 @@ def joined(*threads):
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " ", "1e3", "+", "1 2", "²", "0x2"])
-def test_number_of_threads_that_is_none_is_refused(monkeypatch, text):
+def test_invalid_number_of_threads_is_refused(monkeypatch, text):
     monkeypatch.setenv("XPNN_NUM_THREADS", text)
     with pytest.raises(ValueError, match="XPNN_NUM_THREADS must be an integer >= 1, got") as error:
         thread_count()
     assert repr(text) in str(error.value) and "unset it for all cores" in str(error.value)
 
 
-def test_refused_number_of_threads_reaches_the_user_and_may_be_put_right(monkeypatch):
+def test_refused_number_of_threads_is_raised_and_can_be_corrected(monkeypatch):
     layer, x = nn.Conv2d(1, 1, 1), np.ones((1, 1, 2, 2), np.float32)
     monkeypatch.setenv("XPNN_NUM_THREADS", "none")
     with pytest.raises(ValueError, match="XPNN_NUM_THREADS"):
@@ -173,7 +173,7 @@ def test_one_thread_computes_in_the_caller_alone(monkeypatch):
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit, MemoryError])
-def test_exception_of_an_item_comes_out_and_the_workers_go_on(three, error):
+def test_exception_of_an_item_is_raised_and_the_workers_continue(three, error):
     meet = threading.Barrier(3)
 
     def fails(i):
@@ -200,7 +200,7 @@ def test_nothing_begins_after_an_exception(three):
     assert len(begun) <= 3
 
 
-def test_exception_comes_out_after_what_had_begun_is_done(three):
+def test_exception_is_raised_after_items_that_had_begun_are_done(three):
     meet, finished = threading.Barrier(2), []
 
     def work(i):
@@ -218,7 +218,7 @@ def test_exception_comes_out_after_what_had_begun_is_done(three):
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system sends no signals to threads")
-def test_interrupt_comes_out_after_what_had_begun_is_done(three):
+def test_interrupt_is_raised_after_items_that_had_begun_are_done(three):
     """The caller waits, its own item done, when the interrupt comes."""
     meet, finished, how = threading.Barrier(2), [], signal.SIGINT
 
@@ -243,7 +243,7 @@ def test_interrupt_comes_out_after_what_had_begun_is_done(three):
     test_each_item_is_done_once(three, 9)
 
 
-def test_without_threads_to_be_had_the_caller_does_all(three, monkeypatch):
+def test_caller_does_all_items_if_no_thread_can_start(three, monkeypatch):
     def refuses(self):
         raise RuntimeError("can't start new thread")
 
@@ -275,7 +275,7 @@ def test_item_may_have_items_of_its_own(three):
 
 
 def test_two_threads_may_compute_at_once(three):
-    """Who finds the workers busy does its items itself."""
+    """A caller that finds the workers busy does its items itself."""
     meet, done = threading.Barrier(2), np.zeros((2, 40), int)
 
     def model(which):
@@ -305,7 +305,7 @@ def test_workers_see_the_caller_s_context(three):
 
 
 def test_numpy_s_error_state_is_the_caller_s(three):
-    """A worker that warned where the caller asked for silence, or the reverse, would be found out by few."""
+    """A worker that warns although the caller suppresses warnings, or the reverse, is hard to notice."""
     meet = threading.Barrier(3)
 
     def divides(i):
@@ -394,7 +394,7 @@ def test_a_block_that_could_not_be_entered_is_not_counted():
 
 
 def test_any_thread_may_compute_on_one_thread_after_another_has(two_blas_threads):
-    """Whoever set them first, and lives."""
+    """Also while the thread that set them first still runs."""
     found = []
 
     def compute():
@@ -407,7 +407,7 @@ def test_any_thread_may_compute_on_one_thread_after_another_has(two_blas_threads
 
 
 class Library:
-    """What threadpoolctl gives for a matrix library."""
+    """A stand-in for threadpoolctl's controller of a matrix library."""
 
     def __init__(self, threads, interrupted=False):
         self.threads, self.interrupted = threads, interrupted
@@ -437,7 +437,7 @@ SETUP = """
 
 
 def run_python(code):
-    """What a program prints; it is given up after a while."""
+    """The output of a program, with a time limit."""
     found = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
         capture_output=True,
@@ -502,7 +502,7 @@ def test_program_ends_while_workers_wait():
     assert run_python(SETUP + "    print(len(compute()) > 0, workers._started)\n") == "True 2"
 
 
-def test_a_block_within_a_held_one_lasts_to_its_end_and_no_longer(two_blas_threads):
+def test_a_block_within_setup_once_lasts_to_its_end_and_no_longer(two_blas_threads):
     with setup_once:
         assert one_blas_thread._inside == 0
         with one_blas_thread:
