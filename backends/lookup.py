@@ -85,9 +85,12 @@ def require_standard(arrays: Mapping[str, Any]) -> None:
 
 def operations_of(xp: Namespace) -> Operations:
     """The `Operations` of an array namespace: those of its backend, else those in functions of the standard."""
-    found = _operations.get(xp)
-    if found is None:
-        found = _operations[xp] = _make_operations(xp)
+    try:
+        # Layers call this for each operation.
+        return _operations[xp]
+    except KeyError:
+        pass
+    found = _operations[xp] = _make_operations(xp)
     return found
 
 
