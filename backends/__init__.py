@@ -1,20 +1,12 @@
-"""Who computes: backends, their two doors, and random numbers that are the same on all of them."""
+"""Backends: which array library computes on which device, and random numbers that are the same on all of them."""
 
 from .backend import Backend
-from .compiled_step import CaptureError
 from .errors import BackendUnavailable
+from .lookup import backend_of, operations_of, to_host
 from .random import Generator
-from .registry import (
-    BackendLike,
-    ambient_backend,
-    backend_of,
-    get_backend,
-    names,
-    primitives,
-    survey,
-    to_host,
-    use_backend,
-)
+from .recording.guards import CaptureError
+from .registry import BackendLike, ambient_backend, get_backend, names, use_backend
+from .status import survey
 
 __all__ = [
     "Backend",
@@ -26,7 +18,7 @@ __all__ = [
     "backend_of",
     "get_backend",
     "names",
-    "primitives",
+    "operations_of",
     "survey",
     "to_host",
     "use_backend",

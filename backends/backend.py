@@ -1,30 +1,28 @@
-"""The Backend value: who computes.
+"""The `Backend`: a namespace on a device, with a default dtype and a kind of numerics.
 
-A backend is a namespace, a device, a default dtype and a kind of numerics, bound together once and then
-passed by value; nothing here is global, so two models on two backends live in one process. All array work
-of the library goes through ``backend.xp``. Data crosses between host and device at two doors only,
-`Backend.asarray` and `Backend.to_numpy`, and both count: a test can prove that a training step copies its
-batch in and nothing out. On a CPU the doors cost nothing and count all the same, which is what lets a
-machine without a GPU prove it.
+A backend is a value: nothing is global, so two models can use two backends in one process. All array work of the
+library goes through ``backend.xp``.
+
+Data is transferred by two methods only, `Backend.asarray` to the device and `Backend.to_numpy` to the host. Both count
+calls and bytes, on a CPU too, so that a test without a GPU can show that a training step copies its batch to the device
+and nothing back.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, ParamSpec, Self, TypeAlias, TypeVar
 
 import numpy as np
 
 from ..common.checks import alternatives, shown
-from ..common.host_memory import host_capacity, host_memory, reset_host_peak
 from ..common.types import Array, Device, DType, Namespace, dtype_name
-from . import origins
-from .compiled_step import require_repeatable
 from .errors import BackendUnavailable, first_line
 from .inputs import describe, host_data
+from .library import NO_CONTEXT, ArrayLibrary
 from .memory_order import axes_in_memory
-from .primitives import Primitives
+from .origins import INPUT, made, watch
+from .recording.guards import require_repeatable
 from .upload import Uploader
 
 Settings: TypeAlias = tuple[str, str, str, str, int]
@@ -37,33 +35,31 @@ NUMERICS = ("fast", "exact")
 SLICE_PRODUCTS = (2, 3)
 # Smallest magnitude that exact numerics stores.
 SMALLEST = 2.0**-125
-# The context of a device that needs none.
-NOWHERE_ELSE = nullcontext()
 PRECISIONS = ("float32", "tf32")
 ALGORITHMS = ("any", "direct")
 
 
 @dataclass
-class Ledger:
-    """Calls and bytes through the doors of one backend, counted since it was made."""
+class TransferCounts:
+    """Calls and bytes of the transfers of one backend since it was made."""
 
     to_device: tuple[int, int] = (0, 0)
     to_host: tuple[int, int] = (0, 0)
 
-    def count(self, door: str, nbytes: int) -> None:
-        """Note one call through a door."""
-        calls, total = getattr(self, door)
-        setattr(self, door, (calls + 1, total + nbytes))
+    def count(self, direction: str, nbytes: int) -> None:
+        """Add one call, ``"to_device"`` or ``"to_host"``."""
+        calls, total = getattr(self, direction)
+        setattr(self, direction, (calls + 1, total + nbytes))
 
 
 @dataclass(frozen=True)
-class Backend(ABC):
+class Backend(ArrayLibrary):
     """A namespace on a device, with a default dtype and numerics. Made by `get_backend`.
 
     Attributes
     ----------
     spec : str
-        Canonical name, which gives this backend back from `get_backend`: ``"numpy"``, ``"cupy:0"``.
+        Canonical name, for which `get_backend` returns this backend: ``"numpy"``, ``"cupy:0"``.
     dtype_name : str
         Name of the default floating dtype, ``"float32"`` or ``"float64"``.
     numerics : str
@@ -78,9 +74,9 @@ class Backend(ABC):
         In exact numerics, the number of float64 matrix products of slices that are added up to one matrix product:
         see `get_backend`.
     xp : namespace
-        The Array API namespace; the only one that layers call.
+        The Array API namespace, the only one that layers call.
     device : device
-        Where every array that this backend makes lives.
+        The device of every array that this backend makes.
     """
 
     spec: str
@@ -91,59 +87,15 @@ class Backend(ABC):
     slice_products: int = 2
     xp: Namespace = field(compare=False, repr=False, default=None)
     device: Device = field(compare=False, repr=False, default=None)
-    ledger: Ledger = field(compare=False, repr=False, default_factory=Ledger)
+    counts: TransferCounts = field(compare=False, repr=False, default_factory=TransferCounts)
 
-    #: How windows are cut and multiplied here.
-    primitives: ClassVar[type[Primitives]] = Primitives
-    #: Root module of the array library; "" where it is the backend's own name.
-    library: ClassVar[str] = ""
-    #: What to try where the library is there and does not work.
-    cure: ClassVar[str] = "install it again, or use another backend"
-    #: What makes a backend from its settings, for copies and pickles; the registry, which is above, puts it here.
+    #: Makes a backend from its settings, for copies and pickles. `xpnn.backends.registry` sets it.
     reopen: ClassVar[Callable[..., "Backend"]]
 
     @property
     def settings(self) -> Settings:
         """Dtype, numerics, precision, algorithms and slice products, in the order of `get_backend`'s arguments."""
         return self.dtype_name, self.numerics, self.precision, self.algorithms, self.slice_products
-
-    @property
-    def is_host(self) -> bool:
-        """Whether reading a value on the host is free: the device is the CPU."""
-        return True
-
-    @classmethod
-    @abstractmethod
-    def connect(cls, device: str | None) -> tuple[str, Namespace, Device]:
-        """Load the library and reach the device: canonical spec, namespace, device.
-
-        Raises `BackendUnavailable` with cause and cure where that fails.
-        """
-
-    @classmethod
-    def namespace(cls, namespace: Namespace, precision: str = "float32") -> Namespace:
-        """The namespace that this backend computes with, given that of its library's arrays; here the same."""
-        return namespace
-
-    @classmethod
-    @abstractmethod
-    def spec_of(cls, array: Array) -> str:
-        """The spec of the backend that an array of this library lives on."""
-
-    @classmethod
-    def is_plain(cls, kind: type) -> bool:
-        """Whether a class of this library's arrays has the library's own operators; a subclass may have others."""
-        return True
-
-    @classmethod
-    def is_dense(cls, array: Array) -> bool:
-        """Whether an array of this library has all its entries in memory."""
-        return True
-
-    @classmethod
-    @abstractmethod
-    def version(cls) -> str:
-        """Version of the library behind this backend."""
 
     @classmethod
     def open(
@@ -155,7 +107,7 @@ class Backend(ABC):
         algorithms: str = "any",
         slice_products: int = 2,
     ) -> Self:
-        """Connect, and prove that the device computes: put, add, multiply, read back."""
+        """Connect, and test that the device computes: transfer, add, multiply, transfer back."""
         spec, namespace, handle = cls.connect(device)
         settings = (dtype, numerics, precision, algorithms, slice_products)
         backend = cls(spec, *settings, cls.namespace(namespace, precision), handle)
@@ -166,20 +118,20 @@ class Backend(ABC):
         except BackendUnavailable:
             raise
         except Exception as error:
-            # Missing libraries and kernels show only when the first of them is called, as one of many exceptions.
+            # Missing libraries and kernels raise one of many exceptions, and only when the first is called.
             cause = f"the device is there but does not compute {dtype} ({first_line(error)})"
             raise BackendUnavailable(spec, cause, cls.cure) from error
-        backend.ledger.to_device = backend.ledger.to_host = (0, 0)
+        backend.counts.to_device = backend.counts.to_host = (0, 0)
         return backend
 
     def _exact(self) -> Self:
-        """This backend with the exact namespace, once it is sure that the machine keeps to what that relies on."""
+        """This backend with the exact namespace, after a test that the device computes as that requires."""
         from .exact.namespace import ExactNamespace
         from .exact.probe import require_exact
 
         with self.context():
             require_exact(self)
-        origins.watch()
+        watch()
         return replace(self, xp=ExactNamespace(self.xp, self.slice_products, self.is_host))
 
     def _probe(self) -> None:
@@ -191,23 +143,23 @@ class Backend(ABC):
 
     @property
     def dtype(self) -> DType:
-        """The default floating dtype, in the namespace's own terms."""
+        """The default floating dtype of the namespace."""
         return getattr(self.xp, self.dtype_name)
 
     @property
     def transfers(self) -> dict[str, tuple[int, int]]:
         """``{"to_device": (calls, bytes), "to_host": (calls, bytes)}`` since the backend was made."""
-        return {"to_device": self.ledger.to_device, "to_host": self.ledger.to_host}
+        return {"to_device": self.counts.to_device, "to_host": self.counts.to_host}
 
     def asarray(self, host: Any, dtype: DType | str | None = None) -> Array:
-        """The door in: host data as an array of this backend.
+        """Host data as an array of this backend: a transfer to the device.
 
         Parameters
         ----------
         host : array_like
-            A NumPy array (keeps its dtype), or numbers and nested sequences of them (floats get the
-            backend's dtype). An array that already lives here is returned without a transfer, in exact numerics
-            with its subnormal numbers flushed like any other's.
+            A NumPy array (keeps its dtype), or numbers and nested sequences of them (floats get the backend's dtype).
+            An array of this backend is returned without a transfer, in exact numerics with its subnormal numbers
+            flushed as in any other array.
         dtype : dtype or str, optional
             The dtype to convert to.
 
@@ -215,114 +167,83 @@ class Backend(ABC):
         ------
         TypeError
             For an array of another library (nothing is copied silently; the message has the call that converts it), for
-            what is not numbers, and for subclasses of NumPy's arrays, such as masked arrays and matrices, but for
+            data that are not numbers, and for subclasses of NumPy's arrays, such as masked arrays and matrices, except
             `numpy.memmap`.
         """
         if not isinstance(host, np.ndarray | np.generic) and self.owns(host):
             with self.context():
                 array = self._flushed(host if dtype is None else self.xp.astype(host, self._own_dtype(dtype)))
-            # Integers are not copied, and may be anyone's.
+            # Integers are not copied, so other arrays may share the memory.
             return self._made(array, whole=array is not host)
         require_repeatable(f"{self.spec}.asarray, a copy from the host")
         array = self.host_array(host, dtype)
-        self.ledger.count("to_device", array.nbytes)
+        self.counts.count("to_device", array.nbytes)
         with self.context():
             own = self._put(array)
         if self.numerics == "exact" and own is host:
-            # What is remembered of the copy must not count for the caller's array.
+            # A copy, so that the record of its origin does not hold for the caller's array.
             own = host.copy()
         return self._made(own)
 
     def uploader(self) -> Uploader:
-        """What takes batches to the device, one after another; where the device can, while it computes."""
+        """An object that transfers batches to the device, while it computes if the device can do that."""
         return Uploader(self)
 
     def to_numpy(self, array: Array) -> np.ndarray[Any, Any]:
-        """The door out: an array of this backend as a NumPy array on the host."""
+        """An array of this backend as a NumPy array: a transfer to the host."""
         if not self.owns(array):
             raise TypeError(f"{self.spec}.to_numpy: the array must be one of {self.spec}, got {describe(array)}")
         require_repeatable(f"{self.spec}.to_numpy, a copy to the host")
         host = self._get(array)
-        self.ledger.count("to_host", host.nbytes)
+        self.counts.count("to_host", host.nbytes)
         return host
 
     def _made(self, array: Array, *, whole: bool = True) -> Array:
-        """The array, remembered as one of exact numerics where these are."""
+        """The array; in exact numerics its origin is recorded."""
         if self.numerics == "exact":
-            origins.made(array, self, origins.INPUT, whole=whole)
-        return array
-
-    @classmethod
-    def memory_of(cls, array: Array) -> Any:
-        """What arrays that share memory have in common: an object that lives as long as one of them."""
-        while hasattr(base := getattr(array, "base", None), "dtype"):
-            array = base
+            made(array, self, INPUT, whole=whole)
         return array
 
     def memory_order(self, array: Array) -> tuple[int, ...]:
-        """Its axes from the one with the longest step in memory to the one with the shortest.
+        """Its axes from the longest stride in memory to the shortest.
 
-        A copy on the host, laid out so, comes back through `asarray` lying as this array does.
+        `asarray` keeps this order, and `to_numpy` too.
         """
-        return axes_in_memory(self._steps(array))
-
-    def _steps(self, array: Array) -> tuple[int, ...]:
-        """Distance in memory from an entry to the next, along each axis."""
-        return tuple(array.strides)
-
-    @abstractmethod
-    def owns(self, array: Any) -> bool:
-        """Whether an array is of this library and on this device."""
-
-    @abstractmethod
-    def _put(self, host: np.ndarray[Any, Any]) -> Array:
-        """Copy a host array to the device, its axes in the same order in memory."""
-
-    @abstractmethod
-    def _get(self, array: Array) -> np.ndarray[Any, Any]:
-        """Copy an array of the device to the host, its axes in the same order in memory."""
-
-    def context(self) -> AbstractContextManager[None]:
-        """What must be entered for work on this device; layers enter it."""
-        return NOWHERE_ELSE
+        return axes_in_memory(self._strides(array))
 
     def unwarned(self) -> AbstractContextManager[None]:
-        """What keeps NumPy from warning of overflow and NaN, where it computes, for who looks for these himself."""
-        return np.errstate(divide="ignore", over="ignore", invalid="ignore") if self.is_host else NOWHERE_ELSE
+        """A context without NumPy's warnings of overflow and NaN, for code that checks for these itself."""
+        return np.errstate(divide="ignore", over="ignore", invalid="ignore") if self.is_host else NO_CONTEXT
 
     def up(self, array: Array) -> Array:
-        """Storage to computing, on the way into a layer: in exact numerics float32 to float64.
+        """From the dtype of storage to that of computing, before a layer: in exact numerics float32 to float64.
 
-        What is below 2**-125, and -0, counts as +0: an array that did not come through `asarray` or out of a layer may
-        hold such numbers, which kernels on some devices read as zeros.
+        Magnitudes below 2**-125, and -0, become +0. An array that was not made by `asarray` or a layer may have such
+        numbers, and kernels on some devices read them as zeros.
         """
         if self.numerics == "fast" or dtype_name(array.dtype) != "float32":
             return array
         return self._widened(array)
 
-    def plain(self, array: Array) -> Array:
-        """The array without what its library adds to it: a file, or a graph (`xpnn.backends.without_autograd`)."""
-        return array
-
     def down(self, array: Array) -> Array:
-        """Computing to storage, on the way out of a layer: in exact numerics float64 to float32, rounded once.
+        """From the dtype of computing to that of storage, after a layer: in exact numerics float64 to float32.
 
-        What is below 2**-125 becomes +0: some devices flush subnormal numbers and others don't.
+        Rounded once. Magnitudes below 2**-125 become +0: some devices flush subnormal numbers and others don't.
         """
         if self.numerics == "fast" or dtype_name(array.dtype) != "float64":
             return array
         return self._narrowed(array)
 
     def _widened(self, array: Array) -> Array:
-        """float32 to float64, as exact numerics reads it."""
+        """float32 to float64, as exact numerics reads arrays."""
         return self.xp.astype(self._flushed(array), self.xp.float64)
 
     def _narrowed(self, array: Array) -> Array:
-        """float64 to float32, as exact numerics stores it."""
+        """float64 to float32, as exact numerics stores arrays."""
         return self._flushed(self.xp.astype(array, self.xp.float32))
 
     def _flushed(self, array: Array) -> Array:
-        """What exact numerics stores of an array: float32 without what is below 2**-125, and without -0."""
+        """An array as exact numerics stores it: float32 with +0 for magnitudes below 2**-125 and for -0."""
         if self.numerics == "fast" or dtype_name(array.dtype) != "float32":
             return array
         return self.xp.where(self.xp.abs(array) < SMALLEST, 0.0, array)
@@ -334,16 +255,13 @@ class Backend(ABC):
                 f"{what} is float64; numerics='exact' stores float32: convert it with asarray(x, 'float32')"
             )
 
-    def synchronize(self) -> None:  # noqa: B027 - a CPU has nothing to wait for
-        """Wait until the device has done all that was asked of it."""
-
     def compile(self, step: Callable[P, R], *owners: Any) -> Callable[P, R]:
-        """A training step, made faster where the device can record and replay it; elsewhere the step itself.
+        """A training step, faster on a device that can record and replay it; elsewhere the step itself.
 
         Parameters
         ----------
         step : callable
-            Takes and returns arrays of this backend.
+            Accepts and returns arrays of this backend.
         *owners : Layer, Optimizer or Generator
             All that the step changes or adds gradients to, and streams of random numbers that it draws from itself.
 
@@ -362,55 +280,16 @@ class Backend(ABC):
         """
         return step
 
-    def memory(self, limit: int | None = None) -> dict[str, int]:
-        """Bytes: ``in_use`` now, ``peak`` since the start or `reset_peak`, ``pool`` held for reuse.
-
-        On a CPU they are those of the whole process: the libraries and all that was loaded count. ``limit`` sets the
-        most bytes that the device's pool may hold, where there is a pool.
-        """
-        if limit is not None:
-            raise ValueError(f"backend {self.spec!r} has no memory pool to limit")
-        return host_memory()
-
-    def reset_peak(self) -> bool:
-        """Start a new ``peak`` for `memory`; False where the system keeps the old one.
-
-        On a CPU the peak is that of the whole process, and Linux alone starts a new one.
-        """
-        return reset_host_peak()
-
-    def capacity(self) -> tuple[int, int]:
-        """Bytes of memory that this device has, and those in use, by whomever; zeros where the system does not tell.
-
-        On a CPU it is the machine's memory, or what this process may address (``ulimit -v``) if that is less.
-        """
-        return host_capacity()
-
-    def free_memory(self) -> None:  # noqa: B027 - a CPU's allocator keeps little
-        """Give memory back to the device that the library holds for reuse and no array lies in."""
-
-    def is_out_of_memory(self, error: BaseException) -> bool:
-        """Whether an error of the library says that there is no memory left for an array."""
-        return isinstance(error, MemoryError)
-
-    def notes(self) -> str:
-        """One line about settings that change results or speed, for `xpnn info`."""
-        return ""
-
-    def has(self, dtype: str) -> bool:
-        """Whether the device computes with a dtype of that name."""
-        return hasattr(self.xp, dtype)
-
     def _own_dtype(self, dtype: DType | str) -> DType:
         name = dtype_name(dtype) if isinstance(dtype, Hashable) else shown(dtype)
         if name not in DTYPES:
             raise TypeError(f"dtype must be {alternatives(DTYPES)}, got {name}")
         if not self.has(name):
-            raise TypeError(f"backend {self.spec!r} has no dtype {name}; ask for another one")
+            raise TypeError(f"backend {self.spec!r} has no dtype {name}; use another one")
         return getattr(self.xp, name)
 
     def host_array(self, host: Any, dtype: DType | str | None = None) -> np.ndarray[Any, Any]:
-        """Host data as `asarray` would copy it: checked, of its dtype, and flushed in exact numerics."""
+        """Host data as `asarray` copies it: checked, of its dtype, and flushed in exact numerics."""
         array = host_data(host, f"{self.spec}.asarray: the data")
         if dtype is None and not isinstance(host, np.ndarray | np.generic) and array.dtype == np.float64:
             dtype = self.dtype_name

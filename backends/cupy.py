@@ -1,14 +1,13 @@
 """CuPy: an NVIDIA GPU computes.
 
-The CuPy wheel imports on a machine without a GPU, so importing proves nothing: `connect` asks the driver,
-then the device, and `Backend.open` makes it compute. CuPy creates arrays on the current device whatever
-``device=`` says, so all work happens inside `context`, which sets that device and puts the caller's back.
-CuPy's own switch for TF32 is the process's; it is left alone, and each namespace has a precision of its own
-(see `xpnn.backends.cuda.namespace`).
+The CuPy wheel imports on a machine without a GPU, too, so `connect` queries the driver, then the device, and
+`Backend.open` lets the device compute. CuPy creates arrays on the current device and ignores ``device=``, so all work
+is done within `context`, which sets the current device and restores the caller's. CuPy's own setting for TF32 is one
+for the process; it is not changed, and each namespace has a precision of its own (see `xpnn.backends.cuda.namespace`).
 """
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
@@ -16,100 +15,28 @@ from typing import Any
 import numpy as np
 
 from ..common import checks, environment
-from ..common.types import Array, Device, Namespace, dtype_name
-from .backend import NOWHERE_ELSE, Backend, P, R
-from .compiled_step import RECORDING, CompiledStep
-from .contractions.windows import Windows
+from ..common.types import Array, Device, Namespace
+from .backend import Backend, P, R
 from .cuda.namespace import CupyNamespace
 from .cuda.namespace import namespace as over
+from .cuda.operations import CupyOperations
 from .engines import cuda
 from .engines.cuda import elementwise
 from .errors import BackendUnavailable, first_line
+from .library import NO_CONTEXT
 from .memory_order import axes_in_memory, inverse
-from .primitives import GPU_BLOCK, Compiled, Primitives
+from .recording.compiled_step import CompiledStep
+from .recording.guards import RECORDING
 from .upload import Uploader
 
 OLDEST = 14
 INSTALL = 'pip install "cupy-cuda13x[ctk]>=14" (for a driver of CUDA 12: "cupy-cuda12x[ctk]>=14")'
 
 
-class CupyPrimitives(Primitives):
-    """Windows as a strided view; blocks large enough to fill a GPU with each launch."""
-
-    block_bytes = GPU_BLOCK
-    views = True
-    few_launches = True
-
-    def prepare(self, operation: str, problem: Any, dtype: str) -> Any:
-        return cuda.prepare(operation, problem, dtype, self)
-
-    def settle(self) -> None:
-        importlib.import_module("cupy").cuda.get_current_stream().synchronize()
-
-    def sum_rows(self, x: Array) -> Array:
-        prepared = self.prepare("sum of rows", None, dtype_name(x.dtype))
-        return super().sum_rows(x) if prepared is None else prepared(x)
-
-    def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
-        # CuPy allocates results in C order whatever its arguments' strides are.
-        order = axes_in_memory(x.strides)
-        if order == tuple(range(x.ndim)):
-            return function(x, *others)
-        y = function(*(each.transpose(order) for each in (x, *others)))
-        return y.transpose(inverse(order))
-
-    def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
-        # Arrays of the same memory layout are read and written in the order of memory.
-        order = axes_in_memory(arrays[0].strides)
-        function(*(each.transpose(order) for each in arrays))
-
-    def positive(self, x: Array) -> Array:
-        if not cuda.used():
-            return self.elementwise(super().positive, x)
-        return elementwise.apply("positive", x, like=x)
-
-    def select(self, mask: Array, x: Array) -> Array:
-        if not cuda.used():
-            return super().select(mask, x)
-        return elementwise.apply("select", mask, x, like=x)
-
-    def gate(self, dy: Array, y: Array) -> Array:
-        if not cuda.used():
-            return self.elementwise(super().gate, dy, y)
-        return elementwise.apply("gate", dy, y, like=y)
-
-    def memory_order(self, x: Array) -> tuple[int, ...] | None:
-        order = axes_in_memory(x.strides)
-        return order if x.transpose(order).flags.c_contiguous else None
-
-    def concat(self, arrays: Sequence[Array], axis: int) -> Array:
-        order = axes_in_memory(arrays[0].strides)
-        joined = super().concat([each.transpose(order) for each in arrays], order.index(axis))
-        return joined.transpose(inverse(order))
-
-    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """Into ``out`` itself wherever cuBLAS can write there; see `xpnn.backends.cuda.cublas.Products`."""
-        return self.xp.matmul(a, b, out=out)
-
-    def put_product(self, target: Array, index: tuple[slice | int, ...], a: Array, b: Array) -> None:
-        self.xp.matmul(a, b, out=target[index])
-
-    def windows(self, x: Array, windows: Windows) -> Array:
-        as_strided = importlib.import_module("cupy.lib.stride_tricks").as_strided
-        spatial = x.strides[1:-1]
-        apart = (s * n for s, n in zip(spatial, windows.stride, strict=True))
-        within = (s * n for s, n in zip(spatial, windows.dilation, strict=True))
-        return as_strided(
-            x,
-            shape=(x.shape[0], *windows.count, *windows.kernel, x.shape[-1]),
-            strides=(x.strides[0], *apart, *within, x.strides[-1]),
-        )
-
-
 class CupyBackend(Backend):
     """One NVIDIA GPU, through CuPy."""
 
-    primitives = CupyPrimitives
+    operations = CupyOperations
     cure = INSTALL
 
     @classmethod
@@ -152,7 +79,7 @@ class CupyBackend(Backend):
         return type(array) is self._cupy.ndarray and bool(array.device == self.device)
 
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
-        # CuPy copies what is in neither C nor Fortran order into C order.
+        # CuPy copies an array that is in neither C nor Fortran order into C order.
         axes = axes_in_memory(host.strides)
         return self._cupy.array(host.transpose(axes)).transpose(inverse(axes))
 
@@ -172,14 +99,14 @@ class CupyBackend(Backend):
         return elementwise.apply("narrowed", array, like=array, dtype="float32")
 
     def context(self) -> AbstractContextManager[None]:
-        """This device, and the one before afterwards; cheap where it is current already."""
+        """This device as the current one, and the previous one afterwards; cheap if it is current already."""
         if self._cupy.cuda.runtime.getDevice() == self.device.id:
-            return NOWHERE_ELSE
+            return NO_CONTEXT
         entered: AbstractContextManager[None] = self._on_device()
         return entered
 
     def _on_device(self) -> Any:
-        """A device object of one's own: CuPy's remember where to go back to, for one thread at a time."""
+        """A new device object: CuPy's remember the device to return to, for one thread at a time."""
         return self._cupy.cuda.Device(self.device.id)
 
     def synchronize(self) -> None:
@@ -190,15 +117,15 @@ class CupyBackend(Backend):
     def compile(self, step: Callable[P, R], *owners: Any) -> Callable[P, R]:
         """A `CompiledStep`: a CUDA graph for each form of its arguments and settings, from the third call of a form on.
 
-        The first call of a training step makes gradients and what the optimizer remembers, and is of a form of its own.
-        See `xpnn.backends.compiled_step` for what it keeps right and what it refuses, with a `CaptureError`. Array
-        arguments must be of this backend; results are copies.
+        The first call of a training step makes gradients and the optimizer's state, and is a form of its own. See
+        `xpnn.backends.recording.compiled_step` for the rules, and for what raises a `CaptureError`. Array arguments
+        must be of this backend; results are copies.
         """
         return CompiledStep(step, owners, self._recorder)
 
     @cached_property
     def _recorder(self) -> Any:
-        """One for a backend: its stream serves all compiled steps."""
+        """The recorder of this backend; all compiled steps share its stream."""
         from .cuda.graph import GraphRecorder
 
         return GraphRecorder(self, self._cupy)
@@ -208,13 +135,13 @@ class CupyBackend(Backend):
 
     @cached_property
     def _uploader(self) -> Uploader:
-        """One for a backend: its stream and buffers serve all loaders."""
+        """The uploader of this backend; all loaders share its stream and buffers."""
         from .cuda.pinned import PinnedUploader
 
         return PinnedUploader(self, self._cupy)
 
     def memory(self, limit: int | None = None) -> dict[str, int]:
-        """Bytes of CuPy's pool on this device; CuPy keeps no peak, so ``peak`` is what the pool holds."""
+        """Bytes of CuPy's pool on this device; CuPy records no peak, so ``peak`` is the size of the pool."""
         with self._on_device():
             pool = self._cupy.get_default_memory_pool()
             if limit is not None:
@@ -222,15 +149,15 @@ class CupyBackend(Backend):
             return {"in_use": pool.used_bytes(), "peak": pool.total_bytes(), "pool": pool.total_bytes()}
 
     def reset_peak(self) -> bool:
-        """Give back what the pool holds unused, so that what it holds from now on is the peak.
+        """Return the pool's unused memory to the driver, so that its size from now on is the peak.
 
-        The next steps ask the driver for memory again, which takes milliseconds.
+        The next steps allocate from the driver again, which takes milliseconds.
         """
         self.free_memory()
         return True
 
     def capacity(self) -> tuple[int, int]:
-        """Bytes that the device has, or the pool's limit if that is less, and those in use, by whomever."""
+        """Bytes of memory of the device, or the pool's limit if that is less, and bytes in use by all processes."""
         with self._on_device():
             free, total = self._cupy.cuda.runtime.memGetInfo()
             pool = self._cupy.get_default_memory_pool()
@@ -244,7 +171,7 @@ class CupyBackend(Backend):
     def is_out_of_memory(self, error: BaseException) -> bool:
         if super().is_out_of_memory(error):
             return True
-        # What allocates past the pool (contexts, modules, cuBLAS's workspace) fails with the runtime's own errors.
+        # Allocations outside of the pool (contexts, modules, cuBLAS's workspace) raise the runtime's own errors.
         words = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED")
         return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
@@ -267,7 +194,7 @@ def _import_cupy(spec: str) -> Any:
 
 
 def _find_device(runtime: Any, spec: str, index: int) -> int:
-    """The device's index, after asking the driver, or `BackendUnavailable` with the driver's answer in words.
+    """The device's index if the driver has it; raises `BackendUnavailable` with the driver's answer in words.
 
     Without a driver CUDA reports an *insufficient* one, of version 0.
     """

@@ -1,23 +1,23 @@
-"""The one error of this floor: a backend that is known but can't compute here."""
+"""The error for a backend that is known but can't compute on this machine."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """The first line of an error's message."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0]
 
 
 class BackendUnavailable(RuntimeError):
-    """A backend was asked for that does not work on this machine.
+    """The requested backend does not work on this machine.
 
     Attributes
     ----------
     backend : str
-        The name that was asked for, such as ``"cupy:0"``.
+        Its name, such as ``"cupy:0"``.
     cause : str
-        Why it does not work, in words: no package, no driver, driver too old, no device.
+        Why it does not work: no package, no driver, driver too old, no device.
     cure : str
-        What to do about it, a command where there is one.
+        What to do, as a command if possible.
     """
 
     def __init__(self, backend: str, cause: str, cure: str) -> None:

@@ -1,12 +1,11 @@
-"""What counts as an array, and what to say of an object that does not.
+"""Which objects are arrays, and the messages for objects that are not.
 
-A backend computes with its own library's class of arrays. A subclass has operators of its own: ``*`` of an `np.matrix`
-is a product of matrices, a masked array leaves out entries in some functions and not in others, and so a loss of one
-would be another number. Subclasses are refused, but for those that differ in where their memory comes from or in what
-they are told (`np.memmap`, PyTorch's ``Parameter``).
+A backend computes with its own library's class of arrays. A subclass may have other operators: ``*`` of an `np.matrix`
+is a matrix product, and a masked array omits entries in some functions and not in others, so that a loss would be a
+different number. Subclasses are refused, except `np.memmap` and PyTorch's ``Parameter``, which compute as their class.
 
-Arrays of a library without a backend are refused as well, with the call that converts them, which depends on what the
-object offers: a dense form, DLPack (no copy), or ``__array__``.
+Arrays of a library without a backend are refused as well. The message has the call that converts them, which depends on
+the object: a dense form, DLPack (no copy), or ``__array__``.
 """
 
 from typing import Any
@@ -19,17 +18,17 @@ from ..common.types import dtype_name
 from .errors import first_line
 
 NUMBERS = "biuf"
-#: Root modules of the libraries that have a backend here, with what makes one of their plain arrays of a subclass.
+#: Root modules of the libraries with a backend, and the call that makes a plain array from one of a subclass.
 LIBRARIES = {"torch": "x.as_subclass(torch.Tensor)", "cupy": "x.view(cupy.ndarray)", "array_api_strict": ""}
 
 
 def is_plain_numpy(kind: type) -> bool:
-    """Whether a class is NumPy's own: arrays, scalars, or arrays in a file."""
+    """Whether a class is one of NumPy's: arrays, scalars, or arrays in a file."""
     return kind is np.ndarray or kind is np.memmap or issubclass(kind, np.generic)
 
 
 def describe(array: Any) -> str:
-    """An argument in words: ``float32 array of torch (8, 1, 28, 28)``, ``numpy.matrix of float64``, ``list``."""
+    """An argument in words: ``float32 array of torch, shape (8, 1, 28, 28)``, ``list``."""
     dtype, shape = getattr(array, "dtype", None), getattr(array, "shape", None)
     if dtype is None or shape is None:
         return "None" if array is None else type(array).__name__
@@ -44,14 +43,14 @@ def describe(array: Any) -> str:
 
 
 def _dtype(dtype: Any) -> str:
-    """The name of a dtype; of NumPy's, the byte order too where it is not this machine's."""
+    """The name of a dtype, and the byte order of NumPy's if it is not this machine's."""
     if isinstance(dtype, np.dtype):
         return dtype.name if dtype.isnative else f"{dtype.name} (of the other byte order)"
     return dtype_name(dtype)
 
 
 def advice(array: Any, spec: str = "numpy") -> str:
-    """How to make an array of a backend from an object that is none."""
+    """How to make an array of a backend from another object."""
     copy = f"nn.get_backend({spec!r}).asarray"
     kind = type(array)
     if isinstance(array, np.ma.MaskedArray):
@@ -76,14 +75,14 @@ def advice(array: Any, spec: str = "numpy") -> str:
 
 
 def conversion(array: Any) -> str:
-    """How to make an array of float32 of an object that is none."""
+    """How to make an array of float32 from another object."""
     if not hasattr(array, "dtype") or not hasattr(array, "shape"):
         return advice(array)
     return _no_numbers(array.dtype) or "convert it with asarray(x, 'float32')"
 
 
 def _no_numbers(dtype: Any) -> str:
-    """What to do about a dtype that is not of real numbers; empty for one that is."""
+    """What to do about a dtype; empty if it is one of real numbers."""
     if "complex" in _dtype(dtype):
         return "split it into x.real and x.imag"
     if getattr(dtype, "names", None):
@@ -102,9 +101,9 @@ def host_data(data: Any, what: str, *, convert: bool = False) -> np.ndarray[Any,
     ----------
     data : array_like
     what : str
-        What a message calls it.
+        The name of the data in a message.
     convert : bool
-        Whether to take arrays of other libraries too, where these give them to NumPy.
+        Whether to accept arrays of other libraries, too, if NumPy can convert them.
 
     Raises
     ------
@@ -135,7 +134,7 @@ def host_data(data: Any, what: str, *, convert: bool = False) -> np.ndarray[Any,
 
 
 def _numbers(array: np.ndarray[Any, Any], what: str, given: Any) -> np.ndarray[Any, Any]:
-    """The array, if it holds real numbers."""
+    """The array; raises unless it has real numbers."""
     hint = _no_numbers(array.dtype)
     if hint:
         if given is None:
@@ -146,7 +145,7 @@ def _numbers(array: np.ndarray[Any, Any], what: str, given: Any) -> np.ndarray[A
 
 
 def _library(kind: type, *, exact: bool = False) -> str | None:
-    """The library with a backend whose class of arrays this is or, unless ``exact``, inherits from."""
+    """The library whose class of arrays this is or, unless ``exact``, inherits from, if it has a backend."""
     for each in kind.__mro__[: 1 if exact else None]:
         root = each.__module__.partition(".")[0]
         if root in LIBRARIES:
@@ -155,20 +154,20 @@ def _library(kind: type, *, exact: bool = False) -> str | None:
 
 
 def _is_array(data: Any) -> bool:
-    """Whether an object is an array of some library, on whatever device."""
+    """Whether an object is an array of any library, on any device."""
     return is_array_api_obj(data) or hasattr(data, "__cuda_array_interface__")
 
 
 def is_standard(array: Any) -> bool:
-    """Whether an array of a library without a backend can be computed with by the functions of the standard.
+    """Whether the functions of the standard can compute with an array of a library without a backend.
 
-    Not those of JAX, which are never written to, nor those of Dask and ndonnx, whose values nobody knows yet.
+    Not with those of JAX, which are read-only, nor with those of Dask and ndonnx, whose values are not known yet.
     """
     if isinstance(array, np.ndarray) or _library(type(array)) is not None or is_sparse(array):
         return False
     if is_jax_array(array) or is_dask_array(array) or is_ndonnx_array(array):
         return False
-    # What these have and no other: a double of theirs is to be as strict.
+    # The attributes that only these have, so that a test double of theirs is refused, too.
     return hasattr(array, "__array_namespace__") and not hasattr(array, "devices") and not hasattr(array, "compute")
 
 
@@ -178,7 +177,7 @@ def is_sparse(data: Any) -> bool:
 
 
 def _subclass_within(data: Any) -> Any:
-    """A masked array, matrix or the like in nested lists, whose mask NumPy would drop without a word; None if none."""
+    """A masked array, matrix or the like in nested lists, whose mask NumPy drops silently; None if there is none."""
     if not isinstance(data, list | tuple):
         return None
     kinds = set(map(type, data))
@@ -190,6 +189,6 @@ def _subclass_within(data: Any) -> Any:
 
 
 def unsupported(array: Any, what: str, spec: str | None = None) -> str:
-    """What to say of an object that is no array of any backend, where an array of one is needed."""
+    """The message for an object in place of an array of a backend."""
     given = shown(array) if np.isscalar(array) else describe(array)
     return f"{what} must be an array of {spec or 'a backend'}, got {given}; {advice(array, spec or 'numpy')}"

@@ -1,13 +1,13 @@
-"""Which backend made an array, where that decides in which numerics to go on.
+"""A record of which backend made an array, for functions that must continue in the same numerics.
 
-Arrays are the library's own and say nothing of numerics. So that a loss, a pure function or a gradient does not leave
-exact numerics because nobody told it, what exact numerics made is remembered beside the arrays, weakly: outputs and
-gradients of layers, gradients of losses, results of pure functions, values of parameters, and what came in through
-`Backend.asarray` or a loader. Views of such an array count as well, as long as they share its memory. What a user
-computes from it does not.
+Arrays are the library's own and have no attribute for numerics. So that a loss, a pure function or a gradient does not
+leave exact numerics by mistake, the arrays that exact numerics made are recorded by weak references: outputs and
+gradients of layers, gradients of losses, results of pure functions, values of parameters, and arrays from
+`Backend.asarray` or a loader. Views of such an array count as well if they share its memory; arrays that a user
+computes from it do not.
 
-As soon as a process has opened a backend with exact numerics, `watching` is True, and what fast numerics made is
-remembered too, so that a gradient of it can be refused. A process that never does so pays for one look at `watching`.
+As soon as a process has opened a backend with exact numerics, `watching` is True, and arrays that fast numerics made
+are recorded too, so that a gradient of them can be refused. Any other process only reads `watching`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ..common.types import Array, dtype_name
 
 #: Whether a backend with exact numerics was opened in this process.
 watching = False
-#: Gradients, and results of functions, that fast numerics computed of arrays which exact numerics may have made.
+#: The number of gradients and results that fast numerics computed of arrays which exact numerics may have made.
 doubts = 0
-#: The name of who makes an array of what came in from outside.
+#: The maker's name for arrays of data from outside.
 INPUT = "asarray"
 
 
 class Place(Protocol):
-    """What is asked of the `Backend` that made an array."""
+    """The part of a `Backend` that this module needs."""
 
     @property
     def numerics(self) -> str:
@@ -40,14 +40,14 @@ class Place(Protocol):
 
 
 class Maker(NamedTuple):
-    """Where an array was computed, and the class or function that returned it."""
+    """The backend that computed an array, and the class or function that returned it."""
 
     backend: Any
     name: str
 
     @property
     def is_input(self) -> bool:
-        """Whether the array came in from outside, as data."""
+        """Whether the array is data from outside."""
         return self.name == INPUT
 
 
@@ -55,66 +55,70 @@ def _itself(array: Array) -> Any:
     return array
 
 
-#: What arrays that share memory have in common, as `Backend.memory_of`; the registry, which is above, puts it here.
-memory_of: Callable[[Array], Any] = _itself
+_memory_of: Callable[[Array], Any] = _itself
 
 _made: dict[int, tuple[weakref.ref[Any], Maker]] = {}
-# An array may go in one thread while another remembers the one that takes its place in memory. A thread that holds the
-# lock may be interrupted by the end of an array of its own.
+# One thread may delete an array while another records the next one at the same address. The lock is reentrant, because
+# the deletion of another array may interrupt the thread that has it.
 _lock = threading.RLock()
 
 
+def find_memory_by(memory_of: Callable[[Array], Any]) -> None:
+    """Set the function that returns an object which is the same for arrays that share memory, and for no others."""
+    global _memory_of
+    _memory_of = memory_of
+
+
 def watch() -> None:
-    """Remember from now on."""
+    """Record arrays from now on."""
     global watching
     watching = True
 
 
 def doubt() -> None:
-    """Note a result of fast numerics on which a gradient may depend, of an array that exact numerics may have made."""
+    """Count a result of fast numerics that a gradient may depend on, of an array that exact numerics may have made."""
     global doubts
     with _lock:
         doubts += 1
 
 
 def made(array: Any, backend: Place, name: str, *, whole: bool = True) -> None:
-    """Remember who made an array; ``whole`` says that nobody else has arrays in the same memory."""
+    """Record who made an array; ``whole`` says that no other array shares its memory."""
     if not watching or not hasattr(array, "dtype") or dtype_name(array.dtype) == "float64":
         return
     maker = Maker(backend, name)
-    _remember(array, maker)
+    _record(array, maker)
     if whole and backend.numerics == "exact" and (memory := backend.memory_of(array)) is not array:
-        _remember(memory, maker)
+        _record(memory, maker)
 
 
 def maker(array: Any) -> Maker | None:
-    """Who made an array, or the array of which it is a view; None where that is not known."""
+    """Who made an array, or the array that it is a view of; None if unknown."""
     if not watching or not hasattr(array, "dtype"):
         return None
     found = _of(array)
     if found is None:
-        memory = memory_of(array)
+        memory = _memory_of(array)
         found = None if memory is array else _of(memory)
     return found
 
 
 def exact(array: Any) -> tuple[Any, bool] | None:
-    """The backend with exact numerics that made an array, and whether it only took it in; None for other arrays."""
+    """The backend with exact numerics that made an array, and whether it is data; None for other arrays."""
     found = maker(array)
     return None if found is None or found.backend.numerics == "fast" else (found.backend, found.is_input)
 
 
 def passed_on(array: Array, copy: Array) -> None:
-    """Say of a copy what is known of the array."""
+    """Record the maker of an array for its copy, too."""
     if (found := maker(array)) is not None:
         made(copy, *found)
 
 
 def require_exact(array: Any, what: str, owner: str, before: int | None = None, since: str = "the forward") -> None:
-    """Raise `ValueError` for a gradient of which it is known, or to be feared, that fast numerics computed it.
+    """Raise `ValueError` for a gradient that fast numerics computed, or may have computed.
 
-    ``before`` is the number of `doubts` when the forward to which the gradient belongs was computed, or at the time
-    that ``since`` names.
+    ``before`` is the number of `doubts` at the forward of the gradient, or at the time that ``since`` names.
     """
     found = maker(array)
     if found is not None and found.backend.numerics == "fast":
@@ -132,19 +136,19 @@ def require_exact(array: Any, what: str, owner: str, before: int | None = None, 
         )
 
 
-def _remember(thing: Any, maker: Maker) -> None:
+def _record(thing: Any, maker: Maker) -> None:
     key = id(thing)
     try:
         reference = weakref.ref(thing, lambda _: _forget(key))
     except TypeError:
-        # A number, or an array of a library that takes no weak references.
+        # A number, or an array of a library without weak references.
         return
     with _lock:
         _made[key] = reference, maker
 
 
 def _forget(key: int) -> None:
-    # Another object may have taken the place of one that is gone.
+    # Another object may have got the address of the deleted one.
     with _lock:
         entry = _made.get(key)
         if entry is not None and entry[0]() is None:

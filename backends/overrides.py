@@ -1,11 +1,11 @@
-"""Overruling the choice of how an operation is computed, to compare the ways with each other.
+"""Overrides of the choice of how an operation is computed, to compare the algorithms with each other.
 
-Convolutions have several algorithms, pools and norms have compiled kernels and array functions, a batch is cut into
-blocks; what computes is chosen by size. So a fault in one of them shows only at sizes at which it is chosen. Tests and
-``xpnn parity --modes`` overrule the choice: each way then computes the same small arrays.
+Convolutions have several algorithms, pools and norms have compiled kernels and array functions, and a batch is cut into
+blocks. The choice depends on sizes, so a fault in one algorithm shows only at sizes at which it is chosen. Tests and
+``xpnn parity --modes`` override the choice, so that each algorithm computes the same small arrays.
 
-An override holds for the whole process, worker threads among it. It changes which code computes, never what is
-accepted: a way that does not serve a shape is left out, and the usual choice computes.
+An override holds for the whole process, worker threads included. It changes which code computes, never what is
+accepted: where an algorithm does not support a shape, the usual choice computes.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,21 +14,21 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Ways:
-    """What is asked for instead of the usual choice.
+class Choices:
+    """Choices in place of the usual ones.
 
     Attributes
     ----------
     kernels : bool or None
-        Whether compiled kernels, of Numba or CUDA, are used; None for what the environment says.
+        Whether compiled kernels, of Numba or CUDA, are used; None for the setting of the environment.
     large : bool
-        Every size counts as large: kernels, and array functions that are meant for large arrays, are used wherever
-        they serve.
+        Whether every size counts as large, so that kernels, and array functions for large arrays, are used wherever
+        they can be.
     convolution : str
-        Algorithm of convolutions, by its name in `xpnn.layers.convolution.algorithms`, wherever it serves; ``""`` for
-        the usual choice.
+        Algorithm of convolutions, by its name in `xpnn.layers.convolution.algorithms`, wherever it can be used; ``""``
+        for the usual choice.
     block_bytes : int
-        Bytes of temporaries of a block of the batch; 0 for the backend's own.
+        Bytes of temporaries of a block of the batch; 0 for the backend's setting.
     """
 
     kernels: bool | None = None
@@ -37,43 +37,43 @@ class Ways:
     block_bytes: int = 0
 
 
-_usual = Ways()
-_now = _usual
+_usual = Choices()
+_chosen = _usual
 _met: set[str] | None = None
 
 
-def now() -> Ways:
-    """What is asked for at present."""
-    return _now
+def chosen() -> Choices:
+    """The current overrides."""
+    return _chosen
 
 
 @contextmanager
-def using(ways: Ways) -> Iterator[set[str]]:
-    """Ask for these ways inside the block.
+def using(choices: Choices) -> Iterator[set[str]]:
+    """Override choices inside the ``with`` block.
 
-    Gives the set of names that are `met` there: ``"kernels"``, and the algorithms that serve a convolution.
+    Yields the set of names passed to `met` there: ``"kernels"``, and the algorithms that can compute a convolution.
     """
-    global _now, _met
-    before = _now, _met
+    global _chosen, _met
+    before = _chosen, _met
     found: set[str] = set()
-    _now, _met = ways, found
+    _chosen, _met = choices, found
     try:
         yield found
     finally:
-        _now, _met = before
+        _chosen, _met = before
 
 
 def met(names: Iterable[str]) -> None:
-    """Note that these ways could compute what is computed."""
+    """Note that these algorithms could compute the current operation."""
     if _met is not None:
         _met.update(names)
 
 
 def watched() -> bool:
-    """Whether anybody asks what is `met`."""
+    """Whether the names passed to `met` are collected."""
     return _met is not None
 
 
 def small(size: int, least: int) -> bool:
-    """Whether a size is below the least from which a way is worth its cost."""
-    return size < least and not _now.large
+    """Whether a size is below ``least``, from which an algorithm is worth its cost."""
+    return size < least and not _chosen.large

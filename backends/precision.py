@@ -1,8 +1,8 @@
-"""Whether a GPU library may round the factors of float32 products: a switch that there is once for a process.
+"""Whether a GPU library may round the factors of float32 products: a setting of the whole process.
 
-Backends and threads that differ in it share the switch, so float32 comes first: while anyone computes in it, it is off,
-which ``precision="tf32"`` allows (it may round, and need not). When nobody is left it is as it was found. Where the
-switch is off anyway, entering and leaving costs a lock and a look.
+Backends and threads that differ in it share the setting. float32 has priority: rounding is off while any thread
+computes in it, which ``precision="tf32"`` allows (it may round, but need not). When no thread computes, the setting is
+as it was found. If it is off anyway, entering and leaving costs one lock and one read.
 """
 
 from collections.abc import Callable
@@ -11,31 +11,31 @@ from typing import Any
 
 
 class Rounding:
-    """A library's switch, held right for all who compute.
+    """A library's setting, kept right for all threads that compute.
 
     Parameters
     ----------
     get, set : callable
-        Read and set the switch.
+        Read and change the setting.
     off, on : object
-        What to set for float32, and for TF32; anything that is not ``on`` does not round.
+        The values for float32 and for TF32; any value other than ``on`` does not round.
 
     Attributes
     ----------
     floats, rounded : context managers
-        To be entered around work in float32, and around work in TF32: by any thread, also within each other.
+        To be entered around work in float32 and around work in TF32, by any thread, also nested.
     """
 
     def __init__(self, get: Callable[[], Any], set: Callable[[Any], Any], off: Any, on: Any) -> None:
         self.get, self.off, self.on = get, off, on
         self.lock = Lock()
-        self.users = [0, 0]  # those in float32, and those in TF32
-        self.found: tuple[Any] | None = None  # how the switch was before it was touched
+        self.users = [0, 0]  # in float32 and in TF32
+        self.found: tuple[Any] | None = None  # the setting before it was changed
         self._set = set
         self.floats, self.rounded = Use(self, 0), Use(self, 1)
 
-    def settle(self) -> None:
-        """Set the switch as those who compute now need it, with the lock held."""
+    def update(self) -> None:
+        """Change the setting to what the current users need; the caller has the lock."""
         now = self.get()
         self.found = self.found or (now,)
         if self.users[0]:
@@ -49,7 +49,7 @@ class Rounding:
 
 
 class Use:
-    """A context of a `Rounding`, which keeps nothing for whoever entered it; 45 are entered in a step of LeNet."""
+    """A context of a `Rounding`, without state of its own; a step of LeNet enters 45."""
 
     def __init__(self, rounding: Rounding, kind: int) -> None:
         self._rounding, self._kind = rounding, kind
@@ -59,11 +59,11 @@ class Use:
         with rounding.lock:
             rounding.users[self._kind] += 1
             if self._kind or rounding.get() == rounding.on:
-                rounding.settle()
+                rounding.update()
 
     def __exit__(self, *raised: object) -> None:
         rounding = self._rounding
         with rounding.lock:
             rounding.users[self._kind] -= 1
             if rounding.found is not None:
-                rounding.settle()
+                rounding.update()

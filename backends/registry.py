@@ -1,29 +1,22 @@
-"""Names to backends.
+"""From names to backends.
 
-Nothing is imported until it is asked for: the table holds where a backend's class is, not the class. A
-backend that was opened once is kept and handed out again, so that its transfer counts are of one piece.
-Other packages add backends through the entry point group ``xpnn.backends``.
+The table of names holds the module of each backend's class, so that no array library is imported before it is needed.
+An open backend is returned again for the same name and settings, so that all its transfers are in one count. Other
+packages add backends through the entry point group ``xpnn.backends``.
 """
 
 import importlib
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any, TypeAlias
-
-import numpy as np
-from array_api_compat import is_array_api_obj
+from typing import TypeAlias
 
 from ..common import checks, environment
-from ..common.types import Array, DType, Namespace, dtype_name
-from . import origins
+from ..common.types import DType, Namespace, dtype_name
 from .backend import ALGORITHMS, FLOATS, NUMERICS, PRECISIONS, SLICE_PRODUCTS, Backend, Settings
 from .errors import BackendUnavailable
-from .inputs import describe, host_data, is_plain_numpy, is_standard, unsupported
-from .primitives import Primitives
 
 BackendLike: TypeAlias = str | Backend | ModuleType
 
@@ -40,17 +33,16 @@ _SHIPPED = {
 }
 _NAMES = {"array_api_strict": "strict"}
 _opened: dict[tuple[str, *Settings], Backend] = {}
-_primitives: dict[Namespace, Primitives] = {}
 _current: ContextVar[Backend | None] = ContextVar("xpnn_backend", default=None)
 
 
 def names() -> list[str]:
-    """Names that `get_backend` takes, shipped ones first; usable or not."""
+    """Names that `get_backend` accepts, those of this package first; they need not be usable."""
     return [*_SHIPPED, *(e.name for e in entry_points(group=GROUP) if e.name not in _SHIPPED)]
 
 
 def backend_class(name: str) -> type[Backend]:
-    """The class behind a name, without opening a device."""
+    """The class of that name, without opening a device."""
     if name in _SHIPPED:
         module, attribute = _SHIPPED[name]
         loaded: type[Backend] = getattr(importlib.import_module(f".{module}", __package__), attribute)
@@ -70,14 +62,14 @@ def get_backend(
     algorithms: str | None = None,
     slice_products: int | None = None,
 ) -> Backend:
-    """The backend of that name, opened and proved to compute.
+    """The backend of that name, opened and tested with a small computation.
 
     Parameters
     ----------
     backend : str, Backend, namespace or None
         ``"numpy"``, ``"cupy"``, ``"cupy:1"``, ``"torch"``, ``"torch:cuda:0"``, ``"strict"``, ``"strict:device1"``;
-        ``"auto"``, the first usable of cupy and numpy; an array namespace such as ``numpy`` itself; None, the
-        one of the enclosing `use_backend`, else of the environment variable ``XPNN_BACKEND``, else numpy.
+        ``"auto"``, the first usable of cupy and numpy; an array namespace such as ``numpy``; None for that of the
+        enclosing `use_backend`, else of the environment variable ``XPNN_BACKEND``, else numpy.
     dtype : str or dtype, optional
         Default floating dtype, ``"float32"`` unless given.
     numerics : str, optional
@@ -99,7 +91,7 @@ def get_backend(
     ValueError
         For an unknown name or setting.
     BackendUnavailable
-        For a known backend that does not work here; says why and what mends it.
+        For a known backend that does not work here; the message has the cause and what to do.
     """
     if backend is None:
         backend = _current.get() or from_environment() or "numpy"
@@ -107,7 +99,7 @@ def get_backend(
         settings = backend.settings
         spec = backend.spec
     else:
-        # Only what is needed is looked up: a wrong value must not disturb who says what it wants.
+        # Read only if needed: a wrong value of the variable must not matter to a caller that passes numerics.
         usual = environment.value(NUMERICS_VARIABLE) if numerics is None else None
         settings = ("float32", usual or "fast", "float32", "any", 2)
         spec = backend if isinstance(backend, str) else name_of(backend)
@@ -144,7 +136,7 @@ Backend.reopen = staticmethod(get_backend)
 
 
 def from_environment() -> str | None:
-    """The name in the environment variable ``XPNN_BACKEND``; None where it is unset.
+    """The name in the environment variable ``XPNN_BACKEND``; None if it is not set.
 
     Raises
     ------
@@ -169,7 +161,7 @@ def use_backend(
     algorithms: str | None = None,
     slice_products: int | None = None,
 ) -> Iterator[Backend]:
-    """Within the ``with`` block, layers that name no backend are made on this one."""
+    """Within the ``with`` block, layers without a ``backend`` argument use this one."""
     chosen = get_backend(backend, dtype, numerics, precision, algorithms, slice_products)
     token = _current.set(chosen)
     try:
@@ -184,7 +176,7 @@ def ambient_backend() -> Backend | None:
 
 
 def first_usable() -> str:
-    """What ``"auto"`` means on this machine."""
+    """The name that ``"auto"`` stands for on this machine."""
     for name in AUTO[:-1]:
         try:
             get_backend(name)
@@ -194,110 +186,15 @@ def first_usable() -> str:
     return AUTO[-1]
 
 
-def backend_of(array: Array, like: Backend | None = None) -> Backend:
-    """The backend that an array lives on, with the settings of ``like``."""
-    kind = _home(array)
-    if kind is None:
-        raise TypeError(unsupported(array, "the argument"))
-    spec = kind.spec_of(array)
-    if like is not None:
-        return get_backend(spec, *like.settings)
-    return get_backend(spec)
-
-
-def to_host(array: Any, what: str = "an array") -> np.ndarray[Any, Any]:
-    """An array of any backend, or nested numbers, as a NumPy array: a transfer that the caller asked for."""
-    if not isinstance(array, np.ndarray | np.generic) and _home(array) is not None:
-        return backend_of(array).to_numpy(array)
-    return host_data(array, what, convert=True)
-
-
-_ONLY_NUMPY = {np.ndarray}
-# The backends of classes of arrays that were looked up.
-_homes: dict[type, type[Backend]] = {}
-
-
-def _home(array: Any) -> type[Backend] | None:
-    """The class of the backend that computes with an array; None for subclasses, and for what is no array."""
-    kind = type(array)
-    home = _homes.get(kind)
-    if home is None:
-        if is_plain_numpy(kind):
-            home = backend_class("numpy")
-        elif is_array_api_obj(array) and not isinstance(array, np.ndarray):
-            name = _library(kind.__module__)
-            home = backend_class(name) if name in names() else None
-        if home is None or not home.is_plain(kind):
-            return None
-        _homes[kind] = home
-    return home if home.is_dense(array) else None
-
-
-def _memory_of(array: Any) -> Any:
-    """What arrays that share memory have in common; of what is no array of a backend, itself."""
-    home = _home(array)
-    return array if home is None else home.memory_of(array)
-
-
-origins.memory_of = _memory_of
-
-
-def has_backend(array: Any) -> bool:
-    """Whether it is an array of a backend."""
-    return _home(array) is not None
-
-
-def require_plain(array: Any, what: str) -> None:
-    """Raise `TypeError` unless it is an array of a backend."""
-    if _home(array) is None:
-        raise TypeError(unsupported(array, what))
-
-
-def require_standard(arrays: Mapping[str, Any]) -> None:
-    """Raise `TypeError` unless all are arrays of one library: of a backend, or another that keeps to the standard.
-
-    The keys are the names that a message calls them by.
-    """
-    # In nearly all calls, and each function of a step makes one.
-    if set(map(type, arrays.values())) == _ONLY_NUMPY:
-        return
-    homes: set[Any] = {_home(array) for array in arrays.values()}
-    if None in homes:
-        for name, array in arrays.items():
-            if _home(array) is None and not is_standard(array):
-                raise TypeError(unsupported(array, name))
-        homes = {_home(array) or array.__array_namespace__() for array in arrays.values()}
-    if len(homes) > 1:
-        given = ", ".join(f"{name} {describe(array)}" for name, array in arrays.items())
-        raise TypeError(f"arrays must be of one library, got {given}; move them with backend.asarray(...)")
-
-
-def primitives(xp: Namespace) -> Primitives:
-    """The contractions for an array namespace: its backend's own, or the standard-only ones."""
-    if xp not in _primitives and (raw := getattr(xp, "raw", None)) is not None:
-        from .exact.primitives import ExactPrimitives
-
-        _primitives[xp] = ExactPrimitives(xp, primitives(raw))
-    if xp not in _primitives:
-        name = name_of(xp) if hasattr(xp, "__name__") else ""
-        kind = backend_class(name) if name and name in names() else None
-        own = xp if kind is None else kind.namespace(xp)
-        if own is xp:
-            _primitives[xp] = Primitives(xp) if kind is None else kind.primitives(xp)
-        else:
-            _primitives[xp] = primitives(own)
-    return _primitives[xp]
-
-
 def name_of(namespace: Namespace) -> str:
     """The backend name of an array namespace (``numpy``, ``array_api_compat.torch``, ``array_api_strict``...)."""
     if not hasattr(namespace, "__name__"):
         raise ValueError(f"backend must be a name, a Backend or an array namespace, got {checks.shown(namespace)}")
-    return _library(namespace.__name__)
+    return library_name(namespace.__name__)
 
 
-def _library(module: str) -> str:
-    """The name of the backend whose arrays come from that module."""
+def library_name(module: str) -> str:
+    """The name of the backend whose arrays are of a class from that module."""
     parts = module.split(".")
     name = parts[1] if parts[0] == "array_api_compat" and len(parts) > 1 else parts[0]
     if name in _NAMES or name in _SHIPPED:
@@ -313,33 +210,3 @@ def _float_name(dtype: DType | str) -> str:
     if name not in FLOATS:
         raise ValueError(f"dtype must be {checks.alternatives(FLOATS)}, got {name or checks.shown(dtype)}")
     return name
-
-
-@dataclass(frozen=True)
-class Status:
-    """What is known of one backend on this machine: a row of ``xpnn info``."""
-
-    name: str
-    version: str
-    device: str
-    usable: bool
-    note: str
-
-
-def device_name(backend: Backend) -> str:
-    """The device in a word: ``cpu``, ``cuda:0``, ``device1``."""
-    return str(backend.device).replace("array_api_strict.Device", "").strip("()'<>").replace("CUDA Device ", "cuda:")
-
-
-def survey() -> list[Status]:
-    """Try every backend, and say of each what it is or why it does not work."""
-    rows = []
-    for name in names():
-        for spec in (name, "torch:cuda:0") if name == "torch" else (name,):
-            try:
-                backend = get_backend(spec)
-            except BackendUnavailable as error:
-                rows.append(Status(spec, "", "", False, f"{error.cause}; {error.cure}"))
-            else:
-                rows.append(Status(spec, backend.version(), device_name(backend), True, backend.notes()))
-    return rows

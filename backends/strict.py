@@ -1,7 +1,7 @@
 """array-api-strict: the standard and nothing more.
 
-What runs here runs on any conforming library. Its make-believe devices refuse to mix, so a stray host
-array raises just as it would on a GPU: this backend stands in for one on a machine that has none.
+Code that runs on it runs on any conforming library. It simulates devices whose arrays can't be mixed, so a host array
+raises as it would on a GPU. So it replaces a GPU in tests on a machine that has none.
 """
 
 import importlib
@@ -12,19 +12,19 @@ import numpy as np
 from ..common.types import Array, Device, Namespace
 from .backend import Backend
 from .errors import BackendUnavailable
-from .primitives import Primitives
+from .operations import Operations
 
 
-class StrictPrimitives(Primitives):
-    """The standard's functions; its arrays are NumPy's, of which slices are views."""
+class StrictOperations(Operations):
+    """The standard's functions; slices are views, because its arrays are NumPy's inside."""
 
     views = True
 
 
 class StrictBackend(Backend):
-    """array-api-strict on one of its make-believe devices."""
+    """array-api-strict on one of its simulated devices."""
 
-    primitives = StrictPrimitives
+    operations = StrictOperations
 
     @classmethod
     def connect(cls, device: str | None) -> tuple[str, Namespace, Device]:
@@ -68,7 +68,7 @@ class StrictBackend(Backend):
     def owns(self, array: Any) -> bool:
         return isinstance(array, type(self.xp.empty(0))) and array.device == self.device
 
-    def _steps(self, array: Array) -> tuple[int, ...]:
+    def _strides(self, array: Array) -> tuple[int, ...]:
         return tuple(array._array.strides)
 
     def _put(self, host: np.ndarray[Any, Any]) -> Array:

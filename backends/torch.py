@@ -1,4 +1,4 @@
-"""PyTorch tensors, CPU or CUDA, as plain arrays: no autograd, its matrix products and nothing else of `torch.nn`."""
+"""PyTorch tensors on a CPU or a CUDA device as plain arrays: without autograd and without `torch.nn`."""
 
 import importlib
 from collections.abc import Iterator
@@ -11,21 +11,25 @@ import numpy as np
 from ..common import checks
 from ..common.types import Array, Device, Namespace
 from . import overrides
-from .backend import NOWHERE_ELSE, Backend
+from .backend import Backend
 from .contractions.windows import Windows
 from .errors import BackendUnavailable, first_line
+from .execution.execution import GPU_BLOCK
+from .library import NO_CONTEXT
+from .operations import Operations
 from .precision import Rounding, Use
-from .primitives import GPU_BLOCK, Primitives
 from .without_autograd import outside_graph
 
 
-class TorchPrimitives(Primitives):
-    """Windows as a strided view, as on NumPy; on a GPU blocks as large as CuPy's."""
+class TorchOperations(Operations):
+    """Windows as a strided view, as for NumPy; blocks on a GPU as large as CuPy's."""
 
     views = True
 
     def bytes_of_block(self, like: Array) -> int:
-        return super().bytes_of_block(like) if like.device.type == "cpu" else overrides.now().block_bytes or GPU_BLOCK
+        return (
+            super().bytes_of_block(like) if like.device.type == "cpu" else overrides.chosen().block_bytes or GPU_BLOCK
+        )
 
     def windows(self, x: Array, windows: Windows) -> Array:
         strides = x.stride()
@@ -41,7 +45,7 @@ class TorchPrimitives(Primitives):
 class TorchBackend(Backend):
     """PyTorch on the CPU or on a CUDA device."""
 
-    primitives = TorchPrimitives
+    operations = TorchOperations
     cure = "pip install torch"
 
     @classmethod
@@ -136,7 +140,7 @@ class TorchBackend(Backend):
     def _get(self, array: Array) -> np.ndarray[Any, Any]:
         return np.array(array.detach().cpu().numpy())
 
-    def _steps(self, array: Array) -> tuple[int, ...]:
+    def _strides(self, array: Array) -> tuple[int, ...]:
         return tuple(array.stride())
 
     @cached_property
@@ -145,14 +149,14 @@ class TorchBackend(Backend):
         return rounding.rounded if self.precision == "tf32" else rounding.floats
 
     def context(self) -> AbstractContextManager[None]:
-        """No autograd; on a GPU also its device, and TF32 as asked for, put back afterwards.
+        """No autograd, and on a GPU its device and TF32 setting, restored afterwards.
 
-        Cheap where all is so already, as within `torch.no_grad`.
+        Cheap if all this holds already, as within `torch.no_grad`.
         """
         torch = self._torch
         graded = torch.is_grad_enabled()
         if self._is_cpu:
-            return torch.no_grad() if graded else NOWHERE_ELSE
+            return torch.no_grad() if graded else NO_CONTEXT
         if graded or torch.cuda.current_device() != self.device.index:
             return self._elsewhere()
         return self._float_products
@@ -164,7 +168,7 @@ class TorchBackend(Backend):
             yield
 
     def up(self, array: Array) -> Array:
-        """As of `Backend`, and outside of the graph that the array may be in."""
+        """As `Backend.up`, of an array outside of any autograd graph."""
         return super().up(self.plain(array))
 
     def plain(self, array: Array) -> Array:
@@ -206,7 +210,7 @@ class TorchBackend(Backend):
     def is_out_of_memory(self, error: BaseException) -> bool:
         if super().is_out_of_memory(error):
             return True
-        # The allocator of the CPU has no class of its own for it; cuBLAS fails with a status.
+        # The CPU's allocator has no exception class for it; cuBLAS fails with a status.
         words = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
         return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
@@ -218,6 +222,6 @@ class TorchBackend(Backend):
 
 @cache
 def _rounding(torch: Any) -> Rounding:
-    """The switch for CUDA's products, one for a process."""
+    """The setting for CUDA's products, one for a process."""
     matmul = torch.backends.cuda.matmul
     return Rounding(partial(getattr, matmul, "allow_tf32"), partial(setattr, matmul, "allow_tf32"), False, True)

@@ -1,7 +1,7 @@
-"""PyTorch's autograd, kept out: the library has gradients of its own, and records nothing.
+"""Arrays outside of PyTorch's autograd graph: the library has gradients of its own and records nothing.
 
-One rule for layers, containers, losses and functions, in training and evaluation: what they return and what they keep
-is in no graph, also where it is the input itself or a view of it, which shares its memory as ever.
+One rule holds for layers, containers, losses and functions, in training and evaluation: what they return and what they
+save for backward is in no graph, even if it is the input itself or a view of it, which still shares its memory.
 """
 
 import sys
@@ -14,19 +14,19 @@ R = TypeVar("R")
 
 
 def outside_graph(value: Any) -> Any:
-    """The same numbers in the same memory, in no graph; tuples entry by entry."""
+    """The same numbers in the same memory, in no graph; for a tuple, each entry."""
     if isinstance(value, tuple):
         return tuple(outside_graph(each) for each in value)
     return value.detach() if getattr(value, "requires_grad", False) is True else value
 
 
 def without_graph(function: Callable[P, R]) -> Callable[P, R]:
-    """A function of arrays that records nothing, whichever tensors it is given."""
+    """A function of arrays that records nothing for any tensors."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         torch = sys.modules.get("torch")
-        # Within a layer recording is off already; a module that is only half imported has no such thing.
+        # Inside a layer, recording is off already. A module that is still being imported lacks the function.
         if torch is None or not getattr(torch, "is_grad_enabled", bool)():
             return function(*args, **kwargs)
         with torch.no_grad():

@@ -17,9 +17,9 @@ from operator import mul
 from typing import Any, ClassVar, Unpack
 
 from ..backends import Generator, operations_of
-from ..backends.compiled_step import Slot
 from ..backends.execution.team import place_in_batch
 from ..backends.inputs import describe
+from ..backends.recording.slots import Slot
 from ..backends.without_autograd import without_graph
 from ..common import checks
 from ..common.types import Array, Namespace, dtype_name

@@ -11,12 +11,12 @@ from math import prod
 import numpy as np
 
 from ..backends import Backend, get_backend
-from ..backends.overrides import Ways
+from ..backends.overrides import Choices
 from .cases import Case, LayerCase
 from .tolerances import TABLE, Bound, Part, bound
 
-ARRAYS = Ways(kernels=False)
-KERNELS = Ways(kernels=True, large=True)
+ARRAYS = Choices(kernels=False)
+KERNELS = Choices(kernels=True, large=True)
 # Bytes of a block: a few rows of the small arrays of cases.
 BLOCK = 256
 LAYOUTS = ("strided", "channels last", "read-only")
@@ -34,7 +34,7 @@ class Mode:
     ----------
     name : str
         ``"kernels"``, ``"exact, strided"``, ``"Winograd F4"`` and so on.
-    ways : Ways
+    ways : Choices
         What overrides the usual choice of algorithm and kernels.
     numerics : str
         ``"fast"`` or ``"exact"``.
@@ -43,7 +43,7 @@ class Mode:
     """
 
     name: str
-    ways: Ways = ARRAYS
+    ways: Choices = ARRAYS
     numerics: str = "fast"
     layout: str = ""
 
@@ -99,17 +99,17 @@ def modes(case: Case, met: set[str], *, host: bool = True, wide: bool = True) ->
     if "kernels" in met:
         yield Mode("kernels", KERNELS)
     if case.single:
-        yield Mode("large arrays", Ways(kernels=False, large=True))
+        yield Mode("large arrays", Choices(kernels=False, large=True))
         yield Mode("small blocks", replace(ARRAYS, block_bytes=BLOCK))
         if "kernels" in met:
             yield Mode("kernels, small blocks", replace(KERNELS, block_bytes=BLOCK))
         for name in sorted(met - {"kernels"}):
             if not name.startswith(MIXING) or _is_finite(case):
-                yield Mode(name, Ways(kernels=name == "direct", large=name == "direct", convolution=name))
+                yield Mode(name, Choices(kernels=name == "direct", large=name == "direct", convolution=name))
                 if name == "large weight":
                     # It reads the weight in its own memory layout, of which there are three.
                     for layout in LAYOUTS[:2]:
-                        yield Mode(f"{name}, {layout}", Ways(kernels=False, convolution=name), layout=layout)
+                        yield Mode(f"{name}, {layout}", Choices(kernels=False, convolution=name), layout=layout)
                 if "kernels" in met and name.startswith(COMPILED[host]):
                     yield Mode(f"{name}, kernels", replace(KERNELS, convolution=name))
     if isinstance(case, LayerCase) and case.single:

@@ -190,8 +190,8 @@ def test_contractions_of_windows_by_the_library_show(monkeypatch):
     plain = ExactOperations.__mro__[1]
     for method in ("contract", "contract_weight_gradient"):
 
-        def raw(primitives, *args, method=method):
-            return getattr(plain(primitives.xp.raw), method)(*args)
+        def raw(ops, *args, method=method):
+            return getattr(plain(ops.xp.raw), method)(*args)
 
         with monkeypatch.context() as patch:
             patch.setattr(ExactOperations, method, raw)

@@ -1,1 +1,1 @@
-"""Sums of products over sliding windows."""
+"""Sums of products: matrix products, and products of sliding windows with a matrix."""

@@ -1,4 +1,4 @@
-"""Contraction over several axes, as one matrix product of a namespace."""
+"""`tensordot` of the standard, for namespaces that replace the matrix product."""
 
 from math import prod
 from typing import Any
@@ -7,7 +7,7 @@ from ...common.types import Array, Namespace
 
 
 def tensordot(x1: Array, x2: Array, axes: int | tuple[Any, Any], xp: Namespace) -> Array:
-    """`tensordot` of the standard, by the ``matmul`` of ``xp``.
+    """`tensordot` of the standard, as one ``xp.matmul``.
 
     Raises
     ------

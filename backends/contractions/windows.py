@@ -1,10 +1,9 @@
 """Sliding windows over the spatial axes of a channels-last array, as numbers only.
 
-Convolution and pooling see an input of shape ``(N, *spatial, C)`` through windows: window ``o`` reads,
-along each axis, the cells ``o * stride + k * dilation`` for ``k = 0 .. kernel - 1``. Seen from a kernel
-cell instead of from a window, the cells that ``k`` reads in all windows are one strided slice. That
-slice is the whole of im2col, col2im and pooling in standard array operations: a loop over the few
-cells of a kernel, never over pixels.
+Convolution and pooling read an input ``(N, *spatial, C)`` through windows. Along each axis window ``o`` reads the cells
+``o * stride + k * dilation`` for ``k = 0 .. kernel - 1``. So the cells that one kernel cell ``k`` reads in all windows
+are a strided slice of the input. With these slices im2col, col2im and pooling are loops over the few cells of a kernel,
+never over pixels, in functions of the standard.
 """
 
 from collections.abc import Iterator
@@ -12,11 +11,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import prod
+from typing import TypeAlias
+
+#: Zeros before and after each spatial axis, as ``pad_width`` of `numpy.pad`.
+PadWidths: TypeAlias = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Where windows lie: one entry per spatial axis in each field.
+    """Positions of windows: one entry per spatial axis in each field.
 
     Attributes
     ----------
@@ -42,7 +45,7 @@ class Windows:
 
     @cached_property
     def extent(self) -> tuple[int, ...]:
-        """Input cells along each axis that the windows reach over, from the first to the last."""
+        """Input cells along each axis from the first to the last that a window reads."""
         return tuple(
             (o - 1) * s + (k - 1) * d + 1 if o else 0
             for o, s, k, d in zip(self.count, self.stride, self.kernel, self.dilation, strict=True)
@@ -51,7 +54,7 @@ class Windows:
     def slices(self) -> Iterator[tuple[slice, ...]]:
         """One index into ``(N, *spatial, C)`` per kernel cell, in row-major order.
 
-        Each picks ``(N, *count, C)``: what that cell of the kernel reads in every window.
+        Each selects ``(N, *count, C)``: what that kernel cell reads in every window.
         """
         for cell in product(*map(range, self.kernel)):
             spatial = tuple(

@@ -1,1 +1,1 @@
-"""What CuPy needs beyond its own functions: recorded graphs, cuBLAS, pinned memory."""
+"""What CuPy needs beyond its own functions: operations, graphs, cuBLAS, pinned memory."""

@@ -1,20 +1,19 @@
-"""CUDA graphs: how a step is recorded on CuPy.
+"""Steps recorded as CUDA graphs, through CuPy.
 
 A stream that captures computes nothing: it adds kernels, with their arguments, to a graph, which is launched as a
 whole. These rules make that correct:
 
-- The capture has a memory pool of its own. Memory of temporary arrays goes back to that pool and is used by nothing
-  else, so a launch overwrites nothing that is in use; the pool lives as long as the graph and all arrays of the
-  recording.
+- The capture has a memory pool of its own. Memory of temporary arrays returns to that pool and is used by nothing else,
+  so a launch overwrites nothing that is in use. The pool lives as long as the graph and all arrays of the recording.
 - Products have workspaces of the recording's own (`xpnn.backends.cuda.cublas`).
-- The stream that captures is the recorder's, and nothing else is queued there: kernels of another thread would become
+- The stream that captures is the recorder's, and nothing else is queued on it: kernels of another thread would become
   part of the graph. A process makes one recording at a time.
 - A graph is launched on the caller's current stream, in its order. Launches on several streams wait for each other,
   because they share the recording's memory.
-- A copy from the host is refused: at a replay it would read a buffer that CuPy has reused by then. CuPy itself refuses
-  a copy to the host while a stream captures.
+- A copy from the host is refused, because a replay would read a buffer that CuPy has reused meanwhile. CuPy itself
+  refuses a copy to the host while a stream captures.
 
-Written by CuPy's documentation and sources; `tests/backends/test_cuda_graph.py` runs it on whatever CuPy computes on.
+Written from CuPy's documentation and sources; `tests/backends/test_cuda_graph.py` runs it on any device of CuPy.
 """
 
 import gc
@@ -27,8 +26,8 @@ from typing import Any
 
 from ...common.types import Array
 from ..backend import Backend
-from ..compiled_step import RECORDING, CaptureError, require_repeatable
 from ..errors import first_line
+from ..recording.guards import RECORDING, CaptureError, require_repeatable
 from .cublas import shared
 
 # A node in the description of a graph: a name and its attributes, where an edge is two names.
@@ -44,7 +43,7 @@ class RecordingMemory:
 
     CuPy does not free the blocks of a pool that is deleted: the pieces of a block refer to each other, and Python's
     garbage collector can't see these references. Arrays of a recording may outlive it, such as gradients that its step
-    made; what such an array held is freed when the array is.
+    made; the memory of such an array is freed with it.
     """
 
     def __init__(self, cuda: Any) -> None:
@@ -57,16 +56,16 @@ class RecordingMemory:
         memory = self._pool.malloc(size)
         if not size:
             return memory
-        held = self._cuda.UnownedMemory(memory.ptr, size, _Held(memory, self), self._device)
-        return self._cuda.MemoryPointer(held, 0)
+        piece = self._cuda.UnownedMemory(memory.ptr, size, _Piece(memory, self), self._device)
+        return self._cuda.MemoryPointer(piece, 0)
 
     def drop(self) -> None:
-        """Free what no array holds, now, and the rest as its arrays are deleted."""
+        """Free all that no array uses now, and the rest as its arrays are deleted."""
         self._dropped = True
-        self.give_back()
+        self.free_unused()
 
-    def give_back(self) -> None:
-        """Free what no array holds, unless the recording is still there, or another one runs."""
+    def free_unused(self) -> None:
+        """Free what no array uses, unless the recording is in use, or another one is being made."""
         if not self._dropped or sys.is_finalizing():
             return
         if _running:
@@ -78,33 +77,33 @@ class RecordingMemory:
                 _memories.discard(self)
 
 
-class _Held:
+class _Piece:
     """A piece of a recording's memory that an array uses."""
 
-    def __init__(self, piece: Any, memory: RecordingMemory) -> None:
-        self._piece, self._memory = piece, memory
+    def __init__(self, pointer: Any, memory: RecordingMemory) -> None:
+        self._pointer, self._memory = pointer, memory
 
     def __del__(self) -> None:
-        self._piece = None
-        self._memory.give_back()
+        self._pointer = None
+        self._memory.free_unused()
 
 
-# Keeps pools that still hold memory. The pieces of a pool refer to it by weak references, which Python clears first
-# where pool and arrays become garbage together; then the pieces could not be freed.
+# Strong references to pools that have memory. The pieces of a pool have weak ones, which Python clears first if pool
+# and arrays become garbage together; then the pieces could not be freed.
 _memories: set[RecordingMemory] = set()
-# Pools to be freed after the recording that is being made: freeing waits for the device, which may break a capture.
+# Pools to free after the recording that is being made: freeing waits for the device, which may break a capture.
 _waiting: set[RecordingMemory] = set()
 _running = 0
 
 
 class Graph:
-    """A recorded step, and all that a launch needs."""
+    """A recorded step, with all that a launch needs."""
 
     def __init__(self, cuda: Any, graph: Any, memory: RecordingMemory, workspaces: dict[int, Any]) -> None:
         self._cuda, self._graph = cuda, [graph]
-        # Recorded after the last replay and its copies, and on which stream.
+        # The event after the last replay and its copies, and the stream of both.
         self._done, self._stream = cuda.Event(disable_timing=True), None
-        # The graph goes first, then memory. At the end of the process the driver takes both.
+        # The graph is freed first, then memory. At the end of the process the driver frees both.
         weakref.finalize(self, _drop, self._graph, workspaces, memory).atexit = False
 
     def __call__(self) -> None:
@@ -113,12 +112,12 @@ class Graph:
 
     @property
     def launches(self) -> int:
-        """Its nodes, counted in CUDA's description of it."""
+        """Its nodes, counted in CUDA's textual description of it."""
         return len(_NODE.findall(self._graph[0].debug_dot_str()))
 
     @contextmanager
     def in_order(self) -> Iterator[None]:
-        """The current stream first waits for the last replay, if that was on another stream."""
+        """Make the current stream wait for the last replay first, if that was on another stream."""
         current = self._cuda.get_current_stream()
         if self._stream is not None and self._stream != current:
             current.wait_event(self._done)
@@ -136,7 +135,7 @@ def _drop(graph: list[Any], workspaces: dict[int, Any], memory: RecordingMemory)
 
 
 class GraphRecorder:
-    """Records on a stream of its own; see `xpnn.backends.compiled_step.Recorder`.
+    """Records on a stream of its own; implements `xpnn.backends.recording.recorder.Recorder`.
 
     Parameters
     ----------
@@ -166,7 +165,7 @@ class GraphRecorder:
         target[...] = source
 
     def number(self, value: int) -> Array:
-        """Filled by a kernel that is given the number: nothing is copied from the host."""
+        """Filled by a kernel with the number as an argument: nothing is copied from the host."""
         return self._cupy.full((), value, dtype="int64")
 
     def empty_like(self, array: Array) -> Array:
@@ -181,7 +180,7 @@ class GraphRecorder:
         return cupy.ndarray(array.shape, array.dtype, cupy.cuda.alloc(shift + size) + (shift + before), array.strides)
 
     def layout(self, array: Array) -> Hashable:
-        """Its strides, where they matter."""
+        """Its strides along axes of more than one entry."""
         return tuple(stride for n, stride in zip(array.shape, array.strides, strict=True) if n > 1)
 
     def repeats(self, array: Array) -> bool:
@@ -189,7 +188,7 @@ class GraphRecorder:
         return any(n > 1 and not stride for n, stride in zip(array.shape, array.strides, strict=True))
 
     def record(self, work: Callable[[], Any]) -> tuple[Any, Graph]:
-        """Capture, and give what launches the graph."""
+        """Capture the work; returns its result and the graph."""
         memory = RecordingMemory(self._cupy.cuda)
         try:
             return self._capture(work, memory)
@@ -201,8 +200,8 @@ class GraphRecorder:
         cuda, stream = self._cupy.cuda, self._stream
         with ExitStack() as stack:
             stack.enter_context(_one_at_a_time())
-            # Replaces an allocator that a user has set: CuPy has no function that returns it, and without ours a copy
-            # from the host would be recorded.
+            # This replaces an allocator that a user has set: CuPy has no function that returns it, and without ours a
+            # copy from the host would be recorded.
             cuda.set_pinned_memory_allocator(self._pinned_memory)
             stack.enter_context(cuda.using_allocator(memory.malloc))
             stack.enter_context(stream)
@@ -223,16 +222,16 @@ class GraphRecorder:
         return result, Graph(cuda, graph, memory, workspaces)
 
     def _pinned_memory(self, size: int) -> Any:
-        """CuPy's pinned memory; refused in a recording, since each copy from the host allocates some first."""
+        """CuPy's pinned memory; refused in a recording, because each copy from the host allocates some first."""
         require_repeatable(f"a copy of {size} bytes from the host, as of an index table")
         return self._cupy.get_default_pinned_memory_pool().malloc(size)
 
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """One recording at a time in a process. Garbage collection and freeing of memory are put off until after it.
+    """Allow one recording at a time in a process, and postpone garbage collection and freeing of memory.
 
-    Some of what garbage may hold, such as pinned memory, must not be freed while a stream captures.
+    Garbage may include pinned memory, for example, which must not be freed while a stream captures.
     """
     global _running
     with RECORDING:
@@ -246,11 +245,11 @@ def _one_at_a_time() -> Iterator[None]:
             if collects:
                 gc.enable()
             while _waiting and not _running:
-                _waiting.pop().give_back()
+                _waiting.pop().free_unused()
 
 
 def _abandon(stream: Any) -> None:
-    """End a capture that failed, and ignore the error of ending it: that of the step says more."""
+    """End a capture that failed, and ignore the error of ending it: the step's own error says more."""
     try:
         stream.end_capture()
     except Exception:
@@ -259,12 +258,12 @@ def _abandon(stream: Any) -> None:
 
 def _explained(error: Exception) -> str:
     """The message for an error that ended a capture: its usual cause and what to do."""
-    told = first_line(error)
-    if "is capturing" in told or "StreamCapture" in told:
+    text = first_line(error)
+    if "is capturing" in text or "StreamCapture" in text:
         return (
-            f"the step waits for the device, which a recording can't ({told}): keep float(), bool(), to_numpy and "
+            f"a recorded step can't wait for the device ({text}): keep float(), bool(), to_numpy and "
             "synchronize out of it"
         )
-    if "during stream capture" in told:
-        return f"CuPy can't record this ({told}); write products as matmul of the backend's xp, of floats"
-    return f"the step can't be recorded: {told}"
+    if "during stream capture" in text:
+        return f"CuPy can't record this ({text}); write products as matmul of the backend's xp, of floats"
+    return f"the step can't be recorded: {text}"

@@ -1,7 +1,7 @@
-"""The namespace of the CuPy backend: CuPy's by the standard, with products and joins that a CUDA graph can record.
+"""The namespace of the CuPy backend: CuPy's standard one, with products and joins that a CUDA graph can record.
 
 CuPy refuses products while a stream captures, and it joins more than eight small arrays by a table of addresses that it
-copies from the host: a graph would read the table's host buffer at every launch, after CuPy has reused it. This
+copies from the host. A graph would read the table's host buffer at every launch, after CuPy has reused it. This
 namespace avoids both, so that ``b.xp.matmul`` and ``b.xp.concat`` in a user's step can be recorded. CuPy itself is not
 changed.
 """
@@ -11,16 +11,14 @@ from functools import cache
 from typing import Any
 
 from ...common.types import Array, Namespace
-from ..compiled_step import in_recording
 from ..contractions.tensordot import tensordot
-from .cublas import Products
-
-#: How many arrays CuPy joins without a table.
-JOINED = 8
+from ..execution.blocks import JOINED
+from ..recording.guards import in_recording
+from .matmul import CublasMatmul
 
 
 class CupyNamespace:
-    """``array_api_compat.cupy``, whose products of floats go to cuBLAS by `Products`.
+    """``array_api_compat.cupy`` with products of floats by `CublasMatmul`.
 
     Made by `namespace`, one for each precision.
 
@@ -28,19 +26,19 @@ class CupyNamespace:
     ----------
     compat : module
         ``array_api_compat.cupy``.
-    products : Products
+    matmul : CublasMatmul
     """
 
-    def __init__(self, compat: Any, products: Products) -> None:
-        # Code finds out by its name which library's arrays a namespace computes with.
+    def __init__(self, compat: Any, matmul: CublasMatmul) -> None:
+        # The name tells which library's arrays a namespace computes with.
         self.__name__: str = compat.__name__
-        self._compat, self._products = compat, products
+        self._compat, self._matmul = compat, matmul
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_compat":  # a copy in the making has none yet
+        if name == "_compat":  # not set yet in a copy that is being made
             raise AttributeError(name)
         found = getattr(self._compat, name)
-        # Not asked for again: a layer looks up a function for each operation.
+        # Stored, because layers look up a function for each operation.
         self.__dict__[name] = found
         return found
 
@@ -48,15 +46,15 @@ class CupyNamespace:
         return dir(self._compat)
 
     def __repr__(self) -> str:
-        return f"<namespace {self.__name__}{' with TF32' * self._products.tf32}>"
+        return f"<namespace {self.__name__}{' with TF32' * self._matmul.tf32}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.__name__, self._products.tf32)
+        return _again, (self.__name__, self._matmul.tf32)
 
     def matmul(self, x1: Array, x2: Array, /, *, out: Array | None = None) -> Array:
         """Matrix product, into ``out`` where that is given."""
-        if self._products.takes(x1, x2):
-            return self._products.matmul(x1, x2, out)
+        if self._matmul.accepts(x1, x2):
+            return self._matmul.matmul(x1, x2, out)
         if out is None:
             return self._compat.matmul(x1, x2)
         out[...] = self._compat.matmul(x1, x2)
@@ -68,7 +66,7 @@ class CupyNamespace:
 
     def vecdot(self, x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
         """Sum of the products of entries along an axis."""
-        if not self._products.takes(x1, x2):
+        if not self._matmul.accepts(x1, x2):
             return self._compat.vecdot(x1, x2, axis=axis)
         if x1.shape[axis] != x2.shape[axis]:
             raise ValueError(f"vecdot: shapes {x1.shape} and {x2.shape} differ in size along axis {axis}")
@@ -76,17 +74,17 @@ class CupyNamespace:
         return self.matmul(rows, columns)[..., 0, 0]
 
     def concat(self, arrays: Sequence[Array], /, *, axis: int | None = 0) -> Array:
-        """Arrays one after the other along an axis."""
+        """Arrays joined along an axis."""
         return self._join(self._compat.concat, self._compat.concat, arrays, axis)
 
     def stack(self, arrays: Sequence[Array], /, *, axis: int = 0) -> Array:
-        """Arrays beside each other along a new axis."""
+        """Arrays joined along a new axis."""
         return self._join(self._compat.stack, self._compat.concat, arrays, axis)
 
     def _join(
         self, join: Callable[..., Array], rejoin: Callable[..., Array], arrays: Sequence[Array], axis: int | None
     ) -> Array:
-        """Joined by ``join``, in a recording so few at a time that CuPy needs no table; ``rejoin`` joins the joined."""
+        """Arrays joined by ``join``, in a recording a few at a time without a table; ``rejoin`` joins the results."""
         parts = list(arrays)
         if len(parts) <= JOINED or not in_recording():
             return join(parts, axis=axis)
@@ -111,7 +109,7 @@ class _Linalg:
 @cache
 def namespace(compat: Any, cupy: Any, tf32: bool = False) -> CupyNamespace:
     """The one namespace over these modules and of this precision."""
-    return CupyNamespace(compat, Products(cupy, tf32))
+    return CupyNamespace(compat, CublasMatmul(cupy, tf32))
 
 
 def _again(name: str, tf32: bool) -> Namespace:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...common.types import Array, Device, Namespace
-from ..compiled_step import require_repeatable
+from ..recording.guards import require_repeatable
 
 LOWEST, HIGHEST = -1000, 1023  # exponents of arguments
 TINY = 2.0**LOWEST  # smaller arguments count as 0

@@ -1,1 +1,1 @@
-"""How work is shared and cut: worker threads, blocks of a batch, and workers that add up as one."""
+"""Where and in what pieces work runs: worker threads, blocks of a batch, memory, and teams that share a batch."""

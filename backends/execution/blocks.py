@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from ...common.types import Array, Namespace
 from ..contractions.windows import Windows
 
-Pairs = tuple[tuple[int, int], ...]
-# Arrays that CuPy joins without a table of their addresses, which it would copy from the host.
+# The most arrays that CuPy joins without a table of their addresses, which it would copy from the host.
 JOINED = 8
 
 
@@ -24,12 +23,12 @@ class Block:
         return int(self.samples.stop - self.samples.start)
 
     def windows(self, windows: Windows) -> Windows:
-        """The windows of this block alone."""
+        """The windows of this block only."""
         rows = self.rows.stop - self.rows.start
         return windows if rows == windows.count[0] else replace(windows, count=(rows, *windows.count[1:]))
 
     def reach(self, windows: Windows) -> tuple[int, int]:
-        """First cell along the first axis of a padded input that the block reads, and the one after the last."""
+        """The first cell along the first axis of a padded input that the block reads, and the one after the last."""
         first = self.rows.start * windows.stride[0]
         return first, first + self.windows(windows).extent[0]
 
@@ -41,7 +40,7 @@ def even_slices(n: int, count: int) -> list[slice]:
 
 
 def cut(n: int, rows: int, most: int) -> list[Block]:
-    """``n`` samples of ``rows`` rows in blocks of at most about ``most`` rows; at least one, so that N = 0 works."""
+    """``n`` samples of ``rows`` rows in blocks of about ``most`` rows at most; at least one, so that N = 0 works."""
     if not n or most >= rows:
         samples = max(1, most // max(rows, 1))
         return [Block(part, slice(0, rows)) for part in even_slices(n, -(-n // samples))]
@@ -50,7 +49,7 @@ def cut(n: int, rows: int, most: int) -> list[Block]:
 
 
 def concat_all(parts: Sequence[Array], axis: int, xp: Namespace) -> Array:
-    """``concat`` of any number of arrays, a few at a time, so that nothing is copied from the host for it."""
+    """``concat`` of any number of arrays, a few at a time, so that CuPy copies nothing from the host."""
     parts = list(parts)
     while len(parts) > 1:
         groups = [parts[i : i + JOINED] for i in range(0, len(parts), JOINED)]
@@ -59,5 +58,5 @@ def concat_all(parts: Sequence[Array], axis: int, xp: Namespace) -> Array:
 
 
 def whole(n: int, windows: Windows) -> Block:
-    """All of ``n`` samples."""
+    """One block of all ``n`` samples."""
     return Block(slice(0, n), slice(0, windows.count[0]))

@@ -1,4 +1,4 @@
-"""Things that may serve one thread at a time."""
+"""Objects that one thread may use at a time."""
 
 import threading
 from collections.abc import Callable
@@ -8,9 +8,9 @@ T = TypeVar("T")
 
 
 class PerThread(Generic[T]):
-    """One thing for each thread, made on first use; that of a thread that ended goes to the next new one.
+    """An object for each thread, made on first use; the next new thread reuses that of a thread that has ended.
 
-    It is for what can't be destroyed at any time: to destroy a handle of a CUDA library waits for the device.
+    It is for objects that can't be destroyed at any time: destroying a handle of a CUDA library waits for the device.
 
     Parameters
     ----------
@@ -24,19 +24,19 @@ class PerThread(Generic[T]):
         self._local = threading.local()
 
     def get(self) -> T:
-        """That of this thread."""
-        held: _Held[T] | None = getattr(self._local, "held", None)
-        if held is None:
+        """The object of this thread."""
+        lent: _Lent[T] | None = getattr(self._local, "lent", None)
+        if lent is None:
             try:
                 thing = self._free.pop()
             except IndexError:
                 thing = self._make()
-            held = self._local.held = _Held(thing, self._free)
-        return held.thing
+            lent = self._local.lent = _Lent(thing, self._free)
+        return lent.thing
 
 
-class _Held(Generic[T]):
-    """A thread's hold on its thing, which ends with the thread."""
+class _Lent(Generic[T]):
+    """An object lent to a thread; it is free again when the thread ends."""
 
     def __init__(self, thing: T, free: list[T]) -> None:
         self.thing, self._free = thing, free

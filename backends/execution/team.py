@@ -1,8 +1,8 @@
-"""Workers that share a batch: what a sum over samples must ask the others.
+"""Teams of workers that share a batch, for sums over all samples.
 
 In exact numerics a sum over the batch has one result, however the batch is split: the workers agree on a scale, add
-whole numbers, and round once. A worker enters its team (`joined`); sums over axis 0, which is the batch throughout the
-library, then go through it. Outside of a team a worker is alone with its batch.
+whole numbers, and round once. A worker enters its team (`joined`), and sums over axis 0, which is the batch throughout
+the library, are then those of the team. Outside of a team a worker has the whole batch.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from ...common.types import Array
 
 
 class Team(Protocol):
-    """Workers that each hold some of the rows of a batch and call the same functions in the same order."""
+    """Workers that each have some rows of a batch and call the same functions in the same order."""
 
     def max(self, array: Array) -> Array:
         """Elementwise maximum over the workers' arrays; NaN wins."""
@@ -26,7 +26,7 @@ class Team(Protocol):
         """Total over the workers of a number of rows or terms."""
 
     def slice(self, n: int) -> tuple[int, int]:
-        """Of ``n`` rows of this worker: how many rows other workers hold before them, and how many all hold."""
+        """For the ``n`` rows of this worker: the number of rows before them, and that of the whole batch."""
 
 
 _current: ContextVar[Team | None] = ContextVar("xpnn_team", default=None)
@@ -34,7 +34,7 @@ _current: ContextVar[Team | None] = ContextVar("xpnn_team", default=None)
 
 @contextmanager
 def joined(team: Team) -> Iterator[None]:
-    """Within the ``with`` block, this thread's sums over the batch are the team's."""
+    """Within the ``with`` block, this thread's sums over the batch are those of the team."""
     token = _current.set(team)
     try:
         yield
@@ -48,12 +48,12 @@ def current_team() -> Team | None:
 
 
 def rows_of_all(n: int) -> int:
-    """How many rows there are, over all workers, where this one holds ``n``."""
+    """The number of rows of all workers, of which this one has ``n``."""
     team = _current.get()
     return n if team is None else team.rows(n)
 
 
 def place_in_batch(n: int) -> tuple[int, int]:
-    """Of ``n`` samples: where they begin in the batch, and how many the batch holds."""
+    """For ``n`` samples of this worker: where they begin in the batch, and the size of the batch."""
     team = _current.get()
     return (0, n) if team is None else team.slice(n)

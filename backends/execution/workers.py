@@ -1,152 +1,28 @@
 """Worker threads for a library that computes on the CPU and releases the interpreter lock.
 
 Work is cut into items by its shape alone, each item writes its own part of the result, and the matrix library runs on
-one thread within an item: so the bits of a result do not depend on how many workers there are, and copying runs in
-parallel too, which a matrix library's own threads leave to one core. Who finds the workers busy (an item of its own, a
-second model in another thread) does its items itself, and who waits, waits for items and never for a thread: nothing
-can lock up. A forked child has no threads and makes new ones.
+one thread within an item. So the bits of a result do not depend on the number of workers, and copies run in parallel
+too, which a matrix library's own threads leave to one core.
 
-``XPNN_NUM_THREADS`` says how many threads compute, the caller's included; unless given, as many as there are cores for
-this process, by its affinity and the quota of its control group.
+There is no deadlock. A caller that finds the workers busy (because it is an item itself, or another thread uses them)
+does its items itself, and waiting is for items, never for a thread. A forked child makes new threads.
 """
 
 import os
 import threading
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from functools import cache
 from itertools import count
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Any
 
-from threadpoolctl import ThreadpoolController
+from .one_blas_thread import one_blas_thread
+from .thread_count import thread_count
 
-from ...common import environment
-from ...common.cores import available_cores
-
-VARIABLE = environment.NUM_THREADS
 Work = Callable[[int], None]
 
 
-def thread_count() -> int:
-    """How many threads compute.
-
-    Raises
-    ------
-    ValueError
-        If ``XPNN_NUM_THREADS`` is set to anything but an integer of at least 1.
-    """
-    return _given(os.environ.get(VARIABLE, ""))
-
-
-@cache
-def _given(text: str) -> int:
-    # The text is what the cache goes by; every layer asks.
-    given = environment.value(VARIABLE) if text else None
-    return available_cores() if given is None else int(given)
-
-
-class Held(threading.local):
-    """Entered around many calls, it prolongs the first `one_thread` block of this thread to its own end.
-
-    Setting the threads of matrix libraries takes 5 to 15 microseconds, entering a block within such a block 1.
-    """
-
-    depth = 0
-    entered = False
-
-    def __enter__(self) -> None:
-        self.depth += 1
-
-    def __exit__(self, *raised: object) -> None:
-        self.depth -= 1
-        if self.entered and not self.depth:
-            self.entered = False
-            one_thread.__exit__(None, None, None)
-
-
-held = Held()
-
-
-class OneThread:
-    """Within the ``with`` block, matrix libraries that were loaded before the first use run on one thread.
-
-    Blocks may overlap, in one thread or several: the first to enter looks up the settings, the last to leave puts them
-    back.
-    """
-
-    def __init__(self) -> None:
-        self._reset()
-        self._libraries: list[Any] | None = None
-
-    def _reset(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before: list[int] = []
-
-    def __enter__(self) -> None:
-        if held.depth and not held.entered:
-            held.entered = True
-            self._enter()
-        self._enter()
-
-    def _enter(self) -> None:
-        with self._lock:
-            if not self._inside:
-                if self._libraries is None:
-                    self._libraries = ThreadpoolController().select(user_api="blas").lib_controllers
-                self._before = [library.get_num_threads() for library in self._libraries]
-                try:
-                    for library in self._libraries:
-                        _take_control(library)
-                        library.set_num_threads(1)
-                except BaseException:
-                    self._put_back()
-                    raise
-            self._inside += 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                self._put_back()
-
-    def _put_back(self) -> None:
-        for library, threads in zip(self._libraries or (), self._before, strict=True):
-            _take_control(library)
-            library.set_num_threads(threads)
-            _take_control(library)
-
-    def before_fork(self) -> None:
-        """No thread is then changing settings, here or in threadpoolctl, which has a lock of its own."""
-        self._lock.acquire()
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-        self._lock.release()
-
-    def after_fork(self) -> None:
-        """In the child there is only the thread that forked, outside of all blocks."""
-        if self._inside:
-            self._put_back()
-        self._reset()
-
-
-def _take_control(library: Any) -> None:
-    """Let whichever thread comes next set a library's threads.
-
-    Since version 3.8 threadpoolctl ignores all threads but the first that set them, as long as it lives; here callers
-    are counted, so that the one who puts back may be another.
-    """
-    if hasattr(library, "clear_controlling_thread"):
-        library.clear_controlling_thread(force=True)
-
-
 class Job:
-    """Items ``0 .. n - 1`` of one call, taken by whoever is free."""
+    """Items ``0 .. n - 1`` of one call, each done by the next free thread."""
 
     def __init__(self, n: int, work: Work) -> None:
         self._n, self._work = n, work
@@ -171,7 +47,7 @@ class Job:
                 self._done.release()
 
     def wait(self) -> None:
-        """Until the last item is done; also once more, where an interrupt came as the lock was got."""
+        """Return when the last item is done; it may be called again after an interrupt, even one that has the lock."""
         while not self._is_done:
             self._done.acquire()
 
@@ -193,7 +69,7 @@ class Workers:
         The first exception is raised once all items that had begun are done. Workers see the caller's context
         variables.
         """
-        with one_thread:
+        with one_blas_thread:
             helpers = min(thread_count(), n) - 1
             if helpers < 1 or not self._busy.acquire(blocking=False):
                 for item in range(n):
@@ -219,7 +95,7 @@ class Workers:
         try:
             job.wait()
         except BaseException as error:
-            # An interrupt: nothing new begins, and nobody writes to the caller's arrays any more when it comes out.
+            # An interrupt: no new item begins, and no thread writes to the caller's arrays any more when it is raised.
             job.error = error
             job.wait()
         if job.error is not None:
@@ -236,17 +112,11 @@ class Workers:
             del context, job
 
     def after_fork(self) -> None:
-        """The threads stayed with the parent."""
+        """Start anew: a child process has none of the threads."""
         self._reset()
 
 
-one_thread = OneThread()
 workers = Workers()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=one_thread.before_fork,
-        after_in_parent=one_thread.after_fork_in_parent,
-        after_in_child=one_thread.after_fork,
-    )
     os.register_at_fork(after_in_child=workers.after_fork)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from ...backends.execution.workers import VARIABLE
-from ...backends.execution.workers import thread_count as threads
+from ...backends.execution.thread_count import VARIABLE
+from ...backends.execution.thread_count import thread_count as threads
 
 __all__ = ["VARIABLE", "same_threads", "threads"]
 

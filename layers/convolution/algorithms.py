@@ -32,7 +32,7 @@ class Algorithm(Protocol):
 
 def requested(problem: Problem, ops: Operations) -> Algorithm | None:
     """The requested algorithm if it can compute the problem, else None."""
-    name = overrides.now().convolution
+    name = overrides.chosen().convolution
     if not name and not overrides.watched():
         return None
     found = serving(problem, ops)
@@ -42,7 +42,7 @@ def requested(problem: Problem, ops: Operations) -> Algorithm | None:
 
 def requested_input_gradient(problem: Problem, ops: Operations) -> InputGradient | None:
     """The gradient of the input by the requested algorithm if it can compute it, else None."""
-    name = overrides.now().convolution
+    name = overrides.chosen().convolution
     if not name and not overrides.watched():
         return None
     found = input_gradients(problem, ops)

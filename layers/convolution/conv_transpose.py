@@ -21,8 +21,7 @@ from typing import Any, ClassVar, Unpack
 
 from ...backends import operations_of
 from ...backends.backend import ALGORITHMS
-from ...backends.contractions.windows import Windows
-from ...backends.execution.blocks import PadWidths
+from ...backends.contractions.windows import PadWidths, Windows
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name

@@ -27,9 +27,7 @@ def kernels_for(problem: Problem, ops: Operations) -> Kernels | None:
     return kernels if kernels is not None and problem.features >= kernels.VECTOR_LANES else None
 
 
-def forward(
-    x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations, kernels: Kernels
-) -> Array:
+def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations, kernels: Kernels) -> Array:
     """``y (N, *O, F)``."""
     xp, rows = ops.xp, DepthwiseRows.of(problem, ops, x)
     x, w = xp.reshape(x, rows.problem.x_shape), rows.problem.windows

@@ -10,9 +10,9 @@ from math import prod
 from array_api_compat import device
 
 from ...backends import overrides
+from ...backends.contractions.contractions import PARTIAL_SUMS, sum_in_order
 from ...backends.engines.numba import Kernels
 from ...backends.execution.blocks import Block, even_slices
-from ...backends.contractions.contractions import PARTIAL_SUMS, sum_in_order
 from ...backends.operations import Operations
 from ...common.types import Array
 from .columns import kernel_matrix, kernel_of_matrix

@@ -4,8 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
-from ...backends.contractions.windows import Windows
-from ...backends.execution.blocks import PadWidths
+from ...backends.contractions.windows import PadWidths, Windows
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ from math import prod
 
 from array_api_compat import device
 
-from ...backends.execution.blocks import Block, even_slices
 from ...backends.contractions.contractions import PARTIAL_SUMS, sum_in_order
+from ...backends.execution.blocks import Block, even_slices
 from ...backends.operations import Operations
 from ...common.types import Array
 from .problem import Problem

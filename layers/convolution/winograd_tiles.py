@@ -157,9 +157,7 @@ def write_outputs(tiles: Array, y: Array, block: Block, filters: slice, tiling: 
     y[block.samples, block.rows.start * m : last, :, filters] = plane[:, : last - block.rows.start * m, :width, :]
 
 
-def kernel_cells(
-    weight: Array, problem: Problem, filters: slice, axes: tuple[int, int, int], ops: Operations
-) -> Array:
+def kernel_cells(weight: Array, problem: Problem, filters: slice, axes: tuple[int, int, int], ops: Operations) -> Array:
     """The weight of some filters as ``(9, C, F)`` with its axes permuted by ``axes``.
 
     The cells of a rotated weight stay in their order: the caller flips the transform instead.

@@ -8,7 +8,7 @@ from array_api_compat import array_namespace
 from ...backends import operations_of
 from ...backends.backend import FLOATS
 from ...backends.inputs import conversion, describe
-from ...backends.registry import require_standard
+from ...backends.lookup import require_standard
 from ...common.checks import shown
 from ...common.types import Array, Namespace, dtype_name
 

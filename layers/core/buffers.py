@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ...backends import Backend
 from ...backends.backend import FLOATS
-from ...backends.compiled_step import require_owned
-from ...backends.registry import require_plain
+from ...backends.lookup import require_plain
+from ...backends.recording.guards import require_owned
 from ...common.types import Array, dtype_name
 from .array_checks import require_float
 from .parameter import Owner, copy_with_layout

@@ -9,7 +9,8 @@ from array_api_compat import is_array_api_obj
 
 from ...backends import Backend, ambient_backend, backend_of, origins
 from ...backends.backend import FLOATS
-from ...backends.registry import NUMERICS_VARIABLE, has_backend
+from ...backends.lookup import has_backend
+from ...backends.registry import NUMERICS_VARIABLE
 from ...common import checks
 from ...common.types import Array, dtype_name
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from ...backends import Backend, origins
-from ...backends.compiled_step import Slot
+from ...backends.recording.slots import Slot
 from ...common import checks
 from ...common.types import Array
 from ..initialisers import Initialiser

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from ...backends import Backend, Generator, ambient_backend, backend_of, get_backend, origins, operations_of, to_host
-from ...backends.compiled_step import Slot, require_owned
-from ...backends.operations import Compiled
-from ...backends.registry import require_plain
+from ...backends import Backend, Generator, ambient_backend, backend_of, get_backend, operations_of, origins, to_host
+from ...backends.execution.execution import Compiled
+from ...backends.lookup import require_plain
+from ...backends.recording.guards import require_owned
+from ...backends.recording.slots import Slot
 from ...common.types import Array, dtype_name
 from ..initialisers import Initialiser
 from .array_checks import require_float

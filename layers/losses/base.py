@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias, Unpack
 
 from ...backends import Backend, BackendLike, ambient_backend, backend_of, get_backend, origins
 from ...backends.execution.team import rows_of_all
-from ...backends.registry import require_plain
+from ...backends.lookup import require_plain
 from ...common import checks
 from ...common.types import Array, DType, Namespace
 from ..core.array_checks import namespace, require_float, require_same_dtype, require_shape

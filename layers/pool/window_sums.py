@@ -11,7 +11,7 @@ from typing import Any
 
 from array_api_compat import device
 
-from ...backends import overrides, operations_of
+from ...backends import operations_of, overrides
 from ...backends.contractions.windows import Windows
 from ...backends.engines.numba import Kernels
 from ...common.types import Array, Namespace

@@ -89,7 +89,7 @@ class Walk:
         self.count = tuple(map(len, self.starts))
 
     def cells(self, window: Index) -> Iterator[tuple[Index, Index]]:
-        """PadWidths of a kernel cell and the input cell that it reads, in row-major order, without those in the padding."""
+        """Pairs of a kernel cell and the input cell that it reads, in row-major order, without those in the padding."""
         for cell in product(*map(range, self.kernel)):
             at = tuple(s[o] + k * d for s, o, k, d in zip(self.starts, window, cell, self.dilation, strict=True))
             if all(0 <= i < n for i, n in zip(at, self.spatial, strict=True)):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import compiled_step, registry
-from xpnn.backends.cuda import cublas
+from xpnn.backends import lookup, registry
+from xpnn.backends.cuda import matmul
 from xpnn.backends.engines import cuda
+from xpnn.backends.recording import guards
 
 
 class CUDARuntimeError(RuntimeError):
@@ -162,7 +163,7 @@ class FakeCupy:
         for module in (self.module, namespace):
             monkeypatch.setitem(sys.modules, module.__name__, module)
         # It has no cuBLAS: products are the namespace's.
-        monkeypatch.setattr(cublas.Products, "takes", lambda products, a, b: False)
+        monkeypatch.setattr(matmul.CublasMatmul, "accepts", lambda self, a, b: False)
         # Nor has it a compiler.
         monkeypatch.setattr(cuda, "enabled", False)
         self.namespace = namespace
@@ -180,7 +181,7 @@ class FakeCupy:
 def fresh_registry(monkeypatch):
     """The registry as in a new process: nothing is open yet."""
     monkeypatch.setattr(registry, "_opened", {})
-    monkeypatch.setattr(registry, "_primitives", {})
+    monkeypatch.setattr(lookup, "_operations", {})
     return registry
 
 
@@ -229,7 +230,7 @@ def nothing_compiles_in_a_recording(monkeypatch):
     usual, inside = compiler._compile_module_with_cache, []
 
     def compile_it(source, *arguments, **keywords):
-        mode = compiled_step._mode.get()
+        mode = guards._mode.get()
         if mode is not None and mode.records:
             inside.append(source)
         return usual(source, *arguments, **keywords)

@@ -116,14 +116,14 @@ def train(b, make, compiled):
         optimizer.step()
         return value
 
-    taken = b.compile(step, model, optimizer) if compiled else step
+    chosen = b.compile(step, model, optimizer) if compiled else step
     generator, values = np.random.default_rng(0), []
     dense = model(b.asarray(np.zeros((2, *shape)), "float32")).shape[2:]
     for _ in range(CALLS):
         x = generator.normal(size=(2, *shape)).astype("float32")
-        values.append(taken(b.asarray(x), b.asarray(generator.integers(0, 3, (2, *dense)))))
+        values.append(chosen(b.asarray(x), b.asarray(generator.integers(0, 3, (2, *dense)))))
     if compiled:
-        assert taken.recorded == 1 and taken.replayed >= 2
+        assert chosen.recorded == 1 and chosen.replayed >= 2
     return [b.to_numpy(value).tobytes() for value in values], bits(b, model.state_dict())
 
 

@@ -1,19 +1,19 @@
-"""What a recording knows and refuses, without a device: `tests/backends/test_cuda_graph.py` has the recordings."""
+"""What a recording refuses, without a device. Recordings are in `tests/backends/test_cuda_graph.py`."""
 
 import numpy as np
 import pytest
 
 from xpnn.backends import CaptureError, Generator
-from xpnn.backends.compiled_step import (
-    CompiledStep,
-    Slot,
-    _Count,
-    _watching,
+from xpnn.backends.recording.compiled_step import CompiledStep
+from xpnn.backends.recording.guards import (
+    Counter,
     counted,
+    guarded,
     in_recording,
     require_owned,
     require_repeatable,
 )
+from xpnn.backends.recording.slots import Slot
 
 
 class Holder:
@@ -26,9 +26,9 @@ def test_outside_a_recording_everything_is_allowed():
     assert not in_recording() and counted(Holder()) is None
 
 
-def test_inside_a_recording_only_what_was_given_may_change():
+def test_inside_a_recording_only_given_owners_may_change():
     known, other = Holder(), Holder()
-    with _watching([Slot.attribute("value", known, "value")]):
+    with guarded([Slot.attribute("value", known, "value")]):
         assert in_recording()
         require_owned(known, "that")
         with pytest.raises(CaptureError, match="changes that, which it was not given"):
@@ -39,16 +39,16 @@ def test_inside_a_recording_only_what_was_given_may_change():
 
 
 def test_a_rehearsal_refuses_nothing():
-    with _watching([], records=False):
+    with guarded([], records=False):
         assert in_recording()
         require_repeatable("a copy")
         require_owned(Holder(), "that")
 
 
-def test_what_counts_is_told_where_the_device_counts():
+def test_a_counter_gets_its_array_on_the_device():
     stream, array = Generator(3), np.zeros(())
     (slot,) = (slot for slot in stream.slots() if slot.counter is not None)
-    with _watching([slot], [_Count(slot, slot.counter(), array, 5)]):
+    with guarded([slot], [Counter(slot, slot.counter(), array, 5)]):
         assert counted(stream) == (array, 5) and counted(Generator(3)) is None
 
 
@@ -61,10 +61,10 @@ def test_a_streams_slots_are_its_key_and_its_position():
 
 
 def test_random_numbers_on_the_host_are_refused_in_a_recording():
-    with _watching([]), pytest.raises(CaptureError, match="on the host"):
+    with guarded([]), pytest.raises(CaptureError, match="on the host"):
         Generator(3).uniform((2,), backend="numpy")
 
 
-def test_what_has_no_state_is_no_owner():
+def test_an_object_without_state_is_no_owner():
     with pytest.raises(TypeError, match="models and optimizers"):
         CompiledStep(lambda: None, [3], None)

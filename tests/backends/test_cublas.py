@@ -1,4 +1,4 @@
-"""Products of CuPy's arrays: what cuBLAS is asked for, by plans alone, and what it gives, wherever CuPy computes."""
+"""Products of CuPy's arrays: the plans of calls of cuBLAS without a device, and their results where CuPy computes."""
 
 import threading
 from itertools import product
@@ -9,7 +9,9 @@ import pytest
 
 import xpnn as nn
 from xpnn.backends.cuda import cublas
-from xpnn.backends.cuda.cublas import Library, Plan, Products
+from xpnn.backends.cuda.cublas import Library
+from xpnn.backends.cuda.matmul import CublasMatmul
+from xpnn.backends.cuda.matmul_plan import MatmulPlan
 
 FACTORS = {
     "plain": ((5, 3), (3, 4), (0, 1), (0, 1)),
@@ -53,7 +55,7 @@ def made(shape, order, more=(0, 0, 0), axes=3):
 
 
 def plan(a, b, y=None):
-    return Plan.of("f", a.shape, a.strides, b.shape, b.strides, *(() if y is None else (y.shape, y.strides)))
+    return MatmulPlan.of("f", a.shape, a.strides, b.shape, b.strides, *(() if y is None else (y.shape, y.strides)))
 
 
 @pytest.mark.parametrize("result", RESULTS)
@@ -91,7 +93,7 @@ def test_no_copy_of_a_matrix_that_a_batch_shares(side):
 def test_a_batch_of_rows_times_one_matrix_is_one_product():
     found = plan(np.zeros((7, 5, 3), "f"), np.zeros((3, 4), "f"))
     assert found.routine == "cublasGemmEx" and found.sizes[2:] == (4, 35, 3)
-    # But not where something lies between the matrices.
+    # But not if there is a gap between the matrices.
     assert plan(made((7, 5, 3), (0, 1, 2), (0, 2, 0)), np.zeros((3, 4), "f")).routine == "cublasGemmStridedBatchedEx"
 
 
@@ -118,7 +120,7 @@ def test_what_does_not_fit_is_told_with_its_shapes():
     with pytest.raises(ValueError, match=r"has shape \(5, 2\), and out has \(2, 5\)"):
         plan(np.zeros((5, 3), "f"), np.zeros((3, 2), "f"), np.zeros((2, 5), "f"))
     with pytest.raises(ValueError, match="too large for 32-bit sizes"):
-        Plan.of("f", (2**31, 1), (4, 4), (1, 1), (4, 4))
+        MatmulPlan.of("f", (2**31, 1), (4, 4), (1, 1), (4, 4))
 
 
 def whole_numbers(cupy, shape, order, dtype):
@@ -135,8 +137,8 @@ def test_products_of_any_factors(gpu, name, dtype):
     a, b = whole_numbers(cupy, shape_a, order_a, dtype), whole_numbers(cupy, shape_b, order_b, dtype)
     wanted = np.matmul(a.get(), b.get())
     for tf32 in (False, True):
-        products = Products(cupy, tf32)
-        assert products.takes(a, b)
+        products = CublasMatmul(cupy, tf32)
+        assert products.accepts(a, b)
         y = products.matmul(a, b)
         assert y.shape == wanted.shape and y.dtype == dtype and np.array_equal(y.get(), wanted)
         out = cupy.full(wanted.shape, np.nan, dtype)
@@ -199,7 +201,7 @@ def test_integers_stay_with_cupy(gpu):
     import cupy
 
     whole = cupy.full((2, 2), 3)
-    assert not Products(cupy).takes(whole, whole)
+    assert not CublasMatmul(cupy).accepts(whole, whole)
     assert gpu.xp.matmul(whole, whole).get().tolist() == [[18, 18], [18, 18]]
 
 

@@ -6,7 +6,7 @@ from array_api_compat import array_namespace
 
 import xpnn as nn
 from xpnn import functional as F
-from xpnn.backends import primitives
+from xpnn.backends import operations_of
 from xpnn.backends.engines import cuda
 from xpnn.backends.engines.cuda import compilation, cross_entropy, im2col, optimizer_steps, row_sums, winograd
 from xpnn.testing import assert_match, cases

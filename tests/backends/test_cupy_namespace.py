@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import primitives
+from xpnn.backends import operations_of
 from xpnn.backends.contractions.tensordot import tensordot
 from xpnn.layers.core.array_checks import namespace
 

@@ -63,7 +63,7 @@ def test_cupy_older_than_14(fake_cupy, refused, version):
 
 
 @pytest.mark.parametrize("version", ["14.0.0", "14.2.0", "15.0.0a1"])
-def test_cupy_14_and_newer_are_taken(fake_cupy, version):
+def test_cupy_14_and_newer_are_accepted(fake_cupy, version):
     fake_cupy.module.__version__ = version
     assert nn.get_backend("cupy").version() == version
 

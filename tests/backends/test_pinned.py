@@ -14,8 +14,9 @@ import pytest
 from device_counts import run_tests_late
 
 import xpnn as nn
-from xpnn.backends import CaptureError, compiled_step
+from xpnn.backends import CaptureError
 from xpnn.backends.cuda import pinned
+from xpnn.backends.recording.guards import guarded
 
 
 @pytest.fixture
@@ -153,13 +154,13 @@ def test_what_is_not_taken_is_refused(uploader):
 
 def test_a_recording_is_no_place_for_it(uploader):
     sent = uploader.send(parts(0))
-    with compiled_step._watching([]), pytest.raises(CaptureError, match="copy from the host"):
+    with guarded([]), pytest.raises(CaptureError, match="copy from the host"):
         uploader.receive(sent)
 
 
 def test_without_any_one_of_its_rules_batches_are_damaged_and_with_all_of_them_none(gpu):
     """Which rule a batch owes its numbers to depends on which streams are late."""
-    pytest.importorskip("cudacpu", reason="only an emulated device can be told when its streams run")
+    pytest.importorskip("cudacpu", reason="only an emulated device can delay its streams")
 
     def damaging(lazy):
         command = [sys.executable, str(Path(late_uploads.__file__))]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import backend_of, names, primitives, survey
+from xpnn.backends import backend_of, names, operations_of, survey
 from xpnn.backends.operations import Operations
 
 
@@ -110,7 +110,7 @@ def test_arrays_of_an_entry_point_backend_are_refused_elsewhere(tiny):
         nn.get_backend("numpy").asarray(x)
 
 
-def test_an_entry_point_backend_without_its_own_primitives_gets_the_standard_ones(tiny):
+def test_an_entry_point_backend_without_its_own_operations_gets_the_standard_ones(tiny):
     assert type(operations_of(tiny.xp)) is Operations
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import random as module
-from xpnn.backends.random import Generator, _normal_quantile, threefry2x32
+from xpnn.backends.random import Generator, generator
+from xpnn.backends.random.normal_quantile import normal_quantile
+from xpnn.backends.random.threefry import threefry2x32
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_same_bits_on_every_backend(at, draw, shape, dtype):
 
 @pytest.mark.parametrize("more", [-1, 0, 1, 3])
 def test_same_bits_across_the_internal_chunks(at, draw, more):
-    count = 2 * module._CHUNK + more
+    count = 2 * generator._CHUNK + more
     expected = draw(Generator(5), (count,), "numpy")
     assert np.array_equal(at.get(draw(Generator(5), (count,), at.backend)), expected)
     assert np.array_equal(draw(Generator(5), (100,), "numpy"), expected[:100]), "a long draw begins as a short one"
@@ -68,7 +69,7 @@ def test_same_bits_across_the_internal_chunks(at, draw, more):
 @pytest.mark.parametrize("chunk", [1, 4, 1 << 20])
 def test_chunks_change_nothing(draw, monkeypatch, chunk):
     expected = draw(Generator(5), (3, 7), "numpy")
-    monkeypatch.setattr(module, "_CHUNK", chunk)
+    monkeypatch.setattr(generator, "_CHUNK", chunk)
     assert np.array_equal(draw(Generator(5), (3, 7), "numpy"), expected)
 
 
@@ -211,14 +212,14 @@ def test_uniform_never_reaches_its_upper_end(monkeypatch, dtype):
     def ones(key, counter):
         return counter[0] * 0 + 0xFFFFFFFF, counter[1] * 0 + 0xFFFFFFFF
 
-    monkeypatch.setattr(module, "threefry2x32", ones)
+    monkeypatch.setattr(generator, "threefry2x32", ones)
     assert Generator(0).uniform((2,), dtype=dtype).max() < 1.0
     assert Generator(0).uniform((2,), 1.0, 2.0, dtype=dtype).max() < 2.0, "[low, high) whatever the bits"
 
 
 @pytest.mark.parametrize("word", [0x00000000, 0xFFFFFFFF])
 def test_normal_is_finite_whatever_the_bits(monkeypatch, word):
-    monkeypatch.setattr(module, "threefry2x32", lambda k, counter: (counter[0] * 0 + word, counter[1] * 0 + word))
+    monkeypatch.setattr(generator, "threefry2x32", lambda k, counter: (counter[0] * 0 + word, counter[1] * 0 + word))
     x = Generator(0).normal((2,), dtype="float64")
     assert np.isfinite(x).all() and 8.0 < abs(x).max() < 10.0
 
@@ -227,9 +228,9 @@ def test_normal_quantile_is_scipys(at, rng):
     ndtri = pytest.importorskip("scipy.special").ndtri
     tails = 2.0 ** -np.arange(2.0, 55.0)
     p = np.concatenate([rng.random(10_000), tails, 1 - tails[:50], [0.075, 0.925, np.exp(-25.0)]])
-    q = at.get(_normal_quantile(at.put(p), at.xp))
+    q = at.get(normal_quantile(at.put(p), at.xp))
     assert np.allclose(q, ndtri(p), rtol=4e-15, atol=0)
-    assert _normal_quantile(np.array([0.5]), nn.get_backend("numpy").xp)[0] == 0.0
+    assert normal_quantile(np.array([0.5]), nn.get_backend("numpy").xp)[0] == 0.0
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 10, 1001])

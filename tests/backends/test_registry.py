@@ -1,4 +1,4 @@
-"""Names to backends: what is taken, which one is meant when none is named, and what errors say."""
+"""From names to backends: accepted names, the default, and error messages."""
 
 import copy
 import pickle
@@ -43,19 +43,19 @@ def test_a_backend_is_its_own_name(at):
     assert nn.get_backend(at.backend.spec) is at.backend
 
 
-def test_arrays_lead_back_to_their_backend(at):
+def test_backend_of_an_array(at):
     x = at.put([1.0, 2.0])
     assert backend_of(x) is at.backend
     assert backend_of(x, like=at.wide()) is at.wide()
 
 
 @pytest.mark.parametrize("thing", [1.0, [1.0], None, "numpy"])
-def test_what_is_no_array_has_no_backend(thing):
+def test_other_objects_have_no_backend(thing):
     with pytest.raises(TypeError, match=r"the argument must be an array of a backend, got .*; make one with"):
         backend_of(thing)
 
 
-def test_to_host_takes_arrays_and_numbers(at):
+def test_to_host_accepts_arrays_and_numbers(at):
     assert to_host(at.put([1.0, 2.0])).tolist() == [1.0, 2.0]
     assert to_host([1, 2]).tolist() == [1, 2]
 
@@ -77,7 +77,7 @@ def test_two_names_of_one_device_are_one_backend(alias, spec):
     assert b is nn.get_backend(spec) is nn.get_backend(alias)
 
 
-def test_settings_make_other_backends_that_are_kept_too(at):
+def test_other_settings_are_other_backends_opened_once(at):
     wide = nn.get_backend(at.backend, "float64")
     assert wide is not at.backend and wide != at.backend
     assert wide.dtype_name == "float64" and wide.dtype == at.xp.float64
@@ -147,7 +147,7 @@ def test_unknown_name_lists_the_known(name):
 
 
 @pytest.mark.parametrize("thing", [3, 1.5, object(), ["numpy"]])
-def test_what_names_nothing_is_refused(thing):
+def test_objects_that_name_no_backend_are_refused(thing):
     with pytest.raises(ValueError, match="backend must be a name, a Backend or an array namespace"):
         nn.get_backend(thing)
 

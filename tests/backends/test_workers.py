@@ -16,7 +16,9 @@ import pytest
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 import xpnn as nn
-from xpnn.backends.execution.workers import OneThread, Workers, held, one_thread, thread_count
+from xpnn.backends.execution.one_blas_thread import OneBlasThread, one_blas_thread, setup_once
+from xpnn.backends.execution.thread_count import thread_count
+from xpnn.backends.execution.workers import Workers
 from xpnn.common.cores import available_cores
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -32,14 +34,14 @@ def three(monkeypatch):
 
 
 def blas_threads():
-    """What each matrix library is set to."""
+    """The number of threads of each matrix library."""
     return [library.get_num_threads() for library in ThreadpoolController().select(user_api="blas").lib_controllers]
 
 
 @pytest.fixture
 def two_blas_threads(monkeypatch):
     """Matrix libraries on two threads, whatever was set, while a test runs; those loaded by now."""
-    monkeypatch.setattr(one_thread, "_libraries", None)
+    monkeypatch.setattr(one_blas_thread, "_libraries", None)
     with threadpool_limits(2, user_api="blas"):
         if 2 not in blas_threads():
             pytest.skip("no matrix library here takes a number of threads")
@@ -60,14 +62,14 @@ def joined(*threads):
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", " ", "1e3", "+", "1 2", "²", "0x2"])
-def test_number_of_threads_that_is_none_is_refused(monkeypatch, text):
+def test_invalid_number_of_threads_is_refused(monkeypatch, text):
     monkeypatch.setenv("XPNN_NUM_THREADS", text)
     with pytest.raises(ValueError, match="XPNN_NUM_THREADS must be an integer >= 1, got") as error:
         thread_count()
     assert repr(text) in str(error.value) and "unset it for all cores" in str(error.value)
 
 
-def test_refused_number_of_threads_reaches_the_user_and_may_be_put_right(monkeypatch):
+def test_refused_number_of_threads_is_raised_and_can_be_corrected(monkeypatch):
     layer, x = nn.Conv2d(1, 1, 1), np.ones((1, 1, 2, 2), np.float32)
     monkeypatch.setenv("XPNN_NUM_THREADS", "none")
     with pytest.raises(ValueError, match="XPNN_NUM_THREADS"):
@@ -93,7 +95,9 @@ def test_number_of_threads_is_that_of_the_cores_unless_given(monkeypatch, text):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity to set")
 def test_affinity_set_before_the_start_counts():
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    assert run_python(code + "from xpnn.backends.execution.workers import thread_count; print(thread_count())") == "1"
+    assert (
+        run_python(code + "from xpnn.backends.execution.thread_count import thread_count; print(thread_count())") == "1"
+    )
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 50])
@@ -121,7 +125,7 @@ def test_one_thread_computes_in_the_caller_alone(monkeypatch):
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit, MemoryError])
-def test_exception_of_an_item_comes_out_and_the_workers_go_on(three, error):
+def test_exception_of_an_item_is_raised_and_the_workers_continue(three, error):
     meet = threading.Barrier(3)
 
     def fails(i):
@@ -148,7 +152,7 @@ def test_nothing_begins_after_an_exception(three):
     assert len(begun) <= 3
 
 
-def test_exception_comes_out_after_what_had_begun_is_done(three):
+def test_exception_is_raised_after_items_that_had_begun_are_done(three):
     meet, finished = threading.Barrier(2), []
 
     def work(i):
@@ -166,7 +170,7 @@ def test_exception_comes_out_after_what_had_begun_is_done(three):
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system sends no signals to threads")
-def test_interrupt_comes_out_after_what_had_begun_is_done(three):
+def test_interrupt_is_raised_after_items_that_had_begun_are_done(three):
     """The caller waits, its own item done, when the interrupt comes."""
     meet, finished, how = threading.Barrier(2), [], signal.SIGINT
 
@@ -191,7 +195,7 @@ def test_interrupt_comes_out_after_what_had_begun_is_done(three):
     test_each_item_is_done_once(three, 9)
 
 
-def test_without_threads_to_be_had_the_caller_does_all(three, monkeypatch):
+def test_caller_does_all_items_if_no_thread_can_start(three, monkeypatch):
     def refuses(self):
         raise RuntimeError("can't start new thread")
 
@@ -223,7 +227,7 @@ def test_item_may_have_items_of_its_own(three):
 
 
 def test_two_threads_may_compute_at_once(three):
-    """Who finds the workers busy does its items itself."""
+    """A caller that finds the workers busy does its items itself."""
     meet, done = threading.Barrier(2), np.zeros((2, 40), int)
 
     def model(which):
@@ -253,7 +257,7 @@ def test_workers_see_the_caller_s_context(three):
 
 
 def test_numpy_s_error_state_is_the_caller_s(three):
-    """A worker that warned where the caller asked for silence, or the reverse, would be found out by few."""
+    """A worker that warns although the caller suppresses warnings, or the reverse, is hard to notice."""
     meet = threading.Barrier(3)
 
     def divides(i):
@@ -282,7 +286,7 @@ def test_matrix_libraries_have_their_threads_back_after_an_error(three, two_blas
     with pytest.raises(KeyboardInterrupt):
         three.run(3, raiser(KeyboardInterrupt))
     assert blas_threads() == two_blas_threads
-    with pytest.raises(ValueError), one_thread:
+    with pytest.raises(ValueError), one_blas_thread:
         raise ValueError
     assert blas_threads() == two_blas_threads
 
@@ -298,14 +302,14 @@ def test_matrix_libraries_have_their_threads_back_when_the_last_of_two_callers_l
     entered, leave, found = threading.Event(), threading.Event(), []
 
     def other():
-        with one_thread:
+        with one_blas_thread:
             entered.set()
             leave.wait(SECONDS)
             found.append(blas_threads())
 
     thread = in_thread(other)
     assert entered.wait(SECONDS)
-    with one_thread, one_thread:
+    with one_blas_thread, one_blas_thread:
         assert set(blas_threads()) == {1}
     assert set(blas_threads()) == {1}
     leave.set()
@@ -329,24 +333,24 @@ def test_many_callers_at_once_leave_the_matrix_libraries_as_they_were(two_blas_t
 
 def test_a_block_that_could_not_be_entered_is_not_counted():
     """An interrupt between two settings must leave the first as it was."""
-    held = OneThread()
+    block = OneBlasThread()
     first, second = Library(4), Library(4, interrupted=True)
-    held._libraries = [first, second]
-    with pytest.raises(KeyboardInterrupt), held:
+    block._libraries = [first, second]
+    with pytest.raises(KeyboardInterrupt), block:
         raise AssertionError("entered")
     assert first.threads == 4 and second.threads == 4
     second.interrupted = False
-    with held:
+    with block:
         assert first.threads == second.threads == 1
     assert first.threads == second.threads == 4
 
 
 def test_any_thread_may_compute_on_one_thread_after_another_has(two_blas_threads):
-    """Whoever set them first, and lives."""
+    """Also while the thread that set them first still runs."""
     found = []
 
     def compute():
-        with one_thread:
+        with one_blas_thread:
             found.append(blas_threads())
 
     compute()
@@ -355,7 +359,7 @@ def test_any_thread_may_compute_on_one_thread_after_another_has(two_blas_threads
 
 
 class Library:
-    """What threadpoolctl gives for a matrix library."""
+    """A stand-in for threadpoolctl's controller of a matrix library."""
 
     def __init__(self, threads, interrupted=False):
         self.threads, self.interrupted = threads, interrupted
@@ -374,7 +378,8 @@ SETUP = """
     os.environ["XPNN_NUM_THREADS"] = "3"
     import numpy as np
     import xpnn as nn
-    from xpnn.backends.execution.workers import workers, one_thread
+    from xpnn.backends.execution.one_blas_thread import one_blas_thread
+    from xpnn.backends.execution.workers import workers
     x = np.random.default_rng(0).standard_normal((8, 40, 40, 32)).astype(np.float32)
     layer = nn.Conv2d(40, 40, 3, padding=1, seed=0)
     def compute():
@@ -384,7 +389,7 @@ SETUP = """
 
 
 def run_python(code):
-    """What a program prints; it is given up after a while."""
+    """The output of a program, with a time limit."""
     found = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
         capture_output=True,
@@ -413,7 +418,7 @@ def test_forked_child_computes_with_threads_of_its_own():
     codes = []
     def item(i):
         if i == 1:
-            codes.append(child(lambda: one_thread._inside == 0))
+            codes.append(child(lambda: one_blas_thread._inside == 0))
     workers.run(3, item)
     print(codes[0])
     stop = threading.Event()
@@ -449,15 +454,15 @@ def test_program_ends_while_workers_wait():
     assert run_python(SETUP + "    print(len(compute()) > 0, workers._started)\n") == "True 2"
 
 
-def test_a_block_within_a_held_one_lasts_to_its_end_and_no_longer(two_blas_threads):
-    with held:
-        assert one_thread._inside == 0
-        with one_thread:
-            assert one_thread._inside == 2
-        with held, one_thread:
-            assert one_thread._inside == 2
-        assert one_thread._inside == 1
-    assert one_thread._inside == 0
-    with pytest.raises(ValueError), held, one_thread:
+def test_a_block_within_setup_once_lasts_to_its_end_and_no_longer(two_blas_threads):
+    with setup_once:
+        assert one_blas_thread._inside == 0
+        with one_blas_thread:
+            assert one_blas_thread._inside == 2
+        with setup_once, one_blas_thread:
+            assert one_blas_thread._inside == 2
+        assert one_blas_thread._inside == 1
+    assert one_blas_thread._inside == 0
+    with pytest.raises(ValueError), setup_once, one_blas_thread:
         raise ValueError
-    assert one_thread._inside == 0
+    assert one_blas_thread._inside == 0

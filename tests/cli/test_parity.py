@@ -6,7 +6,7 @@ import re
 import pytest
 
 import xpnn as nn
-from xpnn.backends.overrides import now
+from xpnn.backends.overrides import chosen
 from xpnn.cli.main import main
 from xpnn.cli.parity import case_selection, golden_check
 from xpnn.layers import dense
@@ -117,7 +117,7 @@ def test_modes_are_reported_for_each_case_and_in_total(capsys, tmp_path):
 def test_a_failure_in_one_mode_is_reported_with_the_mode(capsys, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     usual = columns.forward
-    monkeypatch.setattr(columns, "forward", lambda *given: usual(*given) * (1.001 if now().convolution else 1.0))
+    monkeypatch.setattr(columns, "forward", lambda *given: usual(*given) * (1.001 if chosen().convolution else 1.0))
     target, shown = tmp_path / "report.json", tmp_path / "page.html"
     status, out, _ = ran(capsys, "--modes", "--filter", "^conv1d/valid$", "--json", target, "--html", shown)
     assert status == 1 and "FAILED: in mode 'adjoint': y against the truth: at (" in out

@@ -385,7 +385,7 @@ class Argument:
         return self.row.call(**{**self.row.given, self.name: value})
 
     def accepted(self) -> list[tuple[Any, Any]]:
-        """PadWidths of values that must do the same: NumPy's, and Python's own."""
+        """Pairs of values that must do the same: NumPy's, and Python's own."""
         v, axes = self.value, self.row.axes
         if self.kind == "flag":
             return [(np.bool_(v), bool(v))]

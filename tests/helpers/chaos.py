@@ -24,7 +24,7 @@ from chaos_array import ChaosArray, agree, arrays_in
 from chaos_sums import Dice
 
 import xpnn as nn
-from xpnn.backends import registry
+from xpnn.backends import lookup, registry
 
 DTYPES = ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"]
 CONSTANTS = ["e", "inf", "nan", "newaxis", "pi"]
@@ -273,8 +273,8 @@ def register(monkeypatch):
     entry = importlib.metadata.EntryPoint("chaos", f"{__name__}:ChaosBackend", registry.GROUP)
     found = registry.entry_points
     monkeypatch.setattr(registry, "entry_points", lambda group: [*found(group=group), entry])
-    for cache in ("_opened", "_primitives"):
-        monkeypatch.setattr(registry, cache, dict(getattr(registry, cache)))
+    for module, cache in ((registry, "_opened"), (lookup, "_operations")):
+        monkeypatch.setattr(module, cache, dict(getattr(module, cache)))
 
 
 @contextmanager

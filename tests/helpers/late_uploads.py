@@ -12,11 +12,11 @@ import xpnn as nn
 from xpnn.backends.cuda import pinned
 
 RULES = (
-    "slot.copied.synchronize()",
-    "self._stream.wait_event(slot.consumed)",
-    "current.wait_event(slot.copied)",
-    "self._stream.record(slot.copied)",
-    "current.record(slot.consumed)",
+    "staging.copied.synchronize()",
+    "self._stream.wait_event(staging.consumed)",
+    "current.wait_event(staging.copied)",
+    "self._stream.record(staging.copied)",
+    "current.record(staging.consumed)",
 )
 SOURCE = Path(pinned.__file__).read_text(encoding="utf-8")
 BATCHES, AHEAD = 16, 2
@@ -25,7 +25,7 @@ BATCHES, AHEAD = 16, 2
 def without(rule: str) -> type[pinned.PinnedUploader]:
     """The uploader's class with a rule left out."""
     assert not rule or SOURCE.count(rule) == 1, f"{rule} is not one line of the uploader"
-    scope = {"__name__": "xpnn.backends.without", "__package__": "xpnn.backends"}
+    scope = {"__name__": "xpnn.backends.cuda.without", "__package__": "xpnn.backends.cuda"}
     exec(compile(SOURCE.replace(rule, "None") if rule else SOURCE, pinned.__file__, "exec"), scope)
     return scope["PinnedUploader"]
 

@@ -8,7 +8,7 @@ import pytest
 from planting import plant
 
 import xpnn as nn
-from xpnn.backends import overrides, operations_of
+from xpnn.backends import operations_of, overrides
 from xpnn.backends.engines import numba
 from xpnn.layers.convolution import Problem, algorithms
 from xpnn.layers.windows.geometry import place_windows
@@ -133,7 +133,7 @@ def test_an_algorithm_that_is_asked_for_computes(monkeypatch):
     layer, x, _ = CASES["Conv2d/plain"].prepare("numpy")
     layer(x)
     assert called == []
-    with overrides.using(overrides.Ways(convolution="Winograd F5")) as met:
+    with overrides.using(overrides.Choices(convolution="Winograd F5")) as met:
         layer(x)
     assert called == [5] and {"columns", "Winograd F2"} <= met
     layer(x)
@@ -162,9 +162,9 @@ def test_kernels_run_however_small_the_case_is(compiled_kernels, monkeypatch):
 
 
 def test_ways_are_back_after_an_exception():
-    with pytest.raises(KeyError), overrides.using(overrides.Ways(large=True, kernels=False)):
+    with pytest.raises(KeyError), overrides.using(overrides.Choices(large=True, kernels=False)):
         raise KeyError
-    assert overrides.now() == overrides.Ways() and not overrides.watched()
+    assert overrides.chosen() == overrides.Choices() and not overrides.watched()
 
 
 class Fault(NamedTuple):

@@ -20,9 +20,10 @@ from functools import partial
 from typing import Any, ClassVar
 
 from ...backends import Backend, operations_of
-from ...backends.compiled_step import ABSENT, Slot, require_owned
 from ...backends.engines.numba import Kernels
-from ...backends.registry import require_plain
+from ...backends.lookup import require_plain
+from ...backends.recording.guards import require_owned
+from ...backends.recording.slots import ABSENT, Slot
 from ...common import checks
 from ...common.types import Array, Namespace
 from ...layers.core.array_checks import require_float

@@ -10,7 +10,7 @@ from math import inf
 
 from ...backends import Backend, origins
 from ...backends.execution.blocks import concat_all
-from ...backends.registry import require_plain
+from ...backends.lookup import require_plain
 from ...common import checks
 from ...common.types import Array, Namespace
 from ...layers.core.array_checks import require_float

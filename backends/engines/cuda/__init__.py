@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ....common import environment
-from ... import overrides
+from ...overrides import chosen, met
 from . import (
     adaptive_pool,
     batch_norm,
@@ -51,10 +51,10 @@ def prepare(operation: str, problem: Any, dtype: str, ops: Any) -> Any:
         return None
     kernels = OPERATIONS[operation](problem, dtype, ops)
     if kernels is not None:
-        overrides.met(["kernels"])
+        met(["kernels"])
     return kernels
 
 
 def used() -> bool:
     """Whether kernels are enabled, by the environment and by `xpnn.backends.overrides`."""
-    return enabled and overrides.now().kernels is not False
+    return enabled and chosen().kernels is not False

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ....common.types import Array
-from ...contractions.windows import Windows
-from ...execution.blocks import PadWidths
+from ...contractions.windows import PadWidths, Windows
 from .compilation import MOST_ENTRIES, Source, address, library, rows
 from .prelude import MOST_AXES, geometry, strides
 

@@ -10,8 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ....common.types import Array
-from ...contractions.windows import Windows
-from ...execution.blocks import PadWidths
+from ...contractions.windows import PadWidths, Windows
 from .compilation import MOST_ENTRIES, Source, address, library
 from .prelude import MOST_AXES, geometry, strides
 

@@ -16,9 +16,8 @@ from typing import Protocol
 
 from ....common import environment
 from ....common.types import Array
-from ... import overrides
-from ...contractions.windows import Windows
-from ...execution.blocks import PadWidths
+from ...contractions.windows import PadWidths, Windows
+from ...overrides import chosen, met, watched
 
 
 class Kernels(Protocol):
@@ -162,11 +161,11 @@ def installed() -> bool:
 
 def load() -> Kernels | None:
     """The compiled kernels; None if they are switched off or Numba is missing."""
-    override = overrides.now().kernels
+    override = chosen().kernels
     off = switched_off() if override is None else not override
     found = None if off or not installed() else _load()
-    if found is not None and overrides.watched():
-        overrides.met(["kernels"])
+    if found is not None and watched():
+        met(["kernels"])
     return found
 
 

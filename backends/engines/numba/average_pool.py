@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from ....common.types import Array
-from ...contractions.windows import Windows
-from ...execution.blocks import PadWidths
+from ...contractions.windows import PadWidths, Windows
 from .compiler import INT, READ2, READ4, WRITE4, compiled, contiguous
 from .max_pool import as_plane, pool_sizes
 

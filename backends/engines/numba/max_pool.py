@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from ....common.types import Array
-from ...contractions.windows import Windows
-from ...execution.blocks import PadWidths
+from ...contractions.windows import PadWidths, Windows
 from .compiler import INT, READ4, READ_BYTES4, WRITE4, WRITE_BYTES4, compiled, contiguous
 
 

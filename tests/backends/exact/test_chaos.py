@@ -16,7 +16,7 @@ from chaos_array import ChaosArray
 from chaos_sums import KINDS
 
 import xpnn as nn
-from xpnn.backends import backend_of, primitives, registry
+from xpnn.backends import backend_of, operations_of, registry
 from xpnn.backends.operations import Operations
 from xpnn.testing import ulp_distance
 

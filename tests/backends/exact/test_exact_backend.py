@@ -8,7 +8,7 @@ import pytest
 from chaos import NAMESPACE, Chaos, ChaosBackend, chaos_backend
 
 import xpnn as nn
-from xpnn.backends import backend_of, primitives, registry
+from xpnn.backends import backend_of, lookup, operations_of, registry
 from xpnn.backends.exact import elementary, probe
 from xpnn.backends.exact.namespace import ExactNamespace
 from xpnn.backends.exact.operations import ExactOperations
@@ -25,7 +25,7 @@ def test_an_exact_backend_computes_in_the_exact_namespace(at, exact):
     )
     assert isinstance(exact.xp, ExactNamespace) and exact.xp.raw is at.backend.xp
     assert isinstance(operations_of(exact.xp), ExactOperations)
-    assert type(operations_of(exact.xp).cutter) is at.backend.primitives
+    assert type(operations_of(exact.xp).cutter) is at.backend.operations
 
 
 def test_each_setting_has_one_backend(at, exact):
@@ -210,7 +210,7 @@ class Machine:
     def __init__(self, monkeypatch):
         self._patch = monkeypatch
         monkeypatch.setattr(registry, "_opened", {})
-        monkeypatch.setattr(registry, "_primitives", {})
+        monkeypatch.setattr(lookup, "_operations", {})
 
     def replace(self, name, function):
         """Let ``function(result, *operands)`` give what the machine makes of the right float64 result."""

@@ -10,11 +10,11 @@ from math import nan, prod
 from array_api_compat import device
 
 from ...common.types import Array
-from .. import overrides
-from ..contractions.windows import Windows
-from ..execution.blocks import PadWidths, concat_all, whole
+from ..contractions.windows import PadWidths, Windows
+from ..execution.blocks import concat_all, whole
 from ..execution.team import current_team
-from ..operations_of import Operations
+from ..operations import Operations
+from ..overrides import chosen
 from .namespace import ExactNamespace
 from .splitting import budget
 
@@ -26,7 +26,7 @@ class ExactOperations(Operations):
     ----------
     xp : ExactNamespace
     cutter : Operations
-        The library's own primitives, for extracting windows.
+        The library's own operations, for extracting windows.
     """
 
     free_order = False
@@ -40,7 +40,9 @@ class ExactOperations(Operations):
         """The library's own windows: nothing is computed."""
         return self.cutter.windows(x, windows)
 
-    def contract(self, x: Array, w: Array, windows: Windows, padding: PadWidths = (), bias: Array | None = None) -> Array:
+    def contract(
+        self, x: Array, w: Array, windows: Windows, padding: PadWidths = (), bias: Array | None = None
+    ) -> Array:
         """Windows of slices of ``x``, which has one scale for each sample, times slices of ``w``."""
         xp, exact = self.xp, self.exact
         x = self._padded_batch(x, padding, windows)
@@ -72,7 +74,7 @@ class ExactOperations(Operations):
 
     def bytes_of_block(self, like: Array) -> int:
         """The larger of this class's and the library's block, which is larger on a GPU."""
-        return overrides.now().block_bytes or max(self.block_bytes, self.cutter.bytes_of_block(like))
+        return chosen().block_bytes or max(self.block_bytes, self.cutter.bytes_of_block(like))
 
     def _all_columns(self, x: Array, windows: Windows, groups: int) -> Array:
         """Columns of all samples of the padded ``x``."""

@@ -1,4 +1,4 @@
-"""The contractions behind convolution: every backend's own agree with those in standard functions alone."""
+"""The operations of every backend agree with those in functions of the standard."""
 
 from types import ModuleType, SimpleNamespace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends import primitives
+from xpnn.backends import operations_of
 from xpnn.backends.contractions.windows import Windows
 from xpnn.backends.exact.operations import ExactOperations
 from xpnn.backends.operations import Operations
@@ -147,8 +147,8 @@ def test_extent_is_what_the_windows_reach():
     assert Windows((3,), (2,), (2,), (0,)).extent == (0,)
 
 
-def test_a_known_namespace_gets_its_backends_primitives(at):
-    assert type(operations_of(at.xp)) is at.backend.primitives
+def test_a_known_namespace_gets_its_backends_operations(at):
+    assert type(operations_of(at.xp)) is at.backend.operations
     assert operations_of(at.xp) is operations_of(at.xp)
 
 
@@ -162,12 +162,12 @@ class Nameless:
 
 
 @pytest.mark.parametrize("namespace", [ModuleType("jax.numpy"), Nameless()], ids=["module", "object"])
-def test_an_unknown_namespace_gets_the_standard_primitives(fresh_registry, namespace):
+def test_an_unknown_namespace_gets_the_standard_operations(fresh_registry, namespace):
     assert type(operations_of(namespace)) is Operations
 
 
 def tensor_on(kind):
-    """As much of a PyTorch tensor as tells where it is: no machine here has its GPU."""
+    """A stand-in for a PyTorch tensor on a device, which tests without a GPU don't have."""
     return SimpleNamespace(device=SimpleNamespace(type=kind))
 
 
@@ -202,7 +202,7 @@ def test_a_constant_is_made_once_for_each_device(at):
     first = ops.constant(make, like, "points", 3)
     assert ops.constant(make, like, "points", 3) is first
     assert ops.constant(make, like, "points", 4) is not first
-    ops.forget()
+    ops.clear_constants()
     assert ops.constant(make, like, "points", 3) is not first
     assert len(made) == 3
 

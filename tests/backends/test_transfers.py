@@ -1,4 +1,4 @@
-"""The two doors between host and device: what they take, what they keep, what they count."""
+"""Transfers between host and device: what they accept, preserve and count."""
 
 import resource
 from types import SimpleNamespace
@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.backends.backend import DTYPES, axes_in_memory
+from xpnn.backends.backend import DTYPES
+from xpnn.backends.memory_order import axes_in_memory
 from xpnn.common.types import dtype_name
 
 
-def traffic(backend: nn.Backend, door: str, action) -> tuple[int, int]:
-    """Calls and bytes that an action sends through a door."""
-    calls, nbytes = backend.transfers[door]
+def traffic(backend: nn.Backend, direction: str, action) -> tuple[int, int]:
+    """Calls and bytes that an action transfers in a direction."""
+    calls, nbytes = backend.transfers[direction]
     action()
-    return backend.transfers[door][0] - calls, backend.transfers[door][1] - nbytes
+    return backend.transfers[direction][0] - calls, backend.transfers[direction][1] - nbytes
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_dtype_comes_through_both_doors_unchanged(at, dtype):
+def test_every_dtype_is_transferred_both_ways_unchanged(at, dtype):
     host = np.array([[0, 1, 1], [1, 0, 1]]).astype(dtype)
     array = at.backend.asarray(host)
     assert dtype_name(array.dtype) == dtype
@@ -49,7 +50,7 @@ def test_a_numpy_array_keeps_its_dtype_and_not_the_default_one(at):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int32", "bool"])
-def test_a_dtype_that_is_asked_for_is_given(at, dtype):
+def test_a_requested_dtype_is_returned(at, dtype):
     wanted = np.array([0.0, 1.0, 2.0]).astype(dtype)
     own = getattr(at.xp, dtype)
     for host in ([0.0, 1.0, 2.0], np.array([0.0, 1.0, 2.0]), at.put(np.array([0.0, 1.0, 2.0], np.float32))):
@@ -94,7 +95,7 @@ def unaligned():
 
 
 @pytest.mark.parametrize("make", [reversed_rows, transposed, broadcast, read_only, big_endian, unaligned])
-def test_any_memory_layout_comes_in(at, make):
+def test_asarray_accepts_any_memory_layout(at, make):
     host = make()
     array = at.backend.asarray(host)
     assert dtype_name(array.dtype) == "float32"
@@ -103,7 +104,7 @@ def test_any_memory_layout_comes_in(at, make):
 
 
 @pytest.mark.parametrize("index", [(slice(None, None, -1),), (slice(None), slice(1, None, 2)), (1,), (slice(0, 0),)])
-def test_views_on_the_device_go_out(at, index):
+def test_to_numpy_accepts_views(at, index):
     if at.backend.spec.startswith("torch") and index[0] == slice(None, None, -1):
         pytest.skip("PyTorch has no views with a negative step")
     host = np.arange(12.0, dtype=np.float32).reshape(3, 4)
@@ -131,7 +132,7 @@ def test_views_on_the_device_go_out(at, index):
     ],
     ids=repr,
 )
-def test_what_is_not_numbers_of_our_dtypes_is_refused(at, host, name):
+def test_data_of_other_dtypes_are_refused(at, host, name):
     before = at.backend.transfers
     with pytest.raises(
         TypeError, match=r"asarray: (the data must be numbers|dtype must be bool, .* or float64), got"
@@ -142,7 +143,7 @@ def test_what_is_not_numbers_of_our_dtypes_is_refused(at, host, name):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "complex64", "str", "float"])
-def test_a_dtype_that_is_not_taken_lists_those_that_are(at, dtype):
+def test_an_unknown_dtype_lists_the_accepted_ones(at, dtype):
     with pytest.raises(TypeError, match=rf"dtype must be bool, .*, float32 or float64, got {dtype}"):
         at.backend.asarray([1.0], dtype)
 
@@ -169,7 +170,7 @@ def test_arrays_of_another_backend_are_refused_with_the_call_that_moves_them(at)
         assert (at.backend.transfers, other.transfers) == before, "nothing is copied silently"
 
 
-def test_the_door_out_takes_no_host_data(at):
+def test_to_numpy_accepts_no_host_data(at):
     with pytest.raises(TypeError, match=r"the array must be one of .*, got list"):
         at.backend.to_numpy([1.0])
     if at.backend.spec != "numpy":
@@ -189,7 +190,7 @@ def test_transfers_are_counted_in_calls_and_bytes(at):
     assert traffic(b, "to_device", lambda: b.to_numpy(array)) == (0, 0)
 
 
-def test_an_array_that_is_already_there_is_no_transfer(at):
+def test_an_array_of_the_backend_is_not_transferred(at):
     array = at.backend.asarray(np.ones(4, np.float32))
     count = traffic(at.backend, "to_device", lambda: at.backend.asarray(array))
     if at.backend.spec == "numpy":
@@ -200,7 +201,7 @@ def test_an_array_that_is_already_there_is_no_transfer(at):
         assert traffic(at.backend, "to_device", lambda: at.backend.asarray(array, "float64")) == (0, 0)
 
 
-def test_settings_of_one_device_count_apart(at):
+def test_settings_of_one_device_count_separately(at):
     assert traffic(at.wide(), "to_device", lambda: at.backend.asarray([1.0])) == (0, 0)
 
 
@@ -208,7 +209,7 @@ def test_a_new_backend_has_counted_nothing(fresh_registry):
     assert nn.get_backend("numpy").transfers == {"to_device": (0, 0), "to_host": (0, 0)}
 
 
-def test_values_are_copied_where_host_and_device_are_two(at):
+def test_values_are_copied_if_the_device_is_not_the_host(at):
     if at.backend.spec == "numpy":
         pytest.skip("on NumPy host and device are one: nothing is copied")
     host = np.zeros(3, np.float32)
@@ -225,7 +226,7 @@ def test_numpy_copies_nothing(rng):
     assert b.asarray(host) is host and b.to_numpy(host) is host
 
 
-def test_a_tensor_that_records_gradients_goes_out(torch):
+def test_a_tensor_that_records_gradients_is_transferred(torch):
     b = nn.get_backend("torch")
     assert b.to_numpy(torch.ones(2, requires_grad=True) * 2).tolist() == [2.0, 2.0]
 
@@ -266,7 +267,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("numerics", ["fast", "exact"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_axes_keep_their_order_in_memory_through_both_doors(at, layout, numerics):
+def test_axes_keep_their_order_in_memory_in_both_transfers(at, layout, numerics):
     if numerics == "exact" and not at.wide_enough:
         pytest.skip("no float64 on this device")
     b = nn.get_backend(at.backend, numerics=numerics)

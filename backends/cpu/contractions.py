@@ -1,0 +1,120 @@
+"""Contractions for NumPy: matrix products by its BLAS, on one thread and in the sizes that OpenBLAS computes fastest.
+
+A product is cut by its shape alone, and BLAS runs on one thread within each part, so that results have the same bits
+for every number of workers.
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ...common.types import Array
+from ..contractions.contractions import Contractions
+from ..contractions.windows import Windows
+from ..execution.blocks import even_slices
+from ..execution.one_blas_thread import one_blas_thread
+from .execution import ELEMENTS
+
+# OpenBLAS copies ("packs") the factors of a product, unless it has fewer multiplications than this; without copies it
+# is up to twice as fast if the other two sizes are small.
+UNPACKED = 1_000_000
+# Multiplications in a worker's part of a matrix product: some 0.2 ms, where waking a worker takes up to 0.1 ms.
+SHARE = 1 << 23
+
+
+class NumpyContractions(Contractions):
+    """Products on one BLAS thread, shared by worker threads if they are large; windows as a strided view."""
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        if a.ndim == b.ndim == 2 and _never_threads(a, b):
+            return np.matmul(a, b, out=out)
+        rows = (
+            _unpacked_rows(b.shape, 32)
+            if a.ndim == b.ndim == 2 and a.flags.c_contiguous and b.flags.c_contiguous
+            else 0
+        )
+        with one_blas_thread:
+            if not rows or len(a) < 2 * rows:
+                return np.matmul(a, b, out=out)
+            if out is None:
+                out = np.empty((len(a), b.shape[1]), a.dtype)
+            whole = len(a) // rows * rows
+            np.matmul(a[:whole].reshape(-1, rows, a.shape[1]), b, out=out[:whole].reshape(-1, rows, b.shape[1]))
+            if whole < len(a):
+                np.matmul(a[whole:], b, out=out[whole:])
+            return out
+
+    def put_product(self, target: Array, index: tuple[slice | int, ...], a: Array, b: Array) -> None:
+        self.matmul(a, b, target[index])
+
+    def product(self, a: Array, b: Array) -> Array:
+        rows, columns = a.shape[0], b.shape[1]
+        shares = min(rows * columns * a.shape[1] // SHARE, 16)
+        if shares < 2:
+            return self.matmul(a, b)
+        y = np.empty((rows, columns), a.dtype)
+        # A power of two, to divide evenly among as many workers.
+        slices = even_slices(max(rows, columns), 1 << shares.bit_length() - 1)
+
+        def work(i: int) -> None:
+            if rows > columns:
+                np.matmul(a[slices[i]], b, out=y[slices[i]])
+            else:
+                np.matmul(a, b[:, slices[i]], out=y[:, slices[i]])
+
+        self.parallel(len(slices), work)
+        return y
+
+    def contract_rows(self, x: Array, dy: Array, out: Array | None = None) -> Array:
+        rows = _unpacked_rows((x.shape[1], dy.shape[1]), 64) if x.flags.c_contiguous and dy.flags.c_contiguous else 0
+        with one_blas_thread:
+            if not rows or len(x) < 2 * rows:
+                return self.product(x.T, dy) if out is None else np.matmul(x.T, dy, out=out)
+            whole = len(x) // rows * rows
+            parts = self.workspace("sums of rows", (whole // rows, x.shape[1], dy.shape[1]), x)
+            left = x[:whole].reshape(-1, rows, x.shape[1]).transpose(0, 2, 1)
+            np.matmul(left, dy[:whole].reshape(-1, rows, dy.shape[1]), out=parts)
+            total = np.sum(parts, axis=0, out=out)
+            if whole < len(x):
+                total += np.matmul(x[whole:].T, dy[whole:])
+            return total
+
+    def sum_rows(self, x: Array) -> Array:
+        columns = x.shape[1]
+        if x.size < ELEMENTS // 16 or not x.flags.c_contiguous:
+            return np.sum(x, axis=0)
+        # Short rows are joined, and multiplied by ones: that is ten times faster than a sum over short rows.
+        joined = max(1, 512 // columns)
+        blocks = even_slices(len(x) // joined, x.nbytes // (4 * ELEMENTS))
+        parts = np.empty((len(blocks), 1, joined * columns), x.dtype)
+
+        def work(i: int) -> None:
+            rows = x[blocks[i].start * joined : blocks[i].stop * joined].reshape(-1, joined * columns)
+            np.matmul(np.ones((1, len(rows)), x.dtype), rows, out=parts[i])
+
+        self.parallel(len(blocks), work)
+        total = parts.reshape(-1, columns).sum(axis=0)
+        rest = x[len(x) // joined * joined :]
+        return total + rest.sum(axis=0) if len(rest) else total
+
+    def windows(self, x: Array, windows: Windows) -> Array:
+        spatial = x.strides[1:-1]
+        apart = (s * n for s, n in zip(spatial, windows.stride, strict=True))
+        within = (s * n for s, n in zip(spatial, windows.dilation, strict=True))
+        return as_strided(
+            x,
+            shape=(x.shape[0], *windows.count, *windows.kernel, x.shape[-1]),
+            strides=(x.strides[0], *apart, *within, x.strides[-1]),
+            writeable=False,
+        )
+
+
+def _unpacked_rows(sizes: tuple[int, int], least: int) -> int:
+    """The most rows of a product for which OpenBLAS packs nothing; 0 if fewer than ``least``."""
+    rows = min(256, (UNPACKED - 1) // max(1, sizes[0] * sizes[1]))
+    return rows if rows >= least else 0
+
+
+def _never_threads(a: Array, b: Array) -> bool:
+    """Whether the product of two matrices is so small that OpenBLAS uses one thread in any case."""
+    rows, columns = int(a.shape[0]), int(b.shape[1])
+    return rows * columns * int(a.shape[1]) < (9216 if rows == 1 or columns == 1 else 262144)

@@ -1,0 +1,132 @@
+"""Element-wise operations for NumPy: large arrays in parts that stay in a cache, in the order of memory, by workers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...common.types import Array
+from .. import overrides
+from ..elementwise import Elementwise
+from ..execution.blocks import even_slices
+from ..execution.execution import Compiled
+from .execution import ELEMENTS
+
+# Bytes of each array in a part of an update: smaller parts lose more to handing over the interpreter lock than larger
+# ones to memory.
+UPDATE = 1 << 19
+
+
+class NumpyElementwise(Elementwise):
+    """In parts by workers, with compiled kernels for float32 if there are some."""
+
+    def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
+        if overrides.small(x.nbytes, 2 * ELEMENTS):
+            return function(x, *others)
+        y = np.empty_like(x, subok=False)
+        arrays = _flat_views((x, *others, y))
+        blocks = even_slices(len(arrays[0]), min(len(arrays[0]), x.nbytes // ELEMENTS))
+
+        def work(i: int) -> None:
+            *given, result = (array[blocks[i]] for array in arrays)
+            result[...] = function(*given)
+
+        self.parallel(len(blocks), work)
+        return y
+
+    def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
+        if overrides.small(arrays[0].nbytes, 2 * UPDATE):
+            function(*arrays)
+            return
+        flat = _flat_views(arrays)
+        suits = flat[0].ndim == 1 and all(array.dtype == np.float32 for array in flat)
+        kernels = self.kernels if compiled is not None and suits else None
+        if compiled is not None and kernels is not None:
+            function = compiled(kernels) or function
+        blocks = even_slices(len(flat[0]), min(len(flat[0]), flat[0].nbytes // UPDATE))
+
+        def work(i: int) -> None:
+            function(*(array[blocks[i]] for array in flat))
+
+        self.parallel(len(blocks), work)
+
+    def positive(self, x: Array) -> Array:
+        y = np.empty_like(x, subok=False)
+        if overrides.small(x.nbytes, 2 * ELEMENTS):
+            return _clip(x, y)
+        source, result = _flat_views((x, y))
+        blocks = even_slices(len(source), min(len(source), x.nbytes // ELEMENTS))
+        kernels = self.kernels if source.ndim == 1 and x.dtype == np.float32 else None
+        positive = _clip if kernels is None else kernels.positive
+        self.parallel(len(blocks), lambda i: positive(source[blocks[i]], result[blocks[i]]))
+        return y
+
+    def gate(self, dy: Array, y: Array) -> Array:
+        dx = np.empty_like(y, subok=False)
+        if overrides.small(y.nbytes, 2 * ELEMENTS):
+            return _gate(dy, y, dx)
+        given, passed, result = _flat_views((dy, y, dx))
+        kernels = self.kernels if result.ndim == 1 and dy.dtype == y.dtype == np.float32 else None
+        gate = _gate if kernels is None else kernels.gate
+        blocks = even_slices(len(result), min(len(result), y.nbytes // ELEMENTS))
+        self.parallel(len(blocks), lambda i: gate(given[blocks[i]], passed[blocks[i]], result[blocks[i]]))
+        return dx
+
+    def select(self, mask: Array, x: Array) -> Array:
+        return _select(mask, x, np.empty_like(x, subok=False))
+
+    def clamp(self, x: Array, low: Any = None, high: Any = None) -> Array:
+        # Both bounds at once take a quarter of the time of a minimum or maximum with one bound.
+        return x.clip(-np.inf if low is None else low, np.inf if high is None else high)
+
+    def shared(self, share: Array, x: Array) -> Array:
+        with np.errstate(invalid="ignore"):
+            product = share * x
+        # The maximum is NaN if any entry is: a tenth of the time of a test of each entry.
+        return super().shared(share, x) if product.size and np.isnan(np.max(product)) else product
+
+    def below(self, x: Array, largest: Array) -> Array:
+        return super().below(x, largest) if np.any(largest == np.inf) else x - largest
+
+    def pick(self, x: Array, index: Array) -> Array:
+        if x.ndim > 2:
+            return np.take_along_axis(x, index, axis=1)
+        return x[np.arange(len(x)), index[:, 0]][:, np.newaxis]
+
+    def add_at(self, x: Array, index: Array, value: Array | float) -> Array:
+        if x.ndim > 2:
+            np.put_along_axis(x, index, np.take_along_axis(x, index, axis=1) + value, axis=1)
+        else:
+            x[np.arange(len(x)), index[:, 0]] += value[:, 0] if isinstance(value, np.ndarray) and value.ndim else value
+        return x
+
+
+def _clip(x: Array, out: Array) -> Array:
+    """``max(x, 0)`` by `clip`, twice as fast as `maximum`; it keeps -0, so 0 is added."""
+    np.clip(x, 0.0, np.inf, out=out)
+    out += 0.0
+    return out
+
+
+def _gate(dy: Array, y: Array, out: Array) -> Array:
+    """``dy`` where ``y > 0``, 0 where ``y <= 0``, and NaN where ``y`` is NaN."""
+    _select(np.greater(y, 0.0), dy, out)
+    # The maximum is NaN if any entry is: a twentieth of the time of a test of each entry.
+    if y.size and np.isnan(np.max(y)):
+        np.copyto(out, y, where=np.isnan(y))
+    return out
+
+
+def _select(mask: Array, x: Array, out: Array) -> Array:
+    """``x`` where the mask is true, else 0."""
+    # Bits as integers times 0 or 1: `where` branches, and takes ten times as long for a random mask.
+    whole = np.int32 if x.dtype.itemsize == 4 else np.int64
+    np.multiply(x.view(whole), mask, out=out.view(whole))
+    return out
+
+
+def _flat_views(arrays: tuple[Array, ...]) -> list[Array]:
+    """Arrays of one shape as vectors if all have one memory order and no gaps, else with the first's order of axes."""
+    order = np.argsort([-step for step in arrays[0].strides], kind="stable")
+    views = [array.transpose(order) for array in arrays]
+    return [view.reshape(-1) for view in views] if all(view.flags.c_contiguous for view in views) else views

@@ -1,0 +1,74 @@
+"""Element-wise operations that deserve more than one line of array functions.
+
+Each is written here in functions of the standard. A backend overrides what its library computes faster: NumPy in parts
+that stay in a cache (`xpnn.backends.cpu.elementwise`), CuPy in one kernel (`xpnn.backends.cuda.operations`).
+"""
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any
+
+from array_api_compat import device
+
+from ..common.types import Array
+from .execution.blocks import concat_all
+from .execution.execution import Compiled, Execution
+
+
+class Elementwise(Execution):
+    """Element-wise functions, masks, and reads and writes at an index."""
+
+    def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
+        """``function(x, *others)`` of arrays of one shape, entry by entry; the result must have x's dtype."""
+        return function(x, *others)
+
+    def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
+        """``function(*arrays)``, which writes into arrays of one shape, entry by entry, perhaps part by part.
+
+        ``compiled`` selects a kernel that does the same to vectors of float32, or None.
+        """
+        function(*arrays)
+
+    def concat(self, arrays: Sequence[Array], axis: int) -> Array:
+        """Arrays joined along an axis, counted from the front."""
+        return concat_all(arrays, axis, self.xp)
+
+    def positive(self, x: Array) -> Array:
+        """``max(x, 0)``; NaN stays, -0 becomes 0."""
+        return self.xp.where(x <= 0.0, self.xp.zeros((), dtype=x.dtype, device=device(x)), x)
+
+    def gate(self, dy: Array, y: Array) -> Array:
+        """``dy`` where ``y > 0``, 0 where ``y <= 0``, and NaN where ``y`` is NaN."""
+        return self.xp.where(y > 0.0, dy, self.select(self.xp.logical_not(y <= 0.0), y))
+
+    def select(self, mask: Array, x: Array) -> Array:
+        """``x`` where the mask, broadcast to it, is true, else 0, even for NaN, which a product with 0 would keep."""
+        return self.xp.where(mask, x, self.xp.zeros((), dtype=x.dtype, device=device(x)))
+
+    def clamp(self, x: Array, low: Any = None, high: Any = None) -> Array:
+        """``x`` limited to ``[low, high]``, each a number, an array or None; NaN stays."""
+        x = x if low is None else self.xp.maximum(x, low)
+        return x if high is None else self.xp.minimum(x, high)
+
+    def shared(self, share: Array, x: Array) -> Array:
+        """``share * x`` of two arrays of one shape, and 0 where the share is 0, even if ``x`` is infinite or NaN."""
+        return share * self.xp.where(share == 0.0, self.xp.zeros((), dtype=x.dtype, device=device(x)), x)
+
+    def below(self, x: Array, largest: Array) -> Array:
+        """``x - largest``, which is broadcast to it, and 0 where both are infinity."""
+        infinite = x == inf
+        return self.xp.where(infinite, 0.0, self.select(self.xp.logical_not(infinite), x) - largest)
+
+    def pick(self, x: Array, index: Array) -> Array:
+        """``x (N, C, ...)`` at ``index (N, 1, ...)`` along axis 1."""
+        return self.xp.take_along_axis(x, index, axis=1)
+
+    def add_at(self, x: Array, index: Array, value: Array | float) -> Array:
+        """``x (N, C, ...)`` plus ``value`` at ``index (N, 1, ...)`` along axis 1; ``x`` may be overwritten.
+
+        The value is a number or an array that is broadcast to the index.
+        """
+        xp = self.xp
+        classes = xp.arange(x.shape[1], dtype=index.dtype, device=device(x))
+        chosen = xp.reshape(classes, (1, -1, *(1,) * (x.ndim - 2))) == index
+        return x + xp.astype(chosen, x.dtype) * value

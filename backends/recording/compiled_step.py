@@ -1,0 +1,257 @@
+"""A step recorded once and replayed: what `Backend.compile` returns on a device that can record.
+
+A recording fixes the addresses of arrays and all that Python decides: numbers, branches, which array a name refers to.
+A replay runs no Python code of the step. So a compiled step is given the *owners* of the state that the step changes
+(models, optimizers), which list that state as *slots*, and keeps four rules:
+
+- Arguments are copied into the recording's arrays before a replay, and results are copied out after it.
+- If the step puts a new array into a slot, its entries are copied into the old array at the end of the recording, so
+  that the next replay starts from them. An array that was put into a slot between two replays is copied in before the
+  second one.
+- A recording holds for one set of Python numbers (learning rate, training or evaluation); other values need another
+  recording. The step runs uncompiled a few times for each set first, so a set that does not recur is never recorded.
+- A number that the step changes can't be fixed. If the step only adds to it, as draws do to the position in a random
+  stream, it is a *counter*: a recording reads it from the device and adds to it there, and after a replay the same is
+  added to the Python number. For any other such number a `CaptureError` names it. Transfers between host and device
+  raise one too.
+
+The last uncompiled run is a rehearsal: it does all that the recording will do, so that no kernel is compiled or loaded
+for the first time during a recording.
+
+All that depends on the device is in a `Recorder`.
+"""
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from threading import RLock
+from typing import Any
+
+from ...common.types import Array
+from ..origins import passed_on
+from .arguments import description, form_of, is_array, with_arrays
+from .guards import CaptureError, Counter, guarded, in_recording
+from .recorder import Recorder
+from .recording import Recording, moves, state
+from .slots import Owner, Slot, restore
+
+#: Uncompiled runs of a step before it is recorded: they compile kernels and make what is made on first use. The last of
+#: them is the rehearsal.
+WARMUP = 2
+#: The most recordings of one step, each with its memory; the one used longest ago is dropped first.
+KEPT = 4
+# Calls of one step without a repetition after which a warning says that nothing is replayed.
+_PATIENCE = 32
+
+
+class CompiledStep:
+    """A step that is recorded and replayed; it returns the results of the step.
+
+    Parameters
+    ----------
+    step : callable
+        Accepts and returns arrays, numbers, and tuples, lists and dicts of them; it must not write to its arguments.
+        In a replay its Python code does not run: no ``print``, no ``append`` to a list. It must return all results.
+    owners : sequence of Owner
+        All that the step changes: models, optimizers, and streams of random numbers that it draws from itself. An
+        optimizer that counts steps counts them on the device from now on.
+    recorder : Recorder
+
+    Attributes
+    ----------
+    recorded, replayed : int
+        The number of times so far.
+
+    Raises
+    ------
+    CaptureError
+        From a call, for a step that can't be recorded. The state is then that after uncompiled runs of the calls before
+        it, and of this call too if the message is about a number that the step changed.
+    """
+
+    def __init__(self, step: Callable[..., Any], owners: Iterable[Owner], recorder: Recorder) -> None:
+        self.step, self.owners, self.recorder = step, list(owners), recorder
+        for owner in self.owners:
+            if not callable(getattr(owner, "slots", None)):
+                raise TypeError(f"compile: the arguments after the step must be models and optimizers, got {owner!r}")
+            # A recording would freeze what an optimizer counts in Python numbers.
+            if callable(prepare := getattr(owner, "count_on_device", None)):
+                prepare()
+        self.recorded = self.replayed = 0
+        # In the order of their last use. Not a dict: hashing all settings of a model takes long.
+        self._recordings: list[Recording] = []
+        self._runs: OrderedDict[Any, int] = OrderedDict()
+        self._unrepeated = 0
+        # One thread at a time: each call continues from the state after the one before.
+        self._lock = RLock()
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        """The step's results, in arrays that no later call overwrites."""
+        if in_recording():
+            # This is a part of a step that is recorded as a whole.
+            return self.step(*args, **keywords)
+        with self._lock, self.recorder.context():
+            return self._call(args, keywords)
+
+    def _call(self, args: Any, keywords: Any) -> Any:
+        arrays: list[Array] = []
+        form = form_of((args, keywords), self.recorder.owns, arrays), tuple(map(self.recorder.layout, arrays))
+        for place in reversed(range(len(self._recordings))):
+            recording = self._recordings[place]
+            if recording.form == form and recording.fits():
+                self._recordings.append(self._recordings.pop(place))
+                return self._replay(recording, arrays)
+        slots = self._slots()
+        values = [slot.get() if slot.counter is None else "counter" for slot in slots]
+        for slot, value in zip(slots, values, strict=True):
+            if is_array(value) and not self.recorder.owns(value):
+                raise TypeError(
+                    f"{slot.name} must be an array of the backend that this step was compiled for, got one of "
+                    f"{type(value).__module__.partition('.')[0]}: move its model there with model.to(...), or compile "
+                    "the step with the model's own backend"
+                )
+        key = (form, tuple(state(value, self.recorder) for value in values))
+        if self._runs.get(key, 0) < WARMUP:
+            return self._run(key, slots, args, keywords, arrays)
+        recording = self._record(form, slots, args, keywords, arrays)
+        self._recordings.append(recording)
+        del self._recordings[:-KEPT]
+        return self._replay(recording, arrays)
+
+    @property
+    def launches(self) -> int | None:
+        """Kernels, copies and fills in a replay of the recording that was used last; None if there is none yet."""
+        return self._recordings[-1].replay.launches if self._recordings else None
+
+    def _slots(self) -> list[Slot]:
+        return list({slot.place: slot for owner in self.owners for slot in owner.slots()}.values())
+
+    def _run(self, key: Any, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]) -> Any:
+        """Run the step uncompiled, which shows what numbers it changes."""
+        if self._runs.get(key, 0) == WARMUP - 1:
+            result = self._rehearse(slots, args, keywords, arrays)
+        else:
+            before = [slot.get() for slot in slots]
+            result = self.step(*args, **keywords)
+            self._require_constant(slots, before)
+        self._unrepeated = 0 if key in self._runs else self._unrepeated + 1
+        if self._unrepeated == _PATIENCE:
+            warnings.warn(
+                f"{_PATIENCE} calls of a compiled step had different shapes or settings each (a learning rate that "
+                "changes at every step is one): it runs as if not compiled",
+                stacklevel=4,
+            )
+        self._runs[key] = self._runs.pop(key, 0) + 1
+        while len(self._runs) > 2 * _PATIENCE:
+            self._runs.popitem(last=False)
+        return result
+
+    def _require_constant(self, slots: list[Slot], before: list[Any]) -> None:
+        for slot, old in zip(slots, before, strict=True):
+            new = slot.get()
+            arrays = self.recorder.owns(old) or self.recorder.owns(new)
+            frozen = not arrays and slot.counter is None
+            if frozen and description(new, self.recorder.owns) != description(old, self.recorder.owns):
+                raise CaptureError(
+                    f"the step changes a number of Python, {slot.name} from {old!r} to {new!r}, which a recording "
+                    "would freeze. Optimizers that count steps take capturable=True; a schedule's step() belongs after "
+                    "the compiled step"
+                )
+
+    def _prepared(
+        self, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]
+    ) -> tuple[list[Array], Any, Any, list[Counter]]:
+        """The recording's own argument arrays, the arguments with these, and its counters; makes slots writable."""
+        for slot in slots:
+            if slot.own is not None:
+                slot.own()
+            value = slot.get()
+            if self.recorder.owns(value) and self.recorder.repeats(value):
+                slot.set(self.recorder.copy(value))
+        own = [self.recorder.empty_like(array) for array in arrays]
+        for target, array in zip(own, arrays, strict=True):
+            self.recorder.write(target, array)
+            passed_on(array, target)
+        args, keywords = with_arrays((args, keywords), self.recorder.owns, iter(own))
+        counters = [
+            Counter(slot, slot.counter(), self.recorder.number(slot.get()), slot.get())
+            for slot in slots
+            if slot.counter is not None
+        ]
+        return own, args, keywords, counters
+
+    def _rehearse(self, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]) -> Any:
+        """Run the step uncompiled, as a recording does, but write back into copies."""
+        _, args, keywords, counters = self._prepared(slots, args, keywords, arrays)
+        before = [slot.get() for slot in slots]
+        with guarded(slots, counters, records=False):
+            result = self.step(*args, **keywords)
+        self._require_constant(slots, before)
+        owns = self.recorder.owns
+        pairs = [(old, slot.get()) for slot, old in zip(slots, before, strict=True)]
+        for old, new in moves(pairs, before, self.recorder):
+            if description(old, owns) == description(new, owns):
+                self.recorder.write(self.recorder.empty_like(old), new)
+        self._advance(counters)
+        return result
+
+    def _record(self, form: Any, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]) -> Recording:
+        """Record the step on the recording's own arguments, then the copies of new arrays into the slots' old ones."""
+        own, args, keywords, counters = self._prepared(slots, args, keywords, arrays)
+        before = [slot.get() for slot in slots]
+
+        def work() -> tuple[Any, list[Any]]:
+            result = self.step(*args, **keywords)
+            form_of(result, self.recorder.owns, [])
+            self._require_constant(slots, before)
+            after = self._write_back(slots, before)
+            self._advance(counters)
+            return result, after
+
+        try:
+            with guarded(slots, counters):
+                (result, after), replay = self.recorder.record(work)
+        except BaseException:
+            restore(slots, before)
+            raise
+        for counter in counters:
+            # Recording has drawn nothing yet.
+            counter.slot.set(counter.value)
+        self.recorded += 1
+        fixed = [(slot, value) for slot, value in zip(slots, before, strict=True) if slot.fixed]
+        slots, before, after = (
+            [each for slot, each in zip(slots, of_slots, strict=True) if not slot.fixed]
+            for of_slots in (slots, before, after)
+        )
+        return Recording(self.recorder, form, fixed, own, slots, before, after, counters, replay, result)
+
+    def _write_back(self, slots: list[Slot], before: list[Any]) -> list[Any]:
+        """Copy new arrays of slots into the old ones, put these back, and return the slots' values."""
+        owns, after, pairs = self.recorder.owns, [], []
+        for slot, old in zip(slots, before, strict=True):
+            new = slot.get()
+            if owns(old) and owns(new) and new is not old:
+                if description(old, owns) != description(new, owns):
+                    raise CaptureError(f"the step changes the shape or dtype of {slot.name}, which a recording can't")
+                pairs.append((old, new))
+                slot.set(old)
+                new = old
+            after.append(new)
+        for old, new in moves(pairs, before, self.recorder):
+            self.recorder.write(old, new)
+        return after
+
+    def _advance(self, counters: list[Counter]) -> None:
+        """Add to the counters on the device what the step added to their Python numbers."""
+        for counter in counters:
+            counter.step = counter.slot.get() - counter.value
+            if counter.step:
+                self.recorder.write(counter.array, counter.array + counter.step)
+
+    def _replay(self, recording: Recording, arrays: list[Array]) -> Any:
+        result = recording.run(arrays)
+        self.replayed += 1
+        return result
+
+    def __repr__(self) -> str:
+        return f"CompiledStep({self.step!r}, recorded={self.recorded}, replayed={self.replayed})"

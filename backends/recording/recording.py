@@ -1,0 +1,109 @@
+"""One recording of a step: which calls it fits, and how it is replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from ...common.types import Array
+from ..origins import passed_on
+from .arguments import description, form_of, with_arrays
+from .guards import Counter
+from .recorder import Recorder, Replay
+from .slots import ABSENT, Slot
+
+
+@dataclass
+class Recording:
+    """A recorded step.
+
+    Attributes
+    ----------
+    recorder : Recorder
+    form : object
+        The form of the arguments that it was recorded for.
+    fixed : list of Slot and value
+        The slots that no step changes.
+    arguments : list of array
+        Where it reads the arguments.
+    slots, before, after : list
+        The other slots, and the values that they held before and after the step was recorded.
+    counters : list of Counter
+    replay : Replay
+    result : object
+        What the step returned.
+    """
+
+    recorder: Recorder
+    form: Any
+    fixed: list[tuple[Slot, Any]]
+    arguments: list[Array]
+    slots: list[Slot]
+    before: list[Any]
+    after: list[Any]
+    counters: list[Counter]
+    replay: Replay
+    result: Any
+
+    def fits(self) -> bool:
+        """Whether the state has the settings, shapes and memory layouts of the recording."""
+        if any(slot.get() != value for slot, value in self.fixed):
+            return False
+        for slot, old in zip(self.slots, self.before, strict=True):
+            now = slot.get()
+            # Another memory layout may have sums in another order; the step is then run without the recording.
+            if now is not old and slot.counter is None and state(now, self.recorder) != state(old, self.recorder):
+                return False
+        return True
+
+    def run(self, arrays: list[Array]) -> Any:
+        """Replay it with these arrays as arguments; returns copies of the results."""
+        recorder = self.recorder
+        with self.replay.in_order():
+            for own, array in zip(self.arguments, arrays, strict=True):
+                recorder.write(own, array)
+            pairs = [(old, slot.get()) for slot, old in zip(self.slots, self.before, strict=True)]
+            for old, now in moves(pairs, self.before, recorder):
+                recorder.write(old, now)
+            for counter in self.counters:
+                if (number := counter.slot.get()) != counter.value:
+                    recorder.write(counter.array, recorder.number(number))
+                    counter.value = number
+            self.replay()
+            for slot, new in zip(self.slots, self.after, strict=True):
+                if slot.counter is None and slot.get() is not new and new is not ABSENT:
+                    slot.set(new)
+            for counter in self.counters:
+                counter.value += counter.step
+                counter.slot.set(counter.value)
+            results: list[Array] = []
+            form_of(self.result, recorder.owns, results)
+            copies = [recorder.copy(array) for array in results]
+            for array, copy in zip(results, copies, strict=True):
+                passed_on(array, copy)
+            return with_arrays(self.result, recorder.owns, iter(copies))
+
+
+def state(value: Any, recorder: Recorder) -> Any:
+    """What of a slot's value a recording depends on, an array's memory layout included."""
+    return description(value, recorder.owns), layout(value, recorder)
+
+
+def layout(value: Any, recorder: Recorder) -> Hashable:
+    """The memory layout of an array; None for anything else."""
+    return recorder.layout(value) if recorder.owns(value) else None
+
+
+def moves(pairs: list[tuple[Any, Any]], targets: list[Any], recorder: Recorder) -> list[tuple[Array, Array]]:
+    """Of pairs of old and new values the arrays that differ, new ones to be copied into old ones, one after another.
+
+    A new array that is a target itself, or a view of one, may be overwritten before it is read, so it is copied first.
+    """
+    owns, found = recorder.owns, []
+    known = {id(old) for old in targets if owns(old)}
+    for old, new in pairs:
+        if owns(old) and owns(new) and new is not old:
+            safe = id(new) not in known and getattr(new, "base", None) is None
+            found.append((old, new if safe else recorder.copy(new)))
+    return found
