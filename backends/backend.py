@@ -9,7 +9,6 @@ and nothing back.
 """
 
 from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, ParamSpec, Self, TypeAlias, TypeVar
 
@@ -19,10 +18,10 @@ from ..common.checks import alternatives, shown
 from ..common.types import Array, Device, DType, Namespace, dtype_name
 from .errors import BackendUnavailable, first_line
 from .inputs import describe, host_data
-from .library import NO_CONTEXT, ArrayLibrary
-from .memory_order import axes_in_memory
+from .library import ArrayLibrary
 from .origins import INPUT, made, watch
 from .recording.guards import require_repeatable
+from .transfers import TransferCounts
 from .upload import Uploader
 
 Settings: TypeAlias = tuple[str, str, str, str, int]
@@ -37,19 +36,6 @@ SLICE_PRODUCTS = (2, 3)
 SMALLEST = 2.0**-125
 PRECISIONS = ("float32", "tf32")
 ALGORITHMS = ("any", "direct")
-
-
-@dataclass
-class TransferCounts:
-    """Calls and bytes of the transfers of one backend since it was made."""
-
-    to_device: tuple[int, int] = (0, 0)
-    to_host: tuple[int, int] = (0, 0)
-
-    def count(self, direction: str, nbytes: int) -> None:
-        """Add one call, ``"to_device"`` or ``"to_host"``."""
-        calls, total = getattr(self, direction)
-        setattr(self, direction, (calls + 1, total + nbytes))
 
 
 @dataclass(frozen=True)
@@ -203,17 +189,6 @@ class Backend(ArrayLibrary):
         if self.numerics == "exact":
             made(array, self, INPUT, whole=whole)
         return array
-
-    def memory_order(self, array: Array) -> tuple[int, ...]:
-        """Its axes from the longest stride in memory to the shortest.
-
-        `asarray` keeps this order, and `to_numpy` too.
-        """
-        return axes_in_memory(self._strides(array))
-
-    def unwarned(self) -> AbstractContextManager[None]:
-        """A context without NumPy's warnings of overflow and NaN, for code that checks for these itself."""
-        return np.errstate(divide="ignore", over="ignore", invalid="ignore") if self.is_host else NO_CONTEXT
 
     def up(self, array: Array) -> Array:
         """From the dtype of storage to that of computing, before a layer: in exact numerics float32 to float64.

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..common.host_memory import host_capacity, host_memory, reset_host_peak
 from ..common.types import Array, Device, Namespace
+from .memory_order import axes_in_memory
 from .operations import Operations
 
 # For a device that needs no context.
@@ -104,6 +105,13 @@ class ArrayLibrary(ABC):
         """The distance in memory from an entry to the next along each axis, in any unit."""
         return tuple(array.strides)
 
+    def memory_order(self, array: Array) -> tuple[int, ...]:
+        """Its axes from the longest stride in memory to the shortest.
+
+        `Backend.asarray` and `Backend.to_numpy` keep this order.
+        """
+        return axes_in_memory(self._strides(array))
+
     def plain(self, array: Array) -> Array:
         """The array without a file or an autograd graph of its library (`xpnn.backends.without_autograd`)."""
         return array
@@ -111,6 +119,10 @@ class ArrayLibrary(ABC):
     def context(self) -> AbstractContextManager[None]:
         """The context for work on this device, which layers enter."""
         return NO_CONTEXT
+
+    def unwarned(self) -> AbstractContextManager[None]:
+        """A context without NumPy's warnings of overflow and NaN, for code that checks for these itself."""
+        return np.errstate(divide="ignore", over="ignore", invalid="ignore") if self.is_host else NO_CONTEXT
 
     def synchronize(self) -> None:  # noqa: B027 - a CPU has nothing to wait for
         """Wait until the device has done all work that was queued."""
