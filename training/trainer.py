@@ -117,6 +117,7 @@ class Trainer:
         run, schedule, best = self.run, self.run.schedule, self.run.best
         run.history.append(row)
         if schedule is not None and not isinstance(schedule, TimedSchedule):
+            # Its `step` reads a metric, and the base class defines none.
             schedule.step(row["validation_loss" if "validation_loss" in row else "train_loss"])  # type: ignore[attr-defined]
         elif isinstance(schedule, TimedSchedule) and run.options.schedule_each == "epoch":
             schedule.step()
