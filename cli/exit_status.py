@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 
 from ..backends import BackendUnavailable
 from ..common import environment
-from ..training.checkpoints import CheckpointError
+from ..training.checkpoint_file import CheckpointError
 from ..training.nan_check import NonFiniteError
 from .errors import Failure, UsageError, one_line
 from .standalone import process

@@ -12,9 +12,10 @@ from ..common.types import Array
 from ..layers.core.layer import Layer
 from ..layers.losses import CrossEntropy, Loss
 from .compatibility import require_predictions, require_targets
-from .data_loader import DataLoader, samples_of
+from .data_loader import DataLoader
 from .out_of_memory import out_of_memory_in_evaluation
 from .running_metrics import RunningMetrics, none_ignored
+from .samples import samples_of
 
 Data: TypeAlias = DataLoader | tuple[Any, Any]
 

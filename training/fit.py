@@ -1,6 +1,6 @@
 """`fit`: train a model in one call."""
 
-from .checkpoints import CheckpointError
+from .checkpoint_file import CheckpointError
 from .evaluation import Data, evaluate, predict
 from .history import History
 from .options import FitOptions, with_arguments_of

@@ -9,7 +9,7 @@ decide on the steps are compared too: loss, clipping, parts of a batch. What may
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .checkpoints import Checkpoint
+from .checkpoint_file import Checkpoint
 from .run import Run
 from .run_settings import optimizer_settings, plain, without_rate
 

@@ -11,7 +11,7 @@ from functools import partial
 from math import isnan, nan
 from typing import Any
 
-from .checkpoints import Checkpoint, CheckpointError
+from .checkpoint_file import Checkpoint, CheckpointError
 from .history import History
 from .host_state import (
     load_model_state,

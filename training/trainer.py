@@ -10,7 +10,7 @@ from math import isnan
 from typing import Any
 
 from ..backends import use_backend
-from .checkpoints import CheckpointError
+from .checkpoint_file import CheckpointError
 from .compatibility import require_schedule_lasts, require_trainable
 from .evaluation import evaluate, in_mode
 from .history import History

@@ -12,7 +12,8 @@ from ...common.files import write_whole
 from ...common.terminal import say
 from ...testing.cases import Case
 from ...testing.mode_runs import ModeRuns
-from ...testing.parity import Outcome, Parity
+from ...testing.outcomes import Outcome
+from ...testing.parity import Parity
 from ..argument_types import text
 from ..backend_option import add_backend, add_numerics, open_backend
 from ..errors import Failure, NotMeasured, UsageError, interrupted, preparing

@@ -7,8 +7,7 @@ from math import isfinite
 
 from ...testing.cases import part_of
 from ...testing.compare import EDGES
-from ...testing.outcomes import by_mode
-from ...testing.parity import Outcome
+from ...testing.outcomes import Outcome, by_mode
 from ...testing.tolerances import PARTS, TABLE
 from ..html_report import SCRIPT, STYLE, svg, verdict
 from .golden_check import GoldenRun

@@ -6,8 +6,7 @@ from typing import Any
 
 from ...testing.cases import Case
 from ...testing.compare import EDGES
-from ...testing.outcomes import by_mode, by_operation
-from ...testing.parity import Outcome
+from ...testing.outcomes import Outcome, by_mode, by_operation
 from .golden_check import GoldenRun
 
 

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from math import isfinite
 
 from ...common.terminal import say, say_row
-from ...testing.outcomes import ModeTotals, OperationTotals, by_mode, by_operation, worst
-from ...testing.parity import Measured, Outcome
+from ...testing.outcomes import Measured, ModeTotals, OperationTotals, Outcome, by_mode, by_operation, worst
 from .golden_check import GoldenRun
 
 HEADER = ("case", "forward", "relative", "vs ref", "bits", "ms")

@@ -9,7 +9,8 @@ import numpy as np
 from ...common.files import file_size
 from ...interop import safetensors
 from ...training.augment import Normalise
-from ...training.checkpoints import Checkpoint, CheckpointError, Checkpoints
+from ...training.checkpoint_file import Checkpoint, CheckpointError
+from ...training.checkpoints import Checkpoints
 from ...training.datasets import load_dataset
 from .. import config_file
 from ..errors import UsageError

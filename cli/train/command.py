@@ -18,7 +18,7 @@ from ...common.terminal import say
 from ...interop import safetensors
 from ...layers.core.layer import Layer
 from ...layers.losses import CrossEntropy
-from ...training.checkpoints import CheckpointError
+from ...training.checkpoint_file import CheckpointError
 from ...training.data_loader import DataLoader
 from ...training.datasets import Dataset, load_dataset
 from ...training.early_stopping import EarlyStopping

@@ -31,7 +31,8 @@ from ...layers import CrossEntropy, Dense
 from ...layers.models import lenet5
 from ...testing.cases import Case
 from ...testing.golden_runs import GOLDEN, golden_run
-from ...testing.parity import Outcome, Parity
+from ...testing.outcomes import Outcome
+from ...testing.parity import Parity
 from ...training.optimizers import SGD
 
 # Neighbouring cases go to one process, because they share kernels, which are then compiled once.

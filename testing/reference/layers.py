@@ -8,7 +8,7 @@ from ...layers import pool
 from ...layers.convolution.conv import Conv
 from ...layers.convolution.conv_transpose import ConvTranspose
 from ...layers.core.layer import Layer
-from ...layers.normalisation.batch_norm import ChannelNorm
+from ...layers.normalisation.channel_norm import ChannelNorm
 from . import convolutions, norms, pools, shapes
 from .windows import Host, Results, Upstream, wide
 
