@@ -70,7 +70,6 @@ PACKAGE = {
     "MeanSquaredLogError": "MSLE",
     "MeanSquaredLogarithmicError": "MSLE",
     "L1Loss": "MAE",
-    "MeanSquaredLogarithmicError": "MSLE",
     "HuberLoss": "Huber",
     "SmoothL1Loss": "SmoothL1",
     "KLDivLoss": "KLDivergence",

@@ -80,7 +80,7 @@ def test_code_on_arrays_never_makes_the_host_wait():
     exact = [path for path in modules("backends/exact") if path.name != "probe.py"]
     found = [
         f"{path.name}:{line}: {what}"
-        for path in [*packages, *exact, ROOT / "backends" / "random.py"]
+        for path in [*packages, *exact, *modules("backends/random")]
         for line, what in hidden_waits(path.read_text())
         if path.name not in READING or not what.startswith("a number of the host made of an array,")
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import xpnn as nn
-from xpnn.backends.execution import workers
+from xpnn.backends.execution import thread_count as threads
 from xpnn.cli.bench.machine import describe_machine
 from xpnn.cli.main import main
 from xpnn.common import cores
@@ -67,13 +67,13 @@ def test_threads_info_and_benchmarks_count_the_cores_of_the_quota(monkeypatch, t
     monkeypatch.delenv("XPNN_NUM_THREADS", raising=False)
     monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(available_cores, "__defaults__", (written(tmp_path, {V2: "300000 100000\n"}),))
-    workers._given.cache_clear()
+    threads._given.cache_clear()
     try:
-        assert workers.thread_count() == 3
+        assert threads.thread_count() == 3
         assert describe_machine(nn.get_backend("numpy"))["cores"] == 3
         assert main(["info"]) == 0 and ", 3 cores" in capsys.readouterr().out
     finally:
-        workers._given.cache_clear()
+        threads._given.cache_clear()
 
 
 def test_gpu_check_counts_the_same_cores():

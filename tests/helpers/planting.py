@@ -253,7 +253,7 @@ def _forget() -> None:
             for value in vars(module).values():
                 if hasattr(value, "cache_clear"):
                     value.cache_clear()
-    operations_of(get_backend("numpy").xp).forget()
+    operations_of(get_backend("numpy").xp).clear_constants()
 
 
 def _differences(module: ModuleType, copy: dict[str, Any]) -> Iterator[tuple[Any, str, Any]]:

@@ -109,7 +109,7 @@ def test_all_layers_that_move_or_mix_cells_have_loops():
 
 
 def test_modes_of_a_convolution_are_all_that_serve_its_shape(monkeypatch):
-    monkeypatch.setenv(numba.VARIABLE, "0")
+    monkeypatch.setenv("XPNN_NUMBA", "0")
     ran = {each.mode for each in ModeRuns("numpy").run(CASES["Conv2d/64 channels"])}
     tiles = {f"Winograd F{m}{how}" for m in (2, 4, 5) for how in ("", ", filters shared")}
     bands = {"banded, narrow", "banded, wide"}
@@ -183,7 +183,7 @@ class Fault(NamedTuple):
 
 FAULTS = [
     Fault(
-        "windows of dilated cells are taken as apart",
+        "windows of dilated cells count as disjoint",
         "layers.pool",
         "scatter",
         "(s > (k - 1) * d for k, s, d in zip(w.kernel, w.stride, w.dilation, strict=True))",
@@ -195,17 +195,17 @@ FAULTS = [
     Fault(
         "tiles at the edge begin a cell too late",
         "layers.convolution",
-        "_output_tiles",
+        "write_dy_tiles",
         "tiling.output_padding",
         "tuple(((min(1, a), max(0, a - 1)) for _, a in tiling.output_padding))",
         "Conv2d/64 channels|Conv2d/plain",
         {"Winograd F4", "Winograd F4, filters shared", "Winograd F5"},
-        {"arrays", "columns", "rows", "exact", "float64"},
+        {"arrays", "columns", "banded rows", "exact", "float64"},
     ),
     Fault(
         "a kernel ignores dilation",
         "backends.engines.numba",
-        "numbers",
+        "pool_sizes",
         "(windows.kernel, windows.stride, windows.dilation, before)",
         "(windows.kernel, windows.stride, (1,) * len(before), before)",
         "MaxPool2d/dilation",
@@ -216,7 +216,7 @@ FAULTS = [
     Fault(
         "a kernel divides the window that ceil_mode adds by all of its cells",
         "backends.engines.numba",
-        "_table",
+        "_divisors",
         "np.broadcast_to(divisor if divisor.ndim == 0 else divisor.reshape(shape), shape)",
         "np.full(shape, divisor if divisor.ndim == 0 else np.float32(np.prod(windows.kernel)))",
         "AvgPool2d/ceil_mode",
@@ -241,13 +241,13 @@ FAULTS = [
         "problem.padding[-1][0]",
         "problem.padding[-1][1]",
         "Conv2d/asymmetric padding",
-        {"rows"},
+        {"banded rows"},
         {"arrays", "columns", "adjoint", "exact", "float64"},
     ),
     Fault(
-        "a block after the first is laid a row too low",
+        "rows of a block after the first are one too low",
         "layers.convolution",
-        "strip",
+        "_strip",
         "min(max(above - first, 0), last - first)",
         "min(above, last - first - part.shape[1])",
         "Conv2d/plain",
@@ -258,7 +258,7 @@ FAULTS = [
     Fault(
         "a window of padding alone is accepted",
         "layers.pool",
-        "_placed",
+        "_geometry",
         "not n or not (certain or _sees_input(axis, n, geometry))",
         "not n",
         r"LpPool1d/corner kernel \(1,\), stride \(1,\), padding \(\(0, 2\),\), ceil_mode False",
@@ -276,13 +276,13 @@ FAULTS = [
         set(),
     ),
     Fault(
-        "the weight as it lies is read in the wrong order",
-        "layers.convolution.stationary",
+        "the weight is read in the wrong memory order",
+        "layers.convolution.large_weight",
         "forward",
         "order = (last, *kernel)",
         "order = (*kernel, last)",
         "Conv2d/plain",
-        {"stationary"},
+        {"large weight"},
         {"arrays", "columns", "exact"},
     ),
 ]

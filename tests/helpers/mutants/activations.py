@@ -383,7 +383,7 @@ MUTANTS = (
         "GELU is its tanh form",
         "layers:gelu",
         "_normal_cdf(x, xp)",
-        "(1.0 + xp.tanh(_inner(x))) * 0.5",
+        "(1.0 + xp.tanh(_tanh_argument(x))) * 0.5",
         "GELU/plain",
     ),
     Mutant(

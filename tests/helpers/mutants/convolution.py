@@ -153,14 +153,14 @@ MUTANTS = (
     ),
     Mutant(
         "stride is that of the other axis",
-        "layers:_geometry",
+        "layers.convolution:_geometry",
         "checks.per_axis('stride', stride, axes)",
         "checks.per_axis('stride', stride, axes)[::-1]",
         "Conv2d/all differ by axis",
     ),
     Mutant(
         "stride and dilation are swapped",
-        "layers:_geometry",
+        "layers.convolution:_geometry",
         "place_windows(x[2:], weight[2:], checks.per_axis('stride', stride, axes), padding, "
         "checks.per_axis('dilation', dilation, axes))",
         "place_windows(x[2:], weight[2:], checks.per_axis('stride', dilation, axes), padding, "
@@ -169,7 +169,7 @@ MUTANTS = (
     ),
     Mutant(
         "dilation is ignored",
-        "layers:_geometry",
+        "layers.convolution:_geometry",
         "checks.per_axis('dilation', dilation, axes)",
         "(1,) * axes",
         "Conv2d/dilation",
@@ -325,14 +325,14 @@ MUTANTS = (
     ),
     Mutant(
         "filters are those of the first workers",
-        "layers:_kernel",
+        "layers.convolution:kernel_cells",
         "cells[filters, ...]",
         "cells[:filters.stop - filters.start, ...]",
         "Conv2d/152 channels",
     ),
     Mutant(
         "outputs of a tile are transposed",
-        "layers:_put_tiles",
+        "layers.convolution:write_outputs",
         "xp.permute_dims(split, (0, 1, 3, 2, 4, 5))",
         "xp.permute_dims(split, (0, 1, 4, 2, 3, 5))",
         "Conv2d/(32|40|152) channels",
@@ -353,10 +353,10 @@ MUTANTS = (
     ),
     Mutant(
         "kernel is transposed",
-        "layers:_kernel",
-        "laid = ops.xp.permute_dims(cells[filters, ...], (2, 1, 0))",
+        "layers.convolution:kernel_cells",
+        "ordered = ops.xp.permute_dims(cells[filters, ...], (2, 1, 0))",
         "cells = ops.xp.reshape(ops.xp.permute_dims(weight, (0, 1, 3, 2)), cells.shape)\n"
-        "laid = ops.xp.permute_dims(cells[filters, ...], (2, 1, 0))",
+        "ordered = ops.xp.permute_dims(cells[filters, ...], (2, 1, 0))",
         "Conv2d/(32|40|152) channels",
     ),
     Mutant(
@@ -390,7 +390,7 @@ MUTANTS = (
     ),
     Mutant(
         "tiles of the input are rounded to 13 bits",
-        "layers:_input_tiles",
+        "layers.convolution:write_input_tiles",
         "ops.flat(ops.windows(strip, block.windows(tiling.inputs)), out.shape)",
         "(lambda v: v * 2049.0 - (v * 2049.0 - v))(ops.flat(ops.windows(strip, "
         "block.windows(tiling.inputs)), out.shape))",
@@ -398,9 +398,9 @@ MUTANTS = (
     ),
     Mutant(
         "weight is rounded to 13 bits",
-        "layers:_kernel",
-        "copy[...] = laid",
-        "copy[...] = laid * 2049.0 - (laid * 2049.0 - laid)",
+        "layers.convolution:kernel_cells",
+        "copy[...] = ordered",
+        "copy[...] = ordered * 2049.0 - (ordered * 2049.0 - ordered)",
         "Conv2d/(32|40|152) channels",
     ),
     Mutant(
@@ -419,9 +419,9 @@ MUTANTS = (
     ),
     Mutant(
         "transforms are rounded to float16",
-        "layers:_matrices",
-        "xp.asarray(made[side], dtype=like.dtype, device=device(like))",
-        "xp.astype(xp.astype(xp.asarray(made[side], dtype=like.dtype, device=device(like)), xp.float16), xp.float32)",
+        "layers.convolution:plane_transforms",
+        "xp.asarray(matrices[i], dtype=like.dtype, device=device(like))",
+        "xp.astype(xp.astype(xp.asarray(matrices[i], dtype=like.dtype, device=device(like)), xp.float16), xp.float32)",
         "Conv2d/(32|40|152) channels",
     ),
     Mutant(

@@ -149,7 +149,7 @@ MUTANTS = (
     ),
     Mutant(
         "gradient of the body is forgotten",
-        "layers:Branching._back",
+        "layers:Branching._backward_all",
         "return self._sum([dy if way is None else way.backward(dy) for way, dy in ways])",
         "parts = [dy if way is None else way.backward(dy) for way, dy in ways]\nreturn parts[-1]",
         "Residual/plain",

@@ -104,8 +104,8 @@ MUTANTS = (
     Mutant(
         "last cell of a window is left out of the sum",
         "layers:sum_windows",
-        "along(windows, axis)",
-        "along(windows, axis)[:max(1, windows.kernel[axis] - 1)]",
+        "cells_along(windows, axis)",
+        "cells_along(windows, axis)[:max(1, windows.kernel[axis] - 1)]",
         "AvgPool2d/plain",
     ),
     Mutant(
@@ -280,8 +280,8 @@ MUTANTS = (
     Mutant(
         "overlapping windows overwrite each other in dx",
         "layers:adaptive_avg_pool_backward",
-        "dx[_along(axis, cells)] += share",
-        "dx[_along(axis, cells)] = share",
+        "dx[_at(axis, cells)] += share",
+        "dx[_at(axis, cells)] = share",
         "AdaptiveAvgPool\\dd/plain",
     ),
     Mutant(
@@ -343,9 +343,9 @@ MUTANTS = (
     Mutant(
         "gradient goes to all tied cells",
         "layers.pool:MaxPool._forward",
-        "self._save(cell, geometry, tuple(x.shape))",
+        "self.save_for_backward(cell, geometry, tuple(x.shape))",
         "self.tied = [x[(slice(None), *index[:-1])] == y for index in geometry.windows.slices()]\n"
-        "self._save(cell, geometry, tuple(x.shape))",
+        "self.save_for_backward(cell, geometry, tuple(x.shape))",
         "MaxPool2d/ties",
         also=(
             (
