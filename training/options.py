@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 from ..common import checks
 from ..layers.core.layer import Layer
 from ..layers.losses import Loss
+from ..layers.losses.regression import SumLoss
 from .checkpoints import Checkpoints
 from .early_stopping import EarlyStopping
 from .evaluation import Data
@@ -61,7 +62,8 @@ class FitOptions:
     def __post_init__(self) -> None:
         checks.instance("model", self.model, Layer)
         if self.loss is not None and checks.instance("loss", self.loss, Loss).reduction not in MEANS:
-            raise ValueError(f"loss must have reduction='mean', got {self.loss!r}")
+            hint = f", which is a sum; use {self.loss.mean.__name__}()" if isinstance(self.loss, SumLoss) else ""
+            raise ValueError(f"loss must have reduction='mean', got {self.loss!r}{hint}")
         if self.optimizer is not None:
             checks.instance("optimizer", self.optimizer, Optimizer, "give one over the model, such as nn.Adam(model)")
         self.epochs = checks.integer("epochs", self.epochs, 1)

@@ -17,7 +17,7 @@ divided by the number of entries.
 """
 
 from math import inf, nan
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Never, Unpack
 
 from ...backends.without_autograd import without_graph
 from ...common.types import Array, Namespace, dtype_name
@@ -156,14 +156,14 @@ class MAE(Loss):
     gradient = staticmethod(mae_backward)
 
 
-class _SumLoss(Loss):
+class SumLoss(Loss):
     """Base of the losses that are sums by definition and have no reduction; `mean` is the loss that has one."""
 
     signature = ()
     mean: ClassVar[type[Loss]]
 
-    def __init__(self, **placement: Unpack[Placement]) -> None:
-        if "reduction" in placement:
+    def __init__(self, *reduction: Never, **placement: Unpack[Placement]) -> None:
+        if reduction or "reduction" in placement:
             name = type(self).__name__
             raise TypeError(f"{name} is a sum and has no reduction; use {self.mean.__name__}(reduction=...) instead")
         super().__init__("sum", **placement)
@@ -175,7 +175,7 @@ class _SumLoss(Loss):
         return type(self).gradient(dy, prediction, target, xp=xp)
 
 
-class L1(_SumLoss):
+class L1(SumLoss):
     """Sum of the absolute differences, ``sum |p - t|``; see `l1`.
 
     It has no ``reduction``: the mean and the single differences are `MAE`'s, which is also PyTorch's ``L1Loss``. The
@@ -192,7 +192,7 @@ class L1(_SumLoss):
     mean = MAE
 
 
-class L2(_SumLoss):
+class L2(SumLoss):
     """Sum of the squared differences, ``sum (p - t)^2``; see `l2`.
 
     It has no ``reduction``: the mean and the single squares are `MSE`'s. No root is taken. The gradient grows with the
