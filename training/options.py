@@ -2,8 +2,9 @@
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from difflib import get_close_matches
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -25,6 +26,7 @@ Result = TypeVar("Result")
 
 # Losses that are means: gradients of parts of a batch add up to the gradient of the whole.
 MEANS = ("mean", "batchmean")
+LOSS_ADVICE = "make one, such as nn.MSE()"
 
 
 @dataclass(eq=False)
@@ -61,7 +63,7 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         checks.instance("model", self.model, Layer)
-        if self.loss is not None and checks.instance("loss", self.loss, Loss).reduction not in MEANS:
+        if self.loss is not None and checks.instance("loss", self.loss, Loss, LOSS_ADVICE).reduction not in MEANS:
             hint = f", which is a sum; use {self.loss.mean.__name__}()" if isinstance(self.loss, SumLoss) else ""
             raise ValueError(f"loss must have reduction='mean', got {self.loss!r}{hint}")
         if self.optimizer is not None:
@@ -109,7 +111,7 @@ def with_arguments_of(options: Callable[P, T]) -> Callable[[Callable[[T], Result
                 signature.bind(*args, **kwargs)
             except TypeError as error:
                 # Without this the message would name the constructor of the options.
-                raise TypeError(f"{function.__name__}() {error}") from None
+                raise TypeError(f"{function.__name__}() {error}{_advice(signature, len(args), kwargs)}") from None
             return function(options(*args, **kwargs))
 
         call.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
@@ -118,3 +120,15 @@ def with_arguments_of(options: Callable[P, T]) -> Callable[[Callable[[T], Result
         return call
 
     return decorate
+
+
+def _advice(signature: inspect.Signature, count: int, keywords: Iterable[str]) -> str:
+    """What to do about arguments that do not fit a signature: ``count`` by position, the others by these keywords."""
+    by_position = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if count > len(by_position):
+        return f"; by position only {' and '.join(by_position)} are accepted"
+    for unknown in (name for name in keywords if name not in signature.parameters):
+        longer = [name for name in signature.parameters if name.startswith(unknown)]
+        close = longer or get_close_matches(unknown, signature.parameters, 1, 0.7)
+        return f"; did you mean {close[0]}?" if close else ""
+    return ""

@@ -162,6 +162,7 @@ class SumLoss(Loss):
     signature = ()
     mean: ClassVar[type[Loss]]
 
+    # Nothing is accepted by position; ``*reduction`` is there for the message.
     def __init__(self, *reduction: Never, **placement: Unpack[Placement]) -> None:
         if reduction or "reduction" in placement:
             name = type(self).__name__
