@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Unpack
 
 from ...backends import origins
@@ -145,6 +145,10 @@ class Layer(LayerState):
         super().__init__(**placement)
         # `origins.doubts` at the last forward.
         self._doubts = 0
+
+    def named_layers(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+        """This layer and all layers within, each with its full name; the name of this one is ``path``."""
+        yield path, self
 
     def __call__(self, x: Array) -> Array:
         """`forward`."""
