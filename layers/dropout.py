@@ -10,7 +10,6 @@ Sources: N. Srivastava et al., "Dropout: a simple way to prevent neural networks
 al., "Efficient object localization using convolutional networks", 2015, for whole channels.
 """
 
-from collections.abc import Iterator
 from functools import partial
 from math import ceil
 from operator import mul
@@ -19,7 +18,6 @@ from typing import Any, ClassVar, Unpack
 from ..backends import Generator, operations_of
 from ..backends.execution.team import place_in_batch
 from ..backends.inputs import describe
-from ..backends.recording.slots import Slot
 from ..backends.without_autograd import without_graph
 from ..common import checks
 from ..common.types import Array, Namespace, dtype_name
@@ -116,22 +114,6 @@ class Dropout(Layer):
         super()._enter_container(path, inherited)
         if self._stream is not None and not self._stream.position:
             self._stream = None
-
-    def _slots(self, path: str) -> Iterator[Slot]:
-        yield from super()._slots(path)
-        yield Slot(
-            f"{path}.stream.key",
-            (id(self), "stream.key"),
-            lambda: self.stream.key,
-            lambda value: setattr(self.stream, "key", value),
-        )
-        yield Slot(
-            f"{path}.stream.position",
-            (id(self), "stream.position"),
-            lambda: self.stream.position,
-            lambda value: setattr(self.stream, "position", value),
-            lambda: self.stream,
-        )
 
     def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape

@@ -62,11 +62,13 @@ class Layer(LayerState):
     ``_output_shape(shape)``
         Optional: the shape of the output for that of the input, or a `ValueError`. Called by `output_shape` and
         `summary`, which otherwise run a forward of zeros.
+    ``multiply_adds(x_shape, y_shape)``
+        Optional: the number of multiply-adds of a forward, for `summary`; 0 unless defined.
 
     and calls
 
     ``add_parameter(name, shape, initialiser)``, ``add_buffer(name, shape, value)``
-        In ``__init__``.
+        In ``__init__``: initialisers are in `xpnn.initialisers`; an integer value makes a buffer of integers.
     ``parameter_value(name)``, ``buffer_value(name)``
         In ``_forward`` and ``_backward``: the arrays to compute with.
     ``set_buffer(name, array)``
@@ -80,9 +82,12 @@ class Layer(LayerState):
     exact numerics they widen float32 arrays to float64 before ``_forward`` and ``_backward`` and round the results
     once after, so one implementation serves both numerics and both dtypes. The implementation uses functions of the
     Array API standard from ``self.backend.xp``, which every backend has, or those of `xpnn.functional` with
-    ``xp=self.backend.xp``, and does not write into ``x``, ``dy``, or arrays of parameters and buffers. A layer that
-    draws random numbers has a property ``stream``, created on first use by ``self.generator.fold_in("noise")``, whose
-    position is saved in checkpoints.
+    ``xp=self.backend.xp``. It makes new arrays in the dtype of ``x`` and with ``device=self.backend.device``, and does
+    not write into ``x``, ``dy``, or arrays of parameters and buffers.
+
+    A layer that draws random numbers has a property ``stream``, a `xpnn.random.Generator` created on first use by
+    ``self.generator.fold_in("noise")``: it depends on the layer's name in its container. Checkpoints save its position,
+    and compiled steps (`Backend.compile`) advance it, as they do with that of `Dropout`.
 
     A layer saves what backward needs of its last forward only. So a net that passes a layer twice needs two layers,
     which may share their parameters: ``b.parameters["weight"] = a.parameters["weight"]``. Gradients then add up, and

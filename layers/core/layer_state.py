@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Self, Unpack
 
-from ...backends import Backend, origins
+from ...backends import Backend, Generator, origins
 from ...backends.recording.slots import Slot
 from ...common import checks
 from ...common.types import Array
@@ -161,6 +161,8 @@ class LayerState(Placed):
         for name, value in vars(self).items():
             if not name.startswith("_") and isinstance(value, bool | int | float | str):
                 yield Slot.attribute(full_name(path, name), self, name)
+        if isinstance(getattr(self, "stream", None), Generator):
+            yield from _slots_of_stream(self, path)
 
     def _move(self, target: Backend) -> None:
         if target == self._backend:
@@ -170,3 +172,20 @@ class LayerState(Placed):
         self.buffers.move(target)
         super()._move(target)
         self.saved = self._output = None
+
+
+def _slots_of_stream(layer: Any, path: str) -> Iterator[Slot]:
+    """Key and position of the layer's stream of random numbers, whichever `Generator` that is when they are read."""
+    yield Slot(
+        f"{path}.stream.key",
+        (id(layer), "stream.key"),
+        lambda: layer.stream.key,
+        lambda value: setattr(layer.stream, "key", value),
+    )
+    yield Slot(
+        f"{path}.stream.position",
+        (id(layer), "stream.position"),
+        lambda: layer.stream.position,
+        lambda value: setattr(layer.stream, "position", value),
+        lambda: layer.stream,
+    )
