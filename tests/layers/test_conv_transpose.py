@@ -275,7 +275,7 @@ def test_layer_argument_out_of_range_is_an_error_at_once(arguments, message):
         ((1, 3, 4), (2, 2, 3), {}, "input has 3 channels, expected 2"),
         ((1, 3, 4), (3, 2, 3), {"groups": 2}, "in 2 equal groups (shape (1, 3, 4))"),
         ((1, 3, 4), (3, 2, 3, 3), {}, "must have the same number of axes"),
-        ((1, 3, 0), (3, 2, 3), {}, "input of shape (1, 3, 0) has no cells to spread"),
+        ((1, 3, 0), (3, 2, 3), {}, "input must have a cell along each spatial axis, got shape (1, 3, 0)"),
         ((1, 3, 2), (3, 2, 2), {"padding": 2}, "padding ((2, 2),) cuts off all of the output, which spans (3,) cells"),
         ((1, 3, 2), (3, 2, 2), {"output_padding": 1}, "output_padding 1 must be below the stride (1,)"),
         ((1, 3, 2), (3, 2, 2), {"padding": "same"}, "padding must be a number of cells or 'valid', got 'same'"),
