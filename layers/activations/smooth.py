@@ -30,7 +30,7 @@ from .base import Activation, prepare, prepare_gradient
 from .erf import erfc
 from .sigmoids import sigmoid
 
-FORMS = ("none", "tanh")
+GELU_FORMS = ("none", "tanh")
 _CUBIC = 0.044715
 _ROOT = sqrt(2.0 / pi)
 _FAR = 1000.0
@@ -113,7 +113,7 @@ def gelu(x: Array, *, approximate: str = "none", xp: Namespace | None = None) ->
     """``x`` times the normal distribution function of ``x``; with ``approximate="tanh"`` the formula with tanh."""
     xp = prepare(xp, input=x)
     x = at_least(x, -_FAR, xp)
-    if checks.choice("approximate", approximate, FORMS) == "tanh":
+    if checks.choice("approximate", approximate, GELU_FORMS) == "tanh":
         return x * ((1.0 + xp.tanh(_tanh_argument(xp.minimum(x, _FAR)))) * 0.5)
     return x * _normal_cdf(x, xp)
 
@@ -123,7 +123,7 @@ def gelu_backward(dy: Array, x: Array, *, approximate: str = "none", xp: Namespa
     """Gradient of `gelu`: the table at the top of this file."""
     xp = prepare_gradient(xp, dy=dy, input=x)
     x = clamp(x, -_FAR, _FAR, xp)
-    if checks.choice("approximate", approximate, FORMS) == "tanh":
+    if checks.choice("approximate", approximate, GELU_FORMS) == "tanh":
         t = xp.tanh(_tanh_argument(x))
         slope = _ROOT * (1.0 + (3.0 * _CUBIC) * x * x)
         return dy * ((1.0 + t) * 0.5 + x * (1.0 - t * t) * 0.5 * slope)
@@ -185,4 +185,4 @@ class GELU(Activation):
 
     def __init__(self, approximate: str = "none", **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.approximate = checks.choice("approximate", approximate, FORMS)
+        self.approximate = checks.choice("approximate", approximate, GELU_FORMS)

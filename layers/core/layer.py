@@ -13,7 +13,7 @@ from .array_checks import require_float
 from .errors import backward_without_forward, with_owner
 from .layer_state import LayerState
 from .output_shape import Shape, knows_shapes, report_shapes, shape_by_forward
-from .placement import Placement, foreign
+from .placement import Placement, wrong_backend_message
 from .release_after_backward import is_within_released
 from .summary import Summary, summarise
 
@@ -208,7 +208,7 @@ class Layer(LayerState):
         """Raise unless ``x`` is an array of this layer's backend and dtype."""
         b = self.backend
         if not b.owns(x):
-            raise TypeError(foreign(x, b, what))
+            raise TypeError(wrong_backend_message(x, b, what))
         require_float(x, f"the {what}")
         b.require_stored(x, f"the {what}")
         if self.parameters and dtype_name(x.dtype) != b.dtype_name:
