@@ -1,4 +1,4 @@
-"""Transposed convolution: loops in float64, PyTorch, its convolution, finite differences."""
+"""Transposed convolution against loops in float64, PyTorch, the convolution of its adjoint, and finite differences."""
 
 import re
 from functools import cache
@@ -50,7 +50,7 @@ class Case(NamedTuple):
 
     @property
     def terms(self):
-        """The longest sum behind any value: of the output, or of a gradient."""
+        """Length of the longest sum in the computation of the output or of a gradient."""
         return max(self.x[1] * prod(self.weight[2:]), self.x[0] * prod(self.size), prod(self.weight[1:])) + 1
 
 
@@ -79,7 +79,7 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 @cache
 def problem(case):
-    """(x, weight, bias, dy) and what the loops make of them, (y, dx, dweight, dbias)."""
+    """(x, weight, bias, dy) and the results of the loops, (y, dx, dweight, dbias)."""
     rng = np.random.default_rng(15)
 
     def draw(shape):
