@@ -43,7 +43,8 @@ def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e
     b, seed = layer.backend, checks.seed("seed", seed)
     if b.dtype_name != "float64":
         raise TypeError(
-            f"gradcheck needs the layer in float64, it is in {b.dtype_name}: layer.to({b.spec!r}, 'float64')"
+            f"gradcheck: the layer must be in float64, got {b.dtype_name}; convert it with "
+            f"layer.to({b.spec!r}, 'float64')"
         )
     x = np.array(to_host(x), dtype=np.float64)
     with preserved(layer):

@@ -119,7 +119,7 @@ def judge(
         truth = {name: nan_of_exact(name, array, results.get(name)) for name, array in truth.items()}
     problems, largest = [], 0.0
     if results.keys() != truth.keys():
-        problems.append(f"gives {', '.join(results)}; expected {', '.join(truth)}")
+        problems.append(f"returns {', '.join(results)}; expected {', '.join(truth)}")
     for name in (name for name in results if name in truth):
         array, expected = results[name], truth[name]
         if array.shape != expected.shape:
@@ -154,7 +154,7 @@ def _refusal_problem(results: Attempt, truth: Attempt) -> str:
     if isinstance(results, ValueError) and isinstance(truth, ValueError) and _is_raised(results):
         return ""
     found, expected = (
-        f"raises {error_line(each)}" if isinstance(each, Exception) else "gives arrays" for each in (results, truth)
+        f"raises {error_line(each)}" if isinstance(each, Exception) else "returns arrays" for each in (results, truth)
     )
     return f"{found}, where the truth {expected}"
 

@@ -97,7 +97,7 @@ class Parity:
         reference = self._references[case.name]
         problems = []
         if found.keys() != truth.keys() or found.keys() != reference.keys():
-            problems.append(f"gives {', '.join(found)}; expected {', '.join(truth)}")
+            problems.append(f"returns {', '.join(found)}; expected {', '.join(truth)}")
         arrays = []
         for name in (name for name in found if name in truth and name in reference):
             a, t, r = found[name], truth[name], reference[name]

@@ -71,7 +71,7 @@ def test_another_dtype_or_shape_fails(change):
 def test_a_missing_or_additional_array_fails():
     found = run_host(DENSE, "numpy")
     without = {name: array for name, array in found.items() if name != "dbias"}
-    assert "gives y, dx, dweight; expected" in Parity("numpy").judge(DENSE, without).problem
+    assert "returns y, dx, dweight; expected" in Parity("numpy").judge(DENSE, without).problem
     assert "expected" in Parity("numpy").judge(DENSE, found | {"extra": found["y"]}).problem
 
 
