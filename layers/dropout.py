@@ -54,7 +54,7 @@ def dropout(x: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> 
             f"keep must have the shape of the input, {tuple(x.shape)}, or size 1 along some axes, got shape "
             f"{tuple(keep.shape)}"
         )
-    p = probability(p)
+    p = check_probability(p)
     if p == 1.0:
         return xp.zeros_like(x)
     ops = operations_of(xp)
@@ -67,8 +67,8 @@ def dropout_backward(dy: Array, keep: Array, p: float, *, xp: Namespace | None =
     return dropout(dy, keep, p, xp=xp)
 
 
-def probability(p: float) -> float:
-    """The probability of dropping a value, as a float."""
+def check_probability(p: float) -> float:
+    """The checked probability of dropping a value."""
     return float(checks.number("p", p, least=0.0, most=1.0))
 
 
@@ -100,7 +100,7 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.p = probability(p)
+        self.p = check_probability(p)
         self._stream: Generator | None = None
 
     @property

@@ -5,13 +5,13 @@ the same on every machine.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from ...backends import Generator
+from ..compare import Host
 
-Host: TypeAlias = np.ndarray[Any, Any]
 Maker: TypeAlias = Callable[[Generator, tuple[int, ...]], Host]
 
 
