@@ -85,9 +85,9 @@ class Layer(LayerState):
     ``xp=self.backend.xp``. It makes new arrays in the dtype of ``x`` and with ``device=self.backend.device``, and does
     not write into ``x``, ``dy``, or arrays of parameters and buffers.
 
-    A layer that draws random numbers has a property ``stream``, a `xpnn.random.Generator` created on first use by
-    ``self.generator.fold_in("noise")``: it depends on the layer's name in its container. Checkpoints save its position,
-    and compiled steps (`Backend.compile`) advance it, as they do with that of `Dropout`.
+    A layer that draws random numbers has a property ``stream``, which always returns the same `xpnn.random.Generator`.
+    It is created on first use, by ``self.generator.fold_in("noise")``, because it depends on the layer's name in its
+    container. Checkpoints save its position, and compiled steps (`Backend.compile`) advance it.
 
     A layer saves what backward needs of its last forward only. So a net that passes a layer twice needs two layers,
     which may share their parameters: ``b.parameters["weight"] = a.parameters["weight"]``. Gradients then add up, and

@@ -175,7 +175,7 @@ class LayerState(Placed):
 
 
 def _slots_of_stream(layer: Any, path: str) -> Iterator[Slot]:
-    """Key and position of the layer's stream of random numbers, whichever `Generator` that is when they are read."""
+    """Key and position of the layer's stream of random numbers, which the layer may replace by another one."""
     yield Slot(
         f"{path}.stream.key",
         (id(layer), "stream.key"),
