@@ -10,7 +10,6 @@ Sources: N. Srivastava et al., "Dropout: a simple way to prevent neural networks
 al., "Efficient object localization using convolutional networks", 2015, for whole channels.
 """
 
-from collections.abc import Iterator
 from functools import partial
 from math import ceil
 from operator import mul
@@ -19,7 +18,6 @@ from typing import Any, ClassVar, Unpack
 from ..backends import Generator, operations_of
 from ..backends.execution.team import place_in_batch
 from ..backends.inputs import describe
-from ..backends.recording.slots import Slot
 from ..backends.without_autograd import without_graph
 from ..common import checks
 from ..common.types import Array, Namespace, dtype_name
@@ -56,7 +54,7 @@ def dropout(x: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> 
             f"keep must have the shape of the input, {tuple(x.shape)}, or size 1 along some axes, got shape "
             f"{tuple(keep.shape)}"
         )
-    p = probability(p)
+    p = check_probability(p)
     if p == 1.0:
         return xp.zeros_like(x)
     ops = operations_of(xp)
@@ -69,8 +67,8 @@ def dropout_backward(dy: Array, keep: Array, p: float, *, xp: Namespace | None =
     return dropout(dy, keep, p, xp=xp)
 
 
-def probability(p: float) -> float:
-    """The probability of dropping a value, as a float."""
+def check_probability(p: float) -> float:
+    """The checked probability of dropping a value."""
     return float(checks.number("p", p, least=0.0, most=1.0))
 
 
@@ -102,7 +100,7 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.p = probability(p)
+        self.p = check_probability(p)
         self._stream: Generator | None = None
 
     @property
@@ -116,22 +114,6 @@ class Dropout(Layer):
         super()._enter_container(path, inherited)
         if self._stream is not None and not self._stream.position:
             self._stream = None
-
-    def _slots(self, path: str) -> Iterator[Slot]:
-        yield from super()._slots(path)
-        yield Slot(
-            f"{path}.stream.key",
-            (id(self), "stream.key"),
-            lambda: self.stream.key,
-            lambda value: setattr(self.stream, "key", value),
-        )
-        yield Slot(
-            f"{path}.stream.position",
-            (id(self), "stream.position"),
-            lambda: self.stream.position,
-            lambda value: setattr(self.stream, "position", value),
-            lambda: self.stream,
-        )
 
     def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape

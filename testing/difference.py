@@ -94,7 +94,7 @@ def first_difference(model_a: Layer, model_b: Layer, x: Any, dy: Any = None, *, 
     names = [[(name, repr(layer)) for name, layer in model.named_layers()] for model in (model_a, model_b)]
     if names[0] != names[1]:
         odd = next((pair for pair in zip(*names, strict=False) if pair[0] != pair[1]), (names[0][-1], names[1][-1]))
-        raise ValueError(f"first_difference needs two copies of one model; {odd[0]} and {odd[1]} are not the same")
+        raise ValueError(f"first_difference: the models must have the same layers, got {odd[0]} and {odd[1]}")
     for one, other in zip(_trace(model_a, x, dy), _trace(model_b, x, dy), strict=True):
         found = _differ(one, other, ulps)
         if found is not None:

@@ -9,6 +9,7 @@ from ..backends import Backend, to_host
 from ..common import checks
 from ..common.types import Array
 from ..layers.core.layer import Layer
+from ..layers.core.layer_outputs import preserved
 
 
 def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e-6, seed: int = 0) -> None:
@@ -42,27 +43,20 @@ def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e
     b, seed = layer.backend, checks.seed("seed", seed)
     if b.dtype_name != "float64":
         raise TypeError(
-            f"gradcheck needs the layer in float64, it is in {b.dtype_name}: layer.to({b.spec!r}, 'float64')"
+            f"gradcheck: the layer must be in float64, got {b.dtype_name}; convert it with "
+            f"layer.to({b.spec!r}, 'float64')"
         )
     x = np.array(to_host(x), dtype=np.float64)
-    buffers = [(part.buffers, dict(part.buffers)) for _, part in layer.named_layers()]
-    grads = {name: parameter.grad for name, parameter in layer.named_parameters()}
-    layer.zero_grad()
-    y = layer.forward(b.asarray(x))
-    weights = np.random.default_rng(seed).standard_normal(tuple(y.shape))
-    dx = layer.backward(b.asarray(weights))
-    found = {name: parameter.grad for name, parameter in layer.named_parameters()}
-    for name, parameter in layer.named_parameters():
-        parameter.grad = grads[name]
+    with preserved(layer):
+        y = layer.forward(b.asarray(x))
+        weights = np.random.default_rng(seed).standard_normal(tuple(y.shape))
+        dx = layer.backward(b.asarray(weights))
+        found = {name: parameter.grad for name, parameter in layer.named_parameters()}
 
-    def objective(host: np.ndarray[Any, Any]) -> float:
-        return float(np.sum(weights * b.to_numpy(layer.forward(b.asarray(host)))))
+        def objective(host: np.ndarray[Any, Any]) -> float:
+            return float(np.sum(weights * b.to_numpy(layer.forward(b.asarray(host)))))
 
-    try:
         _compare_all(layer, b, x, objective, dx, found, step, tolerance)
-    finally:
-        for current, before in buffers:
-            current.update(before)
 
 
 def _compare_all(

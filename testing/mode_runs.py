@@ -18,7 +18,7 @@ from .cases import Case, LayerCase, LossCase, part_of
 from .compare import Host, compare, same_bits
 from .modes import KERNELS, Mode, modes
 from .outcomes import ModeOutcome, Outcome
-from .parity import TRUTH, Parity, Results, describe, error_line, nan_of_exact, run_host, scale_of
+from .parity import TRUTH, Parity, Results, describe_error, error_line, nan_of_exact, run_host, scale_of
 from .reference import layer_results, loss_results
 from .tolerances import EXACT
 
@@ -46,16 +46,20 @@ class ModeRuns:
     def __init__(self, backend: BackendLike, floor: float = 0.0) -> None:
         self.backend: Backend = get_backend(backend)
         self.floor = floor
-        self.wide = self.backend.has("float64")
+        self.has_float64 = self.backend.has("float64")
 
     def run(self, case: Case, chosen: Callable[[Mode], bool] = lambda mode: True) -> list[ModeOutcome]:
         """Run a case in float64, and in all its modes for which ``chosen(mode)`` is true."""
-        if case.dtype == "float64" and not self.wide:
+        if case.dtype == "float64" and not self.has_float64:
             return []
         float64, reference = attempt(lambda: run_host(case, TRUTH, "float64")), by_loops(case)
         with overrides.using(KERNELS) as met:
             attempt(lambda: run_host(case, get_backend(self.backend, numerics="fast")))
-        selected = [mode for mode in modes(case, set(met), host=self.backend.is_host, wide=self.wide) if chosen(mode)]
+        selected = [
+            mode
+            for mode in modes(case, set(met), is_host=self.backend.is_host, has_float64=self.has_float64)
+            if chosen(mode)
+        ]
         results = {mode.name: self.run_mode(case, mode) for mode in selected}
         if self.backend.spec != "numpy" and "exact" in results:
             results["exact on numpy"] = ModeRuns("numpy").run_mode(case, Mode("exact", numerics="exact"))
@@ -65,10 +69,10 @@ class ModeRuns:
 
     def run_mode(self, case: Case, mode: Mode) -> Attempt:
         """The results of a case in a mode, or its exception."""
-        with overrides.using(mode.ways):
+        with overrides.using(mode.choices):
             return attempt(lambda: run_host(mode.of(case), mode.on(self.backend)))
 
-    def add(self, case: Case, parity: Parity) -> Outcome:
+    def run_with_parity(self, case: Case, parity: Parity) -> Outcome:
         """The outcome of a parity run and of all modes; only of the modes for a case that must be refused."""
         outcome = Outcome(case) if isinstance(by_loops(case), ValueError) else parity.run(case)
         ran = self.run(case)
@@ -115,7 +119,7 @@ def judge(
         truth = {name: nan_of_exact(name, array, results.get(name)) for name, array in truth.items()}
     problems, largest = [], 0.0
     if results.keys() != truth.keys():
-        problems.append(f"gives {', '.join(results)}; expected {', '.join(truth)}")
+        problems.append(f"returns {', '.join(results)}; expected {', '.join(truth)}")
     for name in (name for name in results if name in truth):
         array, expected = results[name], truth[name]
         if array.shape != expected.shape:
@@ -142,7 +146,7 @@ def _measure(case: Case, mode: Mode, name: str, array: Host, expected: Host, flo
         factor = FLOAT64_FACTOR if array.dtype == np.float64 else 1.0
         limit, terms = mode.bound(case, part), mode.terms(case, part)
         found = compare(array, expected, limit, terms, factor=factor, floor=floor)
-    return found.share, "" if found.matches else describe(name, "the truth", found)
+    return found.share, "" if found.matches else describe_error(name, "the truth", found)
 
 
 def _refusal_problem(results: Attempt, truth: Attempt) -> str:
@@ -150,7 +154,7 @@ def _refusal_problem(results: Attempt, truth: Attempt) -> str:
     if isinstance(results, ValueError) and isinstance(truth, ValueError) and _is_raised(results):
         return ""
     found, expected = (
-        f"raises {error_line(each)}" if isinstance(each, Exception) else "gives arrays" for each in (results, truth)
+        f"raises {error_line(each)}" if isinstance(each, Exception) else "returns arrays" for each in (results, truth)
     )
     return f"{found}, where the truth {expected}"
 

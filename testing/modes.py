@@ -34,7 +34,7 @@ class Mode:
     ----------
     name : str
         ``"kernels"``, ``"exact, strided"``, ``"Winograd F4"`` and so on.
-    ways : Choices
+    choices : Choices
         What overrides the usual choice of algorithm and kernels.
     numerics : str
         ``"fast"`` or ``"exact"``.
@@ -43,7 +43,7 @@ class Mode:
     """
 
     name: str
-    ways: Choices = ARRAYS
+    choices: Choices = ARRAYS
     numerics: str = "fast"
     layout: str = ""
 
@@ -64,7 +64,7 @@ class Mode:
     @property
     def algorithm(self) -> str:
         """The algorithm of convolutions, without its variant; ``""`` for the usual choice."""
-        return self.ways.convolution.partition(",")[0]
+        return self.choices.convolution.partition(",")[0]
 
     def bound(self, case: Case, part: Part) -> Bound:
         """The bound of the case or of the algorithm, whichever is larger."""
@@ -81,7 +81,7 @@ class Mode:
         return terms
 
 
-def modes(case: Case, met: set[str], *, host: bool = True, wide: bool = True) -> Iterator[Mode]:
+def modes(case: Case, met: set[str], *, is_host: bool = True, has_float64: bool = True) -> Iterator[Mode]:
     """The modes for a case, first ``"arrays"``: array functions with the usual choice of algorithms.
 
     Parameters
@@ -90,9 +90,9 @@ def modes(case: Case, met: set[str], *, host: bool = True, wide: bool = True) ->
     met : set of str
         What `xpnn.backends.overrides` recorded in a run of it: kernels, and algorithms that can compute its
         convolutions.
-    host : bool
+    is_host : bool
         Whether the backend computes on the host.
-    wide : bool
+    has_float64 : bool
         Whether the device has float64, which exact numerics needs.
     """
     yield Mode("arrays")
@@ -110,14 +110,14 @@ def modes(case: Case, met: set[str], *, host: bool = True, wide: bool = True) ->
                     # It reads the weight in its own memory layout, of which there are three.
                     for layout in LAYOUTS[:2]:
                         yield Mode(f"{name}, {layout}", Choices(kernels=False, convolution=name), layout=layout)
-                if "kernels" in met and name.startswith(COMPILED[host]):
+                if "kernels" in met and name.startswith(COMPILED[is_host]):
                     yield Mode(f"{name}, kernels", replace(KERNELS, convolution=name))
     if isinstance(case, LayerCase) and case.single:
         for layout in LAYOUTS:
             yield Mode(layout, layout=layout)
             if "kernels" in met:
                 yield Mode(f"kernels, {layout}", KERNELS, layout=layout)
-    if wide and case.dtype == "float32":
+    if has_float64 and case.dtype == "float32":
         yield Mode("exact", numerics="exact")
         if "kernels" in met:
             yield Mode("exact, kernels", KERNELS, numerics="exact")

@@ -35,14 +35,14 @@ def run_host(case: Case, backend: BackendLike, dtype: str | None = None) -> Resu
 class Parity:
     """Runs of cases on a backend, compared with a reference backend.
 
+    Results of the reference backend and in float64 are cached, so a second run of a case costs one computation.
+
     Parameters
     ----------
     backend, reference : str or Backend
         The backend under test, and the one that it is compared with.
     truths : mapping, optional
         Results in float64 by case name, if they are known already.
-
-    Results of the reference backend and in float64 are cached, so a second run of a case costs one computation.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Parity:
         reference = self._references[case.name]
         problems = []
         if found.keys() != truth.keys() or found.keys() != reference.keys():
-            problems.append(f"gives {', '.join(found)}; expected {', '.join(truth)}")
+            problems.append(f"returns {', '.join(found)}; expected {', '.join(truth)}")
         arrays = []
         for name in (name for name in found if name in truth and name in reference):
             a, t, r = found[name], truth[name], reference[name]
@@ -108,7 +108,7 @@ class Parity:
             arrays.append(measured)
             for against, comparison in (("float64", measured.truth), (self.reference.spec, measured.reference)):
                 if not comparison.matches:
-                    problems.append(describe(name, against, comparison))
+                    problems.append(describe_error(name, against, comparison))
             if self.exact and not measured.same_bits:
                 problems.append(f"{name} has other bits than on {self.reference.spec}")
         return Outcome(case, arrays, seconds, "; ".join(problems))
@@ -159,7 +159,7 @@ def scale_of(name: str, truth: Results) -> float:
     return max(float(np.abs(array).max(initial=0.0, where=np.isfinite(array))) for array in others)
 
 
-def describe(name: str, against: str, found: Comparison) -> str:
+def describe_error(name: str, against: str, found: Comparison) -> str:
     """Where and by how much an array exceeds its bound."""
     if found.ulps == inf:
         size = "NaN or infinity differs"

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import types
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -29,17 +30,33 @@ def modules(package):
     return sorted((ROOT / package).rglob("*.py"))
 
 
-def imports(path):
-    """Absolute names of all modules that a file of the package imports, wherever in the file."""
+def imported(path):
+    """A pair for each import of a file of the package, wherever in the file: the module, and the full name imported."""
     package = ["xpnn", *path.relative_to(ROOT).parent.parts]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            yield from ((module, f"{module}.{alias.name}") for alias in node.names)
+
+
+def imports(path):
+    """Absolute names of all modules that a file of the package imports, and of what it imports from them."""
+    for pair in imported(path):
+        yield from pair
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Neither in functions nor for types."""
+    paths = {path: ["xpnn", *path.relative_to(ROOT).with_suffix("").parts] for p in PACKAGES for path in modules(p)}
+    names = {".".join(parts).removesuffix(".__init__"): path for path, parts in paths.items()}
+    graph = {
+        name: {found if found in names else module for module, found in imported(path)} & names.keys() - {name}
+        for name, path in names.items()
+    }
+    assert len(list(TopologicalSorter(graph).static_order())) == len(names)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

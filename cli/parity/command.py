@@ -103,7 +103,7 @@ def _outcomes(cases: list[Case], backend: Backend, reference: Backend, *, modes:
     """Run the cases, with ``modes`` each in every mode, and print each as it ends."""
     outcomes: list[Outcome] = []
     parity = Parity(backend, reference)
-    run_case = partial(ModeRuns(backend).add, parity=parity) if modes else parity.run
+    run_case = partial(ModeRuns(backend).run_with_parity, parity=parity) if modes else parity.run
 
     def ended(outcome: Outcome) -> None:
         outcomes.append(outcome)

@@ -138,7 +138,7 @@ def _below(x: Array, xp: Namespace) -> Array:
 
 def _require_slopes(shape: Shape, weight: Shape) -> None:
     if len(weight) != 1 or (weight[0] != 1 and (len(shape) < 2 or weight[0] != shape[1])):
-        raise ValueError(f"weight has shape {weight}, the input {shape}; a weight has shape (1,) or (channels,)")
+        raise ValueError(f"weight must have shape (1,) or (channels,), got {weight} for an input of shape {shape}")
 
 
 def _by_channel(x: Array, weight: Array, xp: Namespace) -> Array:

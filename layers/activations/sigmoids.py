@@ -22,7 +22,7 @@ from ..core.elementwise import at_least, clamp, keep_nan, zero
 from .base import Activation, prepare, prepare_gradient
 
 # Adding 1 to it changes nothing in either dtype.
-_FAR = 1e30
+_LARGE = 1e30
 
 
 @without_graph
@@ -57,7 +57,7 @@ def tanh_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
 def softsign(x: Array, *, xp: Namespace | None = None) -> Array:
     """``x / (1 + |x|)``."""
     xp = prepare(xp, input=x)
-    near = clamp(x, -_FAR, _FAR, xp)
+    near = clamp(x, -_LARGE, _LARGE, xp)
     return near / (1.0 + xp.abs(near))
 
 

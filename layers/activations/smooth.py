@@ -30,10 +30,11 @@ from .base import Activation, prepare, prepare_gradient
 from .erf import erfc
 from .sigmoids import sigmoid
 
-FORMS = ("none", "tanh")
+GELU_FORMS = ("none", "tanh")
 _CUBIC = 0.044715
 _ROOT = sqrt(2.0 / pi)
-_FAR = 1000.0
+# Inputs are clamped to this; see above.
+_LIMIT = 1000.0
 
 
 @without_graph
@@ -63,7 +64,7 @@ def _checked(beta: float, threshold: float) -> tuple[float, float]:
 def silu(x: Array, *, xp: Namespace | None = None) -> Array:
     """``x * sigmoid(x)``."""
     xp = prepare(xp, input=x)
-    x = at_least(x, -_FAR, xp)
+    x = at_least(x, -_LIMIT, xp)
     return x * sigmoid(x, xp=xp)
 
 
@@ -71,7 +72,7 @@ def silu(x: Array, *, xp: Namespace | None = None) -> Array:
 def silu_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = s (1 + x (1 - s)) dy`` with ``s = sigmoid(x)``."""
     xp = prepare_gradient(xp, dy=dy, input=x)
-    x = clamp(x, -_FAR, _FAR, xp)
+    x = clamp(x, -_LIMIT, _LIMIT, xp)
     s = sigmoid(x, xp=xp)
     return dy * (s * (1.0 + x * (1.0 - s)))
 
@@ -80,7 +81,7 @@ def silu_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
 def mish(x: Array, *, xp: Namespace | None = None) -> Array:
     """``x * tanh(log(1 + exp(x)))``."""
     xp = prepare(xp, input=x)
-    x = at_least(x, -_FAR, xp)
+    x = at_least(x, -_LIMIT, xp)
     return x * _mish_parts(x, xp)[0]
 
 
@@ -88,7 +89,7 @@ def mish(x: Array, *, xp: Namespace | None = None) -> Array:
 def mish_backward(dy: Array, x: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = (t + x s (1 - t^2)) dy`` with ``s = sigmoid(x)``, ``t = tanh(softplus(x))``."""
     xp = prepare_gradient(xp, dy=dy, input=x)
-    x = clamp(x, -_FAR, _FAR, xp)
+    x = clamp(x, -_LIMIT, _LIMIT, xp)
     t, rest = _mish_parts(x, xp)
     return dy * (t + x * sigmoid(x, xp=xp) * rest)
 
@@ -112,9 +113,9 @@ def _mish_parts(x: Array, xp: Namespace) -> tuple[Array, Array]:
 def gelu(x: Array, *, approximate: str = "none", xp: Namespace | None = None) -> Array:
     """``x`` times the normal distribution function of ``x``; with ``approximate="tanh"`` the formula with tanh."""
     xp = prepare(xp, input=x)
-    x = at_least(x, -_FAR, xp)
-    if checks.choice("approximate", approximate, FORMS) == "tanh":
-        return x * ((1.0 + xp.tanh(_tanh_argument(xp.minimum(x, _FAR)))) * 0.5)
+    x = at_least(x, -_LIMIT, xp)
+    if checks.choice("approximate", approximate, GELU_FORMS) == "tanh":
+        return x * ((1.0 + xp.tanh(_tanh_argument(xp.minimum(x, _LIMIT)))) * 0.5)
     return x * _normal_cdf(x, xp)
 
 
@@ -122,8 +123,8 @@ def gelu(x: Array, *, approximate: str = "none", xp: Namespace | None = None) ->
 def gelu_backward(dy: Array, x: Array, *, approximate: str = "none", xp: Namespace | None = None) -> Array:
     """Gradient of `gelu`: the table at the top of this file."""
     xp = prepare_gradient(xp, dy=dy, input=x)
-    x = clamp(x, -_FAR, _FAR, xp)
-    if checks.choice("approximate", approximate, FORMS) == "tanh":
+    x = clamp(x, -_LIMIT, _LIMIT, xp)
+    if checks.choice("approximate", approximate, GELU_FORMS) == "tanh":
         t = xp.tanh(_tanh_argument(x))
         slope = _ROOT * (1.0 + (3.0 * _CUBIC) * x * x)
         return dy * ((1.0 + t) * 0.5 + x * (1.0 - t * t) * 0.5 * slope)
@@ -185,4 +186,4 @@ class GELU(Activation):
 
     def __init__(self, approximate: str = "none", **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.approximate = checks.choice("approximate", approximate, FORMS)
+        self.approximate = checks.choice("approximate", approximate, GELU_FORMS)

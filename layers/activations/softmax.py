@@ -76,7 +76,7 @@ def _require_axis(shape: Shape, axis: int) -> None:
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"axis {axis} is out of range for an input of shape {shape}")
     if shape[axis] == 0:
-        raise ValueError(f"axis {axis} of an input of shape {shape} is empty: there is nothing to compare")
+        raise ValueError(f"input must have a value along axis {axis}, got shape {shape}")
 
 
 class _AlongAxis(Layer):

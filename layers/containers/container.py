@@ -10,7 +10,7 @@ from ...common import checks
 from ...common.types import DType
 from ..core.errors import full_name
 from ..core.layer import Layer
-from ..core.placement import Placement, says_where
+from ..core.placement import Placement, has_backend_settings
 
 
 class Container(Layer):
@@ -50,7 +50,7 @@ class Container(Layer):
     @property
     def backend(self) -> Backend:
         """The container's own backend, or its first child's."""
-        if self.children and not says_where(self._own_placement):
+        if self.children and not has_backend_settings(self._own_placement):
             return next(iter(self.children.values())).backend
         return super().backend
 
@@ -65,7 +65,7 @@ class Container(Layer):
         super()._enter_container(path, inherited)
         passed = cast(Placement, {**inherited, **self._own_placement})
         for name, child in self.children.items():
-            child._is_fast = child._is_fast or (self._is_fast and not says_where(child._own_placement))
+            child._is_fast = child._is_fast or (self._is_fast and not has_backend_settings(child._own_placement))
             child._enter_container(full_name(path, name), passed)
 
     def _check_numerics(self) -> None:

@@ -105,7 +105,7 @@ class Sequential(Container):
                 raise KeyError(f"Sequential has no layer {index!r}, only {', '.join(self.children) or 'none'}")
             return self.children[index]
         if not -len(self) <= index < len(self):
-            raise IndexError(f"Sequential has {len(self)} layers, none is {index}")
+            raise IndexError(f"index {index} is out of range for a Sequential of {len(self)} layers")
         return self.layers[index]
 
     def _part(self, which: slice) -> Sequential:

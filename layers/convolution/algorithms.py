@@ -61,7 +61,7 @@ def serving(problem: Problem, ops: Operations) -> dict[str, Algorithm]:
         found["depthwise"] = depthwise
     if direct.serves(problem, ops):
         found["direct"] = direct
-    neighbours = banded.serving(problem)
+    neighbours = banded.possible_neighbours(problem)
     if neighbours:
         found |= {"banded, narrow": Banded(neighbours[0]), "banded, wide": Banded(neighbours[-1])}
     if ops.views and winograd.serves(problem):

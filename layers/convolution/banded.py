@@ -28,7 +28,7 @@ from .problem import Problem
 # Measured nanoseconds: to copy a run and each number in it, and for a multiply-add in a wide matrix.
 RUN_NS, NUMBER_NS, MULTIPLY_ADD_NS = 5.0, 0.1, 0.019
 # Multiply-adds below which making the band matrix takes longer than it saves.
-MIN_MULTIPLY_ADDS = 500_000
+MIN_BANDED_MULTIPLY_ADDS = 500_000
 # Columns of a matrix from which a product runs at full speed.
 FULL_SPEED_COLUMNS = 48
 
@@ -36,12 +36,12 @@ FULL_SPEED_COLUMNS = 48
 @lru_cache(maxsize=1024)
 def neighbours(problem: Problem) -> int:
     """``t``, the number of neighbouring outputs to compute together, a divisor of the output's width; 1 for none."""
-    if problem.multiply_adds < MIN_MULTIPLY_ADDS:
+    if problem.multiply_adds < MIN_BANDED_MULTIPLY_ADDS:
         return 1
-    return min((1, *serving(problem)), key=lambda t: _cost(problem, t))
+    return min((1, *possible_neighbours(problem)), key=lambda t: _cost(problem, t))
 
 
-def serving(problem: Problem) -> list[int]:
+def possible_neighbours(problem: Problem) -> list[int]:
     """All ``t`` that can be used: divisors of the output's width, from 2 to 32."""
     w = problem.windows
     if problem.groups > 1 or w.dilation[-1] > 1 or w.stride[-1] > w.kernel[-1] or problem.algorithms == "direct":

@@ -24,7 +24,7 @@ from .problem import Problem
 # Largest size of the band matrix.
 MAX_BAND_SIZE = 1 << 18
 # Multiply-adds from which making the band matrix pays off.
-MIN_MULTIPLY_ADDS = 1_000_000
+MIN_BANDED_ROWS_MULTIPLY_ADDS = 1_000_000
 
 
 def serves(problem: Problem) -> bool:
@@ -42,7 +42,7 @@ def suits(problem: Problem) -> bool:
     w = problem.windows
     size = prod(w.kernel[:-1]) * problem.spatial[-1] * problem.channels * w.count[-1] * problem.features
     is_small = problem.channels <= 8 and size <= MAX_BAND_SIZE
-    return serves(problem) and is_small and problem.multiply_adds >= MIN_MULTIPLY_ADDS
+    return serves(problem) and is_small and problem.multiply_adds >= MIN_BANDED_ROWS_MULTIPLY_ADDS
 
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) -> Array:

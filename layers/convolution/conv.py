@@ -151,7 +151,7 @@ def _geometry(x: Shape, weight: Shape, stride: Size, padding: Padding, dilation:
         )
     require_cells(weight)
     if weight[0] % groups:
-        raise ValueError(f"{weight[0]} output channels can't be split into {groups} groups")
+        raise ValueError(f"output channels must be a multiple of groups, got {weight[0]} channels in {groups} groups")
     channels = weight[1] * groups
     if x[1] != channels:
         raise ValueError(f"input has {_channels(x[1])}, expected {channels} (shape {x})")
@@ -167,7 +167,7 @@ def _geometry(x: Shape, weight: Shape, stride: Size, padding: Padding, dilation:
 def require_cells(weight: Shape) -> None:
     """Raise `ValueError` for a kernel of size 0 along an axis."""
     if 0 in weight[2:]:
-        raise ValueError(f"weight has shape {weight}; a kernel needs a cell along each axis")
+        raise ValueError(f"weight must have a kernel cell along each spatial axis, got shape {weight}")
 
 
 def _channels(count: int) -> str:

@@ -121,7 +121,6 @@ def conv_transpose_backward(
 
 def _problem(x: Array, plan: "_Plan", groups: int, algorithms: str) -> Problem:
     """The convolution of which this is the adjoint."""
-    checks.choice("algorithms", algorithms, ALGORITHMS)
     return Problem(
         samples=x.shape[0],
         spatial=plan.out,
@@ -175,7 +174,7 @@ def _plan(
     spatial, kernel = x[2:], weight[2:]
     pairs = resolve_padding(padding, spatial, kernel, s, d)
     if min(spatial, default=0) < 1:
-        raise ValueError(f"input of shape {x} has no cells to spread")
+        raise ValueError(f"input must have a cell along each spatial axis, got shape {x}")
     full = tuple((n - 1) * a + b * (k - 1) + e + 1 for n, a, b, k, e in zip(spatial, s, d, kernel, extra, strict=True))
     out = tuple(n - before - after for n, (before, after) in zip(full, pairs, strict=True))
     if min(out) < 1:

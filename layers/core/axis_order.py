@@ -1,8 +1,8 @@
 """The order of axes: channels first in public shapes, channels last inside a layer with windows.
 
 Such a layer permutes its input ``(N, C, *spatial)`` to ``(N, *spatial, C)``, which is a view, computes, and returns a
-permuted view of its result. Where the layer before did the same, the permuted input is contiguous, so nothing is
-copied between layers.
+permuted view of its result. If the previous layer did the same, the permuted input is contiguous, so
+nothing is copied between layers.
 """
 
 from ...backends import operations_of

@@ -60,7 +60,7 @@ class Buffers(MutableMapping[str, Array]):
                 self._arrays[name] = moved(array, backend)
 
     def own(self, name: str) -> None:
-        """Make a buffer one that a compiled step may write into: a copy, as the array may be in use elsewhere."""
+        """Replace a buffer by a copy that a compiled step may write into; the array itself may be in use elsewhere."""
         array = self[name]
         if array is not self._own.get(name):
             self._arrays[name] = self._own[name] = copy_with_layout(array, array, self._owner.backend)

@@ -15,4 +15,6 @@ def with_owner(error: TypeError | ValueError, owner: Any) -> Exception:
 
 def backward_without_forward(owner: Any, mode: str = "") -> RuntimeError:
     """The error of a backward for which no forward saved anything."""
-    return RuntimeError(f"{owner!r}: backward needs a forward before it{mode} (within released(), one for each)")
+    return RuntimeError(
+        f"{owner!r}: backward needs a forward before it{mode}; within released() each backward needs its own"
+    )

@@ -31,6 +31,7 @@ def in_numerics_of_arrays(function: Callable[P, R], module: str) -> Callable[P, 
         if not (origins.watching or os.environ.get(NUMERICS_VARIABLE)):
             return function(*args, **keywords)
         xp: Any = keywords.get("xp")
+        # The namespace of exact numerics, with which layers call: their arrays are widened already.
         if hasattr(xp, "raw"):
             return function(*args, **keywords)
         arrays = [each for each in (*args, *keywords.values()) if _is_array(each)]

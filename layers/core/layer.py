@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Unpack
 
 from ...backends import origins
@@ -13,7 +13,7 @@ from .array_checks import require_float
 from .errors import backward_without_forward, with_owner
 from .layer_state import LayerState
 from .output_shape import Shape, knows_shapes, report_shapes, shape_by_forward
-from .placement import Placement, foreign
+from .placement import Placement, wrong_backend_message
 from .release_after_backward import is_within_released
 from .summary import Summary, summarise
 
@@ -62,11 +62,13 @@ class Layer(LayerState):
     ``_output_shape(shape)``
         Optional: the shape of the output for that of the input, or a `ValueError`. Called by `output_shape` and
         `summary`, which otherwise run a forward of zeros.
+    ``multiply_adds(x_shape, y_shape)``
+        Optional: the number of multiply-adds of a forward, for `summary`; 0 unless defined.
 
     and calls
 
     ``add_parameter(name, shape, initialiser)``, ``add_buffer(name, shape, value)``
-        In ``__init__``.
+        In ``__init__``: initialisers are in `xpnn.initialisers`; an integer value makes a buffer of integers.
     ``parameter_value(name)``, ``buffer_value(name)``
         In ``_forward`` and ``_backward``: the arrays to compute with.
     ``set_buffer(name, array)``
@@ -80,9 +82,12 @@ class Layer(LayerState):
     exact numerics they widen float32 arrays to float64 before ``_forward`` and ``_backward`` and round the results
     once after, so one implementation serves both numerics and both dtypes. The implementation uses functions of the
     Array API standard from ``self.backend.xp``, which every backend has, or those of `xpnn.functional` with
-    ``xp=self.backend.xp``, and does not write into ``x``, ``dy``, or arrays of parameters and buffers. A layer that
-    draws random numbers has a property ``stream``, created on first use by ``self.generator.fold_in("noise")``, whose
-    position is saved in checkpoints.
+    ``xp=self.backend.xp``. It makes new arrays in the dtype of ``x`` and with ``device=self.backend.device``, and does
+    not write into ``x``, ``dy``, or arrays of parameters and buffers.
+
+    A layer that draws random numbers has a property ``stream``, which always returns the same `xpnn.random.Generator`.
+    It is created on first use, by ``self.generator.fold_in("noise")``, because it depends on the layer's name in its
+    container. Checkpoints save its position, and compiled steps (`Backend.compile`) advance it.
 
     A layer saves what backward needs of its last forward only. So a net that passes a layer twice needs two layers,
     which may share their parameters: ``b.parameters["weight"] = a.parameters["weight"]``. Gradients then add up, and
@@ -146,6 +151,10 @@ class Layer(LayerState):
         # `origins.doubts` at the last forward.
         self._doubts = 0
 
+    def named_layers(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+        """This layer and all layers within, each with its full name; the name of this one is ``path``."""
+        yield path, self
+
     def __call__(self, x: Array) -> Array:
         """`forward`."""
         return self.forward(x)
@@ -199,7 +208,7 @@ class Layer(LayerState):
         """Raise unless ``x`` is an array of this layer's backend and dtype."""
         b = self.backend
         if not b.owns(x):
-            raise TypeError(foreign(x, b, what))
+            raise TypeError(wrong_backend_message(x, b, what))
         require_float(x, f"the {what}")
         b.require_stored(x, f"the {what}")
         if self.parameters and dtype_name(x.dtype) != b.dtype_name:

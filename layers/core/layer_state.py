@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, Unpack, cast
+from typing import Any, Self, Unpack
 
-from ...backends import Backend, origins
+from ...backends import Backend, Generator, origins
 from ...backends.recording.slots import Slot
 from ...common import checks
 from ...common.types import Array
@@ -16,9 +16,6 @@ from .errors import full_name
 from .parameter import Parameter
 from .placement import Placed, Placement
 from .state_dict import load_state, state_of
-
-if TYPE_CHECKING:
-    from .layer import Layer
 
 
 class LayerState(Placed):
@@ -115,9 +112,9 @@ class LayerState(Placed):
         for _, parameter in self.named_parameters():
             parameter.zero_grad()
 
-    def named_layers(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+    def named_layers(self, path: str = "") -> Iterator[tuple[str, LayerState]]:
         """This layer and all layers within, each with its full name; the name of this one is ``path``."""
-        yield path, cast("Layer", self)
+        raise NotImplementedError(f"{type(self).__name__} defines no named_layers")
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """All parameters with their full names, as in `state_dict`; a shared one once, with its first name."""
@@ -131,7 +128,7 @@ class LayerState(Placed):
 
     def state_dict(self) -> dict[str, Array]:
         """Full name to array, of all parameters and buffers: the arrays themselves, on their backend."""
-        return state_of(cast("Layer", self))
+        return state_of(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Replace all parameters and buffers by copies of the arrays in ``state``, which may be on any backend.
@@ -144,7 +141,7 @@ class LayerState(Placed):
             If a name is missing or unknown, or an array has another shape or is not of floats: the message lists all
             problems, and nothing is replaced.
         """
-        load_state(cast("Layer", self), state)
+        load_state(self, state)
 
     def slots(self) -> Iterator[Slot]:
         """The state that changes from step to step, for `Backend.compile`: arrays, modes, settings, backends."""
@@ -164,6 +161,8 @@ class LayerState(Placed):
         for name, value in vars(self).items():
             if not name.startswith("_") and isinstance(value, bool | int | float | str):
                 yield Slot.attribute(full_name(path, name), self, name)
+        if isinstance(getattr(self, "stream", None), Generator):
+            yield from _slots_of_stream(self, path)
 
     def _move(self, target: Backend) -> None:
         if target == self._backend:
@@ -173,3 +172,20 @@ class LayerState(Placed):
         self.buffers.move(target)
         super()._move(target)
         self.saved = self._output = None
+
+
+def _slots_of_stream(layer: Any, path: str) -> Iterator[Slot]:
+    """Key and position of the layer's stream of random numbers, which the layer may replace by another one."""
+    yield Slot(
+        f"{path}.stream.key",
+        (id(layer), "stream.key"),
+        lambda: layer.stream.key,
+        lambda value: setattr(layer.stream, "key", value),
+    )
+    yield Slot(
+        f"{path}.stream.position",
+        (id(layer), "stream.position"),
+        lambda: layer.stream.position,
+        lambda value: setattr(layer.stream, "position", value),
+        lambda: layer.stream,
+    )

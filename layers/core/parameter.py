@@ -14,7 +14,7 @@ from ...backends.recording.slots import Slot
 from ...common.types import Array, dtype_name
 from ..initialisers import Initialiser
 from .array_checks import require_float
-from .placement import foreign, moved
+from .placement import moved, wrong_backend_message
 
 
 class Owner(Protocol):
@@ -152,7 +152,7 @@ class Parameter:
     @value.setter
     def value(self, array: Array) -> None:
         if self._owner is not None and not self._owner.backend.owns(array):
-            raise TypeError(foreign(array, self._owner.backend, "value"))
+            raise TypeError(wrong_backend_message(array, self._owner.backend, "value"))
         require_plain(array, "value")
         require_float(array, "value")
         if tuple(array.shape) != self.shape:

@@ -37,7 +37,7 @@ class Placed:
     """
 
     def __init__(self, **placement: Unpack[Placement]) -> None:
-        self._own_placement = checked(placement, type(self).__name__)
+        self._own_placement = checked_placement(placement, type(self).__name__)
         self._inherited_placement: Placement = {}
         self._ambient = ambient_backend()
         self._backend: Backend | None = None
@@ -79,7 +79,7 @@ class Placed:
     def _enter_container(self, path: str, inherited: Placement) -> None:
         """Become the part of a container named ``path``; its placement applies where this has none of its own."""
         self._path, self._inherited_placement = path, inherited
-        if self._backend is not None and says_where(inherited):
+        if self._backend is not None and has_backend_settings(inherited):
             self._move(place(self._ambient, inherited, self._own_placement))
 
     def _move(self, target: Backend) -> None:
@@ -87,7 +87,7 @@ class Placed:
         self._backend = target
 
 
-def checked(placement: Placement, owner: str) -> Placement:
+def checked_placement(placement: Placement, owner: str) -> Placement:
     """The keywords that are not None, with the backend opened; `TypeError` for a keyword that does not exist.
 
     A `Backend` determines dtype and numerics too; a name leaves them to the container.
@@ -98,7 +98,7 @@ def checked(placement: Placement, owner: str) -> Placement:
     given = cast(Placement, {key: value for key, value in placement.items() if value is not None})
     if "seed" in given:
         given["seed"] = checks.seed("seed", given["seed"])
-    if "backend" not in given and says_where(given):
+    if "backend" not in given and has_backend_settings(given):
         # The container may name another backend, but a value that no backend accepts is refused here.
         get_backend("numpy", given.get("dtype", "float32"), given.get("numerics", "fast"))
     if isinstance(given.get("backend"), Backend):
@@ -109,7 +109,7 @@ def checked(placement: Placement, owner: str) -> Placement:
     return given
 
 
-def says_where(placement: Placement) -> bool:
+def has_backend_settings(placement: Placement) -> bool:
     """Whether a backend or one of its settings is among the keywords."""
     return bool(placement.keys() & {"backend", "dtype", "numerics"})
 
@@ -122,7 +122,7 @@ def place(ambient: Backend | None, *placements: Placement) -> Backend:
     return get_backend(joined.get("backend", ambient), joined.get("dtype"), joined.get("numerics"))
 
 
-def foreign(x: Any, b: Backend, what: str) -> str:
+def wrong_backend_message(x: Any, b: Backend, what: str) -> str:
     """The message for an argument that is not an array of ``b``, with the call that moves it there."""
     try:
         other = backend_of(x).spec

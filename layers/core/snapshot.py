@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ...backends import Generator
 from ...common.types import Array
-
-if TYPE_CHECKING:
-    from .layer import Layer
+from .layer import Layer
 
 
 def streams(model: Layer) -> Iterator[tuple[str, Generator]]:

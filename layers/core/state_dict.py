@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from ...backends import to_host
+from ...backends import Backend, to_host
 from ...backends.backend import FLOATS
 from ...common import checks
 from ...common.types import Array
+from .buffers import Buffers
 from .errors import full_name
 from .parameter import Parameter
 from .placement import moved
 
-if TYPE_CHECKING:
-    from .layer import Layer
+
+class HasState(Protocol):
+    """What a state dict needs of a layer, which imports this module."""
+
+    parameters: dict[str, Parameter]
+    buffers: Buffers
+
+    @property
+    def backend(self) -> Backend:
+        """Where the arrays are."""
+
+    def named_layers(self) -> Iterator[tuple[str, HasState]]:
+        """This layer and all layers within, each with its full name."""
+
 
 #: Full name to the layer that has the array, and the array's name there.
-Places: TypeAlias = "Mapping[str, tuple[Layer, str]]"
+Places: TypeAlias = Mapping[str, tuple[HasState, str]]
 
 
-def state_of(model: Layer) -> dict[str, Array]:
+def state_of(model: HasState) -> dict[str, Array]:
     """`Layer.state_dict`."""
     state = {}
     for path, layer in model.named_layers():
@@ -29,10 +42,10 @@ def state_of(model: Layer) -> dict[str, Array]:
     return state
 
 
-def load_state(model: Layer, state: Mapping[str, Any]) -> None:
+def load_state(model: HasState, state: Mapping[str, Any]) -> None:
     """`Layer.load_state_dict`: check everything first, then replace everything."""
     checks.mapping("state", state, "give what state_dict() returned, or the contents of a file")
-    places: dict[str, tuple[Layer, str]] = {}
+    places: dict[str, tuple[HasState, str]] = {}
     for path, layer in model.named_layers():
         places.update({full_name(path, name): (layer, name) for name in (*layer.parameters, *layer.buffers)})
     hosts = {name: to_host(array, name) for name, array in state.items()}

@@ -15,7 +15,7 @@ from ...common.types import Array, DType, Namespace
 from ..core.array_checks import namespace, require_float, require_same_dtype, require_shape
 from ..core.elementwise import scalar
 from ..core.errors import backward_without_forward, with_owner
-from ..core.placement import Placement, checked, foreign, place, says_where
+from ..core.placement import Placement, checked_placement, has_backend_settings, place, wrong_backend_message
 from ..core.release_after_backward import is_within_released
 from .loss_weights import LossWeights
 
@@ -120,14 +120,14 @@ class Loss:
 
     def __init__(self, reduction: Reduction = "mean", **placement: Unpack[Placement]) -> None:
         self.reduction: str = checks.choice("reduction", reduction, self.reductions)
-        own = checked(placement, type(self).__name__)
-        self._backend = place(None, own) if says_where(own) else None
+        own = checked_placement(placement, type(self).__name__)
+        self._backend = place(None, own) if has_backend_settings(own) else None
         self._ambient = ambient_backend()
         # Whether fast numerics were requested by name, and whether the placement leaves the numerics open.
         self._is_fast = placement.get("numerics") == "fast"
         self._is_open = "numerics" not in own
         # Whether only dtype or numerics were given, which are used on the backend of any prediction.
-        self._is_anywhere = says_where(own) and "backend" not in own and self._ambient is None
+        self._is_anywhere = has_backend_settings(own) and "backend" not in own and self._ambient is None
         self._saved: tuple[Backend, Array, Array, tuple[int, ...]] | None = None
 
     @property
@@ -184,7 +184,7 @@ class Loss:
             b = self._place(prediction, target)
             for array, what in ((prediction, "prediction"), (target, "target")):
                 if not b.owns(array):
-                    raise TypeError(foreign(array, b, what))
+                    raise TypeError(wrong_backend_message(array, b, what))
             require_float(prediction, "prediction")
             b.require_stored(prediction, "prediction")
             b.require_stored(target, "target")
@@ -205,7 +205,7 @@ class Loss:
         b, prediction, target, shape = self._saved
         try:
             if not checks.is_number(dy) and not b.owns(dy):
-                raise TypeError(foreign(dy, b, "upstream gradient"))
+                raise TypeError(wrong_backend_message(dy, b, "upstream gradient"))
             dy = upstream(dy, prediction, shape)
             if not isinstance(dy, float):
                 if b.numerics == "exact":

@@ -3,6 +3,8 @@
 With the predicted probability p, or ``p = sigmoid(x)`` of logits x, and the target t, the loss is
 ``-w (v t log p + (1 - t) log(1 - p))``, where w are weights of entries and v, ``pos_weight``, weights of their positive
 part. Both have any shape that broadcasts to that of the prediction; nothing else is broadcast.
+
+Source: C. Bishop, "Pattern recognition and machine learning", 2006, eq. 4.90 and 4.91.
 """
 
 from math import nan

@@ -91,7 +91,9 @@ class GroupNorm(Norm):
         self.num_groups = checks.integer("num_groups", num_groups, 1)
         self.num_channels = checks.integer("num_channels", num_channels, 1)
         if self.num_channels % self.num_groups:
-            raise ValueError(f"{self.num_channels} channels can't be split into {self.num_groups} groups")
+            raise ValueError(
+                f"num_channels must be a multiple of num_groups, got {self.num_channels} and {self.num_groups}"
+            )
         self.eps, self.affine = float(checks.number("eps", eps, least=0.0)), checks.flag("affine", affine)
         if self.affine:
             self.add_parameter("weight", (self.num_channels,), constant(1.0))

@@ -58,7 +58,7 @@ def group_layout(shape: tuple[int, ...], num_groups: int) -> Layout:
     _require_channels(shape)
     num_groups = checks.integer("num_groups", num_groups, 1)
     if shape[1] % num_groups:
-        raise ValueError(f"{shape[1]} channels can't be split into {num_groups} groups (shape {shape})")
+        raise ValueError(f"channels must be a multiple of num_groups, got {shape[1]} and {num_groups} (shape {shape})")
     split = (num_groups, shape[1] // num_groups)
     grid = (shape[0], *split, *shape[2:])
     return Layout(grid, tuple(range(2, len(grid))), (shape[1],), (1, *split, *(1,) * (len(shape) - 2)))

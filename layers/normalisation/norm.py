@@ -137,30 +137,6 @@ def normalise(
     return y, Normalised(order, values, inverse_std, xp.permute_dims(mean, back), xp.permute_dims(var, back))
 
 
-def _permuted(axes: Iterable[int], order: tuple[int, ...]) -> tuple[int, ...]:
-    """The positions of these axes after `permute_dims` with this order."""
-    return tuple(sorted(order.index(axis) for axis in axes))
-
-
-def _batch_rows(x: Array, layout: Layout, xp: Namespace) -> Array | None:
-    """The input as rows of channels, if each channel has a mean and the backend is fast with rows; else None."""
-    return operations_of(xp).channel_rows(x) if _is_by_channel(x, layout) else None
-
-
-def _batch_norm_kernels(x: Array, layout: Layout, xp: Namespace) -> Any:
-    """The backend's own kernels, if each channel has a mean and the backend has some; else None."""
-    if not _is_by_channel(x, layout):
-        return None
-    return operations_of(xp).prepare("batch norm", (layout.cells, x.shape[1]), dtype_name(x.dtype))
-
-
-def _is_by_channel(x: Array, layout: Layout) -> bool:
-    """Whether each channel has a mean, which is not shared with other workers."""
-    channels = (1, *layout.weight, *(1,) * (x.ndim - 2))
-    is_plain = current_team() is None and tuple(x.shape) == layout.grid and layout.broadcast == channels
-    return is_plain and layout.axes == (0, *range(2, x.ndim))
-
-
 def normalise_backward(
     dy: Array,
     normalised: AnyNormalised,
@@ -228,6 +204,30 @@ def differentiate(
     _, normalised = normalise(x, None, None, layout, mean=mean, var=var, eps=eps, xp=xp)
     constant, input_grad = mean is not None, checks.flag("input_grad", input_grad)
     return normalise_backward(dy, normalised, weight, layout, constant=constant, input_grad=input_grad, xp=xp)
+
+
+def _permuted(axes: Iterable[int], order: tuple[int, ...]) -> tuple[int, ...]:
+    """The positions of these axes after `permute_dims` with this order."""
+    return tuple(sorted(order.index(axis) for axis in axes))
+
+
+def _batch_rows(x: Array, layout: Layout, xp: Namespace) -> Array | None:
+    """The input as rows of channels, if each channel has a mean and the backend is fast with rows; else None."""
+    return operations_of(xp).channel_rows(x) if _is_by_channel(x, layout) else None
+
+
+def _batch_norm_kernels(x: Array, layout: Layout, xp: Namespace) -> Any:
+    """The backend's own kernels, if each channel has a mean and the backend has some; else None."""
+    if not _is_by_channel(x, layout):
+        return None
+    return operations_of(xp).prepare("batch norm", (layout.cells, x.shape[1]), dtype_name(x.dtype))
+
+
+def _is_by_channel(x: Array, layout: Layout) -> bool:
+    """Whether each channel has a mean, which is not shared with other workers."""
+    channels = (1, *layout.weight, *(1,) * (x.ndim - 2))
+    is_plain = current_team() is None and tuple(x.shape) == layout.grid and layout.broadcast == channels
+    return is_plain and layout.axes == (0, *range(2, x.ndim))
 
 
 class Norm(Layer):

@@ -1,6 +1,8 @@
-"""Padding with a constant. With ``inside`` the cells of ``y`` that hold ``x``::
+"""Padding with a constant.
 
-y[inside] = x, else value          dx = dy[inside]
+With ``inside`` the cells of ``y`` that hold ``x``::
+
+    y[inside] = x, else value          dx = dy[inside]
 """
 
 from typing import Any, ClassVar, Unpack

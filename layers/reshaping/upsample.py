@@ -1,6 +1,8 @@
-"""Nearest-neighbour upsampling by whole factors. Along each spatial axis, with scale factor ``s``::
+"""Nearest-neighbour upsampling by whole factors.
 
-y[..., o] = x[..., o // s]          dx[..., i] = sum over o with o // s = i of  dy[..., o]
+Along each spatial axis, with scale factor ``s``::
+
+    y[..., o] = x[..., o // s]          dx[..., i] = sum over o with o // s = i of  dy[..., o]
 """
 
 from typing import Any, ClassVar, Unpack

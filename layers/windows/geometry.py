@@ -18,15 +18,14 @@ from functools import cached_property, lru_cache
 from math import prod
 from typing import TypeAlias, TypeGuard, cast
 
-from ...backends.contractions.windows import Windows
+from ...backends.contractions.windows import PadWidths, Windows
 from ...common import checks
 
 Size: TypeAlias = int | Sequence[int]
 Padding: TypeAlias = int | str | Sequence[int] | Sequence[Sequence[int]]
-PadWidths: TypeAlias = tuple[tuple[int, int], ...]
 
-# A padded input may have LARGEST_PADDED times the cells of input and output together, plus FREE.
-LARGEST_PADDED, FREE = 64, 1 << 22
+# A padded input may have MAX_PADDED_RATIO times the cells of input and output together, plus MIN_PADDED_LIMIT.
+MAX_PADDED_RATIO, MIN_PADDED_LIMIT = 64, 1 << 22
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def place_windows(
 def require_padding(spatial: Sequence[int], padding: PadWidths, count: Sequence[int]) -> None:
     """Raise `ValueError` for padding much larger than input and output, before memory is allocated for it."""
     cells = prod(n + before + after for n, (before, after) in zip(spatial, padding, strict=True))
-    if cells > LARGEST_PADDED * (prod(spatial) + prod(count)) + FREE:
+    if cells > MAX_PADDED_RATIO * (prod(spatial) + prod(count)) + MIN_PADDED_LIMIT:
         raise ValueError(
             f"padding {padding} makes {cells:,} cells of an input {tuple(spatial)}, for {tuple(count)} windows; "
             "use less padding, dilation or stride"

@@ -16,8 +16,9 @@ from ...backends import Backend, BackendLike, Generator, get_backend
 from ...common.types import Array
 from ...layers.core.layer import Layer
 from ...layers.losses import Loss
+from ..compare import Host
 from ..tolerances import Part
-from .inputs import Host, Maker, real
+from .inputs import Maker, real
 
 #: The backend on which weights are drawn, whatever the environment variables say.
 HOST = get_backend("numpy", "float32", "fast")

@@ -5,13 +5,13 @@ the same on every machine.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from ...backends import Generator
+from ..compare import Host
 
-Host: TypeAlias = np.ndarray[Any, Any]
 Maker: TypeAlias = Callable[[Generator, tuple[int, ...]], Host]
 
 
@@ -92,7 +92,7 @@ def wide(generator: Generator, shape: tuple[int, ...]) -> Host:
     sizes = np.asarray(
         [1e-30, 1e-12, 1e-6, 1e-3, 0.1, 1.0, 5.0, 9.0, 17.0, 40.0, 80.0, 200.0, 1e3, 1e4], dtype=np.float32
     )
-    return np.where(x < 0, np.float32(-1), np.float32(1)) * np.resize(np.asarray(sizes, dtype=np.float32), shape)
+    return np.where(x < 0, np.float32(-1), np.float32(1)) * np.resize(sizes, shape)
 
 
 def tails(generator: Generator, shape: tuple[int, ...]) -> Host:

@@ -12,7 +12,6 @@ from .case import LossCase
 
 SHAPE = (6, 5)
 MAP = (3, 5, 4, 3)
-# A target on which the logarithm of MSLE is defined.
 REGRESSIONS = ("MSE", "MAE", "L1", "L2", "MSLE", "MAPE", "Huber", "SmoothL1")
 SUMS = ("L1", "L2")
 
@@ -20,6 +19,7 @@ SUMS = ("L1", "L2")
 def regressions() -> Iterator[LossCase]:
     """Losses of predictions that are numbers like their targets."""
     for name in REGRESSIONS:
+        # MSLE has logarithms of both plus 1, MAPE divides by the target.
         case = partial(_loss, name, make=inputs.positive, target=inputs.positive)
         yield case("plain")
         if name not in SUMS:

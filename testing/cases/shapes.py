@@ -54,9 +54,11 @@ def containers() -> Iterator[LayerCase]:
 def _move(
     name: str, variant: str, shape: tuple[int, ...], *arguments: Any, terms: int = 0, layout: str = "plain"
 ) -> LayerCase:
-    op, lengths = ("spread", {"input": terms}) if terms else ("copy", {})
+    lengths: dict[Part, int] = {"input": terms} if terms else {}
     build = partial(getattr(layers, name), *arguments)
-    return LayerCase(f"{name}/{variant}", op, _lengths(lengths), "float32", build, shape, inputs.real, layout)
+    return LayerCase(
+        f"{name}/{variant}", "spread" if terms else "copy", lengths, "float32", build, shape, inputs.real, layout
+    )
 
 
 def _dropout(
@@ -67,12 +69,8 @@ def _dropout(
 
 
 def _container(name: str, variant: str, build: Callable[..., Layer]) -> LayerCase:
-    lengths = dict.fromkeys(("forward", "input"), 72) | {"parameter": 168}
-    return LayerCase(f"{name}/{variant}", "net", _lengths(lengths), "float32", build, PLANE)
-
-
-def _lengths(lengths: dict[Any, int]) -> dict[Part, int]:
-    return lengths
+    terms: dict[Part, int] = {"forward": 72, "input": 72, "parameter": 168}
+    return LayerCase(f"{name}/{variant}", "net", terms, "float32", build, PLANE)
 
 
 def _residual(**placement: Any) -> Layer:

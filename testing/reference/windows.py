@@ -9,7 +9,7 @@ import numpy as np
 # A NumPy array. Its stubs do not accept an index that is joined from several parts.
 Host: TypeAlias = Any
 Results: TypeAlias = dict[str, Host]
-PadWidths: TypeAlias = list[tuple[int, int]]
+PaddingPairs: TypeAlias = list[tuple[int, int]]
 Index: TypeAlias = tuple[int, ...]
 #: Returns the gradient of an output for its shape.
 Upstream: TypeAlias = Callable[[tuple[int, ...]], Host]
@@ -32,7 +32,7 @@ def per_axis(value: Any, axes: int) -> list[int]:
 
 def padding_pairs(
     padding: Any, spatial: Sequence[int], kernel: list[int], stride: list[int], dilation: list[int]
-) -> PadWidths:
+) -> PaddingPairs:
     """The padding before and after each axis; with ``"same"`` an odd number has one more cell after."""
     if padding == "valid":
         return [(0, 0)] * len(spatial)

@@ -405,6 +405,33 @@ def test_each_replay_draws_what_the_plain_step_draws(b):
     assert [layer.stream.position for layer in ours[5:7]] == [layer.stream.position for layer in reference[5:7]]
 
 
+class Noise(nn.Layer):
+    """A layer as a user writes it: noise from a stream of its own, added in training."""
+
+    _stream = None
+
+    @property
+    def stream(self):
+        if self._stream is None:
+            self._stream = self.generator.fold_in("noise")
+        return self._stream
+
+    def _forward(self, x):
+        return x + self.stream.uniform(x.shape, dtype="float32", backend=self.backend)
+
+    def _backward(self, dy, input_grad):
+        return dy
+
+
+def test_each_replay_draws_what_the_plain_step_draws_in_a_users_layer_too(b):
+    layer, reference = (Noise(backend=b, seed=1) for _ in range(2))
+    step, x = b.compile(layer.forward, layer), b.asarray(np.ones((4, 5), "float32"))
+    for i in range(CALLS):
+        assert b.to_numpy(step(x)).tobytes() == b.to_numpy(reference(x)).tobytes(), i
+    assert step.recorded == 1 and step.replayed >= 2
+    assert layer.stream.position == reference.stream.position > 0
+
+
 def test_masks_differ_from_replay_to_replay(b):
     layer = nn.Dropout(0.5, backend=b, seed=1)
     compiled = b.compile(lambda x: layer(x), layer)

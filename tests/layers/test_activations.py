@@ -1,4 +1,4 @@
-"""Every elementwise activation: values and slopes by other formulas and by PyTorch, and the ends of the number line.
+"""Every elementwise activation: values and slopes against other formulas and PyTorch, and extreme inputs.
 
 What is special to rectifiers, the error function and softmax stands in files of their own.
 """
@@ -40,7 +40,7 @@ FAR = np.array([-1e4, -1e3, -105.0, -90.0, -21.0, 21.0, 90.0, 105.0, 1e3, 1e4])
 
 
 class Oracle(NamedTuple):
-    """An activation and what it must be, in float64: ``f``, ``f'`` and PyTorch's name for it."""
+    """An activation and its reference in float64: ``f``, ``f'`` and PyTorch's name for it."""
 
     layer: Any
     f: Any
@@ -50,7 +50,7 @@ class Oracle(NamedTuple):
 
 
 def below(x, f, above=1.0):
-    """A rectifier or its slope: ``f`` of what is not above 0."""
+    """A rectifier or its slope: ``above`` where ``x`` is above 0, ``f(x)`` elsewhere."""
     return np.where(x > 0, above, f(np.minimum(x, 0.0)))
 
 
@@ -179,7 +179,7 @@ def test_values_and_gradients_match_pytorch(torch, rng, oracle):
 
 @each
 def test_infinity_matches_pytorch_unless_that_is_nan(torch, oracle):
-    """The limits where PyTorch has NaN stand in `test_limits.py`."""
+    """`test_limits.py` has the limits where PyTorch returns NaN."""
     x = np.array([INF, -INF])
     y, ty = (
         oracle.layer.function(x, **oracle.options),
@@ -196,7 +196,7 @@ def test_nothing_overflows_or_warns_far_from_zero(at, oracle):
         y, dx = both(oracle, at.put(x), at.put(dy))
     for a, d in ((y, oracle.f), (dx, oracle.slope)):
         for found, wanted in zip(at.get(a), d(x.astype(np.float64)), strict=True):
-            # each by itself, and relative to 1 at least: float32 has no smaller ones to compare near exp(-90)
+            # entry by entry, relative to at least 1: near exp(-90) float32 has no normal numbers to compare
             assert_match(np.asarray([found, 1], np.float32), np.asarray([wanted, 1]), dtype="float32")
 
 

@@ -11,7 +11,7 @@ import xpnn as nn
 from xpnn.testing import assert_match
 from xpnn.testing.cases import LayerCase
 
-# What trains otherwise than it evaluates has tests of its own.
+# Layers that compute something else in training than in evaluation have their own tests.
 CHANGING = ("BatchNorm", "Dropout")
 LAYERS = {
     case.subject: (case.build, (), case.shape)

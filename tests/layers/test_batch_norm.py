@@ -252,7 +252,7 @@ def test_a_model_with_batch_norm_is_saved_and_loaded(at, rng, tmp_path):
 
 @pytest.mark.parametrize("momentum", [0.1, None])
 def test_statistics_are_stored_in_float32_and_computed_in_float64(monkeypatch, rng, momentum):
-    """As exact numerics will: `up` and `down` are the boundary for buffers too."""
+    """As in exact numerics: `up` and `down` convert buffers too."""
     kind = type(nn.get_backend("numpy"))
     hosts = batches(rng, (4, 3), 2)
     desired = BatchNorm1d(3, momentum=momentum, dtype="float64")

@@ -248,5 +248,5 @@ def test_an_unknown_layer_is_an_error_that_lists_the_layers():
     with pytest.raises(KeyError, match="Sequential has no layer 'c', only a, b"):
         model["c"]
     for index in (2, -3):
-        with pytest.raises(IndexError, match=f"Sequential has 2 layers, none is {index}"):
+        with pytest.raises(IndexError, match=f"index {index} is out of range for a Sequential of 2 layers"):
             model[index]

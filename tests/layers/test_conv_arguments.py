@@ -72,7 +72,7 @@ def test_weight_and_input_of_different_rank_are_an_error():
 
 
 def test_features_that_do_not_split_into_groups_are_an_error():
-    with raises(ValueError, "3 output channels can't be split into 2 groups"):
+    with raises(ValueError, "output channels must be a multiple of groups, got 3 channels in 2 groups"):
         F.conv(zeros(1, 2, 5), zeros(3, 1, 3), groups=2)
 
 

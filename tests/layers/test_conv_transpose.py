@@ -1,4 +1,4 @@
-"""Transposed convolution: loops in float64, PyTorch, its convolution, finite differences."""
+"""Transposed convolution against loops in float64, PyTorch, the convolution of its adjoint, and finite differences."""
 
 import re
 from functools import cache
@@ -50,7 +50,7 @@ class Case(NamedTuple):
 
     @property
     def terms(self):
-        """The longest sum behind any value: of the output, or of a gradient."""
+        """Length of the longest sum in the computation of the output or of a gradient."""
         return max(self.x[1] * prod(self.weight[2:]), self.x[0] * prod(self.size), prod(self.weight[1:])) + 1
 
 
@@ -79,7 +79,7 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 @cache
 def problem(case):
-    """(x, weight, bias, dy) and what the loops make of them, (y, dx, dweight, dbias)."""
+    """(x, weight, bias, dy) and the results of the loops, (y, dx, dweight, dbias)."""
     rng = np.random.default_rng(15)
 
     def draw(shape):
@@ -275,7 +275,7 @@ def test_layer_argument_out_of_range_is_an_error_at_once(arguments, message):
         ((1, 3, 4), (2, 2, 3), {}, "input has 3 channels, expected 2"),
         ((1, 3, 4), (3, 2, 3), {"groups": 2}, "in 2 equal groups (shape (1, 3, 4))"),
         ((1, 3, 4), (3, 2, 3, 3), {}, "must have the same number of axes"),
-        ((1, 3, 0), (3, 2, 3), {}, "input of shape (1, 3, 0) has no cells to spread"),
+        ((1, 3, 0), (3, 2, 3), {}, "input must have a cell along each spatial axis, got shape (1, 3, 0)"),
         ((1, 3, 2), (3, 2, 2), {"padding": 2}, "padding ((2, 2),) cuts off all of the output, which spans (3,) cells"),
         ((1, 3, 2), (3, 2, 2), {"output_padding": 1}, "output_padding 1 must be below the stride (1,)"),
         ((1, 3, 2), (3, 2, 2), {"padding": "same"}, "padding must be a number of cells or 'valid', got 'same'"),

@@ -35,7 +35,7 @@ def describe(spatial, channels, features, kernel, pads=None, stride=None, dilati
 
 @cache
 def solved(problem):
-    """Operands, channels last, and what loops make of them: ``x, weight, bias, dy, y, dweight``.
+    """Operands, channels last, and the results of loops: ``x, weight, bias, dy, y, dweight``.
 
     A rotated weight belongs to a convolution from features to channels; the loops take it turned.
     """
@@ -67,7 +67,7 @@ def check(at, chosen, problem, row, lay=lambda at, host: at.put(host)):
         compare(at, found, desired, row, "forward", problem.windows.cells * problem.channels)
     if not problem.rotated:
         found = chosen.weight_gradient(ax, ady, problem, ops)
-        # A tile at the edge sums over its points, whatever part of it is there.
+        # A tile at the edge sums over all its points, also those outside the output.
         terms = prod(problem.windows.count)
         if isinstance(chosen, Winograd):
             terms = prod(tiles.Tiling(problem, chosen.m).grid) * (chosen.m + 2) ** 2 or terms
@@ -86,7 +86,7 @@ def only_with_views(request):
     if "at" in request.fixturenames:
         at = request.getfixturevalue("at")
         if not operations_of(at.xp).views:
-            pytest.skip("slices of this backend's arrays are copies, and the chooser takes columns")
+            pytest.skip("slices of this backend's arrays are copies, and the chooser picks columns")
 
 
 PLANES = {
@@ -113,7 +113,7 @@ def test_tiles_match_loops(at, problem, m):
 @every_size
 @every_plane
 def test_tiles_match_loops_where_workers_share_the_filters(at, problem, m, monkeypatch):
-    """A sample at a time is held, so that what comes of several pieces is put together."""
+    """One sample is in memory at a time, so that the results of several parts are joined."""
     monkeypatch.setattr(tiles, "SHARE_FILTERS_BYTES", 0)
     monkeypatch.setattr(tiles, "INPUT_TILES_BYTES", 1)
     tiling = tiles.Tiling(problem, m)
@@ -123,7 +123,7 @@ def test_tiles_match_loops_where_workers_share_the_filters(at, problem, m, monke
 
 @pytest.mark.parametrize("spatial", [(1, 0), (0, 1), (0, 0)])
 def test_tiles_do_not_serve_an_empty_output(spatial):
-    """What a convolution without cells, with padding of 2, gives its input's gradient."""
+    """The gradient of the input of a convolution without cells, with padding of 2, has an output without cells."""
     problem = describe(spatial, 1, 1, (3, 3), ((2, 2), (2, 2)), samples=1)
     assert winograd.serves(problem) and problem.adjoint is not None
     assert not winograd.serves(problem.adjoint)
@@ -213,7 +213,7 @@ def test_bands_accept_any_memory_layout(at, lay):
 
 @pytest.mark.parametrize("points", [*transforms.POINTS.values(), (0.0, 0.5, 2.0), (0.25, -0.25, 1.0, -3.0, 2.0)])
 def test_transforms_are_a_correlation_in_exact_fractions(points):
-    """Products of polynomials at ``n - 1`` points and infinity, put together again, are sums of products."""
+    """Products of polynomials at ``n - 1`` points and infinity, interpolated, are sums of products."""
     m = len(points) - 1
     points = tuple(Fraction(point).limit_denominator(1000) for point in points)
     inputs, kernels, outputs = transforms.transforms.__wrapped__(points, m)

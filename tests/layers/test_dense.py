@@ -121,7 +121,7 @@ def test_sizes_out_of_range_are_an_error_of_the_constructor(sizes):
         nn.Dense(*sizes)
 
 
-def test_flatten_keeps_row_major_order_and_takes_the_way_back(at):
+def test_flatten_keeps_row_major_order_and_backward_restores_the_shape(at):
     host = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2)
     layer = nn.Flatten(backend=at.backend)
     y = layer(at.put(host))
@@ -156,7 +156,7 @@ def test_large_products_have_the_same_bits_for_any_number_of_threads(monkeypatch
     "rows, features, outputs", [(64, 64, 63), (1, 96, 95), (95, 96, 1), (1, 9000, 1), (64, 128, 64)]
 )
 def test_small_products_have_the_same_bits_for_any_number_of_blas_threads(rows, features, outputs):
-    """Below a size the ops leaves the library's threads as they are, because it uses but one."""
+    """Below a certain size the library uses one thread, so its number of threads is left unchanged."""
     rng = np.random.default_rng(0)
     x, weight = rng.standard_normal((rows, features), np.float32), rng.standard_normal((outputs, features), np.float32)
     results = []

@@ -54,7 +54,7 @@ def test_what_is_kept_is_scaled_and_the_gradient_has_the_same_mask(at, rng, kind
 
 
 @pytest.mark.parametrize("kind", [Dropout1d, Dropout2d, Dropout3d])
-def test_channels_are_kept_or_dropped_whole_and_each_by_itself(at, kind):
+def test_channels_are_kept_or_dropped_whole_and_independently(at, kind):
     shape = (16, 8, *KINDS[kind][2:])
     keep = at.get(kind(backend=at.backend)(at.put(np.ones(shape, F32)))) > 0
     whole = keep.reshape(16, 8, -1)
@@ -80,19 +80,19 @@ def test_the_mask_is_the_same_on_every_backend_and_in_either_dtype(at):
 
 
 def test_the_mask_of_a_seed_stays_what_it_was():
-    """A change of these bits changes every training run: it needs a word in the changelog."""
+    """A change of these bits changes every training run: it must be in the changelog."""
     keep = masks(Dropout(0.5, seed=1), lambda x: x, 1, (2, 16))[0]
     assert ["".join(map(str, row)) for row in keep.astype(int)] == ["0101110100101101", "1111101100010101"]
 
 
 def test_forwards_layers_and_seeds_have_different_masks():
     model = nn.Sequential(Dropout(), Dropout(), seed=3)
-    alone = Dropout(seed=4)
-    drawn = [*masks(model[0], lambda x: x, 2), *masks(model[1], lambda x: x, 2), *masks(alone, lambda x: x, 2)]
+    single = Dropout(seed=4)
+    drawn = [*masks(model[0], lambda x: x, 2), *masks(model[1], lambda x: x, 2), *masks(single, lambda x: x, 2)]
     assert len({mask.tobytes() for mask in drawn}) == 6
 
 
-def test_the_mask_depends_on_the_place_in_the_model_not_on_what_was_asked_before():
+def test_the_mask_depends_on_the_name_in_the_model_not_on_earlier_use():
     early = Dropout()
     assert early.stream.position == 0
     models = [nn.Sequential(nn.ReLU(), layer, seed=3) for layer in (early, Dropout())]
@@ -100,7 +100,7 @@ def test_the_mask_depends_on_the_place_in_the_model_not_on_what_was_asked_before
     assert np.array_equal(first, second)
 
 
-def test_evaluation_gives_the_input_itself_and_draws_nothing(at, rng):
+def test_evaluation_returns_the_input_itself_and_draws_nothing(at, rng):
     layer = Dropout(0.5, backend=at.backend).eval()
     x = at.put(rng.standard_normal((3, 4)), "float32")
     assert layer(x) is x

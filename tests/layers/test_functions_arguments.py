@@ -57,7 +57,7 @@ WRONG = {
     "x_shape": [(2, 4), (2, 4, 60, 50), (2, 4, 6.5, 5), (2, 4, -6, 5), "a", None, 5],
     "xp": ["a", 3],
 }
-# A padding of 99 is much and no mistake, but to pools and to transposed convolutions of a few cells.
+# A padding of 99 is large but valid, except for pools and for transposed convolutions of a few cells.
 RIGHT = [(re.compile(f"^({names})$"), re.compile(f"^({changes})$")) for names, changes in (
     (rf"erfc?|{'|'.join(FROM_INPUT)}|{'|'.join(FROM_OUTPUT)}", r"x: (?!integers|booleans|list|None).*"),
     ("huber(_backward)?", "delta=inf"),
@@ -82,7 +82,7 @@ RIGHT = [(re.compile(f"^({names})$"), re.compile(f"^({changes})$")) for names, c
     ("pad_constant_backward", "dy: float64"),
     ("upsample_nearest_backward", r"dy: (float64|axis less|.* along [01]|empty along [23])"),
 )]  # fmt: skip
-# Softmax compares along the last axis of two, which may not be empty nor missing.
+# Softmax is over the last of two axes, which must exist and not be empty.
 NOT_RIGHT = re.compile(r"(log_)?softmax \| x: (0-d|empty along 1)")
 
 
@@ -91,7 +91,7 @@ def is_right(name, change):
 
 
 def variants(host):
-    """Arrays like one, and what is different about them."""
+    """Variants of an array, each with the name of what differs."""
     yield "0-d", np.ones((), host.dtype)
     yield "axis more", host[..., np.newaxis]
     yield "axis less", np.asarray(host[0])
@@ -125,7 +125,7 @@ def changes(name):
 
 
 def outcome(name, call, put, get):
-    """What a call gives, as host arrays."""
+    """The results of a call, as host arrays."""
     placed = {key: put(value) if isinstance(value, np.ndarray) else value for key, value in call.items()}
     y = getattr(F, name)(**placed)
     return [None if each is None else get(each) for each in (y if isinstance(y, tuple) else (y,))]
@@ -178,7 +178,7 @@ def test_one_wrong_argument_is_the_library_s_own_error_and_a_right_one_is_right(
 )
 @pytest.mark.parametrize("shape", [(), (0, 4), (3, 0), (1, 1, 2)], ids=str)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_arrays_of_any_one_shape_are_taken(at, name, shape):
+def test_arrays_of_any_one_shape_are_accepted(at, name, shape):
     arrays = {key: array(*shape) for key, value in CALLS[name].items() if isinstance(value, np.ndarray)}
     options = {} if name.removesuffix("_backward") not in LOSSES else {"reduction": "none"}
     if options and "dy" in CALLS[name]:
@@ -208,7 +208,7 @@ def test_prelu_of_a_0_d_input_is_0_d(at, value):
     assert at.get(y) == (value if value > 0 else value / 4)
     assert at.get(dx) == (3.0 if value > 0 else 0.75)
     assert at.get(dweight)[0] == (0.0 if value > 0 else 3 * value)
-    with pytest.raises(ValueError, match=r"weight has shape \(2,\), the input \(\)"):
+    with pytest.raises(ValueError, match=r"got \(2,\) for an input of shape \(\)"):
         F.prelu(x, at.put(np.zeros(2, np.float32)))
 
 
@@ -216,5 +216,5 @@ def test_prelu_of_a_0_d_input_is_0_d(at, value):
 @pytest.mark.parametrize("name", ["conv", "conv_transpose"])
 def test_a_kernel_without_cells_is_refused(at, name, axis):
     shape = tuple(0 if i == axis else n for i, n in enumerate((4, 4, 3, 2)))
-    with pytest.raises(ValueError, match="a kernel needs a cell along each axis"):
+    with pytest.raises(ValueError, match="must have a kernel cell along each spatial axis"):
         getattr(F, name)(at.put(PLANE), at.put(np.zeros(shape, np.float32)))

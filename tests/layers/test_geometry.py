@@ -32,7 +32,7 @@ def test_every_form_of_padding_becomes_pairs(padding, pairs):
     assert resolve(padding, (8, 9), (3, 5)) == pairs
 
 
-def test_padding_of_one_axis_takes_one_pair():
+def test_padding_of_one_axis_may_be_one_pair():
     assert resolve(((1, 2),), (8,), (3,)) == ((1, 2),)
 
 
@@ -67,7 +67,7 @@ def test_same_counts_the_reach_of_a_dilated_kernel():
 @pytest.mark.parametrize("ceil_mode", [False, True])
 @pytest.mark.parametrize("pad", [(0, 0), (1, 1), (0, 1), (1, 0)])
 @pytest.mark.parametrize("dilation", [1, 2])
-def test_output_size_is_the_number_of_windows_met_when_walking(pad, dilation, ceil_mode):
+def test_output_size_is_the_number_of_windows_that_a_loop_counts(pad, dilation, ceil_mode):
     for n in range(1, 12):
         for kernel in (2, 3):
             for stride in (1, 2, 3, 4):
@@ -82,12 +82,12 @@ def test_ceil_mode_adds_a_window_for_the_cells_left_over():
 
 
 def test_ceil_mode_drops_a_window_that_starts_in_the_padding_after():
-    # windows of 2 at -1 and 2 cover -1 .. 3; a third would start at 5, behind the 4 cells of the input
+    # windows of 2 at -1 and 2 cover -1 .. 3; a third would start at 5, after the 4 cells of the input
     assert output_size(4, 2, 3, (1, 1), ceil_mode=True) == 2
     assert output_size(5, 1, 3, ceil_mode=True) == 2
 
 
-def test_windows_of_ceil_mode_report_how_far_they_hang_over():
+def test_windows_of_ceil_mode_report_their_overhang():
     geometry = place_windows((5, 6), (2, 2), (2, 2), 0, (1, 1), ceil_mode=True)
     assert geometry.windows.count == (3, 3)
     assert geometry.overhang == (1, 0)
@@ -120,7 +120,7 @@ def test_ceil_mode_makes_no_window_where_the_kernel_does_not_fit():
         place_windows((2,), (3,), (2,), 0, (1,), ceil_mode=True)
 
 
-def test_a_size_takes_one_integer_or_one_per_axis():
+def test_a_size_is_one_integer_or_one_per_axis():
     assert checks.per_axis("stride", 3, 2) == (3, 3)
     assert checks.per_axis("stride", [1, 2], 2) == (1, 2)
 
@@ -128,7 +128,7 @@ def test_a_size_takes_one_integer_or_one_per_axis():
 @pytest.mark.parametrize(
     "value", [0, -1, 1.0, True, np.bool_(True), "3", None, (1,), (1, 2, 3), (1, 0), (1, 2.0), (1, True)]
 )
-def test_a_size_refuses_what_is_not_a_size_and_says_what_it_takes(value):
+def test_what_is_not_a_size_is_an_error_that_says_what_is_accepted(value):
     message = f"stride must be an integer >= 1, or one for each of 2 axes, got {value!r}"
     with pytest.raises(ValueError, match=re.escape(message)):
         checks.per_axis("stride", value, 2)

@@ -22,7 +22,7 @@ norms = pytest.mark.parametrize(("make", "shape", "group"), NORMS.values(), ids=
 
 
 def channels_last(host):
-    """The same numbers with the channels last in memory, where they are some."""
+    """The same numbers with the channels last in memory, for images."""
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(host, 1, -1)), -1, 1) if host.ndim == 4 else host
 
 
@@ -129,7 +129,7 @@ def require_pool(make, table, backend, **sizes):
     for value, (first, slopes) in table.items():
         y, dx = pooled(make(backend), value, **sizes)
         if backend.numerics == "exact" and isinstance(make(backend), nn.AdaptiveAvgPool1d):
-            first = NAN  # as is a sum of exact numerics that sees an infinity
+            first = NAN  # like every sum with an infinity in exact numerics
         np.testing.assert_array_equal(y[..., 0], np.full(y.shape[:2], first, np.float32))
         np.testing.assert_array_equal(y[..., 1:], clean[0][..., 1:])
         np.testing.assert_array_equal(dx[..., 2:], clean[1][..., 2:])

@@ -55,7 +55,7 @@ def test_normal_weights_have_the_variance_and_tails_of_their_formula(name):
     assert abs(beyond - 0.0455) < 5 * sqrt(0.0455 / values.size)
 
 
-def test_plain_uniform_and_normal_take_their_scale():
+def test_plain_uniform_and_normal_have_the_given_scale():
     assert_moments(drawn(init.uniform(0.5)), 0.25 / 3, kurtosis=1.8)
     assert_moments(drawn(init.normal(0.5)), 0.25, kurtosis=3)
     assert_moments(drawn(init.normal(0.5, mean=2.0)) - 2, 0.25, kurtosis=3)
@@ -102,7 +102,7 @@ def test_orthogonal_weights_are_orthonormal_along_the_shorter_side(shape):
     assert_match(product, np.eye(min(matrix.shape)), level="reduction", terms=max(matrix.shape))
 
 
-def test_orthogonal_weights_take_a_gain():
+def test_orthogonal_weights_are_scaled_by_their_gain():
     assert_match(drawn(init.orthogonal(3.0), (4, 6)), 3 * drawn(init.orthogonal(), (4, 6)))
 
 
@@ -129,7 +129,7 @@ def test_layers_start_with_he_uniform_weights_and_no_bias():
     assert not np.any(layer.parameters["bias"].value)
 
 
-def test_layers_take_other_initialisers():
+def test_layers_accept_other_initialisers():
     options = {"weight_init": init.constant(2.0), "bias_init": init.constant(3.0)}
     for layer in (nn.Dense(2, 3, **options), nn.Conv1d(2, 3, 3, **options)):
         assert np.all(layer.parameters["weight"].value == 2)

@@ -101,8 +101,8 @@ def test_an_exception_in_a_callback_ends_the_pass_and_the_watch(x, at):
 def test_two_watchers_of_one_model_both_get_its_outputs():
     model, one, other = nn.ReLU(), [], []
     x = np.ones((1, 2), np.float32)
-    with watched(model, forward=lambda *told: one.append(told)):
-        with watched(model, forward=lambda *told: other.append(told)):
+    with watched(model, forward=lambda *call: one.append(call)):
+        with watched(model, forward=lambda *call: other.append(call)):
             model(x)
         model(x)
     assert (len(one), len(other)) == (2, 1)

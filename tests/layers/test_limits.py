@@ -16,7 +16,7 @@ import xpnn as nn
 import xpnn.layers.activations as module
 
 INF, NAN = float("inf"), float("nan")
-# Below this exact numerics stores nothing.
+# Exact numerics stores smaller numbers as 0.
 FLUSHED = 2.0**-125
 SIZES = [1e-30, 1e-3, 0.5, 2.5, 20.5, 88.0, 104.5, 746.0, 1e4, 1e13, 1.9e19, 1e30]
 
@@ -210,7 +210,7 @@ def require_limits(case, y, dx):
 
 @each
 def test_large_arrays_match_small_ones(compiled_kernels, case):
-    # NumPy takes large arrays in parts, and kernels take what they can.
+    # NumPy computes large arrays in blocks, and compiled kernels are used where there are some.
     x = np.resize(np.array([-INF, INF, NAN], "float32"), 3 << 19)
     y, dx = both(case, x, nn.get_backend("numpy"))
     require_limits(case, y[-3:], dx[-3:])

@@ -202,7 +202,7 @@ def test_limits_in_exact_numerics(exact, make, options, table):
 @rows
 def test_an_infinite_input_does_not_warn(make, options, table):
     numpy = nn.get_backend("numpy")
-    # A prediction of -1 has no logarithm to MSLE.
+    # MSLE has the logarithm of 0 for a prediction of -1.
     wanted = [row for row in table if not np.isnan(row).any() and BIG not in np.abs(row) and row[0] != -1.0]
     columns = [np.array(column, np.float32) for column in zip(*wanted, strict=True)]
     with warnings.catch_warnings():

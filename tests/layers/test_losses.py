@@ -61,7 +61,7 @@ def torch_binary_logits(f, p, t, reduction):
     return f.binary_cross_entropy_with_logits(p, t, reduction=reduction, **weights)
 
 
-# the loss but for its reduction, prediction and target, the same in PyTorch
+# the loss without its reduction, prediction and target, the same in PyTorch
 TABLE = {
     "MSE": (MSE, {}, NUMBERS, lambda f, p, t, r: f.mse_loss(p, t, reduction=r)),
     "L1": (L1, {}, NUMBERS, lambda f, p, t, r: f.l1_loss(p, t, reduction=r)),
@@ -114,7 +114,7 @@ every_reduction = pytest.mark.parametrize(
 
 
 def made(case, reduction, **options):
-    """The loss of a case, reduced so; those that are sums by definition as they are."""
+    """The loss of a case with this reduction, which losses that are sums by definition do not have."""
     make, own, _, _ = TABLE[case]
     return make(**own | options) if make in SUMS else make(reduction, **own | options)
 

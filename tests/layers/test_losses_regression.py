@@ -23,7 +23,7 @@ from xpnn.layers.losses import (
 )
 from xpnn.testing import assert_match
 
-silent = pytest.mark.filterwarnings("error")  # NumPy warns of infinities and NaN that it makes on the way
+silent = pytest.mark.filterwarnings("error")  # NumPy warns of intermediate infinities and NaN
 
 
 def values(at, loss, prediction, target, dtype="float32"):

@@ -1,4 +1,4 @@
-"""The nets are what their papers and PyTorch say, and their summaries count right."""
+"""The nets match their papers and PyTorch, and their summaries count correctly."""
 
 from itertools import pairwise
 
@@ -39,7 +39,7 @@ def inputs(shape, rng, n=3):
 
 
 def scatter(model, rng):
-    """Draw norms' weights, biases and statistics too: at 1 and 0 a net can't tell them apart, nor from none at all."""
+    """Draw weights, biases and statistics of norms too: while they are 1 and 0, a mistake in them goes unnoticed."""
     for name, array in model.state_dict().items():
         if "num_batches" not in name and array.ndim == 1:
             value = rng.uniform(0.5, 1.5, array.shape) if "var" in name else rng.uniform(-0.5, 0.5, array.shape)
@@ -65,7 +65,7 @@ def test_logits_and_gradients_are_pytorchs(torch, rng, name):
     assert_match(model.backward(dy), tx.grad, level="network", terms=1000, name="dx")
     wanted = {key: parameter.grad.numpy().ravel() for key, parameter in net.named_parameters()}
     for path, layer in model.named_layers():
-        # Weight and bias together: a shift that a norm behind takes out again has no gradient but rounding errors.
+        # Weight and bias together: the gradient of a bias before a norm is 0 up to rounding errors.
         if layer.parameters:
             ours = np.concatenate([parameter.grad.ravel() for parameter in layer.parameters.values()])
             whole = np.concatenate([wanted.pop(names[f"{path}.{key}"]) for key in layer.parameters])
@@ -124,7 +124,7 @@ def test_full_size_nets_have_the_known_numbers_of_parameters():
     assert count(nn.models.vgg11_bn((3, 32, 32), 10)) == convolutions + 5130
 
 
-def test_mobilenet_filters_each_channel_by_itself():
+def test_mobilenet_filters_each_channel_separately():
     model = nn.models.mobilenet_v2((3, 32, 32), 10)
     filters = [part for _, part in model.named_layers() if isinstance(part, nn.Conv2d) and part.kernel_size == 3]
     assert len(filters) == 18
@@ -177,14 +177,14 @@ def test_summary_leaves_the_model_as_it_was(at, rng):
     assert model.backward(y).shape == (2, 3, 8, 8)
 
 
-def test_summary_draws_no_weights_and_settles_no_seed():
+def test_summary_draws_no_weights_and_fixes_no_seed():
     looked_at, other = nn.Dense(4, 3), nn.Dense(4, 3)
     looked_at.summary((1, 4))
     first, second = (nn.Sequential(layer, seed=9).state_dict()["0.weight"] for layer in (looked_at, other))
     assert_match(first, second, level="exact")
 
 
-def test_summary_leaves_gradients_statistics_and_masks_alone(rng):
+def test_summary_leaves_gradients_statistics_and_masks_unchanged(rng):
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), seed=1)
     twin = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), seed=1)
     x = rng.standard_normal((2, 1, 4, 4)).astype(np.float32)
@@ -208,7 +208,7 @@ def test_summary_that_fails_leaves_the_model_as_it_was():
 
 
 @pytest.mark.parametrize("shape", [4, (), (-1, 4), (1, 4.0), "14"], ids=repr)
-def test_summary_takes_a_shape(shape):
+def test_summary_accepts_only_a_shape(shape):
     with pytest.raises(ValueError, match=r"input_shape must be the shape of an input with its batch axis"):
         nn.Dense(4, 3).summary(shape)
 

@@ -18,7 +18,7 @@ FAR = 10**9
 
 @pytest.fixture
 def little_memory():
-    """Fails a test that holds more than some MB at once."""
+    """Fails a test that allocates more than some MB at once."""
     tracemalloc.start()
     yield
     peak = tracemalloc.get_traced_memory()[1]
@@ -153,7 +153,7 @@ def test_pools_refuse_only_windows_that_read_padding_only(problem):
             F.max_pool(x, kernel, stride=stride, padding=pads, dilation=dilation)
 
 
-ALONE = {
+SINGLE = {
     "conv": lambda x, far: F.conv(x, x[..., :1], stride=far, dilation=far),
     "max pool": lambda x, far: F.max_pool(x, 2, stride=far, padding=1),
     "max pool of one cell": lambda x, far: F.max_pool(x, 1, stride=far, dilation=far),
@@ -162,9 +162,9 @@ ALONE = {
 }
 
 
-@pytest.mark.parametrize("call", ALONE.values(), ids=ALONE.keys())
+@pytest.mark.parametrize("call", SINGLE.values(), ids=SINGLE.keys())
 def test_stride_of_one_window_and_dilation_of_one_cell_do_not_matter(at, call):
-    """Also one that 32 bits do not hold."""
+    """Also for one that does not fit into 32 bits."""
     x = array(1, 1, 8)
     near = call(x, 100)
     assert near.shape == (1, 1, 1)

@@ -34,7 +34,7 @@ def test_use_backend_comes_before_the_environment_variable(monkeypatch):
         with nn.use_backend("strict:device1"):
             innermost = nn.Dense(2, 1)
         again = nn.Dense(2, 1)
-    # settled by where the layer was made, not by where it is used first
+    # the block in which the layer is made counts, not the one in which it is first used
     assert [spec(layer) for layer in (inside, innermost, again)] == ["strict", "strict:device1", "strict"]
 
 

@@ -148,7 +148,7 @@ def test_max_pool_and_its_indices_match_pytorch(torch, case, kind):
     (tdx,) = torch.autograd.grad(ty, tx, torch.tensor(dy))
     y, indices, dx = max_pool_both(case, x, dy)
     assert_match(y, ty.detach(), level="exact")
-    if kind != "nan":  # of several NaN PyTorch takes the last
+    if kind != "nan":  # of several NaN PyTorch chooses the last
         assert_match(indices, tindices, level="exact")
         assert_match(dx, tdx, level="reduction", terms=case.overlaps)
 

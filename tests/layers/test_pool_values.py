@@ -120,7 +120,7 @@ def test_average_never_counts_cells_that_ceil_mode_adds(at):
 
 def test_average_counts_the_padding_but_not_the_overhang_behind_it(at):
     x = at.put([[[6.0, 6.0, 6.0, 6.0]]])
-    # windows of 4 at -1 and 2: the second has two cells of the input, one of the padding and one behind it
+    # windows of 4 at -1 and 2: the second has two cells of the input, one of the padding and one after it
     assert_values(at, F.avg_pool(x, 4, stride=3, padding=1, ceil_mode=True), [[[4.5, 4]]])
 
 
@@ -144,8 +144,8 @@ def test_divisor_that_is_not_a_positive_integer_is_an_error_at_once(divisor):
     ("n", "kernel", "stride", "pads", "windows"),
     [
         (4, 2, 3, (0, 0), 2),  # the last window holds one cell
-        (3, 1, 3, (0, 0), 1),  # the last would start at 3, behind the input
-        (4, 2, 3, (1, 1), 2),  # the last would start at 5, in the padding behind the input
+        (3, 1, 3, (0, 0), 1),  # the last would start at 3, after the input
+        (4, 2, 3, (1, 1), 2),  # the last would start at 5, in the padding after the input
         (4, 2, 2, (1, 1), 3),  # the last starts at 3 and is full
         (5, 2, 3, (1, 0), 2),  # the last would start at 5 in the input, not counting the padding before it
         (5, 2, 3, (0, 1), 2),
@@ -193,7 +193,7 @@ def test_output_is_not_a_view_of_the_input_and_inputs_are_not_changed(at, kernel
 
 
 def test_more_padding_than_half_a_window_is_accepted_as_pairs_only(rng):
-    """ONNX allows it, PyTorch does not; as pairs it can't be a slip."""
+    """ONNX allows it, PyTorch does not; pairs are given on purpose."""
     x = rng.standard_normal((1, 2, 5, 5)).astype(np.float32)
     pads = ((2, 2), (2, 2))
     with pytest.raises(ValueError, match="more than half"):

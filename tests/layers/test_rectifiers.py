@@ -188,7 +188,7 @@ def test_prelu_of_pytorch_loads_by_name(torch):
 @pytest.mark.parametrize("shape", [(4, 2), (3,), (), (4, 1, 3)])
 def test_prelu_for_another_number_of_channels_is_an_error_that_names_the_layer(shape):
     message = (
-        f"PReLU(num_parameters=3): weight has shape (3,), the input {shape}; a weight has shape (1,) or (channels,)"
+        f"PReLU(num_parameters=3): weight must have shape (1,) or (channels,), got (3,) for an input of shape {shape}"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         PReLU(3)(np.zeros(shape, np.float32))

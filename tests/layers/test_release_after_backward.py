@@ -105,7 +105,7 @@ def test_every_layer_frees_what_it_saved(case):
         layer.backward(y)
         assert kept(layer) in ([], [""] if isinstance(layer, nn.Parallel) else [])
         leaf = next(part for _, part in layer.named_layers() if not isinstance(part, nn.Container))
-        with raises(RuntimeError, "backward needs a forward before it, in training mode (within released(), one for"):
+        with raises(RuntimeError, "backward needs a forward before it, in training mode; within released() each"):
             leaf.backward(y)
 
 
@@ -144,7 +144,7 @@ def test_a_loss_has_one_backward_for_each_forward():
     loss(np.ones(3, np.float32), np.zeros(3, np.float32))
     with nn.released():
         loss.backward()
-    with raises(RuntimeError, "backward needs a forward before it (within released(), one for each)"):
+    with raises(RuntimeError, "backward needs a forward before it; within released() each backward needs its own"):
         loss.backward()
 
 

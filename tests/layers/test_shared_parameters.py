@@ -133,7 +133,7 @@ def test_it_is_moved_once():
     b = nn.get_backend("strict")
     before = b.transfers["to_device"][0]
     model.to("strict")
-    # Three values with their gradients, and what the optimizer remembers of each.
+    # Three values with their gradients, and the optimizer's state for each.
     assert b.transfers["to_device"][0] - before == 9
     model.to("numpy").to("strict")
     assert b.owns(model[2].parameters["weight"].value)

@@ -139,7 +139,7 @@ class Crop(nn.Layer):
         return x[..., 1:-1]
 
 
-class PadWidths(nn.Layer):
+class PairsOfSamples(nn.Layer):
     """Computes one sample from two."""
 
     def _forward(self, x):
@@ -179,9 +179,9 @@ def test_a_layer_without_output_shape_runs_with_one_sample():
 
 
 def test_a_layer_that_mixes_samples_runs_with_all():
-    assert PadWidths().output_shape((6, 5)) == (3, 10)
-    with pytest.raises(ValueError, match=r"^PadWidths\(\): samples come in pairs$"):
-        PadWidths().output_shape((5, 5))
+    assert PairsOfSamples().output_shape((6, 5)) == (3, 10)
+    with pytest.raises(ValueError, match=r"^PairsOfSamples\(\): samples come in pairs$"):
+        PairsOfSamples().output_shape((5, 5))
 
 
 def test_a_subclass_with_another_forward_is_run():

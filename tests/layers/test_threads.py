@@ -1,4 +1,4 @@
-"""Large arrays are shared out to workers; what comes out does not depend on how many there are."""
+"""Large arrays are shared among workers; results do not depend on the number of workers."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_result_does_not_depend_on_the_number_of_threads(name, monkeypatch, rng)
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_memory_order_changes_nothing_but_rounding(name, rng):
-    """Arrays that lie channels-first take other ways."""
+    """Arrays with channels first in memory are computed by other code."""
     x = rng.standard_normal((3, 48, 43, 45)).astype(np.float32)
     last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     first, second = (LAYERS[name]() for _ in range(2))

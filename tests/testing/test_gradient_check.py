@@ -42,7 +42,7 @@ def test_an_empty_batch_passes():
 
 
 def test_float32_is_refused_with_the_call_that_converts():
-    with pytest.raises(TypeError, match=r"in float64, it is in float32: layer.to\('numpy', 'float64'\)"):
+    with pytest.raises(TypeError, match=r"in float64, got float32; convert it with layer.to\('numpy', 'float64'\)"):
         gradcheck(nn.Dense(2, 2), np.ones((1, 2)))
 
 

@@ -25,7 +25,7 @@ RARE = re.compile(r"read-only|large arrays|kernels, strided|exact, (channels|ker
 # Larger inputs, in cells, are not run in exact numerics, whose catalogue is tested elsewhere.
 LARGE = 3000
 
-# Slices of array-api-strict's arrays are NumPy's: what it would show the catalogue on it does.
+# array-api-strict computes with NumPy, and the catalogue is tested on it.
 on = {"indirect": True, "scope": "session"}
 every_place = pytest.mark.parametrize("at", ["numpy", "torch", "cupy"], **on)
 every_place_at_night = pytest.mark.parametrize("at", ["numpy", "strict-device1", "torch", "cupy"], **on)
@@ -77,7 +77,7 @@ def test_every_corner_of_pooling_agrees_with_loops_in_all_modes(cross, kind):
     assert not problems(cross, [case for case in CORNERS if case.subject == kind])
 
 
-def test_corners_are_all_there():
+def test_corner_cases_are_complete():
     assert {case.subject for case in CORNERS} == {
         f"{p}{n}d" for p in ("MaxPool", "AvgPool", "LpPool") for n in (1, 2, 3)
     }
@@ -99,13 +99,13 @@ def test_corners_are_all_there():
 
 
 def test_all_layers_that_move_or_mix_cells_have_loops():
-    alone = {"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "PReLU", "Softmax", "LogSoftmax"}
+    others = {"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "PReLU", "Softmax", "LogSoftmax"}
     elementwise = {case.subject for case in CASES.values() if case.op in ("rectifier", "exponential", "shifted")}
     containers = {"Residual", "Parallel", "Sequential"}
     some = {case.subject: case for case in CASES.values() if case.single and np.prod(case.shape) < 1000}
     assert some.keys() == set(SUBJECTS)
     without = {subject for subject, case in some.items() if by_loops(case) is None}
-    assert without == alone | elementwise | containers
+    assert without == others | elementwise | containers
 
 
 def test_modes_of_a_convolution_are_all_that_serve_its_shape(monkeypatch):
@@ -119,12 +119,12 @@ def test_modes_of_a_convolution_are_all_that_serve_its_shape(monkeypatch):
     assert "depthwise" in ran and not ran & {"large weight", *tiles, *bands}
     ran = {each.mode for each in ModeRuns("numpy").run(CASES["Conv1d/stride over kernel"])}
     assert "columns" in ran and not ran & {"adjoint", "banded rows", *tiles, *bands}
-    # A zero of a tile makes NaN of an infinity.
+    # Tiles and bands multiply an infinity by 0, which is NaN.
     ran = {each.mode for each in ModeRuns("numpy").run(CASES["Conv2d/infinity"])}
     assert "columns" in ran and not ran & {*tiles, *bands, "banded rows"}
 
 
-def test_an_algorithm_that_is_asked_for_computes(monkeypatch):
+def test_a_requested_algorithm_computes(monkeypatch):
     called = []
     usual = algorithms.Winograd.forward
     monkeypatch.setattr(
@@ -161,14 +161,14 @@ def test_kernels_run_however_small_the_case_is(compiled_kernels, monkeypatch):
     assert not [each.mode for each in ModeRuns("numpy").run(CASES["MaxPool2d/plain"]) if "kernels" in each.mode]
 
 
-def test_ways_are_back_after_an_exception():
+def test_choices_are_restored_after_an_exception():
     with pytest.raises(KeyError), overrides.using(overrides.Choices(large=True, kernels=False)):
         raise KeyError
     assert overrides.chosen() == overrides.Choices() and not overrides.watched()
 
 
 class Fault(NamedTuple):
-    """A fault of one way, the cases that touch it, and the modes that it shows in, all and no others."""
+    """A fault in one algorithm or kernel, the cases that it affects, and exactly the modes in which it is found."""
 
     words: str
     package: str

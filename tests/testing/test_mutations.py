@@ -40,7 +40,7 @@ class Bench:
             self.clean[case.name] = run_host(case, "numpy")
 
     def notices(self, case) -> bool:
-        """Whether the case fails now; what raises is no result and is passed on."""
+        """Whether the case fails now; an exception is not a result, and is raised."""
         return not self.parity.judge(case, run_host(case, "numpy")).passed
 
 
@@ -67,7 +67,7 @@ def test_planted_mistake_is_noticed(bench, mutant):
 
 
 @pytest.mark.parametrize("mutants", FAMILIES.values(), ids=list(FAMILIES))
-def test_clean_code_is_back_after_each_family_s_mistakes(bench, mutants):
+def test_clean_code_is_restored_after_each_family_s_mistakes(bench, mutants):
     for mutant in mutants:
         case = touching(mutant)[0]
         bench.prepare(case)
@@ -80,7 +80,7 @@ def test_clean_code_is_back_after_each_family_s_mistakes(bench, mutants):
 
 
 def test_truth_and_reference_are_those_of_the_clean_code(bench, monkeypatch):
-    """A run inside of a plant computes on the backend alone: nothing that it is held against."""
+    """With a mistake planted only the backend computes: truth and reference are known from before."""
     case, runs = CASES["ReLU/plain"], []
     bench.prepare(case)
 
@@ -103,19 +103,19 @@ def test_mistake_reaches_functions_that_others_imported_by_name():
     assert layer_of_pad.pad.__code__ is before
 
 
-def test_mistake_in_a_constant_is_taken_out_again():
+def test_mistake_in_a_constant_is_removed_again():
     with plant("layers.activations", "SELU_SCALE", "1.0507009873554805", "1.05"):
         assert rectifiers.SELU_SCALE == 1.05
     assert rectifiers.SELU_SCALE == 1.0507009873554805
 
 
-def test_mistake_in_a_class_attribute_is_taken_out_again():
+def test_mistake_in_a_class_attribute_is_removed_again():
     with plant("layers.activations", "ReLU", "from_output = True", "from_output = False"):
         assert not rectifiers.ReLU.from_output
     assert rectifiers.ReLU.from_output
 
 
-def test_mistake_is_taken_out_after_an_error():
+def test_mistake_is_removed_after_an_error():
     with pytest.raises(ZeroDivisionError), plant("layers.activations.erf", "_FAR", "30.0", "3.0") as module:
         assert module._FAR == 3.0
         raise ZeroDivisionError

@@ -71,7 +71,7 @@ def test_another_dtype_or_shape_fails(change):
 def test_a_missing_or_additional_array_fails():
     found = run_host(DENSE, "numpy")
     without = {name: array for name, array in found.items() if name != "dbias"}
-    assert "gives y, dx, dweight; expected" in Parity("numpy").judge(DENSE, without).problem
+    assert "returns y, dx, dweight; expected" in Parity("numpy").judge(DENSE, without).problem
     assert "expected" in Parity("numpy").judge(DENSE, found | {"extra": found["y"]}).problem
 
 
@@ -119,7 +119,7 @@ def test_a_bias_gradient_that_cancels_is_measured_by_its_layers_other_gradients(
     assert outcome.passed and bias.truth.ulps < 20
 
 
-def test_exact_numerics_asks_for_the_reference_s_bits(monkeypatch):
+def test_exact_numerics_requires_the_bits_of_the_reference(monkeypatch):
     monkeypatch.setattr(Parity, "exact", True)
     assert judged().passed
     assert "y has other bits than on numpy" in judged(y=lambda y: np.nextafter(y, np.float32(np.inf))).problem
