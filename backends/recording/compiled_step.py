@@ -28,7 +28,7 @@ from threading import RLock
 from typing import Any
 
 from ...common.types import Array
-from ..origins import passed_on
+from ..origins import copy_maker
 from .arguments import description, form_of, is_array, with_arrays
 from .guards import CaptureError, Counter, guarded, in_recording
 from .recorder import Recorder
@@ -154,7 +154,7 @@ class CompiledStep:
             if frozen and description(new, self.recorder.owns) != description(old, self.recorder.owns):
                 raise CaptureError(
                     f"the step changes a number of Python, {slot.name} from {old!r} to {new!r}, which a recording "
-                    "would freeze. Optimizers that count steps take capturable=True; a schedule's step() belongs after "
+                    "would freeze. Optimizers that count steps need capturable=True; a schedule's step() belongs after "
                     "the compiled step"
                 )
 
@@ -171,7 +171,7 @@ class CompiledStep:
         own = [self.recorder.empty_like(array) for array in arrays]
         for target, array in zip(own, arrays, strict=True):
             self.recorder.write(target, array)
-            passed_on(array, target)
+            copy_maker(array, target)
         args, keywords = with_arrays((args, keywords), self.recorder.owns, iter(own))
         counters = [
             Counter(slot, slot.counter(), self.recorder.number(slot.get()), slot.get())

@@ -186,7 +186,7 @@ def test_the_engine_of_layers_writes_into_its_target(gpu, monkeypatch):
     monkeypatch.setattr(cupy, "ascontiguousarray", None)
     ops.matmul(a, b, y.transpose(1, 0, 2))
     assert bool((y == 3.0).all())
-    ops.put_product(y, (slice(0, 5), 2, slice(None)), cupy.full((5, 2), 2.0, "f"), cupy.ones((2, 4), "f"))
+    ops.matmul_into(y, (slice(0, 5), 2, slice(None)), cupy.full((5, 2), 2.0, "f"), cupy.ones((2, 4), "f"))
     assert bool((y[:, 2] == 4.0).all()) and bool((y[:, 3] == 3.0).all())
 
 

@@ -212,7 +212,7 @@ RULES = {
 }
 
 
-def steps(at, make, count=optimizer_steps.TABLE + 3, dtype="float32"):
+def steps(at, make, count=optimizer_steps.TABLE_ROWS + 3, dtype="float32"):
     """All that some steps with many parameters change, on the host."""
     g = np.random.default_rng(0)
     b = nn.get_backend(at.backend, dtype)

@@ -25,7 +25,7 @@ def test_an_exact_backend_computes_in_the_exact_namespace(at, exact):
     )
     assert isinstance(exact.xp, ExactNamespace) and exact.xp.raw is at.backend.xp
     assert isinstance(operations_of(exact.xp), ExactOperations)
-    assert type(operations_of(exact.xp).cutter) is at.backend.operations
+    assert type(operations_of(exact.xp).raw) is at.backend.operations
 
 
 def test_each_setting_has_one_backend(at, exact):
