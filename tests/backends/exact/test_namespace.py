@@ -186,7 +186,7 @@ def test_tensordot_is_numpys_over_any_axes(exact, left, right, axes, dtype):
 
 
 @DTYPES
-def test_vecdot_broadcasts_and_takes_an_axis(exact, dtype):
+def test_vecdot_broadcasts_and_accepts_an_axis(exact, dtype):
     x, w = NUMBERS.astype(dtype), NUMBERS[:1, :, :].astype(dtype)
     for axis in (-1, -2):
         found = exact.get(exact.xp.vecdot(exact.put(x), exact.put(w), axis=axis), dtype)
@@ -214,7 +214,7 @@ def test_elementary_functions_of_integers_are_refused(exact, name):
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
-def test_what_has_no_exact_form_is_refused_in_words(exact, name):
+def test_functions_without_an_exact_form_are_refused(exact, name):
     assert not hasattr(exact.xp, name)
     with pytest.raises(AttributeError, match=f"^{name} {WORDS}$"):
         getattr(exact.xp, name)
