@@ -33,7 +33,7 @@ from .arguments import description, form_of, is_array, with_arrays
 from .guards import CaptureError, Counter, guarded, in_recording
 from .recorder import Recorder
 from .recording import Recording, moves, state
-from .slots import Owner, Slot, restore
+from .slots import Slot, StateOwner, restore
 
 #: Uncompiled runs of a step before it is recorded: they compile kernels and make what is made on first use. The last of
 #: them is the rehearsal.
@@ -52,7 +52,7 @@ class CompiledStep:
     step : callable
         Accepts and returns arrays, numbers, and tuples, lists and dicts of them; it must not write to its arguments.
         In a replay its Python code does not run: no ``print``, no ``append`` to a list. It must return all results.
-    owners : sequence of Owner
+    owners : sequence of StateOwner
         All that the step changes: models, optimizers, and streams of random numbers that it draws from itself. An
         optimizer that counts steps counts them on the device from now on.
     recorder : Recorder
@@ -69,7 +69,7 @@ class CompiledStep:
         it, and of this call too if the message is about a number that the step changed.
     """
 
-    def __init__(self, step: Callable[..., Any], owners: Iterable[Owner], recorder: Recorder) -> None:
+    def __init__(self, step: Callable[..., Any], owners: Iterable[StateOwner], recorder: Recorder) -> None:
         self.step, self.owners, self.recorder = step, list(owners), recorder
         for owner in self.owners:
             if not callable(getattr(owner, "slots", None)):
