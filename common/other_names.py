@@ -91,7 +91,7 @@ PACKAGE = {
     "save_weights": "save",
     "manual_seed": "random.Generator",
     "set_backend": "use_backend",
-    # Modules of other libraries, some of which have another name here
+    # Modules that are none here, and those of another name
     "optim": OPTIMIZERS,
     "optimizers": OPTIMIZERS,
     "lr_scheduler": SCHEDULES,
