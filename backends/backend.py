@@ -19,7 +19,7 @@ from ..common.types import Array, Device, DType, Namespace, dtype_name
 from .errors import BackendUnavailable, first_line
 from .inputs import describe, host_data
 from .library import ArrayLibrary
-from .origins import INPUT, made, watch
+from .origins import INPUT, record_maker, watch
 from .recording.guards import require_repeatable
 from .transfers import TransferCounts
 from .upload import Uploader
@@ -33,7 +33,7 @@ DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"
 NUMERICS = ("fast", "exact")
 SLICE_PRODUCTS = (2, 3)
 # Smallest magnitude that exact numerics stores.
-SMALLEST = 2.0**-125
+SMALLEST_STORED = 2.0**-125
 PRECISIONS = ("float32", "tf32")
 ALGORITHMS = ("any", "direct")
 
@@ -105,7 +105,7 @@ class Backend(ArrayLibrary):
             raise
         except Exception as error:
             # Missing libraries and kernels raise one of many exceptions, and only when the first is called.
-            cause = f"the device is there but does not compute {dtype} ({first_line(error)})"
+            cause = f"the device was found but does not compute {dtype} ({first_line(error)})"
             raise BackendUnavailable(spec, cause, cls.cure) from error
         backend.counts.to_device = backend.counts.to_host = (0, 0)
         return backend
@@ -160,7 +160,7 @@ class Backend(ArrayLibrary):
             with self.context():
                 array = self._flushed(host if dtype is None else self.xp.astype(host, self._own_dtype(dtype)))
             # Integers are not copied, so other arrays may share the memory.
-            return self._made(array, whole=array is not host)
+            return self._with_origin(array, whole=array is not host)
         require_repeatable(f"{self.spec}.asarray, a copy from the host")
         array = self.host_array(host, dtype)
         self.counts.count("to_device", array.nbytes)
@@ -169,7 +169,7 @@ class Backend(ArrayLibrary):
         if self.numerics == "exact" and own is host:
             # A copy, so that the record of its origin does not hold for the caller's array.
             own = host.copy()
-        return self._made(own)
+        return self._with_origin(own)
 
     def uploader(self) -> Uploader:
         """An object that transfers batches to the device, while it computes if the device can do that."""
@@ -184,10 +184,10 @@ class Backend(ArrayLibrary):
         self.counts.count("to_host", host.nbytes)
         return host
 
-    def _made(self, array: Array, *, whole: bool = True) -> Array:
-        """The array; in exact numerics its origin is recorded."""
+    def _with_origin(self, array: Array, *, whole: bool = True) -> Array:
+        """The array, after recording its origin in exact numerics."""
         if self.numerics == "exact":
-            made(array, self, INPUT, whole=whole)
+            record_maker(array, self, INPUT, whole=whole)
         return array
 
     def up(self, array: Array) -> Array:
@@ -221,10 +221,10 @@ class Backend(ArrayLibrary):
         """An array as exact numerics stores it: float32 with +0 for magnitudes below 2**-125 and for -0."""
         if self.numerics == "fast" or dtype_name(array.dtype) != "float32":
             return array
-        return self.xp.where(self.xp.abs(array) < SMALLEST, 0.0, array)
+        return self.xp.where(self.xp.abs(array) < SMALLEST_STORED, 0.0, array)
 
     def require_stored(self, array: Array, what: str) -> None:
-        """Raise `TypeError` for floats of a dtype that these numerics do not store."""
+        """Raise `TypeError` in exact numerics for an array of float64, which they do not store."""
         if self.numerics == "exact" and dtype_name(array.dtype) == "float64":
             raise TypeError(
                 f"{what} is float64; numerics='exact' stores float32: convert it with asarray(x, 'float32')"
@@ -277,7 +277,7 @@ class Backend(ArrayLibrary):
         self._own_dtype(wanted)
         array = array.astype(np.dtype(wanted), copy=False)
         if self.numerics == "exact" and wanted == "float32":
-            array = np.where(np.abs(array) < np.float32(SMALLEST), np.float32(0.0), array)
+            array = np.where(np.abs(array) < np.float32(SMALLEST_STORED), np.float32(0.0), array)
         return array
 
     def __reduce__(self) -> tuple[Any, ...]:

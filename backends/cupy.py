@@ -1,9 +1,10 @@
-"""CuPy: an NVIDIA GPU computes.
+"""CuPy on an NVIDIA GPU.
 
 The CuPy wheel imports on a machine without a GPU, too, so `connect` queries the driver, then the device, and
 `Backend.open` lets the device compute. CuPy creates arrays on the current device and ignores ``device=``, so all work
-is done within `context`, which sets the current device and restores the caller's. CuPy's own setting for TF32 is one
-for the process; it is not changed, and each namespace has a precision of its own (see `xpnn.backends.cuda.namespace`).
+is done within `context`, which sets the current device and restores the caller's. CuPy's own setting for
+TF32 holds for the whole process; it is not changed, since each namespace has its own precision (see
+`xpnn.backends.cuda.namespace`).
 """
 
 import importlib
@@ -17,8 +18,7 @@ import numpy as np
 from ..common import checks, environment
 from ..common.types import Array, Device, Namespace
 from .backend import Backend, P, R
-from .cuda.namespace import CupyNamespace
-from .cuda.namespace import namespace as over
+from .cuda.namespace import CupyNamespace, cupy_namespace
 from .cuda.operations import CupyOperations
 from .engines import cuda
 from .engines.cuda import elementwise
@@ -53,7 +53,7 @@ class CupyBackend(Backend):
     def namespace(cls, namespace: Namespace, precision: str = "float32") -> Namespace:
         if isinstance(namespace, CupyNamespace):
             return namespace
-        return over(namespace, importlib.import_module("cupy"), precision == "tf32")
+        return cupy_namespace(namespace, importlib.import_module("cupy"), precision == "tf32")
 
     @classmethod
     def spec_of(cls, array: Array) -> str:
@@ -106,7 +106,7 @@ class CupyBackend(Backend):
         return entered
 
     def _on_device(self) -> Any:
-        """A new device object: CuPy's remember the device to return to, for one thread at a time."""
+        """A new device object: each remembers the device to return to, so two threads must not share one."""
         return self._cupy.cuda.Device(self.device.id)
 
     def synchronize(self) -> None:
@@ -194,7 +194,7 @@ def _import_cupy(spec: str) -> Any:
 
 
 def _find_device(runtime: Any, spec: str, index: int) -> int:
-    """The device's index if the driver has it; raises `BackendUnavailable` with the driver's answer in words.
+    """The device's index if the driver has it; raises `BackendUnavailable` with the cause otherwise.
 
     Without a driver CUDA reports an *insufficient* one, of version 0.
     """
@@ -212,16 +212,16 @@ def _find_device(runtime: Any, spec: str, index: int) -> int:
         if "InsufficientDriver" in str(error):
             raise BackendUnavailable(
                 spec,
-                f"the NVIDIA driver is too old: it knows CUDA {_cuda_version(driver)}, "
+                f"the NVIDIA driver is too old: it supports CUDA {_cuda_version(driver)}, "
                 f"this CuPy was built for CUDA {_cuda_version(runtime.runtimeGetVersion())}",
                 'update the driver, or pip install "cupy-cuda12x[ctk]>=14"',
             ) from None
         if "NoDevice" not in str(error):
-            raise BackendUnavailable(spec, f"CUDA answers {first_line(error)}", "check nvidia-smi") from None
+            raise BackendUnavailable(spec, f"CUDA reports {first_line(error)}", "check nvidia-smi") from None
         count = 0
     if count == 0:
         raise BackendUnavailable(
-            spec, "no NVIDIA device (the driver is there)", "check nvidia-smi and CUDA_VISIBLE_DEVICES"
+            spec, "no NVIDIA device (the driver is installed)", "check nvidia-smi and CUDA_VISIBLE_DEVICES"
         )
     if index >= count:
         raise BackendUnavailable(spec, f"no device {index}; this machine has {count}", 'write "cupy:0"')

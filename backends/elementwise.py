@@ -1,4 +1,4 @@
-"""Element-wise operations that deserve more than one line of array functions.
+"""Element-wise operations that a backend may compute faster than a few array functions do.
 
 Each is written here in functions of the standard. A backend overrides what its library computes faster: NumPy in parts
 that stay in a cache (`xpnn.backends.cpu.elementwise`), CuPy in one kernel (`xpnn.backends.cuda.operations`).
@@ -16,14 +16,14 @@ from .execution.execution import Compiled, Execution
 
 
 class Elementwise(Execution):
-    """Element-wise functions, masks, and reads and writes at an index."""
+    """Element-wise functions, masks, and reading and writing at an index."""
 
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
         """``function(x, *others)`` of arrays of one shape, entry by entry; the result must have x's dtype."""
         return function(x, *others)
 
     def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
-        """``function(*arrays)``, which writes into arrays of one shape, entry by entry, perhaps part by part.
+        """``function(*arrays)``, which writes into arrays of one shape, entry by entry; arrays may be cut into parts.
 
         ``compiled`` selects a kernel that does the same to vectors of float32, or None.
         """
@@ -33,16 +33,16 @@ class Elementwise(Execution):
         """Arrays joined along an axis, counted from the front."""
         return concat_all(arrays, axis, self.xp)
 
-    def positive(self, x: Array) -> Array:
-        """``max(x, 0)``; NaN stays, -0 becomes 0."""
+    def relu(self, x: Array) -> Array:
+        """ReLU, ``max(x, 0)``; NaN stays, -0 becomes 0."""
         return self.xp.where(x <= 0.0, self.xp.zeros((), dtype=x.dtype, device=device(x)), x)
 
-    def gate(self, dy: Array, y: Array) -> Array:
-        """``dy`` where ``y > 0``, 0 where ``y <= 0``, and NaN where ``y`` is NaN."""
+    def relu_backward(self, dy: Array, y: Array) -> Array:
+        """The gradient of `relu`: ``dy`` where ``y > 0``, 0 where ``y <= 0``, and NaN where ``y`` is NaN."""
         return self.xp.where(y > 0.0, dy, self.select(self.xp.logical_not(y <= 0.0), y))
 
     def select(self, mask: Array, x: Array) -> Array:
-        """``x`` where the mask, broadcast to it, is true, else 0, even for NaN, which a product with 0 would keep."""
+        """``x`` where the mask, broadcast to it, is true, else 0; unlike a product with the mask, also for NaN."""
         return self.xp.where(mask, x, self.xp.zeros((), dtype=x.dtype, device=device(x)))
 
     def clamp(self, x: Array, low: Any = None, high: Any = None) -> Array:
@@ -50,12 +50,12 @@ class Elementwise(Execution):
         x = x if low is None else self.xp.maximum(x, low)
         return x if high is None else self.xp.minimum(x, high)
 
-    def shared(self, share: Array, x: Array) -> Array:
-        """``share * x`` of two arrays of one shape, and 0 where the share is 0, even if ``x`` is infinite or NaN."""
-        return share * self.xp.where(share == 0.0, self.xp.zeros((), dtype=x.dtype, device=device(x)), x)
+    def multiply_unless_zero(self, factor: Array, x: Array) -> Array:
+        """``factor * x`` of two arrays of one shape, and 0 where the factor is 0, even if ``x`` is infinite or NaN."""
+        return factor * self.xp.where(factor == 0.0, self.xp.zeros((), dtype=x.dtype, device=device(x)), x)
 
-    def below(self, x: Array, largest: Array) -> Array:
-        """``x - largest``, which is broadcast to it, and 0 where both are infinity."""
+    def subtract_largest(self, x: Array, largest: Array) -> Array:
+        """``x - largest``, broadcast to the shape of ``x``; 0 where both are infinity."""
         infinite = x == inf
         return self.xp.where(infinite, 0.0, self.select(self.xp.logical_not(infinite), x) - largest)
 

@@ -22,21 +22,21 @@ _operations: dict[Namespace, Operations] = {}
 def class_of(array: Any) -> type[Backend] | None:
     """The class of the backend that computes with an array; None for subclasses and for anything else."""
     kind = type(array)
-    home = _classes.get(kind)
-    if home is None:
+    owner = _classes.get(kind)
+    if owner is None:
         if is_plain_numpy(kind):
-            home = backend_class("numpy")
+            owner = backend_class("numpy")
         elif is_array_api_obj(array) and not isinstance(array, np.ndarray):
             name = library_name(kind.__module__)
-            home = backend_class(name) if name in names() else None
-        if home is None or not home.is_plain(kind):
+            owner = backend_class(name) if name in names() else None
+        if owner is None or not owner.is_plain(kind):
             return None
-        _classes[kind] = home
-    return home if home.is_dense(array) else None
+        _classes[kind] = owner
+    return owner if owner.is_dense(array) else None
 
 
 def backend_of(array: Array, like: Backend | None = None) -> Backend:
-    """The backend that an array lives on, with the settings of ``like``."""
+    """The backend whose array it is, with the settings of ``like``."""
     kind = class_of(array)
     if kind is None:
         raise TypeError(unsupported(array, "the argument"))
@@ -72,13 +72,13 @@ def require_standard(arrays: Mapping[str, Any]) -> None:
     # The usual case, fast because every function of a training step calls this.
     if set(map(type, arrays.values())) == _ONLY_NUMPY:
         return
-    homes: set[Any] = {class_of(array) for array in arrays.values()}
-    if None in homes:
+    owners: set[Any] = {class_of(array) for array in arrays.values()}
+    if None in owners:
         for name, array in arrays.items():
             if class_of(array) is None and not is_standard(array):
                 raise TypeError(unsupported(array, name))
-        homes = {class_of(array) or array.__array_namespace__() for array in arrays.values()}
-    if len(homes) > 1:
+        owners = {class_of(array) or array.__array_namespace__() for array in arrays.values()}
+    if len(owners) > 1:
         given = ", ".join(f"{name} {describe(array)}" for name, array in arrays.items())
         raise TypeError(f"arrays must be of one library, got {given}; move them with backend.asarray(...)")
 
@@ -110,8 +110,8 @@ def _make_operations(xp: Namespace) -> Operations:
 
 def _memory_of(array: Any) -> Any:
     """An object that is the same for arrays that share memory; ``array`` itself if it is of no backend."""
-    home = class_of(array)
-    return array if home is None else home.memory_of(array)
+    owner = class_of(array)
+    return array if owner is None else owner.memory_of(array)
 
 
 find_memory_by(_memory_of)

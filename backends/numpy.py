@@ -1,4 +1,4 @@
-"""NumPy: the CPU computes. It is the reference that the other backends are compared with."""
+"""NumPy on the CPU: the reference that the other backends are compared with."""
 
 from typing import Any
 

@@ -14,8 +14,8 @@ The requirements:
 - A backend overrides methods, never adds any, so that layers need not know which library computes.
 - An override may differ from the reference in rounding only; `testing/tolerances.py` says by how much.
 - A method is looked up and called without a wrapper: a training step calls them many times.
-- An optional ops (`prepare`, `kernels`) may refuse any problem by returning None. The layer then uses array
-  functions, so that a new ops needs no new layer and can begin with one operation.
+- An optional engine (`prepare`, `kernels`) may refuse any problem by returning None. The layer then uses array
+  functions, so that a new engine needs no new layer and can begin with one operation.
 
 The class of a backend is its attribute `operations`: `NumpyOperations`, `CupyOperations`, `TorchOperations`,
 `StrictOperations`. `ExactOperations` replaces them in exact numerics.

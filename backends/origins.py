@@ -21,13 +21,13 @@ from ..common.types import Array, dtype_name
 
 #: Whether a backend with exact numerics was opened in this process.
 watching = False
-#: The number of gradients and results that fast numerics computed of arrays which exact numerics may have made.
-doubts = 0
-#: The maker's name for arrays of data from outside.
+#: The number of results and gradients that fast numerics computed from arrays that exact numerics may have made.
+fast_results = 0
+#: The name of the maker of arrays that come from `Backend.asarray` or an uploader.
 INPUT = "asarray"
 
 
-class Place(Protocol):
+class MakerBackend(Protocol):
     """The part of a `Backend` that this module needs."""
 
     @property
@@ -47,7 +47,7 @@ class Maker(NamedTuple):
 
     @property
     def is_input(self) -> bool:
-        """Whether the array is data from outside."""
+        """Whether the array came from `Backend.asarray` or an uploader."""
         return self.name == INPUT
 
 
@@ -75,14 +75,14 @@ def watch() -> None:
     watching = True
 
 
-def doubt() -> None:
-    """Count a result of fast numerics that a gradient may depend on, of an array that exact numerics may have made."""
-    global doubts
+def count_fast_result() -> None:
+    """Count a result that fast numerics computed from an array that exact numerics may have made."""
+    global fast_results
     with _lock:
-        doubts += 1
+        fast_results += 1
 
 
-def made(array: Any, backend: Place, name: str, *, whole: bool = True) -> None:
+def record_maker(array: Any, backend: MakerBackend, name: str, *, whole: bool = True) -> None:
     """Record who made an array; ``whole`` says that no other array shares its memory."""
     if not watching or not hasattr(array, "dtype") or dtype_name(array.dtype) == "float64":
         return
@@ -92,7 +92,7 @@ def made(array: Any, backend: Place, name: str, *, whole: bool = True) -> None:
         _record(memory, maker)
 
 
-def maker(array: Any) -> Maker | None:
+def maker_of(array: Any) -> Maker | None:
     """Who made an array, or the array that it is a view of; None if unknown."""
     if not watching or not hasattr(array, "dtype"):
         return None
@@ -103,31 +103,31 @@ def maker(array: Any) -> Maker | None:
     return found
 
 
-def exact(array: Any) -> tuple[Any, bool] | None:
+def exact_maker(array: Any) -> tuple[Any, bool] | None:
     """The backend with exact numerics that made an array, and whether it is data; None for other arrays."""
-    found = maker(array)
+    found = maker_of(array)
     return None if found is None or found.backend.numerics == "fast" else (found.backend, found.is_input)
 
 
-def passed_on(array: Array, copy: Array) -> None:
+def copy_maker(array: Array, copy: Array) -> None:
     """Record the maker of an array for its copy, too."""
-    if (found := maker(array)) is not None:
-        made(copy, *found)
+    if (found := maker_of(array)) is not None:
+        record_maker(copy, *found)
 
 
 def require_exact(array: Any, what: str, owner: str, before: int | None = None, since: str = "the forward") -> None:
     """Raise `ValueError` for a gradient that fast numerics computed, or may have computed.
 
-    ``before`` is the number of `doubts` at the forward of the gradient, or at the time that ``since`` names.
+    ``before`` is the number of `fast_results` at the forward of the gradient, or at the time that ``since`` names.
     """
-    found = maker(array)
+    found = maker_of(array)
     if found is not None and found.backend.numerics == "fast":
         raise ValueError(
             f"{what} was computed in fast numerics by {found.name}, but {owner} computes in exact numerics; pass "
             "backend=model.backend to a loss, numerics='exact' to a layer or container, arrays of "
             f"model.backend.asarray and no xp to a function, so that {found.name} computes in exact numerics too"
         )
-    if found is None and before is not None and before != doubts:
+    if found is None and before is not None and before != fast_results:
         raise ValueError(
             f"{what} comes from your own arithmetic, and since {since} something was computed in fast numerics, "
             f"but {owner} computes in exact numerics; pass the loss its backend, as in "

@@ -5,7 +5,7 @@ blocks. The choice depends on sizes, so a fault in one algorithm shows only at s
 ``xpnn parity --modes`` override the choice, so that each algorithm computes the same small arrays.
 
 An override holds for the whole process, worker threads included. It changes which code computes, never what is
-accepted: where an algorithm does not support a shape, the usual choice computes.
+accepted: where an algorithm does not support a shape, the usual choice is used.
 """
 
 from collections.abc import Iterable, Iterator
@@ -39,7 +39,7 @@ class Choices:
 
 _usual = Choices()
 _chosen = _usual
-_met: set[str] | None = None
+_applicable: set[str] | None = None
 
 
 def chosen() -> Choices:
@@ -49,31 +49,32 @@ def chosen() -> Choices:
 
 @contextmanager
 def using(choices: Choices) -> Iterator[set[str]]:
-    """Override choices inside the ``with`` block.
+    """Override choices within the ``with`` block.
 
-    Yields the set of names passed to `met` there: ``"kernels"``, and the algorithms that can compute a convolution.
+    Yields the set of names passed to `add_applicable` there: ``"kernels"``, and the algorithms that can compute a
+    convolution.
     """
-    global _chosen, _met
-    before = _chosen, _met
+    global _chosen, _applicable
+    before = _chosen, _applicable
     found: set[str] = set()
-    _chosen, _met = choices, found
+    _chosen, _applicable = choices, found
     try:
         yield found
     finally:
-        _chosen, _met = before
+        _chosen, _applicable = before
 
 
-def met(names: Iterable[str]) -> None:
-    """Note that these algorithms could compute the current operation."""
-    if _met is not None:
-        _met.update(names)
+def add_applicable(names: Iterable[str]) -> None:
+    """Record that these algorithms could compute the current operation."""
+    if _applicable is not None:
+        _applicable.update(names)
 
 
-def watched() -> bool:
-    """Whether the names passed to `met` are collected."""
-    return _met is not None
+def is_collecting() -> bool:
+    """Whether the names passed to `add_applicable` are collected."""
+    return _applicable is not None
 
 
-def small(size: int, least: int) -> bool:
+def is_small(size: int, least: int) -> bool:
     """Whether a size is below ``least``, from which an algorithm is worth its cost."""
     return size < least and not _chosen.large

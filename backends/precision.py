@@ -2,7 +2,7 @@
 
 Backends and threads that differ in it share the setting. float32 has priority: rounding is off while any thread
 computes in it, which ``precision="tf32"`` allows (it may round, but need not). When no thread computes, the setting is
-as it was found. If it is off anyway, entering and leaving costs one lock and one read.
+as it was found. If it is off already, entering and leaving costs one lock and one read.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Rounding:
-    """A library's setting, kept right for all threads that compute.
+    """A library's setting, switched as the threads that compute need it.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Rounding:
         self.users = [0, 0]  # in float32 and in TF32
         self.found: tuple[Any] | None = None  # the setting before it was changed
         self._set = set
-        self.floats, self.rounded = Use(self, 0), Use(self, 1)
+        self.floats, self.rounded = RoundingContext(self, 0), RoundingContext(self, 1)
 
     def update(self) -> None:
         """Change the setting to what the current users need; the caller has the lock."""
@@ -48,8 +48,8 @@ class Rounding:
             self._set(wanted)
 
 
-class Use:
-    """A context of a `Rounding`, without state of its own; a step of LeNet enters 45."""
+class RoundingContext:
+    """A context of a `Rounding`, without state of its own; a training step of LeNet enters it 45 times."""
 
     def __init__(self, rounding: Rounding, kind: int) -> None:
         self._rounding, self._kind = rounding, kind

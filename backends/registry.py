@@ -51,7 +51,7 @@ def backend_class(name: str) -> type[Backend]:
         if entry.name == name:
             found: type[Backend] = entry.load()
             return found
-    raise ValueError(f"unknown backend {name!r}; the backends are {', '.join(names())} and auto")
+    raise ValueError(f"backend must be {checks.alternatives([*names(), 'auto'])}, got {name!r}")
 
 
 def get_backend(
@@ -126,7 +126,7 @@ def get_backend(
     if key not in _opened:
         name, colon, device = spec.partition(":")
         if colon and not device:
-            raise ValueError(f"backend {spec!r} names no device after the colon")
+            raise ValueError(f"backend must have a device after its colon, as in 'cupy:0', got {spec!r}")
         opened = backend_class(name).open(device or None, *wanted)
         _opened[key] = _opened.setdefault((opened.spec, *wanted), opened)
     return _opened[key]
@@ -176,7 +176,7 @@ def ambient_backend() -> Backend | None:
 
 
 def first_usable() -> str:
-    """The name that ``"auto"`` stands for on this machine."""
+    """The name of the backend that ``"auto"`` selects on this machine."""
     for name in AUTO[:-1]:
         try:
             get_backend(name)

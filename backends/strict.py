@@ -1,7 +1,7 @@
-"""array-api-strict: the standard and nothing more.
+"""array-api-strict: an implementation of the standard without any other functions.
 
 Code that runs on it runs on any conforming library. It simulates devices whose arrays can't be mixed, so a host array
-raises as it would on a GPU. So it replaces a GPU in tests on a machine that has none.
+raises as it would on a GPU. Tests use it in place of a GPU on machines that have none.
 """
 
 import importlib

@@ -17,12 +17,12 @@ from .errors import BackendUnavailable, first_line
 from .execution.execution import GPU_BLOCK
 from .library import NO_CONTEXT
 from .operations import Operations
-from .precision import Rounding, Use
+from .precision import Rounding, RoundingContext
 from .without_autograd import outside_graph
 
 
 class TorchOperations(Operations):
-    """Windows as a strided view, as for NumPy; blocks on a GPU as large as CuPy's."""
+    """Windows are strided views, as for NumPy; blocks on a GPU are as large as CuPy's."""
 
     views = True
 
@@ -144,7 +144,7 @@ class TorchBackend(Backend):
         return tuple(array.stride())
 
     @cached_property
-    def _float_products(self) -> Use:
+    def _float_products(self) -> RoundingContext:
         rounding = _rounding(self._torch)
         return rounding.rounded if self.precision == "tf32" else rounding.floats
 
@@ -158,11 +158,11 @@ class TorchBackend(Backend):
         if self._is_cpu:
             return torch.no_grad() if graded else NO_CONTEXT
         if graded or torch.cuda.current_device() != self.device.index:
-            return self._elsewhere()
+            return self._full_context()
         return self._float_products
 
     @contextmanager
-    def _elsewhere(self) -> Iterator[None]:
+    def _full_context(self) -> Iterator[None]:
         torch = self._torch
         with torch.no_grad(), torch.cuda.device(self.device), self._float_products:
             yield

@@ -75,7 +75,7 @@ def require_memory(size: int, what: str) -> None:
     """Raise `ValueError` if ``size`` bytes are more than the memory."""
     total, _ = host_capacity()
     if total and size > total:
-        raise ValueError(f"{what} takes {size} bytes, more than there is memory: {total}")
+        raise ValueError(f"{what} has {size} bytes, more than the memory of {total} bytes")
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:

@@ -217,13 +217,13 @@ def missing(module: str, name: str, instead: Mapping[str, str], public: Iterable
         parts of these, whatever their case and underscores.
     """
     message = f"module {module!r} has no attribute {name!r}"
-    # Names with an underscore in front are looked up by tools (copy, inspect, IPython), which want a plain answer.
+    # Names that begin with an underscore are looked up by tools (copy, inspect, IPython), which need no hint.
     if not name.startswith("_"):
         meant = instead[name].split() if name in instead else _near(name, public)
         if meant:
             choices = [f"nn.{each}" for each in meant]
             message += f"; did you mean {' or '.join(filter(None, [', '.join(choices[:-1]), choices[-1]]))}?"
-    # With a name of its own Python adds no second guess when it prints the error.
+    # Given the name, Python adds no suggestion of its own when it prints the error.
     return AttributeError(message, name=name)
 
 

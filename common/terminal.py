@@ -51,7 +51,7 @@ def padded(text: str, width: int) -> str:
 
 
 def fitted(
-    pieces: Sequence[str], width: int | None, *, between: str = "  ", indent: int = _INDENT, alone: bool = False
+    pieces: Sequence[str], width: int | None, *, between: str = "  ", indent: int = _INDENT, own_line: bool = False
 ) -> list[str]:
     """Arrange pieces of text in as few lines as possible.
 
@@ -65,7 +65,7 @@ def fitted(
         Separator of two pieces on a line.
     indent : int
         Spaces before all lines except the first.
-    alone : bool
+    own_line : bool
         Whether the first piece has a line of its own if there are several lines.
     """
     whole = between.join(pieces).rstrip()
@@ -73,7 +73,7 @@ def fitted(
         return [whole]
     indent = min(indent, width // 4)
     lines = [pieces[0]]
-    fresh = alone
+    fresh = own_line
     for piece in pieces[1:]:
         longer = f"{lines[-1]}{between}{piece}"
         if fresh or cells(longer.rstrip()) > width:
@@ -108,8 +108,8 @@ def say(text: str, file: Any = None, indent: int = _INDENT) -> None:
 
 
 def say_row(*cells: str) -> None:
-    """Print one row of a table: on one line, or the name and below it the figures."""
-    print("\n".join(fitted(cells, columns(), between=" ", alone=True)), flush=True)
+    """Print one row of a table: on one line, or its name on one line and its figures below."""
+    print("\n".join(fitted(cells, columns(), between=" ", own_line=True)), flush=True)
 
 
 def table(

@@ -14,7 +14,8 @@ from chaos import chaos_backend, reseed
 
 import xpnn as nn
 from xpnn.backends import operations_of, registry
-from xpnn.backends.backend import SMALLEST, Backend
+from xpnn.backends.backend import SMALLEST_STORED as SMALLEST
+from xpnn.backends.backend import Backend
 from xpnn.backends.contractions.windows import Windows
 from xpnn.backends.exact.namespace import ExactNamespace
 from xpnn.backends.exact.operations import ExactOperations
@@ -288,7 +289,12 @@ def test_arrays_that_are_there_already_are_flushed_at_the_door_as_well(exact):
 
 def test_results_below_the_smallest_stored_number_are_zero(exact):
     layer = nn.Dense(1, 1, bias=False, backend=exact)
-    for weight, expected in ((2.0**-62, SMALLEST), (2.0**-63, 0.0), (-(2.0**-63), 0.0), (-(2.0**-62), -SMALLEST)):
+    for weight, expected in (
+        (2.0**-62, SMALLEST),
+        (2.0**-63, 0.0),
+        (-(2.0**-63), 0.0),
+        (-(2.0**-62), -SMALLEST),
+    ):
         layer.load_state_dict({"weight": np.full((1, 1), weight, np.float32)})
         y = layer(exact.asarray(np.full((2, 1), 2.0**-63, np.float32)))
         assert bits(exact, y) == [bits_of(expected)] * 2

@@ -434,7 +434,7 @@ def test_a_compiled_loss_keeps_the_origin_of_its_arguments_and_results(exact):
     for _ in range(5):
         gradient = compiled(logits, y)
         assert (exact.to_numpy(gradient) == wanted).all()
-        assert origins.maker(gradient).backend == exact
+        assert origins.maker_of(gradient).backend == exact
 
 
 # What leaves exact numerics, and the error's words.
@@ -626,7 +626,7 @@ def test_an_array_that_goes_in_one_thread_takes_no_others_origin_with_it(monkeyp
     # Two arrays that lie at one place, one after the other.
     monkeypatch.setattr(origins, "id", lambda thing: 0, raising=False)
     went, came = X.copy(), X.copy()
-    other = threading.Thread(target=origins.made, args=(came, NUMPY, "came"))
+    other = threading.Thread(target=origins.record_maker, args=(came, NUMPY, "came"))
 
     class Watched(dict):
         """Lets the other thread go on, if it can, between a look at an entry and what is done about it."""
@@ -639,10 +639,10 @@ def test_an_array_that_goes_in_one_thread_takes_no_others_origin_with_it(monkeyp
             return found
 
     monkeypatch.setattr(origins, "_made", Watched())
-    origins.made(went, NUMPY, "went")
+    origins.record_maker(went, NUMPY, "went")
     del went
     other.join()
-    assert origins.maker(came).name == "came"
+    assert origins.maker_of(came).name == "came"
 
 
 def test_origins_are_forgotten_with_the_arrays(exact):
@@ -654,7 +654,7 @@ def test_origins_are_forgotten_with_the_arrays(exact):
     for _ in range(3):
         y = model(x)
         part = y[:3, ...]
-    assert origins.maker(part).backend == exact
+    assert origins.maker_of(part).backend == exact
     assert len(origins._made) == before
     del y, part
     assert len(origins._made) < before
@@ -663,7 +663,7 @@ def test_origins_are_forgotten_with_the_arrays(exact):
 def test_arrays_of_the_caller_are_not_taken_for_exact_ones():
     x, y = X.copy(), Y.copy()
     NUMPY.asarray(x), NUMPY.asarray(y), NUMPY.asarray(y, "int64")
-    assert origins.maker(x) is origins.maker(y) is None
+    assert origins.maker_of(x) is origins.maker_of(y) is None
     model = net(backend=NUMPY)
     model(x)
-    assert origins.maker(x) is None
+    assert origins.maker_of(x) is None

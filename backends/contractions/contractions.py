@@ -43,7 +43,7 @@ class Contractions(Execution):
         """``a @ b`` of two matrices, which workers may compute together."""
         return self.matmul(a, b)
 
-    def put_product(self, target: Array, index: tuple[slice | int, ...], a: Array, b: Array) -> None:
+    def matmul_into(self, target: Array, index: tuple[slice | int, ...], a: Array, b: Array) -> None:
         """``target[index] = a @ b``."""
         target[index] = self.matmul(a, b)
 
@@ -111,7 +111,7 @@ class Contractions(Execution):
             last = (block.samples.stop - 1) * cells + block.rows.stop * row_cells
             columns = self._columns(x, padding, block, windows, groups)
             if groups == 1:
-                self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...])
+                self.matmul_into(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...])
             else:
                 y[first:last, ...] = xp.permute_dims(self.matmul(columns, w), (1, 0, 2))
             if bias is not None:
@@ -215,7 +215,7 @@ class Contractions(Execution):
             def work(i: int, first: int = samples.start, columns: Array = columns, rows: Array = rows) -> None:
                 left = xp.matrix_transpose(columns[:, chunks[i]])
                 if first == 0:
-                    self.put_product(dw, (0, chunks[i], slice(None)), left, rows)
+                    self.matmul_into(dw, (0, chunks[i], slice(None)), left, rows)
                 else:
                     dw[0, chunks[i], :] += self.matmul(left, rows)
 

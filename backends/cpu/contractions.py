@@ -12,13 +12,13 @@ from ..contractions.contractions import Contractions
 from ..contractions.windows import Windows
 from ..execution.blocks import even_slices
 from ..execution.one_blas_thread import one_blas_thread
-from .execution import ELEMENTS
+from .execution import CHUNK_BYTES
 
-# OpenBLAS copies ("packs") the factors of a product, unless it has fewer multiplications than this; without copies it
-# is up to twice as fast if the other two sizes are small.
-UNPACKED = 1_000_000
+# OpenBLAS copies ("packs") the factors of a product that has this many multiplications or more. Without the copies a
+# product is up to twice as fast if two of its sizes are small.
+MOST_UNPACKED = 1_000_000
 # Multiplications in a worker's part of a matrix product: some 0.2 ms, where waking a worker takes up to 0.1 ms.
-SHARE = 1 << 23
+PART_MULTIPLICATIONS = 1 << 23
 
 
 class NumpyContractions(Contractions):
@@ -43,12 +43,12 @@ class NumpyContractions(Contractions):
                 np.matmul(a[whole:], b, out=out[whole:])
             return out
 
-    def put_product(self, target: Array, index: tuple[slice | int, ...], a: Array, b: Array) -> None:
+    def matmul_into(self, target: Array, index: tuple[slice | int, ...], a: Array, b: Array) -> None:
         self.matmul(a, b, target[index])
 
     def product(self, a: Array, b: Array) -> Array:
         rows, columns = a.shape[0], b.shape[1]
-        shares = min(rows * columns * a.shape[1] // SHARE, 16)
+        shares = min(rows * columns * a.shape[1] // PART_MULTIPLICATIONS, 16)
         if shares < 2:
             return self.matmul(a, b)
         y = np.empty((rows, columns), a.dtype)
@@ -80,11 +80,11 @@ class NumpyContractions(Contractions):
 
     def sum_rows(self, x: Array) -> Array:
         columns = x.shape[1]
-        if x.size < ELEMENTS // 16 or not x.flags.c_contiguous:
+        if x.size < CHUNK_BYTES // 16 or not x.flags.c_contiguous:
             return np.sum(x, axis=0)
         # Short rows are joined, and multiplied by ones: that is ten times faster than a sum over short rows.
         joined = max(1, 512 // columns)
-        blocks = even_slices(len(x) // joined, x.nbytes // (4 * ELEMENTS))
+        blocks = even_slices(len(x) // joined, x.nbytes // (4 * CHUNK_BYTES))
         parts = np.empty((len(blocks), 1, joined * columns), x.dtype)
 
         def work(i: int) -> None:
@@ -110,7 +110,7 @@ class NumpyContractions(Contractions):
 
 def _unpacked_rows(sizes: tuple[int, int], least: int) -> int:
     """The most rows of a product for which OpenBLAS packs nothing; 0 if fewer than ``least``."""
-    rows = min(256, (UNPACKED - 1) // max(1, sizes[0] * sizes[1]))
+    rows = min(256, (MOST_UNPACKED - 1) // max(1, sizes[0] * sizes[1]))
     return rows if rows >= least else 0
 
 

@@ -1,4 +1,4 @@
-"""Element-wise operations for NumPy: large arrays in parts that stay in a cache, in the order of memory, by workers."""
+"""Element-wise operations for NumPy on worker threads: parts of large arrays that fit into a cache, in memory order."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,22 +10,22 @@ from .. import overrides
 from ..elementwise import Elementwise
 from ..execution.blocks import even_slices
 from ..execution.execution import Compiled
-from .execution import ELEMENTS
+from .execution import CHUNK_BYTES
 
-# Bytes of each array in a part of an update: smaller parts lose more to handing over the interpreter lock than larger
-# ones to memory.
-UPDATE = 1 << 19
+# Bytes of each array in a part of an update. With smaller parts, threads lose more time waiting for the interpreter
+# lock than they gain from the cache.
+UPDATE_CHUNK_BYTES = 1 << 19
 
 
 class NumpyElementwise(Elementwise):
-    """In parts by workers, with compiled kernels for float32 if there are some."""
+    """Large arrays are cut into parts for worker threads; float32 is computed by compiled kernels if there are any."""
 
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
-        if overrides.small(x.nbytes, 2 * ELEMENTS):
+        if overrides.is_small(x.nbytes, 2 * CHUNK_BYTES):
             return function(x, *others)
         y = np.empty_like(x, subok=False)
         arrays = _flat_views((x, *others, y))
-        blocks = even_slices(len(arrays[0]), min(len(arrays[0]), x.nbytes // ELEMENTS))
+        blocks = even_slices(len(arrays[0]), min(len(arrays[0]), x.nbytes // CHUNK_BYTES))
 
         def work(i: int) -> None:
             *given, result = (array[blocks[i]] for array in arrays)
@@ -35,7 +35,7 @@ class NumpyElementwise(Elementwise):
         return y
 
     def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
-        if overrides.small(arrays[0].nbytes, 2 * UPDATE):
+        if overrides.is_small(arrays[0].nbytes, 2 * UPDATE_CHUNK_BYTES):
             function(*arrays)
             return
         flat = _flat_views(arrays)
@@ -43,33 +43,33 @@ class NumpyElementwise(Elementwise):
         kernels = self.kernels if compiled is not None and suits else None
         if compiled is not None and kernels is not None:
             function = compiled(kernels) or function
-        blocks = even_slices(len(flat[0]), min(len(flat[0]), flat[0].nbytes // UPDATE))
+        blocks = even_slices(len(flat[0]), min(len(flat[0]), flat[0].nbytes // UPDATE_CHUNK_BYTES))
 
         def work(i: int) -> None:
             function(*(array[blocks[i]] for array in flat))
 
         self.parallel(len(blocks), work)
 
-    def positive(self, x: Array) -> Array:
+    def relu(self, x: Array) -> Array:
         y = np.empty_like(x, subok=False)
-        if overrides.small(x.nbytes, 2 * ELEMENTS):
+        if overrides.is_small(x.nbytes, 2 * CHUNK_BYTES):
             return _clip(x, y)
         source, result = _flat_views((x, y))
-        blocks = even_slices(len(source), min(len(source), x.nbytes // ELEMENTS))
+        blocks = even_slices(len(source), min(len(source), x.nbytes // CHUNK_BYTES))
         kernels = self.kernels if source.ndim == 1 and x.dtype == np.float32 else None
-        positive = _clip if kernels is None else kernels.positive
-        self.parallel(len(blocks), lambda i: positive(source[blocks[i]], result[blocks[i]]))
+        relu = _clip if kernels is None else kernels.relu
+        self.parallel(len(blocks), lambda i: relu(source[blocks[i]], result[blocks[i]]))
         return y
 
-    def gate(self, dy: Array, y: Array) -> Array:
+    def relu_backward(self, dy: Array, y: Array) -> Array:
         dx = np.empty_like(y, subok=False)
-        if overrides.small(y.nbytes, 2 * ELEMENTS):
-            return _gate(dy, y, dx)
+        if overrides.is_small(y.nbytes, 2 * CHUNK_BYTES):
+            return _relu_backward(dy, y, dx)
         given, passed, result = _flat_views((dy, y, dx))
         kernels = self.kernels if result.ndim == 1 and dy.dtype == y.dtype == np.float32 else None
-        gate = _gate if kernels is None else kernels.gate
-        blocks = even_slices(len(result), min(len(result), y.nbytes // ELEMENTS))
-        self.parallel(len(blocks), lambda i: gate(given[blocks[i]], passed[blocks[i]], result[blocks[i]]))
+        relu_backward = _relu_backward if kernels is None else kernels.relu_backward
+        blocks = even_slices(len(result), min(len(result), y.nbytes // CHUNK_BYTES))
+        self.parallel(len(blocks), lambda i: relu_backward(given[blocks[i]], passed[blocks[i]], result[blocks[i]]))
         return dx
 
     def select(self, mask: Array, x: Array) -> Array:
@@ -79,14 +79,14 @@ class NumpyElementwise(Elementwise):
         # Both bounds at once take a quarter of the time of a minimum or maximum with one bound.
         return x.clip(-np.inf if low is None else low, np.inf if high is None else high)
 
-    def shared(self, share: Array, x: Array) -> Array:
+    def multiply_unless_zero(self, factor: Array, x: Array) -> Array:
         with np.errstate(invalid="ignore"):
-            product = share * x
+            product = factor * x
         # The maximum is NaN if any entry is: a tenth of the time of a test of each entry.
-        return super().shared(share, x) if product.size and np.isnan(np.max(product)) else product
+        return super().multiply_unless_zero(factor, x) if product.size and np.isnan(np.max(product)) else product
 
-    def below(self, x: Array, largest: Array) -> Array:
-        return super().below(x, largest) if np.any(largest == np.inf) else x - largest
+    def subtract_largest(self, x: Array, largest: Array) -> Array:
+        return super().subtract_largest(x, largest) if np.any(largest == np.inf) else x - largest
 
     def pick(self, x: Array, index: Array) -> Array:
         if x.ndim > 2:
@@ -108,7 +108,7 @@ def _clip(x: Array, out: Array) -> Array:
     return out
 
 
-def _gate(dy: Array, y: Array, out: Array) -> Array:
+def _relu_backward(dy: Array, y: Array, out: Array) -> Array:
     """``dy`` where ``y > 0``, 0 where ``y <= 0``, and NaN where ``y`` is NaN."""
     _select(np.greater(y, 0.0), dy, out)
     # The maximum is NaN if any entry is: a twentieth of the time of a test of each entry.

@@ -15,8 +15,8 @@ from ..execution.execution import Execution
 from ..execution.one_blas_thread import setup_once
 from ..execution.workers import workers
 
-# Bytes of an array that a worker goes through at a time: with less, threads wait for the interpreter between steps.
-ELEMENTS = 1 << 20
+# Bytes of an array that a worker computes at a time. With fewer, threads wait for the interpreter lock between steps.
+CHUNK_BYTES = 1 << 20
 
 
 class NumpyExecution(Execution):
@@ -24,7 +24,7 @@ class NumpyExecution(Execution):
 
     block_bytes = 1 << 20
     views = True
-    reads = True
+    cheap_reads = True
 
     def __init__(self, xp: Namespace) -> None:
         super().__init__(xp)
@@ -63,5 +63,5 @@ class NumpyExecution(Execution):
 
     def channel_rows(self, x: Array) -> Array | None:
         last = np.moveaxis(x, 1, -1)
-        suits = x.size and last.flags.c_contiguous and not overrides.small(x.nbytes, ELEMENTS)
+        suits = x.size and last.flags.c_contiguous and not overrides.is_small(x.nbytes, CHUNK_BYTES)
         return last.reshape(-1, x.shape[1]) if suits else None

@@ -56,7 +56,7 @@ def load(runtime_version: int) -> Any:
     except OSError:
         pass
     try:
-        # Found as CuPy finds it.
+        # The library that CuPy would load.
         return ctypes.CDLL(importlib.import_module("cuda.pathfinder").load_nvidia_dynamic_lib("cublas").abs_path)
     except Exception:
         try:
@@ -154,6 +154,6 @@ class Library:
 
 
 @cache
-def shared(cupy: Any) -> Library:
-    """The one `Library` of a CuPy module, which is the key because a test's stand-in has the same name."""
+def library_of(cupy: Any) -> Library:
+    """The `Library` of a CuPy module, made once. The key is the module: a test double has the same name."""
     return Library(cupy)

@@ -28,12 +28,12 @@ from ...common.types import Array
 from ..backend import Backend
 from ..errors import first_line
 from ..recording.guards import RECORDING, CaptureError, require_repeatable
-from .cublas import shared
+from .cublas import library_of
 
 # A node in the description of a graph: a name and its attributes, where an edge is two names.
 _NODE = re.compile(r'^\s*"?(?!graph\b|node\b|edge\b|subgraph\b|label\b)\w+"?\s*\[', re.MULTILINE)
-# What CuPy's memory is aligned to, in bytes.
-ALIGNED = 512
+# Alignment of CuPy's memory, in bytes.
+MEMORY_ALIGNMENT = 512
 # An argument whose entries are spread over more than this many times their own bytes is copied without gaps.
 LOOSE = 4
 
@@ -144,7 +144,7 @@ class GraphRecorder:
     """
 
     def __init__(self, backend: Backend, cupy: Any) -> None:
-        self._backend, self._cupy, self._cublas = backend, cupy, shared(cupy)
+        self._backend, self._cupy, self._cublas = backend, cupy, library_of(cupy)
         with backend.context():
             self._stream = cupy.cuda.Stream(non_blocking=True)
 
@@ -174,9 +174,9 @@ class GraphRecorder:
         reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
         before = -sum(each for each in reach if each < 0)
         size = before + sum(each for each in reach if each > 0) + array.itemsize
-        if not array.size or size > LOOSE * max(array.nbytes, ALIGNED):
+        if not array.size or size > LOOSE * max(array.nbytes, MEMORY_ALIGNMENT):
             return cupy.empty_like(array)
-        shift = (array.data.ptr - before) % ALIGNED
+        shift = (array.data.ptr - before) % MEMORY_ALIGNMENT
         return cupy.ndarray(array.shape, array.dtype, cupy.cuda.alloc(shift + size) + (shift + before), array.strides)
 
     def layout(self, array: Array) -> Hashable:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...common.types import Array
-from .cublas import Library, shared
+from .cublas import Library, library_of
 from .matmul_plan import MatmulPlan
 
 # The most plans of one `CublasMatmul`, one for each combination of shapes and strides.
@@ -44,7 +44,7 @@ class CublasMatmul:
         self.cupy, self.tf32 = cupy, tf32
         # Cached, because planning takes longer in Python than a product of small matrices on a GPU.
         self._plans: dict[Any, MatmulPlan] = {}
-        self.library = shared(cupy) if library is None else library
+        self.library = library_of(cupy) if library is None else library
 
     def accepts(self, a: Array, b: Array) -> bool:
         """Whether cuBLAS can multiply these: arrays of float32 or float64 with at least one axis."""

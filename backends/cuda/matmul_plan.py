@@ -1,7 +1,7 @@
-"""How cuBLAS multiplies arrays of certain shapes and strides, by numbers only.
+"""How cuBLAS multiplies arrays of certain shapes and strides; computed from numbers, without arrays.
 
-cuBLAS multiplies matrices that are stored by rows or by columns, at any distance, and batches of them that are evenly
-spaced. A plan has its arguments, or the copies that are needed first.
+cuBLAS multiplies matrices that are stored by rows or by columns, with any distance between these, and batches of evenly
+spaced matrices. A plan has the arguments of the call, and says which factors must be copied first.
 """
 
 from dataclasses import dataclass
@@ -98,8 +98,8 @@ class MatmulPlan:
         )
 
 
-class Matrix(NamedTuple):
-    """Matrices of a batch in memory, in the terms of cuBLAS's arguments.
+class MatrixLayout(NamedTuple):
+    """The layout of a batch of matrices in memory, in the terms of cuBLAS's arguments.
 
     ``down`` is the distance in entries between rows, ``across`` between columns, ``apart`` between matrices.
     ``by_rows`` is 1 where rows are stored one after the other and 0 where columns are, ``leading`` apart each.
@@ -113,25 +113,25 @@ class Matrix(NamedTuple):
     by_rows: int
     leading: int
 
-    def transposed(self) -> "Matrix":
+    def transposed(self) -> "MatrixLayout":
         """The same memory with rows and columns exchanged."""
         rows, columns, down, across, apart, by_rows, leading = self
-        return Matrix(columns, rows, across, down, apart, 1 - by_rows, leading)
+        return MatrixLayout(columns, rows, across, down, apart, 1 - by_rows, leading)
 
 
-def _matrix(rows: int, columns: int, down: int, across: int, apart: int) -> Matrix | None:
-    """None if neither rows nor columns are contiguous, or if they overlap.
+def _matrix(rows: int, columns: int, down: int, across: int, apart: int) -> MatrixLayout | None:
+    """The layout of matrices; None if neither rows nor columns are contiguous, or if they overlap.
 
     An axis of one entry may have any stride.
     """
     if (across == 1 or columns == 1) and (rows == 1 or columns <= down <= LARGEST):
-        return Matrix(rows, columns, down, across, apart, 1, down if rows > 1 else columns)
+        return MatrixLayout(rows, columns, down, across, apart, 1, down if rows > 1 else columns)
     if (down == 1 or rows == 1) and (columns == 1 or rows <= across <= LARGEST):
-        return Matrix(rows, columns, down, across, apart, 0, across if columns > 1 else rows)
+        return MatrixLayout(rows, columns, down, across, apart, 0, across if columns > 1 else rows)
     return None
 
 
-def _joined(x: Matrix, y: Matrix, count: int) -> tuple[Matrix, Matrix, int]:
+def _joined(x: MatrixLayout, y: MatrixLayout, count: int) -> tuple[MatrixLayout, MatrixLayout, int]:
     """A batch ``x`` times one matrix gives ``y``: both as one matrix of more rows, if their strides allow it."""
     tall = []
     for rows, columns, down, across, apart, *_ in (x, y):
@@ -166,7 +166,7 @@ class Factor:
         self.strides = tuple(step if n > 1 else 0 for n, step in zip(shape, strides, strict=True))
         self.shape, self.batch = shape, shape[:-2]
 
-    def matrix(self, batch: tuple[int, ...], size: int) -> Matrix | None:
+    def matrix(self, batch: tuple[int, ...], size: int) -> MatrixLayout | None:
         """The matrices over a whole batch, for entries of ``size`` bytes; None if cuBLAS has no form for them."""
         apart, (down, across) = self.apart(batch), self.strides[-2:]
         if apart is None or down % size or across % size or apart % size or min(down, across, apart) < 0:

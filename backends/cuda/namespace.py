@@ -12,7 +12,7 @@ from typing import Any
 
 from ...common.types import Array, Namespace
 from ..contractions.tensordot import tensordot
-from ..execution.blocks import JOINED
+from ..execution.blocks import MOST_JOINED
 from ..recording.guards import in_recording
 from .matmul import CublasMatmul
 
@@ -20,7 +20,7 @@ from .matmul import CublasMatmul
 class CupyNamespace:
     """``array_api_compat.cupy`` with products of floats by `CublasMatmul`.
 
-    Made by `namespace`, one for each precision.
+    Made by `cupy_namespace`, one for each precision.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class CupyNamespace:
     """
 
     def __init__(self, compat: Any, matmul: CublasMatmul) -> None:
-        # The name tells which library's arrays a namespace computes with.
+        # By this name `xpnn.backends.registry.name_of` finds the backend of a namespace.
         self.__name__: str = compat.__name__
         self._compat, self._matmul = compat, matmul
 
@@ -49,7 +49,7 @@ class CupyNamespace:
         return f"<namespace {self.__name__}{' with TF32' * self._matmul.tf32}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.__name__, self._matmul.tf32)
+        return _unpickled, (self.__name__, self._matmul.tf32)
 
     def matmul(self, x1: Array, x2: Array, /, *, out: Array | None = None) -> Array:
         """Matrix product, into ``out`` where that is given."""
@@ -86,9 +86,9 @@ class CupyNamespace:
     ) -> Array:
         """Arrays joined by ``join``, in a recording a few at a time without a table; ``rejoin`` joins the results."""
         parts = list(arrays)
-        if len(parts) <= JOINED or not in_recording():
+        if len(parts) <= MOST_JOINED or not in_recording():
             return join(parts, axis=axis)
-        parts = [join(parts[i : i + JOINED], axis=axis) for i in range(0, len(parts), JOINED)]
+        parts = [join(parts[i : i + MOST_JOINED], axis=axis) for i in range(0, len(parts), MOST_JOINED)]
         return self._join(rejoin, rejoin, parts, 0 if axis is None else axis)
 
     @property
@@ -107,12 +107,12 @@ class _Linalg:
 
 
 @cache
-def namespace(compat: Any, cupy: Any, tf32: bool = False) -> CupyNamespace:
-    """The one namespace over these modules and of this precision."""
+def cupy_namespace(compat: Any, cupy: Any, tf32: bool = False) -> CupyNamespace:
+    """The namespace over these modules with this precision, made once."""
     return CupyNamespace(compat, CublasMatmul(cupy, tf32))
 
 
-def _again(name: str, tf32: bool) -> Namespace:
+def _unpickled(name: str, tf32: bool) -> Namespace:
     from importlib import import_module
 
-    return namespace(import_module(name), import_module("cupy"), tf32)
+    return cupy_namespace(import_module(name), import_module("cupy"), tf32)

@@ -43,20 +43,20 @@ class CupyOperations(Operations):
         order = axes_in_memory(arrays[0].strides)
         function(*(each.transpose(order) for each in arrays))
 
-    def positive(self, x: Array) -> Array:
+    def relu(self, x: Array) -> Array:
         if not cuda.used():
-            return self.elementwise(super().positive, x)
-        return elementwise.apply("positive", x, like=x)
+            return self.elementwise(super().relu, x)
+        return elementwise.apply("relu", x, like=x)
 
     def select(self, mask: Array, x: Array) -> Array:
         if not cuda.used():
             return super().select(mask, x)
         return elementwise.apply("select", mask, x, like=x)
 
-    def gate(self, dy: Array, y: Array) -> Array:
+    def relu_backward(self, dy: Array, y: Array) -> Array:
         if not cuda.used():
-            return self.elementwise(super().gate, dy, y)
-        return elementwise.apply("gate", dy, y, like=y)
+            return self.elementwise(super().relu_backward, dy, y)
+        return elementwise.apply("relu_backward", dy, y, like=y)
 
     def memory_order(self, x: Array) -> tuple[int, ...] | None:
         order = axes_in_memory(x.strides)
@@ -71,7 +71,7 @@ class CupyOperations(Operations):
         """Directly into ``out`` if cuBLAS can write to it; see `xpnn.backends.cuda.matmul.CublasMatmul`."""
         return self.xp.matmul(a, b, out=out)
 
-    def put_product(self, target: Array, index: tuple[slice | int, ...], a: Array, b: Array) -> None:
+    def matmul_into(self, target: Array, index: tuple[slice | int, ...], a: Array, b: Array) -> None:
         self.xp.matmul(a, b, out=target[index])
 
     def windows(self, x: Array, windows: Windows) -> Array:

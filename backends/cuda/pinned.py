@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..backend import Backend
 
 # Alignment of arrays in a buffer, in bytes: that of CUDA's own allocations.
-ALIGNED = 256
+BUFFER_ALIGNMENT = 256
 
 
 class StagingBuffers:
@@ -68,8 +68,8 @@ class PinnedUploader(Uploader):
     def __init__(self, backend: Backend, cupy: Any) -> None:
         super().__init__(backend)
         self._backend, self._cupy = backend, cupy
-        # As many as there were copies at once. If a loader drops a batch unread, only its copy is queued, and the
-        # buffers are freed after it.
+        # As many as there were copies at the same time. If a loader drops a batch that was not received, only its copy
+        # is queued, and its buffers are freed after it.
         self._free: deque[StagingBuffers] = deque()
         with backend.context():
             self._stream = cupy.cuda.Stream(non_blocking=True)
@@ -81,8 +81,8 @@ class PinnedUploader(Uploader):
         starts, size = [], 0
         for host in hosts:
             starts.append(size)
-            size += -(-host.nbytes // ALIGNED) * ALIGNED
-        # A new device object: CuPy's remember the device to return to, for one thread at a time.
+            size += -(-host.nbytes // BUFFER_ALIGNMENT) * BUFFER_ALIGNMENT
+        # A new device object: each remembers the device to return to, so two threads must not share one.
         with cuda.Device(b.device.id):
             try:
                 staging = self._free.popleft()
@@ -120,7 +120,7 @@ class PinnedUploader(Uploader):
                     array.data.copy_from_device_async(staging.staged + start, size, current)
                 b.counts.count("to_device", size)
                 array = array if axes == tuple(range(len(axes))) else array.transpose(inverse(axes))
-                arrays.append(b._made(array))
+                arrays.append(b._with_origin(array))
             current.record(staging.consumed)
         self._free.append(staging)
         return arrays

@@ -1,6 +1,6 @@
 """Elementary functions in float64 whose bits are the same on every backend.
 
-IEEE-754 defines the results of ``+ - * /``, `round`, comparisons and casts, and every library keeps to that. `exp`,
+IEEE-754 defines the results of ``+ - * /``, `round`, comparisons and casts, and every library conforms to it. `exp`,
 `log` and `tanh` differ in the last bit from library to library, and so does PyTorch's `sqrt` on a CPU, which is only a
 first approximation here. The functions of this package use the defined operations only, one array operation at a time,
 so that no compiler can contract ``a * b + c``. Subnormal numbers could still differ, since a machine may flush them to
@@ -32,7 +32,7 @@ class Elementary:
     Parameters
     ----------
     xp : namespace
-        An Array API namespace. Arrays may have any shape and live on any of its devices.
+        An Array API namespace. Arrays may have any shape and be on any of its devices.
     chunk : int, optional
         On a CPU, process larger arrays in pieces of this size, whose temporaries stay in the cache; the bits are the
         same. 0, the default, does not split arrays, which is best on a GPU.

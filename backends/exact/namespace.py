@@ -68,7 +68,7 @@ class ExactNamespace:
         if name == "raw":  # not yet set while an instance is copied
             raise AttributeError(name)
         if name in REFUSED:
-            raise AttributeError(f"{name} has no exact form: numerics='exact' does without it")
+            raise AttributeError(f"{name} has no exact form: numerics='exact' does not support it")
         return getattr(self.raw, name)
 
     def __repr__(self) -> str:
@@ -209,7 +209,9 @@ class ExactNamespace:
 
     def _apply(self, function: Callable[[Array], Array], x: Array) -> Array:
         if not self._is_float(x):
-            raise TypeError(f"exact elementary functions take floating-point arrays, got {dtype_name(x.dtype)}")
+            raise TypeError(
+                f"exact elementary functions: the array must be float32 or float64, got {dtype_name(x.dtype)}"
+            )
         return self._narrow(function(self._wide(x)), x)
 
     def _team(self, x: Array, axis: int | tuple[int, ...] | None) -> Team | None:

@@ -11,7 +11,7 @@ from array_api_compat import device
 
 from ...common.types import Array
 from ..contractions.windows import PadWidths, Windows
-from ..execution.blocks import concat_all, whole
+from ..execution.blocks import concat_all, whole_batch
 from ..execution.team import current_team
 from ..operations import Operations
 from ..overrides import chosen
@@ -25,20 +25,20 @@ class ExactOperations(Operations):
     Parameters
     ----------
     xp : ExactNamespace
-    cutter : Operations
-        The library's own operations, for extracting windows.
+    raw : Operations
+        Operations of the library's own namespace, which extract the windows.
     """
 
     free_order = False
 
-    def __init__(self, xp: ExactNamespace, cutter: Operations) -> None:
+    def __init__(self, xp: ExactNamespace, raw: Operations) -> None:
         super().__init__(xp)
-        self.cutter = cutter
+        self.raw = raw
         self.exact = xp.contractions
 
     def windows(self, x: Array, windows: Windows) -> Array:
         """The library's own windows: nothing is computed."""
-        return self.cutter.windows(x, windows)
+        return self.raw.windows(x, windows)
 
     def contract(
         self, x: Array, w: Array, windows: Windows, padding: PadWidths = (), bias: Array | None = None
@@ -74,15 +74,15 @@ class ExactOperations(Operations):
 
     def bytes_of_block(self, like: Array) -> int:
         """The larger of this class's and the library's block, which is larger on a GPU."""
-        return chosen().block_bytes or max(self.block_bytes, self.cutter.bytes_of_block(like))
+        return chosen().block_bytes or max(self.block_bytes, self.raw.bytes_of_block(like))
 
     def _all_columns(self, x: Array, windows: Windows, groups: int) -> Array:
         """Columns of all samples of the padded ``x``."""
-        return self._columns(x, (), whole(x.shape[0], windows), windows, groups)
+        return self._columns(x, (), whole_batch(x.shape[0], windows), windows, groups)
 
     def _padded_batch(self, x: Array, padding: PadWidths, windows: Windows) -> Array:
         """All of ``x``, padded."""
-        return self.padded(x, padding, whole(x.shape[0], windows), windows)
+        return self.padded(x, padding, whole_batch(x.shape[0], windows), windows)
 
     def _without_unread(self, x: Array, windows: Windows) -> Array:
         """``x`` with 0 for NaN and infinities that no window reads, which would make all sums of their channel NaN."""
@@ -142,7 +142,7 @@ class ExactOperations(Operations):
         return exact.combine(quanta, plan, left_scale, xp.reshape(t, (groups, 1, features)))
 
     def total(self, x: Array, axes: tuple[int, ...]) -> Array:
-        """In one sum: the order of additions has no effect."""
+        """As one sum, because the order of additions has no effect."""
         return self.xp.sum(x, axis=axes, keepdims=True) if axes else x
 
     def contract_rows(self, x: Array, dy: Array, out: Array | None = None) -> Array:

@@ -82,7 +82,7 @@ def budget(terms: int, slice_products: int = 2) -> Budget:
         raise ValueError(f"slice_products must be 2 or 3, got {slice_products!r}")
     if terms > MOST_TERMS:
         raise ValueError(
-            f"an exact contraction has at most {MOST_TERMS} terms, got {terms}: contract parts and add them"
+            f"an exact contraction must have at most {MOST_TERMS} terms, got {terms}: contract parts and add them"
         )
     bits = 53 - length(min(terms, FLOAT64_TERMS))
     if slice_products == 3:

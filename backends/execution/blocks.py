@@ -1,4 +1,4 @@
-"""Cutting a batch into blocks, by shapes alone."""
+"""Cutting a batch into blocks, which depends on shapes only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from ...common.types import Array, Namespace
 from ..contractions.windows import Windows
 
-# The most arrays that CuPy joins without a table of their addresses, which it would copy from the host.
-JOINED = 8
+# The most arrays that CuPy joins without a table of their addresses, which it copies from the host.
+MOST_JOINED = 8
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def even_slices(n: int, count: int) -> list[slice]:
     return [slice(n * i // count, n * (i + 1) // count) for i in range(count)]
 
 
-def cut(n: int, rows: int, most: int) -> list[Block]:
+def cut_batch(n: int, rows: int, most: int) -> list[Block]:
     """``n`` samples of ``rows`` rows in blocks of about ``most`` rows at most; at least one, so that N = 0 works."""
     if not n or most >= rows:
         samples = max(1, most // max(rows, 1))
@@ -52,11 +52,11 @@ def concat_all(parts: Sequence[Array], axis: int, xp: Namespace) -> Array:
     """``concat`` of any number of arrays, a few at a time, so that CuPy copies nothing from the host."""
     parts = list(parts)
     while len(parts) > 1:
-        groups = [parts[i : i + JOINED] for i in range(0, len(parts), JOINED)]
+        groups = [parts[i : i + MOST_JOINED] for i in range(0, len(parts), MOST_JOINED)]
         parts = [group[0] if len(group) == 1 else xp.concat(group, axis=axis) for group in groups]
     return parts[0]
 
 
-def whole(n: int, windows: Windows) -> Block:
+def whole_batch(n: int, windows: Windows) -> Block:
     """One block of all ``n`` samples."""
     return Block(slice(0, n), slice(0, windows.count[0]))

@@ -1,10 +1,10 @@
-"""How work runs on a device: by workers, block by block, in reused memory, or by a faster engine.
+"""How work runs on a device: on worker threads, block by block, in reused memory, or by compiled kernels.
 
-The base class uses the standard alone and computes one item after another. What a library does better is overridden:
+The base class uses functions of the standard only and computes one item after another. Overridden for a library:
 `xpnn.backends.cpu.execution` (threads), `xpnn.backends.cuda.operations` (few launches, CUDA kernels).
 
-A batch is cut into blocks by its shape alone, never by the number of workers. So a block's temporaries stay in a cache,
-and a sum over blocks is added up in one order whoever computes them.
+A batch is cut into blocks whose temporaries fit into a cache. How it is cut depends on its shape only, so the sum over
+blocks has the same order of additions for every number of workers.
 """
 
 from collections.abc import Callable, Hashable
@@ -16,7 +16,7 @@ from array_api_compat import device
 from ...common.types import Array, Namespace
 from ..engines.numba import Kernels
 from ..overrides import chosen
-from .blocks import Block, cut
+from .blocks import Block, cut_batch
 
 #: Selects one of the compiled kernels; None if they have none for the operation.
 Compiled: TypeAlias = Callable[[Kernels], Callable[..., None] | None]
@@ -38,8 +38,8 @@ class Execution:
     block_bytes: ClassVar[int] = 1 << 22
     #: Whether slices and permutations of an array share its memory, so that writing into them writes into the array.
     views: ClassVar[bool] = False
-    #: Whether reading a number out of an array is as cheap as an operation.
-    reads: ClassVar[bool] = False
+    #: Whether reading a number from an array on the host costs no more than an operation.
+    cheap_reads: ClassVar[bool] = False
     #: Whether starting an operation is so expensive that few large ones are better.
     few_launches: ClassVar[bool] = False
 
@@ -48,7 +48,7 @@ class Execution:
         self._constants: dict[Any, Array] = {}
 
     def prepare(self, operation: str, problem: Any, dtype: str) -> Any:
-        """An engine's object that computes a whole operation; None if there is none, and array functions compute it.
+        """An engine's object that computes a whole operation; None if array functions must compute it.
 
         It has the operation's methods. ``problem`` holds all parameters of the operation besides its arrays.
         """
@@ -74,7 +74,7 @@ class Execution:
 
     def blocks(self, n: int, rows: int, row_bytes: int, like: Array) -> list[Block]:
         """``n`` samples of ``rows`` rows in blocks of about `bytes_of_block` of an array, ``row_bytes`` a row."""
-        return cut(n, rows, self.bytes_of_block(like) // max(row_bytes, 1))
+        return cut_batch(n, rows, self.bytes_of_block(like) // max(row_bytes, 1))
 
     def workspace(self, name: str, shape: tuple[int, ...], like: Array) -> Array:
         """An uninitialised array of ``like``'s dtype, valid until this thread requests the same name again."""

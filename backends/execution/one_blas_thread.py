@@ -13,7 +13,7 @@ from threadpoolctl import ThreadpoolController
 
 
 class SetupOnce(threading.local):
-    """Entered around many calls, it prolongs the first `one_blas_thread` block of this thread to its own end.
+    """A context around many calls, in which the first `one_blas_thread` block of this thread lasts to the end.
 
     Setting the threads of matrix libraries takes 5 to 15 microseconds, entering a block within such a block 1.
     """
@@ -94,7 +94,7 @@ class OneBlasThread:
         self._lock.release()
 
     def after_fork(self) -> None:
-        """Start anew: the child has only the thread that forked, outside of all blocks."""
+        """Reset: the child has only the thread that forked, outside of all blocks."""
         if self._inside:
             self._restore()
         self._reset()

@@ -17,7 +17,7 @@ class Team(Protocol):
     """Workers that each have some rows of a batch and call the same functions in the same order."""
 
     def max(self, array: Array) -> Array:
-        """Elementwise maximum over the workers' arrays; NaN wins."""
+        """Elementwise maximum over the workers' arrays; NaN where one of them is NaN."""
 
     def sum(self, array: Array) -> Array:
         """Elementwise sum over the workers' arrays: whole numbers in float64, exact in any order, or int64."""
@@ -48,7 +48,7 @@ def current_team() -> Team | None:
 
 
 def rows_of_all(n: int) -> int:
-    """The number of rows of all workers, of which this one has ``n``."""
+    """The total number of rows of all workers, if this one has ``n``."""
     team = _current.get()
     return n if team is None else team.rows(n)
 

@@ -1,11 +1,11 @@
 """Worker threads for a library that computes on the CPU and releases the interpreter lock.
 
-Work is cut into items by its shape alone, each item writes its own part of the result, and the matrix library runs on
-one thread within an item. So the bits of a result do not depend on the number of workers, and copies run in parallel
-too, which a matrix library's own threads leave to one core.
+How work is cut into items depends on shapes only, each item writes its own part of the result, and the matrix library
+runs on one thread within an item. So the bits of a result do not depend on the number of workers. Copies run in
+parallel too; a matrix library's own threads would leave them to one core.
 
-There is no deadlock. A caller that finds the workers busy (because it is an item itself, or another thread uses them)
-does its items itself, and waiting is for items, never for a thread. A forked child makes new threads.
+No deadlock is possible: a caller that finds the workers busy (because it runs in an item itself, or another thread uses
+them) does all its items itself, and nothing waits for a thread, only for items. A forked child makes new threads.
 """
 
 import os
@@ -112,7 +112,7 @@ class Workers:
             del context, job
 
     def after_fork(self) -> None:
-        """Start anew: a child process has none of the threads."""
+        """Reset: a child process has none of the threads."""
         self._reset()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ...common.types import Array, dtype_name
-from ..origins import exact
+from ..origins import exact_maker
 
 Owns = Callable[[Any], bool]
 
@@ -18,7 +18,7 @@ def form_of(value: Any, owns: Owns, arrays: list[Array]) -> Any:
     """
     if owns(value):
         arrays.append(value)
-        return "array", description(value, owns), exact(value)
+        return "array", description(value, owns), exact_maker(value)
     if isinstance(value, tuple | list):
         return type(value), tuple(form_of(each, owns, arrays) for each in value)
     if isinstance(value, dict):

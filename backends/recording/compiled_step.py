@@ -28,12 +28,12 @@ from threading import RLock
 from typing import Any
 
 from ...common.types import Array
-from ..origins import passed_on
+from ..origins import copy_maker
 from .arguments import description, form_of, is_array, with_arrays
 from .guards import CaptureError, Counter, guarded, in_recording
 from .recorder import Recorder
 from .recording import Recording, moves, state
-from .slots import Owner, Slot, restore
+from .slots import Slot, StateOwner, restore
 
 #: Uncompiled runs of a step before it is recorded: they compile kernels and make what is made on first use. The last of
 #: them is the rehearsal.
@@ -52,7 +52,7 @@ class CompiledStep:
     step : callable
         Accepts and returns arrays, numbers, and tuples, lists and dicts of them; it must not write to its arguments.
         In a replay its Python code does not run: no ``print``, no ``append`` to a list. It must return all results.
-    owners : sequence of Owner
+    owners : sequence of StateOwner
         All that the step changes: models, optimizers, and streams of random numbers that it draws from itself. An
         optimizer that counts steps counts them on the device from now on.
     recorder : Recorder
@@ -69,7 +69,7 @@ class CompiledStep:
         it, and of this call too if the message is about a number that the step changed.
     """
 
-    def __init__(self, step: Callable[..., Any], owners: Iterable[Owner], recorder: Recorder) -> None:
+    def __init__(self, step: Callable[..., Any], owners: Iterable[StateOwner], recorder: Recorder) -> None:
         self.step, self.owners, self.recorder = step, list(owners), recorder
         for owner in self.owners:
             if not callable(getattr(owner, "slots", None)):
@@ -154,7 +154,7 @@ class CompiledStep:
             if frozen and description(new, self.recorder.owns) != description(old, self.recorder.owns):
                 raise CaptureError(
                     f"the step changes a number of Python, {slot.name} from {old!r} to {new!r}, which a recording "
-                    "would freeze. Optimizers that count steps take capturable=True; a schedule's step() belongs after "
+                    "would freeze. Optimizers that count steps need capturable=True; a schedule's step() belongs after "
                     "the compiled step"
                 )
 
@@ -171,7 +171,7 @@ class CompiledStep:
         own = [self.recorder.empty_like(array) for array in arrays]
         for target, array in zip(own, arrays, strict=True):
             self.recorder.write(target, array)
-            passed_on(array, target)
+            copy_maker(array, target)
         args, keywords = with_arrays((args, keywords), self.recorder.owns, iter(own))
         counters = [
             Counter(slot, slot.counter(), self.recorder.number(slot.get()), slot.get())

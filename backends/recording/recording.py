@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...common.types import Array
-from ..origins import passed_on
+from ..origins import copy_maker
 from .arguments import description, form_of, with_arrays
 from .guards import Counter
 from .recorder import Recorder, Replay
@@ -81,7 +81,7 @@ class Recording:
             form_of(self.result, recorder.owns, results)
             copies = [recorder.copy(array) for array in results]
             for array, copy in zip(results, copies, strict=True):
-                passed_on(array, copy)
+                copy_maker(array, copy)
             return with_arrays(self.result, recorder.owns, iter(copies))
 
 

@@ -62,7 +62,7 @@ class Slot:
         return cls(name, (id(holder), key), get, lambda value: None, fixed=True)
 
 
-class Owner(Protocol):
+class StateOwner(Protocol):
     """An object with state that a step changes: a layer, an optimizer or a random stream."""
 
     def slots(self) -> Iterator[Slot]:

@@ -41,14 +41,14 @@ SELU_SCALE = 1.0507009873554805
 def relu(x: Array, *, xp: Namespace | None = None) -> Array:
     """``max(x, 0)``; -0 becomes 0."""
     xp = prepare(xp, input=x)
-    return operations_of(xp).positive(x)
+    return operations_of(xp).relu(x)
 
 
 @without_graph
 def relu_backward(dy: Array, y: Array, *, xp: Namespace | None = None) -> Array:
     """``dx = dy`` where the output ``y`` (or the input) is above 0, else 0; NaN where it is NaN."""
     xp = prepare_gradient(xp, dy=dy, y=y)
-    return operations_of(xp).gate(dy, y)
+    return operations_of(xp).relu_backward(dy, y)
 
 
 @without_graph

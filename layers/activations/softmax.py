@@ -62,7 +62,7 @@ def log_softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace |
 
 def below_largest(x: Array, largest: Array, xp: Namespace) -> Array:
     """``x - largest``, and 0 where both are infinite."""
-    return operations_of(xp).below(x, largest)
+    return operations_of(xp).subtract_largest(x, largest)
 
 
 def _checked_axis(x: Array, axis: int) -> int:

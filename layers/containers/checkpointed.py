@@ -65,7 +65,7 @@ class Checkpointed(Container):
         y = self.layer.forward(x)
         self.layer.release()
         self.save_for_backward(self.backend.plain(x), before)
-        self._doubts = origins.doubts
+        self._fast_results = origins.fast_results
         return y
 
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:

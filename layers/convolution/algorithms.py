@@ -33,20 +33,20 @@ class Algorithm(Protocol):
 def requested(problem: Problem, ops: Operations) -> Algorithm | None:
     """The requested algorithm if it can compute the problem, else None."""
     name = overrides.chosen().convolution
-    if not name and not overrides.watched():
+    if not name and not overrides.is_collecting():
         return None
     found = serving(problem, ops)
-    overrides.met(found)
+    overrides.add_applicable(found)
     return found.get(name)
 
 
 def requested_input_gradient(problem: Problem, ops: Operations) -> InputGradient | None:
     """The gradient of the input by the requested algorithm if it can compute it, else None."""
     name = overrides.chosen().convolution
-    if not name and not overrides.watched():
+    if not name and not overrides.is_collecting():
         return None
     found = input_gradients(problem, ops)
-    overrides.met(found)
+    overrides.add_applicable(found)
     return found.get(name)
 
 

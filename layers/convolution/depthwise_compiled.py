@@ -21,7 +21,7 @@ MIN_MULTIPLY_ADDS = 1 << 20
 
 def kernels_for(problem: Problem, ops: Operations) -> Kernels | None:
     """The compiled kernels if they can compute the problem, and it is large enough."""
-    if problem.dtype != "float32" or overrides.small(problem.multiply_adds, MIN_MULTIPLY_ADDS):
+    if problem.dtype != "float32" or overrides.is_small(problem.multiply_adds, MIN_MULTIPLY_ADDS):
         return None
     kernels = ops.kernels
     return kernels if kernels is not None and problem.features >= kernels.VECTOR_LANES else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from ...backends.contractions.windows import Windows
-from ...backends.execution.blocks import Block, cut, even_slices
+from ...backends.execution.blocks import Block, cut_batch, even_slices
 from ...backends.operations import Operations
 from ...common.types import Array
 from .problem import Problem
@@ -56,7 +56,7 @@ class DepthwiseRows:
 
     def blocks(self) -> list[Block]:
         """The batch in strips of rows."""
-        return cut(self.problem.samples, self.shape[1], self.strip_rows)
+        return cut_batch(self.problem.samples, self.shape[1], self.strip_rows)
 
     def strips(self, samples: int) -> list[slice]:
         """The rows of some samples in strips."""

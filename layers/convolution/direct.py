@@ -31,7 +31,7 @@ def serves(problem: Problem, ops: Operations) -> bool:
         and problem.groups == 1
         and problem.dtype == "float32"
         and problem.windows.cells > 1
-        and not overrides.small(problem.multiply_adds, MIN_MULTIPLY_ADDS)
+        and not overrides.is_small(problem.multiply_adds, MIN_MULTIPLY_ADDS)
         and problem.windows.cells * problem.channels * problem.features <= MAX_WEIGHT_SIZE
         and ops.kernels is not None
     )

@@ -11,7 +11,7 @@ and whether channels or cells come first in both.
 
 from math import prod
 
-from ...backends.execution.blocks import whole
+from ...backends.execution.blocks import whole_batch
 from ...backends.operations import Operations
 from ...common.types import Array
 from . import columns
@@ -36,7 +36,7 @@ def serves(problem: Problem) -> bool:
 def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
     """``y (N, *O, F)``."""
     xp, windows = ops.xp, problem.windows
-    strip = ops.padded(x, problem.padding, whole(problem.samples, windows), windows)
+    strip = ops.padded(x, problem.padding, whole_batch(problem.samples, windows), windows)
     cells = ops.windows(strip, windows)
     axes = len(windows.count)
     depth, outputs = problem.channels * windows.cells, problem.samples * prod(windows.count)

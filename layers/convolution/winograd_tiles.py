@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ...backends.contractions.windows import Windows
-from ...backends.execution.blocks import Block, cut, even_slices
+from ...backends.execution.blocks import Block, cut_batch, even_slices
 from ...backends.operations import Operations
 from ...common.types import Array, Namespace
 from .problem import Problem
@@ -87,7 +87,7 @@ class Tiling:
         if unpacked >= 32:
             most = min(most, unpacked)
         rows, columns = self.grid
-        blocks = cut(samples, rows, most // columns)
+        blocks = cut_batch(samples, rows, most // columns)
         return [Block(slice(first + b.samples.start, first + b.samples.stop), b.rows) for b in blocks]
 
     def sample_groups(self) -> list[slice]:

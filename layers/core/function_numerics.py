@@ -38,7 +38,7 @@ def in_numerics_of_arrays(function: Callable[P, R], module: str) -> Callable[P, 
         if not all(map(has_backend, arrays)):
             # There are no exact numerics for a library without a backend; anything else the function refuses.
             return function(*args, **keywords)
-        makers = [found for found in map(origins.maker, arrays) if found is not None]
+        makers = [found for found in map(origins.maker_of, arrays) if found is not None]
         b = makers[0].backend if makers else _default(arrays)
         if xp is None and b is not None and b.numerics == "exact" and _are_stored(arrays):
             with b.context():
@@ -51,7 +51,7 @@ def in_numerics_of_arrays(function: Callable[P, R], module: str) -> Callable[P, 
             _record(plain, backend_of(arrays[0]), function.__name__)
             if not makers or makers[0].backend.numerics == "exact":
                 # A gradient may be computed from this result, as the one of a softmax is.
-                origins.doubt()
+                origins.count_fast_result()
         return plain
 
     call.__module__ = module
@@ -83,7 +83,7 @@ def _narrowed(result: Any, b: Backend, name: str) -> Any:
     if not _is_array(result):
         return result
     array = b.down(result)
-    origins.made(array, b, name)
+    origins.record_maker(array, b, name)
     return array
 
 
@@ -91,4 +91,4 @@ def _record(result: Any, b: Backend, name: str) -> None:
     """Record which backend computed the arrays of a result."""
     for each in result if isinstance(result, tuple) else (result,):
         if _is_array(each):
-            origins.made(each, b, name)
+            origins.record_maker(each, b, name)

@@ -148,8 +148,8 @@ class Layer(LayerState):
 
     def __init__(self, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        # `origins.doubts` at the last forward.
-        self._doubts = 0
+        # `origins.fast_results` at the last forward.
+        self._fast_results = 0
 
     def named_layers(self, path: str = "") -> Iterator[tuple[str, Layer]]:
         """This layer and all layers within, each with its full name; the name of this one is ``path``."""
@@ -220,9 +220,9 @@ class Layer(LayerState):
     def _record_output(self, y: Array) -> None:
         """Record shape and dtype of the output, for `backward`, and which backend computed it."""
         self._output = (tuple(y.shape), dtype_name(y.dtype)) if self.training else None
-        self._doubts = origins.doubts
+        self._fast_results = origins.fast_results
         if origins.watching:
-            origins.made(y, self.backend, type(self).__name__)
+            origins.record_maker(y, self.backend, type(self).__name__)
 
     def _check_upstream_gradient(self, dy: Array) -> None:
         """Raise unless ``dy`` can be the gradient with respect to the last output."""
@@ -237,7 +237,7 @@ class Layer(LayerState):
     def _check_gradient_numerics(self, dy: Array) -> None:
         """Raise if this layer is in exact numerics and ``dy`` was computed in fast numerics."""
         if origins.watching and self.backend.numerics == "exact":
-            origins.require_exact(dy, "the upstream gradient", "this layer", self._doubts)
+            origins.require_exact(dy, "the upstream gradient", "this layer", self._fast_results)
 
     def output_shape(self, input_shape: Sequence[int]) -> Shape:
         """The shape of `forward`'s output in evaluation for an input of that shape; nothing is computed.

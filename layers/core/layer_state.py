@@ -88,7 +88,7 @@ class LayerState(Placed):
     def _record_gradient(self, gradient: Any) -> Any:
         """The gradient, recorded as computed by this layer in its numerics."""
         if origins.watching and gradient is not None and not (self._is_fast and self.backend.numerics == "fast"):
-            origins.made(gradient, self.backend, type(self).__name__)
+            origins.record_maker(gradient, self.backend, type(self).__name__)
         return gradient
 
     def train(self, mode: bool = True) -> Self:

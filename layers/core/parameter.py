@@ -34,7 +34,7 @@ def copy_with_layout(array: Array, like: Array, b: Backend) -> Array:
     with b.context():
         copy = b.xp.empty_like(like, dtype=array.dtype)
         copy[...] = array
-    origins.passed_on(array, copy)
+    origins.copy_maker(array, copy)
     return copy
 
 
@@ -120,8 +120,8 @@ class Parameter:
         self._initialiser, self._owner, self._name = initialiser, owner, name
         # The backend of a parameter without a layer.
         self._backend = None if value is None or owner is not None else _backend_for(value)
-        # `origins.doubts` before the forward to which the gradient belongs.
-        self._doubts = origins.doubts
+        # `origins.fast_results` before the forward to which the gradient belongs.
+        self._fast_results = origins.fast_results
         # The target of the last move, so that a parameter of two layers is moved once.
         self._moved_to: Backend | None = None
 
@@ -146,7 +146,7 @@ class Parameter:
             generator = self._owner.generator.fold_in(self._name)
             self._value = self._initialiser(self.shape, generator, self._owner.backend)
         if origins.watching and (b := self.backend).numerics == "exact":
-            origins.made(self._value, b, "Parameter", whole=False)
+            origins.record_maker(self._value, b, "Parameter", whole=False)
         return self._value
 
     @value.setter
@@ -170,7 +170,7 @@ class Parameter:
 
         The copy has the memory layout of the gradient, so that an update reads both in memory order.
         """
-        self._doubts = origins.doubts
+        self._fast_results = origins.fast_results
         if self._own_value is None or self._value is not self._own_value:
             like = self.value if self.grad is None else self.grad
             self._value = self._own_value = copy_with_layout(self.value, like, self.backend)
@@ -204,7 +204,7 @@ class Parameter:
 
     def zero_grad(self) -> None:
         """Set ``grad`` to None."""
-        self.grad, self._doubts = None, origins.doubts
+        self.grad, self._fast_results = None, origins.fast_results
 
     def check_gradient(self, gradient: Array, *, is_last: bool = False) -> None:
         """Raise `ValueError` for a gradient from fast numerics if the parameter is in exact numerics.
@@ -213,7 +213,7 @@ class Parameter:
         of a user's arithmetic, is refused too if fast numerics computed anything since the last step or `zero_grad`.
         """
         if origins.watching and self.backend.numerics == "exact":
-            what, before = f"the parameter of shape {self.shape}", self._doubts if is_last else None
+            what, before = f"the parameter of shape {self.shape}", self._fast_results if is_last else None
             origins.require_exact(gradient, "the gradient", what, before, "the last step or zero_grad()")
 
     def move(self, backend: Backend) -> None:
@@ -250,7 +250,7 @@ class Parameter:
 def _backend_for(value: Array) -> Backend:
     """The backend of a value without a layer: the one with exact numerics that computed it, else that of the enclosing
     `use_backend` if it owns the array, else that of the array's library."""
-    found, ambient = origins.maker(value), ambient_backend()
+    found, ambient = origins.maker_of(value), ambient_backend()
     if found is not None and found.backend.numerics == "exact":
         made_by: Backend = found.backend
         return made_by

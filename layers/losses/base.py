@@ -195,7 +195,7 @@ class Loss:
             raise with_owner(error, self) from error
         self._saved = (b, b.plain(prediction), b.plain(target), tuple(value.shape))
         if origins.watching:
-            origins.made(value, b, type(self).__name__)
+            origins.record_maker(value, b, type(self).__name__)
         return value
 
     def backward(self, dy: Array | float = 1.0) -> Array:
@@ -220,10 +220,10 @@ class Loss:
             self._saved = None
         if origins.watching:
             if b.numerics == "exact" or not self._is_fast:
-                origins.made(gradient, b, type(self).__name__)
-            known = origins.maker(prediction)
+                origins.record_maker(gradient, b, type(self).__name__)
+            known = origins.maker_of(prediction)
             if b.numerics == "fast" and not self._is_fast and (known is None or known.backend.numerics == "exact"):
-                origins.doubt()
+                origins.count_fast_result()
         return gradient
 
     def release(self) -> None:
@@ -234,11 +234,11 @@ class Loss:
         """This loss's backend, else that of the exact numerics which made the arrays, else that of the enclosing
         `use_backend`, else that of the prediction."""
         require_plain(prediction, "prediction")
-        own, found = self._backend, origins.maker(prediction)
+        own, found = self._backend, origins.maker_of(prediction)
         if own is not None and self._is_anywhere and not own.owns(prediction):
             own = get_backend(backend_of(prediction).spec, *own.settings)
         if own is None and found is None:
-            found = origins.maker(target)
+            found = origins.maker_of(target)
         exact = found is not None and found.backend.numerics == "exact"
         if found is not None and exact and (own is None or (self._is_open and own.spec == found.backend.spec)):
             made_by: Backend = found.backend

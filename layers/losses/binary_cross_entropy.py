@@ -118,8 +118,8 @@ def binary_cross_entropy_with_logits(
     bend = xp.log1p(xp.exp(-xp.abs(logits)))
     yes, no = relu(-logits, xp=xp) + bend, relu(logits, xp=xp) + bend
     # A share of 0 adds 0, even if the loss is infinite; if the logit is NaN, the other part is NaN too.
-    shared = operations_of(xp).shared
-    losses = _weighted(shared(target, yes), pos_weight, xp) + shared(1.0 - target, no)
+    multiply = operations_of(xp).multiply_unless_zero
+    losses = _weighted(multiply(target, yes), pos_weight, xp) + multiply(1.0 - target, no)
     return reduce(_weighted(losses, weight, xp), reduction, xp)
 
 

@@ -60,7 +60,7 @@ def count_equally(target: Array, classes: int, ignore_index: int, xp: Namespace)
     The targets are read only where that is cheap, and not in a team, whose workers must all use the same algorithm.
     """
     ops = operations_of(xp)
-    if not ops.reads or not ops.free_order or current_team() is not None or not prod(target.shape):
+    if not ops.cheap_reads or not ops.free_order or current_team() is not None or not prod(target.shape):
         return False
     low, high = int(xp.min(target)), int(xp.max(target))
     return low >= 0 and high < classes and not low <= ignore_index <= high

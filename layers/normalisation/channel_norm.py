@@ -123,7 +123,7 @@ class ChannelNorm(Norm):
         running = tuple(self.buffers[name] for name in names)
         if isinstance(normalised, NormalisedByKernels) and self.counts_batches:
             kernels, state = normalised
-            if kernels.tracks(running, state):
+            if kernels.can_track(running, state):
                 for name, array in zip(names, kernels.track(state, running, self.momentum), strict=True):
                     self.buffers[name] = array
                 return

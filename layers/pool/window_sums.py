@@ -31,7 +31,7 @@ def compiled_kernels(x: Array, geometry: Geometry, xp: Namespace) -> Kernels | N
     ops, windows = operations_of(xp), geometry.windows
     read = prod(x.shape[:2]) * prod(windows.count) * windows.cells
     serves = x.dtype == xp.float32 and len(windows.count) < 3 and windows.cells <= 127
-    pays = not overrides.small(x.shape[1], MIN_CHANNELS) and not overrides.small(read, MIN_CELLS)
+    pays = not overrides.is_small(x.shape[1], MIN_CHANNELS) and not overrides.is_small(read, MIN_CELLS)
     return ops.kernels if serves and pays and ops.free_order else None
 
 

@@ -1,4 +1,4 @@
-"""A CuPy that is not there: NumPy under CuPy's names, which fails wherever a test tells it to."""
+"""A test double of CuPy: NumPy under CuPy's names, with functions that a test can make fail."""
 
 import importlib
 import sys
@@ -21,7 +21,7 @@ class CUDARuntimeError(RuntimeError):
 
 
 class FakeDevice:
-    """As CuPy's: it has no hash, a thread has a current one, and an object remembers where to go back to."""
+    """As CuPy's: it has no hash, each thread has a current one, and an object remembers the device to return to."""
 
     current = threading.local()
 
@@ -52,9 +52,9 @@ def current_device() -> int:
 
 
 class FakeArray(np.lib.mixins.NDArrayOperatorsMixin):
-    """As CuPy's, within its means: NumPy's array inside, and no way to it that CuPy does not have.
+    """As CuPy's: a NumPy array inside, with no access to it that CuPy does not have.
 
-    NumPy's arrays don't mix with it, and nothing converts it silently; `test_doubles` holds it to the real one.
+    NumPy's arrays can't be combined with it, and nothing converts it silently; `test_doubles` compares it with CuPy's.
     """
 
     __module__ = "cupy"
@@ -100,7 +100,7 @@ class FakeArray(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 def _inside(value):
-    """NumPy's arrays of CuPy's, for a function of NumPy; none of NumPy's own may come along."""
+    """CuPy's arrays as NumPy's, for a function of NumPy; arrays of NumPy itself are refused."""
     if isinstance(value, FakeArray):
         return value._host
     if isinstance(value, np.ndarray):
@@ -134,7 +134,7 @@ def _asnumpy(array):
 
 
 class FakeCupy:
-    """What `xpnn.backends.cupy` asks of CuPy, as attributes that a test overwrites before it opens the backend."""
+    """What `xpnn.backends.cupy` uses of CuPy, as attributes that a test overwrites before it opens the backend."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.runtime = SimpleNamespace(
@@ -169,7 +169,7 @@ class FakeCupy:
         self.namespace = namespace
 
     def raises(self, where: str, error: Exception) -> None:
-        """Let ``cupy.<where>`` or ``cupy.cuda.runtime.<where>`` raise."""
+        """Make ``cupy.<where>`` or ``cupy.cuda.runtime.<where>`` raise."""
 
         def fail(*_args, **_keywords):
             raise error
@@ -204,13 +204,13 @@ def no_module(monkeypatch, fresh_registry):
 
 @pytest.fixture
 def refused(fresh_registry):
-    """Open a backend that can't work, and get the error, checked for form: one line, a cause and a cure."""
+    """Open a backend that can't work; returns its error, which must be one line with a cause and a cure."""
 
     def open_it(spec: str) -> nn.BackendUnavailable:
         with pytest.raises(nn.BackendUnavailable) as caught:
             nn.get_backend(spec)
         error = caught.value
-        assert error.cause and error.cure, "an unavailable backend says why and what mends it"
+        assert error.cause and error.cure, "the error must say why and what to do"
         assert str(error).count("\n") == 0, f"one line: {error}"
         assert error.cause in str(error) and error.cure in str(error)
         assert error.backend.partition(":")[0] == spec.partition(":")[0]

@@ -1,6 +1,6 @@
-"""Every layer, loss and net of the library as a compiled step on CuPy: the bits of the plain step, call after call.
+"""Every layer, loss and net of the library as a compiled step on CuPy has the bits of the uncompiled step in each call.
 
-Single cases of the parity catalogue are one forward and backward; nets take whole training steps.
+For single cases of the parity catalogue a step is one forward and backward; for nets it is a training step.
 """
 
 import numpy as np
@@ -60,7 +60,7 @@ def bits(b, found):
 
 
 def state(layer):
-    """All that a step may change but gradients: buffers, and places in random streams."""
+    """All that a step may change except gradients: buffers and positions of random streams."""
     b = layer.backend
     found = {slot.name: slot.get() for slot in layer.slots() if not slot.name.endswith(".grad")}
     return {name: b.to_numpy(value).tobytes() if b.owns(value) else value for name, value in found.items()}
@@ -78,7 +78,7 @@ def test_a_compiled_case_gives_the_plain_ones_bits(b, name):
     wanted = bits(b, plain(*arguments))
     changes = owners and state(reference) != before
     for i in range(CALLS):
-        # A step that leaves its layer as it was gives the same once more.
+        # A step that does not change its layer has the same results again.
         if i and changes:
             wanted = bits(b, plain(*arguments))
         assert bits(b, compiled(*arguments)) == wanted, i

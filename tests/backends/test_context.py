@@ -1,4 +1,4 @@
-"""The context of a GPU: its device and how its products round, for threads and backends that differ, put back."""
+"""The context of a GPU sets its device and the rounding of products, for each thread and backend, and restores both."""
 
 import threading
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ FOUND = ["default", "off", "on"]
 
 
 class Switch:
-    """A library's switch."""
+    """A library's setting that switches rounding on and off."""
 
     def __init__(self, state):
         self.state, self.sets = state, 0
@@ -32,7 +32,7 @@ class Switch:
 
 
 @given(st.sampled_from(FOUND), st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30))
-def test_the_switch_is_right_for_all_who_compute_in_whatever_order_they_come_and_go(found, changes):
+def test_the_switch_fits_all_open_contexts_in_any_order(found, changes):
     switch, inside = Switch(found), [0, 0]
     for comes, rounds in changes:
         if comes:
@@ -50,7 +50,7 @@ def test_the_switch_is_right_for_all_who_compute_in_whatever_order_they_come_and
 
 
 @pytest.mark.parametrize("found", ["default", "off"])
-def test_work_in_float32_leaves_a_switch_that_is_off_alone(found):
+def test_work_in_float32_does_not_set_a_switch_that_is_off(found):
     switch = Switch(found)
     with switch.use(False), switch.use(False):
         pass
@@ -58,7 +58,7 @@ def test_work_in_float32_leaves_a_switch_that_is_off_alone(found):
 
 
 @pytest.mark.parametrize("found", FOUND)
-def test_the_switch_is_put_back_after_an_error(found):
+def test_the_switch_is_restored_after_an_error(found):
     switch = Switch(found)
     for rounds in (False, True):
         with pytest.raises(ZeroDivisionError), switch.use(rounds), switch.use(not rounds):
@@ -103,7 +103,7 @@ def test_each_backend_computes_on_its_device_and_leaves_the_callers(two_devices)
         assert runtime.getDevice() == 0
 
 
-def test_threads_on_other_devices_come_back_to_their_own(fake_cupy):
+def test_threads_return_to_their_own_devices(fake_cupy):
     fake_cupy.runtime.getDeviceCount = lambda: 3
     b, third = nn.get_backend("cupy:1"), nn.get_backend("cupy:2")
     inside, leave, found = threading.Event(), threading.Event(), []
@@ -125,7 +125,7 @@ def test_threads_on_other_devices_come_back_to_their_own(fake_cupy):
     assert found == [0, 2]
 
 
-def test_nothing_is_made_where_nothing_has_to_change(two_devices):
+def test_no_context_is_made_on_the_current_device(two_devices):
     _, first, _ = two_devices
     assert first.context() is first.context()
 
@@ -172,7 +172,7 @@ def test_sums_over_parts_of_a_batch_are_on_the_backends_device(two_devices):
 
 
 class FakeTorch:
-    """What the context of a PyTorch GPU asks of the library."""
+    """What the context of a PyTorch GPU uses of the library."""
 
     def __init__(self):
         self.graded, self.here = True, 0
@@ -205,7 +205,7 @@ def torch_gpu(torch, index, precision):
     return b
 
 
-def test_a_pytorch_gpu_computes_without_gradients_on_its_device_and_rounds_as_asked():
+def test_a_pytorch_gpu_computes_without_gradients_on_its_device_and_rounds_as_set():
     torch = FakeTorch()
     first, second = torch_gpu(torch, 0, "tf32"), torch_gpu(torch, 1, "float32")
     before = torch.state()

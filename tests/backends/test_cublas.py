@@ -1,4 +1,4 @@
-"""Products of CuPy's arrays: the plans of calls of cuBLAS without a device, and their results where CuPy computes."""
+"""Products of CuPy's arrays: the arguments for cuBLAS, without a device, and the results, where CuPy has a device."""
 
 import threading
 from itertools import product
@@ -36,7 +36,7 @@ FACTORS = {
 }
 # Orders of the axes of a batch of matrices in memory in which the rows or columns of each are contiguous.
 ORDERS = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (2, 0, 1)]
-# In which order the axes of a result of M x N, in a batch of B, lie in memory, and how many entries each has there.
+# The order in memory of the axes of a result (B, M, N), and the number of further entries along each axis.
 RESULTS = {
     "rows": ((0, 1, 2), (0, 0, 0)),
     "rows apart": ((0, 1, 2), (0, 0, 3)),
@@ -48,7 +48,7 @@ RESULTS = {
 
 
 def made(shape, order, more=(0, 0, 0), axes=3):
-    """Zeros of a shape whose axes lie in another order, among more entries along each."""
+    """Zeros of a shape, with axes in another order in memory and ``more`` entries between them along each."""
     order = [axis for axis in order if axis < axes]
     whole = np.zeros([shape[axis] + more[axis] for axis in order], np.float32)
     return whole.transpose(np.argsort(order))[tuple(slice(n) for n in shape)]
@@ -86,7 +86,7 @@ def test_no_copy_of_a_matrix_that_a_batch_shares(side):
     a, b = ((5, 3), (7, 3, 4)) if side == "left" else ((7, 5, 3), (3, 4))
     found = plan(np.zeros(a, "f"), np.zeros(b, "f"), made((7, 5, 4), *RESULTS["batch in the middle"]))
     assert found.copied is None and found.direct
-    # A distance of 0 from matrix to matrix; the sides are the other way round in a result by rows.
+    # A distance of 0 from matrix to matrix; for a result stored by rows the factors are exchanged.
     assert (found.right if side == "left" else found.left)[1] == 0
 
 
@@ -98,7 +98,7 @@ def test_a_batch_of_rows_times_one_matrix_is_one_product():
 
 
 @pytest.mark.parametrize("step", [(slice(None), slice(None, None, 2)), (slice(None, None, -1),)])
-def test_only_what_has_no_form_is_copied(step):
+def test_only_factors_without_a_layout_for_cublas_are_copied(step):
     a = np.zeros((6, 8), "f")[step]
     found = plan(a, np.zeros((a.shape[1], 3), "f"))
     assert found.copied == (a.shape, None)
@@ -114,7 +114,7 @@ def test_an_axis_of_one_entry_may_run_backwards(gpu, a, b, reverse):
     assert np.array_equal(gpu.to_numpy(found), left[reverse] @ right[reverse])
 
 
-def test_what_does_not_fit_is_told_with_its_shapes():
+def test_shapes_that_do_not_fit_are_in_the_error():
     with pytest.raises(ValueError, match=r"\(5, 3\) and \(4, 2\) do not fit, 3 columns and 4 rows"):
         plan(np.zeros((5, 3), "f"), np.zeros((4, 2), "f"))
     with pytest.raises(ValueError, match=r"has shape \(5, 2\), and out has \(2, 5\)"):
@@ -146,7 +146,7 @@ def test_products_of_any_factors(gpu, name, dtype):
 
 
 @pytest.mark.parametrize("name", RESULTS)
-def test_results_land_where_they_are_wanted_and_nowhere_else(gpu, name):
+def test_results_are_written_into_out_and_nowhere_else(gpu, name):
     import cupy
 
     a, b = whole_numbers(cupy, (7, 5, 3), (0, 1, 2), "f"), whole_numbers(cupy, (7, 3, 4), (0, 1, 2), "f")
@@ -159,12 +159,14 @@ def test_results_land_where_they_are_wanted_and_nowhere_else(gpu, name):
     assert bool((whole == 99.0).all())
 
 
-def test_an_odd_result_or_one_that_a_factor_shares_memory_with_is_right_too(gpu, monkeypatch):
+def test_out_may_have_other_strides_or_another_dtype_or_share_memory(gpu, monkeypatch):
     import cupy
 
     usual = Library.call
-    monkeypatch.setattr(Library, "call", lambda self, *arguments: (asked.append(arguments), usual(self, *arguments))[1])
-    asked = []
+    monkeypatch.setattr(
+        Library, "call", lambda self, *arguments: (called.append(arguments), usual(self, *arguments))[1]
+    )
+    called = []
     a, b = whole_numbers(cupy, (4, 4), (0, 1), "f"), whole_numbers(cupy, (4, 4), (1, 0), "f")
     wanted = np.matmul(a.get(), b.get())
     odd = cupy.zeros((4, 8), "f")[:, ::2]
@@ -172,12 +174,12 @@ def test_an_odd_result_or_one_that_a_factor_shares_memory_with_is_right_too(gpu,
     wide = cupy.zeros((4, 4), "d")
     assert np.array_equal(gpu.xp.matmul(a, b, out=wide).get(), wanted)
     assert np.array_equal(gpu.xp.matmul(a, b, out=a).get(), wanted)
-    # cuBLAS may write before it has read all.
-    products = [arguments for arguments in asked if "Gemm" in arguments[0]]
+    # cuBLAS may write an entry before it has read all others.
+    products = [arguments for arguments in called if "Gemm" in arguments[0]]
     assert products and all(arguments.count(a.data.ptr) <= 1 for arguments in products)
 
 
-def test_the_engine_of_layers_writes_into_its_target(gpu, monkeypatch):
+def test_operations_write_products_into_their_target(gpu, monkeypatch):
     import cupy
 
     ops = nn.backends.operations_of(gpu.xp)
@@ -186,7 +188,7 @@ def test_the_engine_of_layers_writes_into_its_target(gpu, monkeypatch):
     monkeypatch.setattr(cupy, "ascontiguousarray", None)
     ops.matmul(a, b, y.transpose(1, 0, 2))
     assert bool((y == 3.0).all())
-    ops.put_product(y, (slice(0, 5), 2, slice(None)), cupy.full((5, 2), 2.0, "f"), cupy.ones((2, 4), "f"))
+    ops.matmul_into(y, (slice(0, 5), 2, slice(None)), cupy.full((5, 2), 2.0, "f"), cupy.ones((2, 4), "f"))
     assert bool((y[:, 2] == 4.0).all()) and bool((y[:, 3] == 3.0).all())
 
 
@@ -197,7 +199,7 @@ def test_factors_of_two_dtypes_are_multiplied_in_the_wider(gpu):
     assert y.dtype == "float64" and np.array_equal(y.get(), np.matmul(np.full((2, 2), 0.1, "f"), np.full((2, 2), 0.1)))
 
 
-def test_integers_stay_with_cupy(gpu):
+def test_integers_are_multiplied_by_cupy(gpu):
     import cupy
 
     whole = cupy.full((2, 2), 3)
@@ -206,7 +208,7 @@ def test_integers_stay_with_cupy(gpu):
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (3, 64, 64)])
-def test_tf32_is_one_rule_for_plain_and_compiled_products_of_one_matrix_and_many(gpu, shape):
+def test_tf32_holds_for_plain_and_compiled_products_of_one_matrix_and_many(gpu, shape):
     import cupy
     from cupy._core import get_compute_type
 
@@ -222,7 +224,7 @@ def test_tf32_is_one_rule_for_plain_and_compiled_products_of_one_matrix_and_many
         assert compiled.replayed and len({each.get().tobytes() for each in found}) == 1
         sums[precision] = float(found[0].ravel()[0])
     assert sums["tf32"] == 64.0 < sums["float32"]
-    assert get_compute_type("float32") == before, "CuPy's own switch is the process's"
+    assert get_compute_type("float32") == before, "CuPy's own setting, which is that of the process, is unchanged"
 
 
 def test_a_status_of_cublas_is_an_error(monkeypatch):
@@ -243,7 +245,7 @@ def in_thread(work):
     return found[0]
 
 
-def test_a_handle_is_one_threads_and_the_next_threads_when_that_ends(gpu):
+def test_a_handle_belongs_to_one_thread_and_is_reused_after_it_ends(gpu):
     import cupy
 
     library = Library(cupy)

@@ -1,4 +1,4 @@
-"""Compiled steps on CuPy: a replay does what a plain step does, and gives all memory back in the end."""
+"""Compiled steps on CuPy: replays have the results of the uncompiled step, and recordings free their memory."""
 
 import gc
 import threading
@@ -98,7 +98,7 @@ def test_replays_take_the_steps_that_plain_calls_take(b, name):
     reference, plain_optimizer, plain = make(b, OPTIMIZERS[name])
     assert train(b, compiled) == train(b, plain)
     assert bits(b, ours, optimizer) == bits(b, reference, plain_optimizer)
-    # One call makes what is made on first use, and is of a form of its own.
+    # The first call makes gradients and the state of the optimizer, and has another form.
     assert compiled.recorded == 1 and compiled.replayed >= CALLS - 1 - compiled_step.WARMUP
 
 
@@ -107,7 +107,7 @@ def bind_anew(optimizer):
         parameter.value = parameter.value - parameter.grad * optimizer.lr
 
 
-def test_without_the_way_back_a_step_that_binds_anew_stands_still(b, monkeypatch):
+def test_without_write_back_a_step_that_replaces_arrays_does_not_train(b, monkeypatch):
     def forgetful(self, slots, before):
         return [slot.get() for slot in slots]
 
@@ -120,14 +120,14 @@ def test_without_the_way_back_a_step_that_binds_anew_stands_still(b, monkeypatch
     assert compiled.replayed
 
 
-def test_gradients_add_up_over_replays_that_never_forget_them(b):
+def test_gradients_add_up_over_replays_without_zero_grad(b):
     ours, optimizer, step = make(b, OPTIMIZERS["sgd"], zero=False)
     reference, plain_optimizer, plain = make(b, OPTIMIZERS["sgd"], zero=False)
     assert train(b, b.compile(step, ours, optimizer)) == train(b, plain)
     assert bits(b, ours, optimizer) == bits(b, reference, plain_optimizer)
 
 
-def test_gradients_forgotten_between_calls_are_made_by_each_replay(b):
+def test_gradients_dropped_between_calls_are_computed_by_each_replay(b):
     ours, optimizer, step = make(b, OPTIMIZERS["sgd"], zero=False)
     reference, _, plain = make(b, OPTIMIZERS["sgd"], zero=False)
     compiled = b.compile(step, ours, optimizer)
@@ -137,7 +137,7 @@ def test_gradients_forgotten_between_calls_are_made_by_each_replay(b):
     assert compiled.replayed
 
 
-def test_weights_loaded_between_replays_count(b):
+def test_weights_loaded_between_replays_are_used(b):
     ours, optimizer, step = make(b, OPTIMIZERS["adam"])
     reference, _, plain = make(b, OPTIMIZERS["adam"])
     saved = {name: b.to_numpy(array) for name, array in net(b).state_dict().items()}
@@ -151,7 +151,7 @@ def test_weights_loaded_between_replays_count(b):
 
 
 def test_weights_of_another_memory_layout_give_the_plain_steps_bits(b):
-    """Training stores a convolution's weight with its cells before its channels, loading the other way round."""
+    """A trained weight of a convolution has cells before channels in memory, a loaded one channels before cells."""
     results = []
     for compiled in (True, False):
         layers = (nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Dense(16, 4))
@@ -177,7 +177,7 @@ def test_weights_of_another_memory_layout_give_the_plain_steps_bits(b):
     assert results[0] == results[1]
 
 
-def test_arrays_that_a_user_sets_keep_their_numbers(b):
+def test_arrays_that_a_user_sets_are_not_overwritten(b):
     model, optimizer, step = make(b, OPTIMIZERS["sgd"])
     compiled = b.compile(step, model, optimizer)
     weight, held = model[5].parameters["weight"], []
@@ -189,7 +189,7 @@ def test_arrays_that_a_user_sets_keep_their_numbers(b):
     assert all((b.to_numpy(array) == i).all() for i, arrays in enumerate(held) for array in arrays)
 
 
-def test_gradients_that_a_user_sets_keep_their_numbers(b):
+def test_gradients_that_a_user_sets_are_not_overwritten(b):
     parameter = nn.Parameter(b.asarray(np.zeros(3, "float32")))
     optimizer = nn.SGD([parameter], lr=1.0)
     compiled = b.compile(optimizer.step, optimizer)
@@ -211,7 +211,7 @@ def test_recordings_of_two_shapes_share_weights_that_are_not_trained(b):
 
 
 def test_gradients_of_a_model_that_was_not_given_are_refused(b):
-    """As of a discriminator, through which the step of a generator takes its gradient."""
+    """For example of a discriminator, which passes a gradient to the generator that a step trains."""
     model, through = nn.Dense(4, 4, backend=b), nn.Dense(4, 2, backend=b)
     optimizer = nn.SGD(model, lr=0.1)
 
@@ -262,7 +262,7 @@ def test_arrays_that_change_places_do_so_at_every_replay(b, swap):
     assert compiled.recorded == 1 and compiled.replayed >= 2
 
 
-def test_another_shape_is_another_recording_and_both_go_on_from_one_state(b):
+def test_another_shape_is_another_recording_and_both_continue_from_one_state(b):
     ours, optimizer, step = make(b, OPTIMIZERS["adam"])
     reference, plain_optimizer, plain = make(b, OPTIMIZERS["adam"])
     compiled = b.compile(step, ours, optimizer)
@@ -272,7 +272,7 @@ def test_another_shape_is_another_recording_and_both_go_on_from_one_state(b):
     assert compiled.recorded == 2
 
 
-def test_recordings_kept_are_few(b):
+def test_the_number_of_recordings_is_limited(b):
     compiled = b.compile(lambda x: x * 2.0)
     for n in range(1, 9):
         for i in range(4):
@@ -281,7 +281,7 @@ def test_recordings_kept_are_few(b):
     assert compiled.recorded == 8 and len(compiled._recordings) == compiled_step.KEPT
 
 
-def test_the_recording_that_was_used_longest_ago_goes_first(b):
+def test_the_recording_that_was_used_longest_ago_is_dropped_first(b):
     compiled = b.compile(lambda x: x * 2.0)
     usual = b.asarray(np.ones(50, "float32"))
     for n in range(1, 8):
@@ -292,7 +292,7 @@ def test_the_recording_that_was_used_longest_ago_goes_first(b):
 
 
 @pytest.mark.parametrize("settings", [{"numerics": "exact"}, {"precision": "tf32"}])
-def test_a_model_that_changes_its_numerics_is_recorded_anew(b, settings):
+def test_a_model_that_changes_its_numerics_is_recorded_again(b, settings):
     model = net(b)
     compiled = b.compile(lambda x: model(x), model)
     x = b.asarray(batch(0)[0])
@@ -314,7 +314,7 @@ def test_state_on_another_backend_is_refused(b):
         b.compile(lambda: optimizer.step(), model, optimizer)()
 
 
-def test_a_rate_that_is_a_numpy_number_counts_by_its_value(b):
+def test_a_rate_that_is_a_numpy_number_is_compared_by_value(b):
     ours, optimizer, step = make(b, OPTIMIZERS["momentum"])
     reference, plain_optimizer, plain = make(b, OPTIMIZERS["momentum"])
 
@@ -330,7 +330,7 @@ def test_a_rate_that_is_a_numpy_number_counts_by_its_value(b):
     assert compiled.recorded == 2 and bits(b, ours, optimizer) == bits(b, reference, plain_optimizer)
 
 
-def test_numbers_that_are_equal_and_not_the_same_have_recordings_of_their_own(b):
+def test_equal_numbers_of_another_sign_or_type_have_their_own_recordings(b):
     compiled = b.compile(lambda x, factor: x * factor)
     x = b.asarray(np.ones(2, "float32"))
     for factor in (0.0, -0.0, float("nan"), np.float32(0.0), np.float32(-0.0)):
@@ -341,7 +341,7 @@ def test_numbers_that_are_equal_and_not_the_same_have_recordings_of_their_own(b)
     assert compiled.recorded == 5
 
 
-def test_a_rate_or_mode_that_is_set_between_calls_counts(b):
+def test_a_rate_or_mode_that_is_set_between_calls_is_used(b):
     ours, optimizer, step = make(b, OPTIMIZERS["momentum"])
     reference, plain_optimizer, plain = make(b, OPTIMIZERS["momentum"])
 
@@ -358,7 +358,7 @@ def test_a_rate_or_mode_that_is_set_between_calls_counts(b):
     assert compiled.recorded == 2
 
 
-def test_a_rate_that_changes_at_every_step_is_right_and_said_to_be_no_faster(b):
+def test_a_rate_that_changes_at_every_step_is_right_and_warns(b):
     compiled = b.compile(lambda x, rate: x * rate)
     x = b.asarray(np.ones(2, "float32"))
     with pytest.warns(UserWarning, match="runs as if not compiled"):
@@ -368,7 +368,7 @@ def test_a_rate_that_changes_at_every_step_is_right_and_said_to_be_no_faster(b):
 
 
 @pytest.mark.parametrize("make_optimizer", [nn.Adam, nn.AdamW, lambda m: nn.Adagrad(m, lr_decay=0.1)])
-def test_what_an_optimizer_counts_is_counted_on_the_device_unasked(b, make_optimizer):
+def test_optimizers_count_steps_on_the_device_once_compiled(b, make_optimizer):
     ours, optimizer, step = make(b, make_optimizer)
     compiled = b.compile(step, ours, optimizer)
     reference, plain_optimizer, plain = make(b, make_optimizer)
@@ -439,7 +439,7 @@ def test_masks_differ_from_replay_to_replay(b):
     assert len({b.to_numpy(compiled(x)).tobytes() for _ in range(10)}) == 10
 
 
-def test_plain_steps_between_replays_draw_on(b):
+def test_plain_steps_between_replays_continue_the_stream(b):
     ours, optimizer, step = with_dropout(b)
     _, _, plain = with_dropout(b)
     compiled = b.compile(step, ours, optimizer)
@@ -448,7 +448,7 @@ def test_plain_steps_between_replays_draw_on(b):
     assert compiled.recorded == 1
 
 
-def test_a_position_that_is_set_between_replays_counts(b):
+def test_a_position_that_is_set_between_replays_is_used(b):
     layer, reference = (nn.Dropout(0.5, backend=b, seed=1) for _ in range(2))
     compiled = b.compile(lambda x: layer(x), layer)
     x = b.asarray(np.ones(64, "float32"))
@@ -493,7 +493,7 @@ def test_layers_computed_again_in_backward_draw_the_same_again(b):
     assert found[0] == found[1]
 
 
-def test_a_resumed_run_goes_on_with_the_same_masks(b, tmp_path):
+def test_a_resumed_run_continues_with_the_same_masks(b, tmp_path):
     def start():
         model, optimizer, step = with_dropout(b)
         return model, optimizer, b.compile(step, model, optimizer)
@@ -537,7 +537,7 @@ def test_dropout_of_a_model_that_was_not_given_is_refused(b):
         train(b, b.compile(lambda x, y: layer(x)))
 
 
-def test_dropout_in_evaluation_is_no_obstacle(b):
+def test_dropout_in_evaluation_can_be_compiled(b):
     layer = nn.Dropout(0.5, backend=b).eval()
     assert train(b, b.compile(lambda x, y: layer(x), layer)) == train(b, lambda x, y: layer(x))
 
@@ -548,7 +548,7 @@ def test_state_that_was_not_given_is_refused_and_stays_as_it_was(b, given):
     compiled = b.compile(step, *(model, optimizer)[:given])
     with pytest.raises(CaptureError, match=r"compile\(step, model, optimizer\)"):
         train(b, compiled)
-    # A step that could not be recorded left nothing behind, and the next one runs.
+    # A step that could not be recorded has no effect on the next one.
     assert all(np.isfinite(b.to_numpy(array)).all() for array in model.state_dict().values())
     assert np.isfinite(b.to_numpy(step(*map(b.asarray, batch(0)))))
 
@@ -571,7 +571,7 @@ def test_a_host_array_inside_is_refused(b):
         train(b, b.compile(lambda x, y: b.asarray(host)))
 
 
-def test_a_pinned_buffer_is_refused_in_a_recording_alone(b, cupy):
+def test_a_pinned_buffer_is_refused_only_in_a_recording(b, cupy):
     def step(x, y):
         cupy.cuda.alloc_pinned_memory(72)
         return x
@@ -608,24 +608,24 @@ def test_after_an_error_cupy_is_as_it_was(b, cupy):
     assert train(b, b.compile(lambda x, y: x + 1.0)) == train(b, lambda x, y: x + 1.0)
 
 
-def test_results_are_the_callers_own(b):
+def test_results_are_copies(b):
     compiled = b.compile(lambda x: {"sum": b.xp.sum(x), "pair": (x + 1.0, 3)})
     kept = [compiled(b.asarray(np.full(2, float(i), "float32"))) for i in range(5)]
     assert [b.to_numpy(each["sum"]).item() for each in kept] == [0.0, 2.0, 4.0, 6.0, 8.0]
     assert [b.to_numpy(each["pair"][0])[0] for each in kept] == [1.0, 2.0, 3.0, 4.0, 5.0] and kept[4]["pair"][1] == 3
 
 
-def test_an_array_of_the_host_is_no_argument(b):
+def test_host_arrays_are_refused_as_arguments(b):
     with pytest.raises(TypeError, match=r"numpy\.ndarray"):
         b.compile(lambda x: x)(np.ones(2))
 
 
-def test_what_has_no_state_is_no_owner(b):
+def test_owners_without_state_are_refused(b):
     with pytest.raises(TypeError, match="models and optimizers"):
         b.compile(lambda x: x, 3)
 
 
-def test_elsewhere_a_compiled_step_is_the_step(xp_backend="numpy"):
+def test_on_other_backends_compile_returns_the_step(xp_backend="numpy"):
     def step(x):
         return x
 
@@ -670,13 +670,13 @@ def test_a_slot_that_is_broadcast_in_memory_is_written_back_whole(b):
 
 
 class Strided:
-    """An owner of an array whose entries lie apart, of a dtype for which no other test has made kernels."""
+    """An owner of an array with gaps between its entries, of a dtype that no other test has compiled kernels for."""
 
     def __init__(self, b, dtype):
         self.b, self.dtype = b, dtype
-        self.lay(0)
+        self.fill(0)
 
-    def lay(self, value):
+    def fill(self, value):
         self.value = self.b.asarray(np.full((6, 10), value, self.dtype))[::2, ::2]
 
     def slots(self):
@@ -697,14 +697,14 @@ def test_write_backs_are_rehearsed_where_strides_are_odd(b, bind, dtype):
     owner = Strided(b, dtype)
     compiled = b.compile(lambda: bind(owner), owner)
     for i in range(7):
-        owner.lay(i)
+        owner.fill(i)
         compiled()
     assert b.to_numpy(owner.value).tolist() == np.full((3, 5), 7).tolist()
     assert compiled.replayed
 
 
 @pytest.mark.parametrize("view", [lambda x: x[:, ::2], lambda x: x.T, lambda x: x[::-1], lambda x: x[1:, 1:]])
-def test_arguments_that_lie_otherwise_are_rehearsed_as_they_will_lie(b, view):
+def test_arguments_of_other_memory_layouts_are_rehearsed_in_theirs(b, view):
     x = view(b.asarray(np.random.default_rng(0).random((90, 90)), "float32"))
 
     def step(x):
@@ -712,7 +712,7 @@ def test_arguments_that_lie_otherwise_are_rehearsed_as_they_will_lie(b, view):
 
     compiled, wanted = b.compile(step), [b.to_numpy(y).tobytes() for y in step(x)]
     for _ in range(5):
-        # Sums of entries that lie otherwise may have another order.
+        # With other strides a sum may have another order.
         assert [b.to_numpy(y).tobytes() for y in compiled(x)] == wanted
     assert compiled.replayed
 
@@ -726,7 +726,7 @@ def test_the_same_shape_in_another_layout_is_another_recording(b):
     assert compiled.recorded == 2
 
 
-def test_an_argument_that_lies_in_much_memory_is_kept_in_little(b, cupy):
+def test_the_copy_of_an_argument_with_large_strides_is_small(b, cupy):
     x = cupy.ones((300, 1000), "uint16")[:, :1]
     compiled, twin = b.compile(lambda x: x * x + x), b._recorder.empty_like(x)
     assert twin.data.mem.size <= 2048 and all(int(compiled(x)[-1, 0]) == 2 for _ in range(5))
@@ -734,7 +734,7 @@ def test_an_argument_that_lies_in_much_memory_is_kept_in_little(b, cupy):
 
 
 def used(cupy):
-    """Bytes of the device that are gone, with all that Python and the default pool could give back given back."""
+    """Bytes of the device in use, after Python and the default pool have freed what they can."""
     gc.collect()
     cupy.get_default_memory_pool().free_all_blocks()
     cupy.cuda.Device().synchronize()
@@ -742,7 +742,7 @@ def used(cupy):
     return total - free
 
 
-def test_dropped_recordings_give_their_memory_back(b, cupy):
+def test_dropped_recordings_free_their_memory(b, cupy):
     def record():
         model, optimizer, step = make(b, OPTIMIZERS["adam"], nn.Dropout(0.5))
         compiled = b.compile(step, model, optimizer)
@@ -756,7 +756,7 @@ def test_dropped_recordings_give_their_memory_back(b, cupy):
     assert after[-1] == after[1], np.diff(after)
 
 
-def test_recordings_that_others_push_out_give_their_memory_back(b, cupy):
+def test_recordings_beyond_the_limit_free_their_memory(b, cupy):
     compiled = b.compile(lambda x, factor: b.xp.sum(x * factor + 1.0, axis=0))
     x, after = b.asarray(np.ones((100, 10), "float32")), []
     for n in range(3 * compiled_step.KEPT):
@@ -767,7 +767,7 @@ def test_recordings_that_others_push_out_give_their_memory_back(b, cupy):
     assert after[-1] == after[compiled_step.KEPT]
 
 
-def test_a_recording_that_fails_gives_its_memory_back(b, cupy):
+def test_a_recording_that_fails_frees_its_memory(b, cupy):
     def fail():
         compiled = b.compile(lambda x, y: float(b.xp.sum(b.xp.exp(x) * 2.0)))
         with pytest.raises(CaptureError):
@@ -780,7 +780,7 @@ def test_a_recording_that_fails_gives_its_memory_back(b, cupy):
     assert after[-1] == after[1], np.diff(after)
 
 
-def test_arrays_of_a_recording_outlive_it_and_give_their_memory_back_after_it(b, cupy):
+def test_arrays_outlive_their_recording_and_free_their_memory_after_it(b, cupy):
     after = []
     for _ in range(6):
         model, optimizer, step = make(b, OPTIMIZERS["sgd"])
@@ -790,7 +790,7 @@ def test_arrays_of_a_recording_outlive_it_and_give_their_memory_back_after_it(b,
         kept = {name: b.to_numpy(grad) for name, grad in gradients.items()}
         del compiled, step
         gc.collect()
-        # What is allocated now would lie where the gradients do, had their memory gone with the recording.
+        # If the memory of the gradients had been freed with the recording, these arrays would overwrite them.
         fill = [cupy.full(1 << 12, 7.0, "f") for _ in range(64)]
         assert all(np.array_equal(b.to_numpy(grad), kept[name]) for name, grad in gradients.items())
         del model, optimizer, gradients, fill
@@ -877,7 +877,7 @@ def test_one_step_called_by_two_threads_on_two_streams_takes_turns(b, cupy):
     assert not wrong and compiled.recorded == 1
 
 
-def test_replays_on_two_streams_do_not_meet_in_the_arrays_of_the_recording(b, cupy):
+def test_replays_on_two_streams_do_not_overwrite_each_others_arrays(b, cupy):
     compiled = b.compile(lambda x: b.xp.cumulative_sum(b.xp.exp(x) * 0.0 + x))
     streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(2)]
     found = []
@@ -889,7 +889,7 @@ def test_replays_on_two_streams_do_not_meet_in_the_arrays_of_the_recording(b, cu
     assert [float(y[-1]) for y in found] == [float(i << 12) for i in range(60)]
 
 
-def test_a_recorder_is_the_backends_own_and_not_that_of_an_equal_one(b, monkeypatch):
+def test_equal_backends_have_their_own_recorders(b, monkeypatch):
     equal = type(b)(b.spec, *b.settings, b.xp, b.device)
     assert equal == b
     assert equal._recorder is not b._recorder and equal.uploader() is not b.uploader()
@@ -901,7 +901,7 @@ def test_streams_as_late_as_their_order_allows_change_nothing(gpu, lazy):
     run_tests_late(__file__, "(momentum or masks or threads or streams or plain_steps) and not late", lazy)
 
 
-def test_a_recorded_step_tells_what_it_launches(b):
+def test_a_recorded_step_counts_its_launches(b):
     step = b.compile(lambda x: x * 2.0 + 1.0)
     assert step.launches is None
     for _ in range(4):
@@ -909,7 +909,7 @@ def test_a_recorded_step_tells_what_it_launches(b):
     assert (step.recorded, step.launches) == (1, 2)
 
 
-def test_nodes_are_told_from_the_rest_of_cudas_description_of_a_graph():
+def test_nodes_are_counted_in_cudas_description_of_a_graph():
     text = """digraph dot {
 subgraph cluster_1 {
 label="graph_1" graph[style="dashed"];

@@ -1,6 +1,6 @@
-"""The CUDA sources, compiled by NVIDIA's own compiler, which needs no GPU: an emulated device compiles them otherwise.
+"""The CUDA sources are compiled by NVIDIA's compiler, which needs no GPU; an emulated device uses another compiler.
 
-Runs where the environment variable ``XPNN_NVRTC`` names a folder with NVRTC in it, as
+It runs where the environment variable ``XPNN_NVRTC`` names a folder with NVRTC in it, as
 ``pip install --target FOLDER nvidia-cuda-nvrtc`` makes one.
 """
 
@@ -36,7 +36,7 @@ SOURCES = {
 }
 # The oldest device of CUDA 13, and those of today.
 DEVICES = ("sm_75", "sm_90", "sm_100")
-# Structs that kernels take by value: of which source, and the dtype that the host writes.
+# Structs that are passed to kernels by value: the source that defines each, and its NumPy dtype.
 STRUCTS = {
     "Strides": ("pools", prelude.STRIDES),
     "Geometry": ("pools", prelude.GEOMETRY),
@@ -45,7 +45,7 @@ STRUCTS = {
     "Sizes": ("cross_entropy", cross_entropy.TARGET_SIZES),
     "Row": ("adam", optimizer_steps.ROW),
 }
-# Of C's headers, which NVRTC does not include.
+# Names that are defined in headers, which NVRTC does not include.
 MACROS = r"\b(NAN|INFINITY|HUGE_VALF?|[A-Z]+_(MAX|MIN|EPSILON)|M_[A-Z0-9_]+|u?int(8|16|32|64)_t|size_t|std)\b"
 
 
@@ -62,19 +62,19 @@ def compiled():
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", C_TYPES)
 @pytest.mark.parametrize("name", SOURCES)
-def test_nvidias_compiler_takes_each_source(compiled, name, dtype, device):
-    # A rule of an optimizer need not use all that a step offers it.
+def test_nvidias_compiler_accepts_each_source(compiled, name, dtype, device):
+    # The rule of an optimizer need not use all variables of a step.
     unused = "--diag-suppress=177,550"
     options = [f"--gpu-architecture={device}", "-std=c++17", "--ptxas-options=-v", unused]
     status, log = compiled(SOURCES[name].code(dtype), *options)
     assert status == 0, log
     assert "warning" not in log, log
-    # A block of 512 threads has 128 registers for each; what does not fit goes through memory.
+    # In a block of 512 threads each has 128 registers; what does not fit is stored in memory ("spilled").
     assert all(int(count) <= 128 for count in re.findall(r"Used (\d+) registers", log)), log
     assert set(re.findall(r"(\d+) bytes spill", log)) <= {"0"}, log
 
 
-def test_the_compiler_complains_of_what_is_no_source(compiled):
+def test_the_compiler_reports_an_error(compiled):
     status, log = compiled("__global__ void k(float* x) { *x = NAN; }")
     assert status and '"NAN" is undefined' in log
 

@@ -1,4 +1,4 @@
-"""CUDA kernels beside the array functions that they stand for; the catalogue holds both to float64."""
+"""CUDA kernels are compared with the array functions that they replace; the catalogue compares both with float64."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_the_array_path_matches_float64_and_numpy_too(at, array_path, truths, st
 
 
 def operations():
-    """Each operation once, as a function of arrays ``(N, C, H, W)``, and what arrays it takes."""
+    """Each operation once, as a function of arrays ``(N, C, H, W)``, and its arguments."""
     g = np.random.default_rng(0)
 
     def draw(*shape):
@@ -108,12 +108,12 @@ def flat(results):
 
 
 def are_near(found, expected):
-    """Whether they differ by rounding, of Winograd's tiles too."""
+    """Whether they differ by rounding only, which is larger for Winograd's tiles."""
     return np.allclose(found, expected, rtol=0.0, atol=1e-5 * np.abs(expected).max())
 
 
 def spread_out(at, host):
-    """The same values with others, which are NaN or out of range, between them."""
+    """The same values in a strided array, with NaN or values out of range between them."""
     wide = np.full(tuple(2 * n + 1 for n in host.shape), np.nan if host.dtype.kind == "f" else 99, host.dtype)
     place = (slice(1, None, 2),) * host.ndim
     wide[place] = host
@@ -121,17 +121,17 @@ def spread_out(at, host):
 
 
 def turned(at, host):
-    """The same values with the axes the other way round in memory."""
+    """The same values with the order of the axes in memory reversed."""
     return at.put(np.ascontiguousarray(host.T)).T
 
 
-@pytest.mark.parametrize("lay", [spread_out, turned])
+@pytest.mark.parametrize("arrange", [spread_out, turned])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_arrays_may_lie_anyhow(at, lay, name):
+def test_arrays_may_have_any_strides(at, arrange, name):
     function, *hosts = OPERATIONS[name]
     plain = flat(function(*map(at.put, hosts)))
-    for found, expected in zip(flat(function(*(lay(at, host) for host in hosts))), plain, strict=True):
-        # Another layout may take another kind of product, whose sums have another order.
+    for found, expected in zip(flat(function(*(arrange(at, host) for host in hosts))), plain, strict=True):
+        # For another layout another kind of product may be used, whose sums have another order.
         assert are_near(at.get(found), at.get(expected)), name
 
 
@@ -212,8 +212,8 @@ RULES = {
 }
 
 
-def steps(at, make, count=optimizer_steps.TABLE + 3, dtype="float32"):
-    """All that some steps with many parameters change, on the host."""
+def steps(at, make, count=optimizer_steps.TABLE_ROWS + 3, dtype="float32"):
+    """All values and states after some steps with many parameters, on the host."""
     g = np.random.default_rng(0)
     b = nn.get_backend(at.backend, dtype)
     shapes = [(3, 2), (5,), (2, 3, 2, 2), (700, 3)]
@@ -243,14 +243,14 @@ def test_a_step_with_all_parameters_is_the_step_with_each(at, monkeypatch, rule,
         assert together[name].dtype == array.dtype and np.allclose(together[name], array, **near), name
 
 
-def test_parameters_that_a_kernel_does_not_take_are_updated_too(at):
+def test_parameters_that_a_kernel_does_not_accept_are_updated_too(at):
     b, g = at.backend, np.random.default_rng(0)
     hosts = [g.normal(size=(6, 4)).astype("float32") for _ in range(4)]
     parameters = [nn.Parameter(b.asarray(host)) for host in hosts[:2]]
     optimizer = nn.SGD(parameters, lr=0.5)
     parameters[0].grad, parameters[1].grad = b.asarray(hosts[2]), b.asarray(np.repeat(hosts[3], 2, axis=0))[::2]
     optimizer.step()
-    # The value lies as its first gradient did; the next one lies otherwise.
+    # The value has the memory layout of its first gradient; the next gradient has another one.
     parameters[1].grad = b.asarray(np.ascontiguousarray(hosts[3].T)).T
     parameters[0].grad = None
     optimizer.step()
@@ -259,7 +259,7 @@ def test_parameters_that_a_kernel_does_not_take_are_updated_too(at):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_first_step_of_a_parameter_that_a_kernel_does_not_take_is_its_first(at, rule):
+def test_the_first_step_of_a_parameter_that_a_kernel_does_not_accept(at, rule):
     host = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
     found = []
     for gradient in (at.put(host), at.put(np.repeat(host, 2, axis=0))[::2]):
@@ -272,7 +272,7 @@ def test_the_first_step_of_a_parameter_that_a_kernel_does_not_take_is_its_first(
     assert np.allclose(*found, rtol=1e-5)
 
 
-def test_an_optimizer_with_a_rule_of_its_own_keeps_it(at):
+def test_a_subclass_with_its_own_step_is_not_computed_by_the_kernel(at):
     class Halved(nn.SGD):
         def _step(self, gradient, state, xp):
             return super()._step(gradient, state, xp) * 0.5
@@ -284,7 +284,7 @@ def test_an_optimizer_with_a_rule_of_its_own_keeps_it(at):
 
 
 @pytest.mark.parametrize("capturable", [True, False])
-def test_an_optimizer_that_counts_otherwise_keeps_its_way(at, capturable):
+def test_a_subclass_with_its_own_counts_is_not_computed_by_the_kernel(at, capturable):
     class Frozen(nn.Adam):
         def _advance(self, kept, b):
             return super()._advance(kept, b)[0], 0.0
@@ -295,13 +295,13 @@ def test_an_optimizer_that_counts_otherwise_keeps_its_way(at, capturable):
     assert at.get(parameter.value).tolist() == [1.0] * 3
 
 
-def test_a_kernel_refuses_what_is_not_in_one_piece(at):
+def test_a_kernel_refuses_arrays_that_are_not_contiguous(at):
     text = compilation.Source('extern "C" __global__ void touch(T* x, Index count) {}')
     with pytest.raises(ValueError, match="arrays of a kernel must be C-contiguous, got shape"):
         text.each("touch", "float32", 3, at.put(np.zeros((3, 3), np.float32))[:, 0])
 
 
-def test_kernels_may_be_left_out(at, array_path):
+def test_kernels_can_be_disabled(at, array_path):
     assert operations_of(at.xp).prepare("sum of rows", None, "float32") is None
 
 
@@ -318,13 +318,13 @@ def test_an_empty_batch_passes_and_has_zero_gradients(at, shape):
 
 
 def backwards(at, host):
-    """The same values, each axis from its end to its beginning in memory."""
+    """The same values, with a negative stride along each axis."""
     place = (slice(None, None, -1),) * host.ndim
     return at.put(np.ascontiguousarray(host[place]))[place]
 
 
 def one_for_all(at, host):
-    """One value, wherever the array is read."""
+    """One value, broadcast to the shape."""
     return at.xp.broadcast_to(at.put(host.ravel()[0]), host.shape)
 
 
@@ -334,20 +334,20 @@ def one_row(at, host):
     return at.xp.broadcast_to(at.put(row), host.shape)
 
 
-@pytest.mark.parametrize("lay", [backwards, one_for_all, one_row])
+@pytest.mark.parametrize("arrange", [backwards, one_for_all, one_row])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_arrays_may_lie_backwards_or_repeat_an_entry(at, lay, name):
+def test_arrays_may_have_negative_or_zero_strides(at, arrange, name):
     function, *hosts = OPERATIONS[name]
-    arrays = [lay(at, host) if host.ndim > 1 else at.put(host) for host in hosts]
+    arrays = [arrange(at, host) if host.ndim > 1 else at.put(host) for host in hosts]
     plain = flat(function(*(at.put(at.get(array)) for array in arrays)))
     for found, expected in zip(flat(function(*arrays)), plain, strict=True):
         assert np.allclose(at.get(found), at.get(expected), rtol=1e-4, atol=1e-4), name
 
 
-@pytest.mark.parametrize("lay", [backwards, one_for_all, one_row])
-def test_rows_of_one_channel_may_lie_anyhow(at, lay):
+@pytest.mark.parametrize("arrange", [backwards, one_for_all, one_row])
+def test_rows_of_one_channel_may_have_any_strides(at, arrange):
     x, dy = (np.random.default_rng(0).normal(size=(5, 1, 4, 3)).astype("float32") for _ in range(2))
-    x, dy = lay(at, x), lay(at, dy)
+    x, dy = arrange(at, x), arrange(at, dy)
     plain = [at.put(at.get(each)) for each in (dy, x)]
     for found, expected in zip(F.batch_norm_backward(dy, x), F.batch_norm_backward(*plain), strict=True):
         assert np.allclose(at.get(found), at.get(expected), rtol=1e-4, atol=1e-4)
@@ -356,7 +356,7 @@ def test_rows_of_one_channel_may_lie_anyhow(at, lay):
 
 
 @pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
-def test_with_given_statistics_no_input_makes_the_gradient_odd(at, odd):
+def test_with_given_statistics_the_gradient_does_not_depend_on_the_input(at, odd):
     x, dy = (np.random.default_rng(0).normal(size=(4, 2, 3)).astype("float32") for _ in range(2))
     x[1, 1, 1] = odd
     mean, var = at.put(np.zeros(2, np.float32)), at.put(np.full(2, 0.25, np.float32))
@@ -385,7 +385,7 @@ def test_batches_are_counted_in_the_dtype_in_which_they_were_loaded(at, dtype, m
 
 
 def first_steps(at, make, gradient, **more):
-    """The value after two steps of which the first gradient lies otherwise in memory than the value, or as it does."""
+    """The value after two steps with a gradient, whose memory layout may differ from that of the value."""
     parameter = nn.Parameter(at.put(np.ones((4, 3), np.float32)))
     parameter.adopt_value()
     optimizer = make([parameter], **more)
@@ -396,14 +396,14 @@ def first_steps(at, make, gradient, **more):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_first_step_is_the_first_however_its_gradient_lies(at, rule):
+def test_the_first_step_with_a_gradient_of_another_memory_layout(at, rule):
     host = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
-    found, expected = (first_steps(at, RULES[rule], lay) for lay in (turned(at, host), at.put(host)))
+    found, expected = (first_steps(at, RULES[rule], given) for given in (turned(at, host), at.put(host)))
     assert np.allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_parameter_given_twice_takes_two_steps_one_after_the_other(at, monkeypatch, rule):
+def test_a_parameter_given_twice_is_updated_twice(at, monkeypatch, rule):
     def last():
         parameter = nn.Parameter(at.put(np.ones(3, np.float32)))
         optimizer = RULES[rule]({"one": parameter, "other": parameter})

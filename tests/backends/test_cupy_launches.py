@@ -1,7 +1,7 @@
-"""What a training step asks of a device, counted on an emulated one; and how arrays lie between layers.
+"""The launches of a training step, counted on an emulated device, and the memory layout of arrays between layers.
 
-On a GPU a step of a small net is nothing but launches. Counted are kernels, copies within the device and fills; a
-matrix product is one more, whatever way it takes.
+On a GPU launches take most of the time of a step of a small net. Kernels, copies within the device and fills are
+counted; a matrix product is one more launch, by either routine.
 """
 
 import numpy as np
@@ -10,8 +10,7 @@ from device_counts import device_counts, hidden
 
 import xpnn as nn
 
-# Most launches of a step of batch 2, matrix products not counted, as they were when this was written; and what was
-# aimed at.
+# The most launches of a step of batch 2, without matrix products, as measured when this was written, and the aim.
 NETS = {
     "mlp": ((3, 8, 8), 15, 40),
     "lenet5": ((1, 28, 28), 34, 80),
@@ -70,7 +69,7 @@ def test_a_training_step_is_few_launches_and_no_copy(gpu, net):
     ids=["max", "average", "group", "instance", "residual", "parallel", "depthwise", "transposed", "adaptive"],
 )
 def test_arrays_stay_channels_last_between_layers(gpu, layers):
-    """An input with channels first is read as it lies; each later array and gradient has its channels side by side."""
+    """An input with channels first is not copied; in each later array and gradient, channels are contiguous."""
     b = gpu
     model = nn.Sequential(*layers(), backend=b, seed=0)
     x = b.asarray(np.random.default_rng(0).random((2, 3, 12, 12)).astype("float32"))

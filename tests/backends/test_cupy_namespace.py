@@ -1,4 +1,4 @@
-"""The namespace of the CuPy backend stands for array_api_compat.cupy, and what it does otherwise gives the same."""
+"""The namespace of the CuPy backend replaces array_api_compat.cupy, with the same results."""
 
 import copy
 import pickle
@@ -18,7 +18,7 @@ def compat(gpu):
     return pytest.importorskip("array_api_compat.cupy")
 
 
-def test_it_is_told_by_name_as_cupys(gpu, compat):
+def test_it_has_the_name_of_cupys_namespace(gpu, compat):
     assert gpu.xp.__name__ == compat.__name__ and dir(gpu.xp) == dir(compat)
     assert nn.get_backend(gpu.xp) is gpu
     assert nn.get_backend(compat) is gpu
@@ -33,7 +33,7 @@ def test_there_is_one_for_each_precision(gpu):
     assert nn.get_backend(gpu, "float64").xp is gpu.xp
 
 
-def test_either_namespace_leads_to_one_engine(gpu, compat):
+def test_both_namespaces_have_the_same_operations(gpu, compat):
     assert operations_of(compat) is operations_of(gpu.xp) and operations_of(gpu.xp).xp is gpu.xp
     rounded = nn.get_backend(gpu, precision="tf32").xp
     assert operations_of(rounded) is not operations_of(gpu.xp)
@@ -119,7 +119,7 @@ def test_products_of_a_users_own_step_can_be_recorded(gpu, numerics, name):
     assert compiled.replayed
 
 
-def test_cupy_is_as_it_was(gpu):
+def test_cupy_is_not_changed(gpu):
     cupy = pytest.importorskip("cupy")
     usual = cupy.matmul, cupy.concatenate, cupy.ndarray.__matmul__
     compiled = gpu.compile(lambda x: gpu.xp.matmul(x, x))

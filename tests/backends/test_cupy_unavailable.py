@@ -1,7 +1,7 @@
-"""A GPU that can't be used is one error with a cause and a cure, never an exception of CUDA.
+"""A GPU that can't be used is an error with a cause and a cure, never an exception of CUDA.
 
-CuPy's wheel imports on a machine without a GPU, so each thing that may be missing is found by asking. A fake CuPy
-(see conftest) misses one at a time.
+CuPy's wheel imports on a machine without a GPU, so the backend tests for each thing that may be missing. The double of
+CuPy in conftest.py lacks one at a time.
 """
 
 import importlib
@@ -30,7 +30,7 @@ def test_cupy_not_installed(no_module, refused):
 
 
 def fail_to_import(monkeypatch, name: str, error: Exception) -> None:
-    """Let ``import name`` raise, within the backend of that name only."""
+    """Make ``import name`` raise, within the backend of that name only."""
     shipped = importlib.import_module(f"xpnn.backends.{name}")
 
     def import_module(wanted, package=None):
@@ -82,7 +82,7 @@ def test_driver_that_does_not_answer_is_no_driver(fake_cupy, refused):
     assert "no NVIDIA driver/device" in str(refused("cupy"))
 
 
-def test_old_driver_is_told_with_both_cuda_versions(fake_cupy, refused):
+def test_the_error_for_an_old_driver_has_both_cuda_versions(fake_cupy, refused):
     fake_cupy.runtime.driverGetVersion = lambda: 12040
     fake_cupy.raises(
         "getDeviceCount",

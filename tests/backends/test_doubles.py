@@ -1,4 +1,4 @@
-"""The CuPy that tests put in CuPy's place refuses what CuPy refuses: each statement holds for both."""
+"""The test double of CuPy refuses what CuPy refuses: each test runs on both."""
 
 import numpy as np
 import pytest

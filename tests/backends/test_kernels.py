@@ -1,4 +1,4 @@
-"""Compiled kernels against loops in float64 and against array functions; and how they are left out."""
+"""Compiled kernels against loops in float64 and against array functions, and how they are switched off."""
 
 import os
 import subprocess
@@ -99,7 +99,7 @@ def test_kernels_in_blocks_of_one_row_match_loops(compiled, case, rng, monkeypat
 
 @pytest.mark.parametrize("name", ["a vector and some", "some features", "depthwise", "depthwise, odd"])
 @pytest.mark.parametrize("order", ["channels last", "transposed", "gaps"])
-def test_kernels_take_arrays_in_any_order_and_read_only(compiled, name, order, rng):
+def test_kernels_accept_arrays_in_any_order_and_read_only(compiled, name, order, rng):
     host, desired, options = problem(CASES[name], rng)
 
     def awkward(a):
@@ -134,7 +134,7 @@ def test_bits_do_not_depend_on_threads(compiled, groups, stride, rng, monkeypatc
 def test_nan_and_infinity_reach_what_they_reach_by_array_functions(compiled, groups, rng, monkeypatch):
     x, dy = (rng.standard_normal((2, 16, 6, 6)).astype(np.float32) for _ in range(2))
     weight = rng.standard_normal((16, 16 // groups, 3, 3)).astype(np.float32)
-    # Within: beside the padding array functions take zeros times infinity, and the depthwise kernel takes nothing.
+    # Away from the padding, where array functions multiply zeros by infinity and the depthwise kernel does not.
     x[0, 3, 0, 0], x[1, 5, 4, 2], dy[0, 2, 4, 4], weight[7, 0, 1, 1] = np.nan, np.inf, -np.inf, np.inf
     options = {"padding": 1, "groups": groups}
     with np.errstate(invalid="ignore"):

@@ -73,7 +73,7 @@ def test_first_of_equal_cells_and_of_nans_wins(called, case, rng, monkeypatch):
 
 
 @every_case
-def test_padding_wins_not_even_over_minus_infinity(called, case, monkeypatch):
+def test_padding_is_never_the_maximum(called, case, monkeypatch):
     shape, options = case
     compare(np.full(shape, -np.inf, np.float32), options, monkeypatch)
 
@@ -94,7 +94,7 @@ def test_arrays_in_any_order_and_read_only(called, order, rng):
     assert called
 
 
-def test_nan_and_infinity_upstream_reach_their_winners_alone(called, rng):
+def test_nan_and_infinity_upstream_reach_only_the_maxima(called, rng):
     x = rng.standard_normal((2, 16, 8, 8), np.float32)
     dy = np.ones((2, 16, 4, 4), np.float32)
     dy[0, 3, 1, 1], dy[1, 7, 2, 0] = np.nan, -np.inf

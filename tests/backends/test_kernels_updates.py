@@ -111,7 +111,7 @@ def test_bits_do_not_depend_on_threads(called, case, rng, monkeypatch):
 
 @pytest.mark.parametrize("case", ["momentum", "adam, decay"])
 @pytest.mark.parametrize("order", ["transposed", "gaps", "one value"])
-def test_gradients_may_lie_in_memory_in_any_way_and_are_only_read(called, case, order, rng, monkeypatch):
+def test_gradients_may_have_any_strides_and_are_not_written_to(called, case, order, rng, monkeypatch):
     value, gradients = arrays(rng)
 
     def awkward(a):

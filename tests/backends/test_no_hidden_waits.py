@@ -26,8 +26,8 @@ def b(cupy_backend, request):
     return nn.get_backend(cupy_backend, numerics=request.param)
 
 
-def asked_for(step):
-    """What the second call of a step asks of the device besides work: waits and copies."""
+def waits_and_copies(step):
+    """The waits and copies of the second call of a step."""
     step()
     with device_counts() as counts:
         step()
@@ -53,7 +53,7 @@ def prepared(case, b):
 
 
 def families():
-    """The catalogue's cases by what they are of: a test of each, and not hundreds."""
+    """The cases of the catalogue by subject: one test for each subject."""
     found = {}
     for case in SINGLE:
         found.setdefault(case.subject, []).append(case)
@@ -65,14 +65,14 @@ FAMILIES = families()
 
 @pytest.mark.parametrize("subject", FAMILIES)
 def test_forward_and_backward_neither_wait_nor_copy(b, subject):
-    found = {case.name: asked_for(prepared(case, b)) for case in FAMILIES[subject]}
+    found = {case.name: waits_and_copies(prepared(case, b)) for case in FAMILIES[subject]}
     assert {name: counts for name, counts in found.items() if counts} == {}
 
 
 @pytest.mark.parametrize("subject", ["Conv2d", "BatchNorm2d", "MaxPool2d", "AvgPool2d", "CrossEntropy"])
 def test_array_functions_in_place_of_kernels_neither_wait_nor_copy(cupy_backend, subject, monkeypatch):
     monkeypatch.setattr(cuda, "enabled", False)
-    found = {case.name: asked_for(prepared(case, cupy_backend)) for case in FAMILIES[subject]}
+    found = {case.name: waits_and_copies(prepared(case, cupy_backend)) for case in FAMILIES[subject]}
     assert {name: counts for name, counts in found.items() if counts} == {}
 
 
@@ -108,7 +108,7 @@ def test_training_steps_neither_wait_nor_copy(b, name):
             gradients()
             optimizer.step()
 
-        assert asked_for(step) == {}, settings
+        assert waits_and_copies(step) == {}, settings
 
 
 @pytest.mark.parametrize("norm_type", [1, 2, 2.5, float("inf")])
@@ -120,7 +120,7 @@ def test_clipping_by_norm_neither_waits_nor_copies(b, norm_type):
         model.backward(model(x))
         nn.clip_grad_norm(model, 0.1, norm_type)
 
-    assert asked_for(step) == {}
+    assert waits_and_copies(step) == {}
 
 
 def test_clipping_by_value_neither_waits_nor_copies(b):
@@ -130,31 +130,31 @@ def test_clipping_by_value_neither_waits_nor_copies(b):
         gradients()
         nn.clip_grad_value(model, 0.1)
 
-    assert asked_for(step) == {}
+    assert waits_and_copies(step) == {}
 
 
 def test_many_branches_are_joined_without_a_copy(b):
     model = nn.Parallel(*(nn.Dense(3, 2) for _ in range(9)), backend=b)
     x = b.asarray(np.ones((2, 3), "float32"))
-    assert asked_for(lambda: model(x)) == {}
+    assert waits_and_copies(lambda: model(x)) == {}
 
 
 def test_fit_copies_each_batch_in_and_reads_at_the_end_of_an_epoch(b):
-    def asked(batches):
+    def counted(batches):
         model, _ = net(b)
         x, y = np.ones((4 * batches, 1, 4, 4), "float32"), np.arange(4 * batches) % 3
         with device_counts() as counts:
             nn.fit(model, (x, y), epochs=1, batch_size=4, clip_norm=1.0, progress=False)
         return hidden(counts)
 
-    asked(2)
-    few, many = asked(3), asked(7)
+    counted(2)
+    few, many = counted(3), counted(7)
     assert many == {**few, "to_device": few["to_device"] + 4}
 
 
 @pytest.mark.parametrize("loss", [{}, {"weight": [1.0, 2.0, 3.0]}], ids=["plain", "weights"])
 def test_targets_that_are_ignored_are_counted_on_the_device(b, loss):
-    def asked(batches):
+    def counted(batches):
         model, _ = net(b)
         x, y = np.ones((4 * batches, 1, 4, 4), "float32"), np.arange(4 * batches) % 3
         y[::5] = -100
@@ -163,8 +163,8 @@ def test_targets_that_are_ignored_are_counted_on_the_device(b, loss):
             nn.fit(model, (x, y), loss=nn.CrossEntropy(**loss), **options)
         return hidden(counts)
 
-    asked(2)
-    few, many = asked(3), asked(7)
+    counted(2)
+    few, many = counted(3), counted(7)
     assert many == {**few, "to_device": few["to_device"] + 8}
 
 
@@ -176,4 +176,4 @@ def test_random_numbers_neither_wait_nor_copy(cupy_backend, dtype):
         lambda: stream.normal((3, 5), 1.0, 2.0, dtype, cupy_backend),
         lambda: stream.bits((3, 5), cupy_backend),
     )
-    assert [asked_for(draw) for draw in draws] == [{}, {}, {}]
+    assert [waits_and_copies(draw) for draw in draws] == [{}, {}, {}]

@@ -185,8 +185,8 @@ def test_blocks_on_a_gpu_are_large_for_cupy_and_pytorch_alike():
 def test_blocks_of_exact_numerics_are_as_large_as_the_librarys_on_a_gpu():
     from xpnn.backends.torch import TorchOperations
 
-    cutter = TorchOperations(None)
-    exact = ExactOperations(SimpleNamespace(contractions=None), cutter)
+    raw = TorchOperations(None)
+    exact = ExactOperations(SimpleNamespace(contractions=None), raw)
     assert exact.bytes_of_block(tensor_on("cpu")) == Operations.block_bytes
     assert exact.bytes_of_block(tensor_on("cuda")) == 1 << 28
 

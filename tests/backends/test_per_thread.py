@@ -1,4 +1,4 @@
-"""One thing for each thread, and no more of them than threads that ever ran at once."""
+"""One object for each thread, and no more objects than threads that ran at the same time."""
 
 import threading
 from itertools import count
@@ -14,18 +14,18 @@ def in_thread(work):
     return found[0]
 
 
-def test_a_thread_has_one_and_another_thread_another():
+def test_each_thread_has_its_own_object():
     things = PerThread(count().__next__)
     assert things.get() == things.get() == 0
     assert in_thread(lambda: (things.get(), things.get())) == (1, 1)
 
 
-def test_the_thing_of_a_thread_that_ended_goes_to_the_next():
+def test_the_object_of_a_thread_that_ended_is_reused():
     things = PerThread(count().__next__)
     assert [in_thread(things.get) for _ in range(3)] == [0, 0, 0] and things.get() == 0
 
 
-def test_no_two_threads_at_once_have_the_same():
+def test_threads_that_run_at_the_same_time_share_no_object():
     things, ready, found = PerThread(count().__next__), threading.Barrier(8), []
 
     def work():

@@ -78,7 +78,7 @@ def test_larger_batches_after_smaller_ones_arrive_whole(b, uploader):
     check(b, [used(uploader.receive(uploader.send(parts(i, n)))) for i, n in enumerate(sizes)], sizes)
 
 
-def test_batches_given_up_leave_the_others_whole(b, uploader):
+def test_dropped_batches_leave_the_others_whole(b, uploader):
     results = []
     for i in range(8):
         sent = uploader.send(parts(i))
@@ -107,7 +107,7 @@ def test_another_thread_may_send(b, uploader):
     check(b, results, [6] * 30)
 
 
-def test_a_batch_crosses_the_bus_once_and_nobody_waits_for_it(b, uploader):
+def test_a_batch_is_copied_once_without_a_wait(b, uploader):
     cudacpu = pytest.importorskip("cudacpu", reason="only an emulated device counts")
     uploader.receive(uploader.send(parts(0)))
     before = cudacpu.counts()
@@ -147,19 +147,19 @@ def test_empty_arrays_arrive(uploader):
     assert got.shape == (0, 3)
 
 
-def test_what_is_not_taken_is_refused(uploader):
+def test_other_dtypes_are_refused(uploader):
     with pytest.raises(TypeError, match="got complex128"):
         uploader.send([np.zeros(3, complex)])
 
 
-def test_a_recording_is_no_place_for_it(uploader):
+def test_it_is_refused_in_a_recording(uploader):
     sent = uploader.send(parts(0))
     with guarded([]), pytest.raises(CaptureError, match="copy from the host"):
         uploader.receive(sent)
 
 
 def test_without_any_one_of_its_rules_batches_are_damaged_and_with_all_of_them_none(gpu):
-    """Which rule a batch owes its numbers to depends on which streams are late."""
+    """Which rules are needed depends on which streams are late."""
     pytest.importorskip("cudacpu", reason="only an emulated device can delay its streams")
 
     def damaging(lazy):

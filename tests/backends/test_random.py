@@ -1,4 +1,4 @@
-"""One seed, one stream: the same bits on every backend, and the distributions that their names promise."""
+"""A seed gives the same bits on every backend, and the numbers have the distributions of their names."""
 
 import copy
 
@@ -86,7 +86,7 @@ def test_same_float32_bits_on_a_device_without_wide_types(device):
             assert narrow.to_numpy(array).tobytes() == expected.tobytes()
 
 
-def test_draws_go_on_where_the_last_one_ended(draw):
+def test_draws_continue_where_the_last_one_ended(draw):
     g = Generator(3)
     first, second = draw(g, (10,), "numpy"), draw(g, (10,), "numpy")
     assert not np.intersect1d(first, second).size
@@ -100,13 +100,13 @@ def test_a_draw_of_odd_size_shares_no_bits_with_the_next():
     assert g.bits((4,)).tolist() == Generator(3).bits((12,))[8:].tolist()
 
 
-def test_an_empty_draw_takes_nothing_from_the_stream(draw):
+def test_an_empty_draw_does_not_advance_the_stream(draw):
     g = Generator(3)
     draw(g, (4, 0), "numpy")
     assert np.array_equal(draw(g, (4,), "numpy"), draw(Generator(3), (4,), "numpy"))
 
 
-def test_the_stream_goes_on_past_32_bits_of_counter(at):
+def test_the_stream_continues_past_32_bits_of_counter(at):
     near, far = Generator(3), Generator(3)
     far.position = (1 << 32) - 1
     words = at.get(far.bits((4,), at.backend))
@@ -126,7 +126,7 @@ def test_golden_numbers():
     assert Generator(7).fold_in(3).bits((2,)).tolist() == GOLDEN_FOLDED_3
 
 
-def test_fold_in_depends_on_key_and_name_alone():
+def test_fold_in_depends_only_on_key_and_name():
     g = Generator(1)
     before = g.fold_in("a").key
     g.normal((5,))
@@ -163,12 +163,12 @@ def test_seeds(seed):
 
 
 @pytest.mark.parametrize("seed", [-1, 1 << 64, 1.0, "7", None, True, np.float64(1)])
-def test_what_is_no_seed_is_refused(seed):
+def test_other_seeds_are_refused(seed):
     with pytest.raises(ValueError, match=r"an integer from 0 to 2\*\*64 - 1, got"):
         Generator(seed)
 
 
-def test_copies_draw_alike_and_apart():
+def test_a_copy_draws_the_same_numbers():
     g = Generator(4)
     g.bits((6,))
     other = copy.deepcopy(g)
@@ -242,7 +242,7 @@ def test_permutation_holds_every_index_once(n):
     assert n < 10 or once.tolist() != again.tolist()
 
 
-def test_every_order_is_as_likely():
+def test_all_orders_are_equally_likely():
     g = Generator(8)
     orders = ["".join(map(str, g.permutation(3))) for _ in range(3000)]
     counts = np.unique(orders, return_counts=True)[1]

@@ -1,4 +1,4 @@
-"""Worker threads: how many, what reaches them, what comes out of them, and that nothing locks up or stays behind."""
+"""Worker threads: their number, their context and errors, no deadlocks, and settings restored afterwards."""
 
 import contextvars
 import multiprocessing
@@ -44,7 +44,7 @@ def two_blas_threads(monkeypatch):
     monkeypatch.setattr(one_blas_thread, "_libraries", None)
     with threadpool_limits(2, user_api="blas"):
         if 2 not in blas_threads():
-            pytest.skip("no matrix library here takes a number of threads")
+            pytest.skip("no matrix library here has a setting for its threads")
         yield blas_threads()
 
 
@@ -117,7 +117,7 @@ def test_items_run_at_the_same_time(three):
     three.run(3, lambda i: meet.wait(SECONDS))
 
 
-def test_one_thread_computes_in_the_caller_alone(monkeypatch):
+def test_one_thread_computes_in_the_caller_only(monkeypatch):
     monkeypatch.setenv("XPNN_NUM_THREADS", "1")
     seen = set()
     Workers().run(5, lambda i: seen.add(threading.get_ident()))
@@ -184,7 +184,7 @@ def test_interrupt_is_raised_after_items_that_had_begun_are_done(three):
             time.sleep(0.02)
             finished.append(i)
 
-    # A shell starts what runs in its background deaf to interrupts.
+    # A shell starts background processes with interrupts ignored.
     before = signal.signal(how, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -8,14 +8,14 @@ from xpnn.common import checks
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
-def test_integers_come_back_as_pythons_own(value):
+def test_integers_are_returned_as_pythons_own(value):
     found = checks.integer("n", value, 1)
     assert type(found) is int
     assert found == 3
 
 
 @pytest.mark.parametrize("value", [0.5, np.float32(0.5), np.float64(0.5), np.float16(0.5)])
-def test_numbers_come_back_as_pythons_own(value):
+def test_numbers_are_returned_as_pythons_own(value):
     found = checks.number("lr", value, above=0)
     assert type(found) is float
     assert found == 0.5

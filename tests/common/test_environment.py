@@ -12,7 +12,7 @@ import xpnn as nn
 from xpnn.common import environment
 
 ROOT = Path(__file__).resolve().parents[2]
-# A wrong value of each variable that has one, and what the error says is accepted.
+# A wrong value of each variable for which values can be wrong, and the accepted values in the error.
 WRONG = {
     "XPNN_BACKEND": ("abacus", "numpy, cupy, cupy:1, torch, torch:cuda:0, strict or auto"),
     "XPNN_NUMERICS": ("precise", "'fast' or 'exact'"),
@@ -21,7 +21,7 @@ WRONG = {
     "XPNN_CUDA_KERNELS": ("false", "0 (no CUDA kernels of our own) or 1"),
     "XPNN_TRACEBACK": ("yes", "0 or 1"),
 }
-# What needs each.
+# Code that reads each variable.
 NEEDS = {
     "XPNN_BACKEND": lambda: nn.get_backend(),
     "XPNN_NUMERICS": lambda: nn.get_backend("numpy"),

@@ -36,7 +36,7 @@ def test_a_file_beyond_a_limit_is_not_read(tmp_path):
     with limits():
         with pytest.raises(ValueError, match=f"has {1 << 40} bytes, too many: 100 at most"):
             read_bytes(path, 100)
-        with pytest.raises(ValueError, match="more than there is memory"):
+        with pytest.raises(ValueError, match="more than the memory"):
             read_bytes(path)
         with pytest.raises(ValueError, match="is not a complete safetensors file"):
             nn.load(nn.Dense(2, 2), path)
@@ -52,7 +52,7 @@ def test_a_file_with_more_bytes_than_its_size_is_refused():
 def test_memory_is_that_of_the_system(monkeypatch):
     monkeypatch.setattr(files, "host_capacity", lambda: (1000, 0))
     files.require_memory(1000, "x")
-    with pytest.raises(ValueError, match="x takes 1001 bytes, more than there is memory: 1000"):
+    with pytest.raises(ValueError, match="x has 1001 bytes, more than the memory of 1000 bytes"):
         files.require_memory(1001, "x")
     monkeypatch.setattr(files, "host_capacity", lambda: (0, 0))
     files.require_memory(1 << 60, "x")

@@ -45,8 +45,8 @@ def test_figures_that_fit_and_those_in_a_file_are_one_line():
 
 
 def test_the_name_of_a_row_has_its_own_line_if_the_figures_do_not_fit():
-    assert fitted(["name", "1", "2"], 8, between=" ", alone=True) == ["name 1 2"]
-    assert fitted(["name", "1", "2"], 7, between=" ", alone=True) == ["name", " 1 2"]
+    assert fitted(["name", "1", "2"], 8, between=" ", own_line=True) == ["name 1 2"]
+    assert fitted(["name", "1", "2"], 7, between=" ", own_line=True) == ["name", " 1 2"]
 
 
 def test_a_figure_wider_than_the_terminal_is_broken_between_its_words():

@@ -8,7 +8,7 @@ a syntax tree: a name counts as a number of Python only where it is annotated or
 import ast
 
 from xpnn.backends.exact.namespace import REFUSED
-from xpnn.backends.execution.blocks import JOINED
+from xpnn.backends.execution.blocks import MOST_JOINED
 
 #: Of `math`, what is the same bits in every C library.
 MATH = {"ceil", "factorial", "floor", "inf", "isfinite", "isinf", "isnan", "nan", "pi", "prod", "sqrt"}
@@ -110,7 +110,8 @@ def _waits(node, masks):
             if isinstance(what, ast.List | ast.Tuple | ast.ListComp | ast.GeneratorExp):
                 yield "asarray of numbers of the host, which are copied"
         case ast.Call(func=ast.Attribute(value=owner, attr="concat" | "stack" as name), args=[parts, *_]):
-            if _is_namespace(owner) and not (isinstance(parts, ast.List | ast.Tuple) and len(parts.elts) <= JOINED):
+            few = isinstance(parts, ast.List | ast.Tuple) and len(parts.elts) <= MOST_JOINED
+            if _is_namespace(owner) and not few:
                 yield f"{name} of any number of arrays, which copies a table of them: concat_all does not"
 
 

@@ -83,7 +83,7 @@ def test_an_invalid_setting_is_an_error_of_the_constructor(placement):
 
 
 def test_an_unknown_backend_is_an_error_of_the_constructor():
-    with raises(ValueError, "unknown backend 'abacus'"):
+    with raises(ValueError, "backend must be numpy, cupy, torch, strict or auto, got 'abacus'"):
         nn.ReLU(backend="abacus")
 
 

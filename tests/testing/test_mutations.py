@@ -89,7 +89,7 @@ def test_truth_and_reference_are_those_of_the_clean_code(bench, monkeypatch):
         return run_host(*arguments)
 
     monkeypatch.setattr(parity, "run_host", counted)
-    with plant("layers.activations", "relu_backward", "operations_of(xp).gate(dy, y)", "zero(dy, xp) * dy"):
+    with plant("layers.activations", "relu_backward", "operations_of(xp).relu_backward(dy, y)", "zero(dy, xp) * dy"):
         assert "dx against float64" in bench.parity.run(case).problem
     assert len(runs) == 1
     assert bench.parity.run(case).passed

@@ -138,7 +138,7 @@ def test_an_archive_may_not_claim_more_than_its_bytes_can_hold(tmp_path):
 
 
 def test_a_size_larger_than_the_memory_is_refused():
-    with pytest.raises(DataError, match="more than there is memory"):
+    with pytest.raises(DataError, match="more than the memory"):
         checks.decompressed(io.BytesIO(), HUGE, HUGE, "x")
 
 

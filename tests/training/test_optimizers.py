@@ -299,7 +299,7 @@ def test_large_update_has_the_bits_of_the_whole_for_any_number_of_threads(monkey
     results = []
     for threads in ("1", "2", "3", None):
         if threads is None:
-            monkeypatch.setattr("xpnn.backends.cpu.elementwise.UPDATE", 1 << 40)
+            monkeypatch.setattr("xpnn.backends.cpu.elementwise.UPDATE_CHUNK_BYTES", 1 << 40)
         else:
             monkeypatch.setenv("XPNN_NUM_THREADS", threads)
         parameter = nn.Parameter(value, value)

@@ -88,7 +88,7 @@ class Optimizer:
         for parameter, gradient in group:
             value, arrays, is_first = self._arrays_of(parameter, gradient, b)
             stored = parameter.states[self]
-            if kernel is None or fused is None or not kernel.takes(value, gradient, *arrays.values()):
+            if kernel is None or fused is None or not kernel.accepts(value, gradient, *arrays.values()):
                 self._update(value, gradient, State(arrays, self._advance(stored, b), is_first), b)
                 continue
             for name, start in fused.counters.items():

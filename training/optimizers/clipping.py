@@ -94,7 +94,7 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
 
 def _replace(parameter: Parameter, gradient: Array) -> None:
     """Set a gradient that was computed from the parameter's own."""
-    origins.passed_on(parameter.grad, gradient)
+    origins.copy_maker(parameter.grad, gradient)
     parameter.grad = gradient
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ....common import environment
-from ...overrides import chosen, met
+from ...overrides import add_applicable, chosen
 from . import (
     adaptive_pool,
     batch_norm,
@@ -27,7 +27,8 @@ from .compilation import C_TYPES
 #: Whether the environment enables kernels; read once, since every operation needs it.
 enabled = os.environ.get(environment.CUDA_KERNELS, "").strip() != "0"
 
-#: For each operation, the function that makes its kernels from a problem, a dtype and the ops that multiplies.
+#: For each operation, the function that makes its kernels from a problem, a dtype, and the `Operations`
+#: whose `matmul` they call.
 OPERATIONS: dict[str, Callable[[Any, str, Any], Any]] = {
     "columns": im2col.prepare,
     "winograd": winograd.prepare,
@@ -51,7 +52,7 @@ def prepare(operation: str, problem: Any, dtype: str, ops: Any) -> Any:
         return None
     kernels = OPERATIONS[operation](problem, dtype, ops)
     if kernels is not None:
-        met(["kernels"])
+        add_applicable(["kernels"])
     return kernels
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ....common.types import Array
-from .compilation import MOST_ENTRIES, Source, address, library
+from .compilation import MOST_ENTRIES, Source, address, loaded_cupy
 from .prelude import MOST_AXES, strides
 
 SOURCE = Source(
@@ -124,26 +124,26 @@ class AdaptivePoolKernels:
 
     def averages(self, x: Array) -> Array:
         """The averages."""
-        y = library().empty((self.shape[0], *self.sizes, self.shape[-1]), x.dtype)
+        y = loaded_cupy().empty((self.shape[0], *self.sizes, self.shape[-1]), x.dtype)
         SOURCE.each("means", self.dtype, y.size, address(x), y, strides(x), self.bins, self.shape[-1])
         return y
 
     def averages_backward(self, dy: Array) -> Array:
         """``dx`` for an upstream gradient ``dy``."""
-        dx = library().empty(self.shape, dy.dtype)
+        dx = loaded_cupy().empty(self.shape, dy.dtype)
         SOURCE.each("means_back", self.dtype, dx.size, address(dy), dx, strides(dy), self.bins, self.shape[-1])
         return dx
 
     def maxima(self, x: Array) -> tuple[Array, Array]:
         """The maxima, and their row-major indices within the spatial axes."""
-        y = library().empty((self.shape[0], *self.sizes, self.shape[-1]), x.dtype)
-        index = library().empty(y.shape, np.int64)
+        y = loaded_cupy().empty((self.shape[0], *self.sizes, self.shape[-1]), x.dtype)
+        index = loaded_cupy().empty(y.shape, np.int64)
         SOURCE.each("maxima", self.dtype, y.size, address(x), y, index, strides(x), self.bins, self.shape[-1])
         return y, index
 
     def maxima_backward(self, dy: Array, index: Array) -> Array:
         """``dx`` for an upstream gradient ``dy``."""
-        dx = library().empty(self.shape, dy.dtype)
+        dx = loaded_cupy().empty(self.shape, dy.dtype)
         arguments = (strides(dy), strides(index), self.bins, self.shape[-1])
         SOURCE.each("maxima_back", self.dtype, dx.size, address(dy), address(index), dx, *arguments)
         return dx

@@ -11,7 +11,7 @@ import numpy as np
 
 from ....common.types import Array
 from .batch_norm_source import SOURCE
-from .compilation import MOST_ENTRIES, address, dense, library, rows
+from .compilation import MOST_ENTRIES, address, dense, loaded_cupy, rows
 from .row_sums import BLOCK_COLUMNS, BLOCK_ROWS, split
 
 
@@ -56,7 +56,7 @@ class BatchNormKernels:
         self, x: Array, weight: Array | None, bias: Array | None, given: tuple[Array, Array] | None, eps: float
     ) -> tuple[Array, Statistics]:
         """``y`` and its statistics: those of ``x``, or the given mean and variance."""
-        cupy = library()
+        cupy = loaded_cupy()
         shape, channels = x.shape, x.shape[-1]
         x, step = rows(x)
         count, affine = np.int64(len(x)), [dense(weight), dense(bias)]
@@ -79,7 +79,7 @@ class BatchNormKernels:
         self, dy: Array, known: Statistics, weight: Array | None, constant: bool, input_grad: bool
     ) -> tuple[Array | None, Array, Array]:
         """``(dx, dweight, dbias)`` for ``dy (N, *S, C)``; ``constant`` means that the statistics were given."""
-        cupy = library()
+        cupy = loaded_cupy()
         shape, channels = dy.shape, dy.shape[-1]
         dy, step = rows(dy)
         count = np.int64(len(dy))
@@ -111,7 +111,7 @@ class BatchNormKernels:
         )
         return dx, dweight, dbias
 
-    def tracks(self, running: tuple[Array, Array, Array], known: Statistics) -> bool:
+    def can_track(self, running: tuple[Array, Array, Array], known: Statistics) -> bool:
         """Whether running mean, variance and number of batches have the shapes and dtypes that `track` accepts."""
         mean, var, batches = ((each.shape, each.dtype) for each in running)
         return mean == var == (known.mean.shape, known.found.dtype) and batches == ((), np.int64)
@@ -120,7 +120,7 @@ class BatchNormKernels:
         self, known: Statistics, running: tuple[Array, Array, Array], momentum: float | None
     ) -> tuple[Array, Array, Array]:
         """New running mean, variance and number of batches, moved towards those of a batch."""
-        cupy, cells = library(), len(known.rows)
+        cupy, cells = loaded_cupy(), len(known.rows)
         mean, var = cupy.empty(len(running[0]), known.found.dtype), cupy.empty(len(running[0]), known.found.dtype)
         batches = cupy.empty((), np.int64)
         arguments = (self.number(momentum or 0.0), self.number(cells / (cells - 1)), int(momentum is None))

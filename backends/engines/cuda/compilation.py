@@ -25,8 +25,8 @@ MOST_ENTRIES = (2**31 - 1) * THREADS
 NULL = np.uint64(0)
 
 
-def library() -> Any:
-    """CuPy, which the caller of a kernel has imported."""
+def loaded_cupy() -> Any:
+    """The module ``cupy``, which the caller of a kernel has imported."""
     return sys.modules["cupy"]
 
 
@@ -55,7 +55,7 @@ class Source:
         """
         key = (name, dtype)
         if key not in self._functions:
-            module = library().RawModule(code=self.code(dtype), options=("-std=c++17",))
+            module = loaded_cupy().RawModule(code=self.code(dtype), options=("-std=c++17",))
             self._functions[key] = module.get_function(name)
         self._functions[key](tuple(grid), tuple(block), tuple(map(_argument, arguments)))
 
@@ -70,7 +70,7 @@ def _argument(value: Any) -> Any:
         return np.int32(value)
     if value is None:
         return NULL
-    if isinstance(value, library().ndarray):
+    if isinstance(value, loaded_cupy().ndarray):
         if not value.flags.c_contiguous:
             given = f"shape {value.shape} with strides {value.strides}"
             raise ValueError(f"arrays of a kernel must be C-contiguous, got {given}")
@@ -80,7 +80,7 @@ def _argument(value: Any) -> Any:
 
 def _require_current_device(x: Array) -> None:
     """Raise `ValueError` for an array on another device than the current one, where its address is invalid."""
-    current = library().cuda.runtime.getDevice()
+    current = loaded_cupy().cuda.runtime.getDevice()
     if x.data.device_id != current:
         raise ValueError(
             f"arrays of a kernel must be on the current device {current}, got one on device {x.data.device_id}: use "
@@ -96,7 +96,7 @@ def address(x: Array) -> Any:
 
 def dense(x: Array | None) -> Array | None:
     """The array itself if it is C-contiguous, else a C-contiguous copy."""
-    return None if x is None else library().ascontiguousarray(x)
+    return None if x is None else loaded_cupy().ascontiguousarray(x)
 
 
 def rows(x: Array) -> tuple[Array, int]:
@@ -106,5 +106,5 @@ def rows(x: Array) -> tuple[Array, int]:
     """
     found = x.reshape(prod(x.shape[:-1]), x.shape[-1])
     if found.strides[-1] != found.itemsize and found.shape[-1] > 1:
-        found = library().ascontiguousarray(found)
+        found = loaded_cupy().ascontiguousarray(found)
     return found, found.strides[0] // found.itemsize

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ....common.types import Array
-from .compilation import MOST_ENTRIES, THREADS, Source, address, dense, library
+from .compilation import MOST_ENTRIES, THREADS, Source, address, dense, loaded_cupy
 from .prelude import strides
 
 # With more classes a target should be divided among the threads of a warp.
@@ -49,8 +49,8 @@ __device__ inline Target target_of(
     return p;
 }
 
-// x - most, and 0 if both are infinity
-__device__ inline T below(T x, T most) { return x > 0 && x - x != 0 ? (T)0 : x - most; }
+// x - most, and 0 if both are positive infinity
+__device__ inline T subtract_most(T x, T most) { return x > 0 && x - x != 0 ? (T)0 : x - most; }
 
 // The largest logit of a target, and the sum of exp(logit - largest) over its classes; false if a logit is NaN
 __device__ inline bool softmax_sums(const Target &p, int classes, T &most, T &sum)
@@ -63,7 +63,7 @@ __device__ inline bool softmax_sums(const Target &p, int classes, T &most, T &su
         numbers = numbers && each == each;
         most = each > most ? each : most;
     }
-    for (int c = 0; c < classes; ++c) sum += exp(below(p.logits[c * p.step], most));
+    for (int c = 0; c < classes; ++c) sum += exp(subtract_most(p.logits[c * p.step], most));
     return numbers;
 }
 
@@ -94,7 +94,7 @@ extern "C" __global__ void losses(
         T most, sum;
         const bool numbers = softmax_sums(p, classes, most, sum);
         weight_of_target = p.weight;
-        loss = numbers ? log(sum) - below(p.logits[p.y * p.step], most) : not_a_number();
+        loss = numbers ? log(sum) - subtract_most(p.logits[p.y * p.step], most) : not_a_number();
         loss = weight_of_target == 0 ? (T)0 : loss * weight_of_target;
         if (y) y[i] = loss;
     }
@@ -154,7 +154,7 @@ extern "C" __global__ void slopes(
     if (upstream) dy = upstream[each ? i : 0];
     const T total = by ? (*by == 0 ? (T)1 : *by) : (T)1;
     for (int c = 0; c < classes; ++c) {
-        const T probability = numbers ? exp(below(p.logits[c * p.step], most)) / sum : not_a_number();
+        const T probability = numbers ? exp(subtract_most(p.logits[c * p.step], most)) / sum : not_a_number();
         to[c] = (probability - (c == p.y ? (T)1 : (T)0)) * p.weight * dy / total;
     }
 }
@@ -183,7 +183,7 @@ class CrossEntropyKernels:
 
     def forward(self, logits: Array, target: Array, weight: Array | None) -> Array:
         """The losses ``(N, *S)``, or their sum or mean, 0-d."""
-        cupy, classes = library(), logits.shape[-1]
+        cupy, classes = loaded_cupy(), logits.shape[-1]
         count, each = prod(target.shape), self.reduction == "none"
         losses = cupy.empty(target.shape, logits.dtype) if each else None
         parts = None if each else cupy.empty((2, -(-count // THREADS)), logits.dtype)
@@ -193,13 +193,13 @@ class CrossEntropyKernels:
 
     def _reduced(self, count: int, parts: Array, mean: bool) -> Array:
         """The sum of ``count`` parts, 0-d; with ``mean``, divided by the sum of the next ``count``, NaN for 0."""
-        value = library().empty((), parts.dtype)
+        value = loaded_cupy().empty((), parts.dtype)
         SOURCE.launch("reduced", self.dtype, (1,), (THREADS,), parts, value, int(mean), np.int64(count))
         return value
 
     def backward(self, dy: Array | float, logits: Array, target: Array, weight: Array | None) -> Array:
         """The gradient ``(N, *S, C)``, for an upstream gradient that is a number, 0-d or ``(N, *S)``."""
-        cupy, classes = library(), logits.shape[-1]
+        cupy, classes = loaded_cupy(), logits.shape[-1]
         target_arguments, w = self._target_arguments(target, classes), dense(weight)
         by = None
         if self.reduction == "mean":
@@ -219,7 +219,7 @@ class CrossEntropyKernels:
         """The sum of all targets' weights, 0-d."""
         count = prod(target.shape)
         blocks = max(1, -(-count // TARGETS_OF_BLOCK))
-        parts = library().empty((blocks,) if blocks > 1 else (), dtype)
+        parts = loaded_cupy().empty((blocks,) if blocks > 1 else (), dtype)
         sizes = (np.int64(TARGETS_OF_BLOCK), np.int64(count))
         SOURCE.launch(
             "total_weight", self.dtype, (blocks,), (THREADS,), address(target), weight, parts, *arguments, *sizes

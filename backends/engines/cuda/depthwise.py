@@ -12,7 +12,7 @@ import numpy as np
 
 from ....common.types import Array
 from . import row_sums
-from .compilation import MOST_ENTRIES, Source, address, dense, library
+from .compilation import MOST_ENTRIES, Source, address, dense, loaded_cupy
 from .im2col import ConvolutionProblem
 from .prelude import MOST_AXES, geometry, strides
 from .row_sums import BLOCK_COLUMNS, BLOCK_ROWS, TREE_SUM, RowSums, split
@@ -95,7 +95,7 @@ class DepthwiseKernels:
 
     def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """``y (N, *O, F)``."""
-        cupy, p = library(), self.problem
+        cupy, p = loaded_cupy(), self.problem
         y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
         weight = dense(weight.reshape(p.features, self.cells))
         arguments = (strides(x), self.geometry, p.features, self.times)
@@ -104,7 +104,7 @@ class DepthwiseKernels:
 
     def input_gradient(self, dy: Array, weight: Array) -> Array:
         """``dx (N, *S, C)``."""
-        cupy, p = library(), self.problem
+        cupy, p = loaded_cupy(), self.problem
         dx = cupy.empty((p.samples, *p.spatial, p.channels), dy.dtype)
         weight = dense(weight.reshape(p.features, self.cells))
         arguments = (strides(dy), self.geometry, p.channels, self.times)
@@ -113,7 +113,7 @@ class DepthwiseKernels:
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
         """``dweight (F, 1, *K)``."""
-        cupy, p = library(), self.problem
+        cupy, p = loaded_cupy(), self.problem
         count = p.samples * prod(p.windows.count)
         parts, length = split(count)
         y = cupy.empty((parts, p.features * self.cells), x.dtype)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ....common.types import Array
 from ...contractions.windows import PadWidths, Windows
-from .compilation import MOST_ENTRIES, Source, address, library, rows
+from .compilation import MOST_ENTRIES, Source, address, loaded_cupy, rows
 from .prelude import MOST_AXES, geometry, strides
 
 # Most bytes of columns at a time.
@@ -110,7 +110,7 @@ class Im2colKernels:
 
     def columns(self, x: Array, cells_first: bool) -> Array:
         """``x (n, *S, C)`` as columns ``(G, n*O, depth)``; a view for a pointwise convolution."""
-        cupy, p = library(), self.problem
+        cupy, p = loaded_cupy(), self.problem
         if self.is_pointwise:
             found, _ = rows(x)
             return found.reshape(len(found), p.groups, self.within).transpose(1, 0, 2)
@@ -129,7 +129,7 @@ class Im2colKernels:
 
     def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """``y (N, *O, F)``: columns times the weight."""
-        cupy, p = library(), self.problem
+        cupy, p = loaded_cupy(), self.problem
         matrices, cells_first = self.matrices(weight)
         y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
         for part in self.parts(x.itemsize):
@@ -141,7 +141,7 @@ class Im2colKernels:
 
     def input_gradient(self, dy: Array, weight: Array) -> Array:
         """``dx (N, *S, C)``: upstream rows times the weight, added to the cells of their windows."""
-        cupy, p = library(), self.problem
+        cupy, p = loaded_cupy(), self.problem
         matrices, cells_first = self.matrices(weight)
         dx = cupy.empty((p.samples, *p.spatial, p.channels), dy.dtype)
         for part in self.parts(dy.itemsize):
@@ -157,7 +157,7 @@ class Im2colKernels:
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
         """``dweight (F, C/G, *K)``; in memory, channels vary faster than cells."""
-        cupy, p = library(), self.problem
+        cupy, p = loaded_cupy(), self.problem
         total = None
         for part in self.parts(x.itemsize):
             columns, upstream = self.columns(x[part], True), self._by_group(rows(dy[part])[0])

@@ -1,8 +1,8 @@
 """Optimizer steps for many parameters in one launch.
 
-A launch takes a table of addresses, sizes and numbers by value, as its argument, so that nothing is copied to the
-device. Arguments may take 4 KiB: many parameters are a few launches. What a launch does to an entry is the rule of its
-optimizer; the formulas are in `xpnn.training.optimizers`.
+The argument of a launch is a table of addresses, sizes and numbers, passed by value, so that nothing is copied to the
+device. Arguments are limited to 4 KiB, so many parameters need a few launches. Each optimizer has a rule that updates
+one entry; the formulas are in `xpnn.training.optimizers`.
 """
 
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ RULES = {
     ),
 }
 
-UPDATE = """
+UPDATE_SOURCE = """
 // A parameter: addresses of its value, state, gradient and counters, its size, and its host numbers.
 struct Row {
     T *value, *state[STATES];
@@ -113,7 +113,7 @@ struct Row {
     Index size;
     double number[SCALARS];
 };
-struct Table { Row row[TABLE]; };
+struct Table { Row row[TABLE_ROWS]; };
 // The settings of the rule, such as the learning rate.
 struct Settings { double s[SETTINGS]; };
 
@@ -136,7 +136,7 @@ extern "C" __global__ void update(const __grid_constant__ Table table, const __g
 }
 
 """
-ADVANCE = """
+ADVANCE_SOURCE = """
 // Advances the counters of the parameters in the table, with one thread for each parameter
 extern "C" __global__ void advance(const __grid_constant__ Table table, const __grid_constant__ Settings settings)
 {
@@ -156,7 +156,7 @@ ROW = np.dtype(
     ]
 )
 #: Most parameters of a launch: its arguments have at most 4 KiB, 64 bytes of them for the settings.
-TABLE = (4096 - 8 * SETTINGS) // ROW.itemsize
+TABLE_ROWS = (4096 - 8 * SETTINGS) // ROW.itemsize
 
 
 class ParameterRow(NamedTuple):
@@ -171,10 +171,11 @@ class ParameterRow(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _source(rule: UpdateRule) -> Source:
-    defines = {"STATES": STATES, "SCALARS": SCALARS, "COUNTERS": COUNTERS, "SETTINGS": SETTINGS, "TABLE": TABLE}
+    sizes = {"STATES": STATES, "SCALARS": SCALARS, "COUNTERS": COUNTERS, "SETTINGS": SETTINGS}
+    defines = {**sizes, "TABLE_ROWS": TABLE_ROWS}
     numbers = f"{{ const double* s = settings.s; {rule.numbers} }}" if rule.numbers else ""
-    text = UPDATE.replace("@numbers@", numbers).replace("@entry@", rule.entry)
-    text += ADVANCE.replace("@advance@", rule.advance) if rule.advance else ""
+    text = UPDATE_SOURCE.replace("@numbers@", numbers).replace("@entry@", rule.entry)
+    text += ADVANCE_SOURCE.replace("@advance@", rule.advance) if rule.advance else ""
     return Source("\n".join(f"#define {name} {value}" for name, value in defines.items()) + text)
 
 
@@ -186,7 +187,7 @@ class OptimizerKernels:
         self.settings = np.zeros((), [("s", np.float64, (SETTINGS,))])
         self.settings["s"][: len(settings)] = settings
 
-    def takes(self, value: Array, *others: Array) -> bool:
+    def accepts(self, value: Array, *others: Array) -> bool:
         """Whether arrays of one shape have this dtype and the same strides, without gaps in memory."""
         order = sorted(range(value.ndim), key=lambda axis: -value.strides[axis])
         steps = _steps(value)
@@ -195,9 +196,9 @@ class OptimizerKernels:
 
     def __call__(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Update all parameters, given as fields of `ParameterRow`."""
-        for start in range(0, len(rows), TABLE):
-            batch = [ParameterRow(*row) for row in rows[start : start + TABLE]]
-            table = np.zeros((), [("row", ROW, (TABLE,))])
+        for start in range(0, len(rows), TABLE_ROWS):
+            batch = [ParameterRow(*row) for row in rows[start : start + TABLE_ROWS]]
+            table = np.zeros((), [("row", ROW, (TABLE_ROWS,))])
             for at, row in enumerate(batch):
                 state = [array.data.ptr for array in row.state] + [0] * (STATES - len(row.state))
                 counters = [array.data.ptr for array in row.counters] + [0] * (COUNTERS - len(row.counters))

@@ -11,7 +11,7 @@ import numpy as np
 
 from ....common.types import Array
 from ...contractions.windows import PadWidths, Windows
-from .compilation import MOST_ENTRIES, Source, address, library
+from .compilation import MOST_ENTRIES, Source, address, loaded_cupy
 from .prelude import MOST_AXES, geometry, strides
 
 
@@ -149,7 +149,7 @@ class MaxPoolKernels:
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         """The maxima, and the row-major index in its window of the first one."""
-        cupy, channels = library(), self.shape[-1]
+        cupy, channels = loaded_cupy(), self.shape[-1]
         best = cupy.empty((self.shape[0], *self.count, channels), x.dtype)
         cell = cupy.empty(best.shape, self.index)
         arguments = (strides(x), self.geometry, channels)
@@ -158,7 +158,7 @@ class MaxPoolKernels:
 
     def backward(self, dy: Array, cell: Array) -> Array:
         """``dx`` for an upstream gradient ``dy``."""
-        dx = library().empty(self.shape, dy.dtype)
+        dx = loaded_cupy().empty(self.shape, dy.dtype)
         arguments = (strides(dy), strides(cell), self.geometry, self.shape[-1])
         SOURCE.each(f"maxima_back_{self.index}", self.dtype, dx.size, address(dy), address(cell), dx, *arguments)
         return dx
@@ -182,7 +182,7 @@ class AvgPoolKernels:
 
     def forward(self, x: Array) -> Array:
         """The averages."""
-        cupy, channels = library(), self.shape[-1]
+        cupy, channels = loaded_cupy(), self.shape[-1]
         y = cupy.empty((self.shape[0], *self.count, channels), x.dtype)
         arguments = (strides(x), self.geometry, self.divisor, channels)
         SOURCE.each("means", self.dtype, y.size, address(x), y, *arguments)
@@ -190,7 +190,7 @@ class AvgPoolKernels:
 
     def backward(self, dy: Array) -> Array:
         """``dx`` for an upstream gradient ``dy``."""
-        dx = library().empty(self.shape, dy.dtype)
+        dx = loaded_cupy().empty(self.shape, dy.dtype)
         arguments = (strides(dy), self.geometry, self.divisor, self.shape[-1])
         SOURCE.each("means_back", self.dtype, dx.size, address(dy), dx, *arguments)
         return dx

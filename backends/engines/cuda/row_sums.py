@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ....common.types import Array
-from .compilation import Source, address, library, rows
+from .compilation import Source, address, loaded_cupy, rows
 
 #: Columns and rows of a block of threads.
 BLOCK_COLUMNS, BLOCK_ROWS = 32, 16
@@ -69,7 +69,7 @@ class RowSums:
 
     def __call__(self, x: Array) -> Array:
         """``x (*R, C)`` to ``(C,)``."""
-        cupy = library()
+        cupy = loaded_cupy()
         x, step = rows(x)
         count, channels = x.shape
         while True:

@@ -12,7 +12,7 @@ from math import prod
 from typing import Any, Protocol
 
 from ....common.types import Array
-from .compilation import MOST_ENTRIES, Source, address, dense, library
+from .compilation import MOST_ENTRIES, Source, address, dense, loaded_cupy
 from .im2col import ConvolutionProblem
 from .prelude import geometry, strides, strides_of
 
@@ -204,7 +204,7 @@ class WinogradKernels:
 
     def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """``y (N, *O, F)``. The weight of a rotated problem is ``(C, F, 3, 3)``, and is rotated by 180 degrees here."""
-        cupy, p = library(), self.problem
+        cupy, p = loaded_cupy(), self.problem
         y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
         points = cupy.empty((self.points, *weight.shape[:2]), x.dtype)
         arguments = (_weight_strides(weight), weight.shape[1], int(p.rotated))
@@ -221,7 +221,7 @@ class WinogradKernels:
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
         """``dweight (F, C, 3, 3)``; in memory, channels vary faster than cells."""
-        cupy, p = library(), self.problem
+        cupy, p = loaded_cupy(), self.problem
         total = None
         for part in self.parts(x.itemsize):
             inputs = self._points("input_points", x[part], p.channels)
@@ -238,7 +238,7 @@ class WinogradKernels:
 
     def _points(self, kernel: str, x: Array, channels: int) -> Array:
         """Transformed tiles ``(P, T, C)`` of ``x (n, *S, C)``."""
-        cupy = library()
+        cupy = loaded_cupy()
         y = cupy.empty((self.points, x.shape[0] * self.tiles, channels), x.dtype)
         arguments = (strides(x), self.geometry, *self.tiling.grid, channels)
         self.source.each(kernel, self.problem.dtype, y.shape[1] * channels, address(x), y, *arguments)

@@ -17,7 +17,7 @@ from typing import Protocol
 from ....common import environment
 from ....common.types import Array
 from ...contractions.windows import PadWidths, Windows
-from ...overrides import chosen, met, watched
+from ...overrides import add_applicable, chosen, is_collecting
 
 
 class Kernels(Protocol):
@@ -98,10 +98,10 @@ class Kernels(Protocol):
     def spread_means(self, dy: Array, windows: Windows, padding: PadWidths, divisor: Array, dx: Array) -> None:
         """The adjoint of `means`: ``dy (n, *O, C)`` to ``dx (n, *S, C)``."""
 
-    def positive(self, x: Array, out: Array) -> None:
+    def relu(self, x: Array, out: Array) -> None:
         """ReLU: ``x`` to ``out``, 0 where ``x <= 0``; both ``(n,)``."""
 
-    def gate(self, dy: Array, y: Array, out: Array) -> None:
+    def relu_backward(self, dy: Array, y: Array, out: Array) -> None:
         """Gradient of ReLU: ``dy`` to ``out``, 0 where ``y <= 0``; all ``(n,)``."""
 
     def sgd_step(self, value: Array, gradient: Array, decay: float, rate: float) -> None:
@@ -164,8 +164,8 @@ def load() -> Kernels | None:
     override = chosen().kernels
     off = switched_off() if override is None else not override
     found = None if off or not installed() else _load()
-    if found is not None and watched():
-        met(["kernels"])
+    if found is not None and is_collecting():
+        add_applicable(["kernels"])
     return found
 
 

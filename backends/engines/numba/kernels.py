@@ -6,7 +6,7 @@ from .depthwise_convolution import convolve_by_channel, correlate_by_channel
 from .direct_convolution import VECTOR_LANES, convolve, correlate, pad, widen, width
 from .max_pool import max_cells, scatter_maxima
 from .optimizer_steps import adam_step, momentum_step, sgd_step
-from .relu import gate, positive
+from .relu import relu, relu_backward
 
 __all__ = [
     "VECTOR_LANES",
@@ -17,14 +17,14 @@ __all__ = [
     "convolve_by_channel",
     "correlate",
     "correlate_by_channel",
-    "gate",
     "max_cells",
     "means",
     "momentum_step",
     "normalise",
     "normalise_backward",
     "pad",
-    "positive",
+    "relu",
+    "relu_backward",
     "scatter_maxima",
     "sgd_step",
     "spread_means",

@@ -1,4 +1,4 @@
-"""Exact products and sums: the same float64 bits in whatever order, and on however many workers, they are computed."""
+"""Exact products and sums: the same float64 bits for every order of additions and every number of workers."""
 
 import random
 import warnings
@@ -21,7 +21,7 @@ INF, NAN = float("inf"), float("nan")
 SEEDS = range(10)
 TERMS = [1, 2, 31, 32, 33, 1000, 2**16 - 1, 2**16, 2**16 + 1, 2**20]
 PLACES = ["numpy", "numpy-chunked", "strict", "strict-device1", "torch", *(f"chaos-{seed}" for seed in SEEDS)]
-# For contractions that take chaos half a second.
+# For contractions that take half a second on chaos.
 FEW_PLACES = ["numpy", "strict-device1", "torch", "chaos-0"]
 BELOW_ONE = np.nextafter(1.0, 0.0)
 
@@ -219,7 +219,7 @@ def results_of_chaos(compute):
 
 
 @pytest.mark.parametrize("terms", [33, 1000])
-def test_bits_over_the_budget_give_chaos_its_way(monkeypatch, terms):
+def test_chaos_detects_bits_over_the_budget(monkeypatch, terms):
     """The control of the tests above: they could fail."""
     x, w = near_one((2, terms)), near_one((terms, 2), 1)
     assert len(results_of_chaos(lambda place: place.matmul(x, w))) == 1
@@ -228,7 +228,7 @@ def test_bits_over_the_budget_give_chaos_its_way(monkeypatch, terms):
     assert len(results_of_chaos(lambda place: place.matmul(x, w))) > 1
 
 
-def test_chaos_has_its_way_with_a_plain_float64_matmul():
+def test_chaos_varies_a_plain_float64_matmul():
     x, w = floats((8, 500)), floats((500, 8), 1)
     assert len(results_of_chaos(lambda place: place.get(place.xp.matmul(place.put(x), place.put(w))))) > 1
 
@@ -251,7 +251,7 @@ SHAPES = [
 ]
 
 
-def test_matmul_takes_the_shapes_of_the_standard(place, numpy_place):
+def test_matmul_accepts_the_shapes_of_the_standard(place, numpy_place):
     for left, right in SHAPES:
         x, w = floats(left), floats(right, 1)
         actual = place.matmul(x, w)
@@ -385,7 +385,7 @@ def test_sum_near_the_maximum_is_exact_in_any_order(place, terms):
 
 
 @pytest.mark.parametrize("terms", [1000, 2**14])
-def test_bits_over_the_budget_of_a_sum_give_chaos_its_way(monkeypatch, terms):
+def test_chaos_detects_bits_over_the_budget_of_a_sum(monkeypatch, terms):
     x = np.random.default_rng(0).random((terms, 3)) * 0.1 + 0.9
     assert len(results_of_chaos(lambda place: place.sum(x, 0))) == 1
     levels = contractions.length(terms) - 5
@@ -482,7 +482,7 @@ def shared(rows, team):
 @pytest.mark.parametrize("where", ["numpy", "chaos"])
 def test_contract_rows_is_the_same_for_any_team(numpy_place, team, rows, where):
     x, dy = near_one((rows, 3)), near_one((rows, 2), 1)
-    # The largest numbers are in one worker's share alone.
+    # The largest numbers are in one worker's share only.
     x[: rows // 2], dy[rows // 3 :] = x[: rows // 2] * 300, dy[rows // 3 :] * -1e-3
     expected = numpy_place.contract_rows(x, dy)
     same(expected, reference(x.T, dy))

@@ -1,4 +1,4 @@
-"""Exact elementary functions: the same bits everywhere, rounded right, and quiet at the edges."""
+"""Exact elementary functions: the same bits on all libraries, correct rounding, no warnings for special values."""
 
 import hashlib
 import warnings
@@ -58,7 +58,7 @@ UNPLEASANT += [2.0**-1000, -(2.0**-1000), 2.0**-1010, 5e-324, -5e-324, 1.7976931
 
 
 def grid() -> np.ndarray:
-    """float64 numbers of all sizes and signs, from integers alone: a Weyl sequence of mantissas and exponents."""
+    """float64 numbers of all sizes and signs, made from integers only: a Weyl sequence of mantissas and exponents."""
     i = np.arange(1, 40_001, dtype=np.uint64)
     word = i * np.uint64(0x9E3779B97F4A7C15)
     mantissa = 1.0 + (word >> np.uint64(12)).astype(np.float64) * 2.0**-52
@@ -333,5 +333,5 @@ assert all(np.allclose(y.get(), f(x)) for y, f in zip(found, (np.exp, np.log, np
 """
 
 
-def test_tables_made_on_one_stream_are_there_for_all():
+def test_tables_made_on_one_stream_can_be_read_on_all():
     run_late(STREAMS)

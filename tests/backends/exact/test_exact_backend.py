@@ -1,4 +1,4 @@
-"""Exact numerics as a setting: where it may be named, what it refuses, and on which machines."""
+"""Exact numerics as a setting: where it can be given, what it refuses, and the devices that it requires."""
 
 import copy
 import pickle
@@ -25,7 +25,7 @@ def test_an_exact_backend_computes_in_the_exact_namespace(at, exact):
     )
     assert isinstance(exact.xp, ExactNamespace) and exact.xp.raw is at.backend.xp
     assert isinstance(operations_of(exact.xp), ExactOperations)
-    assert type(operations_of(exact.xp).cutter) is at.backend.operations
+    assert type(operations_of(exact.xp).raw) is at.backend.operations
 
 
 def test_each_setting_has_one_backend(at, exact):
@@ -321,13 +321,13 @@ def test_a_machine_that_does_not_keep_what_is_relied_on_is_refused_with_the_reas
 
 
 @pytest.mark.parametrize("bits", [56, 63])
-def test_a_product_emulated_with_enough_bits_is_taken(machine, bits):
+def test_a_product_emulated_with_enough_bits_is_accepted(machine, bits):
     machine.replace("matmul", emulated(bits))
     assert machine.open().numerics == "exact"
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_whatever_the_standard_leaves_open_is_taken(machine, seed):
+def test_all_that_the_standard_leaves_open_is_accepted(machine, seed):
     with chaos_backend(seed, numerics="exact") as b:
         assert b.numerics == "exact"
 
@@ -348,7 +348,7 @@ def test_the_trial_runs_once_and_moves_one_array_each_way(machine, monkeypatch):
         before = b.transfers
         require(b)
         trials.append(b.spec)
-        moved.append([b.transfers[door][0] - before[door][0] for door in ("to_device", "to_host")])
+        moved.append([b.transfers[direction][0] - before[direction][0] for direction in ("to_device", "to_host")])
 
     monkeypatch.setattr(probe, "require_exact", counted)
     with chaos_backend() as fast:

@@ -1,7 +1,7 @@
-"""Numbers below 2**-125 and -0 that come in past `asarray`: all backends read +0 in exact numerics.
+"""Numbers below 2**-125 and -0 in arrays that `asarray` did not make: all backends read +0 in exact numerics.
 
-A GPU's kernels read subnormal numbers as zeros and a CPU does not, so what decides by a sign or divides by a size would
-give other bits.
+A GPU's kernels read subnormal numbers as zeros and a CPU does not, so comparisons and divisions would have other
+results.
 """
 
 import numpy as np

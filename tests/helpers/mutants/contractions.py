@@ -98,24 +98,24 @@ MUTANTS = (
     Mutant(
         "convolution rounds its input to 13 bits",
         "backends:Contractions.contract",
-        "self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...])",
-        "self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...] * 2049.0 - "
+        "self.matmul_into(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...])",
+        "self.matmul_into(y, (slice(first, last), 0, slice(None)), columns[0, ...] * 2049.0 - "
         "(columns[0, ...] * 2049.0 - columns[0, ...]), w[0, ...])",
         "Conv2d/",
     ),
     Mutant(
         "convolution rounds its input to 16 bits",
         "backends:Contractions.contract",
-        "self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...])",
-        "self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...] * 257.0 - "
+        "self.matmul_into(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...])",
+        "self.matmul_into(y, (slice(first, last), 0, slice(None)), columns[0, ...] * 257.0 - "
         "(columns[0, ...] * 257.0 - columns[0, ...]), w[0, ...])",
         "Conv2d/",
     ),
     Mutant(
         "convolution rounds its weight to 13 bits",
         "backends:Contractions.contract",
-        "self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...])",
-        "self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...] * "
+        "self.matmul_into(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...])",
+        "self.matmul_into(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...] * "
         "2049.0 - (w[0, ...] * 2049.0 - w[0, ...]))",
         "Conv[23]d/",
     ),
@@ -177,8 +177,8 @@ MUTANTS = (
     Mutant(
         "convolution computes float64 in float32",
         "backends:Contractions.contract",
-        "self.put_product(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...])",
-        "self.put_product(y, (slice(first, last), 0, slice(None)), xp.astype(columns[0, ...], "
+        "self.matmul_into(y, (slice(first, last), 0, slice(None)), columns[0, ...], w[0, ...])",
+        "self.matmul_into(y, (slice(first, last), 0, slice(None)), xp.astype(columns[0, ...], "
         "xp.float32), xp.astype(w[0, ...], xp.float32))",
         "Conv2d/",
         "float64",

@@ -12,13 +12,13 @@ F = nn.functional
 def called(monkeypatch, compiled_kernels):
     """Sizes of the parts that the kernel was called with."""
     found, sizes = compiled_kernels, []
-    kernel = found.gate
+    kernel = found.relu_backward
 
     def noted(dy, y, out):
         sizes.append(out.size)
         kernel(dy, y, out)
 
-    monkeypatch.setattr(found, "gate", noted)
+    monkeypatch.setattr(found, "relu_backward", noted)
     return sizes
 
 
@@ -56,8 +56,8 @@ def test_bits_do_not_depend_on_threads(called, rng, monkeypatch):
 
 @pytest.mark.parametrize("order", [None, (0, 2, 3, 1)], ids=str)
 def test_relu_gives_the_bits_of_array_functions_on_any_number_of_threads(compiled_kernels, order, rng, monkeypatch):
-    called, kernel = [], compiled_kernels.positive
-    monkeypatch.setattr(compiled_kernels, "positive", lambda x, out: (called.append(x.size), kernel(x, out)))
+    called, kernel = [], compiled_kernels.relu
+    monkeypatch.setattr(compiled_kernels, "relu", lambda x, out: (called.append(x.size), kernel(x, out)))
     x = in_order(problem(rng)[0], order)
     x.flags.writeable = False
     found = []
