@@ -31,6 +31,7 @@ if TYPE_CHECKING or __package__:
     from ..cli.standalone.arguments import Parser
     from ..common import environment
     from ..common.files import write_whole
+    from ..common.processor import processor_name
 else:
     # Run as a file, maybe on a Python without `xpnn`: these modules import only the standard library.
     sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -38,6 +39,7 @@ else:
     from cli.standalone.arguments import Parser
     from common import environment
     from common.files import write_whole
+    from common.processor import processor_name
 
 SECONDS = 120.0  # for one run, which takes a few
 SHOWN = 12  # digits of a hash in the table
@@ -220,7 +222,7 @@ def _run_all(arguments: list[str] | None, made: list[Configuration]) -> int:
     lines, status = verdict(made)
     print("\n".join(lines), flush=True)
     if options.json is not None:
-        about = {"python": platform.python_version(), "system": platform.platform(), "processor": processor()}
+        about = {"python": platform.python_version(), "system": platform.platform(), "processor": processor_name()}
         report = {"machine": about, "steps": options.steps, "configurations": [asdict(c) for c in made]}
         try:
             write_whole(options.json, json.dumps(report, indent=1) + "\n")
@@ -228,15 +230,6 @@ def _run_all(arguments: list[str] | None, made: list[Configuration]) -> int:
             process.tell(f"exact_matrix: {options.json} could not be written: {error.strerror}")
             return 1
     return status
-
-
-def processor() -> str:
-    """The name of the processor, if the system reports it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 if __name__ == "__main__":

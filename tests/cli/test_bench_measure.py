@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from xpnn.cli.bench import measure, other_processes, same_threads
-from xpnn.cli.bench.measure import Side, interleave
+from xpnn.cli.bench.measure import Side
 from xpnn.cli.bench.other_processes import Watch
 from xpnn.common.cores import available_cores
 
@@ -130,10 +130,11 @@ def test_only_cores_of_this_process_count(machine):
     assert Watch().foreign(before) == pytest.approx(0.15)
 
 
-def test_interleave_gives_medians(monkeypatch):
+def test_a_slower_call_has_the_larger_median(monkeypatch):
     monkeypatch.setattr(measure, "REST", 0.0)
     monkeypatch.setattr(measure, "SAMPLE", 0.0)
-    found = interleave({"a": lambda: None, "b": lambda: sum(range(20000))}, 3)
+    sides = {"a": Side(lambda: None), "b": Side(lambda: sum(range(20000)))}
+    found = measure.measure(sides, 3, Watch(), 0.0).medians
     assert 0.0 < found["a"] < found["b"]
 
 

@@ -511,7 +511,7 @@ def test_nets_come_largest_first_compiled_and_plain(tmp_path):
 
 
 def test_cases_are_shared_among_processes_where_there_are_cores(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "cores", lambda: 16)
+    monkeypatch.setattr(plan, "available_cores", lambda: 16)
     counts = {part.name: len(part.commands) for part in plan.plan(asked(tmp_path)) if part.stage == "parity"}
     assert set(counts.values()) == {4} and len(counts) == 4
     alone = plan.plan(asked(tmp_path, "--alone"))
