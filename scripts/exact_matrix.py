@@ -62,7 +62,7 @@ class Configuration:
     skipped: bool = False
 
 
-def ask(task: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+def run_task(task: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
     """The answer of a child process to a task, or the ``problem`` for which there is none."""
     command = [sys.executable, str(CHILD), json.dumps({**task, "parent": os.getpid()})]
     inherited = {name: text for name, text in os.environ.items() if name not in ("XPNN_BACKEND", "XPNN_NUMERICS")}
@@ -112,7 +112,7 @@ def configurations(backend: str, dispatched: list[str]) -> Iterator[Configuratio
 def run(configuration: Configuration, steps: int) -> None:
     """Run a configuration and store the result in it."""
     c = configuration
-    answer = ask({"backend": c.backend, "steps": steps, "arguments": c.arguments}, c.environment)
+    answer = run_task({"backend": c.backend, "steps": steps, "arguments": c.arguments}, c.environment)
     c.problem = answer.get("unusable", answer.get("problem", ""))
     c.skipped = answer.get("skipped", False)
     c.exact, c.fast, c.seconds = answer.get("exact", ""), answer.get("fast", ""), answer.get("seconds", 0.0)
@@ -209,7 +209,7 @@ def _run_all(arguments: list[str] | None, made: list[Configuration]) -> int:
             parser.error(f"--json {options.json}: no file can be made there ({error.strerror})")
     print(f"{'backend':<8} {'setting':<46} {'exact':<{SHOWN}}  {'fast':<{SHOWN}}  seconds")
     for backend in options.backends:
-        answer = ask({"backend": backend}, {})
+        answer = run_task({"backend": backend}, {})
         if "dispatched" not in answer:
             reason = answer.get("unusable", answer.get("problem", "no answer"))
             made.append(Configuration(backend, "can't be used", problem=reason, skipped="unusable" in answer))

@@ -172,7 +172,7 @@ class Check:
     def read_rows(self, part: Part, job: Job) -> None:
         """Add the new rows of a job to its part; print those that failed."""
         for row in job.new_rows():
-            if part.take(row) and part.failed <= PRINTED:
+            if part.add(row) and part.failed <= PRINTED:
                 print(f"gpu_check: {part.name}: FAILED {row['name']}: {summary.problem_of(row)}"[:500], flush=True)
                 if part.failed == PRINTED:
                     print(f"gpu_check: {part.name}: further failures are in the files", flush=True)

@@ -1,4 +1,4 @@
-"""The arguments of `fit`: names, types, defaults and checks, written down once."""
+"""The arguments of `fit`: names, types, defaults and checks."""
 
 import inspect
 import os
@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from ..common import checks
 from ..layers.core.layer import Layer
-from ..layers.losses import Loss
+from ..layers.losses import L1, L2, Loss
 from .checkpoints import Checkpoints
 from .early_stopping import EarlyStopping
 from .evaluation import Data
@@ -61,7 +61,8 @@ class FitOptions:
     def __post_init__(self) -> None:
         checks.instance("model", self.model, Layer)
         if self.loss is not None and checks.instance("loss", self.loss, Loss).reduction not in MEANS:
-            raise ValueError(f"loss must have reduction='mean', got {self.loss!r}")
+            hint = f", a sum; use its mean, nn.{self.loss.mean.__name__}()" if isinstance(self.loss, L1 | L2) else ""
+            raise ValueError(f"loss must have reduction='mean', got {self.loss!r}{hint}")
         if self.optimizer is not None:
             checks.instance("optimizer", self.optimizer, Optimizer, "give one over the model, such as nn.Adam(model)")
         self.epochs = checks.integer("epochs", self.epochs, 1)
@@ -92,9 +93,10 @@ class FitOptions:
 
 
 def with_arguments_of(options: Callable[P, T]) -> Callable[[Callable[[T], Result]], Callable[P, Result]]:
-    """Decorator: a function of an ``options`` object is called with the arguments that make the object.
+    """Decorator for a function whose only argument is an object of the class ``options``.
 
-    `inspect.signature`, `help` and type checkers show these arguments.
+    The function is then called with the arguments of the class, and the decorator makes the object. These arguments
+    are what `inspect.signature`, `help` and type checkers show.
     """
 
     def decorate(function: Callable[[T], Result]) -> Callable[P, Result]:

@@ -22,7 +22,7 @@ from ..common.types import Array, Namespace
 from ..layers.core.layer import Layer
 from ..layers.core.parameter import Parameter
 from ..layers.losses import Loss
-from .gradients import cuts, forward_backward
+from .gradients import forward_backward, part_bounds
 
 
 class Meeting:
@@ -126,7 +126,7 @@ class Shards:
             twin.value, twin.grad = parameter.value, None
         meeting, futures = Meeting(len(self._sizes)), []
         try:
-            for rank, (a, b) in enumerate(itertools.pairwise(cuts(x.shape[0], self._sizes))):
+            for rank, (a, b) in enumerate(itertools.pairwise(part_bounds(x.shape[0], self._sizes))):
                 work = partial(self._work, rank, meeting, x[a:b, ...], target[a:b, ...])
                 futures.append(self._pool.submit(copy_context().run, work))
             wait(futures)

@@ -75,7 +75,7 @@ def test_waiting_for_a_device_belongs_to_the_sample(machine):
 
 
 def disturbed(machine, samples):
-    """A side of which those samples, counted after three calls of warming up, are slow because others compute."""
+    """A side whose samples with these numbers, counted after three calls of warming up, other processes slow down."""
     calls = []
 
     def call():
@@ -92,7 +92,7 @@ def test_disturbed_samples_are_discarded_and_repeated(machine):
     assert (found.samples, found.discarded, found.disturbed) == (3, 2, False)
 
 
-def test_a_machine_that_stays_busy_is_said_to_have_disturbed(machine):
+def test_a_machine_that_stays_busy_is_reported_as_disturbed(machine):
     found = measure.measure({"a": disturbed(machine, set(range(1, 99)))}, 2, Watch(), 0.0)
     assert (found.samples, found.disturbed) == (2, True)
     assert found.discarded == measure.PATIENCE * 2 - 2
@@ -103,7 +103,7 @@ def test_own_threads_are_no_disturbance(machine):
     assert (found.discarded, found.disturbed) == (0, False)
 
 
-def test_without_proc_nothing_is_claimed(machine, monkeypatch, tmp_path):
+def test_without_proc_the_load_is_unknown(machine, monkeypatch, tmp_path):
     monkeypatch.setattr(other_processes, "STAT", tmp_path / "absent")
     found = measure.measure({"a": Side(lambda: machine.spend(0.2))}, 2, Watch(), 20.0)
     assert (found.samples, found.discarded, found.disturbed) == (2, 0, None)
@@ -150,7 +150,7 @@ def test_threads_come_from_the_environment_or_the_cores(monkeypatch):
 
 
 @pytest.mark.parametrize("present", [True, False])
-def test_threads_of_pytorch_are_put_back(monkeypatch, present):
+def test_threads_of_pytorch_are_restored(monkeypatch, present):
     torch = pytest.importorskip("torch")
     if not present:
         monkeypatch.setitem(sys.modules, "threadpoolctl", None)

@@ -1,4 +1,4 @@
-"""A sample on its way through a trained net, in words."""
+"""``xpnn explain``: the outputs of a trained net's layers for a sample, as text and as a picture."""
 
 import re
 import sys

@@ -24,7 +24,7 @@ ALL = {
 
 @pytest.fixture
 def told(capsys, monkeypatch):
-    """The help of a command on a terminal of that many columns, and its parser."""
+    """The help of a command on a terminal with that many columns, and its parser."""
 
     def tell(name, columns):
         parsers = []

@@ -106,7 +106,7 @@ def test_modes_are_reported_for_each_case_and_in_total(capsys, tmp_path):
     (exact,) = (line for line in out.splitlines() if line.startswith("exact "))
     assert exact.split()[1] == str(len(by_name)) and exact.split()[3] == "0"
     assert {total["mode"]: total["failed"] for total in report["modes"]}["exact"] == 0
-    # A window of one cell sees nothing else in any padding.
+    # A window of one cell gives the same with any padding.
     refused = [line for line in out.splitlines() if "refused, as it has to be, in" in line]
     assert len(refused) == 3 and not any("padding ((0, 0),)" in line for line in refused)
     assert out.splitlines()[-1].endswith("modes")

@@ -1,4 +1,4 @@
-"""A run that was stopped, however and whenever, goes on to the bits of one that never was."""
+"""A run that was stopped, at any moment and in any way, ends with the bits of one that was not."""
 
 import hashlib
 import io
@@ -49,7 +49,7 @@ OPTIONS = {
 
 
 def arguments(**options):
-    """Of ``xpnn train``."""
+    """Arguments of ``xpnn train``."""
     told = ["train"]
     for name, value in {**OPTIONS, **options}.items():
         name = name.replace("_", "-")
@@ -81,7 +81,7 @@ def digest(folder):
 
 
 def history(folder):
-    """The table but for the times."""
+    """The table without the times."""
     return [line.rpartition(",")[0] for line in (Path(folder) / "history.csv").read_text().splitlines()]
 
 
@@ -90,7 +90,7 @@ def checkpoints(folder):
 
 
 def child(told, folder, die_at=0, within="checkpoints/"):
-    """A run in a process of its own, which kills itself at the n-th thing that it does to a file below a folder."""
+    """A run in another process, which kills itself at its n-th operation on a file below a folder."""
     os.chdir(folder)
     sys.path.insert(0, folder)
     sys.stderr = sys.stdout = io.StringIO()
@@ -108,7 +108,7 @@ def child(told, folder, die_at=0, within="checkpoints/"):
     sys.exit(main(told))
 
 
-def test_killed_twenty_times_it_ends_with_the_bits_of_a_run_that_never_was(here):
+def test_killed_twenty_times_it_ends_with_the_bits_of_a_run_that_was_not(here):
     """Half of the kills come from outside at a random moment, half at a random point of writing a checkpoint."""
     assert main(arguments(out="whole")) == 0
     rng = np.random.default_rng(7)
@@ -134,7 +134,7 @@ def test_killed_twenty_times_it_ends_with_the_bits_of_a_run_that_never_was(here)
 
 
 def test_killed_at_any_moment_before_its_first_checkpoint_the_same_command_begins_again(here):
-    """Nothing that a run leaves before its folder is its own makes that folder someone else's."""
+    """Files that a run leaves before its first checkpoint do not make the folder count as another run's."""
     assert main(arguments(out="whole")) == 0
     context = multiprocessing.get_context("fork")
     left = set()
@@ -178,7 +178,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_bits_are_right(stopped, cap
     assert digest("run") == digest("whole")
 
 
-def test_where_all_checkpoints_are_damaged_nothing_is_started_anew(stopped, capsys):
+def test_if_all_checkpoints_are_damaged_no_new_run_is_started(stopped, capsys):
     for path in (stopped / "checkpoints").glob("step-*.safetensors"):
         path.write_bytes(b"")
     before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
@@ -242,7 +242,7 @@ def test_a_run_may_be_resumed_with_more_epochs(here):
     assert digest("run") == digest("long") and history("run") == history("long")
 
 
-def test_a_schedule_that_is_laid_out_can_t_be_made_longer(here, capsys):
+def test_a_schedule_of_fixed_length_can_t_be_made_longer(here, capsys):
     assert main(arguments(out="run")) == 0
     capsys.readouterr()
     assert main(["train", "--resume", "run", "--epochs", "9"]) == 2
@@ -270,7 +270,7 @@ def test_in_exact_numerics_a_run_ends_on_another_backend_with_the_same_bits(here
 def test_a_signal_saves_a_checkpoint_and_says_how_to_continue(here, number):
     assert main(arguments(out="whole", epochs=30)) == 0
     command = [sys.executable, "-m", "xpnn", *arguments(out="run", epochs=30, **{"checkpoint-every": 1000})]
-    # As a shell's foreground gives it: not ignored.
+    # Not ignored, as in the foreground of a shell.
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_heard)
     for line in process.stderr:
         if line.startswith("epoch"):
@@ -333,7 +333,7 @@ def test_a_run_without_schedule_epochs_is_resumed_with_the_epochs_of_the_run(her
     assert digest("run") == digest("whole")
 
 
-def test_a_run_s_configuration_with_other_epochs_lays_its_schedule_out_for_these(here, capsys):
+def test_the_schedule_of_a_configuration_with_other_epochs_has_their_length(here, capsys):
     assert main(arguments(out="short", schedule="cosine", epochs=2)) == 0
     assert main(["train", "--config", "short/config.toml", "--epochs", "4", "--out", "long"]) == 0
     assert main(arguments(out="whole", schedule="cosine", epochs=4)) == 0
@@ -374,7 +374,7 @@ def test_without_patience_the_last_weights_are_written(here):
 
 
 def test_a_last_batch_of_one_sample_is_one_line_and_nothing_is_begun(here, capsys):
-    """120 images are trained on; the net of nets.py takes statistics of 64 values of each image, this one of one."""
+    """120 images are trained on; the net of nets.py has statistics of 64 values of each image, this one of one."""
     Path("nets.py").write_text(Path("nets.py").read_text().replace("other(", "flat(").replace(
         "nn.Flatten(), nn.Dense(image[0]", "nn.Flatten(), nn.BatchNorm1d(64), nn.Dense(image[0]"
     ))  # fmt: skip

@@ -22,7 +22,7 @@ from xpnn.training.datasets import load_dataset
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 
-# Of three colours, the net knows one as ant, one as bee, one as cat, in this order.
+# The three colours that the net predicts as ant, bee and cat.
 COLOURS = {"ant": (250, 10, 10), "bee": (10, 250, 10), "cat": (10, 10, 250)}
 NETS = """
 import xpnn as nn
@@ -158,7 +158,7 @@ def test_names_in_either_spelling_of_unicode_are_one(here, capsys):
 
 
 def arrays(path, *names, numbers=None, **more):
-    """An archive of the pictures of these classes, labelled in that order."""
+    """An archive of the pictures of these classes, with labels in this order."""
     x = np.array([np.full((4, 4, 3), COLOURS[name]).transpose(2, 0, 1) for name in names for _ in range(3)], np.uint8)
     y = np.repeat(np.arange(len(names)) if numbers is None else numbers, 3)
     np.savez(path, x=x, y=y, **more)
@@ -179,7 +179,7 @@ def test_an_archive_with_names_is_matched_by_these(run, here, capsys):
     arrays("other.npz", "cat", "ant", class_names=["cat", "ant"])
     assert predict(run, "--data", "other.npz") == 0
     assert "6 images, 6 right" in capsys.readouterr().out
-    # A name that no image has does no harm.
+    # A name without images is accepted.
     arrays("other.npz", "cat", "ant", class_names=["cat", "ant", "wasp"])
     assert predict(run, "--data", "other.npz") == 0
     assert "6 images, 6 right" in capsys.readouterr().out
@@ -340,7 +340,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(run, capsys, command, v
     path.write_bytes(safetensors.to_bytes(weights, about))
     line = refused(capsys, run, "--data", "photos", command=command)
     assert "model.safetensors holds NaN or infinity: 1.bias in 1 of 3 values" in line
-    # The library itself loads them: who looks for the cause needs them.
+    # The library itself loads them, so that the cause can be examined.
     model = perfect()
     nn.load(model, path)
     assert not np.isfinite(nn.backends.to_host(model.state_dict()["1.bias"])).all()

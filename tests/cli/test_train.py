@@ -1,4 +1,4 @@
-"""The main job, from the command line to the files it leaves."""
+"""``xpnn train``, from the command line to the files that it writes."""
 
 import csv
 import hashlib
@@ -16,7 +16,7 @@ pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
 
 def images(path, n=60, shape=(8, 8), classes=3, **extra):
-    """Images whose class is the row that is bright."""
+    """Images whose class is the number of their bright row."""
     rng = np.random.default_rng(0)
     y = np.arange(n) % classes
     x = rng.random((n, *shape)).astype(np.float32)
@@ -71,7 +71,7 @@ def test_exact_numerics_writes_one_file_on_every_backend(tmp_path, capsys, backe
     assert files[0] == files[1] == files[2]
 
 
-def test_predict_takes_numerics(trained, capsys):
+def test_predict_has_the_option_numerics(trained, capsys):
     told = []
     for numerics in ("fast", "exact"):
         assert run("predict", trained, "--backend", "numpy", "--numerics", numerics) == 0

@@ -12,7 +12,7 @@ from xpnn.cli.bench.comparison import Row
 
 pytest.importorskip("pty", reason="no pseudo-terminals here")
 FRAMES = re.compile("[┏┓┃━┳┡╇┩│└┴┘├┼┤─╭┬╮╰╯|+]")
-# Each is a call whose text is the same every time: no times and no speeds.
+# Calls that print the same text every time: no times and no speeds.
 CALLS = {
     "info": "main(['info'])",
     "parity": "main(['parity', '--filter', 'dense/(plain|nan)'])",
@@ -67,7 +67,7 @@ WIDTHS = (40, 60, 80, 120)
 
 @pytest.fixture(scope="module")
 def told(folder):
-    """What each call prints on terminals of some widths, and in a file."""
+    """The output of each call on terminals of several widths, and in a file."""
     import subprocess
 
     code = f"import os; os.chdir({str(folder)!r})" + CODE.format(widths=WIDTHS, calls=list(CALLS.values()))
@@ -88,9 +88,9 @@ def words(text):
 def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(told, name, width):
     there = words(told[name, width])
     for line in told[name, width].splitlines():
-        # Nothing makes room for a path.
+        # A path is not broken.
         assert cell_len(line) <= width or len(line.split()) <= 2, line
-    # Where there is no room for a table, the first columns have no heads.
+    # On a terminal too narrow for a table, the first columns have no heads.
     for word in set(words(told[name, None])) - {"backend", "layer", "name"}:
         assert word in there, word
 

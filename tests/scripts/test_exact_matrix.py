@@ -10,7 +10,7 @@ import pytest
 
 from xpnn.backends import registry
 from xpnn.scripts import exact_matrix
-from xpnn.scripts.exact_matrix import Configuration, ask, configurations, row, verdict
+from xpnn.scripts.exact_matrix import Configuration, configurations, row, run_task, verdict
 
 SCRIPT = Path(exact_matrix.__file__)
 
@@ -87,14 +87,14 @@ def test_the_result_of_a_child_is_reported(code, answer, monkeypatch):
     run = subprocess.run
     monkeypatch.setattr(exact_matrix, "SECONDS", 1.0 if "sleep" in code else 20.0)
     monkeypatch.setattr(subprocess, "run", lambda command, **options: run([sys.executable, "-c", code], **options))
-    assert ask({}, {}) == answer
+    assert run_task({}, {}) == answer
 
 
 def test_an_environment_reaches_the_child(monkeypatch):
     code = "import json, os; print(json.dumps({'exact': os.environ['OMP_NUM_THREADS']}))"
     run = subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda command, **options: run([sys.executable, "-c", code], **options))
-    assert ask({}, exact_matrix.threads(7)) == {"exact": "7"}
+    assert run_task({}, exact_matrix.threads(7)) == {"exact": "7"}
 
 
 def test_the_settings_are_those_of_the_backends_libraries():
@@ -125,7 +125,7 @@ def test_the_backends_are_those_of_the_library():
     assert (*registry.names(), "auto") == exact_matrix.BACKENDS
 
 
-def test_the_parent_imports_the_standard_library_alone():
+def test_the_parent_imports_only_the_standard_library():
     code = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import exact_matrix; print('numpy' in sys.modules)"
     found = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

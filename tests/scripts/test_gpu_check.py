@@ -1,4 +1,4 @@
-"""``scripts/gpu_check.py`` runs from an unpacked archive, keeps all results, and says what is missing."""
+"""``scripts/gpu_check.py`` runs from an unpacked archive, keeps all results, and names missing packages."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def test_a_part_that_fails_does_not_stop_the_others(checked):
     works = ["device numpy", *(f"{stage} numpy {n}" for stage in ("smoke", "parity") for n in ("fast", "exact"))]
     for name in [*works, "imports for xpnn"]:
         assert parts[name]["status"] == PASSED, parts[name]
-    # What else runs here may disturb what is timed.
+    # Other processes here may disturb what is timed.
     for name in ("compiled digits_lenet numpy", "bench digits_lenet numpy", "layers numpy"):
         assert parts[name]["status"] in (PASSED, DISTURBED) and not parts[name]["failed"], parts[name]
     for name, part in parts.items():
@@ -254,7 +254,7 @@ def test_parts_that_did_not_run_or_were_disturbed_have_not_passed(check, rows, e
     assert (part.status, part.counts()) == (status, counts)
     (line, *_) = summary.stage_lines([part])
     assert line.split("  ")[0] == "nets" and (f" {PASSED} " in line.partition("  ")[2][:40]) is (status == PASSED)
-    # A stage is what the worst of its parts is, and the check as a whole has not passed.
+    # A stage has the status of its worst part, and the check as a whole has not passed.
     (line, *_) = summary.stage_lines([part, Part("other", "nets", [], status=PASSED, passed=1)])
     assert line.split()[1] == status.split()[0]
 
@@ -328,7 +328,7 @@ def started(folder, tmp_path):
             return process
         time.sleep(0.05)
     process.kill()
-    raise AssertionError("the first test was never told of")
+    raise AssertionError("the first test was never reported")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -347,7 +347,7 @@ def test_a_signal_ends_it_with_whole_files_and_no_process_left(tmp_path, number)
 
 @linux
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_whatever_ends_it_ends_processes_that_do_not_want_to(tmp_path, number):
+def test_however_it_ends_it_ends_processes_that_ignore_signals(tmp_path, number):
     process = subprocess.Popen(
         stubborn_check(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=scratch_in(tmp_path)
     )
@@ -356,7 +356,7 @@ def test_whatever_ends_it_ends_processes_that_do_not_want_to(tmp_path, number):
     process.communicate(timeout=30)
     assert stubborn.ended(numbers)
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
-    # Only the keeper can remove it after a SIGKILL, and does so after all children.
+    # After a SIGKILL only the keeper can remove it, after it has ended all children.
     end = time.monotonic() + 20
     while list((tmp_path / "scratch").iterdir()) and time.monotonic() < end:
         time.sleep(0.02)
@@ -364,7 +364,7 @@ def test_whatever_ends_it_ends_processes_that_do_not_want_to(tmp_path, number):
 
 
 @linux
-def test_a_limit_ends_processes_that_do_not_want_to(tmp_path):
+def test_a_limit_ends_processes_that_ignore_signals(tmp_path):
     found = subprocess.run(
         [*stubborn_check(tmp_path), "--limits", "suite=4"], capture_output=True, env=scratch_in(tmp_path), check=False
     )
@@ -426,7 +426,7 @@ def test_long_logs_keep_their_ends():
     assert summary.shortened("abc") == "abc"
 
 
-def test_many_failures_share_the_room_of_the_summary():
+def test_many_failures_share_the_lines_of_the_summary():
     rows = [{"name": f"row {i}", "passed": False, "problem": "x" * 300} for i in range(50)]
     parts = [Part(f"part {i}", "nets", [], status=FAILED, rows=list(rows)) for i in range(3)]
     lines = summary.summarise({"gpu": "none"}, parts, "ended")
@@ -539,7 +539,7 @@ def test_missing_nvidia_smi_is_reported_and_not_a_failure(monkeypatch):
     assert preflight.nvidia_smi() == {"driver": "nvidia-smi does not answer (FileNotFoundError)"}
 
 
-def test_a_torch_without_cuda_is_found_out_before_anything_runs():
+def test_a_torch_without_cuda_is_noticed_before_anything_runs():
     with pytest.raises(RuntimeError, match="no CUDA device"):
         preflight.device("torch.cuda", Namespace(is_available=lambda: False))
 
@@ -555,7 +555,7 @@ def test_the_environment_of_the_checks_processes(monkeypatch, check):
     )
 
 
-def test_it_imports_the_standard_library_alone():
+def test_it_imports_only_the_standard_library():
     code = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import gpu_check; print('numpy' in sys.modules)"
     found = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

@@ -1,4 +1,4 @@
-"""The rows that ``gpu_check`` reads: each written as soon as it is known, failures among them."""
+"""The rows that ``gpu_check`` reads: each is written as soon as it is known, failures included."""
 
 import json
 
@@ -50,7 +50,7 @@ def test_golden_runs_are_compared_with_the_committed_bits(tmp_path, monkeypatch)
     assert run_checks.GOLDEN["Adam"] in found[0]["problem"] and "200 steps" in found[1]["told"]
 
 
-def test_each_golden_run_may_have_a_process_of_its_own(tmp_path, monkeypatch):
+def test_each_golden_run_may_have_its_own_process(tmp_path, monkeypatch):
     monkeypatch.setattr(run_checks, "golden_run", lambda b, name: run_checks.GOLDEN[name])
     for part, name in (("1/2", "golden SGD with momentum"), ("2/2", "golden Adam")):
         (tmp_path / part[0]).mkdir()
@@ -105,7 +105,7 @@ def test_a_captured_step_that_computes_something_else_fails(monkeypatch):
         run_checks.captured(nn.get_backend("numpy"))
 
 
-def test_a_backend_that_is_not_there_is_one_line_and_status_2(tmp_path, capsys):
+def test_an_unusable_backend_is_one_line_and_status_2(tmp_path, capsys):
     assert told(tmp_path, "device", "strict:nowhere", status=2) == []
     assert "no device 'nowhere'" in capsys.readouterr().err
 

@@ -102,7 +102,7 @@ def test_every_changed_bit_of_the_json_file_is_noticed(tmp_path):
             found = checkpoints.read(1)
         except CheckpointError:
             continue
-        # A blank that became another white space.
+        # A blank that became another whitespace character.
         assert found.facts == {"epoch": 1, "x": 0.1} and found.arrays.keys() == arrays(1).keys()
 
 

@@ -257,7 +257,7 @@ def test_a_class_name_that_is_not_utf8_is_refused(tmp_path):
     with suppress(OSError):
         Path(os.fsdecode(place)).mkdir()
     if not Path(os.fsdecode(place)).is_dir():
-        pytest.skip("this file system takes no such names")
+        pytest.skip("this file system refuses such names")
     with pytest.raises(DataError, match=r"caf\\xe9.*is no text in UTF-8; rename it"):
         load_dataset(tmp_path)
 
@@ -370,7 +370,7 @@ def test_a_folder_without_permission_to_read_is_an_error(tmp_path, monkeypatch):
         load_dataset(tmp_path)
 
 
-def test_a_trial_on_few_images_and_classes_gives_no_warnings(tmp_path, capsys):
+def test_evaluation_on_few_images_and_classes_gives_no_warnings(tmp_path, capsys):
     laid_out(tmp_path, "bee", n=1)
     (tmp_path / "bee" / "copy.png").write_bytes((tmp_path / "bee" / "0.png").read_bytes())
     data = load_dataset(tmp_path, classes=7)

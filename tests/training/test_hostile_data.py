@@ -387,7 +387,7 @@ def test_wrong_class_names_are_refused(tmp_path, names, message):
         load_dataset(tmp_path / "a.npz")
 
 
-def test_data_for_a_trial_may_be_small_and_leave_classes_out(tmp_path, capsys):
+def test_data_for_evaluation_may_be_small_and_leave_classes_out(tmp_path, capsys):
     np.savez(tmp_path / "a.npz", x=X[:2], y=np.array([7, 7]))
     with pytest.raises(DataError, match="too few"):
         load_dataset(tmp_path / "a.npz")
