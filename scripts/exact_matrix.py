@@ -41,8 +41,10 @@ else:
     from common.files import write_whole
     from common.processor import processor_name
 
-SECONDS = 120.0  # for one run, which takes a few
-SHOWN = 12  # digits of a hash in the table
+# The time limit of a run, which needs a few seconds.
+SECONDS = 120.0
+# Digits of a hash in the table.
+SHOWN = 12
 CHILD = Path(__file__).resolve().parent / "exact" / "training_hash.py"
 CORES = ("Haswell", "SkylakeX", "Zen", "Nehalem", "Sandybridge")
 
@@ -63,7 +65,7 @@ class Configuration:
 
 
 def run_task(task: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
-    """The answer of a child process to a task, or the ``problem`` for which there is none."""
+    """Run a task in a child process; returns its answer, or the ``problem`` if there is none."""
     command = [sys.executable, str(CHILD), json.dumps({**task, "parent": os.getpid()})]
     inherited = {name: text for name, text in os.environ.items() if name not in ("XPNN_BACKEND", "XPNN_NUMERICS")}
     try:
@@ -148,7 +150,7 @@ def step_count(text: str) -> int:
     return int(text)
 
 
-# Those of `xpnn.backends.registry`, which this process does not import.
+# The names in `xpnn.backends.registry`, which this process does not import.
 BACKENDS = ("numpy", "cupy", "torch", "strict", "auto")
 
 
@@ -173,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt as error:
         lines, _ = verdict(made)
-        process.tell(f"exact_matrix: {str(error) or 'interrupted'} after {len(made)} runs; {lines[-1]}")
+        process.print_error(f"exact_matrix: {str(error) or 'interrupted'} after {len(made)} runs; {lines[-1]}")
         return process.status_of(error)
     finally:
         process.silence()
@@ -227,7 +229,7 @@ def _run_all(arguments: list[str] | None, made: list[Configuration]) -> int:
         try:
             write_whole(options.json, json.dumps(report, indent=1) + "\n")
         except OSError as error:
-            process.tell(f"exact_matrix: {options.json} could not be written: {error.strerror}")
+            process.print_error(f"exact_matrix: {options.json} could not be written: {error.strerror}")
             return 1
     return status
 

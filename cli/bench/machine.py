@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ...backends import Backend, get_backend
+from ...backends.execution.thread_count import thread_count
 from ...common.cores import available_cores
 from ...common.processor import processor_name
 from .pytorch import PyTorch
-from .same_threads import threads
 
 # Rows of the square matrices that are multiplied, and float32 numbers that are copied.
 ORDER = 2048
@@ -32,7 +32,7 @@ def describe_machine(backend: Backend, pytorch: PyTorch | None = None) -> dict[s
         "numerics": backend.numerics,
         "processor": processor_name(),
         "cores": available_cores(),
-        "threads": threads(),
+        "threads": thread_count(),
         "memory": memory(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),

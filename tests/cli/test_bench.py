@@ -225,7 +225,7 @@ def a_row(name="conv a", phase="forward", **known):
 ALONE = {"torch_ms": None, "ratio": None, "relative_error": None}
 OUTCOMES = {
     "all measured": ([a_row(), a_row("conv b")], 'class="verdict "', "2 rows, faster than PyTorch in 2 of 2", 0),
-    "not told whether": ([a_row(disturbed=None)], 'class="verdict "', "1 rows, faster than PyTorch in 1 of 1", 0),
+    "not known whether": ([a_row(disturbed=None)], 'class="verdict "', "1 rows, faster than PyTorch in 1 of 1", 0),
     "all disturbed": ([a_row(disturbed=True)] * 2, 'class="verdict unknown"', "2 rows, 2 of them NOT MEASURED", 3),
     "one disturbed": (
         [a_row(), a_row("conv b", disturbed=True, ratio=9.0)],

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from xpnn.backends.execution import thread_count
 from xpnn.cli.bench import measure, other_processes, same_threads
 from xpnn.cli.bench.measure import Side
 from xpnn.cli.bench.other_processes import Watch
@@ -139,14 +140,14 @@ def test_a_slower_call_has_the_larger_median(monkeypatch):
 
 
 def test_threads_come_from_the_environment_or_the_cores(monkeypatch):
-    monkeypatch.delenv(same_threads.VARIABLE, raising=False)
-    assert same_threads.threads() == available_cores()
-    monkeypatch.setenv(same_threads.VARIABLE, "3")
-    assert same_threads.threads() == 3
+    monkeypatch.delenv(thread_count.VARIABLE, raising=False)
+    assert thread_count.thread_count() == available_cores()
+    monkeypatch.setenv(thread_count.VARIABLE, "3")
+    assert thread_count.thread_count() == 3
     for wrong in ("0", "-1", "two", "1.5"):
-        monkeypatch.setenv(same_threads.VARIABLE, wrong)
+        monkeypatch.setenv(thread_count.VARIABLE, wrong)
         with pytest.raises(ValueError, match=f"XPNN_NUM_THREADS must be an integer >= 1, got '{wrong}'"):
-            same_threads.threads()
+            thread_count.thread_count()
 
 
 @pytest.mark.parametrize("present", [True, False])

@@ -289,11 +289,11 @@ def refused(capsys, folder, name, arguments, expected=2):
     capsys.readouterr()
     found = status(COMMANDS[name].run, arguments)
     out, err = capsys.readouterr()
-    told = (name, arguments, found, out, err)
-    assert found == expected, told
-    assert len(err.splitlines()) == 1 and err.startswith(f"{name}: "), told
-    assert out == "", told
-    assert contents(folder) == before, told
+    call_and_result = (name, arguments, found, out, err)
+    assert found == expected, call_and_result
+    assert len(err.splitlines()) == 1 and err.startswith(f"{name}: "), call_and_result
+    assert out == "", call_and_result
+    assert contents(folder) == before, call_and_result
     return err
 
 
@@ -395,8 +395,8 @@ def test_a_backend_of_the_environment_is_used_and_an_option_counts_more(capsys, 
     mine = [word for word in MINE if word not in ("--backend", "numpy")]
     assert main(["train", *mine, "--out", "strict"]) == 0
     assert main(["train", *mine, "--out", "numpy", "--backend", "numpy", "--numerics", "fast"]) == 0
-    told = [json.loads(Path(name, "metrics.json").read_text()) for name in ("strict", "numpy")]
-    assert [(each["backend"], each["numerics"]) for each in told] == [("strict:device1", "exact"), ("numpy", "fast")]
+    metrics = [json.loads(Path(name, "metrics.json").read_text()) for name in ("strict", "numpy")]
+    assert [(each["backend"], each["numerics"]) for each in metrics] == [("strict:device1", "exact"), ("numpy", "fast")]
     opened = []
     monkeypatch.setattr(
         "xpnn.cli.backend_option.get_backend",

@@ -50,14 +50,14 @@ OPTIONS = {
 
 def arguments(**options):
     """Arguments of ``xpnn train``."""
-    told = ["train"]
+    call = ["train"]
     for name, value in {**OPTIONS, **options}.items():
         name = name.replace("_", "-")
         if value is True:
-            told.append(f"--{name}")
+            call.append(f"--{name}")
         else:
-            told += [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]
-    return told
+            call += [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]
+    return call
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def checkpoints(folder):
     return sorted((Path(folder) / "checkpoints").glob("step-*.json"))
 
 
-def child(told, folder, die_at=0, within="checkpoints/"):
+def child(call, folder, die_at=0, within="checkpoints/"):
     """A run in another process, which kills itself at its n-th operation on a file below a folder."""
     os.chdir(folder)
     sys.path.insert(0, folder)
@@ -105,7 +105,7 @@ def child(told, folder, die_at=0, within="checkpoints/"):
 
     if die_at:
         sys.addaudithook(watch)
-    sys.exit(main(told))
+    sys.exit(main(call))
 
 
 def test_killed_twenty_times_it_ends_with_the_bits_of_a_run_that_was_not(here):
@@ -116,8 +116,8 @@ def test_killed_twenty_times_it_ends_with_the_bits_of_a_run_that_was_not(here):
     reached, partial, ends = [], 0, []
     while len(ends) < 20:
         die_at = int(rng.integers(1, 24)) if len(ends) % 2 else 0
-        told = ["train", "--resume", "broken"] if Path("broken/config.toml").exists() else arguments(out="broken/")
-        process = context.Process(target=child, args=(told, str(here), die_at))
+        call = ["train", "--resume", "broken"] if Path("broken/config.toml").exists() else arguments(out="broken/")
+        process = context.Process(target=child, args=(call, str(here), die_at))
         process.start()
         process.join(None if die_at else float(rng.uniform(0.001, 0.08)))
         process.kill()
@@ -198,11 +198,11 @@ def test_another_model_s_checkpoint_is_refused_with_what_differs(stopped, capsys
     assert not (stopped / "model.safetensors").exists()
 
 
-def full(told, answers):
+def full(call, answers):
     """A run whose files are limited to 2 kB, which the system reports as it does a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (2048, resource.RLIM_INFINITY))
     sys.stderr = io.StringIO()
-    status = main(told)
+    status = main(call)
     answers.put((status, sys.stderr.getvalue()))
 
 
@@ -256,8 +256,8 @@ def test_in_exact_numerics_a_run_ends_on_another_backend_with_the_same_bits(here
     first, second = backends
     assert main(arguments(out="whole", numerics="exact", epochs=2, backend="numpy")) == 0
     context = multiprocessing.get_context("fork")
-    told = arguments(out="run", numerics="exact", epochs=2, backend=first)
-    process = context.Process(target=child, args=(told, str(here), 25))
+    call = arguments(out="run", numerics="exact", epochs=2, backend=first)
+    process = context.Process(target=child, args=(call, str(here), 25))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -290,21 +290,21 @@ def _heard():
 def test_a_second_run_on_the_folder_is_refused_and_the_first_goes_on(here, capsys):
     with Checkpoints("run/checkpoints"):
         Path("run/config.toml").write_text("")
-        for told in (arguments(out="run", force=True), ["train", "--resume", "run"]):
-            assert main(told) == 1
+        for call in (arguments(out="run", force=True), ["train", "--resume", "run"]):
+            assert main(call) == 1
             assert "another run is writing to run/checkpoints" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("call", "message"),
     [
         (["--resume", "nowhere"], "there is no config.toml; name a folder that xpnn train wrote"),
         (["--resume", "run", "--lr", "0.1"], "leave out --lr"),
         (["--resume", "run", "--out", "b"], "leave out --out"),
     ],
 )
-def test_a_resume_that_is_refused_is_one_line(here, capsys, told, message):
-    assert main(["train", *told]) == 2
+def test_a_resume_that_is_refused_is_one_line(here, capsys, call, message):
+    assert main(["train", *call]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
@@ -351,7 +351,7 @@ def test_a_schedule_that_ends_before_the_run_is_refused(here, capsys, schedule):
 def test_patience_writes_the_weights_of_the_best_epoch_and_says_so(here, capsys):
     options = {"schedule": "constant", "lr": 0.3, "patience": 2, "epochs": 40}
     assert main(arguments(out="run", **options)) == 0
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     metrics, best = json.loads(Path("run/metrics.json").read_text()), Checkpoints("run/checkpoints").best()
     rows = [line.split(",") for line in Path("run/history.csv").read_text().splitlines()]
     losses = [float(row[rows[0].index("validation_loss")]) for row in rows[1:]]
@@ -361,8 +361,8 @@ def test_patience_writes_the_weights_of_the_best_epoch_and_says_so(here, capsys)
     saved = safetensors.read("run/model.safetensors")[0]
     assert saved.keys() == best.weights.keys()
     assert all(np.array_equal(array, best.weights[name]) for name, array in saved.items())
-    assert f"the weights are those of epoch {epoch}, the best by validation loss" in told.err
-    assert f"best epoch         {epoch}, of held-out loss" in told.out and f"of epoch {epoch}\n" in told.out
+    assert f"the weights are those of epoch {epoch}, the best by validation loss" in printed.err
+    assert f"best epoch         {epoch}, of held-out loss" in printed.out and f"of epoch {epoch}\n" in printed.out
     before = digest("run")
     assert main(["train", "--resume", "run"]) == 0
     assert digest("run") == before

@@ -432,8 +432,8 @@ def three_parts(here):
 
 def test_three_parts_are_for_training_choosing_and_measuring_once(here, capsys):
     three_parts(here)
-    told = ["train", "--data", "photos3", "--model", "nets:colours", "--epochs", "6", "--lr", "0.05", "--out", "r3"]
-    assert main([*told, "--backend", "numpy", "--no-pictures"]) == 0
+    train = ["train", "--data", "photos3", "--model", "nets:colours", "--epochs", "6", "--lr", "0.05", "--out", "r3"]
+    assert main([*train, "--backend", "numpy", "--no-pictures"]) == 0
     out, err = capsys.readouterr()
     assert "12 images for training, 9 for validation, 6 for testing" in err
     metrics = json.loads(Path("r3/metrics.json").read_text())
@@ -449,8 +449,8 @@ def test_three_parts_are_for_training_choosing_and_measuring_once(here, capsys):
 
 def test_two_parts_are_named_as_what_they_are(here, capsys):
     photos(here / "photos2", "ant", "bee", "cat", n=5)
-    told = ["train", "--data", "photos2", "--model", "nets:colours", "--epochs", "1", "--out", "r2", "--no-pictures"]
-    assert main([*told, "--backend", "numpy"]) == 0
+    train = ["train", "--data", "photos2", "--model", "nets:colours", "--epochs", "1", "--out", "r2", "--no-pictures"]
+    assert main([*train, "--backend", "numpy"]) == 0
     assert "held-out accuracy" in capsys.readouterr().out
     metrics = json.loads(Path("r2/metrics.json").read_text())
     assert (metrics["validation_part"], metrics["test_part"]) == ("held-out", "held-out")
@@ -460,14 +460,14 @@ def test_two_parts_are_named_as_what_they_are(here, capsys):
 
 def test_one_class_is_not_trained_and_one_of_several_is_with_a_warning(here, capsys):
     photos(here / "one", "ant", n=6)
-    told = ["train", "--model", "nets:colours", "--epochs", "1", "--out", "r1", "--no-pictures", "--backend", "numpy"]
-    assert main([*told, "--data", "one"]) == 2
+    train = ["train", "--model", "nets:colours", "--epochs", "1", "--out", "r1", "--no-pictures", "--backend", "numpy"]
+    assert main([*train, "--data", "one"]) == 2
     warning, error = capsys.readouterr().err.splitlines()
     assert warning.startswith("warning: one has images of one class only (ant)")
     assert error == "xpnn train: one has one class, ant; training needs at least two"
     assert not (here / "r1").exists()
     arrays("one.npz", "ant", "ant", "ant", numbers=[0, 0, 0], class_names=["ant", "bee"])
-    assert main([*told, "--data", "one.npz"]) == 0
+    assert main([*train, "--data", "one.npz"]) == 0
     assert "warning: one.npz has images of one class only (ant)" in capsys.readouterr().err
 
 
@@ -487,8 +487,8 @@ def test_a_run_on_the_digits_needs_no_configuration(here, capsys):
 def finished(here):
     """A run of four epochs with all its checkpoints, which differ: the first predicts only one class."""
     photos(here / "photos", "ant", "bee", "cat", n=5)
-    told = ["train", "--data", "photos", "--model", "nets:colours", "--epochs", "4", "--batch", "6", "--lr", "0.05"]
-    assert main([*told, "--keep", "9", "--normalise", "--out", "run", "--backend", "numpy", "--no-pictures"]) == 0
+    train = ["train", "--data", "photos", "--model", "nets:colours", "--epochs", "4", "--batch", "6", "--lr", "0.05"]
+    assert main([*train, "--keep", "9", "--normalise", "--out", "run", "--backend", "numpy", "--no-pictures"]) == 0
     folder = here / "run"
     checkpoints = nn.Checkpoints(folder / "checkpoints", keep=9)
     steps = checkpoints.steps()

@@ -66,7 +66,7 @@ WIDTHS = (40, 60, 80, 120)
 
 
 @pytest.fixture(scope="module")
-def told(folder):
+def outputs(folder):
     """The output of each call on terminals of several widths, and in a file."""
     import subprocess
 
@@ -85,21 +85,21 @@ def words(text):
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", CALLS)
-def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(told, name, width):
-    there = words(told[name, width])
-    for line in told[name, width].splitlines():
+def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(outputs, name, width):
+    there = words(outputs[name, width])
+    for line in outputs[name, width].splitlines():
         # A path is not broken.
         assert cell_len(line) <= width or len(line.split()) <= 2, line
     # On a terminal too narrow for a table, the first columns have no heads.
-    for word in set(words(told[name, None])) - {"backend", "layer", "name"}:
+    for word in set(words(outputs[name, None])) - {"backend", "layer", "name"}:
         assert word in there, word
 
 
 @pytest.mark.parametrize("name", ["parity", "bench"])
-def test_in_a_file_a_row_is_one_line(told, name):
-    (row,) = [line for line in told[name, None].splitlines() if line.startswith(("Dense/plain", "conv 64x56x56"))]
+def test_in_a_file_a_row_is_one_line(outputs, name):
+    (row,) = [line for line in outputs[name, None].splitlines() if line.startswith(("Dense/plain", "conv 64x56x56"))]
     assert len(row) > 90
-    assert row.split()[-1] in told[name, None].splitlines()[-1] or len(row.split()) > 8
+    assert row.split()[-1] in outputs[name, None].splitlines()[-1] or len(row.split()) > 8
 
 
 def test_a_row_of_the_benchmark_reads_as_its_cells():

@@ -38,8 +38,8 @@ def test_two_environments_give_one_hash_in_exact_numerics(monkeypatch, capsys, t
     assert "can't be used" in unusable and "no device 'nowhere'" in unusable
     assert first.split()[3] == second.split()[2] and first.split()[4] != second.split()[3]
     assert last == "exact_matrix: 2 configurations, 1 hash in exact numerics, 2 in fast numerics"
-    told = json.loads(file.read_text())
-    assert [len(c["exact"]) for c in told["configurations"]] == [0, 64, 64] and told["steps"] == 5
+    report = json.loads(file.read_text())
+    assert [len(c["exact"]) for c in report["configurations"]] == [0, 64, 64] and report["steps"] == 5
 
 
 def test_a_difference_is_exit_status_1_and_named(monkeypatch, capsys):
@@ -64,10 +64,10 @@ def test_a_difference_is_exit_status_1_and_named(monkeypatch, capsys):
     ],
 )
 def test_the_verdict_counts_what_ran(made, status, lines):
-    told, code = verdict(made)
-    assert code == status and len(told) == lines
-    assert told[-1].startswith(f"exact_matrix: {sum(bool(c.exact) for c in made)} configurations")
-    assert all(line.startswith(("odd: numpy a", "failed: numpy b: failed")) for line in told[:-1])
+    summary, code = verdict(made)
+    assert code == status and len(summary) == lines
+    assert summary[-1].startswith(f"exact_matrix: {sum(bool(c.exact) for c in made)} configurations")
+    assert all(line.startswith(("odd: numpy a", "failed: numpy b: failed")) for line in summary[:-1])
 
 
 @pytest.mark.parametrize(

@@ -167,10 +167,10 @@ def test_wheels_of_missing_packages_are_unpacked(tmp_path, monkeypatch):
     wheel(wheels, "other-1.0-cp27-cp27m-win32.whl", {"other.py": ""})
     real = preflight.installed
     monkeypatch.setattr(preflight, "installed", lambda name: "1.2" if name == "rich" else real(name))
-    told = preflight.unpack(wheels, target)
+    reported = preflight.unpack(wheels, target)
     found = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
     assert found == ["beside.py", "none_such-1.0.dist-info/METADATA", "none_such/__init__.py", "rich/__init__.py"]
-    assert len(told) == 2 and "numpy is already installed" in told[0] and "does not fit" in told[1]
+    assert len(reported) == 2 and "numpy is already installed" in reported[0] and "does not fit" in reported[1]
     assert not (tmp_path / "outside.py").exists()
 
 
@@ -262,9 +262,9 @@ def test_parts_that_did_not_run_or_were_disturbed_have_not_passed(check, rows, e
 def test_a_disturbed_row_is_in_no_mean():
     rows = [{"name": f"conv {i}", "ours_ms": 1.0, "torch_ms": r, "ratio": r} for i, r in enumerate((0.5, 2.0))]
     rough = {"name": "conv 3", "ours_ms": 1.5, "torch_ms": 99.0, "ratio": 99.0, "disturbed": True}
-    told = summary.figures(Part("layers cupy", "layers", [], rows=[*rows, rough]))
-    assert told[0] == "1 of 3 rows DISTURBED by other processes, not measured"
-    assert "2 rows beside PyTorch, faster in 1, geometric mean of ratios 1.00" in told[1]
+    reported = summary.figures(Part("layers cupy", "layers", [], rows=[*rows, rough]))
+    assert reported[0] == "1 of 3 rows DISTURBED by other processes, not measured"
+    assert "2 rows beside PyTorch, faster in 1, geometric mean of ratios 1.00" in reported[1]
     (line,) = summary.figures(Part("nets cupy", "nets", [], rows=[rough]))
     assert line == "conv 3: DISTURBED by other processes, not measured (~1.5 ms)"
 
@@ -323,8 +323,8 @@ def started(folder, tmp_path):
     process = subprocess.Popen(command(folder, *arguments), stdout=subprocess.PIPE, text=True)
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        told = folder / "results.json"
-        if told.exists() and by_name(folder)["suite"]["failed"] and (tmp_path / "pid").exists():
+        reported = folder / "results.json"
+        if reported.exists() and by_name(folder)["suite"]["failed"] and (tmp_path / "pid").exists():
             return process
         time.sleep(0.05)
     process.kill()
@@ -431,31 +431,31 @@ def test_many_failures_share_the_lines_of_the_summary():
     parts = [Part(f"part {i}", "nets", [], status=FAILED, rows=list(rows)) for i in range(3)]
     lines = summary.summarise({"gpu": "none"}, parts, "ended")
     assert len(lines) <= summary.SUMMARY_LINES and lines[-1] == "ended"
-    told = [sum(line.startswith(f"part {i}: row") for line in lines) for i in range(3)]
-    assert min(told) > 10 and max(told) - min(told) <= 1
+    reported = [sum(line.startswith(f"part {i}: row") for line in lines) for i in range(3)]
+    assert min(reported) > 10 and max(reported) - min(reported) <= 1
 
 
 def test_counts_are_those_of_the_stage():
     parts = [Part("a", "parity", [], status=PASSED, passed=3, total=3), Part("b", "parity", [], status=NOT_RUN)]
     parts.append(Part("c", "parity", [], status=LIMIT, passed=1, failed=1, total=9))
-    told = summary.stage_lines(parts)
-    assert told[0].split()[:2] == ["parity", LIMIT] and told[0].endswith("4 passed, 1 failed, 7 not reached")
-    assert [line.split()[0] for line in told[1:]] == ["b", "c"]
+    reported = summary.stage_lines(parts)
+    assert reported[0].split()[:2] == ["parity", LIMIT] and reported[0].endswith("4 passed, 1 failed, 7 not reached")
+    assert [line.split()[0] for line in reported[1:]] == ["b", "c"]
 
 
 def test_figures_leave_out_values_that_a_row_lacks():
     row = {"name": "lenet5", "phase": "step", "batch": 64, "ours_ms": 0.25, "torch_ms": None, "ratio": None}
     rows = [row, {**row, "plain_ms": 1.0, "gain": 4.0}, {**row, "torch_ms": 1.0, "ratio": 4.0}, {"name": "odd"}]
-    told = summary.figures(Part("nets cupy", "nets", [], rows=rows))
-    assert told[0] == "lenet5 step batch 64: 0.25 ms" and told[1].endswith("plain 1 ms, gain 4.00")
-    assert told[2].endswith("PyTorch 1 ms, ratio 4.00") and len(told) == 3
+    reported = summary.figures(Part("nets cupy", "nets", [], rows=rows))
+    assert reported[0] == "lenet5 step batch 64: 0.25 ms" and reported[1].endswith("plain 1 ms, gain 4.00")
+    assert reported[2].endswith("PyTorch 1 ms, ratio 4.00") and len(reported) == 3
 
 
 def test_layers_are_summarised_by_their_mean_and_the_slowest():
     rows = [{"name": f"conv {i}", "ours_ms": 1.0, "torch_ms": r, "ratio": r} for i, r in enumerate((0.5, 2.0) * 5)]
-    told = summary.figures(Part("layers cupy", "layers", [], rows=rows))
-    assert "10 rows beside PyTorch, faster in 5, geometric mean of ratios 1.00" in told[0] and len(told) == 7
-    assert "ratio 0.50" in told[1]
+    reported = summary.figures(Part("layers cupy", "layers", [], rows=rows))
+    assert "10 rows beside PyTorch, faster in 5, geometric mean of ratios 1.00" in reported[0] and len(reported) == 7
+    assert "ratio 0.50" in reported[1]
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ def member(shape, dtype="|u1", data=b"", version=1, length=None) -> bytes:
         shape if isinstance(shape, bytes) else repr({"descr": dtype, "fortran_order": False, "shape": shape}).encode()
     )
     code = "<H" if version == 1 else "<I"
-    told = struct.pack(code, len(text) if length is None else length)
-    return b"\x93NUMPY" + bytes([version, 0]) + told + text + data
+    length_field = struct.pack(code, len(text) if length is None else length)
+    return b"\x93NUMPY" + bytes([version, 0]) + length_field + text + data
 
 
 def archive(path, compressed=True, **members):

@@ -96,10 +96,10 @@ def shown_on(width, *rows, unit="images"):
 def test_lines_of_epochs_are_broken_between_figures(width):
     lines = shown_on(width, ROW, LONG, ROW, unit="图像")
     assert all(cell_len(line) <= width for line in lines)
-    told = "  ".join(line.strip() for line in lines)
+    shown_text = "  ".join(line.strip() for line in lines)
     for row in (ROW, LONG):
         for figure in formatting.described(row, "图像"):
-            assert figure in told
+            assert figure in shown_text
     heads = [line for line in lines if line.startswith("epoch")]
     assert [head.split("/")[0].split()[-1] for head in heads] == ["2", "3", "2"]
 
@@ -204,8 +204,8 @@ def test_the_bar_shows_epoch_step_figures_speed_and_time_left(clock):
     terminal = Terminal()
     with Progress(3, 200, shown=True, console=terminal.console) as bar:
         go(bar, clock, 1, range(1, 101), 0.1)
-    told = [line for line in terminal.lines() if "100/200" in line][-1]
-    assert re.fullmatch(r"epoch 1/3  ━+\S*━*  100/200  loss 0\.5000  80 images/s  0:50 left", told)
+    shown_text = [line for line in terminal.lines() if "100/200" in line][-1]
+    assert re.fullmatch(r"epoch 1/3  ━+\S*━*  100/200  loss 0\.5000  80 images/s  0:50 left", shown_text)
 
 
 def test_the_bar_reads_figures_a_few_times_a_second(clock):

@@ -181,8 +181,8 @@ def test_a_nan_stops_with_the_step_the_place_and_what_to_try(at):
     model = net(at.backend)
     with pytest.raises(nn.NonFiniteError) as caught:
         nn.fit(model, poisoned(47), epochs=3, batch_size=10, seed=3, on_nan="stop", progress=False)
-    told = str(caught.value)
-    assert "epoch 1" in told and "the input" in told and "on_nan" in told
+    error_text = str(caught.value)
+    assert "epoch 1" in error_text and "the input" in error_text and "on_nan" in error_text
     # It stopped before the update.
     assert all(np.isfinite(at.get(array)).all() for array in model.state_dict().values())
 
