@@ -18,7 +18,7 @@ from xpnn.backends import Backend
 from xpnn.backends.execution import team
 from xpnn.testing.cases import LayerCase, LossCase, cases
 from xpnn.training.gradients import part_bounds, part_sizes
-from xpnn.training.shards import Meeting, Shards, ThreadTeam
+from xpnn.training.shards import ExchangeBarrier, Shards, ThreadTeam
 from xpnn.training.training_step import batch_gradients
 
 SPLITS = (1, 2, 3, 4, (3, 1, 5), 20)
@@ -57,24 +57,24 @@ def exact(spec="numpy", **settings):
 @cache
 def crew():
     """Threads for all teams: to start new ones takes longer than their work."""
-    pool, meeting = ThreadPoolExecutor(8), threading.Barrier(8)
-    list(pool.map(lambda _: meeting.wait(), range(8)))
+    pool, barrier = ThreadPoolExecutor(8), threading.Barrier(8)
+    list(pool.map(lambda _: barrier.wait(), range(8)))
     return pool
 
 
 def in_team(b, sizes, job):
     """``job(rows)`` for the rows of each part, on a team of threads."""
-    meeting, bounds = Meeting(len(sizes)), [0, *itertools.accumulate(sizes)]
+    barrier, bounds = ExchangeBarrier(len(sizes)), [0, *itertools.accumulate(sizes)]
 
     def work(rank):
-        worker = ThreadTeam(meeting, rank, b.xp)
+        worker = ThreadTeam(barrier, rank, b.xp)
         try:
             with team.joined(worker):
                 found = job(slice(bounds[rank], bounds[rank + 1]))
-                worker.part()
+                worker.finish()
                 return found
         except BaseException:
-            meeting.abort()
+            barrier.abort()
             raise
 
     done = [crew().submit(copy_context().run, work, rank) for rank in range(len(sizes))]
@@ -551,12 +551,12 @@ def test_a_step_copies_its_batch_in_and_nothing_out():
 
 def test_memory_of_workers_is_not_written_by_others():
     """All workers read an exchanged array, so none may change it in place afterwards."""
-    meeting, seen = Meeting(2), []
+    barrier, seen = ExchangeBarrier(2), []
 
     def work(rank):
         for i in range(200):
             mine = np.full(3, float(rank + i))
-            seen.append(ThreadTeam(meeting, rank, np).sum(mine).tolist() == [2.0 * i + 1.0] * 3)
+            seen.append(ThreadTeam(barrier, rank, np).sum(mine).tolist() == [2.0 * i + 1.0] * 3)
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
     for thread in threads:
