@@ -22,8 +22,8 @@ def fit(options: FitOptions) -> History:
     data : (x, y) or DataLoader
         Host arrays, or a loader, whose own batch size and seed are used.
     validation : (x, y) or DataLoader, optional
-        Evaluated after each epoch, as by `evaluate`. A pair is split into batches of training's size, or with ``shards`` in
-        fast numerics of the size of the largest part; a loader keeps its batch size.
+        Evaluated after each epoch, as by `evaluate`. A pair is split into batches of training's size; with ``shards``
+        in fast numerics, of the size of the largest part. A loader keeps its batch size.
     loss : Loss, optional
         With ``reduction="mean"`` (or ``"batchmean"``); `CrossEntropy` unless given.
     optimizer : Optimizer, optional
