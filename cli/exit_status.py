@@ -87,7 +87,7 @@ def _run(name: str, run: Callable[[], object]) -> int:
 
 def _end(name: str, error: BaseException, text: str, status: int) -> int:
     _trace(error)
-    process.tell(f"{name}: {' '.join(text.split())}")
+    process.print_error(f"{name}: {' '.join(text.split())}")
     return status
 
 

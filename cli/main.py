@@ -1,8 +1,9 @@
 """The command line of ``xpnn``.
 
 Each subcommand is a module, or a package, with `configure`, which adds its options to a parser, and `run`, which gets
-the parsed options. Its first docstring line is its help. It may have `expand`, which replaces arguments by others
-before they are parsed, as ``--config FILE`` by the options in the file. `cli/exit_status.py` says how a command ends.
+the parsed options. The first line of its docstring is its help. It may have `expand`, which is called before the
+arguments are parsed and replaces some by others, such as ``--config FILE`` by the options in the file.
+`cli/exit_status.py` says how a command ends.
 """
 
 import sys

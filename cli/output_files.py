@@ -58,7 +58,7 @@ def targets(paths: Mapping[str, str | None]) -> dict[str, Path | None]:
 
 
 def make_and_delete(probe: Path) -> None:
-    """Make a file and delete it; `OSError` if that is not possible. A file that exists is left alone."""
+    """Make a file and delete it; `OSError` if that is not possible. A file that exists is not changed."""
     try:
         os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     except FileExistsError:

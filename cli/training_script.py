@@ -12,7 +12,7 @@ from ..layers.core.layer import Layer
 from ..training.checkpoints import Checkpoints
 from ..training.data_loader import DataLoader
 from ..training.datasets import Dataset
-from ..training.single_samples import require_no_single_sample
+from ..training.one_sample_batches import require_no_one_sample_batch
 from .argument_types import at_least, positive, text
 from .backend_option import add_backend, open_backend
 from .errors import UsageError, preparing
@@ -65,5 +65,5 @@ def check_resumable(folder: Path, resume: bool) -> None:
 def trainable(model: Layer, data: Dataset, loader: DataLoader) -> DataLoader:
     """The loader, if `fit` can train with it: `UsageError` for one class, `ValueError` for a batch of one sample."""
     require_classes(data)
-    require_no_single_sample(model, loader)
+    require_no_one_sample_batch(model, loader)
     return loader

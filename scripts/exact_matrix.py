@@ -31,6 +31,7 @@ if TYPE_CHECKING or __package__:
     from ..cli.standalone.arguments import Parser
     from ..common import environment
     from ..common.files import write_whole
+    from ..common.processor import processor_name
 else:
     # Run as a file, maybe on a Python without `xpnn`: these modules import only the standard library.
     sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -38,9 +39,12 @@ else:
     from cli.standalone.arguments import Parser
     from common import environment
     from common.files import write_whole
+    from common.processor import processor_name
 
-SECONDS = 120.0  # for one run, which takes a few
-SHOWN = 12  # digits of a hash in the table
+# The time limit of a run, which needs a few seconds.
+SECONDS = 120.0
+# Digits of a hash in the table.
+SHOWN = 12
 CHILD = Path(__file__).resolve().parent / "exact" / "training_hash.py"
 CORES = ("Haswell", "SkylakeX", "Zen", "Nehalem", "Sandybridge")
 
@@ -60,8 +64,8 @@ class Configuration:
     skipped: bool = False
 
 
-def ask(task: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
-    """The answer of a child process to a task, or the ``problem`` for which there is none."""
+def run_task(task: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    """Run a task in a child process; returns its answer, or the ``problem`` if there is none."""
     command = [sys.executable, str(CHILD), json.dumps({**task, "parent": os.getpid()})]
     inherited = {name: text for name, text in os.environ.items() if name not in ("XPNN_BACKEND", "XPNN_NUMERICS")}
     try:
@@ -110,7 +114,7 @@ def configurations(backend: str, dispatched: list[str]) -> Iterator[Configuratio
 def run(configuration: Configuration, steps: int) -> None:
     """Run a configuration and store the result in it."""
     c = configuration
-    answer = ask({"backend": c.backend, "steps": steps, "arguments": c.arguments}, c.environment)
+    answer = run_task({"backend": c.backend, "steps": steps, "arguments": c.arguments}, c.environment)
     c.problem = answer.get("unusable", answer.get("problem", ""))
     c.skipped = answer.get("skipped", False)
     c.exact, c.fast, c.seconds = answer.get("exact", ""), answer.get("fast", ""), answer.get("seconds", 0.0)
@@ -146,7 +150,7 @@ def step_count(text: str) -> int:
     return int(text)
 
 
-# Those of `xpnn.backends.registry`, which this process does not import.
+# The names in `xpnn.backends.registry`, which this process does not import.
 BACKENDS = ("numpy", "cupy", "torch", "strict", "auto")
 
 
@@ -171,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt as error:
         lines, _ = verdict(made)
-        process.tell(f"exact_matrix: {str(error) or 'interrupted'} after {len(made)} runs; {lines[-1]}")
+        process.print_error(f"exact_matrix: {str(error) or 'interrupted'} after {len(made)} runs; {lines[-1]}")
         return process.status_of(error)
     finally:
         process.silence()
@@ -207,7 +211,7 @@ def _run_all(arguments: list[str] | None, made: list[Configuration]) -> int:
             parser.error(f"--json {options.json}: no file can be made there ({error.strerror})")
     print(f"{'backend':<8} {'setting':<46} {'exact':<{SHOWN}}  {'fast':<{SHOWN}}  seconds")
     for backend in options.backends:
-        answer = ask({"backend": backend}, {})
+        answer = run_task({"backend": backend}, {})
         if "dispatched" not in answer:
             reason = answer.get("unusable", answer.get("problem", "no answer"))
             made.append(Configuration(backend, "can't be used", problem=reason, skipped="unusable" in answer))
@@ -220,23 +224,14 @@ def _run_all(arguments: list[str] | None, made: list[Configuration]) -> int:
     lines, status = verdict(made)
     print("\n".join(lines), flush=True)
     if options.json is not None:
-        about = {"python": platform.python_version(), "system": platform.platform(), "processor": processor()}
+        about = {"python": platform.python_version(), "system": platform.platform(), "processor": processor_name()}
         report = {"machine": about, "steps": options.steps, "configurations": [asdict(c) for c in made]}
         try:
             write_whole(options.json, json.dumps(report, indent=1) + "\n")
         except OSError as error:
-            process.tell(f"exact_matrix: {options.json} could not be written: {error.strerror}")
+            process.print_error(f"exact_matrix: {options.json} could not be written: {error.strerror}")
             return 1
     return status
-
-
-def processor() -> str:
-    """The name of the processor, if the system reports it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 if __name__ == "__main__":

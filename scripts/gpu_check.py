@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or __package__:
     from ..cli.standalone import children, process
+    from ..common.cores import available_cores
     from ..common.files import write_whole
     from .gpu import options, plan, preflight, summary
     from .gpu.jobs import Job
@@ -52,6 +53,7 @@ else:
     from gpu.parts import FAILED, INTERRUPTED, LIMIT, NOT_RUN, PASSED, RUNNING, TOGETHER, Part
 
     from cli.standalone import children, process
+    from common.cores import available_cores
     from common.files import write_whole
 
 # Seconds between two polls of the processes, and between two writes of the files.
@@ -77,7 +79,7 @@ class Check:
         self.options, self.scratch, self.caught, self.keeper = chosen, scratch, caught, keeper
         self.deadline = time.monotonic() + chosen.seconds
         self.about = {"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), "source": preflight.source()}
-        self.about["system"] = f"{platform.system()} {platform.release()}, {plan.cores()} cores, "
+        self.about["system"] = f"{platform.system()} {platform.release()}, {available_cores()} cores, "
         self.about["system"] += f"Python {platform.python_version()}"
         self.parts: list[Part] = plan.plan(chosen)
         self.ended = ""
@@ -170,7 +172,7 @@ class Check:
     def read_rows(self, part: Part, job: Job) -> None:
         """Add the new rows of a job to its part; print those that failed."""
         for row in job.new_rows():
-            if part.take(row) and part.failed <= PRINTED:
+            if part.add(row) and part.failed <= PRINTED:
                 print(f"gpu_check: {part.name}: FAILED {row['name']}: {summary.problem_of(row)}"[:500], flush=True)
                 if part.failed == PRINTED:
                     print(f"gpu_check: {part.name}: further failures are in the files", flush=True)

@@ -1,1 +1,1 @@
-"""How a model learns: optimizers, data in batches, the fit loop and its history."""
+"""Training: optimizers, schedules, data loaders, datasets, the training loop, its checkpoints and its history."""

@@ -91,7 +91,9 @@ class DataLoader:
         self.arrays: tuple[Images, ...] = (samples_of("x", x), samples_of("y", y))
         lengths = [len(array) if len(array.shape) else 0 for array in self.arrays]
         if lengths[0] != lengths[1] or not lengths[0]:
-            raise ValueError(f"x and y need the same number of samples, at least 1; got {lengths[0]} and {lengths[1]}")
+            raise ValueError(
+                f"x and y must have the same number of samples, at least 1, got {lengths[0]} and {lengths[1]}"
+            )
         if transform is not None and (not callable(transform) or inspect.isclass(transform)):
             hint = f"; make an object of it: {transform.__name__}()" if inspect.isclass(transform) else ""
             raise ValueError(
@@ -254,7 +256,7 @@ class DataLoader:
         for changed in both:
             if not isinstance(changed, np.ndarray) or not is_plain_numpy(type(changed)) or len(changed) != len(x):
                 raise ValueError(
-                    f"{self.transform!r} must return an array of as many samples as its batch, {len(x)}, it returned "
+                    f"{self.transform!r} must return an array of as many samples as its batch, {len(x)}, got "
                     f"{getattr(changed, 'shape', type(changed).__name__)}"
                 )
         return both

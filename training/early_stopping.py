@@ -42,14 +42,14 @@ class EarlyStopping:
     restore_best: bool = False
 
     def __post_init__(self) -> None:
-        plain = {
+        checked = {
             "patience": checks.integer("patience", self.patience, 1),
             "metric": checks.instance("metric", self.metric, str, "name a column of the history"),
             "mode": checks.choice("mode", self.mode, ("min", "max", None)),
             "threshold": checks.number("threshold", self.threshold, least=0),
             "restore_best": checks.flag("restore_best", self.restore_best),
         }
-        for name, value in plain.items():
+        for name, value in checked.items():
             object.__setattr__(self, name, value)
 
     @property

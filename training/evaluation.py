@@ -11,7 +11,7 @@ from ..common import checks
 from ..common.types import Array
 from ..layers.core.layer import Layer
 from ..layers.losses import CrossEntropy, Loss
-from .compatibility import require_predictions, require_targets
+from .consistency_checks import require_predictions, require_targets
 from .data_loader import DataLoader
 from .out_of_memory import out_of_memory_in_evaluation
 from .running_metrics import RunningMetrics, none_ignored
@@ -49,12 +49,12 @@ def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: 
         If a batch does not fit; the message names one that does.
     """
     checks.instance("model", model, Layer)
-    is_usual_loss = loss is None
+    is_default_loss = loss is None
     loss = CrossEntropy() if loss is None else checks.instance("loss", loss, Loss)
     if loss.reduction == "none":
         raise ValueError(f"loss must be one with reduction='mean' or 'sum', got {loss!r}")
     loader = as_loader("data", data, None, shuffle=False).in_order(batch_size)
-    require_targets(loss, loader, is_usual_loss)
+    require_targets(loss, loader, is_default_loss)
     metrics = RunningMetrics(model.backend, loss, none_ignored=none_ignored(loss, loader))
     with use_backend(model.backend), in_mode(model, False):
         for x, target in loader.batches(model.backend):
@@ -143,7 +143,7 @@ def as_loader(name: str, data: Data, batch_size: int | None, *, shuffle: bool, s
     if isinstance(data, DataLoader):
         return data
     if not isinstance(data, tuple | list) or len(data) != 2:
-        advice = ", which gives each batch once; make a loader of arrays: nn.DataLoader(x, y)"
+        advice = ", which can be iterated only once; make a loader of arrays: nn.DataLoader(x, y)"
         hint = advice if isinstance(data, Iterator) else ""
         kind = f"{len(data)} arrays" if isinstance(data, tuple | list) else checks.shown(data)
         raise ValueError(f"{name} must be a pair (x, y) or a DataLoader, got {kind}{hint}")

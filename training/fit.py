@@ -22,8 +22,8 @@ def fit(options: FitOptions) -> History:
     data : (x, y) or DataLoader
         Host arrays, or a loader, whose own batch size and seed are used.
     validation : (x, y) or DataLoader, optional
-        Measured after each epoch, as by `evaluate`: a pair in batches of training's size (with ``shards``, unless in
-        exact numerics, of the largest part's size), a loader in its own.
+        Evaluated after each epoch, as by `evaluate`. A pair is split into batches of training's size; with ``shards``
+        in fast numerics, of the size of the largest part. A loader keeps its batch size.
     loss : Loss, optional
         With ``reduction="mean"`` (or ``"batchmean"``); `CrossEntropy` unless given.
     optimizer : Optimizer, optional
@@ -33,7 +33,7 @@ def fit(options: FitOptions) -> History:
     batch_size : int
         Samples in a batch; the last may hold fewer.
     seed : int
-        Of the order of the samples.
+        Seed of the order of the samples.
     progress : bool
         Whether to show a progress bar on a terminal, or lines elsewhere, on standard error.
     shards : int or sequence of int
@@ -41,13 +41,13 @@ def fit(options: FitOptions) -> History:
         the results have the bits of the whole batch; if the loss or a layer computes in fast numerics, gradients are
         accumulated part by part, which needs less memory, and a batch norm uses the statistics of each part.
     accumulate : int
-        Add up the gradients of this number of batches for one step, one batch after another: the memory of one, the
-        gradient of all. Not together with shards.
+        Number of batches whose gradients are added up for one step. The batches are computed one after another, so the
+        step needs the memory of one. Can't be combined with ``shards``.
     schedule : Schedule, optional
-        Of the optimizer's learning rate. `ReduceLROnPlateau` reads the validation loss, or without validation the
-        training loss, after each epoch; the others advance with each step.
+        Schedule of the optimizer's learning rate. `ReduceLROnPlateau` reads the validation loss after each epoch, or
+        without validation the training loss; the others advance with each step.
     schedule_each : {"step", "epoch"}
-        What a schedule counts, unless it is `ReduceLROnPlateau`.
+        What the schedule counts; `ReduceLROnPlateau` always counts epochs.
     clip_norm, clip_value : float, optional
         Clip gradients before each update: all together to a norm (`clip_grad_norm`), each entry to an absolute value.
     on_nan : {"stop", "skip", None}
@@ -93,7 +93,7 @@ def fit(options: FitOptions) -> History:
         If a batch does not fit, in training or in evaluation; the message names one that does.
     CheckpointError
         If a checkpoint can't be written, or is damaged or another run's (the message says what differs), if another run
-        writes to the folder, or one did and ``resume`` is False.
+        writes to the folder, or an earlier run did and ``resume`` is False.
     """
     run = Run(options)
     if options.resume:

@@ -1,4 +1,4 @@
-"""Forward and backward of a batch, whole or part by part: adds gradients, returns loss and predictions.
+"""Forward and backward of a batch, whole or part by part: add to the gradients, return loss and predictions.
 
 `xpnn.training.shards` has a third way, parts on threads, for exact numerics.
 """
@@ -25,7 +25,7 @@ BatchGradients: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 
 
 def forward_backward(model: Layer, loss: Loss, x: Array, target: Array) -> tuple[Array, Array]:
-    """The whole batch at once."""
+    """Forward and backward of the whole batch."""
     prediction = model.forward(x)
     value = loss.forward(prediction, target)
     with released():
@@ -34,7 +34,9 @@ def forward_backward(model: Layer, loss: Loss, x: Array, target: Array) -> tuple
 
 
 def accumulate(model: Layer, loss: Loss, sizes: Sequence[int], x: Array, target: Array) -> tuple[Array, Array]:
-    """One part after another: the sum of each part's losses, divided by what the mean over the batch divides by.
+    """Forward and backward of one part of the batch after another.
+
+    The loss is the sum over all parts, divided by the same number as the mean over the whole batch.
 
     Parameters
     ----------
@@ -49,7 +51,7 @@ def accumulate(model: Layer, loss: Loss, sizes: Sequence[int], x: Array, target:
     xp = backend.xp
     summed = copy.copy(loss)
     summed.reduction = "sum"
-    for a, b in itertools.pairwise(cuts(x.shape[0], sizes)):
+    for a, b in itertools.pairwise(part_bounds(x.shape[0], sizes)):
         if a == b:
             continue
         prediction = model.forward(x[a:b, ...])
@@ -75,14 +77,14 @@ def part_sizes(shards: int | Sequence[int]) -> list[int]:
     return list(checks.shape("shards", shards, 1, "an integer >= 1, or a sequence of them"))
 
 
-def cuts(samples: int, sizes: Sequence[int]) -> list[int]:
-    """Bounds of a batch's parts of these relative sizes: ``0`` first and ``samples`` last."""
+def part_bounds(samples: int, sizes: Sequence[int]) -> list[int]:
+    """Where the parts of a batch begin and end, for these relative sizes: from 0 to ``samples``."""
     bounds = [0, *itertools.accumulate(sizes)]
     return [samples * bound // bounds[-1] for bound in bounds]
 
 
-def in_parts_as_one(model: Layer, loss: Loss) -> bool:
-    """Whether a step in parts has the bits of the step on the whole batch: if all layers and the loss are exact."""
+def parts_have_bits_of_whole(model: Layer, loss: Loss) -> bool:
+    """Whether a step in parts has the bits of a step on the whole batch: only if all layers and the loss are exact."""
     own = model.backend if loss.follows else loss.backend
     backends = (own, *(layer.backend for _, layer in model.named_layers()))
     return all(b is not None and b.numerics == "exact" for b in backends)

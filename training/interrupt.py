@@ -1,4 +1,4 @@
-"""Ctrl-C or SIGTERM (of a batch system) as a flag that a training loop reads between two steps."""
+"""Ctrl-C and SIGTERM (sent by a batch system) as a flag that the training loop reads between two steps."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal, ``number``, has asked the program to stop."""
+    """The program was stopped by the signal ``number``."""
 
     def __init__(self, text: str = "", number: int = signal.SIGINT) -> None:
         super().__init__(text)
@@ -22,25 +22,25 @@ class Stopped(KeyboardInterrupt):
 
 
 class Interrupted(Stopped):
-    """Training has stopped on request, after it saved its state; the message says where."""
+    """Training was stopped by a signal and saved its state first; the message says where."""
 
 
 class Interrupt:
-    """Context manager in which the first signal sets ``asked`` and the second one interrupts at once.
+    """Context manager in which the first signal sets ``received`` and the second raises `Stopped` immediately.
 
-    Signals that this process ignores, as in the background of a shell, stay ignored. In other threads than the main
-    one, where Python handles no signals, nothing is changed.
+    Signals that this process ignores, as in the background of a shell, stay ignored. Nothing is changed outside the
+    main thread, because Python handles signals only there.
 
     Attributes
     ----------
-    asked : bool
+    received : bool
         Whether a signal was received.
     number : int
         The first signal that was received.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.received = False
         self.number: int = signal.SIGINT
         self._before: dict[int, Any] = {}
 
@@ -59,6 +59,6 @@ class Interrupt:
             raised.number = self.number
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.received:
             raise Stopped(f"{Stopped.words(number)} before the step was saved", number)
-        self.asked, self.number = True, number
+        self.received, self.number = True, number

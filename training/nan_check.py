@@ -78,8 +78,8 @@ class _Found(Exception):
         self.finding = finding
 
 
-def is_of_the_library(model: Layer, loss: Loss, optimizer: object) -> bool:
-    """Whether a step calls only this library's code. If so, NumPy's warnings of NaN name no code of the user."""
+def uses_only_library_code(model: Layer, loss: Loss, optimizer: object) -> bool:
+    """Whether a step calls only this library's code, so that NumPy's warnings of NaN would name no code of the user."""
     package = __name__.partition(".")[0] + "."
     both = ("forward", "backward", "_forward", "_backward")
     owners: list[tuple[type, tuple[str, ...]]] = [(type(layer), both) for _, layer in model.named_layers()]

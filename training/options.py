@@ -1,4 +1,4 @@
-"""The arguments of `fit`: names, types, defaults and checks, written down once."""
+"""The arguments of `fit`: names, types, defaults and checks."""
 
 import inspect
 import os
@@ -64,7 +64,7 @@ class FitOptions:
     def __post_init__(self) -> None:
         checks.instance("model", self.model, Layer)
         if self.loss is not None and checks.instance("loss", self.loss, Loss, LOSS_ADVICE).reduction not in MEANS:
-            hint = f", which is a sum; use {self.loss.mean.__name__}()" if isinstance(self.loss, SumLoss) else ""
+            hint = f", a sum; use its mean, nn.{self.loss.mean.__name__}()" if isinstance(self.loss, SumLoss) else ""
             raise ValueError(f"loss must have reduction='mean', got {self.loss!r}{hint}")
         if self.optimizer is not None:
             checks.instance("optimizer", self.optimizer, Optimizer, "give one over the model, such as nn.Adam(model)")
@@ -96,9 +96,10 @@ class FitOptions:
 
 
 def with_arguments_of(options: Callable[P, T]) -> Callable[[Callable[[T], Result]], Callable[P, Result]]:
-    """Decorator: a function of an ``options`` object is called with the arguments that make the object.
+    """Decorator for a function whose only argument is an object of the class ``options``.
 
-    `inspect.signature`, `help` and type checkers show these arguments.
+    The function is then called with the arguments of the class, and the decorator makes the object. These arguments
+    are what `inspect.signature`, `help` and type checkers show.
     """
 
     def decorate(function: Callable[[T], Result]) -> Callable[P, Result]:

@@ -1,9 +1,9 @@
 """Whether a checkpoint is of this run, so that the run may resume from it.
 
-A checkpoint's state replaces what the new run was given: settings of the optimizer and of its schedule, and the
-schedule's step. So these are compared first, and if they differ nothing is loaded. Settings that are no state but
-decide on the steps are compared too: loss, clipping, parts of a batch. What may differ is the number of epochs (but see
-`_longer_schedule`), ``on_nan``, patience, how many checkpoints are kept, and the backend.
+The state in a checkpoint replaces the new run's settings of the optimizer and its schedule, and the schedule's step. So
+these are compared first, and nothing is loaded if they differ. Other settings that change the steps are compared too:
+loss, clipping, parts of a batch. These may differ: the number of epochs (but see `_longer_schedule`), ``on_nan``,
+patience, how many checkpoints are kept, and the backend.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,8 +81,8 @@ def _longer_schedule(run: Run, epochs_before: int) -> Iterator[str]:
     needed = run.epochs * (len(run.loader) if run.options.schedule_each == "step" else 1)
     if total is not None and run.epochs > epochs_before and needed > total:
         yield (
-            f"its schedule {type(run.schedule).__name__} is laid out for {total} steps and {run.epochs} epochs take "
-            f"{needed}: it can't be made longer on the way; go on with epochs={epochs_before}"
+            f"its schedule {type(run.schedule).__name__} has {total} steps and {run.epochs} epochs need "
+            f"{needed}: it can't be made longer later; use epochs={epochs_before}"
         )
 
 

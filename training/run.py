@@ -7,11 +7,11 @@ from typing import Any
 from ..common.types import dtype_name
 from ..layers.losses import CrossEntropy, Loss
 from .checkpoints import Checkpoints
-from .compatibility import require_targets, require_trainable
+from .consistency_checks import require_targets, require_trainable
 from .data_loader import DataLoader
 from .early_stopping import EarlyStopping
 from .evaluation import as_loader
-from .gradients import in_parts_as_one, part_sizes
+from .gradients import part_sizes, parts_have_bits_of_whole
 from .history import History
 from .optimizers import Adam, Optimizer
 from .options import FitOptions
@@ -57,7 +57,7 @@ class Run:
         self.optimizer: Optimizer = Adam(options.model) if options.optimizer is None else options.optimizer
         self.schedule, self.epochs = options.schedule, options.epochs
         self.sizes = part_sizes(options.shards)
-        self.parts_are_exact = in_parts_as_one(self.model, self.loss)
+        self.parts_are_exact = parts_have_bits_of_whole(self.model, self.loss)
         self.loader, self.validation = self._loaders()
         folder = options.checkpoints
         self.checkpoints = folder if folder is None or isinstance(folder, Checkpoints) else Checkpoints(folder)
@@ -121,7 +121,7 @@ class Run:
             if metric.startswith("validation_") and self.validation is None:
                 hint = "; give validation data, or name one of these"
             raise ValueError(
-                f"early_stopping looks at {metric!r}, and the columns of this run are {', '.join(columns)}{hint}"
+                f"the metric of early_stopping must be a column of this run, {', '.join(columns)}; got {metric!r}{hint}"
             )
 
     def new_metrics(self) -> RunningMetrics:

@@ -24,7 +24,7 @@ def samples_of(name: str, data: Any) -> Images:
         return data  # type: ignore[no-any-return]  # is_lazy checks for what Images requires
     if isinstance(data, Iterator):
         raise TypeError(
-            f"{name} must be an array of samples, got {checks.shown(data)}, which gives each of them once; make an "
+            f"{name} must be an array of samples, got {checks.shown(data)}, which can be iterated only once; make an "
             f"array of it: np.stack(list({name}))"
         )
     return host_data(data, name, convert=True)
@@ -45,10 +45,10 @@ def take_samples(data: Images, index: Any) -> NDArray[Any]:
         samples: NDArray[Any] = data[index]
         return samples
     if isinstance(index, slice):
-        return host_data(data[index], "what the data gives for a slice", convert=True)
+        return host_data(data[index], "the result of indexing the data with a slice", convert=True)
     # Increasing positions read a file from front to back; h5py accepts no other order.
     order = np.argsort(index)
-    found = host_data(data[index[order]], "what the data gives for some places", convert=True)
+    found = host_data(data[index[order]], "the result of indexing the data with positions", convert=True)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     return found[back]

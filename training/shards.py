@@ -3,7 +3,7 @@
 There a sum over the batch does not depend on how the samples are distributed (`xpnn.backends.execution.team`): the
 workers agree on scales and counts and add whole numbers. So a step on ``k`` parts has the bits of a step on the whole
 batch, batch norm and dropout included. Each worker is a thread with a copy of the model that shares its weights, and
-all run in lock-step; processes would need only another `Team`.
+all run in lock-step; separate processes would only need another `Team`.
 """
 
 import copy
@@ -22,11 +22,11 @@ from ..common.types import Array, Namespace
 from ..layers.core.layer import Layer
 from ..layers.core.parameter import Parameter
 from ..layers.losses import Loss
-from .gradients import cuts, forward_backward
+from .gradients import forward_backward, part_bounds
 
 
-class Meeting:
-    """Where workers exchange values: each waits until all have arrived."""
+class ExchangeBarrier:
+    """A barrier at which workers exchange values: each waits until all have arrived."""
 
     def __init__(self, workers: int) -> None:
         self._barrier = threading.Barrier(workers)
@@ -60,8 +60,8 @@ class Meeting:
 class ThreadTeam:
     """One thread's `xpnn.backends.execution.team.Team`."""
 
-    def __init__(self, meeting: Meeting, rank: int, xp: Namespace) -> None:
-        self._meeting, self._rank, self._xp = meeting, rank, xp
+    def __init__(self, barrier: ExchangeBarrier, rank: int, xp: Namespace) -> None:
+        self._barrier, self._rank, self._xp = barrier, rank, xp
 
     def max(self, array: Array) -> Array:
         """Elementwise maximum over the workers; NaN wins."""
@@ -80,12 +80,12 @@ class ThreadTeam:
         counts = self._exchange(n, "a place in the batch")
         return sum(counts[: self._rank]), sum(counts)
 
-    def part(self) -> None:
+    def finish(self) -> None:
         """Wait until all workers are done."""
         self._exchange(None, "the end")
 
     def _exchange(self, value: Any, what: str) -> list[Any]:
-        return self._meeting.exchange(self._rank, value, what)
+        return self._barrier.exchange(self._rank, value, what)
 
 
 class Shards:
@@ -124,15 +124,15 @@ class Shards:
         """Adds to the model's gradients; returns the loss and the predictions of the batch."""
         for parameter, twin in self._twins:
             twin.value, twin.grad = parameter.value, None
-        meeting, futures = Meeting(len(self._sizes)), []
+        barrier, futures = ExchangeBarrier(len(self._sizes)), []
         try:
-            for rank, (a, b) in enumerate(itertools.pairwise(cuts(x.shape[0], self._sizes))):
-                work = partial(self._work, rank, meeting, x[a:b, ...], target[a:b, ...])
+            for rank, (a, b) in enumerate(itertools.pairwise(part_bounds(x.shape[0], self._sizes))):
+                work = partial(self._work, rank, barrier, x[a:b, ...], target[a:b, ...])
                 futures.append(self._pool.submit(copy_context().run, work))
             wait(futures)
         except BaseException:
             # Workers would wait forever for one that was never started.
-            meeting.abort()
+            barrier.abort()
             raise
         errors = [error for error in (each.exception() for each in futures) if error is not None]
         try:
@@ -145,13 +145,13 @@ class Shards:
         with self._backend.context():
             return values[0], concat_all(predictions, 0, self._backend.xp)
 
-    def _work(self, rank: int, meeting: Meeting, x: Array, target: Array) -> tuple[Array, Array]:
-        team = ThreadTeam(meeting, rank, self._backend.xp)
+    def _work(self, rank: int, barrier: ExchangeBarrier, x: Array, target: Array) -> tuple[Array, Array]:
+        team = ThreadTeam(barrier, rank, self._backend.xp)
         try:
             with joined(team), use_backend(self._backend):
                 results = forward_backward(*self._workers[rank], x, target)
-                team.part()
+                team.finish()
                 return results
         except BaseException:
-            meeting.abort()
+            barrier.abort()
             raise

@@ -11,16 +11,16 @@ from typing import Any
 
 from ..backends import use_backend
 from .checkpoint_file import CheckpointError
-from .compatibility import require_schedule_lasts, require_trainable
+from .consistency_checks import require_schedule_lasts, require_trainable
 from .evaluation import evaluate, in_mode
 from .history import History
 from .host_state import load_model_state, model_state, model_streams, without_prefix
 from .interrupt import Interrupt, Interrupted
+from .one_sample_batches import require_no_one_sample_batch
 from .progress import Progress
 from .run import Run
 from .saving import save
 from .schedules.base import TimedSchedule
-from .single_samples import require_no_single_sample
 from .training_step import TrainingStep
 
 
@@ -49,7 +49,7 @@ class Trainer:
         if run.epoch <= run.epochs:
             parts = (1,) * options.accumulate if options.accumulate > 1 else run.sizes
             is_whole = options.accumulate == 1 and run.parts_are_exact
-            require_no_single_sample(run.model, run.loader, (1,) if is_whole else parts)
+            require_no_one_sample_batch(run.model, run.loader, (1,) if is_whole else parts)
         with ExitStack() as stack:
             if run.checkpoints is not None:
                 stack.enter_context(run.checkpoints)
@@ -88,11 +88,11 @@ class Trainer:
             run.batch += 1
             run.steps += 1
             progress.step(run.epoch, run.batch, int(x.shape[0]), run.metrics.read)
-            if run.batch < batches and (self._interrupt.asked or (every and run.steps % every == 0)):
+            if run.batch < batches and (self._interrupt.received or (every and run.steps % every == 0)):
                 now = time.perf_counter()
                 run.seconds, started = run.seconds + now - started, now
                 save(run)
-                self._stop_if_asked()
+                self._stop_if_interrupted()
         self._end_epoch(self._measured(step, started))
 
     def _measured(self, step: TrainingStep, started: float) -> dict[str, float]:
@@ -125,8 +125,8 @@ class Trainer:
         run.next_epoch()
         if best.metric not in row and is_measured:
             raise ValueError(
-                f"early_stopping looks at {best.metric!r}, and this run measures {', '.join(row)}: an accuracy "
-                "needs targets that are classes"
+                f"the metric of early_stopping must be a column of this run, {', '.join(row)}; got {best.metric!r}: an "
+                "accuracy needs targets that are classes"
             )
         if best.restore_best and run.history.rows[best.best(run.history)] is row:
             self._best_weights = model_state(run.model)
@@ -135,11 +135,11 @@ class Trainer:
         if run.options.after_epoch is not None:
             run.options.after_epoch(run.history)
         if run.epoch <= run.epochs:
-            self._stop_if_asked()
+            self._stop_if_interrupted()
 
-    def _stop_if_asked(self) -> None:
+    def _stop_if_interrupted(self) -> None:
         run = self.run
-        if self._interrupt.asked:
+        if self._interrupt.received:
             assert run.checkpoints is not None
             where = run.checkpoints.folder
             raise Interrupted(f"interrupted in epoch {run.epoch} after step {run.steps}, which is saved in {where}")

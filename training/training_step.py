@@ -12,9 +12,9 @@ from typing import Self
 from ..common.types import Array
 from ..layers.core.layer import Layer
 from ..layers.losses import Loss
-from .compatibility import require_predictions
-from .gradients import BatchGradients, accumulate, forward_backward, in_parts_as_one
-from .nan_check import NonFiniteError, Snapshot, is_of_the_library, locate
+from .consistency_checks import require_predictions
+from .gradients import BatchGradients, accumulate, forward_backward, parts_have_bits_of_whole
+from .nan_check import NonFiniteError, Snapshot, locate, uses_only_library_code
 from .optimizers import clip_grad_norm, clip_grad_value
 from .out_of_memory import out_of_memory
 from .run import Run
@@ -39,7 +39,7 @@ class TrainingStep:
         self._run, self._note, self._on_nan = run, note, run.options.on_nan
         self._schedule_counts_steps = run.options.schedule_each == "step"
         self._predictions_are_checked = False
-        self._hides_warnings = self._on_nan is not None and is_of_the_library(run.model, run.loss, run.optimizer)
+        self._hides_warnings = self._on_nan is not None and uses_only_library_code(run.model, run.loss, run.optimizer)
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:
@@ -125,7 +125,7 @@ def batch_gradients(model: Layer, loss: Loss, sizes: list[int]) -> Iterator[Batc
     """The function that computes a batch in parts of these relative sizes: whole, on threads, or one after another."""
     if len(sizes) == 1:
         yield partial(forward_backward, model, loss)
-    elif in_parts_as_one(model, loss):
+    elif parts_have_bits_of_whole(model, loss):
         with Shards(model, loss, sizes) as shards:
             yield shards.forward_backward
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...backends import Backend
+from ...backends.execution.thread_count import thread_count
 from ...common.files import write_whole
 from ...common.terminal import say, say_row
 from ..argument_types import at_least, not_negative, text
@@ -28,11 +29,12 @@ from .net_steps import NETS, SHORT
 from .nets import OPTIMIZERS, net_rows
 from .other_processes import Watch
 from .pytorch import PyTorch, find_pytorch
-from .same_threads import same_threads, threads
+from .same_threads import same_threads
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``xpnn bench``."""
+    parser.epilog = "xpnn bench compiled-step times compiled training steps; it has its own --help."
     add_backend(parser, "numpy")
     parser.add_argument("--layers", action="store_true", help="single layers, forward and backward")
     parser.add_argument("--nets", action="store_true", help="whole nets, training steps and inference")
@@ -67,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--lines", default=None, type=text, metavar="FILE", help="add each row to this file at once, as a line of JSON"
     )
     parser.add_argument("--html", default=None, type=text, metavar="FILE", help="write a page with plots to this file")
-    # For the documentation's plots of how cost grows with batch, image and channels.
+    # For the plots in the documentation: how the cost grows with batch, image and channels.
     parser.add_argument("--growth", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--plot", default=None, type=text, metavar="FILE", help=argparse.SUPPRESS)
 
@@ -85,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
     with preparing():
         _check(options)
         backend = open_backend(options.backend, default="numpy")
-        count = threads()
+        count = thread_count()
         files = targets({name: getattr(options, name) for name in ("json", "lines", "html", "plot")})
         for name in ("html", "plot"):
             if files[name] is not None:

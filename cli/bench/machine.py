@@ -5,16 +5,16 @@ import platform
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from ...backends import Backend, get_backend
+from ...backends.execution.thread_count import thread_count
 from ...common.cores import available_cores
+from ...common.processor import processor_name
 from .pytorch import PyTorch
-from .same_threads import threads
 
 # Rows of the square matrices that are multiplied, and float32 numbers that are copied.
 ORDER = 2048
@@ -30,9 +30,9 @@ def describe_machine(backend: Backend, pytorch: PyTorch | None = None) -> dict[s
     return {
         "backend": f"{backend.spec} {backend.version()} ({backend.notes()})",
         "numerics": backend.numerics,
-        "processor": processor(),
+        "processor": processor_name(),
         "cores": available_cores(),
-        "threads": threads(),
+        "threads": thread_count(),
         "memory": memory(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -73,16 +73,6 @@ def _copy(backend: Backend, count: int, pool: ThreadPoolExecutor) -> Callable[[]
         return lambda: backend.xp.asarray(source, copy=True)
     parts = [(np.zeros(COPIED // count, np.float32), np.ones(COPIED // count, np.float32)) for _ in range(count)]
     return lambda: list(pool.map(lambda part: np.copyto(*part), parts))
-
-
-def processor() -> str:
-    """The processor's model name, if the system reports it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def memory() -> str | None:

@@ -99,11 +99,6 @@ def disturbance(disturbed: bool | None) -> str:
     return "; NOT MEASURED: disturbed by other processes, these times are rough" if disturbed else ""
 
 
-def interleave(sides: Mapping[str, Callable[[], object]], rounds: int, patience: float = 0.0) -> dict[str, float]:
-    """Median milliseconds of calls that wait for their device themselves."""
-    return measure({name: Side(call) for name, call in sides.items()}, rounds, Watch(), patience).medians
-
-
 def _repeats(side: Side, watch: Watch, rest: float) -> int:
     """The number of calls in a sample; the first calls, which load and plan, are not timed."""
     watch.sleep(rest)

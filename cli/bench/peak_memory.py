@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from ...backends import Backend, get_backend
+from ...backends.execution.thread_count import thread_count
 from ..standalone import children
 from ..standalone.arguments import Parser
 from .block_steps import block_step
 from .net_steps import NETS, OurNet, TorchNet
 from .pytorch import FORMATS, PyTorch, find_pytorch
-from .same_threads import same_threads, threads
+from .same_threads import same_threads
 
 STEPS = 3
 SELF = Path("/proc/self")
@@ -72,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         if pytorch is None:
             print("null")
             return 0
-    with same_threads(threads(), pytorch.torch if pytorch else None):
+    with same_threads(thread_count(), pytorch.torch if pytorch else None):
         print(json.dumps(_measure(b, pytorch, options)))
     return 0
 

@@ -4,11 +4,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from ...backends.execution.thread_count import VARIABLE
-from ...backends.execution.thread_count import thread_count as threads
-
-__all__ = ["VARIABLE", "same_threads", "threads"]
-
 
 @contextmanager
 def same_threads(count: int, torch: Any | None) -> Iterator[None]:

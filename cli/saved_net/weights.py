@@ -56,7 +56,7 @@ def read_weights(folder: Path, which: str | int | None) -> tuple[dict[str, HostA
 
 
 def data_id(fingerprint: str) -> str:
-    """The name that checkpoints store of the data on which they were trained."""
+    """The text by which a checkpoint identifies the data of its run."""
     return f"that of SHA-256 {fingerprint[:16]}"
 
 

@@ -65,7 +65,7 @@ def reap(process: "subprocess.Popen[Any]") -> int | None:
 
 
 class Keeper:
-    """Kills all processes with a mark, and removes a folder, when this process ends in whatever way.
+    """Kills all processes with a mark, and removes a folder, when this process ends, however it ends.
 
     Parameters
     ----------
@@ -86,20 +86,20 @@ class Keeper:
 
     def note(self, group: int) -> None:
         """Add a process group that was started."""
-        self._tell(f"+{group}\n")
+        self._send(f"+{group}\n")
 
     def forget(self, group: int) -> None:
         """Remove a process group that has ended: its number may be used again."""
-        self._tell(f"-{group}\n")
+        self._send(f"-{group}\n")
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.write(line.encode())
             self._process.stdin.flush()
 
     def close(self) -> None:
-        """Let the keeper kill the rest, and wait for it."""
+        """Make the keeper kill the remaining processes, and wait for it."""
         with contextlib.suppress(OSError):
             assert self._process.stdin is not None
             self._process.stdin.close()

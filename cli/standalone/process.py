@@ -67,7 +67,7 @@ def silence() -> None:
             os.close(null)
 
 
-def tell(text: str) -> None:
+def print_error(text: str) -> None:
     """Print a line on standard error; errors are ignored."""
     with suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)

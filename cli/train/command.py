@@ -25,14 +25,14 @@ from ...training.early_stopping import EarlyStopping
 from ...training.evaluation import evaluate
 from ...training.fit import fit
 from ...training.formatting import size
-from ...training.gradients import in_parts_as_one
+from ...training.gradients import parts_have_bits_of_whole
 from ...training.history import History
 from ...training.interrupt import Interrupted
 from ...training.nan_check import NonFiniteError
+from ...training.one_sample_batches import require_no_one_sample_batch
 from ...training.optimizers.base import Optimizer
 from ...training.out_of_memory import OutOfMemory
 from ...training.schedules.base import Schedule
-from ...training.single_samples import require_no_single_sample
 from ...training.tensorboard import TensorBoard
 from .. import run_folder
 from ..backend_option import open_backend
@@ -110,8 +110,8 @@ def prepare(options: argparse.Namespace) -> Job:
     steps.batch_size *= options.accumulate
     steps.require_batches()
     parts = options.accumulate if options.accumulate > 1 else options.shards
-    as_one = options.accumulate == 1 and in_parts_as_one(model, CrossEntropy())
-    require_no_single_sample(model, steps, (1,) * (1 if as_one else parts))
+    as_one = options.accumulate == 1 and parts_have_bits_of_whole(model, CrossEntropy())
+    require_no_one_sample_batch(model, steps, (1,) * (1 if as_one else parts))
     options.schedule_epochs = options.schedule_epochs or options.epochs
     schedule = make_schedule(options, optimizer, len(steps))
     return Job(options, data, model, optimizer, loader, validation, held_out, schedule)

@@ -36,7 +36,7 @@ class Job:
         name = str(sum(1 for _ in scratch.glob("*.log")))
         self._scratch, self._keeper = scratch, keeper
         self._log, self._rows = scratch / f"{name}.log", scratch / f"{name}.rows"
-        # All processes that the command starts have it, in whatever process group or session they are.
+        # All processes that the command starts have this mark, also in other process groups and sessions.
         self._mark = f"{scratch}/{name}"
         self._read = 0
         self.command = [str(self._rows) if word == "LINES" else word for word in command]

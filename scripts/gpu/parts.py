@@ -30,7 +30,7 @@ class Part:
     problem: str = ""
     output: str = ""
 
-    def take(self, row: dict[str, Any]) -> bool:
+    def add(self, row: dict[str, Any]) -> bool:
         """Count a row; returns whether it is a failure."""
         self.total += int(row.get("total") or 0)
         if "name" not in row:

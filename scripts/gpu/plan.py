@@ -4,9 +4,16 @@ import argparse
 import importlib.util
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING or __package__ != "gpu":
+    from ...common.cores import available_cores
+else:
+    # `gpu_check` run as a file, which adds the folder of these modules to the path.
+    from common.cores import available_cores
 
 from .parts import Part
-from .preflight import NEEDED, ROOT
+from .preflight import NEEDED
 
 SMOKE_CASES = 60
 
@@ -58,7 +65,7 @@ def parity(options: argparse.Namespace) -> list[Part]:
 def parity_parts(options: argparse.Namespace, stage: str, count: int) -> list[Part]:
     """A part for each backend and numerics; with more processes if there are cores, because kernels are compiled."""
     wanted = [(backend, numerics) for numerics in ("fast", "exact") for backend in options.backends]
-    processes = 1 if options.alone else max(1, min(4, cores() // len(wanted)))
+    processes = 1 if options.alone else max(1, min(4, available_cores() // len(wanted)))
     parts = []
     for backend, numerics in wanted:
         arguments = ["--numerics", numerics, "--filter", options.filter]
@@ -104,7 +111,7 @@ def suite(options: argparse.Namespace) -> list[Part]:
     usual = f"({' or '.join(variants)}) and not unavailable"
     select = usual if options.select is None else options.select
     command += ["-k", select] if select else []
-    workers = 1 if options.alone else min(8, cores())
+    workers = 1 if options.alone else min(8, available_cores())
     xdist = importlib.util.find_spec("xdist") or (options.wheels and list(options.wheels.glob("pytest_xdist-*.whl")))
     command += ["-n", str(workers)] if workers > 1 and xdist else []
     return [Part("suite", "suite", [[*command, *options.tests]], {"XPNN_REQUIRE_BACKENDS": ",".join(variants)})]
@@ -118,12 +125,3 @@ def variant(backend: str) -> str:
 def checks(kind: str, backend: str, *arguments: str) -> list[str]:
     """A command that runs checks and appends their rows."""
     return [sys.executable, "-m", "xpnn.scripts.gpu.run_checks", kind, backend, *arguments, "--lines", "LINES"]
-
-
-def cores() -> int:
-    """The count of `xpnn.common.cores`, read as a file: packages that xpnn imports may be missing."""
-    spec = importlib.util.spec_from_file_location("xpnn_cores", ROOT / "common" / "cores.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return int(module.available_cores())

@@ -47,7 +47,7 @@ REPORTED_VERSIONS = ("numpy", "cupy-cuda13x", "cupy-cuda12x", "torch", "array-ap
 
 
 def import_path(scratch: Path) -> str:
-    """The PYTHONPATH of children: this checkout as `xpnn`, whatever its folder is called, then the unpacked wheels."""
+    """The PYTHONPATH of children: this checkout as `xpnn`, for any name of its folder, then the unpacked wheels."""
     package = scratch / "path"
     package.mkdir()
     (package / "xpnn").symlink_to(ROOT, target_is_directory=True)

@@ -1,4 +1,4 @@
-"""``xpnn bench`` measures, says what it measured, and checks that both sides computed the same."""
+"""``xpnn bench`` measures, reports what it measured, and checks that both sides computed the same."""
 
 import json
 import sys
@@ -35,7 +35,7 @@ MACHINE = {
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """No rests, short samples, small nets and layers, no look at other processes."""
+    """No rests, short samples, small nets and layers, no check of other processes."""
     monkeypatch.setattr(measure, "REST", 0.0)
     monkeypatch.setattr(measure, "SAMPLE", 0.0)
     monkeypatch.setattr(other_processes.Watch, "wait_until_quiet", lambda self, seconds: "")
@@ -131,7 +131,7 @@ def test_a_wrong_gradient_of_a_net_is_found_in_float64(tmp_path, monkeypatch):
     assert not rows[1]["wrong"]
 
 
-def test_without_pytorch_ours_is_measured_alone(tmp_path, monkeypatch, capsys):
+def test_without_pytorch_only_ours_is_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
     rows = report(tmp_path, "--nets", "--layers", "--only", "l", "--batch", "1", "--no-memory")["rows"]
     assert {"mlp", "lenet5", "max-pool"} <= {row["name"] for row in rows}
@@ -140,7 +140,7 @@ def test_without_pytorch_ours_is_measured_alone(tmp_path, monkeypatch, capsys):
     assert "no usable PyTorch, so no ratios" in capsys.readouterr().out
 
 
-def test_threads_are_put_back_after_a_run(tmp_path, monkeypatch):
+def test_threads_are_restored_after_a_run(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
     monkeypatch.setenv("XPNN_NUM_THREADS", str(before + 1))
@@ -163,7 +163,7 @@ def test_adam_is_an_optimizer_too(tmp_path):
 def test_peak_memory_grows_with_the_batch():
     b = nn.get_backend("numpy")
     (small, none), (large, _) = (peak_memory.peaks("mlp", b, None, batch) for batch in (1, 8000))
-    # A batch of 8000 images alone has 8000 * 784 * 4 bytes.
+    # A batch of 8000 images has 8000 * 784 * 4 bytes.
     assert 0.0 < small < large - 25.0 and none is None
 
 
@@ -225,7 +225,7 @@ def a_row(name="conv a", phase="forward", **known):
 ALONE = {"torch_ms": None, "ratio": None, "relative_error": None}
 OUTCOMES = {
     "all measured": ([a_row(), a_row("conv b")], 'class="verdict "', "2 rows, faster than PyTorch in 2 of 2", 0),
-    "not told whether": ([a_row(disturbed=None)], 'class="verdict "', "1 rows, faster than PyTorch in 1 of 1", 0),
+    "not known whether": ([a_row(disturbed=None)], 'class="verdict "', "1 rows, faster than PyTorch in 1 of 1", 0),
     "all disturbed": ([a_row(disturbed=True)] * 2, 'class="verdict unknown"', "2 rows, 2 of them NOT MEASURED", 3),
     "one disturbed": (
         [a_row(), a_row("conv b", disturbed=True, ratio=9.0)],
@@ -352,7 +352,7 @@ def test_options_that_can_t_be_combined_are_refused_before_anything_is_measured(
     assert message in captured.err and captured.out == ""
 
 
-def test_a_number_of_threads_that_is_none_is_refused(monkeypatch, capsys):
+def test_an_invalid_number_of_threads_is_refused(monkeypatch, capsys):
     monkeypatch.setenv("XPNN_NUM_THREADS", "many")
     assert main(["bench"]) == 2
     assert "XPNN_NUM_THREADS must be an integer >= 1, got 'many'" in capsys.readouterr().err

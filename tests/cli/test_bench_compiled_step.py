@@ -10,7 +10,7 @@ from xpnn.cli.main import main
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """No rests, short samples, no look at other processes."""
+    """No rests, short samples, no check of other processes."""
     monkeypatch.setattr(measure, "REST", 0.0)
     monkeypatch.setattr(measure, "SAMPLE", 0.0)
     monkeypatch.setattr(other_processes.Watch, "wait_until_quiet", lambda self, seconds: "")
@@ -25,7 +25,7 @@ def lines(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_rows_come_out_in_words_as_json_and_line_by_line(tmp_path, capsys):
+def test_rows_are_printed_and_written_as_json_and_line_by_line(tmp_path, capsys):
     whole, each = tmp_path / "rows.json", tmp_path / "rows.jsonl"
     assert run("--json", whole, "--lines", each) == 0
     rows = json.loads(whole.read_text())["rows"]
@@ -80,7 +80,7 @@ def test_rows_are_written_as_they_come(tmp_path, monkeypatch):
     assert len(lines(each)) == 1 and len(json.loads(whole.read_text())["rows"]) == 1
 
 
-def test_a_compiled_step_that_takes_other_steps_is_wrong(capsys, monkeypatch):
+def test_a_compiled_step_with_other_results_is_wrong(capsys, monkeypatch):
     real = compiled_step.Step.losses
     factors = iter([1.0, 2.0] * 2)
     monkeypatch.setattr(compiled_step.Step, "losses", lambda self, steps: real(self, steps) * next(factors))
@@ -97,7 +97,7 @@ def test_pytorch_takes_the_same_step_beside_it(tmp_path):
         assert row["torch_format"] in ("contiguous_format", "channels_last")
 
 
-def test_a_backend_that_is_not_there_is_named(capsys):
+def test_an_unusable_backend_is_named(capsys):
     assert main(["bench", "compiled-step", "--backend", "strict:nowhere"]) == 1
     assert "no device 'nowhere'" in capsys.readouterr().out
 

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from xpnn.backends.execution import thread_count
 from xpnn.cli.bench import measure, other_processes, same_threads
-from xpnn.cli.bench.measure import Side, interleave
+from xpnn.cli.bench.measure import Side
 from xpnn.cli.bench.other_processes import Watch
 from xpnn.common.cores import available_cores
 
@@ -75,7 +76,7 @@ def test_waiting_for_a_device_belongs_to_the_sample(machine):
 
 
 def disturbed(machine, samples):
-    """A side of which those samples, counted after three calls of warming up, are slow because others compute."""
+    """A side whose samples with these numbers, counted after three calls of warming up, other processes slow down."""
     calls = []
 
     def call():
@@ -92,7 +93,7 @@ def test_disturbed_samples_are_discarded_and_repeated(machine):
     assert (found.samples, found.discarded, found.disturbed) == (3, 2, False)
 
 
-def test_a_machine_that_stays_busy_is_said_to_have_disturbed(machine):
+def test_a_machine_that_stays_busy_is_reported_as_disturbed(machine):
     found = measure.measure({"a": disturbed(machine, set(range(1, 99)))}, 2, Watch(), 0.0)
     assert (found.samples, found.disturbed) == (2, True)
     assert found.discarded == measure.PATIENCE * 2 - 2
@@ -103,7 +104,7 @@ def test_own_threads_are_no_disturbance(machine):
     assert (found.discarded, found.disturbed) == (0, False)
 
 
-def test_without_proc_nothing_is_claimed(machine, monkeypatch, tmp_path):
+def test_without_proc_the_load_is_unknown(machine, monkeypatch, tmp_path):
     monkeypatch.setattr(other_processes, "STAT", tmp_path / "absent")
     found = measure.measure({"a": Side(lambda: machine.spend(0.2))}, 2, Watch(), 20.0)
     assert (found.samples, found.discarded, found.disturbed) == (2, 0, None)
@@ -130,26 +131,27 @@ def test_only_cores_of_this_process_count(machine):
     assert Watch().foreign(before) == pytest.approx(0.15)
 
 
-def test_interleave_gives_medians(monkeypatch):
+def test_a_slower_call_has_the_larger_median(monkeypatch):
     monkeypatch.setattr(measure, "REST", 0.0)
     monkeypatch.setattr(measure, "SAMPLE", 0.0)
-    found = interleave({"a": lambda: None, "b": lambda: sum(range(20000))}, 3)
+    sides = {"a": Side(lambda: None), "b": Side(lambda: sum(range(20000)))}
+    found = measure.measure(sides, 3, Watch(), 0.0).medians
     assert 0.0 < found["a"] < found["b"]
 
 
 def test_threads_come_from_the_environment_or_the_cores(monkeypatch):
-    monkeypatch.delenv(same_threads.VARIABLE, raising=False)
-    assert same_threads.threads() == available_cores()
-    monkeypatch.setenv(same_threads.VARIABLE, "3")
-    assert same_threads.threads() == 3
+    monkeypatch.delenv(thread_count.VARIABLE, raising=False)
+    assert thread_count.thread_count() == available_cores()
+    monkeypatch.setenv(thread_count.VARIABLE, "3")
+    assert thread_count.thread_count() == 3
     for wrong in ("0", "-1", "two", "1.5"):
-        monkeypatch.setenv(same_threads.VARIABLE, wrong)
+        monkeypatch.setenv(thread_count.VARIABLE, wrong)
         with pytest.raises(ValueError, match=f"XPNN_NUM_THREADS must be an integer >= 1, got '{wrong}'"):
-            same_threads.threads()
+            thread_count.thread_count()
 
 
 @pytest.mark.parametrize("present", [True, False])
-def test_threads_of_pytorch_are_put_back(monkeypatch, present):
+def test_threads_of_pytorch_are_restored(monkeypatch, present):
     torch = pytest.importorskip("torch")
     if not present:
         monkeypatch.setitem(sys.modules, "threadpoolctl", None)

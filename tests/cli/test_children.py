@@ -1,4 +1,4 @@
-"""Children end with the process that started them, whatever ends it."""
+"""Children end with the process that started them, however it ends."""
 
 import json
 import os
@@ -18,13 +18,13 @@ from xpnn.scripts import exact_matrix
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 
-# A parent asks for a child as the program does; the child is held where it imports what it computes with.
+# A parent starts a child as the program does; the child stops at its first import of a library.
 HELD = "import time; open({file!r}, 'w').write(str(__import__('os').getpid())); time.sleep(60)"
 # A shell may start the tests with SIGINT ignored, which processes inherit.
 INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 MATRIX = """
 from xpnn.scripts import exact_matrix
-exact_matrix.ask({{"backend": "numpy"}}, {{"PYTHONPATH": {path!r}}})
+exact_matrix.run_task({{"backend": "numpy"}}, {{"PYTHONPATH": {path!r}}})
 """
 MEMORY = """
 import os
@@ -117,6 +117,6 @@ def test_the_task_of_a_child_names_its_parent(monkeypatch):
     asked = []
     monkeypatch.setattr(exact_matrix.subprocess, "run", lambda command, **options: asked.append(command) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        exact_matrix.ask({"backend": "numpy"}, {})
+        exact_matrix.run_task({"backend": "numpy"}, {})
     assert json.loads(asked[0][-1]) == {"backend": "numpy", "parent": os.getpid()}
     assert peak_memory._in_new_process.__module__ == "xpnn.cli.bench.peak_memory"

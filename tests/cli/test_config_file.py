@@ -1,4 +1,4 @@
-"""Options from a TOML file, and the file of what was used."""
+"""Options from a TOML file, and the file that a run writes with the options it used."""
 
 import tomllib
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_a_file_gives_options_and_the_command_line_counts_more(data):
     found = used()
     assert (found["batch"], found["lr"], found["clip-norm"]) == (10, 0.5, 2.0)
     assert found["augment"] == ["flip", "crop"] and found["normalise"] is True
-    # What was not given is there too, as it was used.
+    # Options that were not given are in it too, with the values that were used.
     assert (found["optimizer"], found["seed"], found["backend"]) == ("adam", 0, "numpy")
 
 

@@ -1,4 +1,4 @@
-"""A sample on its way through a trained net, in words."""
+"""``xpnn explain``: the outputs of a trained net's layers for a sample, as text and as a picture."""
 
 import re
 import sys
@@ -72,13 +72,13 @@ def test_explanations_agree_on_every_backend(folder, data, capsys, backend, tmp_
         nn.get_backend(backend)
     except nn.BackendUnavailable as error:
         pytest.skip(str(error))
-    told = []
+    outputs = []
     for name in ("numpy", backend):
         assert (
             explain(folder, "--data", data, "--numerics", "exact", "--backend", name, "--out", tmp_path / "a.png") == 0
         )
-        told.append(capsys.readouterr().out)
-    assert told[0] == told[1]
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
 
 
 @pytest.mark.parametrize(

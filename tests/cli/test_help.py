@@ -23,8 +23,8 @@ ALL = {
 
 
 @pytest.fixture
-def told(capsys, monkeypatch):
-    """The help of a command on a terminal of that many columns, and its parser."""
+def help_of(capsys, monkeypatch):
+    """The help of a command on a terminal with that many columns, and its parser."""
 
     def tell(name, columns):
         parsers = []
@@ -42,8 +42,8 @@ def told(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_useful_defaults_are_in_the_help(name, told):
-    text, parser = told(name, 400)
+def test_useful_defaults_are_in_the_help(name, help_of):
+    text, parser = help_of(name, 400)
     assert parser.formatter_class is Help
     assert not re.search(r"None|\(default: \)|\[\]\)|\{\}\)|default: (False|True)|==SUPPRESS==", text)
     options = [action for action in parser._actions if action.option_strings and action.help != argparse.SUPPRESS]
@@ -62,8 +62,8 @@ def test_useful_defaults_are_in_the_help(name, told):
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
 @pytest.mark.parametrize("name", ALL)
-def test_help_fits_the_terminal(name, told, columns):
-    text, _ = told(name, columns)
+def test_help_fits_the_terminal(name, help_of, columns):
+    text, _ = help_of(name, columns)
     assert [line for line in text.splitlines() if len(line) > columns] == []
 
 
@@ -96,7 +96,7 @@ def test_a_default_in_the_help_text_is_shown_once():
     assert parser.format_help().count("default") == 1
 
 
-def test_the_help_of_the_command_names_its_environment_variables(told):
-    text, _ = told("xpnn", 200)
+def test_the_help_of_the_command_names_its_environment_variables(help_of):
+    text, _ = help_of("xpnn", 200)
     for variable in ("XPNN_BACKEND", "XPNN_NUMERICS", "XPNN_NUM_THREADS", "XPNN_NUMBA", "XPNN_CUDA_KERNELS"):
         assert variable in text

@@ -1,4 +1,4 @@
-"""Every command against mistakes and environments: one line, the right status, no traceback, and files as they were.
+"""Every command with a wrong call or environment: one line, the right status, no traceback, and unchanged files.
 
 `COMMANDS` lists each command and script that a person runs; one that is missing fails the first test. The calls are
 quick: nearly all run in this process, the rest in forked children.
@@ -33,7 +33,7 @@ from xpnn.common.environment import VARIABLES
 from xpnn.scripts import exact_matrix, gpu_check, train_cifar10, train_mnist
 
 ROOT = Path(nn.__file__).parent
-# A folder in which nobody can make a file, not even root.
+# A folder in which no user can make a file, not even root.
 NOWHERE = "/proc"
 
 
@@ -205,7 +205,7 @@ COMMANDS = {
         bad={"mistyped net": (("--net", "lenet"), "--net"), "no rounds": (("--rounds", "0"), "--rounds")},
     ),
 }
-# Programs that are not for people: others start them, with arguments of their own.
+# Programs that only other programs start.
 CHILDREN = {
     "bench/peak_memory.py",
     "standalone/children.py",
@@ -255,7 +255,7 @@ def things(tmp_path_factory):
 
 @pytest.fixture
 def here(things, tmp_path, monkeypatch):
-    """A copy of the things, in which the command is called; the modules there are forgotten afterwards."""
+    """A copy of the files, in which the command is called; modules imported from it are unloaded afterwards."""
     folder = tmp_path / "here"
     shutil.copytree(things, folder)
     monkeypatch.chdir(folder)
@@ -267,7 +267,7 @@ def here(things, tmp_path, monkeypatch):
 
 
 def contents(folder):
-    """All that is in a folder, but for what Python compiles."""
+    """The contents of a folder, without the files that Python compiles."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
         for path in folder.rglob("*")
@@ -284,16 +284,16 @@ def status(run, arguments):
 
 
 def refused(capsys, folder, name, arguments, expected=2):
-    """Call a command that must refuse; returns the line that it prints."""
+    """Call a command that must fail; returns the line that it prints."""
     before = contents(folder)
     capsys.readouterr()
     found = status(COMMANDS[name].run, arguments)
     out, err = capsys.readouterr()
-    told = (name, arguments, found, out, err)
-    assert found == expected, told
-    assert len(err.splitlines()) == 1 and err.startswith(f"{name}: "), told
-    assert out == "", told
-    assert contents(folder) == before, told
+    call_and_result = (name, arguments, found, out, err)
+    assert found == expected, call_and_result
+    assert len(err.splitlines()) == 1 and err.startswith(f"{name}: "), call_and_result
+    assert out == "", call_and_result
+    assert contents(folder) == before, call_and_result
     return err
 
 
@@ -395,8 +395,8 @@ def test_a_backend_of_the_environment_is_used_and_an_option_counts_more(capsys, 
     mine = [word for word in MINE if word not in ("--backend", "numpy")]
     assert main(["train", *mine, "--out", "strict"]) == 0
     assert main(["train", *mine, "--out", "numpy", "--backend", "numpy", "--numerics", "fast"]) == 0
-    told = [json.loads(Path(name, "metrics.json").read_text()) for name in ("strict", "numpy")]
-    assert [(each["backend"], each["numerics"]) for each in told] == [("strict:device1", "exact"), ("numpy", "fast")]
+    metrics = [json.loads(Path(name, "metrics.json").read_text()) for name in ("strict", "numpy")]
+    assert [(each["backend"], each["numerics"]) for each in metrics] == [("strict:device1", "exact"), ("numpy", "fast")]
     opened = []
     monkeypatch.setattr(
         "xpnn.cli.backend_option.get_backend",
@@ -527,7 +527,7 @@ def forked(folder, run, arguments, first=lambda: None, streams=None, at=None, nu
     pid = os.fork()
     if pid == 0:
         code = 99
-        # PyTorch's threads don't live on in a child, which waits for them for ever.
+        # PyTorch's threads do not exist in a forked child, which would wait for them for ever.
         bench_command.find_pytorch = lambda backend: (None, "no opponent in a child")
         try:
             opened = streams or [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for path in (out, err)]
@@ -604,7 +604,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_piece_of_a_file(here, monkeypatch
     """The output goes to pipes here, which have no size."""
     if name == "exact_matrix":
         monkeypatch.setattr(exact_matrix, "configurations", lambda backend, dispatched: iter(()))
-        monkeypatch.setattr(exact_matrix, "ask", lambda task, environment: {"dispatched": []})
+        monkeypatch.setattr(exact_matrix, "run_task", lambda task, environment: {"dispatched": []})
     before = contents(here)
     read, write = os.pipe()
     found, _, _ = forked(here, COMMANDS[name].run, [*COMMANDS[name].good, *arguments], full, (write, write))
@@ -644,7 +644,7 @@ def test_an_error_of_the_system_is_one_line_and_status_1(capsys, here, monkeypat
 
 
 def shell(command, here, **environment):
-    """Run a line of the shell, in which ``xpnn`` is the command."""
+    """Run a line of the shell, in which ``xpnn`` is this command."""
     words = f'xpnn() {{ "{sys.executable}" -m xpnn "$@"; }}; set -o pipefail; {command}'
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "XPNN_"))}
     kept |= {"XPNN_BACKEND": "numpy", "XPNN_NUMBA": "0", **environment}

@@ -106,7 +106,7 @@ def test_modes_are_reported_for_each_case_and_in_total(capsys, tmp_path):
     (exact,) = (line for line in out.splitlines() if line.startswith("exact "))
     assert exact.split()[1] == str(len(by_name)) and exact.split()[3] == "0"
     assert {total["mode"]: total["failed"] for total in report["modes"]}["exact"] == 0
-    # A window of one cell sees nothing else in any padding.
+    # A window of one cell gives the same with any padding.
     refused = [line for line in out.splitlines() if "refused, as it has to be, in" in line]
     assert len(refused) == 3 and not any("padding ((0, 0),)" in line for line in refused)
     assert out.splitlines()[-1].endswith("modes")
@@ -151,7 +151,7 @@ def not_to_be_had(backend, name):
 
 
 @pytest.mark.parametrize(
-    "golden, status, told, box",
+    "golden, status, ending, box",
     [
         (lambda backend, name: golden_check.GOLDEN[name], 0, "golden runs: 2 passed", '"verdict "'),
         (lambda backend, name: "0" * 64, 1, "golden runs: 2 failed", '"verdict failed"'),
@@ -159,18 +159,18 @@ def not_to_be_had(backend, name):
     ],
     ids=["passed", "failed", "not run"],
 )
-def test_golden_runs_count_in_verdict_status_and_files(capsys, monkeypatch, tmp_path, golden, status, told, box):
+def test_golden_runs_count_in_verdict_status_and_files(capsys, monkeypatch, tmp_path, golden, status, ending, box):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(case_selection, "cases", lambda: cases()[:1])
     monkeypatch.setattr(golden_check, "golden_run", golden)
     page, figures = tmp_path / "page.html", tmp_path / "all.json"
     files = ("--html", page, "--json", figures)
     found, out, _ = ran(capsys, "--backend", "strict", "--numerics", "exact", *files)
-    assert found == status and out.splitlines()[-1].endswith(told)
+    assert found == status and out.splitlines()[-1].endswith(ending)
     assert f"<p class={box}>parity: 1 cases, 1 passed" in page.read_text()
     report = json.loads(figures.read_text())
-    assert report["summary"].endswith(told)
-    assert {run["status"] for run in report["golden"]} == {told.partition("2 ")[2]}
+    assert report["summary"].endswith(ending)
+    assert {run["status"] for run in report["golden"]} == {ending.partition("2 ")[2]}
 
 
 def test_cases_that_were_left_out_are_counted_separately(capsys, tmp_path):

@@ -1,4 +1,4 @@
-"""Pictures: what is drawn where, from models on any backend."""
+"""Pictures: which parts are drawn, and where, from models on any backend."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_curves_have_a_third_axes_for_the_learning_rate(drawn, tmp_path):
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
-def test_curves_bear_any_loss(drawn, tmp_path, value):
+def test_curves_can_draw_any_loss(drawn, tmp_path, value):
     rows = [{"epoch": i, "train_loss": value} for i in (1, 2)]
     pictures.plot_curves(nn.History.from_rows(rows), tmp_path / "c.png", METRICS)
     assert len(drawn[0].axes) == 1

@@ -1,4 +1,4 @@
-"""A run that was stopped, however and whenever, goes on to the bits of one that never was."""
+"""A run that was stopped, at any moment and in any way, ends with the bits of one that was not."""
 
 import hashlib
 import io
@@ -49,15 +49,15 @@ OPTIONS = {
 
 
 def arguments(**options):
-    """Of ``xpnn train``."""
-    told = ["train"]
+    """Arguments of ``xpnn train``."""
+    call = ["train"]
     for name, value in {**OPTIONS, **options}.items():
         name = name.replace("_", "-")
         if value is True:
-            told.append(f"--{name}")
+            call.append(f"--{name}")
         else:
-            told += [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]
-    return told
+            call += [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]
+    return call
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def digest(folder):
 
 
 def history(folder):
-    """The table but for the times."""
+    """The table without the times."""
     return [line.rpartition(",")[0] for line in (Path(folder) / "history.csv").read_text().splitlines()]
 
 
@@ -89,8 +89,8 @@ def checkpoints(folder):
     return sorted((Path(folder) / "checkpoints").glob("step-*.json"))
 
 
-def child(told, folder, die_at=0, within="checkpoints/"):
-    """A run in a process of its own, which kills itself at the n-th thing that it does to a file below a folder."""
+def child(call, folder, die_at=0, within="checkpoints/"):
+    """A run in another process, which kills itself at its n-th operation on a file below a folder."""
     os.chdir(folder)
     sys.path.insert(0, folder)
     sys.stderr = sys.stdout = io.StringIO()
@@ -105,10 +105,10 @@ def child(told, folder, die_at=0, within="checkpoints/"):
 
     if die_at:
         sys.addaudithook(watch)
-    sys.exit(main(told))
+    sys.exit(main(call))
 
 
-def test_killed_twenty_times_it_ends_with_the_bits_of_a_run_that_never_was(here):
+def test_killed_twenty_times_it_ends_with_the_bits_of_a_run_that_was_not(here):
     """Half of the kills come from outside at a random moment, half at a random point of writing a checkpoint."""
     assert main(arguments(out="whole")) == 0
     rng = np.random.default_rng(7)
@@ -116,8 +116,8 @@ def test_killed_twenty_times_it_ends_with_the_bits_of_a_run_that_never_was(here)
     reached, partial, ends = [], 0, []
     while len(ends) < 20:
         die_at = int(rng.integers(1, 24)) if len(ends) % 2 else 0
-        told = ["train", "--resume", "broken"] if Path("broken/config.toml").exists() else arguments(out="broken/")
-        process = context.Process(target=child, args=(told, str(here), die_at))
+        call = ["train", "--resume", "broken"] if Path("broken/config.toml").exists() else arguments(out="broken/")
+        process = context.Process(target=child, args=(call, str(here), die_at))
         process.start()
         process.join(None if die_at else float(rng.uniform(0.001, 0.08)))
         process.kill()
@@ -134,7 +134,7 @@ def test_killed_twenty_times_it_ends_with_the_bits_of_a_run_that_never_was(here)
 
 
 def test_killed_at_any_moment_before_its_first_checkpoint_the_same_command_begins_again(here):
-    """Nothing that a run leaves before its folder is its own makes that folder someone else's."""
+    """Files that a run leaves before its first checkpoint do not make the folder count as another run's."""
     assert main(arguments(out="whole")) == 0
     context = multiprocessing.get_context("fork")
     left = set()
@@ -178,7 +178,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_bits_are_right(stopped, cap
     assert digest("run") == digest("whole")
 
 
-def test_where_all_checkpoints_are_damaged_nothing_is_started_anew(stopped, capsys):
+def test_if_all_checkpoints_are_damaged_no_new_run_is_started(stopped, capsys):
     for path in (stopped / "checkpoints").glob("step-*.safetensors"):
         path.write_bytes(b"")
     before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
@@ -198,11 +198,11 @@ def test_another_model_s_checkpoint_is_refused_with_what_differs(stopped, capsys
     assert not (stopped / "model.safetensors").exists()
 
 
-def full(told, answers):
+def full(call, answers):
     """A run whose files are limited to 2 kB, which the system reports as it does a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (2048, resource.RLIM_INFINITY))
     sys.stderr = io.StringIO()
-    status = main(told)
+    status = main(call)
     answers.put((status, sys.stderr.getvalue()))
 
 
@@ -242,7 +242,7 @@ def test_a_run_may_be_resumed_with_more_epochs(here):
     assert digest("run") == digest("long") and history("run") == history("long")
 
 
-def test_a_schedule_that_is_laid_out_can_t_be_made_longer(here, capsys):
+def test_a_schedule_of_fixed_length_can_t_be_made_longer(here, capsys):
     assert main(arguments(out="run")) == 0
     capsys.readouterr()
     assert main(["train", "--resume", "run", "--epochs", "9"]) == 2
@@ -256,8 +256,8 @@ def test_in_exact_numerics_a_run_ends_on_another_backend_with_the_same_bits(here
     first, second = backends
     assert main(arguments(out="whole", numerics="exact", epochs=2, backend="numpy")) == 0
     context = multiprocessing.get_context("fork")
-    told = arguments(out="run", numerics="exact", epochs=2, backend=first)
-    process = context.Process(target=child, args=(told, str(here), 25))
+    call = arguments(out="run", numerics="exact", epochs=2, backend=first)
+    process = context.Process(target=child, args=(call, str(here), 25))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -270,7 +270,7 @@ def test_in_exact_numerics_a_run_ends_on_another_backend_with_the_same_bits(here
 def test_a_signal_saves_a_checkpoint_and_says_how_to_continue(here, number):
     assert main(arguments(out="whole", epochs=30)) == 0
     command = [sys.executable, "-m", "xpnn", *arguments(out="run", epochs=30, **{"checkpoint-every": 1000})]
-    # As a shell's foreground gives it: not ignored.
+    # Not ignored, as in the foreground of a shell.
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_heard)
     for line in process.stderr:
         if line.startswith("epoch"):
@@ -290,21 +290,21 @@ def _heard():
 def test_a_second_run_on_the_folder_is_refused_and_the_first_goes_on(here, capsys):
     with Checkpoints("run/checkpoints"):
         Path("run/config.toml").write_text("")
-        for told in (arguments(out="run", force=True), ["train", "--resume", "run"]):
-            assert main(told) == 1
+        for call in (arguments(out="run", force=True), ["train", "--resume", "run"]):
+            assert main(call) == 1
             assert "another run is writing to run/checkpoints" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("call", "message"),
     [
         (["--resume", "nowhere"], "there is no config.toml; name a folder that xpnn train wrote"),
         (["--resume", "run", "--lr", "0.1"], "leave out --lr"),
         (["--resume", "run", "--out", "b"], "leave out --out"),
     ],
 )
-def test_a_resume_that_is_refused_is_one_line(here, capsys, told, message):
-    assert main(["train", *told]) == 2
+def test_a_resume_that_is_refused_is_one_line(here, capsys, call, message):
+    assert main(["train", *call]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
@@ -333,7 +333,7 @@ def test_a_run_without_schedule_epochs_is_resumed_with_the_epochs_of_the_run(her
     assert digest("run") == digest("whole")
 
 
-def test_a_run_s_configuration_with_other_epochs_lays_its_schedule_out_for_these(here, capsys):
+def test_the_schedule_of_a_configuration_with_other_epochs_has_their_length(here, capsys):
     assert main(arguments(out="short", schedule="cosine", epochs=2)) == 0
     assert main(["train", "--config", "short/config.toml", "--epochs", "4", "--out", "long"]) == 0
     assert main(arguments(out="whole", schedule="cosine", epochs=4)) == 0
@@ -351,7 +351,7 @@ def test_a_schedule_that_ends_before_the_run_is_refused(here, capsys, schedule):
 def test_patience_writes_the_weights_of_the_best_epoch_and_says_so(here, capsys):
     options = {"schedule": "constant", "lr": 0.3, "patience": 2, "epochs": 40}
     assert main(arguments(out="run", **options)) == 0
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     metrics, best = json.loads(Path("run/metrics.json").read_text()), Checkpoints("run/checkpoints").best()
     rows = [line.split(",") for line in Path("run/history.csv").read_text().splitlines()]
     losses = [float(row[rows[0].index("validation_loss")]) for row in rows[1:]]
@@ -361,8 +361,8 @@ def test_patience_writes_the_weights_of_the_best_epoch_and_says_so(here, capsys)
     saved = safetensors.read("run/model.safetensors")[0]
     assert saved.keys() == best.weights.keys()
     assert all(np.array_equal(array, best.weights[name]) for name, array in saved.items())
-    assert f"the weights are those of epoch {epoch}, the best by validation loss" in told.err
-    assert f"best epoch         {epoch}, of held-out loss" in told.out and f"of epoch {epoch}\n" in told.out
+    assert f"the weights are those of epoch {epoch}, the best by validation loss" in printed.err
+    assert f"best epoch         {epoch}, of held-out loss" in printed.out and f"of epoch {epoch}\n" in printed.out
     before = digest("run")
     assert main(["train", "--resume", "run"]) == 0
     assert digest("run") == before
@@ -374,7 +374,7 @@ def test_without_patience_the_last_weights_are_written(here):
 
 
 def test_a_last_batch_of_one_sample_is_one_line_and_nothing_is_begun(here, capsys):
-    """120 images are trained on; the net of nets.py takes statistics of 64 values of each image, this one of one."""
+    """120 images are trained on; the net of nets.py has statistics of 64 values of each image, this one of one."""
     Path("nets.py").write_text(Path("nets.py").read_text().replace("other(", "flat(").replace(
         "nn.Flatten(), nn.Dense(image[0]", "nn.Flatten(), nn.BatchNorm1d(64), nn.Dense(image[0]"
     ))  # fmt: skip

@@ -22,7 +22,7 @@ from xpnn.training.datasets import load_dataset
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 
-# Of three colours, the net knows one as ant, one as bee, one as cat, in this order.
+# The three colours that the net predicts as ant, bee and cat.
 COLOURS = {"ant": (250, 10, 10), "bee": (10, 250, 10), "cat": (10, 10, 250)}
 NETS = """
 import xpnn as nn
@@ -158,7 +158,7 @@ def test_names_in_either_spelling_of_unicode_are_one(here, capsys):
 
 
 def arrays(path, *names, numbers=None, **more):
-    """An archive of the pictures of these classes, labelled in that order."""
+    """An archive of the pictures of these classes, with labels in this order."""
     x = np.array([np.full((4, 4, 3), COLOURS[name]).transpose(2, 0, 1) for name in names for _ in range(3)], np.uint8)
     y = np.repeat(np.arange(len(names)) if numbers is None else numbers, 3)
     np.savez(path, x=x, y=y, **more)
@@ -179,7 +179,7 @@ def test_an_archive_with_names_is_matched_by_these(run, here, capsys):
     arrays("other.npz", "cat", "ant", class_names=["cat", "ant"])
     assert predict(run, "--data", "other.npz") == 0
     assert "6 images, 6 right" in capsys.readouterr().out
-    # A name that no image has does no harm.
+    # A name without images is accepted.
     arrays("other.npz", "cat", "ant", class_names=["cat", "ant", "wasp"])
     assert predict(run, "--data", "other.npz") == 0
     assert "6 images, 6 right" in capsys.readouterr().out
@@ -340,7 +340,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(run, capsys, command, v
     path.write_bytes(safetensors.to_bytes(weights, about))
     line = refused(capsys, run, "--data", "photos", command=command)
     assert "model.safetensors holds NaN or infinity: 1.bias in 1 of 3 values" in line
-    # The library itself loads them: who looks for the cause needs them.
+    # The library itself loads them, so that the cause can be examined.
     model = perfect()
     nn.load(model, path)
     assert not np.isfinite(nn.backends.to_host(model.state_dict()["1.bias"])).all()
@@ -432,8 +432,8 @@ def three_parts(here):
 
 def test_three_parts_are_for_training_choosing_and_measuring_once(here, capsys):
     three_parts(here)
-    told = ["train", "--data", "photos3", "--model", "nets:colours", "--epochs", "6", "--lr", "0.05", "--out", "r3"]
-    assert main([*told, "--backend", "numpy", "--no-pictures"]) == 0
+    train = ["train", "--data", "photos3", "--model", "nets:colours", "--epochs", "6", "--lr", "0.05", "--out", "r3"]
+    assert main([*train, "--backend", "numpy", "--no-pictures"]) == 0
     out, err = capsys.readouterr()
     assert "12 images for training, 9 for validation, 6 for testing" in err
     metrics = json.loads(Path("r3/metrics.json").read_text())
@@ -449,8 +449,8 @@ def test_three_parts_are_for_training_choosing_and_measuring_once(here, capsys):
 
 def test_two_parts_are_named_as_what_they_are(here, capsys):
     photos(here / "photos2", "ant", "bee", "cat", n=5)
-    told = ["train", "--data", "photos2", "--model", "nets:colours", "--epochs", "1", "--out", "r2", "--no-pictures"]
-    assert main([*told, "--backend", "numpy"]) == 0
+    train = ["train", "--data", "photos2", "--model", "nets:colours", "--epochs", "1", "--out", "r2", "--no-pictures"]
+    assert main([*train, "--backend", "numpy"]) == 0
     assert "held-out accuracy" in capsys.readouterr().out
     metrics = json.loads(Path("r2/metrics.json").read_text())
     assert (metrics["validation_part"], metrics["test_part"]) == ("held-out", "held-out")
@@ -460,14 +460,14 @@ def test_two_parts_are_named_as_what_they_are(here, capsys):
 
 def test_one_class_is_not_trained_and_one_of_several_is_with_a_warning(here, capsys):
     photos(here / "one", "ant", n=6)
-    told = ["train", "--model", "nets:colours", "--epochs", "1", "--out", "r1", "--no-pictures", "--backend", "numpy"]
-    assert main([*told, "--data", "one"]) == 2
+    train = ["train", "--model", "nets:colours", "--epochs", "1", "--out", "r1", "--no-pictures", "--backend", "numpy"]
+    assert main([*train, "--data", "one"]) == 2
     warning, error = capsys.readouterr().err.splitlines()
     assert warning.startswith("warning: one has images of one class only (ant)")
     assert error == "xpnn train: one has one class, ant; training needs at least two"
     assert not (here / "r1").exists()
     arrays("one.npz", "ant", "ant", "ant", numbers=[0, 0, 0], class_names=["ant", "bee"])
-    assert main([*told, "--data", "one.npz"]) == 0
+    assert main([*train, "--data", "one.npz"]) == 0
     assert "warning: one.npz has images of one class only (ant)" in capsys.readouterr().err
 
 
@@ -487,8 +487,8 @@ def test_a_run_on_the_digits_needs_no_configuration(here, capsys):
 def finished(here):
     """A run of four epochs with all its checkpoints, which differ: the first predicts only one class."""
     photos(here / "photos", "ant", "bee", "cat", n=5)
-    told = ["train", "--data", "photos", "--model", "nets:colours", "--epochs", "4", "--batch", "6", "--lr", "0.05"]
-    assert main([*told, "--keep", "9", "--normalise", "--out", "run", "--backend", "numpy", "--no-pictures"]) == 0
+    train = ["train", "--data", "photos", "--model", "nets:colours", "--epochs", "4", "--batch", "6", "--lr", "0.05"]
+    assert main([*train, "--keep", "9", "--normalise", "--out", "run", "--backend", "numpy", "--no-pictures"]) == 0
     folder = here / "run"
     checkpoints = nn.Checkpoints(folder / "checkpoints", keep=9)
     steps = checkpoints.steps()

@@ -1,4 +1,4 @@
-"""The main job, from the command line to the files it leaves."""
+"""``xpnn train``, from the command line to the files that it writes."""
 
 import csv
 import hashlib
@@ -16,7 +16,7 @@ pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
 
 
 def images(path, n=60, shape=(8, 8), classes=3, **extra):
-    """Images whose class is the row that is bright."""
+    """Images whose class is the number of their bright row."""
     rng = np.random.default_rng(0)
     y = np.arange(n) % classes
     x = rng.random((n, *shape)).astype(np.float32)
@@ -71,12 +71,12 @@ def test_exact_numerics_writes_one_file_on_every_backend(tmp_path, capsys, backe
     assert files[0] == files[1] == files[2]
 
 
-def test_predict_takes_numerics(trained, capsys):
-    told = []
+def test_predict_has_the_option_numerics(trained, capsys):
+    outputs = []
     for numerics in ("fast", "exact"):
         assert run("predict", trained, "--backend", "numpy", "--numerics", numerics) == 0
-        told.append(capsys.readouterr().out)
-    assert told[0] == told[1]
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
 
 
 def test_curves_are_drawn_where_matplotlib_is(trained):
@@ -171,6 +171,19 @@ def test_skipped_nans_are_reported_without_numpy_s_warnings(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     np.savez("data.npz", x=rng.random((20, 8, 8), np.float32), y=np.arange(20) % 4)
-    told = ["--data", "data.npz", "--model", "mlp", "--epochs", "1", "--lr", "1e30", "--on-nan", "skip", "--out", "run"]
-    assert main(["train", *told, "--backend", "numpy"]) == 0
+    command = [
+        "--data",
+        "data.npz",
+        "--model",
+        "mlp",
+        "--epochs",
+        "1",
+        "--lr",
+        "1e30",
+        "--on-nan",
+        "skip",
+        "--out",
+        "run",
+    ]
+    assert main(["train", *command, "--backend", "numpy"]) == 0
     assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]

@@ -12,7 +12,7 @@ from xpnn.cli.bench.comparison import Row
 
 pytest.importorskip("pty", reason="no pseudo-terminals here")
 FRAMES = re.compile("[┏┓┃━┳┡╇┩│└┴┘├┼┤─╭┬╮╰╯|+]")
-# Each is a call whose text is the same every time: no times and no speeds.
+# Calls that print the same text every time: no times and no speeds.
 CALLS = {
     "info": "main(['info'])",
     "parity": "main(['parity', '--filter', 'dense/(plain|nan)'])",
@@ -66,8 +66,8 @@ WIDTHS = (40, 60, 80, 120)
 
 
 @pytest.fixture(scope="module")
-def told(folder):
-    """What each call prints on terminals of some widths, and in a file."""
+def outputs(folder):
+    """The output of each call on terminals of several widths, and in a file."""
     import subprocess
 
     code = f"import os; os.chdir({str(folder)!r})" + CODE.format(widths=WIDTHS, calls=list(CALLS.values()))
@@ -85,21 +85,21 @@ def words(text):
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", CALLS)
-def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(told, name, width):
-    there = words(told[name, width])
-    for line in told[name, width].splitlines():
-        # Nothing makes room for a path.
+def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(outputs, name, width):
+    there = words(outputs[name, width])
+    for line in outputs[name, width].splitlines():
+        # A path is not broken.
         assert cell_len(line) <= width or len(line.split()) <= 2, line
-    # Where there is no room for a table, the first columns have no heads.
-    for word in set(words(told[name, None])) - {"backend", "layer", "name"}:
+    # On a terminal too narrow for a table, the first columns have no heads.
+    for word in set(words(outputs[name, None])) - {"backend", "layer", "name"}:
         assert word in there, word
 
 
 @pytest.mark.parametrize("name", ["parity", "bench"])
-def test_in_a_file_a_row_is_one_line(told, name):
-    (row,) = [line for line in told[name, None].splitlines() if line.startswith(("Dense/plain", "conv 64x56x56"))]
+def test_in_a_file_a_row_is_one_line(outputs, name):
+    (row,) = [line for line in outputs[name, None].splitlines() if line.startswith(("Dense/plain", "conv 64x56x56"))]
     assert len(row) > 90
-    assert row.split()[-1] in told[name, None].splitlines()[-1] or len(row.split()) > 8
+    assert row.split()[-1] in outputs[name, None].splitlines()[-1] or len(row.split()) > 8
 
 
 def test_a_row_of_the_benchmark_reads_as_its_cells():

@@ -77,4 +77,4 @@ def test_threads_info_and_benchmarks_count_the_cores_of_the_quota(monkeypatch, t
 
 
 def test_gpu_check_counts_the_same_cores():
-    assert plan.cores() == available_cores()
+    assert plan.available_cores() == available_cores()

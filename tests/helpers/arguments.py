@@ -1,7 +1,7 @@
-"""Every public constructor and function with arguments that it accepts; what else there is to try follows from these.
+"""Every public constructor and function with arguments that it accepts; values to try are derived from these.
 
-A row says how to call it: what it needs beside its numbers, a value for each number that has no usable default, and
-over how many axes its sizes go.
+A row says how to call it: the arguments that are not numbers, a value for each number without a usable default, and the
+number of axes of its sizes.
 """
 
 import inspect
@@ -218,12 +218,12 @@ def training() -> Iterator[tuple[str, Row]]:
 
 
 def batches(start: int) -> Any:
-    """A pass of a new loader, for each pass of the same one has an order of its own."""
+    """A pass of a new loader, because each pass of one loader has another order."""
     return nn.DataLoader(*DATA, 2).batches(nn.get_backend("numpy"), start)
 
 
 def drawing(name: str) -> Callable[..., Any]:
-    """A method of a new generator in each call, for the next draw of the same one is another."""
+    """A method of a new generator in each call, because each draw of one generator is another."""
     return lambda **options: getattr(nn.random.Generator(0), name)(**options)
 
 
@@ -361,7 +361,7 @@ OTHERS = {
 
 
 def public() -> set[str]:
-    """Names of all that a user may call."""
+    """Names of all public functions and classes."""
     found = {name for name in nn.__all__ if callable(getattr(nn, name))}
     spaces = {"functional": functional, "models": models, "augment": augment, "testing": testing}
     for prefix, module in spaces.items():
@@ -373,7 +373,7 @@ def public() -> set[str]:
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a row: what kind of numbers it takes, and a value."""
+    """One argument of a row: the kind of its values, and a value."""
 
     row: Row
     name: str
@@ -385,7 +385,7 @@ class Argument:
         return self.row.call(**{**self.row.given, self.name: value})
 
     def accepted(self) -> list[tuple[Any, Any]]:
-        """Pairs of values that must do the same: NumPy's, and Python's own."""
+        """Pairs of values with the same effect: NumPy's, and Python's own."""
         v, axes = self.value, self.row.axes
         if self.kind == "flag":
             return [(np.bool_(v), bool(v))]
@@ -487,7 +487,7 @@ def kind_of(name: str, annotation: str, row: Row) -> str | None:
     if name in ("dy",) and (annotation == "Any | float" or isinstance(row.given.get("dy"), float)):
         return "upstream"
     if annotation in ("bool", "<class 'bool'>"):
-        # Functions go by whether it is true, as Python does.
+        # Functions test whether it is true, as Python does.
         return (
             "flag" if inspect.isclass(row.of or row.call) or (row.of or row.call) in (nn.fit, nn.Layer.train) else None
         )

@@ -1,8 +1,8 @@
-"""What code on arrays may not say where every backend must give the same bits, found in its syntax tree.
+"""Finds, in the syntax tree, code on arrays that may have other bits on another backend.
 
-Some devices multiply by the rounded reciprocal instead of dividing by a number; operators and methods go past the
-exact namespace to the library's own sums and powers; a scatter adds up in any order. What a name stands for is not in
-a syntax tree: a name counts as a number of Python only where it is annotated or written so.
+Some devices multiply by the rounded reciprocal instead of dividing by a number; operators and methods call the
+library's own sums and powers instead of those of the exact namespace; a scatter adds in any order. The value of a name
+is not in a syntax tree: a name counts as a Python number only if it is annotated as one or assigned one.
 """
 
 import ast
@@ -10,7 +10,7 @@ import ast
 from xpnn.backends.exact.namespace import REFUSED
 from xpnn.backends.execution.blocks import MOST_JOINED
 
-#: Of `math`, what is the same bits in every C library.
+#: Names of `math` whose results have the same bits with every C library.
 MATH = {"ceil", "factorial", "floor", "inf", "isfinite", "isinf", "isnan", "nan", "pi", "prod", "sqrt"}
 REDUCTIONS = {"cumprod", "cumsum", "dot", "mean", "prod", "std", "sum", "trace", "var"}
 SCATTERS = {"index_add", "index_add_", "index_put_", "put", "put_along_axis", "scatter", "scatter_", "scatter_add_"}
@@ -21,9 +21,9 @@ WAITING = {"argwhere", "clip", "nonzero", "sign", "unique_all", "unique_counts",
 MASKS = {"isfinite", "isinf", "isnan", "logical_and", "logical_not", "logical_or", "logical_xor", "signbit"}
 MASKS |= {"equal", "greater", "greater_equal", "isin", "less", "less_equal", "not_equal"}
 NUMBERS = {"ceil", "factorial", "float", "floor", "int", "len", "prod", "sqrt"}
-#: Modules that compute on the host alone, with NumPy.
+#: Modules that compute only on the host, with NumPy.
 ON_HOST = {
-    *("compatibility.py", "data_loader.py", "evaluation.py", "images.py", "initialisers.py", "samples.py"),
+    *("consistency_checks.py", "data_loader.py", "evaluation.py", "images.py", "initialisers.py", "samples.py"),
     *("normalise.py", "random_changes.py", "targets.py", "transform.py"),
     *("checkpoint_file.py", "checkpoints.py", "host_state.py"),
     *("checks.py", "cifar.py", "dataset.py", "decode.py", "folder_layout.py", "folders.py", "idx.py", "npz.py"),
@@ -80,7 +80,7 @@ def _of(node, plain, indices, on_host):
 
 
 def hidden_waits(source):
-    """``(line, what is wrong)`` of a module's text: what waits for a GPU, or copies from the host, as a side effect."""
+    """``(line, what is wrong)`` of a module's text: code with the side effect of a wait for the GPU or a copy."""
     tree = ast.parse(source)
     for scope in [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))]:
         masks = _names(scope, _is_mask)
@@ -134,7 +134,7 @@ def _numbers(scope):
 
 
 def _names(scope, kind):
-    """Names that are assigned what is of a kind."""
+    """Names that are assigned values of a kind."""
     return {
         target.id
         for node in _own(scope)
@@ -149,7 +149,7 @@ def _parts(index):
 
 
 def _is_computed(node, names):
-    """Whether it is what a function of the namespace gave, or such a name."""
+    """Whether it is the result of a function of the namespace, or the name of one."""
     match node:
         case ast.Name(id=name):
             return name in names
@@ -159,7 +159,7 @@ def _is_computed(node, names):
 
 
 def _is_mask(node, names):
-    """Whether it is a comparison, what is made of some, or such a name."""
+    """Whether it is a comparison, a combination of some, or the name of one."""
     match node:
         case ast.Compare(ops=[ast.Is() | ast.IsNot() | ast.In() | ast.NotIn()]):
             return False
@@ -177,7 +177,7 @@ def _is_mask(node, names):
 
 
 def _is_namespace(node):
-    """``xp``, ``b.xp``, ``self.backend.xp``; and ``raw``, which exact numerics computes with."""
+    """``xp``, ``b.xp``, ``self.backend.xp``; and ``raw``, the namespace with which exact numerics computes."""
     return getattr(node, "id", getattr(node, "attr", None)) in ("xp", "raw")
 
 
@@ -189,7 +189,7 @@ def _is_literal(node):
 
 
 def _is_plain(node, plain):
-    """Whether it is plainly a number of Python."""
+    """Whether it is certainly a Python number."""
     match node:
         case ast.Constant():
             return True

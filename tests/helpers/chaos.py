@@ -1,12 +1,12 @@
-"""An adversarial Array API namespace: the standard over NumPy, with all that the standard leaves open left to dice.
+"""An adversarial Array API namespace over NumPy, which chooses at random whatever the standard leaves open.
 
-Libraries and processors that all keep to the standard and to IEEE 754 still differ: in the order of a sum, in the last
-bits of an exponential, in what becomes of subnormal numbers and of the sign of zero. Code that gives one result here,
-for every seed, gives it on each of them. What is fixed stays exact: one addition, multiplication or division of
-arrays, comparisons, rounding, casts, integers, selection.
+Libraries and processors that follow the standard and IEEE 754 still differ: in the order of a sum, in the last bits of
+an exponential, in the treatment of subnormal numbers and of the sign of zero. Code that has one result here for every
+seed has it on each of them. Operations that are fixed stay exact: an addition, multiplication or division of arrays,
+comparisons, rounding, casts, integers, selection.
 
-Arrays are their own class that mixes with nothing, not even with NumPy's, so that no operation gets past the dice; what
-is not in the standard is not here, and neither are complex numbers. `ChaosBackend` runs whole models:
+Arrays are a class of their own that combines with no other, not even with NumPy's, so that every operation passes
+through this namespace. It has nothing beyond the standard, and no complex numbers. `ChaosBackend` runs whole models:
 
     with chaos_backend(seed=3) as backend:
         model = nn.Dense(4, 2, backend=backend)
@@ -62,14 +62,14 @@ FLOATS_ONLY = {"divide", "mean", "std", "var", *RULES["elementary"].split(), "sq
 
 
 class Chaos:
-    """The namespace. Functions of the standard by name; every call throws the dice.
+    """The namespace: the functions of the standard by name. Every call chooses at random.
 
     Parameters
     ----------
     seed : int
         Seed of the choices.
     fixed : collection of str
-        Of `chaos_sums.KINDS`: what not to take, such as ``{"sqrt"}`` for code that relies on IEEE 754 there.
+        Of `chaos_sums.KINDS`: where nothing is chosen, such as ``{"sqrt"}`` for code that relies on IEEE 754 there.
     """
 
     def __init__(self, seed, fixed=(), name="chaos"):
@@ -78,7 +78,7 @@ class Chaos:
         self.reseed(seed, fixed)
 
     def reseed(self, seed, fixed=()):
-        """Start the choices again from a seed."""
+        """Seed the choices again."""
         self.dice = Dice(seed, fixed)
 
     def __getattr__(self, name):
@@ -108,7 +108,7 @@ class Chaos:
         last = name.rpartition(".")[2]
         function = getattr(base.linalg if "." in name else base, last)
         if last in FLOATS_ONLY and any(x.dtype.kind != "f" for x in arrays_in(args)):
-            raise TypeError(f"{name} takes floating-point arrays")
+            raise TypeError(f"{name} accepts only floating-point arrays")
         self.dice.throw_call()
         with np.errstate(all="ignore"):
             return self._wrap(getattr(self, f"_{RULE_OF[name]}")(last, function, *args, **kwargs))
@@ -169,7 +169,7 @@ class Chaos:
         return self._write(self.dice.nudged(result, 2, "ulp"))
 
     def _decomposition(self, name, function, *args, **kwargs):
-        # These promise so little that being off by a little is the least of it: signs of vectors are left as they are.
+        # The standard does not fix the signs of vectors either, but these are left as they are.
         result = function(*args, **kwargs)
         if isinstance(result, tuple):
             return type(result)(*(self.dice.nudged(np.asarray(part), 2, "ulp") for part in result))
@@ -229,7 +229,7 @@ class Linalg:
 
 
 def chaos(seed, fixed=()):
-    """A namespace of its own; see `Chaos`."""
+    """A new namespace; see `Chaos`."""
     return Chaos(seed, fixed)
 
 
@@ -237,12 +237,12 @@ NAMESPACE = Chaos(0)
 
 
 def reseed(seed, fixed=()):
-    """Start the choices of the backend again from a seed."""
+    """Seed the choices of the backend again."""
     NAMESPACE.reseed(seed, fixed)
 
 
 class ChaosBackend(nn.Backend):
-    """The namespace as a backend, which a test registers as another package would."""
+    """The namespace as a backend, which a test registers as a plugin does."""
 
     library = ChaosArray.__module__
 
@@ -269,7 +269,7 @@ class ChaosBackend(nn.Backend):
 
 
 def register(monkeypatch):
-    """Make ``get_backend("chaos")`` work until the patch is undone; what is open stays open."""
+    """Make ``get_backend("chaos")`` work until the patch is undone."""
     entry = importlib.metadata.EntryPoint("chaos", f"{__name__}:ChaosBackend", registry.GROUP)
     found = registry.entry_points
     monkeypatch.setattr(registry, "entry_points", lambda group: [*found(group=group), entry])
@@ -279,7 +279,7 @@ def register(monkeypatch):
 
 @contextmanager
 def chaos_backend(seed=0, fixed=(), dtype=None, numerics=None):
-    """Within the ``with`` block there is a backend ``"chaos"``, which this hands out, its choices from that seed."""
+    """Within the ``with`` block there is a backend ``"chaos"`` with that seed; yields it."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         register(monkeypatch)
         reseed(seed, fixed)

@@ -16,7 +16,7 @@ def arrays_in(values):
 
 
 def agree(name, arrays, operands):
-    """Refuse what the standard does not promote: integers with floats, booleans with numbers, a float for an int."""
+    """Raise for operands that the standard does not promote: integers with floats, booleans with numbers, and so on."""
     arrays = list(arrays)
     kinds = [x.dtype.kind.replace("u", "i") for x in arrays]
     if len(set(kinds)) > 1 or (arrays and np.result_type(*arrays).kind.replace("u", "i") != kinds[0]):

@@ -1,7 +1,7 @@
 """The arithmetic of the chaos namespace: every way that a correct library may compute one array operation.
 
-`Dice` decides, the functions below compute on NumPy arrays. A kind of freedom can be fixed; with all
-kinds fixed the seed changes nothing.
+`Dice` chooses, and the functions below compute on NumPy arrays. Each kind of choice can be fixed; if all are fixed, the
+seed changes nothing.
 """
 
 from math import prod
@@ -24,7 +24,7 @@ KINDS = {
     "alias": "what selects or reshapes may be a view or a copy",
 }
 
-# Contractions up to this many products are also done term by term, which no BLAS offers to steer.
+# Contractions up to this many products are also computed term by term, in orders that no BLAS offers.
 TERM_BY_TERM = 1 << 16
 
 
@@ -47,19 +47,19 @@ class Dice:
         self.throw_call()
 
     def throws(self, kind):
-        """Whether to take the other way this time."""
+        """Whether to deviate from NumPy this time."""
         return kind not in self.fixed and self.rng.random() < 0.5
 
     def throw_call(self):
-        """Choose what holds for a whole array operation, as a processor's mode does: what becomes of subnormals."""
+        """Choose the treatment of subnormals for a whole array operation, like a mode of the processor."""
         self.reads_zero, self.writes_zero = self.throws("subnormal"), self.throws("subnormal")
 
     def read(self, x):
-        """An operand as the processor takes it."""
+        """An operand as the processor reads it."""
         return flush(x) if self.reads_zero else x
 
     def write(self, x):
-        """A computed value as the processor leaves it, NaN of either sign."""
+        """A computed value as the processor writes it, with NaN of either sign."""
         if self.writes_zero:
             x = flush(x)
         if "nan" in self.fixed or not is_float(x) or not np.isnan(x).any():
@@ -67,7 +67,7 @@ class Dice:
         return np.where(np.isnan(x), np.copysign(x, self.signs(x)), x)
 
     def zeros(self, x):
-        """The same value, its zeros of either sign."""
+        """The same values, with zeros of either sign."""
         if "zero" in self.fixed or not is_float(x) or np.all(x):
             return x
         return np.where(x == 0, np.copysign(x, self.signs(x)), x)
@@ -77,7 +77,7 @@ class Dice:
         return (self.rng.integers(0, 2, x.shape) * 2 - 1).astype(x.dtype)
 
     def nudged(self, x, most, kind, share=1.0):
-        """Finite nonzero elements moved by up to ``most`` units in the last place, in that share of the elements."""
+        """Finite nonzero elements moved by up to ``most`` units in the last place, in this share of the elements."""
         if kind in self.fixed or not is_float(x):
             return x
         steps = self.rng.integers(-most, most + 1, x.shape) * (self.rng.random(x.shape) < share)
@@ -126,7 +126,7 @@ def folded(terms, add):
 
 
 def halved(dice, terms, add):
-    """Terms along the first axis, half upon half until one is left."""
+    """Terms along the first axis: one half is added to the other until one term is left."""
     while len(terms) > 2:
         half = len(terms) // 2
         upper = add(terms[:half], terms[half : 2 * half])
@@ -171,7 +171,7 @@ def reduced(dice, name, x, *, axis=None, dtype=None, keepdims=False, correction=
 
 
 def cumulated(dice, name, x, *, axis=None, dtype=None, include_initial=False):
-    """``cumulative_sum`` and ``cumulative_prod``: within blocks first, then on top of the blocks before."""
+    """``cumulative_sum`` and ``cumulative_prod``: within blocks first, then across the blocks."""
     x = x if dtype is None else x.astype(dtype)
     add = np.add if name == "cumulative_sum" else np.multiply
     axis = 0 if axis is None else axis
@@ -244,7 +244,7 @@ def traced(dice, x, *, offset=0, dtype=None):
 
 
 def rooted(dice, x):
-    """``sqrt``. IEEE 754 fixes it, and not every library keeps to that in every dtype."""
+    """``sqrt``. IEEE 754 fixes its result, but not every library follows that in every dtype."""
     return dice.nudged(np.sqrt(x), 1, "sqrt", share=0.25)
 
 
@@ -261,7 +261,7 @@ def quotient(dice, a, b, whole=False):
 
 
 def argsorted(dice, sort, x, *, axis=-1, descending=False, stable=True):
-    """``argsort``; the order of equal elements is the caller's to ask for."""
+    """``argsort``; equal elements are in any order unless it is ``stable``."""
     if stable or "ties" in dice.fixed:
         return sort(x, axis=axis, descending=descending, stable=True)
     shuffled = dice.rng.permutation(x.shape[axis])
@@ -269,7 +269,7 @@ def argsorted(dice, sort, x, *, axis=-1, descending=False, stable=True):
 
 
 def uniques(dice, all_of, kind, x):
-    """``unique_*``: the standard gives their values no order."""
+    """``unique_*``: the standard does not fix the order of the values."""
     found = all_of(x)
     if "ties" not in dice.fixed:
         order = dice.rng.permutation(len(found.values))

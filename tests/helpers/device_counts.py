@@ -1,4 +1,4 @@
-"""What only an emulated CUDA device shows: what code asks of it, counted, and streams as late as they may run."""
+"""Counts of the calls to an emulated CUDA device, and tests in which its streams run as late as they may."""
 
 import os
 import subprocess
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 import pytest
 
-#: What makes the host wait for the device or copies between the two. Kernels, copies within the device, fills and
+#: Calls that make the host wait for the device or copies between the two. Kernels, copies within the device, fills and
 #: allocations are only queued.
 HIDDEN = ("waits", "to_device", "to_host")
 
 
 @contextmanager
 def device_counts() -> Iterator[dict[str, int]]:
-    """A dict that holds, once the ``with`` block is left, how often each thing was asked for within it; no zeros.
+    """A dict that holds, after the ``with`` block, how often each kind of call was made within it; no zeros.
 
     The names are those of the emulator: ``kernels``, ``to_device``, ``to_host``, ``within``, ``fills``, ``waits``,
     ``allocations``, ``others``. The test is skipped where the device is not emulated.
@@ -34,13 +34,13 @@ def hidden(counts: dict[str, int]) -> dict[str, int]:
 
 
 def run_tests_late(file: str, expression: str, mode: int) -> None:
-    """Run tests of a file in a process whose streams run by a mode of the emulator, 1 to 4.
+    """Run tests of a file in a process with delayed streams, in a mode of the emulator, 1 to 4.
 
     ``expression`` is that of pytest's ``-k``; it must leave out the test that calls this.
     """
-    pytest.importorskip("cudacpu", reason="only an emulated device can be told when its streams run")
+    pytest.importorskip("cudacpu", reason="only an emulated device lets a test delay its streams")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file, "-k", expression]
-    # The last mode is by chance, which is the same each time.
+    # The last mode delays at random, with this seed.
     late = {**os.environ, "CUDACPU_LAZY": str(mode), "CUDACPU_SEED": "1"}
     run = subprocess.run(command, env=late, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-3000:]
@@ -48,7 +48,7 @@ def run_tests_late(file: str, expression: str, mode: int) -> None:
 
 def run_late(program: str) -> None:
     """Run a Python program in a process whose streams do nothing until something waits for them."""
-    pytest.importorskip("cudacpu", reason="only an emulated CUDA device can be that late")
+    pytest.importorskip("cudacpu", reason="only an emulated CUDA device can delay its streams so far")
     late = {**os.environ, "CUDACPU_LAZY": "1"}
     ran = subprocess.run([sys.executable, "-c", program], env=late, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr

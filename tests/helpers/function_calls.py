@@ -1,4 +1,4 @@
-"""For every pure function the arguments of a call that works."""
+"""Valid arguments for every pure function."""
 
 import numpy as np
 
@@ -24,14 +24,14 @@ SUMS = ("l1", "l2")  # losses without reduction
 
 
 def with_backward(name, forward, **backward):
-    """A function and its gradient, which takes the same but for what it does without."""
+    """Arguments of a function and of its gradient: the same, but those in ``without``, and the ones that are given."""
     without = backward.pop("without", ())
     given = {key: value for key, value in forward.items() if key not in without}
     return {name: forward, f"{name}_backward": backward | given}
 
 
 def calls():
-    """For each function the arguments of a call that works."""
+    """Valid arguments, by name of the function."""
     found = {name: {"x": ROWS} for name in ("erf", "erfc")}
     for name in FROM_INPUT:
         found |= with_backward(name, {"x": ROWS}, dy=DY)

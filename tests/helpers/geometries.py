@@ -1,7 +1,7 @@
 """Cases of the parity catalogue drawn by Hypothesis: layers with windows, norms, layers of shapes and losses.
 
 Every draw is a case with a small input, which `xpnn.testing.mode_runs.ModeRuns` runs in all modes. Windows may be
-larger than the input, and see nothing but padding: what no mode accepts is a case too.
+larger than the input and hold only padding; a case that all modes must refuse is a case too.
 """
 
 from functools import partial
@@ -27,7 +27,7 @@ def per_axis(axes, least, most):
 
 
 def paddings(axes, most):
-    """Every form of padding but the words."""
+    """Every form of padding except words."""
     pair = st.tuples(st.integers(0, most), st.integers(0, most))
     return st.integers(0, most) | st.tuples(*[st.integers(0, most)] * axes) | st.tuples(*[pair] * axes)
 
@@ -38,7 +38,7 @@ def along(value, axes):
 
 @st.composite
 def fitting(draw, axes, channels, kernel, dilation, padding):
-    """A shape over which a window fits most of the time: from a cell too small to some cells more."""
+    """A shape into which a window usually fits: from one cell too small to some cells larger."""
     if isinstance(padding, str):
         total = [0] * axes
     else:
@@ -59,13 +59,13 @@ def shapes(draw, axes, channels=CHANNELS, least=1):
 
 
 def case(draw, name, op, terms, build, shape, *, make=None, layout=True, training=True):
-    """A layer's case; inputs with NaN need a cell for it."""
+    """A case of a layer; an empty input can hold no NaN."""
     make = make or (draw(MAKERS) if prod(shape) else inputs.real)
-    told = ", ".join(f"{key}={value}" for key, value in build.keywords.items())
+    options = ", ".join(f"{key}={value}" for key, value in build.keywords.items())
     arguments = ", ".join(map(str, build.args))
     dtype = draw(DTYPES)
     where = draw(LAYOUTS) if layout else "plain"
-    full = f"{name}/{arguments}; {told}; {shape} {make.__name__}"
+    full = f"{name}/{arguments}; {options}; {shape} {make.__name__}"
     return LayerCase(full, op, terms, dtype, build, shape, make, where, training)
 
 
@@ -201,7 +201,7 @@ def adaptive_pools(draw):
 
 @st.composite
 def norms(draw):
-    """Statistics are of one value, which is refused, or of many: few that are nearly alike amplify roundings."""
+    """Statistics are of one value, which is refused, or of many: a few similar values would amplify rounding."""
     axes = draw(st.integers(1, 3))
     kind = draw(st.sampled_from([f"BatchNorm{axes}d", f"InstanceNorm{axes}d", "LayerNorm", "GroupNorm"]))
     channels = draw(st.sampled_from([1, 2, 4, 8, 18]))

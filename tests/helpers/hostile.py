@@ -1,4 +1,4 @@
-"""Paths that are no files, and a limit on time and memory for whoever opens them."""
+"""Paths that are not files, and a limit on time and memory for code that opens them."""
 
 import os
 import resource
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-#: What may stand where a file is expected.
+#: What may be in the place of a file.
 NO_FILES = ("a folder", "a pipe", "a device", "a link to itself", "a link to nothing", "nothing", "a file as a folder")
 
 
 def no_file(kind: str, path: Path) -> Path:
-    """Put what is no file at that path; returns the path to open."""
+    """Make something that is not a file at that path; returns the path to open."""
     with suppress(FileNotFoundError):
         path.unlink()
     if kind == "a folder":
@@ -34,16 +34,16 @@ def no_file(kind: str, path: Path) -> Path:
 
 @contextmanager
 def limits(megabytes: int = 64, seconds: int = 30) -> Iterator[None]:
-    """Fail where more memory than that is taken at a time, or more time; an attempt at gigabytes is stopped."""
+    """Fail if the ``with`` block needs more memory or time; an allocation of gigabytes raises `MemoryError`."""
 
     def late(*_: object) -> None:
         raise TimeoutError(f"not done in {seconds} s")
 
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(seconds)
-    resource.setrlimit(resource.RLIMIT_AS, (taken + (2 << 30), hard))
+    resource.setrlimit(resource.RLIMIT_AS, (used + (2 << 30), hard))
     tracemalloc.start()
     try:
         yield
@@ -53,4 +53,4 @@ def limits(megabytes: int = 64, seconds: int = 30) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-    assert peak < megabytes << 20, f"{peak >> 20} MB were taken"
+    assert peak < megabytes << 20, f"{peak >> 20} MB were used"

@@ -1,6 +1,7 @@
-"""Uploads on an emulated device whose streams run late: which rules of the uploader, left out, damage a batch.
+"""Uploads on an emulated device with delayed streams: finds the rules of the uploader without which a batch is damaged.
 
-Run as a program with a mode of lateness in CUDACPU_LAZY; prints the rules as JSON, "" for the uploader as it is.
+Run as a program, with a mode of delay in CUDACPU_LAZY; prints these rules as JSON, and "" if the unchanged uploader
+damages a batch.
 """
 
 import json
@@ -23,7 +24,7 @@ BATCHES, AHEAD = 16, 2
 
 
 def without(rule: str) -> type[pinned.PinnedUploader]:
-    """The uploader's class with a rule left out."""
+    """The uploader's class without a rule."""
     assert not rule or SOURCE.count(rule) == 1, f"{rule} is not one line of the uploader"
     scope = {"__name__": "xpnn.backends.cuda.without", "__package__": "xpnn.backends.cuda"}
     exec(compile(SOURCE.replace(rule, "None") if rule else SOURCE, pinned.__file__, "exec"), scope)
@@ -31,12 +32,12 @@ def without(rule: str) -> type[pinned.PinnedUploader]:
 
 
 def batch(i: int) -> np.ndarray:
-    """Some hundred numbers, all of them the batch's own."""
+    """A few hundred numbers, all equal to the number of the batch."""
     return np.full((7, 31), i, np.int32)
 
 
 def damages(rule: str) -> bool:
-    """Whether any of many batches, two on their way at a time, arrives as another."""
+    """Whether any of many batches, two of them in transfer at a time, arrives with other numbers."""
     import cupy
 
     b = nn.get_backend("cupy")

@@ -1,6 +1,7 @@
-"""NVIDIA's compiler of CUDA C++ at run time, which needs no GPU, in a process of its own.
+"""NVRTC, NVIDIA's run-time compiler of CUDA C++, which needs no GPU.
 
-CuPy takes whatever NVRTC its process has loaded: beside an emulated device that must not be this one.
+Use it in a separate process: CuPy uses the NVRTC that its process has loaded, and with an emulated device it must not
+use this one.
 """
 
 import ctypes
@@ -10,16 +11,16 @@ from pathlib import Path
 
 @cache
 def library(folder: str):
-    """The one in a folder, as ``pip install --target FOLDER nvidia-cuda-nvrtc`` makes it."""
+    """The library in a folder that ``pip install --target FOLDER nvidia-cuda-nvrtc`` made."""
     (found, *_) = sorted(Path(folder).glob("**/libnvrtc.so.*"))
-    # It asks for this one by its name alone.
+    # NVRTC loads this one by its name without a path.
     for builtins in found.parent.glob("libnvrtc-builtins.so.*"):
         ctypes.CDLL(str(builtins))
     return ctypes.CDLL(str(found))
 
 
 def compiled(folder: str, code: str, *options: str) -> tuple[int, str]:
-    """NVRTC's status, 0 where it takes the source, and its log."""
+    """NVRTC's status, 0 if it accepts the source, and its log."""
     nvrtc, program, size = library(folder), ctypes.c_void_p(), ctypes.c_size_t()
     assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), code.encode(), b"kernels.cu", 0, None, None) == 0
     given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))

@@ -1,7 +1,7 @@
-"""What layers with windows must compute, as loops over numbers in float64: slow, and plain enough to check by eye.
+"""Reference results for layers with windows, as loops over numbers in float64: slow, and simple enough to check by eye.
 
-Nothing is padded here and no index arithmetic is shared with the package: kernel cell ``k`` of window ``o`` looks at
-input cell ``o*stride + k*dilation - before`` along each axis, and what lies outside the input is not there.
+No array is padded here and no index arithmetic is shared with the package: kernel cell ``k`` of window ``o`` reads
+input cell ``o*stride + k*dilation - before`` along each axis, and cells outside the input are skipped.
 
 All arguments are explicit, one entry per spatial axis: ``stride``, ``dilation``, and ``pads`` as (before, after) pairs.
 """
@@ -12,14 +12,14 @@ import numpy as np
 
 
 def window_count(n, kernel, stride, pad, dilation, ceil_mode=False):
-    """Windows along one axis, found by walking over it."""
+    """The number of windows along one axis, found by stepping along it."""
     before, after = pad
     reach = dilation * (kernel - 1)
     count, start = 0, -before
     while True:
         fits = start + reach < n + after
         if ceil_mode and count:
-            # one more window where the last one left cells over, unless it would start behind the input
+            # one more window if the last one left cells, unless it would start after the input
             fits = start - stride + reach < n + after - 1 and start < n
         if not fits:
             return count
@@ -27,18 +27,18 @@ def window_count(n, kernel, stride, pad, dilation, ceil_mode=False):
 
 
 def window_counts(spatial, kernel, stride, pads, dilation, ceil_mode=False):
-    """Windows along each axis."""
+    """The number of windows along each axis."""
     return tuple(window_count(*axis, ceil_mode) for axis in zip(spatial, kernel, stride, pads, dilation, strict=True))
 
 
 def position(window, cell, stride, pads, dilation):
-    """Where a cell of a window lies, in coordinates of the input; may be outside."""
+    """The position of a cell of a window in coordinates of the input; may be outside."""
     axes = zip(window, cell, stride, pads, dilation, strict=True)
     return tuple(o * s + k * d - before for o, k, s, (before, _), d in axes)
 
 
 def is_inside(at, spatial, pads=None):
-    """Whether a position lies in the input, or with ``pads`` in the padded input."""
+    """Whether a position is in the input, or with ``pads`` in the padded input."""
     pads = pads or ((0, 0),) * len(spatial)
     return all(-before <= i < n + after for i, n, (before, after) in zip(at, spatial, pads, strict=True))
 
@@ -74,7 +74,7 @@ def conv_forward(x, weight, bias, stride, pads, dilation, groups=1):
 
 
 def conv_backward(dy, x, weight, stride, pads, dilation, groups=1):
-    """``(dx, dweight, dbias)``: what each product in `conv_forward` sends back to its two factors."""
+    """``(dx, dweight, dbias)``: the gradients of the two factors of each product in `conv_forward`."""
     dy, x, weight = (a.astype(np.float64) for a in (dy, x, weight))
     spatial, kernel = x.shape[2:], weight.shape[2:]
     features, channels = weight.shape[:2]
@@ -90,12 +90,12 @@ def conv_backward(dy, x, weight, stride, pads, dilation, groups=1):
 
 
 def transposed_size(n, kernel, stride, pad, dilation, extra):
-    """Cells of the output of a transposed convolution along one axis: those that windows reach, less the padding."""
+    """The output size of a transposed convolution along one axis: cells that windows cover, less the padding."""
     return 1 + max(o * stride + k * dilation for o in range(n) for k in range(kernel)) - sum(pad) + extra
 
 
 def transposed_meetings(x, weight, out, stride, pads, dilation, groups):
-    """All (index of x, of weight, of y) that meet in a product, where the cell of the output exists."""
+    """All (index of x, of weight, of y) of one product, if the cell of the output exists."""
     per_group = x.shape[1] // groups
     for n, c, *window in np.ndindex(*x.shape):
         for f, *cell in np.ndindex(*weight.shape[1:]):
@@ -132,7 +132,7 @@ def flat(at, spatial):
 
 
 def first_maximum(values, positions):
-    """The position of the maximum: the first of equals; NaN beats all."""
+    """The position of the maximum: the first of equal ones; NaN counts as the largest."""
     best = None
     for at in positions:
         if best is None or values[at] > values[best] or (np.isnan(values[at]) and not np.isnan(values[best])):
@@ -158,7 +158,7 @@ def max_pool_forward(x, kernel, stride, pads, dilation, ceil_mode=False):
 
 
 def max_pool_backward(dy, x, kernel, stride, pads, dilation):
-    """``dx``: each window's gradient goes to its winner."""
+    """``dx``: the gradient of each window is added to the cell of its maximum."""
     dx = np.zeros(x.shape)
     for n, c, *window in np.ndindex(*dy.shape):
         at = max_winner(x[n, c], x.shape[2:], kernel, window, stride, pads, dilation)
@@ -167,7 +167,7 @@ def max_pool_backward(dy, x, kernel, stride, pads, dilation):
 
 
 def divisor(spatial, kernel, window, stride, pads, count_include_pad, override=None):
-    """What a window's sum is divided by: how many of its cells count, unless it is given."""
+    """The divisor of a window's sum: the number of its cells that count, unless it is given."""
     if override is not None:
         return override
     ones = (1,) * len(spatial)
@@ -187,7 +187,7 @@ def avg_pool_forward(x, kernel, stride, pads, ceil_mode=False, count_include_pad
 
 
 def avg_pool_backward(dy, x_shape, kernel, stride, pads, count_include_pad=True, override=None):
-    """``dx``: each window's gradient goes in equal shares to its cells."""
+    """``dx``: the gradient of each window is added to its cells in equal shares."""
     spatial, ones = x_shape[2:], (1,) * (len(x_shape) - 2)
     dx = np.zeros(x_shape)
     for window, _, at in reads(spatial, kernel, dy.shape[2:], stride, pads, ones):
@@ -220,7 +220,7 @@ def lp_pool_backward(dy, x, p, kernel, stride, pads, dilation, ceil_mode=False):
 
 
 def bin_cells(n, m):
-    """For each of ``m`` bins of an axis of ``n`` cells those that overlap ``[i n/m, (i+1) n/m)``."""
+    """For each of ``m`` bins of an axis of ``n`` cells, the cells that overlap ``[i n/m, (i+1) n/m)``."""
     return [[j for j in range(n) if (j + 1) * m > i * n and j * m < (i + 1) * n] for i in range(m)]
 
 
@@ -242,7 +242,7 @@ def adaptive_avg_pool(x, dy, sizes):
 
 
 def adaptive_max_pool(x, dy, sizes):
-    """``(y, indices, dx)``: maxima over bins, where they are in their planes, and each gradient at its maximum."""
+    """``(y, indices, dx)``: maxima over bins, their row-major indices, and the gradients at the maxima."""
     y, indices, dx = np.zeros(dy.shape), np.zeros(dy.shape, dtype=np.int64), np.zeros(x.shape)
     for place, positions in bin_positions(x.shape[2:], sizes):
         for plane in np.ndindex(*x.shape[:2]):

@@ -1,12 +1,12 @@
 """Planting a mistake in the library, and removing it again.
 
-A mistake is a change of syntax in one named function, method, class or constant of a package: an expression, or
-statements in a row, and what takes their place. Which file of the package holds the name doesn't matter, nor do
-comments, line breaks, or how the function names its own arguments and variables: a name in the pattern that is none of
-the module's stands for any local name, for the same one throughout.
+A mistake changes the syntax of one named function, method, class or constant of a package: it replaces an expression or
+consecutive statements by others. It doesn't matter which file of the package defines the name, nor do comments, line
+breaks and the names of arguments and local variables: a name in the pattern that the module does not define matches any
+local name, and the same one everywhere.
 
-Other modules have imported the functions by name, so no new function would reach them: the functions stay, and are
-given the code that the changed source compiles to. Constants of the module and of its classes are set beside them.
+Other modules have imported the functions by name and would not see a new function, so the function objects stay and get
+the code of the changed source. Constants of the module and of its classes are set too.
 """
 
 import ast
@@ -31,7 +31,7 @@ _PLANTED: dict[ModuleType, list[tuple[str, str, str]]] = {}
 
 @contextmanager
 def plant(package: str, where: str, old: str, new: str) -> Iterator[ModuleType]:
-    """Within the ``with`` block the code called ``where`` has ``new`` in place of ``old``, which it must hold once.
+    """Within the ``with`` block ``old``, which must occur once in the code called ``where``, is replaced by ``new``.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def plant(package: str, where: str, old: str, new: str) -> Iterator[ModuleType]:
     Raises
     ------
     LookupError
-        Where the name or the code is not there exactly once, or the change makes no difference.
+        If the name or the code does not occur exactly once, or the change makes no difference.
     """
     module = defining(package, where)
     names = ("__name__", "__package__", "__file__")
@@ -74,7 +74,7 @@ def plant(package: str, where: str, old: str, new: str) -> Iterator[ModuleType]:
 
 @cache
 def defining(package: str, where: str) -> ModuleType:
-    """The module of a package that defines a name; `LookupError` where there isn't exactly one."""
+    """The module of a package that defines a name; `LookupError` if there isn't exactly one."""
     top = import_module(f"xpnn.{package}")
     files = {top.__name__: Path(top.__file__ or "")}
     for folder in map(Path, getattr(top, "__path__", ())):
@@ -90,7 +90,7 @@ def defining(package: str, where: str) -> ModuleType:
 
 
 def caches_cleared() -> None:
-    """Look modules up anew."""
+    """Forget which modules define which names."""
     defining.cache_clear()
     _text.cache_clear()
 
@@ -101,7 +101,7 @@ def _text(file: Path) -> str:
 
 
 def _parsed(module: ModuleType) -> ast.Module:
-    """A tree that the caller may change."""
+    """The syntax tree of a module, which the caller may change."""
     return ast.parse(_text(Path(module.__file__ or "")))
 
 
@@ -157,7 +157,7 @@ def _change(tree: ast.Module, module: ModuleType, where: str, old: str, new: str
 
 
 def _in_context(expression: ast.expr, context: ast.expr_context) -> None:
-    """Make it an expression that is read, assigned to or deleted."""
+    """Set whether an expression is read, assigned to or deleted."""
     if hasattr(expression, "ctx"):
         expression.ctx = context
     if isinstance(expression, ast.Tuple | ast.List):
@@ -179,7 +179,7 @@ Place = tuple[ast.AST, str, int | None]
 
 
 def _places(scope: ast.AST) -> Iterator[Place]:
-    """Each node below one, as the node above it, its field there and its index in that field."""
+    """Each node below a node, given by its parent, the field of the parent, and the index in that field."""
     for node in ast.walk(scope):
         for field, value in ast.iter_fields(node):
             if isinstance(value, ast.AST):
@@ -191,7 +191,7 @@ def _places(scope: ast.AST) -> Iterator[Place]:
 def _matched(
     place: Place, pattern: list[ast.stmt], local: set[str], fixed: set[str]
 ) -> tuple[tuple[ast.AST, str, int | None, int | None], Names] | None:
-    """The place with the number of its statements (None for an expression), and what its names are in the pattern."""
+    """The place with the number of its statements (None for an expression), and its names by those of the pattern."""
     owner, field, index = place
     value = getattr(owner, field)
     node = value if index is None else value[index]
@@ -212,7 +212,7 @@ def _matched(
 
 
 def _same(wanted: Any, node: Any, names: Names, local: set[str], fixed: set[str]) -> bool:
-    """Whether two trees are equal but for the names of variables, each of which must be another one throughout."""
+    """Whether two trees are equal, except for names of variables, which must correspond one to one."""
     if isinstance(wanted, list):
         return len(wanted) == len(node) and all(
             _same(a, b, names, local, fixed) for a, b in zip(wanted, node, strict=True)
@@ -247,7 +247,7 @@ def _renamed(node: ast.stmt, names: Names) -> ast.stmt:
 
 
 def _forget() -> None:
-    """Look nothing up that was found before: with the mistake it may be something else."""
+    """Clear all caches, because with the mistake their entries may differ."""
     for name, module in list(sys.modules.items()):
         if name.startswith("xpnn.layers"):
             for value in vars(module).values():
@@ -257,7 +257,7 @@ def _forget() -> None:
 
 
 def _differences(module: ModuleType, copy: dict[str, Any]) -> Iterator[tuple[Any, str, Any]]:
-    """What to set, as (owner, attribute, value), to make the module's functions and constants those of its copy."""
+    """The assignments (owner, attribute, value) that make the module's functions and constants those of its copy."""
     for name, value in copy.items():
         yield from _difference(module, name, vars(module).get(name), value, module.__name__)
 
@@ -267,7 +267,7 @@ def _difference(owner: Any, name: str, here: Any, there: Any, home: str) -> Iter
         return
     functions = zip(_functions(here), _functions(there), strict=False)
     for ours, theirs in functions:
-        # What is imported from elsewhere, or written by a decorator, is no text of this module.
+        # What is imported or written by a decorator is not in the text of this module.
         if ours is theirs or ours.__module__ != home or ours.__code__.co_filename == "<string>":
             continue
         for attribute in ("__code__", "__defaults__", "__kwdefaults__"):

@@ -1,4 +1,4 @@
-"""Programs on a pseudo-terminal of so many columns."""
+"""Run programs on a pseudo-terminal with a given number of columns."""
 
 import os
 import re
@@ -8,7 +8,7 @@ import sys
 
 
 def shown(columns: int, *command: str, **environment: str) -> tuple[int, list[str]]:
-    """Exit status of a program, and the lines that a terminal shows of it: no colours, nothing that was drawn over."""
+    """The exit status of a program and the lines that a terminal shows in the end, without colours."""
     import fcntl
     import pty
     import termios
@@ -25,14 +25,14 @@ def shown(columns: int, *command: str, **environment: str) -> tuple[int, list[st
             while part := os.read(ours, 65536):
                 sent += part
         except OSError:
-            pass  # Linux says so when the other end is closed
+            pass  # the error of Linux when the other end is closed
         os.close(ours)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", sent.decode())
     return process.returncode, [line.rpartition("\r")[2].rstrip() for line in text.replace("\r\n", "\n").split("\n")]
 
 
 def python(columns: int, code: str, **environment: str) -> list[str]:
-    """The lines of Python code that ends well."""
+    """The lines that Python code prints; it must exit with status 0."""
     status, lines = shown(columns, sys.executable, "-c", code, **environment)
     assert status == 0, "\n".join(lines)
     return lines

@@ -1,10 +1,10 @@
-"""Processes that do not want to end."""
+"""Processes that ignore signals to end."""
 
 import time
 from pathlib import Path
 
-# Ignores what asks a process to end, and leaves a daemon behind in a session of its own. Both write their numbers
-# to files in the folder `where`, which the code before this defines.
+# Ignores signals that end a process, and starts a daemon in another session. Both write their process numbers to files
+# in the folder `where`, which the code before this defines.
 CODE = """
 import os, signal, time
 
@@ -27,7 +27,7 @@ settle('itself')
 
 
 def started(where: Path) -> list[int]:
-    """The numbers of a process and of its daemon, once both are there."""
+    """The numbers of a process and of its daemon, as soon as both run."""
     files = [where / "itself", where / "daemon"]
     end = time.monotonic() + 60
     while not all(file.exists() for file in files):
@@ -37,7 +37,7 @@ def started(where: Path) -> list[int]:
 
 
 def alive(number: int) -> bool:
-    """Whether a process is there, and has not only to be waited for."""
+    """Whether a process exists and is not a zombie."""
     try:
         return "State:\tZ" not in Path(f"/proc/{number}/status").read_text()
     except OSError:
@@ -45,7 +45,7 @@ def alive(number: int) -> bool:
 
 
 def ended(numbers: list[int]) -> bool:
-    """Whether processes end, within some time."""
+    """Whether all processes end within 20 seconds."""
     end = time.monotonic() + 20
     while any(map(alive, numbers)):
         if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""The nets of `xpnn.layers.models` as one writes them in PyTorch from their papers; our builders give nothing to them.
+"""The nets of `xpnn.layers.models` written in PyTorch from their papers, independently of our builders.
 
 Layers are defined in the order in which the input passes them, so that the entries of two state_dicts correspond.
 """

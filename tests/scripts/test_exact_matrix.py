@@ -10,7 +10,7 @@ import pytest
 
 from xpnn.backends import registry
 from xpnn.scripts import exact_matrix
-from xpnn.scripts.exact_matrix import Configuration, ask, configurations, row, verdict
+from xpnn.scripts.exact_matrix import Configuration, configurations, row, run_task, verdict
 
 SCRIPT = Path(exact_matrix.__file__)
 
@@ -38,8 +38,8 @@ def test_two_environments_give_one_hash_in_exact_numerics(monkeypatch, capsys, t
     assert "can't be used" in unusable and "no device 'nowhere'" in unusable
     assert first.split()[3] == second.split()[2] and first.split()[4] != second.split()[3]
     assert last == "exact_matrix: 2 configurations, 1 hash in exact numerics, 2 in fast numerics"
-    told = json.loads(file.read_text())
-    assert [len(c["exact"]) for c in told["configurations"]] == [0, 64, 64] and told["steps"] == 5
+    report = json.loads(file.read_text())
+    assert [len(c["exact"]) for c in report["configurations"]] == [0, 64, 64] and report["steps"] == 5
 
 
 def test_a_difference_is_exit_status_1_and_named(monkeypatch, capsys):
@@ -64,10 +64,10 @@ def test_a_difference_is_exit_status_1_and_named(monkeypatch, capsys):
     ],
 )
 def test_the_verdict_counts_what_ran(made, status, lines):
-    told, code = verdict(made)
-    assert code == status and len(told) == lines
-    assert told[-1].startswith(f"exact_matrix: {sum(bool(c.exact) for c in made)} configurations")
-    assert all(line.startswith(("odd: numpy a", "failed: numpy b: failed")) for line in told[:-1])
+    summary, code = verdict(made)
+    assert code == status and len(summary) == lines
+    assert summary[-1].startswith(f"exact_matrix: {sum(bool(c.exact) for c in made)} configurations")
+    assert all(line.startswith(("odd: numpy a", "failed: numpy b: failed")) for line in summary[:-1])
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ def test_the_result_of_a_child_is_reported(code, answer, monkeypatch):
     run = subprocess.run
     monkeypatch.setattr(exact_matrix, "SECONDS", 1.0 if "sleep" in code else 20.0)
     monkeypatch.setattr(subprocess, "run", lambda command, **options: run([sys.executable, "-c", code], **options))
-    assert ask({}, {}) == answer
+    assert run_task({}, {}) == answer
 
 
 def test_an_environment_reaches_the_child(monkeypatch):
     code = "import json, os; print(json.dumps({'exact': os.environ['OMP_NUM_THREADS']}))"
     run = subprocess.run
     monkeypatch.setattr(subprocess, "run", lambda command, **options: run([sys.executable, "-c", code], **options))
-    assert ask({}, exact_matrix.threads(7)) == {"exact": "7"}
+    assert run_task({}, exact_matrix.threads(7)) == {"exact": "7"}
 
 
 def test_the_settings_are_those_of_the_backends_libraries():
@@ -125,7 +125,7 @@ def test_the_backends_are_those_of_the_library():
     assert (*registry.names(), "auto") == exact_matrix.BACKENDS
 
 
-def test_the_parent_imports_the_standard_library_alone():
+def test_the_parent_imports_only_the_standard_library():
     code = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import exact_matrix; print('numpy' in sys.modules)"
     found = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

@@ -1,4 +1,4 @@
-"""``scripts/gpu_check.py`` runs from an unpacked archive, keeps all results, and says what is missing."""
+"""``scripts/gpu_check.py`` runs from an unpacked archive, keeps all results, and names missing packages."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def test_a_part_that_fails_does_not_stop_the_others(checked):
     works = ["device numpy", *(f"{stage} numpy {n}" for stage in ("smoke", "parity") for n in ("fast", "exact"))]
     for name in [*works, "imports for xpnn"]:
         assert parts[name]["status"] == PASSED, parts[name]
-    # What else runs here may disturb what is timed.
+    # Other processes here may disturb what is timed.
     for name in ("compiled digits_lenet numpy", "bench digits_lenet numpy", "layers numpy"):
         assert parts[name]["status"] in (PASSED, DISTURBED) and not parts[name]["failed"], parts[name]
     for name, part in parts.items():
@@ -167,10 +167,10 @@ def test_wheels_of_missing_packages_are_unpacked(tmp_path, monkeypatch):
     wheel(wheels, "other-1.0-cp27-cp27m-win32.whl", {"other.py": ""})
     real = preflight.installed
     monkeypatch.setattr(preflight, "installed", lambda name: "1.2" if name == "rich" else real(name))
-    told = preflight.unpack(wheels, target)
+    reported = preflight.unpack(wheels, target)
     found = sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
     assert found == ["beside.py", "none_such-1.0.dist-info/METADATA", "none_such/__init__.py", "rich/__init__.py"]
-    assert len(told) == 2 and "numpy is already installed" in told[0] and "does not fit" in told[1]
+    assert len(reported) == 2 and "numpy is already installed" in reported[0] and "does not fit" in reported[1]
     assert not (tmp_path / "outside.py").exists()
 
 
@@ -254,7 +254,7 @@ def test_parts_that_did_not_run_or_were_disturbed_have_not_passed(check, rows, e
     assert (part.status, part.counts()) == (status, counts)
     (line, *_) = summary.stage_lines([part])
     assert line.split("  ")[0] == "nets" and (f" {PASSED} " in line.partition("  ")[2][:40]) is (status == PASSED)
-    # A stage is what the worst of its parts is, and the check as a whole has not passed.
+    # A stage has the status of its worst part, and the check as a whole has not passed.
     (line, *_) = summary.stage_lines([part, Part("other", "nets", [], status=PASSED, passed=1)])
     assert line.split()[1] == status.split()[0]
 
@@ -262,9 +262,9 @@ def test_parts_that_did_not_run_or_were_disturbed_have_not_passed(check, rows, e
 def test_a_disturbed_row_is_in_no_mean():
     rows = [{"name": f"conv {i}", "ours_ms": 1.0, "torch_ms": r, "ratio": r} for i, r in enumerate((0.5, 2.0))]
     rough = {"name": "conv 3", "ours_ms": 1.5, "torch_ms": 99.0, "ratio": 99.0, "disturbed": True}
-    told = summary.figures(Part("layers cupy", "layers", [], rows=[*rows, rough]))
-    assert told[0] == "1 of 3 rows DISTURBED by other processes, not measured"
-    assert "2 rows beside PyTorch, faster in 1, geometric mean of ratios 1.00" in told[1]
+    reported = summary.figures(Part("layers cupy", "layers", [], rows=[*rows, rough]))
+    assert reported[0] == "1 of 3 rows DISTURBED by other processes, not measured"
+    assert "2 rows beside PyTorch, faster in 1, geometric mean of ratios 1.00" in reported[1]
     (line,) = summary.figures(Part("nets cupy", "nets", [], rows=[rough]))
     assert line == "conv 3: DISTURBED by other processes, not measured (~1.5 ms)"
 
@@ -323,12 +323,12 @@ def started(folder, tmp_path):
     process = subprocess.Popen(command(folder, *arguments), stdout=subprocess.PIPE, text=True)
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        told = folder / "results.json"
-        if told.exists() and by_name(folder)["suite"]["failed"] and (tmp_path / "pid").exists():
+        reported = folder / "results.json"
+        if reported.exists() and by_name(folder)["suite"]["failed"] and (tmp_path / "pid").exists():
             return process
         time.sleep(0.05)
     process.kill()
-    raise AssertionError("the first test was never told of")
+    raise AssertionError("the first test was never reported")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -347,7 +347,7 @@ def test_a_signal_ends_it_with_whole_files_and_no_process_left(tmp_path, number)
 
 @linux
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_whatever_ends_it_ends_processes_that_do_not_want_to(tmp_path, number):
+def test_however_it_ends_it_ends_processes_that_ignore_signals(tmp_path, number):
     process = subprocess.Popen(
         stubborn_check(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=scratch_in(tmp_path)
     )
@@ -356,7 +356,7 @@ def test_whatever_ends_it_ends_processes_that_do_not_want_to(tmp_path, number):
     process.communicate(timeout=30)
     assert stubborn.ended(numbers)
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
-    # Only the keeper can remove it after a SIGKILL, and does so after all children.
+    # After a SIGKILL only the keeper can remove it, after it has ended all children.
     end = time.monotonic() + 20
     while list((tmp_path / "scratch").iterdir()) and time.monotonic() < end:
         time.sleep(0.02)
@@ -364,7 +364,7 @@ def test_whatever_ends_it_ends_processes_that_do_not_want_to(tmp_path, number):
 
 
 @linux
-def test_a_limit_ends_processes_that_do_not_want_to(tmp_path):
+def test_a_limit_ends_processes_that_ignore_signals(tmp_path):
     found = subprocess.run(
         [*stubborn_check(tmp_path), "--limits", "suite=4"], capture_output=True, env=scratch_in(tmp_path), check=False
     )
@@ -426,36 +426,36 @@ def test_long_logs_keep_their_ends():
     assert summary.shortened("abc") == "abc"
 
 
-def test_many_failures_share_the_room_of_the_summary():
+def test_many_failures_share_the_lines_of_the_summary():
     rows = [{"name": f"row {i}", "passed": False, "problem": "x" * 300} for i in range(50)]
     parts = [Part(f"part {i}", "nets", [], status=FAILED, rows=list(rows)) for i in range(3)]
     lines = summary.summarise({"gpu": "none"}, parts, "ended")
     assert len(lines) <= summary.SUMMARY_LINES and lines[-1] == "ended"
-    told = [sum(line.startswith(f"part {i}: row") for line in lines) for i in range(3)]
-    assert min(told) > 10 and max(told) - min(told) <= 1
+    reported = [sum(line.startswith(f"part {i}: row") for line in lines) for i in range(3)]
+    assert min(reported) > 10 and max(reported) - min(reported) <= 1
 
 
 def test_counts_are_those_of_the_stage():
     parts = [Part("a", "parity", [], status=PASSED, passed=3, total=3), Part("b", "parity", [], status=NOT_RUN)]
     parts.append(Part("c", "parity", [], status=LIMIT, passed=1, failed=1, total=9))
-    told = summary.stage_lines(parts)
-    assert told[0].split()[:2] == ["parity", LIMIT] and told[0].endswith("4 passed, 1 failed, 7 not reached")
-    assert [line.split()[0] for line in told[1:]] == ["b", "c"]
+    reported = summary.stage_lines(parts)
+    assert reported[0].split()[:2] == ["parity", LIMIT] and reported[0].endswith("4 passed, 1 failed, 7 not reached")
+    assert [line.split()[0] for line in reported[1:]] == ["b", "c"]
 
 
 def test_figures_leave_out_values_that_a_row_lacks():
     row = {"name": "lenet5", "phase": "step", "batch": 64, "ours_ms": 0.25, "torch_ms": None, "ratio": None}
     rows = [row, {**row, "plain_ms": 1.0, "gain": 4.0}, {**row, "torch_ms": 1.0, "ratio": 4.0}, {"name": "odd"}]
-    told = summary.figures(Part("nets cupy", "nets", [], rows=rows))
-    assert told[0] == "lenet5 step batch 64: 0.25 ms" and told[1].endswith("plain 1 ms, gain 4.00")
-    assert told[2].endswith("PyTorch 1 ms, ratio 4.00") and len(told) == 3
+    reported = summary.figures(Part("nets cupy", "nets", [], rows=rows))
+    assert reported[0] == "lenet5 step batch 64: 0.25 ms" and reported[1].endswith("plain 1 ms, gain 4.00")
+    assert reported[2].endswith("PyTorch 1 ms, ratio 4.00") and len(reported) == 3
 
 
 def test_layers_are_summarised_by_their_mean_and_the_slowest():
     rows = [{"name": f"conv {i}", "ours_ms": 1.0, "torch_ms": r, "ratio": r} for i, r in enumerate((0.5, 2.0) * 5)]
-    told = summary.figures(Part("layers cupy", "layers", [], rows=rows))
-    assert "10 rows beside PyTorch, faster in 5, geometric mean of ratios 1.00" in told[0] and len(told) == 7
-    assert "ratio 0.50" in told[1]
+    reported = summary.figures(Part("layers cupy", "layers", [], rows=rows))
+    assert "10 rows beside PyTorch, faster in 5, geometric mean of ratios 1.00" in reported[0] and len(reported) == 7
+    assert "ratio 0.50" in reported[1]
 
 
 @pytest.mark.parametrize(
@@ -511,7 +511,7 @@ def test_nets_come_largest_first_compiled_and_plain(tmp_path):
 
 
 def test_cases_are_shared_among_processes_where_there_are_cores(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "cores", lambda: 16)
+    monkeypatch.setattr(plan, "available_cores", lambda: 16)
     counts = {part.name: len(part.commands) for part in plan.plan(asked(tmp_path)) if part.stage == "parity"}
     assert set(counts.values()) == {4} and len(counts) == 4
     alone = plan.plan(asked(tmp_path, "--alone"))
@@ -539,7 +539,7 @@ def test_missing_nvidia_smi_is_reported_and_not_a_failure(monkeypatch):
     assert preflight.nvidia_smi() == {"driver": "nvidia-smi does not answer (FileNotFoundError)"}
 
 
-def test_a_torch_without_cuda_is_found_out_before_anything_runs():
+def test_a_torch_without_cuda_is_noticed_before_anything_runs():
     with pytest.raises(RuntimeError, match="no CUDA device"):
         preflight.device("torch.cuda", Namespace(is_available=lambda: False))
 
@@ -555,7 +555,7 @@ def test_the_environment_of_the_checks_processes(monkeypatch, check):
     )
 
 
-def test_it_imports_the_standard_library_alone():
+def test_it_imports_only_the_standard_library():
     code = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import gpu_check; print('numpy' in sys.modules)"
     found = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

@@ -1,4 +1,4 @@
-"""The rows that ``gpu_check`` reads: each written as soon as it is known, failures among them."""
+"""The rows that ``gpu_check`` reads: each is written as soon as it is known, failures included."""
 
 import json
 
@@ -9,14 +9,14 @@ from xpnn.scripts.gpu import run_checks
 from xpnn.testing import cases
 
 
-def told(tmp_path, *arguments, status=0):
+def rows_of(tmp_path, *arguments, status=0):
     file = tmp_path / "rows.jsonl"
     assert run_checks.main([*arguments, "--lines", str(file)]) == status
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def test_parity_reports_the_total_and_then_each_case(tmp_path):
-    first, *found = told(tmp_path, "parity", "numpy", "--filter", "^dense/")
+    first, *found = rows_of(tmp_path, "parity", "numpy", "--filter", "^dense/")
     assert first == {"total": len(found)} and len(found) == sum(case.name.startswith("Dense/") for case in cases())
     assert all(row["passed"] and row["arrays"][0]["truth"]["ulps"] >= 0 for row in found)
 
@@ -25,7 +25,7 @@ def test_a_case_that_fails_is_reported_and_the_next_one_runs(tmp_path, monkeypat
     from xpnn.layers import dense
 
     monkeypatch.setattr(dense, "dense", lambda *arguments, **options: 1 / 0)
-    _, *found = told(tmp_path, "parity", "numpy", "--filter", "^dense/(plain|no bias)", status=1)
+    _, *found = rows_of(tmp_path, "parity", "numpy", "--filter", "^dense/(plain|no bias)", status=1)
     assert [row["passed"] for row in found] == [False, False]
     assert "FAILED Dense/plain: ZeroDivisionError" in capsys.readouterr().out
 
@@ -45,22 +45,22 @@ def test_parts_have_all_cases_between_them(parts):
 
 def test_golden_runs_are_compared_with_the_committed_bits(tmp_path, monkeypatch):
     monkeypatch.setattr(run_checks, "golden_run", lambda b, name: run_checks.GOLDEN["Adam"])
-    first, *found = told(tmp_path, "golden", "numpy", "--numerics", "exact", status=1)
+    first, *found = rows_of(tmp_path, "golden", "numpy", "--numerics", "exact", status=1)
     assert first == {"total": 2} and [row["passed"] for row in found] == [False, True]
     assert run_checks.GOLDEN["Adam"] in found[0]["problem"] and "200 steps" in found[1]["told"]
 
 
-def test_each_golden_run_may_have_a_process_of_its_own(tmp_path, monkeypatch):
+def test_each_golden_run_may_have_its_own_process(tmp_path, monkeypatch):
     monkeypatch.setattr(run_checks, "golden_run", lambda b, name: run_checks.GOLDEN[name])
     for part, name in (("1/2", "golden SGD with momentum"), ("2/2", "golden Adam")):
         (tmp_path / part[0]).mkdir()
-        assert [row.get("name") for row in told(tmp_path / part[0], "golden", "numpy", "--part", part)][1:] == [name]
+        assert [row.get("name") for row in rows_of(tmp_path / part[0], "golden", "numpy", "--part", part)][1:] == [name]
 
 
 def test_the_checks_of_a_device(at, tmp_path):
     if at.read_only:
         pytest.skip("the backend of numpy once more")
-    first, *found = told(tmp_path, "device", at.backend.spec)
+    first, *found = rows_of(tmp_path, "device", at.backend.spec)
     assert first == {"total": len(found)} and all(row["told"] for row in found), found
     names = [row["name"] for row in found]
     assert names == ["memory"] or at.name == "cupy"
@@ -76,7 +76,7 @@ def test_a_check_that_raises_is_a_row_and_the_next_one_runs(tmp_path, monkeypatc
         raise RuntimeError("illegal address\nsecond line")
 
     monkeypatch.setattr(run_checks, "memory_in_use", broken)
-    _, row = told(tmp_path, "device", "numpy", status=1)
+    _, row = rows_of(tmp_path, "device", "numpy", status=1)
     assert not row["passed"] and row["problem"] == "RuntimeError: illegal address"
 
 
@@ -105,13 +105,13 @@ def test_a_captured_step_that_computes_something_else_fails(monkeypatch):
         run_checks.captured(nn.get_backend("numpy"))
 
 
-def test_a_backend_that_is_not_there_is_one_line_and_status_2(tmp_path, capsys):
-    assert told(tmp_path, "device", "strict:nowhere", status=2) == []
+def test_an_unusable_backend_is_one_line_and_status_2(tmp_path, capsys):
+    assert rows_of(tmp_path, "device", "strict:nowhere", status=2) == []
     assert "no device 'nowhere'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "1", "a/b"])
 def test_a_part_is_one_of_several(tmp_path, part, capsys):
     with pytest.raises(SystemExit):
-        told(tmp_path, "parity", "numpy", "--part", part)
+        rows_of(tmp_path, "parity", "numpy", "--part", part)
     assert "the I-th of N parts" in capsys.readouterr().err

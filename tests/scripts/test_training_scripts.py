@@ -52,7 +52,7 @@ def test_mnist_is_learnt_on_any_backend(mnist, tmp_path, capsys, backend):
     except nn.BackendUnavailable as error:
         pytest.skip(str(error))
     epochs = 12 if backend == "numpy" else 3
-    told = [
+    command = [
         "--data",
         str(mnist),
         "--backend",
@@ -64,7 +64,7 @@ def test_mnist_is_learnt_on_any_backend(mnist, tmp_path, capsys, backend):
         "--out",
         str(tmp_path / "out"),
     ]
-    history = train_mnist.main(told)
+    history = train_mnist.main(command)
     assert history["train_loss"][-1] < history["train_loss"][0]
     assert epochs < 12 or history["validation_accuracy"][-1] > 0.9
     assert {"model.safetensors", "history.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
@@ -72,7 +72,7 @@ def test_mnist_is_learnt_on_any_backend(mnist, tmp_path, capsys, backend):
 
 
 def test_mnist_is_resumed_with_the_same_result(mnist, tmp_path, monkeypatch):
-    def told(out, *more):
+    def command(out, *more):
         return [
             "--data",
             str(mnist),
@@ -87,7 +87,7 @@ def test_mnist_is_resumed_with_the_same_result(mnist, tmp_path, monkeypatch):
             *more,
         ]
 
-    train_mnist.main(told("whole"))
+    train_mnist.main(command("whole"))
     real, seen = nn.History.append, []
 
     def stop(self, row):
@@ -98,16 +98,16 @@ def test_mnist_is_resumed_with_the_same_result(mnist, tmp_path, monkeypatch):
 
     monkeypatch.setattr(nn.History, "append", stop)
     with pytest.raises(KeyboardInterrupt):
-        train_mnist.main(told("broken"))
+        train_mnist.main(command("broken"))
     monkeypatch.undo()
-    train_mnist.main(told("broken", "--resume"))
+    train_mnist.main(command("broken", "--resume"))
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "broken")]
     assert files[0] == files[1]
 
 
 def test_cifar10_is_trained_with_augmentation_and_one_cycle(cifar, tmp_path):
-    told = ["--data", str(cifar), "--backend", "numpy", "--epochs", "1", "--batch", "10", "--out", str(tmp_path)]
-    history = train_cifar10.main(told)
+    command = ["--data", str(cifar), "--backend", "numpy", "--epochs", "1", "--batch", "10", "--out", str(tmp_path)]
+    history = train_cifar10.main(command)
     assert len(history["lr"]) == 1 and history["lr"][0] < 0.4
     assert np.isfinite(history["validation_loss"]).all()
 
@@ -120,14 +120,14 @@ def test_they_run_as_files_and_list_their_options(script):
 
 
 @pytest.mark.parametrize(
-    ("script", "side", "classes", "batch", "told"),
+    ("script", "side", "classes", "batch", "message"),
     [
         (train_mnist, 32, 1, 4, "one class"),
         (train_cifar10, 32, 1, 4, "one class"),
         (train_cifar10, 8, 2, 7, "a last batch of 1 sample"),
     ],
 )
-def test_unusable_data_is_refused_before_a_folder_is_made(script, side, classes, batch, told, tmp_path, capsys):
+def test_unusable_data_is_refused_before_a_folder_is_made(script, side, classes, batch, message, tmp_path, capsys):
     """Of 10 images 8 are trained on."""
     file = tmp_path / "few.npz"
     x = np.random.default_rng(0).random((10, 3, side, side), np.float32)
@@ -135,5 +135,5 @@ def test_unusable_data_is_refused_before_a_folder_is_made(script, side, classes,
     call = ["--data", str(file), "--backend", "numpy", "--batch", str(batch), "--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as stopped:
         script.main(call)
-    assert stopped.value.code == 2 and told in capsys.readouterr().err.splitlines()[-1]
+    assert stopped.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out").exists()

@@ -72,7 +72,7 @@ def test_a_saved_state_goes_on_in_either_kind(name, kept):
 
 
 @pytest.mark.parametrize("name", COUNTING)
-def test_a_device_without_float64_counts_as_well_as_it_can(name):
+def test_a_device_without_float64_counts_in_float32(name):
     plain, kept = parameter("strict:no_float64"), parameter("strict:no_float64")
     take(COUNTING[name]([plain]), plain, 5)
     take(COUNTING[name]([kept], capturable=True), kept, 5)

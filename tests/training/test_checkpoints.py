@@ -56,8 +56,8 @@ def test_a_checkpoint_of_the_same_step_replaces_the_last(tmp_path):
 
 def test_each_file_has_its_checksum(tmp_path):
     checkpoints = filled(tmp_path, [1])
-    told = json.loads((tmp_path / "step-00000001.json").read_text())
-    assert hashlib.sha256((tmp_path / told["arrays"]).read_bytes()).hexdigest() == told["sha256"]
+    content = json.loads((tmp_path / "step-00000001.json").read_text())
+    assert hashlib.sha256((tmp_path / content["arrays"]).read_bytes()).hexdigest() == content["sha256"]
     assert checkpoints.read(1).path.name == "step-00000001.json"
 
 
@@ -102,7 +102,7 @@ def test_every_changed_bit_of_the_json_file_is_noticed(tmp_path):
             found = checkpoints.read(1)
         except CheckpointError:
             continue
-        # A blank that became another white space.
+        # A blank that became another whitespace character.
         assert found.facts == {"epoch": 1, "x": 0.1} and found.arrays.keys() == arrays(1).keys()
 
 
@@ -172,9 +172,9 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_so(tmp_path):
     answers = context.Queue()
     child = context.Process(target=_write_with_a_limit, args=(tmp_path, answers))
     child.start()
-    told = answers.get(timeout=60)
+    answer = answers.get(timeout=60)
     child.join()
-    assert "File too large" in told and "step 1 is still good" in told
+    assert "File too large" in answer and "step 1 is still good" in answer
     assert files(tmp_path) == before
 
 
@@ -251,9 +251,9 @@ def test_the_error_for_a_missing_step_lists_the_existing_ones(tmp_path):
 def test_a_checkpoint_without_a_key_is_damaged_whatever_its_checksum(tmp_path, name):
     checkpoints = filled(tmp_path, [1])
     path = tmp_path / "step-00000001.json"
-    told = json.loads(path.read_text())
-    del told["checksum"], told[name]
-    path.write_text(json.dumps({**told, "checksum": digest_of(canonical(told))}))
+    content = json.loads(path.read_text())
+    del content["checksum"], content[name]
+    path.write_text(json.dumps({**content, "checksum": digest_of(canonical(content))}))
     with pytest.raises(CheckpointError, match=f"is damaged: it has no {name}"):
         checkpoints.read(1)
 
@@ -274,11 +274,11 @@ def forged(folder, **entries):
     """A checkpoint of step 1 with other entries, without those that are `OUT`, and with the right checksum."""
     checkpoints = filled(folder, [1])
     path = folder / "step-00000001.json"
-    told = json.loads(path.read_text())
-    del told["checksum"]
-    told.update(entries)
-    told = {name: value for name, value in told.items() if value is not OUT}
-    path.write_text(json.dumps({**told, "checksum": digest_of(canonical(told))}))
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    content.update(entries)
+    content = {name: value for name, value in content.items() if value is not OUT}
+    path.write_text(json.dumps({**content, "checksum": digest_of(canonical(content))}))
     return checkpoints
 
 

@@ -1,4 +1,4 @@
-"""Gradient clipping against PyTorch's, without a look at the host."""
+"""Gradient clipping has PyTorch's results and reads nothing back to the host."""
 
 import math
 
@@ -68,7 +68,7 @@ def test_nan_reaches_all_gradients(at):
     assert np.isnan(at.get(ours[0].grad)).all()
 
 
-def test_layers_and_mappings_are_taken(at):
+def test_layers_and_mappings_are_accepted(at):
     layer = nn.Dense(3, 2, backend=at.backend)
     layer.backward(layer(at.put(np.ones((4, 3), np.float32))) * 1e3)
     clip_grad_norm(layer, 1.0)

@@ -40,7 +40,7 @@ def holds(model, weights):
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_weights_of_the_best_epoch_are_put_back(tmp_path, on_disk):
+def test_weights_of_the_best_epoch_are_restored(tmp_path, on_disk):
     checkpoints = tmp_path if on_disk else None
     after, model, history = run(early_stopping=RESTORE, checkpoints=checkpoints)
     best = int(np.argmin(history["validation_loss"]))
@@ -53,7 +53,7 @@ def test_weights_of_the_best_epoch_are_put_back(tmp_path, on_disk):
         assert holds(model, Checkpoints(tmp_path).best().weights)
 
 
-def test_unless_asked_for_the_last_weights_stay():
+def test_without_restore_best_the_last_weights_stay():
     after, model, _ = run(early_stopping=2)
     assert holds(model, after[-1]) and EarlyStopping(2).restore_best is False
 
@@ -84,12 +84,12 @@ def test_after_a_resume_the_best_weights_are_those_of_before(tmp_path, at_epoch)
     _, model, history = run(resume=True, **options)
     whole, _, _ = run(early_stopping=RESTORE)
     assert len(history.rows) == 4 and holds(model, whole[1])
-    # A run that ended gives them again.
+    # Resuming a run that ended restores them again.
     _, model, _ = run(resume=True, **options)
     assert holds(model, whole[1])
 
 
-def test_best_weights_that_are_in_no_checkpoint_any_more_are_told(tmp_path):
+def test_best_weights_that_are_in_no_checkpoint_any_more_are_an_error(tmp_path):
     def stop(history):
         if len(history.rows) == 3:
             raise Stop
@@ -116,7 +116,7 @@ def test_where_the_metric_is_nan_in_all_epochs_the_last_weights_stay():
     assert len(after) == 3 and holds(model, after[-1])
 
 
-def test_it_is_told_which_epoch_s_weights_these_are(capsys):
+def test_the_epoch_of_the_weights_is_reported(capsys):
     history = run(early_stopping=RESTORE, progress=True)[2]
     error = capsys.readouterr().err
     assert "stopped early: validation loss has not improved for 2 epochs; best was epoch 2" in error
@@ -156,10 +156,14 @@ def test_without_early_stopping_the_best_checkpoint_is_that_of_the_lowest_loss(t
         (
             EarlyStopping(2, "val_loss"),
             (X, Y),
-            "looks at 'val_loss', and the columns of this run are epoch, train_loss, ",
+            "a column of this run, epoch, train_loss, .* got 'val_loss'",
         ),
         (EarlyStopping(2, "validation_los"), (X, Y), "did you mean 'validation_loss'?"),
-        (EarlyStopping(2), None, "looks at 'validation_loss', .*; give validation data, or name one of these"),
+        (
+            EarlyStopping(2),
+            None,
+            "a column of this run, .*; got 'validation_loss'; give validation data, or name one of these",
+        ),
         (
             EarlyStopping(2, "lr"),
             (X, Y),
@@ -175,7 +179,7 @@ def test_a_metric_that_will_not_be_measured_is_refused_before_the_first_epoch(st
     assert holds(model, before)
 
 
-def test_an_accuracy_of_what_turns_out_to_be_no_classes_is_told():
+def test_an_accuracy_of_targets_that_are_no_classes_is_an_error():
     masks = np.zeros((40, 5), np.int64)
 
     class Loose(nn.MSE):
@@ -185,7 +189,8 @@ def test_an_accuracy_of_what_turns_out_to_be_no_classes_is_told():
     model = nn.Sequential(nn.Dense(4, 5), seed=0)
     stopping = EarlyStopping(2, "train_accuracy")
     with pytest.raises(
-        ValueError, match="measures epoch, train_loss, seconds: an accuracy needs targets that are classes"
+        ValueError,
+        match="run, epoch, train_loss, seconds; got 'train_accuracy': an accuracy needs targets that are classes",
     ):
         nn.fit(model, (X, masks), loss=Loose(), early_stopping=stopping, progress=False)
 

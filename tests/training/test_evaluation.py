@@ -53,7 +53,7 @@ def test_a_loader_s_samples_come_in_the_order_of_the_data(at, name):
 
 
 def test_the_passes_of_a_loader_are_left_as_they_were():
-    """Evaluation in the midst of a training must not change the order of its samples."""
+    """Evaluation during training must not change the order of its samples."""
     loader, other = nn.DataLoader(X, Y, 5, seed=3), nn.DataLoader(X, Y, 5, seed=3)
     list(loader), list(other)
     before = loader.state_dict()
@@ -83,7 +83,7 @@ def test_a_loader_in_order_is_a_loader_of_its_own():
 
 
 class Seen(nn.Identity):
-    """Notes the sizes of batches."""
+    """Records the sizes of batches."""
 
     def __init__(self):
         super().__init__()
@@ -103,7 +103,7 @@ def seen_net():
     return seen, nn.Sequential(nn.Flatten(), seen, nn.Dense(72, 3), seed=0)
 
 
-def test_batches_are_those_of_the_loader_or_256_unless_told():
+def test_batches_are_those_of_the_loader_or_256_by_default():
     seen, model = seen_net()
     many = np.zeros((300, 2, 6, 6), np.float32)
     labels = np.arange(300) % 3
@@ -155,7 +155,7 @@ def test_prediction_of_none_and_of_one_sample(at):
 
 
 class Narrow(nn.Identity):
-    """No memory for more than so many samples in evaluation."""
+    """Raises `MemoryError` for more than a number of samples in evaluation."""
 
     def __init__(self, most):
         super().__init__()
@@ -174,7 +174,7 @@ def narrow_net(most):
 
 @pytest.mark.parametrize("at_work", ["evaluate", "predict", "predict of a loader"])
 def test_out_of_memory_in_evaluation_names_the_batch_that_fits(at_work, monkeypatch):
-    # In a process of many tests each takes a good part of a second.
+    # In a process with many tests a collection needs a large part of a second.
     monkeypatch.setattr("gc.collect", lambda: 0)
     work = {
         "evaluate": lambda model: nn.evaluate(model, (X, Y)),
@@ -194,7 +194,7 @@ def test_out_of_memory_in_evaluation_names_the_batch_that_fits(at_work, monkeypa
 
 
 def test_an_epoch_is_saved_before_it_is_evaluated(tmp_path):
-    """A run whose evaluation fails, in whatever way, goes on to the bits of one in which it did not."""
+    """A run whose evaluation fails, and which is resumed, ends with the bits of one in which it did not."""
 
     def run(folder, most, **options):
         model = narrow_net(most)

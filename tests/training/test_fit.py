@@ -79,7 +79,7 @@ def test_same_seed_same_bits_on_one_backend(at):
     assert all(np.array_equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_modes_are_put_back():
+def test_modes_are_restored():
     model = small_net().eval()
     model[1].train()
     nn.fit(model, blobs(), epochs=1, progress=False)
@@ -88,7 +88,7 @@ def test_modes_are_put_back():
     assert [layer.training for layer in model] == [False, True, False]
 
 
-def test_modes_are_put_back_after_an_error():
+def test_modes_are_restored_after_an_error():
     model = small_net()
     with pytest.raises(ValueError):
         nn.evaluate(model, (np.zeros((4, 5), np.float32), np.zeros(4, int)))
@@ -121,7 +121,7 @@ def test_bad_arguments_are_refused_before_training(arguments, message):
     assert all(np.array_equal(before[name], array) for name, array in model.state_dict().items())
 
 
-def test_progress_prints_a_line_an_epoch(capsys):
+def test_progress_prints_a_line_for_each_epoch(capsys):
     nn.fit(small_net(), blobs(), validation=blobs(), epochs=2)
     out, err = capsys.readouterr()
     assert out == ""

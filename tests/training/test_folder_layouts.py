@@ -141,7 +141,7 @@ def test_an_empty_part_is_refused(tmp_path):
         load_dataset(tmp_path)
 
 
-TOLD = {
+WARNED = {
     "one class": (["ant"], "one class only (ant)", ("ant",)),
     "one class in parts": (["train/ant", "test/ant"], "one class only (ant)", ("ant",)),
     "further down": (["ant/2020", "ant", "bee"], "5 images are in nested folders of", ("ant", "bee")),
@@ -161,13 +161,13 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize("case", TOLD)
+@pytest.mark.parametrize("case", WARNED)
 def test_possible_mistakes_are_reported(tmp_path, capsys, case):
-    folders, message, names = TOLD[case]
+    folders, message, names = WARNED[case]
     data = load_dataset(laid_out(tmp_path, *folders))
     assert data.class_names == names
-    (told,) = notes(capsys)
-    assert told.startswith("warning: ") and message in told
+    (reported,) = notes(capsys)
+    assert reported.startswith("warning: ") and message in reported
 
 
 def test_images_in_no_class_are_reported(tmp_path, capsys):
@@ -198,8 +198,10 @@ def test_images_in_both_parts_are_reported(tmp_path, capsys):
     content = (tmp_path / "train/ant/2.png").read_bytes()
     (tmp_path / "test/ant/copy.png").write_bytes(content)
     load_dataset(tmp_path)
-    (told,) = notes(capsys)
-    assert "1 images are trained on too" in told and "test/ant/copy.png" in told and "train/ant/2.png" in told
+    (reported,) = notes(capsys)
+    assert (
+        "1 images are trained on too" in reported and "test/ant/copy.png" in reported and "train/ant/2.png" in reported
+    )
     (tmp_path / "test/ant/copy.png").rename(tmp_path / "test/bee/copy.png")
     load_dataset(tmp_path)
     assert "1 images are of two classes" in notes(capsys)[1]
@@ -246,9 +248,9 @@ def test_images_that_are_no_files_are_left_out(tmp_path, capsys, kind):
     with limits():
         data = load_dataset(tmp_path)
     assert len(data.whole()[1]) == 10
-    told = notes(capsys)
+    reported = notes(capsys)
     if kind != "a folder":
-        assert "left out" in told[0] and "9.png" in told[0] and len(told) == 2
+        assert "left out" in reported[0] and "9.png" in reported[0] and len(reported) == 2
 
 
 def test_a_class_name_that_is_not_utf8_is_refused(tmp_path):
@@ -257,7 +259,7 @@ def test_a_class_name_that_is_not_utf8_is_refused(tmp_path):
     with suppress(OSError):
         Path(os.fsdecode(place)).mkdir()
     if not Path(os.fsdecode(place)).is_dir():
-        pytest.skip("this file system takes no such names")
+        pytest.skip("this file system refuses such names")
     with pytest.raises(DataError, match=r"caf\\xe9.*is no text in UTF-8; rename it"):
         load_dataset(tmp_path)
 
@@ -309,8 +311,8 @@ def test_a_picture_that_claims_a_huge_size_is_left_out(tmp_path, capsys, recwarn
     with limits():
         data = load_dataset(tmp_path)
     assert len(data.whole()[1]) == 10 and data.image == (3, 6, 5)
-    told = notes(capsys)
-    assert len(told) == 2 and told[0].startswith(f"left out {path}: ")
+    reported = notes(capsys)
+    assert len(reported) == 2 and reported[0].startswith(f"left out {path}: ")
     assert not list(recwarn)
 
 
@@ -370,7 +372,7 @@ def test_a_folder_without_permission_to_read_is_an_error(tmp_path, monkeypatch):
         load_dataset(tmp_path)
 
 
-def test_a_trial_on_few_images_and_classes_gives_no_warnings(tmp_path, capsys):
+def test_evaluation_on_few_images_and_classes_gives_no_warnings(tmp_path, capsys):
     laid_out(tmp_path, "bee", n=1)
     (tmp_path / "bee" / "copy.png").write_bytes((tmp_path / "bee" / "0.png").read_bytes())
     data = load_dataset(tmp_path, classes=7)

@@ -89,7 +89,7 @@ def test_damaged_files_are_one_line(tmp_path, case):
 
 
 @pytest.mark.parametrize("kind", NO_FILES)
-def test_what_is_no_file_is_an_error_at_once(tmp_path, kind):
+def test_a_path_that_is_no_file_is_an_error(tmp_path, kind):
     with limits(), pytest.raises(OSError, match=r"h\.csv"):
         History.from_csv(no_file(kind, tmp_path / "h.csv"))
 

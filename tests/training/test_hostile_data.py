@@ -39,8 +39,8 @@ def member(shape, dtype="|u1", data=b"", version=1, length=None) -> bytes:
         shape if isinstance(shape, bytes) else repr({"descr": dtype, "fortran_order": False, "shape": shape}).encode()
     )
     code = "<H" if version == 1 else "<I"
-    told = struct.pack(code, len(text) if length is None else length)
-    return b"\x93NUMPY" + bytes([version, 0]) + told + text + data
+    length_field = struct.pack(code, len(text) if length is None else length)
+    return b"\x93NUMPY" + bytes([version, 0]) + length_field + text + data
 
 
 def archive(path, compressed=True, **members):
@@ -387,7 +387,7 @@ def test_wrong_class_names_are_refused(tmp_path, names, message):
         load_dataset(tmp_path / "a.npz")
 
 
-def test_data_for_a_trial_may_be_small_and_leave_classes_out(tmp_path, capsys):
+def test_data_for_evaluation_may_be_small_and_leave_classes_out(tmp_path, capsys):
     np.savez(tmp_path / "a.npz", x=X[:2], y=np.array([7, 7]))
     with pytest.raises(DataError, match="too few"):
         load_dataset(tmp_path / "a.npz")

@@ -23,7 +23,7 @@ def save(path, pixels, **options):
 
 
 def classes(folder, names=("cat", "ant"), n=5, **options):
-    """``n`` lossless pictures of each; by place."""
+    """``n`` lossless pictures of each class; by folder."""
     made = {}
     for k, name in enumerate(names):
         for i in range(n):

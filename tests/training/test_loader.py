@@ -190,7 +190,7 @@ def test_stop_iteration_in_a_transform_is_no_end_of_the_pass(prefetch):
 
 def test_result_of_a_transform_is_checked():
     with pytest.raises(
-        ValueError, match=r"must return an array of as many samples as its batch, 4, it returned \(3, 3, 6, 5\)"
+        ValueError, match=r"must return an array of as many samples as its batch, 4, got \(3, 3, 6, 5\)"
     ):
         list(nn.DataLoader(*images(), 4, transform=lambda x, generator: x[1:]))
 

@@ -15,7 +15,7 @@ HUGE = 3e38
 
 
 class Planted(nn.Identity):
-    """The identity, with a value of one's choice put into its output or its gradient."""
+    """The identity, except for a given value in its output or its gradient."""
 
     def __init__(self, output=None, gradient=None, **placement):
         super().__init__(**placement)
@@ -118,7 +118,7 @@ def test_a_loss_that_overflows_is_found(at):
     assert "what this loss accepts" in found.advice
 
 
-def test_a_mean_over_nothing_is_told(at, host):
+def test_a_mean_over_nothing_is_named(at, host):
     nothing = at.put(np.full(4, -100))
     found = locate(net(at.backend), nn.CrossEntropy(), at.put(host), nothing)
     assert found.what.startswith("the loss CrossEntropy()") and "no target of this batch counts" in found.advice
@@ -140,12 +140,12 @@ def test_a_gradient_of_a_parameter_that_overflows_is_found(at):
     assert found.what.startswith("the gradient of weight in layer 0, Dense(1, 1, bias=False) is infinite")
 
 
-def test_a_finite_batch_is_told_to_be_one(at, host, target):
+def test_a_finite_batch_is_reported_as_one(at, host, target):
     found = locate(net(at.backend), nn.CrossEntropy(), at.put(host), target)
     assert found == Finding("", "a second pass of the same batch is finite throughout", found.advice)
 
 
-def test_trouble_is_found_in_exact_numerics(exact, host):
+def test_overflow_is_found_in_exact_numerics(exact, host):
     model = net(exact, Planted(np.nan))
     found = locate(model, nn.CrossEntropy(), exact.asarray(host), exact.asarray(np.arange(4) % 3))
     assert found.layer == "2.body.1"
@@ -187,7 +187,7 @@ def test_masks_are_those_of_the_step_once_its_snapshot_is_restored(at):
     assert locate(model, nn.MSE(), x, y).layer == "1"
 
 
-def test_finite_is_asked_of_many_arrays_at_once_and_stays_on_the_device(at):
+def test_many_arrays_are_checked_together_on_the_device(at):
     fine, bad = at.put(np.ones(3, np.float32)), at.put(np.float32([1, np.nan]))
     count = at.put(np.arange(2))
     before = at.backend.transfers

@@ -1,4 +1,4 @@
-"""A run that ends in NaN tells of it once, where and why; NumPy's warnings are those of the user's own code alone."""
+"""A run that ends in NaN reports it once, with place and cause; NumPy warns only of the user's own code."""
 
 import subprocess
 import sys
@@ -20,8 +20,8 @@ def net(*more):
     )
 
 
-def told(model, on_nan="stop", optimizer=None, **options):
-    """What a run that ends in NaN warns of."""
+def warned(model, on_nan="stop", optimizer=None, **options):
+    """The warnings of a run that ends in NaN."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         optimizer = optimizer or nn.SGD(model, lr=1e30)
@@ -36,17 +36,17 @@ def told(model, on_nan="stop", optimizer=None, **options):
 
 @pytest.mark.parametrize("options", [{}, {"validation": (X, Y)}, {"shards": 2}, {"accumulate": 2}, {"clip_norm": 1e30}])
 def test_a_run_that_stops_warns_of_nothing_else(options):
-    assert told(net(), **options) == []
+    assert warned(net(), **options) == []
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_no_optimizer_warns(name):
     model = net()
-    assert told(model, optimizer=OPTIMIZERS[name](model, lr=1e38), epochs=20) == []
+    assert warned(model, optimizer=OPTIMIZERS[name](model, lr=1e38), epochs=20) == []
 
 
-def test_where_nobody_looks_for_nan_numpy_warns():
-    assert told(net(), on_nan=None)
+def test_with_on_nan_none_numpy_warns():
+    assert warned(net(), on_nan=None)
 
 
 class Logarithm(nn.layers.Layer):
@@ -61,7 +61,7 @@ class Logarithm(nn.layers.Layer):
 
 
 def test_a_user_s_own_layer_warns():
-    assert "divide by zero encountered in log" in told(net(Logarithm()))
+    assert "divide by zero encountered in log" in warned(net(Logarithm()))
 
 
 def test_a_user_s_own_loss_and_optimizer_warn():
@@ -75,18 +75,18 @@ def test_a_user_s_own_loss_and_optimizer_warn():
             np.log(np.zeros(1))
             super().step()
 
-    assert "divide by zero encountered in log" in told(net(), loss=Mine())
+    assert "divide by zero encountered in log" in warned(net(), loss=Mine())
     model = net()
-    assert "divide by zero encountered in log" in told(model, optimizer=Stepping(model, lr=1e30))
+    assert "divide by zero encountered in log" in warned(model, optimizer=Stepping(model, lr=1e30))
 
 
-def test_a_net_that_only_arranges_the_library_s_layers_is_of_the_library():
+def test_a_net_that_only_arranges_the_library_s_layers_does_not_warn():
     class Mine(nn.Sequential):
         def __init__(self):
             super().__init__(nn.Flatten(), nn.Dense(36, 3), seed=0)
 
     model = Mine()
-    assert told(model, optimizer=nn.SGD(model, lr=1e38), epochs=20) == []
+    assert warned(model, optimizer=nn.SGD(model, lr=1e38), epochs=20) == []
 
 
 def test_a_user_s_own_functions_beside_the_step_warn():
@@ -99,7 +99,7 @@ def test_a_user_s_own_functions_beside_the_step_warn():
         nn.fit(net(), loader, epochs=1, on_nan="stop", progress=False)
 
 
-def test_the_command_shows_the_message_alone(tmp_path):
+def test_the_command_shows_only_the_message(tmp_path):
     command = [sys.executable, "-m", "xpnn", "train", "--lr=1e30", "--optimizer=sgd", "--epochs=2", "--no-pictures"]
     ran = subprocess.run([*command, f"--out={tmp_path}/run", "--backend=numpy"], capture_output=True, text=True)
     assert ran.returncode == 1 and "xpnn train: step" in ran.stderr

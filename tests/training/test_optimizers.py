@@ -104,7 +104,7 @@ def test_step_mutates_neither_value_nor_gradient(at):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_going_on_from_state_dict_is_going_on(at, case):
+def test_a_step_after_loading_a_state_dict_is_the_next_step(at, case):
     whole, _ = trajectory(at, case, steps=6)
     half, optimizer = trajectory(at, case, steps=3)
     saved = optimizer.state_dict()
@@ -282,14 +282,14 @@ def test_accumulating_changes_neither_term(at):
 
 def test_gradient_of_another_shape_is_refused():
     parameter = nn.Parameter(np.zeros(2, np.float32), np.ones((), np.float32))
-    with pytest.raises(ValueError, match=r"gradient has shape \(\), its parameter \(2,\)"):
+    with pytest.raises(ValueError, match=r"gradient must have the shape of its parameter, \(2,\), got \(\)"):
         nn.SGD([parameter]).step()
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)], ids=["one order in memory", "two"])
 @pytest.mark.parametrize("case", ["sgd-nesterov-decay", "adamw-decay"])
 def test_large_update_has_the_bits_of_the_whole_for_any_number_of_threads(monkeypatch, case, order):
-    """Two orders in memory keep the arrays from being cut as vectors."""
+    """With two memory layouts the arrays are not cut as vectors."""
     shape = (5, 700, 300)
     rng = np.random.default_rng(0)
     value = rng.standard_normal(shape, np.float32)
@@ -314,7 +314,7 @@ def test_large_update_has_the_bits_of_the_whole_for_any_number_of_threads(monkey
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 @pytest.mark.parametrize("alpha", [0.5, 0.9])
 def test_steps_by_a_steady_gradient_stay_numbers_where_the_variance_is_0(at, alpha, momentum):
-    """The variance of equal gradients comes down to what rounding leaves, which may be below 0."""
+    """The variance of equal gradients is only rounding error, which may be below 0."""
     require_steps(at.backend, alpha, momentum)
 
 
@@ -334,6 +334,6 @@ def require_steps(backend, alpha, momentum):
             optimizer.step()
             step = before - backend.to_numpy(parameter.value)
             assert (step >= 0).all(), step
-    # Without a spread to divide by, eps is what is left.
+    # If the variance is 0, only eps is left to divide by.
     rate = 1e-9 / 1e-8 / (1 - momentum)
     assert step.max() <= 1.001 * rate * 1e3

@@ -18,13 +18,13 @@ from xpnn.training.out_of_memory import halves, largest_batch, out_of_memory
 
 @pytest.fixture(autouse=True)
 def young(monkeypatch):
-    """What this test left lying about is young; to go through all that the others keep takes seconds."""
+    """Collect only young objects: those of this test are young, and to scan all that other tests keep needs seconds."""
     collect = gc.collect
     monkeypatch.setattr(gc, "collect", lambda: collect(1))
 
 
 class Narrow(nn.Identity):
-    """No memory for more than so many samples, forward or backward."""
+    """Raises `MemoryError` for more than a number of samples, in forward or backward."""
 
     def __init__(self, most, backward=False):
         super().__init__()
@@ -99,7 +99,7 @@ def test_another_error_is_passed_on(at, batch):
         largest_batch(net(at.backend, 9), nn.CrossEntropy(), batch[0][:, :2], batch[1])
 
 
-def test_memory_is_given_back_between_tries(batch, monkeypatch):
+def test_memory_is_freed_between_tries(batch, monkeypatch):
     b = nn.get_backend("numpy")
     calls = []
     monkeypatch.setattr(type(b), "free_memory", lambda self: calls.append(gc.isenabled()))
@@ -160,7 +160,7 @@ def test_the_libraries_own_error_is_known(at):
     assert b.is_out_of_memory(caught.value)
 
 
-def test_a_real_shortage_of_address_space_is_told_with_what_fits():
+def test_the_error_for_a_real_shortage_of_address_space_names_what_fits():
     pytest.importorskip("resource")
     program = """
         import resource
@@ -203,7 +203,7 @@ def test_a_new_peak_starts_where_the_system_permits_it():
     assert b.memory()["peak"] > low["peak"] + 100_000_000
 
 
-def test_a_system_that_tells_nothing_gives_no_figures(monkeypatch, tmp_path):
+def test_a_system_without_figures_of_memory_gives_none(monkeypatch, tmp_path):
     from xpnn.common import host_memory
 
     monkeypatch.setattr(host_memory, "PROC", tmp_path)

@@ -1,4 +1,4 @@
-"""What is printed while a model trains, on a terminal and into a file."""
+"""The output while a model trains, on a terminal and in a file."""
 
 import io
 import os
@@ -28,7 +28,7 @@ ROW = {
 
 
 class Clock:
-    """Time that goes on when told to."""
+    """A clock that the test advances."""
 
     def __init__(self, monkeypatch):
         self.now = 100.0
@@ -41,7 +41,7 @@ def clock(monkeypatch):
 
 
 class Terminal:
-    """A terminal of so many columns, and what it was sent."""
+    """A terminal with a number of columns, and the text that it received."""
 
     def __init__(self, width=120):
         self.file = io.StringIO()
@@ -84,7 +84,7 @@ LONG = {
 
 
 def shown_on(width, *rows, unit="images"):
-    """The lines of epochs on a terminal of so many columns, without the bar."""
+    """The lines of epochs on a terminal with a number of columns, without the bar."""
     terminal = Terminal(width)
     with Progress(1000, 4, shown=True, console=terminal.console, unit=unit) as bar:
         for row in rows:
@@ -96,10 +96,10 @@ def shown_on(width, *rows, unit="images"):
 def test_lines_of_epochs_are_broken_between_figures(width):
     lines = shown_on(width, ROW, LONG, ROW, unit="图像")
     assert all(cell_len(line) <= width for line in lines)
-    told = "  ".join(line.strip() for line in lines)
+    shown_text = "  ".join(line.strip() for line in lines)
     for row in (ROW, LONG):
         for figure in formatting.described(row, "图像"):
-            assert figure in told
+            assert figure in shown_text
     heads = [line for line in lines if line.startswith("epoch")]
     assert [head.split("/")[0].split()[-1] for head in heads] == ["2", "3", "2"]
 
@@ -146,7 +146,7 @@ def test_the_bar_fits_where_characters_are_wide(clock, width):
     assert last.startswith("epoch 1/100") and cell_len(last) <= width and "图像/s" in last
 
 
-def test_a_count_is_told_as_one(capsys):
+def test_a_count_is_shown_as_an_integer(capsys):
     with Progress(1, 4, shown=True) as bar:
         bar.epoch({"epoch": 1, "train_loss": 0.5, "skipped": 1200})
     assert capsys.readouterr().err.rstrip().endswith("skipped 1,200")
@@ -185,7 +185,7 @@ def test_a_short_epoch_gets_one_line(capsys, clock):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_nothing_is_shown_or_read_where_nobody_looks(capsys, clock):
+def test_nothing_is_read_if_nothing_is_shown(capsys, clock):
     reads = []
     with Progress(1, 100, shown=False) as bar:
         go(bar, clock, 1, range(1, 101), 1.0, reads)
@@ -200,12 +200,12 @@ def test_a_note_is_a_line(capsys):
     assert capsys.readouterr().err == "early stopping: no better for 5 epochs\n"
 
 
-def test_the_bar_tells_epoch_step_figures_speed_and_time_left(clock):
+def test_the_bar_shows_epoch_step_figures_speed_and_time_left(clock):
     terminal = Terminal()
     with Progress(3, 200, shown=True, console=terminal.console) as bar:
         go(bar, clock, 1, range(1, 101), 0.1)
-    told = [line for line in terminal.lines() if "100/200" in line][-1]
-    assert re.fullmatch(r"epoch 1/3  ━+\S*━*  100/200  loss 0\.5000  80 images/s  0:50 left", told)
+    shown_text = [line for line in terminal.lines() if "100/200" in line][-1]
+    assert re.fullmatch(r"epoch 1/3  ━+\S*━*  100/200  loss 0\.5000  80 images/s  0:50 left", shown_text)
 
 
 def test_the_bar_reads_figures_a_few_times_a_second(clock):
@@ -226,7 +226,7 @@ def test_time_left_counts_the_pauses_between_epochs(clock):
     assert "16 images/s  1:55 left" in [line for line in terminal.lines() if " 50/100" in line][-1]
 
 
-def test_training_that_goes_on_says_where(clock):
+def test_resumed_training_shows_where_it_continues(clock):
     terminal = Terminal()
     with Progress(5, 100, shown=True, start=(4, 60), console=terminal.console) as bar:
         assert terminal.lines()[0].startswith("epoch 4/5")

@@ -77,7 +77,7 @@ DIFFERENT = {
         {}, {}, {"early_stopping": EarlyStopping(9, "train_accuracy")}, {},
         r"its metric of the best epoch was train_accuracy \(most\), this run's is train_loss \(least\)",
     ),
-    "longer": (COSINE, COSINE, {}, {"epochs": 5}, "for 16 steps and 5 epochs take 20: it can't be made longer"),
+    "longer": (COSINE, COSINE, {}, {"epochs": 5}, "has 16 steps and 5 epochs need 20: it can't be made longer"),
     "all at once": ({}, {"lr": 0.3, "momentum": 0.0}, {}, {"clip_norm": 1.0}, "lr was .*momentum was .*clip_norm"),
 }  # fmt: skip
 
@@ -122,7 +122,7 @@ def test_without_a_number_of_steps_in_the_schedule_there_may_be_more_epochs(tmp_
     assert same(longer, run(tmp_path / "whole", setup, epochs=4)[0])
 
 
-def test_a_schedule_laid_out_for_more_steps_than_were_taken_goes_on(tmp_path):
+def test_a_schedule_with_steps_left_is_continued(tmp_path):
     run(tmp_path / "run", COSINE, epochs=2)
     longer, _ = run(tmp_path / "run", COSINE, epochs=4, resume=True)
     assert same(longer, run(tmp_path / "whole", COSINE)[0])
@@ -154,7 +154,7 @@ def test_parts_that_give_the_bits_of_the_whole_may_be_others(tmp_path, numerics)
 
 
 def test_the_same_objects_go_on(tmp_path):
-    """As in a notebook, where the call alone is made again; a rate that was set on the way stays."""
+    """As in a notebook, where only the call of `fit` is repeated; a rate that was set meanwhile stays."""
     model, optimizer, schedule = settled(**STEP)
     options = {"optimizer": optimizer, "schedule": schedule, "batch_size": 10, "progress": False}
     with pytest.raises(Stop):
@@ -175,17 +175,17 @@ def test_the_same_objects_go_on(tmp_path):
     assert optimizer.lr == 0.05
 
 
-def test_a_state_of_a_longer_schedule_is_refused_by_hand_too():
+def test_load_state_dict_refuses_the_state_of_a_longer_schedule_too():
     for before, after in ((COSINE, LONGER), (ONE_CYCLE, {**ONE_CYCLE, "total_steps": 32})):
         state = settled(**before)[2].state_dict()
         schedule = settled(**after)[2]
         mine = schedule.state_dict()
-        with pytest.raises(ValueError, match=r"is laid out for 32 steps, the state for 16; .* total_steps=16"):
+        with pytest.raises(ValueError, match=r"has 32 steps, the state is of one with 16; .* total_steps=16"):
             schedule.load_state_dict(state)
         assert schedule.state_dict() == mine
 
 
-def test_a_state_takes_the_place_of_other_settings_by_hand_as_in_pytorch():
+def test_load_state_dict_replaces_other_settings_as_in_pytorch():
     optimizer = settled(lr=0.5)[1]
     optimizer.load_state_dict(settled(lr=0.1, momentum=0.3)[1].state_dict())
     assert (optimizer.lr, optimizer.momentum) == (0.1, 0.3)
@@ -208,7 +208,7 @@ def test_a_cosine_that_reaches_0_before_the_run_ends_is_refused(epochs):
         nn.fit(model, (X, Y), schedule=schedule, epochs=epochs, **options)
     assert schedule.taken == 0
     nn.fit(model, (X, Y), schedule=schedule, epochs=4, **options)
-    with pytest.raises(ValueError, match="laid out for 16 steps, 16 of them taken, and this run takes 4"):
+    with pytest.raises(ValueError, match="has 16 steps, 16 of them done, and this run needs 4"):
         nn.fit(model, (X, Y), schedule=schedule, epochs=1, **options)
     optimizer.lr = 0.1
     lowest = nn.CosineLR(optimizer, 16, minimum=0.01)
@@ -220,7 +220,7 @@ def test_a_cycle_that_ends_before_the_run_is_refused_before_the_first_step(epoch
     model, optimizer, schedule = settled(**ONE_CYCLE)
     before = {name: np.array(array) for name, array in model.state_dict().items()}
     with pytest.raises(
-        ValueError, match=f"16 steps, 0 of them taken, .* takes {4 * epochs} .* total_steps={4 * epochs}"
+        ValueError, match=f"16 steps, 0 of them done, .* needs {4 * epochs} .* total_steps={4 * epochs}"
     ):
         nn.fit(model, (X, Y), optimizer=optimizer, schedule=schedule, epochs=epochs, batch_size=10, progress=False)
     assert all(np.array_equal(array, model.state_dict()[name]) for name, array in before.items())
@@ -237,7 +237,7 @@ def test_a_checkpoint_without_a_fact_is_damaged(tmp_path):
         facts = {key: value for key, value in found.facts.items() if key != name}
         checkpoints.write(found.step, found.arrays, facts)
         if name in ("backend", "numerics"):
-            # For whoever reads the file.
+            # For readers of the file.
             continue
         with pytest.raises(CheckpointError, match=f"is damaged: it has no {name}"):
             run(tmp_path, resume=True)

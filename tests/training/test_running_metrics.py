@@ -14,7 +14,7 @@ rng = np.random.default_rng(0)
 LOGITS = rng.standard_normal((N, C)).astype(np.float32)
 CLASSES = rng.integers(0, C, N)
 SOME_IGNORED = np.where(np.arange(N) % 3 == 0, -100, CLASSES)
-# Of batches of 8 the second and third are ignored whole.
+# In batches of 8, all targets of the second and third are ignored.
 RUNS_IGNORED = np.where((np.arange(N) >= 8) & (np.arange(N) < 24), -100, CLASSES)
 PROBABILITIES = (lambda p: (p / p.sum(1, keepdims=True)).astype(np.float32))(rng.random((N, C)))
 LOG_P = np.log(PROBABILITIES)
@@ -77,7 +77,7 @@ def test_evaluate_gives_the_loss_of_all_samples_at_once(at, name):
 
 @pytest.mark.parametrize("name", [name for name, (loss, _, _) in CASES.items() if loss.reduction != "sum"])
 def test_the_history_gives_the_loss_of_all_samples_at_once(name):
-    """With a rate that changes nothing."""
+    """With a learning rate too small to change the weights."""
     loss, x, y = CASES[name]
     whole = float(loss.forward(x, y))
     for options in ({}, {"shards": 3}, {"accumulate": 2}, {"on_nan": "stop"}, {"on_nan": "skip"}):
@@ -177,7 +177,7 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("name", ["CrossEntropy, weights, ignored", "CrossEntropy, ignored", "KLDivergence, batchmean"])
 @pytest.mark.parametrize("on_nan", [None, "stop"])
-def test_an_epoch_that_is_resumed_in_its_midst_has_the_same_figures(tmp_path, name, on_nan):
+def test_an_epoch_that_is_resumed_has_the_same_figures(tmp_path, name, on_nan):
     loss, x, y = CASES[name]
 
     def run(resume=False, stop=None):
@@ -204,7 +204,7 @@ def test_an_epoch_that_is_resumed_in_its_midst_has_the_same_figures(tmp_path, na
 
 
 @pytest.mark.parametrize("on_nan", [None, "stop", "skip"])
-def test_a_batch_in_which_all_is_ignored_teaches_nothing_and_stops_nothing(on_nan):
+def test_a_batch_of_ignored_targets_changes_no_weight_and_stops_nothing(on_nan):
     options = {"epochs": 1, "progress": False, "loss": nn.CrossEntropy()}
     trained, reference = dense(), dense()
     for model, (x, y) in ((trained, (LOGITS, RUNS_IGNORED)), (reference, (LOGITS[:8], CLASSES[:8]))):
@@ -216,7 +216,7 @@ def test_a_batch_in_which_all_is_ignored_teaches_nothing_and_stops_nothing(on_na
 
 
 def test_plateau_and_early_stopping_look_at_the_mean_that_counts(monkeypatch):
-    """Validation with a batch of ignored targets used to be NaN: no improvement, ever."""
+    """A batch of ignored targets in validation must not make the loss NaN, which is never an improvement."""
     seen = []
     monkeypatch.setattr(nn.ReduceLROnPlateau, "step", lambda self, metric: seen.append(metric))
     model = dense()

@@ -10,7 +10,7 @@ from xpnn.training.schedules import CosineLR, ExponentialLR, OneCycleLR, ReduceL
 from xpnn.training.schedules.portable_math import cosine_pi, power
 
 STEPS = 20
-# cos(pi i / 7): only + - * / lead there, so these bits are those of every machine
+# cos(pi i / 7), computed by + - * / only, which have the same bits on every machine
 COSINES = ["0x1.cd4bca9cb5c71p-1", "0x1.3f3a0e28bedd1p-1", "0x1.c7b90e3024585p-3"]
 
 
@@ -118,7 +118,7 @@ def test_cosine_has_these_bits_on_every_machine():
     assert found == COSINES
 
 
-def test_power_is_that_of_python_and_takes_few_steps():
+def test_power_is_that_of_python_with_few_multiplications():
     for exponent in (0, 1, 2, 3, 10, 1000):
         assert power(0.97, exponent) == pytest.approx(0.97**exponent, rel=1e-12)
     assert power(0.999, 10**12) == 0.0
@@ -159,7 +159,7 @@ def test_plateau_goes_on_from_its_state():
     assert second.optimizer.lr == pytest.approx(0.003)
 
 
-def test_plateau_takes_nan_for_no_improvement():
+def test_nan_is_no_improvement_for_plateau():
     schedule = ReduceLROnPlateau(optimizer(), patience=0, factor=0.5)
     schedule.step(float("nan"))
     assert schedule.optimizer.lr == 0.15
@@ -208,7 +208,7 @@ def test_arguments_out_of_range_are_refused(make):
         make(optimizer())
 
 
-def test_schedules_take_optimizers_only():
+def test_schedules_accept_optimizers_only():
     for make in (lambda o: StepLR(o, 2), ReduceLROnPlateau):
         with pytest.raises(TypeError, match="optimizer"):
             make(3.0)

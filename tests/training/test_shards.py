@@ -17,12 +17,12 @@ import xpnn as nn
 from xpnn.backends import Backend
 from xpnn.backends.execution import team
 from xpnn.testing.cases import LayerCase, LossCase, cases
-from xpnn.training.gradients import cuts, part_sizes
-from xpnn.training.shards import Meeting, Shards, ThreadTeam
+from xpnn.training.gradients import part_bounds, part_sizes
+from xpnn.training.shards import ExchangeBarrier, Shards, ThreadTeam
 from xpnn.training.training_step import batch_gradients
 
 SPLITS = (1, 2, 3, 4, (3, 1, 5), 20)
-#: What a worker rounded to float32, before it did: a difference in the last bits of float64 seldom shows after.
+#: Values before a worker rounds them to float32: afterwards a difference in the last bits of float64 rarely shows.
 rounded: ContextVar[list[np.ndarray] | None] = ContextVar("rounded", default=None)
 
 
@@ -39,7 +39,7 @@ def nothing_hangs(monkeypatch):
 
 @pytest.fixture
 def unrounded(monkeypatch):
-    """Keep what is rounded to float32."""
+    """Keep the values that are rounded to float32."""
     down = Backend.down
 
     def keep(self, array):
@@ -56,25 +56,25 @@ def exact(spec="numpy", **settings):
 
 @cache
 def crew():
-    """Threads for all teams: to start new ones for each takes longer than what they do."""
-    pool, meeting = ThreadPoolExecutor(8), threading.Barrier(8)
-    list(pool.map(lambda _: meeting.wait(), range(8)))
+    """Threads for all teams: to start new ones takes longer than their work."""
+    pool, barrier = ThreadPoolExecutor(8), threading.Barrier(8)
+    list(pool.map(lambda _: barrier.wait(), range(8)))
     return pool
 
 
 def in_team(b, sizes, job):
     """``job(rows)`` for the rows of each part, on a team of threads."""
-    meeting, bounds = Meeting(len(sizes)), [0, *itertools.accumulate(sizes)]
+    barrier, bounds = ExchangeBarrier(len(sizes)), [0, *itertools.accumulate(sizes)]
 
     def work(rank):
-        worker = ThreadTeam(meeting, rank, b.xp)
+        worker = ThreadTeam(barrier, rank, b.xp)
         try:
             with team.joined(worker):
                 found = job(slice(bounds[rank], bounds[rank + 1]))
-                worker.part()
+                worker.finish()
                 return found
         except BaseException:
-            meeting.abort()
+            barrier.abort()
             raise
 
     done = [crew().submit(copy_context().run, work, rank) for rank in range(len(sizes))]
@@ -131,7 +131,7 @@ def results(b, found, token):
 
 
 def same(ours, theirs):
-    """Whether two arrays are the same bits; which NaN it is does not count."""
+    """Whether two arrays have the same bits; all NaN count as equal."""
     if ours.dtype != theirs.dtype or ours.shape != theirs.shape:
         return False
     if ours.dtype.kind != "f":
@@ -141,7 +141,7 @@ def same(ours, theirs):
 
 
 def assert_same_in_parts(job, b, n):
-    """Every array is the whole batch's on all workers, or is it when their parts are put together."""
+    """Every array equals that of the whole batch, on each worker or after the parts are joined."""
     with np.errstate(all="ignore"):
         whole = job(slice(None))
         for sizes in ((n - 1, 0, 1), (1,) * n if n <= 8 else (1, n // 2, n - n // 2 - 1)):
@@ -176,7 +176,7 @@ def test_parts_give_the_bits_of_the_whole_on_other_backends(spec, name, unrounde
 @pytest.mark.parametrize("axis", [0, (0, 1), None])
 @pytest.mark.parametrize("function", ["sum", "mean", "var", "std", "max", "min"])
 def test_reductions_over_the_batch_are_the_teams(function, axis, rng):
-    """A layer of one's own may use them, and `Softmax` over axis 0 does."""
+    """A custom layer may use them, and `Softmax` over axis 0 does."""
     b, x = exact(), rng.standard_normal((5, 3, 2))
     found = partial(getattr(b.xp, function), axis=axis)
     for part in in_team(b, (2, 0, 3), lambda rows: found(x[rows, ...])):
@@ -206,7 +206,7 @@ CLASSES = 4
 
 
 def image_net(b, seed=3):
-    """Every kind of layer that has state, draws numbers or looks at the batch."""
+    """Every kind of layer that has state, draws random numbers or computes over the batch."""
     return nn.Sequential(
         nn.Conv2d(2, 4, 3, padding=1),
         nn.BatchNorm2d(4, momentum=None),
@@ -242,7 +242,7 @@ def rows(n=21, seed=0):
 
 
 def with_gaps(data, part=5):
-    """The first samples count for nothing: in the order of the file, one part holds no other."""
+    """The first samples are ignored, so that in the order of the file one part has only ignored samples."""
     x, y = data
     return nn.DataLoader(x, np.where(np.arange(len(y)) < part, -100, y), 8, shuffle=False)
 
@@ -257,7 +257,7 @@ def trained(make, data, optimizer, *, epochs=1, **options):
 
 
 def everything(model, optimizer):
-    """All that a run goes on from: bits of parameters, buffers and optimizer states, places in random streams."""
+    """The state of a run: bits of parameters, buffers and optimizer states, positions of random streams."""
     b = model.backend
     found = {name: b.to_numpy(array).tobytes() for name, array in model.state_dict().items()}
     for name, state in optimizer.state_dict()["state"].items():
@@ -286,7 +286,7 @@ RUNS = {
 
 @pytest.mark.parametrize("run", RUNS)
 def test_a_run_on_parts_is_the_run(run, tmp_path):
-    """History, state and file, and all that a run without parts goes on from."""
+    """History, state and file equal those of a run without parts."""
     make, data, optimizer, options = RUNS[run]
     found = []
     for k in SPLITS:
@@ -331,7 +331,7 @@ def one_step(model, loss, x, target, sizes):
 
 
 def test_a_mean_over_samples_is_that_of_all_parts():
-    """`fit` takes no loss with ``batchmean``; a step does."""
+    """A step with a loss of ``batchmean``."""
     x, target = rows(7)[0], np.full((7, CLASSES), 0.25, np.float32)
     loss = nn.KLDivergence("batchmean")
     found = [one_step(small_net(exact()), loss, x, target, sizes) for sizes in ([1], [1, 5, 2])]
@@ -381,7 +381,7 @@ def test_one_part_in_fast_numerics_is_the_batch():
 
 @pytest.mark.parametrize("odd", ["layer", "loss"])
 def test_what_is_not_all_exact_is_accumulated(odd):
-    """A fast layer or loss among exact ones adds up its own part only, so the parts take turns."""
+    """A fast layer or loss among exact ones sums only its own part, so the parts run one after another."""
     b, loss = exact(), nn.CrossEntropy(numerics="fast" if odd == "loss" else None)
     settings = {"backend": "numpy", "numerics": "fast"} if odd == "layer" else {}
     model = nn.Sequential(nn.Dense(6, 5, **settings), nn.Tanh(), nn.Dense(5, CLASSES), backend=b)
@@ -393,7 +393,7 @@ def test_what_is_not_all_exact_is_accumulated(odd):
 
 
 class Part(nn.Layer):
-    """Does what a test wants with one part of a batch, by its first number."""
+    """Calls a function of the test for one part of a batch, found by its first number."""
 
     def __init__(self, what, **placement):
         super().__init__(**placement)
@@ -440,7 +440,7 @@ def test_an_error_of_one_worker_is_the_callers(error):
     assert model.training and all(parameter.grad is None for _, parameter in model.named_parameters())
 
 
-def test_a_class_out_of_range_in_one_part_is_told_and_the_model_goes_on():
+def test_a_class_out_of_range_in_one_part_is_an_error_and_the_model_still_works():
     x, target = rows(9)
     found = []
     for k in (1, 3):
@@ -468,7 +468,7 @@ def no_samples(x, xp):
 
 
 @pytest.mark.parametrize(("what", "parts"), [(different_sums, 3), (different_shapes, 3), (no_samples, 20)])
-def test_workers_that_take_different_ways_are_an_error(what, parts):
+def test_workers_that_compute_different_sums_are_an_error(what, parts):
     b = exact()
     model = nn.Sequential(Part(what), nn.Dense(6, CLASSES), backend=b)
     with pytest.raises(
@@ -504,11 +504,15 @@ def test_parts_that_are_no_numbers_are_refused_first(wrong, numerics):
 
 def test_sizes_may_be_numpys_and_a_range():
     assert part_sizes(np.int64(3)) == [1, 1, 1] and part_sizes(range(1, 3)) == [1, 2]
-    assert cuts(16, (3, 1, 5)) == [0, 5, 7, 16] and cuts(2, (1, 1, 1)) == [0, 0, 1, 2] and cuts(0, (1, 2)) == [0, 0, 0]
+    assert (
+        part_bounds(16, (3, 1, 5)) == [0, 5, 7, 16]
+        and part_bounds(2, (1, 1, 1)) == [0, 0, 1, 2]
+        and part_bounds(0, (1, 2)) == [0, 0, 0]
+    )
 
 
 def test_replicas_hold_no_arrays_of_their_own():
-    """Neither copies of parameters nor of what an optimizer remembers; and they are gone after the run."""
+    """No copies of parameters or of optimizer state; and the replicas are freed after the run."""
     model = small_net(exact())
     optimizer = nn.Adam(model)
     nn.fit(model, rows(), optimizer=optimizer, epochs=1, progress=False)
@@ -546,13 +550,13 @@ def test_a_step_copies_its_batch_in_and_nothing_out():
 
 
 def test_memory_of_workers_is_not_written_by_others():
-    """What is exchanged is read by all; an array changed in place after that would be read changed."""
-    meeting, seen = Meeting(2), []
+    """All workers read an exchanged array, so none may change it in place afterwards."""
+    barrier, seen = ExchangeBarrier(2), []
 
     def work(rank):
         for i in range(200):
             mine = np.full(3, float(rank + i))
-            seen.append(ThreadTeam(meeting, rank, np).sum(mine).tolist() == [2.0 * i + 1.0] * 3)
+            seen.append(ThreadTeam(barrier, rank, np).sum(mine).tolist() == [2.0 * i + 1.0] * 3)
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
     for thread in threads:
@@ -591,7 +595,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_planted_mistake_shows(mistake):
-    """A comparison of parts with the whole that could not fail would prove nothing."""
+    """The comparison of parts with the whole batch can fail."""
     loss = nn.MSE()
     data = images(24)[0], rows(24)[0][:, :CLASSES]
     whole = trained(lambda: image_net(exact()), data, sgd, loss=loss)

@@ -47,11 +47,11 @@ SCHEDULES = {
 
 
 class Stop(Exception):
-    """What a test raises to stop a run."""
+    """Raised by a test to stop a run."""
 
 
 def stop_after(checkpoints, step):
-    """Let a run write its checkpoints up to a step, and end it there."""
+    """Stop a run after it has written the checkpoint of a step."""
     write = checkpoints.write
 
     def writing(at, *arguments):
@@ -90,7 +90,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("stop", [4, 6, 8, 20])
-def test_a_run_goes_on_to_the_same_bits(at, tmp_path, stop):
+def test_a_resumed_run_ends_with_the_same_bits(at, tmp_path, stop):
     whole = run(at.backend)
     with pytest.raises(Stop):
         run(at.backend, tmp_path, stop)
@@ -116,8 +116,8 @@ def test_a_run_part_by_part_goes_on_too(tmp_path, parts):
     assert same(run("numpy", tmp_path, resume=True, **parts), whole)
 
 
-def test_weights_lie_in_memory_as_before(tmp_path):
-    """Products of the same numbers that lie otherwise need not have the same bits."""
+def test_weights_keep_their_memory_layout(tmp_path):
+    """Products of the same numbers in another memory layout may have other bits."""
     model = run("numpy", tmp_path)[0]
     again = run("numpy", tmp_path, resume=True)[0]
     for name, parameter in model.named_parameters():
@@ -133,8 +133,8 @@ def test_resume_in_an_empty_folder_starts_at_the_beginning(tmp_path):
     assert same(run("numpy", tmp_path / "none", resume=True), run("numpy"))
 
 
-def test_a_folder_of_an_earlier_run_is_not_written_into_unasked(tmp_path):
-    """Else the newest checkpoint there would not be this run's."""
+def test_a_folder_of_an_earlier_run_is_refused_without_resume(tmp_path):
+    """Otherwise the newest checkpoint there could be that of the earlier run."""
     run("numpy", tmp_path)
     with pytest.raises(CheckpointError, match="of an earlier run; go on with it"):
         run("numpy", tmp_path)
@@ -181,8 +181,8 @@ def test_a_nan_stops_with_the_step_the_place_and_what_to_try(at):
     model = net(at.backend)
     with pytest.raises(nn.NonFiniteError) as caught:
         nn.fit(model, poisoned(47), epochs=3, batch_size=10, seed=3, on_nan="stop", progress=False)
-    told = str(caught.value)
-    assert "epoch 1" in told and "the input" in told and "on_nan" in told
+    error_text = str(caught.value)
+    assert "epoch 1" in error_text and "the input" in error_text and "on_nan" in error_text
     # It stopped before the update.
     assert all(np.isfinite(at.get(array)).all() for array in model.state_dict().values())
 
@@ -195,7 +195,7 @@ def test_the_layer_where_an_overflow_begins_is_named():
 
 
 def test_a_batch_that_is_skipped_leaves_no_trace(at):
-    """As if the run had gone over the other batches alone."""
+    """The run has the bits of one over the other batches only."""
     order = nn.DataLoader(np.arange(60), np.arange(60), 10, seed=3)
     bad = [int(i) for x, _ in list(order)[2:3] for i in x][:1]
     model, history = net(at.backend), None
@@ -248,7 +248,7 @@ def test_accumulated_batches_give_the_step_of_their_sum(at):
 
 
 def test_training_stops_early_at_the_right_epoch():
-    """The more the net learns, the worse it gets at labels that are all wrong."""
+    """The validation labels are all wrong, so the loss on them grows while the net learns."""
     model, (x, y) = net(), rows()
     history = nn.fit(
         model, (x, y), validation=(x, (y + 1) % 3), epochs=20, early_stopping=2, batch_size=10, progress=False
@@ -320,7 +320,7 @@ def test_after_each_epoch_the_caller_sees_the_history():
 
 
 class Wide(nn.layers.Layer):
-    """A layer for which batches over a size are too much."""
+    """A layer that raises `MemoryError` for batches over a size."""
 
     def _forward(self, x):
         if x.shape[0] > 6:
@@ -386,7 +386,7 @@ WRONG = [
 
 @pytest.mark.parametrize("change", [*FORGOTTEN, *WRONG], ids=str)
 def test_a_checkpoint_with_damaged_facts_is_one_line_and_nothing_is_replaced(tmp_path, change):
-    """Its checksum is right: it was written so."""
+    """Its checksum is right, because it was written with these facts."""
 
     def run(epochs, **options):
         model = nn.Sequential(nn.Dense(3, 4), nn.Dropout(0.5), nn.Dense(4, 2), seed=3)

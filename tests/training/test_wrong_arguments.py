@@ -38,6 +38,8 @@ FIT = {
     "loss is a class": ({"loss": nn.MSE}, TypeError, "make an object of it: MSE()"),
     "loss is a function": ({"loss": nn.functional.cross_entropy}, TypeError, "loss must be a Loss, got <function"),
     "loss without reduction": ({"loss": nn.CrossEntropy("none")}, ValueError, "reduction='mean'"),
+    "L1": ({"loss": nn.L1()}, ValueError, "reduction='mean', got L1(), a sum; use its mean, nn.MAE()"),
+    "L2": ({"loss": nn.L2()}, ValueError, "reduction='mean', got L2(), a sum; use its mean, nn.MSE()"),
     "validation is one array": ({"validation": X}, ValueError, "validation must be a pair (x, y) or a Data"),
     "validation is a share": ({"validation": 0.2}, ValueError, "pair (x, y) or a DataLoader, got 0.2"),
     "schedule is text": ({"schedule": "cosine"}, TypeError, "schedule must be a Schedule, got 'cosine'; make one"),
@@ -164,13 +166,13 @@ def test_others_name_it_too(call, kind, message):
 
 @pytest.mark.parametrize("y", [Y > 0, Y.astype(np.float32), Y.astype(np.float64)], ids=["bool", "float32", "float64"])
 @pytest.mark.parametrize("kind", [nn.CrossEntropy, nn.NLL])
-def test_classes_that_are_no_integers_are_told_how_to_become_some(at, kind, y):
+def test_the_error_for_classes_that_are_no_integers_says_how_to_convert_them(at, kind, y):
     if y.dtype == np.float64 and at.backend.spec == "strict:no_float64":
         y = y.astype(np.float32)
     with pytest.raises(TypeError, match=r"classes, an array of integers.* convert it with target.astype\('int64'\)"):
         kind()(at.put(X[:, :3]), at.put(y))
 
 
-def test_yes_or_no_in_each_entry_is_shown_the_way_to_its_own_loss():
+def test_the_error_for_binary_targets_names_their_loss():
     with pytest.raises(TypeError, match="BinaryCrossEntropyWithLogits with floats"):
         nn.CrossEntropy()(X, X > 0)

@@ -86,7 +86,7 @@ def find_cifar(folder: Path) -> tuple[Version, Path] | None:
     return None
 
 
-def load_cifar(version: Version, folder: Path, trial: bool = False) -> Dataset:
+def load_cifar(version: Version, folder: Path, evaluation_only: bool = False) -> Dataset:
     """The training files that exist and the test file, memory-mapped.
 
     A line on standard error names the training files that are missing, if others exist.
@@ -101,7 +101,9 @@ def load_cifar(version: Version, folder: Path, trial: bool = False) -> Dataset:
     x: Images = parts[0][0] if len(parts) == 1 else Joined([images for images, _ in parts])
     y = np.concatenate([labels for _, labels in parts])
     test = _read(version, folder / version.test)
-    return assemble(folder.name, x, y, test, _class_names(version, folder), classes=version.classes, trial=trial)
+    return assemble(
+        folder.name, x, y, test, _class_names(version, folder), classes=version.classes, evaluation_only=evaluation_only
+    )
 
 
 def _read(version: Version, path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

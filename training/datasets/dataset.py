@@ -15,7 +15,8 @@ from .checks import DataError, check_labels, checked, fingerprint, largest, warn
 
 Part: TypeAlias = tuple[Images, NDArray[np.int64]]
 
-HELD_OUT = 5  # one sample in five
+# One sample in five is held out.
+HELD_OUT = 5
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def from_arrays(
         class_names,
         valid=others[1],
         classes=classes,
-        trial=classes is not None,
+        evaluation_only=classes is not None,
         floats=not stored,
     )
 
@@ -163,18 +164,18 @@ def assemble(
     *,
     valid: Part | None = None,
     classes: int | None = None,
-    trial: bool = False,
+    evaluation_only: bool = False,
     floats: bool = False,
     known: str | None = None,
 ) -> Dataset:
     """A dataset of images and labels that have been checked.
 
-    ``classes`` is the number of classes if it does not follow from labels or names. ``trial`` is for data on which a
-    net is only evaluated: it may be too small to hold a part out, and of one class. ``known`` is the fingerprint, if it
+    ``classes`` is the number of classes if it does not follow from labels or names. With ``evaluation_only`` no net is
+    trained on the data, so it may be of one class and too small to hold a part out. ``known`` is the fingerprint, if it
     need not be computed.
     """
     if held_out is None:
-        test = _held_out(y, required=not trial)
+        test = _held_out(y, required=not evaluation_only)
         parts = (selected(x, ~test), y[~test], selected(x, test), y[test])
     else:
         parts = (x, y, *held_out)
@@ -185,7 +186,7 @@ def assemble(
         check_labels(labels, count, what)
     if not class_names and not classes and count > len(x):
         raise DataError(f"labels run to {count - 1} with {len(x)} samples, out of range: classes are 0, 1, 2...")
-    if not trial and all(bool((labels == largest_label).all()) for labels in every[1::2]):
+    if not evaluation_only and all(bool((labels == largest_label).all()) for labels in every[1::2]):
         only = class_names[largest_label] if class_names else str(largest_label)
         warn(f"{name} has images of one class only ({only}), so every prediction will be right")
     if x.dtype == np.uint8 and not floats:

@@ -53,7 +53,7 @@ class Classes:
     valid: Part | None = None
 
 
-def find_classes(folder: Path, trial: bool = False) -> Classes | None:
+def find_classes(folder: Path, evaluation_only: bool = False) -> Classes | None:
     """The classes of a folder, or None if none of its folders has images.
 
     Raises
@@ -85,7 +85,7 @@ def find_classes(folder: Path, trial: bool = False) -> Classes | None:
     held_out = {}
     for kind in ("valid", "test"):
         if kind in splits:
-            held_out[kind] = _scan_held_out(splits[kind][0].path, splits["train"][0].path, names, trial)
+            held_out[kind] = _scan_held_out(splits[kind][0].path, splits["train"][0].path, names, evaluation_only)
     if "test" not in held_out:
         return Classes(names, train, held_out.get("valid"))
     return Classes(names, train, held_out["test"], held_out.get("valid"))
@@ -207,14 +207,14 @@ def _scan(
     return tuple(each.path.name for each in subfolders), part
 
 
-def _scan_held_out(folder: Path, train: Path, names: tuple[str, ...], trial: bool) -> Part:
+def _scan_held_out(folder: Path, train: Path, names: tuple[str, ...], evaluation_only: bool) -> Part:
     """The files of a part that is not trained on, with the class numbers of training."""
     found, part = _scan(folder, None, "move up what is in ", trained=False)
     if unknown := sorted({*found} - {*names}):
         raise DataError(f"{folder} has class {', '.join(unknown)}, which {train} does not have ({', '.join(names)})")
     labels = [names.index(found[label]) for label in part.labels]
     present = {*labels}
-    if not trial and (missing := [name for label, name in enumerate(names) if label not in present]):
+    if not evaluation_only and (missing := [name for label, name in enumerate(names) if label not in present]):
         warn(f"{folder} has no images of class {', '.join(missing)}")
     return Part(part.paths, labels)
 

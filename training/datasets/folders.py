@@ -22,10 +22,12 @@ from .decode import Header, ImageFiles, Unreadable, on_threads, read_header
 from .folder_layout import Classes, Part
 
 
-def load_folder(folder: Path, classes: Classes, image_size: tuple[int, int] | None, trial: bool = False) -> Dataset:
+def load_folder(
+    folder: Path, classes: Classes, image_size: tuple[int, int] | None, evaluation_only: bool = False
+) -> Dataset:
     """The images of all classes, decoded once if they take up to 1 GB, and otherwise batch by batch.
 
-    With ``trial`` they are for a net that was trained elsewhere, so warnings that matter only in training are left out.
+    With ``evaluation_only`` no net is trained on them, so warnings that matter only in training are left out.
     """
     try:
         import PIL  # noqa: F401 - only whether it is installed
@@ -57,7 +59,7 @@ def load_folder(folder: Path, classes: Classes, image_size: tuple[int, int] | No
     if not all(part.paths for part in parts):
         raise unreadable.error(folder)
     digests = _content_digests(parts)
-    if digests is not None and not trial:
+    if digests is not None and not evaluation_only:
         _warn_of_copies(parts, digests)
     pairs = [(x, np.array(part.labels, np.int64)) for x, part in zip(images, parts, strict=True)]
     return assemble(
@@ -66,7 +68,7 @@ def load_folder(folder: Path, classes: Classes, image_size: tuple[int, int] | No
         pairs[1] if len(pairs) > 1 else None,
         classes.names,
         valid=pairs[2] if len(pairs) > 2 else None,
-        trial=trial,
+        evaluation_only=evaluation_only,
         known=_fingerprint(folder, parts, (channels, *image_size), digests),
     )
 

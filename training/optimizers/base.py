@@ -104,7 +104,9 @@ class Optimizer:
         require_plain(gradient, "a gradient")
         require_float(gradient, "a gradient")
         if gradient.shape != parameter.shape:
-            raise ValueError(f"a gradient has shape {tuple(gradient.shape)}, its parameter {parameter.shape}")
+            raise ValueError(
+                f"a gradient must have the shape of its parameter, {parameter.shape}, got {tuple(gradient.shape)}"
+            )
         stored, names = parameter.states.setdefault(self, {}), self._state_names()
         is_first = any(name not in stored for name in names)
         value = parameter.own_value()

@@ -55,9 +55,9 @@ class Schedule:
             )
         if state.get("total_steps") != mine.get("total_steps"):
             raise ValueError(
-                f"{type(self).__name__} is laid out for {mine['total_steps']} steps, the state for "
+                f"{type(self).__name__} has {mine['total_steps']} steps, the state is of one with "
                 f"{state['total_steps']}; a schedule can't be made longer or shorter later: make it with "
-                f"total_steps={state['total_steps']}, or begin anew without the state"
+                f"total_steps={state['total_steps']}, or start again without the state"
             )
         for name, value in state.items():
             setattr(self, name, value)

@@ -1,6 +1,6 @@
-"""Mistakes to plant in the library one by one: what the parity catalogue must notice.
+"""Mistakes that are planted in the library one by one and that the parity catalogue must notice.
 
-All compute quietly, so it is the tolerances that notice, not an exception.
+None raises an exception, so only the tolerances can notice them.
 """
 
 from . import activations, contractions, convolution, losses, normalisation, optimizers, other_layers, pool

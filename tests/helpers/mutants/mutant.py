@@ -1,4 +1,4 @@
-"""What a mistake to plant consists of."""
+"""A mistake to plant in the library."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,15 +14,15 @@ class Mutant:
     Attributes
     ----------
     words : str
-        What is wrong then.
+        What is wrong with it.
     where : str
         Package and qualified name of the function, method, class or constant: ``"layers.pool:avg_pool"``.
     old, new : str
-        Code in it and what takes its place, as `planting.plant` matches them: names of variables don't matter.
+        Code in it and its replacement, as for `planting.plant`: names of variables don't matter.
     cases : str
         A regular expression matched at the start of the cases' names.
     dtype : str
-        Of the cases; where float32 is too coarse to show a wrong digit, float64 shows it.
+        Of the cases; float64 shows a wrong digit that float32 is too coarse for.
     also : tuple of (where, old, new)
         Further changes that belong to the mistake.
     """

@@ -1,4 +1,4 @@
-"""Model, optimizer, schedule, loss and data that do not go together are refused before anything is trained."""
+"""Model, optimizer, schedule, loss and data that do not fit together are refused before the first update."""
 
 import copy
 import hashlib
@@ -29,7 +29,7 @@ def fit(model, data=(ROWS, CLASSES), **options):
 
 
 def refused(words, model, data=(ROWS, CLASSES), **options):
-    """That fit raises these words, and leaves the model and its gradients as they were."""
+    """Check that `fit` raises this message and leaves the model and its gradients unchanged."""
     before = weights(model)
     with pytest.raises(ValueError, match=words):
         fit(model, data, **options)
@@ -136,7 +136,7 @@ def test_numbers_are_trained_on_by_the_loss_that_the_message_names():
 
 
 @pytest.mark.parametrize("y", [ROWS[:, :3], np.abs(ROWS[:, :3]), np.full((12, 3), np.nan, np.float32)])
-def test_the_usual_loss_takes_probabilities_and_no_other_numbers(y):
+def test_the_default_loss_accepts_probabilities_and_no_other_numbers(y):
     refused("no probabilities.*for numbers pass loss", net(3), (ROWS, y))
     with pytest.raises(ValueError, match="no probabilities"):
         nn.evaluate(net(3), (ROWS, y))
@@ -155,7 +155,7 @@ def test_a_single_class_is_refused(loss):
 
 @pytest.mark.parametrize(("low", "high"), [(0, 3), (-1, 2), (-5, 7)])
 def test_classes_that_the_model_does_not_have_are_refused_before_the_first_update(low, high):
-    """Were they in the last batch only, all others would be trained on first; on a GPU the loss would be NaN."""
+    """Otherwise a class in the last batch would be noticed after all others were trained on, on a GPU as a NaN."""
     y = CLASSES.copy()
     y[-1], y[-2] = high, low
     model = net(3)
@@ -176,7 +176,7 @@ def test_yes_and_no_are_from_0_to_1(loss, y):
     refused(f"from {y.min():g} to {y.max():g}, but Binary.* needs 0 for no, 1 for yes", net(1), (ROWS, y), loss=loss)
 
 
-def test_probabilities_are_wanted_where_the_loss_takes_them():
+def test_a_loss_of_probabilities_refuses_other_predictions():
     yes = (ROWS[:, :1] > 0.0).astype(np.float32)
     scaled = ROWS * 100.0
     with np.errstate(invalid="ignore"):
@@ -184,7 +184,7 @@ def test_probabilities_are_wanted_where_the_loss_takes_them():
     fit(nn.Sequential(net(1), nn.Sigmoid()), (scaled, yes), loss=nn.BinaryCrossEntropy())
 
 
-def test_logarithms_of_probabilities_are_wanted_where_the_loss_takes_them():
+def test_a_loss_of_logarithms_of_probabilities_refuses_other_predictions():
     refused(r"at most 0: end the model with a LogSoftmax, or pass loss=nn\.CrossEntropy\(\)", net(), loss=nn.NLL())
     fit(nn.Sequential(net(), nn.LogSoftmax()), loss=nn.NLL())
 
@@ -203,7 +203,7 @@ class OnAnyDevice(nn.CrossEntropy):
         pass
 
 
-def test_what_is_refused_touches_no_folder(tmp_path):
+def test_a_refused_run_changes_no_folder(tmp_path):
     refused("none of the optimizer's", net(), optimizer=nn.Adam(net()), checkpoints=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 

@@ -21,7 +21,9 @@ from .schedules.base import Schedule, TimedSchedule
 
 # How far probabilities may be from a sum of 1, and logarithms of probabilities above 0.
 ROUNDING = 1e-3
+# The most parameters that a message names.
 NAMED = 3
+# Parts of messages: which loss to use.
 NUMBERS = "for numbers pass loss=nn.MSE(), with y of the shape of the model's output, such as (N, 1)"
 YES_OR_NO = "for yes or no loss=nn.BinaryCrossEntropyWithLogits(), with y in floats of that shape"
 
@@ -66,8 +68,8 @@ def require_schedule_lasts(schedule: Schedule | None, each: str, batches: int, e
     if rest > total - schedule.taken:
         minimum = "" if schedule.ends else ", or with a minimum above 0: the rate would be 0 for the rest"
         raise ValueError(
-            f"{type(schedule).__name__} is laid out for {total} steps, {schedule.taken} of them taken, and this "
-            f"run takes {rest} ({epochs} epochs of {batches} batches, one {each} each): make it with "
+            f"{type(schedule).__name__} has {total} steps, {schedule.taken} of them done, and this run needs {rest} "
+            f"({epochs} epochs of {batches} batches, one {each} each): make it with "
             f"total_steps={schedule.taken + rest}{minimum}"
         )
 
@@ -79,7 +81,7 @@ def require_targets(loss: Loss, data: DataLoader, by_default: bool) -> None:
         return
     what = f"y holds {y.dtype.name} of shape {y.shape}"
     if isinstance(loss, CrossEntropy):
-        usual = ", fit's and evaluate's usual loss," if by_default else ""
+        usual = ", the default loss of fit and evaluate," if by_default else ""
         if y.ndim < 2 or y.shape[1] == 1:
             raise ValueError(
                 f"{what}, but CrossEntropy{usual} needs classes, which are integers, or probabilities of at least two "
@@ -100,7 +102,7 @@ def require_targets(loss: Loss, data: DataLoader, by_default: bool) -> None:
 
 
 def require_predictions(loss: Loss, prediction: Array, data: DataLoader) -> None:
-    """Raise `ValueError` for a model's first predictions if training with that loss would learn nothing.
+    """Raise `ValueError` if training with that loss can learn nothing from a model's first predictions.
 
     Copies the predictions to the host if the loss is one of probabilities or of their logarithms.
     """

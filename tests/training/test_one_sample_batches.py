@@ -34,7 +34,7 @@ def state(model):
             r"21 samples in batches of 20 leave a last batch of 1 sample; .*drop_last=True.*--drop-last",
         ),
         ({"batch_size": 4}, "21 samples in batches of 4 leave a last batch of 1 sample"),
-        ({"batch_size": 1}, r"batches of 1 sample; take a batch_size \(--batch\) of at least 2"),
+        ({"batch_size": 1}, r"batches of 1 sample; use a batch_size \(--batch\) of at least 2"),
         ({"batch_size": 7, "shards": 4}, "21 samples in batches of 7, each in 4 parts, give parts of 1 sample"),
         ({"batch_size": 4, "accumulate": 4}, "21 samples in batches of 16, each in 4 parts, give parts of 1 sample"),
     ],
@@ -50,8 +50,8 @@ def test_it_is_refused_before_the_first_step_and_says_what_to_do(options, messag
     assert all(parameter.grad is None for _, parameter in model.named_parameters()) and model.training
 
 
-def test_a_single_sample_in_all_is_not_told_to_be_left_out():
-    with pytest.raises(ValueError, match=r"^there is 1 sample in all; give at least 2; on 1 sample this model can't"):
+def test_the_advice_for_one_sample_in_all_is_not_to_leave_it_out():
+    with pytest.raises(ValueError, match=r"^there is 1 sample in all; give at least 2; this model can't"):
         nn.fit(net(), (X[:1], Y[:1]), epochs=1, progress=False)
 
 
@@ -78,7 +78,7 @@ def test_what_can_be_computed_is_not_refused(model, x, options):
 
 
 def test_a_run_that_ended_is_not_refused(tmp_path):
-    """It has no epoch that could begin."""
+    """It has no epoch left."""
     model = net(norm=False)
     options = {"batch_size": 20, "epochs": 1, "checkpoints": tmp_path, "progress": False}
     nn.fit(model, (X, Y), **options)

@@ -1,4 +1,4 @@
-"""Finds batches of one sample before an epoch begins, if the model can't be trained on them (a batch norm can't)."""
+"""Refuse batches of one sample before training begins, if the model can't be trained on them (as with batch norm)."""
 
 import copy
 import itertools
@@ -9,13 +9,13 @@ from ..layers.core.layer import Layer
 from ..layers.core.layer_outputs import preserved
 from .data_loader import DataLoader
 from .evaluation import in_mode
-from .gradients import cuts
+from .gradients import part_bounds
 
 
-def require_no_single_sample(model: Layer, loader: DataLoader, sizes: Sequence[int] = (1,)) -> None:
-    """Raise `ValueError` if an epoch has a batch or part of one sample, and the model can't be trained on it.
+def require_no_one_sample_batch(model: Layer, loader: DataLoader, sizes: Sequence[int] = (1,)) -> None:
+    """Raise `ValueError` if an epoch has a batch or part of one sample and the model can't be trained on it.
 
-    Only if there is one, the model is tried on one and on two samples in training mode, and left as it was.
+    To find out, forward is called in training mode with one and with two samples; the model is left unchanged.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def require_no_single_sample(model: Layer, loader: DataLoader, sizes: Sequence[i
     last = loader.samples % loader.batch_size
     batches = [loader.batch_size] if loader.samples >= loader.batch_size else []
     batches += [last] if last and not loader.drop_last else []
-    single = next((n for n in batches if 1 in (b - a for a, b in itertools.pairwise(cuts(n, sizes)))), None)
+    single = next((n for n in batches if 1 in (b - a for a, b in itertools.pairwise(part_bounds(n, sizes)))), None)
     if single is None:
         return
     two = copy.copy(loader)
@@ -38,17 +38,17 @@ def require_no_single_sample(model: Layer, loader: DataLoader, sizes: Sequence[i
         return
     where = f"{loader.samples} samples in batches of {loader.batch_size}"
     if len(sizes) > 1:
-        found = f"{where}, each in {len(sizes)} parts, give parts of 1 sample; take larger batches or fewer parts"
+        found = f"{where}, each in {len(sizes)} parts, give parts of 1 sample; use larger batches or fewer parts"
     elif loader.samples == 1:
         found = "there is 1 sample in all; give at least 2"
     elif single == loader.batch_size:
-        found = "batches of 1 sample; take a batch_size (--batch) of at least 2"
+        found = "batches of 1 sample; use a batch_size (--batch) of at least 2"
     else:
         found = (
             f"{where} leave a last batch of 1 sample; leave it out with DataLoader(drop_last=True) (--drop-last), or "
-            "take another batch_size (--batch)"
+            "use another batch_size (--batch)"
         )
-    raise ValueError(f"{found}; on 1 sample this model can't be trained: {problem}")
+    raise ValueError(f"{found}; this model can't be trained on 1 sample: {problem}")
 
 
 def _problem(model: Layer, x: object) -> str | None:
