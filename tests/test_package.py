@@ -269,7 +269,15 @@ def test_a_name_that_does_not_exist_is_an_error_with_the_name_that_does(name, me
 
 
 @pytest.mark.parametrize(
-    "name, instead", [("conv2d", "conv"), ("linear", "dense"), ("max_pool2d", "max_pool"), ("hardswish", "hard_swish")]
+    "name, instead",
+    [
+        ("conv2d", "conv"),
+        ("linear", "dense"),
+        ("max_pool2d", "max_pool"),
+        ("hardswish", "hard_swish"),
+        ("mse_loss", "mse"),
+        ("mean_absolute_error", "mae"),
+    ],
 )
 def test_a_function_that_does_not_exist_is_an_error_with_the_one_that_does(name, instead):
     with pytest.raises(AttributeError) as caught:

@@ -18,12 +18,23 @@ ADVICE = (
     "they fit: model.load_state_dict(Checkpoints(folder).read({step}).weights)"
 )
 
+#: Losses whose class has another name in checkpoints that an earlier version wrote.
+RENAMED_LOSSES = {
+    "MeanSquaredError": "MSE",
+    "MeanAbsoluteError": "MAE",
+    "MeanAbsolutePercentageError": "MAPE",
+    "MeanSquaredLogError": "MSLE",
+}
+
 
 def require_same_run(run: Run, found: Checkpoint) -> None:
     """Raise `ValueError`, which names all differences, unless ``found`` is a checkpoint of this run."""
     assert run.checkpoints is not None
     facts, about = found.facts, run.checkpoints.about
     was, now = dict(facts["settings"]), run.own_settings()
+    if was["loss"] != now["loss"]:
+        kind, bracket, options = was["loss"].partition("(")
+        was["loss"] = RENAMED_LOSSES.get(kind, kind) + bracket + options
     if was["optimizer"]["kind"] == now["optimizer"]["kind"]:
         # A setting that was changed during the saved run counts as it was saved, if this run has it so.
         current = optimizer_settings(run.optimizer, run.schedule)

@@ -128,6 +128,24 @@ def test_a_schedule_with_steps_left_is_continued(tmp_path):
     assert same(longer, run(tmp_path / "whole", COSINE)[0])
 
 
+def test_a_loss_that_was_renamed_is_the_same_loss(tmp_path):
+    class MeanAbsoluteError(nn.MAE):
+        pass
+
+    def start(folder, loss, **options):
+        model = nn.Sequential(nn.Dense(4, 4), seed=0)
+        nn.fit(model, (X, X[::-1].copy()), loss=loss, checkpoints=folder, progress=False, **options)
+        return model
+
+    start(tmp_path / "run", MeanAbsoluteError(), epochs=1)
+    longer = start(tmp_path / "run", nn.MAE(), epochs=2, resume=True)
+    assert same(longer, start(tmp_path / "whole", nn.MAE(), epochs=2))
+    start(tmp_path / "own", MeanAbsoluteError(), epochs=1)
+    start(tmp_path / "own", MeanAbsoluteError(), epochs=2, resume=True)
+    with pytest.raises(CheckpointError, match=r"its loss was MAE\(\), this run's is MSE\(\)"):
+        start(tmp_path / "run", nn.MSE(), epochs=3, resume=True)
+
+
 def test_what_is_no_state_may_change(tmp_path):
     with pytest.raises(Stop):
         run(tmp_path, stop=True, early_stopping=EarlyStopping(2, "train_loss"))
