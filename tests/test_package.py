@@ -238,6 +238,7 @@ def test_dir_shows_public_names_and_nothing_else():
             "optim",
             "module 'xpnn' has no attribute 'optim'; did you mean nn.SGD, nn.Adam, nn.AdamW, nn.RMSprop or nn.Adagrad?",
         ),
+        ("NumericalTrouble", "module 'xpnn' has no attribute 'NumericalTrouble'; did you mean nn.NonFiniteError?"),
         ("Nonsense", "module 'xpnn' has no attribute 'Nonsense'"),
         ("__wrapped__", "module 'xpnn' has no attribute '__wrapped__'"),
         ("_Conv2d", "module 'xpnn' has no attribute '_Conv2d'"),
