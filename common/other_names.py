@@ -1,4 +1,4 @@
-"""The hint in the error for a name that a module lacks: what PyTorch's and Keras's names are called here.
+"""The hint in the error for a name that a module lacks: what PyTorch's, Keras's and former names are called here.
 
 A value is what to write instead, from ``nn.`` on; several are separated by blanks. Only names that a near match would
 not find are listed, and those for which it would find something else, with ``""`` if nothing here computes the same.
@@ -122,6 +122,7 @@ PACKAGE = {
     "TensorDataset": "DataLoader",
     "Trainer": "fit",
     "train": "fit",
+    "NumericalTrouble": "NonFiniteError",
     "clip_grad_norm_": "clip_grad_norm",
     "clip_grad_value_": "clip_grad_value",
     "checkpoint": "Checkpointed Checkpoints",
