@@ -164,7 +164,7 @@ def test_kernels_run_however_small_the_case_is(compiled_kernels, monkeypatch):
 def test_choices_are_restored_after_an_exception():
     with pytest.raises(KeyError), overrides.using(overrides.Choices(large=True, kernels=False)):
         raise KeyError
-    assert overrides.chosen() == overrides.Choices() and not overrides.watched()
+    assert overrides.chosen() == overrides.Choices() and not overrides.is_collecting()
 
 
 class Fault(NamedTuple):
