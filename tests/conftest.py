@@ -5,6 +5,7 @@ A backend that can't be used is skipped with its reason; ``XPNN_REQUIRE_BACKENDS
 
 import os
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,9 @@ def open_variant(name: str) -> nn.Backend:
 
 
 def pytest_configure(config):
+    # A shell starts programs in the background with Ctrl-C ignored, and so would be all that tests interrupt.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if wrong := sorted(required() - set(VARIANTS)):
         names = ", ".join(VARIANTS)
         raise pytest.UsageError(

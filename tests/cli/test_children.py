@@ -20,8 +20,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends
 
 # A parent starts a child as the program does; the child stops at its first import of a library.
 HELD = "import time; open({file!r}, 'w').write(str(__import__('os').getpid())); time.sleep(60)"
-# A shell may start the tests with SIGINT ignored, which processes inherit.
-INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 MATRIX = """
 from xpnn.scripts import exact_matrix
 exact_matrix.run_task({{"backend": "numpy"}}, {{"PYTHONPATH": {path!r}}})
@@ -47,7 +45,7 @@ def test_a_child_ends_with_its_parent(tmp_path, code, number):
         + HELD.format(file=file)
     )
     path = os.pathsep.join([str(held), str(Path(xpnn.__file__).parents[1])])
-    parent = subprocess.Popen([sys.executable, "-c", INTERRUPTIBLE + code.format(path=path)], stderr=subprocess.DEVNULL)
+    parent = subprocess.Popen([sys.executable, "-c", code.format(path=path)], stderr=subprocess.DEVNULL)
     end = time.monotonic() + 60
     while not (Path(file).exists() and Path(file).read_text()):
         assert parent.poll() is None and time.monotonic() < end
