@@ -19,7 +19,7 @@ from . import layers, testing
 from .backends import Backend, BackendUnavailable, backend_of, get_backend, random, use_backend
 from .common import other_names as _other_names
 from .interop.safetensors import load, save
-from .layers import *  # noqa: F403 - the list of the layers' names is in layers/__init__.py
+from .layers import *  # noqa: F403 - all public layers: layers/__init__.py is their one list
 from .training import augment
 from .training import optimizers as _optimizers
 from .training import schedules as _schedules
@@ -30,9 +30,9 @@ from .training.early_stopping import EarlyStopping
 from .training.fit import evaluate, fit, predict
 from .training.history import History
 from .training.nan_check import NonFiniteError
-from .training.optimizers import *  # noqa: F403 - as for the layers
+from .training.optimizers import *  # noqa: F403 - all optimizers, listed there, so that a new one needs no line here
 from .training.out_of_memory import OutOfMemory
-from .training.schedules import *  # noqa: F403 - as for the layers
+from .training.schedules import *  # noqa: F403 - all schedules, listed there too
 
 __version__ = "0.1.0"
 

@@ -22,7 +22,7 @@ class NetClassifier(ClassifierMixin, BaseEstimator):
     def __init__(self, channels: int = 8, lr: float = 5e-3, epochs: int = 3, backend: str = "numpy", seed: int = 0):
         self.channels, self.lr, self.epochs, self.backend, self.seed = channels, lr, epochs, backend, seed
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> "NetClassifier":  # noqa: N803 - scikit-learn's name
+    def fit(self, X: np.ndarray, y: np.ndarray) -> "NetClassifier":
         """Train a new net."""
         self.classes_, classes = np.unique(y, return_inverse=True)
         cells = X.shape[1] // 4 * self.channels
@@ -40,15 +40,15 @@ class NetClassifier(ClassifierMixin, BaseEstimator):
         nn.fit(self.net_, data, optimizer=optimizer, epochs=self.epochs, seed=self.seed, progress=False)
         return self
 
-    def predict_proba(self, X: np.ndarray) -> np.ndarray:  # noqa: N803 - scikit-learn's name
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Probability of each class."""
         return nn.functional.softmax(nn.predict(self.net_, self._images(X)))
 
-    def predict(self, X: np.ndarray) -> np.ndarray:  # noqa: N803 - scikit-learn's name
+    def predict(self, X: np.ndarray) -> np.ndarray:
         """The likeliest class of each row."""
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def _images(self, X: np.ndarray) -> np.ndarray:  # noqa: N803 - scikit-learn's name
+    def _images(self, X: np.ndarray) -> np.ndarray:
         side = int(X.shape[1] ** 0.5)
         return X.reshape(-1, 1, side, side).astype("float32")
 

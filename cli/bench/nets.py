@@ -1,6 +1,7 @@
 """``xpnn bench --nets``: whole nets beside the same nets in PyTorch, training steps and inference."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -121,6 +122,6 @@ def _inference(
         images = pytorch.tensor(ours.host_x[:batch], name)
         if error is None:
             error = relative_error([b.to_numpy(model(x))], [pytorch.host(net.infer(images))])
-        sides[f"torch {name}"] = Side(lambda net=net, images=images: net.infer(images), pytorch.wait)  # type: ignore[misc]
+        sides[f"torch {name}"] = Side(partial(net.infer, images), pytorch.wait)
     flops = 2 * model.summary(tuple(x.shape)).multiply_adds
     return plan.row("net", case.name, "inference", batch, sides, relative_error=error, flops=flops)

@@ -57,18 +57,15 @@ def _residual(pytorch: PyTorch, layer: Any) -> Any:
     """``activation(body(x) + shortcut(x))``, added in place as torchvision does."""
     children = {name: torch_module(pytorch, child) for name, child in layer.children.items()}
 
-    class Residual(pytorch.torch.nn.Module):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            for name, child in children.items():
-                self.add_module(name, child)
+    def forward(self: Any, x: Any) -> Any:
+        y = self.body(x)
+        y += self.shortcut(x) if "shortcut" in children else x
+        return self.activation(y) if "activation" in children else y
 
-        def forward(self, x: Any) -> Any:
-            y = self.body(x)
-            y += self.shortcut(x) if "shortcut" in children else x
-            return self.activation(y) if "activation" in children else y
-
-    return Residual()
+    residual = type("Residual", (pytorch.torch.nn.Module,), {"forward": forward})()
+    for name, child in children.items():
+        residual.add_module(name, child)
+    return residual
 
 
 def _padding(layer: Any) -> Any:
