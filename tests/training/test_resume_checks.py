@@ -128,22 +128,31 @@ def test_a_schedule_with_steps_left_is_continued(tmp_path):
     assert same(longer, run(tmp_path / "whole", COSINE)[0])
 
 
-def test_a_loss_that_was_renamed_is_the_same_loss(tmp_path):
-    class MeanAbsoluteError(nn.MAE):
-        pass
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("MeanSquaredError", "MSE"),
+        ("MeanAbsoluteError", "MAE"),
+        ("MeanAbsolutePercentageError", "MAPE"),
+        ("MeanSquaredLogError", "MSLE"),
+    ],
+)
+def test_a_loss_that_was_renamed_is_the_same_loss(tmp_path, old, new):
+    loss = getattr(nn, new)
+    old_loss = type(old, (loss,), {})
 
     def start(folder, loss, **options):
-        model = nn.Sequential(nn.Dense(4, 4), seed=0)
-        nn.fit(model, (X, X[::-1].copy()), loss=loss, checkpoints=folder, progress=False, **options)
+        model = nn.Sequential(nn.Dense(4, 4), nn.Sigmoid(), seed=0)
+        nn.fit(model, (X, X[::-1].copy() ** 2), loss=loss, checkpoints=folder, progress=False, **options)
         return model
 
-    start(tmp_path / "run", MeanAbsoluteError(), epochs=1)
-    longer = start(tmp_path / "run", nn.MAE(), epochs=2, resume=True)
-    assert same(longer, start(tmp_path / "whole", nn.MAE(), epochs=2))
-    start(tmp_path / "own", MeanAbsoluteError(), epochs=1)
-    start(tmp_path / "own", MeanAbsoluteError(), epochs=2, resume=True)
-    with pytest.raises(CheckpointError, match=r"its loss was MAE\(\), this run's is MSE\(\)"):
-        start(tmp_path / "run", nn.MSE(), epochs=3, resume=True)
+    start(tmp_path / "run", old_loss(), epochs=1)
+    longer = start(tmp_path / "run", loss(), epochs=2, resume=True)
+    assert same(longer, start(tmp_path / "whole", loss(), epochs=2))
+    start(tmp_path / "own", old_loss(), epochs=1)
+    start(tmp_path / "own", old_loss(), epochs=2, resume=True)
+    with pytest.raises(CheckpointError, match=rf"its loss was {new}\(\), this run's is Huber\(\)"):
+        start(tmp_path / "run", nn.Huber(), epochs=3, resume=True)
 
 
 def test_what_is_no_state_may_change(tmp_path):
