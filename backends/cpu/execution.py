@@ -33,6 +33,9 @@ class NumpyExecution(Execution):
         # each new array then costs a page fault for every 4 kB. This raises that size.
         np.empty((32 << 20) - 8192, np.uint8)
 
+    def prepare(self, operation: str, problem: Any, dtype: str) -> Any:
+        return numba.prepare(operation, problem, dtype)
+
     @property
     def kernels(self) -> numba.Kernels | None:
         return numba.load()

@@ -5,14 +5,17 @@ cache. They are imported when a layer is first large enough for a kernel, since 
 With ``XPNN_NUMBA=0``, and without Numba, array functions compute everything. Kernels and array functions agree to the
 tolerances of `xpnn.testing`, not bit for bit.
 
-A kernel runs on one thread without the interpreter's lock. It is called within `Operations.parallel`, so that results
-depend on blocks and not on the number of threads.
+`prepare` returns an object that computes a whole operation by jobs, which the threads of a pool share; None if there is
+none for the problem, and array functions compute. How work is cut into items depends on shapes only, so that results
+have the same bits for every number of threads. The functions of `Kernels` run on one thread without the interpreter's
+lock, and are called within `Operations.parallel`.
 """
 
-from functools import cache
+from functools import cache, lru_cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Any, Protocol
 
 from ....common import environment
 from ....common.types import Array
@@ -161,12 +164,50 @@ def installed() -> bool:
 
 def load() -> Kernels | None:
     """The compiled kernels; None if they are switched off or Numba is missing."""
-    override = chosen().kernels
-    off = switched_off() if override is None else not override
-    found = None if off or not installed() else _load()
+    found = _load() if used() else None
     if found is not None and is_collecting():
         add_applicable(["kernels"])
     return found
+
+
+#: For each operation, the module in this package with a function ``prepare(problem, dtype)``, which returns an object
+#: with the operation's methods, or None.
+OPERATIONS: dict[str, str] = {}
+
+
+def prepare(operation: str, problem: Any, dtype: str) -> Any:
+    """An object with the operation's methods, for a problem and dtype; None if there is none.
+
+    See `xpnn.backends.operations.Operations.prepare`.
+    """
+    if operation not in OPERATIONS or not used():
+        return None
+    made = _prepared(operation, problem, dtype)
+    if made is not None and is_collecting():
+        add_applicable(["kernels"])
+    return made
+
+
+@lru_cache(maxsize=4096)
+def _prepared(operation: str, problem: Any, dtype: str) -> Any:
+    return import_module(f"{__name__}.{OPERATIONS[operation]}").prepare(problem, dtype)
+
+
+def used() -> bool:
+    """Whether compiled code computes: it is installed, and enabled by the environment and `xpnn.backends.overrides`."""
+    override = chosen().kernels
+    off = switched_off() if override is None else not override
+    return not off and installed() and _works()
+
+
+@cache
+def _works() -> bool:
+    # An installed Numba may fail to import: it does not support the newest NumPy at first.
+    try:
+        import_module(f"{__name__}.pool")
+    except ImportError:
+        return False
+    return True
 
 
 @cache

@@ -6,6 +6,7 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
+from numba.extending import intrinsic
 
 from ....common.types import Array
 
@@ -17,22 +18,30 @@ OFFSETS = types.Array(types.int64, 1, "C", readonly=True)
 INT, FLOAT = types.int64, types.float32
 
 
-def compiled(*arguments: Any, contract: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def instruction(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator `numba.extending.intrinsic`, which makes a function of compiled code from LLVM's instructions."""
+    made: Callable[..., Any] = intrinsic(make)
+    return made
+
+
+def compiled(
+    *arguments: Any, contract: bool = True, result: Any = types.void
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator that compiles a function for arguments of these types, immediately.
 
     With ``contract``, a product and a sum may become one fused multiply-add. Nothing else is rearranged, and NaN and
     infinity are preserved.
     """
 
-    def compile_it(function: Callable[..., None]) -> Callable[..., None]:
+    def compile_it(function: Callable[..., Any]) -> Callable[..., Any]:
         fast = {"contract"} if contract else False
         options: dict[str, Any] = {"nogil": True, "fastmath": fast, "error_model": "numpy"}
         try:
-            made = numba.njit(types.void(*arguments), cache=True, **options)(function)
+            made = numba.njit(result(*arguments), cache=True, **options)(function)
         except RuntimeError:
             # Neither the folder of this file nor the user's cache is writable: compile in every process.
-            made = numba.njit(types.void(*arguments), **options)(function)
-        typed: Callable[..., None] = made
+            made = numba.njit(result(*arguments), **options)(function)
+        typed: Callable[..., Any] = made
         return typed
 
     return compile_it

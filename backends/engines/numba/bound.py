@@ -1,0 +1,47 @@
+"""Jobs with their arguments, as numbers that compiled code reads."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numba
+import numpy as np
+
+from ....common.types import Array
+
+
+@numba.njit(cache=True)
+def _address(x: Any) -> Any:
+    return x.ctypes.data
+
+
+def address_of(x: Array) -> int:
+    """Address of the first entry of an array."""
+    return int(_address(x)) if type(x) is np.ndarray else int(x.ctypes.data)
+
+
+class Bound:
+    """Jobs with their arguments, which run one after another.
+
+    Attributes
+    ----------
+    rows : list of (int, int, int)
+        For each job the address of its function, the number of items, and the address of the arguments.
+    keep : list
+        The arguments, and the arrays whose addresses they hold.
+    uses_blas : bool
+        Whether jobs call the matrix library, which must then be on one thread.
+    """
+
+    __slots__ = ("is_shared", "keep", "program", "rows", "uses_blas")
+
+    def __init__(self, rows: list[tuple[int, int, int]], keep: list[Any], uses_blas: bool = False) -> None:
+        self.rows, self.keep, self.uses_blas = rows, keep, uses_blas
+        self.is_shared = any(items > 1 for _, items, _ in rows)
+        self.program = np.array(rows, np.int64).reshape(-1, 3)
+
+    @classmethod
+    def join(cls, parts: "Iterable[Bound]") -> "Bound":
+        """One that runs all jobs of the parts, in order."""
+        parts = list(parts)
+        rows, keep = [row for part in parts for row in part.rows], [part.keep for part in parts]
+        return cls(rows, keep, any(part.uses_blas for part in parts))

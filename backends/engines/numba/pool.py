@@ -1,0 +1,208 @@
+"""Threads that share the items of compiled jobs without Python between them.
+
+Handing an item to a Python worker takes 70 to 90 microseconds, mostly the interpreter lock. These threads are Python
+threads too, but each is inside one compiled function that holds no lock: it looks at a *generation* number, and if that
+says that a job is open it takes items from a common counter. After some thousands of looks without a job it returns
+to Python and sleeps until it is woken.
+
+The generation is odd while no job is open. The caller writes the job, makes the generation even, takes items itself,
+makes it odd again, and waits until no thread is active in the job. A thread that has added itself to the active ones
+and still finds the same even generation may take items; otherwise the job is over, and what it read may be changing.
+
+Which thread computes an item changes no result. No deadlock is possible: the caller needs no other thread. A caller
+that finds the pool in use, by another thread or because it is in a worker of `xpnn.backends.execution.workers`,
+computes all its items itself. A forked child makes new threads.
+"""
+
+import atexit
+import ctypes
+import os
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+
+from ...execution.one_blas_thread import one_blas_thread
+from ...execution.thread_count import thread_count
+from .atomics import atomic_add, atomic_load, atomic_store, call_job, call_without_arguments, pause
+from .bound import Bound, address_of
+from .compiler import INT, compiled
+
+# Each number has a cache line of its own: bytes from the beginning of the state.
+GENERATION, NEXT, ACTIVE, STOPPED = 0, 128, 256, 384
+# Written before the generation becomes even, read after: the job, and the number of threads that may help.
+FUNCTION, ITEMS, ARGUMENTS, HELPERS = 512, 520, 528, 536
+STATE_BYTES = 1024
+# Looks without a job before a thread sleeps: some 0.2 ms. Between two operations of a step Python needs less.
+LOOKS = 4000
+# Looks after which a caller that waits lets other threads of the machine run.
+LOOKS_BEFORE_YIELD = 1000
+
+
+@compiled(INT, INT, INT, INT, INT)
+def _run(state: Any, program: Any, jobs: Any, helpers: Any, let_others_run: Any) -> None:
+    """Run jobs in order, each with the pool's threads."""
+    if helpers > 0:
+        atomic_store(state + HELPERS, helpers)
+    for number in range(jobs):
+        row = program + 24 * number
+        function, items, arguments = atomic_load(row), atomic_load(row + 8), atomic_load(row + 16)
+        if items <= 1 or helpers == 0:
+            for item in range(items):
+                call_job(function, item, arguments)
+            continue
+        atomic_store(state + FUNCTION, function)
+        atomic_store(state + ITEMS, items)
+        atomic_store(state + ARGUMENTS, arguments)
+        atomic_store(state + NEXT, 0)
+        atomic_add(state + GENERATION, 1)
+        while True:
+            item = atomic_add(state + NEXT, 1)
+            if item >= items:
+                break
+            call_job(function, item, arguments)
+        atomic_add(state + GENERATION, 1)
+        looks = 0
+        while atomic_load(state + ACTIVE) != 0:
+            pause()
+            looks += 1
+            if looks % LOOKS_BEFORE_YIELD == 0 and let_others_run != 0:
+                call_without_arguments(let_others_run)
+
+
+@compiled(INT, INT, INT)
+def _serve(state: Any, number: Any, most: Any) -> None:
+    """Take part in jobs until there was none for ``most`` looks, or the pool has stopped."""
+    looks, seen = 0, -1
+    while looks < most and atomic_load(state + STOPPED) == 0:
+        generation = atomic_load(state + GENERATION)
+        if generation % 2 != 0 or generation == seen or number >= atomic_load(state + HELPERS):
+            pause()
+            looks += 1
+            continue
+        atomic_add(state + ACTIVE, 1)
+        if atomic_load(state + GENERATION) == generation:
+            function, items = atomic_load(state + FUNCTION), atomic_load(state + ITEMS)
+            arguments = atomic_load(state + ARGUMENTS)
+            while True:
+                item = atomic_add(state + NEXT, 1)
+                if item >= items:
+                    break
+                call_job(function, item, arguments)
+            seen, looks = generation, 0
+        atomic_add(state + ACTIVE, -1)
+
+
+@compiled(INT, result=INT)
+def _read(address: Any) -> Any:
+    return atomic_load(address)
+
+
+@compiled(INT, INT)
+def _write(address: Any, value: Any) -> None:
+    atomic_store(address, value)
+
+
+class _Helper:
+    """A thread of the pool, which sleeps when there has been no job for a while."""
+
+    def __init__(self, number: int, state: int, memory: Any) -> None:
+        self._number, self._state, self._memory = number, state, memory
+        self._sleep = threading.Lock()
+        self._sleep.acquire()
+        self._is_asleep = False
+        self.thread = threading.Thread(target=self._work, name="xpnn compiled worker", daemon=True)
+        self.thread.start()
+
+    def _work(self) -> None:
+        stopped = self._state + STOPPED
+        while not _read(stopped):
+            _serve(self._state, self._number, LOOKS)
+            self._is_asleep = True
+            self._sleep.acquire()
+
+    def wake(self) -> None:
+        """Let it look for jobs again."""
+        if self._is_asleep:
+            self._is_asleep = False
+            self._sleep.release()
+
+
+class Pool:
+    """Threads that take part in jobs; one set for the process."""
+
+    def __init__(self) -> None:
+        self._let_others_run = _address_of_yield()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._busy = threading.Lock()
+        self._memory = np.zeros(STATE_BYTES + 128, np.uint8)
+        self._state = -(-address_of(self._memory) // 128) * 128
+        # Odd: no job is open.
+        _write(self._state + GENERATION, 1)
+        self._helpers: list[_Helper] = []
+
+    def run(self, bound: Bound) -> None:
+        """Run the jobs in order, the items of each on several threads."""
+        program = bound.program
+        helpers = thread_count() - 1 if bound.is_shared else 0
+        if helpers < 1 or not self._busy.acquire(blocking=False):
+            _run(0, address_of(program), len(program), 0, 0)
+            return
+        try:
+            _run(self._state, address_of(program), len(program), self._awake(helpers), self._let_others_run)
+        finally:
+            self._busy.release()
+
+    def _awake(self, count: int) -> int:
+        """Start or wake threads; returns how many of ``count`` there are."""
+        try:
+            while len(self._helpers) < count:
+                self._helpers.append(_Helper(len(self._helpers), self._state, self._memory))
+        except RuntimeError:
+            # The system has no more threads, or the program is ending.
+            count = len(self._helpers)
+        for helper in self._helpers[:count]:
+            helper.wake()
+        return count
+
+    def stop(self) -> None:
+        """End all threads: at the end of the process, before compiled code is freed."""
+        with self._busy:
+            _write(self._state + STOPPED, 1)
+            for helper in self._helpers:
+                helper.wake()
+            for helper in self._helpers:
+                helper.thread.join(1.0)
+            self._reset()
+
+    def after_fork(self) -> None:
+        """Reset: a child process has none of the threads."""
+        self._reset()
+
+
+def _address_of_yield() -> int:
+    """Address of the system's function that lets other threads run; 0 if there is none."""
+    try:
+        library: Any = ctypes.CDLL("kernel32") if sys.platform == "win32" else ctypes.CDLL(None)
+        function = library.SwitchToThread if sys.platform == "win32" else library.sched_yield
+    except (OSError, AttributeError):
+        return 0
+    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+
+pool = Pool()
+atexit.register(pool.stop)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool.after_fork)
+
+
+def perform(bound: Bound) -> None:
+    """Run bound jobs, in order."""
+    if bound.uses_blas:
+        with one_blas_thread:
+            pool.run(bound)
+    else:
+        pool.run(bound)
