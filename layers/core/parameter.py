@@ -7,7 +7,6 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from ...backends import Backend, Generator, ambient_backend, backend_of, get_backend, operations_of, origins, to_host
-from ...backends.execution.execution import Compiled
 from ...backends.lookup import require_plain
 from ...backends.recording.guards import require_owned
 from ...backends.recording.slots import Slot
@@ -43,12 +42,11 @@ def update_in_place(
     changed: Sequence[Array],
     *read: Array,
     backend: Backend,
-    compiled: Compiled | None = None,
 ) -> None:
     """Replace the entries of the arrays ``changed`` by ``function(*changed, *read)``, an elementwise function.
 
     All arrays have one shape. In exact numerics they are widened before and the results rounded after. The function may
-    compute in place; ``compiled`` is an argument of `Operations.update`.
+    compute in place.
     """
 
     def work(*stored: Array) -> None:
@@ -58,7 +56,7 @@ def update_in_place(
                 target[...] = backend.down(array)
 
     with backend.context():
-        operations_of(backend.xp).update(work, *changed, *read, compiled=compiled)
+        operations_of(backend.xp).update(work, *changed, *read)
 
 
 def _add(total: Array, term: Array) -> tuple[Array]:

@@ -17,7 +17,7 @@ It is compiled on its first `Job.bind` for a dtype, and cached on disk as `compi
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import RLock
 from types import CodeType, FunctionType
@@ -155,6 +155,15 @@ class Job:
         self._compiled.append(made)
         address: Any = made.address
         return int(address)
+
+
+def bind_phases(phases: Sequence[tuple[Job, int]], *arguments: Any, dtype: str) -> Bound:
+    """Jobs of the same kinds of arguments, each with its number of items, bound to one set of them."""
+    (first, items), *others = phases
+    bound = first.bind(items, *arguments, dtype=dtype)
+    memory = bound.rows[0][2]
+    rows = [*bound.rows, *[(job.address(dtype), items, memory) for job, items in others]]
+    return Bound(rows, bound.keep, any([job.uses_blas for job, _ in phases])) if others else bound
 
 
 def job(*kinds: Kind, uses_blas: bool = False, contract: bool = True) -> Callable[[Callable[..., None]], Job]:
