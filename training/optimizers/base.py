@@ -7,7 +7,7 @@ A rule, such as `Adam`, is a subclass that defines
 - `_advance`: the numbers of a step, if it counts steps;
 - `_step`: the formula. It changes the arrays of `State` **in place** and **returns** what to subtract from the value.
 
-One more method, `_fused_update`, names an engine's kernel of the same arithmetic, which updates all parameters together;
+One more method, `_fused_update`, names an engine's kernel of the same arithmetic for all parameters together;
 a rule without one runs on array functions. The arithmetic is PyTorch's, operation by operation.
 
 Values and state change in place, part by part: ``state_dict`` shows the change, as in PyTorch, and no temporary array

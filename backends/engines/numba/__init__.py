@@ -136,6 +136,7 @@ def load() -> Kernels | None:
 #: For each operation, the module in this package with a function ``prepare(problem, dtype)``, which returns an object
 #: with the operation's methods, or None.
 OPERATIONS: dict[str, str] = {
+    "cross entropy": "cross_entropy",
     "update": "optimizer_steps",
 }
 

@@ -163,7 +163,7 @@ def bind_phases(phases: Sequence[tuple[Job, int]], *arguments: Any, dtype: str) 
     bound = first.bind(items, *arguments, dtype=dtype)
     memory = bound.rows[0][2]
     rows = [*bound.rows, *[(job.address(dtype), items, memory) for job, items in others]]
-    return Bound(rows, bound.keep, any([job.uses_blas for job, _ in phases])) if others else bound
+    return Bound(rows, bound.keep, any(job.uses_blas for job, _ in phases)) if others else bound
 
 
 def job(*kinds: Kind, uses_blas: bool = False, contract: bool = True) -> Callable[[Callable[..., None]], Job]:
