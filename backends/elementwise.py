@@ -23,7 +23,7 @@ class Elementwise(Execution):
         return function(x, *others)
 
     def update(self, function: Callable[..., None], *arrays: Array) -> None:
-        """``function(*arrays)``, which writes into arrays of one shape, entry by entry; arrays may be cut into parts."""
+        """``function(*arrays)``, which writes into arrays of one shape, entry by entry; it may be called with parts."""
         function(*arrays)
 
     def concat(self, arrays: Sequence[Array], axis: int) -> Array:

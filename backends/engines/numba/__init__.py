@@ -137,6 +137,8 @@ def load() -> Kernels | None:
 #: with the operation's methods, or None.
 OPERATIONS: dict[str, str] = {
     "cross entropy": "cross_entropy",
+    "dense": "dense",
+    "sum of rows": "row_sums",
     "update": "optimizer_steps",
 }
 
