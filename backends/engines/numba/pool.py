@@ -5,6 +5,9 @@ threads too, but each is inside one compiled function that holds no lock: it loo
 says that a job is open it takes items from a common counter. After some thousands of looks without a job it returns
 to Python and sleeps until it is woken.
 
+No thread sleeps through a program: the caller first says that it *calls*, and then wakes the threads that sleep. A
+thread first says that it sleeps, and does not if it then finds a call.
+
 The generation is odd while no job is open. The caller writes the job, makes the generation even, takes items itself,
 makes it odd again, and waits until no thread is active in the job. A thread that has added itself to the active ones
 and still finds the same even generation may take items; otherwise the job is over, and what it read may be changing.
@@ -19,6 +22,7 @@ import ctypes
 import os
 import sys
 import threading
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -30,13 +34,13 @@ from .bound import Bound, address_of
 from .compiler import INT, compiled
 
 # Each number has a cache line of its own: bytes from the beginning of the state.
-GENERATION, NEXT, ACTIVE, STOPPED = 0, 128, 256, 384
+GENERATION, NEXT, ACTIVE, STOPPED, CALLS = 0, 128, 256, 384, 640
 # Written before the generation becomes even, read after: the job, and the number of threads that may help.
 FUNCTION, ITEMS, ARGUMENTS, HELPERS = 512, 520, 528, 536
 STATE_BYTES = 1024
 # Looks without a job before a thread sleeps: some 0.2 ms. Between two operations of a step Python needs less.
 LOOKS = 4000
-# Looks after which a caller that waits lets other threads of the machine run.
+# Looks after which a thread that waits lets others of the machine run.
 LOOKS_BEFORE_YIELD = 1000
 
 
@@ -71,15 +75,19 @@ def _run(state: Any, program: Any, jobs: Any, helpers: Any, let_others_run: Any)
                 call_without_arguments(let_others_run)
 
 
-@compiled(INT, INT, INT)
-def _serve(state: Any, number: Any, most: Any) -> None:
-    """Take part in jobs until there was none for ``most`` looks, or the pool has stopped."""
+@compiled(INT, INT, INT, INT)
+def _serve(state: Any, number: Any, most: Any, let_others_run: Any) -> None:
+    """Take part in jobs until there was neither a job nor a call for ``most`` looks, or the pool has stopped."""
     looks, seen = 0, -1
     while looks < most and atomic_load(state + STOPPED) == 0:
         generation = atomic_load(state + GENERATION)
         if generation % 2 != 0 or generation == seen or number >= atomic_load(state + HELPERS):
             pause()
             looks += 1
+            if looks == LOOKS_BEFORE_YIELD and atomic_load(state + CALLS) != 0:
+                looks = 0
+                if let_others_run != 0:
+                    call_without_arguments(let_others_run)
             continue
         atomic_add(state + ACTIVE, 1)
         if atomic_load(state + GENERATION) == generation:
@@ -107,26 +115,29 @@ def _write(address: Any, value: Any) -> None:
 class _Helper:
     """A thread of the pool, which sleeps when there has been no job for a while."""
 
-    def __init__(self, number: int, state: int, memory: Any) -> None:
-        self._number, self._state, self._memory = number, state, memory
-        self._sleep = threading.Lock()
-        self._sleep.acquire()
+    def __init__(self, number: int, state: int, memory: Any, let_others_run: int) -> None:
+        self._arguments, self._state, self._memory = (state, number, LOOKS, let_others_run), state, memory
+        # A token too many wakes the thread for nothing, once.
+        self._tokens: SimpleQueue[None] = SimpleQueue()
         self._is_asleep = False
         self.thread = threading.Thread(target=self._work, name="xpnn compiled worker", daemon=True)
         self.thread.start()
 
     def _work(self) -> None:
-        stopped = self._state + STOPPED
+        stopped, calls = self._state + STOPPED, self._state + CALLS
         while not _read(stopped):
-            _serve(self._state, self._number, LOOKS)
+            _serve(*self._arguments)
             self._is_asleep = True
-            self._sleep.acquire()
+            if _read(stopped) or _read(calls):
+                self._is_asleep = False
+            else:
+                self._tokens.get()
 
     def wake(self) -> None:
         """Let it look for jobs again."""
         if self._is_asleep:
             self._is_asleep = False
-            self._sleep.release()
+            self._tokens.put(None)
 
 
 class Pool:
@@ -151,16 +162,19 @@ class Pool:
         if helpers < 1 or not self._busy.acquire(blocking=False):
             _run(0, address_of(program), len(program), 0, 0)
             return
+        calls = self._state + CALLS
         try:
+            _write(calls, 1)
             _run(self._state, address_of(program), len(program), self._awake(helpers), self._let_others_run)
         finally:
+            _write(calls, 0)
             self._busy.release()
 
     def _awake(self, count: int) -> int:
         """Start or wake threads; returns how many of ``count`` there are."""
         try:
             while len(self._helpers) < count:
-                self._helpers.append(_Helper(len(self._helpers), self._state, self._memory))
+                self._helpers.append(_Helper(len(self._helpers), self._state, self._memory, self._let_others_run))
         except RuntimeError:
             # The system has no more threads, or the program is ending.
             count = len(self._helpers)
