@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from ...backends import Backend, Generator, ambient_backend, backend_of, get_backend, operations_of, origins, to_host
 from ...backends.lookup import require_plain
-from ...backends.recording.guards import require_owned
+from ...backends.recording.guards import in_recording, require_owned
 from ...backends.recording.slots import Slot
 from ...common.types import Array, dtype_name
 from ..initialisers import Initialiser
@@ -192,8 +192,10 @@ class Parameter:
 
     def accumulate(self, gradient: Array) -> None:
         """Add to ``grad``, in place except for the first gradient, which may be in use elsewhere."""
-        require_owned(self, f"the gradient of a parameter of shape {self.shape}")
-        self.check_gradient(gradient)
+        if in_recording():
+            require_owned(self, f"the gradient of a parameter of shape {self.shape}")
+        if origins.watching:
+            self.check_gradient(gradient)
         if self.grad is None:
             self.grad = gradient
             return

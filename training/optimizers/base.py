@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-from ...backends import Backend, operations_of
+from ...backends import Backend, operations_of, origins
 from ...backends.lookup import require_plain
 from ...backends.recording.guards import require_owned
 from ...backends.recording.slots import ABSENT, Slot
@@ -66,12 +66,16 @@ class Optimizer:
     def step(self) -> None:
         """Update each parameter that has a gradient."""
         require_owned(self, f"the state of {type(self).__name__}")
-        groups: dict[Backend, list[tuple[Parameter, Array]]] = {}
+        groups: list[tuple[Backend, list[tuple[Parameter, Array]]]] = []
         for parameter in self.parameters.values():
             if parameter.grad is not None:
-                parameter.check_gradient(parameter.grad, is_last=True)
-                groups.setdefault(parameter.backend, []).append((parameter, parameter.grad))
-        for b, group in groups.items():
+                if origins.watching:
+                    parameter.check_gradient(parameter.grad, is_last=True)
+                b = parameter.backend
+                if not groups or b is not groups[-1][0]:
+                    groups.append((b, []))
+                groups[-1][1].append((parameter, parameter.grad))
+        for b, group in groups:
             with b.context():
                 self._update_all(group, b)
 
@@ -83,35 +87,24 @@ class Optimizer:
             kernel = operations_of(b.xp).prepare("update", (fused.name, fused.settings), b.dtype_name)
         else:
             kernel = None
-        rows = []
+        rows, names = [], self._state_names()
         for parameter, gradient in group:
-            value, arrays, is_first = self._arrays_of(parameter, gradient, b)
-            stored = parameter.states[self]
-            if kernel is None or fused is None or not kernel.accepts(value, gradient, *arrays.values()):
-                self._update(value, gradient, State(arrays, self._advance(stored, b), is_first), b)
+            _check_gradient(parameter, gradient, b)
+            stored, value = parameter.states.setdefault(self, {}), parameter.own_value()
+            is_first = any([name not in stored for name in names])
+            if is_first:
+                stored.update({name: b.xp.zeros_like(value) for name in names})
+            arrays = [stored[name] for name in names]
+            if kernel is None or fused is None or not kernel.accepts(value, gradient, *arrays):
+                state = State(dict(zip(names, arrays, strict=True)), self._advance(stored, b), is_first)
+                self._update(value, gradient, state, b)
                 continue
             for name, start in fused.counters.items():
                 stored[name] = counter(stored.get(name, start), start, b)
             numbers = () if fused.counters else self._advance(stored, b)
-            counters = [stored[name] for name in fused.counters]
-            rows.append((value, list(arrays.values()), gradient, (*numbers, is_first), counters))
+            rows.append((value, arrays, gradient, (*numbers, is_first), [stored[name] for name in fused.counters]))
         if kernel is not None:
             kernel(rows)
-
-    def _arrays_of(self, parameter: Parameter, gradient: Array, b: Backend) -> tuple[Array, dict[str, Array], bool]:
-        """The value, to be changed in place, the arrays of its state, and whether these were made just now."""
-        require_plain(gradient, "a gradient")
-        require_float(gradient, "a gradient")
-        if gradient.shape != parameter.shape:
-            raise ValueError(
-                f"a gradient must have the shape of its parameter, {parameter.shape}, got {tuple(gradient.shape)}"
-            )
-        stored, names = parameter.states.setdefault(self, {}), self._state_names()
-        is_first = any(name not in stored for name in names)
-        value = parameter.own_value()
-        if is_first:
-            stored.update({name: b.xp.zeros_like(value) for name in names})
-        return value, {name: stored[name] for name in names}, is_first
 
     def _update(self, value: Array, gradient: Array, state: State, b: Backend) -> None:
         """Update one parameter by array functions, part by part."""
@@ -225,6 +218,18 @@ class Optimizer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.settings)})"
+
+
+def _check_gradient(parameter: Parameter, gradient: Array, b: Backend) -> None:
+    """Raise unless it is an array of floats of the parameter's shape."""
+    if gradient.shape == parameter.shape and b.accepts_directly(gradient):
+        return
+    require_plain(gradient, "a gradient")
+    require_float(gradient, "a gradient")
+    if gradient.shape != parameter.shape:
+        raise ValueError(
+            f"a gradient must have the shape of its parameter, {parameter.shape}, got {tuple(gradient.shape)}"
+        )
 
 
 def _definer(kind: type, name: str) -> type:

@@ -198,7 +198,7 @@ class CrossEntropy:
     """Cross-entropy of ``logits (N, *S, C)`` with classes ``(N, *S)``, without label smoothing."""
 
     def __init__(self, shape: tuple[int, ...], dtype: str, ignored: int, reduction: str) -> None:
-        self.shape, self.dtype, self.ignored = shape, np.dtype(dtype), ignored
+        self.shape, self.name, self.dtype, self.ignored = shape, dtype, np.dtype(dtype), ignored
         self.is_each, self.is_mean = reduction == "none", reduction == "mean"
         self.count, self.classes = prod(shape[:-1]), shape[-1]
         self.chunk = max(1, ITEM_LOGITS // self.classes)
@@ -214,7 +214,7 @@ class CrossEntropy:
         phases = [(losses, self.items)] if self.is_each else [(losses, self.items), (reduce_losses, 1)]
         arrays = (*self._inputs(logits, target, weight), scratch, parts, each, value)
         numbers = (self.chunk, self.ignored, self.is_each, self.is_mean)
-        perform(bind_phases(phases, *arrays, *numbers, dtype=dtype.name))
+        perform(bind_phases(phases, *arrays, *numbers, dtype=self.name))
         return each.reshape(self.shape[:-1]) if self.is_each else value.reshape(())
 
     def backward(self, dy: Array | float, logits: Array, target: Array, weight: Array | None) -> Array:
@@ -227,7 +227,7 @@ class CrossEntropy:
             phases.insert(0, (weights_of_items, self.items))
         arrays = (*self._inputs(logits, target, weight), parts, upstream, dx)
         numbers = (dy if is_number else 1.0, self.chunk, self.ignored, self.is_each, self.is_mean)
-        perform(bind_phases(phases, *arrays, *numbers, dtype=self.dtype.name))
+        perform(bind_phases(phases, *arrays, *numbers, dtype=self.name))
         return dx.reshape(self.shape)
 
     def _inputs(self, logits: Array, target: Array, weight: Array | None) -> tuple[Array, Array, Array]:

@@ -139,6 +139,7 @@ class Dense:
 
     def __init__(self, rows: int, inner: int, outer: int, dtype: str) -> None:
         self.rows, self.inner, self.outer, self.dtype = rows, inner, outer, np.dtype(dtype)
+        self.name = dtype
         self.library = gemm_address(dtype)
         self._nothing = np.empty(0, self.dtype)
         self._no_matrix, self._no_lanes = np.empty((0, 0), self.dtype), np.empty((0, 0, 0), self.dtype)
@@ -191,7 +192,7 @@ class Dense:
         parts, dy = self._backward[input_grad], contiguous(dy)
         phases = [(backward, len(parts))] if self._lanes == 1 else [(backward, len(parts)), (add_lanes, 1)]
         arrays = (parts, dy, contiguous(x), contiguous(weight), dx, dweight, dbias, lanes)
-        bound = bind_phases(phases, *arrays, self.library, 0.0, dtype=dtype.name)
+        bound = bind_phases(phases, *arrays, self.library, 0.0, dtype=self.name)
         if self._row_sums is not None:
             bound = Bound.join([bound, self._row_sums.bound(dy, dbias)])
         perform(bound)

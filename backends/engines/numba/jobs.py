@@ -30,6 +30,7 @@ from numba import types
 from numba.core import cgutils as untyped
 from numba.np import arrayobj as untyped_arrays
 
+from ....common.types import dtype_name
 from .bound import Bound, address_of
 from .compiler import instruction
 from .progress import compiling
@@ -38,6 +39,7 @@ cgutils: Any = untyped
 untyped_types: Any = types
 arrayobj: Any = untyped_arrays
 _WORD = ir.IntType(64)
+_WHOLE, _REAL = struct.Struct("<q"), struct.Struct("<d")
 #: One compilation at a time.
 _LOCK = RLock()
 
@@ -121,15 +123,15 @@ class Job:
         """
         words: list[int] = []
         for kind, value in zip(self.kinds, arguments, strict=True):
+            # In few calls, as this runs for each operation of a step: `x.dtype.name` alone takes 1.5 microseconds.
             if kind.axes is None:
-                words.append(int(value) if kind.dtype == "int64" else _bits(value))
+                words += (value if kind.dtype == "int64" else _bits(value),)
                 continue
             if not value.flags.c_contiguous:
                 raise ValueError(f"{self.function.__name__}: arguments must be C-contiguous")
-            words.append(address_of(value))
-            words.extend(value.shape)
-            if not (dtype or kind.dtype):
-                dtype = value.dtype.name
+            words += (address_of(value), *value.shape)
+            if not dtype and not kind.dtype:
+                dtype = dtype_name(value.dtype)
         memory = np.array(words, np.int64)
         row = (self.address(dtype), items, address_of(memory))
         return Bound([row], [memory, arguments], self.uses_blas)
@@ -240,4 +242,5 @@ def _read_array(context: Any, builder: Any, kind: Any, word: Callable[[], Any]) 
 
 def _bits(number: float) -> int:
     """The bits of a float64, as an int64."""
-    return int(struct.unpack("<q", struct.pack("<d", number))[0])
+    whole: int = _WHOLE.unpack(_REAL.pack(number))[0]
+    return whole

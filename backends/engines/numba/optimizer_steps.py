@@ -183,7 +183,7 @@ class OptimizerSteps:
     """Steps of one update rule."""
 
     def __init__(self, advance: Job | None, update: Job, settings: Sequence[float], dtype: str) -> None:
-        self.advance, self.update, self.dtype = advance, update, np.dtype(dtype)
+        self.advance, self.update, self.name, self.dtype = advance, update, dtype, np.dtype(dtype)
         self.settings = np.array(settings, np.float64)
 
     def accepts(self, value: Array, *others: Array) -> bool:
@@ -215,7 +215,7 @@ class OptimizerSteps:
             if self.advance is None
             else [(self.advance, 1), (self.update, len(firsts) - 1)]
         )
-        bound = bind_phases(jobs, *arguments, dtype=self.dtype.name)
+        bound = bind_phases(jobs, *arguments, dtype=self.name)
         bound.keep.append(rows)
         perform(bound)
 
