@@ -36,8 +36,8 @@ def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace |
     require_same_dtype(input=x, weight=weight, bias=bias)
     prepared = _prepared(x, weight, xp)
     if prepared is not None:
-        y = prepared.forward(xp.reshape(x, (-1, x.shape[-1])), weight, bias)
-        return xp.reshape(y, (*x.shape[:-1], weight.shape[0]))
+        y = prepared.forward(_rows(x, xp), weight, bias)
+        return y if x.ndim == 2 else xp.reshape(y, (*x.shape[:-1], weight.shape[0]))
     y = _product(x, xp.matrix_transpose(weight), xp)
     if bias is not None:
         y += bias
@@ -53,21 +53,25 @@ def dense_backward(
     _check(tuple(x.shape), tuple(weight.shape))
     require_shape(dy, (*x.shape[:-1], weight.shape[0]), "dy")
     require_same_dtype(dy=dy, input=x, weight=weight)
-    count = prod(x.shape[:-1])
-    rows, upstream = xp.reshape(x, (count, x.shape[-1])), xp.reshape(dy, (count, dy.shape[-1]))
+    rows, upstream = _rows(x, xp), _rows(dy, xp)
     input_grad, ops = checks.flag("input_grad", input_grad), operations_of(xp)
     prepared = _prepared(x, weight, xp)
     if prepared is not None:
         dx, dweight, dbias = prepared.backward(upstream, rows, weight, input_grad)
-        return None if dx is None else xp.reshape(dx, x.shape), dweight, dbias
+        return dx if dx is None or x.ndim == 2 else xp.reshape(dx, x.shape), dweight, dbias
     dweight, dbias = ops.contract_rows(upstream, rows), ops.sum_rows(upstream)
     return _product(dy, weight, xp) if input_grad else None, dweight, dbias
 
 
 def _prepared(x: Array, weight: Array, xp: Namespace) -> Any:
     """An engine's operation for these shapes; None if array functions must compute it."""
-    problem = (prod(x.shape[:-1]), *map(int, reversed(weight.shape)))
+    problem = (prod(x.shape[:-1]), weight.shape[1], weight.shape[0])
     return operations_of(xp).prepare("dense", problem, dtype_name(x.dtype))
+
+
+def _rows(x: Array, xp: Namespace) -> Array:
+    """``(N, ..., I)`` as ``(R, I)``."""
+    return x if x.ndim == 2 else xp.reshape(x, (prod(x.shape[:-1]), x.shape[-1]))
 
 
 def _product(x: Array, matrix: Array, xp: Namespace) -> Array:

@@ -88,10 +88,11 @@ class Optimizer:
         else:
             kernel = None
         rows, names = [], self._state_names()
+        state_names = set(names)
         for parameter, gradient in group:
             _check_gradient(parameter, gradient, b)
             stored, value = parameter.states.setdefault(self, {}), parameter.own_value()
-            is_first = any([name not in stored for name in names])
+            is_first = not stored.keys() >= state_names
             if is_first:
                 stored.update({name: b.xp.zeros_like(value) for name in names})
             arrays = [stored[name] for name in names]

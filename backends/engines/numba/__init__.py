@@ -164,7 +164,10 @@ def _prepared(operation: str, problem: Any, dtype: str) -> Any:
 def used() -> bool:
     """Whether compiled code computes: it is installed, and enabled by the environment and `xpnn.backends.overrides`."""
     override = chosen().kernels
-    off = switched_off() if override is None else not override
+    # The usual values of the variable first, since every operation asks.
+    off = (
+        (environment.given(environment.NUMBA) not in ("", "1") and switched_off()) if override is None else not override
+    )
     return not off and installed() and _works()
 
 

@@ -22,6 +22,8 @@ from .row_sums import LANE_ENTRIES, RowSums
 
 # Multiply-adds of a part, some 10 microseconds, and the most parts of a product.
 PART_PRODUCTS, MOST_PARTS = 1 << 19, 16
+# Multiply-adds from which OpenBLAS may use threads.
+MOST_PRODUCTS_OF_A_THREAD, MOST_PRODUCTS_OF_A_VECTOR = 262144, 9216
 # Parts of a matrix end at multiples of the rows and columns that a matrix library computes at a time.
 TILE = 16
 # Entries of a weight up to which its gradient is added up in lanes of rows if there are many.
@@ -141,6 +143,9 @@ class Dense:
         self.rows, self.inner, self.outer, self.dtype = rows, inner, outer, np.dtype(dtype)
         self.name = dtype
         self.library = gemm_address(dtype)
+        # A product that is so small that OpenBLAS uses one thread in any case; setting its threads takes longer.
+        least = MOST_PRODUCTS_OF_A_VECTOR if 1 in (rows, inner, outer) else MOST_PRODUCTS_OF_A_THREAD
+        self._uses_threads = rows * inner * outer >= least
         self._nothing = np.empty(0, self.dtype)
         self._no_matrix, self._no_lanes = np.empty((0, 0), self.dtype), np.empty((0, 0, 0), self.dtype)
         shares = _shares(rows * inner * outer)
@@ -175,10 +180,12 @@ class Dense:
         if self.rows == 1:
             items = -(-self.outer // self._row_length)
             arrays = (x.reshape(-1), weight, added, y.reshape(-1))
-            perform(multiply_vector.bind(items, *arrays, has_bias, relu, self._row_length, 0.0))
+            perform(multiply_vector.bind(items, *arrays, has_bias, relu, self._row_length, 0.0, dtype=self.name))
         else:
             arrays = (self._forward, x, weight, added, y)
-            perform(forward.bind(len(self._forward), *arrays, has_bias, relu, self.library, 0.0))
+            bound = forward.bind(len(self._forward), *arrays, has_bias, relu, self.library, 0.0, dtype=self.name)
+            bound.uses_blas = self._uses_threads
+            perform(bound)
         return y
 
     def backward(
@@ -193,6 +200,7 @@ class Dense:
         phases = [(backward, len(parts))] if self._lanes == 1 else [(backward, len(parts)), (add_lanes, 1)]
         arrays = (parts, dy, contiguous(x), contiguous(weight), dx, dweight, dbias, lanes)
         bound = bind_phases(phases, *arrays, self.library, 0.0, dtype=self.name)
+        bound.uses_blas = self._uses_threads
         if self._row_sums is not None:
             bound = Bound.join([bound, self._row_sums.bound(dy, dbias)])
         perform(bound)

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from ....common.types import Array
-from .bound import address_of
 from .jobs import NUMBER, Job, bind_phases, job, read, write
+from .packing import addresses_of
 from .pool import perform
 from .vectors import vector_at
 
 # Columns of the table: addresses of the value, of up to three arrays of state, of the gradient and of two counters.
-VALUE, STATE, GRADIENT, COUNTER, SIZE = 0, 1, 4, 5, 7
-STATES, COUNTERS, NUMBERS, COLUMNS = 3, 2, 3, 8
+VALUE, STATE, GRADIENT, COUNTER = 0, 1, 4, 5
+STATES, COUNTERS, NUMBERS, COLUMNS = 3, 2, 3, 7
 # Entries of an item, some 10 microseconds.
 ITEM_ENTRIES = 1 << 15
 
@@ -161,7 +161,7 @@ def adagrad(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numb
 def advance_adagrad(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numbers: Any, zero: Any) -> None:
     """Count the steps; settings eps, decay, start of the sum, rate, decay of the rate."""
     for row in range(table.shape[0]):
-        steps = vector_at(table[row, COUNTER], 0, 1, table[row, SIZE])
+        steps = vector_at(table[row, COUNTER], 0, 1, row)
         numbers[row, 1] = numbers[row, 0]
         numbers[row, 0] = settings[3] / (1.0 + steps[0] * settings[4])
         steps[0] += 1
@@ -189,7 +189,7 @@ class OptimizerSteps:
     def accepts(self, value: Array, *others: Array) -> bool:
         """Whether arrays of one shape have this dtype and the same strides, without gaps in memory."""
         order, dtype = value.strides, self.dtype
-        if value.dtype != dtype or not has_no_gaps(value):
+        if value.dtype != dtype or not _has_no_gaps(value.shape, order, value.itemsize):
             return False
         for each in others:
             if each.dtype != dtype or not (each.strides == order or _steps(each) == _steps(value)):
@@ -200,36 +200,36 @@ class OptimizerSteps:
         """Update all parameters, given as value, arrays of state, gradient, numbers, and 0-d arrays of counters."""
         if not rows:
             return
-        table, numbers, sizes = [], [], []
+        arrays: list[Array] = []
+        numbers: list[float] = []
+        sizes: list[int] = []
         for value, state, gradient, of_row, counters in rows:
-            table.append(address_of(value))
-            table += [*map(address_of, state), *_ZEROS[len(state) : STATES], address_of(gradient)]
-            table += [*map(address_of, counters), *_ZEROS[len(counters) : COUNTERS], value.size]
-            numbers.append((*of_row, *_ZEROS[len(of_row) : NUMBERS]))
+            # What a rule does not have is never read.
+            arrays += (value, *state, *(value,) * (STATES - len(state)), gradient)
+            arrays += (*counters, *(value,) * (COUNTERS - len(counters)))
+            numbers += (*of_row, *_ZEROS[len(of_row) :])
             sizes.append(value.size)
         pieces, firsts = cut(tuple(sizes))
-        addresses = np.array(table, np.int64).reshape(-1, COLUMNS)
-        arguments = (pieces, firsts, addresses, self.settings, np.array(numbers, np.float64), 0.0)
-        jobs = (
-            [(self.update, len(firsts) - 1)]
-            if self.advance is None
-            else [(self.advance, 1), (self.update, len(firsts) - 1)]
-        )
-        bound = bind_phases(jobs, *arguments, dtype=self.name)
-        bound.keep.append(rows)
+        items = len(firsts) - 1
+        table, numbers_of_rows = addresses_of(arrays).reshape(-1, COLUMNS), np.array(numbers).reshape(-1, NUMBERS)
+        phases = [(self.update, items)] if self.advance is None else [(self.advance, 1), (self.update, items)]
+        arguments = (pieces, firsts, table, self.settings, numbers_of_rows, 0.0)
+        bound = bind_phases(phases, *arguments, dtype=self.name)
+        bound.keep.append(arrays)
         perform(bound)
 
 
-_ZEROS = (0,) * NUMBERS
+_ZEROS = (0.0,) * NUMBERS
 
 
-def has_no_gaps(x: Array) -> bool:
+@lru_cache(maxsize=1024)
+def _has_no_gaps(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
     """Whether an array fills its memory, in any order of its axes."""
-    flags = x.flags
-    if flags.c_contiguous or flags.f_contiguous:
-        return True
-    order = sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
-    return bool(x.transpose(order).flags.c_contiguous)
+    for step, n in sorted(zip(strides, shape, strict=True)):
+        if n > 1 and step != itemsize:
+            return False
+        itemsize *= n
+    return True
 
 
 def _steps(x: Array) -> tuple[int, ...]:
