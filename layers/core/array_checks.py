@@ -13,7 +13,7 @@ from ...backends.lookup import require_standard
 from ...common.checks import shown
 from ...common.types import Array, Namespace, dtype_name
 
-_ONLY_NUMPY, _FLOATS = {np.ndarray}, frozenset(map(np.dtype, FLOATS))
+_FLOATS = frozenset(map(np.dtype, FLOATS))
 
 
 def namespace(xp: Namespace | None, /, optional: Collection[str] = (), **arrays: Array | None) -> Namespace:
@@ -48,11 +48,16 @@ def require_float(x: Any, what: str = "input") -> None:
 
 def require_same_dtype(**arrays: Array | None) -> None:
     """Raise `TypeError` unless all arrays that are not None have one floating dtype; the keywords name them."""
-    found = [a for a in arrays.values() if a is not None]
-    kinds = {type(a) for a in found}
-    if kinds == _ONLY_NUMPY and len(dtypes := {a.dtype for a in found}) == 1 and dtypes <= _FLOATS:
-        # The usual case first, as in `require_float`.
-        return
+    kind = None
+    for a in arrays.values():
+        if a is not None:
+            if type(a) is not np.ndarray or (kind is not None and a.dtype != kind):
+                break
+            kind = a.dtype
+    else:
+        if kind is None or kind in _FLOATS:
+            # The usual case first, as in `require_float`.
+            return
     first = None
     for name, a in arrays.items():
         if a is None:

@@ -46,6 +46,11 @@ def test_other_axes_and_arrays_with_gaps_are_refused(job, x):
         job.packed((x, 1, np.zeros(2, np.int8), 0.0, np.zeros(()), 0.0))
 
 
+def test_too_many_arguments_are_refused(job):
+    with pytest.raises(ValueError, match="arguments must be"):
+        job.packed((np.zeros((2, 2)), 1, np.zeros(2, np.int8), 0.0, np.zeros(()), 0.0, 1))
+
+
 def test_addresses_of_many_arrays(job, packing):
     arrays = [np.zeros(n) for n in range(5)] + [np.zeros((2, 2)).T, np.zeros(())]
     assert packing.addresses_of(arrays).tolist() == [x.ctypes.data for x in arrays]

@@ -107,6 +107,7 @@ class Job:
         self.__doc__ = function.__doc__
         self._axes = tuple([_code(kind) for kind in kinds])
         self._packed_axes = np.array(self._axes, np.int64)
+        self._numbers = [(place, axes == _REAL) for place, axes in enumerate(self._axes) if axes < 0]
         self._words = sum(1 + max(0, axes) for axes in self._axes)
         self._addresses: dict[str, int] = {}
         self._compiled: list[Any] = []
@@ -140,10 +141,9 @@ class Job:
     def packed(self, arguments: tuple[Any, ...]) -> Array:
         """The memory from which the compiled function reads its arguments."""
         # In few calls, as this runs for each operation of a step.
-        values = [
-            value if axes == _INT else _bits(value) if axes == _REAL else id(value) if BY_OBJECT else value
-            for value, axes in zip(arguments, self._axes, strict=True)
-        ]
+        values = list(map(id, arguments)) if BY_OBJECT else list(arguments)
+        for place, is_real in self._numbers:
+            values[place] = _bits(arguments[place]) if is_real else arguments[place]
         memory = np.empty(self._words, np.int64)
         if not pack(np.array(values, np.int64) if BY_OBJECT else values, self._packed_axes, memory):
             raise ValueError(f"{self.function.__name__}: arguments must be C-contiguous, of {self._axes} axes")

@@ -24,9 +24,11 @@ _C_CONTIGUOUS = 1
 def _pack(values: Any, axes: Any, words: Any) -> Any:
     """Write words for array objects at these addresses, or for numbers where ``axes`` is below 0.
 
-    Returns whether all arrays have that many axes and are C-contiguous.
+    Returns whether there are as many values, and all arrays have that many axes and are C-contiguous.
     """
     at = 0
+    if values.shape[0] != axes.shape[0]:
+        return False
     for i in range(values.shape[0]):
         if axes[i] < 0:
             words[at] = values[i]
@@ -46,6 +48,8 @@ def _pack(values: Any, axes: Any, words: Any) -> Any:
 def _pack_in_python(values: list[Any], axes: Array, words: Array) -> bool:
     """`_pack` for arrays and numbers."""
     found: list[int] = []
+    if len(values) != len(axes):
+        return False
     for value, count in zip(values, axes, strict=True):
         if count < 0:
             found.append(value)
