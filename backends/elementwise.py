@@ -12,7 +12,7 @@ from array_api_compat import device
 
 from ..common.types import Array
 from .execution.blocks import concat_all
-from .execution.execution import Compiled, Execution
+from .execution.execution import Execution
 
 
 class Elementwise(Execution):
@@ -22,11 +22,8 @@ class Elementwise(Execution):
         """``function(x, *others)`` of arrays of one shape, entry by entry; the result must have x's dtype."""
         return function(x, *others)
 
-    def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
-        """``function(*arrays)``, which writes into arrays of one shape, entry by entry; arrays may be cut into parts.
-
-        ``compiled`` selects a kernel that does the same to vectors of float32, or None.
-        """
+    def update(self, function: Callable[..., None], *arrays: Array) -> None:
+        """``function(*arrays)``, which writes into arrays of one shape, entry by entry; it may be called with parts."""
         function(*arrays)
 
     def concat(self, arrays: Sequence[Array], axis: int) -> Array:

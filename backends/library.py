@@ -116,6 +116,14 @@ class ArrayLibrary(ABC):
         """The array without a file or an autograd graph of its library (`xpnn.backends.without_autograd`)."""
         return array
 
+    def accepts_directly(self, array: Any) -> bool:
+        """Whether it is known at once that layers can compute with an array as it is.
+
+        That is an array of this backend and its dtype, if numerics are fast and no context is needed. A layer checks
+        and converts any other array.
+        """
+        return False
+
     def context(self) -> AbstractContextManager[None]:
         """The context for work on this device, which layers enter."""
         return NO_CONTEXT

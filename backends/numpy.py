@@ -1,5 +1,6 @@
 """NumPy on the CPU: the reference that the other backends are compared with."""
 
+from functools import cached_property
 from typing import Any
 
 import array_api_compat.numpy
@@ -45,6 +46,13 @@ class NumpyBackend(Backend):
 
     def owns(self, array: Any) -> bool:
         return is_plain_numpy(type(array))
+
+    @cached_property
+    def _own(self) -> Any:
+        return np.dtype(self.dtype_name)
+
+    def accepts_directly(self, array: Any) -> bool:
+        return type(array) is np.ndarray and array.dtype == self._own and self.numerics == "fast"
 
     def up(self, array: Array) -> Array:
         """As `Backend.up`, of a plain array: a memory map becomes one."""

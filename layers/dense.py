@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Unpack
 from ..backends import operations_of
 from ..backends.without_autograd import without_graph
 from ..common import checks
-from ..common.types import Array, Namespace
+from ..common.types import Array, Namespace, dtype_name
 from .core.array_checks import namespace, require_same_dtype, require_shape
 from .core.layer import Layer
 from .core.output_shape import Shape
@@ -34,6 +34,10 @@ def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace |
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
     require_same_dtype(input=x, weight=weight, bias=bias)
+    prepared = _prepared(x, weight, xp)
+    if prepared is not None:
+        y = prepared.forward(_rows(x, xp), weight, bias)
+        return y if x.ndim == 2 else xp.reshape(y, (*x.shape[:-1], weight.shape[0]))
     y = _product(x, xp.matrix_transpose(weight), xp)
     if bias is not None:
         y += bias
@@ -49,11 +53,25 @@ def dense_backward(
     _check(tuple(x.shape), tuple(weight.shape))
     require_shape(dy, (*x.shape[:-1], weight.shape[0]), "dy")
     require_same_dtype(dy=dy, input=x, weight=weight)
-    count = prod(x.shape[:-1])
-    rows, upstream = xp.reshape(x, (count, x.shape[-1])), xp.reshape(dy, (count, dy.shape[-1]))
-    ops = operations_of(xp)
+    rows, upstream = _rows(x, xp), _rows(dy, xp)
+    input_grad, ops = checks.flag("input_grad", input_grad), operations_of(xp)
+    prepared = _prepared(x, weight, xp)
+    if prepared is not None:
+        dx, dweight, dbias = prepared.backward(upstream, rows, weight, input_grad)
+        return dx if dx is None or x.ndim == 2 else xp.reshape(dx, x.shape), dweight, dbias
     dweight, dbias = ops.contract_rows(upstream, rows), ops.sum_rows(upstream)
-    return _product(dy, weight, xp) if checks.flag("input_grad", input_grad) else None, dweight, dbias
+    return _product(dy, weight, xp) if input_grad else None, dweight, dbias
+
+
+def _prepared(x: Array, weight: Array, xp: Namespace) -> Any:
+    """An engine's operation for these shapes; None if array functions must compute it."""
+    problem = (prod(x.shape[:-1]), weight.shape[1], weight.shape[0])
+    return operations_of(xp).prepare("dense", problem, dtype_name(x.dtype))
+
+
+def _rows(x: Array, xp: Namespace) -> Array:
+    """``(N, ..., I)`` as ``(R, I)``."""
+    return x if x.ndim == 2 else xp.reshape(x, (prod(x.shape[:-1]), x.shape[-1]))
 
 
 def _product(x: Array, matrix: Array, xp: Namespace) -> Array:

@@ -9,7 +9,6 @@ from ...common.types import Array
 from .. import overrides
 from ..elementwise import Elementwise
 from ..execution.blocks import even_slices
-from ..execution.execution import Compiled
 from .execution import CHUNK_BYTES
 
 # Bytes of each array in a part of an update. With smaller parts, threads lose more time waiting for the interpreter
@@ -34,15 +33,11 @@ class NumpyElementwise(Elementwise):
         self.parallel(len(blocks), work)
         return y
 
-    def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
+    def update(self, function: Callable[..., None], *arrays: Array) -> None:
         if overrides.is_small(arrays[0].nbytes, 2 * UPDATE_CHUNK_BYTES):
             function(*arrays)
             return
         flat = _flat_views(arrays)
-        suits = flat[0].ndim == 1 and all(array.dtype == np.float32 for array in flat)
-        kernels = self.kernels if compiled is not None and suits else None
-        if compiled is not None and kernels is not None:
-            function = compiled(kernels) or function
         blocks = even_slices(len(flat[0]), min(len(flat[0]), flat[0].nbytes // UPDATE_CHUNK_BYTES))
 
         def work(i: int) -> None:

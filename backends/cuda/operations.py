@@ -8,7 +8,7 @@ from ...common.types import Array, dtype_name
 from ..contractions.windows import Windows
 from ..engines import cuda
 from ..engines.cuda import elementwise
-from ..execution.execution import GPU_BLOCK, Compiled
+from ..execution.execution import GPU_BLOCK
 from ..memory_order import axes_in_memory, inverse
 from ..operations import Operations
 
@@ -41,7 +41,7 @@ class CupyOperations(Operations):
         y = function(*(each.transpose(order) for each in (x, *others)))
         return y.transpose(inverse(order))
 
-    def update(self, function: Callable[..., None], *arrays: Array, compiled: Compiled | None = None) -> None:
+    def update(self, function: Callable[..., None], *arrays: Array) -> None:
         # Arrays of the same memory layout are read and written in the order of memory.
         order = axes_in_memory(arrays[0].strides)
         function(*(each.transpose(order) for each in arrays))

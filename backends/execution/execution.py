@@ -9,7 +9,7 @@ blocks has the same order of additions for every number of workers.
 
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 from array_api_compat import device
 
@@ -18,8 +18,6 @@ from ..engines.numba import Kernels
 from ..overrides import chosen
 from .blocks import Block, cut_batch
 
-#: Selects one of the compiled kernels; None if they have none for the operation.
-Compiled: TypeAlias = Callable[[Kernels], Callable[..., None] | None]
 # Bytes of temporaries in a block on a GPU: large enough to fill it with each launch.
 GPU_BLOCK = 1 << 28
 _NOTHING = nullcontext()

@@ -4,7 +4,6 @@
 use, by its affinity and the quota of its control group.
 """
 
-import os
 from functools import cache
 
 from ...common import environment
@@ -21,7 +20,7 @@ def thread_count() -> int:
     ValueError
         If ``XPNN_NUM_THREADS`` is set to anything but an integer of at least 1.
     """
-    return _given(os.environ.get(VARIABLE, ""))
+    return _given(environment.given(VARIABLE))
 
 
 @cache

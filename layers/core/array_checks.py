@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace
 
 from ...backends import operations_of
@@ -11,6 +12,8 @@ from ...backends.inputs import conversion, describe
 from ...backends.lookup import require_standard
 from ...common.checks import shown
 from ...common.types import Array, Namespace, dtype_name
+
+_FLOATS = frozenset(map(np.dtype, FLOATS))
 
 
 def namespace(xp: Namespace | None, /, optional: Collection[str] = (), **arrays: Array | None) -> Namespace:
@@ -36,12 +39,25 @@ def namespace(xp: Namespace | None, /, optional: Collection[str] = (), **arrays:
 
 def require_float(x: Any, what: str = "input") -> None:
     """Raise `TypeError` unless ``x`` is a float32 or float64 array."""
+    if type(x) is np.ndarray and x.dtype in _FLOATS:
+        # The usual case first, because every function calls this.
+        return
     if not hasattr(x, "dtype") or dtype_name(x.dtype) not in FLOATS:
         raise TypeError(f"{what} must be a float32 or float64 array, got {describe(x)}; {conversion(x)}")
 
 
 def require_same_dtype(**arrays: Array | None) -> None:
     """Raise `TypeError` unless all arrays that are not None have one floating dtype; the keywords name them."""
+    kind = None
+    for a in arrays.values():
+        if a is not None:
+            if type(a) is not np.ndarray or (kind is not None and a.dtype != kind):
+                break
+            kind = a.dtype
+    else:
+        if kind is None or kind in _FLOATS:
+            # The usual case first, as in `require_float`.
+            return
     first = None
     for name, a in arrays.items():
         if a is None:
@@ -58,7 +74,7 @@ def require_shape(x: Array, shape: tuple[int, ...], what: str) -> None:
     """Raise `ValueError` unless ``x`` has this shape, `TypeError` if it has no shape."""
     if not hasattr(x, "shape"):
         raise TypeError(f"{what} must be an array of shape {shape}, got {shown(x)}")
-    if tuple(x.shape) != shape:
+    if x.shape != shape and tuple(x.shape) != shape:
         raise ValueError(f"{what} has shape {tuple(x.shape)}, expected {shape}")
 
 

@@ -164,8 +164,11 @@ class Layer(LayerState):
         b = self.backend
         try:
             self._check_array(x, "input")
-            with b.context():
-                y = b.down(self._forward(b.up(x)))
+            if b.accepts_directly(x):
+                y = self._forward(x)
+            else:
+                with b.context():
+                    y = b.down(self._forward(b.up(x)))
         except (TypeError, ValueError) as error:
             raise with_owner(error, self) from error
         self._record_output(y)
@@ -186,14 +189,17 @@ class Layer(LayerState):
         b = self.backend
         try:
             self._check_upstream_gradient(dy)
-            with b.context():
-                dx = self._backward(b.up(dy), input_grad)
-                dx = None if dx is None else b.down(dx)
+            if b.accepts_directly(dy):
+                dx = self._backward(dy, input_grad)
+            else:
+                with b.context():
+                    dx = self._backward(b.up(dy), input_grad)
+                    dx = None if dx is None else b.down(dx)
         except (TypeError, ValueError) as error:
             raise with_owner(error, self) from error
         if is_within_released():
             self.saved = self._output = None
-        return self._record_gradient(dx)
+        return self._record_gradient(dx) if origins.watching else dx
 
     def _forward(self, x: Array) -> Array:
         raise NotImplementedError(f"{type(self).__name__} defines no _forward")
@@ -207,6 +213,8 @@ class Layer(LayerState):
     def _check_array(self, x: Array, what: str) -> None:
         """Raise unless ``x`` is an array of this layer's backend and dtype."""
         b = self.backend
+        if b.accepts_directly(x):
+            return
         if not b.owns(x):
             raise TypeError(wrong_backend_message(x, b, what))
         require_float(x, f"the {what}")

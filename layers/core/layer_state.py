@@ -65,9 +65,12 @@ class LayerState(Placed):
 
     def accumulate_grad(self, name: str, gradient: Array) -> None:
         """Add an array of the parameter's shape to its ``grad``; does nothing if there is no such parameter."""
-        if name in self.parameters:
-            self.parameters[name].belong_to(self)
-            self.parameters[name].accumulate(self._record_gradient(self.backend.down(gradient)))
+        parameter = self.parameters.get(name)
+        if parameter is None:
+            return
+        parameter.belong_to(self)
+        gradient = self.backend.down(gradient)
+        parameter.accumulate(self._record_gradient(gradient) if origins.watching else gradient)
 
     def add_buffer(self, name: str, shape: tuple[int, ...], value: float | int) -> None:
         """Add a buffer with ``value`` in every entry: of the layer's dtype for a float, of int64 for an integer."""

@@ -7,9 +7,8 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from ...backends import Backend, Generator, ambient_backend, backend_of, get_backend, operations_of, origins, to_host
-from ...backends.execution.execution import Compiled
 from ...backends.lookup import require_plain
-from ...backends.recording.guards import require_owned
+from ...backends.recording.guards import in_recording, require_owned
 from ...backends.recording.slots import Slot
 from ...common.types import Array, dtype_name
 from ..initialisers import Initialiser
@@ -43,12 +42,11 @@ def update_in_place(
     changed: Sequence[Array],
     *read: Array,
     backend: Backend,
-    compiled: Compiled | None = None,
 ) -> None:
     """Replace the entries of the arrays ``changed`` by ``function(*changed, *read)``, an elementwise function.
 
     All arrays have one shape. In exact numerics they are widened before and the results rounded after. The function may
-    compute in place; ``compiled`` is an argument of `Operations.update`.
+    compute in place.
     """
 
     def work(*stored: Array) -> None:
@@ -58,7 +56,7 @@ def update_in_place(
                 target[...] = backend.down(array)
 
     with backend.context():
-        operations_of(backend.xp).update(work, *changed, *read, compiled=compiled)
+        operations_of(backend.xp).update(work, *changed, *read)
 
 
 def _add(total: Array, term: Array) -> tuple[Array]:
@@ -194,8 +192,10 @@ class Parameter:
 
     def accumulate(self, gradient: Array) -> None:
         """Add to ``grad``, in place except for the first gradient, which may be in use elsewhere."""
-        require_owned(self, f"the gradient of a parameter of shape {self.shape}")
-        self.check_gradient(gradient)
+        if in_recording():
+            require_owned(self, f"the gradient of a parameter of shape {self.shape}")
+        if origins.watching:
+            self.check_gradient(gradient)
         if self.grad is None:
             self.grad = gradient
             return

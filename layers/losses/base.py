@@ -182,21 +182,27 @@ class Loss:
         """The loss, on the device: 0-d, or of the target's shape without reduction."""
         try:
             b = self._place(prediction, target)
-            for array, what in ((prediction, "prediction"), (target, "target")):
-                if not b.owns(array):
-                    raise TypeError(wrong_backend_message(array, b, what))
-            require_float(prediction, "prediction")
-            b.require_stored(prediction, "prediction")
-            b.require_stored(target, "target")
-            with b.context():
-                options = self._options(b, prediction)
-                value = b.down(self._forward(b.up(prediction), b.up(target), b.xp, **options))
+            if b.accepts_directly(prediction) and type(target) is type(prediction):
+                value = self._forward(prediction, target, b.xp, **self._options(b, prediction))
+            else:
+                value = self._checked_forward(b, prediction, target)
         except (TypeError, ValueError) as error:
             raise with_owner(error, self) from error
         self._saved = (b, b.plain(prediction), b.plain(target), tuple(value.shape))
         if origins.watching:
             origins.record_maker(value, b, type(self).__name__)
         return value
+
+    def _checked_forward(self, b: Backend, prediction: Array, target: Array) -> Array:
+        for array, what in ((prediction, "prediction"), (target, "target")):
+            if not b.owns(array):
+                raise TypeError(wrong_backend_message(array, b, what))
+        require_float(prediction, "prediction")
+        b.require_stored(prediction, "prediction")
+        b.require_stored(target, "target")
+        with b.context():
+            options = self._options(b, prediction)
+            return b.down(self._forward(b.up(prediction), b.up(target), b.xp, **options))
 
     def backward(self, dy: Array | float = 1.0) -> Array:
         """The gradient with respect to the last prediction, for an upstream gradient ``dy``."""
@@ -263,7 +269,10 @@ class Loss:
     def _options(self, b: Backend, prediction: Array) -> dict[str, Any]:
         """The functions' keywords except ``reduction``, weights as arrays of the prediction's backend."""
         values = {name: getattr(self, name) for name, _ in self.signature if name != "reduction"}
-        return {k: b.up(v.on(b, prediction.dtype)) if isinstance(v, LossWeights) else v for k, v in values.items()}
+        for name, value in values.items():
+            if isinstance(value, LossWeights):
+                values[name] = b.up(value.on(b, prediction.dtype))
+        return values
 
     def __repr__(self) -> str:
         given = {name: getattr(self, name) for name, default in self.signature if getattr(self, name) != default}

@@ -82,7 +82,7 @@ def cross_entropy(
         return reduce(-xp.sum(q * xp.where(q == 0.0, zero(q, xp), log_p), axis=1), reduction, xp)
     kernels = None if label_smoothing else _kernels(logits, target, ignore_index, reduction, xp)
     if kernels is not None:
-        return kernels.forward(channels_last(logits, xp), target, weight)
+        return kernels.forward(logits if logits.ndim == 2 else channels_last(logits, xp), target, weight)
     if weight is None and not label_smoothing and count_equally(target, logits.shape[1], ignore_index, xp):
         return reduce(_losses(logits, xp.expand_dims(target, axis=1), xp)[:, 0, ...], reduction, xp)
     index, kept, share = target_shares(logits, target, weight, ignore_index, xp)
@@ -122,6 +122,8 @@ def cross_entropy_backward(
     kernels = None if label_smoothing else _kernels(logits, target, ignore_index, reduction, xp)
     if kernels is not None:
         dy = upstream(dy, logits, tuple(target.shape) if reduction == "none" else ())
+        if logits.ndim == 2:
+            return kernels.backward(dy, logits, target, weight)
         return channels_first(kernels.backward(dy, channels_last(logits, xp), target, weight), xp)
     if weight is None and not label_smoothing and count_equally(target, logits.shape[1], ignore_index, xp):
         return _slopes(dy, logits, target, reduction, xp)

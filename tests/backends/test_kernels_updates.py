@@ -1,5 +1,7 @@
 """Compiled steps of optimizers: the bits of array functions, and close to float64."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -7,41 +9,40 @@ import xpnn as nn
 from xpnn.testing import assert_match
 
 CASES = {
-    "sgd": ("SGD", {"lr": 0.1}, "sgd_step"),
-    "sgd, decay": ("SGD", {"lr": 0.1, "weight_decay": 0.05}, "sgd_step"),
-    "momentum": ("SGD", {"lr": 0.1, "momentum": 0.9}, "momentum_step"),
-    "momentum, dampening, decay": (
-        "SGD",
-        {"lr": 0.05, "momentum": 0.8, "dampening": 0.3, "weight_decay": 0.01},
-        "momentum_step",
-    ),
-    "nesterov, decay": (
-        "SGD",
-        {"lr": 0.05, "momentum": 0.8, "nesterov": True, "weight_decay": 0.01},
-        "momentum_step",
-    ),
-    "adam": ("Adam", {"lr": 0.01}, "adam_step"),
-    "adam, decay": ("Adam", {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}, "adam_step"),
-    "adamw": ("AdamW", {"lr": 0.01, "weight_decay": 0.5}, "adam_step"),
+    "sgd": ("SGD", {"lr": 0.1}),
+    "sgd, decay": ("SGD", {"lr": 0.1, "weight_decay": 0.05}),
+    "momentum": ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    "momentum, dampening, decay": ("SGD", {"lr": 0.05, "momentum": 0.8, "dampening": 0.3, "weight_decay": 0.01}),
+    "nesterov, decay": ("SGD", {"lr": 0.05, "momentum": 0.8, "nesterov": True, "weight_decay": 0.01}),
+    "adam": ("Adam", {"lr": 0.01}),
+    "adam, decay": ("Adam", {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1}),
+    "adam, counted in arrays": ("Adam", {"lr": 0.01, "capturable": True}),
+    "adamw": ("AdamW", {"lr": 0.01, "weight_decay": 0.5}),
+    "rmsprop": ("RMSprop", {"lr": 0.01}),
+    "rmsprop, momentum, decay": ("RMSprop", {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.1}),
+    "rmsprop, centered": ("RMSprop", {"lr": 0.01, "centered": True}),
+    "rmsprop, centered, momentum": ("RMSprop", {"lr": 0.01, "centered": True, "momentum": 0.5}),
+    "adagrad": ("Adagrad", {"lr": 0.1, "initial_accumulator_value": 0.2}),
+    "adagrad, decay": ("Adagrad", {"lr": 0.1, "lr_decay": 0.3, "weight_decay": 0.1}),
+    "adagrad, counted in arrays": ("Adagrad", {"lr": 0.1, "lr_decay": 0.3, "capturable": True}),
 }
 every_case = pytest.mark.parametrize("case", CASES)
-# More than a MiB, and no multiple of a vector.
-SHAPE = (613, 457)
+# More than one item, and no multiple of a vector.
+SHAPE = (313, 257)
 
 
 @pytest.fixture
 def called(monkeypatch, compiled_kernels):
-    """The names of the kernels that were called."""
-    found, names = compiled_kernels, set()
-    for name in ("sgd_step", "momentum_step", "adam_step"):
-        kernel = getattr(found, name)
+    """For each call of the kernels, the number of parameters that it updated."""
+    steps = importlib.import_module("xpnn.backends.engines.numba.optimizer_steps")
+    counts, usual = [], steps.OptimizerSteps.__call__
 
-        def noted(*arguments, name=name, kernel=kernel, **numbers):
-            names.add(name)
-            kernel(*arguments, **numbers)
+    def noted(self, rows):
+        counts.append(len(rows))
+        usual(self, rows)
 
-        monkeypatch.setattr(found, name, noted)
-    return names
+    monkeypatch.setattr(steps.OptimizerSteps, "__call__", noted)
+    return counts
 
 
 def arrays(rng, shape=SHAPE, steps=3):
@@ -51,7 +52,7 @@ def arrays(rng, shape=SHAPE, steps=3):
 
 def train(case, value, gradients, **changes):
     """The bytes of the value and of what is remembered, and the value, after a step with each gradient."""
-    name, arguments, _ = CASES[case]
+    name, arguments = CASES[case]
     parameter = nn.Parameter(value)
     optimizer = getattr(nn, name)([parameter], **(arguments | changes))
     for gradient in gradients:
@@ -69,17 +70,18 @@ def without(monkeypatch):
 def test_kernels_give_the_bits_of_array_functions(called, case, rng, monkeypatch):
     value, gradients = arrays(rng)
     with_kernels, _ = train(case, value, gradients)
-    assert called == {CASES[case][2]}
+    assert called == [1, 1, 1]
     without(monkeypatch)
     assert with_kernels == train(case, value, gradients)[0]
 
 
 @every_case
-def test_kernels_match_float64(called, case, rng):
+def test_kernels_match_float64(called, case, rng, monkeypatch):
     value, gradients = arrays(rng)
     _, actual = train(case, value, gradients)
+    assert called == [1, 1, 1]
+    without(monkeypatch)
     _, desired = train(case, value.astype(np.float64), [g.astype(np.float64) for g in gradients])
-    assert called == {CASES[case][2]}
     assert_match(actual, desired, level="reduction", terms=len(gradients), dtype="float32")
 
 
@@ -134,14 +136,45 @@ def test_gradients_may_have_any_strides_and_are_not_written_to(called, case, ord
     assert ours == train(case, value, gradients)[0]
 
 
-def test_small_arrays_float64_and_exact_numerics_do_without_kernels(called, rng):
+@every_case
+def test_float64_has_the_bits_of_array_functions(called, case, rng, monkeypatch):
     value, gradients = arrays(rng)
-    train("adam", value[:9], [g[:9] for g in gradients])
-    train("adam", value.astype(np.float64), [g.astype(np.float64) for g in gradients])
-    layer = nn.Dense(600, 500, backend="numpy", numerics="exact")
-    layer.backward(layer(np.ones((1, 600), np.float32)))
+    value, gradients = value.astype(np.float64), [g.astype(np.float64) for g in gradients]
+    ours = train(case, value, gradients)[0]
+    assert called == [1, 1, 1]
+    without(monkeypatch)
+    assert ours == train(case, value, gradients)[0]
+
+
+def test_one_call_updates_all_parameters(called, rng, monkeypatch):
+    shapes = [(3,), (70_000,), (0,), (), (5, 4), (40_000,), (2, 33_000)]
+    values = [rng.standard_normal(shape, np.float32) for shape in shapes]
+    gradients = [rng.standard_normal(shape, np.float32) for shape in shapes]
+
+    def updated():
+        parameters = [nn.Parameter(np.asarray(value)) for value in values]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = np.asarray(gradient)
+        optimizer = nn.Adam(parameters, capturable=True)
+        for _ in range(2):
+            optimizer.step()
+        return [parameter.value.tobytes() for parameter in parameters]
+
+    ours = updated()
+    assert called == [len(shapes)] * 2
+    without(monkeypatch)
+    assert ours == updated()
+
+
+def test_exact_numerics_and_a_rate_in_an_array_do_without_kernels(called, rng):
+    layer = nn.Dense(6, 5, backend="numpy", numerics="exact")
+    layer.backward(layer(np.ones((1, 6), np.float32)))
     nn.SGD(layer, momentum=0.9).step()
-    assert not called
+    parameter = nn.Parameter(np.ones(3, np.float32), np.ones(3, np.float32))
+    optimizer = nn.SGD([parameter])
+    optimizer.lr = np.full(3, 0.5, np.float32)
+    optimizer.step()
+    assert not called and parameter.value.tolist() == [0.5] * 3
 
 
 @pytest.mark.parametrize("method", ["_step", "_apply"])

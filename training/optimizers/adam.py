@@ -13,13 +13,10 @@ Sources: D. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015
 "Decoupled weight decay regularization", 2019; in PyTorch's form.
 """
 
-from collections.abc import Callable
-from functools import partial
 from math import sqrt
 from typing import Any
 
 from ...backends import Backend
-from ...backends.engines.numba import Kernels
 from ...common import checks
 from ...common.types import Array, Namespace
 from .base import Optimizer
@@ -86,21 +83,6 @@ class Adam(Optimizer):
         square += gradient * gradient * (1.0 - beta2)
         root = xp.sqrt(square) * as_factor(correction, gradient, xp) + self.eps
         return mean / root * as_factor(rate, gradient, xp)
-
-    def _compiled_update(self, kernels: Kernels, state: State) -> Callable[..., None] | None:
-        if self.capturable:
-            return None
-        decay, shrink = self._decay_and_shrink()
-        correction, rate = state.numbers
-        return partial(
-            kernels.adam_step,
-            decay=decay,
-            shrink=shrink,
-            betas=self.betas,
-            factor=correction,
-            eps=self.eps,
-            rate=rate,
-        )
 
     def _fused_update(self) -> FusedUpdate:
         settings = (*self.betas, self.eps, *self._decay_and_shrink(), *(1.0 - beta for beta in self.betas))

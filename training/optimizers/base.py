@@ -7,20 +7,19 @@ A rule, such as `Adam`, is a subclass that defines
 - `_advance`: the numbers of a step, if it counts steps;
 - `_step`: the formula. It changes the arrays of `State` **in place** and **returns** what to subtract from the value.
 
-Two more methods, `_compiled_update` and `_fused_update`, name a faster kernel of the same arithmetic; a rule without
-one runs on array functions. The arithmetic is PyTorch's, operation by operation.
+One more method, `_fused_update`, names an engine's kernel of the same arithmetic for all parameters together;
+a rule without one runs on array functions. The arithmetic is PyTorch's, operation by operation.
 
 Values and state change in place, part by part: ``state_dict`` shows the change, as in PyTorch, and no temporary array
 has the size of a parameter. An array that a user set as a value or gradient never changes. State is kept in
 `Parameter.states`, so ``model.to(backend)`` moves it with the parameter.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-from ...backends import Backend, operations_of
-from ...backends.engines.numba import Kernels
+from ...backends import Backend, operations_of, origins
 from ...backends.lookup import require_plain
 from ...backends.recording.guards import require_owned
 from ...backends.recording.slots import ABSENT, Slot
@@ -67,61 +66,54 @@ class Optimizer:
     def step(self) -> None:
         """Update each parameter that has a gradient."""
         require_owned(self, f"the state of {type(self).__name__}")
-        groups: dict[Backend, list[tuple[Parameter, Array]]] = {}
+        groups: list[tuple[Backend, list[tuple[Parameter, Array]]]] = []
         for parameter in self.parameters.values():
             if parameter.grad is not None:
-                parameter.check_gradient(parameter.grad, is_last=True)
-                groups.setdefault(parameter.backend, []).append((parameter, parameter.grad))
-        for b, group in groups.items():
+                if origins.watching:
+                    parameter.check_gradient(parameter.grad, is_last=True)
+                b = parameter.backend
+                if not groups or b is not groups[-1][0]:
+                    groups.append((b, []))
+                groups[-1][1].append((parameter, parameter.grad))
+        for b, group in groups:
             with b.context():
                 self._update_all(group, b)
 
     def _update_all(self, group: Sequence[tuple[Parameter, Array]], b: Backend) -> None:
-        """Update the parameters of one backend: with its fused kernel where it has one, the others one by one."""
-        fused = self._fused_update() if self._has_own("_fused_update") else None
+        """Update the parameters of one backend: with its kernel where it has one, the others one by one."""
+        fused = self._fused_update() if self._has_own_kernel() else None
         # A rate that a user set may be an array.
         if fused is not None and all(isinstance(each, int | float) for each in fused.settings):
             kernel = operations_of(b.xp).prepare("update", (fused.name, fused.settings), b.dtype_name)
         else:
             kernel = None
-        rows = []
+        rows, names = [], self._state_names()
+        state_names = set(names)
         for parameter, gradient in group:
-            value, arrays, is_first = self._arrays_of(parameter, gradient, b)
-            stored = parameter.states[self]
-            if kernel is None or fused is None or not kernel.accepts(value, gradient, *arrays.values()):
-                self._update(value, gradient, State(arrays, self._advance(stored, b), is_first), b)
+            _check_gradient(parameter, gradient, b)
+            stored, value = parameter.states.setdefault(self, {}), parameter.own_value()
+            is_first = not stored.keys() >= state_names
+            if is_first:
+                stored.update({name: b.xp.zeros_like(value) for name in names})
+            arrays = [stored[name] for name in names]
+            if kernel is None or fused is None or not kernel.accepts(value, gradient, *arrays):
+                state = State(dict(zip(names, arrays, strict=True)), self._advance(stored, b), is_first)
+                self._update(value, gradient, state, b)
                 continue
             for name, start in fused.counters.items():
                 stored[name] = counter(stored.get(name, start), start, b)
             numbers = () if fused.counters else self._advance(stored, b)
-            counters = [stored[name] for name in fused.counters]
-            rows.append((value, list(arrays.values()), gradient, (*numbers, is_first), counters))
+            rows.append((value, arrays, gradient, (*numbers, is_first), [stored[name] for name in fused.counters]))
         if kernel is not None:
             kernel(rows)
 
-    def _arrays_of(self, parameter: Parameter, gradient: Array, b: Backend) -> tuple[Array, dict[str, Array], bool]:
-        """The value, to be changed in place, the arrays of its state, and whether these were made just now."""
-        require_plain(gradient, "a gradient")
-        require_float(gradient, "a gradient")
-        if gradient.shape != parameter.shape:
-            raise ValueError(
-                f"a gradient must have the shape of its parameter, {parameter.shape}, got {tuple(gradient.shape)}"
-            )
-        stored, names = parameter.states.setdefault(self, {}), self._state_names()
-        is_first = any(name not in stored for name in names)
-        value = parameter.own_value()
-        if is_first:
-            stored.update({name: b.xp.zeros_like(value) for name in names})
-        return value, {name: stored[name] for name in names}, is_first
-
     def _update(self, value: Array, gradient: Array, state: State, b: Backend) -> None:
-        """Update one parameter, part by part: with a compiled kernel where there is one, else with `_apply`."""
+        """Update one parameter by array functions, part by part."""
         update_in_place(
             partial(self._update_part, state, b.xp),
             [value, *state.arrays.values()],
             gradient,
             backend=b,
-            compiled=partial(self._kernel, state),
         )
 
     def _update_part(self, state: State, xp: Namespace, value: Array, *others: Array) -> tuple[Array, ...]:
@@ -151,24 +143,14 @@ class Optimizer:
         """What to subtract from the value; changes ``state.arrays`` in place."""
         raise NotImplementedError(f"{type(self).__name__} defines no _step")
 
-    def _compiled_update(self, kernels: Kernels, state: State) -> Callable[..., None] | None:
-        """A compiled kernel that changes a value and its state, given these and a gradient; None if there is none.
-
-        The kernel is called with parts of the arrays, so only numbers of ``state`` may be used here.
-        """
-        return None
-
     def _fused_update(self) -> FusedUpdate | None:
-        """The device kernel for all parameters together; None if there is none."""
+        """The kernel for all parameters together; None if there is none."""
         return None
 
-    def _kernel(self, state: State, kernels: Kernels) -> Callable[..., None] | None:
-        return self._compiled_update(kernels, state) if self._has_own("_compiled_update") else None
-
-    def _has_own(self, kernel: str) -> bool:
-        """Whether that method's kernel does what this class computes: not if a subclass overrides the formula only."""
+    def _has_own_kernel(self) -> bool:
+        """Whether the kernel does what this class computes: not if a subclass overrides the formula only."""
         kind = type(self)
-        owner = _definer(kind, kernel)
+        owner = _definer(kind, "_fused_update")
         is_last = all(issubclass(owner, _definer(kind, name)) for name in ("_step", "_advance", "_state_names"))
         return is_last and kind._apply is Optimizer._apply
 
@@ -237,6 +219,18 @@ class Optimizer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.settings)})"
+
+
+def _check_gradient(parameter: Parameter, gradient: Array, b: Backend) -> None:
+    """Raise unless it is an array of floats of the parameter's shape."""
+    if gradient.shape == parameter.shape and b.accepts_directly(gradient):
+        return
+    require_plain(gradient, "a gradient")
+    require_float(gradient, "a gradient")
+    if gradient.shape != parameter.shape:
+        raise ValueError(
+            f"a gradient must have the shape of its parameter, {parameter.shape}, got {tuple(gradient.shape)}"
+        )
 
 
 def _definer(kind: type, name: str) -> type:

@@ -9,10 +9,6 @@ Source: I. Sutskever et al., "On the importance of initialization and momentum i
 form.
 """
 
-from collections.abc import Callable
-from functools import partial
-
-from ...backends.engines.numba import Kernels
 from ...common import checks
 from ...common.types import Array, Namespace
 from .base import Optimizer
@@ -64,18 +60,6 @@ class SGD(Optimizer):
             velocity *= self.momentum
         velocity += gradient if state.is_first or not self.dampening else gradient * (1.0 - self.dampening)
         return (gradient + velocity * self.momentum if self.nesterov else velocity) * self.lr
-
-    def _compiled_update(self, kernels: Kernels, state: State) -> Callable[..., None]:
-        if not self.momentum:
-            return partial(kernels.sgd_step, decay=self.weight_decay, rate=self.lr)
-        return partial(
-            kernels.momentum_step,
-            decay=self.weight_decay,
-            keep=0.0 if state.is_first else self.momentum,
-            share=1.0 if state.is_first else 1.0 - self.dampening,
-            ahead=self.momentum if self.nesterov else 0.0,
-            rate=self.lr,
-        )
 
     def _fused_update(self) -> FusedUpdate:
         if not self.momentum:

@@ -107,43 +107,6 @@ class Kernels(Protocol):
     def relu_backward(self, dy: Array, y: Array, out: Array) -> None:
         """Gradient of ReLU: ``dy`` to ``out``, 0 where ``y <= 0``; all ``(n,)``."""
 
-    def sgd_step(self, value: Array, gradient: Array, decay: float, rate: float) -> None:
-        """SGD: ``value -= g rate`` with ``g = gradient + value decay``; all ``(n,)``, updated in place.
-
-        This and the other steps have the bits of array functions; a decay of 0 is skipped.
-        """
-
-    def momentum_step(
-        self,
-        value: Array,
-        velocity: Array,
-        gradient: Array,
-        decay: float,
-        keep: float,
-        share: float,
-        ahead: float,
-        rate: float,
-    ) -> None:
-        """SGD with momentum: ``v = v keep + g share``, ``value -= v rate``.
-
-        With Nesterov momentum ``ahead``, unless 0, ``value -= (g + v ahead) rate``.
-        """
-
-    def adam_step(
-        self,
-        value: Array,
-        mean: Array,
-        square: Array,
-        gradient: Array,
-        decay: float,
-        shrink: float,
-        betas: tuple[float, float],
-        factor: float,
-        eps: float,
-        rate: float,
-    ) -> None:
-        """Adam: ``value = value shrink - m / (sqrt(s) factor + eps) rate`` with the updated moments ``m`` and ``s``."""
-
 
 def switched_off() -> bool:
     """Whether ``XPNN_NUMBA`` is 0.
@@ -172,7 +135,12 @@ def load() -> Kernels | None:
 
 #: For each operation, the module in this package with a function ``prepare(problem, dtype)``, which returns an object
 #: with the operation's methods, or None.
-OPERATIONS: dict[str, str] = {}
+OPERATIONS: dict[str, str] = {
+    "cross entropy": "cross_entropy",
+    "dense": "dense",
+    "sum of rows": "row_sums",
+    "update": "optimizer_steps",
+}
 
 
 def prepare(operation: str, problem: Any, dtype: str) -> Any:
@@ -196,7 +164,10 @@ def _prepared(operation: str, problem: Any, dtype: str) -> Any:
 def used() -> bool:
     """Whether compiled code computes: it is installed, and enabled by the environment and `xpnn.backends.overrides`."""
     override = chosen().kernels
-    off = switched_off() if override is None else not override
+    # The usual values of the variable first, since every operation asks.
+    off = (
+        (environment.given(environment.NUMBA) not in ("", "1") and switched_off()) if override is None else not override
+    )
     return not off and installed() and _works()
 
 

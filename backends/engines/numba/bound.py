@@ -36,8 +36,12 @@ class Bound:
 
     def __init__(self, rows: list[tuple[int, int, int]], keep: list[Any], uses_blas: bool = False) -> None:
         self.rows, self.keep, self.uses_blas = rows, keep, uses_blas
-        self.is_shared = any(items > 1 for _, items, _ in rows)
-        self.program = np.array(rows, np.int64).reshape(-1, 3)
+        self.is_shared = False
+        # In few calls, as this runs for each operation of a step.
+        for _, items, _ in rows:
+            if items > 1:
+                self.is_shared = True
+        self.program = np.array(rows or np.empty((0, 3)), np.int64)
 
     @classmethod
     def join(cls, parts: "Iterable[Bound]") -> "Bound":

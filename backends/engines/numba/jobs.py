@@ -17,7 +17,7 @@ It is compiled on its first `Job.bind` for a dtype, and cached on disk as `compi
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import RLock
 from types import CodeType, FunctionType
@@ -30,14 +30,19 @@ from numba import types
 from numba.core import cgutils as untyped
 from numba.np import arrayobj as untyped_arrays
 
+from ....common.types import Array, dtype_name
 from .bound import Bound, address_of
 from .compiler import instruction
+from .packing import BY_OBJECT, pack
 from .progress import compiling
 
 cgutils: Any = untyped
 untyped_types: Any = types
 arrayobj: Any = untyped_arrays
 _WORD = ir.IntType(64)
+_AS_WORD, _AS_FLOAT = struct.Struct("<q"), struct.Struct("<d")
+# In place of a number of axes: an integer, and any other number.
+_INT, _REAL = -1, -2
 #: One compilation at a time.
 _LOCK = RLock()
 
@@ -58,6 +63,11 @@ class Kind:
     axes: int | None
     dtype: str = ""
     written: bool = False
+
+    @property
+    def is_own_array(self) -> bool:
+        """Whether it is an array of the dtype that the job is compiled for."""
+        return self.axes is not None and not self.dtype
 
     def of(self, dtype: str) -> Any:
         """Numba's type, in a job that is compiled for ``dtype``."""
@@ -95,6 +105,10 @@ class Job:
     def __init__(self, function: Callable[..., None], kinds: tuple[Kind, ...], uses_blas: bool, contract: bool) -> None:
         self.function, self.kinds, self.uses_blas, self.contract = function, kinds, uses_blas, contract
         self.__doc__ = function.__doc__
+        self._axes = tuple([_code(kind) for kind in kinds])
+        self._packed_axes = np.array(self._axes, np.int64)
+        self._numbers = [(place, axes == _REAL) for place, axes in enumerate(self._axes) if axes < 0]
+        self._words = sum(1 + max(0, axes) for axes in self._axes)
         self._addresses: dict[str, int] = {}
         self._compiled: list[Any] = []
 
@@ -119,20 +133,21 @@ class Job:
         dtype : str
             That of the job; unless given, that of the first array whose kind has no dtype.
         """
-        words: list[int] = []
-        for kind, value in zip(self.kinds, arguments, strict=True):
-            if kind.axes is None:
-                words.append(int(value) if kind.dtype == "int64" else _bits(value))
-                continue
-            if not value.flags.c_contiguous:
-                raise ValueError(f"{self.function.__name__}: arguments must be C-contiguous")
-            words.append(address_of(value))
-            words.extend(value.shape)
-            if not (dtype or kind.dtype):
-                dtype = value.dtype.name
-        memory = np.array(words, np.int64)
-        row = (self.address(dtype), items, address_of(memory))
-        return Bound([row], [memory, arguments], self.uses_blas)
+        if not dtype:
+            own = (value.dtype for value, kind in zip(arguments, self.kinds, strict=True) if kind.is_own_array)
+            dtype = dtype_name(found) if (found := next(own, None)) is not None else ""
+        return bind_phases([(self, items)], *arguments, dtype=dtype)
+
+    def packed(self, arguments: tuple[Any, ...]) -> Array:
+        """The memory from which the compiled function reads its arguments."""
+        # In few calls, as this runs for each operation of a step.
+        values = list(map(id, arguments)) if BY_OBJECT else list(arguments)
+        for place, is_real in self._numbers:
+            values[place] = _bits(arguments[place]) if is_real else arguments[place]
+        memory = np.empty(self._words, np.int64)
+        if not pack(np.array(values, np.int64) if BY_OBJECT else values, self._packed_axes, memory):
+            raise ValueError(f"{self.function.__name__}: arguments must be C-contiguous, of {self._axes} axes")
+        return memory
 
     def _compile(self, dtype: str) -> int:
         fast: Any = {"contract"} if self.contract else False
@@ -155,6 +170,17 @@ class Job:
         self._compiled.append(made)
         address: Any = made.address
         return int(address)
+
+
+def bind_phases(phases: Sequence[tuple[Job, int]], *arguments: Any, dtype: str) -> Bound:
+    """Jobs with the same kinds of arguments, each with its number of items, bound to one set of them."""
+    memory = phases[0][0].packed(arguments)
+    address, uses_blas = address_of(memory), False
+    rows = []
+    for job, items in phases:
+        rows.append((job.address(dtype), items, address))
+        uses_blas = uses_blas or job.uses_blas
+    return Bound(rows, [memory, arguments], uses_blas)
 
 
 def job(*kinds: Kind, uses_blas: bool = False, contract: bool = True) -> Callable[[Callable[..., None]], Job]:
@@ -231,4 +257,12 @@ def _read_array(context: Any, builder: Any, kind: Any, word: Callable[[], Any]) 
 
 def _bits(number: float) -> int:
     """The bits of a float64, as an int64."""
-    return int(struct.unpack("<q", struct.pack("<d", number))[0])
+    word: int = _AS_WORD.unpack(_AS_FLOAT.pack(number))[0]
+    return word
+
+
+def _code(kind: Kind) -> int:
+    """The number of axes, `_INT` or `_REAL`."""
+    if kind.axes is not None:
+        return kind.axes
+    return _INT if kind.dtype == "int64" else _REAL

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from ...execution.one_blas_thread import one_blas_thread
+from ...execution.one_blas_thread import one_blas_thread, setup_once
 from ...execution.thread_count import thread_count
 from .atomics import atomic_add, atomic_load, atomic_store, call_job, call_without_arguments, pause
 from .bound import Bound, address_of
@@ -215,7 +215,7 @@ if hasattr(os, "register_at_fork"):
 
 def perform(bound: Bound) -> None:
     """Run bound jobs, in order."""
-    if bound.uses_blas:
+    if bound.uses_blas and not setup_once.entered:
         with one_blas_thread:
             pool.run(bound)
     else:
