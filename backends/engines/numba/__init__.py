@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from ....common import environment
 from ....common.types import Array
-from ...contractions.windows import PadWidths, Windows
+from ...contractions.windows import Windows
 from ...overrides import add_applicable, chosen, is_collecting
 
 
@@ -84,22 +84,6 @@ class Kernels(Protocol):
         self, dy: Array, x: Array, centre: Array, slope: Array, offset: Array, scale: Array, out: Array
     ) -> None:
         """``(dy + (x - centre) slope + offset) scale`` of ``(R, C)`` to ``out``; the others are ``(C,)``."""
-
-    def max_cells(self, x: Array, windows: Windows, padding: PadWidths, best: Array, cell: Array) -> None:
-        """Maxima of ``x (n, *S, C)`` to ``best (n, *O, C)``, row-major indices of their cells to ``cell``, int8.
-
-        For one or two spatial axes. Padding is never the maximum; of equal cells the first is, and NaN counts as the
-        largest.
-        """
-
-    def scatter_maxima(self, dy: Array, cell: Array, windows: Windows, padding: PadWidths, dx: Array) -> None:
-        """The adjoint of `max_cells`: ``dy (n, *O, C)`` to ``dx (n, *S, C)``."""
-
-    def means(self, x: Array, windows: Windows, padding: PadWidths, divisor: Array, out: Array) -> None:
-        """Sums of windows of ``x (n, *S, C)`` over ``divisor``, 0-d or ``(1, *O, 1)``, to ``out (n, *O, C)``."""
-
-    def spread_means(self, dy: Array, windows: Windows, padding: PadWidths, divisor: Array, dx: Array) -> None:
-        """The adjoint of `means`: ``dy (n, *O, C)`` to ``dx (n, *S, C)``."""
 
     def relu(self, x: Array, out: Array) -> None:
         """ReLU: ``x`` to ``out``, 0 where ``x <= 0``; both ``(n,)``."""
@@ -170,9 +154,13 @@ def load() -> Kernels | None:
     return found
 
 
-#: For each operation, the module in this package with a function ``prepare(problem, dtype)``, which returns an object
+#: For each operation, the module in this package and its function ``prepare(problem, dtype)``, which returns an object
 #: with the operation's methods, or None.
-OPERATIONS: dict[str, str] = {}
+OPERATIONS: dict[str, str] = {
+    "max pool": "pools.prepare_max",
+    "average pool": "pools.prepare_average",
+    "adaptive pool": "pools.prepare_adaptive",
+}
 
 
 def prepare(operation: str, problem: Any, dtype: str) -> Any:
@@ -190,7 +178,8 @@ def prepare(operation: str, problem: Any, dtype: str) -> Any:
 
 @lru_cache(maxsize=4096)
 def _prepared(operation: str, problem: Any, dtype: str) -> Any:
-    return import_module(f"{__name__}.{OPERATIONS[operation]}").prepare(problem, dtype)
+    module, _, name = OPERATIONS[operation].partition(".")
+    return getattr(import_module(f"{__name__}.{module}"), name or "prepare")(problem, dtype)
 
 
 def used() -> bool:
