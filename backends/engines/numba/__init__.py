@@ -68,23 +68,6 @@ class Kernels(Protocol):
     def correlate_by_channel(self, x: Array, dy: Array, windows: Windows, before: tuple[int, ...], out: Array) -> None:
         """The adjoint of `convolve_by_channel` in the cells: ``dy (n, O, C)`` to ``out (K, C)``."""
 
-    def column_moments(self, x: Array, step: int, mean: Array, sums: Array, squares: Array) -> None:
-        """For each column of ``x (R, C)``, the mean of every ``step``-th row, and the sums of ``t`` and ``t^2``.
-
-        All are ``(C,)``, and ``t = x - mean``.
-        """
-
-    def normalise(self, x: Array, centre: Array, scale: Array, shift: Array, out: Array) -> None:
-        """``(x - centre) scale + shift`` of ``x (R, C)`` to ``out``; the others are ``(C,)``."""
-
-    def column_sums(self, dy: Array, x: Array, centre: Array, sums: Array, products: Array) -> None:
-        """Sums of ``dy`` and of ``dy (x - centre)`` over the rows of ``(R, C)``, each ``(C,)``."""
-
-    def normalise_backward(
-        self, dy: Array, x: Array, centre: Array, slope: Array, offset: Array, scale: Array, out: Array
-    ) -> None:
-        """``(dy + (x - centre) slope + offset) scale`` of ``(R, C)`` to ``out``; the others are ``(C,)``."""
-
     def relu(self, x: Array, out: Array) -> None:
         """ReLU: ``x`` to ``out``, 0 where ``x <= 0``; both ``(n,)``."""
 
@@ -160,6 +143,7 @@ OPERATIONS: dict[str, str] = {
     "max pool": "pools.prepare_max",
     "average pool": "pools.prepare_average",
     "adaptive pool": "pools.prepare_adaptive",
+    "batch norm": "batch_norm",
 }
 
 

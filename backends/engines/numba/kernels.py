@@ -1,6 +1,5 @@
 """All compiled kernels: the module that `xpnn.backends.engines.numba.load` returns."""
 
-from .batch_norm import column_moments, column_sums, normalise, normalise_backward
 from .depthwise_convolution import convolve_by_channel, correlate_by_channel
 from .direct_convolution import VECTOR_LANES, convolve, correlate, pad, widen, width
 from .optimizer_steps import adam_step, momentum_step, sgd_step
@@ -9,15 +8,11 @@ from .relu import relu, relu_backward
 __all__ = [
     "VECTOR_LANES",
     "adam_step",
-    "column_moments",
-    "column_sums",
     "convolve",
     "convolve_by_channel",
     "correlate",
     "correlate_by_channel",
     "momentum_step",
-    "normalise",
-    "normalise_backward",
     "pad",
     "relu",
     "relu_backward",

@@ -67,36 +67,37 @@ class Code:
         self.dtype = next(dtype for dtype in arrays if isinstance(dtype, types.Float))
         self.number = context.get_data_type(self.dtype)
 
-    def int(self, value: Any) -> Any:
+    def word(self, value: Any) -> Any:
         """An int64."""
         return ir.Constant(WORD, value) if isinstance(value, int) else value
 
     def add(self, *values: Any) -> Any:
         """The sum of int64 numbers."""
-        total = self.int(values[0])
+        total = self.word(values[0])
         for value in values[1:]:
-            total = self.builder.add(total, self.int(value))
+            total = self.builder.add(total, self.word(value))
         return total
 
     def times(self, a: Any, b: Any) -> Any:
         """The product of two int64 numbers."""
-        return self.builder.mul(self.int(a), self.int(b))
+        return self.builder.mul(self.word(a), self.word(b))
 
     def read(self, array: Any, at: Any) -> Any:
         """One entry of an array."""
-        return self.builder.load(self.builder.gep(array, [self.int(at)]))
+        return self.builder.load(self.builder.gep(array, [self.word(at)]))
 
     @contextmanager
     def each(self, first: Any, stop: Any) -> Iterator[Any]:
         """A loop from ``first`` up to, but not including, ``stop``."""
-        with cgutils.for_range(self.builder, self.int(stop), self.int(first)) as loop:
+        with cgutils.for_range(self.builder, self.word(stop), self.word(first)) as loop:
             yield loop.index
 
-    @contextmanager
-    def when(self, flag: Any) -> Iterator[None]:
-        """Where an int64 is not 0."""
-        with self.builder.if_then(self.builder.icmp_signed("!=", flag, self.int(0))):
-            yield
+    def either(self, flag: Any) -> Iterator[bool]:
+        """Two variants of what follows, the first of which is run if an int64 is not 0."""
+        for wanted in (True, False):
+            test = "!=" if wanted else "=="
+            with self.builder.if_then(self.builder.icmp_signed(test, flag, self.word(0))):
+                yield wanted
 
     def variable(self, value: Any) -> Any:
         """A variable: registers, as far as they suffice."""
@@ -108,17 +109,26 @@ class Code:
         """For vectors of each length a loop over ``count`` entries, of which the longest that fits is run."""
         builder, longer = self.builder, None
         for length in lengths:
-            fits = builder.icmp_signed(">=", count, self.int(length))
+            fits = builder.icmp_signed(">=", count, self.word(length))
             if longer is not None:
-                fits = builder.and_(fits, builder.icmp_signed("<", count, self.int(longer)))
+                fits = builder.and_(fits, builder.icmp_signed("<", count, self.word(longer)))
             longer = length
             with builder.if_then(fits):
-                vectors = builder.sdiv(self.add(count, length - 1), self.int(length))
-                last = builder.sub(count, self.int(length))
+                vectors = builder.sdiv(self.add(count, length - 1), self.word(length))
+                last = builder.sub(count, self.word(length))
                 with self.each(0, vectors) as i:
                     at = self.times(i, length)
                     late = builder.icmp_signed(">", at, last)
                     yield Lanes(self, length), builder.select(late, last, at)
+
+    def over_once(self, count: Any) -> "Iterator[tuple[Lanes, Any]]":
+        """`over`, but no entry is computed twice: what is left over is in shorter vectors. For sums in memory."""
+        builder, done = self.builder, self.word(0)
+        for length in LENGTHS:
+            vectors = builder.sdiv(builder.sub(count, done), self.word(length))
+            with self.each(0, vectors) as i:
+                yield Lanes(self, length), self.add(done, self.times(i, length))
+            done = self.add(done, self.times(vectors, length))
 
 
 class Lanes:
@@ -156,7 +166,7 @@ class Lanes:
 
     def _place(self, array: Any, at: Any) -> tuple[Any, int]:
         entry = array.type.pointee
-        place = self.builder.gep(array, [self.code.int(at)])
+        place = self.builder.gep(array, [self.code.word(at)])
         size = entry.width // 8 if isinstance(entry, ir.IntType) else self.whole.width // 8
         return self.builder.bitcast(place, ir.VectorType(entry, self.length).as_pointer()), size
 
