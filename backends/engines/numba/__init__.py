@@ -68,12 +68,6 @@ class Kernels(Protocol):
     def correlate_by_channel(self, x: Array, dy: Array, windows: Windows, before: tuple[int, ...], out: Array) -> None:
         """The adjoint of `convolve_by_channel` in the cells: ``dy (n, O, C)`` to ``out (K, C)``."""
 
-    def relu(self, x: Array, out: Array) -> None:
-        """ReLU: ``x`` to ``out``, 0 where ``x <= 0``; both ``(n,)``."""
-
-    def relu_backward(self, dy: Array, y: Array, out: Array) -> None:
-        """Gradient of ReLU: ``dy`` to ``out``, 0 where ``y <= 0``; all ``(n,)``."""
-
     def sgd_step(self, value: Array, gradient: Array, decay: float, rate: float) -> None:
         """SGD: ``value -= g rate`` with ``g = gradient + value decay``; all ``(n,)``, updated in place.
 
@@ -144,6 +138,8 @@ OPERATIONS: dict[str, str] = {
     "average pool": "pools.prepare_average",
     "adaptive pool": "pools.prepare_adaptive",
     "batch norm": "batch_norm",
+    "elementwise": "elementwise",
+    "activation": "activations",
 }
 
 

@@ -3,7 +3,6 @@
 from .depthwise_convolution import convolve_by_channel, correlate_by_channel
 from .direct_convolution import VECTOR_LANES, convolve, correlate, pad, widen, width
 from .optimizer_steps import adam_step, momentum_step, sgd_step
-from .relu import relu, relu_backward
 
 __all__ = [
     "VECTOR_LANES",
@@ -14,8 +13,6 @@ __all__ = [
     "correlate_by_channel",
     "momentum_step",
     "pad",
-    "relu",
-    "relu_backward",
     "sgd_step",
     "widen",
     "width",
