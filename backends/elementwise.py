@@ -6,6 +6,7 @@ that stay in a cache (`xpnn.backends.cpu.elementwise`), CuPy in one kernel (`xpn
 
 from collections.abc import Callable, Sequence
 from math import inf
+from operator import add
 from typing import Any
 
 from array_api_compat import device
@@ -37,6 +38,11 @@ class Elementwise(Execution):
     def relu_backward(self, dy: Array, y: Array) -> Array:
         """The gradient of `relu`: ``dy`` where ``y > 0``, 0 where ``y <= 0``, and NaN where ``y`` is NaN."""
         return self.xp.where(y > 0.0, dy, self.select(self.xp.logical_not(y <= 0.0), y))
+
+    def add(self, x: Array, y: Array, relu: bool = False) -> Array:
+        """``x + y`` of arrays of one shape and dtype; with ``relu`` `relu` of it."""
+        total = self.elementwise(add, x, y)
+        return self.relu(total) if relu else total
 
     def select(self, mask: Array, x: Array) -> Array:
         """``x`` where the mask, broadcast to it, is true, else 0; unlike a product with the mask, also for NaN."""

@@ -13,6 +13,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.backends.engines import numba
+from xpnn.backends.overrides import Choices, using
 
 # Compiled kernels would take the place of the array functions that are tested; their own tests switch them on.
 os.environ["XPNN_NUMBA"] = "0"
@@ -212,6 +213,14 @@ def compiled_kernels(monkeypatch):
     found = numba.load()
     assert found is not None
     return found
+
+
+@pytest.fixture
+def compiled_engine():
+    """Operations are computed by compiled jobs where there are some; ``"kernels"`` is in the set if there were."""
+    pytest.importorskip("numba", reason="no compiled kernels: Numba is not installed")
+    with using(Choices(kernels=True)) as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ UPDATE_CHUNK_BYTES = 1 << 19
 
 
 class NumpyElementwise(Elementwise):
-    """Large arrays are cut into parts for worker threads; float32 is computed by compiled kernels if there are any."""
+    """By compiled jobs if there are any; else large arrays are cut into parts for worker threads."""
 
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
         if overrides.is_small(x.nbytes, 2 * CHUNK_BYTES):
@@ -46,26 +46,34 @@ class NumpyElementwise(Elementwise):
         self.parallel(len(blocks), work)
 
     def relu(self, x: Array) -> Array:
+        compiled = self.prepare("elementwise", "relu", x.dtype.name)
+        if compiled is not None:
+            return compiled(x)
         y = np.empty_like(x, subok=False)
         if overrides.is_small(x.nbytes, 2 * CHUNK_BYTES):
             return _clip(x, y)
         source, result = _flat_views((x, y))
         blocks = even_slices(len(source), min(len(source), x.nbytes // CHUNK_BYTES))
-        kernels = self.kernels if source.ndim == 1 and x.dtype == np.float32 else None
-        relu = _clip if kernels is None else kernels.relu
-        self.parallel(len(blocks), lambda i: relu(source[blocks[i]], result[blocks[i]]))
+        self.parallel(len(blocks), lambda i: _clip(source[blocks[i]], result[blocks[i]]))
         return y
 
     def relu_backward(self, dy: Array, y: Array) -> Array:
+        compiled = self.prepare("elementwise", "relu_backward", y.dtype.name)
+        if compiled is not None and dy.dtype == y.dtype:
+            return compiled(dy, y)
         dx = np.empty_like(y, subok=False)
         if overrides.is_small(y.nbytes, 2 * CHUNK_BYTES):
             return _relu_backward(dy, y, dx)
         given, passed, result = _flat_views((dy, y, dx))
-        kernels = self.kernels if result.ndim == 1 and dy.dtype == y.dtype == np.float32 else None
-        relu_backward = _relu_backward if kernels is None else kernels.relu_backward
         blocks = even_slices(len(result), min(len(result), y.nbytes // CHUNK_BYTES))
-        self.parallel(len(blocks), lambda i: relu_backward(given[blocks[i]], passed[blocks[i]], result[blocks[i]]))
+        self.parallel(len(blocks), lambda i: _relu_backward(given[blocks[i]], passed[blocks[i]], result[blocks[i]]))
         return dx
+
+    def add(self, x: Array, y: Array, relu: bool = False) -> Array:
+        compiled = self.prepare("elementwise", "add_relu" if relu else "add", x.dtype.name)
+        if compiled is not None and x.dtype == y.dtype and x.shape == y.shape:
+            return compiled(x, y)
+        return super().add(x, y, relu)
 
     def select(self, mask: Array, x: Array) -> Array:
         return _select(mask, x, np.empty_like(x, subok=False))

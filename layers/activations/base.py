@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, ClassVar, Unpack
 
 from ...backends import operations_of
-from ...common.types import Array, Namespace
+from ...common.types import Array, Namespace, dtype_name
 from ..core.array_checks import namespace, require_same_dtype, require_shape
 from ..core.layer import Layer
 from ..core.output_shape import Shape
@@ -55,13 +55,26 @@ class Activation(Layer):
     def _output_shape(self, shape: Shape) -> Shape:
         return shape
 
+    def _prepared(self, like: Array) -> Any:
+        """An engine's function and gradient, or None."""
+        options = tuple(getattr(self, name) for name, _ in self.signature)
+        problem = (type(self).function.__name__, options)
+        return operations_of(self.backend.xp).prepare("activation", problem, dtype_name(like.dtype))
+
     def _forward(self, x: Array) -> Array:
-        function = partial(type(self).function, **self._options)
-        y = operations_of(self.backend.xp).elementwise(function, x) if self.in_parts else function(x)
+        prepared = self._prepared(x)
+        if prepared is not None:
+            y = prepared.forward(x)
+        else:
+            function = partial(type(self).function, **self._options)
+            y = operations_of(self.backend.xp).elementwise(function, x) if self.in_parts else function(x)
         self.save_for_backward(y if self.from_output else x)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (saved,) = self.saved
+        prepared = self._prepared(saved) if dy.dtype == saved.dtype else None
+        if prepared is not None:
+            return prepared.backward(dy, saved)
         gradient = partial(type(self).gradient, **self._options)
         return operations_of(self.backend.xp).elementwise(gradient, dy, saved) if self.in_parts else gradient(dy, saved)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import add
 
 from ...backends import operations_of
 from ...common.types import Array
@@ -40,7 +39,7 @@ class Branching(Container):
         with b.context():
             total = b.up(arrays[0])
             for array in arrays[1:]:
-                total = ops.elementwise(add, total, b.up(array))
+                total = ops.add(total, b.up(array))
             return self._record_gradient(b.down(total))
 
     def _backward_all(self, branches: Sequence[tuple[Layer | None, Array]], input_grad: bool) -> Array | None:

@@ -9,7 +9,7 @@ depends only on the shape.
 A mean is stored in two parts, ``near + correction``: if all values of a channel are equal, the rounding error of the
 mean is divided by the root of ``eps``.
 
-Where compiled kernels are installed (`xpnn.backends.engines.numba`), each step reads a block from memory once.
+Array functions compute this where no engine does.
 
 Source: T. Chan, G. Golub and R. LeVeque, "Algorithms for computing the sample variance", 1983.
 """
@@ -20,15 +20,12 @@ from math import inf, nan
 from array_api_compat import device
 
 from ...backends import operations_of
-from ...backends.engines.numba import Kernels
 from ...common.types import Array, Namespace
 from ..core.axis_order import channels_first, channels_last
 from ..core.elementwise import scalar
 
-# Largest length of a row for array functions, which are slow on short rows.
+# Largest length of a row: array functions are slow on short rows.
 ROW_LENGTH = 2048
-# The same for a compiled kernel, so that its sums and what it reads stay in the L1 cache.
-ROW_LENGTH_COMPILED = 512
 # Step between the rows whose mean is the shift.
 SAMPLE_STEP = 8
 
@@ -64,13 +61,8 @@ def moments(rows: Array, xp: Namespace) -> tuple[Array, Array, Array]:
     like = {"dtype": x.dtype, "device": device(x)}
     means, sums, squares = (xp.empty((len(blocks), x.shape[1]), **like) for _ in range(3))
 
-    kernels = _kernels(x, xp)
-
     def work(i: int) -> None:
         block = x[blocks[i], :]
-        if kernels is not None:
-            kernels.column_moments(block, SAMPLE_STEP, means[i, :], sums[i, :], squares[i, :])
-            return
         sample = block[::SAMPLE_STEP, :]
         mean = _column_sums(sample, xp) * (1.0 / sample.shape[0])
         t = ops.workspace("rows", block.shape, block)
@@ -122,13 +114,8 @@ def normalise_rows(
     blocks = _blocks(source, xp)
     centre, factor, offset = (xp.tile(v, (repeats,)) for v in (near, scale, shift))
 
-    kernels = _kernels(x, xp)
-
     def work(i: int) -> None:
         part = result[blocks[i], :]
-        if kernels is not None:
-            kernels.normalise(source[blocks[i], :], centre, factor, offset, part)
-            return
         part[...] = source[blocks[i], :]
         part -= centre
         part *= factor
@@ -150,13 +137,8 @@ def normalise_rows_backward(
     centre = xp.tile(normalised.near, (repeats,))
     sums = xp.empty((len(blocks), 2, x.shape[1]), dtype=x.dtype, device=device(x))
 
-    kernels = _kernels(x, xp)
-
     def add_up(i: int) -> None:
         d = upstream[blocks[i], :]
-        if kernels is not None:
-            kernels.column_sums(d, x[blocks[i], :], centre, sums[i, 0, :], sums[i, 1, :])
-            return
         t = ops.workspace("rows", d.shape, d)
         t[...] = x[blocks[i], :]
         t -= centre
@@ -183,9 +165,6 @@ def normalise_rows_backward(
 
     def work(i: int) -> None:
         part = result[blocks[i], :]
-        if kernels is not None:
-            kernels.normalise_backward(upstream[blocks[i], :], x[blocks[i], :], centre, slope, offset, scale, part)
-            return
         part[...] = x[blocks[i], :]
         part -= centre
         part *= slope
@@ -202,16 +181,10 @@ def in_range(inverse_std: Array, var: Array, xp: Namespace) -> Array:
     return xp.where(var == inf, scalar(nan, var, xp), inverse_std)
 
 
-def _kernels(x: Array, xp: Namespace) -> Kernels | None:
-    """The compiled kernels if they can compute the input's dtype."""
-    return operations_of(xp).kernels if x.dtype == xp.float32 else None
-
-
 def _long_rows(rows: Array, xp: Namespace) -> tuple[Array, int]:
     """Long rows of several cells each, and their number of cells."""
     cells, channels = rows.shape
-    length = ROW_LENGTH if _kernels(rows, xp) is None else ROW_LENGTH_COMPILED
-    repeats = next(k for k in range(min(cells, max(1, length // channels)), 0, -1) if cells % k == 0)
+    repeats = next(k for k in range(min(cells, max(1, ROW_LENGTH // channels)), 0, -1) if cells % k == 0)
     return xp.reshape(rows, (cells // repeats, repeats * channels)), repeats
 
 

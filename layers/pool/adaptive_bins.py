@@ -62,5 +62,5 @@ def check_output_size(output_size: OutputSize, axes: int) -> int | tuple[int | N
 
 
 def prepared_kernel(shape: tuple[int, ...], sizes: tuple[int, ...], like: Array, xp: Namespace) -> Any:
-    """The backend's own kernel for an input ``(N, C, *S)`` of that shape, or None."""
+    """An engine's pool of an input ``(N, C, *S)`` of that shape, or None."""
     return operations_of(xp).prepare("adaptive pool", ((shape[0], *shape[2:], shape[1]), sizes), dtype_name(like.dtype))

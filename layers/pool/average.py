@@ -27,7 +27,7 @@ from ..core.elementwise import clamp, scalar
 from ..windows.geometry import Geometry, Padding, Size
 from ..windows.padding import pad
 from .geometry import pool_geometry, pool_geometry_of_shape
-from .window_sums import along_axis, compiled_kernels, scatter, sum_windows
+from .window_sums import along_axis, scatter, sum_windows
 
 
 @without_graph
@@ -55,12 +55,8 @@ def avg_pool(
         return channels_first(prepared.forward(inner), xp)
     divisor = _divisor(geometry, x, tuple(x.shape[2:]), count_include_pad, divisor_override, xp)
     y = xp.empty((x.shape[0], *geometry.windows.count, x.shape[1]), dtype=x.dtype, device=device(x))
-    kernels = compiled_kernels(x, geometry, xp)
 
     def work(samples: slice) -> None:
-        if kernels is not None:
-            kernels.means(inner[samples, ...], geometry.windows, geometry.padding, divisor, y[samples, ...])
-            return
         cells = pad(inner[samples, ...], geometry, 0.0, xp)
         y[samples, ...] = sum_windows(cells, geometry.windows, xp) / divisor
 
@@ -92,16 +88,6 @@ def avg_pool_backward(
     if prepared is not None:
         return channels_first(prepared.backward(upstream), xp)
     divisor = _divisor(geometry, dy, tuple(x_shape[2:]), count_include_pad, divisor_override, xp)
-    kernels = compiled_kernels(dy, geometry, xp)
-    if kernels is not None:
-        dx = xp.empty((x_shape[0], *x_shape[2:], x_shape[1]), dtype=dy.dtype, device=device(dy))
-
-        def spread(samples: slice) -> None:
-            given, out = upstream[samples, ...], dx[samples, ...]
-            kernels.spread_means(given, geometry.windows, geometry.padding, divisor, out)
-
-        over_blocks(spread, dx, xp)
-        return channels_first(dx, xp)
 
     def shares(samples: slice) -> Callable[[int], Array]:
         share = upstream[samples, ...] / divisor
@@ -123,7 +109,7 @@ def _prepared(
     override: int | None,
     xp: Namespace,
 ) -> Any:
-    """The backend's own kernel for an input ``(N, C, *S)`` of that shape, or None."""
+    """An engine's pool of an input ``(N, C, *S)`` of that shape, or None."""
     include = checks.flag("count_include_pad", count_include_pad)
     problem = (geometry, (shape[0], *shape[2:], shape[1]), include, check_divisor(override))
     return operations_of(xp).prepare("average pool", problem, dtype_name(like.dtype))

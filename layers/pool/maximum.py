@@ -30,7 +30,7 @@ from ..core.batch_blocks import over_blocks
 from ..windows.geometry import Geometry, Padding, Size
 from ..windows.padding import pad
 from .geometry import pool_geometry
-from .window_sums import along_axis, cells_along, compiled_kernels, scatter
+from .window_sums import along_axis, cells_along, scatter
 
 # Numbers between neighbouring windows up to which all positions of the last axis are computed.
 DENSE_DISTANCE = 32
@@ -107,14 +107,6 @@ def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array
     shape = (x.shape[0], *geometry.windows.count, x.shape[1])
     best = xp.empty(shape, dtype=x.dtype, device=device(x))
     cell = xp.empty(shape, dtype=index_dtype, device=device(x))
-    kernels = compiled_kernels(x, geometry, xp)
-    if kernels is not None:
-
-        def find(part: slice) -> None:
-            kernels.max_cells(inner[part, ...], geometry.windows, geometry.padding, best[part, ...], cell[part, ...])
-
-        over_blocks(find, x, xp)
-        return channels_first(best, xp), channels_first(cell, xp)
     first = _first_inside(geometry, x, index_dtype, xp) if geometry.is_padded else None
     if not ops.free_order:
         search, windows, step = _cell_by_cell, geometry.windows, 1
@@ -134,7 +126,7 @@ def maxima(x: Array, geometry: Geometry, xp: Namespace) -> Array:
     """The maximum of each window, ``(N, C, *O)``: as `max_cells`, without the cells."""
     ops = operations_of(xp)
     prepared = _prepared(tuple(x.shape), dtype_name(x.dtype), geometry, xp)
-    if not ops.free_order or compiled_kernels(x, geometry, xp) is not None or prepared is not None:
+    if not ops.free_order or prepared is not None:
         return max_cells(x, geometry, xp)[0]
     inner, (windows, step) = channels_last(x, xp), _dense(geometry.windows, geometry, x.shape[1])
     best = xp.empty((x.shape[0], *geometry.windows.count, x.shape[1]), dtype=x.dtype, device=device(x))
@@ -150,7 +142,7 @@ def maxima(x: Array, geometry: Geometry, xp: Namespace) -> Array:
 
 
 def _prepared(shape: tuple[int, ...], dtype: str, geometry: Geometry, xp: Namespace) -> Any:
-    """The backend's own kernel for an input ``(N, C, *S)`` of that shape, or None."""
+    """An engine's pool of an input ``(N, C, *S)`` of that shape, or None."""
     return operations_of(xp).prepare("max pool", (geometry, (shape[0], *shape[2:], shape[1])), dtype)
 
 
@@ -224,16 +216,6 @@ def scatter_maxima(dy: Array, cell: Array, x_shape: tuple[int, ...], geometry: G
     prepared = _prepared(x_shape, dtype_name(dy.dtype), geometry, xp)
     if prepared is not None:
         return channels_first(prepared.backward(upstream, winner), xp)
-    kernels = compiled_kernels(dy, geometry, xp)
-    if kernels is not None:
-        dx = xp.empty((x_shape[0], *x_shape[2:], x_shape[1]), dtype=dy.dtype, device=device(dy))
-
-        def put(part: slice) -> None:
-            d, w = upstream[part, ...], winner[part, ...]
-            kernels.scatter_maxima(d, w, geometry.windows, geometry.padding, dx[part, ...])
-
-        over_blocks(put, dx, xp)
-        return channels_first(dx, xp)
 
     def shares(samples: slice) -> Callable[[int], Array]:
         d, w = upstream[samples, ...], winner[samples, ...]

@@ -5,34 +5,18 @@ All loops are over the cells of a window, which are few; each step is one stride
 
 from collections.abc import Callable
 from functools import reduce
-from math import prod
 from operator import add
 from typing import Any
 
 from array_api_compat import device
 
-from ...backends import operations_of, overrides
+from ...backends import operations_of
 from ...backends.contractions.windows import Windows
-from ...backends.engines.numba import Kernels
 from ...common.types import Array, Namespace
 from ..core.axis_order import channels_first
 from ..core.batch_blocks import over_blocks
 from ..windows.geometry import Geometry
 from ..windows.padding import padded_shape, unpad
-
-# Cells of all windows together below which loading a kernel takes longer than it saves.
-MIN_CELLS = 1 << 18
-# Channels below which a kernel, which computes all channels of a cell at once, is slower than array functions.
-MIN_CHANNELS = 16
-
-
-def compiled_kernels(x: Array, geometry: Geometry, xp: Namespace) -> Kernels | None:
-    """The compiled kernels if they can compute these windows over ``x (N, C, *S)``, and have enough work."""
-    ops, windows = operations_of(xp), geometry.windows
-    read = prod(x.shape[:2]) * prod(windows.count) * windows.cells
-    serves = x.dtype == xp.float32 and len(windows.count) < 3 and windows.cells <= 127
-    pays = not overrides.is_small(x.shape[1], MIN_CHANNELS) and not overrides.is_small(read, MIN_CELLS)
-    return ops.kernels if serves and pays and ops.free_order else None
 
 
 def sum_windows(cells: Array, windows: Windows, xp: Namespace) -> Array:

@@ -4,37 +4,28 @@ import numpy as np
 import pytest
 
 import xpnn as nn
+from xpnn.backends.engines import numba
+from xpnn.backends.overrides import Choices, using
 from xpnn.testing import assert_match
 
 F = nn.functional
-KERNELS = ("column_moments", "normalise", "column_sums", "normalise_backward")
 #: (N, C, *S), each of more than a MiB; some with a prime number of cells, or channels that fill no vector.
 SHAPES = [(4, 64, 33, 32), (1, 40, 6607), (3, 7, 113, 113), (262147, 1), (5, 3000, 5, 4)]
-
-
-@pytest.fixture
-def called(monkeypatch, compiled_kernels):
-    """The names of the kernels that were called."""
-    found, names = compiled_kernels, set()
-    for name in KERNELS:
-        kernel = getattr(found, name)
-
-        def noted(*arguments, name=name, kernel=kernel):
-            names.add(name)
-            kernel(*arguments)
-
-        monkeypatch.setattr(found, name, noted)
-    return names
 
 
 def channels_last(a):
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
 
 
-def problem(shape, rng):
-    x, dy = (channels_last(rng.standard_normal(shape, np.float32)) for _ in range(2))
-    weight, bias = (rng.standard_normal(shape[1], np.float32) for _ in range(2))
-    return x + np.float32(3.0), dy, weight, bias
+def problem(shape, rng, dtype="float32"):
+    x, dy = (channels_last(rng.standard_normal(shape).astype(dtype)) for _ in range(2))
+    weight, bias = (rng.standard_normal(shape[1]).astype(dtype) for _ in range(2))
+    return x + np.asarray(3.0, dtype), dy, weight, bias
+
+
+def by_arrays(function, *arguments):
+    with using(Choices(kernels=False)):
+        return function(*arguments)
 
 
 def compute(x, dy, weight, bias):
@@ -42,57 +33,114 @@ def compute(x, dy, weight, bias):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_kernels_match_float64(called, shape, rng):
+def test_kernels_match_float64(compiled_engine, shape, rng):
     given = problem(shape, rng)
     actual = compute(*given)
-    assert called == set(KERNELS)
-    desired = compute(*(np.ascontiguousarray(a, np.float64) for a in given))
+    assert "kernels" in compiled_engine
+    desired = by_arrays(compute, *(np.ascontiguousarray(a, np.float64) for a in given))
     for a, d in zip(actual, desired, strict=True):
         assert_match(a, d, level="reduction", terms=given[0].size // shape[1], dtype="float32")
 
 
-def test_kernels_are_as_accurate_as_array_functions(called, rng, monkeypatch):
+@pytest.mark.parametrize("shape", SHAPES[:3], ids=str)
+def test_kernels_in_float64_match_array_functions(compiled_engine, shape, rng):
+    given = problem(shape, rng, "float64")
+    for a, d in zip(compute(*given), by_arrays(compute, *given), strict=True):
+        assert_match(a, d, level="reduction", terms=given[0].size // shape[1], dtype="float64")
+    assert "kernels" in compiled_engine
+
+
+def test_kernels_are_as_accurate_as_array_functions(compiled_engine, rng):
     given = problem((8, 64, 32, 31), rng)
     given[0][...] += np.float32(100.0)
-    desired = compute(*(np.ascontiguousarray(a, np.float64) for a in given))
-    errors = []
-    for switch in ("1", "0"):
-        monkeypatch.setenv("XPNN_NUMBA", switch)
-        errors.append([np.max(np.abs(a - d)) for a, d in zip(compute(*given), desired, strict=True)])
-    assert all(ours <= 2 * theirs for ours, theirs in zip(*errors, strict=True))
+    desired = by_arrays(compute, *(np.ascontiguousarray(a, np.float64) for a in given))
+    ours, theirs = (
+        [np.max(np.abs(a - d)) for a, d in zip(found, desired, strict=True)]
+        for found in (compute(*given), by_arrays(compute, *given))
+    )
+    assert all(mine <= 2 * other for mine, other in zip(ours, theirs, strict=True))
 
 
-def test_equal_values_become_zero(called):
+@pytest.mark.parametrize("constant", [False, True], ids=["own statistics", "given statistics"])
+def test_relu_in_the_same_loop_is_relu_after_it(compiled_engine, constant, rng):
+    x, dy, weight, bias = problem((3, 7, 13, 17), rng)
+    given = (rng.standard_normal(7, np.float32), rng.random(7, np.float32) + 1) if constant else None
+    x[2, 3, 4, 5] = np.nan if constant else x[2, 3, 4, 5]
+    rows, upstream = (np.moveaxis(a, 1, -1) for a in (x, dy))
+    engine = numba.prepare("batch norm", (x.size // 7, 7), "float32")
+    y, known = engine.forward(rows, weight, bias, given, 1e-5)
+    gated = np.moveaxis(F.relu_backward(dy, np.moveaxis(y, -1, 1)), 1, -1)
+    rectified, fused = engine.forward(rows, weight, bias, given, 1e-5, relu=True)
+    assert np.array_equal(rectified, F.relu(y), equal_nan=True)
+    results = (
+        engine.backward(gated, known, weight, constant, True),
+        engine.backward(upstream, fused, weight, constant, True),
+    )
+    for a, d in zip(*results, strict=True):
+        assert np.array_equal(a, d, equal_nan=True)
+
+
+@pytest.mark.parametrize("momentum", [0.3, None])
+def test_running_statistics_match_array_functions(compiled_engine, momentum, rng):
+    def train():
+        layer = nn.BatchNorm2d(5, momentum=momentum, backend="numpy")
+        for seed in range(3):
+            layer(np.random.default_rng(seed).standard_normal((4, 5, 6, 7), np.float32))
+        return [np.array(layer.buffers[name]) for name in ("running_mean", "running_var", "num_batches_tracked")]
+
+    (*found, batches), (*expected, counted) = train(), by_arrays(train)
+    for a, d in zip(found, expected, strict=True):
+        assert_match(a, d, level="reduction", terms=200, dtype="float32")
+    assert batches == counted == 3 and batches.dtype == counted.dtype and batches.shape == ()
+    assert "kernels" in compiled_engine
+
+
+@pytest.mark.parametrize("name", ["weight", "bias", "both"])
+def test_weight_and_bias_may_be_missing(compiled_engine, name, rng):
+    x, dy, weight, bias = problem((3, 7, 5, 4), rng)
+    weight, bias = (None if name in ("weight", "both") else weight), (None if name in ("bias", "both") else bias)
+    for a, d in zip(compute(x, dy, weight, bias), by_arrays(compute, x, dy, weight, bias), strict=True):
+        assert_match(a, d, level="reduction", terms=60, dtype="float32")
+
+
+def test_a_variance_beyond_the_range_makes_the_channel_nan(compiled_engine, rng):
+    x, *_ = problem((3, 7, 5, 4), rng)
+    x[0, 2, 0, 0] = 1e21
+    with np.errstate(over="ignore"):
+        y = F.batch_norm(x)
+    assert np.array_equal(np.isnan(y).all((0, 2, 3)), np.arange(7) == 2) and np.isnan(y).any((0, 2, 3)).sum() == 1
+
+
+def test_equal_values_become_zero(compiled_engine):
     x = channels_last(np.full((4, 64, 32, 33), 1000.1, np.float32))
     assert not np.any(F.batch_norm(x))
-    assert called
+    assert compiled_engine
 
 
-def test_bits_do_not_depend_on_threads(called, rng, monkeypatch):
+def test_bits_do_not_depend_on_threads(compiled_engine, rng, monkeypatch):
     given, found = problem((4, 64, 40, 37), rng), []
     for threads in ("1", "2", "3"):
         monkeypatch.setenv("XPNN_NUM_THREADS", threads)
         found.append([a.tobytes() for a in compute(*given)])
-    assert called and found[0] == found[1] == found[2]
+    assert compiled_engine and found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nan_and_infinity_stay_in_their_channel(called, value, rng, monkeypatch):
+def test_nan_and_infinity_stay_in_their_channel(compiled_engine, value, rng):
     x, dy, weight, bias = problem((2, 64, 64, 33), rng)
     x[1, 5, 3, 2], dy[0, 9, 1, 1] = value, value
     with np.errstate(invalid="ignore"):
         with_kernels = compute(x, dy, weight, bias)
-        monkeypatch.setenv("XPNN_NUMBA", "0")
-        without = compute(x, dy, weight, bias)
+        without = by_arrays(compute, x, dy, weight, bias)
     for a, d in zip(with_kernels, without, strict=True):
         assert np.array_equal(np.isfinite(a), np.isfinite(d))
-    assert called
+    assert compiled_engine
 
 
-def test_upstream_may_be_one_value_spread_out_and_read_only(called, rng):
+def test_upstream_may_be_one_value_spread_out_and_read_only(compiled_engine, rng):
     x, _, weight, _ = problem((2, 64, 64, 33), rng)
     dy = np.broadcast_to(np.float32(0.5), x.shape)
     spread = F.batch_norm_backward(dy, x, weight)
     for a, d in zip(spread, F.batch_norm_backward(channels_last(dy), x, weight), strict=True):
         assert np.array_equal(a, d)
-    assert called
+    assert compiled_engine

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from ....common import environment
 from ....common.types import Array
-from ...contractions.windows import PadWidths, Windows
+from ...contractions.windows import Windows
 from ...overrides import add_applicable, chosen, is_collecting
 
 
@@ -68,44 +68,6 @@ class Kernels(Protocol):
     def correlate_by_channel(self, x: Array, dy: Array, windows: Windows, before: tuple[int, ...], out: Array) -> None:
         """The adjoint of `convolve_by_channel` in the cells: ``dy (n, O, C)`` to ``out (K, C)``."""
 
-    def column_moments(self, x: Array, step: int, mean: Array, sums: Array, squares: Array) -> None:
-        """For each column of ``x (R, C)``, the mean of every ``step``-th row, and the sums of ``t`` and ``t^2``.
-
-        All are ``(C,)``, and ``t = x - mean``.
-        """
-
-    def normalise(self, x: Array, centre: Array, scale: Array, shift: Array, out: Array) -> None:
-        """``(x - centre) scale + shift`` of ``x (R, C)`` to ``out``; the others are ``(C,)``."""
-
-    def column_sums(self, dy: Array, x: Array, centre: Array, sums: Array, products: Array) -> None:
-        """Sums of ``dy`` and of ``dy (x - centre)`` over the rows of ``(R, C)``, each ``(C,)``."""
-
-    def normalise_backward(
-        self, dy: Array, x: Array, centre: Array, slope: Array, offset: Array, scale: Array, out: Array
-    ) -> None:
-        """``(dy + (x - centre) slope + offset) scale`` of ``(R, C)`` to ``out``; the others are ``(C,)``."""
-
-    def max_cells(self, x: Array, windows: Windows, padding: PadWidths, best: Array, cell: Array) -> None:
-        """Maxima of ``x (n, *S, C)`` to ``best (n, *O, C)``, row-major indices of their cells to ``cell``, int8.
-
-        For one or two spatial axes. Padding is never the maximum; of equal cells the first is, and NaN counts as the
-        largest.
-        """
-
-    def scatter_maxima(self, dy: Array, cell: Array, windows: Windows, padding: PadWidths, dx: Array) -> None:
-        """The adjoint of `max_cells`: ``dy (n, *O, C)`` to ``dx (n, *S, C)``."""
-
-    def means(self, x: Array, windows: Windows, padding: PadWidths, divisor: Array, out: Array) -> None:
-        """Sums of windows of ``x (n, *S, C)`` over ``divisor``, 0-d or ``(1, *O, 1)``, to ``out (n, *O, C)``."""
-
-    def spread_means(self, dy: Array, windows: Windows, padding: PadWidths, divisor: Array, dx: Array) -> None:
-        """The adjoint of `means`: ``dy (n, *O, C)`` to ``dx (n, *S, C)``."""
-
-    def relu(self, x: Array, out: Array) -> None:
-        """ReLU: ``x`` to ``out``, 0 where ``x <= 0``; both ``(n,)``."""
-
-    def relu_backward(self, dy: Array, y: Array, out: Array) -> None:
-        """Gradient of ReLU: ``dy`` to ``out``, 0 where ``y <= 0``; all ``(n,)``."""
 
 
 def switched_off() -> bool:
@@ -133,13 +95,19 @@ def load() -> Kernels | None:
     return found
 
 
-#: For each operation, the module in this package with a function ``prepare(problem, dtype)``, which returns an object
+#: For each operation, the module in this package and its function ``prepare(problem, dtype)``, which returns an object
 #: with the operation's methods, or None.
 OPERATIONS: dict[str, str] = {
     "cross entropy": "cross_entropy",
     "dense": "dense",
     "sum of rows": "row_sums",
     "update": "optimizer_steps",
+    "max pool": "pools.prepare_max",
+    "average pool": "pools.prepare_average",
+    "adaptive pool": "pools.prepare_adaptive",
+    "batch norm": "batch_norm",
+    "elementwise": "elementwise",
+    "activation": "activations",
 }
 
 
@@ -158,7 +126,8 @@ def prepare(operation: str, problem: Any, dtype: str) -> Any:
 
 @lru_cache(maxsize=4096)
 def _prepared(operation: str, problem: Any, dtype: str) -> Any:
-    return import_module(f"{__name__}.{OPERATIONS[operation]}").prepare(problem, dtype)
+    module, _, name = OPERATIONS[operation].partition(".")
+    return getattr(import_module(f"{__name__}.{module}"), name or "prepare")(problem, dtype)
 
 
 def used() -> bool:

@@ -1,90 +1,151 @@
-"""Batch normalisation of rows of channels: statistics, normalisation and their gradients, each in one pass."""
+"""Batch normalisation of rows of channels: each of forward and backward reads the input twice."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from ....common.types import Array
-from .compiler import INT, READ1, READ2, WRITE1, WRITE2, compiled, contiguous
+from .batch_norm_jobs import (
+    COMBINED,
+    MEAN,
+    SAMPLE_STEP,
+    VAR,
+    differentiate,
+    given_statistics,
+    gradient_sums,
+    gradients,
+    moments,
+    normalise,
+    statistics,
+    track,
+)
+from .bound import Bound
+from .compiler import contiguous
+from .pool import perform
+from .results import empty
 
-# Four rows are added pairwise before they are added to the sums: the sums are read and written less often, and round
-# less.
-
-
-@compiled(READ2, INT, WRITE1, WRITE1, WRITE1)
-def _column_moments(x: Any, step: Any, mean: Any, sums: Any, squares: Any) -> None:
-    rows, columns = x.shape
-    sampled = np.float32((rows + step - 1) // step)
-    for c in range(columns):
-        mean[c] = sums[c] = squares[c] = np.float32(0.0)
-    for r in range(0, rows, step):
-        for c in range(columns):
-            mean[c] += x[r, c]
-    for c in range(columns):
-        mean[c] /= sampled
-    whole = rows // 4 * 4
-    for r in range(0, whole, 4):
-        for c in range(columns):
-            t0, t1, t2, t3 = x[r, c] - mean[c], x[r + 1, c] - mean[c], x[r + 2, c] - mean[c], x[r + 3, c] - mean[c]
-            sums[c] += (t0 + t1) + (t2 + t3)
-            squares[c] += (t0 * t0 + t1 * t1) + (t2 * t2 + t3 * t3)
-    for r in range(whole, rows):
-        for c in range(columns):
-            t = x[r, c] - mean[c]
-            sums[c] += t
-            squares[c] += t * t
+# Longest row: its sums and statistics stay in the L1 cache.
+ROW_LENGTH = 512
+# Entries of a block: what is read twice is still in the L2 cache.
+BLOCK_ENTRIES = 1 << 15
 
 
-@compiled(READ2, READ1, READ1, READ1, WRITE2)
-def _normalise(x: Any, centre: Any, scale: Any, shift: Any, out: Any) -> None:
-    for r in range(x.shape[0]):
-        for c in range(x.shape[1]):
-            out[r, c] = (x[r, c] - centre[c]) * scale[c] + shift[c]
+@dataclass(frozen=True)
+class Statistics:
+    """An input as rows, and the statistics that normalised it.
+
+    Attributes
+    ----------
+    rows : array
+        The input, several cells a row: ``(R, K)``.
+    found : array
+        ``(5, C)``: the two parts of the mean, ``near`` and ``correction``, inverse standard deviation, mean, variance.
+    apply : array
+        ``(3, K)``: for each column ``near``, scale and shift of ``y = (x - near) scale + shift``.
+    relu : bool
+        Whether ReLU followed.
+    """
+
+    rows: Array
+    found: Array
+    apply: Array
+    relu: bool
+
+    @property
+    def mean(self) -> Array:
+        """``(C,)``."""
+        return self.found[MEAN]
+
+    @property
+    def var(self) -> Array:
+        """``(C,)``, biased: divided by the number of values."""
+        return self.found[VAR]
 
 
-@compiled(READ2, READ2, READ1, WRITE1, WRITE1)
-def _column_sums(dy: Any, x: Any, centre: Any, sums: Any, products: Any) -> None:
-    rows, columns = x.shape
-    for c in range(columns):
-        sums[c] = products[c] = np.float32(0.0)
-    whole = rows // 4 * 4
-    for r in range(0, whole, 4):
-        for c in range(columns):
-            d0, d1, d2, d3 = dy[r, c], dy[r + 1, c], dy[r + 2, c], dy[r + 3, c]
-            near = centre[c]
-            sums[c] += (d0 + d1) + (d2 + d3)
-            p0, p1 = d0 * (x[r, c] - near), d1 * (x[r + 1, c] - near)
-            products[c] += (p0 + p1) + (d2 * (x[r + 2, c] - near) + d3 * (x[r + 3, c] - near))
-    for r in range(whole, rows):
-        for c in range(columns):
-            sums[c] += dy[r, c]
-            products[c] += dy[r, c] * (x[r, c] - centre[c])
+class BatchNorm:
+    """Batch normalisation of ``x (N, *S, C)``, of which there are ``cells`` for each channel."""
+
+    def __init__(self, cells: int, channels: int, dtype: str) -> None:
+        self.cells, self.channels, self.dtype = cells, channels, np.dtype(dtype)
+        most = max(1, ROW_LENGTH // channels)
+        repeats = next(k for k in range(min(cells, most), 0, -1) if cells % k == 0)
+        self.shape = (cells // repeats, repeats * channels)
+        rows = max(1, BLOCK_ENTRIES // self.shape[1])
+        self.per = -(-rows // SAMPLE_STEP) * SAMPLE_STEP
+        self.blocks = -(-self.shape[0] // self.per)
+        self.groups = -(-channels // COMBINED)
+        self._nothing = np.empty(0, dtype)
+
+    def forward(
+        self,
+        x: Array,
+        weight: Array | None,
+        bias: Array | None,
+        given: tuple[Array, Array] | None,
+        eps: float,
+        relu: bool = False,
+    ) -> tuple[Array, Statistics]:
+        """``y`` and its statistics: those of ``x``, or the given mean and variance; with ``relu`` ReLU of ``y``."""
+        rows, y = contiguous(x).reshape(self.shape), empty(x.shape, self.dtype)
+        found, apply = empty((5, self.channels), self.dtype), empty((3, self.shape[1]), self.dtype)
+        affine = (self._vector(weight), self._vector(bias), found, apply)
+        if given is not None:
+            jobs = [given_statistics.bind(1, *map(self._vector, given), eps, *affine)]
+        else:
+            partial = empty((self.blocks, 3, self.shape[1]), self.dtype)
+            jobs = [
+                moments.bind(self.blocks, rows, partial, self.per),
+                statistics.bind(self.groups, partial, self.per, self.cells, eps, *affine),
+            ]
+        jobs.append(normalise.bind(self.blocks, rows, apply, y.reshape(self.shape), relu, self.per))
+        perform(Bound.join(jobs))
+        return y, Statistics(rows, found, apply, relu)
+
+    def backward(
+        self, dy: Array, known: Statistics, weight: Array | None, constant: bool, input_grad: bool
+    ) -> tuple[Array | None, Array, Array]:
+        """``(dx, dweight, dbias)`` for ``dy (N, *S, C)``; ``constant`` means that the statistics were given.
+
+        If ReLU followed, ``dy`` is the gradient of its result.
+        """
+        rows = contiguous(dy).reshape(self.shape)
+        partial, slopes = empty((self.blocks, 2, self.shape[1]), self.dtype), empty((3, self.shape[1]), self.dtype)
+        dweight, dbias = empty(self.channels, self.dtype), empty(self.channels, self.dtype)
+        sums = (partial, known.relu, self.per)
+        results = (self.cells, constant, dweight, dbias, slopes)
+        jobs = [
+            gradient_sums.bind(self.blocks, rows, known.rows, known.apply, *sums),
+            gradients.bind(self.groups, partial, known.found, self._vector(weight), *results),
+        ]
+        dx = empty(dy.shape, self.dtype) if input_grad else None
+        if dx is not None:
+            to = (dx.reshape(self.shape), known.relu, self.per)
+            jobs.append(differentiate.bind(self.blocks, rows, known.rows, known.apply, slopes, *to))
+        perform(Bound.join(jobs))
+        return dx, dweight, dbias
+
+    def can_track(self, running: tuple[Array, Array, Array], known: Statistics) -> bool:
+        """Whether running mean, variance and number of batches have the shapes and dtypes that `track` accepts."""
+        mean, var, batches = ((each.shape, each.dtype) for each in running)
+        return mean == var == ((self.channels,), self.dtype) and batches == ((), np.int64)
+
+    def track(
+        self, known: Statistics, running: tuple[Array, Array, Array], momentum: float | None
+    ) -> tuple[Array, Array, Array]:
+        """New running mean, variance and number of batches, moved towards those of a batch."""
+        mean, var, batches = running
+        new = empty(self.channels, self.dtype), empty(self.channels, self.dtype), empty((), np.int64)
+        old = (self._vector(mean), self._vector(var), batches.reshape(1))
+        factors = (momentum or 0.0, momentum is None, self.cells / (self.cells - 1))
+        perform(track.bind(1, known.found, *old, new[0], new[1], new[2].reshape(1), *factors))
+        return new
+
+    def _vector(self, x: Array | None) -> Array:
+        """An argument of a job; with no entry for None."""
+        return self._nothing if x is None else contiguous(x)
 
 
-@compiled(READ2, READ2, READ1, READ1, READ1, READ1, WRITE2)
-def _normalise_backward(dy: Any, x: Any, centre: Any, slope: Any, offset: Any, scale: Any, out: Any) -> None:
-    for r in range(x.shape[0]):
-        for c in range(x.shape[1]):
-            out[r, c] = ((x[r, c] - centre[c]) * slope[c] + offset[c] + dy[r, c]) * scale[c]
-
-
-def column_moments(x: Array, step: int, mean: Array, sums: Array, squares: Array) -> None:
-    """See `xpnn.backends.engines.numba.Kernels`."""
-    _column_moments(contiguous(x), step, mean, sums, squares)
-
-
-def normalise(x: Array, centre: Array, scale: Array, shift: Array, out: Array) -> None:
-    """See `xpnn.backends.engines.numba.Kernels`."""
-    _normalise(contiguous(x), centre, scale, shift, out)
-
-
-def column_sums(dy: Array, x: Array, centre: Array, sums: Array, products: Array) -> None:
-    """See `xpnn.backends.engines.numba.Kernels`."""
-    _column_sums(contiguous(dy), contiguous(x), centre, sums, products)
-
-
-def normalise_backward(
-    dy: Array, x: Array, centre: Array, slope: Array, offset: Array, scale: Array, out: Array
-) -> None:
-    """See `xpnn.backends.engines.numba.Kernels`."""
-    _normalise_backward(contiguous(dy), contiguous(x), centre, slope, offset, scale, out)
+def prepare(problem: tuple[int, int], dtype: str) -> BatchNorm | None:
+    """Batch normalisation for a number of values of a channel, and of channels."""
+    cells, channels = problem
+    return BatchNorm(cells, channels, dtype) if dtype in ("float32", "float64") and cells and channels else None

@@ -1,4 +1,4 @@
-"""Arrays that compiled code writes its results to."""
+"""Memory for what compiled operations return."""
 
 from typing import Any
 
@@ -7,6 +7,6 @@ import numpy as np
 from ....common.types import Array
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> Array:
-    """An array for the result of a job, with any numbers in it, C-contiguous."""
+def empty(shape: int | tuple[int, ...], dtype: Any) -> Array:
+    """An uninitialised array, for results and for what an operation keeps from one of its jobs to the next."""
     return np.empty(shape, dtype)

@@ -3,13 +3,15 @@
 from functools import lru_cache
 from itertools import product
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ...contractions.windows import Windows
 
 Offsets = np.ndarray[Any, np.dtype[np.int64]]
+#: A class of windows along one axis: their indices, those of the cells they read, and offsets of both.
+Axis: TypeAlias = tuple[Offsets, Offsets, Offsets, Offsets]
 
 
 class WindowClasses(NamedTuple):
@@ -37,26 +39,26 @@ def window_classes(
     For the ``adjoint``, the sample is that of the windows; each of ``count`` cells, beginning with cell ``before``,
     reads the windows that contain it. A class has at most ``most`` windows, unless that is 0.
     """
-    axes = [_axis_classes(shape, windows, before, adjoint, axis) for axis in range(len(shape) - 1)]
+    axes = [axis_classes(shape, windows, before, adjoint, axis) for axis in range(len(shape) - 1)]
     begin, outputs, within, cells = [], [], [], []
     ones = [1] * len(axes)
     for classes in product(*axes):
         output_indices, cell_indices, starts, offsets = zip(*classes, strict=True)
-        start, rows = _sums(starts, ones), _sums(output_indices, _row_major_strides(windows.count))
+        start, rows = sums_of_indices(starts, ones), sums_of_indices(output_indices, row_major_strides(windows.count))
         size = most or len(rows)
         for first in range(0, len(rows), size):
             begin.append(start[first : first + size])
             outputs.append(rows[first : first + size])
-            within.append(_sums(offsets, ones))
-            cells.append(_sums(cell_indices, _row_major_strides(windows.kernel)))
+            within.append(sums_of_indices(offsets, ones))
+            cells.append(sums_of_indices(cell_indices, row_major_strides(windows.kernel)))
     return WindowClasses(_joined(begin), _joined(outputs), _ends(begin), _joined(within), _joined(cells), _ends(within))
 
 
-def _axis_classes(
+def axis_classes(
     shape: tuple[int, ...], windows: Windows, before: tuple[int, ...], adjoint: bool, axis: int
-) -> list[tuple[Offsets, Offsets, Offsets, Offsets]]:
+) -> list[Axis]:
     """The classes of one axis: indices of windows, of their cells, offsets of the windows, and of cells in a window."""
-    stride = _row_major_strides(shape)[axis]
+    stride = row_major_strides(shape)[axis]
     cell = np.arange(windows.kernel[axis], dtype=np.int64) * windows.dilation[axis]
     window = np.arange(windows.count[axis], dtype=np.int64)[:, None]
     if adjoint:
@@ -83,12 +85,12 @@ def _ends(parts: list[Offsets]) -> Offsets:
     return np.cumsum([0, *map(len, parts)], dtype=np.int64)
 
 
-def _row_major_strides(sizes: tuple[int, ...]) -> list[int]:
+def row_major_strides(sizes: tuple[int, ...]) -> list[int]:
     """Strides in entries of an array of these sizes in row-major order."""
     return [prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
 
 
-def _sums(indices: Any, strides: list[int]) -> Offsets:
+def sums_of_indices(indices: Any, strides: list[int]) -> Offsets:
     """All sums of one index of each axis times its stride, in row-major order."""
     total = np.zeros(1, np.int64)
     for index, stride in zip(indices, strides, strict=True):
@@ -99,7 +101,7 @@ def _sums(indices: Any, strides: list[int]) -> Offsets:
 @lru_cache(maxsize=64)
 def window_offsets(shape: tuple[int, ...], windows: Windows) -> tuple[Offsets, Offsets]:
     """Offsets in ``(n, *S, C)`` of windows, ``(n*O,)``, and of numbers from the beginning of a window, ``(K*C,)``."""
-    strides = _row_major_strides(shape)
+    strides = row_major_strides(shape)
     begin = np.arange(shape[0], dtype=np.int64) * strides[0]
     for count, stride, step in zip(windows.count, windows.stride, strides[1:-1], strict=True):
         begin = (begin[:, None] + np.arange(count, dtype=np.int64) * stride * step).reshape(-1)
