@@ -58,12 +58,12 @@ def compute(key: Hashable, make: Callable[[], T]) -> T:
 
 
 class _Values:
-    """What is kept while the sources are as they are now."""
+    """What is kept while the sources are as they are now; ``seen`` has an object of each, which no other source has."""
 
-    __slots__ = ("_found", "_synchronize", "seen", "sources")
+    __slots__ = ("_found", "_synchronize", "seen")
 
-    def __init__(self, sources: tuple[Source, ...], seen: list[object], synchronize: Callable[[], None]) -> None:
-        self.sources, self.seen, self._synchronize = sources, seen, synchronize
+    def __init__(self, seen: list[object], synchronize: Callable[[], None]) -> None:
+        self.seen, self._synchronize = seen, synchronize
         self._found: dict[Hashable, Any] = {}
 
     def __call__(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -106,12 +106,12 @@ class Kept:
             if source.is_held_elsewhere():
                 self._values.pop(name, None)
                 return compute
-        if values is not None and values.sources == sources and values.seen == seen:
+        if values is not None and values.seen == seen:
             return values
         if not all(source.is_sole_access() for source in sources):
             self._values.pop(name, None)
             return compute
-        values = self._values[name] = _Values(sources, seen, synchronize)
+        values = self._values[name] = _Values(seen, synchronize)
         return values
 
     def clear(self) -> None:
