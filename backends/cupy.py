@@ -8,6 +8,7 @@ TF32 holds for the whole process; it is not changed, since each namespace has it
 """
 
 import importlib
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -27,6 +28,7 @@ from .library import NO_CONTEXT
 from .memory_order import axes_in_memory, inverse
 from .recording.compiled_step import CompiledStep
 from .recording.guards import RECORDING
+from .sole_reference import ONE_REFERENCE, is_weakly_held
 from .upload import Uploader
 
 OLDEST = 14
@@ -74,6 +76,23 @@ class CupyBackend(Backend):
     @classmethod
     def is_plain(cls, kind: type) -> bool:
         return kind is importlib.import_module("cupy").ndarray
+
+    @classmethod
+    def is_sole_array(cls, array: Array) -> bool:
+        # Views refer to the array that they are made of, and share its block of memory. An array of foreign memory has
+        # a block of another class.
+        views = 1
+        while array.base is not None:
+            if sys.getrefcount(array.base) != ONE_REFERENCE or is_weakly_held(array):
+                return False
+            array, views = array.base, views + 1
+        block = type(array.data.mem).__name__
+        return (
+            block in ("PooledMemory", "Memory")
+            and not is_weakly_held(array)
+            and sys.getrefcount(array.data) == ONE_REFERENCE
+            and sys.getrefcount(array.data.mem) == ONE_REFERENCE - 1 + views
+        )
 
     def owns(self, array: Any) -> bool:
         return type(array) is self._cupy.ndarray and bool(array.device == self.device)

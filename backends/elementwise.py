@@ -35,6 +35,10 @@ class Elementwise(Execution):
         """ReLU, ``max(x, 0)``; NaN stays, -0 becomes 0."""
         return self.xp.where(x <= 0.0, self.xp.zeros((), dtype=x.dtype, device=device(x)), x)
 
+    def relu_in_place(self, x: Array) -> Array:
+        """`relu` of an array that nothing else refers to; the result may be in its memory."""
+        return self.relu(x)
+
     def relu_backward(self, dy: Array, y: Array) -> Array:
         """The gradient of `relu`: ``dy`` where ``y > 0``, 0 where ``y <= 0``, and NaN where ``y`` is NaN."""
         return self.xp.where(y > 0.0, dy, self.select(self.xp.logical_not(y <= 0.0), y))

@@ -80,6 +80,14 @@ class ArrayLibrary(ABC):
             array = base
         return array
 
+    @classmethod
+    def is_sole_array(cls, array: Array) -> bool:
+        """Whether nothing but this array object gives access to its memory: no view or buffer, no weak reference.
+
+        Then only who has a reference to the object can write into the array. False for a library that can't tell.
+        """
+        return False
+
     @property
     def is_host(self) -> bool:
         """Whether the device is the CPU, so that reading a value on the host is free."""

@@ -1,5 +1,6 @@
 """NumPy on the CPU: the reference that the other backends are compared with."""
 
+import sys
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,7 @@ from .engines import numba
 from .errors import BackendUnavailable
 from .inputs import is_plain_numpy
 from .operations import Operations
+from .sole_reference import ONE_REFERENCE, is_weakly_held
 
 
 class NumpyOperations(NumpyExecution, NumpyContractions, NumpyElementwise, Operations):
@@ -43,6 +45,16 @@ class NumpyBackend(Backend):
     @classmethod
     def is_plain(cls, kind: type) -> bool:
         return is_plain_numpy(kind)
+
+    @classmethod
+    def is_sole_array(cls, array: Array) -> bool:
+        # Views and exported buffers refer to the array that owns the memory, not to one another. An array that does not
+        # own its memory may be the only view of one that nothing else refers to.
+        if type(array) is not np.ndarray or is_weakly_held(array):
+            return False
+        if array.base is None:
+            return bool(array.flags.owndata)
+        return sys.getrefcount(array.base) == ONE_REFERENCE and cls.is_sole_array(array.base)
 
     def owns(self, array: Any) -> bool:
         return is_plain_numpy(type(array))

@@ -103,6 +103,11 @@ def maker_of(array: Any) -> Maker | None:
     return found
 
 
+def is_recorded(thing: Any) -> bool:
+    """Whether this module has a weak reference to the object."""
+    return _of(thing) is not None
+
+
 def exact_maker(array: Any) -> tuple[Any, bool] | None:
     """The backend with exact numerics that made an array, and whether it is data; None for other arrays."""
     found = maker_of(array)

@@ -14,7 +14,8 @@ from ..backends.without_autograd import without_graph
 from ..common import checks
 from ..common.types import Array, Namespace, dtype_name
 from .core.array_checks import namespace, require_same_dtype, require_shape
-from .core.layer import Layer
+from .core.fusing import Affine
+from .core.kept import Keep
 from .core.output_shape import Shape
 from .core.placement import Placement
 from .initialisers import Initialiser, constant, he_uniform
@@ -86,7 +87,7 @@ def _check(x: Shape, weight: Shape) -> None:
         raise ValueError(f"input must have shape (N, ..., {weight[1]}), got {x}")
 
 
-class Dense(Layer):
+class Dense(Affine):
     """Fully connected layer with trained ``weight (out, in)`` and ``bias (out,)``; see `dense`.
 
     Parameters
@@ -128,10 +129,15 @@ class Dense(Layer):
         _check(shape, (self.out_features, self.in_features))
         return (*shape[:-1], self.out_features)
 
-    def _forward(self, x: Array) -> Array:
-        y = dense(x, self.parameter_value("weight"), self.parameter_value("bias"), xp=self.backend.xp)
-        self.save_for_backward(x)
-        return y
+    def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
+        y = dense(x, weight, bias, xp=self.backend.xp)
+        return operations_of(self.backend.xp).relu_in_place(y) if relu else y
+
+    def _scaled(self, weight: Array, scale: Array) -> Array:
+        return weight * self.backend.xp.reshape(scale, (self.out_features, 1))
+
+    def _output_channels(self, rank: int) -> int:
+        return self.out_features if rank == 2 else 0
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved

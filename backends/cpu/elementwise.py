@@ -47,9 +47,13 @@ class NumpyElementwise(Elementwise):
 
     def relu(self, x: Array) -> Array:
         compiled = self.prepare("elementwise", "relu", x.dtype.name)
-        if compiled is not None:
-            return compiled(x)
-        y = np.empty_like(x, subok=False)
+        return self._relu(x, np.empty_like(x, subok=False)) if compiled is None else compiled(x)
+
+    def relu_in_place(self, x: Array) -> Array:
+        return self._relu(x, x)
+
+    def _relu(self, x: Array, y: Array) -> Array:
+        """The ReLU of ``x`` in ``y``, which has its memory layout or is ``x``."""
         if overrides.is_small(x.nbytes, 2 * CHUNK_BYTES):
             return _clip(x, y)
         source, result = _flat_views((x, y))

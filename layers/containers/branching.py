@@ -33,13 +33,14 @@ class Branching(Container):
         except (TypeError, ValueError) as error:
             raise with_owner(error, self) from error
 
-    def _sum(self, arrays: Sequence[Array]) -> Array:
+    def _sum(self, arrays: Sequence[Array], relu: bool = False) -> Array:
+        """The sum of arrays of one shape, or its ReLU, in fast numerics only."""
         b = self.backend
         ops = operations_of(b.xp)
         with b.context():
             total = b.up(arrays[0])
-            for array in arrays[1:]:
-                total = ops.add(total, b.up(array))
+            for i, array in enumerate(arrays[1:], start=2):
+                total = ops.add(total, b.up(array), relu=relu and i == len(arrays))
             return self._record_gradient(b.down(total))
 
     def _backward_all(self, branches: Sequence[tuple[Layer | None, Array]], input_grad: bool) -> Array | None:

@@ -16,6 +16,7 @@ from ..core.layer import Layer
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from .branching import Branching
+from .fusion import is_relu
 
 
 class Residual(Branching):
@@ -66,8 +67,13 @@ class Residual(Branching):
         y = self.children["body"].forward(x)
         added = x if shortcut is None else shortcut.forward(x)
         self._require_same(tuple(y.shape), tuple(added.shape))
-        y = self._sum((y, added))
-        y = y if activation is None else activation.forward(y)
+        fuses = activation is not None and is_relu(activation, self)
+        y = self._sum((y, added), relu=fuses)
+        if activation is not None and fuses:
+            activation.save_for_backward(y)
+            activation._record_output(y)
+        elif activation is not None:
+            y = activation.forward(y)
         self._record_output(y)
         return y
 

@@ -13,6 +13,7 @@ from ..core.layer import Layer
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from .container import Container, is_trained, named_children, repr_children
+from .fusion import forward_all
 
 
 class Sequential(Container):
@@ -55,9 +56,7 @@ class Sequential(Container):
         self._check_if_empty(x, "input")
         x = self.backend.plain(x)
         with operations_of(self.backend.xp).setup_once():
-            for layer in self.children.values():
-                x = layer.forward(x)
-        return x
+            return forward_all(self.layers, x)
 
     def _check_if_empty(self, x: Array, what: str) -> None:
         """Check an array if there is no layer that would check it."""

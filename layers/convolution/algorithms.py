@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 from ...backends import overrides
 from ...backends.operations import Operations
 from ...common.types import Array
+from ..core.kept import Keep, compute
 from . import banded, banded_rows, columns, depthwise, direct, large_weight, winograd
 from .banded import Banded
 from .problem import Problem
@@ -23,8 +24,16 @@ InputGradient: TypeAlias = Callable[[Array, Array, Problem, Operations], Array]
 class Algorithm(Protocol):
     """What each algorithm computes; the gradient of the input is a forward of the adjoint, or an `InputGradient`."""
 
-    def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
-        """``y (N, *O, F)``."""
+    def forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        problem: Problem,
+        ops: Operations,
+        keep: Keep = compute,
+    ) -> Array:
+        """``y (N, *O, F)``; ``keep`` is for values that depend on weight and bias only."""
 
     def weight_gradient(self, x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
         """``dweight (F, C/G, *K)``."""

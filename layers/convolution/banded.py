@@ -22,6 +22,7 @@ from array_api_compat import device
 from ...backends.contractions.windows import Windows
 from ...backends.operations import Operations
 from ...common.types import Array, Namespace
+from ..core.kept import Keep, compute
 from . import columns
 from .problem import Problem
 
@@ -70,11 +71,22 @@ class Banded:
     def __init__(self, t: int) -> None:
         self.t = t
 
-    def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
+    def forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        problem: Problem,
+        ops: Operations,
+        keep: Keep = compute,
+    ) -> Array:
         """``y (N, *O, F)``."""
         xp = ops.xp
         wide = self._wide(problem)
-        band = self._band(columns.kernel_matrix(weight, problem, xp), problem, xp)
+        band = keep(
+            ("banded", self.t, problem.windows.stride[-1], problem.rotated),
+            lambda: self._band(columns.kernel_matrix(weight, problem, xp), problem, xp),
+        )
         bias = None if bias is None else xp.tile(bias, (self.t,))
         y = ops.contract(self._rows(x, xp), band, wide.windows, wide.padding, bias)
         return xp.reshape(y, problem.y_shape)

@@ -18,6 +18,7 @@ from array_api_compat import device
 from ...backends.contractions.windows import Windows
 from ...backends.operations import Operations
 from ...common.types import Array, Namespace
+from ..core.kept import Keep, compute
 from . import columns
 from .problem import Problem
 
@@ -45,13 +46,15 @@ def suits(problem: Problem) -> bool:
     return serves(problem) and is_small and problem.multiply_adds >= MIN_BANDED_ROWS_MULTIPLY_ADDS
 
 
-def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) -> Array:
+def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations, keep: Keep = compute) -> Array:
     """``dx (N, *S, C)``."""
     xp, w = ops.xp, problem.windows
     windows = Windows(w.kernel[:-1], w.stride[:-1], w.dilation[:-1], w.count[:-1])
     upstream = xp.reshape(dy, (problem.samples, *w.count[:-1], w.count[-1] * problem.features))
     shape = (problem.samples, *problem.spatial[:-1], problem.spatial[-1] * problem.channels)
-    dx = ops.contract_input_gradient(upstream, _band(weight, problem, xp), windows, shape, problem.padding[:-1])
+    key = ("banded rows", w, problem.padding[-1], problem.spatial[-1])
+    band = keep(key, lambda: _band(weight, problem, xp))
+    dx = ops.contract_input_gradient(upstream, band, windows, shape, problem.padding[:-1])
     return xp.reshape(dx, problem.x_shape)
 
 

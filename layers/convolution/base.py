@@ -3,12 +3,13 @@
 from typing import Any, ClassVar
 
 from ...common import checks
-from ..core.layer import Layer
+from ...common.types import Array
+from ..core.fusing import Affine
 from ..initialisers import Initialiser, constant, he_uniform
 from ..windows.geometry import Padding, Size, check_padding
 
 
-class KernelLayer(Layer):
+class KernelLayer(Affine):
     """Base of the layers with a trained ``weight (a, b/groups, *kernel)`` and ``bias (out,)``.
 
     ``a`` and ``b`` are the output and input channels; if the layer is `transposed`, the input and output channels.
@@ -61,3 +62,13 @@ class KernelLayer(Layer):
             "xp": self.backend.xp,
             "algorithms": self.backend.algorithms,
         }
+
+    def _output_channels(self, rank: int) -> int:
+        return self.out_channels if rank == self.axes + 2 else 0
+
+    def _scaled(self, weight: Array, scale: Array) -> Array:
+        xp, first = self.backend.xp, self.groups if self.transposed else 1
+        # The weight of a transposed convolution has the output channels of one group on its second axis.
+        split = xp.reshape(weight, (first, weight.shape[0] // first, *weight.shape[1:]))
+        shape = (first, 1, weight.shape[1]) if self.transposed else (1, self.out_channels, 1)
+        return xp.reshape(split * xp.reshape(scale, (*shape, *(1,) * self.axes)), weight.shape)

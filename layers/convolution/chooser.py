@@ -14,6 +14,7 @@ from array_api_compat import device
 
 from ...backends.operations import Operations
 from ...common.types import Array
+from ..core.kept import Keep, compute
 from . import algorithms, banded_rows, columns, depthwise, direct, large_weight, winograd
 from .banded import Banded, neighbours
 from .problem import Problem
@@ -25,30 +26,42 @@ F2, F4, F5 = Winograd(2), Winograd(4), Winograd(5)
 WINOGRAD_BEFORE_KERNELS = 64
 
 
-def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
-    """``y (N, *O, F)`` of ``x (N, *S, C)``."""
+def forward(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    problem: Problem,
+    ops: Operations,
+    *,
+    relu: bool = False,
+    keep: Keep = compute,
+) -> Array:
+    """``y (N, *O, F)`` of ``x (N, *S, C)``, or its ReLU; ``keep`` is for values that depend on weight and bias only."""
     parts = trim(problem)
     if parts is None:
-        return _forward(x, weight, bias, problem, ops)
+        y = _forward(x, weight, bias, problem, ops, keep)
+        return ops.relu_in_place(y) if relu else y
     y = _zeros(problem.y_shape, x, ops)
     if bias is not None:
         y += bias
     if parts.problem is not None:
         operands = part_of_input(x, parts.inputs), part_of_weight(weight, parts.cells)
         y[(slice(None), *parts.outputs, slice(None))] = _forward(*operands, bias, parts.problem, ops)
-    return y
+    return ops.relu_in_place(y) if relu else y
 
 
-def _forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
+def _forward(
+    x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations, keep: Keep = compute
+) -> Array:
     """`forward` of a problem that is not trimmed."""
-    return algorithm(problem, ops).forward(x, weight, bias, problem, ops)
+    return algorithm(problem, ops).forward(x, weight, bias, problem, ops, keep)
 
 
-def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) -> Array:
-    """``dx (N, *S, C)`` of ``dy (N, *O, F)``."""
+def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations, *, keep: Keep = compute) -> Array:
+    """``dx (N, *S, C)`` of ``dy (N, *O, F)``; ``keep`` is for values that depend on the weight only."""
     parts = trim(problem)
     if parts is None:
-        return _input_gradient(dy, weight, problem, ops)
+        return _input_gradient(dy, weight, problem, ops, keep)
     dx = _zeros(problem.x_shape, dy, ops)
     if parts.problem is not None:
         operands = part_of_input(dy, parts.outputs), part_of_weight(weight, parts.cells)
@@ -56,7 +69,7 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) 
     return dx
 
 
-def _input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) -> Array:
+def _input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations, keep: Keep = compute) -> Array:
     """`input_gradient` of a problem that is not trimmed."""
     requested = algorithms.requested_input_gradient(problem, ops)
     if requested is not None:
@@ -65,13 +78,13 @@ def _input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations)
         return depthwise.input_gradient(dy, weight, problem, ops)
     adjoint = problem.adjoint if ops.free_order else None
     if ops.few_launches and (adjoint is None or _winograd(adjoint) is None):
-        return columns.input_gradient(dy, weight, problem, ops)
+        return columns.input_gradient(dy, weight, problem, ops, keep)
     has_band = ops.free_order and banded_rows.suits(problem)
     if has_band and (adjoint is None or not direct.serves(adjoint, ops)):
-        return banded_rows.input_gradient(dy, weight, problem, ops)
+        return banded_rows.input_gradient(dy, weight, problem, ops, keep)
     if adjoint is not None:
-        return _forward(dy, weight, None, adjoint, ops)
-    return columns.input_gradient(dy, weight, problem, ops)
+        return _forward(dy, weight, None, adjoint, ops, keep)
+    return columns.input_gradient(dy, weight, problem, ops, keep)
 
 
 def weight_gradient(x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:

@@ -10,27 +10,30 @@ from math import prod
 
 from ...backends.operations import Operations
 from ...common.types import Array, Namespace
+from ..core.kept import Keep, compute
 from .problem import Problem
 
 # Size of a group's weight below which the copy itself is made contiguous.
 CONTIGUOUS_SIZE = 1 << 15
 
 
-def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
+def forward(
+    x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations, keep: Keep = compute
+) -> Array:
     """``y (N, *O, F)``."""
     prepared = ops.prepare("columns", problem, problem.dtype)
     if prepared is not None:
         return prepared.forward(x, weight, bias)
-    matrix = kernel_matrix(weight, problem, ops.xp)
+    matrix = kept_matrix(weight, problem, ops.xp, keep)
     return ops.contract(x, matrix, problem.windows, problem.padding, bias)
 
 
-def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) -> Array:
+def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations, keep: Keep = compute) -> Array:
     """``dx (N, *S, C)``: products of ``dy`` and the weight, added up where windows read (col2im)."""
     prepared = ops.prepare("columns", problem, problem.dtype)
     if prepared is not None:
         return prepared.input_gradient(dy, weight)
-    matrix = kernel_matrix(weight, problem, ops.xp)
+    matrix = kept_matrix(weight, problem, ops.xp, keep)
     return ops.contract_input_gradient(dy, matrix, problem.windows, problem.x_shape, problem.padding)
 
 
@@ -41,6 +44,14 @@ def weight_gradient(x: Array, dy: Array, problem: Problem, ops: Operations) -> A
         return prepared.weight_gradient(x, dy)
     matrix = ops.contract_weight_gradient(x, dy, problem.windows, problem.groups, problem.padding)
     return kernel_of_matrix(matrix, problem, ops.xp)
+
+
+def kept_matrix(weight: Array, problem: Problem, xp: Namespace, keep: Keep) -> Array:
+    """`kernel_matrix` for a forward, kept in evaluation."""
+    if problem.windows.cells == 1:
+        # A view of the weight.
+        return kernel_matrix(weight, problem, xp)
+    return keep(("columns", problem.rotated, problem.groups), lambda: kernel_matrix(weight, problem, xp))
 
 
 def kernel_matrix(weight: Array, problem: Problem, xp: Namespace) -> Array:

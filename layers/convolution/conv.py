@@ -26,8 +26,9 @@ from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
 from .. import convolution
-from ..core.array_checks import namespace, require_same_dtype, require_shape
+from ..core.array_checks import namespace, require_dtype_of, require_same_dtype, require_shape
 from ..core.axis_order import channels_first, channels_last
+from ..core.kept import Keep, compute
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
@@ -78,12 +79,8 @@ def conv(
     """
     xp = namespace(xp, ("bias",), input=x, weight=weight, bias=bias)
     require_same_dtype(input=x, weight=weight, bias=bias)
-    groups = checks.integer("groups", groups, 1)
-    geometry = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
-    if bias is not None:
-        require_shape(bias, (weight.shape[0],), "bias")
-    problem = _problem(x, weight, geometry, groups, algorithms)
-    return channels_first(convolution.forward(channels_last(x, xp), weight, bias, problem, operations_of(xp)), xp)
+    problem = _problem(x, weight, stride, padding, dilation, groups, algorithms)
+    return _convolve(x, weight, bias, problem, compute, False, xp)
 
 
 @without_graph
@@ -106,10 +103,8 @@ def conv_backward(
     """
     xp = namespace(xp, dy=dy, input=x, weight=weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
-    groups = checks.integer("groups", groups, 1)
-    geometry = _geometry(tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups)
-    require_shape(dy, (x.shape[0], weight.shape[0], *geometry.windows.count), "dy")
-    problem, ops = _problem(x, weight, geometry, groups, algorithms), operations_of(xp)
+    problem, ops = _problem(x, weight, stride, padding, dilation, groups, algorithms), operations_of(xp)
+    require_shape(dy, (x.shape[0], weight.shape[0], *problem.windows.count), "dy")
     inner, rows = channels_last(x, xp), channels_last(dy, xp)
     dbias = ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))
     dweight = convolution.weight_gradient(inner, rows, problem, ops)
@@ -118,26 +113,52 @@ def conv_backward(
     return channels_first(convolution.input_gradient(rows, weight, problem, ops), xp), dweight, dbias
 
 
-def _problem(x: Array, weight: Array, geometry: Geometry, groups: int, algorithms: str) -> Problem:
-    algorithms = checks.choice("algorithms", algorithms, ALGORITHMS)
-    return _described(tuple(x.shape), weight.shape[0], geometry, groups, dtype_name(x.dtype), algorithms)
+def _convolve(
+    x: Array, weight: Array, bias: Array | None, problem: Problem, keep: Keep, relu: bool, xp: Namespace
+) -> Array:
+    """`conv`, or its ReLU, of arrays that fit the problem."""
+    if bias is not None:
+        require_shape(bias, (problem.features,), "bias")
+    y = convolution.forward(channels_last(x, xp), weight, bias, problem, operations_of(xp), relu=relu, keep=keep)
+    return channels_first(y, xp)
 
 
-# Cached, so that the properties that a problem caches are computed once for all steps.
-@lru_cache(maxsize=1024)
-def _described(
-    x_shape: tuple[int, ...], features: int, geometry: Geometry, groups: int, dtype: str, algorithms: str
+def _problem(
+    x: Array, weight: Array, stride: Size, padding: Padding, dilation: Size, groups: int, algorithms: str
 ) -> Problem:
+    """The problem of a call; raises `ValueError` for shapes and settings that do not fit together."""
+    arguments = (tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups, algorithms)
+    try:
+        return _described(dtype_name(x.dtype), *arguments)
+    except TypeError:
+        # Lists have no hash.
+        return _described.__wrapped__(dtype_name(x.dtype), *arguments)
+
+
+# Cached, so that checks, and the properties that a problem caches, are computed once for all steps.
+@lru_cache(maxsize=1024, typed=True)
+def _described(
+    dtype: str,
+    x_shape: Shape,
+    weight: Shape,
+    stride: Size,
+    padding: Padding,
+    dilation: Size,
+    groups: int,
+    algorithms: str,
+) -> Problem:
+    groups = checks.integer("groups", groups, 1)
+    geometry = _geometry(x_shape, weight, stride, padding, dilation, groups)
     return Problem(
         samples=x_shape[0],
         spatial=x_shape[2:],
         channels=x_shape[1],
-        features=features,
+        features=weight[0],
         groups=groups,
         windows=geometry.windows,
         padding=geometry.padding,
         dtype=dtype,
-        algorithms=algorithms,
+        algorithms=checks.choice("algorithms", algorithms, ALGORITHMS),
     )
 
 
@@ -240,10 +261,11 @@ class Conv(KernelLayer):
         geometry = _geometry(shape, weight, self.stride, self.padding, self.dilation, self.groups)
         return (shape[0], weight[0], *geometry.windows.count)
 
-    def _forward(self, x: Array) -> Array:
-        y = conv(x, self.parameter_value("weight"), self.parameter_value("bias"), **self._options)
-        self.save_for_backward(x)
-        return y
+    def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
+        require_dtype_of(x, weight=weight, bias=bias)
+        b = self.backend
+        settings = (self.stride, self.padding, self.dilation, self.groups, b.algorithms)
+        return _convolve(x, weight, bias, _problem(x, weight, *settings), keep, relu, b.xp)
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved

@@ -26,8 +26,9 @@ from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
 from .. import convolution
-from ..core.array_checks import namespace, require_same_dtype, require_shape
+from ..core.array_checks import namespace, require_dtype_of, require_same_dtype, require_shape
 from ..core.axis_order import channels_first, channels_last
+from ..core.kept import Keep, compute
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
@@ -81,9 +82,7 @@ def conv_transpose(
     plan = _plan(tuple(x.shape), tuple(weight.shape), stride, padding, output_padding, dilation, groups)
     if bias is not None:
         require_shape(bias, (plan.features,), "bias")
-    problem, ops = _problem(x, plan, groups, algorithms), operations_of(xp)
-    y = convolution.input_gradient(channels_last(x, xp), weight, problem, ops)
-    return channels_first(y if bias is None else y + bias, xp)
+    return _convolve(x, weight, bias, _problem(x, plan, groups, algorithms), compute, xp)
 
 
 @without_graph
@@ -117,6 +116,12 @@ def conv_transpose_backward(
     if not checks.flag("input_grad", input_grad):
         return None, dweight, dbias
     return channels_first(convolution.forward(upstream, weight, None, problem, ops), xp), dweight, dbias
+
+
+def _convolve(x: Array, weight: Array, bias: Array | None, problem: Problem, keep: Keep, xp: Namespace) -> Array:
+    """`conv_transpose` of arrays that fit the problem."""
+    y = convolution.input_gradient(channels_last(x, xp), weight, problem, operations_of(xp), keep=keep)
+    return channels_first(y if bias is None else y + bias, xp)
 
 
 def _problem(x: Array, plan: "_Plan", groups: int, algorithms: str) -> Problem:
@@ -257,10 +262,14 @@ class ConvTranspose(KernelLayer):
         plan = _plan(shape, weight, *options)
         return (shape[0], plan.features, *plan.out)
 
-    def _forward(self, x: Array) -> Array:
-        y = conv_transpose(x, self.parameter_value("weight"), self.parameter_value("bias"), **self._options)
-        self.save_for_backward(x)
-        return y
+    def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
+        require_dtype_of(x, weight=weight, bias=bias)
+        options = (self.stride, self.padding, self.output_padding, self.dilation, self.groups)
+        plan, b = _plan(tuple(x.shape), tuple(weight.shape), *options), self.backend
+        if bias is not None:
+            require_shape(bias, (plan.features,), "bias")
+        y = _convolve(x, weight, bias, _problem(x, plan, self.groups, b.algorithms), keep, b.xp)
+        return operations_of(b.xp).relu_in_place(y) if relu else y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved

@@ -18,6 +18,7 @@ from ...backends.contractions.contractions import PARTIAL_SUMS, sum_in_order
 from ...backends.execution.blocks import even_slices
 from ...backends.operations import Operations
 from ...common.types import Array
+from ..core.kept import Keep, compute
 from . import depthwise_compiled as compiled
 from .depthwise_rows import DepthwiseRows
 from .problem import Problem
@@ -28,7 +29,9 @@ def serves(problem: Problem, ops: Operations) -> bool:
     return ops.free_order and problem.groups == problem.channels > 1
 
 
-def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
+def forward(
+    x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations, keep: Keep = compute
+) -> Array:
     """``y (N, *O, F)``."""
     prepared = ops.prepare("depthwise", problem, problem.dtype)
     if prepared is not None:
@@ -37,7 +40,10 @@ def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: 
     if kernels is not None:
         return compiled.forward(x, weight, bias, problem, ops, kernels)
     xp, rows = ops.xp, DepthwiseRows.of(problem, ops, x)
-    x, kernel = xp.reshape(x, rows.problem.x_shape), rows.repeated(weight)
+    x, kernel = (
+        xp.reshape(x, rows.problem.x_shape),
+        keep(("depthwise", problem.windows.count[-1]), lambda: rows.repeated(weight)),
+    )
     bias_row = None if bias is None else xp.tile(bias, (problem.windows.count[-1],))
     y = xp.empty(rows.shape, dtype=x.dtype, device=device(x))
     blocks = rows.blocks()

@@ -15,7 +15,8 @@ from ...backends.engines.numba import Kernels
 from ...backends.execution.blocks import Block, even_slices
 from ...backends.operations import Operations
 from ...common.types import Array
-from .columns import kernel_matrix, kernel_of_matrix
+from ..core.kept import Keep, compute
+from .columns import kept_matrix, kernel_of_matrix
 from .problem import Problem
 
 # Multiply-adds below which loading the kernel takes longer than it saves.
@@ -37,11 +38,13 @@ def serves(problem: Problem, ops: Operations) -> bool:
     )
 
 
-def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
+def forward(
+    x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations, keep: Keep = compute
+) -> Array:
     """``y (N, *O, F)``."""
     xp, kernels = ops.xp, _kernels(ops)
     features, wide = problem.features, kernels.width(problem.features)
-    narrow = kernel_matrix(weight, problem, xp)[0, ...]
+    narrow = kept_matrix(weight, problem, xp, keep)[0, ...]
     matrix = ops.workspace("matrix", (narrow.shape[0], wide), x)
     matrix[:, :features], matrix[:, features:] = narrow, 0.0
     offsets = ops.workspace("bias", (wide,), x)

@@ -14,6 +14,7 @@ from math import prod
 from ...backends.execution.blocks import whole_batch
 from ...backends.operations import Operations
 from ...common.types import Array
+from ..core.kept import Keep, compute
 from . import columns
 from .problem import Problem
 
@@ -33,7 +34,9 @@ def serves(problem: Problem) -> bool:
     return problem.groups == 1 and not problem.rotated
 
 
-def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
+def forward(
+    x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations, keep: Keep = compute
+) -> Array:
     """``y (N, *O, F)``."""
     xp, windows = ops.xp, problem.windows
     strip = ops.padded(x, problem.padding, whole_batch(problem.samples, windows), windows)

@@ -39,6 +39,7 @@ from ...backends.contractions.contractions import PARTIAL_SUMS, sum_in_order
 from ...backends.execution.blocks import Block, even_slices
 from ...backends.operations import Operations
 from ...common.types import Array
+from ..core.kept import Keep, compute
 from .problem import Problem
 from .winograd_tiles import (
     Tiling,
@@ -82,7 +83,15 @@ class Winograd:
         c, f, p = problem.channels, problem.features, tiling.points
         return p * (c * f * (tiles + WEIGHT_TRANSFORM_TILES) + tiles * (p * c + self.m * self.m * f))
 
-    def forward(self, x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
+    def forward(
+        self,
+        x: Array,
+        weight: Array,
+        bias: Array | None,
+        problem: Problem,
+        ops: Operations,
+        keep: Keep = compute,
+    ) -> Array:
         """``y (N, *O, F)``."""
         tiling = Tiling(problem, self.m, self.shares_filters)
         prepared = ops.prepare("winograd", tiling, problem.dtype)
@@ -108,9 +117,12 @@ class Winograd:
                 tiles += bias[filters]
             write_outputs(tiles, y, block, filters, tiling, xp)
 
-        def share_tiles() -> None:
+        def transformed() -> Array:
             kernel = kernel_cells(weight, problem, slice(0, problem.features), (1, 0, 2), ops)
-            points = xp.permute_dims(ops.matmul(of_kernel, kernel), (1, 0, 2))
+            return xp.permute_dims(ops.matmul(of_kernel, kernel), (1, 0, 2))
+
+        def share_tiles() -> None:
+            points = keep(("Winograd", self.m, problem.rotated), transformed)
             blocks = tiling.blocks(0, problem.samples)
 
             def work(i: int) -> None:

@@ -70,6 +70,14 @@ def require_same_dtype(**arrays: Array | None) -> None:
             raise TypeError(f"mixed dtypes ({mixed}); convert one of them")
 
 
+def require_dtype_of(x: Array, **arrays: Array | None) -> None:
+    """`require_same_dtype` for an input that was checked, and parameters, which may have been set to any dtype."""
+    dtype = x.dtype
+    for a in arrays.values():
+        if a is not None and a.dtype != dtype:
+            require_same_dtype(input=x, **arrays)
+
+
 def require_shape(x: Array, shape: tuple[int, ...], what: str) -> None:
     """Raise `ValueError` unless ``x`` has this shape, `TypeError` if it has no shape."""
     if not hasattr(x, "shape"):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
+from typing import Any
 
 from ...backends import Backend
 from ...backends.backend import FLOATS
 from ...backends.lookup import require_plain
 from ...backends.recording.guards import require_owned
+from ...backends.sole_reference import ONE_REFERENCE
 from ...common.types import Array, dtype_name
 from .array_checks import require_float
 from .parameter import Owner, copy_with_layout
@@ -21,6 +24,24 @@ class _Constant:
 
     shape: tuple[int, ...]
     value: float | int
+
+
+class BufferSource:
+    """A buffer as a source of kept values; see `xpnn.layers.core.kept`."""
+
+    __slots__ = ("_buffers", "_name", "seen")
+
+    def __init__(self, buffers: Buffers, name: str) -> None:
+        self._buffers, self._name = buffers, name
+        self.seen = object()
+
+    def is_held_elsewhere(self) -> bool:
+        """Whether something else refers to the array of the buffer."""
+        return self._buffers.is_held_elsewhere(self._name)
+
+    def is_sole_access(self) -> bool:
+        """Whether there is no other way to the memory of the buffer."""
+        return self._buffers.is_sole_access(self._name)
 
 
 class Buffers(MutableMapping[str, Array]):
@@ -36,6 +57,7 @@ class Buffers(MutableMapping[str, Array]):
         self._arrays: dict[str, Array | _Constant] = {}
         # Copies made by `own`, which only this object refers to, so that compiled steps may write into them.
         self._own: dict[str, Array] = {}
+        self._sources: dict[str, BufferSource] = {}
 
     def declare(self, name: str, shape: tuple[int, ...], value: float | int) -> None:
         """Add a buffer with ``value`` in every entry; an integer value makes an array of integers."""
@@ -58,16 +80,20 @@ class Buffers(MutableMapping[str, Array]):
         for name, array in self._arrays.items():
             if not isinstance(array, _Constant):
                 self._arrays[name] = moved(array, backend)
+            self._accessed(name)
 
     def own(self, name: str) -> None:
         """Replace a buffer by a copy that a compiled step may write into; the array itself may be in use elsewhere."""
         array = self[name]
         if array is not self._own.get(name):
             self._arrays[name] = self._own[name] = copy_with_layout(array, array, self._owner.backend)
+            self._accessed(name)
 
     def arrays(self, copies: bool = False) -> dict[str, Array | _Constant]:
         """The present arrays, or copies of them, for `restore`; no buffer is created."""
         b = self._owner.backend
+        for name in self._arrays:
+            self._accessed(name)
         return {
             name: copy_with_layout(array, array, b) if copies and not isinstance(array, _Constant) else array
             for name, array in self._arrays.items()
@@ -79,7 +105,25 @@ class Buffers(MutableMapping[str, Array]):
             if self._arrays.get(name) is not array:
                 self[name] = array
 
+    def source(self, name: str) -> BufferSource:
+        """A buffer as something that kept values depend on."""
+        found = self._sources.get(name)
+        if found is None:
+            found = self._sources.setdefault(name, BufferSource(self, name))
+        return found
+
+    def _accessed(self, name: str) -> None:
+        """Record that code outside of layers may change a buffer, after the reference to the array was made."""
+        if name in self._sources:
+            self._sources[name].seen = object()
+
     def __getitem__(self, name: str) -> Array:
+        array = self.read(name)
+        self._accessed(name)
+        return array
+
+    def read(self, name: str) -> Array:
+        """A buffer, for its layer to compute with: it must not be changed, and not be returned to the user."""
         array = self._arrays[name]
         if isinstance(array, _Constant):
             b = self._owner.backend
@@ -97,9 +141,30 @@ class Buffers(MutableMapping[str, Array]):
                 require_float(array, name)
         require_owned(self, f"a buffer, {name}")
         self._arrays[name] = array
+        self._accessed(name)
+
+    def is_held_elsewhere(self, name: str) -> bool:
+        """Whether something else refers to the array of a buffer."""
+        array = self._arrays[name]
+        if isinstance(array, _Constant):
+            array = self.read(name)
+        own = array is self._own.get(name)
+        del array
+        return sys.getrefcount(self._arrays[name]) != ONE_REFERENCE + own
+
+    def is_sole_access(self, name: str) -> bool:
+        """Whether there is no other way to the memory of a buffer."""
+        return self._owner.backend.is_sole_array(self._arrays[name])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_sources": {}}
 
     def __delitem__(self, name: str) -> None:
         del self._arrays[name]
+        self._accessed(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)

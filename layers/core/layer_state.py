@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Self, Unpack
 
 from ...backends import Backend, Generator, origins
+from ...backends.recording.guards import in_recording
 from ...backends.recording.slots import Slot
 from ...common import checks
 from ...common.types import Array
 from ..initialisers import Initialiser
 from .buffers import Buffers
 from .errors import full_name
+from .kept import Keep, Kept, Source, compute
 from .parameter import Parameter
 from .placement import Placed, Placement
 from .state_dict import load_state, state_of
@@ -31,6 +33,7 @@ class LayerState(Placed):
         super().__init__(**placement)
         self.parameters: dict[str, Parameter] = {}
         self.buffers = Buffers(self)
+        self._kept = Kept()
         self.training = True
         self.saved: Any = None
         # Shape and dtype of the last output in training, which an upstream gradient must have.
@@ -56,12 +59,15 @@ class LayerState(Placed):
         self.parameters[name] = Parameter(shape=shape, initialiser=initialiser, owner=self, name=name)
 
     def parameter_value(self, name: str) -> Array | None:
-        """A parameter to compute with, widened to float64 in exact numerics; None if there is no such parameter."""
+        """A parameter to compute with, widened to float64 in exact numerics; None if there is no such parameter.
+
+        It is to be read only; to change it, use ``parameters[name].value``.
+        """
         parameter = self.parameters.get(name)
         if parameter is None:
             return None
         parameter.belong_to(self)
-        return self.backend.up(parameter.value)
+        return self.backend.up(parameter.read())
 
     def accumulate_grad(self, name: str, gradient: Array) -> None:
         """Add an array of the parameter's shape to its ``grad``; does nothing if there is no such parameter."""
@@ -77,8 +83,37 @@ class LayerState(Placed):
         self.buffers.declare(name, shape, value)
 
     def buffer_value(self, name: str) -> Array:
-        """A buffer to compute with, widened to float64 in exact numerics."""
-        return self.backend.up(self.buffers[name])
+        """A buffer to compute with, to be read only; widened to float64 in exact numerics."""
+        return self.backend.up(self.buffers.read(name))
+
+    def keep(self, *names: str) -> Keep:
+        """What keeps values that depend on these parameters and buffers only, in evaluation, for one forward.
+
+        ``self.keep("weight")("transposed", make)`` is ``make()``, or what it returned in an earlier forward, until the
+        array of the weight may have changed. In training, and where that can't be known, it is ``make()`` each time.
+        Names that do not exist are left out. See `xpnn.layers.core.kept`.
+        """
+        return self._keep(names, self._sources(names))
+
+    def _keep(self, name: Hashable, sources: Iterable[Source]) -> Keep:
+        """`keep` for sources that may be of other layers too; ``name`` stands for all of them."""
+        if self.training:
+            # The mode may have been set as an attribute.
+            self._kept.clear()
+        if self.training or in_recording():
+            return compute
+        return self._kept.of(name, sources, self.backend.synchronize)
+
+    def _sources(self, names: Iterable[str]) -> list[Source]:
+        """These parameters and buffers as sources of kept values."""
+        found: list[Source] = []
+        for name in names:
+            if name in self.parameters:
+                self.parameters[name].belong_to(self)
+                found.append(self.parameters[name])
+            elif name in self.buffers:
+                found.append(self.buffers.source(name))
+        return found
 
     def set_buffer(self, name: str, array: Array) -> None:
         """Replace a buffer by an array of its shape, rounded to float32 in exact numerics."""
@@ -97,7 +132,9 @@ class LayerState(Placed):
     def train(self, mode: bool = True) -> Self:
         """Training mode: save what backward needs, use batch statistics, drop out. Returns this layer."""
         self.training = checks.flag("mode", mode)
-        if not self.training:
+        if self.training:
+            self._kept.clear()
+        else:
             self.saved = self._output = None
         return self
 

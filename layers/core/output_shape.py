@@ -128,7 +128,7 @@ def unchanged(layer: Any) -> Iterator[None]:
     owners: list[Any] = [*layers, *parameters, *(part.buffers for part in layers)]
     before = [(each, dict(vars(each))) for each in owners]
     for part in layers:
-        part.buffers._arrays = dict(part.buffers._arrays)
+        part.buffers._arrays, part.buffers._sources = dict(part.buffers._arrays), {}
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -10,6 +11,7 @@ from ...backends import Backend, Generator, ambient_backend, backend_of, get_bac
 from ...backends.lookup import require_plain
 from ...backends.recording.guards import in_recording, require_owned
 from ...backends.recording.slots import Slot
+from ...backends.sole_reference import ONE_REFERENCE
 from ...common.types import Array, dtype_name
 from ..initialisers import Initialiser
 from .array_checks import require_float
@@ -110,6 +112,8 @@ class Parameter:
             require_float(value, "value")
         self._value = value
         self.grad = grad
+        #: Another object after each access by which code outside of layers may change the value: see `kept`.
+        self.seen = object()
         # Arrays created here, which may be changed in place; arrays set by a user must not change.
         self._own_value: Array | None = None
         self._own_grad: Array | None = None
@@ -137,15 +141,22 @@ class Parameter:
         if self._owner is None:
             self._owner = owner
 
-    @property
-    def value(self) -> Array:
-        """The array; it can be set to another one of the same shape."""
+    def read(self) -> Array:
+        """The array, for a layer to compute with: it must not be changed, and not be returned to the user."""
         if self._value is None and self._initialiser is not None and self._owner is not None:
             generator = self._owner.generator.fold_in(self._name)
             self._value = self._initialiser(self.shape, generator, self._owner.backend)
         if origins.watching and (b := self.backend).numerics == "exact":
             origins.record_maker(self._value, b, "Parameter", whole=False)
         return self._value
+
+    @property
+    def value(self) -> Array:
+        """The array; it can be set to another one of the same shape."""
+        array = self.read()
+        # After the array is referred to from here: `is_held_elsewhere` sees one or the other.
+        self.seen = object()
+        return array
 
     @value.setter
     def value(self, array: Array) -> None:
@@ -156,7 +167,18 @@ class Parameter:
         if tuple(array.shape) != self.shape:
             raise ValueError(f"value must have shape {self.shape}, got an array of shape {tuple(array.shape)}")
         require_owned(self, f"a parameter of shape {self.shape}")
-        self._value = array
+        self._value, self.seen = array, object()
+
+    def is_held_elsewhere(self) -> bool:
+        """Whether something else refers to the array of the value; see `xpnn.layers.core.kept`."""
+        if self._value is None:
+            self.read()
+        own = self._own_value is self._value
+        return sys.getrefcount(self._value) != ONE_REFERENCE + own
+
+    def is_sole_access(self) -> bool:
+        """Whether there is no other way to the memory of the value."""
+        return self.backend.is_sole_array(self._value)
 
     def slots(self, name: str) -> Iterator[Slot]:
         """Value and gradient for `Backend.compile`, under a full name."""
@@ -172,7 +194,9 @@ class Parameter:
         if self._own_value is None or self._value is not self._own_value:
             like = self.value if self.grad is None else self.grad
             self._value = self._own_value = copy_with_layout(self.value, like, self.backend)
-        return self._own_value
+        array = self._own_value
+        self.seen = object()
+        return array
 
     def _keep_own_value(self) -> None:
         """`own_value` if an optimizer changes it; otherwise the copy has the memory layout of the value."""
@@ -180,6 +204,7 @@ class Parameter:
             self.own_value()
         elif self._own_value is None or self._value is not self._own_value:
             self._value = self._own_value = copy_with_layout(self.value, self.value, self.backend)
+        self.seen = object()
 
     def _own_gradient(self) -> None:
         """Replace ``grad`` by a copy, unless it was created here and may be changed in place."""
@@ -227,6 +252,7 @@ class Parameter:
         # Free the memory on the old backend.
         self._own_value = self._own_grad = None
         self._value = None if self._value is None else moved(self._value, backend)
+        self.seen = object()
         self.grad = None if self.grad is None else moved(self.grad, backend)
         for optimizer, state in self.states.items():
             self.set_state(optimizer, state, backend)
@@ -238,7 +264,8 @@ class Parameter:
     def __getstate__(self) -> dict[str, Any]:
         # A weak mapping cannot be pickled; the copy of an optimizer without other references is freed at once.
         # A shallow copy shares its arrays, so neither object may change them in place.
-        return {**self.__dict__, "states": list(self.states.items()), "_own_value": None, "_own_grad": None}
+        states = list(self.states.items())
+        return {**self.__dict__, "states": states, "_own_value": None, "_own_grad": None, "seen": object()}
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         self.__dict__.update(attributes, states=WeakKeyDictionary(attributes["states"]))

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from math import prod
 from typing import ClassVar, Unpack
 
+from ...backends import operations_of
 from ...backends.execution.team import rows_of_all
 from ...common import checks
 from ...common.types import Array, dtype_name
 from ..core.elementwise import scalar
+from ..core.fusing import Fusing
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import constant
@@ -25,7 +27,7 @@ from .layout import Layout, require_several
 from .norm import AnyNormalised, Norm, NormalisedByKernels, total
 
 
-class ChannelNorm(Norm):
+class ChannelNorm(Norm, Fusing):
     """Base of batch and instance normalisation: a weight, a bias and optional running statistics for each channel.
 
     Parameters
@@ -101,16 +103,20 @@ class ChannelNorm(Norm):
             raise ValueError(f"input must have shape {accepted}, got {shape}")
         return type(self).layout(shape)
 
-    def _forward(self, x: Array) -> Array:
+    def _forward_and(self, x: Array, *, relu: bool) -> Array:
         layout = self._layout(tuple(x.shape))
         mean, var = None, None
         if self.track_running_stats and not self.training:
-            mean, var = (self.backend.up(self.buffers[name]) for name in ("running_mean", "running_var"))
+            mean, var = self.buffer_value("running_mean"), self.buffer_value("running_var")
         else:
             require_several(layout)
         y, normalised = self._normalise(x, layout, mean, var)
         if self.track_running_stats and self.training:
             self._track(normalised, layout)
+        if relu:
+            ops = operations_of(self.backend.xp)
+            # Without weight and bias the output may be what was saved for backward.
+            y = ops.relu_in_place(y) if self.parameters else ops.relu(y)
         return y
 
     def _track(self, normalised: AnyNormalised, layout: Layout) -> None:

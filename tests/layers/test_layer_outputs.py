@@ -150,9 +150,14 @@ def test_layer_outputs_are_those_of_evaluation_and_change_nothing(at, x):
     seen = nn.layer_outputs(model, x)
     assert same(state(at, model), before)
     assert [name for name, _, _ in seen] == ORDER
-    wanted = model.eval()(x)
-    assert_match(seen[-1][2], wanted, level="exact", backend=at.backend)
-    assert_match(seen[6][2], model[:4](x), level="exact", backend=at.backend)
+    model.eval()
+    outputs = [x]
+    for layer in model:
+        outputs.append(layer(outputs[-1]))
+    assert_match(seen[-1][2], outputs[-1], level="exact", backend=at.backend)
+    assert_match(seen[6][2], outputs[4], level="exact", backend=at.backend)
+    # The model itself may fold the batch norm into the convolution.
+    assert_match(seen[-1][2], model(x), level="net", terms=100, backend=at.backend)
     assert seen[0][1] is model[0]
 
 

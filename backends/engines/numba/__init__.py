@@ -69,7 +69,6 @@ class Kernels(Protocol):
         """The adjoint of `convolve_by_channel` in the cells: ``dy (n, O, C)`` to ``out (K, C)``."""
 
 
-
 def switched_off() -> bool:
     """Whether ``XPNN_NUMBA`` is 0.
 

@@ -1,0 +1,67 @@
+"""Which layers of a `Sequential` are computed together, and how.
+
+==============================================  ======================  ==================================
+layers                                          when                    result
+==============================================  ======================  ==================================
+convolution, dense or batch norm, then ReLU     training, evaluation    the same bits
+sum of a residual block, then ReLU              training, evaluation    the same bits
+convolution or dense, then batch norm (, ReLU)  evaluation, on the CPU  differs in rounding, see `folding`
+==============================================  ======================  ==================================
+
+All of it holds in fast numerics only, for layers on one backend, and only for the library's own classes: a subclass may
+compute something else. A layer whose ``forward`` was replaced, as by `watched`, is computed by itself, so that whoever
+watches sees each layer's output. What the layers save for backward is what they save on their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from ...common.types import Array
+from ..activations import ReLU
+from ..convolution.conv import Conv1d, Conv2d, Conv3d
+from ..convolution.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from ..core.fusing import Affine, Fusing
+from ..core.layer import Layer
+from ..dense import Dense
+from ..normalisation.batch_norm import BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d
+from .folding import forward_folded, is_foldable
+
+_CONVOLUTIONS = (Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
+_NORMS = frozenset((BatchNorm1d, BatchNorm2d, BatchNorm3d))
+_AFFINE = frozenset((*_CONVOLUTIONS, Dense))
+_FUSING = _AFFINE | _NORMS
+
+
+def forward_all(layers: Sequence[Layer], x: Array) -> Array:
+    """Pass ``x`` through all layers, some of which are computed together."""
+    count, i = len(layers), 0
+    while i < count:
+        layer = layers[i]
+        i += 1
+        if i == count or type(layer) not in _FUSING or "forward" in vars(layer):
+            x = layer.forward(x)
+            continue
+        if type(layers[i]) in _NORMS and type(layer) in _AFFINE and "forward" not in vars(layers[i]):
+            affine, norm = cast(Affine, layer), cast(BatchNorm, layers[i])
+            if is_foldable(affine, norm, x):
+                relu = layers[i + 1] if i + 1 < count and is_relu(layers[i + 1], layer) else None
+                y = forward_folded(affine, norm, relu, x)
+                if y is not None:
+                    x, i = y, i + 1 + (relu is not None)
+                    continue
+        if is_relu(layers[i], layer):
+            x = cast(Fusing, layer).forward_and_relu(x, layers[i])
+            i += 1
+        else:
+            x = layer.forward(x)
+    return x
+
+
+def is_relu(layer: Layer | None, before: Layer) -> bool:
+    """Whether a layer is a ReLU that can be computed together with the one before it, which may be a container."""
+    if type(layer) is not ReLU or "forward" in vars(layer):
+        return False
+    b = before.backend
+    return b.numerics == "fast" and layer.backend is b

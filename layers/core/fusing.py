@@ -1,0 +1,68 @@
+"""Layers that compute the layers after them at once, in one pass over memory less for each.
+
+`xpnn.layers.containers.fusion` says which layers are computed together, and calls these methods.
+"""
+
+from __future__ import annotations
+
+from ...common.types import Array
+from .errors import with_owner
+from .kept import Keep
+from .layer import Layer
+
+
+class Fusing(Layer):
+    """Base of layers whose forward can end with a ReLU.
+
+    A subclass defines ``_forward_and`` in place of ``_forward``. With ``relu`` it returns ``max(y, 0)``, by the same
+    operation as `ReLU` and so with the same bits; what it saves for backward is the same in both cases.
+    """
+
+    def _forward(self, x: Array) -> Array:
+        return self._forward_and(x, relu=False)
+
+    def _forward_and(self, x: Array, *, relu: bool) -> Array:
+        raise NotImplementedError(f"{type(self).__name__} defines no _forward_and")
+
+    def forward_and_relu(self, x: Array, relu: Layer) -> Array:
+        """`forward`, followed by that of ``relu``, a `ReLU` on the same backend, in fast numerics."""
+        b = self.backend
+        try:
+            self._check_array(x, "input")
+            with b.context():
+                y = self._forward_and(b.up(x), relu=True)
+        except (TypeError, ValueError) as error:
+            raise with_owner(error, self) from error
+        self._record_output(y)
+        relu.save_for_backward(y)
+        relu._record_output(y)
+        return y
+
+
+class Affine(Fusing):
+    """Base of layers that are a linear map of their input by ``weight``, plus ``bias`` for each output channel.
+
+    A subclass defines ``_affine``, ``_scaled`` and ``_output_channels``.
+    """
+
+    def _forward_and(self, x: Array, *, relu: bool) -> Array:
+        # Before the arrays are referred to here.
+        keep = self.keep("weight", "bias")
+        y = self._affine(x, self.parameter_value("weight"), self.parameter_value("bias"), keep, relu)
+        self.save_for_backward(x)
+        return y
+
+    def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
+        """The output, or its ReLU, with that weight and bias; ``keep`` is for values that depend on them only."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _affine")
+
+    def _scaled(self, weight: Array, scale: Array) -> Array:
+        """The weight that multiplies each output channel by ``scale (channels,)``."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _scaled")
+
+    def _output_channels(self, rank: int) -> int:
+        """The size of axis 1 of the output, to whose channels weight and bias belong; 0 if axis 1 is another one.
+
+        ``rank`` is the number of axes of the input.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no _output_channels")
