@@ -101,6 +101,7 @@ OPERATIONS: dict[str, str] = {
     "dense": "dense",
     "sum of rows": "row_sums",
     "update": "optimizer_steps",
+    "winograd": "winograd",
     "max pool": "pools.prepare_max",
     "average pool": "pools.prepare_average",
     "adaptive pool": "pools.prepare_adaptive",

@@ -133,10 +133,32 @@ class Job:
         dtype : str
             That of the job; unless given, that of the first array whose kind has no dtype.
         """
-        if not dtype:
-            own = (value.dtype for value, kind in zip(arguments, self.kinds, strict=True) if kind.is_own_array)
-            dtype = dtype_name(found) if (found := next(own, None)) is not None else ""
-        return bind_phases([(self, items)], *arguments, dtype=dtype)
+        return bind_phases([(self, items)], *arguments, dtype=dtype or self._dtype_of(arguments))
+
+    def _dtype_of(self, arguments: tuple[Any, ...]) -> str:
+        """The dtype of the first array whose kind has no dtype."""
+        own = (value.dtype for value, kind in zip(arguments, self.kinds, strict=False) if kind.is_own_array)
+        found = next(own, None)
+        return "" if found is None else dtype_name(found)
+
+    def bind_parts(self, items: Sequence[int], *arguments: Any, dtype: str = "") -> Bound:
+        """The job once for each part, with the number of the part as its last argument.
+
+        Parameters
+        ----------
+        items : sequence of int
+            The items of each part.
+        *arguments : array or number
+            All but the last.
+        dtype : str
+            As for `bind`.
+        """
+        dtype = dtype or self._dtype_of(arguments)
+        memory = np.tile(self.packed((*arguments, 0)), (len(items), 1))
+        memory[:, -1] = range(len(items))
+        function, first, size = self.address(dtype), address_of(memory), 8 * self._words
+        rows = [(function, count, first + part * size) for part, count in enumerate(items)]
+        return Bound(rows, [memory, arguments], self.uses_blas)
 
     def packed(self, arguments: tuple[Any, ...]) -> Array:
         """The memory from which the compiled function reads its arguments."""
