@@ -32,7 +32,7 @@ class Dropout:
 
     def accepts(self, x: Array, keep: Array) -> bool:
         """Whether the mask has the shape of ``x``, and both are C-contiguous."""
-        return keep.shape == self.shape and x.flags.c_contiguous and keep.flags.c_contiguous
+        return bool(keep.shape == self.shape and x.flags.c_contiguous and keep.flags.c_contiguous)
 
     def __call__(self, x: Array, keep: Array, factor: float) -> Array:
         """``x factor`` where ``keep`` is true, 0 elsewhere, even where ``x`` is infinite or NaN."""

@@ -15,7 +15,7 @@ from .compiler import instruction
 
 @instruction
 def threefry(context: Any, key0: Any, key1: Any, counter: Any) -> Any:
-    """The hash of a counter of 64 bits under a key of two words: the left word in the lower 32 bits, the right above."""
+    """The hash of a counter of 64 bits under a key of two words: left word in the lower 32 bits, right word above."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         half = ir.IntType(32)
