@@ -11,7 +11,6 @@ al., "Efficient object localization using convolutional networks", 2015, for who
 """
 
 from functools import partial
-from math import ceil
 from operator import mul
 from typing import Any, ClassVar, Unpack
 
@@ -58,6 +57,10 @@ def dropout(x: Array, keep: Array, p: float, *, xp: Namespace | None = None) -> 
     if p == 1.0:
         return xp.zeros_like(x)
     ops = operations_of(xp)
+    prepared = ops.prepare("dropout", tuple(x.shape), dtype_name(x.dtype))
+    if prepared is not None and prepared.accepts(x, keep):
+        y: Array = prepared(x, keep, 1.0 / (1.0 - p))
+        return y
     return ops.select(keep, ops.elementwise(partial(mul, 1.0 / (1.0 - p)), x))
 
 
@@ -127,15 +130,12 @@ class Dropout(Layer):
         if not self.training or self.p == 0.0:
             self.save_for_backward(None)
             return x
-        # A multiple of 2**-24, exact in float32 and float64, so that the comparison is the same in every library.
-        least = ceil(self.p * 2.0**24) * 2.0**-24
         # The mask of the whole batch; a worker with a part of the batch uses its part of the mask.
         start, samples = place_in_batch(shape[0]) if shape else (0, 0)
         whole = (samples, *shape[1:]) if shape else ()
-        numbers = self.stream.uniform(whole, dtype="float32", backend=self.backend)
+        keep = self.stream.at_least(whole, self.p, self.backend)
         if whole != shape:
-            numbers = numbers[start : start + shape[0], ...]
-        keep = numbers >= least
+            keep = keep[start : start + shape[0], ...]
         self.save_for_backward(keep)
         return dropout(x, keep, self.p, xp=self.backend.xp)
 

@@ -7,7 +7,7 @@ Normal numbers are the inverse of the normal distribution at uniform ones.
 
 import hashlib
 from collections.abc import Iterator
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ...common import checks
 from ...common.types import Array, DType, dtype_name
 from ..backend import FLOATS, Backend
 from ..execution.blocks import concat_all
+from ..lookup import operations_of
 from ..recording.guards import counted, require_repeatable
 from ..recording.slots import Slot
 from ..registry import BackendLike, get_backend
@@ -96,9 +97,12 @@ class Generator:
             raise ValueError(f"high must be a number >= low, {low!r}, got {high!r}")
         if not _computes(b, "int64", name):
             return b.asarray(self.uniform(shape, low, high, name, "numpy"))
-        xp = b.xp
+        xp, prepared = b.xp, _prepared(b, name)
         with b.context():
-            if name == "float64":
+            if prepared is not None:
+                blocks = prod(shape) if name == "float64" else -(-prod(shape) // 2)
+                unit = prepared.uniform(self.key, *self._advance(blocks), shape, name)
+            elif name == "float64":
                 unit = self._unit(shape, b)
             else:
                 unit = xp.astype(self.bits(shape, b) >> 8, xp.float32) * 2.0**-24
@@ -107,6 +111,17 @@ class Generator:
             kind = np.dtype(name).type
             below = float(np.nextafter(kind(high), kind(low)))
             return xp.minimum(unit * (high - low) + low, below)
+
+    def at_least(self, shape: tuple[int, ...], p: float, backend: BackendLike | None = None) -> Array:
+        """Booleans, each whether a float32 number of `uniform` is at least ``p``, from 0 to 1."""
+        b, shape = get_backend(backend), _shape(shape)
+        # A multiple of 2**-24, exact in float32 and float64, so that the comparison is the same in every library.
+        least = ceil(checks.number("p", p, least=0.0, most=1.0) * 2.0**24)
+        prepared = _prepared(b, "float32")
+        if prepared is None:
+            return self.uniform(shape, dtype="float32", backend=b) >= least * 2.0**-24
+        found: Array = prepared.at_least(self.key, *self._advance(-(-prod(shape) // 2)), shape, least)
+        return found
 
     def normal(
         self,
@@ -121,6 +136,10 @@ class Generator:
         shape, mean, std = _shape(shape), checks.number("mean", mean), checks.number("std", std, least=0)
         if not _computes(b, "int64", "float64"):
             return b.asarray(self.normal(shape, mean, std, name, "numpy"))
+        prepared = _prepared(b, name)
+        if prepared is not None:
+            found: Array = prepared.normal(self.key, *self._advance(prod(shape)), shape, name, mean, std)
+            return found
         with b.context():
             values = normal_quantile(self._unit(shape, b) + 2.0**-54, b.xp) * std + mean
             return b.xp.astype(values, getattr(b.xp, name))
@@ -137,6 +156,19 @@ class Generator:
             left, right = self._blocks(prod(shape), b)
             whole = xp.astype(left >> 5, xp.float64) * 2.0**26 + xp.astype(right >> 6, xp.float64)
             return xp.reshape(whole * 2.0**-53, shape)
+
+    def _advance(self, count: int) -> tuple[Array, int]:
+        """Draw ``count`` blocks: an array on the host with a position, and how far from there they begin."""
+        found = counted(self)
+        if found is None:
+            require_repeatable(
+                "random numbers from a stream that it was not given, or on the host: each replay would have the same"
+            )
+        first, self.position = self.position, self.position + count
+        if found is None:
+            return np.array([first], np.int64), 0
+        start, known = found
+        return start.reshape(1), first - known
 
     def _blocks(self, count: int, b: Backend) -> tuple[Array, Array]:
         """The next ``count`` blocks of the stream, two words each."""
@@ -162,6 +194,11 @@ class Generator:
             return parts[0]
         left, right = zip(*parts, strict=True)
         return concat_all(left, 0, xp), concat_all(right, 0, xp)
+
+
+def _prepared(b: Backend, dtype: str) -> Any:
+    """An engine's draws on that backend; None if array functions must compute them."""
+    return operations_of(b.xp).prepare("random numbers", None, dtype) if b.spec == "numpy" else None
 
 
 def _where(backend: BackendLike | None, dtype: DType | str | None) -> tuple[Backend, str]:

@@ -13,7 +13,7 @@ M. J. Wichura, "Algorithm AS 241: The percentage points of the normal distributi
 from ...common.types import Array, Namespace
 
 # Coefficients of AS 241, routine PPND16, numerator and denominator, highest power first.
-_CENTRE = (
+CENTRE = (
     (
         2.5090809287301226727e3,
         3.3430575583588128105e4,
@@ -35,7 +35,7 @@ _CENTRE = (
         1.0,
     ),
 )
-_MIDDLE = (
+MIDDLE = (
     (
         7.74545014278341407640e-4,
         2.27238449892691845833e-2,
@@ -57,7 +57,7 @@ _MIDDLE = (
         1.0,
     ),
 )
-_TAIL = (
+TAIL = (
     (
         2.01033439929228813265e-7,
         2.71155556874348757815e-5,
@@ -84,10 +84,10 @@ _TAIL = (
 def normal_quantile(p: Array, xp: Namespace) -> Array:
     """Inverse of the standard normal distribution for ``0 < p < 1`` in float64 (AS 241)."""
     q = p - 0.5
-    centre = q * _ratio(_CENTRE, 0.180625 - q * q)
+    centre = q * _ratio(CENTRE, 0.180625 - q * q)
     smaller = xp.minimum(p, 1.0 - p)
     r = _sqrt(-_log(smaller, xp))
-    outer = xp.where(r <= 5.0, _ratio(_MIDDLE, r - 1.6), _ratio(_TAIL, r - 5.0))
+    outer = xp.where(r <= 5.0, _ratio(MIDDLE, r - 1.6), _ratio(TAIL, r - 5.0))
     outer = xp.where(q < 0.0, -outer, outer)
     return xp.where(xp.abs(q) <= 0.425, centre, outer)
 

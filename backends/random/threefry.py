@@ -12,8 +12,8 @@ from typing import Any
 
 #: The largest word of 32 bits.
 MASK = 0xFFFFFFFF
-_PARITY = 0x1BD11BDA
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+PARITY = 0x1BD11BDA
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
 def threefry2x32(key: tuple[int, int], counter: tuple[Any, Any]) -> tuple[Any, Any]:
@@ -22,10 +22,10 @@ def threefry2x32(key: tuple[int, int], counter: tuple[Any, Any]) -> tuple[Any, A
     ``counter`` holds Python integers or int64 arrays with values below 2**32, and so does the result. The left word is
     cut to 32 bits only once per injection: it can't exceed int64 in between.
     """
-    schedule = (*key, key[0] ^ key[1] ^ _PARITY)
+    schedule = (*key, key[0] ^ key[1] ^ PARITY)
     left, right = (counter[0] + schedule[0]) & MASK, (counter[1] + schedule[1]) & MASK
     for injection in range(1, 6):
-        for rotation in _ROTATIONS[(injection - 1) % 2]:
+        for rotation in ROTATIONS[(injection - 1) % 2]:
             left = left + right
             right = (((right << rotation) | (right >> (32 - rotation))) ^ left) & MASK
         left = (left + schedule[injection % 3]) & MASK

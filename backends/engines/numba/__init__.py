@@ -99,6 +99,8 @@ def load() -> Kernels | None:
 OPERATIONS: dict[str, str] = {
     "cross entropy": "cross_entropy",
     "dense": "dense",
+    "dropout": "dropout",
+    "random numbers": "random_numbers",
     "sum of rows": "row_sums",
     "update": "optimizer_steps",
     "winograd": "winograd",

@@ -177,15 +177,17 @@ class Dense:
         y = empty((self.rows, self.outer), self.dtype)
         x, weight = contiguous(x), contiguous(weight) if packed is None else packed
         has_bias, added = bias is not None, self._nothing if bias is None else contiguous(bias)
+        numbers = (has_bias, relu)
         if self.rows == 1:
             items = -(-self.outer // self._row_length)
-            arrays = (x.reshape(-1), weight, added, y.reshape(-1))
-            perform(multiply_vector.bind(items, *arrays, has_bias, relu, self._row_length, 0.0, dtype=self.name))
-        else:
-            arrays = (self._forward, x, weight, added, y)
-            bound = forward.bind(len(self._forward), *arrays, has_bias, relu, self.library, 0.0, dtype=self.name)
-            bound.uses_blas = self._uses_threads
-            perform(bound)
+            vectors = (x.reshape(-1), weight, added, y.reshape(-1))
+            perform(multiply_vector.bind(items, *vectors, *numbers, self._row_length, 0.0, dtype=self.name))
+            return y
+        bound = forward.bind(
+            len(self._forward), self._forward, x, weight, added, y, *numbers, self.library, 0.0, dtype=self.name
+        )
+        bound.uses_blas = self._uses_threads
+        perform(bound)
         return y
 
     def backward(

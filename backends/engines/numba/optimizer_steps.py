@@ -240,7 +240,8 @@ def _steps(x: Array) -> tuple[int, ...]:
 @lru_cache(maxsize=256)
 def cut(sizes: tuple[int, ...]) -> tuple[Array, Array]:
     """Pieces ``(row, first entry, size)`` of arrays of these sizes, and the number of the first piece of each item."""
-    pieces, firsts, filled = [], [0], 0
+    pieces: list[tuple[int, int, int]] = []
+    firsts, filled = [0], 0
     for row, size in enumerate(sizes):
         for start in range(0, size, ITEM_ENTRIES):
             count = min(size - start, ITEM_ENTRIES)

@@ -80,7 +80,7 @@ def _has_layout() -> bool:
     """Whether array objects have the layout that `_pack` reads."""
     if sys.implementation.name != "cpython" or _HEADER != 16 or np.dtype(np.intp).itemsize != 8:
         return False
-    examples = [np.zeros((2, 3, 5), np.float32), np.zeros((4, 6), np.int8)[:, ::2], np.zeros(())]
+    examples: list[Array] = [np.zeros((2, 3, 5), np.float32), np.zeros((4, 6), np.int8)[:, ::2], np.zeros(())]
     for x in examples:
         words = np.zeros(1 + x.ndim, np.int64)
         packed = _pack(np.array([id(x)], np.int64), np.array([x.ndim], np.int64), words)
