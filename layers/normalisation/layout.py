@@ -24,6 +24,8 @@ class Layout:
         Shape in which weight and bias broadcast to the grid: 1 along axes where they are constant.
     groups : int, optional
         Number of groups of channels, if each has a mean in each sample.
+    is_row : bool
+        Whether a mean is over the last axes, whose shape the weight has.
     """
 
     grid: tuple[int, ...]
@@ -31,6 +33,7 @@ class Layout:
     weight: tuple[int, ...]
     broadcast: tuple[int, ...]
     groups: int | None = None
+    is_row: bool = False
 
     @property
     def cells(self) -> int:
@@ -74,7 +77,8 @@ def layer_layout(shape: tuple[int, ...], normalized_shape: tuple[int, ...]) -> L
     first = len(shape) - len(normalized_shape)
     if not normalized_shape or first < 0 or shape[first:] != normalized_shape:
         raise ValueError(f"input must have shape (..., {', '.join(map(str, normalized_shape))}), got {shape}")
-    return Layout(shape, tuple(range(first, len(shape))), normalized_shape, (1,) * first + normalized_shape)
+    axes = tuple(range(first, len(shape)))
+    return Layout(shape, axes, normalized_shape, (1,) * first + normalized_shape, is_row=True)
 
 
 def _require_channels(shape: tuple[int, ...]) -> None:

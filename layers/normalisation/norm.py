@@ -107,6 +107,9 @@ def normalise(
     given = None if mean is None or var is None else (mean, var)
     kernels = _prepared(x, layout, given is not None, xp)
     if kernels is not None:
+        if layout.is_row:
+            y, state = kernels.forward(x, weight, bias, given, eps)
+            return y, NormalisedByKernels(kernels, state)
         y, state = kernels.forward(channels_last(x, xp), weight, bias, given, eps)
         return channels_first(y, xp), NormalisedByKernels(kernels, state)
     rows = _batch_rows(x, layout, xp)
@@ -153,8 +156,10 @@ def normalise_backward(
     The first sums are over the values that share both a mean and an entry of the weight; all others are sums of these.
     """
     if isinstance(normalised, NormalisedByKernels):
-        rows, state = channels_last(dy, xp), normalised.state
+        rows, state = dy if layout.is_row else channels_last(dy, xp), normalised.state
         dx, dweight, dbias = normalised.kernels.backward(rows, state, weight, constant, input_grad)
+        if layout.is_row:
+            return dx, xp.reshape(dweight, layout.weight), xp.reshape(dbias, layout.weight)
         return None if dx is None else channels_first(dx, xp), dweight, dbias
     if isinstance(normalised, NormalisedRows):
         return normalise_rows_backward(dy, normalised, weight, constant, input_grad, xp)
@@ -218,10 +223,13 @@ def _batch_rows(x: Array, layout: Layout, xp: Namespace) -> Array | None:
 
 
 def _prepared(x: Array, layout: Layout, is_given: bool, xp: Namespace) -> Any:
-    """An engine's normalisation of channels or of groups of channels; None if there is none."""
+    """An engine's normalisation of channels, of groups of channels or of rows; None if there is none."""
     ops, dtype = operations_of(xp), dtype_name(x.dtype)
     if _is_by_channel(x, layout):
         return ops.prepare("batch norm", (layout.cells, x.shape[1]), dtype)
+    if layout.is_row:
+        count = prod(layout.weight)
+        return ops.prepare("layer norm", (prod(x.shape) // max(count, 1), count), dtype)
     if layout.groups is None or is_given:
         return None
     return ops.prepare("group norm", (x.shape[0], prod(x.shape[2:]), x.shape[1], layout.groups), dtype)

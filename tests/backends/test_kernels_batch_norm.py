@@ -196,6 +196,11 @@ def test_instance_norm_and_its_running_statistics(compiled_engine, rng):
     assert "kernels" in compiled_engine
 
 
+def test_the_gradient_of_a_group_of_one_value_is_zero(compiled_engine, rng):
+    x, dy, weight, _ = problem((5, 12), rng)
+    assert not np.any(F.group_norm_backward(dy, x, 12, weight)[0])
+
+
 def test_nan_stays_in_its_group(compiled_engine, rng):
     x, *_ = problem((2, 8, 6, 5), rng)
     x[1, 3, 2, 2] = np.nan

@@ -139,8 +139,10 @@ OPERATIONS: dict[str, str] = {
     "adaptive pool": "pools.prepare_adaptive",
     "batch norm": "channel_norm.prepare_batch_norm",
     "group norm": "channel_norm.prepare_group_norm",
+    "layer norm": "layer_norm",
     "elementwise": "elementwise",
     "activation": "activations",
+    "softmax": "softmax",
 }
 
 

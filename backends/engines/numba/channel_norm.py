@@ -164,8 +164,12 @@ def prepare_batch_norm(problem: tuple[int, int], dtype: str) -> ChannelNorm | No
 
 
 def prepare_group_norm(problem: tuple[int, int, int, int], dtype: str) -> ChannelNorm | None:
-    """Group normalisation for numbers of samples, of values of a channel of a sample, of channels and of groups."""
-    return _prepare(*problem, dtype, by_channel=False)
+    """Group normalisation for numbers of samples, of values of a channel of a sample, of channels and of groups.
+
+    None for groups of one value, whose gradient is a difference of equal numbers: their roundings would differ here.
+    """
+    _, cells, channels, groups = problem
+    return None if cells * channels == groups else _prepare(*problem, dtype, by_channel=False)
 
 
 def _prepare(samples: int, cells: int, channels: int, groups: int, dtype: str, by_channel: bool) -> ChannelNorm | None:
