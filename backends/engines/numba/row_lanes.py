@@ -1,6 +1,7 @@
 """Sums and maxima over the entries of a row, in vectors of one length and a fixed order.
 
-The last vector of a row is filled up: it is copied to memory of its own, after which stands what changes no result.
+The last vector of a row begins earlier if the rest does not fill it; what it shares with the one before is replaced by
+what changes no result. A row shorter than a vector is copied and filled up.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,33 +17,42 @@ LENGTH = 16
 
 
 class Part:
-    """Entries of a row from index ``at``, as many as a vector has, or ``count`` of them."""
+    """Entries of a row from index ``at``: as many as a vector has, where the mask is true, or ``count`` of them."""
 
-    def __init__(self, lanes: Lanes, at: Any, count: Any = None) -> None:
-        self.lanes, self.at, self.count = lanes, at, count
+    def __init__(self, lanes: Lanes, at: Any, mask: Any = None, count: Any = None) -> None:
+        self.lanes, self.at, self.mask, self.count = lanes, at, mask, count
 
     def load(self, array: Any, begin: Any, filling: float | Vector = 0.0) -> Vector:
-        """Entries of the array whose row begins at ``begin``; what is missing is the filling."""
-        code = self.lanes.code
-        at = code.add(begin, self.at)
-        if self.count is None:
-            return Vector(self.lanes, self.lanes.load(array, at))
-        filled = filling.value if isinstance(filling, Vector) else self.lanes.constant(filling)
-        place = self._memory()
+        """Entries of the array whose row begins at ``begin``; the others are the filling."""
+        lanes, builder = self.lanes, self.lanes.builder
+        at = lanes.code.add(begin, self.at)
+        filled = filling.value if isinstance(filling, Vector) else lanes.constant(filling)
+        if self.count is not None:
+            return Vector(lanes, self._load_some(array, at, filled))
+        value = lanes.load(array, at)
+        return Vector(lanes, value if self.mask is None else builder.select(self.mask, value, filled))
+
+    def store(self, value: Vector, array: Any, begin: Any) -> None:
+        """Write the entries; the others stay."""
+        lanes, builder = self.lanes, self.lanes.builder
+        at, written = lanes.code.add(begin, self.at), value.value
+        if self.count is not None:
+            self._store_some(written, array, at)
+            return
+        if self.mask is not None:
+            written = builder.select(self.mask, written, lanes.load(array, at))
+        lanes.store(written, array, at)
+
+    def _load_some(self, array: Any, at: Any, filled: Any) -> Any:
+        code, place = self.lanes.code, self._memory()
         self.lanes.store(filled, place, 0)
         with code.each(0, self.count) as i:
             code.builder.store(code.read(array, code.add(at, i)), code.builder.gep(place, [i]))
-        return Vector(self.lanes, self.lanes.load(place, 0))
+        return self.lanes.load(place, 0)
 
-    def store(self, value: Vector, array: Any, begin: Any) -> None:
-        """Write the entries."""
-        code = self.lanes.code
-        at = code.add(begin, self.at)
-        if self.count is None:
-            self.lanes.store(value.value, array, at)
-            return
-        place = self._memory()
-        self.lanes.store(value.value, place, 0)
+    def _store_some(self, value: Any, array: Any, at: Any) -> None:
+        code, place = self.lanes.code, self._memory()
+        self.lanes.store(value, place, 0)
         with code.each(0, self.count) as i:
             code.builder.store(code.read(place, i), code.builder.gep(array, [code.add(at, i)]))
 
@@ -58,10 +68,18 @@ def parts(code: Code, count: Any) -> Iterator[Part]:
     whole = builder.sdiv(count, code.word(LENGTH))
     with code.each(0, whole) as i:
         yield Part(lanes, code.times(i, LENGTH))
-    done = code.times(whole, LENGTH)
-    rest = builder.sub(count, done)
-    with builder.if_then(builder.icmp_signed(">", rest, code.word(0))):
-        yield Part(lanes, done, rest)
+    rest = builder.sub(count, code.times(whole, LENGTH))
+    is_long = builder.icmp_signed(">", whole, code.word(0))
+    has_rest = builder.icmp_signed(">", rest, code.word(0))
+    with builder.if_then(builder.and_(is_long, has_rest)):
+        numbers = ir.Constant(lanes.vector(lanes.whole), list(range(LENGTH)))
+        shared = builder.sub(code.word(LENGTH), rest)
+        shared = shared if lanes.whole.width == 64 else builder.trunc(shared, lanes.whole)
+        yield Part(
+            lanes, builder.sub(count, code.word(LENGTH)), builder.icmp_signed(">=", numbers, lanes.spread(shared))
+        )
+    with builder.if_then(builder.and_(builder.not_(is_long), has_rest)):
+        yield Part(lanes, code.word(0), count=rest)
 
 
 class Running:

@@ -39,12 +39,12 @@ def _exponentials(code: Code, x: Any, begin: Any, count: Any, y: Any, total: Any
 
 @vectorised
 def _finish(code: Code, y: Any, begin: Any, count: Any, by: Any, is_log: Any) -> None:
-    """``y / by``, or ``y - by`` with ``is_log``, in place."""
-    divisor = Vector(Lanes(code, LENGTH), Lanes(code, LENGTH).spread(by))
+    """``y * by``, or ``y - by`` with ``is_log``, in place."""
+    other = Vector(Lanes(code, LENGTH), Lanes(code, LENGTH).spread(by))
     for keeps_logarithm in code.either(is_log):
         for part in parts(code, count):
             value = part.load(y, begin)
-            part.store(value - divisor if keeps_logarithm else value / divisor, y, begin)
+            part.store(value - other if keeps_logarithm else value * other, y, begin)
 
 
 @vectorised
@@ -66,7 +66,9 @@ def _softmax(item: Any, x: Any, y: Any, is_log: Any, per: Any) -> None:
     count, total = x.shape[1], np.empty(1, x.dtype)
     for row in range(item * per, min((item + 1) * per, x.shape[0])):
         _exponentials(x, row * count, count, y, total, is_log)
-        _finish(y, row * count, count, np.log(total[0]) if is_log != 0 else total[0], is_log)
+        # The sum is at least 1, the exponential of the largest.
+        by = np.log(total[0]) if is_log != 0 else x.dtype.type(1) / total[0]
+        _finish(y, row * count, count, by, is_log)
 
 
 @job(read(2), read(2), write(2), INT, INT)
