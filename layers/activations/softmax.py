@@ -14,7 +14,7 @@ from ...backends import operations_of
 from ...backends.memory_order import inverse
 from ...backends.without_autograd import without_graph
 from ...common import checks
-from ...common.types import Array, Namespace
+from ...common.types import Array, Namespace, dtype_name
 from ..core.array_checks import namespace, require_float, require_same_dtype, require_shape
 from ..core.axis_order import memory_axes
 from ..core.layer import Layer
@@ -27,6 +27,9 @@ def softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
     """``exp(x - max) / sum(exp(x - max))`` along an axis."""
     xp = namespace(xp, input=x)
     axis = _checked_axis(x, axis)
+    prepared = _prepared(False, x, axis, xp)
+    if prepared is not None:
+        return prepared.forward(x)
     e = xp.exp(below_largest(x, xp.max(x, axis=axis, keepdims=True), xp))
     return e / xp.sum(e, axis=axis, keepdims=True)
 
@@ -38,6 +41,9 @@ def softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | Non
     require_same_dtype(dy=dy, y=y)
     require_shape(y, tuple(dy.shape), "y")
     axis = _checked_axis(y, axis)
+    prepared = _prepared(False, y, axis, xp)
+    if prepared is not None:
+        return prepared.backward(dy, y)
     return y * (dy - xp.sum(dy * y, axis=axis, keepdims=True))
 
 
@@ -46,6 +52,9 @@ def log_softmax(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Arr
     """``(x - max) - log(sum(exp(x - max)))`` along an axis."""
     xp = namespace(xp, input=x)
     axis = _checked_axis(x, axis)
+    prepared = _prepared(True, x, axis, xp)
+    if prepared is not None:
+        return prepared.forward(x)
     shifted = below_largest(x, xp.max(x, axis=axis, keepdims=True), xp)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
@@ -57,7 +66,15 @@ def log_softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace |
     require_same_dtype(dy=dy, y=y)
     require_shape(y, tuple(dy.shape), "y")
     axis = _checked_axis(y, axis)
+    prepared = _prepared(True, y, axis, xp)
+    if prepared is not None:
+        return prepared.backward(dy, y)
     return dy - xp.exp(y) * xp.sum(dy, axis=axis, keepdims=True)
+
+
+def _prepared(is_log: bool, x: Array, axis: int, xp: Namespace) -> Any:
+    """An engine's softmax along the last axis, or None."""
+    return operations_of(xp).prepare("softmax", is_log, dtype_name(x.dtype)) if axis % x.ndim == x.ndim - 1 else None
 
 
 def below_largest(x: Array, largest: Array, xp: Namespace) -> Array:

@@ -22,12 +22,18 @@ class Layout:
         Shape of weight and bias.
     broadcast : tuple of int
         Shape in which weight and bias broadcast to the grid: 1 along axes where they are constant.
+    groups : int, optional
+        Number of groups of channels, if each has a mean in each sample.
+    is_row : bool
+        Whether a mean is over the last axes, whose shape the weight has.
     """
 
     grid: tuple[int, ...]
     axes: tuple[int, ...]
     weight: tuple[int, ...]
     broadcast: tuple[int, ...]
+    groups: int | None = None
+    is_row: bool = False
 
     @property
     def cells(self) -> int:
@@ -50,7 +56,8 @@ def instance_layout(shape: tuple[int, ...]) -> Layout:
     """A mean for each channel of each sample of ``(N, C, *S)``."""
     if len(shape) < 3:
         raise ValueError(f"input must have shape (N, C, *spatial) with at least one spatial axis, got {shape}")
-    return Layout(shape, tuple(range(2, len(shape))), (shape[1],), (1, shape[1], *(1,) * (len(shape) - 2)))
+    broadcast = (1, shape[1], *(1,) * (len(shape) - 2))
+    return Layout(shape, tuple(range(2, len(shape))), (shape[1],), broadcast, groups=shape[1])
 
 
 def group_layout(shape: tuple[int, ...], num_groups: int) -> Layout:
@@ -61,7 +68,8 @@ def group_layout(shape: tuple[int, ...], num_groups: int) -> Layout:
         raise ValueError(f"channels must be a multiple of num_groups, got {shape[1]} and {num_groups} (shape {shape})")
     split = (num_groups, shape[1] // num_groups)
     grid = (shape[0], *split, *shape[2:])
-    return Layout(grid, tuple(range(2, len(grid))), (shape[1],), (1, *split, *(1,) * (len(shape) - 2)))
+    broadcast = (1, *split, *(1,) * (len(shape) - 2))
+    return Layout(grid, tuple(range(2, len(grid))), (shape[1],), broadcast, groups=num_groups)
 
 
 def layer_layout(shape: tuple[int, ...], normalized_shape: tuple[int, ...]) -> Layout:
@@ -69,7 +77,8 @@ def layer_layout(shape: tuple[int, ...], normalized_shape: tuple[int, ...]) -> L
     first = len(shape) - len(normalized_shape)
     if not normalized_shape or first < 0 or shape[first:] != normalized_shape:
         raise ValueError(f"input must have shape (..., {', '.join(map(str, normalized_shape))}), got {shape}")
-    return Layout(shape, tuple(range(first, len(shape))), normalized_shape, (1,) * first + normalized_shape)
+    axes = tuple(range(first, len(shape)))
+    return Layout(shape, axes, normalized_shape, (1,) * first + normalized_shape, is_row=True)
 
 
 def _require_channels(shape: tuple[int, ...]) -> None:

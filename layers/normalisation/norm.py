@@ -26,6 +26,7 @@ et al., "Instance normalization", 2016; Y. Wu and K. He, "Group normalization", 
 """
 
 from collections.abc import Iterable
+from math import prod
 from typing import Any, NamedTuple, TypeAlias
 
 from ...backends import operations_of
@@ -55,19 +56,19 @@ class Normalised(NamedTuple):
 
 
 class NormalisedByKernels(NamedTuple):
-    """The backend's own kernels that normalised an input, and the state that they saved."""
+    """The engine's object that normalised an input, and the state that it saved."""
 
     kernels: Any
     state: Any
 
     @property
     def mean(self) -> Array:
-        """The mean of each channel, ``(C,)``."""
+        """The mean of each channel, ``(C,)``, or of each channel of each sample, ``(N, C)``."""
         return self.state.mean
 
     @property
     def var(self) -> Array:
-        """The biased variance of each channel, ``(C,)``."""
+        """The biased variances, of the shape of the means."""
         return self.state.var
 
 
@@ -104,8 +105,11 @@ def normalise(
         if array is not None:
             require_shape(array, layout.weight, name)
     given = None if mean is None or var is None else (mean, var)
-    kernels = _batch_norm_kernels(x, layout, xp)
+    kernels = _prepared(x, layout, given is not None, xp)
     if kernels is not None:
+        if layout.is_row:
+            y, state = kernels.forward(x, weight, bias, given, eps)
+            return y, NormalisedByKernels(kernels, state)
         y, state = kernels.forward(channels_last(x, xp), weight, bias, given, eps)
         return channels_first(y, xp), NormalisedByKernels(kernels, state)
     rows = _batch_rows(x, layout, xp)
@@ -152,8 +156,10 @@ def normalise_backward(
     The first sums are over the values that share both a mean and an entry of the weight; all others are sums of these.
     """
     if isinstance(normalised, NormalisedByKernels):
-        rows, state = channels_last(dy, xp), normalised.state
+        rows, state = dy if layout.is_row else channels_last(dy, xp), normalised.state
         dx, dweight, dbias = normalised.kernels.backward(rows, state, weight, constant, input_grad)
+        if layout.is_row:
+            return dx, xp.reshape(dweight, layout.weight), xp.reshape(dbias, layout.weight)
         return None if dx is None else channels_first(dx, xp), dweight, dbias
     if isinstance(normalised, NormalisedRows):
         return normalise_rows_backward(dy, normalised, weight, constant, input_grad, xp)
@@ -216,11 +222,17 @@ def _batch_rows(x: Array, layout: Layout, xp: Namespace) -> Array | None:
     return operations_of(xp).channel_rows(x) if _is_by_channel(x, layout) else None
 
 
-def _batch_norm_kernels(x: Array, layout: Layout, xp: Namespace) -> Any:
-    """The backend's own kernels, if each channel has a mean and the backend has some; else None."""
-    if not _is_by_channel(x, layout):
+def _prepared(x: Array, layout: Layout, is_given: bool, xp: Namespace) -> Any:
+    """An engine's normalisation of channels, of groups of channels or of rows; None if there is none."""
+    ops, dtype = operations_of(xp), dtype_name(x.dtype)
+    if _is_by_channel(x, layout):
+        return ops.prepare("batch norm", (layout.cells, x.shape[1]), dtype)
+    if layout.is_row:
+        count = prod(layout.weight)
+        return ops.prepare("layer norm", (prod(x.shape) // max(count, 1), count), dtype)
+    if layout.groups is None or is_given:
         return None
-    return operations_of(xp).prepare("batch norm", (layout.cells, x.shape[1]), dtype_name(x.dtype))
+    return ops.prepare("group norm", (x.shape[0], prod(x.shape[2:]), x.shape[1], layout.groups), dtype)
 
 
 def _is_by_channel(x: Array, layout: Layout) -> bool:

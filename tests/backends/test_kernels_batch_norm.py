@@ -144,3 +144,73 @@ def test_upstream_may_be_one_value_spread_out_and_read_only(compiled_engine, rng
     for a, d in zip(spread, F.batch_norm_backward(channels_last(dy), x, weight), strict=True):
         assert np.array_equal(a, d)
     assert compiled_engine
+
+
+GROUPS = {
+    "groups": ((3, 12, 9, 8), 4),
+    "one group": ((2, 70, 5, 4), 1),
+    "as many as channels": ((4, 7, 13), 7),
+    "many cells": ((2, 64, 40, 41), 8),
+    "no spatial axes": ((5, 12), 3),
+    "more channels than an item combines": ((2, 300, 6, 5), 300),
+}
+
+
+def grouped(x, dy, weight, bias, groups):
+    y = F.group_norm(x, groups, weight, bias)
+    return [y, *F.group_norm_backward(dy, x, groups, weight)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", GROUPS.values(), ids=GROUPS)
+def test_group_norm_matches_array_functions(compiled_engine, case, dtype, rng):
+    shape, groups = case
+    given = problem(shape, rng, dtype)
+    terms = given[0].size // groups
+    for a, d in zip(grouped(*given, groups), by_arrays(grouped, *given, groups), strict=True):
+        assert_match(a, d, level="normalisation", part="input", terms=terms, dtype=dtype)
+    assert "kernels" in compiled_engine
+
+
+def test_group_norm_matches_float64(compiled_engine, rng):
+    x, dy, weight, bias = problem((3, 24, 33, 31), rng)
+    weight[3] = 0.0
+    given = (x + np.float32(50.0), dy, weight, bias)
+    desired = by_arrays(grouped, *(np.ascontiguousarray(a, np.float64) for a in given), 6)
+    for a, d in zip(grouped(*given, 6), desired, strict=True):
+        assert_match(a, d, level="normalisation", part="input", terms=4000, dtype="float32")
+
+
+def test_instance_norm_and_its_running_statistics(compiled_engine, rng):
+    x, dy, *_ = problem((3, 5, 9, 8), rng)
+
+    def train():
+        layer = nn.InstanceNorm2d(5, affine=True, track_running_stats=True, backend="numpy")
+        y, dx = layer(x), layer.backward(dy)
+        grads = [np.array(parameter.grad) for parameter in layer.parameters.values()]
+        running = [np.array(layer.buffers[name]) for name in ("running_mean", "running_var")]
+        return [y, dx, *grads, *running, layer.eval()(x)]
+
+    for a, d in zip(train(), by_arrays(train), strict=True):
+        assert_match(a, d, level="normalisation", part="input", terms=300, dtype="float32")
+    assert "kernels" in compiled_engine
+
+
+def test_the_gradient_of_a_group_of_one_value_is_zero(compiled_engine, rng):
+    x, dy, weight, _ = problem((5, 12), rng)
+    assert not np.any(F.group_norm_backward(dy, x, 12, weight)[0])
+
+
+def test_nan_stays_in_its_group(compiled_engine, rng):
+    x, *_ = problem((2, 8, 6, 5), rng)
+    x[1, 3, 2, 2] = np.nan
+    isnan = np.isnan(F.group_norm(x, 4))
+    assert isnan[1, 2:4].all() and isnan.sum() == isnan[1, 2:4].size
+
+
+def test_bits_of_group_norm_do_not_depend_on_threads(compiled_engine, rng, monkeypatch):
+    given, found = problem((4, 64, 40, 37), rng), []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("XPNN_NUM_THREADS", threads)
+        found.append([a.tobytes() for a in grouped(*given, 8)])
+    assert found[0] == found[1] == found[2]

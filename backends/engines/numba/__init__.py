@@ -107,9 +107,12 @@ OPERATIONS: dict[str, str] = {
     "max pool": "pools.prepare_max",
     "average pool": "pools.prepare_average",
     "adaptive pool": "pools.prepare_adaptive",
-    "batch norm": "batch_norm",
+    "batch norm": "channel_norm.prepare_batch_norm",
+    "group norm": "channel_norm.prepare_group_norm",
+    "layer norm": "layer_norm",
     "elementwise": "elementwise",
     "activation": "activations",
+    "softmax": "softmax",
 }
 
 

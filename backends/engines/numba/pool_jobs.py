@@ -11,6 +11,9 @@ import numba
 from .jobs import INT, job, read, write
 from .lanes import Code, vectorised
 
+# Inputs of a large bin whose sum is added to the others': its error grows with their number.
+PARTIAL = 64
+
 
 @vectorised
 def _largest(
@@ -71,13 +74,20 @@ def _chosen(
 def _mean(
     code: Code, x: Any, begin: Any, entries: Any, first: Any, stop: Any, channels: Any, y: Any, to: Any, divisor: Any
 ) -> None:
-    """The sum of the inputs over ``divisor``, a number."""
+    """The sum of the inputs over ``divisor``, a number; every `PARTIAL` of them are added up first."""
     builder = code.builder
+    parts = builder.sdiv(code.add(builder.sub(stop, first), PARTIAL - 1), code.word(PARTIAL))
     for lanes, c in code.over(channels):
         total = code.variable(lanes.constant(0.0))
-        with code.each(first, stop) as k:
-            at = code.times(code.add(begin, code.read(entries, code.times(k, 2))), channels)
-            builder.store(lanes.add(builder.load(total), lanes.load(x, code.add(at, c))), total)
+        with code.each(0, parts) as part:
+            begin_part = code.add(first, code.times(part, PARTIAL))
+            end = code.add(begin_part, PARTIAL)
+            end = builder.select(builder.icmp_signed("<", end, stop), end, stop)
+            partial = code.variable(lanes.constant(0.0))
+            with code.each(begin_part, end) as k:
+                at = code.times(code.add(begin, code.read(entries, code.times(k, 2))), channels)
+                builder.store(lanes.add(builder.load(partial), lanes.load(x, code.add(at, c))), partial)
+            builder.store(lanes.add(builder.load(total), builder.load(partial)), total)
         mean = builder.fdiv(builder.load(total), lanes.spread(divisor))
         lanes.store(mean, y, code.add(code.times(to, channels), c))
 
