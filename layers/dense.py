@@ -10,10 +10,11 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ..backends import operations_of
+from ..backends.operations import Operations
 from ..backends.without_autograd import without_graph
 from ..common import checks
 from ..common.types import Array, Namespace
-from .core.array_checks import namespace, require_same_dtype, require_shape
+from .core.array_checks import namespace, require_dtype_of, require_same_dtype, require_shape
 from .core.fusing import Affine
 from .core.kept import Keep
 from .core.output_shape import Shape
@@ -35,10 +36,7 @@ def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace |
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
     require_same_dtype(input=x, weight=weight, bias=bias)
-    y = _product(x, xp.matrix_transpose(weight), xp)
-    if bias is not None:
-        y += bias
-    return y
+    return _weighted_sums(x, weight, bias, operations_of(xp))
 
 
 @without_graph
@@ -54,11 +52,18 @@ def dense_backward(
     rows, upstream = xp.reshape(x, (count, x.shape[-1])), xp.reshape(dy, (count, dy.shape[-1]))
     ops = operations_of(xp)
     dweight, dbias = ops.contract_rows(upstream, rows), ops.sum_rows(upstream)
-    return _product(dy, weight, xp) if checks.flag("input_grad", input_grad) else None, dweight, dbias
+    return _product(dy, weight, ops) if checks.flag("input_grad", input_grad) else None, dweight, dbias
 
 
-def _product(x: Array, matrix: Array, xp: Namespace) -> Array:
-    ops = operations_of(xp)
+def _weighted_sums(x: Array, weight: Array, bias: Array | None, ops: Operations) -> Array:
+    """`dense` of arrays that fit together."""
+    y = _product(x, weight.T, ops)
+    if bias is not None:
+        y += bias
+    return y
+
+
+def _product(x: Array, matrix: Array, ops: Operations) -> Array:
     return ops.product(x, matrix) if x.ndim == 2 else ops.matmul(x, matrix)
 
 
@@ -112,8 +117,11 @@ class Dense(Affine):
         return (*shape[:-1], self.out_features)
 
     def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
-        y = dense(x, weight, bias, xp=self.backend.xp)
-        return operations_of(self.backend.xp).relu_in_place(y) if relu else y
+        require_dtype_of(x, weight, bias)
+        _check(tuple(x.shape), (self.out_features, self.in_features))
+        ops = operations_of(self.backend.xp)
+        y = _weighted_sums(x, weight, bias, ops)
+        return ops.relu_in_place(y) if relu else y
 
     def _scaled(self, weight: Array, scale: Array) -> Array:
         return weight * self.backend.xp.reshape(scale, (self.out_features, 1))

@@ -163,6 +163,16 @@ def test_a_folded_batch_norm_is_that_of_float64(at, rng, monkeypatch, case, with
         model.backward(found)
 
 
+def test_a_folded_forward_frees_what_training_saved(rng):
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), backend="numpy")
+    x = rng.standard_normal((2, 2, 5, 5)).astype(np.float32)
+    model(x)
+    for layer in model:
+        layer.training = False
+    model(x)
+    assert [layer.saved for layer in model] == [None] * 3
+
+
 def test_folding_rounds_once(rng):
     model = nn.Sequential(nn.Conv1d(1, 1, 1), nn.BatchNorm1d(1, eps=0.0), backend="numpy").eval()
     conv, norm = model
@@ -275,6 +285,7 @@ def test_what_a_user_changed_is_computed(rng, case, training):
     model[1].training |= case == "a norm that trains"
     model[0].training |= case == "a convolution that trains"
     found, y = model(x), x
+    assert [layer.saved is not None for layer in model] == [layer.training for layer in model]
     for layer in model:
         y = layer(y)
     assert_match(found, y, level="net", terms=30)
