@@ -68,7 +68,9 @@ class NumpyBackend(Backend):
 
     def up(self, array: Array) -> Array:
         """As `Backend.up`, of a plain array: a memory map becomes one."""
-        return super().up(self.plain(array))
+        if type(array) is np.memmap:
+            array = self.plain(array)
+        return array if self.numerics == "fast" else super().up(array)
 
     def plain(self, array: Array) -> Array:
         return array.view(np.ndarray) if type(array) is np.memmap else array

@@ -10,10 +10,11 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ..backends import operations_of
+from ..backends.operations import Operations
 from ..backends.without_autograd import without_graph
 from ..common import checks
 from ..common.types import Array, Namespace, dtype_name
-from .core.array_checks import namespace, require_same_dtype, require_shape
+from .core.array_checks import namespace, require_dtype_of, require_same_dtype, require_shape
 from .core.fusing import Affine
 from .core.kept import Keep
 from .core.output_shape import Shape
@@ -35,14 +36,7 @@ def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace |
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
     require_same_dtype(input=x, weight=weight, bias=bias)
-    prepared = _prepared(x, weight, xp)
-    if prepared is not None:
-        y = prepared.forward(_rows(x, xp), weight, bias)
-        return y if x.ndim == 2 else xp.reshape(y, (*x.shape[:-1], weight.shape[0]))
-    y = _product(x, xp.matrix_transpose(weight), xp)
-    if bias is not None:
-        y += bias
-    return y
+    return _weighted_sums(x, weight, bias, operations_of(xp))
 
 
 @without_graph
@@ -56,18 +50,18 @@ def dense_backward(
     require_same_dtype(dy=dy, input=x, weight=weight)
     rows, upstream = _rows(x, xp), _rows(dy, xp)
     input_grad, ops = checks.flag("input_grad", input_grad), operations_of(xp)
-    prepared = _prepared(x, weight, xp)
+    prepared = _prepared(x, weight, ops)
     if prepared is not None:
         dx, dweight, dbias = prepared.backward(upstream, rows, weight, input_grad)
         return dx if dx is None or x.ndim == 2 else xp.reshape(dx, x.shape), dweight, dbias
     dweight, dbias = ops.contract_rows(upstream, rows), ops.sum_rows(upstream)
-    return _product(dy, weight, xp) if input_grad else None, dweight, dbias
+    return _product(dy, weight, ops) if input_grad else None, dweight, dbias
 
 
-def _prepared(x: Array, weight: Array, xp: Namespace) -> Any:
+def _prepared(x: Array, weight: Array, ops: Operations) -> Any:
     """An engine's operation for these shapes; None if array functions must compute it."""
     problem = (prod(x.shape[:-1]), weight.shape[1], weight.shape[0])
-    return operations_of(xp).prepare("dense", problem, dtype_name(x.dtype))
+    return ops.prepare("dense", problem, dtype_name(x.dtype))
 
 
 def _rows(x: Array, xp: Namespace) -> Array:
@@ -75,8 +69,19 @@ def _rows(x: Array, xp: Namespace) -> Array:
     return x if x.ndim == 2 else xp.reshape(x, (prod(x.shape[:-1]), x.shape[-1]))
 
 
-def _product(x: Array, matrix: Array, xp: Namespace) -> Array:
-    ops = operations_of(xp)
+def _weighted_sums(x: Array, weight: Array, bias: Array | None, ops: Operations, relu: bool = False) -> Array:
+    """`dense`, or its ReLU, of arrays that fit together."""
+    prepared = _prepared(x, weight, ops)
+    if prepared is not None:
+        y = prepared.forward(_rows(x, ops.xp), weight, bias, relu)
+        return y if x.ndim == 2 else ops.xp.reshape(y, (*x.shape[:-1], weight.shape[0]))
+    y = _product(x, weight.T, ops)
+    if bias is not None:
+        y += bias
+    return ops.relu_in_place(y) if relu else y
+
+
+def _product(x: Array, matrix: Array, ops: Operations) -> Array:
     return ops.product(x, matrix) if x.ndim == 2 else ops.matmul(x, matrix)
 
 
@@ -130,8 +135,10 @@ class Dense(Affine):
         return (*shape[:-1], self.out_features)
 
     def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
-        y = dense(x, weight, bias, xp=self.backend.xp)
-        return operations_of(self.backend.xp).relu_in_place(y) if relu else y
+        require_dtype_of(x, weight, bias)
+        _check(tuple(x.shape), (self.out_features, self.in_features))
+        ops = operations_of(self.backend.xp)
+        return _weighted_sums(x, weight, bias, ops, relu)
 
     def _scaled(self, weight: Array, scale: Array) -> Array:
         return weight * self.backend.xp.reshape(scale, (self.out_features, 1))

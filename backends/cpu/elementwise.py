@@ -14,6 +14,8 @@ from .execution import CHUNK_BYTES
 # Bytes of each array in a part of an update. With smaller parts, threads lose more time waiting for the interpreter
 # lock than they gain from the cache.
 UPDATE_CHUNK_BYTES = 1 << 19
+# Entries below which `clip`, a Python function of 3 microseconds, takes longer than `maximum`.
+SMALL = 1 << 12
 
 
 class NumpyElementwise(Elementwise):
@@ -109,8 +111,11 @@ class NumpyElementwise(Elementwise):
 
 
 def _clip(x: Array, out: Array) -> Array:
-    """``max(x, 0)`` by `clip`, twice as fast as `maximum`; it keeps -0, so 0 is added."""
-    np.clip(x, 0.0, np.inf, out=out)
+    """``max(x, 0)`` by `clip`, for large arrays twice as fast as `maximum`; both may keep -0, so 0 is added."""
+    if x.size < SMALL:
+        np.maximum(x, 0.0, out=out)
+    else:
+        np.clip(x, 0.0, np.inf, out=out)
     out += 0.0
     return out
 

@@ -8,13 +8,16 @@ itself, so that a pass over the output is saved::
 both computed in float64 and rounded once. Results differ from those of the two layers in rounding only: about as much
 as sums of products in another order.
 
+A layer with a large weight and a small output is left alone: its batch norm takes no time beside its products, and
+folding, which is repeated in each call while a user holds one of the arrays (`xpnn.layers.core.kept`), takes much.
+
 Where one of the folded numbers is infinite or NaN, the layers are computed one after the other. An infinity that is
 multiplied by 0 is NaN, and which numbers meet depends on the order.
 """
 
 from __future__ import annotations
 
-from math import isfinite
+from math import isfinite, prod
 from typing import TypeAlias
 
 from ...backends import operations_of
@@ -40,8 +43,13 @@ def is_foldable(layer: Affine, norm: BatchNorm, x: Array) -> bool:
     b = layer.backend
     if b.numerics != "fast" or norm.backend is not b or not operations_of(b.xp).cheap_reads:
         return False
-    rank = len(getattr(x, "shape", ()))
-    return layer._output_channels(rank) == norm.num_features and rank in norm.ranks
+    shape = getattr(x, "shape", ())
+    rank = len(shape)
+    if layer._output_channels(rank) != norm.num_features or rank not in norm.ranks:
+        return False
+    # The weight has at most twice as many entries as the output, were that not smaller than the input.
+    terms = prod(layer.parameters["weight"].shape) // norm.num_features
+    return 2 * shape[0] * prod(shape[2:]) >= terms
 
 
 def forward_folded(layer: Affine, norm: BatchNorm, relu: Layer | None, x: Array) -> Array | None:

@@ -54,9 +54,10 @@ class Sequential(Container):
         """Pass ``x`` through all layers."""
         self._check_numerics()
         self._check_if_empty(x, "input")
-        x = self.backend.plain(x)
-        with operations_of(self.backend.xp).setup_once():
-            return forward_all(self.layers, x)
+        b = self.backend
+        x = b.plain(x)
+        with operations_of(b.xp).setup_once():
+            return forward_all(list(self.children.values()), x)
 
     def _check_if_empty(self, x: Array, what: str) -> None:
         """Check an array if there is no layer that would check it."""

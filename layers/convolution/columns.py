@@ -48,8 +48,9 @@ def weight_gradient(x: Array, dy: Array, problem: Problem, ops: Operations) -> A
 
 def kept_matrix(weight: Array, problem: Problem, xp: Namespace, keep: Keep) -> Array:
     """`kernel_matrix` for a forward, kept in evaluation."""
-    if problem.windows.cells == 1:
-        # A view of the weight.
+    joined = problem.features if problem.rotated else problem.channels // problem.groups
+    if 1 in (joined, problem.windows.cells):
+        # A view of the weight, if that is in the order of its axes.
         return kernel_matrix(weight, problem, xp)
     return keep(("columns", problem.rotated, problem.groups), lambda: kernel_matrix(weight, problem, xp))
 

@@ -80,7 +80,7 @@ def conv(
     xp = namespace(xp, ("bias",), input=x, weight=weight, bias=bias)
     require_same_dtype(input=x, weight=weight, bias=bias)
     problem = _problem(x, weight, stride, padding, dilation, groups, algorithms)
-    return _convolve(x, weight, bias, problem, compute, False, xp)
+    return _conv(x, weight, bias, problem, compute, False, xp)
 
 
 @without_graph
@@ -113,7 +113,7 @@ def conv_backward(
     return channels_first(convolution.input_gradient(rows, weight, problem, ops), xp), dweight, dbias
 
 
-def _convolve(
+def _conv(
     x: Array, weight: Array, bias: Array | None, problem: Problem, keep: Keep, relu: bool, xp: Namespace
 ) -> Array:
     """`conv`, or its ReLU, of arrays that fit the problem."""
@@ -262,10 +262,10 @@ class Conv(KernelLayer):
         return (shape[0], weight[0], *geometry.windows.count)
 
     def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
-        require_dtype_of(x, weight=weight, bias=bias)
+        require_dtype_of(x, weight, bias)
         b = self.backend
         settings = (self.stride, self.padding, self.dilation, self.groups, b.algorithms)
-        return _convolve(x, weight, bias, _problem(x, weight, *settings), keep, relu, b.xp)
+        return _conv(x, weight, bias, _problem(x, weight, *settings), keep, relu, b.xp)
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved

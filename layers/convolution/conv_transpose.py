@@ -82,7 +82,7 @@ def conv_transpose(
     plan = _plan(tuple(x.shape), tuple(weight.shape), stride, padding, output_padding, dilation, groups)
     if bias is not None:
         require_shape(bias, (plan.features,), "bias")
-    return _convolve(x, weight, bias, _problem(x, plan, groups, algorithms), compute, xp)
+    return _conv_transpose(x, weight, bias, _problem(x, plan, groups, algorithms), compute, xp)
 
 
 @without_graph
@@ -118,7 +118,7 @@ def conv_transpose_backward(
     return channels_first(convolution.forward(upstream, weight, None, problem, ops), xp), dweight, dbias
 
 
-def _convolve(x: Array, weight: Array, bias: Array | None, problem: Problem, keep: Keep, xp: Namespace) -> Array:
+def _conv_transpose(x: Array, weight: Array, bias: Array | None, problem: Problem, keep: Keep, xp: Namespace) -> Array:
     """`conv_transpose` of arrays that fit the problem."""
     y = convolution.input_gradient(channels_last(x, xp), weight, problem, operations_of(xp), keep=keep)
     return channels_first(y if bias is None else y + bias, xp)
@@ -263,12 +263,12 @@ class ConvTranspose(KernelLayer):
         return (shape[0], plan.features, *plan.out)
 
     def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
-        require_dtype_of(x, weight=weight, bias=bias)
+        require_dtype_of(x, weight, bias)
         options = (self.stride, self.padding, self.output_padding, self.dilation, self.groups)
         plan, b = _plan(tuple(x.shape), tuple(weight.shape), *options), self.backend
         if bias is not None:
             require_shape(bias, (plan.features,), "bias")
-        y = _convolve(x, weight, bias, _problem(x, plan, self.groups, b.algorithms), keep, b.xp)
+        y = _conv_transpose(x, weight, bias, _problem(x, plan, self.groups, b.algorithms), keep, b.xp)
         return operations_of(b.xp).relu_in_place(y) if relu else y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:

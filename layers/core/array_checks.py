@@ -70,12 +70,11 @@ def require_same_dtype(**arrays: Array | None) -> None:
             raise TypeError(f"mixed dtypes ({mixed}); convert one of them")
 
 
-def require_dtype_of(x: Array, **arrays: Array | None) -> None:
+def require_dtype_of(x: Array, weight: Array, bias: Array | None) -> None:
     """`require_same_dtype` for an input that was checked, and parameters, which may have been set to any dtype."""
     dtype = x.dtype
-    for a in arrays.values():
-        if a is not None and a.dtype != dtype:
-            require_same_dtype(input=x, **arrays)
+    if weight.dtype != dtype or (bias is not None and bias.dtype != dtype):
+        require_same_dtype(input=x, weight=weight, bias=bias)
 
 
 def require_shape(x: Array, shape: tuple[int, ...], what: str) -> None:

@@ -21,6 +21,18 @@ def pool_geometry_of_shape(
     shape: tuple[int, ...], kernel_size: Size, stride: Size | None, padding: Padding, dilation: Size, ceil_mode: bool
 ) -> Geometry:
     """`pool_geometry` for an input of that shape."""
+    arguments = (shape, kernel_size, stride, padding, dilation, ceil_mode)
+    try:
+        return _checked(*arguments)
+    except TypeError:
+        # Lists have no hash.
+        return _checked.__wrapped__(*arguments)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _checked(
+    shape: tuple[int, ...], kernel_size: Size, stride: Size | None, padding: Padding, dilation: Size, ceil_mode: bool
+) -> Geometry:
     axes = len(shape) - 2
     if axes < 1:
         raise ValueError(f"input must have shape (N, C, *spatial) with at least one spatial axis, got {shape}")
@@ -31,7 +43,6 @@ def pool_geometry_of_shape(
     return _geometry(shape[2:], kernel, strides, check_padding(padding, axes), dilations, ceil_mode)
 
 
-@lru_cache(maxsize=1024)
 def _geometry(
     spatial: tuple[int, ...],
     kernel: tuple[int, ...],

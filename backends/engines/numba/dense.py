@@ -166,16 +166,10 @@ class Dense:
             False: np.array([*of_weight, *of_bias], np.int64),
         }
 
-    def pack(self, weight: Array) -> Array:
-        """The weight as `forward` reads it fastest: C-contiguous."""
-        return contiguous(weight)
-
-    def forward(
-        self, x: Array, weight: Array, bias: Array | None, packed: Array | None = None, relu: bool = False
-    ) -> Array:
+    def forward(self, x: Array, weight: Array, bias: Array | None, relu: bool = False) -> Array:
         """``x weight^T + bias``, ``(R, O)``; with ``relu``, 0 where it is negative."""
         y = empty((self.rows, self.outer), self.dtype)
-        x, weight = contiguous(x), contiguous(weight) if packed is None else packed
+        x, weight = contiguous(x), contiguous(weight)
         has_bias, added = bias is not None, self._nothing if bias is None else contiguous(bias)
         numbers = (has_bias, relu)
         if self.rows == 1:

@@ -110,9 +110,9 @@ MUTANTS = (
     ),
     Mutant(
         "bias is forgotten",
-        "layers:conv",
-        "convolution.forward(channels_last(x, xp), weight, bias, problem, operations_of(xp))",
-        "convolution.forward(channels_last(x, xp), weight, None, problem, operations_of(xp))",
+        "layers:_conv",
+        "convolution.forward(channels_last(x, xp), weight, bias, problem, operations_of(xp), relu=relu, keep=keep)",
+        "convolution.forward(channels_last(x, xp), weight, None, problem, operations_of(xp), relu=relu, keep=keep)",
         "Conv2d/plain",
     ),
     Mutant(
@@ -176,7 +176,7 @@ MUTANTS = (
     ),
     Mutant(
         "input is rounded to float16",
-        "layers:conv",
+        "layers:_conv",
         "channels_last(x, xp)",
         "xp.astype(xp.astype(channels_last(x, xp), xp.float16), xp.float32)",
         "Conv2d/plain",
@@ -426,7 +426,7 @@ MUTANTS = (
     ),
     Mutant(
         "bias is forgotten",
-        "layers:conv_transpose",
+        "layers:_conv_transpose",
         "y if bias is None else y + bias",
         "y",
         "ConvTranspose2d/plain",
@@ -448,10 +448,10 @@ MUTANTS = (
     ),
     Mutant(
         "kernel is rotated",
-        "layers:conv_transpose",
-        "convolution.input_gradient(channels_last(x, xp), weight, problem, ops)",
+        "layers:_conv_transpose",
+        "convolution.input_gradient(channels_last(x, xp), weight, problem, operations_of(xp), keep=keep)",
         "convolution.input_gradient(channels_last(x, xp), xp.flip(weight, axis=tuple(range(2, "
-        "weight.ndim))), problem, ops)",
+        "weight.ndim))), problem, operations_of(xp), keep=keep)",
         "ConvTranspose2d/plain",
     ),
     Mutant(

@@ -221,7 +221,7 @@ MUTANTS = (
     ),
     Mutant(
         "evaluation uses the batch's statistics",
-        "layers:ChannelNorm._forward",
+        "layers:ChannelNorm._forward_and",
         "self.track_running_stats and (not self.training)",
         "False",
         "BatchNorm2d/evaluation",

@@ -5,7 +5,7 @@ from .mutant import Mutant
 MUTANTS = (
     Mutant(
         "bias is forgotten",
-        "layers:dense",
+        "layers:_weighted_sums",
         "y += bias",
         "pass",
         "Dense/plain",
@@ -40,32 +40,32 @@ MUTANTS = (
     ),
     Mutant(
         "input is rounded to 13 bits",
-        "layers:dense",
-        "_product(x, xp.matrix_transpose(weight), xp)",
-        "_product(x * 2049.0 - (x * 2049.0 - x), xp.matrix_transpose(weight), xp)",
+        "layers:_weighted_sums",
+        "_product(x, weight.T, ops)",
+        "_product(x * 2049.0 - (x * 2049.0 - x), weight.T, ops)",
         "Dense/",
     ),
     Mutant(
         "input is rounded to 16 bits",
-        "layers:dense",
-        "_product(x, xp.matrix_transpose(weight), xp)",
-        "_product(x * 257.0 - (x * 257.0 - x), xp.matrix_transpose(weight), xp)",
+        "layers:_weighted_sums",
+        "_product(x, weight.T, ops)",
+        "_product(x * 257.0 - (x * 257.0 - x), weight.T, ops)",
         "Dense/",
     ),
     Mutant(
         "sums are rounded to float16",
-        "layers:dense",
-        "_product(x, xp.matrix_transpose(weight), xp)",
-        "xp.astype(xp.astype(xp.matmul(x, xp.matrix_transpose(weight)), xp.float16), xp.float32)",
+        "layers:_weighted_sums",
+        "_product(x, weight.T, ops)",
+        "ops.xp.astype(ops.xp.astype(ops.xp.matmul(x, weight.T), ops.xp.float16), ops.xp.float32)",
         "Dense/plain",
     ),
     Mutant(
         "sums are kept in 16 bits, added up in blocks of 64",
-        "layers:dense",
-        "y = _product(x, xp.matrix_transpose(weight), xp)",
+        "layers:_weighted_sums",
+        "y = _product(x, weight.T, ops)",
         "y = 0.0\n"
         "for i in range(0, x.shape[-1], 64):\n"
-        "    y = y + xp.matmul(x[..., i:i + 64], xp.matrix_transpose(weight[:, i:i + 64]))\n"
+        "    y = y + ops.xp.matmul(x[..., i:i + 64], weight[:, i:i + 64].T)\n"
         "    y = y * 257.0 - (y * 257.0 - y)",
         "Dense/large reduction",
     ),
@@ -157,7 +157,7 @@ MUTANTS = (
     Mutant(
         "shortcut is not added",
         "layers:Residual.forward",
-        "y = self._sum((y, around))",
+        "y = self._sum((y, around), relu=fuses)",
         "pass",
         "Residual/plain",
     ),
@@ -249,10 +249,10 @@ MUTANTS = (
     Mutant(
         "last layer's output is added to itself",
         "layers:Sequential.forward",
-        "for layer in self.children.values():\n    x = layer.forward(x)",
+        "return forward_all(list(self.children.values()), x)",
         "for layer in self.children.values():\n"
         "    y, x = (x, layer.forward(x))\n"
-        "x = x + y if x.shape == y.shape else x",
+        "return x + y if x.shape == y.shape else x",
         "Sequential/nested",
     ),
     Mutant(
