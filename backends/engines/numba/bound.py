@@ -45,3 +45,10 @@ class Bound:
         parts = list(parts)
         rows, keep = [row for part in parts for row in part.rows], [part.keep for part in parts]
         return cls(rows, keep, any(part.uses_blas for part in parts))
+
+    @classmethod
+    def interleave(cls, phases: "Iterable[Bound]") -> "Bound":
+        """One that runs the first jobs of all phases, in order, then the second ones, and so on."""
+        phases = list(phases)
+        rows = [row for part in zip(*(phase.rows for phase in phases), strict=True) for row in part]
+        return cls(rows, [phase.keep for phase in phases], any(phase.uses_blas for phase in phases))

@@ -17,7 +17,7 @@ It is compiled on its first `Job.bind` for a dtype, and cached on disk as `compi
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import RLock
 from types import CodeType, FunctionType
@@ -119,6 +119,30 @@ class Job:
         dtype : str
             That of the job; unless given, that of the first array whose kind has no dtype.
         """
+        words, dtype = self._words(arguments, dtype)
+        memory = np.array(words, np.int64)
+        row = (self.address(dtype), items, address_of(memory))
+        return Bound([row], [memory, arguments], self.uses_blas)
+
+    def bind_parts(self, items: Sequence[int], *arguments: Any) -> Bound:
+        """The job once for each part, with the number of the part as its last argument.
+
+        Parameters
+        ----------
+        items : sequence of int
+            The items of each part.
+        *arguments : array or number
+            All but the last.
+        """
+        words, dtype = self._words((*arguments, 0), "")
+        memory = np.array([words] * len(items), np.int64)
+        memory[:, -1] = range(len(items))
+        function, first, size = self.address(dtype), address_of(memory), 8 * len(words)
+        rows = [(function, count, first + part * size) for part, count in enumerate(items)]
+        return Bound(rows, [memory, arguments], self.uses_blas)
+
+    def _words(self, arguments: tuple[Any, ...], dtype: str) -> tuple[list[int], str]:
+        """The arguments as int64, and the job's dtype."""
         words: list[int] = []
         for kind, value in zip(self.kinds, arguments, strict=True):
             if kind.axes is None:
@@ -130,9 +154,7 @@ class Job:
             words.extend(value.shape)
             if not (dtype or kind.dtype):
                 dtype = value.dtype.name
-        memory = np.array(words, np.int64)
-        row = (self.address(dtype), items, address_of(memory))
-        return Bound([row], [memory, arguments], self.uses_blas)
+        return words, dtype
 
     def _compile(self, dtype: str) -> int:
         fast: Any = {"contract"} if self.contract else False
