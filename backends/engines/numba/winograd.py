@@ -18,8 +18,8 @@ from .bound import Bound, address_of
 from .compiler import contiguous
 from .pool import perform
 from .results import empty
-from .winograd_jobs import correlate, multiply, transform_jobs
-from .winograd_vectors import KERNEL, Matrix, vector_lanes
+from .winograd_jobs import KERNEL, correlate, multiply, transform_jobs
+from .winograd_vectors import Matrix, vector_lanes
 
 # Bytes of the transformed input, or weights, of a part.
 PART_BYTES = 3 << 20
@@ -27,8 +27,9 @@ PART_BYTES = 3 << 20
 LARGE_WEIGHT_BYTES = 6 << 20
 # Numbers in each channel's tile that an item transforms at least, over all channels.
 ITEM_CHANNELS = 2048
-# Numbers in a cache line. Matrices of points begin an odd number of lines apart, so that they lie in different sets of
-# a cache: at a distance of 4 KiB they would evict each other.
+# Multiply-adds of a piece of a product at most, some 60 microseconds, unless a side would be shorter than this.
+MOST_PRODUCTS, LEAST_SIDE = 6 << 20, 64
+# Numbers in a cache line.
 LINE = 16
 
 
@@ -126,11 +127,11 @@ class Winograd:
         inputs, products = room[:input_size], room[input_size : input_size + product_size]
         weights = room[input_size + product_size :] if packed is None else packed
         parts = [self._part(i) for i in range(self.tile_parts * self.feature_parts)]
-        cut_tiles, cut_features = self.each_tile, self.each_feature
+        cut_tiles, cut_features = _pieces(self.each_tile, self.each_feature, p.channels)
         pieces = [-(-tiles // cut_tiles) * -(-features // cut_features) for tiles, features in parts]
         product = multiply.bind_parts(
             [self.points * count for count in pieces],
-            *(inputs, weights, products, self.tiles, p.channels, p.features, p.rotated, held == p.features),
+            *(inputs, weights, products, self.tiles, p.channels, p.features, held == p.features),
             *(input_pitch, weight_pitch, product_pitch, cut_tiles, cut_features),
             *(self.each_tile, self.each_feature, self.feature_parts, self.blas),
         )
@@ -162,11 +163,11 @@ class Winograd:
         inputs, upstream = room[:input_size], room[input_size : input_size + upstream_size]
         sums = room[input_size + upstream_size :]
         parts = [self._part(i) for i in range(self.tile_parts * self.feature_parts)]
-        cut_features = self.each_feature
+        cut_features, cut_channels = _pieces(self.each_feature, p.channels, self.each_tile)
         product = correlate.bind_parts(
-            [self.points * -(-features // cut_features) for _, features in parts],
+            [self.points * -(-features // cut_features) * -(-p.channels // cut_channels) for _, features in parts],
             *(inputs, upstream, sums, self.tiles, p.channels, p.features, input_pitch, upstream_pitch, sum_pitch),
-            *(cut_features, self.each_tile, self.each_feature, self.feature_parts, self.blas),
+            *(cut_features, cut_channels, self.each_tile, self.each_feature, self.feature_parts, self.blas),
         )
         per = _per_item(p.channels)
         feature_parts = [self._part(i)[1] for i in range(self.feature_parts)]
@@ -187,7 +188,11 @@ class Winograd:
         return min(self.each_tile, self.tiles - tile), min(self.each_feature, self.problem.features - feature)
 
     def _room(self, rows: int, columns: int) -> tuple[int, int]:
-        """Numbers of all points' matrices ``(rows, columns)``, and their distance."""
+        """Numbers of all points' matrices ``(rows, columns)``, and their distance.
+
+        It is an odd number of cache lines, so that they lie in different sets of a cache: at a multiple of 4 KiB they
+        would evict each other.
+        """
         pitch = (-(-rows * columns // LINE) | 1) * LINE
         return self.points * pitch, pitch
 
@@ -210,14 +215,24 @@ class Winograd:
         """The weight's transform, for each part of ``each`` features."""
         p = self.problem
         counts = [min(each, p.features - i) for i in range(0, p.features, each)]
-        per = _per_item(counts[0] if p.rotated else p.channels)
-        items = [-(-(p.channels if p.rotated else count) // per) for count in counts]
+        per = _per_item(counts[0])
+        items = [-(-p.channels // per)] * len(counts)
         return self.jobs.weight.bind_parts(items, weight, points, p.rotated, per, pitch, each)
 
 
 def _fitting(row: int, multiple: int) -> int:
     """Rows of ``row`` float32 that fit into a part, a multiple of some number and not 0."""
     return max(1, PART_BYTES // (4 * row * multiple)) * multiple
+
+
+def _pieces(rows: int, columns: int, depth: int) -> tuple[int, int]:
+    """Sides of the pieces of a product of matrices, of which each is an item."""
+    while rows * columns * depth > MOST_PRODUCTS and max(rows, columns) >= 2 * LEAST_SIDE:
+        if rows >= columns:
+            rows = -(-rows // 2)
+        else:
+            columns = -(-columns // (2 * LINE)) * LINE
+    return rows, columns
 
 
 def _per_item(channels: int) -> int:

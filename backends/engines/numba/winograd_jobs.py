@@ -1,8 +1,8 @@
 """The jobs of Winograd's convolution, whose steps are in `xpnn.backends.engines.numba.winograd`.
 
 Transformed arrays are matrices for each point, ``pitch`` numbers apart: tiles of an input ``(T, C)``, tiles of an
-output or of ``dy`` ``(T, F)``, and weights ``(F, C)`` or, of a rotated problem, ``(C, F)``. A job computes a *part*,
-its last argument: ``each_tile`` tiles and ``each_feature`` features, of which its transformed arrays hold no others.
+output or of ``dy`` ``(T, F)``, weights ``(C, F)`` and their gradients ``(F, C)``. A job computes a *part*, its last
+argument: ``each_tile`` tiles and ``each_feature`` features, of which its transformed arrays hold no others.
 
 A transform runs over vectors of channels. If the last vector would reach beyond the end, it begins earlier and computes
 some channels twice; channels that are fewer than a vector are computed one by one.
@@ -18,15 +18,10 @@ import numpy as np
 
 from .blas import gemm
 from .jobs import INT, NUMBER, Job, job, read, write
-from .winograd_vectors import (
-    KERNEL_BYTES,
-    Matrix,
-    cells_to_points,
-    kernel_to_points,
-    points_to_cells,
-    points_to_kernel,
-    vector_lanes,
-)
+from .winograd_vectors import Matrix, cells_to_points, evenly_spaced, points_to_cells, vector_lanes
+
+KERNEL = 3
+CELLS = KERNEL * KERNEL
 
 
 @dataclass(frozen=True)
@@ -152,31 +147,38 @@ def _to_outputs(matrix: Matrix, name: str) -> Job:
 
 
 def _to_weights(matrix: Matrix, name: str) -> Job:
-    """Kernels ``weight (A, B, 3, 3)`` to points: rows ``A`` from ``row``, columns ``B`` from ``column``.
+    """Kernels ``weight (F, C, 3, 3)``, or ``(C, F, 3, 3)`` if rotated, to points ``(C, f)``.
 
-    ``(F, C)`` or, of a rotated problem, ``(C, F)``. An item has ``per`` rows.
+    An item has ``per`` channels.
     """
     lanes = vector_lanes()
-    vector, scalar = kernel_to_points(matrix, lanes), kernel_to_points(matrix, 1)
+    vector, scalar = evenly_spaced(matrix, lanes), evenly_spaced(matrix, 1)
 
     def transform(
         item: Any, weight: Any, points: Any, rotated: Any, per: Any, pitch: Any, each_feature: Any, part: Any
     ) -> None:
-        rows, columns = weight.shape[0], weight.shape[1]
-        row, column = (0, part * each_feature) if rotated else (part * each_feature, 0)
-        count = min(each_feature, columns - column) if rotated else columns
-        end = rows if rotated else min(rows, row + each_feature)
-        begin, step = (32, -4) if rotated else (0, 4)
-        for i in range(row + item * per, min(end, row + (item + 1) * per)):
-            source = weight.ctypes.data + KERNEL_BYTES * (i * columns + column) + begin
-            to = points.ctypes.data + 4 * count * (i - row)
-            if count >= lanes:
-                for c in range(0, count, lanes):
-                    k = min(c, count - lanes)
-                    vector(source + KERNEL_BYTES * k, step, to + 4 * k, 4 * pitch)
-            else:
-                for k in range(count):
-                    scalar(source + KERNEL_BYTES * k, step, to + 4 * k, 4 * pitch)
+        channels, features = weight.shape[0 if rotated else 1], weight.shape[1 if rotated else 0]
+        from_feature, numbers = part * each_feature, weight.reshape(-1)
+        count = min(each_feature, features - from_feature)
+        width = min(lanes, count)
+        # Kernels of `width` features, of which neighbours have the same cell.
+        of_channel, of_feature = (features, 1) if rotated else (1, channels)
+        cells = np.empty((per, CELLS, lanes), weight.dtype)
+        first, rows = item * per, min(per, channels - item * per)
+        for at in range(0, count, lanes):
+            f = max(0, min(at, count - lanes))
+            for k in range(width):
+                for c in range(rows):
+                    kernel = CELLS * ((first + c) * of_channel + (from_feature + f + k) * of_feature)
+                    for i in range(CELLS):
+                        cells[c, CELLS - 1 - i if rotated else i, k] = numbers[kernel + i]
+            for c in range(rows):
+                source, to = cells.ctypes.data + 4 * lanes * CELLS * c, points.ctypes.data + 4 * (count * (first + c) + f)
+                if width == lanes:
+                    vector(source, 4 * lanes, to, 4 * pitch)
+                else:
+                    for k in range(width):
+                        scalar(source + 4 * k, 4 * lanes, to + 4 * k, 4 * pitch)
 
     return job(read(4), write(1), *[INT] * 5)(_named(transform, name))
 
@@ -184,27 +186,31 @@ def _to_weights(matrix: Matrix, name: str) -> Job:
 def _to_weight_gradient(matrix: Matrix, name: str) -> Job:
     """Points ``(f, C)`` to ``dweight (F, C, 3, 3)``; an item has ``per`` features."""
     lanes = vector_lanes()
-    vector, scalar = points_to_kernel(matrix, lanes), points_to_kernel(matrix, 1)
+    vector, scalar = evenly_spaced(matrix, lanes), evenly_spaced(matrix, 1)
 
     def transform(item: Any, points: Any, dweight: Any, per: Any, pitch: Any, each_feature: Any, part: Any) -> None:
         features, channels = dweight.shape[0], dweight.shape[1]
-        first = part * each_feature
+        first, width, numbers = part * each_feature, min(lanes, channels), dweight.reshape(-1)
+        cells = np.empty((CELLS, lanes), dweight.dtype)
         end = min(features, first + each_feature, first + (item + 1) * per)
         for f in range(first + item * per, end):
-            source = points.ctypes.data + 4 * channels * (f - first)
-            to = dweight.ctypes.data + KERNEL_BYTES * channels * f
-            if channels >= lanes:
-                for c in range(0, channels, lanes):
-                    k = min(c, channels - lanes)
-                    vector(source + 4 * k, 4 * pitch, to + KERNEL_BYTES * k)
-            else:
-                for k in range(channels):
-                    scalar(source + 4 * k, 4 * pitch, to + KERNEL_BYTES * k)
+            for at in range(0, channels, lanes):
+                c = max(0, min(at, channels - lanes))
+                source = points.ctypes.data + 4 * (channels * (f - first) + c)
+                if width == lanes:
+                    vector(source, 4 * pitch, cells.ctypes.data, 4 * lanes)
+                else:
+                    for k in range(width):
+                        scalar(source + 4 * k, 4 * pitch, cells.ctypes.data + 4 * k, 4 * lanes)
+                kernel = CELLS * (channels * f + c)
+                for k in range(width):
+                    for i in range(CELLS):
+                        numbers[kernel + CELLS * k + i] = cells[i, k]
 
     return job(read(1), write(4), *[INT] * 4)(_named(transform, name))
 
 
-@job(read(1), read(1), write(1), *[INT] * 15, uses_blas=True)
+@job(read(1), read(1), write(1), *[INT] * 14, uses_blas=True)
 def multiply(
     item: Any,
     inputs: Any,
@@ -213,7 +219,6 @@ def multiply(
     tiles: Any,
     channels: Any,
     features: Any,
-    rotated: Any,
     is_whole: Any,
     input_pitch: Any,
     weight_pitch: Any,
@@ -235,17 +240,15 @@ def multiply(
     size = min(each_tile, tiles - part // feature_parts * each_tile)
     across, down = -(-count // cut_features), -(-size // cut_tiles)
     point, t, f = item // (across * down), item // across % down * cut_tiles, item % across * cut_features
-    wide = features if is_whole else count
-    at = (from_feature if is_whole else 0) + f
+    at, pitch = (from_feature + f, features) if is_whole else (f, count)
     a = inputs.ctypes.data + 4 * (point * input_pitch + t * channels)
-    b = weights.ctypes.data + 4 * (point * weight_pitch + (at if rotated else at * channels))
+    b = weights.ctypes.data + 4 * (point * weight_pitch + at)
     c = products.ctypes.data + 4 * (point * product_pitch + t * count + f)
-    pitch = wide if rotated else channels
     m, n, zero = min(cut_tiles, size - t), min(cut_features, count - f), inputs.dtype.type(0)
-    gemm(blas, 0, 0 if rotated else 1, m, n, channels, a, channels, b, pitch, 0, c, count, zero)
+    gemm(blas, 0, 0, m, n, channels, a, channels, b, pitch, 0, c, count, zero)
 
 
-@job(read(1), read(1), write(1), *[INT] * 12, uses_blas=True)
+@job(read(1), read(1), write(1), *[INT] * 13, uses_blas=True)
 def correlate(
     item: Any,
     inputs: Any,
@@ -258,6 +261,7 @@ def correlate(
     upstream_pitch: Any,
     sum_pitch: Any,
     cut_features: Any,
+    cut_channels: Any,
     each_tile: Any,
     each_feature: Any,
     feature_parts: Any,
@@ -266,14 +270,14 @@ def correlate(
 ) -> None:
     """Tiles of ``dy (T, F)``, transposed, times tiles of the input ``(T, C)`` to sums ``(f, C)``, or added to them.
 
-    The first part of the tiles is written, all others are added. An item is a piece of the features of a point.
+    The first part of the tiles is written, all others are added. An item is a piece of the sums of a point.
     """
     from_tile, from_feature = part // feature_parts * each_tile, part % feature_parts * each_feature
     count = min(each_feature, features - from_feature)
-    across = -(-count // cut_features)
-    point, f = item // across, item % across * cut_features
+    across, down = -(-channels // cut_channels), -(-count // cut_features)
+    point, f, h = item // (across * down), item // across % down * cut_features, item % across * cut_channels
     a = upstream.ctypes.data + 4 * (point * upstream_pitch + from_feature + f)
-    b = inputs.ctypes.data + 4 * point * input_pitch
-    c = sums.ctypes.data + 4 * (point * sum_pitch + f * channels)
-    m, k, zero = min(cut_features, count - f), min(each_tile, tiles - from_tile), inputs.dtype.type(0)
-    gemm(blas, 1, 0, m, channels, k, a, features, b, channels, 0 if from_tile == 0 else 1, c, channels, zero)
+    b = inputs.ctypes.data + 4 * (point * input_pitch + h)
+    c = sums.ctypes.data + 4 * (point * sum_pitch + f * channels + h)
+    m, n, k = min(cut_features, count - f), min(cut_channels, channels - h), min(each_tile, tiles - from_tile)
+    gemm(blas, 1, 0, m, n, k, a, features, b, channels, min(from_tile, 1), c, channels, inputs.dtype.type(0))

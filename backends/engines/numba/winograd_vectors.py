@@ -29,9 +29,6 @@ _NUMBER, _WORD, _INDEX = ir.FloatType(), ir.IntType(64), ir.IntType(32)
 _FUSE = ("contract",)
 # Smaller parts of a coefficient are rounding errors of the matrix.
 _NOTHING = 1e-12
-KERNEL = 3
-#: Bytes of a kernel of 3 x 3 cells.
-KERNEL_BYTES = 4 * KERNEL * KERNEL
 
 
 @cache
@@ -47,31 +44,13 @@ class _Vectors:
     def __init__(self, builder: Any, lanes: int) -> None:
         self.builder, self.lanes, self.kind = builder, lanes, ir.VectorType(_NUMBER, lanes)
 
-    def _at(self, address: Any, offset: int, kind: Any) -> Any:
-        place = self.builder.add(address, ir.Constant(_WORD, offset)) if offset else address
-        return self.builder.inttoptr(place, kind.as_pointer())
-
     def load(self, address: Any) -> Any:
         """A vector of contiguous numbers."""
-        return self.builder.load(self._at(address, 0, self.kind), align=4)
+        return self.builder.load(self.builder.inttoptr(address, self.kind.as_pointer()), align=4)
 
     def store(self, value: Any, address: Any) -> None:
         """The reverse of `load`."""
-        self.builder.store(value, self._at(address, 0, self.kind), align=4)
-
-    def gather(self, address: Any, step: int) -> Any:
-        """A vector of numbers ``step`` bytes apart."""
-        value = ir.Constant(self.kind, ir.Undefined)
-        for lane in range(self.lanes):
-            number = self.builder.load(self._at(address, lane * step, _NUMBER), align=4)
-            value = self.builder.insert_element(value, number, ir.Constant(_INDEX, lane))
-        return value
-
-    def scatter(self, value: Any, address: Any, step: int) -> None:
-        """The reverse of `gather`."""
-        for lane in range(self.lanes):
-            number = self.builder.extract_element(value, ir.Constant(_INDEX, lane))
-            self.builder.store(number, self._at(address, lane * step, _NUMBER), align=4)
+        self.builder.store(value, self.builder.inttoptr(address, self.kind.as_pointer()), align=4)
 
     def spread(self, number: Any) -> Any:
         """A vector of equal numbers."""
@@ -199,42 +178,16 @@ def points_to_cells(matrix: Matrix, lanes: int) -> Any:
     return instruction(transform)
 
 
-def kernel_to_points(matrix: Matrix, lanes: int) -> Any:
-    """Instruction ``f(kernel, step, points, pitch)``: from kernels ``(lanes, 3, 3)`` to points at equal distances.
+def evenly_spaced(matrix: Matrix, lanes: int) -> Any:
+    """Instruction ``f(source, step, target, pitch)``: entries of ``d`` and results are at equal distances in memory."""
 
-    ``kernel`` is the address of the first cell of the first kernel, ``step`` the distance of cells: negative for
-    kernels that are rotated by 180 degrees.
-    """
-
-    def transform(context: Any, kernel: Any, step: Any, points: Any, pitch: Any) -> Any:
+    def transform(context: Any, source: Any, step: Any, target: Any, pitch: Any) -> Any:
         return types.void(*[types.int64] * 4), generate
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        kernel, step, points, pitch = values
+        source, step, target, pitch = values
         of = _Vectors(builder, lanes)
-
-        def load(j: int, k: int) -> Any:
-            cell = builder.mul(step, ir.Constant(_WORD, j * KERNEL + k))
-            return of.gather(builder.add(kernel, cell), KERNEL_BYTES)
-
-        _store_points(of, _both_sides(of, matrix, load), points, pitch)
-        return context.get_dummy_value()
-
-    return instruction(transform)
-
-
-def points_to_kernel(matrix: Matrix, lanes: int) -> Any:
-    """Instruction ``f(points, pitch, kernel)``: to kernels ``(lanes, 3, 3)``, the adjoint of `kernel_to_points`."""
-
-    def transform(context: Any, points: Any, pitch: Any, kernel: Any) -> Any:
-        return types.void(*[types.int64] * 3), generate
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        points, pitch, kernel = values
-        of = _Vectors(builder, lanes)
-        results = _both_sides(of, matrix, _load_points(of, matrix, points, pitch))
-        for i, value in enumerate(value for row in results for value in row):
-            of.scatter(value, builder.add(kernel, ir.Constant(_WORD, 4 * i)), KERNEL_BYTES)
+        _store_points(of, _both_sides(of, matrix, _load_points(of, matrix, source, step)), target, pitch)
         return context.get_dummy_value()
 
     return instruction(transform)
