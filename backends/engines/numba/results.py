@@ -1,10 +1,12 @@
-"""Arrays for the results of compiled operations."""
+"""Arrays that compiled code writes its results to."""
+
+from typing import Any
 
 import numpy as np
 
 from ....common.types import Array
 
 
-def empty(shape: int | tuple[int, ...], dtype: str) -> Array:
-    """A new array, whose contents are undefined."""
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array for the result of a job, with any numbers in it, C-contiguous."""
     return np.empty(shape, dtype)

@@ -241,7 +241,7 @@ def _per_item(channels: int) -> int:
 
 def _aligned(size: int) -> Array:
     """Numbers that begin at a cache line."""
-    room = empty(size + LINE, "float32")
+    room = empty((size + LINE,), "float32")
     start = -address_of(room) // 4 % LINE
     return room[start : start + size]
 
