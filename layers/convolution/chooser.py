@@ -23,6 +23,9 @@ from .winograd import Winograd
 F2, F4, F5 = Winograd(2), Winograd(4), Winograd(5)
 # Channels from which Winograd's tiles are faster than compiled kernels.
 WINOGRAD_BEFORE_KERNELS = 64
+# Cost of Winograd's tiles, in parts of the products of columns, up to which they are faster: by array functions, and
+# compiled, where columns lose more by their copies.
+LIMIT, COMPILED_LIMIT = 0.8, 1.15
 
 
 def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
@@ -135,4 +138,4 @@ def _winograd(problem: Problem, compiled: bool = False) -> Winograd | None:
         return None
     costs = {each: each.compiled_cost(problem) if compiled else each.cost(problem) for each in (F2, F4, F5)}
     best = min(costs, key=lambda each: costs[each])
-    return best if costs[best] < 0.8 * problem.multiply_adds else None
+    return best if costs[best] < (COMPILED_LIMIT if compiled else LIMIT) * problem.multiply_adds else None

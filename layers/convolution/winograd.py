@@ -52,9 +52,9 @@ from .winograd_transforms import CELLS, KERNEL, plane_transforms
 
 # Cost of the transform of the weights, in tiles.
 WEIGHT_TRANSFORM_TILES = 20
-# Cost of the compiled transforms of a tile of one channel of the input, and of the output, in products of a point: at 9
-# and 5 ns against 10 ps for a product.
-COMPILED_INPUT, COMPILED_OUTPUT = 25, 13
+# Cost of compiled transforms of a tile of one channel of the input, and of the output, in products for each point; and
+# of the transform of a kernel, in products, which is mostly spent on reading it. A product takes 10 ps on a core.
+COMPILED_INPUT, COMPILED_OUTPUT, COMPILED_KERNEL = 25, 13, 720
 
 
 def serves(problem: Problem) -> bool:
@@ -93,8 +93,8 @@ class Winograd:
         """
         tiling = Tiling(problem, self.m)
         tiles, c, f = problem.samples * prod(tiling.grid), problem.channels, problem.features
-        products = c * f * (tiles + WEIGHT_TRANSFORM_TILES)
-        return tiling.points * (products + tiles * (COMPILED_INPUT * c + COMPILED_OUTPUT * f))
+        of_tile = tiling.points * (c * f + COMPILED_INPUT * c + COMPILED_OUTPUT * f)
+        return tiles * of_tile + COMPILED_KERNEL * c * f
 
     def is_compiled(self, problem: Problem, ops: Operations) -> bool:
         """Whether a compiled engine computes the problem."""
