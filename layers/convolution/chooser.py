@@ -24,6 +24,9 @@ from .winograd import Winograd
 F2, F4, F5 = Winograd(2), Winograd(4), Winograd(5)
 # Channels from which Winograd's tiles are faster than compiled kernels.
 WINOGRAD_BEFORE_KERNELS = 64
+# Cost of Winograd's tiles, in parts of the products of columns, up to which they are faster: by array functions, and
+# compiled, where columns lose more by their copies.
+LIMIT, COMPILED_LIMIT = 0.8, 1.15
 
 
 def forward(
@@ -121,6 +124,9 @@ def algorithm(problem: Problem, ops: Operations) -> algorithms.Algorithm:
     tiles = _winograd(problem) if ops.views else None
     if ops.few_launches:
         return tiles or columns
+    compiled = _winograd(problem, compiled=True) if ops.views else None
+    if compiled is not None and compiled.is_compiled(problem, ops):
+        return compiled
     if large_weight.suits(problem):
         return large_weight
     if tiles is not None and min(problem.channels, problem.features) >= WINOGRAD_BEFORE_KERNELS:
@@ -139,9 +145,10 @@ def _banded(problem: Problem) -> Banded | None:
 
 
 @lru_cache(maxsize=1024)
-def _winograd(problem: Problem) -> Winograd | None:
+def _winograd(problem: Problem, compiled: bool = False) -> Winograd | None:
     """The cheapest tile size for a 3x3 convolution with many channels; None for all others."""
     if not winograd.serves(problem) or min(problem.channels, problem.features) < 32:
         return None
-    best = min((F2, F4, F5), key=lambda each: each.cost(problem))
-    return best if best.cost(problem) < 0.8 * problem.multiply_adds else None
+    costs = {each: each.compiled_cost(problem) if compiled else each.cost(problem) for each in (F2, F4, F5)}
+    best = min(costs, key=lambda each: costs[each])
+    return best if costs[best] < (COMPILED_LIMIT if compiled else LIMIT) * problem.multiply_adds else None

@@ -53,6 +53,9 @@ from .winograd_transforms import CELLS, KERNEL, plane_transforms
 
 # Cost of the transform of the weights, in tiles.
 WEIGHT_TRANSFORM_TILES = 20
+# Cost of compiled transforms of a tile of one channel of the input, and of the output, in products for each point; and
+# of the transform of a kernel, in products, which is mostly spent on reading it. A product takes 10 ps on a core.
+COMPILED_INPUT, COMPILED_OUTPUT, COMPILED_KERNEL = 25, 13, 720
 
 
 def serves(problem: Problem) -> bool:
@@ -83,6 +86,21 @@ class Winograd:
         c, f, p = problem.channels, problem.features, tiling.points
         return p * (c * f * (tiles + WEIGHT_TRANSFORM_TILES) + tiles * (p * c + self.m * self.m * f))
 
+    def compiled_cost(self, problem: Problem) -> float:
+        """`cost` where the transforms are compiled for a CPU.
+
+        Without the weight's transform, as in evaluation, it is the same: where there are few tiles, reading the
+        transformed weights from memory takes as long.
+        """
+        tiling = Tiling(problem, self.m)
+        tiles, c, f = problem.samples * prod(tiling.grid), problem.channels, problem.features
+        of_tile = tiling.points * (c * f + COMPILED_INPUT * c + COMPILED_OUTPUT * f)
+        return tiles * of_tile + COMPILED_KERNEL * c * f
+
+    def is_compiled(self, problem: Problem, ops: Operations) -> bool:
+        """Whether a compiled engine computes the problem."""
+        return ops.prepare("winograd", Tiling(problem, self.m, self.shares_filters), problem.dtype) is not None
+
     def forward(
         self,
         x: Array,
@@ -96,7 +114,9 @@ class Winograd:
         tiling = Tiling(problem, self.m, self.shares_filters)
         prepared = ops.prepare("winograd", tiling, problem.dtype)
         if prepared is not None:
-            return prepared.forward(x, weight, bias)
+            key = ("Winograd", self.m, problem.rotated)
+            packed = None if keep is compute else keep(key, lambda: prepared.pack(weight))
+            return prepared.forward(x, weight, bias, packed)
         xp = ops.xp
         rows, columns = tiling.grid
         tiles_fit = not any(after for _, after in tiling.output_padding)

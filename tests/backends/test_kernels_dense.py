@@ -38,7 +38,7 @@ def test_it_matches_float64(prepared, problem, dtype, rng):
     for relu in (False, True):
         actual = operation.forward(x, weight, bias, relu=relu)
         assert_match(actual, np.maximum(desired, 0.0) if relu else desired, level="reduction", terms=inner, dtype=dtype)
-    without = operation.forward(x, weight, None, packed=operation.pack(weight))
+    without = operation.forward(x, weight, None)
     assert_match(without, desired - wide[2], level="reduction", terms=inner, dtype=dtype)
     dx, dweight, dbias = operation.backward(dy, x, weight)
     assert_match(dx, wide[3] @ wide[1], level="reduction", terms=outer, dtype=dtype)

@@ -2,12 +2,12 @@
 
 The formulas are in `xpnn.layers.convolution.winograd`. Arrays of all tiles or of all transformed weights do not fit
 into a cache. So the work is cut into parts whose transformed arrays do, and each part goes through all steps before the
-next one begins; within a step, threads share its items. Where there are few tiles, a part has all of them and some
-features, and the weights of a part are transformed in its turn; otherwise it has some tiles and all features.
+next one begins; within a step, threads share its items. A part has some tiles and all features. If the weight is large
+and there are few tiles, it has all tiles and some features, whose weights are transformed when its turn comes.
 """
 
 from math import nan, prod
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ...contractions.windows import PadWidths, Windows
 from .blas import gemm_address
 from .bound import Bound, address_of
 from .compiler import contiguous
+from .jobs import Job
 from .pool import perform
 from .results import empty
 from .winograd_jobs import KERNEL, correlate, multiply, transform_jobs
@@ -25,7 +26,7 @@ from .winograd_vectors import Matrix, vector_lanes
 PART_BYTES = 3 << 20
 # Bytes of transformed weights from which parts have some features, if the transformed input is smaller.
 LARGE_WEIGHT_BYTES = 6 << 20
-# Numbers in each channel's tile that an item transforms at least, over all channels.
+# Tiles of one channel, or kernels, that an item transforms: some 10 microseconds.
 ITEM_CHANNELS = 2048
 # Multiply-adds of a piece of a product at most, some 60 microseconds, unless a side would be shorter than this.
 MOST_PRODUCTS, LEAST_SIDE = 6 << 20, 64
@@ -80,25 +81,29 @@ class Winograd:
 
     def __init__(self, tiling: Tiling, blas: int) -> None:
         p = tiling.problem
-        self.problem, self.tiling, self.blas = p, tiling, blas
+        self.problem, self.grid, self.m, self.blas = p, tiling.grid, tiling.m, blas
         self.jobs, self.points = transform_jobs(tiling.matrices), len(tiling.matrices[0]) ** 2
         self.tiles = p.samples * prod(tiling.grid)
-        weight_bytes = 4 * self.points * p.channels * p.features
-        large = max(LARGE_WEIGHT_BYTES, 4 * self.points * p.channels * self.tiles)
         self.each_tile, self.each_feature = self.tiles, p.features
-        if tiling.shares_filters or weight_bytes > large:
-            self.each_feature = min(p.features, _fitting(self.points * p.channels, vector_lanes()))
+        channel_bytes = 4 * self.points * p.channels
+        is_large = channel_bytes * p.features > max(LARGE_WEIGHT_BYTES, channel_bytes * self.tiles)
+        if is_large or tiling.shares_filters:
+            lanes = vector_lanes()
+            self.each_feature = min(p.features, max(1, PART_BYTES // (channel_bytes * lanes)) * lanes)
         else:
-            self.each_tile = min(self.tiles, _fitting(self.points * p.channels, 1))
-        self.tile_parts, self.feature_parts = -(-self.tiles // self.each_tile), -(-p.features // self.each_feature)
+            self.each_tile = min(self.tiles, max(1, PART_BYTES // channel_bytes))
+        #: Tiles of each part of them, and features of each part of those; one of the lists has one entry.
+        self.tile_parts = _parts(self.tiles, self.each_tile)
+        self.feature_parts = _parts(p.features, self.each_feature)
         self.no_bias = np.zeros(p.features, np.float32)
 
-    def pack(self, weight: Array) -> Array:
-        """The transformed weight, which `forward` accepts in place of the weight's transform."""
-        p = self.problem
-        size, pitch = self._room(p.features, p.channels)
-        packed = _aligned(size)
-        perform(self._weight(contiguous(weight), packed, pitch, p.features))
+    def pack(self, weight: Array) -> Array | None:
+        """The transformed weight, for `forward`; None if reading it from memory would take longer than making it."""
+        if len(self.feature_parts) > 1:
+            return None
+        pitch = _pitch(self.problem.channels, self.problem.features)
+        packed = _aligned(self.points * pitch)
+        perform(self._weight(weight, packed, pitch))
         return packed
 
     def forward(
@@ -116,117 +121,107 @@ class Winograd:
         relu : bool
             Whether ReLU is applied to the result.
         """
-        p, jobs = self.problem, self.jobs
+        p = self.problem
         y = empty(p.y_shape, "float32")
-        in_features = self.feature_parts > 1
-        held = self.each_feature if packed is None else p.features
-        input_size, input_pitch = self._room(self.each_tile, p.channels)
-        product_size, product_pitch = self._room(self.each_tile, self.each_feature)
-        weight_size, weight_pitch = self._room(held, p.channels)
-        room = _aligned(input_size + product_size + (weight_size if packed is None else 0))
-        inputs, products = room[:input_size], room[input_size : input_size + product_size]
-        weights = room[input_size + product_size :] if packed is None else packed
-        parts = [self._part(i) for i in range(self.tile_parts * self.feature_parts)]
-        cut_tiles, cut_features = _pieces(self.each_tile, self.each_feature, p.channels)
-        pieces = [-(-tiles // cut_tiles) * -(-features // cut_features) for tiles, features in parts]
-        product = multiply.bind_parts(
-            [self.points * count for count in pieces],
-            *(inputs, weights, products, self.tiles, p.channels, p.features, held == p.features),
-            *(input_pitch, weight_pitch, product_pitch, cut_tiles, cut_features),
-            *(self.each_tile, self.each_feature, self.feature_parts, self.blas),
+        pitches = (
+            _pitch(self.each_tile, p.channels),
+            _pitch(p.channels, self.each_feature),
+            _pitch(self.each_tile, self.each_feature),
+        )
+        inputs, weights, products = self._matrices(pitches)
+        sources = [self._tiles(self.jobs.inputs, x, inputs, pitches[0], p.padding)]
+        if packed is None:
+            sources.append(self._weight(weight, weights, pitches[1]))
+        else:
+            weights = packed
+        cuts = _pieces(self.each_tile, self.each_feature, p.channels)
+        sizes = (self.tiles, p.channels, p.features)
+        parts = (self.each_tile, self.each_feature, len(self.feature_parts))
+        multiplied = multiply.bind_parts(
+            self._products(self.tile_parts, self.feature_parts, cuts),
+            *(inputs, weights, products, *sizes, *pitches, *cuts, *parts, self.blas),
         )
         per = _per_item(self.each_feature)
-        output = jobs.outputs.bind_parts(
-            [-(-tiles // per) for tiles, _ in parts],
+        outputs = self.jobs.outputs.bind_parts(
+            [-(-tiles // per) for tiles in self.tile_parts for _ in self.feature_parts],
             *(products, self.no_bias if bias is None else contiguous(bias), y, 0.0 if relu else nan),
-            *(*self.tiling.grid, per, product_pitch, self.each_tile, self.each_feature, self.feature_parts),
+            *(*self.grid, per, pitches[2], *parts),
         )
-        source = self._inputs(contiguous(x), inputs, input_pitch)
-        steps = []
-        if packed is None:
-            steps.append(self._weight(contiguous(weight), weights, weight_pitch, held))
-        if in_features:
-            program = [source, Bound.interleave([*steps, product, output])]
-        else:
-            program = [*steps, Bound.interleave([source, product, output])]
-        perform(Bound.join(program))
+        perform(_in_parts([*sources, multiplied, outputs]))
         return y
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
         """``dweight (F, C, 3, 3)``."""
         p = self.problem
         dweight = empty((p.features, p.channels, KERNEL, KERNEL), "float32")
-        input_size, input_pitch = self._room(self.each_tile, p.channels)
-        upstream_size, upstream_pitch = self._room(self.each_tile, p.features)
-        sum_size, sum_pitch = self._room(self.each_feature, p.channels)
-        room = _aligned(input_size + upstream_size + sum_size)
-        inputs, upstream = room[:input_size], room[input_size : input_size + upstream_size]
-        sums = room[input_size + upstream_size :]
-        parts = [self._part(i) for i in range(self.tile_parts * self.feature_parts)]
-        cut_features, cut_channels = _pieces(self.each_feature, p.channels, self.each_tile)
-        product = correlate.bind_parts(
-            [self.points * -(-features // cut_features) * -(-p.channels // cut_channels) for _, features in parts],
-            *(inputs, upstream, sums, self.tiles, p.channels, p.features, input_pitch, upstream_pitch, sum_pitch),
-            *(cut_features, cut_channels, self.each_tile, self.each_feature, self.feature_parts, self.blas),
+        pitches = (
+            _pitch(self.each_tile, p.channels),
+            _pitch(self.each_tile, p.features),
+            _pitch(self.each_feature, p.channels),
+        )
+        inputs, upstream, sums = self._matrices(pitches)
+        no_padding = ((0, 0), (0, 0))
+        sources = [
+            self._tiles(self.jobs.inputs, x, inputs, pitches[0], p.padding),
+            self._tiles(self.jobs.upstream, dy, upstream, pitches[1], no_padding),
+        ]
+        cuts = _pieces(self.each_feature, p.channels, self.each_tile)
+        sizes = (self.tiles, p.channels, p.features)
+        parts = (self.each_tile, self.each_feature, len(self.feature_parts))
+        summed = correlate.bind_parts(
+            self._products(self.feature_parts, [p.channels], cuts) * len(self.tile_parts),
+            *(inputs, upstream, sums, *sizes, *pitches, *cuts, *parts, self.blas),
         )
         per = _per_item(p.channels)
-        feature_parts = [self._part(i)[1] for i in range(self.feature_parts)]
         result = self.jobs.weight_gradient.bind_parts(
-            [-(-features // per) for features in feature_parts], sums, dweight, per, sum_pitch, self.each_feature
+            [-(-features // per) for features in self.feature_parts],
+            *(sums, dweight, per, pitches[2], self.each_feature),
         )
-        sources = [self._inputs(contiguous(x), inputs, input_pitch), self._upstream(dy, upstream, upstream_pitch)]
-        if self.feature_parts > 1:
-            program = [*sources, Bound.interleave([product, result])]
-        else:
-            program = [Bound.interleave([*sources, product]), result]
-        perform(Bound.join(program))
+        perform(_in_parts([*sources, summed, result]))
         return dweight
 
-    def _part(self, part: int) -> tuple[int, int]:
-        """Numbers of tiles and features of a part."""
-        tile, feature = part // self.feature_parts * self.each_tile, part % self.feature_parts * self.each_feature
-        return min(self.each_tile, self.tiles - tile), min(self.each_feature, self.problem.features - feature)
+    def _matrices(self, pitches: tuple[int, ...]) -> list[Array]:
+        """Room for the matrices of all points, for each of the pitches."""
+        room, found, start = _aligned(self.points * sum(pitches)), [], 0
+        for pitch in pitches:
+            found.append(room[start : start + self.points * pitch])
+            start += self.points * pitch
+        return found
 
-    def _room(self, rows: int, columns: int) -> tuple[int, int]:
-        """Numbers of all points' matrices ``(rows, columns)``, and their distance.
-
-        It is an odd number of cache lines, so that they lie in different sets of a cache: at a multiple of 4 KiB they
-        would evict each other.
-        """
-        pitch = (-(-rows * columns // LINE) | 1) * LINE
-        return self.points * pitch, pitch
-
-    def _inputs(self, x: Array, points: Array, pitch: int) -> Bound:
-        """The input's transform, for each part of the tiles."""
-        (above, _), (left, _) = self.problem.padding
-        return self._tiles(self.jobs.inputs, x, points, above, left, pitch)
-
-    def _upstream(self, dy: Array, points: Array, pitch: int) -> Bound:
-        return self._tiles(self.jobs.upstream, contiguous(dy), points, 0, 0, pitch)
-
-    def _tiles(self, job: Any, x: Array, points: Array, above: int, left: int, pitch: int) -> Bound:
+    def _tiles(self, job: Job, x: Array, points: Array, pitch: int, padding: PadWidths) -> Bound:
+        """The transform of ``x (N, *S, C)`` or of ``dy``, for each part of the tiles."""
+        (above, _), (left, _) = padding
         per = _per_item(x.shape[-1])
-        items = [-(-self._part(i * self.feature_parts)[0] // per) for i in range(self.tile_parts)]
-        sizes = (*self.tiling.grid, self.tiling.m, above, left, per, pitch, self.each_tile)
-        bound: Bound = job.bind_parts(items, x, points, *sizes)
-        return bound
+        items = [-(-tiles // per) for tiles in self.tile_parts]
+        sizes = (*self.grid, self.m, above, left, per, pitch, self.each_tile)
+        return job.bind_parts(items, contiguous(x), points, *sizes)
 
-    def _weight(self, weight: Array, points: Array, pitch: int, each: int) -> Bound:
-        """The weight's transform, for each part of ``each`` features."""
-        p = self.problem
-        counts = [min(each, p.features - i) for i in range(0, p.features, each)]
-        per = _per_item(counts[0])
-        items = [-(-p.channels // per)] * len(counts)
-        return self.jobs.weight.bind_parts(items, weight, points, p.rotated, per, pitch, each)
+    def _weight(self, weight: Array, points: Array, pitch: int) -> Bound:
+        """The transform of the weight, for each part of the features."""
+        p, per = self.problem, _per_item(self.each_feature)
+        items = [-(-p.channels // per)] * len(self.feature_parts)
+        return self.jobs.weight.bind_parts(items, contiguous(weight), points, p.rotated, per, pitch, self.each_feature)
+
+    def _products(self, rows: list[int], columns: list[int], cuts: tuple[int, int]) -> list[int]:
+        """Items of products of matrices with these rows and columns, cut into pieces."""
+        return [self.points * -(-m // cuts[0]) * -(-n // cuts[1]) for m in rows for n in columns]
 
 
-def _fitting(row: int, multiple: int) -> int:
-    """Rows of ``row`` float32 that fit into a part, a multiple of some number and not 0."""
-    return max(1, PART_BYTES // (4 * row * multiple)) * multiple
+def _parts(count: int, each: int) -> list[int]:
+    return [min(each, count - first) for first in range(0, count, each)]
+
+
+def _pitch(rows: int, columns: int) -> int:
+    """Distance of the points' matrices ``(rows, columns)``.
+
+    It is an odd number of cache lines, so that they lie in different sets of a cache: at a multiple of 4 KiB they would
+    evict each other.
+    """
+    return (-(-rows * columns // LINE) | 1) * LINE
 
 
 def _pieces(rows: int, columns: int, depth: int) -> tuple[int, int]:
-    """Sides of the pieces of a product of matrices, of which each is an item."""
+    """Rows and columns of the pieces of a product of matrices, of which each is an item."""
     while rows * columns * depth > MOST_PRODUCTS and max(rows, columns) >= 2 * LEAST_SIDE:
         if rows >= columns:
             rows = -(-rows // 2)
@@ -236,19 +231,32 @@ def _pieces(rows: int, columns: int, depth: int) -> tuple[int, int]:
 
 
 def _per_item(channels: int) -> int:
+    """Tiles, or kernels of as many channels, that an item transforms."""
     return max(1, ITEM_CHANNELS // channels)
+
+
+def _in_parts(phases: list[Bound]) -> Bound:
+    """Part after part through all phases.
+
+    A phase that does not come in parts runs before all parts, and if it is the last phase, after them.
+    """
+    count = max(len(phase.rows) for phase in phases)
+    parted = [phase for phase in phases if len(phase.rows) == count]
+    whole = [phase for phase in phases if len(phase.rows) < count]
+    after = [whole.pop()] if whole and whole[-1] is phases[-1] else []
+    return Bound.join([*whole, Bound.interleave(parted), *after])
 
 
 def _aligned(size: int) -> Array:
     """Numbers that begin at a cache line."""
-    room = empty(size + LINE, "float32")
+    room = empty((size + LINE,), "float32")
     start = -address_of(room) // 4 % LINE
     return room[start : start + size]
 
 
 def prepare(problem: Tiling, dtype: str) -> Winograd | None:
-    """For a tiling in float32 of a batch that is not empty."""
-    blas = gemm_address(dtype) if dtype == "float32" else 0
+    """For a tiling in float32 of a batch that is not empty, if NumPy's matrix library was found."""
     p = problem.problem
     is_empty = not (p.samples and p.channels and p.features)
-    return None if is_empty or not blas else Winograd(problem, blas)
+    blas = gemm_address(dtype) if dtype == "float32" and not is_empty else 0
+    return Winograd(problem, blas) if blas else None

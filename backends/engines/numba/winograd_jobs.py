@@ -2,7 +2,8 @@
 
 Transformed arrays are matrices for each point, ``pitch`` numbers apart: tiles of an input ``(T, C)``, tiles of an
 output or of ``dy`` ``(T, F)``, weights ``(C, F)`` and their gradients ``(F, C)``. A job computes a *part*, its last
-argument: ``each_tile`` tiles and ``each_feature`` features, of which its transformed arrays hold no others.
+argument: ``each_tile`` tiles and ``each_feature`` features, and transformed arrays hold those of a part only, whose
+features are ``f`` in shapes.
 
 A transform runs over vectors of channels. If the last vector would reach beyond the end, it begins earlier and computes
 some channels twice; channels that are fewer than a vector are computed one by one.
@@ -213,7 +214,7 @@ def _to_weight_gradient(matrix: Matrix, name: str) -> Job:
     return job(read(1), write(4), *[INT] * 4)(_named(transform, name))
 
 
-@job(read(1), read(1), write(1), *[INT] * 14, uses_blas=True)
+@job(read(1), read(1), write(1), *[INT] * 13, uses_blas=True)
 def multiply(
     item: Any,
     inputs: Any,
@@ -222,7 +223,6 @@ def multiply(
     tiles: Any,
     channels: Any,
     features: Any,
-    is_whole: Any,
     input_pitch: Any,
     weight_pitch: Any,
     product_pitch: Any,
@@ -234,21 +234,20 @@ def multiply(
     blas: Any,
     part: Any,
 ) -> None:
-    """Tiles of the input ``(T, C)`` times weights to products ``(T, f)``; an item is a piece of those of a point.
+    """Tiles of the input ``(T, C)`` times weights ``(C, f)`` to products ``(T, f)``.
 
-    With ``is_whole``, ``weights`` hold those of all features.
+    An item is a piece of the products of a point.
     """
     from_feature = part % feature_parts * each_feature
     count = min(each_feature, features - from_feature)
     size = min(each_tile, tiles - part // feature_parts * each_tile)
     across, down = -(-count // cut_features), -(-size // cut_tiles)
     point, t, f = item // (across * down), item // across % down * cut_tiles, item % across * cut_features
-    at, pitch = (from_feature + f, features) if is_whole else (f, count)
     a = inputs.ctypes.data + 4 * (point * input_pitch + t * channels)
-    b = weights.ctypes.data + 4 * (point * weight_pitch + at)
+    b = weights.ctypes.data + 4 * (point * weight_pitch + f)
     c = products.ctypes.data + 4 * (point * product_pitch + t * count + f)
     m, n, zero = min(cut_tiles, size - t), min(cut_features, count - f), inputs.dtype.type(0)
-    gemm(blas, 0, 0, m, n, channels, a, channels, b, pitch, 0, c, count, zero)
+    gemm(blas, 0, 0, m, n, channels, a, channels, b, count, 0, c, count, zero)
 
 
 @job(read(1), read(1), write(1), *[INT] * 13, uses_blas=True)

@@ -79,10 +79,7 @@ class _Vectors:
         terms.sort(key=lambda term: term[0] != 1)
         total = self.scale(*terms[0])
         for factor, value in terms[1:]:
-            if factor == -1:
-                total = self.subtract(total, value)
-            else:
-                total = self.add(total, self.scale(factor, value))
+            total = self.subtract(total, value) if factor == -1 else self.add(total, self.scale(factor, value))
         return total
 
 
