@@ -16,6 +16,7 @@ from array_api_compat import device
 from ...common.types import Array, Namespace
 from ..engines.numba import Kernels
 from ..overrides import chosen
+from ..recording.calls import suspended
 from .blocks import Block, cut_batch
 
 #: Selects one of the compiled kernels; None if they have none for the operation.
@@ -90,7 +91,8 @@ class Execution:
         where = (str(device(like)), *key)
         found = self._constants.get(where)
         if found is None:
-            found = self._constants[where] = make()
+            with suspended():
+                found = self._constants[where] = make()
             self.synchronize()
         return found
 

@@ -24,6 +24,7 @@ All that depends on the device is in a `Recorder`.
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from threading import RLock
 from typing import Any
 
@@ -32,7 +33,7 @@ from ..origins import copy_maker
 from .arguments import description, form_of, is_array, with_arrays
 from .guards import CaptureError, Counter, guarded, in_recording
 from .recorder import Recorder
-from .recording import Recording, moves, state
+from .recording import Number, Recording, moves, state
 from .slots import Slot, StateOwner, restore
 
 #: Uncompiled runs of a step before it is recorded: they compile kernels and make what is made on first use. The last of
@@ -75,7 +76,7 @@ class CompiledStep:
             if not callable(getattr(owner, "slots", None)):
                 raise TypeError(f"compile: the arguments after the step must be models and optimizers, got {owner!r}")
             # A recording would freeze what an optimizer counts in Python numbers.
-            if callable(prepare := getattr(owner, "count_on_device", None)):
+            if not recorder.reads_numbers and callable(prepare := getattr(owner, "count_on_device", None)):
                 prepare()
         self.recorded = self.replayed = 0
         # In the order of their last use. Not a dict: hashing all settings of a model takes long.
@@ -100,9 +101,12 @@ class CompiledStep:
             recording = self._recordings[place]
             if recording.form == form and recording.fits():
                 self._recordings.append(self._recordings.pop(place))
-                return self._replay(recording, arrays)
+                if recording.begin(arrays):
+                    return self._replay(recording)
+                # Python decides otherwise by these values.
+                return self.step(*args, **keywords)
         slots = self._slots()
-        values = [slot.get() if slot.counter is None else "counter" for slot in slots]
+        values = [self._value(slot) for slot in slots]
         for slot, value in zip(slots, values, strict=True):
             if is_array(value) and not self.recorder.owns(value):
                 raise TypeError(
@@ -116,7 +120,19 @@ class CompiledStep:
         recording = self._record(form, slots, args, keywords, arrays)
         self._recordings.append(recording)
         del self._recordings[:-KEPT]
-        return self._replay(recording, arrays)
+        recording.begin(arrays)
+        return self._replay(recording)
+
+    def _value(self, slot: Slot) -> Any:
+        """What of a slot's value decides which recording serves it."""
+        if slot.counter is not None:
+            return "counter"
+        value = slot.get()
+        return ("number", type(value).__name__) if self._is_read(slot, value) else value
+
+    def _is_read(self, slot: Slot, value: Any) -> bool:
+        """Whether a recording reads a number from an array."""
+        return bool(slot.varies) and self.recorder.reads_numbers and type(value) in (int, float)
 
     @property
     def launches(self) -> int | None:
@@ -150,7 +166,9 @@ class CompiledStep:
         for slot, old in zip(slots, before, strict=True):
             new = slot.get()
             arrays = self.recorder.owns(old) or self.recorder.owns(new)
-            frozen = not arrays and slot.counter is None
+            frozen = not arrays and slot.counter is None and not (
+                slot.varies == "within" and self._is_read(slot, new) and self._is_read(slot, old)
+            )
             if frozen and description(new, self.recorder.owns) != description(old, self.recorder.owns):
                 raise CaptureError(
                     f"the step changes a number of Python, {slot.name} from {old!r} to {new!r}, which a recording "
@@ -198,32 +216,50 @@ class CompiledStep:
     def _record(self, form: Any, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]) -> Recording:
         """Record the step on the recording's own arguments, then the copies of new arrays into the slots' old ones."""
         own, args, keywords, counters = self._prepared(slots, args, keywords, arrays)
-        before = [slot.get() for slot in slots]
+        owns, before = self.recorder.owns, [slot.get() for slot in slots]
+        numbers = {
+            place: self.recorder.number(value)
+            for place, (slot, value) in enumerate(zip(slots, before, strict=True))
+            if self._is_read(slot, value)
+        }
 
-        def work() -> tuple[Any, list[Any]]:
-            result = self.step(*args, **keywords)
-            form_of(result, self.recorder.owns, [])
-            self._require_constant(slots, before)
-            after = self._write_back(slots, before)
-            self._advance(counters)
+        def work(given: list[Array], read: list[Array]) -> tuple[Any, list[Any]]:
+            """The step on these arrays in place of arguments, counters and state."""
+            traced, number = iter(given), dict(zip(numbers, read, strict=True))
+            step_args, step_keywords = with_arrays((args, keywords), owns, traced)
+            inside = [replace(counter, array=next(traced)) for counter in counters]
+            start = [next(traced) if owns(value) else number.get(place, value) for place, value in enumerate(before)]
+            try:
+                restore(slots, start)
+                with guarded(slots, inside):
+                    result = self.step(*step_args, **step_keywords)
+                    form_of(result, owns, [])
+                    self._require_constant(slots, start)
+                    after = self._write_back(slots, start)
+                    self._advance(inside)
+            finally:
+                # Recording has changed nothing yet.
+                restore(slots, before)
+                for counter in counters:
+                    counter.slot.set(counter.value)
+            for counter, advanced in zip(counters, inside, strict=True):
+                counter.step = advanced.step
             return result, after
 
-        try:
-            with guarded(slots, counters):
-                (result, after), replay = self.recorder.record(work)
-        except BaseException:
-            restore(slots, before)
-            raise
-        for counter in counters:
-            # Recording has drawn nothing yet.
-            counter.slot.set(counter.value)
+        state_arrays = [value for value in before if owns(value)]
+        given = [*own, *(counter.array for counter in counters), *state_arrays]
+        (result, after), replay = self.recorder.record(work, given, list(numbers.values()))
         self.recorded += 1
+        read = [
+            Number(slots[place], array, type(before[place]), slots[place].varies == "within")
+            for place, array in numbers.items()
+        ]
         fixed = [(slot, value) for slot, value in zip(slots, before, strict=True) if slot.fixed]
         slots, before, after = (
-            [each for slot, each in zip(slots, of_slots, strict=True) if not slot.fixed]
+            [each for place, each in enumerate(of_slots) if not slots[place].fixed and place not in numbers]
             for of_slots in (slots, before, after)
         )
-        return Recording(self.recorder, form, fixed, own, slots, before, after, counters, replay, result)
+        return Recording(self.recorder, form, fixed, own, slots, before, after, counters, read, replay, result)
 
     def _write_back(self, slots: list[Slot], before: list[Any]) -> list[Any]:
         """Copy new arrays of slots into the old ones, put these back, and return the slots' values."""
@@ -248,8 +284,8 @@ class CompiledStep:
             if counter.step:
                 self.recorder.write(counter.array, counter.array + counter.step)
 
-    def _replay(self, recording: Recording, arrays: list[Array]) -> Any:
-        result = recording.run(arrays)
+    def _replay(self, recording: Recording) -> Any:
+        result = recording.run()
         self.replayed += 1
         return result
 

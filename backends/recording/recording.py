@@ -14,6 +14,27 @@ from .recorder import Recorder, Replay
 from .slots import ABSENT, Slot
 
 
+@dataclass(frozen=True)
+class Number:
+    """A number of Python that a replay reads from an array.
+
+    Attributes
+    ----------
+    slot : Slot
+    array : array
+        0-d, the number as a recording reads it.
+    kind : type
+        int or float.
+    changes : bool
+        Whether a replay changes it.
+    """
+
+    slot: Slot
+    array: Array
+    kind: type
+    changes: bool
+
+
 @dataclass
 class Recording:
     """A recorded step.
@@ -30,6 +51,7 @@ class Recording:
     slots, before, after : list
         The other slots, and the values that they held before and after the step was recorded.
     counters : list of Counter
+    numbers : list of Number
     replay : Replay
     result : object
         What the step returned.
@@ -43,12 +65,15 @@ class Recording:
     before: list[Any]
     after: list[Any]
     counters: list[Counter]
+    numbers: list[Number]
     replay: Replay
     result: Any
 
     def fits(self) -> bool:
         """Whether the state has the settings, shapes and memory layouts of the recording."""
         if any(slot.get() != value for slot, value in self.fixed):
+            return False
+        if any(type(number.slot.get()) is not number.kind for number in self.numbers):
             return False
         for slot, old in zip(self.slots, self.before, strict=True):
             now = slot.get()
@@ -57,12 +82,17 @@ class Recording:
                 return False
         return True
 
-    def run(self, arrays: list[Array]) -> Any:
-        """Replay it with these arrays as arguments; returns copies of the results."""
-        recorder = self.recorder
+    def begin(self, arrays: list[Array]) -> bool:
+        """Copy the arguments to where a replay reads them; returns whether it would decide as the step does now."""
         with self.replay.in_order():
             for own, array in zip(self.arguments, arrays, strict=True):
-                recorder.write(own, array)
+                self.recorder.write(own, array)
+            return self.replay.fits()
+
+    def run(self) -> Any:
+        """Replay it; returns copies of the results."""
+        recorder = self.recorder
+        with self.replay.in_order():
             pairs = [(old, slot.get()) for slot, old in zip(self.slots, self.before, strict=True)]
             for old, now in moves(pairs, self.before, recorder):
                 recorder.write(old, now)
@@ -70,7 +100,12 @@ class Recording:
                 if (number := counter.slot.get()) != counter.value:
                     recorder.write(counter.array, recorder.number(number))
                     counter.value = number
+            for each in self.numbers:
+                recorder.write(each.array, each.slot.get())
             self.replay()
+            for each in self.numbers:
+                if each.changes:
+                    each.slot.set(each.kind(each.array))
             for slot, new in zip(self.slots, self.after, strict=True):
                 if slot.counter is None and slot.get() is not new and new is not ABSENT:
                     slot.set(new)
@@ -104,6 +139,6 @@ def moves(pairs: list[tuple[Any, Any]], targets: list[Any], recorder: Recorder) 
     known = {id(old) for old in targets if owns(old)}
     for old, new in pairs:
         if owns(old) and owns(new) and new is not old:
-            safe = id(new) not in known and getattr(new, "base", None) is None
+            safe = id(new) not in known and not recorder.is_view(new)
             found.append((old, new if safe else recorder.copy(new)))
     return found

@@ -15,7 +15,6 @@ Sources: D. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015
 
 from collections.abc import Callable
 from functools import partial
-from math import sqrt
 from typing import Any
 
 from ...backends import Backend
@@ -23,7 +22,7 @@ from ...backends.engines.numba import Kernels
 from ...common import checks
 from ...common.types import Array, Namespace
 from .base import Optimizer
-from .counters import Number, as_factor, on_device, on_host
+from .counters import Number, as_factor, on_device, on_host, square_root
 from .parameters import Trainable
 from .rule import FusedUpdate, State
 
@@ -74,8 +73,7 @@ class Adam(Optimizer):
         place = on_device if self.capturable else on_host
         power1, power2 = place(stored.get("power1", 1.0), b, beta1), place(stored.get("power2", 1.0), b, beta2)
         stored.update(power1=power1, power2=power2)
-        root = b.xp.sqrt(1.0 - power2) if self.capturable else sqrt(1.0 - power2)
-        return 1.0 / root, self.lr / (1.0 - power1)
+        return 1.0 / square_root(1.0 - power2, b), self.lr / (1.0 - power1)
 
     def _step(self, gradient: Array, state: State, xp: Namespace) -> Array:
         mean, square = state.arrays["mean"], state.arrays["square"]

@@ -1,0 +1,313 @@
+"""Steps recorded on the CPU, as lists of calls over arrays that share memory by lifetime.
+
+A step is run twice with traced arrays (see `xpnn.backends.recording.tape`), which gives the calls and their memory.
+Three checks make sure that a replay computes what the step does, or else raise a `CaptureError`:
+
+- The first run is on other numbers: arguments and state have some bits of each entry changed. Both runs must make the
+  same calls, on arrays of the same places and on the same constants. So no value of Python depends on numbers.
+- Each call may write into arrays of the recording, arguments and state only.
+- After the second run, the state is restored, the memory filled with NaN, and the calls are replayed: results and state
+  must have the bits of the run.
+
+Arguments and state then have the entries that they had before.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from time import perf_counter
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...common.types import Array
+from ..backend import Backend
+from ..errors import first_line
+from ..execution.one_blas_thread import one_blas_thread
+from ..execution.thread_count import thread_count
+from ..execution.workers import workers
+from ..recording.calls import recording
+from ..recording.guards import RECORDING, CaptureError
+from ..recording.memory_plan import ALIGNMENT, plan
+from ..recording.recorder import Work
+from ..recording.tape import Entry, Group, Tape
+from ..recording.traced import Allocated, External, TracedArray, unwrapped
+
+# An argument whose entries are spread over more than this many times their own bytes is copied without gaps.
+LOOSE = 4
+# Seconds of work from which items run in parallel: waking a worker takes up to 0.1 ms.
+WORTH_SHARING = 3e-4
+
+
+class Calls:
+    """Recorded calls, and the memory that they use; implements `xpnn.backends.recording.recorder.Replay`."""
+
+    def __init__(self, tape: Tape, arena: Array) -> None:
+        self._calls: list[Callable[[], Any]] = []
+        self._decisions, self._arena = tape.decisions, arena
+        for entry in tape.entries:
+            self._calls.append(_shared(entry) if isinstance(entry, Group) else _bound(entry))
+
+    def __call__(self) -> None:
+        """Make all calls, with matrix products on one thread."""
+        with one_blas_thread, np.errstate(all="ignore"):
+            for call in self._calls:
+                call()
+
+    def settle(self) -> None:
+        """Make all calls, and decide by the time they take which items are worth sharing among threads."""
+        calls, self._calls = self._calls, []
+        with one_blas_thread, np.errstate(all="ignore"):
+            for call in calls:
+                started = perf_counter()
+                call()
+                if isinstance(call, SharedLanes) and perf_counter() - started < WORTH_SHARING:
+                    self._calls.extend(each for lane in call.lanes for each in lane)
+                else:
+                    self._calls.append(call)
+
+    @property
+    def launches(self) -> int:
+        """The number of calls."""
+        return sum(sum(map(len, call.lanes)) if isinstance(call, SharedLanes) else 1 for call in self._calls)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the memory of all results."""
+        return int(self._arena.nbytes)
+
+    def fits(self) -> bool:
+        """Whether Python would decide as it did in the recording."""
+        return all(test(*arrays) == found for test, arrays, found in self._decisions)
+
+    def in_order(self) -> AbstractContextManager[None]:
+        """Nothing: a call is over when it returns."""
+        return nullcontext()
+
+
+class SharedLanes:
+    """Lists of calls that run on worker threads at the same time."""
+
+    def __init__(self, lanes: list[list[Callable[[], Any]]]) -> None:
+        self.lanes = lanes
+
+    def __call__(self) -> None:
+        workers.run(len(self.lanes), self._run)
+
+    def _run(self, lane: int) -> None:
+        for call in self.lanes[lane]:
+            call()
+
+
+def _bound(entry: Entry) -> Callable[[], Any]:
+    function, args, keywords = entry
+    return partial(function, *args, **keywords) if args or keywords else function
+
+
+def _shared(group: Group) -> SharedLanes:
+    return SharedLanes([[_bound(entry) for entry in lane if not isinstance(entry, Group)] for lane in group.lanes])
+
+
+class NumpyRecorder:
+    """Records calls of NumPy; implements `xpnn.backends.recording.recorder.Recorder`.
+
+    Parameters
+    ----------
+    backend : NumpyBackend
+    """
+
+    reads_numbers: ClassVar[bool] = True
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def context(self) -> AbstractContextManager[None]:
+        """Nothing to enter."""
+        return self._backend.context()
+
+    def owns(self, value: Any) -> bool:
+        """Whether a value is an array of NumPy."""
+        return self._backend.owns(value)
+
+    def copy(self, array: Array) -> Array:
+        """A copy in the same memory order."""
+        return array.copy(order="K") if isinstance(array, np.ndarray) else np.array(array)
+
+    def write(self, target: Array, source: Any) -> None:
+        """Copy now."""
+        target[...] = source
+
+    def number(self, value: float) -> Array:
+        """A new array."""
+        return np.array(value, "int64" if isinstance(value, int) else "float64")
+
+    def empty_like(self, array: Array) -> Array:
+        """A new array of the same strides; without gaps if its entries are far apart (see `LOOSE`)."""
+        reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+        before = -sum(each for each in reach if each < 0)
+        size = before + sum(each for each in reach if each > 0) + array.itemsize
+        if not array.size or size > LOOSE * max(array.nbytes, 512):
+            return np.empty_like(array, subok=False)
+        return np.ndarray(array.shape, array.dtype, _aligned(size).data, before, array.strides)
+
+    def layout(self, array: Array) -> Hashable:
+        """Its strides along axes of more than one entry."""
+        return tuple([stride for n, stride in zip(array.shape, array.strides, strict=True) if n > 1])
+
+    def is_view(self, array: Array) -> bool:
+        """Whether it may share memory with another array."""
+        return not isinstance(array.source, Allocated) if isinstance(array, TracedArray) else array.base is not None
+
+    def repeats(self, array: Array) -> bool:
+        """Whether it is broadcast along an axis, or can't be written to."""
+        return not array.flags.writeable or any(
+            n > 1 and not stride for n, stride in zip(array.shape, array.strides, strict=True)
+        )
+
+    def record(self, work: Work, given: list[Array], numbers: list[Array]) -> tuple[Any, Calls]:
+        """Run the work twice, and replay it once."""
+        with ExitStack() as stack:
+            stack.enter_context(_one_at_a_time())
+            stack.enter_context(np.errstate(all="ignore"))
+            known = {id(array): External(number, array) for number, array in enumerate([*given, *numbers])}
+            sources = list(known.values())
+            traced = [TracedArray.over(array, known[id(array)]) for array in given]
+            traced_numbers = [TracedArray.over(array, known[id(array)], weak=True) for array in numbers]
+            survey = Tape(thread_count())
+            with _disturbed([source.array for source in sources]):
+                _run(partial(work, traced, traced_numbers), survey)
+            for source in survey.saved:
+                source.before = None
+            offsets, size = plan(survey.lifetimes)
+            arena = _aligned(size)
+            tape = Tape(thread_count(), arena, offsets)
+            outcome, wanted = _run(partial(work, traced, traced_numbers), tape, lambda found: _digests(found, sources))
+            _require_same(survey, tape)
+            calls = Calls(tape, arena)
+            arena.fill(0xFF)
+            try:
+                calls.settle()
+                found = _digests(outcome, sources)
+            finally:
+                _restore(tape)
+            if found != wanted:
+                raise CaptureError(
+                    "a compiled step computes something that was not recorded: a replay has other results. Compute "
+                    "with functions of the backend's xp on arrays of the backend"
+                )
+        return outcome, calls
+
+
+def _aligned(size: int) -> Array:
+    """``size`` bytes of memory that begin at a multiple of `ALIGNMENT`."""
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size]
+
+
+def _run(work: Callable[[], Any], tape: Tape, look: Callable[[Any], Any] = lambda outcome: None) -> tuple[Any, Any]:
+    """The outcome of a run that is recorded, in plain arrays, and what a function finds in it; restores the state."""
+    try:
+        with recording(tape):
+            outcome = work()
+        tape.closed = True
+        outcome = unwrapped(outcome)
+        return outcome, look(outcome)
+    except CaptureError:
+        raise
+    except Exception as error:
+        raise CaptureError(f"the step can't be recorded: {first_line(error)}") from error
+    finally:
+        tape.closed = True
+        _restore(tape)
+
+
+def _restore(tape: Tape) -> None:
+    """Write the entries back that were there before the run."""
+    for source in reversed(tape.saved):
+        np.copyto(source.array, source.before)
+
+
+@contextmanager
+def _disturbed(arrays: list[Array]) -> Iterator[None]:
+    """Within the ``with`` block other numbers: floats with some bits of the mantissa flipped, others in reverse."""
+    changed = [array for array in arrays if array.flags.writeable]
+    for array in changed:
+        _disturb(array)
+    try:
+        yield
+    finally:
+        for array in reversed(changed):
+            _disturb(array)
+
+
+def _disturb(array: Array) -> None:
+    """Its own inverse."""
+    if array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
+        bits, mask = (np.uint32, 0x00255555) if array.dtype.itemsize == 4 else (np.uint64, 0x0005555555555555)
+        whole = array.view(bits)
+        np.bitwise_xor(whole, bits(mask), out=whole)
+    elif array.ndim:
+        array[...] = array[::-1].copy()
+
+
+def _require_same(survey: Tape, tape: Tape) -> None:
+    """Raise `CaptureError` unless both runs made the same calls."""
+    for one, other in zip(survey.signature, tape.signature, strict=False):
+        if not _equal(one, other):
+            name = getattr(other[0], "__qualname__", str(other[0])) if isinstance(other, tuple) else str(other)
+            raise CaptureError(
+                f"a compiled step depends on values in a way that a replay can't repeat, seen at {name}: it decides in "
+                "Python by numbers of arrays, or computes on a copy of an array that was made outside of the backend's "
+                "xp, as by numpy.asarray"
+            )
+    same_arrays = [each.size for each in survey.lifetimes] == [each.size for each in tape.lifetimes]
+    if len(survey.signature) != len(tape.signature) or not same_arrays:
+        raise CaptureError("a compiled step makes other calls for other values, which a replay can't")
+
+
+def _equal(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:
+        return False
+
+
+def _digests(outcome: Any, sources: list[External]) -> list[bytes]:
+    """Hashes of all results and state."""
+    arrays: list[Array] = []
+    _collect(outcome, arrays)
+    arrays += [source.array for source in sources if source.before is not None]
+    return [hashlib.blake2b(_bytes(array), digest_size=16).digest() for array in arrays]
+
+
+def _bytes(array: Array) -> Any:
+    dense = array.transpose(np.argsort([-stride for stride in array.strides], kind="stable"))
+    return np.ascontiguousarray(dense).reshape(-1).view(np.uint8).data
+
+
+def _collect(value: Any, arrays: list[Array]) -> None:
+    if isinstance(value, np.ndarray):
+        arrays.append(value)
+    elif isinstance(value, dict):
+        _collect(list(value.values()), arrays)
+    elif isinstance(value, tuple | list):
+        for each in value:
+            _collect(each, arrays)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """One recording at a time, without garbage collection: both runs must free arrays at the same places."""
+    with RECORDING:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if collects:
+                gc.enable()
