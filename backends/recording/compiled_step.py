@@ -34,7 +34,7 @@ from .arguments import description, form_of, is_array, with_arrays
 from .guards import CaptureError, Counter, guarded, in_recording
 from .recorder import Recorder
 from .recording import Number, Recording, moves, state
-from .slots import Slot, StateOwner, restore
+from .slots import ABSENT, Slot, StateOwner, restore
 
 #: Uncompiled runs of a step before it is recorded: they compile kernels and make what is made on first use. The last of
 #: them is the rehearsal.
@@ -250,6 +250,9 @@ class CompiledStep:
         given = [*own, *(counter.array for counter in counters), *state_arrays]
         (result, after), replay = self.recorder.record(work, given, list(numbers.values()))
         self.recorded += 1
+        for place, (slot, value) in enumerate(zip(slots, after, strict=True)):
+            if place not in numbers and slot.counter is None and value is not ABSENT:
+                slot.put(value)
         read = [
             Number(slots[place], array, type(before[place]), slots[place].varies == "within")
             for place, array in numbers.items()

@@ -15,9 +15,11 @@ pytestmark = pytest.mark.usefixtures("nothing_compiles_in_a_recording")
 CASES = {case.name: case for case in cases() if case.single and case.dtype == "float32"}
 
 
-@pytest.fixture(params=["fast", "exact"])
-def b(request, gpu):
-    return nn.get_backend(gpu, numerics=request.param)
+@pytest.fixture(params=[(where, numerics) for where in ("numpy", "gpu") for numerics in ("fast", "exact")], ids="-".join)
+def b(request):
+    where, numerics = request.param
+    backend = "numpy" if where == "numpy" else request.getfixturevalue("gpu")
+    return nn.get_backend(backend, numerics=numerics)
 
 
 def upstream(case, y):
