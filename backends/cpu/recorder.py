@@ -82,7 +82,7 @@ class Calls:
 
     def fits(self) -> bool:
         """Whether Python would decide as it did in the recording."""
-        return all(test(*arrays) == found for test, arrays, found in self._decisions)
+        return all([test(*arrays) == found for test, arrays, found in self._decisions])
 
     def in_order(self) -> AbstractContextManager[None]:
         """Nothing: a call is over when it returns."""
@@ -131,7 +131,7 @@ class NumpyRecorder:
 
     def owns(self, value: Any) -> bool:
         """Whether a value is an array of NumPy."""
-        return self._backend.owns(value)
+        return type(value) is np.ndarray or self._backend.owns(value)
 
     def copy(self, array: Array) -> Array:
         """A copy in the same memory order."""
@@ -157,6 +157,10 @@ class NumpyRecorder:
     def layout(self, array: Array) -> Hashable:
         """Its strides along axes of more than one entry."""
         return tuple([stride for n, stride in zip(array.shape, array.strides, strict=True) if n > 1])
+
+    def reads(self, array: Array) -> bool:
+        """Within `record`, whether a call has used an array that was given."""
+        return not isinstance(array, TracedArray) or not isinstance(array.source, External) or array.source.used
 
     def is_view(self, array: Array) -> bool:
         """Whether it may share memory with another array."""

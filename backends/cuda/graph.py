@@ -191,6 +191,10 @@ class GraphRecorder:
         """Its strides along axes of more than one entry."""
         return tuple(stride for n, stride in zip(array.shape, array.strides, strict=True) if n > 1)
 
+    def reads(self, array: Array) -> bool:
+        """True: what kernels read is not known."""
+        return True
+
     def is_view(self, array: Array) -> bool:
         """Whether it is a view of another array."""
         return array.base is not None

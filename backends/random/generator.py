@@ -142,7 +142,8 @@ class Generator:
         """The next ``count`` blocks of the stream, two words each."""
         xp = b.xp
         count_on_device = counted(self)
-        if count_on_device is None:
+        if count_on_device is None or not b.owns(count_on_device[0]):
+            count_on_device = None
             require_repeatable(
                 "random numbers from a stream that it was not given, or on the host: each replay would have the same"
             )

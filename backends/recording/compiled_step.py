@@ -23,7 +23,7 @@ All that depends on the device is in a `Recorder`.
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from threading import RLock
 from typing import Any
@@ -33,7 +33,7 @@ from ..origins import copy_maker
 from .arguments import description, form_of, is_array, with_arrays
 from .guards import CaptureError, Counter, guarded, in_recording
 from .recorder import Recorder
-from .recording import Number, Recording, moves, state
+from .recording import Number, Recording, Unread, moves, state
 from .slots import ABSENT, Slot, StateOwner, restore
 
 #: Uncompiled runs of a step before it is recorded: they compile kernels and make what is made on first use. The last of
@@ -120,7 +120,8 @@ class CompiledStep:
         recording = self._record(form, slots, args, keywords, arrays)
         self._recordings.append(recording)
         del self._recordings[:-KEPT]
-        recording.begin(arrays)
+        if not recording.fits() or not recording.begin(arrays):
+            raise CaptureError("a step that was just recorded does not fit its own state")
         return self._replay(recording)
 
     def _value(self, slot: Slot) -> Any:
@@ -223,6 +224,8 @@ class CompiledStep:
             if self._is_read(slot, value)
         }
 
+        unread: set[int] = set()
+
         def work(given: list[Array], read: list[Array]) -> tuple[Any, list[Any]]:
             """The step on these arrays in place of arguments, counters and state."""
             traced, number = iter(given), dict(zip(numbers, read, strict=True))
@@ -235,7 +238,9 @@ class CompiledStep:
                     result = self.step(*step_args, **step_keywords)
                     form_of(result, owns, [])
                     self._require_constant(slots, start)
-                    after = self._write_back(slots, start)
+                    unread.clear()
+                    unread.update(self._unread(slots, start))
+                    after = self._write_back(slots, start, unread)
                     self._advance(inside)
             finally:
                 # Recording has changed nothing yet.
@@ -258,18 +263,38 @@ class CompiledStep:
             for place, array in numbers.items()
         ]
         fixed = [(slot, value) for slot, value in zip(slots, before, strict=True) if slot.fixed]
+        before = [
+            Unread(state(value, self.recorder)) if place in unread else value for place, value in enumerate(before)
+        ]
         slots, before, after = (
             [each for place, each in enumerate(of_slots) if not slots[place].fixed and place not in numbers]
             for of_slots in (slots, before, after)
         )
         return Recording(self.recorder, form, fixed, own, slots, before, after, counters, read, replay, result)
 
-    def _write_back(self, slots: list[Slot], before: list[Any]) -> list[Any]:
-        """Copy new arrays of slots into the old ones, put these back, and return the slots' values."""
+    def _unread(self, slots: list[Slot], before: list[Any]) -> list[int]:
+        """Places of slots whose arrays the step replaced and did not read: a replay leaves the new ones there."""
+        owns, recorder = self.recorder.owns, self.recorder
+        values = [slot.get() for slot in slots]
+        held = [id(value) for value in values]
+        return [
+            place
+            for place, (old, new) in enumerate(zip(before, values, strict=True))
+            if owns(old) and owns(new) and new is not old
+            # No view, and in no other slot: an array of its own. Next time the slot must have the same layout again.
+            and not recorder.reads(old) and not recorder.is_view(new) and held.count(id(new)) == 1
+            and state(old, recorder) == state(new, recorder)
+        ]
+
+    def _write_back(self, slots: list[Slot], before: list[Any], unread: Collection[int] = ()) -> list[Any]:
+        """Copy new arrays of slots into the old ones, put these back, and return the slots' values.
+
+        The new arrays of ``unread`` slots stay.
+        """
         owns, after, pairs = self.recorder.owns, [], []
-        for slot, old in zip(slots, before, strict=True):
+        for place, (slot, old) in enumerate(zip(slots, before, strict=True)):
             new = slot.get()
-            if owns(old) and owns(new) and new is not old:
+            if place not in unread and owns(old) and owns(new) and new is not old:
                 if description(old, owns) != description(new, owns):
                     raise CaptureError(f"the step changes the shape or dtype of {slot.name}, which a recording can't")
                 pairs.append((old, new))

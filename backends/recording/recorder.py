@@ -70,6 +70,9 @@ class Recorder(Protocol):
     def layout(self, array: Array) -> Hashable:
         """Its memory layout, on which the choice of kernels and the order of their sums may depend."""
 
+    def reads(self, array: Array) -> bool:
+        """Within `record`, whether a replay may read an array that was given."""
+
     def is_view(self, array: Array) -> bool:
         """Whether it may share memory with another array."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 
@@ -69,7 +70,7 @@ class Slot:
     ) -> Slot:
         """The slot of an attribute."""
         place = id(holder), key
-        get, put = lambda: getattr(holder, key), lambda value: setattr(holder, key, value)
+        get, put = partial(getattr, holder, key), partial(setattr, holder, key)
         return cls(name, place, get, put, own=own, adopt=adopt, varies=varies)
 
     @classmethod
@@ -83,7 +84,7 @@ class Slot:
     ) -> Slot:
         """The slot of an entry of a mapping."""
         place = id(holder), key
-        get, put = lambda: holder[key], lambda value: holder.__setitem__(key, value)
+        get, put = partial(holder.__getitem__, key), partial(holder.__setitem__, key)
         return cls(name, place, get, put, own=own, adopt=adopt)
 
     @classmethod

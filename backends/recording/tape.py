@@ -170,6 +170,8 @@ class Tape:
         """What of an argument must be the same in both runs."""
         if isinstance(value, TracedArray):
             source = value.source
+            if isinstance(source, External):
+                source.used = True
             at = plain(value).ctypes.data - source.address if value.size else 0
             return source.kind, source.number, at, value.shape, value.strides, value.dtype.str
         if isinstance(value, np.ndarray | np.generic):

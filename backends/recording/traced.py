@@ -39,6 +39,8 @@ class External:
     ----------
     array, before : array
         The array, and a copy of its entries before the recording's first write.
+    used : bool
+        Whether a call reads or writes it.
     """
 
     kind = "given"
@@ -46,6 +48,7 @@ class External:
     def __init__(self, number: int, array: Array) -> None:
         self.number, self.array, self.address = number, array, array.ctypes.data
         self.before: Array | None = None
+        self.used = False
 
 
 class TracedArray(np.ndarray[Any, Any]):
@@ -232,12 +235,23 @@ def _computed(function: Any, args: Any, keywords: Any, writes: bool) -> Any:
     made = [new for new, each in zip(own, result if several else (result,), strict=True) if new.plain is not each]
     if made and writes:
         named_out = tuple(own) if several else own[0]
+        function, args, keywords = _as_ufunc(function, args, keywords)
         tape.append(function, args, {**keywords, "out": named_out})
     elif made:
         _append_copies(tape, function, args, keywords, own if several else own[0])
     if not several:
         return own[0]
     return type(result)(*own) if hasattr(result, "_fields") else type(result)(own)
+
+
+def _as_ufunc(function: Any, args: Any, keywords: Any) -> tuple[Any, Any, Any]:
+    """A reduction as that of a ufunc."""
+    given = {name: value for name, value in keywords.items() if value is not np._NoValue and name != "out"}
+    reduces = function in _REDUCTIONS and given.keys() <= {"axis", "dtype", "keepdims"} and len(args) <= 2
+    if not reduces or (given.get("dtype") is None and function in _OTHER_DTYPE and args[0].dtype.kind in "biu"):
+        return function, args, keywords
+    axis = args[1] if len(args) == 2 else given.pop("axis", None)
+    return _REDUCTIONS[function].reduce, args[:1], {**given, "axis": axis}
 
 
 def _like(result: Any, tape: Tape, weak: bool) -> TracedArray:
@@ -251,12 +265,25 @@ def _like(result: Any, tape: Tape, weak: bool) -> TracedArray:
 
 
 def _append_copies(tape: Tape, function: Any, args: Any, keywords: Any, own: Any) -> None:
-    if function is np.where and len(args) == 3 and plain(args[0]).dtype == bool:
+    """Record a function that has no ``out``: copies of an array directly, anything else by a temporary array."""
+    if function in _COPIES and isinstance(args[0], TracedArray) and _is_copy(function, args, keywords, own):
+        # In row-major order, so that `own` can be seen in the shape of the argument.
+        target = own if own.shape == args[0].shape else own._view(own.plain.reshape(args[0].shape))
+        tape.append(np.copyto, (target, args[0]), {"casting": "unsafe"})
+    elif function is np.where and len(args) == 3 and plain(args[0]).dtype == bool:
         tape.append(_select, (own, *args), {})
     elif isinstance(own, list):
         tape.append(_copy_all, (own, function, args, keywords), {})
     else:
         tape.append(_copy, (own, function, args, keywords), {})
+
+
+def _is_copy(function: Any, args: Any, keywords: Any, own: TracedArray) -> bool:
+    x = args[0]
+    if own.shape == x.shape:
+        return function in (np.ndarray.astype, np.ndarray.copy, np.copy)
+    rows = function in (np.reshape, np.ndarray.reshape, np.ravel, np.ndarray.ravel, np.ndarray.flatten)
+    return rows and keywords.get("order", "C") == "C" and own.flags.c_contiguous and x.size == own.size
 
 
 def _copy(own: Array, function: Any, args: Any, keywords: Any) -> None:
@@ -421,6 +448,20 @@ for _name in ("fill", "partition", "put", "sort"):
 _WRITERS = {np.copyto, np.fill_diagonal, np.place, np.put, np.put_along_axis, np.putmask}
 #: Functions of properties other than values, whose results may differ in form.
 _ABOUT = {np.can_cast, np.iscomplexobj, np.isrealobj, np.may_share_memory, np.ndim, np.result_type, np.shape, np.size}
+_COPIES = {np.copy, np.ravel, np.reshape, np.ndarray.astype, np.ndarray.copy, np.ndarray.flatten, np.ndarray.ravel}
+#: Reductions of integers to another dtype.
+_OTHER_DTYPE = {np.sum, np.prod, np.ndarray.sum, np.ndarray.prod}
+_COPIES.add(np.ndarray.reshape)
+#: Reductions, and the ufuncs that compute them without Python code around.
+_REDUCTIONS = {
+    np.all: np.logical_and,
+    np.any: np.logical_or,
+    np.max: np.maximum,
+    np.min: np.minimum,
+    np.prod: np.multiply,
+    np.sum: np.add,
+}
+_REDUCTIONS |= {getattr(np.ndarray, function.__name__): ufunc for function, ufunc in _REDUCTIONS.items()}
 _ABOUT |= {np.shares_memory, np.common_type, np.min_scalar_type}
 _REFUSED = {np.argwhere, np.compress, np.extract, np.flatnonzero, np.nonzero, np.unique, np.unique_all}
 _REFUSED |= {np.unique_counts, np.unique_inverse, np.unique_values, np.ndarray.compress, np.ndarray.nonzero}

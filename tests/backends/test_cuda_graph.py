@@ -108,7 +108,7 @@ def bind_anew(optimizer):
 
 
 def test_without_write_back_a_step_that_replaces_arrays_does_not_train(b, monkeypatch):
-    def forgetful(self, slots, before):
+    def forgetful(self, slots, before, unread=()):
         return [slot.get() for slot in slots]
 
     monkeypatch.setattr(compiled_step.CompiledStep, "_write_back", forgetful)
