@@ -13,7 +13,7 @@ from ..contractions.windows import Windows
 from ..execution.blocks import even_slices
 from ..execution.one_blas_thread import one_blas_thread
 from ..recording.calls import empty
-from ..recording.traced import opaque
+from ..recording.opaque import opaque
 from .execution import CHUNK_BYTES
 
 # OpenBLAS copies ("packs") the factors of a product that has this many multiplications or more. Without the copies a

@@ -10,7 +10,7 @@ from .. import overrides
 from ..elementwise import Elementwise
 from ..execution.blocks import even_slices
 from ..execution.execution import Compiled
-from ..recording.traced import opaque, opaque_writer
+from ..recording.opaque import opaque, opaque_writer
 from .execution import CHUNK_BYTES
 
 # Bytes of each array in a part of an update. With smaller parts, threads lose more time waiting for the interpreter

@@ -15,7 +15,7 @@ from ..execution.execution import Execution
 from ..execution.one_blas_thread import setup_once
 from ..execution.workers import workers
 from ..recording.calls import current
-from ..recording.traced import recorded
+from ..recording.opaque import RecordedKernels
 
 # Bytes of an array that a worker computes at a time. With fewer, threads wait for the interpreter lock between steps.
 CHUNK_BYTES = 1 << 20
@@ -38,7 +38,7 @@ class NumpyExecution(Execution):
     @property
     def kernels(self) -> numba.Kernels | None:
         found = numba.load()
-        return found if found is None or current() is None else recorded(found)
+        return found if found is None or current() is None else RecordedKernels(found)
 
     def parallel(self, n: int, work: Callable[[int], None]) -> None:
         tape = current()

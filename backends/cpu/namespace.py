@@ -12,7 +12,8 @@ import numpy as np
 
 from ...common.types import Array
 from ..recording.calls import current
-from ..recording.traced import is_traced, opaque
+from ..recording.opaque import opaque
+from ..recording.traced import is_traced
 
 
 class NumpyNamespace:

@@ -35,12 +35,15 @@ from ..recording.guards import RECORDING, CaptureError
 from ..recording.memory_plan import ALIGNMENT, plan
 from ..recording.recorder import Work
 from ..recording.tape import Entry, Group, Tape
-from ..recording.traced import Allocated, External, TracedArray, unwrapped
+from ..recording.traced import Allocated, External, TracedArray, traced_arrays
 
 # An argument whose entries are spread over more than this many times their own bytes is copied without gaps.
 LOOSE = 4
 # Seconds of work from which items run in parallel: waking a worker takes up to 0.1 ms.
-WORTH_SHARING = 3e-4
+WORTH_SHARING = 2e-4
+# Entries of both factors below which a matrix product surely takes one thread of BLAS.
+LEAST_SHARED = 4096
+_PRODUCTS = (np.matmul, np.vecdot, np.dot, np.tensordot, np.einsum, np.inner, np.ndarray.dot)
 
 
 class Calls:
@@ -82,7 +85,7 @@ class Calls:
 
     def fits(self) -> bool:
         """Whether Python would decide as it did in the recording."""
-        return all([test(*arrays) == found for test, arrays, found in self._decisions])
+        return all(test(*arrays) == found for test, arrays, found in self._decisions)
 
     def in_order(self) -> AbstractContextManager[None]:
         """Nothing: a call is over when it returns."""
@@ -188,7 +191,7 @@ class NumpyRecorder:
                 source.before = None
             offsets, size = plan(survey.lifetimes)
             arena = _aligned(size)
-            tape = Tape(thread_count(), arena, offsets)
+            tape = Tape(thread_count(), arena, offsets, _with_threads)
             outcome, wanted = _run(partial(work, traced, traced_numbers), tape, lambda found: _digests(found, sources))
             _require_same(survey, tape)
             calls = Calls(tape, arena)
@@ -206,6 +209,21 @@ class NumpyRecorder:
         return outcome, calls
 
 
+def _with_threads(function: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
+    """A product outside of `one_blas_thread` keeps the threads of BLAS, which may change its bits."""
+    is_product = any(each in _PRODUCTS for each in (function, *args) if callable(each))
+    small = sum(array.size for array in traced_arrays(args)) < LEAST_SHARED
+    return partial(_outside, function) if is_product and not small and not one_blas_thread.is_inside else function
+
+
+def _outside(function: Callable[..., Any], *args: Any, **keywords: Any) -> None:
+    one_blas_thread.__exit__(None, None, None)
+    try:
+        function(*args, **keywords)
+    finally:
+        one_blas_thread.__enter__()
+
+
 def _aligned(size: int) -> Array:
     """``size`` bytes of memory that begin at a multiple of `ALIGNMENT`."""
     memory = np.empty(size + ALIGNMENT, np.uint8)
@@ -217,9 +235,7 @@ def _run(work: Callable[[], Any], tape: Tape, look: Callable[[Any], Any] = lambd
     """The outcome of a run that is recorded, in plain arrays, and what a function finds in it; restores the state."""
     try:
         with recording(tape):
-            outcome = work()
-        tape.closed = True
-        outcome = unwrapped(outcome)
+            outcome = tape.finish(work())
         return outcome, look(outcome)
     except CaptureError:
         raise

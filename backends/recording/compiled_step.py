@@ -31,7 +31,7 @@ from typing import Any
 from ...common.types import Array
 from ..origins import copy_maker
 from .arguments import description, form_of, is_array, with_arrays
-from .guards import CaptureError, Counter, guarded, in_recording
+from .guards import CaptureError, Counter, NumberRead, guarded, in_recording
 from .recorder import Recorder
 from .recording import Number, Recording, Unread, moves, state
 from .slots import ABSENT, Slot, StateOwner, restore
@@ -75,16 +75,22 @@ class CompiledStep:
         for owner in self.owners:
             if not callable(getattr(owner, "slots", None)):
                 raise TypeError(f"compile: the arguments after the step must be models and optimizers, got {owner!r}")
-            # A recording would freeze what an optimizer counts in Python numbers.
-            if not recorder.reads_numbers and callable(prepare := getattr(owner, "count_on_device", None)):
-                prepare()
         self.recorded = self.replayed = 0
+        self._reads_numbers = recorder.reads_numbers
         # In the order of their last use. Not a dict: hashing all settings of a model takes long.
         self._recordings: list[Recording] = []
         self._runs: OrderedDict[Any, int] = OrderedDict()
         self._unrepeated = 0
         # One thread at a time: each call continues from the state after the one before.
         self._lock = RLock()
+        if not recorder.reads_numbers:
+            self._count_on_device()
+
+    def _count_on_device(self) -> None:
+        """Let optimizers count on the device: a recording would freeze what they count in Python numbers."""
+        for owner in self.owners:
+            if callable(prepare := getattr(owner, "count_on_device", None)):
+                prepare()
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """The step's results, in arrays that no later call overwrites."""
@@ -117,11 +123,17 @@ class CompiledStep:
         key = (form, tuple(state(value, self.recorder) for value in values))
         if self._runs.get(key, 0) < WARMUP:
             return self._run(key, slots, args, keywords, arrays)
-        recording = self._record(form, slots, args, keywords, arrays)
+        try:
+            recording = self._record(form, slots, args, keywords, arrays)
+        except NumberRead:
+            # From now on each learning rate has recordings of its own.
+            self._reads_numbers = False
+            self._count_on_device()
+            return self._run(key, slots, args, keywords, arrays)
         self._recordings.append(recording)
         del self._recordings[:-KEPT]
-        if not recording.fits() or not recording.begin(arrays):
-            raise CaptureError("a step that was just recorded does not fit its own state")
+        recording.look()
+        recording.begin(arrays)
         return self._replay(recording)
 
     def _value(self, slot: Slot) -> Any:
@@ -133,7 +145,7 @@ class CompiledStep:
 
     def _is_read(self, slot: Slot, value: Any) -> bool:
         """Whether a recording reads a number from an array."""
-        return bool(slot.varies) and self.recorder.reads_numbers and type(value) in (int, float)
+        return bool(slot.varies) and self._reads_numbers and type(value) in (int, float)
 
     @property
     def launches(self) -> int | None:
@@ -167,8 +179,10 @@ class CompiledStep:
         for slot, old in zip(slots, before, strict=True):
             new = slot.get()
             arrays = self.recorder.owns(old) or self.recorder.owns(new)
-            frozen = not arrays and slot.counter is None and not (
-                slot.varies == "within" and self._is_read(slot, new) and self._is_read(slot, old)
+            frozen = (
+                not arrays
+                and slot.counter is None
+                and not (slot.varies == "within" and self._is_read(slot, new) and self._is_read(slot, old))
             )
             if frozen and description(new, self.recorder.owns) != description(old, self.recorder.owns):
                 raise CaptureError(
@@ -280,9 +294,13 @@ class CompiledStep:
         return [
             place
             for place, (old, new) in enumerate(zip(before, values, strict=True))
-            if owns(old) and owns(new) and new is not old
+            if owns(old)
+            and owns(new)
+            and new is not old
             # No view, and in no other slot: an array of its own. Next time the slot must have the same layout again.
-            and not recorder.reads(old) and not recorder.is_view(new) and held.count(id(new)) == 1
+            and not recorder.reads(old)
+            and not recorder.is_view(new)
+            and held.count(id(new)) == 1
             and state(old, recorder) == state(new, recorder)
         ]
 

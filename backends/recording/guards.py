@@ -20,6 +20,10 @@ class CaptureError(RuntimeError):
     """A step does what a recording can't repeat; the message has the cause and what to do."""
 
 
+class NumberRead(CaptureError):
+    """Python reads a number that changes from call to call (`Slot.varies`)."""
+
+
 @dataclass
 class Counter:
     """A number that a step only adds to, and that a recording keeps on the device.

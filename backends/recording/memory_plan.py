@@ -50,7 +50,9 @@ def plan(lifetimes: list[Lifetime]) -> tuple[list[int], int]:
     return offsets.tolist(), int((offsets + sizes).max(initial=0))
 
 
-def _gap(begins: np.ndarray[tuple[int], np.dtype[np.int64]], stops: np.ndarray[tuple[int], np.dtype[np.int64]], size: int) -> int:
+def _gap(
+    begins: np.ndarray[tuple[int], np.dtype[np.int64]], stops: np.ndarray[tuple[int], np.dtype[np.int64]], size: int
+) -> int:
     """The beginning of the smallest gap of at least ``size`` between these parts, or the end of the last."""
     if not len(begins):
         return 0

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Protocol
 
 from ...common.types import Array
 
-
 #: A step on arrays, and on numbers in arrays.
 Work = Callable[[list[Array], list[Array]], Any]
 

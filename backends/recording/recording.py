@@ -79,7 +79,7 @@ class Recording:
     def __post_init__(self) -> None:
         self._results: list[Array] = []
         form_of(self.result, self.recorder.owns, self._results)
-        # The present values of the slots and of the numbers, as `fits` found them.
+        # The present values of the slots and of the numbers.
         self._now: list[Any] = []
         self._read: list[Any] = []
         self._changing = [slot.counter is None for slot in self.slots]
@@ -89,12 +89,11 @@ class Recording:
         for slot, value in self.fixed:
             if slot.get() != value:
                 return False
-        self._read = [number.slot.get() for number in self.numbers]
+        self.look()
         for number, value in zip(self.numbers, self._read, strict=True):
             if type(value) is not number.kind:
                 return False
-        self._now = now = [slot.get() for slot in self.slots]
-        for changes, value, old, new in zip(self._changing, now, self.before, self.after, strict=True):
+        for changes, value, old, new in zip(self._changing, self._now, self.before, self.after, strict=True):
             # Another memory layout may have sums in another order; the step is then run without the recording.
             if value is not old and changes and not (value is new and isinstance(old, Unread)):
                 wanted = old.state if isinstance(old, Unread) else state(old, self.recorder)
@@ -102,10 +101,15 @@ class Recording:
                     return False
         return True
 
+    def look(self) -> None:
+        """Read the state, which `run` starts from."""
+        self._read = [number.slot.get() for number in self.numbers]
+        self._now = [slot.get() for slot in self.slots]
+
     def begin(self, arrays: list[Array]) -> bool:
         """Copy the arguments to where a replay reads them; returns whether it would decide as the step does now.
 
-        The state must fit.
+        The state must fit (`fits`), or be that of a recording just made (`look`).
         """
         with self.replay.in_order():
             for own, array in zip(self.arguments, arrays, strict=True):

@@ -43,10 +43,20 @@ class Tape:
     lanes : int
         Lists of items that run in parallel at most.
     arena, offsets : array of bytes and list of int, optional
-        Memory for all arrays, and where each begins in it; without them each array has memory of its own.
+        Memory for all arrays, and where each begins in it; without them each array has memory of its own, and no call
+        is kept.
+    adapt : callable, optional
+        Called with the function and the arguments of a call; returns the function that a replay calls.
     """
 
-    def __init__(self, lanes: int = 1, arena: Array | None = None, offsets: list[int] | None = None) -> None:
+    def __init__(
+        self,
+        lanes: int = 1,
+        arena: Array | None = None,
+        offsets: list[int] | None = None,
+        adapt: Callable[[Callable[..., Any], tuple[Any, ...]], Callable[..., Any]] = lambda function, args: function,
+    ) -> None:
+        self._adapt = adapt
         self._lanes, self._arena, self._offsets = lanes, arena, offsets
         self.entries: list[Entry | Group] = []
         self.decisions: list[tuple[Callable[..., bool], tuple[Any, ...], bool]] = []
@@ -62,7 +72,7 @@ class Tape:
         self._group = self._lane = -1
         self._groups = 0
         self._freed_in_group: list[Lifetime] = []
-        
+
     # Arrays
 
     def new(
@@ -105,7 +115,7 @@ class Tape:
         """Put a call on the tape; its arrays may be traced."""
         self.signature.append((self._describe(function), self._describe(args), self._describe(keywords)))
         if self._arena is not None:
-            self._into.append((function, unwrapped(args), unwrapped(keywords)))
+            self._into.append((self._adapt(function, args), unwrapped(args), unwrapped(keywords)))
 
     def append_call(self, call: Call) -> None:
         """Put a call without arguments on the tape."""
@@ -165,6 +175,12 @@ class Tape:
             self.decisions.append((test, bound, found))
         self.signature.append((self._describe(test), self._describe(arrays), found))
         return found
+
+    def finish(self, outcome: Any) -> Any:
+        """End the run: what exists now is in use to the end. Returns the outcome in plain arrays."""
+        self.signature.append(("results", self._describe(outcome)))
+        self.closed = True
+        return unwrapped(outcome)
 
     def _describe(self, value: Any) -> Any:
         """What of an argument must be the same in both runs."""

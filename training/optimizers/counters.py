@@ -1,8 +1,8 @@
 """Numbers that a rule counts beside a parameter: its steps, and powers of decay rates.
 
 They are Python's numbers, or 0-d arrays on the device where a compiled step must count without the host
-(``capturable``), and in a recording on the CPU. Either form may be read from a checkpoint, so each function here accepts both. Powers come from
-repeated multiplication, because `pow` does not give the same bits everywhere.
+(``capturable``), and in a recording on the CPU. Either form may be read from a checkpoint, so each function here
+accepts both. Powers come from repeated multiplication, because `pow` does not give the same bits everywhere.
 """
 
 from math import sqrt
