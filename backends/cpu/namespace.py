@@ -7,13 +7,15 @@ functions that make arrays, and a few that convert their arguments first.
 from collections.abc import Callable
 from typing import Any
 
-import array_api_compat.numpy as compat
+import array_api_compat.numpy
 import numpy as np
 
 from ...common.types import Array
 from ..recording.calls import current
 from ..recording.opaque import opaque
 from ..recording.traced import is_traced
+
+compat: Any = array_api_compat.numpy
 
 
 class NumpyNamespace:

@@ -17,9 +17,8 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,92 +26,18 @@ import numpy as np
 from ...common.types import Array
 from ..backend import Backend
 from ..errors import first_line
-from ..execution.one_blas_thread import one_blas_thread
 from ..execution.thread_count import thread_count
-from ..execution.workers import workers
 from ..recording.calls import recording
 from ..recording.guards import RECORDING, CaptureError
 from ..recording.memory_plan import ALIGNMENT, plan
 from ..recording.recorder import Work
-from ..recording.tape import Entry, Group, Tape
-from ..recording.traced import Allocated, External, TracedArray, traced_arrays
+from ..recording.sources import Allocated, External
+from ..recording.tape import Tape
+from ..recording.traced import TracedArray
+from .replay import Calls, with_threads
 
 # An argument whose entries are spread over more than this many times their own bytes is copied without gaps.
 LOOSE = 4
-# Seconds of work from which items run in parallel: waking a worker takes up to 0.1 ms.
-WORTH_SHARING = 2e-4
-# Entries of both factors below which a matrix product surely takes one thread of BLAS.
-LEAST_SHARED = 4096
-_PRODUCTS = (np.matmul, np.vecdot, np.dot, np.tensordot, np.einsum, np.inner, np.ndarray.dot)
-
-
-class Calls:
-    """Recorded calls, and the memory that they use; implements `xpnn.backends.recording.recorder.Replay`."""
-
-    def __init__(self, tape: Tape, arena: Array) -> None:
-        self._calls: list[Callable[[], Any]] = []
-        self._decisions, self._arena = tape.decisions, arena
-        for entry in tape.entries:
-            self._calls.append(_shared(entry) if isinstance(entry, Group) else _bound(entry))
-
-    def __call__(self) -> None:
-        """Make all calls, with matrix products on one thread."""
-        with one_blas_thread, np.errstate(all="ignore"):
-            for call in self._calls:
-                call()
-
-    def settle(self) -> None:
-        """Make all calls, and decide by the time they take which items are worth sharing among threads."""
-        calls, self._calls = self._calls, []
-        with one_blas_thread, np.errstate(all="ignore"):
-            for call in calls:
-                started = perf_counter()
-                call()
-                if isinstance(call, SharedLanes) and perf_counter() - started < WORTH_SHARING:
-                    self._calls.extend(each for lane in call.lanes for each in lane)
-                else:
-                    self._calls.append(call)
-
-    @property
-    def launches(self) -> int:
-        """The number of calls."""
-        return sum(sum(map(len, call.lanes)) if isinstance(call, SharedLanes) else 1 for call in self._calls)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the memory of all results."""
-        return int(self._arena.nbytes)
-
-    def fits(self) -> bool:
-        """Whether Python would decide as it did in the recording."""
-        return all(test(*arrays) == found for test, arrays, found in self._decisions)
-
-    def in_order(self) -> AbstractContextManager[None]:
-        """Nothing: a call is over when it returns."""
-        return nullcontext()
-
-
-class SharedLanes:
-    """Lists of calls that run on worker threads at the same time."""
-
-    def __init__(self, lanes: list[list[Callable[[], Any]]]) -> None:
-        self.lanes = lanes
-
-    def __call__(self) -> None:
-        workers.run(len(self.lanes), self._run)
-
-    def _run(self, lane: int) -> None:
-        for call in self.lanes[lane]:
-            call()
-
-
-def _bound(entry: Entry) -> Callable[[], Any]:
-    function, args, keywords = entry
-    return partial(function, *args, **keywords) if args or keywords else function
-
-
-def _shared(group: Group) -> SharedLanes:
-    return SharedLanes([[_bound(entry) for entry in lane if not isinstance(entry, Group)] for lane in group.lanes])
 
 
 class NumpyRecorder:
@@ -124,6 +49,7 @@ class NumpyRecorder:
     """
 
     reads_numbers: ClassVar[bool] = True
+    rehearses: ClassVar[bool] = False
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -191,7 +117,7 @@ class NumpyRecorder:
                 source.before = None
             offsets, size = plan(survey.lifetimes)
             arena = _aligned(size)
-            tape = Tape(thread_count(), arena, offsets, _with_threads)
+            tape = Tape(thread_count(), arena, offsets, with_threads)
             outcome, wanted = _run(partial(work, traced, traced_numbers), tape, lambda found: _digests(found, sources))
             _require_same(survey, tape)
             calls = Calls(tape, arena)
@@ -207,21 +133,6 @@ class NumpyRecorder:
                     "with functions of the backend's xp on arrays of the backend"
                 )
         return outcome, calls
-
-
-def _with_threads(function: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
-    """A product outside of `one_blas_thread` keeps the threads of BLAS, which may change its bits."""
-    is_product = any(each in _PRODUCTS for each in (function, *args) if callable(each))
-    small = sum(array.size for array in traced_arrays(args)) < LEAST_SHARED
-    return partial(_outside, function) if is_product and not small and not one_blas_thread.is_inside else function
-
-
-def _outside(function: Callable[..., Any], *args: Any, **keywords: Any) -> None:
-    one_blas_thread.__exit__(None, None, None)
-    try:
-        function(*args, **keywords)
-    finally:
-        one_blas_thread.__enter__()
 
 
 def _aligned(size: int) -> Array:
@@ -249,7 +160,7 @@ def _run(work: Callable[[], Any], tape: Tape, look: Callable[[Any], Any] = lambd
 def _restore(tape: Tape) -> None:
     """Write the entries back that were there before the run."""
     for source in reversed(tape.saved):
-        np.copyto(source.array, source.before)
+        source.array[...] = source.before
 
 
 @contextmanager

@@ -150,6 +150,7 @@ class GraphRecorder:
     """
 
     reads_numbers: ClassVar[bool] = False
+    rehearses: ClassVar[bool] = True
 
     def __init__(self, backend: Backend, cupy: Any) -> None:
         self._backend, self._cupy, self._cublas = backend, cupy, library_of(cupy)

@@ -15,15 +15,15 @@ A replay runs no Python code of the step. So a compiled step is given the *owner
   added to the Python number. For any other such number a `CaptureError` names it. Transfers between host and device
   raise one too.
 
-The last uncompiled run is a rehearsal: it does all that the recording will do, so that no kernel is compiled or loaded
-for the first time during a recording.
+On a GPU the last uncompiled run is a rehearsal: it does all that the recording will do, so that no kernel is compiled
+or loaded for the first time during a recording.
 
 All that depends on the device is in a `Recorder`.
 """
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from threading import RLock
 from typing import Any
@@ -31,13 +31,14 @@ from typing import Any
 from ...common.types import Array
 from ..origins import copy_maker
 from .arguments import description, form_of, is_array, with_arrays
-from .guards import CaptureError, Counter, NumberRead, guarded, in_recording
+from .guards import Counter, NumberRead, guarded, in_recording
 from .recorder import Recorder
 from .recording import Number, Recording, Unread, moves, state
 from .slots import ABSENT, Slot, StateOwner, restore
+from .state_changes import advance, require_constant, unread_places, write_back
 
 #: Uncompiled runs of a step before it is recorded: they compile kernels and make what is made on first use. The last of
-#: them is the rehearsal.
+#: them is the rehearsal, if there is one.
 WARMUP = 2
 #: The most recordings of one step, each with its memory; the one used longest ago is dropped first.
 KEPT = 4
@@ -157,12 +158,12 @@ class CompiledStep:
 
     def _run(self, key: Any, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]) -> Any:
         """Run the step uncompiled, which shows what numbers it changes."""
-        if self._runs.get(key, 0) == WARMUP - 1:
+        if self._runs.get(key, 0) == WARMUP - 1 and self.recorder.rehearses:
             result = self._rehearse(slots, args, keywords, arrays)
         else:
             before = [slot.get() for slot in slots]
             result = self.step(*args, **keywords)
-            self._require_constant(slots, before)
+            require_constant(slots, before, self.recorder, self._is_read)
         self._unrepeated = 0 if key in self._runs else self._unrepeated + 1
         if self._unrepeated == _PATIENCE:
             warnings.warn(
@@ -174,22 +175,6 @@ class CompiledStep:
         while len(self._runs) > 2 * _PATIENCE:
             self._runs.popitem(last=False)
         return result
-
-    def _require_constant(self, slots: list[Slot], before: list[Any]) -> None:
-        for slot, old in zip(slots, before, strict=True):
-            new = slot.get()
-            arrays = self.recorder.owns(old) or self.recorder.owns(new)
-            frozen = (
-                not arrays
-                and slot.counter is None
-                and not (slot.varies == "within" and self._is_read(slot, new) and self._is_read(slot, old))
-            )
-            if frozen and description(new, self.recorder.owns) != description(old, self.recorder.owns):
-                raise CaptureError(
-                    f"the step changes a number of Python, {slot.name} from {old!r} to {new!r}, which a recording "
-                    "would freeze. Optimizers that count steps need capturable=True; a schedule's step() belongs after "
-                    "the compiled step"
-                )
 
     def _prepared(
         self, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]
@@ -219,13 +204,13 @@ class CompiledStep:
         before = [slot.get() for slot in slots]
         with guarded(slots, counters, records=False):
             result = self.step(*args, **keywords)
-        self._require_constant(slots, before)
+        require_constant(slots, before, self.recorder, self._is_read)
         owns = self.recorder.owns
         pairs = [(old, slot.get()) for slot, old in zip(slots, before, strict=True)]
         for old, new in moves(pairs, before, self.recorder):
             if description(old, owns) == description(new, owns):
                 self.recorder.write(self.recorder.empty_like(old), new)
-        self._advance(counters)
+        advance(counters, self.recorder)
         return result
 
     def _record(self, form: Any, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]) -> Recording:
@@ -251,11 +236,11 @@ class CompiledStep:
                 with guarded(slots, inside):
                     result = self.step(*step_args, **step_keywords)
                     form_of(result, owns, [])
-                    self._require_constant(slots, start)
+                    require_constant(slots, start, self.recorder, self._is_read)
                     unread.clear()
-                    unread.update(self._unread(slots, start))
-                    after = self._write_back(slots, start, unread)
-                    self._advance(inside)
+                    unread.update(unread_places(slots, start, self.recorder))
+                    after = write_back(slots, start, self.recorder, unread)
+                    advance(inside, self.recorder)
             finally:
                 # Recording has changed nothing yet.
                 restore(slots, before)
@@ -285,50 +270,6 @@ class CompiledStep:
             for of_slots in (slots, before, after)
         )
         return Recording(self.recorder, form, fixed, own, slots, before, after, counters, read, replay, result)
-
-    def _unread(self, slots: list[Slot], before: list[Any]) -> list[int]:
-        """Places of slots whose arrays the step replaced and did not read: a replay leaves the new ones there."""
-        owns, recorder = self.recorder.owns, self.recorder
-        values = [slot.get() for slot in slots]
-        held = [id(value) for value in values]
-        return [
-            place
-            for place, (old, new) in enumerate(zip(before, values, strict=True))
-            if owns(old)
-            and owns(new)
-            and new is not old
-            # No view, and in no other slot: an array of its own. Next time the slot must have the same layout again.
-            and not recorder.reads(old)
-            and not recorder.is_view(new)
-            and held.count(id(new)) == 1
-            and state(old, recorder) == state(new, recorder)
-        ]
-
-    def _write_back(self, slots: list[Slot], before: list[Any], unread: Collection[int] = ()) -> list[Any]:
-        """Copy new arrays of slots into the old ones, put these back, and return the slots' values.
-
-        The new arrays of ``unread`` slots stay.
-        """
-        owns, after, pairs = self.recorder.owns, [], []
-        for place, (slot, old) in enumerate(zip(slots, before, strict=True)):
-            new = slot.get()
-            if place not in unread and owns(old) and owns(new) and new is not old:
-                if description(old, owns) != description(new, owns):
-                    raise CaptureError(f"the step changes the shape or dtype of {slot.name}, which a recording can't")
-                pairs.append((old, new))
-                slot.set(old)
-                new = old
-            after.append(new)
-        for old, new in moves(pairs, before, self.recorder):
-            self.recorder.write(old, new)
-        return after
-
-    def _advance(self, counters: list[Counter]) -> None:
-        """Add to the counters on the device what the step added to their Python numbers."""
-        for counter in counters:
-            counter.step = counter.slot.get() - counter.value
-            if counter.step:
-                self.recorder.write(counter.array, counter.array + counter.step)
 
     def _replay(self, recording: Recording) -> Any:
         result = recording.run()

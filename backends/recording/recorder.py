@@ -37,9 +37,12 @@ class Recorder(Protocol):
     ----------
     reads_numbers : bool
         Whether numbers of Python that change from call to call (`Slot.varies`) are read from arrays in a replay.
+    rehearses : bool
+        Whether a recording must not be the first to do what it does.
     """
 
     reads_numbers: ClassVar[bool]
+    rehearses: ClassVar[bool]
 
     def context(self) -> AbstractContextManager[None]:
         """A context around every call of a compiled step."""

@@ -22,7 +22,8 @@ from ...common.types import Array
 from .calls import Call
 from .guards import CaptureError
 from .memory_plan import Lifetime
-from .traced import Allocated, External, TracedArray, plain, unwrapped
+from .sources import Allocated, External
+from .traced import TracedArray, plain, unwrapped
 
 #: A call on the tape: a function with arguments, or a group of items that may run in parallel.
 Entry = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -87,12 +88,12 @@ class Tape:
         self._clock += 1
         self.lifetimes.append(Lifetime(size, self._clock, None, self._group, self._lane))
         if self._offsets is None or self._arena is None:
-            memory = memoryview(np.empty(size, np.uint8))
+            memory = np.empty(size, np.uint8).data
         elif number >= len(self._offsets):
             raise CaptureError("a compiled step made more arrays the second time: what it does depends on values")
         else:
             # A memoryview, so that arrays are no views of one array: what made an array is recorded by its memory.
-            memory = memoryview(self._arena)[self._offsets[number] : self._offsets[number] + size]
+            memory = self._arena.data[self._offsets[number] : self._offsets[number] + size]
             if len(memory) < size:
                 raise CaptureError(f"a compiled step made another array the second time, of shape {shape}")
         array: Array = np.ndarray(shape, dtype, memory, before, strides)

@@ -18,37 +18,7 @@ from ...common.types import Array
 from .calls import Tape, current
 from .guards import CaptureError, NumberRead
 from .numpy_functions import ABOUT, REFUSED, WITH_OUT, WRITERS, copied, has_mask, into, is_basic
-
-
-class Allocated:
-    """The memory of an array that a recording made; deleted with the array and its last view."""
-
-    kind = "made"
-
-    def __init__(self, number: int, array: Array, free: Callable[[int], None]) -> None:
-        self.number, self.address, self._free = number, array.ctypes.data, free
-
-    def __del__(self) -> None:
-        self._free(self.number)
-
-
-class External:
-    """An array that a recording was given.
-
-    Attributes
-    ----------
-    array, before : array
-        The array, and a copy of its entries before the recording's first write.
-    used : bool
-        Whether a call reads or writes it.
-    """
-
-    kind = "given"
-
-    def __init__(self, number: int, array: Array) -> None:
-        self.number, self.array, self.address = number, array, array.ctypes.data
-        self.before: Array | None = None
-        self.used = False
+from .sources import Allocated, External
 
 
 class TracedArray(np.ndarray[Any, Any]):
@@ -107,20 +77,6 @@ class TracedArray(np.ndarray[Any, Any]):
 
     def _view(self, array: Array) -> TracedArray:
         return TracedArray.over(array, self.source, self.weak)
-
-    @property
-    def T(self) -> Any:  # noqa: N802 - NumPy's name
-        """Transposed."""
-        return self.transpose()
-
-    @property
-    def mT(self) -> Any:  # noqa: N802 - NumPy's name
-        """With the last two axes swapped."""
-        return self.swapaxes(-1, -2)
-
-    def view(self, *args: Any) -> Any:
-        """A view, traced too."""
-        return traced_call(np.ndarray.view, (self, *args), {})
 
     def __reduce__(self) -> Any:
         return self.plain.copy().__reduce__()
@@ -194,7 +150,7 @@ def _like(result: Any, tape: Tape, weak: bool) -> TracedArray:
     if not isinstance(result, np.ndarray | np.generic | bool | int | float):
         raise CaptureError(f"a compiled step can't record what returns a {type(result).__name__}")
     array = np.asarray(result)
-    own: TracedArray = tape.new(array.shape, array.dtype, array.strides, weak)  # type: ignore[assignment]
+    own: TracedArray = tape.new(array.shape, array.dtype, array.strides, weak)
     np.copyto(own.plain, array)
     return own
 
@@ -243,7 +199,7 @@ def _is_weak(value: Any) -> bool:
 def _strong(number: TracedArray, dtype: Any) -> TracedArray:
     tape = current()
     assert tape is not None
-    own: TracedArray = tape.new((), dtype)  # type: ignore[assignment]
+    own: TracedArray = tape.new((), dtype)
     _in_place(np.copyto, (own, TracedArray.over(number.plain, number.source)), {"casting": "unsafe"})
     return own
 
@@ -259,10 +215,10 @@ def traced_arrays(value: Any) -> list[TracedArray]:
     return [array for each in value for array in traced_arrays(each)]
 
 
-def _new_like(x: Array, dtype: Any = None, order: str = "K", subok: bool = False, shape: Any = None, **_: Any) -> Any:
+def _new_like(x: Array, dtype: Any = None, order: Any = "K", subok: bool = False, shape: Any = None, **_: Any) -> Any:
     tape = current()
     assert tape is not None
-    like = np.empty_like(plain(x), dtype=dtype, order=order, subok=False, shape=shape)  # type: ignore[arg-type]
+    like = np.empty_like(plain(x), dtype, order, False, shape)
     return tape.new(like.shape, like.dtype, like.strides)
 
 
@@ -318,17 +274,20 @@ _READERS = (
 _METHODS = (
     "__copy__ __deepcopy__ all any argmax argmin argpartition argsort astype byteswap choose clip compress conj "
     "conjugate copy cumprod cumsum diagonal dot flatten max mean min nonzero prod ptp ravel repeat reshape round "
-    "searchsorted squeeze std sum swapaxes take trace transpose var"
+    "searchsorted squeeze std sum swapaxes take trace transpose var view"
 )
 for _name in _READERS.split():
     setattr(TracedArray, _name, _reader(_name))
 for _name in _METHODS.split():
     if hasattr(np.ndarray, _name):
         setattr(TracedArray, _name, _method(_name))
+# `T` and `mT`.
+setattr(TracedArray, "T", property(lambda array: array.transpose()))  # noqa: B010 - the class declares them otherwise
+setattr(TracedArray, "mT", property(lambda array: array.swapaxes(-1, -2)))  # noqa: B010
 for _name in ("fill", "partition", "put", "sort"):
     setattr(TracedArray, _name, _writer(_name))
 
-_LIKE = {
+_LIKE: dict[Any, Callable[..., Any]] = {
     np.empty_like: _new_like,
     np.full_like: _full_like,
     np.ones_like: _filled_like(1),

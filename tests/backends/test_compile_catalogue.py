@@ -8,7 +8,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.backends import overrides
-from xpnn.backends.cpu import recorder
+from xpnn.backends.cpu import replay
 from xpnn.testing.cases import cases
 from xpnn.testing.cases.case import LossCase
 
@@ -30,7 +30,7 @@ def b(request, monkeypatch):
             request.getfixturevalue("compiled_kernels")
         monkeypatch.setenv("XPNN_NUM_THREADS", "3")
         # All groups of items run on threads, however short they are.
-        monkeypatch.setattr(recorder, "WORTH_SHARING", 0.0)
+        monkeypatch.setattr(replay, "WORTH_SHARING", 0.0)
         with overrides.using(overrides.Choices(kernels=mode == "kernels", large=True, block_bytes=1 << 11)):
             yield nn.get_backend("numpy")
     else:

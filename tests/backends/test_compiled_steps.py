@@ -36,10 +36,10 @@ def bind_anew(optimizer):
 
 
 def test_without_write_back_a_step_that_replaces_arrays_does_not_train(b, monkeypatch):
-    def forgetful(self, slots, before, unread=()):
+    def forgetful(slots, before, recorder, unread=()):
         return [slot.get() for slot in slots]
 
-    monkeypatch.setattr(compiled_step.CompiledStep, "_write_back", forgetful)
+    monkeypatch.setattr(compiled_step, "write_back", forgetful)
     monkeypatch.setattr(nn.SGD, "step", bind_anew)
     model, optimizer, step = make(b, OPTIMIZERS["sgd"])
     compiled = b.compile(step, model, optimizer)
