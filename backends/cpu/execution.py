@@ -60,6 +60,10 @@ class NumpyExecution(Execution):
             arrays[key] = np.empty(size, like.dtype)
         return arrays[key][:size].reshape(shape)
 
+    def free_workspaces(self) -> None:
+        # Arrays in use stay alive; each thread makes its next ones anew.
+        self._workspaces = threading.local()
+
     def flat(self, x: Array, shape: tuple[int, ...], name: str = "columns") -> Array:
         if x.flags.c_contiguous:
             return x.reshape(shape)

@@ -103,6 +103,10 @@ class NumpyRecorder:
 
     def record(self, work: Work, given: list[Array], numbers: list[Array]) -> tuple[Any, Calls]:
         """Run the work twice, and replay it once."""
+        from ..lookup import operations_of
+
+        # Recorded calls have their own.
+        operations_of(getattr(self._backend.xp, "raw", self._backend.xp)).free_workspaces()
         with ExitStack() as stack:
             stack.enter_context(_one_at_a_time())
             stack.enter_context(np.errstate(all="ignore"))
@@ -165,7 +169,7 @@ def _restore(tape: Tape) -> None:
 
 @contextmanager
 def _disturbed(arrays: list[Array]) -> Iterator[None]:
-    """Within the ``with`` block other numbers: floats with some bits of the mantissa flipped, others in reverse."""
+    """Within the ``with`` block other numbers: in reverse order, floats with some bits of the mantissa flipped."""
     changed = [array for array in arrays if array.flags.writeable]
     for array in changed:
         _disturb(array)
@@ -177,13 +181,13 @@ def _disturbed(arrays: list[Array]) -> Iterator[None]:
 
 
 def _disturb(array: Array) -> None:
-    """Its own inverse."""
+    """Its own inverse; numbers stay in their range, NaN and infinity apart."""
     if array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
         bits, mask = (np.uint32, 0x00255555) if array.dtype.itemsize == 4 else (np.uint64, 0x0005555555555555)
         whole = array.view(bits)
         np.bitwise_xor(whole, bits(mask), out=whole)
-    elif array.ndim:
-        array[...] = array[::-1].copy()
+    if array.ndim:
+        array[...] = np.flip(array).copy()
 
 
 def _require_same(survey: Tape, tape: Tape) -> None:

@@ -81,6 +81,9 @@ class Execution:
         """An uninitialised array of ``like``'s dtype, valid until this thread requests the same name again."""
         return self.xp.empty(shape, dtype=like.dtype, device=device(like))
 
+    def free_workspaces(self) -> None:
+        """Free what `workspace` keeps for reuse."""
+
     def flat(self, x: Array, shape: tuple[int, ...], name: str = "columns") -> Array:
         """``x`` in another shape and contiguous, to be read only; it may be the workspace of that name."""
         return self.xp.reshape(x, shape)
