@@ -31,7 +31,7 @@ from typing import Any
 from ...common.types import Array
 from ..origins import copy_maker
 from .arguments import description, form_of, is_array, with_arrays
-from .guards import Counter, NumberRead, guarded, in_recording
+from .guards import Counter, NumberChanged, NumberRead, guarded, in_recording
 from .recorder import Recorder
 from .recording import Number, Recording, Unread, moves, state
 from .slots import ABSENT, Slot, StateOwner, restore
@@ -63,6 +63,10 @@ class CompiledStep:
     ----------
     recorded, replayed : int
         The number of times so far.
+    unrepeated : int
+        Calls since the last one whose form had occurred before.
+    warns : bool
+        Whether to warn if no form is repeated for a long time.
 
     Raises
     ------
@@ -76,12 +80,12 @@ class CompiledStep:
         for owner in self.owners:
             if not callable(getattr(owner, "slots", None)):
                 raise TypeError(f"compile: the arguments after the step must be models and optimizers, got {owner!r}")
-        self.recorded = self.replayed = 0
+        self.recorded = self.replayed = self.unrepeated = 0
+        self.warns = True
         self._reads_numbers = recorder.reads_numbers
         # In the order of their last use. Not a dict: hashing all settings of a model takes long.
         self._recordings: list[Recording] = []
         self._runs: OrderedDict[Any, int] = OrderedDict()
-        self._unrepeated = 0
         # One thread at a time: each call continues from the state after the one before.
         self._lock = RLock()
         if not recorder.reads_numbers:
@@ -163,9 +167,9 @@ class CompiledStep:
         else:
             before = [slot.get() for slot in slots]
             result = self.step(*args, **keywords)
-            require_constant(slots, before, self.recorder, self._is_read)
-        self._unrepeated = 0 if key in self._runs else self._unrepeated + 1
-        if self._unrepeated == _PATIENCE:
+            self._require_constant(slots, before, result)
+        self.unrepeated = 0 if key in self._runs else self.unrepeated + 1
+        if self.unrepeated == _PATIENCE and self.warns:
             warnings.warn(
                 f"{_PATIENCE} calls of a compiled step had different shapes or settings each (a learning rate that "
                 "changes at every step is one): it runs as if not compiled",
@@ -175,6 +179,14 @@ class CompiledStep:
         while len(self._runs) > 2 * _PATIENCE:
             self._runs.popitem(last=False)
         return result
+
+    def _require_constant(self, slots: list[Slot], before: list[Any], result: Any) -> None:
+        """`require_constant` after an uncompiled run."""
+        try:
+            require_constant(slots, before, self.recorder, self._is_read)
+        except NumberChanged as error:
+            error.result = result
+            raise
 
     def _prepared(
         self, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]
@@ -204,7 +216,7 @@ class CompiledStep:
         before = [slot.get() for slot in slots]
         with guarded(slots, counters, records=False):
             result = self.step(*args, **keywords)
-        require_constant(slots, before, self.recorder, self._is_read)
+        self._require_constant(slots, before, result)
         owns = self.recorder.owns
         pairs = [(old, slot.get()) for slot, old in zip(slots, before, strict=True)]
         for old, new in moves(pairs, before, self.recorder):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from .arguments import description
-from .guards import CaptureError, Counter
+from .guards import CaptureError, Counter, NumberChanged
 from .recorder import Recorder
 from .recording import moves, state
 from .slots import Slot
@@ -15,7 +15,7 @@ from .slots import Slot
 def require_constant(
     slots: list[Slot], before: list[Any], recorder: Recorder, is_read: Callable[[Slot, Any], bool]
 ) -> None:
-    """Raise `CaptureError` if the step changed a number of Python that a recording would freeze.
+    """Raise `NumberChanged` if the step changed a number of Python that a recording would freeze.
 
     ``is_read`` says whether a slot with that value is a number that a recording reads from an array.
     """
@@ -27,7 +27,7 @@ def require_constant(
         if slot.varies == "within" and is_read(slot, new) and is_read(slot, old):
             continue
         if description(new, owns) != description(old, owns):
-            raise CaptureError(
+            raise NumberChanged(
                 f"the step changes a number of Python, {slot.name} from {old!r} to {new!r}, which a recording would "
                 "freeze. Optimizers that count steps need capturable=True; a schedule's step() belongs after the "
                 "compiled step"
