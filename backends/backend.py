@@ -231,7 +231,7 @@ class Backend(ArrayLibrary):
             )
 
     def compile(self, step: Callable[P, R], *owners: Any) -> Callable[P, R]:
-        """A training step, faster on a device that can record and replay it; elsewhere the step itself.
+        """A training step, faster where it can be recorded and replayed (NumPy, CuPy); elsewhere the step itself.
 
         Parameters
         ----------

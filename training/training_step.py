@@ -52,9 +52,8 @@ class TrainingStep:
         else:
             self._gradients = self._opened.enter_context(batch_gradients(run.model, run.loss, run.sizes))
         # With a check of the loss in between, the two halves are compiled separately.
-        self._whole, self._first, self._second = map(
-            self._compiled, (self._step_unchecked, self._new_gradients, self._update)
-        )
+        halves = (self._step_unchecked, self._new_gradients, self._update)
+        self._whole, self._first, self._second = [self._compiled(function) for function in halves]
         return self
 
     def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:

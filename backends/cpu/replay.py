@@ -13,6 +13,7 @@ import numpy as np
 from ...common.types import Array
 from ..execution.one_blas_thread import one_blas_thread
 from ..execution.workers import workers
+from ..recording.calls import Call
 from ..recording.tape import Entry, Group, Tape
 from ..recording.traced import traced_arrays
 
@@ -27,10 +28,8 @@ class Calls:
     """Recorded calls, and the memory that they use; implements `xpnn.backends.recording.recorder.Replay`."""
 
     def __init__(self, tape: Tape, arena: Array) -> None:
-        self._calls: list[Callable[[], Any]] = []
         self._decisions, self._arena = tape.decisions, arena
-        for entry in tape.entries:
-            self._calls.append(_shared(entry) if isinstance(entry, Group) else _bound(entry))
+        self._calls = _merged([_shared(each) if isinstance(each, Group) else _bound(each) for each in tape.entries])
 
     def __call__(self) -> None:
         """Make all calls, with matrix products on one thread."""
@@ -89,7 +88,22 @@ def _bound(entry: Entry) -> Callable[[], Any]:
 
 
 def _shared(group: Group) -> SharedLanes:
-    return SharedLanes([[_bound(entry) for entry in lane if not isinstance(entry, Group)] for lane in group.lanes])
+    return SharedLanes(
+        [_merged([_bound(entry) for entry in lane if not isinstance(entry, Group)]) for lane in group.lanes]
+    )
+
+
+def _merged(calls: list[Call]) -> list[Call]:
+    """Calls, adjacent ones joined where they can be: see `xpnn.backends.recording.calls.record`."""
+    found: list[Call] = []
+    for call in calls:
+        merge = getattr(found[-1], "merged", None) if found else None
+        both = None if merge is None else merge(call)
+        if both is None:
+            found.append(call)
+        else:
+            found[-1] = both
+    return found
 
 
 def with_threads(function: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:

@@ -89,7 +89,8 @@ def empty(shape: int | tuple[int, ...], dtype: Any) -> Array:
 def record(call: Call) -> None:
     """Record a call without arguments, which computes again what was just computed; nothing outside of a recording.
 
-    It keeps alive what it needs: plain arrays (`traced.plain`) that were made by `empty` or passed in.
+    It keeps alive what it needs: plain arrays (`traced.plain`) that were made by `empty` or passed in. It may have a
+    method ``merged(next)``, which returns one call that does what it and the next call do, or None.
     """
     if _current.tape is not None:
         _current.tape.append_call(call)

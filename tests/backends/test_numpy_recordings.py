@@ -458,6 +458,36 @@ def test_an_engine_records_calls_over_arrays_of_the_recording(b):
     assert type(empty(3, "float32")) is np.ndarray and len(runs) == 2 * (5 + 2 + 2 + 1 + 3)
 
 
+class Scaling:
+    """A call of an engine that joins the next one."""
+
+    def __init__(self, x, factors, out):
+        self.x, self.factors, self.out = x, factors, out
+
+    def __call__(self):
+        np.copyto(self.out, self.x)
+        for factor in self.factors:
+            self.out *= factor
+
+    def merged(self, following):
+        if not isinstance(following, Scaling) or following.x is not self.out:
+            return None
+        return Scaling(self.x, self.factors + following.factors, following.out)
+
+
+def test_adjacent_calls_of_an_engine_are_merged(b):
+    def scaled(x, factor):
+        out = empty(x.shape, x.dtype)
+        call = Scaling(plain(x), [np.float32(factor)], plain(out))
+        call()
+        record(call)
+        return out
+
+    compiled = require_bits(lambda x: scaled(scaled(scaled(x, 2.0), 3.0), 0.5) + 1.0, calls=5)
+    first, _ = compiled._recordings[0].replay._calls
+    assert first.factors == [2.0, 3.0, 0.5]
+
+
 def test_a_layer_that_was_recorded_still_computes(b):
     model = net(b)
     compiled = b.compile(lambda x: model(x), model)
