@@ -3,13 +3,13 @@
 A step is run twice with traced arrays (see `xpnn.backends.recording.tape`), which gives the calls and their memory.
 Three checks make sure that a replay computes what the step does, or else raise a `CaptureError`:
 
-- The first run is on other numbers: arguments and state have some bits of each entry changed. Both runs must make the
-  same calls, on arrays of the same places and on the same constants. So no value of Python depends on numbers.
+- The first run is on copies with other numbers: in reverse order, with some bits of each float changed. Both runs must
+  make the same calls, on arrays of the same places and on the same constants. So no value of Python depends on numbers.
 - Each call may write into arrays of the recording, arguments and state only.
 - After the second run, the state is restored, the memory filled with NaN, and the calls are replayed: results and state
   must have the bits of the run.
 
-Arguments and state then have the entries that they had before.
+State then has the entries that it had before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import gc
 import hashlib
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,12 +26,13 @@ from ...common.types import Array
 from ..backend import Backend
 from ..errors import first_line
 from ..execution.thread_count import thread_count
+from ..origins import copy_maker
 from ..recording.calls import recording
 from ..recording.guards import RECORDING, CaptureError
 from ..recording.memory_plan import ALIGNMENT, plan
 from ..recording.recorder import Work
 from ..recording.sources import Allocated, External
-from ..recording.tape import Tape
+from ..recording.tape import Tape, extent
 from ..recording.traced import TracedArray
 from .replay import Calls, with_threads
 
@@ -76,12 +76,9 @@ class NumpyRecorder:
 
     def empty_like(self, array: Array) -> Array:
         """A new array of the same strides; without gaps if its entries are far apart (see `LOOSE`)."""
-        reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
-        before = -sum(each for each in reach if each < 0)
-        size = before + sum(each for each in reach if each > 0) + array.itemsize
-        if not array.size or size > LOOSE * max(array.nbytes, 512):
-            return np.empty_like(array, subok=False)
-        return np.ndarray(array.shape, array.dtype, _aligned(size).data, before, array.strides)
+        _, size = extent(array.shape, array.itemsize, array.strides)
+        loose = not array.size or size > LOOSE * max(array.nbytes, 512)
+        return np.empty_like(array, subok=False) if loose else _with_strides(array)
 
     def layout(self, array: Array) -> Hashable:
         """Its strides along axes of more than one entry."""
@@ -110,19 +107,14 @@ class NumpyRecorder:
         with ExitStack() as stack:
             stack.enter_context(_one_at_a_time())
             stack.enter_context(np.errstate(all="ignore"))
-            known = {id(array): External(number, array) for number, array in enumerate([*given, *numbers])}
-            sources = list(known.values())
-            traced = [TracedArray.over(array, known[id(array)]) for array in given]
-            traced_numbers = [TracedArray.over(array, known[id(array)], weak=True) for array in numbers]
             survey = Tape(thread_count())
-            with _disturbed([source.array for source in sources]):
-                _run(partial(work, traced, traced_numbers), survey)
-            for source in survey.saved:
-                source.before = None
+            _run(work, *self._inside(given, numbers, self._disturbed), survey)
             offsets, size = plan(survey.lifetimes)
             arena = _aligned(size)
             tape = Tape(thread_count(), arena, offsets, with_threads)
-            outcome, wanted = _run(partial(work, traced, traced_numbers), tape, lambda found: _digests(found, sources))
+            inside = self._inside(given, numbers, lambda array: array)
+            sources: list[Any] = [array.source for array in (*inside[0], *inside[1])]
+            outcome, wanted = _run(work, *inside, tape, lambda found: _digests(found, sources))
             _require_same(survey, tape)
             calls = Calls(tape, arena)
             arena.fill(0xFF)
@@ -138,6 +130,36 @@ class NumpyRecorder:
                 )
         return outcome, calls
 
+    def _inside(
+        self, given: list[Array], numbers: list[Array], as_seen: Callable[[Array], Array]
+    ) -> tuple[list[TracedArray], list[TracedArray]]:
+        """Arrays and numbers as a run sees them, each array once."""
+        known: dict[int, External] = {}
+        for number, array in enumerate([*given, *numbers]):
+            if id(array) not in known:
+                known[id(array)] = External(number, as_seen(array))
+        found = [TracedArray.over(known[id(array)].array, known[id(array)]) for array in given]
+        weak = [TracedArray.over(known[id(array)].array, known[id(array)], weak=True) for array in numbers]
+        for array, inside in zip(given, found, strict=True):
+            copy_maker(array, inside)
+        return found, weak
+
+    def _disturbed(self, array: Array) -> Array:
+        """A copy with other numbers: in reverse order, floats with some bits of the mantissa flipped."""
+        twin = _with_strides(array)
+        self.write(twin, np.flip(array))
+        if twin.dtype.kind == "f" and twin.dtype.itemsize in (4, 8):
+            bits, mask = (np.uint32, 0x00255555) if twin.dtype.itemsize == 4 else (np.uint64, 0x0005555555555555)
+            whole = twin.view(bits)
+            np.bitwise_xor(whole, bits(mask), out=whole)
+        return twin
+
+
+def _with_strides(array: Array) -> Array:
+    """An uninitialised array of the same strides."""
+    before, size = extent(array.shape, array.itemsize, array.strides)
+    return np.ndarray(array.shape, array.dtype, _aligned(size).data, before, array.strides)
+
 
 def _aligned(size: int) -> Array:
     """``size`` bytes of memory that begin at a multiple of `ALIGNMENT`."""
@@ -146,11 +168,17 @@ def _aligned(size: int) -> Array:
     return memory[start : start + size]
 
 
-def _run(work: Callable[[], Any], tape: Tape, look: Callable[[Any], Any] = lambda outcome: None) -> tuple[Any, Any]:
+def _run(
+    work: Work,
+    given: list[TracedArray],
+    numbers: list[TracedArray],
+    tape: Tape,
+    look: Callable[[Any], Any] = lambda outcome: None,
+) -> tuple[Any, Any]:
     """The outcome of a run that is recorded, in plain arrays, and what a function finds in it; restores the state."""
     try:
         with recording(tape):
-            outcome = tape.finish(work())
+            outcome = tape.finish(work(given, numbers))
         return outcome, look(outcome)
     except CaptureError:
         raise
@@ -165,29 +193,6 @@ def _restore(tape: Tape) -> None:
     """Write the entries back that were there before the run."""
     for source in reversed(tape.saved):
         source.array[...] = source.before
-
-
-@contextmanager
-def _disturbed(arrays: list[Array]) -> Iterator[None]:
-    """Within the ``with`` block other numbers: in reverse order, floats with some bits of the mantissa flipped."""
-    changed = [array for array in arrays if array.flags.writeable]
-    for array in changed:
-        _disturb(array)
-    try:
-        yield
-    finally:
-        for array in reversed(changed):
-            _disturb(array)
-
-
-def _disturb(array: Array) -> None:
-    """Its own inverse; numbers stay in their range, NaN and infinity apart."""
-    if array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
-        bits, mask = (np.uint32, 0x00255555) if array.dtype.itemsize == 4 else (np.uint64, 0x0005555555555555)
-        whole = array.view(bits)
-        np.bitwise_xor(whole, bits(mask), out=whole)
-    if array.ndim:
-        array[...] = np.flip(array).copy()
 
 
 def _require_same(survey: Tape, tape: Tape) -> None:

@@ -83,7 +83,7 @@ class Tape:
         dtype = np.dtype(dtype)
         if dtype.hasobject:
             raise CaptureError(f"a compiled step can't make arrays of {dtype}")
-        before, size = _extent(shape, dtype.itemsize, strides)
+        before, size = extent(shape, dtype.itemsize, strides)
         number = len(self.lifetimes)
         self._clock += 1
         self.lifetimes.append(Lifetime(size, self._clock, None, self._group, self._lane))
@@ -208,7 +208,7 @@ class Tape:
         return value
 
 
-def _extent(shape: tuple[int, ...], itemsize: int, strides: tuple[int, ...] | None) -> tuple[int, int]:
+def extent(shape: tuple[int, ...], itemsize: int, strides: tuple[int, ...] | None) -> tuple[int, int]:
     """Bytes before the first entry of an array, and all its bytes."""
     if 0 in shape:
         return 0, itemsize

@@ -281,6 +281,10 @@ def test_functions_of_the_namespace_are_replayed(b, make_arrays):
     require_bits(lambda x: make_arrays(b.xp, x))
 
 
+def test_arrays_of_the_backend_pass_through_asarray(b):
+    require_bits(lambda x: b.asarray(b.asarray(x) * 2.0, "float64") + b.asarray(x))
+
+
 def test_an_array_of_the_namespace_can_be_filled_in_a_step(b):
     def step(x):
         y, total = b.xp.empty((4, 3), dtype=x.dtype), b.xp.zeros((), dtype=x.dtype)
