@@ -21,6 +21,7 @@ from .inputs import describe, host_data
 from .library import ArrayLibrary
 from .origins import INPUT, record_maker, watch
 from .recording.guards import require_repeatable
+from .recording.traced import is_traced
 from .transfers import TransferCounts
 from .upload import Uploader
 
@@ -156,7 +157,7 @@ class Backend(ArrayLibrary):
             data that are not numbers, and for subclasses of NumPy's arrays, such as masked arrays and matrices, except
             `numpy.memmap`.
         """
-        if not isinstance(host, np.ndarray | np.generic) and self.owns(host):
+        if (not isinstance(host, np.ndarray | np.generic) or is_traced(host)) and self.owns(host):
             with self.context():
                 array = self._flushed(host if dtype is None else self.xp.astype(host, self._own_dtype(dtype)))
             # Integers are not copied, so other arrays may share the memory.
@@ -231,7 +232,7 @@ class Backend(ArrayLibrary):
             )
 
     def compile(self, step: Callable[P, R], *owners: Any) -> Callable[P, R]:
-        """A training step, faster on a device that can record and replay it; elsewhere the step itself.
+        """A training step, faster where it can be recorded and replayed (NumPy, CuPy); elsewhere the step itself.
 
         Parameters
         ----------

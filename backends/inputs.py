@@ -16,6 +16,7 @@ from array_api_compat import is_array_api_obj, is_dask_array, is_jax_array, is_n
 from ..common.checks import shown
 from ..common.types import dtype_name
 from .errors import first_line
+from .recording.traced import TracedArray
 
 NUMBERS = "biuf"
 #: Root modules of the libraries with a backend, and the call that makes a plain array from one of a subclass.
@@ -23,8 +24,8 @@ LIBRARIES = {"torch": "x.as_subclass(torch.Tensor)", "cupy": "x.view(cupy.ndarra
 
 
 def is_plain_numpy(kind: type) -> bool:
-    """Whether a class is one of NumPy's: arrays, scalars, or arrays in a file."""
-    return kind is np.ndarray or kind is np.memmap or issubclass(kind, np.generic)
+    """Whether a class is one of NumPy's: arrays, scalars, or arrays in a file; or that of arrays in a recording."""
+    return kind is np.ndarray or kind is TracedArray or kind is np.memmap or issubclass(kind, np.generic)
 
 
 def describe(array: Any) -> str:

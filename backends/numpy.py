@@ -1,21 +1,24 @@
 """NumPy on the CPU: the reference that the other backends are compared with."""
 
 import sys
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-import array_api_compat.numpy
 import numpy as np
 
 from ..common.types import Array, Device, Namespace
-from .backend import Backend
+from .backend import Backend, P, R
 from .cpu.contractions import NumpyContractions
 from .cpu.elementwise import NumpyElementwise
 from .cpu.execution import NumpyExecution
+from .cpu.namespace import numpy_namespace
+from .cpu.recorder import NumpyRecorder
 from .engines import numba
 from .errors import BackendUnavailable
 from .inputs import is_plain_numpy
 from .operations import Operations
+from .recording.compiled_step import CompiledStep
 from .sole_reference import ONE_REFERENCE, is_weakly_held
 
 
@@ -32,7 +35,11 @@ class NumpyBackend(Backend):
     def connect(cls, device: str | None) -> tuple[str, Namespace, Device]:
         if device not in (None, "cpu"):
             raise BackendUnavailable(f"numpy:{device}", "NumPy has one device, the CPU", 'write "numpy"')
-        return "numpy", array_api_compat.numpy, "cpu"
+        return "numpy", numpy_namespace, "cpu"
+
+    @classmethod
+    def namespace(cls, namespace: Namespace, precision: str = "float32") -> Namespace:
+        return numpy_namespace
 
     @classmethod
     def spec_of(cls, array: Array) -> str:
@@ -74,6 +81,20 @@ class NumpyBackend(Backend):
 
     def plain(self, array: Array) -> Array:
         return array.view(np.ndarray) if type(array) is np.memmap else array
+
+    def compile(self, step: Callable[P, R], *owners: Any) -> Callable[P, R]:
+        """A `CompiledStep`: a list of calls for each form of its arguments and settings, from a form's third call on.
+
+        The first call of a training step makes gradients and the optimizer's state, and is a form of its own. See
+        `xpnn.backends.recording.compiled_step` for the rules, and for what raises a `CaptureError`. Array arguments
+        must be of this backend; results are copies.
+        """
+        return CompiledStep(step, owners, self._recorder)
+
+    @cached_property
+    def _recorder(self) -> NumpyRecorder:
+        """The recorder of this backend."""
+        return NumpyRecorder(self)
 
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
         return host

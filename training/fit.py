@@ -69,6 +69,11 @@ def fit(options: FitOptions) -> History:
         of steps (`CosineLR`, `OneCycleLR`).
     after_epoch : callable, optional
         Called with the history.
+    compile : {"auto", True, False}
+        Whether to record a step and replay it (`Backend.compile`), which gives the same bits faster. By default runs of
+        at least 100 steps are compiled if the backend can, batches are computed whole, and all code of a step is this
+        library's; on a CPU nets with at most 16 MiB of parameters. If a step can't be recorded, a line says why, and
+        training goes on uncompiled; with True that is a `CaptureError`.
 
     Returns
     -------

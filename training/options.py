@@ -60,6 +60,7 @@ class FitOptions:
     checkpoints: Checkpoints | str | os.PathLike[str] | None = None
     resume: bool = False
     after_epoch: Callable[[History], None] | None = None
+    compile: bool | str = "auto"
 
     def __post_init__(self) -> None:
         checks.instance("model", self.model, Layer)
@@ -91,6 +92,13 @@ class FitOptions:
         self.resume = checks.flag("resume", self.resume)
         if self.resume and self.checkpoints is None:
             raise ValueError("resume=True needs checkpoints, the folder to resume from")
+        if self.compile != "auto":
+            try:
+                self.compile = checks.flag("compile", self.compile)
+            except (TypeError, ValueError):
+                raise ValueError(f"compile must be True, False or 'auto', got {checks.shown(self.compile)}") from None
+        if self.compile is True and (self.accumulate > 1 or len(self.shards) > 1):
+            raise ValueError("compile=True needs whole batches; leave out shards and accumulate")
         if self.after_epoch is not None and not callable(self.after_epoch):
             raise TypeError(f"after_epoch must be a function of the history, got {checks.shown(self.after_epoch)}")
 

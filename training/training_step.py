@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from math import isfinite
-from typing import Self
+from typing import Any, Self
 
 from ..common.types import Array
 from ..layers.core.layer import Layer
 from ..layers.losses import Loss
+from .compiled_training import CompiledPart, compiles
 from .consistency_checks import require_predictions
 from .gradients import BatchGradients, accumulate, forward_backward, parts_have_bits_of_whole
 from .nan_check import NonFiniteError, Snapshot, locate, uses_only_library_code
@@ -44,12 +45,24 @@ class TrainingStep:
 
     def __enter__(self) -> Self:
         run, parts = self._run, self._run.options.accumulate
+        self._compiles = compiles(run)
         self._gradients: BatchGradients
         if parts > 1:
             self._gradients = partial(accumulate, run.model, run.loss, (1,) * parts)
         else:
             self._gradients = self._opened.enter_context(batch_gradients(run.model, run.loss, run.sizes))
+        # With a check of the loss in between, the two halves are compiled separately.
+        halves = (self._step_unchecked, self._new_gradients, self._update)
+        self._whole, self._first, self._second = [self._compiled(function) for function in halves]
         return self
+
+    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if not self._compiles:
+            return function
+        run = self._run
+        return CompiledPart(
+            function, run.model.backend, (run.model, run.optimizer), run.options.compile is True, self._note
+        )
 
     def __exit__(self, *raised: object) -> None:
         self._opened.close()
@@ -65,10 +78,15 @@ class TrainingStep:
 
     def _take(self, x: Array, target: Array) -> None:
         run, model, b = self._run, self._run.model, self._run.model.backend
-        before = None if self._on_nan is None and self._predictions_are_checked else Snapshot(model)
-        run.optimizer.zero_grad()
+        # A batch that is not full, the last of an epoch, would need a recording of its own.
+        compiled = self._compiles and int(x.shape[0]) == run.loader.batch_size
+        unchecked = self._on_nan is None and self._predictions_are_checked
+        before = None if unchecked else Snapshot(model, copies=compiled)
+        first, second = (self._first, self._second) if compiled else (self._new_gradients, self._update)
+        if unchecked:
+            first = self._whole if compiled else self._step_unchecked
         try:
-            value, prediction = self._gradients(x, target)
+            value, prediction = first(x, target)
         except Exception as error:
             if b.is_out_of_memory(error):
                 raise out_of_memory(error, model, run.loss, x, target) from None
@@ -84,14 +102,31 @@ class TrainingStep:
                     return
                 value = 0.0
             run.skipped_in_a_row = 0
+        if not unchecked:
+            second()
+        if self._schedule_counts_steps and isinstance(run.schedule, TimedSchedule):
+            run.schedule.step()
+        run.metrics.add(value, prediction, target)
+
+    def _step_unchecked(self, x: Array, target: Array) -> tuple[Array, Array]:
+        """A whole step, if nothing is checked within it."""
+        found = self._new_gradients(x, target)
+        self._update()
+        return found
+
+    def _new_gradients(self, x: Array, target: Array) -> tuple[Array, Array]:
+        """Loss and predictions of a batch, after its gradients have replaced those before."""
+        self._run.optimizer.zero_grad()
+        return self._gradients(x, target)
+
+    def _update(self) -> None:
+        """Clip the gradients, and update the parameters."""
+        run = self._run
         if run.options.clip_norm is not None:
             clip_grad_norm(run.optimizer.parameters, run.options.clip_norm)
         if run.options.clip_value is not None:
             clip_grad_value(run.optimizer.parameters, run.options.clip_value)
         run.optimizer.step()
-        if self._schedule_counts_steps and isinstance(run.schedule, TimedSchedule):
-            run.schedule.step()
-        run.metrics.add(value, prediction, target)
 
     def _check_predictions(self, prediction: Array, before: Snapshot) -> None:
         """Refuse a run whose first predictions the loss can't use, and leave the model as it was."""

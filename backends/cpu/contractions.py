@@ -12,6 +12,8 @@ from ..contractions.contractions import Contractions
 from ..contractions.windows import Windows
 from ..execution.blocks import even_slices
 from ..execution.one_blas_thread import one_blas_thread
+from ..recording.calls import empty
+from ..recording.opaque import opaque
 from .execution import CHUNK_BYTES
 
 # OpenBLAS copies ("packs") the factors of a product that has this many multiplications or more. Without the copies a
@@ -36,7 +38,7 @@ class NumpyContractions(Contractions):
             if not rows or len(a) < 2 * rows:
                 return np.matmul(a, b, out=out)
             if out is None:
-                out = np.empty((len(a), b.shape[1]), a.dtype)
+                out = empty((len(a), b.shape[1]), a.dtype)
             whole = len(a) // rows * rows
             np.matmul(a[:whole].reshape(-1, rows, a.shape[1]), b, out=out[:whole].reshape(-1, rows, b.shape[1]))
             if whole < len(a):
@@ -51,7 +53,7 @@ class NumpyContractions(Contractions):
         shares = min(rows * columns * a.shape[1] // PART_MULTIPLICATIONS, 16)
         if shares < 2:
             return self.matmul(a, b)
-        y = np.empty((rows, columns), a.dtype)
+        y = empty((rows, columns), a.dtype)
         # A power of two, to divide evenly among as many workers.
         slices = even_slices(max(rows, columns), 1 << shares.bit_length() - 1)
 
@@ -89,7 +91,7 @@ class NumpyContractions(Contractions):
         # Short rows are joined, and multiplied by ones: that is ten times faster than a sum over short rows.
         joined = max(1, 512 // columns)
         blocks = even_slices(len(x) // joined, x.nbytes // (4 * CHUNK_BYTES))
-        parts = np.empty((len(blocks), 1, joined * columns), x.dtype)
+        parts = empty((len(blocks), 1, joined * columns), x.dtype)
 
         def work(i: int) -> None:
             rows = x[blocks[i].start * joined : blocks[i].stop * joined].reshape(-1, joined * columns)
@@ -104,7 +106,8 @@ class NumpyContractions(Contractions):
         spatial = x.strides[1:-1]
         apart = (s * n for s, n in zip(spatial, windows.stride, strict=True))
         within = (s * n for s, n in zip(spatial, windows.dilation, strict=True))
-        return as_strided(
+        strided = opaque(as_strided)
+        return strided(
             x,
             shape=(x.shape[0], *windows.count, *windows.kernel, x.shape[-1]),
             strides=(x.strides[0], *apart, *within, x.strides[-1]),

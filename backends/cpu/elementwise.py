@@ -9,6 +9,7 @@ from ...common.types import Array
 from .. import overrides
 from ..elementwise import Elementwise
 from ..execution.blocks import even_slices
+from ..recording.opaque import opaque, opaque_writer
 from .execution import CHUNK_BYTES
 
 # Bytes of each array in a part of an update. With smaller parts, threads lose more time waiting for the interpreter
@@ -89,12 +90,18 @@ class NumpyElementwise(Elementwise):
         return x.clip(-np.inf if low is None else low, np.inf if high is None else high)
 
     def multiply_unless_zero(self, factor: Array, x: Array) -> Array:
+        return opaque(self._multiply_unless_zero)(factor, x)
+
+    def _multiply_unless_zero(self, factor: Array, x: Array) -> Array:
         with np.errstate(invalid="ignore"):
             product = factor * x
         # The maximum is NaN if any entry is: a tenth of the time of a test of each entry.
         return super().multiply_unless_zero(factor, x) if product.size and np.isnan(np.max(product)) else product
 
     def subtract_largest(self, x: Array, largest: Array) -> Array:
+        return opaque(self._subtract_largest)(x, largest)
+
+    def _subtract_largest(self, x: Array, largest: Array) -> Array:
         return super().subtract_largest(x, largest) if np.any(largest == np.inf) else x - largest
 
     def pick(self, x: Array, index: Array) -> Array:
@@ -120,6 +127,7 @@ def _clip(x: Array, out: Array) -> Array:
     return out
 
 
+@opaque_writer
 def _relu_backward(dy: Array, y: Array, out: Array) -> Array:
     """``dy`` where ``y > 0``, 0 where ``y <= 0``, and NaN where ``y`` is NaN."""
     _select(np.greater(y, 0.0), dy, out)

@@ -14,6 +14,8 @@ from ..engines import numba
 from ..execution.execution import Execution
 from ..execution.one_blas_thread import setup_once
 from ..execution.workers import workers
+from ..recording.calls import current
+from ..recording.opaque import RecordedKernels
 
 # Bytes of an array that a worker computes at a time. With fewer, threads wait for the interpreter lock between steps.
 CHUNK_BYTES = 1 << 20
@@ -41,20 +43,32 @@ class NumpyExecution(Execution):
 
     @property
     def kernels(self) -> numba.Kernels | None:
-        return numba.load()
+        found = numba.load()
+        return found if found is None or current() is None else RecordedKernels(found)
 
     def parallel(self, n: int, work: Callable[[int], None]) -> None:
-        workers.run(n, work)
+        tape = current()
+        if tape is None:
+            workers.run(n, work)
+        else:
+            tape.parallel(n, work)
 
     def setup_once(self) -> AbstractContextManager[None]:
         return setup_once
 
     def workspace(self, name: str, shape: tuple[int, ...], like: Array) -> Array:
+        tape = current()
+        if tape is not None:
+            return tape.new(shape, like.dtype)
         arrays: dict[Any, Array] = self._workspaces.__dict__
         key, size = (name, like.dtype.char), prod(shape)
         if key not in arrays or arrays[key].size < size:
             arrays[key] = np.empty(size, like.dtype)
         return arrays[key][:size].reshape(shape)
+
+    def free_workspaces(self) -> None:
+        # Arrays in use stay alive; each thread makes its next ones anew.
+        self._workspaces = threading.local()
 
     def flat(self, x: Array, shape: tuple[int, ...], name: str = "columns") -> Array:
         if x.flags.c_contiguous:

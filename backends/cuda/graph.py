@@ -22,12 +22,14 @@ import sys
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 from ...common.types import Array
 from ..backend import Backend
 from ..errors import first_line
 from ..recording.guards import RECORDING, CaptureError, require_repeatable
+from ..recording.recorder import Work
 from .cublas import library_of
 
 # A node in the description of a graph: a name and its attributes, where an edge is two names.
@@ -110,6 +112,10 @@ class Graph:
         """Launch it on the current stream."""
         self._graph[0].launch(self._cuda.get_current_stream())
 
+    def fits(self) -> bool:
+        """True: the host reads no values in a recording."""
+        return True
+
     @property
     def launches(self) -> int:
         """Its nodes, counted in CUDA's textual description of it."""
@@ -143,6 +149,9 @@ class GraphRecorder:
     cupy : module
     """
 
+    reads_numbers: ClassVar[bool] = False
+    rehearses: ClassVar[bool] = True
+
     def __init__(self, backend: Backend, cupy: Any) -> None:
         self._backend, self._cupy, self._cublas = backend, cupy, library_of(cupy)
         with backend.context():
@@ -164,9 +173,9 @@ class GraphRecorder:
         """Copy on the current stream."""
         target[...] = source
 
-    def number(self, value: int) -> Array:
+    def number(self, value: float) -> Array:
         """Filled by a kernel with the number as an argument: nothing is copied from the host."""
-        return self._cupy.full((), value, dtype="int64")
+        return self._cupy.full((), value, dtype="int64" if isinstance(value, int) else "float64")
 
     def empty_like(self, array: Array) -> Array:
         """A new array of the same strides and alignment; without gaps if its entries are far apart (see `LOOSE`)."""
@@ -183,15 +192,23 @@ class GraphRecorder:
         """Its strides along axes of more than one entry."""
         return tuple(stride for n, stride in zip(array.shape, array.strides, strict=True) if n > 1)
 
+    def reads(self, array: Array) -> bool:
+        """True: what kernels read is not known."""
+        return True
+
+    def is_view(self, array: Array) -> bool:
+        """Whether it is a view of another array."""
+        return array.base is not None
+
     def repeats(self, array: Array) -> bool:
         """Whether it is broadcast along an axis."""
         return any(n > 1 and not stride for n, stride in zip(array.shape, array.strides, strict=True))
 
-    def record(self, work: Callable[[], Any]) -> tuple[Any, Graph]:
-        """Capture the work; returns its result and the graph."""
+    def record(self, work: Work, given: list[Array], numbers: list[Array]) -> tuple[Any, Graph]:
+        """Capture the work on these arrays; returns its result and the graph."""
         memory = RecordingMemory(self._cupy.cuda)
         try:
-            return self._capture(work, memory)
+            return self._capture(partial(work, given, numbers), memory)
         except BaseException:
             memory.drop()
             raise

@@ -16,6 +16,7 @@ from array_api_compat import device
 from ...common.types import Array, Namespace
 from ..engines.numba import Kernels
 from ..overrides import chosen
+from ..recording.calls import suspended
 from .blocks import Block, cut_batch
 
 # Bytes of temporaries in a block on a GPU: large enough to fill it with each launch.
@@ -82,6 +83,9 @@ class Execution:
         """An uninitialised array of ``like``'s dtype, valid until this thread requests the same name again."""
         return self.xp.empty(shape, dtype=like.dtype, device=device(like))
 
+    def free_workspaces(self) -> None:
+        """Free what `workspace` keeps for reuse."""
+
     def flat(self, x: Array, shape: tuple[int, ...], name: str = "columns") -> Array:
         """``x`` in another shape and contiguous, to be read only; it may be the workspace of that name."""
         return self.xp.reshape(x, shape)
@@ -92,7 +96,8 @@ class Execution:
         where = (str(device(like)), *key)
         found = self._constants.get(where)
         if found is None:
-            found = self._constants[where] = make()
+            with suspended():
+                found = self._constants[where] = make()
             self.synchronize()
         return found
 

@@ -74,6 +74,11 @@ class OneBlasThread:
         self._inside = 0
         self._before: list[int] = []
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether some thread is in such a block."""
+        return self._inside > 0
+
     def __enter__(self) -> None:
         if setup_once.depth and not setup_once.entered:
             setup_once.entered = True

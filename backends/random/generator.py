@@ -173,22 +173,21 @@ class Generator:
     def _blocks(self, count: int, b: Backend) -> tuple[Array, Array]:
         """The next ``count`` blocks of the stream, two words each."""
         xp = b.xp
-        count_on_device = None if b.is_host else counted(self)
-        if count_on_device is None:
+        count_on_device = counted(self)
+        if count_on_device is None or not b.owns(count_on_device[0]):
+            count_on_device = None
             require_repeatable(
                 "random numbers from a stream that it was not given, or on the host: each replay would have the same"
             )
         first, self.position = self.position, self.position + count
-        if count_on_device is not None:
-            # The device has the position at which the step began; how far the step has drawn since then is known here.
-            start, known = count_on_device
-            index = xp.arange(first - known, first - known + count, dtype=xp.int64, device=b.device) + start
-            return threefry2x32(self.key, (index & MASK, index >> 32))
+        # The device has the position at which the step began; how far the step has drawn since then is known here.
+        begun, known = count_on_device or (None, 0)
         chunk = _CHUNK if b.is_host else max(count, 1)
         parts = []
         for start in range(0, max(count, 1), chunk):
             stop = min(start + chunk, count)
-            index = xp.arange(first + start, first + stop, dtype=xp.int64, device=b.device)
+            index = xp.arange(first - known + start, first - known + stop, dtype=xp.int64, device=b.device)
+            index = index if begun is None else index + begun
             parts.append(threefry2x32(self.key, (index & MASK, index >> 32)))
         if len(parts) == 1:
             return parts[0]

@@ -15,8 +15,8 @@ A replay runs no Python code of the step. So a compiled step is given the *owner
   added to the Python number. For any other such number a `CaptureError` names it. Transfers between host and device
   raise one too.
 
-The last uncompiled run is a rehearsal: it does all that the recording will do, so that no kernel is compiled or loaded
-for the first time during a recording.
+On a GPU the last uncompiled run is a rehearsal: it does all that the recording will do, so that no kernel is compiled
+or loaded for the first time during a recording.
 
 All that depends on the device is in a `Recorder`.
 """
@@ -24,19 +24,21 @@ All that depends on the device is in a `Recorder`.
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from threading import RLock
 from typing import Any
 
 from ...common.types import Array
 from ..origins import copy_maker
 from .arguments import description, form_of, is_array, with_arrays
-from .guards import CaptureError, Counter, guarded, in_recording
+from .guards import Counter, NumberChanged, NumberRead, guarded, in_recording
 from .recorder import Recorder
-from .recording import Recording, moves, state
-from .slots import Slot, StateOwner, restore
+from .recording import Number, Recording, Unread, moves, state
+from .slots import ABSENT, Slot, StateOwner, restore
+from .state_changes import advance, require_constant, unread_places, write_back
 
 #: Uncompiled runs of a step before it is recorded: they compile kernels and make what is made on first use. The last of
-#: them is the rehearsal.
+#: them is the rehearsal, if there is one.
 WARMUP = 2
 #: The most recordings of one step, each with its memory; the one used longest ago is dropped first.
 KEPT = 4
@@ -61,6 +63,10 @@ class CompiledStep:
     ----------
     recorded, replayed : int
         The number of times so far.
+    unrepeated : int
+        Calls since the last one whose form had occurred before.
+    warns : bool
+        Whether to warn if no form is repeated for a long time.
 
     Raises
     ------
@@ -74,16 +80,22 @@ class CompiledStep:
         for owner in self.owners:
             if not callable(getattr(owner, "slots", None)):
                 raise TypeError(f"compile: the arguments after the step must be models and optimizers, got {owner!r}")
-            # A recording would freeze what an optimizer counts in Python numbers.
-            if callable(prepare := getattr(owner, "count_on_device", None)):
-                prepare()
-        self.recorded = self.replayed = 0
+        self.recorded = self.replayed = self.unrepeated = 0
+        self.warns = True
+        self._reads_numbers = recorder.reads_numbers
         # In the order of their last use. Not a dict: hashing all settings of a model takes long.
         self._recordings: list[Recording] = []
         self._runs: OrderedDict[Any, int] = OrderedDict()
-        self._unrepeated = 0
         # One thread at a time: each call continues from the state after the one before.
         self._lock = RLock()
+        if not recorder.reads_numbers:
+            self._count_on_device()
+
+    def _count_on_device(self) -> None:
+        """Let optimizers count on the device: a recording would freeze what they count in Python numbers."""
+        for owner in self.owners:
+            if callable(prepare := getattr(owner, "count_on_device", None)):
+                prepare()
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         """The step's results, in arrays that no later call overwrites."""
@@ -100,9 +112,12 @@ class CompiledStep:
             recording = self._recordings[place]
             if recording.form == form and recording.fits():
                 self._recordings.append(self._recordings.pop(place))
-                return self._replay(recording, arrays)
+                if recording.begin(arrays):
+                    return self._replay(recording)
+                # Python decides otherwise by these values.
+                return self.step(*args, **keywords)
         slots = self._slots()
-        values = [slot.get() if slot.counter is None else "counter" for slot in slots]
+        values = [self._value(slot) for slot in slots]
         for slot, value in zip(slots, values, strict=True):
             if is_array(value) and not self.recorder.owns(value):
                 raise TypeError(
@@ -113,10 +128,29 @@ class CompiledStep:
         key = (form, tuple(state(value, self.recorder) for value in values))
         if self._runs.get(key, 0) < WARMUP:
             return self._run(key, slots, args, keywords, arrays)
-        recording = self._record(form, slots, args, keywords, arrays)
+        try:
+            recording = self._record(form, slots, args, keywords, arrays)
+        except NumberRead:
+            # From now on each learning rate has recordings of its own.
+            self._reads_numbers = False
+            self._count_on_device()
+            return self._run(key, slots, args, keywords, arrays)
         self._recordings.append(recording)
         del self._recordings[:-KEPT]
-        return self._replay(recording, arrays)
+        recording.look()
+        recording.begin(arrays)
+        return self._replay(recording)
+
+    def _value(self, slot: Slot) -> Any:
+        """What of a slot's value decides which recording serves it."""
+        if slot.counter is not None:
+            return "counter"
+        value = slot.get()
+        return ("number", type(value).__name__) if self._is_read(slot, value) else value
+
+    def _is_read(self, slot: Slot, value: Any) -> bool:
+        """Whether a recording reads a number from an array."""
+        return bool(slot.varies) and self._reads_numbers and type(value) in (int, float)
 
     @property
     def launches(self) -> int | None:
@@ -128,14 +162,14 @@ class CompiledStep:
 
     def _run(self, key: Any, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]) -> Any:
         """Run the step uncompiled, which shows what numbers it changes."""
-        if self._runs.get(key, 0) == WARMUP - 1:
+        if self._runs.get(key, 0) == WARMUP - 1 and self.recorder.rehearses:
             result = self._rehearse(slots, args, keywords, arrays)
         else:
             before = [slot.get() for slot in slots]
             result = self.step(*args, **keywords)
-            self._require_constant(slots, before)
-        self._unrepeated = 0 if key in self._runs else self._unrepeated + 1
-        if self._unrepeated == _PATIENCE:
+            self._require_constant(slots, before, result)
+        self.unrepeated = 0 if key in self._runs else self.unrepeated + 1
+        if self.unrepeated == _PATIENCE and self.warns:
             warnings.warn(
                 f"{_PATIENCE} calls of a compiled step had different shapes or settings each (a learning rate that "
                 "changes at every step is one): it runs as if not compiled",
@@ -146,17 +180,13 @@ class CompiledStep:
             self._runs.popitem(last=False)
         return result
 
-    def _require_constant(self, slots: list[Slot], before: list[Any]) -> None:
-        for slot, old in zip(slots, before, strict=True):
-            new = slot.get()
-            arrays = self.recorder.owns(old) or self.recorder.owns(new)
-            frozen = not arrays and slot.counter is None
-            if frozen and description(new, self.recorder.owns) != description(old, self.recorder.owns):
-                raise CaptureError(
-                    f"the step changes a number of Python, {slot.name} from {old!r} to {new!r}, which a recording "
-                    "would freeze. Optimizers that count steps need capturable=True; a schedule's step() belongs after "
-                    "the compiled step"
-                )
+    def _require_constant(self, slots: list[Slot], before: list[Any], result: Any) -> None:
+        """`require_constant` after an uncompiled run."""
+        try:
+            require_constant(slots, before, self.recorder, self._is_read)
+        except NumberChanged as error:
+            error.result = result
+            raise
 
     def _prepared(
         self, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]
@@ -186,70 +216,75 @@ class CompiledStep:
         before = [slot.get() for slot in slots]
         with guarded(slots, counters, records=False):
             result = self.step(*args, **keywords)
-        self._require_constant(slots, before)
+        self._require_constant(slots, before, result)
         owns = self.recorder.owns
         pairs = [(old, slot.get()) for slot, old in zip(slots, before, strict=True)]
         for old, new in moves(pairs, before, self.recorder):
             if description(old, owns) == description(new, owns):
                 self.recorder.write(self.recorder.empty_like(old), new)
-        self._advance(counters)
+        advance(counters, self.recorder)
         return result
 
     def _record(self, form: Any, slots: list[Slot], args: Any, keywords: Any, arrays: list[Array]) -> Recording:
         """Record the step on the recording's own arguments, then the copies of new arrays into the slots' old ones."""
         own, args, keywords, counters = self._prepared(slots, args, keywords, arrays)
-        before = [slot.get() for slot in slots]
+        owns, before = self.recorder.owns, [slot.get() for slot in slots]
+        numbers = {
+            place: self.recorder.number(value)
+            for place, (slot, value) in enumerate(zip(slots, before, strict=True))
+            if self._is_read(slot, value)
+        }
 
-        def work() -> tuple[Any, list[Any]]:
-            result = self.step(*args, **keywords)
-            form_of(result, self.recorder.owns, [])
-            self._require_constant(slots, before)
-            after = self._write_back(slots, before)
-            self._advance(counters)
+        unread: set[int] = set()
+
+        def work(given: list[Array], read: list[Array]) -> tuple[Any, list[Any]]:
+            """The step on these arrays in place of arguments, counters and state."""
+            traced, number = iter(given), dict(zip(numbers, read, strict=True))
+            step_args, step_keywords = with_arrays((args, keywords), owns, traced)
+            inside = [replace(counter, array=next(traced)) for counter in counters]
+            start = [next(traced) if owns(value) else number.get(place, value) for place, value in enumerate(before)]
+            try:
+                restore(slots, start)
+                with guarded(slots, inside):
+                    result = self.step(*step_args, **step_keywords)
+                    form_of(result, owns, [])
+                    require_constant(slots, start, self.recorder, self._is_read)
+                    unread.clear()
+                    unread.update(unread_places(slots, start, self.recorder))
+                    after = write_back(slots, start, self.recorder, unread)
+                    advance(inside, self.recorder)
+            finally:
+                # Recording has changed nothing yet.
+                restore(slots, before)
+                for counter in counters:
+                    counter.slot.set(counter.value)
+            for counter, advanced in zip(counters, inside, strict=True):
+                counter.step = advanced.step
             return result, after
 
-        try:
-            with guarded(slots, counters):
-                (result, after), replay = self.recorder.record(work)
-        except BaseException:
-            restore(slots, before)
-            raise
-        for counter in counters:
-            # Recording has drawn nothing yet.
-            counter.slot.set(counter.value)
+        state_arrays = [value for value in before if owns(value)]
+        given = [*own, *(counter.array for counter in counters), *state_arrays]
+        (result, after), replay = self.recorder.record(work, given, list(numbers.values()))
         self.recorded += 1
+        for place, (slot, value) in enumerate(zip(slots, after, strict=True)):
+            if place not in numbers and slot.counter is None and value is not ABSENT:
+                slot.put(value)
+        read = [
+            Number(slots[place], array, type(before[place]), slots[place].varies == "within")
+            for place, array in numbers.items()
+        ]
         fixed = [(slot, value) for slot, value in zip(slots, before, strict=True) if slot.fixed]
+        before = [
+            Unread(state(value, self.recorder)) if place in unread else value for place, value in enumerate(before)
+        ]
         slots, before, after = (
-            [each for slot, each in zip(slots, of_slots, strict=True) if not slot.fixed]
+            [each for place, each in enumerate(of_slots) if not slots[place].fixed and place not in numbers]
             for of_slots in (slots, before, after)
         )
-        return Recording(self.recorder, form, fixed, own, slots, before, after, counters, replay, result)
+        return Recording(self.recorder, form, fixed, own, slots, before, after, counters, read, replay, result)
 
-    def _write_back(self, slots: list[Slot], before: list[Any]) -> list[Any]:
-        """Copy new arrays of slots into the old ones, put these back, and return the slots' values."""
-        owns, after, pairs = self.recorder.owns, [], []
-        for slot, old in zip(slots, before, strict=True):
-            new = slot.get()
-            if owns(old) and owns(new) and new is not old:
-                if description(old, owns) != description(new, owns):
-                    raise CaptureError(f"the step changes the shape or dtype of {slot.name}, which a recording can't")
-                pairs.append((old, new))
-                slot.set(old)
-                new = old
-            after.append(new)
-        for old, new in moves(pairs, before, self.recorder):
-            self.recorder.write(old, new)
-        return after
-
-    def _advance(self, counters: list[Counter]) -> None:
-        """Add to the counters on the device what the step added to their Python numbers."""
-        for counter in counters:
-            counter.step = counter.slot.get() - counter.value
-            if counter.step:
-                self.recorder.write(counter.array, counter.array + counter.step)
-
-    def _replay(self, recording: Recording, arrays: list[Array]) -> Any:
-        result = recording.run(arrays)
+    def _replay(self, recording: Recording) -> Any:
+        result = recording.run()
         self.replayed += 1
         return result
 

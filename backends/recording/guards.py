@@ -20,6 +20,16 @@ class CaptureError(RuntimeError):
     """A step does what a recording can't repeat; the message has the cause and what to do."""
 
 
+class NumberRead(CaptureError):
+    """Python reads a number that changes from call to call (`Slot.varies`)."""
+
+
+class NumberChanged(CaptureError):
+    """An uncompiled run of the step changed a number of Python; ``result`` is what it returned."""
+
+    result: Any = None
+
+
 @dataclass
 class Counter:
     """A number that a step only adds to, and that a recording keeps on the device.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 
@@ -34,6 +35,11 @@ class Slot:
         expects not to change, by a copy.
     fixed : bool
         Whether no step changes it, because it decides how the step computes.
+    adopt : callable, optional
+        Called after an array was set that the object may change in place.
+    varies : {"", "between", "within"}
+        For a number that is only computed with: whether it changes between steps, as a learning rate, or within a
+        step, as a count of steps. A recorder may read it from an array at every replay.
     """
 
     name: str
@@ -43,18 +49,43 @@ class Slot:
     counter: Callable[[], Any] | None = None
     own: Callable[[], None] | None = None
     fixed: bool = False
+    adopt: Callable[[], None] | None = None
+    varies: str = ""
+
+    def put(self, value: Any) -> None:
+        """Set the value, an array of which the object may write into."""
+        self.set(value)
+        if self.adopt is not None:
+            self.adopt()
 
     @classmethod
-    def attribute(cls, name: str, holder: Any, key: str, own: Callable[[], None] | None = None) -> Slot:
+    def attribute(
+        cls,
+        name: str,
+        holder: Any,
+        key: str,
+        own: Callable[[], None] | None = None,
+        adopt: Callable[[], None] | None = None,
+        varies: str = "",
+    ) -> Slot:
         """The slot of an attribute."""
         place = id(holder), key
-        return cls(name, place, lambda: getattr(holder, key), lambda value: setattr(holder, key, value), own=own)
+        get, put = partial(getattr, holder, key), partial(setattr, holder, key)
+        return cls(name, place, get, put, own=own, adopt=adopt, varies=varies)
 
     @classmethod
-    def item(cls, name: str, holder: Any, key: str, own: Callable[[], None] | None = None) -> Slot:
+    def item(
+        cls,
+        name: str,
+        holder: Any,
+        key: str,
+        own: Callable[[], None] | None = None,
+        adopt: Callable[[], None] | None = None,
+    ) -> Slot:
         """The slot of an entry of a mapping."""
         place = id(holder), key
-        return cls(name, place, lambda: holder[key], lambda value: holder.__setitem__(key, value), own=own)
+        get, put = partial(holder.__getitem__, key), partial(holder.__setitem__, key)
+        return cls(name, place, get, put, own=own, adopt=adopt)
 
     @classmethod
     def constant(cls, name: str, holder: Any, key: str, get: Callable[[], Any]) -> Slot:
@@ -73,4 +104,4 @@ def restore(slots: list[Slot], values: list[Any]) -> None:
     """Set slots to values that they had before."""
     for slot, value in zip(slots, values, strict=True):
         if value is not ABSENT:
-            slot.set(value)
+            slot.put(value)

@@ -39,7 +39,7 @@ BOUND = 1e-3
 
 OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
     "sgd": lambda model: SGD(model, lr=RATE, momentum=0.9),
-    "adam": lambda model: Adam(model, lr=RATE, capturable=True),
+    "adam": lambda model: Adam(model, lr=RATE, capturable=not model.backend.is_host),
 }
 
 

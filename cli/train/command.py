@@ -44,6 +44,7 @@ from ..saved_net.description import describe
 from ..saved_net.weights import data_id
 from .from_options import make_loaders, make_optimizer, make_schedule, require_classes
 from .metrics import METRIC, image_counts, print_summary, run_metrics
+from .options import COMPILE
 from .pictures import draw_pictures
 
 
@@ -173,6 +174,7 @@ def _train(job: Job, folder: Path, checkpoints: run_folder.RunCheckpoints) -> No
             checkpoints=checkpoints,
             resume=options.resume is not None,
             after_epoch=after_epoch,
+            compile=COMPILE[options.compile],
         )
     with backend.unwarned():
         # A loss that is NaN is written as it is.

@@ -15,7 +15,9 @@ from ..run_folder import existing_run
 from .from_options import AUGMENTATIONS, FIXED_LENGTH, SCHEDULES
 
 # Options that may be given with --resume; the others are those in the run's folder.
-CHANGEABLE = {"backend", "checkpoint-every", "data", "epochs", "keep", "no-pictures", "on-nan", "patience"}
+CHANGEABLE = {"backend", "checkpoint-every", "compile", "data", "epochs", "keep", "no-pictures", "on-nan", "patience"}
+#: Values of ``--compile``, and those of the argument of `fit`.
+COMPILE: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +78,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--normalise", action="store_true", help="shift and scale channels to mean 0 and deviation 1")
     add("--seed", default=0, type=at_least(0), metavar="N", help="of weights, order of samples and augmentation")
     add("--on-nan", default="stop", choices=("stop", "skip"), help="what to do if a loss is NaN or infinite")
+    add("--compile", default="auto", choices=tuple(COMPILE), help="whether steps are recorded and replayed")
     add(
         "--patience",
         default=None,

@@ -89,6 +89,10 @@ class Buffers(MutableMapping[str, Array]):
             self._arrays[name] = self._own[name] = copy_with_layout(array, array, self._owner.backend)
             self._accessed(name)
 
+    def adopt(self, name: str) -> None:
+        """Treat a buffer as a copy made by `own`."""
+        self._own[name] = self._arrays[name]
+
     def arrays(self, copies: bool = False) -> dict[str, Array | _Constant]:
         """The present arrays, or copies of them, for `restore`; no buffer is created."""
         b = self._owner.backend

@@ -197,7 +197,8 @@ class LayerState(Placed):
         for name, parameter in self.parameters.items():
             yield from parameter.slots(full_name(path, name))
         for name in self.buffers:
-            yield Slot.item(full_name(path, name), self.buffers, name, partial(self.buffers.own, name))
+            own, adopt = partial(self.buffers.own, name), partial(self.buffers.adopt, name)
+            yield Slot.item(full_name(path, name), self.buffers, name, own, adopt)
         for name, value in vars(self).items():
             if not name.startswith("_") and isinstance(value, bool | int | float | str):
                 yield Slot.attribute(full_name(path, name), self, name)

@@ -182,8 +182,8 @@ class Parameter:
 
     def slots(self, name: str) -> Iterator[Slot]:
         """Value and gradient for `Backend.compile`, under a full name."""
-        yield Slot.attribute(name, self, "value", self._keep_own_value)
-        yield Slot.attribute(f"{name}.grad", self, "grad", self._own_gradient)
+        yield Slot.attribute(name, self, "value", self._keep_own_value, self.adopt_value)
+        yield Slot.attribute(f"{name}.grad", self, "grad", self._own_gradient, self._adopt_gradient)
 
     def own_value(self) -> Array:
         """The value, to be changed in place; an array that was set by a user is replaced by a copy.
@@ -210,6 +210,10 @@ class Parameter:
         """Replace ``grad`` by a copy, unless it was created here and may be changed in place."""
         if self.grad is not None and (self._own_grad is None or self.grad is not self._own_grad):
             self.grad = self._own_grad = copy_with_layout(self.grad, self.grad, self.backend)
+
+    def _adopt_gradient(self) -> None:
+        """Treat the gradient as created here."""
+        self._own_grad = self.grad
 
     def adopt_value(self) -> None:
         """Treat the value as created here: updates change it in place, and it keeps its memory layout."""

@@ -1,9 +1,13 @@
 """The base of the losses of classes: weights of classes, ignored targets, and the check of targets on the CPU."""
 
+from functools import partial
 from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ...backends import backend_of
+from ...backends.recording.calls import decide
+from ...backends.recording.guards import in_recording
+from ...backends.recording.traced import plain
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
 from ..core.placement import Placement
@@ -50,8 +54,10 @@ class ClassLoss(Loss):
         value = super()._forward(prediction, target, xp, **options)
         is_checked = dtype_name(target.dtype).startswith(("int", "uint")) and backend_of(target).is_host
         # The loss of a class out of range is NaN. Looking for that takes less time than looking at all targets.
-        if is_checked and prod(target.shape) and bool(xp.any(value != value) if value.ndim else value != value):
-            self._check_range(xp.astype(target, xp.int64), prediction.shape[1], xp)
+        if is_checked and prod(target.shape) and (in_recording() or _has_nan(value, xp)):
+            classes = prediction.shape[1]
+            if not decide(partial(self._are_in_range, classes), target):
+                self._raise_range(plain(target), classes)
         return value
 
     def terms(self, prediction: Array, target: Array) -> Array:
@@ -76,18 +82,29 @@ class ClassLoss(Loss):
         with b.context():
             return b.xp.count_nonzero(target != self.ignore_index)
 
-    def _check_range(self, index: Array, classes: int, xp: Namespace) -> None:
+    def _are_in_range(self, classes: int, target: Array) -> bool:
+        xp = backend_of(target).xp
+        index = xp.astype(target, xp.int64)
         low, high = int(xp.min(index)), int(xp.max(index))
         if low >= 0 and high < classes:
-            return
+            return True
+        index = xp.where(index == self.ignore_index, xp.zeros_like(index), index)
+        low, high = int(xp.min(index)), int(xp.max(index))
+        return low >= 0 and high < classes
+
+    def _raise_range(self, target: Array, classes: int) -> None:
+        xp = backend_of(target).xp
+        index = xp.astype(target, xp.int64)
         ignored = index == self.ignore_index
-        index = xp.where(ignored, xp.zeros_like(index), index)
-        low, high = int(xp.min(index)), int(xp.max(index))
-        if low >= 0 and high < classes:
-            return
+        kept = xp.where(ignored, xp.zeros_like(index), index)
+        low, high = int(xp.min(kept)), int(xp.max(kept))
         # The zeros that replaced ignored targets must not be reported: a value out of range replaces them.
         index = xp.where(ignored, xp.full_like(index, low if low < 0 else high), index)
         low, high = int(xp.min(index)), int(xp.max(index))
         raise ValueError(
             f"targets run from {low} to {high}, classes from 0 to {classes - 1} (ignore_index is {self.ignore_index})"
         )
+
+
+def _has_nan(x: Array, xp: Namespace) -> bool:
+    return bool(xp.any(x != x) if x.ndim else x != x)

@@ -1,4 +1,4 @@
-"""Every layer, loss and net of the library as a compiled step on CuPy has the bits of the uncompiled step in each call.
+"""Every layer, loss and net of the library as a compiled step has the bits of the uncompiled step in each call.
 
 For single cases of the parity catalogue a step is one forward and backward; for nets it is a training step.
 """
@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import xpnn as nn
+from xpnn.backends import overrides
+from xpnn.backends.cpu import replay
 from xpnn.testing.cases import cases
 from xpnn.testing.cases.case import LossCase
 
@@ -15,9 +17,24 @@ pytestmark = pytest.mark.usefixtures("nothing_compiles_in_a_recording")
 CASES = {case.name: case for case in cases() if case.single and case.dtype == "float32"}
 
 
-@pytest.fixture(params=["fast", "exact"])
-def b(request, gpu):
-    return nn.get_backend(gpu, numerics=request.param)
+# On the CPU also as for large arrays, which are cut into parts for workers, with and without compiled kernels.
+MODES = ("numpy-fast", "numpy-exact", "numpy-parts", "numpy-kernels", "gpu-fast", "gpu-exact")
+
+
+@pytest.fixture(params=MODES)
+def b(request, monkeypatch):
+    where, _, mode = request.param.partition("-")
+    backend = "numpy" if where == "numpy" else request.getfixturevalue("gpu")
+    if mode in ("parts", "kernels"):
+        if mode == "kernels":
+            request.getfixturevalue("compiled_kernels")
+        monkeypatch.setenv("XPNN_NUM_THREADS", "3")
+        # All groups of items run on threads, however short they are.
+        monkeypatch.setattr(replay, "WORTH_SHARING", 0.0)
+        with overrides.using(overrides.Choices(kernels=mode == "kernels", large=True, block_bytes=1 << 11)):
+            yield nn.get_backend("numpy")
+    else:
+        yield nn.get_backend(backend, numerics="exact" if mode == "exact" else "fast")
 
 
 def upstream(case, y):

@@ -1,4 +1,4 @@
-"""What a recording refuses, without a device; `tests/backends/test_cuda_graph.py` tests recordings."""
+"""What a recording refuses, without a device; `tests/backends/test_compiled_steps.py` tests recordings."""
 
 import numpy as np
 import pytest

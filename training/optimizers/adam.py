@@ -13,14 +13,13 @@ Sources: D. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015
 "Decoupled weight decay regularization", 2019; in PyTorch's form.
 """
 
-from math import sqrt
 from typing import Any
 
 from ...backends import Backend
 from ...common import checks
 from ...common.types import Array, Namespace
 from .base import Optimizer
-from .counters import Number, as_factor, on_device, on_host
+from .counters import Number, as_factor, on_device, on_host, square_root
 from .parameters import Trainable
 from .rule import FusedUpdate, State
 
@@ -71,8 +70,7 @@ class Adam(Optimizer):
         place = on_device if self.capturable else on_host
         power1, power2 = place(stored.get("power1", 1.0), b, beta1), place(stored.get("power2", 1.0), b, beta2)
         stored.update(power1=power1, power2=power2)
-        root = b.xp.sqrt(1.0 - power2) if self.capturable else sqrt(1.0 - power2)
-        return 1.0 / root, self.lr / (1.0 - power1)
+        return 1.0 / square_root(1.0 - power2, b), self.lr / (1.0 - power1)
 
     def _step(self, gradient: Array, state: State, xp: Namespace) -> Array:
         mean, square = state.arrays["mean"], state.arrays["square"]

@@ -168,7 +168,7 @@ class Optimizer:
         parameters = list(self.parameters.values())
         yield Slot.constant(f"{kind}.backend", self, "backend", lambda: tuple([each.backend for each in parameters]))
         for name in (*self.settings, *(name for name in ("capturable",) if hasattr(self, name))):
-            yield Slot.attribute(f"{kind}.{name}", self, name)
+            yield Slot.attribute(f"{kind}.{name}", self, name, varies="between" if name == "lr" else "")
         for name, parameter in self.parameters.items():
             yield from parameter.slots(name)
             for key in parameter.states.get(self, {}):
@@ -181,6 +181,7 @@ class Optimizer:
             (id(parameter), f"{id(self)}.{key}"),
             lambda: parameter.states.get(self, {}).get(key, ABSENT),
             lambda value: parameter.states.setdefault(self, {}).__setitem__(key, value),
+            varies="within",
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,20 +1,24 @@
 """Numbers that a rule counts beside a parameter: its steps, and powers of decay rates.
 
 They are Python's numbers, or 0-d arrays on the device where a compiled step must count without the host
-(``capturable``). Either form may be read from a checkpoint, so each function here accepts both. Powers come from
-repeated multiplication, because `pow` does not give the same bits everywhere.
+(``capturable``), and in a recording on the CPU. Either form may be read from a checkpoint, so each function here
+accepts both. Powers come from repeated multiplication, because `pow` does not give the same bits everywhere.
 """
 
+from math import sqrt
 from typing import Any, TypeAlias
 
 from ...backends import Backend
+from ...backends.recording.traced import is_traced
 from ...common.types import Array, Namespace
 
 Number: TypeAlias = float | Array
 
 
-def on_host(number: Number, b: Backend, factor: float | None = None) -> float:
-    """The number times a factor, as a number of Python; one on the device is read, once."""
+def on_host(number: Number, b: Backend, factor: float | None = None) -> Number:
+    """The number times a factor, as a number of Python; one on the device is read, once, and in no recording."""
+    if is_traced(number):
+        return number if factor is None else number * factor
     number = b.to_numpy(number).item() if hasattr(number, "dtype") else number
     return number if factor is None else number * factor
 
@@ -36,6 +40,12 @@ def counter(number: Number, start: float, b: Backend) -> Array:
 def as_factor(number: Number, like: Array, xp: Namespace) -> Number:
     """The number to multiply an array by; one on the device in the array's dtype."""
     return xp.astype(number, like.dtype) if hasattr(number, "dtype") else number
+
+
+def square_root(number: Number, b: Backend) -> Number:
+    """The root, rounded correctly."""
+    root: Number = b.xp.sqrt(number) if hasattr(number, "dtype") else sqrt(number)
+    return root
 
 
 def widest(b: Backend) -> Any:
