@@ -37,6 +37,9 @@ class Tape(Protocol):
     def append_call(self, call: Call) -> None:
         """Record a call without arguments."""
 
+    def describe(self, value: Any) -> Any:
+        """What of an argument must be the same whenever the step is run."""
+
     def written(self, array: Any) -> None:
         """Note that a call is about to write into an array."""
 

@@ -114,7 +114,7 @@ class Tape:
 
     def append(self, function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         """Put a call on the tape; its arrays may be traced."""
-        self.signature.append((self._describe(function), self._describe(args), self._describe(keywords)))
+        self.signature.append((self.describe(function), self.describe(args), self.describe(keywords)))
         if self._arena is not None:
             self._into.append((self._adapt(function, args), unwrapped(args), unwrapped(keywords)))
 
@@ -174,16 +174,16 @@ class Tape:
         found = test(*bound)
         if self._arena is not None:
             self.decisions.append((test, bound, found))
-        self.signature.append((self._describe(test), self._describe(arrays), found))
+        self.signature.append((self.describe(test), self.describe(arrays), found))
         return found
 
     def finish(self, outcome: Any) -> Any:
         """End the run: what exists now is in use to the end. Returns the outcome in plain arrays."""
-        self.signature.append(("results", self._describe(outcome)))
+        self.signature.append(("results", self.describe(outcome)))
         self.closed = True
         return unwrapped(outcome)
 
-    def _describe(self, value: Any) -> Any:
+    def describe(self, value: Any) -> Any:
         """What of an argument must be the same in both runs."""
         if isinstance(value, TracedArray):
             source = value.source
@@ -196,15 +196,15 @@ class Tape:
             digest = hashlib.blake2b(np.ascontiguousarray(value).view(np.uint8).data, digest_size=16).digest()
             return "constant", value.shape, value.dtype.str, digest
         if isinstance(value, tuple | list):
-            return type(value), [self._describe(each) for each in value]
+            return type(value), [self.describe(each) for each in value]
         if isinstance(value, dict):
-            return {name: self._describe(each) for name, each in value.items()}
+            return {name: self.describe(each) for name, each in value.items()}
         if isinstance(value, float):
             return value.hex()
         if isinstance(value, partial):
-            return partial, value.func, self._describe((value.args, value.keywords))
+            return partial, value.func, self.describe((value.args, value.keywords))
         if isinstance(value, slice):
-            return slice, self._describe((value.start, value.stop, value.step))
+            return slice, self.describe((value.start, value.stop, value.step))
         return value
 
 

@@ -17,10 +17,13 @@ multiplied by 0 is NaN, and which numbers meet depends on the order.
 
 from __future__ import annotations
 
+from functools import partial
 from math import isfinite, prod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ...backends import operations_of
+from ...backends.recording.calls import decide
+from ...backends.recording.guards import in_recording
 from ...common.types import Array, Namespace
 from ..core.errors import with_owner
 from ..core.fusing import Affine
@@ -43,12 +46,12 @@ def is_foldable(layer: Affine, norm: BatchNorm, x: Array) -> bool:
     b = layer.backend
     if b.numerics != "fast" or norm.backend is not b or not operations_of(b.xp).cheap_reads:
         return False
-    shape = getattr(x, "shape", ())
+    shape: tuple[int, ...] = getattr(x, "shape", ())
     rank = len(shape)
     if layer._output_channels(rank) != norm.num_features or rank not in norm.ranks:
         return False
     # The weight has at most twice as many entries as the output, were that not smaller than the input.
-    terms = prod(layer.parameters["weight"].shape) // norm.num_features
+    terms: int = prod(layer.parameters["weight"].shape) // norm.num_features
     return 2 * shape[0] * prod(shape[2:]) >= terms
 
 
@@ -82,16 +85,40 @@ def fold(layer: Affine, norm: BatchNorm, xp: Namespace) -> Folded:
     if any(each.dtype != weight.dtype or tuple(each.shape) != (norm.num_features,) for each in vectors):
         # The layers themselves raise the error.
         return None
-    dtype = weight.dtype
-    wide = [None if each is None else xp.astype(each, xp.float64) for each in (bias, gamma, beta)]
-    bias, gamma, beta = wide
+    arrays = (weight, bias, gamma, beta, mean, var)
+    if in_recording():
+        # A replay reads no numbers of its own results; of its arguments it can.
+        return _folded(layer, norm.eps, *arrays) if decide(partial(_is_finite, layer, norm.eps), *arrays) else None
+    folded = _folded(layer, norm.eps, *arrays)
+    return folded if _are_finite(folded, xp) else None
+
+
+def _folded(
+    layer: Affine,
+    eps: float,
+    weight: Array,
+    bias: Array | None,
+    gamma: Array | None,
+    beta: Array | None,
+    mean: Array,
+    var: Array,
+) -> tuple[Array, Array]:
+    """Weight and bias of both layers together."""
+    xp, dtype = layer.backend.xp, weight.dtype
+    bias, gamma, beta = (None if each is None else xp.astype(each, xp.float64) for each in (bias, gamma, beta))
     with layer.backend.unwarned():
-        scale = 1.0 / xp.sqrt(xp.astype(var, xp.float64) + norm.eps)
+        scale = 1.0 / xp.sqrt(xp.astype(var, xp.float64) + eps)
         scale = scale if gamma is None else scale * gamma
         shift = -xp.astype(mean, xp.float64) if bias is None else bias - xp.astype(mean, xp.float64)
         shift = shift * scale if beta is None else shift * scale + beta
-        weight = xp.astype(layer._scaled(xp.astype(weight, xp.float64), scale), dtype)
-        shift = xp.astype(shift, dtype)
-        # A sum is finite only if all terms are.
-        total = xp.sum(xp.abs(weight), dtype=xp.float64) + xp.sum(xp.abs(shift), dtype=xp.float64)
-    return (weight, shift) if isfinite(float(total)) else None
+        return xp.astype(layer._scaled(xp.astype(weight, xp.float64), scale), dtype), xp.astype(shift, dtype)
+
+
+def _are_finite(folded: tuple[Array, Array], xp: Namespace) -> bool:
+    # A sum is finite only if all terms are.
+    return isfinite(float(sum(xp.sum(xp.abs(each), dtype=xp.float64) for each in folded)))
+
+
+def _is_finite(layer: Affine, eps: float, *arrays: Any) -> bool:
+    """Whether the arrays of `_folded` give finite numbers."""
+    return _are_finite(_folded(layer, eps, *arrays), layer.backend.xp)

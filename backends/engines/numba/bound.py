@@ -30,12 +30,16 @@ class Bound:
         The arguments, and the arrays whose addresses they hold.
     uses_blas : bool
         Whether jobs call the matrix library, which must then be on one thread.
+    signature : object
+        In a recording, what must be the same whenever the step is run: sizes, numbers, and where arrays come from.
     """
 
-    __slots__ = ("is_shared", "keep", "program", "rows", "uses_blas")
+    __slots__ = ("is_shared", "keep", "program", "rows", "signature", "uses_blas")
 
-    def __init__(self, rows: list[tuple[int, int, int]], keep: list[Any], uses_blas: bool = False) -> None:
-        self.rows, self.keep, self.uses_blas = rows, keep, uses_blas
+    def __init__(
+        self, rows: list[tuple[int, int, int]], keep: list[Any], uses_blas: bool = False, signature: Any = None
+    ) -> None:
+        self.rows, self.keep, self.uses_blas, self.signature = rows, keep, uses_blas, signature
         self.is_shared = False
         # In few calls, as this runs for each operation of a step.
         for _, items, _ in rows:
@@ -48,11 +52,12 @@ class Bound:
         """One that runs all jobs of the parts, in order."""
         parts = list(parts)
         rows, keep = [row for part in parts for row in part.rows], [part.keep for part in parts]
-        return cls(rows, keep, any(part.uses_blas for part in parts))
+        return cls(rows, keep, any(part.uses_blas for part in parts), [part.signature for part in parts])
 
     @classmethod
     def interleave(cls, phases: "Iterable[Bound]") -> "Bound":
         """One that runs the first jobs of all phases, in order, then the second ones, and so on."""
         phases = list(phases)
         rows = [row for part in zip(*(phase.rows for phase in phases), strict=True) for row in part]
-        return cls(rows, [phase.keep for phase in phases], any(phase.uses_blas for phase in phases))
+        signature = [phase.signature for phase in phases]
+        return cls(rows, [phase.keep for phase in phases], any(phase.uses_blas for phase in phases), signature)

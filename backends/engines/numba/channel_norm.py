@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....common.types import Array
+from ...recording.calls import empty
 from .bound import Bound
 from .channel_norm_backward import add_samples, differentiate, gradient_sums, gradients
 from .channel_norm_forward import MEAN, SAMPLE_STEP, VAR, given_statistics, moments, normalise, statistics, track
 from .compiler import contiguous
 from .pool import perform
-from .results import empty
 
 # Longest row: its sums and statistics stay in the L1 cache.
 ROW_LENGTH = 512

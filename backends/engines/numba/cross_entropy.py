@@ -11,11 +11,11 @@ import numba
 import numpy as np
 
 from ....common.types import Array
+from ...recording.calls import empty
 from .compiler import contiguous
 from .exponential import exponential
 from .jobs import INT, NUMBER, bind_phases, job, read, write
 from .pool import perform
-from .results import empty
 
 # Logits of an item: some 20 microseconds.
 ITEM_LOGITS = 1 << 13

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from ....common.types import Array
+from ...recording.calls import empty
 from .blas import gemm, gemm_address
 from .bound import Bound
 from .compiler import contiguous
 from .dot import dot
 from .jobs import INT, NUMBER, bind_phases, job, read, write
 from .pool import perform
-from .results import empty
 from .row_sums import LANE_ENTRIES, RowSums
 
 # Multiply-adds of a part, some 10 microseconds, and the most parts of a product.

@@ -4,9 +4,9 @@ from math import prod
 from typing import Any
 
 from ....common.types import Array
+from ...recording.calls import empty
 from .jobs import INT, NUMBER, job, read, write
 from .pool import perform
-from .results import empty
 
 # Entries of an item: some 10 microseconds.
 ITEM_ENTRIES = 1 << 16

@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ....common.types import Array
+from ...recording.calls import empty
+from .compiler import contiguous
 from .jobs import INT, NUMBER, Job, job, read, write
 from .lanes import Code, vectorised
 from .pool import perform
-from .results import empty
 from .vector_math import Vector, where
 
 # Entries that an item computes, of a formula of few operations and of one with elementary functions.
@@ -84,7 +85,7 @@ def _flat(arrays: tuple[Array, ...], like: int) -> tuple[Any, list[Array]]:
     if all(array.flags.c_contiguous and array.flags.aligned for array in arrays):
         return None, [array.reshape(-1) for array in arrays]
     order = np.argsort([-abs(step) for step in arrays[like].strides], kind="stable")
-    views = (np.require(array.transpose(order), requirements=("C", "A")) for array in arrays)
+    views = (contiguous(array.transpose(order)) for array in arrays)
     return order, [view.reshape(-1) for view in views]
 
 

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from ....common.types import Array
+from ...recording.calls import empty
 from .compiler import contiguous
 from .jobs import INT, job, read, write
 from .lanes import Code, vectorised
 from .pool import perform
-from .results import empty
 
 # Entries of the input that an item reads.
 ITEM_ENTRIES = 1 << 16

@@ -31,6 +31,8 @@ from numba.core import cgutils as untyped
 from numba.np import arrayobj as untyped_arrays
 
 from ....common.types import Array, dtype_name
+from ...recording.calls import current
+from ...recording.traced import unwrapped
 from .bound import Bound, address_of
 from .compiler import instruction
 from .packing import BY_OBJECT, pack
@@ -158,7 +160,16 @@ class Job:
         memory[:, -1] = range(len(items))
         function, first, size = self.address(dtype), address_of(memory), 8 * self._words
         rows = [(function, count, first + part * size) for part, count in enumerate(items)]
-        return Bound(rows, [memory, arguments], self.uses_blas)
+        tape = current()
+        if tape is None:
+            return Bound(rows, [memory, arguments], self.uses_blas)
+        for array in self.results(arguments):
+            tape.written(array)
+        return Bound(rows, [memory, unwrapped(arguments)], self.uses_blas, (list(items), tape.describe(arguments)))
+
+    def results(self, arguments: tuple[Any, ...]) -> list[Array]:
+        """The arrays that the job writes to."""
+        return [value for value, kind in zip(arguments, self.kinds, strict=False) if kind.written]
 
     def packed(self, arguments: tuple[Any, ...]) -> Array:
         """The memory from which the compiled function reads its arguments."""
@@ -194,15 +205,27 @@ class Job:
         return int(address)
 
 
-def bind_phases(phases: Sequence[tuple[Job, int]], *arguments: Any, dtype: str) -> Bound:
-    """Jobs with the same kinds of arguments, each with its number of items, bound to one set of them."""
+def bind_phases(
+    phases: Sequence[tuple[Job, int]], *arguments: Any, dtype: str, addressed: Sequence[Array] = ()
+) -> Bound:
+    """Jobs with the same kinds of arguments, each with its number of items, bound to one set of them.
+
+    ``addressed`` are arrays whose addresses are in the int64 arrays of the arguments; jobs may write to all of them.
+    """
     memory = phases[0][0].packed(arguments)
     address, uses_blas = address_of(memory), False
     rows = []
     for job, items in phases:
         rows.append((job.address(dtype), items, address))
         uses_blas = uses_blas or job.uses_blas
-    return Bound(rows, [memory, arguments], uses_blas)
+    tape = current()
+    if tape is None:
+        return Bound(rows, [memory, arguments, addressed], uses_blas)
+    for array in (*phases[0][0].results(arguments), *addressed):
+        tape.written(array)
+    described = [value for value in arguments if not (addressed and getattr(value, "dtype", None) == np.int64)]
+    signature = [items for _, items in phases], tape.describe((described, addressed))
+    return Bound(rows, [memory, unwrapped((arguments, addressed))], uses_blas, signature)
 
 
 def job(*kinds: Kind, uses_blas: bool = False, contract: bool = True) -> Callable[[Callable[..., None]], Job]:

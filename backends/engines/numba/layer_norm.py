@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ....common.types import Array
+from ...recording.calls import empty
 from .bound import Bound
 from .compiler import contiguous
 from .jobs import INT, NUMBER, job, read, write
 from .lanes import Code, Lanes, vectorised
 from .pool import perform
-from .results import empty
 from .row_lanes import LENGTH, Running, added, parts
 from .vector_math import Vector
 

@@ -214,9 +214,7 @@ class OptimizerSteps:
         table, numbers_of_rows = addresses_of(arrays).reshape(-1, COLUMNS), np.array(numbers).reshape(-1, NUMBERS)
         phases = [(self.update, items)] if self.advance is None else [(self.advance, 1), (self.update, items)]
         arguments = (pieces, firsts, table, self.settings, numbers_of_rows, 0.0)
-        bound = bind_phases(phases, *arguments, dtype=self.name)
-        bound.keep.append(arrays)
-        perform(bound)
+        perform(bind_phases(phases, *arguments, dtype=self.name, addressed=arrays))
 
 
 _ZEROS = (0.0,) * NUMBERS

@@ -29,6 +29,7 @@ import numpy as np
 
 from ...execution.one_blas_thread import one_blas_thread, setup_once
 from ...execution.thread_count import thread_count
+from ...recording.calls import current, record
 from .atomics import atomic_add, atomic_load, atomic_store, call_job, call_without_arguments, pause
 from .bound import Bound, address_of
 from .compiler import INT, compiled
@@ -215,8 +216,36 @@ if hasattr(os, "register_at_fork"):
 
 def perform(bound: Bound) -> None:
     """Run bound jobs, in order."""
+    _perform(bound)
+    if current() is not None:
+        record(RecordedProgram(bound))
+
+
+def _perform(bound: Bound) -> None:
     if bound.uses_blas and not setup_once.entered:
         with one_blas_thread:
             pool.run(bound)
     else:
         pool.run(bound)
+
+
+class RecordedProgram:
+    """The call of a recording that runs bound jobs."""
+
+    def __init__(self, bound: Bound) -> None:
+        self._bound = bound
+
+    @property
+    def signature(self) -> Any:
+        """What must be the same whenever the step is run."""
+        return self._bound.signature
+
+    def __call__(self) -> None:
+        """Run them."""
+        _perform(self._bound)
+
+    def merged(self, following: Any) -> "RecordedProgram | None":
+        """One call for this and the following one, if that runs bound jobs too."""
+        if not isinstance(following, RecordedProgram):
+            return None
+        return RecordedProgram(Bound.join([self._bound, following._bound]))

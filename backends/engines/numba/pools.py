@@ -7,12 +7,12 @@ import numpy as np
 
 from ....common.types import Array
 from ...contractions.windows import PadWidths, Windows
+from ...recording.calls import empty
 from .compiler import contiguous
 from .halving_pool import HalvingMaxPool
 from .pool import perform
 from .pool_jobs import maxima, maxima_back, maxima_of_many, maxima_of_many_back, means, means_back
 from .pool_tables import Table, bin_table, bins_of_cells, cell_table, window_table
-from .results import empty
 
 # Entries that an item reads: some 10 to 20 microseconds.
 ITEM_ENTRIES = 1 << 16

@@ -9,10 +9,10 @@ import numba
 import numpy as np
 
 from ....common.types import Array
+from ...recording.calls import empty
 from .jobs import INT, NUMBER, job, read, write
 from .normal_quantile import normal_quantile
 from .pool import perform
-from .results import empty
 from .threefry import threefry
 
 # Blocks of two words that an item hashes: some 20 microseconds.

@@ -8,11 +8,11 @@ from math import prod
 from typing import Any
 
 from ....common.types import Array
+from ...recording.calls import empty
 from .bound import Bound
 from .compiler import contiguous
 from .jobs import INT, bind_phases, job, read, write
 from .pool import perform
-from .results import empty
 
 # Entries of a row of joined rows, and of the part of a lane.
 JOINED, LANE_ENTRIES = 128, 1 << 16

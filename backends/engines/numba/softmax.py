@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from ....common.types import Array
+from ...recording.calls import empty
 from .compiler import contiguous
 from .jobs import INT, job, read, write
 from .lanes import Code, Lanes, vectorised
 from .pool import perform
-from .results import empty
 from .row_lanes import LENGTH, Running, added, larger, parts
 from .vector_math import Vector, exp, where
 

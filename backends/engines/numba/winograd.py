@@ -13,12 +13,12 @@ import numpy as np
 
 from ....common.types import Array
 from ...contractions.windows import PadWidths, Windows
+from ...recording.calls import empty
 from .blas import gemm_address
 from .bound import Bound, address_of
 from .compiler import contiguous
 from .jobs import Job
 from .pool import perform
-from .results import empty
 from .winograd_jobs import KERNEL, correlate, multiply, transform_jobs
 from .winograd_vectors import Matrix, vector_lanes
 
