@@ -10,6 +10,7 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ..backends import operations_of
+from ..backends.operations import Operations
 from ..backends.without_autograd import without_graph
 from ..common import checks
 from ..common.types import Array, Namespace, dtype_name
@@ -34,14 +35,7 @@ def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace |
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
     require_same_dtype(input=x, weight=weight, bias=bias)
-    prepared = _prepared(x, weight, xp)
-    if prepared is not None:
-        y = prepared.forward(_rows(x, xp), weight, bias)
-        return y if x.ndim == 2 else xp.reshape(y, (*x.shape[:-1], weight.shape[0]))
-    y = _product(x, xp.matrix_transpose(weight), xp)
-    if bias is not None:
-        y += bias
-    return y
+    return _weighted_sums(x, weight, bias, operations_of(xp))
 
 
 @without_graph
@@ -53,29 +47,45 @@ def dense_backward(
     _check(tuple(x.shape), tuple(weight.shape))
     require_shape(dy, (*x.shape[:-1], weight.shape[0]), "dy")
     require_same_dtype(dy=dy, input=x, weight=weight)
-    rows, upstream = _rows(x, xp), _rows(dy, xp)
-    input_grad, ops = checks.flag("input_grad", input_grad), operations_of(xp)
-    prepared = _prepared(x, weight, xp)
+    return _gradients(dy, x, weight, checks.flag("input_grad", input_grad), operations_of(xp))
+
+
+def _weighted_sums(x: Array, weight: Array, bias: Array | None, ops: Operations) -> Array:
+    """`dense` of arrays that fit together."""
+    prepared = _prepared(x, weight, ops)
+    if prepared is not None:
+        y = prepared.forward(_rows(x, ops), weight, bias)
+        return y if x.ndim == 2 else ops.xp.reshape(y, (*x.shape[:-1], weight.shape[0]))
+    y = _product(x, ops.xp.matrix_transpose(weight), ops)
+    if bias is not None:
+        y += bias
+    return y
+
+
+def _gradients(
+    dy: Array, x: Array, weight: Array, input_grad: bool, ops: Operations
+) -> tuple[Array | None, Array, Array]:
+    """`dense_backward` of arrays that fit together."""
+    rows, upstream, prepared = _rows(x, ops), _rows(dy, ops), _prepared(x, weight, ops)
     if prepared is not None:
         dx, dweight, dbias = prepared.backward(upstream, rows, weight, input_grad)
-        return dx if dx is None or x.ndim == 2 else xp.reshape(dx, x.shape), dweight, dbias
+        return dx if dx is None or x.ndim == 2 else ops.xp.reshape(dx, x.shape), dweight, dbias
     dweight, dbias = ops.contract_rows(upstream, rows), ops.sum_rows(upstream)
-    return _product(dy, weight, xp) if input_grad else None, dweight, dbias
+    return _product(dy, weight, ops) if input_grad else None, dweight, dbias
 
 
-def _prepared(x: Array, weight: Array, xp: Namespace) -> Any:
+def _prepared(x: Array, weight: Array, ops: Operations) -> Any:
     """An engine's operation for these shapes; None if array functions must compute it."""
     problem = (prod(x.shape[:-1]), weight.shape[1], weight.shape[0])
-    return operations_of(xp).prepare("dense", problem, dtype_name(x.dtype))
+    return ops.prepare("dense", problem, dtype_name(x.dtype))
 
 
-def _rows(x: Array, xp: Namespace) -> Array:
+def _rows(x: Array, ops: Operations) -> Array:
     """``(N, ..., I)`` as ``(R, I)``."""
-    return x if x.ndim == 2 else xp.reshape(x, (prod(x.shape[:-1]), x.shape[-1]))
+    return x if x.ndim == 2 else ops.xp.reshape(x, (prod(x.shape[:-1]), x.shape[-1]))
 
 
-def _product(x: Array, matrix: Array, xp: Namespace) -> Array:
-    ops = operations_of(xp)
+def _product(x: Array, matrix: Array, ops: Operations) -> Array:
     return ops.product(x, matrix) if x.ndim == 2 else ops.matmul(x, matrix)
 
 
@@ -136,7 +146,9 @@ class Dense(Layer):
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved
         weight = self.parameter_value("weight")
-        dx, dweight, dbias = dense_backward(dy, x, weight, input_grad=input_grad, xp=self.backend.xp)
+        # The weight may have been replaced since the forward; all shapes are known.
+        require_same_dtype(dy=dy, input=x, weight=weight)
+        dx, dweight, dbias = _gradients(dy, x, weight, input_grad, operations_of(self.backend.xp))
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)
         return dx
