@@ -36,6 +36,9 @@ class NumpyExecution(Execution):
     def prepare(self, operation: str, problem: Any, dtype: str) -> Any:
         return numba.prepare(operation, problem, dtype)
 
+    def find_kernels(self) -> str:
+        return "numba" if numba.used() else ""
+
     @property
     def kernels(self) -> numba.Kernels | None:
         return numba.load()

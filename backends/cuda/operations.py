@@ -23,6 +23,9 @@ class CupyOperations(Operations):
     def prepare(self, operation: str, problem: Any, dtype: str) -> Any:
         return cuda.prepare(operation, problem, dtype, self)
 
+    def find_kernels(self) -> str:
+        return "cuda" if cuda.used() else ""
+
     def synchronize(self) -> None:
         importlib.import_module("cupy").cuda.get_current_stream().synchronize()
 

@@ -52,6 +52,10 @@ class Execution:
         """
         return None
 
+    def find_kernels(self) -> str:
+        """Load compiled kernels if they are enabled; returns whose they are: ``"numba"``, ``"cuda"`` or ``""``."""
+        return ""
+
     @property
     def kernels(self) -> Kernels | None:
         """An engine's compiled kernels for blocks of arrays on a CPU, loaded when read; None if there are none."""

@@ -30,6 +30,9 @@ class Row:
     the difference from PyTorch's result divided by its norm: the largest of all arrays, for a net's step that of all
     gradients together. ``float64_error`` is the largest of all gradients of a net if both sides compute in float64.
 
+    ``compiled`` says whether a net's step was compiled by `Backend.compile`, and ``kernels`` whose kernels could
+    compute: ``"numba"``, ``"cuda"`` or ``""`` for array functions alone.
+
     ``disturbed`` is True if other processes disturbed samples that had to be used: the times are written, but are no
     measurement, and the ratio does not count. It is None if the system does not report the load of other processes.
     """
@@ -59,6 +62,8 @@ class Row:
     launches: int | None = None
     optimizer: str | None = None
     size: int | None = None
+    compiled: bool = False
+    kernels: str = ""
     wrong: bool = False
     note: str = ""
 
@@ -84,6 +89,8 @@ class Row:
             cells.append(f" {self.ours_peak_mb:.0f} / {_text(self.torch_peak_mb, '.0f')}")
         if self.launches is not None:
             cells.append(f" {self.launches} launches")
+        if self.compiled:
+            cells.append(" compiled")
         if self.disturbed:
             cells += [" NOT MEASURED: disturbed by other processes"]
         elif self.discarded:
@@ -127,8 +134,16 @@ class Plan:
 
     def row(self, kind: str, name: str, phase: str, batch: int, sides: dict[str, Side], **known: Any) -> Row:
         """Time the sides, which are named "ours", "torch FORMAT" and "plain", and make the row."""
+        (row,) = self.rows(kind, name, phase, batch, sides, {"ours": known})
+        return row
+
+    def rows(
+        self, kind: str, name: str, phase: str, batch: int, sides: dict[str, Side], own: dict[str, dict[str, Any]]
+    ) -> list[Row]:
+        """As `row`, for several sides of ours that are timed beside the same others; each has its own attributes."""
         times = measure(sides, self.rounds, self.watch, self.patience, self.rest)
-        return _row(Row(kind, name, phase, batch, times.medians["ours"], **known), times)
+        rows = [Row(kind, name, phase, batch, times.medians[side], **known) for side, known in own.items()]
+        return [_row(row, times) for row in rows]
 
 
 def _row(row: Row, times: Times) -> Row:

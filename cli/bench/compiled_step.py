@@ -19,7 +19,6 @@ from ...backends import Backend, get_backend
 from ...backends.errors import first_line
 from ...common.files import write_whole
 from ...layers.losses import CrossEntropy
-from ...layers.models import BUILDERS
 from ...training.optimizers import SGD, Adam
 from ...training.optimizers.base import Optimizer
 from ..argument_types import at_least, text
@@ -28,7 +27,7 @@ from ..errors import Failure, NotMeasured, preparing
 from ..output_files import append, targets
 from .host_arrays import relative_error
 from .measure import Side, disturbance, measure
-from .net_steps import CLASSES, NETS, RATE, NetCase, TorchNet, batch_of
+from .net_steps import NETS, RATE, NetCase, TorchNet, batch_of
 from .other_processes import Watch
 from .pytorch import PyTorch, find_pytorch
 from .torch_module import load_weights
@@ -153,9 +152,9 @@ class Step:
 
     def __init__(self, b: Backend, case: NetCase, optimizer_name: str, batch: int, compiled: bool) -> None:
         self.b = b
-        self.host_x, self.host_y = batch_of(case.image, batch)
+        self.model = model = case.build(b)
+        self.host_x, self.host_y = batch_of(case.image, batch, model)
         self.x, self.y = b.asarray(self.host_x, b.dtype_name), b.asarray(self.host_y)
-        self.model = model = BUILDERS[case.builder](case.image, CLASSES, backend=b, seed=0)
         optimizer, loss = OPTIMIZERS[optimizer_name](model), CrossEntropy(backend=b)
 
         def step(x: Any, y: Any) -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 
 from ...backends import Backend, Generator, get_backend
 from ...backends.exact.namespace import ExactNamespace
+from ...layers import models
 from ...layers.losses import CrossEntropy
-from ...layers.models import BUILDERS
 from ...training.optimizers import Adam
 from .measure import Side, disturbance, measure
 from .other_processes import Watch
@@ -67,7 +67,7 @@ def measure_numerics(spec: str, name: str, batch: int | None, rounds: int) -> Nu
 def _step(b: Backend, name: str, image: tuple[int, int, int], batch: int) -> Callable[[], None]:
     """Forward, loss, backward and Adam's update on one batch of random images."""
     generator = Generator(0).fold_in("bench")
-    model = BUILDERS[name](image, 10, backend=b, seed=0)
+    model = getattr(models, name)(image, 10, backend=b, seed=0)
     optimizer, loss = Adam(model), CrossEntropy(backend=b)
     x = b.asarray(generator.uniform((batch, *image), backend="numpy"))
     y = b.asarray(generator.permutation(batch) % 10)

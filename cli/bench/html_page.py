@@ -50,8 +50,9 @@ time divided by ours, so above 1 we are faster; the faster of PyTorch's memory f
 the difference from PyTorch's outputs or gradients divided by their norm. Rounding next to the kink of a ReLU moves the
 gradients of a deep net by 1e-3 and more, so these are compared in float64 as well. "Textbook" is the time of a plain
 im2col in NumPy divided by ours. Peak memory is that of three steps, less what was resident before the net was built; it
-includes code that a library loads meanwhile. Launches are the kernels, copies and fills of a step on a GPU. A row that
-other processes disturbed is not measured: its times are rough, with a ~, and it is in no mean and no plot."""
+includes code that a library loads meanwhile. A compiled step is recorded once and replayed. Launches are the kernels,
+copies and fills of a step on a GPU. A row that other processes disturbed is not measured: its times are rough, with a
+~, and it is in no mean and no plot."""
 
 
 def page(machine: dict[str, Any], rows: list[Row]) -> str:
@@ -91,6 +92,7 @@ def _part(kind: str, rows: list[Row]) -> str:
 def _row(row: Row) -> str:
     name = row.name if row.size is None else f"{row.name} {row.size}"
     name += f" ({row.optimizer})" if row.optimizer else ""
+    name += ", compiled" if row.compiled else ""
     name += ": WRONG" if row.wrong else ""
     cells = "".join(f'<td class="n">{escape(_cell(row, column, form))}</td>' for column, form in COLUMNS.items())
     mark = ' class="failed"' if row.wrong else ' class="unknown"' if row.disturbed else ""

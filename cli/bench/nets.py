@@ -2,21 +2,24 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from ...backends import Backend, get_backend
+from ...backends import Backend, get_backend, operations_of
 from .comparison import Plan, Row
 from .exact_cost import count_operations
 from .host_arrays import HostArray, relative_error
 from .measure import Side
-from .net_steps import NetCase, OurNet, TorchNet
+from .net_steps import CompiledStep, NetCase, OurNet, TorchNet
 from .peak_memory import peaks
 from .pytorch import PyTorch
 from .torch_module import host_state, load_weights
 
 # Images whose gradients are compared in float64.
 CHECKED = 8
+# Steps whose weights are compared: the first are not recorded, and the state that they make needs another recording.
+COMPILED = 6
 OPTIMIZERS = {"sgd": "SGD, momentum 0.9", "adam": "Adam"}
 
 
@@ -30,20 +33,25 @@ def net_rows(
     memory: bool,
 ) -> Iterator[Row]:
     """For each net a row for a step, one for inference of an image, and one for inference of a batch."""
+    kernels = operations_of(b.xp).find_kernels()
     for case in cases:
         size = batch or case.batch
         ours = OurNet(b, case, size, optimizer)
         theirs = {} if pytorch is None else _theirs(pytorch, ours, optimizer)
-        row = _step(case, ours, theirs, pytorch, plan, optimizer)
-        if memory:
-            row.ours_peak_mb, row.torch_peak_mb = peaks(case.name, b, pytorch, size, optimizer)
-        yield row
+        for row in _steps(case, ours, theirs, pytorch, plan, optimizer):
+            row.kernels = kernels
+            if memory:
+                side = "compiled" if row.compiled else "ours"
+                row.ours_peak_mb, row.torch_peak_mb = peaks(case.name, b, pytorch, size, optimizer, side)
+            yield row
         ours.model.eval()
         for net in theirs.values():
             load_weights(net.pytorch, net.net, ours.model, b)
             net.net.eval()
         for count in dict.fromkeys((1, size)):
-            yield _inference(case, ours, theirs, pytorch, plan, count)
+            row = _inference(case, ours, theirs, pytorch, plan, count)
+            row.kernels = kernels
+            yield row
 
 
 def _theirs(pytorch: PyTorch, ours: OurNet, optimizer: str) -> dict[str, TorchNet]:
@@ -55,9 +63,10 @@ def _theirs(pytorch: PyTorch, ours: OurNet, optimizer: str) -> dict[str, TorchNe
     return nets
 
 
-def _step(
+def _steps(
     case: NetCase, ours: OurNet, theirs: dict[str, TorchNet], pytorch: PyTorch | None, plan: Plan, optimizer: str
-) -> Row:
+) -> list[Row]:
+    """A row for the step, and one for the compiled step if the backend compiles steps."""
     error = wide = None
     sides = {"ours": Side(ours.step, ours.b.synchronize)}
     if pytorch is not None:
@@ -69,26 +78,31 @@ def _step(
         wide = _float64_error(case, ours, pytorch, optimizer)
         sides |= {f"torch {name}": Side(net.step, pytorch.wait) for name, net in theirs.items()}
     batch = ours.host_x.shape[0]
-    launches = None if ours.b.is_host else _launches(case, ours.b, batch, optimizer)
-    known = {
-        "relative_error": error,
-        "float64_error": wide,
-        "optimizer": OPTIMIZERS[optimizer],
-        "launches": launches,
-    }
-    return plan.row("net", case.name, "step", batch, sides, **known)
+    known: dict[str, Any] = {"optimizer": OPTIMIZERS[optimizer]}
+    own = {"ours": known | {"relative_error": error, "float64_error": wide}}
+    net = OurNet(ours.b, case, batch, optimizer)
+    compiled = net.compiled()
+    if compiled is not None:
+        error = _compiled_error(compiled, net, OurNet(ours.b, case, batch, optimizer))
+        sides["compiled"] = Side(compiled, ours.b.synchronize)
+        own["compiled"] = known | {"relative_error": error, "compiled": True}
+    if not ours.b.is_host:
+        recorded = None if compiled is None else compiled.launches
+        counted = count_operations("fast", case.builder, case.image) if recorded is None else recorded
+        for each in own.values():
+            each["launches"] = counted
+    return plan.rows("net", case.name, "step", batch, sides, own)
 
 
-def _launches(case: NetCase, b: Backend, batch: int, optimizer: str) -> int | None:
-    """Kernels, copies and fills of a recorded step; array operations by PyTorch's count if none is recorded."""
-    net = OurNet(b, case, batch, optimizer)
-    step = b.compile(net.step, net.model, net.optimizer)
-    recorded: int | None = None
-    # The first calls are not recorded, and the state that they make needs a recording of its own.
-    for _ in range(5):
-        step()
-        recorded = getattr(step, "launches", None)
-    return count_operations("fast", case.builder, case.image) if recorded is None else recorded
+def _compiled_error(compiled: CompiledStep, net: OurNet, plain: OurNet) -> float:
+    """The relative error of all weights after some compiled steps, against plain ones."""
+    for _ in range(COMPILED):
+        compiled()
+        plain.step()
+    flat = [
+        np.concatenate([array.ravel() for array in host_state(each.model, each.b).values()]) for each in (net, plain)
+    ]
+    return relative_error(flat[:1], flat[1:])
 
 
 def _gradients(ours: OurNet, theirs: TorchNet) -> tuple[list[HostArray], list[HostArray]]:

@@ -1,4 +1,4 @@
-"""Peak memory of three training steps, measured in a process that does nothing else.
+"""Peak memory of a few training steps, measured in a process that does nothing else.
 
 On a CPU it is the peak of the resident memory, less the resident memory before the net was built, when the libraries
 were loaded (both from Linux's ``/proc``). It includes pages of a library's code that the first steps touch: 50 to 90 MB
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...backends import Backend, get_backend
+from ...backends import Backend, get_backend, operations_of
 from ...backends.execution.thread_count import thread_count
 from ..standalone import children
 from ..standalone.arguments import Parser
@@ -24,14 +24,20 @@ from .pytorch import FORMATS, PyTorch, find_pytorch
 from .same_threads import same_threads
 
 STEPS = 3
+# The first calls of a compiled step are not recorded, and the state that they make needs a recording of its own.
+COMPILED_STEPS = 6
+OURS = ("ours", "compiled")
 SELF = Path("/proc/self")
 
 
 def peaks(
-    what: str, b: Backend, pytorch: PyTorch | None, batch: int, optimizer: str = "sgd"
+    what: str, b: Backend, pytorch: PyTorch | None, batch: int, optimizer: str = "sgd", side: str = "ours"
 ) -> tuple[float | None, float | None]:
-    """Megabytes of ours and of PyTorch's better memory format; None if the system does not report them."""
-    ours = _in_new_process(what, b.spec, batch, optimizer, "ours")
+    """Megabytes of ours, plain or ``"compiled"``, and of PyTorch's better memory format.
+
+    None for a side that can't be measured.
+    """
+    ours = _in_new_process(what, b.spec, batch, optimizer, side)
     theirs = [_in_new_process(what, b.spec, batch, optimizer, name) for name in FORMATS] if pytorch is not None else []
     return ours, min((mb for mb in theirs if mb is not None), default=None)
 
@@ -60,15 +66,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--optimizer", default="sgd", help="of the steps")
     parser.add_argument(
         "--side",
-        choices=("ours", *FORMATS),
+        choices=(*OURS, *FORMATS),
         default="ours",
         metavar="SIDE",
-        help=f"ours, or PyTorch in {FORMATS[0]} or {FORMATS[1]}",
+        help=f"ours, plain or compiled, or PyTorch in {FORMATS[0]} or {FORMATS[1]}",
     )
     options = parser.parse_args(arguments)
     b = get_backend(options.backend)
     pytorch = None
-    if options.side != "ours":
+    if options.side not in OURS:
         pytorch = find_pytorch(b)[0]
         if pytorch is None:
             print("null")
@@ -86,19 +92,21 @@ def _measure(b: Backend, pytorch: PyTorch | None, options: argparse.Namespace) -
         ours = OurNet(b, NETS[options.what], options.batch, options.optimizer)
         if pytorch is None:
             ours.model.state_dict()
-            return ours.step
+            return (ours.compiled() if options.side == "compiled" else None) or ours.step
         return TorchNet(pytorch, ours.model, ours.host_x, ours.host_y, options.optimizer, options.side).step
 
+    steps = COMPILED_STEPS if options.side == "compiled" else STEPS
     if b.is_host:
-        return _resident(build)
+        operations_of(b.xp).find_kernels()
+        return _resident(build, steps)
     step = build()
-    for _ in range(STEPS):
+    for _ in range(steps):
         step()
     used: Any = pytorch.torch.cuda.max_memory_allocated() if pytorch else b.memory()["peak"]
     return float(used) / 1e6
 
 
-def _resident(build: Callable[[], Callable[[], object]]) -> float | None:
+def _resident(build: Callable[[], Callable[[], object]], steps: int) -> float | None:
     """Peak of the resident memory in the steps, less that before the net was built, in MB."""
     before = _status("VmRSS")
     step = build()
@@ -106,7 +114,7 @@ def _resident(build: Callable[[], Callable[[], object]]) -> float | None:
         (SELF / "clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return None
-    for _ in range(STEPS):
+    for _ in range(steps):
         step()
     peak = _status("VmHWM")
     return None if before is None or peak is None else (peak - before) * 1024 / 1e6

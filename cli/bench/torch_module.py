@@ -27,6 +27,13 @@ def torch_module(pytorch: PyTorch, layer: Layer) -> Any:
     if kind == "Conv2d":
         sizes = (given.in_channels, given.out_channels, given.kernel_size, given.stride, _padding(given))
         return nn.Conv2d(*sizes, given.dilation, given.groups, given.bias)
+    if kind == "ConvTranspose2d":
+        sizes = (given.in_channels, given.out_channels, given.kernel_size, given.stride, _padding(given))
+        return nn.ConvTranspose2d(*sizes, given.output_padding, given.groups, given.bias, given.dilation)
+    if kind == "Parallel":
+        return _parallel(pytorch, given)
+    if kind == "Identity":
+        return nn.Identity()
     if kind == "Dense":
         return nn.Linear(given.in_features, given.out_features, given.bias)
     if kind == "BatchNorm2d":
@@ -66,6 +73,20 @@ def _residual(pytorch: PyTorch, layer: Any) -> Any:
     for name, child in children.items():
         residual.add_module(name, child)
     return residual
+
+
+def _parallel(pytorch: PyTorch, layer: Any) -> Any:
+    """The outputs of all branches, joined."""
+    children = {name: torch_module(pytorch, child) for name, child in layer.children.items()}
+
+    def forward(self: Any, x: Any) -> Any:
+        outputs = [child(x) for child in self.children()]
+        return sum(outputs[1:], outputs[0]) if layer.join == "add" else pytorch.torch.cat(outputs, layer.axis)
+
+    parallel = type("Parallel", (pytorch.torch.nn.Module,), {"forward": forward})()
+    for name, child in children.items():
+        parallel.add_module(name, child)
+    return parallel
 
 
 def _padding(layer: Any) -> Any:

@@ -180,7 +180,7 @@ def test_the_peak_memory_of_a_process_that_fails_is_unknown():
 
 def test_peak_memory_is_unknown_without_proc(monkeypatch, tmp_path):
     monkeypatch.setattr(peak_memory, "SELF", tmp_path)
-    assert peak_memory._resident(lambda: lambda: None) is None
+    assert peak_memory._resident(lambda: lambda: None, 3) is None
 
 
 def test_the_page_is_whole_and_loads_nothing(tmp_path, monkeypatch):

@@ -70,7 +70,7 @@ def test_the_pytorch_module_of_a_net_has_our_names_and_shapes(name):
     pytest.importorskip("torch")
     pytorch, _ = find_pytorch(nn.get_backend("numpy"))
     case = NETS[name]
-    ours = nn.models.BUILDERS[case.builder](case.image, 10, backend="numpy")
+    ours = case.build(nn.get_backend("numpy"))
     theirs = torch_module(pytorch, ours)
     shapes = {key: tuple(array.shape) for key, array in theirs.state_dict().items()}
     expected = {key: parameter.shape for key, parameter in ours.named_parameters()}

@@ -7,7 +7,6 @@ import xpnn as nn
 from xpnn.cli.bench.net_steps import NETS
 from xpnn.cli.bench.pytorch import find_pytorch
 from xpnn.cli.bench.torch_module import load_weights, torch_module
-from xpnn.layers.models import BUILDERS
 
 torch = pytest.importorskip("torch")
 
@@ -23,6 +22,9 @@ SMALL = {
     "groups, stride, dilation": lambda: nn.Conv2d(3, 6, 3, stride=2, padding=2, dilation=2, groups=3),
     "same padding, dilation": lambda: nn.Conv2d(3, 4, 3, padding="same", dilation=2),
     "pools": lambda: nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2, padding=1), nn.GlobalAvgPool()),
+    "transposed convolution": lambda: nn.ConvTranspose2d(3, 4, 3, stride=2, padding=1, output_padding=1),
+    "branches, concatenated": lambda: nn.Parallel(nn.Identity(), nn.Conv2d(3, 2, 1)),
+    "branches, added": lambda: nn.Parallel(nn.Identity(), nn.Conv2d(3, 3, 1), join="add"),
     "dense": lambda: nn.Sequential(nn.Flatten(), nn.Dense(3 * 16 * 16, 5, bias=False), nn.ReLU()),
 }
 
@@ -52,7 +54,7 @@ def test_a_layer_and_its_module_agree(rng, name, training):
 
 @pytest.mark.parametrize("case", NETS.values(), ids=list(NETS))
 def test_a_net_and_its_module_agree(rng, case):
-    model = BUILDERS[case.builder](case.image, 10, backend="numpy", seed=1)
+    model = case.build(nn.get_backend("numpy"))
     ours, theirs = outputs(model, (2, *case.image), rng, training=False)
     assert np.abs(ours - theirs).max() <= 1e-4 * np.abs(theirs).max()
 
