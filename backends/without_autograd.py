@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -25,6 +27,9 @@ def without_graph(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        # Turning recording off takes longer than many a function, and all arrays must be of one library.
+        if np.ndarray in map(type, args):
+            return function(*args, **kwargs)
         torch = sys.modules.get("torch")
         # Inside a layer, recording is off already. A module that is still being imported lacks the function.
         if torch is None or not getattr(torch, "is_grad_enabled", bool)():

@@ -48,12 +48,29 @@ def dense_backward(
     _check(tuple(x.shape), tuple(weight.shape))
     require_shape(dy, (*x.shape[:-1], weight.shape[0]), "dy")
     require_same_dtype(dy=dy, input=x, weight=weight)
-    rows, upstream = _rows(x, xp), _rows(dy, xp)
-    input_grad, ops = checks.flag("input_grad", input_grad), operations_of(xp)
+    return _gradients(dy, x, weight, checks.flag("input_grad", input_grad), operations_of(xp))
+
+
+def _weighted_sums(x: Array, weight: Array, bias: Array | None, ops: Operations, relu: bool = False) -> Array:
+    """`dense`, or its ReLU, of arrays that fit together."""
     prepared = _prepared(x, weight, ops)
     if prepared is not None:
+        y = prepared.forward(_rows(x, ops), weight, bias, relu)
+        return y if x.ndim == 2 else ops.xp.reshape(y, (*x.shape[:-1], weight.shape[0]))
+    y = _product(x, ops.xp.matrix_transpose(weight), ops)
+    if bias is not None:
+        y += bias
+    return ops.relu_in_place(y) if relu else y
+
+
+def _gradients(
+    dy: Array, x: Array, weight: Array, input_grad: bool, ops: Operations
+) -> tuple[Array | None, Array, Array]:
+    """`dense_backward` of arrays that fit together."""
+    rows, upstream, prepared = _rows(x, ops), _rows(dy, ops), _prepared(x, weight, ops)
+    if prepared is not None:
         dx, dweight, dbias = prepared.backward(upstream, rows, weight, input_grad)
-        return dx if dx is None or x.ndim == 2 else xp.reshape(dx, x.shape), dweight, dbias
+        return dx if dx is None or x.ndim == 2 else ops.xp.reshape(dx, x.shape), dweight, dbias
     dweight, dbias = ops.contract_rows(upstream, rows), ops.sum_rows(upstream)
     return _product(dy, weight, ops) if input_grad else None, dweight, dbias
 
@@ -64,21 +81,9 @@ def _prepared(x: Array, weight: Array, ops: Operations) -> Any:
     return ops.prepare("dense", problem, dtype_name(x.dtype))
 
 
-def _rows(x: Array, xp: Namespace) -> Array:
+def _rows(x: Array, ops: Operations) -> Array:
     """``(N, ..., I)`` as ``(R, I)``."""
-    return x if x.ndim == 2 else xp.reshape(x, (prod(x.shape[:-1]), x.shape[-1]))
-
-
-def _weighted_sums(x: Array, weight: Array, bias: Array | None, ops: Operations, relu: bool = False) -> Array:
-    """`dense`, or its ReLU, of arrays that fit together."""
-    prepared = _prepared(x, weight, ops)
-    if prepared is not None:
-        y = prepared.forward(_rows(x, ops.xp), weight, bias, relu)
-        return y if x.ndim == 2 else ops.xp.reshape(y, (*x.shape[:-1], weight.shape[0]))
-    y = _product(x, weight.T, ops)
-    if bias is not None:
-        y += bias
-    return ops.relu_in_place(y) if relu else y
+    return x if x.ndim == 2 else ops.xp.reshape(x, (prod(x.shape[:-1]), x.shape[-1]))
 
 
 def _product(x: Array, matrix: Array, ops: Operations) -> Array:
@@ -149,7 +154,9 @@ class Dense(Affine):
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved
         weight = self.parameter_value("weight")
-        dx, dweight, dbias = dense_backward(dy, x, weight, input_grad=input_grad, xp=self.backend.xp)
+        # The weight may have been replaced since the forward; all shapes are known.
+        require_same_dtype(dy=dy, input=x, weight=weight)
+        dx, dweight, dbias = _gradients(dy, x, weight, input_grad, operations_of(self.backend.xp))
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)
         return dx

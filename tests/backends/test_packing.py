@@ -20,8 +20,6 @@ def jobs(compiled_kernels):
 @pytest.fixture(params=["by object", "in Python"])
 def job(request, jobs, packing, monkeypatch):
     if request.param == "in Python":
-        monkeypatch.setattr(jobs, "BY_OBJECT", False)
-        monkeypatch.setattr(jobs, "pack", packing._pack_in_python)
         monkeypatch.setattr(packing, "BY_OBJECT", False)
     else:
         assert packing.BY_OBJECT, "CPython and NumPy have this layout"
@@ -49,6 +47,14 @@ def test_other_axes_and_arrays_with_gaps_are_refused(job, x):
 def test_too_many_arguments_are_refused(job):
     with pytest.raises(ValueError, match="arguments must be"):
         job.packed((np.zeros((2, 2)), 1, np.zeros(2, np.int8), 0.0, np.zeros(()), 0.0, 1))
+
+
+@pytest.mark.parametrize("number", [np.float64(1.0), 1.0, [1.0], None])
+def test_what_is_no_array_is_refused(job, packing, number):
+    with pytest.raises(AttributeError):
+        job.packed((np.zeros((2, 2)), 1, np.zeros(2, np.int8), 0.0, number, 0.0))
+    with pytest.raises(AttributeError):
+        packing.addresses_of([np.zeros(2), number])
 
 
 def test_addresses_of_many_arrays(job, packing):

@@ -137,3 +137,15 @@ def test_recording_goes_on_around_the_library(backend, torch):
     F.relu(x)
     nn.ReLU(backend=backend)(x)
     assert torch.is_grad_enabled() and (x * 2).requires_grad
+
+
+def test_functions_of_numpy_arrays_leave_the_recording_of_pytorch_alone(monkeypatch):
+    torch = pytest.importorskip("torch")
+
+    def refused():
+        raise AssertionError("turning recording off takes longer than the function")
+
+    monkeypatch.setattr(torch, "no_grad", refused)
+    x, target = np.ones((2, 3), np.float32), np.zeros(2, np.int64)
+    nn.functional.relu(x)
+    nn.functional.cross_entropy_backward(1.0, x, target)

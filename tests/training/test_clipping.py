@@ -135,3 +135,11 @@ def test_an_infinite_gradient_becomes_nan_and_the_others_0_as_in_pytorch(at):
     assert at.get(clip_grad_norm(ours, 1.0)).item() == math.inf
     np.testing.assert_array_equal(at.get(ours[0].grad), [np.nan, 0.0])
     np.testing.assert_array_equal(at.get(ours[1].grad), [0.0])
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0, np.inf])
+def test_an_empty_gradient_adds_nothing_to_the_norm(at, norm_type):
+    empty, other = (nn.Parameter(at.put(np.float32(values)), at.put(np.float32(values))) for values in ([], [3.0, 4.0]))
+    norm = nn.clip_grad_norm([empty, other], 1.0, norm_type)
+    np.testing.assert_allclose(at.get(norm), np.linalg.norm([3.0, 4.0], norm_type), rtol=1e-6)
+    assert tuple(empty.grad.shape) == (0,)

@@ -6,9 +6,9 @@ By value, each entry is clamped to ``[-limit, limit]``. By norm, all gradients a
 Source: R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", 2013.
 """
 
-from math import inf
+from math import inf, prod
 
-from ...backends import Backend, origins
+from ...backends import Backend, operations_of, origins
 from ...backends.execution.blocks import concat_all
 from ...backends.lookup import require_plain
 from ...common import checks
@@ -82,6 +82,13 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
     with b.context():
         if not found:
             return zero(every[0].value, xp)
+        gradients = [p.grad for p in found]
+        prepared = operations_of(xp).prepare("gradient norm", None, b.dtype_name) if norm_type == 2.0 else None
+        if prepared is not None and prepared.accepts(gradients):
+            total, scaled = prepared(gradients, max_norm)
+            for parameter, gradient in zip(found, scaled, strict=True):
+                _replace(parameter, gradient)
+            return total
         parts = concat_all([xp.reshape(_norm(b.up(p.grad), norm_type, xp), (1,)) for p in found], 0, xp)
         total = _norm(parts, norm_type, xp)
         factor = scalar(max_norm, total, xp) / (total + 1e-6)
@@ -109,6 +116,8 @@ def described(b: Backend) -> str:
 
 
 def _norm(x: Array, p: float, xp: Namespace) -> Array:
+    if not prod(x.shape):
+        return zero(x, xp)
     size = xp.abs(x)
     if p == inf:
         return xp.max(size)

@@ -100,6 +100,7 @@ OPERATIONS: dict[str, str] = {
     "cross entropy": "cross_entropy",
     "dense": "dense",
     "dropout": "dropout",
+    "gradient norm": "gradient_norm",
     "random numbers": "random_numbers",
     "sum of rows": "row_sums",
     "update": "optimizer_steps",

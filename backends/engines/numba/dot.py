@@ -14,19 +14,38 @@ cgutils: Any = untyped
 LANES, CHAINS = 16, 4
 
 
-@instruction
-def dot(context: Any, a: Any, b: Any, size: Any, number: Any) -> Any:
-    """``sum a[i] b[i]`` over ``size`` entries at two addresses, of the dtype of ``number``."""
-    real = ir.FloatType() if number == types.float32 else ir.DoubleType()
-    vector = ir.VectorType(real, LANES)
+def _dot(is_wide: bool) -> Any:
+    """The instruction `dot`, or `wide_dot`."""
+
+    def product(context: Any, a: Any, b: Any, size: Any, number: Any) -> Any:
+        real = ir.FloatType() if number == types.float32 else ir.DoubleType()
+        total = types.float64 if is_wide else number
+        return total(types.int64, types.int64, types.int64, number), _generator(real, is_wide)
+
+    return instruction(product)
+
+
+def _generator(real: Any, is_wide: bool) -> Any:
+    result = ir.DoubleType() if is_wide else real
+    stored, vector, fuse = ir.VectorType(real, LANES), ir.VectorType(result, LANES), ("contract",)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         a, b, size, _ = arguments
         a, b = (builder.inttoptr(address, real.as_pointer()) for address in (a, b))
-        fuse = ("contract",)
+
+        def widened(value: Any, kind: Any) -> Any:
+            return value if value.type == kind else builder.fpext(value, kind)
 
         def load(base: Any, index: Any) -> Any:
-            return builder.load(builder.bitcast(builder.gep(base, [index]), vector.as_pointer()), align=4)
+            place = builder.bitcast(builder.gep(base, [index]), stored.as_pointer())
+            return widened(builder.load(place, align=4), vector)
+
+        def load_one(base: Any, index: Any) -> Any:
+            return widened(builder.load(builder.gep(base, [index])), result)
+
+        def add_product(total: Any, left: Any, right: Any) -> None:
+            product = builder.fmul(left, right, flags=fuse)
+            builder.store(builder.fadd(builder.load(total), product, flags=fuse), total)
 
         chains = [cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * LANES)) for _ in range(CHAINS)]
         step = ir.Constant(WORD, LANES * CHAINS)
@@ -34,8 +53,7 @@ def dot(context: Any, a: Any, b: Any, size: Any, number: Any) -> Any:
         with cgutils.for_range_slice(builder, ir.Constant(WORD, 0), whole, step, inc=True) as (index, _):
             for chain, total in enumerate(chains):
                 at = builder.add(index, ir.Constant(WORD, LANES * chain))
-                product = builder.fmul(load(a, at), load(b, at), flags=fuse)
-                builder.store(builder.fadd(builder.load(total), product, flags=fuse), total)
+                add_product(total, load(a, at), load(b, at))
         sums = [builder.load(chain) for chain in chains]
         while len(sums) > 1:
             sums = [builder.fadd(left, right) for left, right in zip(sums[::2], sums[1::2], strict=True)]
@@ -43,12 +61,15 @@ def dot(context: Any, a: Any, b: Any, size: Any, number: Any) -> Any:
         while len(lanes) > 1:
             half = len(lanes) // 2
             lanes = [builder.fadd(left, right) for left, right in zip(lanes[:half], lanes[half:], strict=True)]
-        result = cgutils.alloca_once_value(builder, lanes[0])
+        rest = cgutils.alloca_once_value(builder, lanes[0])
         with cgutils.for_range_slice(builder, whole, size, ir.Constant(WORD, 1), inc=True) as (index, _):
-            product = builder.fmul(
-                builder.load(builder.gep(a, [index])), builder.load(builder.gep(b, [index])), flags=fuse
-            )
-            builder.store(builder.fadd(builder.load(result), product, flags=fuse), result)
-        return builder.load(result)
+            add_product(rest, load_one(a, index), load_one(b, index))
+        return builder.load(rest)
 
-    return number(types.int64, types.int64, types.int64, number), generate
+    return generate
+
+
+#: ``dot(a, b, size, number)``: ``sum a[i] b[i]`` over ``size`` entries at two addresses, of the dtype of ``number``.
+dot = _dot(is_wide=False)
+#: The same, added up in float64.
+wide_dot = _dot(is_wide=True)

@@ -35,7 +35,7 @@ from ...recording.calls import current
 from ...recording.traced import unwrapped
 from .bound import Bound, address_of
 from .compiler import instruction
-from .packing import BY_OBJECT, pack
+from .packing import pack
 from .progress import compiling
 
 cgutils: Any = untyped
@@ -174,11 +174,9 @@ class Job:
     def packed(self, arguments: tuple[Any, ...]) -> Array:
         """The memory from which the compiled function reads its arguments."""
         # In few calls, as this runs for each operation of a step.
-        values = list(map(id, arguments)) if BY_OBJECT else list(arguments)
-        for place, is_real in self._numbers:
-            values[place] = _bits(arguments[place]) if is_real else arguments[place]
+        numbers = [(at, _bits(arguments[at]) if is_real else arguments[at]) for at, is_real in self._numbers]
         memory = np.empty(self._words, np.int64)
-        if not pack(np.array(values, np.int64) if BY_OBJECT else values, self._packed_axes, memory):
+        if not pack(arguments, numbers, self._packed_axes, memory):
             raise ValueError(f"{self.function.__name__}: arguments must be C-contiguous, of {self._axes} axes")
         return memory
 

@@ -9,7 +9,6 @@ the bits are the same. The formulas are there. Settings and numbers are those of
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from math import sqrt
 from typing import Any
 
@@ -18,14 +17,13 @@ import numpy as np
 from ....common.types import Array
 from .jobs import NUMBER, Job, bind_phases, job, read, write
 from .packing import addresses_of
+from .pieces import cut, has_no_gaps, steps
 from .pool import perform
 from .vectors import vector_at
 
 # Columns of the table: addresses of the value, of up to three arrays of state, of the gradient and of two counters.
 VALUE, STATE, GRADIENT, COUNTER = 0, 1, 4, 5
 STATES, COUNTERS, NUMBERS, COLUMNS = 3, 2, 3, 7
-# Entries of an item, some 10 microseconds.
-ITEM_ENTRIES = 1 << 15
 
 #: The arguments of all jobs: pieces ``(parameter, first entry, size)``, the first piece of each item, the table, the
 #: rule's settings, numbers of each parameter, and any number of the dtype.
@@ -189,10 +187,13 @@ class OptimizerSteps:
     def accepts(self, value: Array, *others: Array) -> bool:
         """Whether arrays of one shape have this dtype and the same strides, without gaps in memory."""
         order, dtype = value.strides, self.dtype
-        if value.dtype != dtype or not _has_no_gaps(value.shape, order, value.itemsize):
+        if not set(map(type, (value, *others))) <= _ARRAYS:
+            # Parameters may be scalars of NumPy.
+            return False
+        if value.dtype != dtype or not has_no_gaps(value):
             return False
         for each in others:
-            if each.dtype != dtype or not (each.strides == order or _steps(each) == _steps(value)):
+            if each.dtype != dtype or not (each.strides == order or steps(each) == steps(value)):
                 return False
         return True
 
@@ -217,38 +218,8 @@ class OptimizerSteps:
         perform(bind_phases(phases, *arguments, dtype=self.name, addressed=arrays))
 
 
+_ARRAYS = {np.ndarray, np.memmap}
 _ZEROS = (0.0,) * NUMBERS
-
-
-@lru_cache(maxsize=1024)
-def _has_no_gaps(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
-    """Whether an array fills its memory, in any order of its axes."""
-    for step, n in sorted(zip(strides, shape, strict=True)):
-        if n > 1 and step != itemsize:
-            return False
-        itemsize *= n
-    return True
-
-
-def _steps(x: Array) -> tuple[int, ...]:
-    """Strides of the axes longer than 1."""
-    return tuple([step for step, n in zip(x.strides, x.shape, strict=True) if n > 1])
-
-
-@lru_cache(maxsize=256)
-def cut(sizes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Pieces ``(row, first entry, size)`` of arrays of these sizes, and the number of the first piece of each item."""
-    pieces: list[tuple[int, int, int]] = []
-    firsts, filled = [0], 0
-    for row, size in enumerate(sizes):
-        for start in range(0, size, ITEM_ENTRIES):
-            count = min(size - start, ITEM_ENTRIES)
-            if filled and filled + count > ITEM_ENTRIES:
-                firsts.append(len(pieces))
-                filled = 0
-            pieces.append((row, start, count))
-            filled += count
-    return np.array(pieces, np.int64).reshape(-1, 3), np.array([*firsts, len(pieces)], np.int64)
 
 
 def prepare(problem: tuple[str, tuple[float, ...]], dtype: str) -> OptimizerSteps | None:

@@ -6,6 +6,7 @@ promises it to extensions in C (``PyArrayObject``).
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numba
@@ -16,15 +17,17 @@ from .atomics import atomic_load
 
 # Bytes from the beginning of an array object to its fields, and a bit of the flags.
 _HEADER = object.__basicsize__
+_KIND = 8
 _DATA, _AXES, _SIZES, _FLAGS = _HEADER, _HEADER + 8, _HEADER + 16, _HEADER + 48
 _C_CONTIGUOUS = 1
+_NDARRAY = id(np.ndarray)
 
 
 @numba.njit(cache=True)
-def _pack(values: Any, axes: Any, words: Any) -> Any:
+def _pack(values: Any, axes: Any, words: Any, ndarray: Any) -> Any:
     """Write words for array objects at these addresses, or for numbers where ``axes`` is below 0.
 
-    Returns whether there are as many values, and all arrays have that many axes and are C-contiguous.
+    Returns whether there are as many values, and all objects are of that class, C-contiguous and of that many axes.
     """
     at = 0
     if values.shape[0] != axes.shape[0]:
@@ -35,6 +38,8 @@ def _pack(values: Any, axes: Any, words: Any) -> Any:
             at += 1
             continue
         where = values[i]
+        if atomic_load(where + _KIND) != ndarray:
+            return False
         if atomic_load(where + _AXES) & 0xFFFFFFFF != axes[i] or atomic_load(where + _FLAGS) & _C_CONTIGUOUS == 0:
             return False
         words[at] = atomic_load(where + _DATA)
@@ -61,19 +66,41 @@ def _pack_in_python(values: list[Any], axes: Array, words: Array) -> bool:
     return True
 
 
+def pack(arguments: Sequence[Any], numbers: Sequence[tuple[int, int]], axes: Array, words: Array) -> bool:
+    """Write the words of arrays, and of numbers, given by place and word; ``axes`` is below 0 for these.
+
+    Returns whether there are as many arguments, and all arrays are C-contiguous and have that many axes.
+    """
+    if BY_OBJECT:
+        values = list(map(id, arguments))
+        for place, number in numbers:
+            values[place] = number
+        if _pack(np.array(values, np.int64), axes, words, _NDARRAY):
+            return True
+    # A subclass may have another layout.
+    values = list(arguments)
+    for place, number in numbers:
+        values[place] = number
+    return _pack_in_python(values, axes, words)
+
+
 @numba.njit(cache=True)
-def _read_addresses(objects: Any) -> None:
+def _read_addresses(objects: Any, ndarray: Any) -> Any:
     for i in range(objects.shape[0]):
+        if atomic_load(objects[i] + _KIND) != ndarray:
+            return False
         objects[i] = atomic_load(objects[i] + _DATA)
+    return True
 
 
 def addresses_of(arrays: list[Array]) -> Array:
     """The addresses of the first entries of arrays, int64."""
-    if not BY_OBJECT:
-        return np.array([x.ctypes.data for x in arrays], np.int64)
-    found = np.array(list(map(id, arrays)), np.int64)
-    _read_addresses(found)
-    return found
+    if BY_OBJECT:
+        found = np.array(list(map(id, arrays)), np.int64)
+        if _read_addresses(found, _NDARRAY):
+            return found
+    # A subclass may have another layout.
+    return np.array([x.ctypes.data for x in arrays], np.int64)
 
 
 def _has_layout() -> bool:
@@ -83,12 +110,11 @@ def _has_layout() -> bool:
     examples: list[Array] = [np.zeros((2, 3, 5), np.float32), np.zeros((4, 6), np.int8)[:, ::2], np.zeros(())]
     for x in examples:
         words = np.zeros(1 + x.ndim, np.int64)
-        packed = _pack(np.array([id(x)], np.int64), np.array([x.ndim], np.int64), words)
+        packed = _pack(np.array([id(x)], np.int64), np.array([x.ndim], np.int64), words, _NDARRAY)
         if packed != x.flags.c_contiguous or (packed and words.tolist() != [x.ctypes.data, *x.shape]):
             return False
     return True
 
 
-#: Whether arrays are passed to `pack` by the addresses of their objects.
+#: Whether compiled code reads array objects.
 BY_OBJECT = _has_layout()
-pack: Any = _pack if BY_OBJECT else _pack_in_python
