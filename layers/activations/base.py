@@ -56,9 +56,12 @@ class Activation(Layer):
         return shape
 
     def _prepared(self, like: Array) -> Any:
-        """An engine's function and gradient, or None."""
+        """An engine's function and gradient, or None; engines know the functions of this package by their names."""
+        function, gradient = type(self).function, type(self).gradient
+        if any(each.__module__.rpartition(".")[0] != __package__ for each in (function, gradient)):
+            return None
         options = tuple(getattr(self, name) for name, _ in self.signature)
-        problem = (type(self).function.__name__, options)
+        problem = (function.__name__, gradient.__name__, options)
         return operations_of(self.backend.xp).prepare("activation", problem, dtype_name(like.dtype))
 
     def _forward(self, x: Array) -> Array:

@@ -7,7 +7,7 @@ The relative error of `erfc` in float64 is below 1e-15 where the result is a nor
 """
 
 from ...backends.without_autograd import without_graph
-from ...common.erf_coefficients import FAR, NEAR, SERIES, TAIL
+from ...common import erf_coefficients as known
 from ...common.types import Array, Namespace
 from ..core.elementwise import clamp
 from .base import prepare
@@ -18,7 +18,7 @@ def erf(x: Array, *, xp: Namespace | None = None) -> Array:
     """``2 / sqrt(pi)`` times the integral of ``exp(-t^2)`` from 0 to ``x``."""
     xp = prepare(xp, input=x)
     outer = 1.0 - _tail(xp.abs(x), xp)
-    return xp.where(xp.abs(x) < NEAR, _series(x, xp), xp.where(x < 0.0, -outer, outer))
+    return xp.where(xp.abs(x) < known.NEAR, _series(x, xp), xp.where(x < 0.0, -outer, outer))
 
 
 @without_graph
@@ -26,20 +26,20 @@ def erfc(x: Array, *, xp: Namespace | None = None) -> Array:
     """``1 - erf(x)``, without the cancellation for large ``x``."""
     xp = prepare(xp, input=x)
     tail = _tail(xp.abs(x), xp)
-    return xp.where(xp.abs(x) < NEAR, 1.0 - _series(x, xp), xp.where(x < 0.0, 2.0 - tail, tail))
+    return xp.where(xp.abs(x) < known.NEAR, 1.0 - _series(x, xp), xp.where(x < 0.0, 2.0 - tail, tail))
 
 
 def _series(x: Array, xp: Namespace) -> Array:
     """``erf(x)`` for ``|x| < 1/2``; elsewhere the result is not used, and does not overflow."""
-    near = clamp(x, -NEAR, NEAR, xp)
-    return near * _polynomial(near * near, SERIES)
+    near = clamp(x, -known.NEAR, known.NEAR, xp)
+    return near * _polynomial(near * near, known.SERIES)
 
 
 def _tail(x: Array, xp: Namespace) -> Array:
     """``erfc(x)`` for ``x >= 1/2``."""
-    x = clamp(x, NEAR, FAR, xp)
+    x = clamp(x, known.NEAR, known.FAR, xp)
     u = (x - 3.0) / (x + 3.0)
-    q = _polynomial((u * 7.0 - 1.0) * (1.0 / 6.0), TAIL) / (x + 3.0)
+    q = _polynomial((u * 7.0 - 1.0) * (1.0 / 6.0), known.TAIL) / (x + 3.0)
     coarse = xp.round(x * 16.0) * 0.0625
     return xp.exp(-(coarse * coarse)) * xp.exp((coarse - x) * (coarse + x)) * q
 

@@ -117,6 +117,20 @@ def test_equal_values_become_zero(compiled_engine):
     assert compiled_engine
 
 
+@pytest.mark.parametrize("groups", [None, 4])
+def test_a_mean_far_larger_than_the_deviation_costs_no_accuracy(compiled_engine, groups, rng):
+    # The mean rounded to float32 is wrong by some hundredths of the deviation.
+    x, dy, weight, bias = problem((4, 16, 17, 13), rng)
+    given = (np.float32(1000.1) + np.float32(1e-3) * x, dy + 5 * x, weight, bias)
+
+    def run(*arrays):
+        return compute(*arrays) if groups is None else grouped(*arrays, groups)
+
+    desired = by_arrays(run, *(np.ascontiguousarray(a, np.float64) for a in given))
+    for a, d in zip(run(*given), desired, strict=True):
+        np.testing.assert_allclose(a, d, rtol=1e-4, atol=1e-4 * np.max(np.abs(d)))
+
+
 def test_bits_do_not_depend_on_threads(compiled_engine, rng, monkeypatch):
     given, found = problem((4, 64, 40, 37), rng), []
     for threads in ("1", "2", "3"):

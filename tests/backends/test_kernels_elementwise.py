@@ -146,6 +146,23 @@ def test_activations_match_float64(compiled_engine, name, rng):
     )
 
 
+def test_functions_of_a_user_s_layer_are_computed_by_themselves(compiled_engine):
+    class Doubled(nn.SiLU):
+        function = staticmethod(lambda x, xp: x + x)
+        gradient = staticmethod(lambda dy, x, xp: dy + dy)
+
+    def silu(x, *, xp):
+        return x - x
+
+    class Nothing(nn.SiLU):
+        function = staticmethod(silu)
+
+    x = np.ones(3, np.float32)
+    layer = Doubled(backend="numpy")
+    assert np.array_equal(layer(x), x + x) and np.array_equal(layer.backward(x), x + x)
+    assert not np.any(Nothing(backend="numpy")(x))
+
+
 def _exp(x, _a, _b):
     return vector_math.exp(x)
 

@@ -215,6 +215,9 @@ def test_adaptive_maximum_is_the_first_and_nan_where_there_is_one(compiled_engin
 
 
 def test_a_table_of_too_many_bins_is_left_to_array_functions(compiled_engine):
-    assert pool_tables.bin_table((2000, 2000), (1000, 1000), 64) is None
+    assert pool_tables.bins_of_cells((1500, 1500), (700, 700), 64) is None
     F.adaptive_avg_pool(np.ones((1, 1, 1500, 1500), np.float32), 700)
+    # Each of 61 windows along an axis reads another part of its kernel.
+    F.avg_pool(np.ones((1, 2, 60, 60), np.float32), 60, stride=1, padding=30)
+    F.max_pool(np.ones((1, 2, 60, 60), np.float32), 60, stride=1, padding=30)
     assert not compiled_engine

@@ -61,8 +61,17 @@ def test_layer_norm_matches_float64_for_a_large_mean(compiled_engine, rng):
     matches(norm(*given), desired, "normalisation", 768, "float32")
 
 
-def test_layer_norm_of_equal_values_is_the_bias(compiled_engine):
-    assert not np.any(F.layer_norm(np.full((5, 1000), 1000.1, np.float32), 1000))
+def test_layer_norm_of_equal_values_is_the_bias(compiled_engine, rng):
+    x = np.broadcast_to(rng.uniform(900, 1100, (200, 1)).astype(np.float32), (200, 777))
+    assert np.max(np.abs(F.layer_norm(x, 777))) < 1e-6
+
+
+def test_a_mean_far_larger_than_the_deviation_costs_no_accuracy(compiled_engine, rng):
+    x, dy, weight, bias = problem(NORMS["64 x 768"], rng)
+    given = (np.float32(1000.1) + np.float32(1e-3) * x, dy + 5 * x, weight, bias)
+    desired = by_arrays(norm, *(a.astype(np.float64) for a in given))
+    for a, d in zip(norm(*given), desired, strict=True):
+        np.testing.assert_allclose(a, d, rtol=1e-4, atol=1e-4 * np.max(np.abs(d)))
 
 
 def test_layer_norm_without_weight_and_bias_of_a_permuted_input(compiled_engine, rng):

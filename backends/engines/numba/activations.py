@@ -203,9 +203,11 @@ class ActivationJobs:
         return dx
 
 
-def prepare(problem: tuple[str, tuple[Any, ...]], dtype: str) -> ActivationJobs | None:
-    """The activation of the layer's function of that name, with the values of the layer's options."""
-    name, options = problem
+def prepare(problem: tuple[str, str, tuple[Any, ...]], dtype: str) -> ActivationJobs | None:
+    """The activation of a layer with a function and a gradient of these names, and its options."""
+    name, gradient, options = problem
+    if gradient != f"{name}_backward":
+        return None
     if name == "gelu":
         name, options = ("gelu_tanh" if options == ("tanh",) else "gelu"), ()
     if name == "celu":

@@ -14,7 +14,7 @@ from ....common.types import Array
 from ...contractions.windows import Windows
 from .window_offsets import Axis, axis_classes, row_major_strides, sums_of_indices
 
-# Entries of a table of bins beyond which array functions compute: making it takes a second.
+# Entries of a table beyond which array functions compute: making it takes a second.
 MOST_ENTRIES = 1 << 20
 
 
@@ -40,15 +40,18 @@ class Table(NamedTuple):
 
 
 @lru_cache(maxsize=512)
-def window_table(spatial: tuple[int, ...], windows: Windows, before: tuple[int, ...], most: int) -> Table:
-    """The cells of each window; the code of a cell is its index in the window. A part has ``most`` windows at most."""
+def window_table(spatial: tuple[int, ...], windows: Windows, before: tuple[int, ...], most: int) -> Table | None:
+    """The cells of each window; the code of a cell is its index in the window. A part has ``most`` windows at most.
+
+    None if the table would be too long: with much padding, each window at the border is a class of its own.
+    """
     shape = (*spatial, 1)
     axes = [axis_classes(shape, windows, before, False, axis) for axis in range(len(spatial))]
     return _table(axes, windows.count, row_major_strides(windows.kernel), "", most)
 
 
 @lru_cache(maxsize=512)
-def cell_table(spatial: tuple[int, ...], windows: Windows, before: tuple[int, ...], most: int) -> Table:
+def cell_table(spatial: tuple[int, ...], windows: Windows, before: tuple[int, ...], most: int) -> Table | None:
     """The windows that contain each cell of the input; the code is the index of the cell in the window."""
     seen = Windows(windows.kernel, windows.stride, windows.dilation, spatial)
     shape = (*windows.count, 1)
@@ -59,22 +62,16 @@ def cell_table(spatial: tuple[int, ...], windows: Windows, before: tuple[int, ..
 @lru_cache(maxsize=512)
 def bin_table(spatial: tuple[int, ...], sizes: tuple[int, ...], most: int) -> Table | None:
     """The cells of each bin; the code of a cell is its position. None if the table would be too long."""
-    pairs = list(zip(spatial, sizes, strict=True))
-    if prod(n // m + 2 for n, m in pairs) * prod(sizes) > MOST_ENTRIES:
-        return None
     steps = row_major_strides(spatial)
-    axes = [_axis_ranges(m, n, m, step) for (n, m), step in zip(pairs, steps, strict=True)]
+    axes = [_axis_ranges(m, n, m, step) for n, m, step in zip(spatial, sizes, steps, strict=True)]
     return _table(axes, sizes, steps, "begin", most)
 
 
 @lru_cache(maxsize=512)
 def bins_of_cells(spatial: tuple[int, ...], sizes: tuple[int, ...], most: int) -> Table | None:
     """The bins that contain each cell; the number added to the codes, which are 0, is the position of the cell."""
-    pairs = list(zip(spatial, sizes, strict=True))
-    if prod(m // n + 2 for n, m in pairs) * prod(spatial) > MOST_ENTRIES:
-        return None
     steps = row_major_strides(sizes)
-    axes = [_axis_ranges(n, m, n, step) for (n, m), step in zip(pairs, steps, strict=True)]
+    axes = [_axis_ranges(n, m, n, step) for n, m, step in zip(spatial, sizes, steps, strict=True)]
     return _table(axes, spatial, [0] * len(spatial), "output", most)
 
 
@@ -90,11 +87,13 @@ def _axis_ranges(count: int, n: int, m: int, step: int) -> list[Axis]:
     return found
 
 
-def _table(axes: list[list[Axis]], outputs: tuple[int, ...], code: list[int], added: str, most: int) -> Table:
-    """The table of all combinations of a class of each axis.
+def _table(axes: list[list[Axis]], outputs: tuple[int, ...], code: list[int], added: str, most: int) -> Table | None:
+    """The table of all combinations of a class of each axis; None if it is too long.
 
     Outputs are row-major; a code is the sum of indices along the axes times ``code``.
     """
+    if max(prod(outputs), prod(sum(len(inside) for _, inside, _, _ in classes) for classes in axes)) > MOST_ENTRIES:
+        return None
     parts, positions, entries, first, entry = [], [], [], 0, 0
     ones = [1] * len(axes)
     to = row_major_strides(outputs)

@@ -48,14 +48,12 @@ def _most(cells: int, channels: int) -> int:
 class MaxPool:
     """Maxima over windows, and their gradient; arrays are ``(N, *S, C)``."""
 
-    def __init__(self, placed: PoolWindows, shape: tuple[int, ...]) -> None:
-        (samples, *spatial, channels), windows = shape, placed.windows
-        before, sizes = tuple(pair[0] for pair in placed.padding), tuple(spatial)
-        inner, outer, most = prod(sizes), prod(windows.count), _most(windows.cells, channels)
+    def __init__(self, windows: Windows, shape: tuple[int, ...], forth: Table, back: Table) -> None:
+        samples, *spatial, channels = shape
+        inner, outer = prod(spatial), prod(windows.count)
         self.shape, self.pooled = shape, (samples, *windows.count, channels)
-        self.forth = _Work(window_table(sizes, windows, before, most), inner, outer, samples, channels)
-        table = cell_table(sizes, windows, before, _most(1, channels))
-        self.back = _Work(table, outer, inner, samples, channels)
+        self.forth = _Work(forth, inner, outer, samples, channels)
+        self.back = _Work(back, outer, inner, samples, channels)
         self.is_small = windows.cells <= MOST_INT8
 
     def forward(self, x: Array) -> tuple[Array, Array]:
@@ -135,7 +133,17 @@ def prepare_max(problem: tuple[PoolWindows, tuple[int, ...]], dtype: str) -> Max
     fits = all(2 * o <= n for n, o in zip(shape[1:-1], windows.count, strict=True)) and not _pads(placed)
     if windows.kernel == (2, 2) and windows.stride == (2, 2) and windows.dilation == (1, 1) and fits:
         return HalvingMaxPool(shape)
-    return MaxPool(placed, shape)
+    tables = _tables(placed, shape)
+    return None if tables is None else MaxPool(windows, shape, *tables)
+
+
+def _tables(placed: PoolWindows, shape: tuple[int, ...]) -> tuple[Table, Table] | None:
+    """The cells of the windows, and the windows of the cells; None if a table is too long."""
+    windows, spatial, channels = placed.windows, shape[1:-1], shape[-1]
+    before = tuple(pair[0] for pair in placed.padding)
+    forth = window_table(spatial, windows, before, _most(windows.cells, channels))
+    back = cell_table(spatial, windows, before, _most(1, channels))
+    return None if forth is None or back is None else (forth, back)
 
 
 def _pads(placed: PoolWindows) -> bool:
@@ -145,15 +153,13 @@ def _pads(placed: PoolWindows) -> bool:
 def prepare_average(problem: tuple[PoolWindows, tuple[int, ...], bool, int | None], dtype: str) -> _Means | None:
     """An average pool of an input ``(N, *S, C)`` of that shape; without ``fixed`` a divisor counts the cells."""
     placed, shape, count_include_pad, fixed = problem
-    if dtype not in FLOATS:
+    tables = _tables(placed, shape) if dtype in FLOATS else None
+    if tables is None:
         return None
-    windows, spatial, channels = placed.windows, shape[1:-1], shape[-1]
-    before = tuple(pair[0] for pair in placed.padding)
-    forth = window_table(spatial, windows, before, _most(windows.cells, channels))
-    back = cell_table(spatial, windows, before, _most(1, channels))
-    counts = _cells_of_windows(windows, placed.padding, spatial, count_include_pad)
+    windows = placed.windows
+    counts = _cells_of_windows(windows, placed.padding, shape[1:-1], count_include_pad)
     divisors = np.full(prod(windows.count), fixed, dtype) if fixed else _products(counts, dtype)
-    return _Means(shape, windows.count, forth, back, divisors)
+    return _Means(shape, windows.count, *tables, divisors)
 
 
 def prepare_adaptive(problem: tuple[tuple[int, ...], tuple[int, ...]], dtype: str) -> AdaptivePool | None:
