@@ -19,6 +19,7 @@ It is compiled on its first `Job.bind` for a dtype, and cached on disk as `compi
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from threading import RLock
 from types import CodeType, FunctionType
 from typing import Any
@@ -153,7 +154,7 @@ class Job:
             words.append(address_of(value))
             words.extend(value.shape)
             if not (dtype or kind.dtype):
-                dtype = value.dtype.name
+                dtype = _name(value.dtype)
         return words, dtype
 
     def _compile(self, dtype: str) -> int:
@@ -249,6 +250,12 @@ def _read_array(context: Any, builder: Any, kind: Any, word: Callable[[], Any]) 
         meminfo=None,
     )
     return array._getvalue()
+
+
+@cache
+def _name(dtype: Any) -> str:
+    # NumPy makes the name anew in each call, which takes some microseconds.
+    return str(dtype.name)
 
 
 def _bits(number: float) -> int:
