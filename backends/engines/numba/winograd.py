@@ -226,7 +226,7 @@ def _pieces(rows: int, columns: int, depth: int) -> tuple[int, int]:
         if rows >= columns:
             rows = -(-rows // 2)
         else:
-            columns = -(-columns // (2 * LINE)) * LINE
+            columns = -(-columns // 2)
     return rows, columns
 
 
