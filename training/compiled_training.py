@@ -43,7 +43,8 @@ class CompiledPart:
         forced: bool,
         note: Callable[[str], None],
     ) -> None:
-        self._function, self._forced, self._note = function, forced, note
+        self._function, self._backend, self._forced, self._note = function, backend, forced, note
+        self._recorded = 0
         step = backend.compile(function, *owners)
         self.compiled = step if isinstance(step, CompiledStep) else None
         if self.compiled is not None:
@@ -60,6 +61,10 @@ class CompiledPart:
                 raise
             self._stop(str(error))
             return error.result if isinstance(error, NumberChanged) else self._function(*arrays)
+        if self.compiled.recorded != self._recorded:
+            self._recorded = self.compiled.recorded
+            # What uncompiled steps used: a recording has memory of its own.
+            self._backend.free_memory()
         if not self._forced and self.compiled.unrepeated >= PATIENCE:
             self._stop("settings or shapes change at every step")
         return result

@@ -13,7 +13,7 @@ from ..contractions.windows import Windows
 from ..execution.blocks import even_slices
 from ..execution.one_blas_thread import one_blas_thread
 from ..recording.calls import empty
-from ..recording.opaque import opaque
+from ..recording.opaque import one_call
 from .execution import CHUNK_BYTES
 
 # OpenBLAS copies ("packs") the factors of a product that has this many multiplications or more. Without the copies a
@@ -106,8 +106,8 @@ class NumpyContractions(Contractions):
         spatial = x.strides[1:-1]
         apart = (s * n for s, n in zip(spatial, windows.stride, strict=True))
         within = (s * n for s, n in zip(spatial, windows.dilation, strict=True))
-        strided = opaque(as_strided)
-        return strided(
+        return one_call(
+            as_strided,
             x,
             shape=(x.shape[0], *windows.count, *windows.kernel, x.shape[-1]),
             strides=(x.strides[0], *apart, *within, x.strides[-1]),

@@ -9,7 +9,7 @@ from ...common.types import Array
 from .. import overrides
 from ..elementwise import Elementwise
 from ..execution.blocks import even_slices
-from ..recording.opaque import opaque, opaque_writer
+from ..recording.opaque import one_call, opaque_writer
 from .execution import CHUNK_BYTES
 
 # Bytes of each array in a part of an update. With smaller parts, threads lose more time waiting for the interpreter
@@ -90,7 +90,7 @@ class NumpyElementwise(Elementwise):
         return x.clip(-np.inf if low is None else low, np.inf if high is None else high)
 
     def multiply_unless_zero(self, factor: Array, x: Array) -> Array:
-        return opaque(self._multiply_unless_zero)(factor, x)
+        return one_call(self._multiply_unless_zero, factor, x)
 
     def _multiply_unless_zero(self, factor: Array, x: Array) -> Array:
         with np.errstate(invalid="ignore"):
@@ -99,7 +99,7 @@ class NumpyElementwise(Elementwise):
         return super().multiply_unless_zero(factor, x) if product.size and np.isnan(np.max(product)) else product
 
     def subtract_largest(self, x: Array, largest: Array) -> Array:
-        return opaque(self._subtract_largest)(x, largest)
+        return one_call(self._subtract_largest, x, largest)
 
     def _subtract_largest(self, x: Array, largest: Array) -> Array:
         return super().subtract_largest(x, largest) if np.any(largest == np.inf) else x - largest

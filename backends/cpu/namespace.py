@@ -5,6 +5,7 @@ functions that make arrays, and a few that convert their arguments first.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import array_api_compat.numpy
@@ -12,7 +13,7 @@ import numpy as np
 
 from ...common.types import Array
 from ..recording.calls import current
-from ..recording.opaque import opaque
+from ..recording.opaque import one_call
 from ..recording.traced import is_traced
 
 compat: Any = array_api_compat.numpy
@@ -24,7 +25,9 @@ class NumpyNamespace:
     def __init__(self) -> None:
         # By this name `xpnn.backends.registry.name_of` finds the backend of a namespace.
         self.__name__: str = compat.__name__
-        self.take, self.count_nonzero, self.clip = map(opaque, (compat.take, compat.count_nonzero, compat.clip))
+        self.take, self.count_nonzero, self.clip = (
+            partial(one_call, function) for function in (compat.take, compat.count_nonzero, compat.clip)
+        )
         self.arange, self.eye, self.linspace, self.tril, self.triu = map(
             _constant, (compat.arange, compat.eye, compat.linspace, compat.tril, compat.triu)
         )

@@ -11,17 +11,12 @@ from .calls import current
 from .traced import traced_arrays, traced_call, unwrapped
 
 
-def opaque(function: Callable[..., Array]) -> Callable[..., Array]:
-    """A function that returns a new array or a view."""
-
-    @wraps(function)
-    def call(*args: Any, **keywords: Any) -> Array:
-        if current() is None:
-            return function(*args, **keywords)
-        found: Array = traced_call(function, args, keywords)
-        return found
-
-    return call
+def one_call(function: Callable[..., Array], *args: Any, **keywords: Any) -> Array:
+    """``function(*args, **keywords)``, a new array or a view."""
+    if current() is None:
+        return function(*args, **keywords)
+    found: Array = traced_call(function, args, keywords)
+    return found
 
 
 def opaque_writer(function: Callable[..., Array]) -> Callable[..., Array]:

@@ -56,8 +56,8 @@ class ClassLoss(Loss):
         # The loss of a class out of range is NaN. Looking for that takes less time than looking at all targets.
         if is_checked and prod(target.shape) and (in_recording() or _has_nan(value, xp)):
             classes = prediction.shape[1]
-            if not decide(partial(self._are_in_range, classes), target):
-                self._raise_range(plain(target), classes)
+            if not decide(partial(self._are_in_range, classes, xp), target):
+                self._raise_range(plain(target), classes, xp)
         return value
 
     def terms(self, prediction: Array, target: Array) -> Array:
@@ -82,8 +82,7 @@ class ClassLoss(Loss):
         with b.context():
             return b.xp.count_nonzero(target != self.ignore_index)
 
-    def _are_in_range(self, classes: int, target: Array) -> bool:
-        xp = backend_of(target).xp
+    def _are_in_range(self, classes: int, xp: Namespace, target: Array) -> bool:
         index = xp.astype(target, xp.int64)
         low, high = int(xp.min(index)), int(xp.max(index))
         if low >= 0 and high < classes:
@@ -92,8 +91,7 @@ class ClassLoss(Loss):
         low, high = int(xp.min(index)), int(xp.max(index))
         return low >= 0 and high < classes
 
-    def _raise_range(self, target: Array, classes: int) -> None:
-        xp = backend_of(target).xp
+    def _raise_range(self, target: Array, classes: int, xp: Namespace) -> None:
         index = xp.astype(target, xp.int64)
         ignored = index == self.ignore_index
         kept = xp.where(ignored, xp.zeros_like(index), index)

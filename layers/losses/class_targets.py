@@ -14,7 +14,7 @@ from ...backends.execution.team import current_team
 from ...backends.inputs import describe
 from ...backends.recording.calls import decide
 from ...common.types import Array, Namespace, dtype_name
-from ..core.array_checks import namespace, require_same_dtype, require_shape
+from ..core.array_checks import require_same_dtype, require_shape
 from ..core.elementwise import scalar, zero
 
 CONVERT = "convert it with target.astype('int64')"
@@ -64,11 +64,10 @@ def count_equally(target: Array, classes: int, ignore_index: int, xp: Namespace)
     ops = operations_of(xp)
     if not ops.cheap_reads or not ops.free_order or current_team() is not None or not prod(target.shape):
         return False
-    return decide(partial(_all_count, classes, ignore_index), target)
+    return decide(partial(_all_count, classes, ignore_index, xp), target)
 
 
-def _all_count(classes: int, ignore_index: int, target: Array) -> bool:
-    xp = namespace(None, target=target)
+def _all_count(classes: int, ignore_index: int, xp: Namespace, target: Array) -> bool:
     low, high = int(xp.min(target)), int(xp.max(target))
     return low >= 0 and high < classes and not low <= ignore_index <= high
 

@@ -423,6 +423,20 @@ def test_items_on_any_number_of_threads_give_the_same_bits(b, monkeypatch, threa
     assert [len(group.lanes) for group in lanes] == ([] if threads == "1" else [min(int(threads), 6)])
 
 
+def test_an_array_that_an_item_frees_is_kept_for_the_other_lanes():
+    tape = Tape(2)
+    held = [tape.new((4,), "float32")]
+
+    def work(i):
+        if i == 0:
+            held.clear()
+        tape.new((8,), "float32")
+
+    tape.parallel(2, work)
+    freed, *others = tape.lifetimes
+    assert len(others) == 2 and all(freed.end > other.start for other in others)
+
+
 def test_short_items_stay_on_one_thread(b, monkeypatch):
     monkeypatch.setenv("XPNN_NUM_THREADS", "2")
     monkeypatch.setattr(replay, "WORTH_SHARING", 60.0)

@@ -44,6 +44,17 @@ def test_default_run_reaches_the_promised_accuracy(tmp_path):
     assert metrics["backend"] in ("numpy", "cupy:0")
 
 
+def test_compiled_and_plain_runs_write_the_same_weights(tmp_path):
+    found = []
+    for choice, more in (("yes", "no"), ("no", "yes")):
+        folder = tmp_path / choice
+        options = ("--backend", "numpy", "--batch", 128, "--no-pictures", "--out", folder)
+        assert run("train", *options, "--epochs", 1, "--compile", choice) == 0
+        assert run("train", "--resume", folder, "--epochs", 2, "--compile", more) == 0
+        found.append((folder / "model.safetensors").read_bytes())
+    assert found[0] == found[1]
+
+
 def test_run_folder_holds_weights_history_and_figures(trained):
     assert {p.name for p in trained.iterdir()} >= {"model.safetensors", "history.csv", "metrics.json"}
     metrics = json.loads((trained / "metrics.json").read_text())

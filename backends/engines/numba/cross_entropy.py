@@ -220,7 +220,8 @@ class CrossEntropy:
     def backward(self, dy: Array | float, logits: Array, target: Array, weight: Array | None) -> Array:
         """The gradient ``(N, *S, C)``, for an upstream gradient that is a number, 0-d or ``(N, *S)``."""
         is_number = isinstance(dy, int | float)
-        upstream = self._nothing if is_number else contiguous(dy if isinstance(dy, np.ndarray) else np.asarray(dy)).reshape(-1)
+        given: Any = self._nothing if is_number else dy if isinstance(dy, np.ndarray) else np.asarray(dy)
+        upstream = contiguous(given).reshape(-1)
         dx, parts = empty((self.count, self.classes), self.dtype), empty((self.items,), np.float64)
         phases = [(slopes, self.items)]
         if self.is_mean:
