@@ -88,7 +88,8 @@ class LayerState(Placed):
 
         ``self.keep("weight")("transposed", make)`` is ``make()``, or what it returned in an earlier forward, until the
         array of the weight may have changed. In training, and where that can't be known, it is ``make()`` each time.
-        Names that do not exist are left out. See `xpnn.layers.core.kept`.
+        Names that do not exist are left out. It must be called before the forward refers to one of the arrays, and
+        what ``make`` returns must not refer to them, as a view does. See `xpnn.layers.core.kept`.
         """
         return self._keep(names, self._sources(names))
 
