@@ -20,8 +20,10 @@ class Sequential(Container):
     """Layers one after the other: ``y = f_k(... f_2(f_1(x)))``, ``dx = f_1'(... f_k'(dy))``.
 
     Children without a name are named ``0, 1, 2...`` as in PyTorch, so the ``state_dict`` of the same net there can be
-    loaded. A ReLU is computed together with the layer before it, and so is a batch norm in evaluation, which differs in
-    rounding from the two layers one by one (`xpnn.layers.containers.fusion`). A slice is a `Sequential` of the same layers with the same names and weights, as in PyTorch.
+    loaded. A slice is a `Sequential` of the same layers with the same names and weights, as in PyTorch.
+
+    A ReLU is computed together with the layer before it, with the same bits, and in evaluation a batch norm too, which
+    differs in rounding from the layers one by one: see `xpnn.layers.containers.fusion`.
 
     Parameters
     ----------
