@@ -76,6 +76,9 @@ def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: 
 def predict(model: Layer, x: Any, *, batch_size: int | None = None) -> np.ndarray[Any, Any]:
     """A model's outputs on the host, in the order of the samples, in evaluation mode.
 
+    What the layers keep in evaluation is kept from batch to batch, and from call to call if the model is in evaluation
+    mode already (``model.eval()``).
+
     Parameters
     ----------
     model : Layer

@@ -46,7 +46,7 @@ def is_foldable(layer: Affine, norm: BatchNorm, x: Array) -> bool:
     b = layer.backend
     if b.numerics != "fast" or norm.backend is not b or not operations_of(b.xp).cheap_reads:
         return False
-    shape: tuple[int, ...] = getattr(x, "shape", ())
+    shape: tuple[int, ...] = tuple(getattr(x, "shape", ()))
     rank = len(shape)
     if layer._output_channels(rank) != norm.num_features or rank not in norm.ranks:
         return False

@@ -16,16 +16,15 @@ watches sees each layer's output. What the layers save for backward is what they
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any
 
 from ...common.types import Array
 from ..activations import ReLU
 from ..convolution.conv import Conv1d, Conv2d, Conv3d
 from ..convolution.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
-from ..core.fusing import Affine, Fusing
 from ..core.layer import Layer
 from ..dense import Dense
-from ..normalisation.batch_norm import BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d
+from ..normalisation.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .folding import forward_folded, is_foldable
 
 _CONVOLUTIONS = (Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
@@ -38,25 +37,30 @@ def forward_all(layers: Sequence[Layer], x: Array) -> Array:
     """Pass ``x`` through all layers, some of which are computed together."""
     count, i = len(layers), 0
     while i < count:
-        layer = layers[i]
+        layer: Any = layers[i]
         i += 1
         if i == count or type(layer) not in _FUSING or "forward" in vars(layer):
             x = layer.forward(x)
             continue
-        if type(layers[i]) in _NORMS and type(layer) in _AFFINE and "forward" not in vars(layers[i]):
-            affine, norm = cast(Affine, layer), cast(BatchNorm, layers[i])
-            if is_foldable(affine, norm, x):
-                relu = layers[i + 1] if i + 1 < count and is_relu(layers[i + 1], layer) else None
-                y = forward_folded(affine, norm, relu, x)
-                if y is not None:
-                    x, i = y, i + 1 + (relu is not None)
-                    continue
-        if is_relu(layers[i], layer):
-            x = cast(Fusing, layer).forward_and_relu(x, layers[i])
+        following: Any = layers[i]
+        if _folds(layer, following, x):
+            relu = layers[i + 1] if i + 1 < count and is_relu(layers[i + 1], layer) else None
+            y = forward_folded(layer, following, relu, x)
+            if y is not None:
+                x, i = y, i + 1 + (relu is not None)
+                continue
+        if is_relu(following, layer):
+            x = layer.forward_and_relu(x, following)
             i += 1
         else:
             x = layer.forward(x)
     return x
+
+
+def _folds(layer: Any, norm: Any, x: Array) -> bool:
+    """Whether a layer is followed by a batch norm that it can compute."""
+    is_norm = type(norm) in _NORMS and type(layer) in _AFFINE and "forward" not in vars(norm)
+    return is_norm and is_foldable(layer, norm, x)
 
 
 def is_relu(layer: Layer | None, before: Layer) -> bool:

@@ -22,6 +22,9 @@ class Sequential(Container):
     Children without a name are named ``0, 1, 2...`` as in PyTorch, so the ``state_dict`` of the same net there can be
     loaded. A slice is a `Sequential` of the same layers with the same names and weights, as in PyTorch.
 
+    A ReLU is computed together with the layer before it, with the same bits, and in evaluation a batch norm too, which
+    differs in rounding from the layers one by one: see `xpnn.layers.containers.fusion`.
+
     Parameters
     ----------
     *layers : Layer, (str, Layer), or one dict of str to Layer

@@ -47,7 +47,7 @@ class Affine(Fusing):
 
     def _forward_and(self, x: Array, *, relu: bool) -> Array:
         # Before the arrays are referred to here.
-        keep = self.keep("weight", "bias")
+        keep = self.keep_in_evaluation("weight", "bias")
         y = self._affine(x, self.parameter_value("weight"), self.parameter_value("bias"), keep, relu)
         self.save_for_backward(x)
         return y

@@ -70,7 +70,10 @@ class Layer(LayerState):
     ``add_parameter(name, shape, initialiser)``, ``add_buffer(name, shape, value)``
         In ``__init__``: initialisers are in `xpnn.initialisers`; an integer value makes a buffer of integers.
     ``parameter_value(name)``, ``buffer_value(name)``
-        In ``_forward`` and ``_backward``: the arrays to compute with.
+        In ``_forward`` and ``_backward``: the arrays to compute with, which must not be changed.
+    ``keep_in_evaluation(*names)``
+        In ``_forward``, before it refers to the arrays: keeps in evaluation what depends on these only; see
+        `LayerState.keep_in_evaluation`.
     ``set_buffer(name, array)``
         In ``_forward``: replace a buffer.
     ``save_for_backward(*values)``

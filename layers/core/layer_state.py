@@ -86,17 +86,20 @@ class LayerState(Placed):
         """A buffer to compute with, to be read only; widened to float64 in exact numerics."""
         return self.backend.up(self.buffers.read(name))
 
-    def keep(self, *names: str) -> Keep:
+    def keep_in_evaluation(self, *names: str) -> Keep:
         """What keeps values that depend on these parameters and buffers only, in evaluation, for one forward.
 
-        ``self.keep("weight")("transposed", make)`` is ``make()``, or what it returned in an earlier forward, until the
-        array of the weight may have changed. In training, and where that can't be known, it is ``make()`` each time.
-        Names that do not exist are left out. See `xpnn.layers.core.kept`.
+        ``self.keep_in_evaluation("weight")("transposed", make)`` is ``make()``, or what it returned in an earlier
+        forward, until the array of the weight may have changed. In training, and where that can't be known, it is
+        ``make()`` each time. Names that do not exist are left out.
+
+        It must be called before the forward refers to one of the arrays, and what ``make`` returns must not refer to
+        them, as a view does. See `xpnn.layers.core.kept`.
         """
         return self._keep(names, self._sources(names))
 
     def _keep(self, name: Hashable, sources: Iterable[Source]) -> Keep:
-        """`keep` for sources that may be of other layers too; ``name`` stands for all of them."""
+        """`keep_in_evaluation` for sources that may be of other layers too; ``name`` stands for all of them."""
         if self.training:
             # The mode may have been set as an attribute.
             self._kept.clear()

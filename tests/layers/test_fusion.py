@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import xpnn as nn
-from xpnn.layers.containers import fusion
+from xpnn.layers.containers import folding, fusion
 from xpnn.layers.core.layer_outputs import watched
 from xpnn.testing import assert_match
 from xpnn.testing.compare import same_bits
@@ -352,3 +352,20 @@ def test_names_summary_and_outputs_of_layers_are_those_of_the_layers(at, rng):
     seen = nn.layer_outputs(model, x)
     assert [name for name, _, _ in seen] == ["0", "1", "2", ""]
     assert not same_bits(at.get(seen[0][2]), at.get(seen[1][2]))
+
+
+def test_prediction_folds_once_for_all_batches(rng, monkeypatch):
+    made, fold = [], folding.fold
+    monkeypatch.setattr(folding, "fold", lambda *arguments: made.append(None) or fold(*arguments))
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), backend="numpy", seed=1)
+    x = rng.standard_normal((6, 2, 5, 5)).astype(np.float32)
+    found = nn.predict(model, x, batch_size=2)
+    assert len(made) == 1
+    with apart(model):
+        assert_match(found, nn.predict(model, x, batch_size=2), level="net", terms=20)
+    assert len(made) == 1
+    assert not model[0]._kept._values, "the model is in training mode again"
+    model.eval()
+    for _ in range(2):
+        nn.predict(model, x, batch_size=3)
+    assert len(made) == 2

@@ -24,7 +24,7 @@ class Total(nn.Layer):
 
     def _forward(self, x):
         self.save_for_backward()
-        return x + self.keep("weight", "shift")("total", self._total)
+        return x + self.keep_in_evaluation("weight", "shift")("total", self._total)
 
     def _total(self):
         return self.backend.xp.sum(self.parameter_value("weight") + self.buffer_value("shift"))
@@ -334,7 +334,7 @@ def count(layer, *names):
 
     def run():
         before = len(made)
-        layer.keep(*names)("key", lambda: made.append(None))
+        layer.keep_in_evaluation(*names)("key", lambda: made.append(None))
         return len(made) - before
 
     return run
@@ -387,7 +387,7 @@ def test_after_training_values_are_kept_again(at, x):
 def test_training_frees_what_was_kept(at, x):
     model = net(at.backend).eval()
     model(x)
-    kept = weakref.ref(model[0].keep("weight")("array", Opaque))
+    kept = weakref.ref(model[0].keep_in_evaluation("weight")("array", Opaque))
     gc.collect()
     assert (kept() is not None) == keeps(at)
     model.train()
@@ -401,15 +401,15 @@ class Opaque:
 
 def test_another_value_of_the_same_sources_is_kept_beside_it():
     layer = nn.Dense(2, 2, backend="numpy").eval()
-    keep = layer.keep("weight")
+    keep = layer.keep_in_evaluation("weight")
     first, second = keep("a", Opaque), keep(("b", 1), Opaque)
-    again = layer.keep("weight")
+    again = layer.keep_in_evaluation("weight")
     assert again("a", Opaque) is first
     assert again(("b", 1), Opaque) is second is not first
 
 
 def test_few_values_are_kept():
-    keep = nn.Dense(2, 2, backend="numpy").eval().keep("weight")
+    keep = nn.Dense(2, 2, backend="numpy").eval().keep_in_evaluation("weight")
     first = keep(0, Opaque)
     for i in range(1, MOST_VALUES):
         keep(i, Opaque)
@@ -421,7 +421,7 @@ def test_few_values_are_kept():
 def test_a_value_that_refers_to_the_array_is_not_kept():
     layer = nn.Dense(2, 2, backend="numpy").eval()
     for _ in range(4):
-        view = layer.keep("weight")("view", lambda: layer.parameter_value("weight").T)
+        view = layer.keep_in_evaluation("weight")("view", lambda: layer.parameter_value("weight").T)
         layer.parameters["weight"].value[...] += 1.0
         assert same_bits(view, layer.parameters["weight"].value.T)
         del view
@@ -462,7 +462,7 @@ def test_inside_a_recording_nothing_is_kept(gpu):
     x = gpu.asarray(np.ones((2, 2), np.float32))
 
     def step(x):
-        return x + layer.keep("weight")("sum", lambda: gpu.xp.sum(layer.parameter_value("weight")))
+        return x + layer.keep_in_evaluation("weight")("sum", lambda: gpu.xp.sum(layer.parameter_value("weight")))
 
     layer(x), step(x), step(x)
     compiled = gpu.compile(step)
@@ -484,7 +484,7 @@ def test_a_forward_within_a_change_of_all_state_leaves_nothing_behind(at, x):
         def _forward(self, x):
             if x.shape[0] == 1:
                 self.set_buffer("seen", self.buffer_value("seen") + 1.0)
-            return x + self.keep("seen")("double", lambda: self.buffer_value("seen") * 2.0)
+            return x + self.keep_in_evaluation("seen")("double", lambda: self.buffer_value("seen") * 2.0)
 
     layer = Counting(backend=at.backend).eval()
     for _ in range(3):
