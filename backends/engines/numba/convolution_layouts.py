@@ -14,6 +14,7 @@ from .convolution_sizes import (
     INPUT,
     SAMPLE_STEP,
     ConvolutionProblem,
+    Sizes,
     flat_with_strides,
     weight_strides,
 )
@@ -108,7 +109,7 @@ def pack(weight: Array, problem: ConvolutionProblem) -> Array:
     return matrix
 
 
-def laid(x: Array, sizes: Any) -> tuple[Array, Bound | None]:
+def laid(x: Array, sizes: Sizes) -> tuple[Array, Bound | None]:
     """``x (N, *S, C)`` as a contiguous vector, and the job that copies it, if any."""
     if x.flags.c_contiguous and x.flags.aligned:
         return x.reshape(-1), None
@@ -117,4 +118,4 @@ def laid(x: Array, sizes: Any) -> tuple[Array, Bound | None]:
         return flat, None
     out = results.empty((sizes.samples, sizes.contiguous_strides[0]), x.dtype)
     group = max(1, ENTRIES // max(1, out.shape[1]))
-    return out.reshape(-1), _lay.bind(-(-len(out) // group), flat, sizes.table(strides), group, out)
+    return out.reshape(-1), _lay.bind(-(-len(out) // group), flat, sizes.unpadded.table(strides), group, out)

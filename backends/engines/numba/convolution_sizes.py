@@ -4,7 +4,7 @@ Every convolution of one to three axes is written with three: missing ones have 
 read sizes and strides from an array of integers, at the indices below.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import prod
 from typing import Any, Protocol
@@ -112,6 +112,11 @@ class Sizes:
         """Strides of a contiguous ``x (N, *S, C)``, in entries."""
         shape = (*self.spatial, self.channels)
         return tuple(prod(shape[axis:]) for axis in range(len(shape) + 1))
+
+    @cached_property
+    def unpadded(self) -> "Sizes":
+        """The same without padding, for copies of the input."""
+        return replace(self, before=(0,) * MOST_AXES, after=(0,) * MOST_AXES)
 
     def table(self, strides: tuple[int, ...] | None = None) -> Offsets:
         """The numbers that compiled functions read; ``strides`` are those of ``x``, if it is not contiguous."""

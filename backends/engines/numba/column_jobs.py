@@ -1,0 +1,347 @@
+"""Jobs of convolution by columns: windows copied to the rows of a matrix, products, and their adjoints.
+
+A row of the columns is a window; its entries are the kernel's cells times channels. An item of a job cuts the columns of
+some windows into memory of its own and multiplies them while they are in a cache, or, where windows are few, one job
+cuts all columns and another shares the products.
+
+Every job computes for each group of channels, and reads sizes at the indices of `convolution_sizes`.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from .blas import gemm
+from .compiler import helper
+from .convolution_sizes import BEFORE, CHANNELS, DILATION, INPUT, KERNEL, OUTPUT, SAMPLES, STRIDE
+from .jobs import INT, job, read, write
+
+# Features of a part of a product, to which the bias is added while it is in a cache.
+PART_FEATURES = 128
+
+
+@helper
+def cut(
+    x: Any,
+    g: Any,
+    first: Any,
+    last: Any,
+    cell: Any,
+    cells: Any,
+    channel: Any,
+    channels: Any,
+    by_channel: Any,
+    columns: Any,
+) -> None:
+    """Copy some channels and cells of the windows ``first .. last - 1`` of ``x (N*S*C,)`` to ``columns``.
+
+    Rows of ``columns (n * cells * channels,)`` have channels last, or cells last if ``by_channel``. Padding is 0.
+    """
+    zero = x.dtype.type(0)
+    every, height, middle, length = g[CHANNELS], g[INPUT], g[INPUT + 1], g[INPUT + 2]
+    k1, k2 = g[KERNEL + 1], g[KERNEL + 2]
+    has_runs = channels == every and cells == g[KERNEL] * k1 * k2 and g[DILATION + 2] == 1 and not by_channel
+    step = k2 if has_runs else 1
+    to_cell, to_channel = (1, cells) if by_channel else (channels, 1)
+    begin0, begin1, begin2 = cell // k2 // k1, cell // k2 % k1, cell % k2
+    o2, o1 = first % g[OUTPUT + 2], first // g[OUTPUT + 2]
+    o0, o1 = o1 // g[OUTPUT + 1], o1 % g[OUTPUT + 1]
+    n, o0 = o0 // g[OUTPUT], o0 % g[OUTPUT]
+    for window in range(last - first):
+        start = window * cells * channels
+        c0, c1, c2 = begin0, begin1, begin2
+        for k in range(0, cells, step):
+            i0 = o0 * g[STRIDE] + c0 * g[DILATION] - g[BEFORE]
+            i1 = o1 * g[STRIDE + 1] + c1 * g[DILATION + 1] - g[BEFORE + 1]
+            i2 = o2 * g[STRIDE + 2] + c2 * g[DILATION + 2] - g[BEFORE + 2]
+            c2 += step
+            if c2 == k2:
+                c2, c1 = 0, c1 + 1
+                if c1 == k1:
+                    c1, c0 = 0, c0 + 1
+            inside = 0 <= i0 < height and 0 <= i1 < middle
+            low = min(max(0, -i2), step) if inside else step
+            high = max(low, min(step, length - i2)) if inside else step
+            to = start + k * to_cell
+            at = (((n * height + i0) * middle + i1) * length + i2) * every + channel
+            if to_channel == 1:
+                for i in range(to, to + low * channels):
+                    columns[i] = zero
+                for i in range(low * channels, high * channels):
+                    columns[to + i] = x[at + i]
+                for i in range(to + high * channels, to + step * channels):
+                    columns[i] = zero
+            elif low == 0 and high == 1:
+                for c in range(channels):
+                    columns[to + c * to_channel] = x[at + c]
+            else:
+                for c in range(channels):
+                    columns[to + c * to_channel] = zero
+        o2 += 1
+        if o2 == g[OUTPUT + 2]:
+            o2, o1 = 0, o1 + 1
+            if o1 == g[OUTPUT + 1]:
+                o1, o0 = 0, o0 + 1
+                if o0 == g[OUTPUT]:
+                    o0, n = 0, n + 1
+
+
+@helper
+def _finish(y: Any, first: Any, last: Any, feature: Any, features: Any, bias: Any, relu: Any) -> None:
+    """Add the bias to some rows and features of ``y (M, F)``, and compute the ReLU."""
+    zero = y.dtype.type(0)
+    if len(bias):
+        for i in range(first, last):
+            for f in range(feature, feature + features):
+                y[i, f] += bias[f]
+    if relu:
+        for i in range(first, last):
+            for f in range(feature, feature + features):
+                y[i, f] = zero if y[i, f] <= zero else y[i, f]
+
+
+@job(read(1), read(1, "int64"), INT, INT, INT, write(2))
+def cut_columns(item: Any, x: Any, g: Any, groups: Any, by_channel: Any, rows: Any, columns: Any) -> None:
+    """All columns of one group, or of each in turn: ``columns (G * M, K*C/G)``; an item cuts some windows."""
+    windows = columns.shape[0] // groups
+    blocks = -(-windows // rows)
+    group, block = item // blocks, item % blocks
+    first, last = block * rows, min((block + 1) * rows, windows)
+    cells, channels = g[KERNEL] * g[KERNEL + 1] * g[KERNEL + 2], g[CHANNELS] // groups
+    out = columns[group * windows + first : group * windows + last].reshape(-1)
+    cut(x, g, first, last, 0, cells, group * channels, channels, by_channel, out)
+
+
+@job(
+    INT, read(1), INT, INT, read(1), INT, INT, INT, INT, INT, INT, INT, read(1), INT, write(2), uses_blas=True
+)
+def multiply(
+    item: Any,
+    blas: Any,
+    left: Any,
+    left_step: Any,
+    left_group: Any,
+    right: Any,
+    right_is_turned: Any,
+    right_step: Any,
+    right_group: Any,
+    groups: Any,
+    depth: Any,
+    rows: Any,
+    part: Any,
+    bias: Any,
+    relu: Any,
+    out: Any,
+) -> None:
+    """``out (M, G*A)``: for each group, rows of ``left`` times ``right (depth, A)``, plus ``bias (G*A,)`` if given.
+
+    Rows of ``left`` are ``left_step`` entries apart, and those of a group begin ``left_group`` after the last one's. An
+    item computes ``rows`` rows and ``part`` columns.
+    """
+    windows, columns = out.shape[0], out.shape[1] // groups
+    blocks, parts = -(-windows // rows), -(-columns // part)
+    block, position = item % blocks, item // blocks
+    group, place = position // parts, position % parts * part
+    first, last = block * rows, min((block + 1) * rows, windows)
+    count, size, number = min(part, columns - place), out.itemsize, out.dtype.type(0)
+    a = left.ctypes.data + size * (first * left_step + group * left_group)
+    b = right.ctypes.data + size * (group * right_group + (place * right_step if right_is_turned else place))
+    c = out.ctypes.data + size * (first * out.shape[1] + group * columns + place)
+    gemm(
+        blas, 0, right_is_turned, last - first, count, depth, a, left_step, b, right_step, 0, c, out.shape[1], number
+    )
+    _finish(out, first, last, group * columns + place, count, bias, relu)
+
+
+@job(
+    INT, read(1), read(1, "int64"), read(1), INT, INT, INT, INT, INT, read(1), INT, write(2), uses_blas=True
+)
+def cut_and_multiply(
+    item: Any,
+    blas: Any,
+    x: Any,
+    g: Any,
+    right: Any,
+    right_is_turned: Any,
+    right_step: Any,
+    right_group: Any,
+    groups: Any,
+    rows: Any,
+    bias: Any,
+    relu: Any,
+    y: Any,
+) -> None:
+    """``y (M, F)``: an item cuts the columns of ``rows`` windows and multiplies them."""
+    features, size, number = y.shape[1] // groups, y.itemsize, y.dtype.type(0)
+    first, last = item * rows, min((item + 1) * rows, y.shape[0])
+    cells, channels = g[KERNEL] * g[KERNEL + 1] * g[KERNEL + 2], g[CHANNELS] // groups
+    depth = cells * channels
+    columns = np.empty((last - first) * depth, x.dtype)
+    for group in range(groups):
+        cut(x, g, first, last, 0, cells, group * channels, channels, 0, columns)
+        for place in range(0, features, PART_FEATURES):
+            count = min(PART_FEATURES, features - place)
+            a, feature = columns.ctypes.data + 0, group * features + place
+            b = right.ctypes.data + size * (group * right_group + (place * right_step if right_is_turned else place))
+            c = y.ctypes.data + size * (first * y.shape[1] + feature)
+            gemm(blas, 0, right_is_turned, last - first, count, depth, a, depth, b, right_step, 0, c, y.shape[1], number)
+            _finish(y, first, last, feature, count, bias, relu)
+
+
+@helper
+def _fold(
+    columns: Any, start: Any, g: Any, groups: Any, window_row: Any, window_rows: Any, row: Any, rows: Any, dx: Any
+) -> None:
+    """Add columns up where windows read: rows of the first axis of one sample, ``dx (rows * S1 * S2 * C,)``.
+
+    At ``start`` in ``columns`` are those of the windows in ``window_rows`` rows, from ``window_row`` on, each
+    ``(G, K, C/G)``.
+    """
+    zero = dx.dtype.type(0)
+    k1, k2, length, every = g[KERNEL + 1], g[KERNEL + 2], g[INPUT + 2], g[CHANNELS]
+    channels = every // groups
+    cells = g[KERNEL] * k1 * k2
+    for i in range(len(dx)):
+        dx[i] = zero
+    for o0 in range(window_row, window_row + window_rows):
+        for c0 in range(g[KERNEL]):
+            i0 = o0 * g[STRIDE] + c0 * g[DILATION] - g[BEFORE]
+            if i0 < row or i0 >= row + rows:
+                continue
+            for o1 in range(g[OUTPUT + 1]):
+                line = start + ((o0 - window_row) * g[OUTPUT + 1] + o1) * g[OUTPUT + 2] * cells * every
+                for c1 in range(k1):
+                    i1 = o1 * g[STRIDE + 1] + c1 * g[DILATION + 1] - g[BEFORE + 1]
+                    if i1 < 0 or i1 >= g[INPUT + 1]:
+                        continue
+                    to_line = ((i0 - row) * g[INPUT + 1] + i1) * length * every
+                    for c2 in range(k2):
+                        at = line + ((c0 * k1 + c1) * k2 + c2) * channels
+                        for o2 in range(g[OUTPUT + 2]):
+                            i2 = o2 * g[STRIDE + 2] + c2 * g[DILATION + 2] - g[BEFORE + 2]
+                            if 0 <= i2 < length:
+                                for group in range(groups):
+                                    to = to_line + i2 * every + group * channels
+                                    source = at + (o2 * groups + group) * cells * channels
+                                    for c in range(channels):
+                                        dx[to + c] += columns[source + c]
+
+
+@job(read(1), read(1, "int64"), INT, INT, write(2))
+def fold_columns(item: Any, columns: Any, g: Any, groups: Any, rows: Any, dx: Any) -> None:
+    """``dx (N, S*C)`` from columns ``(N*O, G*K*C/G)``; an item computes some rows of the first axis of a sample."""
+    blocks = -(-g[INPUT] // rows)
+    sample, row = item // blocks, item % blocks * rows
+    count, size = min(rows, g[INPUT] - row), dx.shape[1] // g[INPUT]
+    begin, end = _windows_of_rows(g, row, count)
+    cells = g[OUTPUT + 1] * g[OUTPUT + 2]
+    start = (sample * g[OUTPUT] + begin) * cells * g[KERNEL] * g[KERNEL + 1] * g[KERNEL + 2] * g[CHANNELS]
+    _fold(columns, start, g, groups, begin, end - begin, row, count, dx[sample, row * size : (row + count) * size])
+
+
+@helper
+def _windows_of_rows(g: Any, row: Any, count: Any) -> Any:
+    """The rows of windows that read some rows of the first axis: the first, and the one after the last."""
+    least = row + g[BEFORE] - (g[KERNEL] - 1) * g[DILATION]
+    begin = min(max(0, -(-least // g[STRIDE])), g[OUTPUT])
+    end = min((row + count - 1 + g[BEFORE]) // g[STRIDE] + 1, g[OUTPUT])
+    return begin, max(begin, end)
+
+
+@job(INT, read(2), read(1, "int64"), read(2), INT, INT, INT, write(2), uses_blas=True)
+def multiply_and_fold(
+    item: Any, blas: Any, dy: Any, g: Any, weight: Any, groups: Any, samples: Any, rows: Any, dx: Any
+) -> None:
+    """``dx (N, S*C)`` from ``dy (N*O, F)`` and ``weight (K*C/G, F)``: an item owns samples, or rows of one."""
+    blocks = -(-g[INPUT] // rows)
+    sample, row = item // blocks * samples, item % blocks * rows
+    count, most = min(rows, g[INPUT] - row), min(samples, dx.shape[0] - sample)
+    begin, end = _windows_of_rows(g, row, count)
+    # Samples follow one another if they are whole; rows that no window reads at their ends are computed too.
+    if most > 1:
+        begin, end = 0, g[OUTPUT]
+    size, cells, every = dx.shape[1] // g[INPUT], g[OUTPUT + 1] * g[OUTPUT + 2], dy.shape[1]
+    depth, features, windows = weight.shape[0], every // groups, (end - begin) * cells
+    columns = np.empty(groups * windows * most * depth, dx.dtype)
+    width, number = dx.itemsize, dx.dtype.type(0)
+    for group in range(groups if windows else 0):
+        a = dy.ctypes.data + width * ((sample * g[OUTPUT] + begin) * cells * every + group * features)
+        b, c = weight.ctypes.data + width * group * features, columns.ctypes.data + width * group * depth
+        gemm(blas, 0, 1, windows * most, depth, features, a, every, b, every, 0, c, groups * depth, number)
+    for n in range(most):
+        out = dx[sample + n, row * size : (row + count) * size]
+        _fold(columns, n * windows * groups * depth, g, groups, begin, end - begin, row, count, out)
+
+
+@helper
+def _add_product(
+    blas: Any, columns: Any, step: Any, rows: Any, depth: Any, dy: Any, first: Any, feature: Any, features: Any,
+    keep: Any, out: Any, where: Any,
+) -> None:
+    """Columns (``rows`` windows at that address, ``step`` apart) turned, times rows of ``dy``, to or plus ``out``."""
+    size, every = dy.itemsize, dy.shape[1]
+    b = dy.ctypes.data + size * (first * every + feature)
+    gemm(blas, 1, 0, depth, features, rows, columns, step, b, every, keep, out + size * where, every, dy.dtype.type(0))
+
+
+@job(
+    INT, read(1), read(1, "int64"), read(2), INT, INT, INT, write(3), uses_blas=True
+)
+def correlate_lanes(
+    item: Any, blas: Any, x: Any, g: Any, dy: Any, groups: Any, rows: Any, is_pointwise: Any, sums: Any
+) -> None:
+    """Columns turned times ``dy (M, F)``, for each lane the sum over its blocks of windows: ``sums (L, K*C/G, F)``."""
+    lanes, depth, every = sums.shape
+    features, windows, size = every // groups, dy.shape[0], dy.itemsize
+    cells, channels = g[KERNEL] * g[KERNEL + 1] * g[KERNEL + 2], g[CHANNELS] // groups
+    blocks = -(-windows // rows)
+    columns = np.empty(0 if is_pointwise else rows * depth, x.dtype)
+    begin, keep = blocks * item // lanes, 0
+    for block in range(begin, blocks * (item + 1) // lanes):
+        first, last = block * rows, min((block + 1) * rows, windows)
+        for group in range(groups):
+            a, step = x.ctypes.data + size * (first * g[CHANNELS] + group * channels), g[CHANNELS]
+            if not is_pointwise:
+                cut(x, g, first, last, 0, cells, group * channels, channels, 0, columns)
+                a, step = columns.ctypes.data + 0, depth
+            out, feature = sums.ctypes.data + size * item * depth * every, group * features
+            _add_product(blas, a, step, last - first, depth, dy, first, feature, features, keep, out, feature)
+        keep = 1
+
+
+@job(read(3), INT, write(2))
+def add_lanes(item: Any, sums: Any, rows: Any, out: Any) -> None:
+    """``out (K*C/G, F)``, the sum over the lanes in order; an item adds some rows."""
+    for d in range(item * rows, min((item + 1) * rows, out.shape[0])):
+        for f in range(out.shape[1]):
+            out[d, f] = sums[0, d, f]
+        for lane in range(1, sums.shape[0]):
+            for f in range(out.shape[1]):
+                out[d, f] += sums[lane, d, f]
+
+
+@job(
+    INT, read(1), read(1, "int64"), read(2), read(2, "int64"), INT, INT, INT, write(2), uses_blas=True
+)
+def correlate_parts(
+    item: Any, blas: Any, x: Any, g: Any, dy: Any, parts: Any, groups: Any, rows: Any, is_pointwise: Any, out: Any
+) -> None:
+    """Columns turned times ``dy (M, F)``: ``out (K*C/G, F)``; an item computes a part of the rows for one group.
+
+    ``parts (P, 4)`` has the first cell, the number of cells, the first channel of the group, the number of channels.
+    """
+    part, group = item % parts.shape[0], item // parts.shape[0]
+    cell, cells, channel, channels = parts[part, 0], parts[part, 1], parts[part, 2], parts[part, 3]
+    every, within, windows, size = out.shape[1], g[CHANNELS] // groups, dy.shape[0], dy.itemsize
+    features = every // groups
+    depth, place = cells * channels, (cell * within + channel) * every + group * features
+    columns = np.empty(0 if is_pointwise else rows * depth, x.dtype)
+    for first in range(0, windows, rows):
+        last = min(first + rows, windows)
+        a, step = x.ctypes.data + size * (first * g[CHANNELS] + group * within + channel), g[CHANNELS]
+        if not is_pointwise:
+            cut(x, g, first, last, cell, cells, group * within + channel, channels, 0, columns)
+            a, step = columns.ctypes.data + 0, depth
+        keep = 1 if first > 0 else 0
+        target = out.ctypes.data + 0
+        _add_product(blas, a, step, last - first, depth, dy, first, group * features, features, keep, target, place)
