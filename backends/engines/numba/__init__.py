@@ -172,7 +172,7 @@ def load() -> Kernels | None:
 
 #: For each operation, the module in this package with a function ``prepare(problem, dtype)``, which returns an object
 #: with the operation's methods, or None.
-OPERATIONS: dict[str, str] = {"columns": "columns", "direct": "direct"}
+OPERATIONS: dict[str, str] = {"columns": "columns", "depthwise": "depthwise", "direct": "direct"}
 
 
 def prepare(operation: str, problem: Any, dtype: str) -> Any:

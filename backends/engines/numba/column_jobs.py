@@ -15,6 +15,7 @@ from .blas import gemm
 from .compiler import helper
 from .convolution_sizes import BEFORE, CHANNELS, DILATION, INPUT, KERNEL, OUTPUT, SAMPLES, STRIDE
 from .jobs import INT, job, read, write
+from .memory import add_run, clear_run, copy_run
 
 # Features of a part of a product, to which the bias is added while it is in a cache.
 PART_FEATURES = 128
@@ -37,7 +38,7 @@ def cut(
 
     Rows of ``columns (n * cells * channels,)`` have channels last, or cells last if ``by_channel``. Padding is 0.
     """
-    zero = x.dtype.type(0)
+    number, size = x.dtype.type(0), x.itemsize
     every, height, middle, length = g[CHANNELS], g[INPUT], g[INPUT + 1], g[INPUT + 2]
     k1, k2 = g[KERNEL + 1], g[KERNEL + 2]
     has_runs = channels == every and cells == g[KERNEL] * k1 * k2 and g[DILATION + 2] == 1 and not by_channel
@@ -65,18 +66,20 @@ def cut(
             to = start + k * to_cell
             at = (((n * height + i0) * middle + i1) * length + i2) * every + channel
             if to_channel == 1:
-                for i in range(to, to + low * channels):
-                    columns[i] = zero
-                for i in range(low * channels, high * channels):
-                    columns[to + i] = x[at + i]
-                for i in range(to + high * channels, to + step * channels):
-                    columns[i] = zero
-            elif low == 0 and high == 1:
+                place = columns.ctypes.data + size * to
+                clear_run(place, low * channels, number)
+                skipped = size * low * channels
+                copy_run(place + skipped, x.ctypes.data + size * at + skipped, (high - low) * channels, number)
+                clear_run(place + size * high * channels, (step - high) * channels, number)
+                continue
+            row = columns[to:]
+            if low == 0 and high == 1:
+                source = x[at:]
                 for c in range(channels):
-                    columns[to + c * to_channel] = x[at + c]
+                    row[c * to_channel] = source[c]
             else:
                 for c in range(channels):
-                    columns[to + c * to_channel] = zero
+                    row[c * to_channel] = number
         o2 += 1
         if o2 == g[OUTPUT + 2]:
             o2, o1 = 0, o1 + 1
@@ -89,15 +92,14 @@ def cut(
 @helper
 def _finish(y: Any, first: Any, last: Any, feature: Any, features: Any, bias: Any, relu: Any) -> None:
     """Add the bias to some rows and features of ``y (M, F)``, and compute the ReLU."""
-    zero = y.dtype.type(0)
-    if len(bias):
-        for i in range(first, last):
-            for f in range(feature, feature + features):
-                y[i, f] += bias[f]
-    if relu:
-        for i in range(first, last):
-            for f in range(feature, feature + features):
-                y[i, f] = zero if y[i, f] <= zero else y[i, f]
+    number, zero = y.dtype.type(0), y.dtype.type(0)
+    place = y.ctypes.data + y.itemsize * (first * y.shape[1] + feature)
+    for i in range(last - first if len(bias) else 0):
+        add_run(place + y.itemsize * i * y.shape[1], bias.ctypes.data + y.itemsize * feature, features, number)
+    for i in range(first, last if relu else first):
+        row = y[i, feature : feature + features]
+        for f in range(features):
+            row[f] = zero if row[f] <= zero else row[f]
 
 
 @job(read(1), read(1, "int64"), INT, INT, INT, write(2))
@@ -197,12 +199,11 @@ def _fold(
     At ``start`` in ``columns`` are those of the windows in ``window_rows`` rows, from ``window_row`` on, each
     ``(G, K, C/G)``.
     """
-    zero = dx.dtype.type(0)
+    number, size, result, numbers = dx.dtype.type(0), dx.itemsize, dx.ctypes.data + 0, columns.ctypes.data + 0
     k1, k2, length, every = g[KERNEL + 1], g[KERNEL + 2], g[INPUT + 2], g[CHANNELS]
     channels = every // groups
     cells = g[KERNEL] * k1 * k2
-    for i in range(len(dx)):
-        dx[i] = zero
+    clear_run(result, len(dx), number)
     for o0 in range(window_row, window_row + window_rows):
         for c0 in range(g[KERNEL]):
             i0 = o0 * g[STRIDE] + c0 * g[DILATION] - g[BEFORE]
@@ -223,8 +224,7 @@ def _fold(
                                 for group in range(groups):
                                     to = to_line + i2 * every + group * channels
                                     source = at + (o2 * groups + group) * cells * channels
-                                    for c in range(channels):
-                                        dx[to + c] += columns[source + c]
+                                    add_run(result + size * to, numbers + size * source, channels, number)
 
 
 @job(read(1), read(1, "int64"), INT, INT, write(2))
@@ -312,12 +312,13 @@ def correlate_lanes(
 @job(read(3), INT, write(2))
 def add_lanes(item: Any, sums: Any, rows: Any, out: Any) -> None:
     """``out (K*C/G, F)``, the sum over the lanes in order; an item adds some rows."""
-    for d in range(item * rows, min((item + 1) * rows, out.shape[0])):
-        for f in range(out.shape[1]):
-            out[d, f] = sums[0, d, f]
-        for lane in range(1, sums.shape[0]):
-            for f in range(out.shape[1]):
-                out[d, f] += sums[lane, d, f]
+    number, size, pitch = out.dtype.type(0), out.itemsize, out.shape[0] * out.shape[1]
+    count = (min(rows, out.shape[0] - item * rows)) * out.shape[1]
+    place, source = out.ctypes.data + 0, sums.ctypes.data + 0
+    place, source = place + size * item * rows * out.shape[1], source + size * item * rows * out.shape[1]
+    copy_run(place, source, count, number)
+    for lane in range(1, sums.shape[0]):
+        add_run(place, source + size * lane * pitch, count, number)
 
 
 @job(

@@ -18,6 +18,7 @@ from .convolution_sizes import (
     flat_with_strides,
     weight_strides,
 )
+from .memory import clear_run, copy_run
 from .jobs import INT, job, read, write
 from .pool import perform
 
@@ -34,34 +35,32 @@ def pad_rows(x: Any, g: Any, sample: Any, samples: Any, row: Any, rows: Any, wid
     ``out (samples * rows * width * depth * C,)`` has channels last; ``width`` and ``depth`` are the sizes of the second
     and third axis with their padding. Cells outside ``x`` are 0.
     """
-    zero = out.dtype.type(0)
+    number, size = out.dtype.type(0), out.itemsize
     channels, step = g[CHANNELS], g[CHANNEL_STEP]
     along, height, middle, length = g[AXIS_STEP + 2], g[INPUT], g[INPUT + 1], g[INPUT + 2]
-    at = 0
+    before, after = g[BEFORE + 2] * channels, (depth - length - g[BEFORE + 2]) * channels
+    run, to = length * channels, out.ctypes.data + 0
     for n in range(sample, sample + samples):
         for i0 in range(row - g[BEFORE], row - g[BEFORE] + rows):
             for i1 in range(-g[BEFORE + 1], width - g[BEFORE + 1]):
-                end = at + depth * channels
                 if i0 < 0 or i0 >= height or i1 < 0 or i1 >= middle:
-                    for i in range(at, end):
-                        out[i] = zero
-                    at = end
+                    clear_run(to, depth * channels, number)
+                    to += size * depth * channels
                     continue
-                first = at + g[BEFORE + 2] * channels
-                last = first + length * channels
-                for i in range(at, first):
-                    out[i] = zero
+                clear_run(to, before, number)
+                to += size * before
                 start = n * g[SAMPLE_STEP] + i0 * g[AXIS_STEP] + i1 * g[AXIS_STEP + 1]
                 if step == 1 and along == channels:
-                    for i in range(length * channels):
-                        out[first + i] = x[start + i]
+                    copy_run(to, x.ctypes.data + size * start, run, number)
                 else:
+                    cells = out[(to - out.ctypes.data) // size :]
                     for c in range(channels):
+                        source = x[start + c * step :]
                         for i in range(length):
-                            out[first + i * channels + c] = x[start + i * along + c * step]
-                for i in range(last, end):
-                    out[i] = zero
-                at = end
+                            cells[i * channels + c] = source[i * along]
+                to += size * run
+                clear_run(to, after, number)
+                to += size * after
 
 
 @job(read(1), read(1, "int64"), INT, write(2))
@@ -82,8 +81,9 @@ def _pack(
         end = min(block + SIDE_BY_SIDE, features)
         for d in range(item * rows, min((item + 1) * rows, depth)):
             start = first + d // channels * cell_step + d % channels * channel_step
-            for f in range(block, end):
-                out[d, f] = numbers[start + f * step]
+            row, source = out[d, block:end], numbers[start + block * step :]
+            for f in range(end - block):
+                row[f] = source[f * step]
 
 
 def matrix_of(weight: Array, problem: ConvolutionProblem) -> tuple[Array, Bound | None]:

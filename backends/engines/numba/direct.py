@@ -8,10 +8,11 @@ import numpy as np
 from ....common.types import Array
 from . import results
 from .bound import Bound
+from .column_jobs import add_lanes
 from .compiler import contiguous
 from .convolution_layouts import matrix_of, pack
 from .convolution_sizes import ConvolutionProblem, Sizes, flat_with_strides
-from .direct_convolution import add_lanes, convolve, correlate
+from .direct_convolution import convolve, correlate
 from .pool import perform
 from .window_offsets import window_offsets
 
@@ -75,13 +76,13 @@ class DirectConvolution:
         """``dweight (F, C, *K)``; in memory, features vary fastest, then channels."""
         p, depth = self.problem, self.sizes.depth
         lanes = max(1, min(LANES, self.blocks, LANES_SIZE // (depth * p.features)))
-        sums = results.empty((lanes, 2, depth, p.features), np.float32)
+        sums = results.empty((2, lanes, depth, p.features), np.float32)
         upstream = contiguous(dy).reshape(-1, p.features)
         out = results.empty((depth, p.features), np.float32)
         rows = max(1, SUM_SIZE // p.features)
         calls = [
             correlate.bind(lanes, *self._operands(x), upstream, self._zeros, self.blocks, sums),
-            add_lanes.bind(-(-depth // rows), sums, rows, out),
+            add_lanes.bind(-(-depth // rows), sums[0], rows, out),
         ]
         perform(Bound.join(calls))
         return out.reshape(*p.windows.kernel, p.channels, p.features).transpose(-1, -2, *range(len(p.spatial)))

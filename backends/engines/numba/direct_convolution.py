@@ -165,11 +165,11 @@ def convolve(
 def correlate(
     item: Any, x: Any, g: Any, block: Any, begin: Any, within: Any, dy: Any, zeros: Any, blocks: Any, sums: Any
 ) -> None:
-    """The sum of each lane over its blocks of windows of ``x`` times ``dy (N*O, F)``: ``sums (L, 2, K*C, F)``.
+    """The sum of each lane over its blocks of windows of ``x`` times ``dy (N*O, F)``: ``sums (2, L, K*C, F)``.
 
     Sums of a block are added to those before it from one of the two matrices to the other; the last is the first one.
     """
-    lanes, _, depth, features = sums.shape
+    _, lanes, depth, features = sums.shape
     strip = np.empty(_strip_size(g, block), x.dtype)
     cells = g[OUTPUT + 1] * g[OUTPUT + 2]
     a, b = within.ctypes.data + 0, begin.ctypes.data + 0
@@ -179,18 +179,7 @@ def correlate(
         sample, samples, row, rows = _block(number, g, block)
         start = _strip(x, g, block, sample, samples, row, rows, strip)
         m = dy.ctypes.data + 4 * features * cells * (sample * g[OUTPUT] + row)
-        to = sums.ctypes.data + 4 * depth * features * (2 * item + (last - 1 - number) % 2)
+        to = sums.ctypes.data + 4 * depth * features * ((last - 1 - number) % 2 * lanes + item)
         terms = samples * rows * cells
         _add_products(start, a, depth, b, terms, m, features, before, before_step, to, features, features, 0)
         before, before_step = to, features
-
-
-@job(read(4), INT, write(2))
-def add_lanes(item: Any, sums: Any, rows: Any, out: Any) -> None:
-    """``out (K*C, F)``, the sum over the lanes of `correlate`, in order: an item adds some rows."""
-    for d in range(item * rows, min((item + 1) * rows, out.shape[0])):
-        for f in range(out.shape[1]):
-            out[d, f] = sums[0, 0, d, f]
-        for lane in range(1, sums.shape[0]):
-            for f in range(out.shape[1]):
-                out[d, f] += sums[lane, 0, d, f]

@@ -7,7 +7,8 @@ Vectors have 16 numbers; shorter registers hold one in parts. The last vector of
 sum changes no bit of it: each sum has its own register, and its terms have one order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding as untyped_llvm
@@ -30,6 +31,27 @@ _NUMBER, _WORD, _BIT, _INDEX = ir.FloatType(), ir.IntType(64), ir.IntType(1), ir
 
 def _at(builder: Any, address: Any, kind: Any) -> Any:
     return builder.inttoptr(address, kind.as_pointer())
+
+
+@contextmanager
+def _loop(builder: Any, count: Any) -> Iterator[Any]:
+    """A loop over ``0 .. count - 1`` that is not unrolled: unrolled twice, sums are moved from registers to memory."""
+    before, body = builder.block, builder.append_basic_block("products")
+    after = builder.append_basic_block("sums")
+    builder.cbranch(builder.icmp_signed(">", count, ir.Constant(_WORD, 0)), body, after)
+    builder.position_at_end(body)
+    index = builder.phi(_WORD)
+    yield index
+    following = builder.add(index, ir.Constant(_WORD, 1))
+    index.add_incoming(ir.Constant(_WORD, 0), before)
+    index.add_incoming(following, builder.block)
+    branch = builder.cbranch(builder.icmp_signed("<", following, count), body, after)
+    rule = builder.module.add_metadata([ir.MetaDataString(builder.module, "llvm.loop.unroll.disable")])
+    # The name of a loop is a node that refers to itself.
+    name = builder.module.add_metadata([rule, builder.module.add_metadata([rule])])
+    name.operands = (name, rule)
+    branch.set_metadata("llvm.loop", name)
+    builder.position_at_end(after)
 
 
 class _Vector:
@@ -124,9 +146,9 @@ def spread_tile(rows: int, vectors: int, lanes: int, masked: bool) -> Callable[.
             )
             for i, k in places
         }
-        with cgutils.for_range(builder, terms) as loop:
-            offset = builder.load(builder.gep(b, [loop.index]))
-            right = [part.load(entry(m, loop.index, pitch, k)) for k, part in enumerate(parts)]
+        with _loop(builder, terms) as j:
+            offset = builder.load(builder.gep(b, [j]))
+            right = [part.load(entry(m, j, pitch, k)) for k, part in enumerate(parts)]
             for i in range(rows):
                 left = parts[0].spread(builder.load(builder.gep(starts[i], [offset])))
                 for k, part in enumerate(parts):
@@ -145,10 +167,11 @@ def spread_tile(rows: int, vectors: int, lanes: int, masked: bool) -> Callable[.
 
 
 def vector_tile(rows: int, masked: bool) -> Callable[..., None]:
-    """``out[o[i], f] = start[f] + sum over j of  x[a[i] + b[j] + f] * m[r[j], f]`` for ``rows`` entries of ``a``.
+    """``out[o[i], f] = start[o[i], f] + sum over j of  x[a[i] + b[j] + f] * m[r[j], f]`` for ``rows`` entries of ``a``.
 
     There is one vector of features, of ``count`` if it is ``masked``. All arguments are addresses, except for
-    ``terms``, the number of ``j``; ``pitch``, the distance of the rows of ``m`` and ``out``; and ``relu``.
+    ``terms``, the number of ``j``; ``pitch``, the distance of the rows of ``m`` and ``out``; ``start_step``, that of
+    the rows of ``start``; and ``relu``, whether negative sums become 0.
     """
 
     def tile(
@@ -161,23 +184,26 @@ def vector_tile(rows: int, masked: bool) -> Callable[..., None]:
         terms: Any,
         m: Any,
         start: Any,
+        start_step: Any,
         out: Any,
         pitch: Any,
         count: Any,
         relu: Any,
     ) -> Any:
-        return types.void(*[types.int64] * 12), generate
+        return types.void(*[types.int64] * 13), generate
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        x, a, o, b, r, terms, m, start, out, pitch, count, relu = arguments
+        x, a, o, b, r, terms, m, start, start_step, out, pitch, count, relu = arguments
         x, m, start, out = (_at(builder, address, _NUMBER) for address in (x, m, start, out))
         a, o, b, r = (_at(builder, address, _WORD) for address in (a, o, b, r))
         part = _Vector(builder, LANES, count if masked else None)
         starts = [builder.gep(x, [builder.load(builder.gep(a, [ir.Constant(_WORD, i)]))]) for i in range(rows)]
-        sums = [cgutils.alloca_once_value(builder, part.load(start)) for _ in range(rows)]
-        with cgutils.for_range(builder, terms) as loop:
-            offset = builder.load(builder.gep(b, [loop.index]))
-            row = builder.load(builder.gep(r, [loop.index]))
+        lines = [builder.load(builder.gep(o, [ir.Constant(_WORD, i)])) for i in range(rows)]
+        own = [builder.gep(start, [builder.mul(line, start_step)]) for line in lines]
+        sums = [cgutils.alloca_once_value(builder, part.load(place)) for place in own]
+        with _loop(builder, terms) as j:
+            offset = builder.load(builder.gep(b, [j]))
+            row = builder.load(builder.gep(r, [j]))
             right = part.load(builder.gep(m, [builder.mul(row, pitch)]))
             for begin, total in zip(starts, sums, strict=True):
                 left = part.load(builder.gep(begin, [offset]))
@@ -187,9 +213,8 @@ def vector_tile(rows: int, masked: bool) -> Callable[..., None]:
             for total in sums:
                 value = builder.load(total)
                 builder.store(builder.select(builder.fcmp_ordered("<=", value, zeros), zeros, value), total)
-        for i, total in enumerate(sums):
-            row = builder.load(builder.gep(o, [ir.Constant(_WORD, i)]))
-            part.store(builder.load(total), builder.gep(out, [builder.mul(row, pitch)]))
+        for line, total in zip(lines, sums, strict=True):
+            part.store(builder.load(total), builder.gep(out, [builder.mul(line, pitch)]))
         return context.get_dummy_value()
 
     return instruction(tile)
