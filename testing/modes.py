@@ -23,7 +23,7 @@ LAYOUTS = ("strided", "channels last", "read-only")
 # These algorithms multiply neighbouring cells by zeros, so an infinity in one becomes NaN in the others.
 MIXING = ("banded", "Winograd")
 # Algorithms that have both array functions and kernels, on the host (True) and on a device.
-COMPILED = {True: ("depthwise",), False: ("depthwise", "columns", "Winograd")}
+COMPILED = {True: ("depthwise", "columns"), False: ("depthwise", "columns", "Winograd")}
 
 
 @dataclass(frozen=True)

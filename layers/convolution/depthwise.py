@@ -6,8 +6,8 @@ of ``O * F`` numbers (its cells and their channels), the cell of the kernel is r
 computed in strips of rows. With a stride along the last axis, the cells of a row are first split by their remainder
 modulo the stride, so that a cell of the kernel reads a run of one part.
 
-With ``F = m C`` each channel has ``m`` kernels, and the input's channels are repeated ``m`` times. Where compiled
-kernels are installed they compute all this, except the gradient of the input for ``m > 1``.
+With ``F = m C`` each channel has ``m`` kernels, and the input's channels are repeated ``m`` times. Where an engine has
+the operation, it computes all this.
 """
 
 from math import prod
@@ -18,8 +18,8 @@ from ...backends.contractions.contractions import PARTIAL_SUMS, sum_in_order
 from ...backends.execution.blocks import even_slices
 from ...backends.operations import Operations
 from ...common.types import Array
-from . import depthwise_compiled as compiled
 from .depthwise_rows import DepthwiseRows
+from .prepared import prepared
 from .problem import Problem
 
 
@@ -30,12 +30,9 @@ def serves(problem: Problem, ops: Operations) -> bool:
 
 def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations) -> Array:
     """``y (N, *O, F)``."""
-    prepared = ops.prepare("depthwise", problem, problem.dtype)
-    if prepared is not None:
-        return prepared.forward(x, weight, bias)
-    kernels = compiled.kernels_for(problem, ops)
-    if kernels is not None:
-        return compiled.forward(x, weight, bias, problem, ops, kernels)
+    engine = prepared("depthwise", problem, ops)
+    if engine is not None:
+        return engine.forward(x, weight, bias)
     xp, rows = ops.xp, DepthwiseRows.of(problem, ops, x)
     x, kernel = xp.reshape(x, rows.problem.x_shape), rows.repeated(weight)
     bias_row = None if bias is None else xp.tile(bias, (problem.windows.count[-1],))
@@ -56,12 +53,9 @@ def forward(x: Array, weight: Array, bias: Array | None, problem: Problem, ops: 
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) -> Array:
     """``dx (N, *S, C)``: each cell of the kernel times ``dy``, added up where that cell read."""
-    prepared = ops.prepare("depthwise", problem, problem.dtype)
-    if prepared is not None:
-        return prepared.input_gradient(dy, weight)
-    kernels = compiled.kernels_for(problem, ops)
-    if kernels is not None and problem.features == problem.channels:
-        return compiled.input_gradient(dy, weight, problem, ops, kernels)
+    engine = prepared("depthwise", problem, ops)
+    if engine is not None:
+        return engine.input_gradient(dy, weight)
     xp, rows = ops.xp, DepthwiseRows.of(problem, ops, dy)
     dy, kernel = xp.reshape(dy, rows.problem.y_shape), rows.repeated(weight)
     stride, features, channels = rows.problem.windows.stride[-1], problem.features, problem.channels
@@ -96,15 +90,11 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) 
 def weight_gradient(x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
     """``dweight (F, 1, *K)``: for each cell of the kernel what it reads times ``dy``, summed over the rows, and then
     along them."""
-    prepared = ops.prepare("depthwise", problem, problem.dtype)
-    if prepared is not None:
-        return prepared.weight_gradient(x, dy)
+    engine = prepared("depthwise", problem, ops)
+    if engine is not None:
+        return engine.weight_gradient(x, dy)
     xp, rows = ops.xp, DepthwiseRows.of(problem, ops, x)
     x, dy = xp.reshape(x, rows.problem.x_shape), xp.reshape(dy, rows.problem.y_shape)
-    kernels = compiled.kernels_for(problem, ops)
-    if kernels is not None:
-        sums = compiled.weight_sums(x, dy, rows, kernels)
-        return xp.reshape(xp.matrix_transpose(sums), (problem.features, 1, *problem.windows.kernel))
     w, blocks = rows.problem.windows, rows.blocks()
     lanes = even_slices(len(blocks), min(len(blocks), PARTIAL_SUMS))
     sums = xp.zeros((len(lanes), w.cells, rows.shape[-1]), dtype=x.dtype, device=device(x))

@@ -26,47 +26,8 @@ from ...overrides import add_applicable, chosen, is_collecting
 class Kernels(Protocol):
     """The functions of `xpnn.backends.engines.numba.kernels`.
 
-    Arrays are float32 and C-contiguous, and only results are written, unless stated otherwise. ``strip (n, *S, C)`` is
-    a part of the padded input that contains all ``windows``.
+    Arrays are float32 and C-contiguous, and only results are written, unless stated otherwise.
     """
-
-    #: Numbers of a vector register, and the fewest features of `convolve_by_channel` and `correlate_by_channel`.
-    VECTOR_LANES: int
-
-    def width(self, features: int) -> int:
-        """Number of features that `convolve` and `correlate` require of the matrix and ``dy``, padded with zeros."""
-
-    def widen(self, rows: Array, out: Array) -> None:
-        """Copy ``rows (n, F)`` to ``out (n, width)``, followed by zeros."""
-
-    def pad(self, x: Array, above: int, left: int, out: Array) -> None:
-        """Copy ``x (n, R, W)`` to ``out (n, R', W')`` and surround it with zeros."""
-
-    def convolve(self, strip: Array, matrix: Array, bias: Array, windows: Windows, out: Array) -> None:
-        """Windows of ``strip`` times ``matrix (K*C, F)``, plus ``bias (F,)``, to ``out (n*O, F)``."""
-
-    def correlate(self, strip: Array, dy: Array, zeros: Array, windows: Windows, out: Array) -> None:
-        """The adjoint of `convolve` in the matrix: ``dy (n*O, F)`` to ``out (K*C, F)``; ``zeros (F,)``."""
-
-    def convolve_by_channel(
-        self,
-        x: Array,
-        cells: Array,
-        bias: Array,
-        windows: Windows,
-        before: tuple[int, ...],
-        out: Array,
-        adjoint: bool = False,
-    ) -> None:
-        """Each channel of ``x (n, *S, C)`` with its own kernel, ``cells (K, C)``, plus ``bias (C,)``.
-
-        Windows begin ``before`` cells ahead of the input, and read zeros around it; the result is ``out (n, O, C)``.
-        With ``adjoint`` it is the adjoint in ``x``: ``out`` has ``count`` cells of the input, beginning with cell
-        ``before`` of the padded input, and each is the sum over the windows ``x`` that contain it.
-        """
-
-    def correlate_by_channel(self, x: Array, dy: Array, windows: Windows, before: tuple[int, ...], out: Array) -> None:
-        """The adjoint of `convolve_by_channel` in the cells: ``dy (n, O, C)`` to ``out (K, C)``."""
 
     def column_moments(self, x: Array, step: int, mean: Array, sums: Array, squares: Array) -> None:
         """For each column of ``x (R, C)``, the mean of every ``step``-th row, and the sums of ``t`` and ``t^2``.
@@ -182,14 +143,15 @@ def prepare(operation: str, problem: Any, dtype: str) -> Any:
     """
     if operation not in OPERATIONS or not used():
         return None
-    made = _prepared(operation, problem, dtype)
+    made = _prepared(operation, problem, dtype, chosen().block_bytes)
     if made is not None and is_collecting():
         add_applicable(["kernels"])
     return made
 
 
 @lru_cache(maxsize=4096)
-def _prepared(operation: str, problem: Any, dtype: str) -> Any:
+def _prepared(operation: str, problem: Any, dtype: str, block_bytes: int) -> Any:
+    # The bytes of a block belong to the key only: operations that cut blocks ask for them.
     return import_module(f"{__name__}.{OPERATIONS[operation]}").prepare(problem, dtype)
 
 

@@ -1,7 +1,7 @@
 """Jobs of convolution by columns: windows copied to the rows of a matrix, products, and their adjoints.
 
-A row of the columns is a window; its entries are the kernel's cells times channels. An item of a job cuts the columns of
-some windows into memory of its own and multiplies them while they are in a cache, or, where windows are few, one job
+A row of the columns is a window; its entries are the kernel's cells times channels. An item of a job cuts the columns
+of some windows into memory of its own and multiplies them while they are in a cache, or, where windows are few, one job
 cuts all columns and another shares the products.
 
 Every job computes for each group of channels, and reads sizes at the indices of `convolution_sizes`.
@@ -13,7 +13,7 @@ import numpy as np
 
 from .blas import gemm
 from .compiler import helper
-from .convolution_sizes import BEFORE, CHANNELS, DILATION, INPUT, KERNEL, OUTPUT, SAMPLES, STRIDE
+from .convolution_sizes import BEFORE, CHANNELS, DILATION, INPUT, KERNEL, OUTPUT, STRIDE
 from .jobs import INT, job, read, write
 from .memory import add_run, clear_run, copy_run
 
@@ -114,9 +114,7 @@ def cut_columns(item: Any, x: Any, g: Any, groups: Any, by_channel: Any, rows: A
     cut(x, g, first, last, 0, cells, group * channels, channels, by_channel, out)
 
 
-@job(
-    INT, read(1), INT, INT, read(1), INT, INT, INT, INT, INT, INT, INT, read(1), INT, write(2), uses_blas=True
-)
+@job(INT, read(1), INT, INT, read(1), INT, INT, INT, INT, INT, INT, INT, read(1), INT, write(2), uses_blas=True)
 def multiply(
     item: Any,
     blas: Any,
@@ -149,15 +147,11 @@ def multiply(
     a = left.ctypes.data + size * (first * left_step + group * left_group)
     b = right.ctypes.data + size * (group * right_group + (place * right_step if right_is_turned else place))
     c = out.ctypes.data + size * (first * out.shape[1] + group * columns + place)
-    gemm(
-        blas, 0, right_is_turned, last - first, count, depth, a, left_step, b, right_step, 0, c, out.shape[1], number
-    )
+    gemm(blas, 0, right_is_turned, last - first, count, depth, a, left_step, b, right_step, 0, c, out.shape[1], number)
     _finish(out, first, last, group * columns + place, count, bias, relu)
 
 
-@job(
-    INT, read(1), read(1, "int64"), read(1), INT, INT, INT, INT, INT, read(1), INT, write(2), uses_blas=True
-)
+@job(INT, read(1), read(1, "int64"), read(1), INT, INT, INT, INT, INT, read(1), INT, write(2), uses_blas=True)
 def cut_and_multiply(
     item: Any,
     blas: Any,
@@ -186,7 +180,9 @@ def cut_and_multiply(
             a, feature = columns.ctypes.data + 0, group * features + place
             b = right.ctypes.data + size * (group * right_group + (place * right_step if right_is_turned else place))
             c = y.ctypes.data + size * (first * y.shape[1] + feature)
-            gemm(blas, 0, right_is_turned, last - first, count, depth, a, depth, b, right_step, 0, c, y.shape[1], number)
+            gemm(
+                blas, 0, right_is_turned, last - first, count, depth, a, depth, b, right_step, 0, c, y.shape[1], number
+            )
             _finish(y, first, last, feature, count, bias, relu)
 
 
@@ -275,8 +271,18 @@ def multiply_and_fold(
 
 @helper
 def _add_product(
-    blas: Any, columns: Any, step: Any, rows: Any, depth: Any, dy: Any, first: Any, feature: Any, features: Any,
-    keep: Any, out: Any, where: Any,
+    blas: Any,
+    columns: Any,
+    step: Any,
+    rows: Any,
+    depth: Any,
+    dy: Any,
+    first: Any,
+    feature: Any,
+    features: Any,
+    keep: Any,
+    out: Any,
+    where: Any,
 ) -> None:
     """Columns (``rows`` windows at that address, ``step`` apart) turned, times rows of ``dy``, to or plus ``out``."""
     size, every = dy.itemsize, dy.shape[1]
@@ -284,9 +290,7 @@ def _add_product(
     gemm(blas, 1, 0, depth, features, rows, columns, step, b, every, keep, out + size * where, every, dy.dtype.type(0))
 
 
-@job(
-    INT, read(1), read(1, "int64"), read(2), INT, INT, INT, write(3), uses_blas=True
-)
+@job(INT, read(1), read(1, "int64"), read(2), INT, INT, INT, write(3), uses_blas=True)
 def correlate_lanes(
     item: Any, blas: Any, x: Any, g: Any, dy: Any, groups: Any, rows: Any, is_pointwise: Any, sums: Any
 ) -> None:
@@ -321,9 +325,7 @@ def add_lanes(item: Any, sums: Any, rows: Any, out: Any) -> None:
         add_run(place, source + size * lane * pitch, count, number)
 
 
-@job(
-    INT, read(1), read(1, "int64"), read(2), read(2, "int64"), INT, INT, INT, write(2), uses_blas=True
-)
+@job(INT, read(1), read(1, "int64"), read(2), read(2, "int64"), INT, INT, INT, write(2), uses_blas=True)
 def correlate_parts(
     item: Any, blas: Any, x: Any, g: Any, dy: Any, parts: Any, groups: Any, rows: Any, is_pointwise: Any, out: Any
 ) -> None:

@@ -3,7 +3,6 @@
 Source: K. Chellapilla et al., "High performance convolutional neural networks for document processing", 2006.
 """
 
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -85,8 +84,8 @@ class Columns:
             left = (columns.reshape(-1), self.depth, self.windows * self.depth)
             calls.append(self._products(*left, matrix, self.depth, offsets, relu, out))
         else:
-            arguments = (flat, g, *matrix, self.rows, offsets, relu, out)
-            calls.append(cut_and_multiply.bind(self.blocks, self.blas, *arguments))
+            rest = (*matrix, self.rows, offsets, relu, out)
+            calls.append(cut_and_multiply.bind(self.blocks, self.blas, flat, g, *rest))
         perform(Bound.join(calls))
         return y
 
@@ -134,8 +133,8 @@ class Columns:
             calls.append(add_lanes.bind(-(-self.depth // rows), sums, rows, out))
         else:
             parts = self._parts()
-            arguments = (flat, g, upstream, parts, groups, 2 * ROWS, sizes.is_pointwise, out)
-            calls.append(correlate_parts.bind(len(parts) * groups, self.blas, *arguments))
+            rest = (groups, 2 * ROWS, sizes.is_pointwise, out)
+            calls.append(correlate_parts.bind(len(parts) * groups, self.blas, flat, g, upstream, parts, *rest))
         perform(Bound.join(calls))
         dweight = out.reshape(*p.windows.kernel, self.within, p.features)
         return dweight.transpose(-1, -2, *range(len(p.spatial)))

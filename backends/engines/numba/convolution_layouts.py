@@ -1,4 +1,4 @@
-"""Copies into the memory layouts that convolutions compute in: padded inputs with channels last, weights as matrices."""
+"""Copies into the memory layouts of convolutions: padded inputs with channels last, weights as matrices."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ from .convolution_sizes import (
     flat_with_strides,
     weight_strides,
 )
-from .memory import clear_run, copy_run
 from .jobs import INT, job, read, write
+from .memory import clear_run, copy_run
 from .pool import perform
 
 # Entries that an item copies.

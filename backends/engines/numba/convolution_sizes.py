@@ -7,7 +7,7 @@ read sizes and strides from an array of integers, at the indices below.
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import prod
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 

@@ -109,9 +109,7 @@ class Depthwise:
         calls.append(repeat_channels.bind(-(-len(wide) // rows), flat.reshape(-1, p.channels), rows, wide))
         return wide.reshape(n, -1), calls
 
-    def _products(
-        self, x: Array, classes: WindowClasses, matrix: Array, bias: Array, relu: bool, out: Array
-    ) -> Bound:
+    def _products(self, x: Array, classes: WindowClasses, matrix: Array, bias: Array, relu: bool, out: Array) -> Bound:
         pieces = min(self.pieces, len(classes.split) - 1)
         items = -(-self.sizes.samples // self.samples) * pieces
         return convolve_channels.bind(items, x, *classes, matrix, bias, relu, self.samples, pieces, out)

@@ -113,7 +113,7 @@ def correlate_channels(
     pieces: Any,
     sums: Any,
 ) -> None:
-    """The adjoint in the cells, for each lane the sum over its samples and pieces of the classes: ``sums (L, K, F)``."""
+    """The adjoint in the cells, a sum over the samples and pieces of each lane: ``sums (L, K, F)``."""
     lanes, kernel, features = sums.shape
     out = sums[item].ctypes.data
     for k in range(kernel):

@@ -6,6 +6,7 @@ from math import prod
 import numpy as np
 
 from ....common.types import Array
+from ...overrides import chosen
 from . import results
 from .bound import Bound
 from .column_jobs import add_lanes
@@ -16,12 +17,44 @@ from .direct_convolution import convolve, correlate
 from .pool import perform
 from .window_offsets import window_offsets
 
-# Most bytes of input and output of a block, and most multiply-adds: some 20 microseconds.
-BLOCK_BYTES, BLOCK_MULTIPLY_ADDS = 1 << 18, 1 << 20
+# Most bytes of input and output of a block, and multiply-adds of one in forward, some 20 microseconds. With fewer
+# windows than `LEAST_WINDOWS` the weight would be read too often.
+BLOCK_BYTES, BLOCK_MULTIPLY_ADDS, LEAST_WINDOWS = 1 << 18, 1 << 20, 64
 # Most sums that are computed side by side in the gradient of the weight, and most numbers of all of them.
 LANES, LANES_SIZE = 16, 1 << 19
 # Numbers of a weight's gradient that an item adds up.
 SUM_SIZE = 1 << 12
+
+
+class _Blocks:
+    """A batch in blocks of some samples, or of some rows of the first axis of one sample.
+
+    Parameters
+    ----------
+    sizes : Sizes
+    most : int
+        The most rows of windows of a block.
+    """
+
+    def __init__(self, sizes: Sizes, most: int) -> None:
+        w = sizes.windows
+        samples, rows = max(1, min(sizes.samples, most // w.count[0])), w.count[0]
+        if samples == 1:
+            # Blocks of nearly the same length.
+            rows = -(-rows // -(-rows // max(1, most)))
+        of_sample = -(-w.count[0] // rows)
+        self.count = -(-sizes.samples // samples) * of_sample
+        windows = replace(w, count=(rows, *w.count[1:]))
+        strip_rows = sizes.padded[0] if samples > 1 else min(sizes.padded[0], windows.extent[0])
+        numbers = (samples, rows, of_sample, strip_rows, *sizes.padded[1:])
+        #: By whether a padded copy of the input is read: the numbers of blocks, offsets of windows and of their cells.
+        self.read = {
+            is_copied: (
+                np.array([*numbers, is_copied], np.int64),
+                *window_offsets((samples, *(numbers[3:] if is_copied else sizes.spatial), sizes.channels), windows),
+            )
+            for is_copied in (False, True)
+        }
 
 
 class DirectConvolution:
@@ -29,31 +62,15 @@ class DirectConvolution:
 
     def __init__(self, problem: ConvolutionProblem, sizes: Sizes) -> None:
         self.problem, self.sizes = problem, sizes
-        w, n = sizes.windows, sizes.samples
-        row_cells = prod(w.count[1:])
-        row_bytes = 4 * (
-            row_cells * sizes.features + w.stride[0] * sizes.padded[1] * sizes.padded[2] * sizes.channels
-        )
-        row_products = row_cells * sizes.features * sizes.depth
-        most = max(1, min(BLOCK_BYTES // max(1, row_bytes), BLOCK_MULTIPLY_ADDS // max(1, row_products)))
-        samples = min(n, max(1, most // max(1, w.count[0])))
-        rows = min(w.count[0], most)
-        # The rows of a sample in blocks of nearly the same length.
-        rows = -(-w.count[0] // -(-w.count[0] // rows)) if samples == 1 and rows else w.count[0]
-        self.blocks_of_sample = -(-w.count[0] // max(1, rows))
-        self.blocks = -(-n // max(1, samples)) * self.blocks_of_sample
-        windows = replace(w, count=(rows, *w.count[1:]))
-        strip_rows = sizes.padded[0] if samples > 1 else min(sizes.padded[0], windows.extent[0])
-        numbers = (samples, rows, self.blocks_of_sample, strip_rows, *sizes.padded[1:])
+        w = sizes.windows
+        cells = prod(w.count[1:])
+        row_bytes = 4 * (cells * sizes.features + w.stride[0] * prod(sizes.padded[1:]) * sizes.channels)
+        most = (chosen().block_bytes or BLOCK_BYTES) // row_bytes
+        products = BLOCK_MULTIPLY_ADDS // (cells * sizes.features * sizes.depth)
+        self._forward = _Blocks(sizes, min(most, max(products, LEAST_WINDOWS // cells)))
+        shares = -(-sizes.samples * w.count[0] // LANES)
+        self._backward = _Blocks(sizes, min(most, max(shares, LEAST_WINDOWS // cells)))
         self._zeros = np.zeros(sizes.features, np.float32)
-        #: By whether a padded copy of the input is read: the numbers of blocks, offsets of windows and of their cells.
-        self._read = {
-            is_copied: (
-                np.array([*numbers, is_copied], np.int64),
-                *window_offsets((samples, *(numbers[3:] if is_copied else sizes.spatial), sizes.channels), windows),
-            )
-            for is_copied in (False, True)
-        }
 
     def pack(self, weight: Array) -> Array:
         """The weight ``(F, C, *K)`` as the matrix ``(K*C, F)``."""
@@ -68,30 +85,30 @@ class DirectConvolution:
         y = results.empty((p.samples, *p.windows.count, p.features), np.float32)
         start = self._zeros if bias is None else contiguous(bias)
         rows = y.reshape(-1, p.features)
-        call = convolve.bind(self.blocks, *self._operands(x), matrix, start, relu, rows)
+        call = convolve.bind(self._forward.count, *self._operands(x, self._forward), matrix, start, relu, rows)
         perform(call if copying is None else Bound.join([copying, call]))
         return y
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
         """``dweight (F, C, *K)``; in memory, features vary fastest, then channels."""
-        p, depth = self.problem, self.sizes.depth
-        lanes = max(1, min(LANES, self.blocks, LANES_SIZE // (depth * p.features)))
+        p, depth, blocks = self.problem, self.sizes.depth, self._backward
+        lanes = max(1, min(LANES, blocks.count, LANES_SIZE // (depth * p.features)))
         sums = results.empty((2, lanes, depth, p.features), np.float32)
         upstream = contiguous(dy).reshape(-1, p.features)
         out = results.empty((depth, p.features), np.float32)
         rows = max(1, SUM_SIZE // p.features)
         calls = [
-            correlate.bind(lanes, *self._operands(x), upstream, self._zeros, self.blocks, sums),
+            correlate.bind(lanes, *self._operands(x, blocks), upstream, self._zeros, blocks.count, sums),
             add_lanes.bind(-(-depth // rows), sums[0], rows, out),
         ]
         perform(Bound.join(calls))
         return out.reshape(*p.windows.kernel, p.channels, p.features).transpose(-1, -2, *range(len(p.spatial)))
 
-    def _operands(self, x: Array) -> tuple[Array, ...]:
+    def _operands(self, x: Array, blocks: _Blocks) -> tuple[Array, ...]:
         """What both jobs read of the input: its numbers, sizes, blocks, and the offsets of windows and their cells."""
         flat, strides = flat_with_strides(x, self.sizes)
         is_copied = self.sizes.is_padded or strides != self.sizes.contiguous_strides
-        return flat, self.sizes.table(strides), *self._read[is_copied]
+        return flat, self.sizes.table(strides), *blocks.read[is_copied]
 
 
 def prepare(problem: ConvolutionProblem, dtype: str) -> DirectConvolution | None:

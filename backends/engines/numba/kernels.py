@@ -2,32 +2,22 @@
 
 from .average_pool import means, spread_means
 from .batch_norm import column_moments, column_sums, normalise, normalise_backward
-from .depthwise_convolution import convolve_by_channel, correlate_by_channel
-from .direct_convolution import VECTOR_LANES, convolve, correlate, pad, widen, width
 from .max_pool import max_cells, scatter_maxima
 from .optimizer_steps import adam_step, momentum_step, sgd_step
 from .relu import relu, relu_backward
 
 __all__ = [
-    "VECTOR_LANES",
     "adam_step",
     "column_moments",
     "column_sums",
-    "convolve",
-    "convolve_by_channel",
-    "correlate",
-    "correlate_by_channel",
     "max_cells",
     "means",
     "momentum_step",
     "normalise",
     "normalise_backward",
-    "pad",
     "relu",
     "relu_backward",
     "scatter_maxima",
     "sgd_step",
     "spread_means",
-    "widen",
-    "width",
 ]
