@@ -87,6 +87,8 @@ def match(actual, desired, case):
         assert_match(a, d, level="reduction", terms=terms, dtype="float32")
 
 
+FULL = {name: case for name, case in CASES.items() if case[0][0]}
+every_full_case = pytest.mark.parametrize("case", FULL.values(), ids=FULL)
 every_algorithm = pytest.mark.parametrize("algorithm", ["", "columns"])
 
 
@@ -107,15 +109,17 @@ def test_compiled_code_in_small_blocks_matches_loops(compiled, case, algorithm, 
         match(compute(*host, options), desired, case)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES.values() if c[0][0]], ids=[k for k, c in CASES.items() if c[0][0]])
+@every_full_case
 @pytest.mark.parametrize("operation", ["columns", "depthwise", "direct"])
 def test_a_prepared_object_packs_a_weight_and_computes_the_relu(compiled, operation, case, rng):
     host, desired, _ = problem(case, rng)
     x, weight, bias, _ = host
     spatial = tuple(range(2, x.ndim))
     engine = numba.prepare(operation, describe(case), "float32")
+    groups = case[5]
+    serves = {"columns": True, "direct": groups == 1, "depthwise": groups == case[0][1]}
+    assert (engine is not None) == serves[operation]
     if engine is None:
-        assert operation != "columns" and (case[5] > 1) == (operation == "direct")
         return
     for packed in (None, engine.pack(weight)):
         y = engine.forward(x.transpose(0, *spatial, 1), weight, bias, packed=packed, relu=True)
@@ -132,12 +136,12 @@ def describe(case):
 
 #: Constants of the module `columns` with which small problems take the ways of large ones.
 WAYS = {
-    "blocks of their own": {"FEW_BLOCKS": 0, "ROWS": 8, "UNPACKED": 1, "FOLD_BYTES": 1},
+    "blocks of their own": {"FEW_BLOCKS": 1, "ROWS": 8, "UNPACKED": 1, "FOLD_BYTES": 1},
     "parts of the weight": {"LANES_SIZE": 1, "PART_DEPTH": 2, "PART_FEATURES": 3, "ROWS": 8, "UNPACKED": 1},
 }
 
 
-@pytest.mark.parametrize("case", [c for c in CASES.values() if c[0][0]], ids=[k for k, c in CASES.items() if c[0][0]])
+@every_full_case
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_columns_of_large_problems_match_loops(compiled_kernels, way, dtype, case, rng, monkeypatch):
