@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import oracles
@@ -158,6 +159,32 @@ def test_columns_of_large_problems_match_loops(compiled_kernels, way, dtype, cas
     for a, d in zip(found, desired[:3], strict=True):
         terms = max(1, int(np.prod(case[1])), d.shape[0] * int(np.prod(desired[0].shape[2:])))
         assert_match(a, d, level="reduction", terms=terms, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("case", "joined"),
+    [
+        (((3, 1, 7, 12), (6, 1, 5, 5), ((2, 2), (2, 2)), (1, 1), (1, 1), 1), 2),
+        (((2, 3, 9, 17), (1, 3, 3, 3), ((0, 1), (1, 2)), (2, 1), (2, 1), 1), 6),
+        (((2, 2, 3, 30), (3, 2, 2, 3), ((0, 0), (1, 1)), (1, 2), (1, 1), 1), 5),
+        (((2, 2, 4, 5, 6), (8, 2, 2, 3, 4), ((0, 0), (1, 1), (1, 2)), (1, 2, 1), (1, 1, 1), 1), 2),
+    ],
+)
+def test_neighbouring_outputs_computed_together_match_loops(compiled_kernels, case, joined, rng, monkeypatch):
+    monkeypatch.setattr(importlib.import_module(f"{numba.__name__}.neighbours"), "MIN_MULTIPLY_ADDS", 0)
+    module = importlib.import_module(f"{numba.__name__}.direct")
+    (x, weight, bias, dy), desired, _ = problem(case, rng)
+    spatial = tuple(range(2, x.ndim))
+    x, dy = (a.transpose(0, *spatial, 1) for a in (x, dy))
+    engine = module.prepare(describe(case), "float32")
+    assert engine.neighbours == joined
+    for b, y in ((bias, desired[0]), (None, desired[0] - bias.reshape(-1, *(1,) * len(spatial)))):
+        match([np.moveaxis(engine.forward(x, weight, b), -1, 1)], [y], case)
+        relu = engine.forward(x, weight, b, packed=engine.pack(weight), relu=True)
+        match([np.moveaxis(relu, -1, 1)], [np.maximum(y, 0)], case)
+    match([engine.weight_gradient(x, dy)], [desired[2]], case)
+    plain = module.prepare(replace(describe(case), algorithms="direct"), "float32")
+    assert plain.neighbours == 1
 
 
 def test_the_relu_of_nan_is_nan(compiled):

@@ -1,4 +1,6 @@
-"""Convolution by columns (im2col) and matrix products: how the batch is cut, and the calls of `column_jobs`.
+"""Convolution by columns (im2col) and matrix products: how the batch is cut, and the calls of the jobs.
+
+The jobs are in `column_jobs` and `column_adjoints`.
 
 Source: K. Chellapilla et al., "High performance convolutional neural networks for document processing", 2006.
 """
@@ -11,20 +13,12 @@ from ....common.types import Array
 from . import results
 from .blas import gemm_address
 from .bound import Bound
-from .column_jobs import (
-    PART_FEATURES,
-    add_lanes,
-    correlate_lanes,
-    correlate_parts,
-    cut_and_multiply,
-    cut_columns,
-    fold_columns,
-    multiply,
-    multiply_and_fold,
-)
+from .column_adjoints import correlate_lanes, correlate_parts, fold_columns, multiply_and_fold
+from .column_jobs import PART_FEATURES, cut_and_multiply, cut_columns, multiply
 from .compiler import contiguous
 from .convolution_layouts import laid, matrix_of, pack
 from .convolution_sizes import ConvolutionProblem, Sizes, weight_strides
+from .lane_sums import add_lanes
 from .pool import perform
 
 # Windows of a block, whose columns stay in a cache.

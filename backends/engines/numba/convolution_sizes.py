@@ -34,6 +34,7 @@ class ConvolutionProblem(Protocol):
     windows: Windows
     padding: PadWidths
     rotated: bool
+    algorithms: str
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import numpy as np
 from ....common.types import Array
 from . import results
 from .bound import Bound
-from .column_jobs import add_lanes
 from .compiler import contiguous
 from .convolution_layouts import ENTRIES, laid, matrix_of, pack
 from .convolution_sizes import ConvolutionProblem, Sizes
 from .depthwise_convolution import convolve_channels, correlate_channels, repeat_channels, sum_repeated_channels
+from .lane_sums import add_lanes
 from .pool import perform
 from .window_offsets import WindowClasses, window_classes
 

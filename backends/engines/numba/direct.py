@@ -9,11 +9,12 @@ from ....common.types import Array
 from ...overrides import chosen
 from . import results
 from .bound import Bound
-from .column_jobs import add_lanes
 from .compiler import contiguous
 from .convolution_layouts import matrix_of, pack
 from .convolution_sizes import ConvolutionProblem, Sizes, flat_with_strides
 from .direct_convolution import convolve, correlate
+from .lane_sums import add_lanes
+from .neighbours import gather_matrix, joined, neighbours, rows_of_kernel, spread_matrix
 from .pool import perform
 from .window_offsets import window_offsets
 
@@ -61,7 +62,12 @@ class DirectConvolution:
     """Forward and weight's gradient of a convolution of one group in float32."""
 
     def __init__(self, problem: ConvolutionProblem, sizes: Sizes) -> None:
-        self.problem, self.sizes = problem, sizes
+        self.problem = problem
+        #: Outputs that are computed together, and the sizes of their convolution.
+        self.neighbours = 1 if problem.algorithms == "direct" else neighbours(sizes)
+        self.depth, self._rows = sizes.depth, rows_of_kernel(sizes)
+        self._shift = sizes.windows.stride[-1] * sizes.channels
+        self.sizes = sizes = joined(sizes, self.neighbours) if self.neighbours > 1 else sizes
         w = sizes.windows
         cells = prod(w.count[1:])
         row_bytes = 4 * (cells * sizes.features + w.stride[0] * prod(sizes.padded[1:]) * sizes.channels)
@@ -80,27 +86,35 @@ class DirectConvolution:
         self, x: Array, weight: Array, bias: Array | None, packed: Array | None = None, relu: bool = False
     ) -> Array:
         """``y (N, *O, F)``, or its ReLU; ``packed`` is what `pack` returned for the weight, if it was called."""
-        p = self.problem
+        p, sizes = self.problem, self.sizes
         matrix, copying = (packed, None) if packed is not None else matrix_of(weight, p)
+        calls = [] if copying is None else [copying]
+        start = self._zeros[: p.features] if bias is None else contiguous(bias)
+        if self.neighbours > 1:
+            wide = results.empty((sizes.depth + 1, sizes.features), np.float32)
+            calls.append(spread_matrix.bind(1, matrix, start, self._rows, self._shift, self.neighbours, wide))
+            matrix, start = wide[:-1], wide[-1]
         y = results.empty((p.samples, *p.windows.count, p.features), np.float32)
-        start = self._zeros if bias is None else contiguous(bias)
-        rows = y.reshape(-1, p.features)
-        call = convolve.bind(self._forward.count, *self._operands(x, self._forward), matrix, start, relu, rows)
-        perform(call if copying is None else Bound.join([copying, call]))
+        rows = y.reshape(-1, sizes.features)
+        calls.append(convolve.bind(self._forward.count, *self._operands(x, self._forward), matrix, start, relu, rows))
+        perform(Bound.join(calls))
         return y
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
         """``dweight (F, C, *K)``; in memory, features vary fastest, then channels."""
-        p, depth, blocks = self.problem, self.sizes.depth, self._backward
-        lanes = max(1, min(LANES, blocks.count, LANES_SIZE // (depth * p.features)))
-        sums = results.empty((2, lanes, depth, p.features), np.float32)
-        upstream = contiguous(dy).reshape(-1, p.features)
-        out = results.empty((depth, p.features), np.float32)
-        rows = max(1, SUM_SIZE // p.features)
+        p, blocks, depth, features = self.problem, self._backward, self.sizes.depth, self.sizes.features
+        lanes = max(1, min(LANES, blocks.count, LANES_SIZE // (depth * features)))
+        sums = results.empty((2, lanes, depth, features), np.float32)
+        upstream = contiguous(dy).reshape(-1, features)
+        out = results.empty((depth, features), np.float32)
+        rows = max(1, SUM_SIZE // features)
         calls = [
             correlate.bind(lanes, *self._operands(x, blocks), upstream, self._zeros, blocks.count, sums),
             add_lanes.bind(-(-depth // rows), sums[0], rows, out),
         ]
+        if self.neighbours > 1:
+            wide, out = out, results.empty((self.depth, p.features), np.float32)
+            calls.append(gather_matrix.bind(1, wide, self._rows, self._shift, self.neighbours, out))
         perform(Bound.join(calls))
         return out.reshape(*p.windows.kernel, p.channels, p.features).transpose(-1, -2, *range(len(p.spatial)))
 
