@@ -16,12 +16,15 @@ from typing import Any
 
 from .compiler import helper
 from .jobs import INT, Kind, job, read, write
+from .memory import fetch_run
 from .register_tiles import HAS_LARGE_REGISTERS, LANES, vector_tile
 
 # Rows of a tile, sums that share a vector of ``m``: the cells of a 3x3 kernel where registers suffice, and of a corner.
 LARGE_TILE, SMALL_TILE = 9 if HAS_LARGE_REGISTERS else 6, 4
 _large, _small, _one = vector_tile(LARGE_TILE, False), vector_tile(SMALL_TILE, False), vector_tile(1, False)
 _large_part, _small_part, _one_part = vector_tile(LARGE_TILE, True), vector_tile(SMALL_TILE, True), vector_tile(1, True)
+# Bytes of a sample that are fetched before it is read.
+MOST_FETCHED = 1 << 18
 _OFFSETS: tuple[Kind, ...] = (read(1, "int64"),) * 6
 
 
@@ -91,6 +94,10 @@ def convolve_channels(
     piece, first, classes = item % pieces, item // pieces * samples, len(split) - 1
     for n in range(first, min(first + samples, out.shape[0])):
         source, to = x[n].ctypes.data, out[n].ctypes.data
+        if pieces == 1:
+            # Tiles read short pieces of many rows, which the processor does not foresee.
+            fetch_run(source, min(x.shape[1] * x.itemsize, MOST_FETCHED))
+            fetch_run(to, min(out.shape[1] * features * out.itemsize, MOST_FETCHED))
         for number in range(classes * piece // pieces, classes * (piece + 1) // pieces):
             at, part = split[number], parts[number]
             a, o = begin.ctypes.data + 8 * at, windows.ctypes.data + 8 * at
@@ -123,6 +130,9 @@ def correlate_channels(
     for unit in range(units * item // lanes, units * (item + 1) // lanes):
         n, piece = unit // pieces, unit % pieces
         source, m = x[n].ctypes.data, dy[n].ctypes.data
+        if pieces == 1:
+            fetch_run(source, min(x.shape[1] * x.itemsize, MOST_FETCHED))
+            fetch_run(m, min(dy.shape[1] * features * dy.itemsize, MOST_FETCHED))
         for number in range(classes * piece // pieces, classes * (piece + 1) // pieces):
             at, part = split[number], parts[number]
             b, r = begin.ctypes.data + 8 * at, windows.ctypes.data + 8 * at

@@ -36,6 +36,23 @@ def copy_run(context: Any, to: Any, source: Any, count: Any, number: Any) -> Any
 
 
 @instruction
+def fetch_run(context: Any, address: Any, size: Any) -> Any:
+    """Ask for ``size`` bytes to be brought into the core's second cache, line by line."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address, size = arguments
+        place, flag = _BYTE.as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        with _range(builder, ir.Constant(WORD, 0), size, _VECTOR) as offset:
+            line = builder.inttoptr(builder.add(address, offset), place)
+            builder.call(function, [line, ir.Constant(flag, 0), ir.Constant(flag, 2), ir.Constant(flag, 1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@instruction
 def clear_run(context: Any, to: Any, count: Any, number: Any) -> Any:
     """Set ``count`` numbers of the dtype of ``number`` to 0."""
 
