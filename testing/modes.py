@@ -22,8 +22,8 @@ BLOCK = 256
 LAYOUTS = ("strided", "channels last", "read-only")
 # These algorithms multiply neighbouring cells by zeros, so an infinity in one becomes NaN in the others.
 MIXING = ("banded", "Winograd")
-# Algorithms that have both array functions and kernels, on the host (True) and on a device.
-COMPILED = {True: ("depthwise", "Winograd"), False: ("depthwise", "columns", "Winograd")}
+# Algorithms that have both array functions and kernels.
+COMPILED = ("depthwise", "columns", "Winograd")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def modes(case: Case, met: set[str], *, is_host: bool = True, has_float64: bool 
                     # It reads the weight in its own memory layout, of which there are three.
                     for layout in LAYOUTS[:2]:
                         yield Mode(f"{name}, {layout}", Choices(kernels=False, convolution=name), layout=layout)
-                if "kernels" in met and name.startswith(COMPILED[is_host]):
+                if "kernels" in met and name.startswith(COMPILED):
                     yield Mode(f"{name}, kernels", replace(KERNELS, convolution=name))
     if isinstance(case, LayerCase) and case.single:
         for layout in LAYOUTS:

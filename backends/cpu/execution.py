@@ -15,7 +15,6 @@ from ..execution.execution import Execution
 from ..execution.one_blas_thread import setup_once
 from ..execution.workers import workers
 from ..recording.calls import current
-from ..recording.opaque import RecordedKernels
 
 # Bytes of an array that a worker computes at a time. With fewer, threads wait for the interpreter lock between steps.
 CHUNK_BYTES = 1 << 20
@@ -40,11 +39,6 @@ class NumpyExecution(Execution):
 
     def find_kernels(self) -> str:
         return "numba" if numba.used() else ""
-
-    @property
-    def kernels(self) -> numba.Kernels | None:
-        found = numba.load()
-        return found if found is None or current() is None else RecordedKernels(found)
 
     def parallel(self, n: int, work: Callable[[int], None]) -> None:
         tape = current()

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 from array_api_compat import device
 
 from ...common.types import Array, Namespace
-from ..engines.numba import Kernels
 from ..overrides import chosen
 from ..recording.calls import suspended
 from .blocks import Block, cut_batch
@@ -56,11 +55,6 @@ class Execution:
     def find_kernels(self) -> str:
         """Load compiled kernels if they are enabled; returns whose they are: ``"numba"``, ``"cuda"`` or ``""``."""
         return ""
-
-    @property
-    def kernels(self) -> Kernels | None:
-        """An engine's compiled kernels for blocks of arrays on a CPU, loaded when read; None if there are none."""
-        return None
 
     def parallel(self, n: int, work: Callable[[int], None]) -> None:
         """``work(i)`` for ``i`` in ``range(n)``, in any order: each item writes where no other reads or writes."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...common.types import Array
 from .calls import current
-from .traced import traced_arrays, traced_call, unwrapped
+from .traced import traced_call, unwrapped
 
 
 def one_call(function: Callable[..., Array], *args: Any, **keywords: Any) -> Array:
@@ -34,33 +34,3 @@ def opaque_writer(function: Callable[..., Array]) -> Callable[..., Array]:
         return found
 
     return call
-
-
-class RecordedKernels:
-    """Compiled kernels, each call of which is recorded; they may write into all of their arrays.
-
-    Parameters
-    ----------
-    kernels : module
-    """
-
-    def __init__(self, kernels: Any) -> None:
-        self._kernels = kernels
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._kernels, name)
-        return self._recorded(found) if callable(found) else found
-
-    @staticmethod
-    def _recorded(kernel: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **keywords: Any) -> Any:
-            tape, arrays = current(), traced_arrays((args, keywords))
-            if tape is None or not arrays:
-                return kernel(*args, **keywords)
-            for array in arrays:
-                tape.written(array)
-            result = kernel(*unwrapped(args), **unwrapped(keywords))
-            tape.append(kernel, args, keywords)
-            return result
-
-        return call

@@ -6,17 +6,19 @@ In the order in which it tries them, for ``C`` input channels and ``F`` filters:
 
 `depthwise`
     For a group of its own for each channel: without a sum over channels a matrix product gains nothing.
+`direct`
+    For small weights in float32, or fewer outputs than filters, where an engine has it: no columns are written.
 `large_weight`
     For a large weight and fewer outputs than filters: to copy the weight would take longer than the product.
 `winograd`
     For 3x3 kernels of stride 1 in float32 with ``C, F >= 32``: fewer multiplications. Before `large_weight` where it is
-    compiled, which is faster with fewer tiles.
-`direct`
-    For small weights in float32, where compiled kernels are installed: no columns are written.
+    compiled, which is faster with fewer tiles; before `direct` from 64 on.
 `banded`
-    For ``C <= 16``: several outputs in one row of a product, because short runs are slow to copy into columns.
+    For ``C <= 16`` by array functions: several outputs in one row of a product, because short runs are slow to copy
+    into columns.
 `banded_rows`
-    For the gradient of the input with ``C <= 8`` and short rows, because short runs are slow to add up.
+    For the gradient of the input by array functions with ``C <= 8`` and short rows, because short runs are slow to add
+    up.
 `columns`
     For all else, and for everything in exact numerics: im2col and one matrix product, for any shape.
 

@@ -32,8 +32,9 @@ class Algorithm(Protocol):
         problem: Problem,
         ops: Operations,
         keep: Keep = compute,
+        relu: bool = False,
     ) -> Array:
-        """``y (N, *O, F)``; ``keep`` is for values that depend on weight and bias only."""
+        """``y (N, *O, F)``, or its ReLU; ``keep`` is for values that depend on weight and bias only."""
 
     def weight_gradient(self, x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
         """``dweight (F, C/G, *K)``."""

@@ -79,8 +79,9 @@ class Banded:
         problem: Problem,
         ops: Operations,
         keep: Keep = compute,
+        relu: bool = False,
     ) -> Array:
-        """``y (N, *O, F)``."""
+        """``y (N, *O, F)``, or its ReLU."""
         xp = ops.xp
         wide = self._wide(problem)
         band = keep(
@@ -88,8 +89,8 @@ class Banded:
             lambda: self._band(columns.kernel_matrix(weight, problem, xp), problem, xp),
         )
         bias = None if bias is None else xp.tile(bias, (self.t,))
-        y = ops.contract(self._rows(x, xp), band, wide.windows, wide.padding, bias)
-        return xp.reshape(y, problem.y_shape)
+        y = xp.reshape(ops.contract(self._rows(x, xp), band, wide.windows, wide.padding, bias), problem.y_shape)
+        return ops.relu_in_place(y) if relu else y
 
     def weight_gradient(self, x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
         """``dweight (F, C, *K)``: for each entry the sum over its copies in the band matrix."""

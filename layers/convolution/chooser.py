@@ -1,9 +1,9 @@
 """Chooses the algorithm of a convolution, by shape. The package's docstring lists when each is chosen, and why.
 
 The limits are measured (``xpnn bench --layers``). The choice depends only on shapes, dtype, `Problem.algorithms` and
-whether compiled kernels are installed, and therefore so do results; exact numerics always uses columns. What suits a
-CPU's caches, or shares parts among workers, is not chosen for engines with `few_launches`, on which a launch is
-expensive.
+whether an engine has an operation, and therefore so do results; exact numerics always uses columns. What suits a CPU's
+caches, or shares parts among workers, is not chosen for engines with `few_launches`, on which a launch is expensive.
+What avoids short copies by array functions, the band matrices, is not chosen where an engine cuts the columns.
 
 An algorithm requested by name (`xpnn.layers.convolution.algorithms`) is chosen wherever it can compute the problem.
 """
@@ -22,8 +22,8 @@ from .trim_padding import part_of_input, part_of_weight, trim
 from .winograd import Winograd
 
 F2, F4, F5 = Winograd(2), Winograd(4), Winograd(5)
-# Channels from which Winograd's tiles are faster than compiled kernels.
-WINOGRAD_BEFORE_KERNELS = 64
+# Channels from which Winograd's tiles are faster than direct sums by compiled code.
+WINOGRAD_BEFORE_DIRECT = 64
 # Cost of Winograd's tiles, in parts of the products of columns, up to which they are faster: by array functions, and
 # compiled, where columns lose more by their copies.
 LIMIT, COMPILED_LIMIT = 0.8, 1.15
@@ -42,8 +42,7 @@ def forward(
     """``y (N, *O, F)`` of ``x (N, *S, C)``, or its ReLU; ``keep`` is for values that depend on weight and bias only."""
     parts = trim(problem)
     if parts is None:
-        y = _forward(x, weight, bias, problem, ops, keep)
-        return ops.relu_in_place(y) if relu else y
+        return _forward(x, weight, bias, problem, ops, keep, relu)
     y = _zeros(problem.y_shape, x, ops)
     if bias is not None:
         y += bias
@@ -54,10 +53,16 @@ def forward(
 
 
 def _forward(
-    x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations, keep: Keep = compute
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    problem: Problem,
+    ops: Operations,
+    keep: Keep = compute,
+    relu: bool = False,
 ) -> Array:
     """`forward` of a problem that is not trimmed."""
-    return algorithm(problem, ops).forward(x, weight, bias, problem, ops, keep)
+    return algorithm(problem, ops).forward(x, weight, bias, problem, ops, keep, relu)
 
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations, *, keep: Keep = compute) -> Array:
@@ -82,8 +87,7 @@ def _input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations,
     adjoint = problem.adjoint if ops.free_order else None
     if ops.few_launches and (adjoint is None or _winograd(adjoint) is None):
         return columns.input_gradient(dy, weight, problem, ops, keep)
-    has_band = ops.free_order and banded_rows.suits(problem)
-    if has_band and (adjoint is None or not direct.serves(adjoint, ops)):
+    if ops.free_order and banded_rows.suits(problem) and not columns.is_compiled(problem, ops):
         return banded_rows.input_gradient(dy, weight, problem, ops, keep)
     if adjoint is not None:
         return _forward(dy, weight, None, adjoint, ops, keep)
@@ -128,11 +132,13 @@ def algorithm(problem: Problem, ops: Operations) -> algorithms.Algorithm:
     if compiled is not None and compiled.is_compiled(problem, ops):
         return compiled
     if large_weight.suits(problem):
-        return large_weight
-    if tiles is not None and min(problem.channels, problem.features) >= WINOGRAD_BEFORE_KERNELS:
+        return direct if direct.serves(problem, ops) else large_weight
+    if tiles is not None and min(problem.channels, problem.features) >= WINOGRAD_BEFORE_DIRECT:
         return tiles
-    if direct.serves(problem, ops):
+    if direct.suits(problem, ops):
         return direct
+    if columns.is_compiled(problem, ops):
+        return tiles or columns
     return tiles or _banded(problem) or columns
 
 

@@ -11,37 +11,50 @@ from math import prod
 from ...backends.operations import Operations
 from ...common.types import Array, Namespace
 from ..core.kept import Keep, compute
+from . import prepared
 from .problem import Problem
 
 # Size of a group's weight below which the copy itself is made contiguous.
 CONTIGUOUS_SIZE = 1 << 15
 
 
+def is_compiled(problem: Problem, ops: Operations) -> bool:
+    """Whether an engine computes the problem, so that copies of small parts cost little."""
+    return prepared.find("columns", problem, ops) is not None
+
+
 def forward(
-    x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations, keep: Keep = compute
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    problem: Problem,
+    ops: Operations,
+    keep: Keep = compute,
+    relu: bool = False,
 ) -> Array:
     """``y (N, *O, F)``."""
-    prepared = ops.prepare("columns", problem, problem.dtype)
-    if prepared is not None:
-        return prepared.forward(x, weight, bias)
+    engine = prepared.find("columns", problem, ops)
+    if engine is not None:
+        return prepared.forward(engine, "columns", x, weight, bias, problem, keep, relu)
     matrix = kept_matrix(weight, problem, ops.xp, keep)
-    return ops.contract(x, matrix, problem.windows, problem.padding, bias)
+    y = ops.contract(x, matrix, problem.windows, problem.padding, bias)
+    return ops.relu_in_place(y) if relu else y
 
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations, keep: Keep = compute) -> Array:
     """``dx (N, *S, C)``: products of ``dy`` and the weight, added up where windows read (col2im)."""
-    prepared = ops.prepare("columns", problem, problem.dtype)
-    if prepared is not None:
-        return prepared.input_gradient(dy, weight)
+    engine = prepared.find("columns", problem, ops)
+    if engine is not None:
+        return engine.input_gradient(dy, weight)
     matrix = kept_matrix(weight, problem, ops.xp, keep)
     return ops.contract_input_gradient(dy, matrix, problem.windows, problem.x_shape, problem.padding)
 
 
 def weight_gradient(x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
     """``dweight (F, C/G, *K)``."""
-    prepared = ops.prepare("columns", problem, problem.dtype)
-    if prepared is not None:
-        return prepared.weight_gradient(x, dy)
+    engine = prepared.find("columns", problem, ops)
+    if engine is not None:
+        return engine.weight_gradient(x, dy)
     matrix = ops.contract_weight_gradient(x, dy, problem.windows, problem.groups, problem.padding)
     return kernel_of_matrix(matrix, problem, ops.xp)
 

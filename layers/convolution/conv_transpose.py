@@ -16,6 +16,7 @@ Source: V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep le
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any, ClassVar, Unpack
 
@@ -126,16 +127,23 @@ def _conv_transpose(x: Array, weight: Array, bias: Array | None, problem: Proble
 
 def _problem(x: Array, plan: "_Plan", groups: int, algorithms: str) -> Problem:
     """The convolution of which this is the adjoint."""
+    algorithms = checks.choice("algorithms", algorithms, ALGORITHMS)
+    return _described(x.shape[0], x.shape[1], plan, groups, dtype_name(x.dtype), algorithms)
+
+
+# Cached, so that the properties that a problem caches are computed once for all steps.
+@lru_cache(maxsize=1024)
+def _described(samples: int, features: int, plan: "_Plan", groups: int, dtype: str, algorithms: str) -> Problem:
     return Problem(
-        samples=x.shape[0],
+        samples=samples,
         spatial=plan.out,
         channels=plan.features,
-        features=x.shape[1],
+        features=features,
         groups=groups,
         windows=plan.windows,
         padding=plan.padding,
-        dtype=dtype_name(x.dtype),
-        algorithms=checks.choice("algorithms", algorithms, ALGORITHMS),
+        dtype=dtype,
+        algorithms=algorithms,
     )
 
 

@@ -6,8 +6,8 @@ of ``O * F`` numbers (its cells and their channels), the cell of the kernel is r
 computed in strips of rows. With a stride along the last axis, the cells of a row are first split by their remainder
 modulo the stride, so that a cell of the kernel reads a run of one part.
 
-With ``F = m C`` each channel has ``m`` kernels, and the input's channels are repeated ``m`` times. Where compiled
-kernels are installed they compute all this, except the gradient of the input for ``m > 1``.
+With ``F = m C`` each channel has ``m`` kernels, and the input's channels are repeated ``m`` times. Where an engine has
+the operation, it computes all this.
 """
 
 from math import prod
@@ -19,7 +19,7 @@ from ...backends.execution.blocks import even_slices
 from ...backends.operations import Operations
 from ...common.types import Array
 from ..core.kept import Keep, compute
-from . import depthwise_compiled as compiled
+from . import prepared
 from .depthwise_rows import DepthwiseRows
 from .problem import Problem
 
@@ -30,20 +30,21 @@ def serves(problem: Problem, ops: Operations) -> bool:
 
 
 def forward(
-    x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations, keep: Keep = compute
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    problem: Problem,
+    ops: Operations,
+    keep: Keep = compute,
+    relu: bool = False,
 ) -> Array:
     """``y (N, *O, F)``."""
-    prepared = ops.prepare("depthwise", problem, problem.dtype)
-    if prepared is not None:
-        return prepared.forward(x, weight, bias)
-    kernels = compiled.kernels_for(problem, ops)
-    if kernels is not None:
-        return compiled.forward(x, weight, bias, problem, ops, kernels)
+    engine = prepared.find("depthwise", problem, ops)
+    if engine is not None:
+        return prepared.forward(engine, "depthwise", x, weight, bias, problem, keep, relu)
     xp, rows = ops.xp, DepthwiseRows.of(problem, ops, x)
-    x, kernel = (
-        xp.reshape(x, rows.problem.x_shape),
-        keep(("depthwise", problem.windows.count[-1]), lambda: rows.repeated(weight)),
-    )
+    x = xp.reshape(x, rows.problem.x_shape)
+    kernel = keep(("depthwise", problem.windows.count[-1]), lambda: rows.repeated(weight))
     bias_row = None if bias is None else xp.tile(bias, (problem.windows.count[-1],))
     y = xp.empty(rows.shape, dtype=x.dtype, device=device(x))
     blocks = rows.blocks()
@@ -57,17 +58,15 @@ def forward(
             strip += parts[(tap.part, slice(None), *tap.before, tap.run)] * kernel[k, :]
 
     ops.parallel(len(blocks) if problem.samples else 0, work)
-    return xp.reshape(y, problem.y_shape)
+    y = xp.reshape(y, problem.y_shape)
+    return ops.relu_in_place(y) if relu else y
 
 
 def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) -> Array:
     """``dx (N, *S, C)``: each cell of the kernel times ``dy``, added up where that cell read."""
-    prepared = ops.prepare("depthwise", problem, problem.dtype)
-    if prepared is not None:
-        return prepared.input_gradient(dy, weight)
-    kernels = compiled.kernels_for(problem, ops)
-    if kernels is not None and problem.features == problem.channels:
-        return compiled.input_gradient(dy, weight, problem, ops, kernels)
+    engine = prepared.find("depthwise", problem, ops)
+    if engine is not None:
+        return engine.input_gradient(dy, weight)
     xp, rows = ops.xp, DepthwiseRows.of(problem, ops, dy)
     dy, kernel = xp.reshape(dy, rows.problem.y_shape), rows.repeated(weight)
     stride, features, channels = rows.problem.windows.stride[-1], problem.features, problem.channels
@@ -102,15 +101,11 @@ def input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations) 
 def weight_gradient(x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
     """``dweight (F, 1, *K)``: for each cell of the kernel what it reads times ``dy``, summed over the rows, and then
     along them."""
-    prepared = ops.prepare("depthwise", problem, problem.dtype)
-    if prepared is not None:
-        return prepared.weight_gradient(x, dy)
+    engine = prepared.find("depthwise", problem, ops)
+    if engine is not None:
+        return engine.weight_gradient(x, dy)
     xp, rows = ops.xp, DepthwiseRows.of(problem, ops, x)
     x, dy = xp.reshape(x, rows.problem.x_shape), xp.reshape(dy, rows.problem.y_shape)
-    kernels = compiled.kernels_for(problem, ops)
-    if kernels is not None:
-        sums = compiled.weight_sums(x, dy, rows, kernels)
-        return xp.reshape(xp.matrix_transpose(sums), (problem.features, 1, *problem.windows.kernel))
     w, blocks = rows.problem.windows, rows.blocks()
     lanes = even_slices(len(blocks), min(len(blocks), PARTIAL_SUMS))
     sums = xp.zeros((len(lanes), w.cells, rows.shape[-1]), dtype=x.dtype, device=device(x))

@@ -82,18 +82,6 @@ class DepthwiseRows:
         cells = self.ops.xp.reshape(weight, (self.problem.features, w.cells))
         return self.ops.xp.tile(self.ops.xp.matrix_transpose(cells), (1, w.count[-1]))
 
-    def unpadded(self, x: Array, block: Block) -> tuple[Array, tuple[int, ...]]:
-        """What a block reads of ``x (N, *S, C)``, without padding, ``(n, *S', F)``, and the padding before it."""
-        w, rows, size = self.problem.windows, block.rows, self.problem.spatial[0]
-        before = tuple(pair[0] for pair in self.problem.padding)
-        first, last = rows.start * w.stride[0], (rows.stop - 1) * w.stride[0] + (w.kernel[0] - 1) * w.dilation[0] + 1
-        start, stop = min(max(first - before[0], 0), size), min(max(last - before[0], 0), size)
-        strip = x[block.samples, start:stop, ...]
-        strip = self.ops.flat(strip, tuple(strip.shape), "strip")
-        if self.multiplier > 1:
-            strip = self.ops.xp.repeat(strip, self.multiplier, axis=-1)
-        return strip, (before[0] - first + start, *before[1:])
-
     def parts(self, x: Array, block: Block) -> Array:
         """What a block reads of ``x (N, *S, C)``, padded, the last axis split into one part for each remainder modulo
         its stride: ``(stride, n, *S'[:-1], S'[-1]*F)``."""

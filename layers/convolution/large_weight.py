@@ -35,7 +35,13 @@ def serves(problem: Problem) -> bool:
 
 
 def forward(
-    x: Array, weight: Array, bias: Array | None, problem: Problem, ops: Operations, keep: Keep = compute
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    problem: Problem,
+    ops: Operations,
+    keep: Keep = compute,
+    relu: bool = False,
 ) -> Array:
     """``y (N, *O, F)``."""
     xp, windows = ops.xp, problem.windows
@@ -50,7 +56,7 @@ def forward(
         y = ops.product(ops.flat(cells, (outputs, depth)), columns.kernel_matrix(weight, problem, xp)[0, ...])
         if bias is not None:
             y += bias
-        return xp.reshape(y, problem.y_shape)
+        return xp.reshape(ops.relu_in_place(y) if relu else y, problem.y_shape)
     if memory_order == (0, *spatial, 1):
         order, weight = (*kernel, last), xp.permute_dims(weight, memory_order)
     else:
@@ -59,7 +65,7 @@ def forward(
     y = ops.product(xp.reshape(weight, (problem.features, depth)), transposed)
     if bias is not None:
         y += xp.reshape(bias, (problem.features, 1))
-    y = xp.reshape(y, (problem.features, problem.samples, *windows.count))
+    y = xp.reshape(ops.relu_in_place(y) if relu else y, (problem.features, problem.samples, *windows.count))
     return xp.permute_dims(y, (*range(1, y.ndim), 0))
 
 

@@ -1,6 +1,6 @@
 """The sizes of a convolution: an algorithm is chosen by them, and needs nothing else beside the arrays."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from math import prod
 
@@ -38,6 +38,14 @@ class Problem:
     dtype: str
     rotated: bool = False
     algorithms: str = "any"
+
+    def __hash__(self) -> int:
+        # Computed once: prepared objects and choices are looked up by the problem in every call.
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
 
     @property
     def x_shape(self) -> tuple[int, ...]:

@@ -40,6 +40,7 @@ from ...backends.execution.blocks import Block, even_slices
 from ...backends.operations import Operations
 from ...common.types import Array
 from ..core.kept import Keep, compute
+from .prepared import forward as forward_by
 from .problem import Problem
 from .winograd_tiles import (
     Tiling,
@@ -109,14 +110,14 @@ class Winograd:
         problem: Problem,
         ops: Operations,
         keep: Keep = compute,
+        relu: bool = False,
     ) -> Array:
         """``y (N, *O, F)``."""
         tiling = Tiling(problem, self.m, self.shares_filters)
         prepared = ops.prepare("winograd", tiling, problem.dtype)
         if prepared is not None:
-            key = ("Winograd", self.m, problem.rotated)
-            packed = None if keep is compute else keep(key, lambda: prepared.pack(weight))
-            return prepared.forward(x, weight, bias, packed)
+            key = ("Winograd", self.m, self.shares_filters)
+            return forward_by(prepared, key, x, weight, bias, problem, keep, relu)
         xp = ops.xp
         rows, columns = tiling.grid
         tiles_fit = not any(after for _, after in tiling.output_padding)
@@ -171,7 +172,8 @@ class Winograd:
                 share_filters(samples)
         else:
             share_tiles()
-        return xp.reshape(y, problem.y_shape)
+        y = xp.reshape(y, problem.y_shape)
+        return ops.relu_in_place(y) if relu else y
 
     def weight_gradient(self, x: Array, dy: Array, problem: Problem, ops: Operations) -> Array:
         """``dweight (F, C, 3, 3)``: the adjoint of `forward` in the kernel.

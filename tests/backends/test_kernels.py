@@ -1,16 +1,20 @@
-"""Compiled kernels against loops in float64 and against array functions, and how they are switched off."""
+"""Compiled convolutions against loops in float64 and against array functions, and how they are switched off."""
 
+import importlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import oracles
 import pytest
 
 import xpnn as nn
+from xpnn.backends import overrides
+from xpnn.backends.contractions.windows import Windows
 from xpnn.backends.engines import numba
-from xpnn.layers.convolution import depthwise_compiled, direct
+from xpnn.layers.convolution import Problem, prepared
 from xpnn.testing import assert_match
 
 F = nn.functional
@@ -26,6 +30,10 @@ CASES = {
     "fewer windows than a tile": ((1, 2, 3, 3), (17, 2, 3, 3), ((0, 0), (0, 0)), (1, 1), (1, 1), 1),
     "padding wider than the kernel": ((1, 2, 3, 4), (4, 2, 2, 2), ((3, 4), (2, 3)), (1, 1), (1, 1), 1),
     "empty batch": ((0, 3, 5, 4), (4, 3, 3, 2), ((0, 0), (0, 0)), (1, 1), (1, 1), 1),
+    "one cell": ((3, 20, 5, 6), (33, 20, 1, 1), ((0, 0), (0, 0)), (1, 1), (1, 1), 1),
+    "one cell, strided": ((3, 20, 5, 6), (33, 20, 1, 1), ((0, 0), (0, 0)), (2, 2), (1, 1), 1),
+    "groups": ((2, 6, 7, 5), (10, 3, 3, 2), ((1, 2), (0, 1)), (2, 1), (1, 2), 2),
+    "groups, one cell": ((2, 6, 7, 5), (10, 3, 1, 1), ((0, 0), (0, 0)), (1, 1), (1, 1), 2),
     "depthwise": ((2, 16, 6, 7), (16, 1, 3, 3), ((1, 1), (1, 1)), (1, 1), (1, 1), 16),
     "depthwise, odd": ((2, 19, 6, 7), (19, 1, 5, 2), ((2, 2), (0, 1)), (1, 1), (1, 2), 19),
     "depthwise, strided": ((2, 17, 9, 8), (17, 1, 3, 3), ((1, 1), (1, 1)), (2, 2), (1, 1), 17),
@@ -40,23 +48,21 @@ CASES = {
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-def counting(called, name, kernel):
-    def counted(*arguments, **options):
-        called.append(name)
-        kernel(*arguments, **options)
-
-    return counted
-
-
 @pytest.fixture
 def compiled(monkeypatch, compiled_kernels):
-    """Kernels for problems of any size; the list of those that were called."""
-    found = compiled_kernels
-    monkeypatch.setattr(direct, "MIN_MULTIPLY_ADDS", 0)
-    monkeypatch.setattr(depthwise_compiled, "MIN_MULTIPLY_ADDS", 0)
-    called = []
-    for name in ("convolve", "correlate", "convolve_by_channel", "correlate_by_channel"):
-        monkeypatch.setattr(found, name, counting(called, name, getattr(found, name)))
+    """Compiled code for problems of any size; the list of the operations that it computed."""
+    monkeypatch.setattr(prepared, "MIN_MULTIPLY_ADDS", 0)
+    columns, depthwise, direct, pool = (
+        importlib.import_module(f"{numba.__name__}.{name}") for name in ("columns", "depthwise", "direct", "pool")
+    )
+    called, usual = [], pool.perform
+
+    def counted(bound):
+        called.append(bound)
+        usual(bound)
+
+    for module in (columns, depthwise, direct):
+        monkeypatch.setattr(module, "perform", counted)
     return called
 
 
@@ -82,24 +88,116 @@ def match(actual, desired, case):
         assert_match(a, d, level="reduction", terms=terms, dtype="float32")
 
 
+FULL = {name: case for name, case in CASES.items() if case[0][0]}
+every_full_case = pytest.mark.parametrize("case", FULL.values(), ids=FULL)
+every_algorithm = pytest.mark.parametrize("algorithm", ["", "columns"])
+
+
+@every_algorithm
 @every_case
-def test_kernels_match_loops(compiled, case, rng):
+def test_compiled_code_matches_loops(compiled, case, algorithm, rng):
     host, desired, options = problem(case, rng)
-    match(compute(*host, options), desired, case)
-    kind = "_by_channel" if case[-1] > 1 else ""
-    assert {f"convolve{kind}", f"correlate{kind}"} <= set(compiled) or not case[0][0]
+    with overrides.using(overrides.Choices(convolution=algorithm)):
+        match(compute(*host, options), desired, case)
+    assert len(compiled) == 3 or not case[0][0]
 
 
+@every_algorithm
 @every_case
-def test_kernels_in_blocks_of_one_row_match_loops(compiled, case, rng, monkeypatch):
-    monkeypatch.setattr(type(nn.backends.operations_of(nn.get_backend("numpy").xp)), "block_bytes", 1)
+def test_compiled_code_in_small_blocks_matches_loops(compiled, case, algorithm, rng, monkeypatch):
     host, desired, options = problem(case, rng)
-    match(compute(*host, options), desired, case)
+    with overrides.using(overrides.Choices(convolution=algorithm, block_bytes=1)):
+        match(compute(*host, options), desired, case)
 
 
+@every_full_case
+@pytest.mark.parametrize("operation", ["columns", "depthwise", "direct"])
+def test_a_prepared_object_packs_a_weight_and_computes_the_relu(compiled, operation, case, rng):
+    host, desired, _ = problem(case, rng)
+    x, weight, bias, _ = host
+    spatial = tuple(range(2, x.ndim))
+    engine = numba.prepare(operation, describe(case), "float32")
+    groups = case[5]
+    serves = {"columns": True, "direct": groups == 1, "depthwise": groups == case[0][1]}
+    assert (engine is not None) == serves[operation]
+    if engine is None:
+        return
+    for packed in (None, engine.pack(weight)):
+        y = engine.forward(x.transpose(0, *spatial, 1), weight, bias, packed=packed, relu=True)
+        match([np.moveaxis(y, -1, 1)], [np.maximum(desired[0], 0)], case)
+
+
+def describe(case):
+    x_shape, w_shape, padding, stride, dilation, groups = case
+    windows = Windows(
+        w_shape[2:], stride, dilation, oracles.window_counts(x_shape[2:], w_shape[2:], stride, padding, dilation)
+    )
+    return Problem(x_shape[0], x_shape[2:], x_shape[1], w_shape[0], groups, windows, padding, "float32")
+
+
+#: Constants of the module `columns` with which small problems take the ways of large ones.
+WAYS = {
+    "blocks of their own": {"FEW_BLOCKS": 1, "ROWS": 8, "UNPACKED": 1, "FOLD_BYTES": 1},
+    "parts of the weight": {"LANES_SIZE": 1, "PART_DEPTH": 2, "PART_FEATURES": 3, "ROWS": 8, "UNPACKED": 1},
+}
+
+
+@every_full_case
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_columns_of_large_problems_match_loops(compiled_kernels, way, dtype, case, rng, monkeypatch):
+    module = importlib.import_module(f"{numba.__name__}.columns")
+    for name, value in way.items():
+        monkeypatch.setattr(module, name, value)
+    host, desired, _ = problem(case, rng)
+    x, weight, bias, dy = (a.astype(dtype) for a in host)
+    spatial = tuple(range(2, x.ndim))
+    x, dy = (a.transpose(0, *spatial, 1) for a in (x, dy))
+    engine = module.prepare(describe(case), dtype)
+    found = [engine.forward(x, weight, bias), engine.input_gradient(dy, weight)]
+    found = [*(np.moveaxis(a, -1, 1) for a in found), engine.weight_gradient(x, dy)]
+    for a, d in zip(found, desired[:3], strict=True):
+        terms = max(1, int(np.prod(case[1])), d.shape[0] * int(np.prod(desired[0].shape[2:])))
+        assert_match(a, d, level="reduction", terms=terms, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("case", "joined"),
+    [
+        (((3, 1, 7, 12), (6, 1, 5, 5), ((2, 2), (2, 2)), (1, 1), (1, 1), 1), 2),
+        (((2, 3, 9, 17), (1, 3, 3, 3), ((0, 1), (1, 2)), (2, 1), (2, 1), 1), 6),
+        (((2, 2, 3, 30), (3, 2, 2, 3), ((0, 0), (1, 1)), (1, 2), (1, 1), 1), 5),
+        (((2, 2, 4, 5, 6), (8, 2, 2, 3, 4), ((0, 0), (1, 1), (1, 2)), (1, 2, 1), (1, 1, 1), 1), 2),
+    ],
+)
+def test_neighbouring_outputs_computed_together_match_loops(compiled_kernels, case, joined, rng, monkeypatch):
+    monkeypatch.setattr(importlib.import_module(f"{numba.__name__}.neighbours"), "MIN_MULTIPLY_ADDS", 0)
+    module = importlib.import_module(f"{numba.__name__}.direct")
+    (x, weight, bias, dy), desired, _ = problem(case, rng)
+    spatial = tuple(range(2, x.ndim))
+    x, dy = (a.transpose(0, *spatial, 1) for a in (x, dy))
+    engine = module.prepare(describe(case), "float32")
+    assert engine.neighbours == joined
+    for b, y in ((bias, desired[0]), (None, desired[0] - bias.reshape(-1, *(1,) * len(spatial)))):
+        match([np.moveaxis(engine.forward(x, weight, b), -1, 1)], [y], case)
+        relu = engine.forward(x, weight, b, packed=engine.pack(weight), relu=True)
+        match([np.moveaxis(relu, -1, 1)], [np.maximum(y, 0)], case)
+    match([engine.weight_gradient(x, dy)], [desired[2]], case)
+    plain = module.prepare(replace(describe(case), algorithms="direct"), "float32")
+    assert plain.neighbours == 1
+
+
+def test_the_relu_of_nan_is_nan(compiled):
+    case = CASES["a vector of features"]
+    x, weight = np.full((2, 6, 5, 3), np.nan, np.float32), np.ones(case[1], np.float32)
+    for operation in ("columns", "direct"):
+        assert np.isnan(numba.prepare(operation, describe(case), "float32").forward(x, weight, None, relu=True)).all()
+
+
+@every_algorithm
 @pytest.mark.parametrize("name", ["a vector and some", "some features", "depthwise", "depthwise, odd"])
 @pytest.mark.parametrize("order", ["channels last", "transposed", "gaps"])
-def test_kernels_accept_arrays_in_any_order_and_read_only(compiled, name, order, rng):
+def test_compiled_code_accepts_arrays_in_any_order_and_read_only(compiled, name, order, algorithm, rng):
     host, desired, options = problem(CASES[name], rng)
 
     def awkward(a):
@@ -114,19 +212,22 @@ def test_kernels_accept_arrays_in_any_order_and_read_only(compiled, name, order,
         a.flags.writeable = False
         return a
 
-    match(compute(*map(awkward, host), options), desired, CASES[name])
+    with overrides.using(overrides.Choices(convolution=algorithm)):
+        match(compute(*map(awkward, host), options), desired, CASES[name])
 
 
+@every_algorithm
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("groups", [1, 24])
-def test_bits_do_not_depend_on_threads(compiled, groups, stride, rng, monkeypatch):
+def test_bits_do_not_depend_on_threads(compiled, groups, stride, algorithm, rng, monkeypatch):
     x, weight = (rng.standard_normal(s).astype(np.float32) for s in ((3, 24, 45, 43), (24, 24 // groups, 3, 3)))
     options = {"padding": 1, "stride": stride, "groups": groups}
     dy = rng.standard_normal(F.conv(x, weight, **options).shape).astype(np.float32)
     found = []
     for threads in ("1", "2", "3"):
         monkeypatch.setenv("XPNN_NUM_THREADS", threads)
-        found.append([a.tobytes() for a in compute(x, weight, None, dy, options)])
+        with overrides.using(overrides.Choices(convolution=algorithm)):
+            found.append([a.tobytes() for a in compute(x, weight, None, dy, options)])
     assert compiled and found[0] == found[1] == found[2]
 
 
@@ -147,7 +248,7 @@ def test_nan_and_infinity_reach_what_they_reach_by_array_functions(compiled, gro
         assert np.array_equal(np.isposinf(a), np.isposinf(d)) and np.array_equal(np.isneginf(a), np.isneginf(d))
 
 
-def test_depthwise_kernel_multiplies_nothing_by_padding(compiled):
+def test_depthwise_convolution_multiplies_nothing_by_padding(compiled):
     x, weight = np.ones((1, 16, 3, 3), np.float32), np.zeros((16, 1, 3, 3), np.float32)
     weight[:, 0, 0, 0] = np.inf
     with np.errstate(invalid="ignore"):
@@ -155,9 +256,10 @@ def test_depthwise_kernel_multiplies_nothing_by_padding(compiled):
     assert compiled and not np.any(y[..., 0, :]) and not np.any(y[..., 0]) and np.all(np.isposinf(y[..., 1:, 1:]))
 
 
-def test_float64_and_exact_numerics_do_without_kernels(compiled, rng):
+def test_depthwise_in_float64_and_exact_numerics_do_without_compiled_code(compiled, rng):
     x, weight = rng.standard_normal((2, 16, 6, 6)), rng.standard_normal((16, 1, 3, 3))
     F.conv(x, weight, groups=16)
+    assert not compiled
     exact = nn.get_backend("numpy", numerics="exact")
     F.conv(x.astype(np.float32), weight.astype(np.float32), groups=16, xp=exact.xp)
     assert not compiled
@@ -190,7 +292,7 @@ def test_numba_is_imported_for_a_large_layer_unless_switched_off(switch):
 def test_where_numba_is_missing_array_functions_compute(monkeypatch):
     monkeypatch.delenv("XPNN_NUMBA", raising=False)
     monkeypatch.setattr(numba, "installed", lambda: False)
-    assert numba.load() is None
+    assert numba.load() is None and numba.prepare("columns", describe(CASES["1d"]), "float32") is None
     assert numba.note() == 'no compiled kernels (pip install "numba>=0.60")'
 
 

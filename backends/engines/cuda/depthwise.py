@@ -13,6 +13,7 @@ import numpy as np
 from ....common.types import Array
 from . import row_sums
 from .compilation import MOST_ENTRIES, Source, address, dense, loaded_cupy
+from .elementwise import rectify
 from .im2col import ConvolutionProblem
 from .prelude import MOST_AXES, geometry, strides
 from .row_sums import BLOCK_COLUMNS, BLOCK_ROWS, TREE_SUM, RowSums, split
@@ -93,14 +94,17 @@ class DepthwiseKernels:
         self.cells, self.times = problem.windows.cells, problem.features // problem.channels
         self.geometry = geometry(problem.spatial, problem.windows, problem.padding)
 
-    def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
-        """``y (N, *O, F)``."""
+    def pack(self, weight: Array) -> None:
+        """Nothing: kernels read the weight as it is."""
+
+    def forward(self, x: Array, weight: Array, bias: Array | None, packed: None = None, relu: bool = False) -> Array:
+        """``y (N, *O, F)``, or its ReLU."""
         cupy, p = loaded_cupy(), self.problem
         y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
         weight = dense(weight.reshape(p.features, self.cells))
         arguments = (strides(x), self.geometry, p.features, self.times)
         SOURCE.each("depthwise", p.dtype, y.size, address(x), weight, dense(bias), y, *arguments)
-        return y
+        return rectify(y) if relu else y
 
     def input_gradient(self, dy: Array, weight: Array) -> Array:
         """``dx (N, *S, C)``."""

@@ -35,3 +35,9 @@ def apply(name: str, *arrays: Array, like: Array, dtype: str | None = None) -> A
     y = loaded_cupy().empty_like(like, dtype=dtype)
     _kernel(loaded_cupy(), name)(*arrays, y)
     return y if plain else y.transpose(inverse(order))
+
+
+def rectify(y: Array) -> Array:
+    """ReLU of an array without gaps, in its memory."""
+    _kernel(loaded_cupy(), "relu")(y, y)
+    return y

@@ -14,6 +14,7 @@ import numpy as np
 from ....common.types import Array
 from ...contractions.windows import PadWidths, Windows
 from .compilation import MOST_ENTRIES, Source, address, loaded_cupy, rows
+from .elementwise import rectify
 from .prelude import MOST_AXES, geometry, strides
 
 # Most bytes of columns at a time.
@@ -127,8 +128,11 @@ class Im2colKernels:
             weight = weight.transpose(0, *range(2, weight.ndim), 1)
         return weight.reshape(self.problem.groups, self.filters, self.cells * self.within), cells_first
 
-    def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
-        """``y (N, *O, F)``: columns times the weight."""
+    def pack(self, weight: Array) -> None:
+        """Nothing: kernels read the weight as it is."""
+
+    def forward(self, x: Array, weight: Array, bias: Array | None, packed: None = None, relu: bool = False) -> Array:
+        """``y (N, *O, F)``, or its ReLU: columns times the weight."""
         cupy, p = loaded_cupy(), self.problem
         matrices, cells_first = self.matrices(weight)
         y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
@@ -137,7 +141,7 @@ class Im2colKernels:
             self._multiply(columns, matrices.transpose(0, 2, 1), self._by_group(y[part]))
         if bias is not None:
             y += bias
-        return y
+        return rectify(y) if relu else y
 
     def input_gradient(self, dy: Array, weight: Array) -> Array:
         """``dx (N, *S, C)``: upstream rows times the weight, added to the cells of their windows."""

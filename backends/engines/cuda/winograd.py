@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from ....common.types import Array
 from .compilation import MOST_ENTRIES, Source, address, dense, loaded_cupy
+from .elementwise import rectify
 from .im2col import ConvolutionProblem
 from .prelude import geometry, strides, strides_of
 
@@ -202,8 +203,14 @@ class WinogradKernels:
         most = max(1, PART_BYTES // max(1, size))
         return [slice(start, min(start + most, p.samples)) for start in range(0, p.samples, most)]
 
-    def forward(self, x: Array, weight: Array, bias: Array | None) -> Array:
-        """``y (N, *O, F)``. The weight of a rotated problem is ``(C, F, 3, 3)``, and is rotated by 180 degrees here."""
+    def pack(self, weight: Array) -> None:
+        """Nothing: kernels read the weight as it is."""
+
+    def forward(self, x: Array, weight: Array, bias: Array | None, packed: None = None, relu: bool = False) -> Array:
+        """``y (N, *O, F)``, or its ReLU.
+
+        The weight of a rotated problem is ``(C, F, 3, 3)``, and is rotated by 180 degrees here.
+        """
         cupy, p = loaded_cupy(), self.problem
         y = cupy.empty((p.samples, *p.windows.count, p.features), x.dtype)
         points = cupy.empty((self.points, *weight.shape[:2]), x.dtype)
@@ -217,7 +224,7 @@ class WinogradKernels:
             sizes = (self.geometry, *self.tiling.grid, p.features)
             count = products.shape[1] * p.features
             self.source.each("outputs", p.dtype, count, products, dense(bias), y[part], *sizes)
-        return y
+        return rectify(y) if relu else y
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
         """``dweight (F, C, 3, 3)``; in memory, channels vary faster than cells."""

@@ -7,66 +7,17 @@ tolerances of `xpnn.testing`, not bit for bit.
 
 `prepare` returns an object that computes a whole operation by jobs, which the threads of a pool share; None if there is
 none for the problem, and array functions compute. How work is cut into items depends on shapes only, so that results
-have the same bits for every number of threads. The functions of `Kernels` run on one thread without the interpreter's
-lock, and are called within `Operations.parallel`.
+have the same bits for every number of threads.
 """
 
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any
 
 from ....common import environment
-from ....common.types import Array
-from ...contractions.windows import Windows
 from ...overrides import add_applicable, chosen, is_collecting
-
-
-class Kernels(Protocol):
-    """The functions of `xpnn.backends.engines.numba.kernels`.
-
-    Arrays are float32 and C-contiguous, and only results are written, unless stated otherwise. ``strip (n, *S, C)`` is
-    a part of the padded input that contains all ``windows``.
-    """
-
-    #: Numbers of a vector register, and the fewest features of `convolve_by_channel` and `correlate_by_channel`.
-    VECTOR_LANES: int
-
-    def width(self, features: int) -> int:
-        """Number of features that `convolve` and `correlate` require of the matrix and ``dy``, padded with zeros."""
-
-    def widen(self, rows: Array, out: Array) -> None:
-        """Copy ``rows (n, F)`` to ``out (n, width)``, followed by zeros."""
-
-    def pad(self, x: Array, above: int, left: int, out: Array) -> None:
-        """Copy ``x (n, R, W)`` to ``out (n, R', W')`` and surround it with zeros."""
-
-    def convolve(self, strip: Array, matrix: Array, bias: Array, windows: Windows, out: Array) -> None:
-        """Windows of ``strip`` times ``matrix (K*C, F)``, plus ``bias (F,)``, to ``out (n*O, F)``."""
-
-    def correlate(self, strip: Array, dy: Array, zeros: Array, windows: Windows, out: Array) -> None:
-        """The adjoint of `convolve` in the matrix: ``dy (n*O, F)`` to ``out (K*C, F)``; ``zeros (F,)``."""
-
-    def convolve_by_channel(
-        self,
-        x: Array,
-        cells: Array,
-        bias: Array,
-        windows: Windows,
-        before: tuple[int, ...],
-        out: Array,
-        adjoint: bool = False,
-    ) -> None:
-        """Each channel of ``x (n, *S, C)`` with its own kernel, ``cells (K, C)``, plus ``bias (C,)``.
-
-        Windows begin ``before`` cells ahead of the input, and read zeros around it; the result is ``out (n, O, C)``.
-        With ``adjoint`` it is the adjoint in ``x``: ``out`` has ``count`` cells of the input, beginning with cell
-        ``before`` of the padded input, and each is the sum over the windows ``x`` that contain it.
-        """
-
-    def correlate_by_channel(self, x: Array, dy: Array, windows: Windows, before: tuple[int, ...], out: Array) -> None:
-        """The adjoint of `convolve_by_channel` in the cells: ``dy (n, O, C)`` to ``out (K, C)``."""
 
 
 def switched_off() -> bool:
@@ -86,17 +37,12 @@ def installed() -> bool:
     return find_spec("numba") is not None
 
 
-def load() -> Kernels | None:
-    """The compiled kernels; None if they are switched off or Numba is missing."""
-    found = _load() if used() else None
-    if found is not None and is_collecting():
-        add_applicable(["kernels"])
-    return found
-
-
 #: For each operation, the module in this package and its function ``prepare(problem, dtype)``, which returns an object
 #: with the operation's methods, or None.
 OPERATIONS: dict[str, str] = {
+    "columns": "columns",
+    "depthwise": "depthwise",
+    "direct": "direct",
     "cross entropy": "cross_entropy",
     "dense": "dense",
     "dropout": "dropout",
@@ -124,14 +70,15 @@ def prepare(operation: str, problem: Any, dtype: str) -> Any:
     """
     if operation not in OPERATIONS or not used():
         return None
-    made = _prepared(operation, problem, dtype)
+    made = _prepared(operation, problem, dtype, chosen().block_bytes)
     if made is not None and is_collecting():
         add_applicable(["kernels"])
     return made
 
 
 @lru_cache(maxsize=4096)
-def _prepared(operation: str, problem: Any, dtype: str) -> Any:
+def _prepared(operation: str, problem: Any, dtype: str, block_bytes: int) -> Any:
+    # The bytes of a block belong to the key only: operations that cut blocks ask for them.
     module, _, name = OPERATIONS[operation].partition(".")
     return getattr(import_module(f"{__name__}.{module}"), name or "prepare")(problem, dtype)
 
@@ -154,16 +101,6 @@ def _works() -> bool:
     except ImportError:
         return False
     return True
-
-
-@cache
-def _load() -> Kernels | None:
-    # An installed Numba may fail to import: it does not support the newest NumPy at first.
-    try:
-        from . import kernels
-    except ImportError:
-        return None
-    return kernels
 
 
 def note() -> str:

@@ -46,6 +46,13 @@ def compiled(
     return compile_it
 
 
+def helper(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator for a function that is called by compiled ones and compiled with them, for any types."""
+    fast: Any = {"contract"}
+    made: Callable[..., Any] = numba.njit(error_model="numpy", fastmath=fast)(function)
+    return made
+
+
 def contiguous(x: Array) -> Array:
     """``x`` itself if it is C-contiguous and aligned, else a copy."""
     return x if x.flags.c_contiguous and x.flags.aligned else x.copy(order="C")

@@ -3,7 +3,7 @@
 One formula is both a convolution and its adjoint in the weight, as in
 `xpnn.backends.engines.numba.direct_convolution`::
 
-    out[o[i], f] = bias[f] + sum over j of  x[a[i] + b[j] + f] * m[r[j], f]
+    out[o[i], f] = start[o[i], f] + sum over j of  x[a[i] + b[j] + f] * m[r[j], f]
 
 In a convolution, ``i`` runs over windows and ``j`` over the cells of the kernel; in the adjoint, ``i`` runs over cells
 and ``j`` over windows. Windows that reach into the padding read fewer cells. Windows that read the same cells form a
@@ -14,123 +14,150 @@ channels, stay in registers while ``j`` runs.
 
 from typing import Any
 
-import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils as untyped
-from numba.extending import intrinsic
+from .compiler import helper
+from .jobs import INT, Kind, job, read, write
+from .memory import fetch_run
+from .register_tiles import HAS_LARGE_REGISTERS, LANES, vector_tile
 
-from ....common.types import Array
-from ...contractions.windows import Windows
-from .compiler import OFFSETS, READ1, READ2, WRITE2, compiled
-from .direct_convolution import FUSE, VECTOR_LANES
-from .window_offsets import window_classes
-
-cgutils: Any = untyped
-
-# Rows of a tile, sums that share a vector of ``m``: the cells of a 3x3 kernel, and those that it has at a corner.
-LARGE_TILE, SMALL_TILE = 9, 4
-# Most windows of a class in the weight's gradient, so that their input stays in a cache for all channels.
-WINDOWS_OF_CLASS = 64
+# Rows of a tile, sums that share a vector of ``m``: the cells of a 3x3 kernel where registers suffice, and of a corner.
+LARGE_TILE, SMALL_TILE = 9 if HAS_LARGE_REGISTERS else 6, 4
+_large, _small, _one = vector_tile(LARGE_TILE, False), vector_tile(SMALL_TILE, False), vector_tile(1, False)
+_large_part, _small_part, _one_part = vector_tile(LARGE_TILE, True), vector_tile(SMALL_TILE, True), vector_tile(1, True)
+# Bytes of a sample that are fetched before it is read.
+MOST_FETCHED = 1 << 18
+_OFFSETS: tuple[Kind, ...] = (read(1, "int64"),) * 6
 
 
-def _tile(rows: int) -> Any:
-    """Instructions for the sums of ``rows`` entries of ``a`` and ``o`` and one vector of channels.
-
-    All arguments are addresses, except for ``terms``, the number of ``j``, and ``pitch``, the row stride of ``m`` and
-    ``out``.
-    """
-    vector, number, whole = ir.VectorType(ir.FloatType(), VECTOR_LANES), ir.FloatType(), ir.IntType(64)
-
-    def tile(
-        context: Any, x: Any, a: Any, o: Any, b: Any, r: Any, terms: Any, m: Any, bias: Any, out: Any, pitch: Any
-    ) -> Any:
-        return types.void(*[types.int64] * 10), generate
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def at(address: Any, kind: Any) -> Any:
-            return builder.inttoptr(address, kind.as_pointer())
-
-        def load(place: Any) -> Any:
-            return builder.load(builder.bitcast(place, vector.as_pointer()), align=4)
-
-        x, a, o, b, r, terms, m, bias, out, pitch = arguments
-        x, m, bias, out = (at(address, number) for address in (x, m, bias, out))
-        a, o, b, r = (at(address, whole) for address in (a, o, b, r))
-        starts = [builder.gep(x, [builder.load(builder.gep(a, [ir.Constant(whole, i)]))]) for i in range(rows)]
-        sums = [cgutils.alloca_once_value(builder, load(bias)) for _ in range(rows)]
-        with cgutils.for_range(builder, terms) as loop:
-            offset = builder.load(builder.gep(b, [loop.index]))
-            row = builder.load(builder.gep(r, [loop.index]))
-            right = load(builder.gep(m, [builder.mul(row, pitch)]))
-            for start, total in zip(starts, sums, strict=True):
-                product = builder.fmul(load(builder.gep(start, [offset])), right, flags=FUSE)
-                builder.store(builder.fadd(builder.load(total), product, flags=FUSE), total)
-        for i, total in enumerate(sums):
-            row = builder.load(builder.gep(o, [ir.Constant(whole, i)]))
-            place = builder.gep(out, [builder.mul(row, pitch)])
-            builder.store(builder.load(total), builder.bitcast(place, vector.as_pointer()), align=4)
-        return context.get_dummy_value()
-
-    return intrinsic(tile)
-
-
-_large, _small, _one = _tile(LARGE_TILE), _tile(SMALL_TILE), _tile(1)
-
-
-# If the last tile would reach beyond the end, it begins earlier and computes some sums a second time.
-@compiled(READ1, OFFSETS, OFFSETS, OFFSETS, OFFSETS, OFFSETS, OFFSETS, READ2, READ1, WRITE2)
-def _products(x: Any, a: Any, o: Any, split: Any, b: Any, r: Any, parts: Any, m: Any, bias: Any, out: Any) -> None:
-    features = out.shape[1]
-    for part in range(len(split) - 1):
-        first, last, terms = split[part], split[part + 1], parts[part + 1] - parts[part]
-        offsets, lines = b.ctypes.data + 8 * parts[part], r.ctypes.data + 8 * parts[part]
-        rows = LARGE_TILE if last - first >= LARGE_TILE else SMALL_TILE if last - first >= SMALL_TILE else 1
-        for at in range(first, last, rows):
-            i = min(at, last - rows)
-            start, to = a.ctypes.data + 8 * i, o.ctypes.data + 8 * i
-            for channel in range(0, features, VECTOR_LANES):
-                f = 4 * min(channel, features - VECTOR_LANES)
-                left, right = x.ctypes.data + f, m.ctypes.data + f
-                begin, result = bias.ctypes.data + f, out.ctypes.data + f
-                if rows == LARGE_TILE:
-                    _large(left, start, to, offsets, lines, terms, right, begin, result, features)
-                elif rows == SMALL_TILE:
-                    _small(left, start, to, offsets, lines, terms, right, begin, result, features)
-                else:
-                    _one(left, start, to, offsets, lines, terms, right, begin, result, features)
-
-
-@compiled(READ2, OFFSETS, WRITE2)
-def _add_rows(rows: Any, to: Any, out: Any) -> None:
-    for i in range(rows.shape[0]):
-        for f in range(rows.shape[1]):
-            out[to[i], f] += rows[i, f]
-
-
-def convolve_by_channel(
-    x: Array,
-    cells: Array,
-    bias: Array,
-    windows: Windows,
-    before: tuple[int, ...],
-    out: Array,
-    adjoint: bool = False,
+@helper
+def _add_products(
+    x: Any,
+    a: Any,
+    o: Any,
+    count: Any,
+    b: Any,
+    r: Any,
+    terms: Any,
+    m: Any,
+    features: Any,
+    start: Any,
+    start_step: Any,
+    out: Any,
+    relu: Any,
 ) -> None:
-    """See `xpnn.backends.engines.numba.Kernels`."""
-    found = window_classes(x.shape[1:], windows, before, adjoint)
-    for sample, result in zip(x, out, strict=True):
-        _products(sample.reshape(-1), *found, cells, bias, result)
+    """The formula for ``count`` entries of ``a`` and ``terms`` of ``b``; arrays are given by their addresses."""
+    i = 0
+    while i < count:
+        left = count - i
+        rows = LARGE_TILE if left >= LARGE_TILE else SMALL_TILE if left >= SMALL_TILE else 1
+        begin, lines = a + 8 * i, o + 8 * i
+        for channel in range(0, features, LANES):
+            f, some = 4 * channel, features - channel
+            source, right, first, to = x + f, m + f, start + f, out + f
+            if some >= LANES:
+                if rows == LARGE_TILE:
+                    _large(source, begin, lines, b, r, terms, right, first, start_step, to, features, some, relu)
+                elif rows == SMALL_TILE:
+                    _small(source, begin, lines, b, r, terms, right, first, start_step, to, features, some, relu)
+                else:
+                    _one(source, begin, lines, b, r, terms, right, first, start_step, to, features, some, relu)
+            elif rows == LARGE_TILE:
+                _large_part(source, begin, lines, b, r, terms, right, first, start_step, to, features, some, relu)
+            elif rows == SMALL_TILE:
+                _small_part(source, begin, lines, b, r, terms, right, first, start_step, to, features, some, relu)
+            else:
+                _one_part(source, begin, lines, b, r, terms, right, first, start_step, to, features, some, relu)
+        i += rows
 
 
-def correlate_by_channel(x: Array, dy: Array, windows: Windows, before: tuple[int, ...], out: Array) -> None:
-    """See `xpnn.backends.engines.numba.Kernels`."""
-    found = window_classes(x.shape[1:], windows, before, most=WINDOWS_OF_CLASS)
-    # One row for each cell of each class.
-    rows = np.empty((len(found.cells), out.shape[1]), np.float32)
-    every, zeros = np.arange(len(rows)), np.zeros(out.shape[1], np.float32)
-    out[...] = 0.0
-    for sample, upstream in zip(x, dy, strict=True):
-        read = (sample.reshape(-1), found.within, every, found.parts, found.begin, found.windows, found.split)
-        _products(*read, upstream, zeros, rows)
-        _add_rows(rows, found.cells, out)
+@job(read(2), *_OFFSETS, read(2), read(1), INT, INT, INT, write(3))
+def convolve_channels(
+    item: Any,
+    x: Any,
+    begin: Any,
+    windows: Any,
+    split: Any,
+    within: Any,
+    cells: Any,
+    parts: Any,
+    m: Any,
+    bias: Any,
+    relu: Any,
+    samples: Any,
+    pieces: Any,
+    out: Any,
+) -> None:
+    """Each channel of ``x (N, S*F)`` with its kernel ``m (K, F)``, plus ``bias (F,)``: ``out (N, O, F)``.
+
+    The offsets are `window_offsets.WindowClasses`. An item computes one of ``pieces`` of the classes for some samples.
+    """
+    features = out.shape[2]
+    piece, first, classes = item % pieces, item // pieces * samples, len(split) - 1
+    for n in range(first, min(first + samples, out.shape[0])):
+        source, to = x[n].ctypes.data, out[n].ctypes.data
+        if pieces == 1:
+            # Tiles read short pieces of many rows, which the processor does not foresee.
+            fetch_run(source, min(x.shape[1] * x.itemsize, MOST_FETCHED))
+            fetch_run(to, min(out.shape[1] * features * out.itemsize, MOST_FETCHED))
+        for number in range(classes * piece // pieces, classes * (piece + 1) // pieces):
+            at, part = split[number], parts[number]
+            a, o = begin.ctypes.data + 8 * at, windows.ctypes.data + 8 * at
+            b, r = within.ctypes.data + 8 * part, cells.ctypes.data + 8 * part
+            count, terms, right = split[number + 1] - at, parts[number + 1] - part, m.ctypes.data + 0
+            _add_products(source, a, o, count, b, r, terms, right, features, bias.ctypes.data + 0, 0, to, relu)
+
+
+@job(read(2), *_OFFSETS, read(3), INT, write(3))
+def correlate_channels(
+    item: Any,
+    x: Any,
+    begin: Any,
+    windows: Any,
+    split: Any,
+    within: Any,
+    cells: Any,
+    parts: Any,
+    dy: Any,
+    pieces: Any,
+    sums: Any,
+) -> None:
+    """The adjoint in the cells, a sum over the samples and pieces of each lane: ``sums (L, K, F)``."""
+    lanes, kernel, features = sums.shape
+    out = sums[item].ctypes.data
+    for k in range(kernel):
+        for f in range(features):
+            sums[item, k, f] = 0
+    classes, units = len(split) - 1, dy.shape[0] * pieces
+    for unit in range(units * item // lanes, units * (item + 1) // lanes):
+        n, piece = unit // pieces, unit % pieces
+        source, m = x[n].ctypes.data, dy[n].ctypes.data
+        if pieces == 1:
+            fetch_run(source, min(x.shape[1] * x.itemsize, MOST_FETCHED))
+            fetch_run(m, min(dy.shape[1] * features * dy.itemsize, MOST_FETCHED))
+        for number in range(classes * piece // pieces, classes * (piece + 1) // pieces):
+            at, part = split[number], parts[number]
+            b, r = begin.ctypes.data + 8 * at, windows.ctypes.data + 8 * at
+            a, o = within.ctypes.data + 8 * part, cells.ctypes.data + 8 * part
+            terms, count = split[number + 1] - at, parts[number + 1] - part
+            _add_products(source, a, o, count, b, r, terms, m, features, out, features, out, 0)
+
+
+@job(read(2), INT, write(2))
+def repeat_channels(item: Any, x: Any, rows: Any, out: Any) -> None:
+    """Each channel of ``x (R, C)`` some times in a row: ``out (R, F)``; an item copies some rows."""
+    times = out.shape[1] // x.shape[1]
+    for i in range(item * rows, min((item + 1) * rows, x.shape[0])):
+        for c in range(x.shape[1]):
+            for t in range(times):
+                out[i, c * times + t] = x[i, c]
+
+
+@job(read(2), INT, write(2))
+def sum_repeated_channels(item: Any, y: Any, rows: Any, out: Any) -> None:
+    """The adjoint of `repeat_channels`: ``y (R, F)`` to ``out (R, C)``."""
+    times = y.shape[1] // out.shape[1]
+    for i in range(item * rows, min((item + 1) * rows, y.shape[0])):
+        for c in range(out.shape[1]):
+            total = y[i, c * times]
+            for t in range(1, times):
+                total += y[i, c * times + t]
+            out[i, c] = total

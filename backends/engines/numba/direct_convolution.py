@@ -2,12 +2,13 @@
 
 One formula is both a convolution and its adjoint in the weight::
 
-    out[i, f] = bias[f] + sum over j of  x[a[i] + b[j]] * m[j, f]
+    out[i, f] = start[i, f] + sum over j of  x[a[i] + b[j]] * m[j, f]
 
 In a convolution, ``a`` are the offsets of windows in ``x``, ``b`` those of cells and channels in a window, and ``m`` is
-the weight; in its adjoint, ``a`` and ``b`` are swapped and ``m`` is ``dy``. The sums of a tile, some ``i`` and one
-vector of features, stay in registers while ``j`` runs. The tile is written in LLVM instructions, since the compiler
-does not keep an array of sums in registers.
+the weight; in its adjoint, ``a`` and ``b`` are swapped and ``m`` is ``dy``. The sums of a tile, some ``i`` and some
+features, stay in registers while ``j`` runs.
+
+A batch is cut into blocks of samples, or of rows of a sample, whose padded input stays in a cache.
 
 Source: E. Georganas et al., "Anatomy of high-performance deep learning convolutions on SIMD architectures", 2018.
 """
@@ -15,144 +16,170 @@ Source: E. Georganas et al., "Anatomy of high-performance deep learning convolut
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils as untyped
-from numba.extending import intrinsic
 
-from ....common.types import Array
-from ...contractions.windows import Windows
-from .compiler import INT, OFFSETS, READ1, READ2, READ3, WRITE2, WRITE3, compiled
-from .window_offsets import window_offsets
+from .compiler import helper
+from .convolution_layouts import pad_rows
+from .convolution_sizes import CHANNELS, DILATION, KERNEL, OUTPUT, SAMPLE_STEP, SAMPLES, STRIDE
+from .jobs import INT, job, read, write
+from .register_tiles import HALF_LANES, HAS_LARGE_REGISTERS, LANES, spread_tile
 
-cgutils: Any = untyped
-
-# Floats of a vector of 512 bits, and of half a vector for few features. Shorter registers hold a vector in parts.
-VECTOR_LANES, HALF_LANES = 16, 8
-# Rows of a tile: sums that share a vector of ``m``.
-TILE_ROWS = 8
-# Flags with which LLVM may fuse a product and a sum.
-FUSE = ("contract",)
-
-
-def _tile(rows: int, lanes: int) -> Any:
-    """Instructions for the sums of ``rows`` entries of ``a`` and ``lanes`` features.
-
-    All arguments are addresses, except for ``terms``, the number of ``j``, and ``pitch`` and ``step``, the row strides
-    of ``m`` and ``out``.
-    """
-    vector, number, whole = ir.VectorType(ir.FloatType(), lanes), ir.FloatType(), ir.IntType(64)
-
-    def tile(
-        context: Any, x: Any, a: Any, b: Any, terms: Any, m: Any, pitch: Any, bias: Any, out: Any, step: Any
-    ) -> Any:
-        return types.void(*[types.int64] * 9), generate
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def at(address: Any, kind: Any) -> Any:
-            return builder.inttoptr(address, kind.as_pointer())
-
-        def load(place: Any) -> Any:
-            return builder.load(builder.bitcast(place, vector.as_pointer()), align=4)
-
-        def spread(place: Any) -> Any:
-            undefined = ir.Constant(vector, ir.Undefined)
-            first = builder.insert_element(undefined, builder.load(place), ir.Constant(ir.IntType(32), 0))
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-            return builder.shuffle_vector(first, undefined, zeros)
-
-        x, a, b, terms, m, pitch, bias, out, step = arguments
-        x, m, bias, out = (at(address, number) for address in (x, m, bias, out))
-        a, b = at(a, whole), at(b, whole)
-        starts = [builder.gep(x, [builder.load(builder.gep(a, [ir.Constant(whole, i)]))]) for i in range(rows)]
-        sums = [cgutils.alloca_once_value(builder, load(bias)) for _ in range(rows)]
-        with cgutils.for_range(builder, terms) as loop:
-            offset = builder.load(builder.gep(b, [loop.index]))
-            right = load(builder.gep(m, [builder.mul(loop.index, pitch)]))
-            for start, total in zip(starts, sums, strict=True):
-                place = builder.gep(start, [offset])
-                product = builder.fmul(spread(place), right, flags=FUSE)
-                builder.store(builder.fadd(builder.load(total), product, flags=FUSE), total)
-        for i, total in enumerate(sums):
-            place = builder.gep(out, [builder.mul(ir.Constant(whole, i), step)])
-            builder.store(builder.load(total), builder.bitcast(place, vector.as_pointer()), align=4)
-        return context.get_dummy_value()
-
-    return intrinsic(tile)
-
-
-_vector_tile, _vector_row = _tile(TILE_ROWS, VECTOR_LANES), _tile(1, VECTOR_LANES)
-_half_vector_tile, _half_vector_row = _tile(TILE_ROWS, HALF_LANES), _tile(1, HALF_LANES)
+# Rows of a tile, and vectors of one for many features: sums that fit into registers.
+ROWS = 8 if HAS_LARGE_REGISTERS else 6
+VECTORS = 2 if HAS_LARGE_REGISTERS else 1
+_WIDE = VECTORS * LANES
+_wide, _wide_row = spread_tile(ROWS, VECTORS, LANES, False), spread_tile(1, VECTORS, LANES, False)
+_wide_part, _wide_part_row = spread_tile(ROWS, VECTORS, LANES, True), spread_tile(1, VECTORS, LANES, True)
+_vector, _vector_row = spread_tile(ROWS, 1, LANES, False), spread_tile(1, 1, LANES, False)
+_part, _part_row = spread_tile(ROWS, 1, LANES, True), spread_tile(1, 1, LANES, True)
+_half, _half_row = spread_tile(ROWS, 1, HALF_LANES, True), spread_tile(1, 1, HALF_LANES, True)
 
 
 # If the last tile would reach beyond the end, it begins earlier and computes some sums a second time.
-@compiled(READ1, OFFSETS, OFFSETS, READ2, READ1, WRITE2)
-def _sums_of_products(x: Any, a: Any, b: Any, m: Any, bias: Any, out: Any) -> None:
-    """``out[i, f] = bias[f] + sum_j x[a[i] + b[j]] * m[j, f]``.
+@helper
+def _add_products(
+    x: Any,
+    a: Any,
+    n: Any,
+    b: Any,
+    terms: Any,
+    m: Any,
+    pitch: Any,
+    start: Any,
+    start_step: Any,
+    out: Any,
+    step: Any,
+    features: Any,
+    relu: Any,
+) -> None:
+    """The formula for ``n`` entries of ``a`` and ``terms`` of ``b``; arrays are given by their addresses.
 
-    ``m`` and ``bias`` have `width` features, and ``out`` at most as many.
+    ``pitch``, ``start_step`` and ``step`` are the distances of the rows of ``m``, ``start`` and ``out``.
     """
-    n, features = out.shape
-    pitch, rows = m.shape[1], TILE_ROWS if len(a) >= TILE_ROWS else 1
-    narrow = np.empty((TILE_ROWS, pitch), np.float32)
-    for first_feature in range(0, features, VECTOR_LANES):
-        f = max(0, min(first_feature, features - VECTOR_LANES))
-        right, first = m.ctypes.data + 4 * f, bias.ctypes.data + 4 * f
+    rows = ROWS if n >= ROWS else 1
+    f = 0
+    while f < features:
+        left = features - f
+        right, first, result = m + 4 * f, start + 4 * f, out + 4 * f
         for at in range(0, n, rows):
             i = min(at, n - rows)
-            start, to, step = a.ctypes.data + 8 * i, out.ctypes.data + 4 * (i * features + f), features
-            if features < pitch:
-                to, step = narrow.ctypes.data + 0, pitch
-            if pitch == HALF_LANES:
-                if rows == TILE_ROWS:
-                    _half_vector_tile(x.ctypes.data, start, b.ctypes.data, len(b), right, pitch, first, to, step)
+            begin, own, to = a + 8 * i, first + 4 * i * start_step, result + 4 * i * step
+            if rows == ROWS:
+                if left >= _WIDE:
+                    _wide(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
+                elif left > LANES:
+                    _wide_part(x, begin, b, terms, right, pitch, own, start_step, to, step, left - LANES, relu)
+                elif left == LANES:
+                    _vector(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
+                elif left > HALF_LANES:
+                    _part(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
                 else:
-                    _half_vector_row(x.ctypes.data, start, b.ctypes.data, len(b), right, pitch, first, to, step)
-            elif rows == TILE_ROWS:
-                _vector_tile(x.ctypes.data, start, b.ctypes.data, len(b), right, pitch, first, to, step)
+                    _half(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
             else:
-                _vector_row(x.ctypes.data, start, b.ctypes.data, len(b), right, pitch, first, to, step)
-            if features < pitch:
-                for k in range(rows):
-                    for feature in range(features):
-                        out[i + k, feature] = narrow[k, feature]
+                if left >= _WIDE:
+                    _wide_row(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
+                elif left > LANES:
+                    _wide_part_row(x, begin, b, terms, right, pitch, own, start_step, to, step, left - LANES, relu)
+                elif left == LANES:
+                    _vector_row(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
+                elif left > HALF_LANES:
+                    _part_row(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
+                else:
+                    _half_row(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
+        f += _WIDE if left > LANES else LANES
 
 
-@compiled(READ2, WRITE2)
-def widen(rows: Any, out: Any) -> None:
-    """Copy ``rows (n, F)`` to the wider ``out``, followed by zeros."""
-    n, features = rows.shape
-    for i in range(n):
-        for f in range(out.shape[1]):
-            out[i, f] = rows[i, f] if f < features else np.float32(0.0)
+@helper
+def _reach(g: Any, axis: Any, windows: Any) -> Any:
+    """Cells of the padded input that some windows read along an axis."""
+    return (windows - 1) * g[STRIDE + axis] + (g[KERNEL + axis] - 1) * g[DILATION + axis] + 1
 
 
-@compiled(READ3, INT, INT, WRITE3)
-def pad(x: Any, above: Any, left: Any, out: Any) -> None:
-    """Copy ``x (n, R, W)`` to ``out (n, R', W')`` and surround it with zeros."""
-    for n in range(out.shape[0]):
-        for r in range(out.shape[1]):
-            if r < above or r >= above + x.shape[1]:
-                out[n, r, :] = 0.0
-                continue
-            out[n, r, :left] = 0.0
-            out[n, r, left + x.shape[2] :] = 0.0
-            for i in range(x.shape[2]):
-                out[n, r, left + i] = x[n, r - above, i]
+@helper
+def _strip_size(g: Any, block: Any) -> Any:
+    """Entries of the padded input of a block; 0 if ``x`` itself is read."""
+    return block[PADDED] * block[BLOCK_SAMPLES] * block[STRIP_ROWS] * block[WIDTH] * block[DEPTH] * g[CHANNELS]
 
 
-def width(features: int) -> int:
-    """See `xpnn.backends.engines.numba.Kernels`."""
-    return HALF_LANES if features <= HALF_LANES else max(features, VECTOR_LANES)
+# Indices of the numbers that describe blocks: samples and rows of a block, blocks of a sample, rows of its padded
+# input, the sizes of the other axes with padding, and whether a padded copy is made.
+BLOCK_SAMPLES, BLOCK_ROWS, BLOCKS_OF_SAMPLE, STRIP_ROWS, WIDTH, DEPTH, PADDED = range(7)
 
 
-def convolve(strip: Array, matrix: Array, bias: Array, windows: Windows, out: Array) -> None:
-    """See `xpnn.backends.engines.numba.Kernels`."""
-    begin, within = window_offsets(strip.shape, windows)
-    _sums_of_products(strip.reshape(-1), begin, within, matrix, bias, out)
+@helper
+def _block(item: Any, g: Any, block: Any) -> Any:
+    """The first sample and row of a block, and how many it has."""
+    sample, row = item // block[BLOCKS_OF_SAMPLE] * block[BLOCK_SAMPLES], item % block[BLOCKS_OF_SAMPLE]
+    row *= block[BLOCK_ROWS]
+    samples = min(block[BLOCK_SAMPLES], g[SAMPLES] - sample)
+    return sample, samples, row, min(block[BLOCK_ROWS], g[OUTPUT] - row)
 
 
-def correlate(strip: Array, dy: Array, zeros: Array, windows: Windows, out: Array) -> None:
-    """See `xpnn.backends.engines.numba.Kernels`."""
-    begin, within = window_offsets(strip.shape, windows)
-    _sums_of_products(strip.reshape(-1), within, begin, dy, zeros, out)
+@helper
+def _strip(x: Any, g: Any, block: Any, sample: Any, samples: Any, row: Any, rows: Any, strip: Any) -> Any:
+    """The address of what the windows of a block read: in ``x``, or in ``strip``, to which it is copied."""
+    first = row * g[STRIDE]
+    if block[PADDED] == 0:
+        return x.ctypes.data + 4 * (sample * g[SAMPLE_STEP] + first * g[SAMPLE_STEP + 1])
+    high = block[STRIP_ROWS] if samples > 1 else min(block[STRIP_ROWS], _reach(g, 0, rows))
+    pad_rows(x, g, sample, samples, first, high, block[WIDTH], block[DEPTH], strip)
+    return strip.ctypes.data + 0
+
+
+@job(
+    read(1),
+    read(1, "int64"),
+    read(1, "int64"),
+    read(1, "int64"),
+    read(1, "int64"),
+    read(2),
+    read(1),
+    INT,
+    write(2),
+)
+def convolve(
+    item: Any, x: Any, g: Any, block: Any, begin: Any, within: Any, m: Any, bias: Any, relu: Any, out: Any
+) -> None:
+    """Convolve a block of ``x`` with the matrix ``m (K*C, F)``: ``out (N*O, F)``."""
+    sample, samples, row, rows = _block(item, g, block)
+    strip = np.empty(_strip_size(g, block), x.dtype)
+    start = _strip(x, g, block, sample, samples, row, rows, strip)
+    cells = g[OUTPUT + 1] * g[OUTPUT + 2]
+    features = out.shape[1]
+    to = out.ctypes.data + 4 * features * cells * (sample * g[OUTPUT] + row)
+    a, b, right, first = begin.ctypes.data + 0, within.ctypes.data + 0, m.ctypes.data + 0, bias.ctypes.data + 0
+    windows = samples * rows * cells
+    _add_products(start, a, windows, b, len(within), right, features, first, 0, to, features, features, relu)
+
+
+@job(
+    read(1),
+    read(1, "int64"),
+    read(1, "int64"),
+    read(1, "int64"),
+    read(1, "int64"),
+    read(2),
+    read(1),
+    INT,
+    write(4),
+)
+def correlate(
+    item: Any, x: Any, g: Any, block: Any, begin: Any, within: Any, dy: Any, zeros: Any, blocks: Any, sums: Any
+) -> None:
+    """The sum of each lane over its blocks of windows of ``x`` times ``dy (N*O, F)``: ``sums (2, L, K*C, F)``.
+
+    Sums of a block are added to those before it from one of the two matrices to the other; the last is the first one.
+    """
+    _, lanes, depth, features = sums.shape
+    strip = np.empty(_strip_size(g, block), x.dtype)
+    cells = g[OUTPUT + 1] * g[OUTPUT + 2]
+    a, b = within.ctypes.data + 0, begin.ctypes.data + 0
+    first, last = blocks * item // lanes, blocks * (item + 1) // lanes
+    before, before_step = zeros.ctypes.data + 0, 0
+    for number in range(first, last):
+        sample, samples, row, rows = _block(number, g, block)
+        start = _strip(x, g, block, sample, samples, row, rows, strip)
+        m = dy.ctypes.data + 4 * features * cells * (sample * g[OUTPUT] + row)
+        to = sums.ctypes.data + 4 * depth * features * ((last - 1 - number) % 2 * lanes + item)
+        terms = samples * rows * cells
+        _add_products(start, a, depth, b, terms, m, features, before, before_step, to, features, features, 0)
+        before, before_step = to, features
