@@ -292,11 +292,11 @@ def test_numba_is_imported_for_a_large_layer_unless_switched_off(switch):
 def test_where_numba_is_missing_array_functions_compute(monkeypatch):
     monkeypatch.delenv("XPNN_NUMBA", raising=False)
     monkeypatch.setattr(numba, "installed", lambda: False)
-    assert numba.load() is None and numba.prepare("columns", describe(CASES["1d"]), "float32") is None
+    assert not numba.used() and numba.prepare("columns", describe(CASES["1d"]), "float32") is None
     assert numba.note() == 'no compiled kernels (pip install "numba>=0.60")'
 
 
 def test_a_switch_that_is_neither_0_nor_1_is_an_error(monkeypatch):
     monkeypatch.setenv("XPNN_NUMBA", "off")
     with pytest.raises(ValueError, match=r"XPNN_NUMBA must be 0 .* or 1, got 'off'"):
-        numba.load()
+        numba.used()

@@ -26,7 +26,7 @@ NEEDS = {
     "XPNN_BACKEND": lambda: nn.get_backend(),
     "XPNN_NUMERICS": lambda: nn.get_backend("numpy"),
     "XPNN_NUM_THREADS": nn.backends.execution.thread_count.thread_count,
-    "XPNN_NUMBA": nn.backends.engines.numba.load,
+    "XPNN_NUMBA": nn.backends.engines.numba.used,
     "XPNN_CUDA_KERNELS": lambda: nn.backends.registry.backend_class("cupy").open(None, "float32", "fast", "float32"),
     "XPNN_TRACEBACK": lambda: environment.switch(environment.TRACEBACK),
 }
