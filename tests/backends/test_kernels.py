@@ -187,6 +187,18 @@ def test_neighbouring_outputs_computed_together_match_loops(compiled_kernels, ca
     assert plain.neighbours == 1
 
 
+def test_items_that_share_features_match_loops(compiled_kernels, rng, monkeypatch):
+    module = importlib.import_module(f"{numba.__name__}.direct")
+    monkeypatch.setattr(module, "BLOCK_MULTIPLY_ADDS", 100)
+    case = ((1, 3, 4, 5), (83, 3, 3, 3), ((1, 1), (1, 1)), (1, 1), (1, 1), 1)
+    (x, weight, bias, dy), desired, _ = problem(case, rng)
+    x, dy = (a.transpose(0, 2, 3, 1) for a in (x, dy))
+    engine = module.prepare(describe(case), "float32")
+    assert engine._forward_part == engine._backward_part == 64
+    found = [np.moveaxis(engine.forward(x, weight, bias), -1, 1), engine.weight_gradient(x, dy)]
+    match(found, [desired[0], desired[2]], case)
+
+
 def test_the_relu_of_nan_is_nan(compiled):
     case = CASES["a vector of features"]
     x, weight = np.full((2, 6, 5, 3), np.nan, np.float32), np.ones(case[1], np.float32)

@@ -23,6 +23,8 @@ from .window_offsets import window_offsets
 BLOCK_BYTES, BLOCK_MULTIPLY_ADDS, LEAST_WINDOWS = 1 << 18, 1 << 20, 64
 # Most sums that are computed side by side in the gradient of the weight, and most numbers of all of them.
 LANES, LANES_SIZE = 16, 1 << 19
+# Least features of an item: two vectors.
+MIN_PART = 32
 # Numbers of a weight's gradient that an item adds up.
 SUM_SIZE = 1 << 12
 
@@ -77,6 +79,15 @@ class DirectConvolution:
         shares = -(-sizes.samples * w.count[0] // LANES)
         self._backward = _Blocks(sizes, min(most, max(shares, LEAST_WINDOWS // cells)))
         self._zeros = np.zeros(sizes.features, np.float32)
+        self._lanes = max(1, min(LANES, self._backward.count, LANES_SIZE // (sizes.depth * sizes.features)))
+        self._forward_part = self._part(self._forward.count)
+        self._backward_part = self._part(self._lanes)
+
+    def _part(self, items: int) -> int:
+        """Features of an item, where blocks are so few that items share features too."""
+        features, products = self.sizes.features, self.sizes.multiply_adds // items
+        parts = max(1, min(-(-LANES // items), products // BLOCK_MULTIPLY_ADDS, features // MIN_PART))
+        return MIN_PART * -(-features // (MIN_PART * parts)) if parts > 1 else features
 
     def pack(self, weight: Array) -> Array:
         """The weight ``(F, C, *K)`` as the matrix ``(K*C, F)``."""
@@ -96,20 +107,23 @@ class DirectConvolution:
             matrix, start = wide[:-1], wide[-1]
         y = empty((p.samples, *p.windows.count, p.features), np.float32)
         rows = y.reshape(-1, sizes.features)
-        calls.append(convolve.bind(self._forward.count, *self._operands(x, self._forward), matrix, start, relu, rows))
+        part, blocks = self._forward_part, self._forward
+        items = blocks.count * -(-sizes.features // part)
+        calls.append(convolve.bind(items, *self._operands(x, blocks), matrix, start, relu, part, rows))
         perform(Bound.join(calls))
         return y
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
         """``dweight (F, C, *K)``; in memory, features vary fastest, then channels."""
         p, blocks, depth, features = self.problem, self._backward, self.sizes.depth, self.sizes.features
-        lanes = max(1, min(LANES, blocks.count, LANES_SIZE // (depth * features)))
+        lanes, part = self._lanes, self._backward_part
+        items = lanes * -(-features // part)
         sums = empty((2, lanes, depth, features), np.float32)
         upstream = contiguous(dy).reshape(-1, features)
         out = empty((depth, features), np.float32)
         rows = max(1, SUM_SIZE // features)
         calls = [
-            correlate.bind(lanes, *self._operands(x, blocks), upstream, self._zeros, blocks.count, sums),
+            correlate.bind(items, *self._operands(x, blocks), upstream, self._zeros, blocks.count, part, sums),
             add_lanes.bind(-(-depth // rows), sums[0], rows, out),
         ]
         if self.neighbours > 1:

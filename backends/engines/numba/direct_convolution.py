@@ -134,21 +134,29 @@ def _strip(x: Any, g: Any, block: Any, sample: Any, samples: Any, row: Any, rows
     read(2),
     read(1),
     INT,
+    INT,
     write(2),
 )
 def convolve(
-    item: Any, x: Any, g: Any, block: Any, begin: Any, within: Any, m: Any, bias: Any, relu: Any, out: Any
+    item: Any, x: Any, g: Any, block: Any, begin: Any, within: Any, m: Any, bias: Any, relu: Any, part: Any, out: Any
 ) -> None:
-    """Convolve a block of ``x`` with the matrix ``m (K*C, F)``: ``out (N*O, F)``."""
-    sample, samples, row, rows = _block(item, g, block)
+    """Convolve a block of ``x`` with ``part`` columns of the matrix ``m (K*C, F)``: ``out (N*O, F)``."""
+    features = out.shape[1]
+    parts = -(-features // part)
+    sample, samples, row, rows = _block(item // parts, g, block)
+    place = item % parts * part
     strip = np.empty(_strip_size(g, block), x.dtype)
     start = _strip(x, g, block, sample, samples, row, rows, strip)
     cells = g[OUTPUT + 1] * g[OUTPUT + 2]
-    features = out.shape[1]
-    to = out.ctypes.data + 4 * features * cells * (sample * g[OUTPUT] + row)
-    a, b, right, first = begin.ctypes.data + 0, within.ctypes.data + 0, m.ctypes.data + 0, bias.ctypes.data + 0
-    windows = samples * rows * cells
-    _add_products(start, a, windows, b, len(within), right, features, first, 0, to, features, features, relu)
+    to = out.ctypes.data + 4 * (features * cells * (sample * g[OUTPUT] + row) + place)
+    a, b, right, first = (
+        begin.ctypes.data + 0,
+        within.ctypes.data + 0,
+        m.ctypes.data + 4 * place,
+        bias.ctypes.data + 4 * place,
+    )
+    windows, count = samples * rows * cells, min(part, features - place)
+    _add_products(start, a, windows, b, len(within), right, features, first, 0, to, features, count, relu)
 
 
 @job(
@@ -160,26 +168,39 @@ def convolve(
     read(2),
     read(1),
     INT,
+    INT,
     write(4),
 )
 def correlate(
-    item: Any, x: Any, g: Any, block: Any, begin: Any, within: Any, dy: Any, zeros: Any, blocks: Any, sums: Any
+    item: Any,
+    x: Any,
+    g: Any,
+    block: Any,
+    begin: Any,
+    within: Any,
+    dy: Any,
+    zeros: Any,
+    blocks: Any,
+    part: Any,
+    sums: Any,
 ) -> None:
     """The sum of each lane over its blocks of windows of ``x`` times ``dy (N*O, F)``: ``sums (2, L, K*C, F)``.
 
-    Sums of a block are added to those before it from one of the two matrices to the other; the last is the first one.
+    An item computes ``part`` features of a lane. The sums of a block are added to those before it from one of the two
+    matrices to the other; the last is the first one.
     """
     _, lanes, depth, features = sums.shape
     strip = np.empty(_strip_size(g, block), x.dtype)
     cells = g[OUTPUT + 1] * g[OUTPUT + 2]
-    a, b = within.ctypes.data + 0, begin.ctypes.data + 0
-    first, last = blocks * item // lanes, blocks * (item + 1) // lanes
+    a, b, parts = within.ctypes.data + 0, begin.ctypes.data + 0, -(-features // part)
+    lane, place = item // parts, item % parts * part
+    first, last = blocks * lane // lanes, blocks * (lane + 1) // lanes
     before, before_step = zeros.ctypes.data + 0, 0
     for number in range(first, last):
         sample, samples, row, rows = _block(number, g, block)
         start = _strip(x, g, block, sample, samples, row, rows, strip)
-        m = dy.ctypes.data + 4 * features * cells * (sample * g[OUTPUT] + row)
-        to = sums.ctypes.data + 4 * depth * features * ((last - 1 - number) % 2 * lanes + item)
-        terms = samples * rows * cells
-        _add_products(start, a, depth, b, terms, m, features, before, before_step, to, features, features, 0)
+        m = dy.ctypes.data + 4 * (features * cells * (sample * g[OUTPUT] + row) + place)
+        to = sums.ctypes.data + 4 * (depth * features * ((last - 1 - number) % 2 * lanes + lane) + place)
+        terms, count = samples * rows * cells, min(part, features - place)
+        _add_products(start, a, depth, b, terms, m, features, before, before_step, to, features, count, 0)
         before, before_step = to, features
