@@ -24,8 +24,8 @@ from .winograd_vectors import Matrix, vector_lanes
 
 # Bytes of the transformed input, weights or output of a part that comes in such.
 PART_BYTES = 3 << 20
-# Bytes that do not stay in a cache: of transformed weights, so that parts have some features if the transformed input is
-# smaller, and of what every part reads as a whole, so that parts are larger and fewer.
+# Bytes that do not stay in a cache: of transformed weights, so that parts have some features if the transformed input
+# is smaller; and of what every part reads as a whole, so that parts are larger and fewer.
 LARGE_BYTES = 6 << 20
 # Tiles of one channel, or kernels, that an item transforms: some 10 microseconds.
 ITEM_CHANNELS = 2048
