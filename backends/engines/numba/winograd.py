@@ -22,10 +22,11 @@ from .pool import perform
 from .winograd_jobs import KERNEL, correlate, multiply, transform_jobs
 from .winograd_vectors import Matrix, vector_lanes
 
-# Bytes of the transformed input, or weights, of a part.
+# Bytes of the transformed input, weights or output of a part that comes in such.
 PART_BYTES = 3 << 20
-# Bytes of transformed weights from which parts have some features, if the transformed input is smaller.
-LARGE_WEIGHT_BYTES = 6 << 20
+# Bytes that do not stay in a cache: of transformed weights, so that parts have some features if the transformed input
+# is smaller; and of what every part reads as a whole, so that parts are larger and fewer.
+LARGE_BYTES = 6 << 20
 # Tiles of one channel, or kernels, that an item transforms: some 10 microseconds.
 ITEM_CHANNELS = 2048
 # Multiply-adds of a piece of a product at most, some 60 microseconds, unless a side would be shorter than this.
@@ -84,14 +85,16 @@ class Winograd:
         self.problem, self.grid, self.m, self.blas = p, tiling.grid, tiling.m, blas
         self.jobs, self.points = transform_jobs(tiling.matrices), len(tiling.matrices[0]) ** 2
         self.tiles = p.samples * prod(tiling.grid)
-        self.each_tile, self.each_feature = self.tiles, p.features
-        channel_bytes = 4 * self.points * p.channels
-        is_large = channel_bytes * p.features > max(LARGE_WEIGHT_BYTES, channel_bytes * self.tiles)
-        if is_large or tiling.shares_filters:
+        # Bytes of all points' matrices for each row and column.
+        size = 4 * self.points
+        weight_bytes, input_bytes = size * p.channels * p.features, size * p.channels * self.tiles
+        if tiling.shares_filters or weight_bytes > max(LARGE_BYTES, input_bytes):
             lanes = vector_lanes()
-            self.each_feature = min(p.features, max(1, PART_BYTES // (channel_bytes * lanes)) * lanes)
+            vectors = _part_bytes(input_bytes) // (size * max(p.channels, self.tiles) * lanes)
+            self.each_tile, self.each_feature = self.tiles, min(p.features, max(1, vectors) * lanes)
         else:
-            self.each_tile = min(self.tiles, max(1, PART_BYTES // channel_bytes))
+            most = _part_bytes(weight_bytes) // (size * max(p.channels, p.features))
+            self.each_tile, self.each_feature = min(self.tiles, max(1, most)), p.features
         #: Tiles of each part of them, and features of each part of those; one of the lists has one entry.
         self.tile_parts = _parts(self.tiles, self.each_tile)
         self.feature_parts = _parts(p.features, self.each_feature)
@@ -205,6 +208,11 @@ class Winograd:
     def _products(self, rows: list[int], columns: list[int], cuts: tuple[int, int]) -> list[int]:
         """Items of products of matrices with these rows and columns, cut into pieces."""
         return [self.points * -(-m // cuts[0]) * -(-n // cuts[1]) for m in rows for n in columns]
+
+
+def _part_bytes(read: int) -> int:
+    """Bytes of a part, if each part also reads so many bytes of the transformed weights or input."""
+    return max(PART_BYTES, read // 4 if read > LARGE_BYTES else 0)
 
 
 def _parts(count: int, each: int) -> list[int]:
