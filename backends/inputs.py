@@ -8,6 +8,7 @@ Arrays of a library without a backend are refused as well. The message has the c
 the object: a dense form, DLPack (no copy), or ``__array__``.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from .errors import first_line
 from .recording.traced import TracedArray
 
 NUMBERS = "biuf"
+_FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 #: Root modules of the libraries with a backend, and the call that makes a plain array from one of a subclass.
 LIBRARIES = {"torch": "x.as_subclass(torch.Tensor)", "cupy": "x.view(cupy.ndarray)", "array_api_strict": ""}
 
@@ -26,6 +28,17 @@ LIBRARIES = {"torch": "x.as_subclass(torch.Tensor)", "cupy": "x.view(cupy.ndarra
 def is_plain_numpy(kind: type) -> bool:
     """Whether a class is one of NumPy's: arrays, scalars, or arrays in a file; or that of arrays in a recording."""
     return kind is np.ndarray or kind is TracedArray or kind is np.memmap or issubclass(kind, np.generic)
+
+
+def are_numpy_floats(arrays: Iterable[Any]) -> bool:
+    """Whether all that are not None are plain arrays of NumPy of one dtype, float32 or float64."""
+    found = None
+    for array in arrays:
+        if array is not None:
+            if type(array) is not np.ndarray or (found is not None and array.dtype != found):
+                return False
+            found = array.dtype
+    return found is None or found in _FLOATS
 
 
 def describe(array: Any) -> str:

@@ -3,17 +3,14 @@
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 from array_api_compat import array_namespace
 
 from ...backends import operations_of
 from ...backends.backend import FLOATS
-from ...backends.inputs import conversion, describe
+from ...backends.inputs import are_numpy_floats, conversion, describe
 from ...backends.lookup import require_standard
 from ...common.checks import shown
 from ...common.types import Array, Namespace, dtype_name
-
-_FLOATS = frozenset(map(np.dtype, FLOATS))
 
 
 def namespace(xp: Namespace | None, /, optional: Collection[str] = (), **arrays: Array | None) -> Namespace:
@@ -39,7 +36,7 @@ def namespace(xp: Namespace | None, /, optional: Collection[str] = (), **arrays:
 
 def require_float(x: Any, what: str = "input") -> None:
     """Raise `TypeError` unless ``x`` is a float32 or float64 array."""
-    if type(x) is np.ndarray and x.dtype in _FLOATS:
+    if x is not None and are_numpy_floats([x]):
         # The usual case first, because every function calls this.
         return
     if not hasattr(x, "dtype") or dtype_name(x.dtype) not in FLOATS:
@@ -48,16 +45,8 @@ def require_float(x: Any, what: str = "input") -> None:
 
 def require_same_dtype(**arrays: Array | None) -> None:
     """Raise `TypeError` unless all arrays that are not None have one floating dtype; the keywords name them."""
-    kind = None
-    for a in arrays.values():
-        if a is not None:
-            if type(a) is not np.ndarray or (kind is not None and a.dtype != kind):
-                break
-            kind = a.dtype
-    else:
-        if kind is None or kind in _FLOATS:
-            # The usual case first, as in `require_float`.
-            return
+    if are_numpy_floats(arrays.values()):
+        return
     first = None
     for name, a in arrays.items():
         if a is None:

@@ -141,8 +141,6 @@ class Layer(LayerState):
     Sequential(Scale(3), Dense(3, 2))
     >>> model.output_shape((5, 3))
     (5, 2)
-    >>> sorted(model.state_dict())
-    ['0.largest', '0.weight', '1.bias', '1.weight']
     """
 
     signature: ClassVar[tuple[tuple[str, Any], ...]] = ()

@@ -224,7 +224,7 @@ class Optimizer:
 
 def _check_gradient(parameter: Parameter, gradient: Array, b: Backend) -> None:
     """Raise unless it is an array of floats of the parameter's shape."""
-    if gradient.shape == parameter.shape and b.accepts_directly(gradient):
+    if b.accepts_directly(gradient) and gradient.shape == parameter.shape:
         return
     require_plain(gradient, "a gradient")
     require_float(gradient, "a gradient")
