@@ -164,7 +164,7 @@ MUTANTS = (
     Mutant(
         "only the last branch is added",
         "layers:Branching._sum",
-        "ops.elementwise(add, total, b.up(array))",
+        "ops.add(total, b.up(array))",
         "b.up(array)",
         "Parallel/add",
     ),
