@@ -168,8 +168,8 @@ class Job:
         return Bound(rows, [memory, unwrapped(arguments)], self.uses_blas, (list(items), tape.describe(arguments)))
 
     def results(self, arguments: tuple[Any, ...]) -> list[Array]:
-        """The arrays that the job writes to."""
-        return [value for value, kind in zip(arguments, self.kinds, strict=False) if kind.written]
+        """The arrays that the job writes to; those without entries are placeholders."""
+        return [value for value, kind in zip(arguments, self.kinds, strict=False) if kind.written and value.size]
 
     def packed(self, arguments: tuple[Any, ...]) -> Array:
         """The memory from which the compiled function reads its arguments."""
