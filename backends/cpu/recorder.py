@@ -29,7 +29,7 @@ from ..execution.thread_count import thread_count
 from ..origins import copy_maker
 from ..recording.calls import recording
 from ..recording.guards import RECORDING, CaptureError
-from ..recording.memory_plan import ALIGNMENT, plan
+from ..recording.memory_plan import aligned, plan
 from ..recording.recorder import Work
 from ..recording.sources import Allocated, External
 from ..recording.tape import Tape, extent
@@ -110,7 +110,7 @@ class NumpyRecorder:
             survey = Tape(thread_count())
             _run(work, *self._inside(given, numbers, self._disturbed), survey)
             offsets, size = plan(survey.lifetimes)
-            arena = _aligned(size)
+            arena = aligned(size)
             tape = Tape(thread_count(), arena, offsets, with_threads)
             inside = self._inside(given, numbers, lambda array: array)
             sources: list[Any] = [array.source for array in (*inside[0], *inside[1])]
@@ -158,14 +158,7 @@ class NumpyRecorder:
 def _with_strides(array: Array) -> Array:
     """An uninitialised array of the same strides."""
     before, size = extent(array.shape, array.itemsize, array.strides)
-    return np.ndarray(array.shape, array.dtype, _aligned(size).data, before, array.strides)
-
-
-def _aligned(size: int) -> Array:
-    """``size`` bytes of memory that begin at a multiple of `ALIGNMENT`."""
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size]
+    return np.ndarray(array.shape, array.dtype, aligned(size).data, before, array.strides)
 
 
 def _run(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...common.types import Array
+
 #: Alignment in bytes: a cache line, and the widest vector.
 ALIGNMENT = 64
 
@@ -62,3 +64,10 @@ def _gap(
     room = begins - before
     fits = np.flatnonzero(room >= size)
     return int(before[fits[np.argmin(room[fits])]]) if len(fits) else int(reached[-1])
+
+
+def aligned(size: int) -> Array:
+    """``size`` bytes of memory that begin at a multiple of `ALIGNMENT`."""
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size]

@@ -21,7 +21,7 @@ import numpy as np
 from ...common.types import Array
 from .calls import Call
 from .guards import CaptureError
-from .memory_plan import Lifetime
+from .memory_plan import Lifetime, aligned
 from .sources import Allocated, External
 from .traced import TracedArray, plain, unwrapped
 
@@ -88,7 +88,7 @@ class Tape:
         self._clock += 1
         self.lifetimes.append(Lifetime(size, self._clock, None, self._group, self._lane))
         if self._offsets is None or self._arena is None:
-            memory = np.empty(size, np.uint8).data
+            memory = aligned(size).data
         elif number >= len(self._offsets):
             raise CaptureError("a compiled step made more arrays the second time: what it does depends on values")
         else:

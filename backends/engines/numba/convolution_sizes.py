@@ -13,6 +13,7 @@ import numpy as np
 
 from ....common.types import Array
 from ...contractions.windows import PadWidths, Windows
+from .compiler import contiguous
 from .window_offsets import Offsets
 
 MOST_AXES = 3
@@ -146,7 +147,7 @@ def flat_with_strides(x: Array, sizes: Sizes) -> tuple[Array, tuple[int, ...]]:
                 steps[axis] = prod(dense.shape[place + 1 :])
             place = 1 + sizes.place
             return dense.reshape(-1), (*steps[:place], *(0,) * sizes.missing, *steps[place:])
-    return np.require(x, requirements=("C", "A")).reshape(-1), sizes.contiguous_strides
+    return contiguous(x).reshape(-1), sizes.contiguous_strides
 
 
 def weight_strides(weight: Array, problem: ConvolutionProblem) -> tuple[Array, int, tuple[int, int, int]]:
@@ -166,7 +167,7 @@ def weight_strides(weight: Array, problem: ConvolutionProblem) -> tuple[Array, i
     elif weight.transpose(0, *spatial, 1).flags.c_contiguous:
         numbers, steps = weight.transpose(0, *spatial, 1), (b, 1, b * cells)
     else:
-        numbers, steps = np.ascontiguousarray(weight), (1, cells, b * cells)
+        numbers, steps = weight.copy(order="C"), (1, cells, b * cells)
     cell, second, first = steps
     if problem.rotated:
         return numbers.reshape(-1), (cells - 1) * cell, (-cell, first, second)
