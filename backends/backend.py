@@ -256,6 +256,14 @@ class Backend(ArrayLibrary):
         """
         return step
 
+    def recorded(self, function: Callable[[Array], Array], like: Array) -> Callable[[Array], Array | None] | None:
+        """A function of one array, faster for arrays like this one; None where that gains nothing or is not possible.
+
+        All other arrays that the function reads are constants from now on. For some arrays, and while another thread
+        is calling it, the result is None, and the caller must call the function itself.
+        """
+        return None
+
     def _own_dtype(self, dtype: DType | str) -> DType:
         name = dtype_name(dtype) if isinstance(dtype, Hashable) else shown(dtype)
         if name not in DTYPES:

@@ -13,12 +13,14 @@ from .cpu.contractions import NumpyContractions
 from .cpu.elementwise import NumpyElementwise
 from .cpu.execution import NumpyExecution
 from .cpu.namespace import numpy_namespace
+from .cpu.recorded_function import RecordedFunction
 from .cpu.recorder import NumpyRecorder
 from .engines import numba
 from .errors import BackendUnavailable
 from .inputs import is_plain_numpy
 from .operations import Operations
 from .recording.compiled_step import CompiledStep
+from .recording.guards import CaptureError
 from .sole_reference import ONE_REFERENCE, is_weakly_held
 
 
@@ -57,6 +59,9 @@ class NumpyBackend(Backend):
     def is_sole_array(cls, array: Array) -> bool:
         # Views and exported buffers refer to the array that owns the memory, not to one another. An array that does not
         # own its memory may be the only view of one that nothing else refers to.
+        if isinstance(array, np.generic):
+            # What functions make of arrays without axes; nobody can write into it.
+            return True
         if type(array) is not np.ndarray or is_weakly_held(array):
             return False
         if array.base is None:
@@ -90,6 +95,14 @@ class NumpyBackend(Backend):
         must be of this backend; results are copies.
         """
         return CompiledStep(step, owners, self._recorder)
+
+    def recorded(self, function: Callable[[Array], Array], like: Array) -> Callable[[Array], Array | None] | None:
+        if self.numerics != "fast" or type(like) is not np.ndarray:
+            return None
+        try:
+            return RecordedFunction(self._recorder, function, like)
+        except CaptureError:
+            return None
 
     @cached_property
     def _recorder(self) -> NumpyRecorder:

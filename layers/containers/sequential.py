@@ -12,6 +12,7 @@ from ..core.errors import with_owner
 from ..core.layer import Layer
 from ..core.output_shape import Shape
 from ..core.placement import Placement
+from . import recorded_evaluation
 from .container import Container, is_trained, named_children, repr_children
 from .fusion import forward_all
 
@@ -57,9 +58,11 @@ class Sequential(Container):
         """Pass ``x`` through all layers."""
         self._check_numerics()
         self._check_if_empty(x, "input")
-        b = self.backend
-        x = b.plain(x)
-        with operations_of(b.xp).setup_once():
+        x = self.backend.plain(x)
+        return recorded_evaluation.forward(self, self._forward_all, x)
+
+    def _forward_all(self, x: Array) -> Array:
+        with operations_of(self.backend.xp).setup_once():
             return forward_all(list(self.children.values()), x)
 
     def _check_if_empty(self, x: Array, what: str) -> None:

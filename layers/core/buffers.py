@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ...backends import Backend
 from ...backends.backend import FLOATS
 from ...backends.lookup import require_plain
@@ -152,6 +154,9 @@ class Buffers(MutableMapping[str, Array]):
         array = self._arrays[name]
         if isinstance(array, _Constant):
             array = self.read(name)
+        if isinstance(array, np.generic):
+            # A number of NumPy never changes, whoever holds it.
+            return False
         own = array is self._own.get(name)
         del array
         return sys.getrefcount(self._arrays[name]) != ONE_REFERENCE + own

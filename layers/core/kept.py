@@ -19,8 +19,13 @@ Threads may evaluate one layer at the same time: what is kept is replaced as a w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+import threading
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
+
+from ...backends.recording.calls import suspended
+from ...common.types import Array
 
 T = TypeVar("T")
 
@@ -55,6 +60,55 @@ class Keep(Protocol):
 def compute(key: Hashable, make: Callable[[], T]) -> T:
     """A `Keep` that keeps nothing."""
     return make()
+
+
+class _Constants(threading.local):
+    made: dict[Hashable, Any] | None = None
+
+
+_constants = _Constants()
+
+
+@contextmanager
+def as_constants() -> Iterator[None]:
+    """Within the ``with`` block, layers of this thread compute with copies of their parameters and buffers.
+
+    Nobody else can write into these, so that a recording of an evaluation may hold them. What layers keep is computed
+    from them once and not recorded.
+    """
+    before, _constants.made = _constants.made, {}
+    try:
+        yield
+    finally:
+        _constants.made = before
+
+
+def constant(array: Array) -> Array:
+    """A parameter's or buffer's array to compute with: itself, or its copy within `as_constants`."""
+    made = _constants.made
+    if made is None:
+        return array
+    if id(array) not in made:
+        # With the array, so that no other gets its id.
+        made[id(array)] = array, array.copy(order="K")
+    copy: Array = made[id(array)][1]
+    return copy
+
+
+def keep_constants(owner: Hashable) -> Keep | None:
+    """What keeps values of an owner within `as_constants`; None outside."""
+    made = _constants.made
+    if made is None:
+        return None
+
+    def keep(key: Hashable, make: Callable[[], T]) -> T:
+        if (owner, key) not in made:
+            with suspended():
+                made[owner, key] = make()
+        value: T = made[owner, key]
+        return value
+
+    return keep
 
 
 class _Values:

@@ -14,7 +14,7 @@ from ...common.types import Array
 from ..initialisers import Initialiser
 from .buffers import Buffers
 from .errors import full_name
-from .kept import Keep, Kept, Source, compute
+from .kept import Keep, Kept, Source, compute, constant, keep_constants
 from .parameter import Parameter
 from .placement import Placed, Placement
 from .state_dict import load_state, state_of
@@ -67,7 +67,7 @@ class LayerState(Placed):
         if parameter is None:
             return None
         parameter.belong_to(self)
-        return self.backend.up(parameter.read())
+        return self.backend.up(constant(parameter.read()))
 
     def accumulate_grad(self, name: str, gradient: Array) -> None:
         """Add an array of the parameter's shape to its ``grad``; does nothing if there is no such parameter."""
@@ -84,7 +84,7 @@ class LayerState(Placed):
 
     def buffer_value(self, name: str) -> Array:
         """A buffer to compute with, to be read only; widened to float64 in exact numerics."""
-        return self.backend.up(self.buffers.read(name))
+        return self.backend.up(constant(self.buffers.read(name)))
 
     def keep_in_evaluation(self, *names: str) -> Keep:
         """What keeps values that depend on these parameters and buffers only, in evaluation, for one forward.
@@ -100,6 +100,9 @@ class LayerState(Placed):
 
     def _keep(self, name: Hashable, sources: Iterable[Source]) -> Keep:
         """`keep_in_evaluation` for sources that may be of other layers too; ``name`` stands for all of them."""
+        constants = keep_constants((id(self), name))
+        if constants is not None:
+            return constants
         if self.training:
             # The mode may have been set as an attribute.
             self._kept.clear()
@@ -117,6 +120,10 @@ class LayerState(Placed):
             elif name in self.buffers:
                 found.append(self.buffers.source(name))
         return found
+
+    def _all_sources(self) -> list[Source]:
+        """All parameters and buffers as sources of kept values."""
+        return self._sources((*self.parameters, *self.buffers)) if self.parameters or self.buffers else []
 
     def set_buffer(self, name: str, array: Array) -> None:
         """Replace a buffer by an array of its shape, rounded to float32 in exact numerics."""

@@ -1,0 +1,108 @@
+"""The forward of a whole net in evaluation as a list of calls, for small inputs.
+
+Of the time for one image, most is Python's: which algorithm, which shape, where the result goes. In evaluation all of
+it is the same in each call. So after a few calls with inputs of one shape the outermost `Sequential` records what its
+layers compute, with copies of their parameters and buffers as constants (`xpnn.layers.core.kept.as_constants`), and
+from then on only repeats that. Results have the bits of the plain forward.
+
+A recording is one of the values that a layer keeps, and holds as long as these: until a parameter or buffer of any
+layer may have changed, and as long as no layer or attribute of one is another. None is made where more than arithmetic
+may happen in a layer: in training, for layers that are not the library's own, where a ``forward`` was replaced, as by
+`watched`, and while origins of arrays are recorded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ...backends import origins
+from ...backends.recording.calls import current
+from ...backends.recording.guards import in_recording
+from ...common.types import Array
+from ..core.kept import as_constants, compute
+
+if TYPE_CHECKING:
+    from ..core.layer import Layer
+
+Recording: TypeAlias = Callable[[Array], Any]
+
+#: Calls with one form of input before it is recorded, which takes as long as some of them.
+CALLS_BEFORE = 8
+#: Bytes of an input up to which Python's time matters.
+MOST_BYTES = 1 << 18
+#: Bytes of memory that a recording may use.
+MOST_MEMORY = 1 << 26
+_OWN = __name__.partition(".layers.")[0] + ".layers."
+
+
+class _State(threading.local):
+    inside = False
+
+
+_state = _State()
+
+
+class _Form:
+    """What is known of one form of input."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        #: All layers with their attributes, and the recording for these, or None if there can be none.
+        self.found: tuple[list[tuple[Layer, dict[str, Any]]], Recording | None] | None = None
+
+
+def forward(net: Layer, plain: Recording, x: Array) -> Array:
+    """``plain(x)``, the forward of a net, or the recording of it."""
+    if net.training or _state.inside or current() is not None:
+        return plain(x)
+    _state.inside = True
+    try:
+        y = _recorded(net, plain, x)
+        return plain(x) if y is None else y
+    finally:
+        _state.inside = False
+
+
+def _recorded(net: Layer, plain: Recording, x: Array) -> Array | None:
+    b = net.backend
+    if not b.accepts_directly(x) or not 0 < x.nbytes <= MOST_BYTES or origins.watching or in_recording():
+        return None
+    layers = [layer for _, layer in net.named_layers()]
+    keep = net._keep("recorded", [source for layer in layers for source in layer._all_sources()])
+    if keep is compute:
+        return None
+    form = keep((x.shape, x.strides), _Form)
+    form.calls += 1
+    if form.calls <= CALLS_BEFORE:
+        return None
+    if form.found is None or not _are(layers, form.found[0]):
+        form.found = [(layer, dict(vars(layer))) for layer in layers], _record(layers, plain, x)
+    recording = form.found[1]
+    return None if recording is None else recording(x)
+
+
+def _record(layers: list[Layer], plain: Recording, x: Array) -> Recording | None:
+    b = layers[0].backend
+    for layer in layers:
+        is_own = type(layer).__module__.startswith(_OWN) and "forward" not in vars(layer)
+        if layer.training or not is_own or layer.backend is not b:
+            return None
+    with as_constants():
+        found = b.recorded(plain, x)
+    return None if found is None or getattr(found, "nbytes", 0) > MOST_MEMORY else found
+
+
+def _are(layers: list[Layer], before: list[tuple[Layer, dict[str, Any]]]) -> bool:
+    """Whether these are the layers, with the attributes that they had; equal ones are the same objects, mostly."""
+    if len(layers) != len(before):
+        return False
+    try:
+        for layer, (one, attributes) in zip(layers, before, strict=True):
+            if layer is not one or vars(layer) != attributes:
+                return False
+    except ValueError:
+        # Arrays that are not the same ones.
+        return False
+    return True
