@@ -1,12 +1,13 @@
 """Steps recorded on the CPU, as lists of calls over arrays that share memory by lifetime.
 
-A step is run twice with traced arrays (see `xpnn.backends.recording.tape`), which gives the calls and their memory.
-Three checks make sure that a replay computes what the step does, or else raise a `CaptureError`:
+A step is run with traced arrays (see `xpnn.backends.recording.tape`), which gives the calls and their memory. Four
+checks make sure that a replay computes what the step does, or else raise a `CaptureError`:
 
 - The first run is on copies with other numbers: in reverse order, with some bits of each float changed. Both runs must
   make the same calls, on arrays of the same places and on the same constants. So no value of Python depends on numbers.
 - Each call may write into arrays of the recording, arguments and state only.
-- After the second run, the state is restored, the memory filled with NaN, and the calls are replayed: results and state
+- A run in which no arrays share memory has the same results, bit for bit.
+- After the last run, the state is restored, the memory filled with NaN, and the calls are replayed: results and state
   must have the bits of the run.
 
 State then has the entries that it had before.
@@ -99,7 +100,7 @@ class NumpyRecorder:
         )
 
     def record(self, work: Work, given: list[Array], numbers: list[Array]) -> tuple[Any, Calls]:
-        """Run the work twice, and replay it once."""
+        """Run the work, and replay it once."""
         from ..lookup import operations_of
 
         # Recorded calls have their own.
@@ -112,10 +113,14 @@ class NumpyRecorder:
             offsets, size = plan(survey.lifetimes)
             arena = aligned(size)
             tape = Tape(thread_count(), arena, offsets, with_threads)
-            inside = self._inside(given, numbers, lambda array: array)
-            sources: list[Any] = [array.source for array in (*inside[0], *inside[1])]
-            outcome, wanted = _run(work, *inside, tape, lambda found: _digests(found, sources))
+            (_, separate), _ = self._computed(work, given, numbers, Tape(thread_count()))
+            (outcome, wanted), sources = self._computed(work, given, numbers, tape)
             _require_same(survey, tape)
+            if separate != wanted:
+                raise CaptureError(
+                    "a compiled step has other results where arrays share memory: what a call reads was deleted before "
+                    "the call was recorded"
+                )
             calls = Calls(tape, arena)
             arena.fill(0xFF)
             try:
@@ -129,6 +134,14 @@ class NumpyRecorder:
                     "with functions of the backend's xp on arrays of the backend"
                 )
         return outcome, calls
+
+    def _computed(
+        self, work: Work, given: list[Array], numbers: list[Array], tape: Tape
+    ) -> tuple[tuple[Any, Any], list[Any]]:
+        """The outcome of a run on the arrays themselves and its digests, and the sources of the arrays."""
+        inside = self._inside(given, numbers, lambda array: array)
+        sources: list[Any] = [array.source for array in (*inside[0], *inside[1])]
+        return _run(work, *inside, tape, lambda found: _digests(found, sources)), sources
 
     def _inside(
         self, given: list[Array], numbers: list[Array], as_seen: Callable[[Array], Array]

@@ -141,6 +141,8 @@ class Columns:
             return False, packed.reshape(-1), False, p.features, self.filters, None
         numbers, first, (cell, channel, step) = weight_strides(weight, p)
         cells = p.windows.cells
+        # The distance to a second feature that does not exist may be any, but a matrix library requires whole rows.
+        step = step if p.features > 1 else self.depth
         if not first and channel == 1 and cell in (self.within, 1 if cells == 1 else self.within):
             return False, numbers, True, step, self.filters * step, None
         # For few windows, to copy the weight takes longer than the product.

@@ -32,7 +32,6 @@ from numba.np import arrayobj as untyped_arrays
 
 from ....common.types import Array, dtype_name
 from ...recording.calls import current
-from ...recording.traced import unwrapped
 from .bound import Bound, address_of
 from .compiler import instruction
 from .packing import pack
@@ -165,7 +164,7 @@ class Job:
             return Bound(rows, [memory, arguments], self.uses_blas)
         for array in self.results(arguments):
             tape.written(array)
-        return Bound(rows, [memory, unwrapped(arguments)], self.uses_blas, (list(items), tape.describe(arguments)))
+        return Bound(rows, [memory, arguments], self.uses_blas, (list(items), tape.describe(arguments)))
 
     def results(self, arguments: tuple[Any, ...]) -> list[Array]:
         """The arrays that the job writes to; those without entries are placeholders."""
@@ -223,7 +222,7 @@ def bind_phases(
         tape.written(array)
     described = [value for value in arguments if not (addressed and getattr(value, "dtype", None) == np.int64)]
     signature = [items for _, items in phases], tape.describe((described, addressed))
-    return Bound(rows, [memory, unwrapped((arguments, addressed))], uses_blas, signature)
+    return Bound(rows, [memory, arguments, addressed], uses_blas, signature)
 
 
 def job(*kinds: Kind, uses_blas: bool = False, contract: bool = True) -> Callable[[Callable[..., None]], Job]:

@@ -30,6 +30,7 @@ import numpy as np
 from ...execution.one_blas_thread import one_blas_thread, setup_once
 from ...execution.thread_count import thread_count
 from ...recording.calls import current, record
+from ...recording.traced import unwrapped
 from .atomics import atomic_add, atomic_load, atomic_store, call_job, call_without_arguments, pause
 from .bound import Bound, address_of
 from .compiler import INT, compiled
@@ -230,9 +231,13 @@ def _perform(bound: Bound) -> None:
 
 
 class RecordedProgram:
-    """The call of a recording that runs bound jobs."""
+    """The call of a recording that runs bound jobs.
+
+    Until it is made, the bound jobs hold the recording's arrays, whose memory is not used for others as long.
+    """
 
     def __init__(self, bound: Bound) -> None:
+        bound.keep = unwrapped(bound.keep)
         self._bound = bound
 
     @property
