@@ -247,9 +247,9 @@ def _renamed(node: ast.stmt, names: Names) -> ast.stmt:
 
 
 def _forget() -> None:
-    """Clear all caches, because with the mistake their entries may differ."""
+    """Clear all caches of layers and of compiled operations, because with the mistake their entries may differ."""
     for name, module in list(sys.modules.items()):
-        if name.startswith("xpnn.layers"):
+        if name.startswith(("xpnn.layers", "xpnn.backends.engines.numba")):
             for value in vars(module).values():
                 if hasattr(value, "cache_clear"):
                     value.cache_clear()

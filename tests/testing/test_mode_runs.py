@@ -204,10 +204,10 @@ FAULTS = [
     ),
     Fault(
         "a kernel ignores dilation",
-        "backends.engines.numba",
-        "pool_sizes",
-        "(windows.kernel, windows.stride, windows.dilation, before)",
-        "(windows.kernel, windows.stride, (1,) * len(before), before)",
+        "backends.engines.numba.pools",
+        "_tables",
+        "placed.windows",
+        "Windows(placed.windows.kernel, placed.windows.stride, (1,) * len(placed.padding), placed.windows.count)",
         "MaxPool2d/dilation",
         {"kernels", "kernels, small blocks"},
         {"arrays", "exact", "float64"},
@@ -215,10 +215,10 @@ FAULTS = [
     ),
     Fault(
         "a kernel divides the window that ceil_mode adds by all of its cells",
-        "backends.engines.numba",
-        "_divisors",
-        "np.broadcast_to(divisor if divisor.ndim == 0 else divisor.reshape(shape), shape)",
-        "np.full(shape, divisor if divisor.ndim == 0 else np.float32(np.prod(windows.kernel)))",
+        "backends.engines.numba.pools",
+        "_cells_of_windows",
+        "sum(low <= cell < high for cell in cells)",
+        "len(cells)",
         "AvgPool2d/ceil_mode",
         {"kernels", "kernels, channels last"},
         {"arrays", "exact", "float64"},
@@ -289,9 +289,10 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.words for fault in FAULTS])
-def test_a_planted_fault_is_noticed_and_its_mode_named(fault, request):
+def test_a_planted_fault_is_noticed_and_its_mode_named(fault):
+    # Kernels stay switched off elsewhere than in their modes, so that float64 is computed by array functions.
     if fault.needs_kernels:
-        request.getfixturevalue("compiled_kernels")
+        pytest.importorskip("numba", reason="no compiled kernels: Numba is not installed")
     some = [case for case in (*CASES.values(), *CORNERS) if re.match(f"({fault.cases})", case.name)]
     assert some, fault.cases
     cross = ModeRuns("numpy")

@@ -12,57 +12,58 @@ MUTANTS = (
     ),
     Mutant(
         "bias gradient is a mean",
-        "layers:dense_backward",
+        "layers:_gradients",
         "ops.sum_rows(upstream)",
-        "ops.sum_rows(upstream) / count",
+        "ops.sum_rows(upstream) / upstream.shape[0]",
         "Dense/plain",
     ),
     Mutant(
         "bias gradient lacks the last row",
-        "layers:dense_backward",
+        "layers:_gradients",
         "ops.sum_rows(upstream)",
         "ops.sum_rows(upstream[:-1, :])",
         "Dense/",
     ),
     Mutant(
         "dweight lacks the last row",
-        "layers:dense_backward",
+        "layers:_gradients",
         "ops.contract_rows(upstream, rows)",
         "ops.contract_rows(upstream[:-1, :], rows[:-1, :])",
         "Dense/(plain|large batch)",
     ),
     Mutant(
         "dweight is a mean",
-        "layers:dense_backward",
+        "layers:_gradients",
         "ops.contract_rows(upstream, rows)",
-        "ops.contract_rows(upstream, rows) / count",
+        "ops.contract_rows(upstream, rows) / rows.shape[0]",
         "Dense/plain",
     ),
     Mutant(
         "input is rounded to 13 bits",
         "layers:_weighted_sums",
-        "_product(x, weight.T, ops)",
-        "_product(x * 2049.0 - (x * 2049.0 - x), weight.T, ops)",
+        "_product(x, ops.xp.matrix_transpose(weight), ops)",
+        "_product(x * 2049.0 - (x * 2049.0 - x), ops.xp.matrix_transpose(weight), ops)",
         "Dense/",
     ),
     Mutant(
         "input is rounded to 16 bits",
         "layers:_weighted_sums",
-        "_product(x, weight.T, ops)",
-        "_product(x * 257.0 - (x * 257.0 - x), weight.T, ops)",
+        "_product(x, ops.xp.matrix_transpose(weight), ops)",
+        "_product(x * 257.0 - (x * 257.0 - x), ops.xp.matrix_transpose(weight), ops)",
         "Dense/",
     ),
     Mutant(
         "sums are rounded to float16",
         "layers:_weighted_sums",
-        "_product(x, weight.T, ops)",
-        "ops.xp.astype(ops.xp.astype(ops.xp.matmul(x, weight.T), ops.xp.float16), ops.xp.float32)",
+        "_product(x, ops.xp.matrix_transpose(weight), ops)",
+        "ops.xp.astype(ops.xp.astype(_product(x, ops.xp.matrix_transpose(weight), ops), ops.xp.float16), "
+        "ops.xp.float32)",
         "Dense/plain",
     ),
     Mutant(
         "sums are kept in 16 bits, added up in blocks of 64",
         "layers:_weighted_sums",
-        "y = _product(x, weight.T, ops)",
+        "y = _product(x, ops.xp.matrix_transpose(weight), ops)",
         "y = 0.0\n"
         "for i in range(0, x.shape[-1], 64):\n"
         "    y = y + ops.xp.matmul(x[..., i:i + 64], weight[:, i:i + 64].T)\n"
@@ -72,22 +73,22 @@ MUTANTS = (
     Mutant(
         "what is kept is scaled by 1 - p",
         "layers:dropout",
-        "1.0 / (1.0 - p)",
-        "1.0 - p",
+        "partial(mul, 1.0 / (1.0 - p))",
+        "partial(mul, 1.0 - p)",
         "Dropout/plain",
     ),
     Mutant(
         "what is kept is scaled by 1 / p",
         "layers:dropout",
-        "1.0 - p",
-        "p",
+        "partial(mul, 1.0 / (1.0 - p))",
+        "partial(mul, 1.0 / p)",
         "Dropout\\d?d?/",
     ),
     Mutant(
         "what is kept is not scaled",
         "layers:dropout",
-        "1.0 / (1.0 - p)",
-        "1.0",
+        "partial(mul, 1.0 / (1.0 - p))",
+        "partial(mul, 1.0)",
         "Dropout/plain",
     ),
     Mutant(
@@ -114,9 +115,9 @@ MUTANTS = (
     ),
     Mutant(
         "what should be kept is dropped",
-        "layers:Dropout._forward",
-        "numbers >= least",
-        "numbers < least",
+        "backends:Generator.at_least",
+        "self.uniform(shape, dtype='float32', backend=b) >= least * 2.0 ** (-24)",
+        "self.uniform(shape, dtype='float32', backend=b) < least * 2.0 ** (-24)",
         "Dropout/plain",
     ),
     Mutant(
@@ -136,8 +137,8 @@ MUTANTS = (
     Mutant(
         "probability is taken from the other end",
         "layers:Dropout._forward",
-        "ceil(self.p * 2.0 ** 24) * 2.0 ** (-24)",
-        "1.0 - self.p",
+        "self.stream.at_least(whole, self.p, self.backend)",
+        "self.stream.at_least(whole, 1.0 - self.p, self.backend)",
         "Dropout\\d?d?/",
     ),
     Mutant(
@@ -164,7 +165,7 @@ MUTANTS = (
     Mutant(
         "only the last branch is added",
         "layers:Branching._sum",
-        "ops.add(total, b.up(array))",
+        "ops.add(total, b.up(array), relu=relu and i == len(arrays))",
         "b.up(array)",
         "Parallel/add",
     ),
@@ -248,7 +249,7 @@ MUTANTS = (
     ),
     Mutant(
         "last layer's output is added to itself",
-        "layers:Sequential.forward",
+        "layers:Sequential._forward_all",
         "return forward_all(list(self.children.values()), x)",
         "for layer in self.children.values():\n"
         "    y, x = (x, layer.forward(x))\n"
