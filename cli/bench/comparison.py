@@ -30,8 +30,9 @@ class Row:
     the difference from PyTorch's result divided by its norm: the largest of all arrays, for a net's step that of all
     gradients together. ``float64_error`` is the largest of all gradients of a net if both sides compute in float64.
 
-    ``compiled`` says whether a net's step was compiled by `Backend.compile`, and ``kernels`` whose kernels could
-    compute: ``"numba"``, ``"cuda"`` or ``""`` for array functions alone.
+    ``compiled`` says whether a net's step was compiled by `Backend.compile`; ``compiled_error`` is then the relative
+    error of all weights after some steps, against plain ones. ``kernels`` says whose kernels could compute:
+    ``"numba"``, ``"cuda"`` or ``""`` for array functions alone.
 
     ``disturbed`` is True if other processes disturbed samples that had to be used: the times are written, but are no
     measurement, and the ratio does not count. It is None if the system does not report the load of other processes.
@@ -63,6 +64,7 @@ class Row:
     optimizer: str | None = None
     size: int | None = None
     compiled: bool = False
+    compiled_error: float | None = None
     kernels: str = ""
     wrong: bool = False
     note: str = ""
@@ -106,6 +108,8 @@ class Row:
         """The errors in one line if they are too large, else empty."""
         if not self.wrong:
             return ""
+        if self.compiled:
+            return f"WRONG: weights {self.compiled_error:.1e} of the norm away from plain steps, {BOUND:g} is allowed"
         text = f"WRONG: {self.relative_error:.1e} of the norm away from PyTorch, {self._bound:g} is allowed"
         return text + (f"; in float64 {self.float64_error:.1e}" if self.float64_error is not None else "")
 
@@ -119,7 +123,11 @@ class Row:
 
     def judge(self) -> None:
         """Set ``wrong`` if an error that is known is above its bound."""
-        errors = ((self.relative_error, self._bound), (self.float64_error, FLOAT64_BOUND))
+        errors = (
+            (self.relative_error, self._bound),
+            (self.float64_error, FLOAT64_BOUND),
+            (self.compiled_error, BOUND),
+        )
         self.wrong = any(error is not None and not error <= bound for error, bound in errors)
 
 

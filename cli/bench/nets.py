@@ -87,7 +87,7 @@ def _steps(
     if compiled is not None:
         error = _compiled_error(compiled, net, OurNet(ours.b, case, batch, optimizer))
         sides["compiled"] = Side(compiled, ours.b.synchronize)
-        own["compiled"] = known | {"relative_error": error, "compiled": True}
+        own["compiled"] = known | {"compiled": True, "compiled_error": error}
     if not ours.b.is_host:
         recorded = None if compiled is None else compiled.launches
         counted = count_operations("fast", case.builder, case.image) if recorded is None else recorded

@@ -473,7 +473,7 @@ def test_an_engine_records_calls_over_arrays_of_the_recording(b):
         return out
 
     require_bits(lambda x: doubled(doubled(x) + 1.0), calls=5)
-    assert type(empty(3, "float32")) is np.ndarray and len(runs) == 2 * (5 + 2 + 2 + 1 + 3)
+    assert type(empty(3, "float32")) is np.ndarray and len(runs) == 2 * (5 + 2 + 3 + 1 + 3)
 
 
 class Scaling:

@@ -317,8 +317,10 @@ def test_the_loop_is_measured_beside_its_steps(tmp_path):
 
 def test_launches_of_a_step_are_those_of_its_recording(tmp_path, gpu):
     options = ("--backend", "cupy", "--only", "lenet5", "--batch", "2", "--rounds", "1", "--wait", "0", "--no-memory")
-    step, *inference = report(tmp_path, *options)["rows"]
-    assert 40 < step["launches"] < 80
+    step, compiled, *inference = report(tmp_path, *options)["rows"]
+    assert 40 < step["launches"] < 80 and step["launches"] == compiled["launches"]
+    assert [step["compiled"], compiled["compiled"]] == [False, True] and step["kernels"] == "cuda"
+    assert compiled["compiled_error"] < 1e-6 and step["compiled_error"] is None
     assert all(row["launches"] is None for row in inference)
 
 

@@ -63,9 +63,12 @@ class Sizes:
 
     @classmethod
     def of(cls, problem: ConvolutionProblem, first: bool) -> "Sizes | None":
-        """The sizes of a problem, None if it has more axes; missing axes come ``first``, or after the first axis."""
+        """The sizes of a problem, None if it has more axes or its input no cells.
+
+        Missing axes come ``first``, or after the first axis.
+        """
         missing = MOST_AXES - len(problem.spatial)
-        if missing < 0:
+        if missing < 0 or 0 in problem.spatial:
             return None
         w, place = problem.windows, 0 if first else 1
 

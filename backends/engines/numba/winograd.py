@@ -265,6 +265,6 @@ def _aligned(size: int) -> Array:
 def prepare(problem: Tiling, dtype: str) -> Winograd | None:
     """For a tiling in float32 of a batch that is not empty, if NumPy's matrix library was found."""
     p = problem.problem
-    is_empty = not (p.samples and p.channels and p.features)
+    is_empty = not (p.samples and p.channels and p.features and all(p.spatial))
     blas = gemm_address(dtype) if dtype == "float32" and not is_empty else 0
     return Winograd(problem, blas) if blas else None
