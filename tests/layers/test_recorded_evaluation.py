@@ -100,6 +100,17 @@ def test_models_are_recorded(by, name, used):
     assert_right(model, x)
 
 
+def test_weights_in_any_memory_layout_are_recorded(by, net, used):
+    """A trained weight may be stored as the matrix that a convolution multiplies by, which must not be kept then."""
+    for layer in (net[0], net[3].children["body"][0]):
+        weight = np.asarray(layer.parameters["weight"].value)
+        layer.parameters["weight"].value = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
+        del weight
+    record(net, images(2))
+    assert used == [True] * 3
+    assert_right(net, images(2))
+
+
 def set_value(net):
     weight = net[0].parameters["weight"]
     weight.value = np.asarray(weight.value) * np.float32(2.0)

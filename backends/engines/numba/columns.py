@@ -52,8 +52,8 @@ class Columns:
         self.shares_columns = self.blocks < FEW_BLOCKS and self.columns_size * self.itemsize <= SHARED_BYTES
         self._nothing = np.zeros(0, dtype)
 
-    def pack(self, weight: Array) -> Array:
-        """The weight ``(F, C/G, *K)`` as the matrix ``(K*C/G, F)``."""
+    def pack(self, weight: Array) -> Array | None:
+        """The weight ``(F, C/G, *K)`` as the matrix ``(K*C/G, F)``, or None if it is that."""
         return pack(weight, self.problem)
 
     def forward(

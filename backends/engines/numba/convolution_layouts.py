@@ -101,11 +101,12 @@ def matrix_of(weight: Array, problem: ConvolutionProblem) -> tuple[Array, Bound 
     return out, _pack.bind(items, numbers, first, cell, channel, step, channels, out)
 
 
-def pack(weight: Array, problem: ConvolutionProblem) -> Array:
-    """`matrix_of` a weight, computed."""
+def pack(weight: Array, problem: ConvolutionProblem) -> Array | None:
+    """`matrix_of` a weight, computed; None if the weight is that matrix already, which must not be kept."""
     matrix, copying = matrix_of(weight, problem)
-    if copying is not None:
-        perform(copying)
+    if copying is None:
+        return None
+    perform(copying)
     return matrix
 
 

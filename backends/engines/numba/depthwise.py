@@ -39,8 +39,8 @@ class Depthwise:
         self._zeros = np.zeros(sizes.features, np.float32)
         self._whole = replace(w, count=sizes.spatial)
 
-    def pack(self, weight: Array) -> Array:
-        """The weight ``(F, 1, *K)`` as the matrix ``(K, F)``."""
+    def pack(self, weight: Array) -> Array | None:
+        """The weight ``(F, 1, *K)`` as the matrix ``(K, F)``, or None if it is that."""
         return pack(weight, self.problem)
 
     def forward(

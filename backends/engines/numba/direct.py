@@ -89,8 +89,8 @@ class DirectConvolution:
         parts = max(1, min(-(-LANES // items), products // BLOCK_MULTIPLY_ADDS, features // MIN_PART))
         return MIN_PART * -(-features // (MIN_PART * parts)) if parts > 1 else features
 
-    def pack(self, weight: Array) -> Array:
-        """The weight ``(F, C, *K)`` as the matrix ``(K*C, F)``."""
+    def pack(self, weight: Array) -> Array | None:
+        """The weight ``(F, C, *K)`` as the matrix ``(K*C, F)``, or None if it is that."""
         return pack(weight, self.problem)
 
     def forward(

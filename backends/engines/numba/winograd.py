@@ -39,6 +39,7 @@ class Convolution(Protocol):
     """The sizes of a convolution: see `xpnn.layers.convolution.problem.Problem`."""
 
     samples: int
+    spatial: tuple[int, ...]
     channels: int
     features: int
     windows: Windows
