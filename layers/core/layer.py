@@ -63,7 +63,7 @@ class Layer(LayerState):
         Optional: the shape of the output for that of the input, or a `ValueError`. Called by `output_shape` and
         `summary`, which otherwise run a forward of zeros.
     ``multiply_adds(x_shape, y_shape)``
-        Optional: the number of multiply-adds of a forward, for `summary`; 0 unless defined.
+        Optional: the number of multiply-adds of a forward, for `summary`.
 
     and calls
 
@@ -72,8 +72,7 @@ class Layer(LayerState):
     ``parameter_value(name)``, ``buffer_value(name)``
         In ``_forward`` and ``_backward``: the arrays to compute with, which must not be changed.
     ``keep_in_evaluation(*names)``
-        In ``_forward``, before it refers to the arrays: keeps in evaluation what depends on these only; see
-        `LayerState.keep_in_evaluation`.
+        First in ``_forward``: keeps in evaluation what depends on these arrays only.
     ``set_buffer(name, array)``
         In ``_forward``: replace a buffer.
     ``save_for_backward(*values)``

@@ -9,12 +9,7 @@ from numba.extending import intrinsic
 
 from ....common.types import Array
 
-#: C-contiguous float32 arrays of 1 to 4 axes that are read, or written.
-READ1, READ2, READ3, READ4 = (types.Array(types.float32, n, "C", readonly=True) for n in (1, 2, 3, 4))
-WRITE1, WRITE2, WRITE3, WRITE4 = (types.Array(types.float32, n, "C") for n in (1, 2, 3, 4))
-READ_BYTES4, WRITE_BYTES4 = types.Array(types.int8, 4, "C", readonly=True), types.Array(types.int8, 4, "C")
-OFFSETS = types.Array(types.int64, 1, "C", readonly=True)
-INT, FLOAT = types.int64, types.float32
+INT = types.int64
 
 
 def instruction(make: Callable[..., Any]) -> Callable[..., Any]:

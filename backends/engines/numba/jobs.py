@@ -25,22 +25,15 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils as untyped
-from numba.np import arrayobj as untyped_arrays
 
 from ....common.types import Array, dtype_name
 from ...recording.calls import current
 from .bound import Bound, address_of
-from .compiler import instruction
 from .packing import pack
 from .progress import compiling
+from .unpacking import unpacker
 
-cgutils: Any = untyped
-untyped_types: Any = types
-arrayobj: Any = untyped_arrays
-_WORD = ir.IntType(64)
 _AS_WORD, _AS_FLOAT = struct.Struct("<q"), struct.Struct("<d")
 # In place of a number of axes: an integer, and any other number.
 _INT, _REAL = -1, -2
@@ -186,7 +179,7 @@ class Job:
         # Numba caches beside the file of a function and by its time. So this function claims to be in the job's file.
         # It has no closure, which would be a part of the cache's key and differ in each process.
         code = _located(_entry.__code__, self.function.__code__)
-        names = {"_inner": inner, "_unpack": _unpacker(tuple(kind.of(dtype) for kind in self.kinds))}
+        names = {"_inner": inner, "_unpack": unpacker(tuple(kind.of(dtype) for kind in self.kinds))}
         entry = FunctionType(code, names, self.function.__name__)
         # The cache distinguishes functions by this name; the signature is the same for all dtypes.
         entry.__module__, entry.__qualname__ = self.function.__module__, f"{self.function.__qualname__}_{dtype}"
@@ -242,59 +235,6 @@ def _located(code: CodeType, like: CodeType) -> CodeType:
         co_name=like.co_name,
         co_qualname=like.co_qualname,
     )
-
-
-def _unpacker(kinds: tuple[Any, ...]) -> Any:
-    """An instruction that reads arguments of these types at an address, as `Job.bind` stored them, into a tuple."""
-    result = untyped_types.Tuple(kinds)
-
-    def unpack(context: Any, address: Any) -> Any:
-        return result(types.int64), generate
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        words = builder.inttoptr(values[0], _WORD.as_pointer())
-        position = iter(range(10_000))
-
-        def word() -> Any:
-            return builder.load(builder.gep(words, [ir.Constant(_WORD, next(position))]))
-
-        found = [
-            _read_array(context, builder, kind, word)
-            if isinstance(kind, types.Array)
-            else _read_number(context, builder, kind, word())
-            for kind in kinds
-        ]
-        return context.make_tuple(builder, result, found)
-
-    return instruction(unpack)
-
-
-def _read_number(context: Any, builder: Any, kind: Any, word: Any) -> Any:
-    if isinstance(kind, types.Integer):
-        return word
-    number = builder.bitcast(word, ir.DoubleType())
-    return context.cast(builder, number, types.float64, kind)
-
-
-def _read_array(context: Any, builder: Any, kind: Any, word: Callable[[], Any]) -> Any:
-    data = word()
-    shape = [word() for _ in range(kind.ndim)]
-    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-    strides: list[Any] = []
-    step = ir.Constant(_WORD, size)
-    for length in reversed(shape):
-        strides.insert(0, step)
-        step = builder.mul(step, length)
-    array = arrayobj.make_array(kind)(context, builder)
-    arrayobj.populate_array(
-        array,
-        data=builder.inttoptr(data, array.data.type),
-        shape=cgutils.pack_array(builder, shape) if shape else [],
-        strides=cgutils.pack_array(builder, strides) if strides else [],
-        itemsize=ir.Constant(_WORD, size),
-        meminfo=None,
-    )
-    return array._getvalue()
 
 
 def _bits(number: float) -> int:
