@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ...backends import Backend
 from ...backends.backend import FLOATS
 from ...backends.lookup import require_plain
@@ -154,8 +152,8 @@ class Buffers(MutableMapping[str, Array]):
         array = self._arrays[name]
         if isinstance(array, _Constant):
             array = self.read(name)
-        if isinstance(array, np.generic):
-            # A number of NumPy never changes, whoever holds it.
+        if not hasattr(array, "__setitem__"):
+            # A number of NumPy, which what functions make of arrays without axes is: it never changes, whoever holds it.
             return False
         own = array is self._own.get(name)
         del array
