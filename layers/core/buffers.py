@@ -153,7 +153,7 @@ class Buffers(MutableMapping[str, Array]):
         if isinstance(array, _Constant):
             array = self.read(name)
         if not hasattr(array, "__setitem__"):
-            # A number of NumPy, which what functions make of arrays without axes is: it never changes, whoever holds it.
+            # A number of NumPy, which functions make of arrays without axes: it never changes, whoever holds it.
             return False
         own = array is self._own.get(name)
         del array
