@@ -77,14 +77,16 @@ def test_small_nets_are_measured_beside_pytorch(capsys, tmp_path):
     assert found["machine"].keys() >= MACHINE
     rows = found["rows"]
     assert all(row.keys() >= CONTRACT and row["kind"] == "net" for row in rows)
-    assert [(row["name"], row["phase"], row["batch"]) for row in rows] == [
-        (name, phase, batch)
+    assert [(row["name"], row["phase"], row["batch"], row["compiled"]) for row in rows] == [
+        (name, *row)
         for name in ("lenet5", "mlp", "digits_lenet")
-        for phase, batch in (("step", 2), ("inference", 1), ("inference", 2))
+        for row in (("step", 2, False), ("step", 2, True), ("inference", 1, False), ("inference", 2, False))
     ]
     for row in rows:
         assert row["ratio"] == pytest.approx(row["torch_ms"] / row["ours_ms"])
-        assert row["relative_error"] < 1e-4 and not row["wrong"]
+        assert row["kernels"] == "" and not row["wrong"]
+        error, other = ("compiled_error", "relative_error") if row["compiled"] else ("relative_error", "compiled_error")
+        assert row[error] < 1e-4 and row[other] is None
         assert row["torch_format"] in ("contiguous_format", "channels_last")
         assert row["samples"] == 1 and row["ours_peak_mb"] is None
     assert rows[0]["optimizer"] == "SGD, momentum 0.9" and rows[0]["float64_error"] < 1e-10
