@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-import numba
 import numpy as np
 
 from ....common.types import Array
+from .compiler import njit
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _address(x: Any) -> Any:
     return x.ctypes.data
 

@@ -14,9 +14,9 @@ Source: T. Chan, G. Golub and R. LeVeque, "Algorithms for computing the sample v
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from .compiler import njit
 from .jobs import INT, NUMBER, job, read, write
 from .lanes import Code, Lanes, vectorised
 
@@ -33,7 +33,7 @@ def pairwise_sum(lanes: Lanes, values: list[Any]) -> Any:
     return values[0]
 
 
-@numba.njit
+@njit()
 def sample_of(item: Any, blocks: Any, rows: Any, per: Any) -> tuple[Any, Any, Any]:
     """The sample of ``rows`` rows, the first row and the one after the last, of an item: a block of ``per`` rows."""
     sample, block = item // blocks, item % blocks
@@ -88,7 +88,7 @@ def moments(item: Any, x: Any, partial: Any, blocks: Any, rows: Any, per: Any) -
         _add_moments_of_row(x, r * columns, columns, partial, to)
 
 
-@numba.njit
+@njit()
 def _set_scale(found: Any, weight: Any, bias: Any, apply: Any, n: Any, c: Any) -> None:
     """``near``, scale and shift of ``y = (x - near) scale + shift`` for a channel, in each of its columns."""
     scale = found[n, INVERSE_STD, c]
@@ -101,7 +101,7 @@ def _set_scale(found: Any, weight: Any, bias: Any, apply: Any, n: Any, c: Any) -
         apply[n, 0, column], apply[n, 1, column], apply[n, 2, column] = found[n, NEAR, c], scale, shift
 
 
-@numba.njit
+@njit()
 def _merge(means: Any, variances: Any, width: Any) -> None:
     """The mean and variance of each group of ``width`` channels in place of those of its channels."""
     for first in range(0, means.shape[0], width):

@@ -41,6 +41,20 @@ def compiled(
     return compile_it
 
 
+def njit(cache: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator `numba.njit`: for any types, each compiled when it is first met."""
+
+    def compile_it(function: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            made: Callable[..., Any] = numba.njit(cache=cache, **options)(function)
+        except RuntimeError:
+            # As in `compiled`.
+            made = numba.njit(**options)(function)
+        return made
+
+    return compile_it
+
+
 def helper(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator for a function that is called by compiled ones and compiled with them, for any types."""
     fast: Any = {"contract"}

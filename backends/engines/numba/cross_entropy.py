@@ -7,12 +7,11 @@ Sums over the targets are added up in float64, in the order of the items. Semant
 from math import log, prod
 from typing import Any
 
-import numba
 import numpy as np
 
 from ....common.types import Array
 from ...recording.calls import empty
-from .compiler import contiguous
+from .compiler import contiguous, njit
 from .exponential import exponential
 from .jobs import INT, NUMBER, bind_phases, job, read, write
 from .pool import perform
@@ -22,7 +21,7 @@ ITEM_LOGITS = 1 << 13
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
 
 
-@numba.njit(error_model="numpy")
+@njit(error_model="numpy")
 def _weight_of(target: Any, weight: Any, classes: Any, ignored: Any, one: Any) -> Any:
     """The weight of a target; 0 if it is ignored, and NaN if it is no class."""
     if target == ignored:
@@ -32,13 +31,13 @@ def _weight_of(target: Any, weight: Any, classes: Any, ignored: Any, one: Any) -
     return weight[target] if weight.shape[0] else one
 
 
-@numba.njit(inline="always")
+@njit(inline="always")
 def max_of(x: Any, y: Any) -> Any:
     """The larger number; ``y`` if either is NaN."""
     return x if x > y else y
 
 
-@numba.njit(error_model="numpy", fastmath={"contract"})
+@njit(error_model="numpy", fastmath={"contract"})
 def _exponentials(x: Any, out: Any) -> Any:
     """``exp(x - largest)`` to ``out``; returns the largest entry and the sum, which is NaN if an entry is NaN."""
     most, zero, classes = x[0], out.dtype.type(0), x.shape[0]

@@ -5,12 +5,11 @@ The same operations in the same order, for one number; where array functions com
 
 from typing import Any
 
-import numba
-
 from ...random.normal_quantile import CENTRE, MIDDLE, TAIL
+from .compiler import njit
 
 
-@numba.njit(error_model="numpy")
+@njit(error_model="numpy")
 def normal_quantile(p: Any) -> Any:
     """Inverse of the standard normal distribution for ``0 < p < 1`` in float64 (AS 241)."""
     q = p - 0.5
@@ -21,7 +20,7 @@ def normal_quantile(p: Any) -> Any:
     return -outer if q < 0.0 else outer
 
 
-@numba.njit(error_model="numpy")
+@njit(error_model="numpy")
 def _ratio(numerator: Any, denominator: Any, r: Any) -> Any:
     above, below = r * numerator[0] + numerator[1], r * denominator[0] + denominator[1]
     for i in range(2, 8):
@@ -29,7 +28,7 @@ def _ratio(numerator: Any, denominator: Any, r: Any) -> Any:
     return above / below
 
 
-@numba.njit(error_model="numpy")
+@njit(error_model="numpy")
 def _sqrt(a: Any) -> Any:
     root = a * 0.14 + 1.2
     for _ in range(6):
@@ -37,7 +36,7 @@ def _sqrt(a: Any) -> Any:
     return root
 
 
-@numba.njit(error_model="numpy")
+@njit(error_model="numpy")
 def _log(p: Any) -> Any:
     exponent = 0.0
     for step in (32, 16, 8, 4, 2, 1):

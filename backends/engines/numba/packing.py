@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 
 from ....common.types import Array
 from .atomics import atomic_load
+from .compiler import njit
 
 # Bytes from the beginning of an array object to its fields, and a bit of the flags.
 _HEADER = object.__basicsize__
@@ -23,7 +23,7 @@ _C_CONTIGUOUS = 1
 _NDARRAY = id(np.ndarray)
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _pack(values: Any, axes: Any, words: Any, ndarray: Any) -> Any:
     """Write words for array objects at these addresses, or for numbers where ``axes`` is below 0.
 
@@ -84,7 +84,7 @@ def pack(arguments: Sequence[Any], numbers: Sequence[tuple[int, int]], axes: Arr
     return _pack_in_python(values, axes, words)
 
 
-@numba.njit(cache=True)
+@njit(cache=True)
 def _read_addresses(objects: Any, ndarray: Any) -> Any:
     for i in range(objects.shape[0]):
         if atomic_load(objects[i] + _KIND) != ndarray:

@@ -6,8 +6,7 @@ contain it: so no cell is written by two items, and sums have a fixed order.
 
 from typing import Any
 
-import numba
-
+from .compiler import njit
 from .jobs import INT, job, read, write
 from .lanes import Code, vectorised
 
@@ -113,7 +112,7 @@ def _shares(
 # a sample among the inputs and the outputs.
 
 
-@numba.njit
+@njit()
 def _maxima(item: Any, x: Any, parts: Any, outputs: Any, entries: Any, best: Any, cell: Any, inner: Any, outer: Any,
             channels: Any, units: Any, per: Any) -> None:  # fmt: skip
     for unit in range(item * per, min((item + 1) * per, units)):
@@ -124,7 +123,7 @@ def _maxima(item: Any, x: Any, parts: Any, outputs: Any, entries: Any, best: Any
             _largest(x, begin, entries, first, stop, channels, best, cell, to, outputs[o, 2])
 
 
-@numba.njit
+@njit()
 def _maxima_back(item: Any, dy: Any, cell: Any, parts: Any, outputs: Any, entries: Any, dx: Any, inner: Any, outer: Any,
                  channels: Any, units: Any, per: Any) -> None:  # fmt: skip
     for unit in range(item * per, min((item + 1) * per, units)):

@@ -5,11 +5,11 @@ The position in the stream at which a draw begins is read from an array, so that
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from ....common.types import Array
 from ...recording.calls import empty
+from .compiler import njit
 from .jobs import INT, NUMBER, job, read, write
 from .normal_quantile import normal_quantile
 from .pool import perform
@@ -21,7 +21,7 @@ ITEM_BLOCKS = 1 << 14
 NORMAL_BLOCKS = 1 << 10
 
 
-@numba.njit(error_model="numpy")
+@njit(error_model="numpy")
 def _write_words(out: Any, begin: Any, key0: Any, key1: Any) -> None:
     """The words of the blocks from ``begin`` on; the last one has one word if their number is odd."""
     whole = out.shape[0] // 2
