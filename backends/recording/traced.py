@@ -281,9 +281,8 @@ for _name in _READERS.split():
 for _name in _METHODS.split():
     if hasattr(np.ndarray, _name):
         setattr(TracedArray, _name, _method(_name))
-# `T` and `mT`.
-setattr(TracedArray, "T", property(lambda array: array.transpose()))  # noqa: B010 - the class declares them otherwise
-setattr(TracedArray, "mT", property(lambda array: array.swapaxes(-1, -2)))  # noqa: B010
+for _name, _view in (("T", lambda array: array.transpose()), ("mT", lambda array: array.swapaxes(-1, -2))):
+    setattr(TracedArray, _name, property(_view))
 for _name in ("fill", "partition", "put", "sort"):
     setattr(TracedArray, _name, _writer(_name))
 

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from ...common.types import Array
 from .errors import with_owner
 from .kept import Keep
 from .layer import Layer
 
 
-class Fusing(Layer):
+class Fusing(Layer, ABC):
     """Base of layers whose forward can end with a ReLU.
 
     A subclass defines ``_forward_and`` in place of ``_forward``. With ``relu`` it returns ``max(y, 0)``, by the same
@@ -21,8 +23,9 @@ class Fusing(Layer):
     def _forward(self, x: Array) -> Array:
         return self._forward_and(x, relu=False)
 
+    @abstractmethod
     def _forward_and(self, x: Array, *, relu: bool) -> Array:
-        raise NotImplementedError(f"{type(self).__name__} defines no _forward_and")
+        """The output, or its ReLU."""
 
     def forward_and_relu(self, x: Array, relu: Layer) -> Array:
         """`forward`, followed by that of ``relu``, a `ReLU` on the same backend, in fast numerics."""
@@ -52,17 +55,17 @@ class Affine(Fusing):
         self.save_for_backward(x)
         return y
 
+    @abstractmethod
     def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
         """The output, or its ReLU, with that weight and bias; ``keep`` is for values that depend on them only."""
-        raise NotImplementedError(f"{type(self).__name__} defines no _affine")
 
+    @abstractmethod
     def _scaled(self, weight: Array, scale: Array) -> Array:
         """The weight that multiplies each output channel by ``scale (channels,)``."""
-        raise NotImplementedError(f"{type(self).__name__} defines no _scaled")
 
+    @abstractmethod
     def _output_channels(self, rank: int) -> int:
         """The size of axis 1 of the output, to whose channels weight and bias belong; 0 if axis 1 is another one.
 
         ``rank`` is the number of axes of the input.
         """
-        raise NotImplementedError(f"{type(self).__name__} defines no _output_channels")

@@ -226,6 +226,9 @@ def test_caller_does_all_items_if_no_thread_can_start(threads, monkeypatch):
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers that interrupt")
 def test_interrupt_is_raised_after_the_job(threads):
     found, state = threads(2), np.zeros(2, np.int64)
+    # Three items on two threads can't meet: they look around for tenths of a second, long after the interrupt.
+    bound = meet.bind(3, state, 4, 500_000_000)
+    found.run(count_items.bind(2, np.zeros(2, np.int64)))
 
     def interrupt(number, frame):
         raise KeyboardInterrupt
@@ -233,9 +236,8 @@ def test_interrupt_is_raised_after_the_job(threads):
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
-            signal.setitimer(signal.ITIMER_REAL, 0.01)
-            # Three items on two threads can't meet: they look around for a while.
-            found.run(meet.bind(3, state, 4, 100_000_000))
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            found.run(bound)
             time.sleep(SECONDS)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

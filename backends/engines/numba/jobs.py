@@ -223,8 +223,13 @@ def job(*kinds: Kind, uses_blas: bool = False, contract: bool = True) -> Callabl
     return lambda function: Job(function, kinds, uses_blas, contract)
 
 
+# Each job's copy of `_entry` has others of its own.
+_inner: Any = None
+_unpack: Any = None
+
+
 def _entry(item: Any, arguments: Any) -> None:
-    _inner(item, *_unpack(arguments))  # type: ignore[name-defined]  # noqa: F821 - given as globals of its copies
+    _inner(item, *_unpack(arguments))
 
 
 def _located(code: CodeType, like: CodeType) -> CodeType:

@@ -47,8 +47,9 @@ def vectorised(write: Callable[..., None]) -> Any:
         return context.get_dummy_value()
 
     # Numba needs a name for each argument, and passes ``context`` first as `write` gets its `Code`.
-    setattr(typed, "__signature__", signature(write))  # noqa: B010 - functions have no such attribute for mypy
-    return instruction(typed)
+    named: Any = typed
+    named.__signature__ = signature(write)
+    return instruction(named)
 
 
 def _addresses(context: Any, builder: Any, kinds: Any, values: Any) -> list[Any]:
