@@ -138,7 +138,9 @@ class TorchBackend(Backend):
         return tensor if self.is_host else tensor.to(self.device)
 
     def _get(self, array: Array) -> np.ndarray[Any, Any]:
-        return np.array(array.detach().cpu().numpy())
+        host = array.detach().cpu()
+        # NumPy has no bfloat16, and float32 has all its numbers.
+        return np.array((host.float() if host.dtype == self._torch.bfloat16 else host).numpy())
 
     def _strides(self, array: Array) -> tuple[int, ...]:
         return tuple(array.stride())

@@ -22,11 +22,14 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from ..backends import to_host
-from ..common.checks import choice, instance, mapping
+from ..common.checks import choice, flag, instance, mapping
 from ..common.checks import path as checked_path
 from ..common.files import file_size, read_bytes, write_whole
 from ..common.types import DType, dtype_name
 from ..layers.core.layer import Layer
+from ..layers.core.state_dict import LoadedKeys
+from . import torch_file
+from .narrow_floats import rounded
 
 _deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize
 _KEY = "xpnn"
@@ -49,6 +52,22 @@ _DTYPES = {
     "BOOL": "?",
 }
 _FLOATS = ("float32", "float64", "float16", "bfloat16")
+
+
+class Loaded(dict[str, Any]):
+    """The metadata ``about`` of a file that was loaded, and the names in which file and model differ.
+
+    Attributes
+    ----------
+    missing_keys : list of str
+        Names of the model that the file does not have; their arrays are unchanged.
+    unexpected_keys : list of str
+        Names in the file that the model does not have.
+    """
+
+    def __init__(self, about: Mapping[str, Any], keys: LoadedKeys) -> None:
+        super().__init__(about)
+        self.missing_keys, self.unexpected_keys = keys
 
 
 def save(
@@ -96,7 +115,7 @@ def to_bytes(arrays: Mapping[str, np.ndarray[Any, Any]], about: Mapping[str, Any
     if dtype is None:
         return safetensors.numpy.save(ordered, metadata)
     changed = {name for name, array in ordered.items() if array.dtype.kind == "f"}
-    ordered |= {name: _rounded(ordered[name], dtype, name) for name in changed}
+    ordered |= {name: rounded(ordered[name], dtype, name) for name in changed}
     content = safetensors.numpy.save(ordered, metadata)
     return _relabelled(content, changed) if dtype == "bfloat16" else content
 
@@ -139,22 +158,64 @@ def from_bytes(content: bytes, name: str) -> tuple[dict[str, np.ndarray[Any, Any
     return arrays, about
 
 
-def load(model: Layer, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Load the parameters and buffers of a model, on any backend, from a file; returns the metadata ``about``.
+def load(model: Layer, path: str | os.PathLike[str], *, strict: bool = True, prefix: str = "") -> Loaded:
+    """Load the parameters and buffers of a model, on any backend, from a file.
 
-    Floats are rounded to the model's dtype. NaN and infinity are loaded unchanged; ``xpnn predict`` and ``xpnn
-    explain`` refuse a net that has any.
+    Floats are rounded to the model's dtype; files in float16 and bfloat16 are accepted. NaN and infinity are loaded
+    unchanged; ``xpnn predict`` and ``xpnn explain`` refuse a net that has any.
+
+    Parameters
+    ----------
+    model : Layer
+    path : path
+        A safetensors file, or a file of ``torch.save(module.state_dict(), path)``, if its name ends in ``.pt``,
+        ``.pth``, ``.bin`` or ``.ckpt`` and PyTorch is installed, which reads tensors only and runs no code of the file.
+        A dict of the file that holds the state under ``state_dict``, ``model_state_dict`` or ``model`` is accepted.
+    strict : bool
+        With False, names that are missing or unexpected are returned and are no error. Shapes must fit.
+    prefix : str
+        What names in the file have in front of the model's, such as ``"module."``. Names without it are not read: they
+        belong to other parts of a larger model.
+
+    Returns
+    -------
+    Loaded
+        A dict: the metadata ``about`` that `save` wrote, empty for other files. Its attributes ``missing_keys`` and
+        ``unexpected_keys`` are lists of names.
 
     Raises
     ------
     FileNotFoundError
+    ModuleNotFoundError
+        For a file of PyTorch where that is not installed.
     ValueError
-        If the file is damaged, or its names, shapes or dtypes are not the model's; the model is then unchanged.
+        If the file is damaged, no name in it begins with ``prefix``, or its names, shapes or dtypes are not the
+        model's; the model is then unchanged.
+
+    Examples
+    --------
+    Weights of a net with another last layer, which keeps its own:
+
+    >>> import os, tempfile
+    >>> import xpnn as nn
+    >>> net = nn.Sequential(nn.Dense(4, 8), nn.ReLU(), nn.Dense(8, 10), seed=0)
+    >>> other = nn.Sequential(nn.Dense(4, 8), nn.ReLU(), seed=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     nn.save(other, os.path.join(folder, "other.safetensors"))
+    ...     loaded = nn.load(net, os.path.join(folder, "other.safetensors"), strict=False)
+    >>> loaded.missing_keys, loaded.unexpected_keys
+    (['2.weight', '2.bias'], [])
     """
     instance("model", model, Layer, "the model comes before the path")
-    arrays, about = read(path)
-    model.load_state_dict(arrays)
-    return about
+    checked_path("path", path)
+    flag("strict", strict)
+    instance("prefix", prefix, str)
+    of_torch = Path(path).suffix.lower() in torch_file.SUFFIXES
+    arrays, about = torch_file.read(path) if of_torch else read(path)
+    part = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    if arrays and not part:
+        raise ValueError(f"{os.fspath(path)}: no name begins with prefix {prefix!r}; the first is {min(arrays)!r}")
+    return Loaded(about, model.load_state_dict(part, strict))
 
 
 def _header(content: bytes, path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -192,34 +253,6 @@ def _array(entry: Mapping[str, Any]) -> np.ndarray[Any, Any]:
     if entry["dtype"] == "BF16":
         return np.asarray(array.astype(np.uint32) << 16, np.uint32).view(np.float32)
     return array.astype(np.float32) if entry["dtype"] == "F16" else array
-
-
-def _rounded(array: np.ndarray[Any, Any], dtype: str, name: str) -> np.ndarray[Any, Any]:
-    """Floats converted to another dtype; bfloat16 as integers with the same bits."""
-    finite = np.isfinite(array)
-    with np.errstate(over="ignore", invalid="ignore"):
-        if dtype == "bfloat16":
-            bits = _to_bfloat16(array)
-            fits = (bits & 0x7F80) != 0x7F80
-        else:
-            bits = array.astype(dtype)
-            fits = np.isfinite(bits)
-    if (lost := finite & ~fits).any():
-        most = float(np.max(np.abs(array[lost])))
-        raise ValueError(f"{name} reaches {most:g}, which {dtype} can't hold; choose a wider dtype")
-    return bits
-
-
-def _to_bfloat16(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    narrow = array.astype(np.float32)
-    bits = np.ascontiguousarray(narrow).view(np.uint32).reshape(array.shape)
-    if array.dtype == np.float64:
-        # Rounding twice could miss the nearest number. So what float32 can't hold gets a last bit of 1 and is no tie.
-        larger = np.abs(narrow.astype(np.float64)) > np.abs(array)
-        bits = np.where(narrow.astype(np.float64) == array, bits, (bits - larger) | 1).astype(np.uint32)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    # NaN becomes a quiet NaN.
-    return np.where(np.isnan(array), (bits >> 16) | 0x40, rounded).astype(np.uint16)
 
 
 def _relabelled(content: bytes, names: set[str]) -> bytes:

@@ -16,7 +16,7 @@ from xpnn.backends.engines import numba
 from xpnn.backends.overrides import Choices, using
 
 # Compiled kernels would take the place of the array functions that are tested; their own tests switch them on.
-os.environ["XPNN_NUMBA"] = "0"
+os.environ.setdefault("XPNN_NUMBA", "0")
 # What `pytest -m fuzz` draws from; the workers of a parallel run inherit it.
 os.environ.setdefault("XPNN_FUZZ_SEED", str(random.SystemRandom().randrange(1 << 32)))
 

@@ -17,7 +17,7 @@ from .errors import full_name
 from .kept import Keep, Kept, Source, compute, constant, keep_constants
 from .parameter import Parameter
 from .placement import Placed, Placement
-from .state_dict import load_state, state_of
+from .state_dict import LoadedKeys, load_state, state_of
 
 
 class LayerState(Placed):
@@ -180,18 +180,30 @@ class LayerState(Placed):
         """Full name to array, of all parameters and buffers: the arrays themselves, on their backend."""
         return state_of(self)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Replace all parameters and buffers by copies of the arrays in ``state``, which may be on any backend.
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> LoadedKeys:
+        """Replace parameters and buffers by copies of the arrays in ``state``, which may be on any backend.
 
-        Floats are rounded to this layer's dtype.
+        Floats are rounded to this layer's dtype; float16 and bfloat16 are accepted. ``num_batches_tracked`` of batch
+        norm may be missing: the model's stays.
+
+        Parameters
+        ----------
+        state : mapping of str to array
+        strict : bool
+            With False, names may be missing, whose arrays stay as they are, and unexpected ones are ignored.
+
+        Returns
+        -------
+        LoadedKeys
+            ``missing_keys`` and ``unexpected_keys``, two lists of names.
 
         Raises
         ------
         ValueError
-            If a name is missing or unknown, or an array has another shape or is not of floats: the message lists all
-            problems, and nothing is replaced.
+            If an array has another shape or is not of floats or, with ``strict``, a name is missing or unknown: the
+            message lists all problems, and nothing is replaced.
         """
-        load_state(self, state)
+        return load_state(self, state, strict)
 
     def slots(self) -> Iterator[Slot]:
         """The state that changes from step to step, for `Backend.compile`: arrays, modes, settings, backends."""
