@@ -148,7 +148,9 @@ def from_bytes(content: bytes, name: str) -> tuple[dict[str, np.ndarray[Any, Any
     header = _header(content[8 : 8 + int.from_bytes(content[:8], "little")], name)
     _ends(header, name)
     try:
-        arrays = {each: _array(entry) for each, entry in _deserialize(content)}
+        # In the order of the file, which the reader shuffles.
+        entries = dict(_deserialize(content))
+        arrays = {each: _array(entries[each]) for each in header if each != "__metadata__"}
         metadata = header.get("__metadata__") or {}
         about = json.loads(metadata.get(_KEY, "{}"))
     except (SafetensorError, ValueError, KeyError, RecursionError) as error:
@@ -214,7 +216,9 @@ def load(model: Layer, path: str | os.PathLike[str], *, strict: bool = True, pre
     arrays, about = torch_file.read(path) if of_torch else read(path)
     part = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
     if arrays and not part:
-        raise ValueError(f"{os.fspath(path)}: no name begins with prefix {prefix!r}; the first is {min(arrays)!r}")
+        raise ValueError(
+            f"{os.fspath(path)}: no name begins with prefix {prefix!r}; the first is {next(iter(arrays))!r}"
+        )
     return Loaded(about, model.load_state_dict(part, strict))
 
 
