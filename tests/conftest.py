@@ -15,7 +15,8 @@ import xpnn as nn
 from xpnn.backends.engines import numba
 from xpnn.backends.overrides import Choices, using
 
-# Compiled kernels would take the place of the array functions that are tested; their own tests switch them on.
+# Compiled kernels would take the place of the array functions that are tested; their own tests switch them on. With
+# XPNN_NUMBA=1 all tests but those of `array_functions` run with them.
 os.environ.setdefault("XPNN_NUMBA", "0")
 # What `pytest -m fuzz` draws from; the workers of a parallel run inherit it.
 os.environ.setdefault("XPNN_FUZZ_SEED", str(random.SystemRandom().randrange(1 << 32)))
@@ -211,6 +212,12 @@ def compiled_kernels(monkeypatch):
     pytest.importorskip("numba", reason="no compiled kernels: Numba is not installed")
     monkeypatch.setenv("XPNN_NUMBA", "1")
     assert numba.used()
+
+
+@pytest.fixture
+def array_functions(monkeypatch):
+    """Array functions compute, and no compiled kernels: the test is about what they do."""
+    monkeypatch.setenv("XPNN_NUMBA", "0")
 
 
 @pytest.fixture

@@ -107,6 +107,7 @@ def test_a_number_of_python_takes_the_dtype_of_the_arrays_beside_it(b):
 # Decisions
 
 
+@pytest.mark.usefixtures("array_functions")
 def test_targets_that_python_decides_by_are_tested_at_every_replay(b):
     model, optimizer, step = make(b, OPTIMIZERS["sgd"])
     _, _, plain_step = make(b, OPTIMIZERS["sgd"])
@@ -341,6 +342,7 @@ def test_memory_is_reused_by_lifetime(b):
     assert compiled._recordings[0].replay.nbytes <= 3 * 40_064
 
 
+@pytest.mark.usefixtures("array_functions")
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 16, 16)])
 def test_a_compiled_step_holds_at_most_the_memory_of_a_plain_one(b, shape):
     x = argument(0, (64, *shape))

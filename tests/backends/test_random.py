@@ -217,6 +217,7 @@ def test_uniform_never_reaches_its_upper_end(monkeypatch, dtype):
     assert Generator(0).uniform((2,), 1.0, 2.0, dtype=dtype).max() < 2.0, "[low, high) whatever the bits"
 
 
+@pytest.mark.usefixtures("array_functions")
 @pytest.mark.parametrize("word", [0x00000000, 0xFFFFFFFF])
 def test_normal_is_finite_whatever_the_bits(monkeypatch, word):
     monkeypatch.setattr(generator, "threefry2x32", lambda k, counter: (counter[0] * 0 + word, counter[1] * 0 + word))

@@ -401,6 +401,7 @@ def run_python(code):
     return found.stdout.strip()
 
 
+@pytest.mark.usefixtures("array_functions")
 @needs_fork
 def test_forked_child_computes_with_threads_of_its_own():
     """Forked beside idle workers, from within an item, and while another thread computes."""
@@ -450,6 +451,7 @@ def test_processes_of_a_pool_compute_the_same_bits():
     assert run_python(code) == "True"
 
 
+@pytest.mark.usefixtures("array_functions")
 def test_program_ends_while_workers_wait():
     assert run_python(SETUP + "    print(len(compute()) > 0, workers._started)\n") == "True 2"
 

@@ -200,6 +200,7 @@ def test_nothing_overflows_or_warns_far_from_zero(at, oracle):
             assert_match(np.asarray([found, 1], np.float32), np.asarray([wanted, 1]), dtype="float32")
 
 
+@pytest.mark.usefixtures("array_functions")
 @each
 def test_layer_matches_the_functions(at, rng, oracle):
     x, dy = at.put(VALUES, "float32"), at.put(rng.standard_normal(VALUES.shape), "float32")

@@ -252,6 +252,7 @@ def conv_case(channels, features, size=12, samples=4, **changes):
     return replace(problem, **changes)
 
 
+@pytest.mark.usefixtures("array_functions")
 @pytest.mark.parametrize(
     ("problem", "chosen"),
     [

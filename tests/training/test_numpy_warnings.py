@@ -45,6 +45,7 @@ def test_no_optimizer_warns(name):
     assert warned(model, optimizer=OPTIMIZERS[name](model, lr=1e38), epochs=20) == []
 
 
+@pytest.mark.usefixtures("array_functions")
 def test_with_on_nan_none_numpy_warns():
     assert warned(net(), on_nan=None)
 

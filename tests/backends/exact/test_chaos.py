@@ -557,6 +557,7 @@ def trained(backend):
     return {"loss": np.float64(float(value))} | {name: backend.to_numpy(array) for name, array in state.items()}
 
 
+@pytest.mark.usefixtures("array_functions")
 def test_a_net_learns_on_chaos_as_on_numpy_and_no_two_seeds_agree():
     expected = trained(nn.get_backend("numpy"))
     hashes = set()
