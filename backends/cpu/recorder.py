@@ -108,12 +108,13 @@ class NumpyRecorder:
         with ExitStack() as stack:
             stack.enter_context(_one_at_a_time())
             stack.enter_context(np.errstate(all="ignore"))
-            survey = Tape(thread_count())
+            survey = Tape(thread_count(), restores=False)
             _run(work, *self._inside(given, numbers, self._disturbed), survey)
+            separate = self._computed(work, given, numbers, Tape(thread_count()))[0][1]
             offsets, size = plan(survey.lifetimes)
+            # Only now, so that it is not held beside the arrays of the other runs.
             arena = aligned(size)
             tape = Tape(thread_count(), arena, offsets, with_threads)
-            (_, separate), _ = self._computed(work, given, numbers, Tape(thread_count()))
             (outcome, wanted), sources = self._computed(work, given, numbers, tape)
             _require_same(survey, tape)
             if separate != wanted:
@@ -127,7 +128,7 @@ class NumpyRecorder:
                 calls.settle()
                 found = _digests(outcome, sources)
             finally:
-                _restore(tape)
+                tape.restore()
             if found != wanted:
                 raise CaptureError(
                     "a compiled step computes something that was not recorded: a replay has other results. Compute "
@@ -192,13 +193,7 @@ def _run(
         raise CaptureError(f"the step can't be recorded: {first_line(error)}") from error
     finally:
         tape.closed = True
-        _restore(tape)
-
-
-def _restore(tape: Tape) -> None:
-    """Write the entries back that were there before the run."""
-    for source in reversed(tape.saved):
-        source.array[...] = source.before
+        tape.restore()
 
 
 def _require_same(survey: Tape, tape: Tape) -> None:

@@ -48,6 +48,8 @@ class Tape:
         is kept.
     adapt : callable, optional
         Called with the function and the arguments of a call; returns the function that a replay calls.
+    restores : bool
+        Whether `restore` is called after the run; if not, arrays that were given are copies that nobody needs again.
     """
 
     def __init__(
@@ -56,15 +58,16 @@ class Tape:
         arena: Array | None = None,
         offsets: list[int] | None = None,
         adapt: Callable[[Callable[..., Any], tuple[Any, ...]], Callable[..., Any]] = lambda function, args: function,
+        restores: bool = True,
     ) -> None:
-        self._adapt = adapt
+        self._adapt, self._restores = adapt, restores
         self._lanes, self._arena, self._offsets = lanes, arena, offsets
         self.entries: list[Entry | Group] = []
         self.decisions: list[tuple[Callable[..., bool], tuple[Any, ...], bool]] = []
         #: One for each array that was made, in this order.
         self.lifetimes: list[Lifetime] = []
-        #: Arrays that were given and written to, in the order of their first writes.
-        self.saved: list[External] = []
+        # Arrays that were given and written to, in the order of their first writes.
+        self._saved: list[External] = []
         #: Whether the run is over: what is deleted from now on is in use to the end.
         self.closed = False
         #: What must be the same in both runs, one entry for each call.
@@ -134,8 +137,15 @@ class Tape:
             )
         source = array.source
         if isinstance(source, External) and source.before is None:
-            source.before = source.array.copy(order="K")
-            self.saved.append(source)
+            source.before = source.array
+            if self._restores:
+                source.before = source.array.copy(order="K")
+                self._saved.append(source)
+
+    def restore(self) -> None:
+        """Write the entries back that were there before the run."""
+        for source in reversed(self._saved):
+            source.array[...] = source.before
 
     def parallel(self, n: int, work: Callable[[int], None]) -> None:
         """Record items that may run at the same time."""
