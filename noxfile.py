@@ -54,7 +54,8 @@ def test(session: nox.Session) -> None:
 def torch(session: nox.Session) -> None:
     """Run all tests with PyTorch, which must work, and with the compiled kernels of Numba."""
     session.install("-q", "torch==2.13.0", "-e", ".[test,numba]")
-    session.run("pytest", "tests", *IN_PARALLEL, *session.posargs, env={**os.environ, "XPNN_REQUIRE_BACKENDS": "torch"})
+    environment = {**os.environ, "XPNN_REQUIRE_BACKENDS": "torch", "XPNN_NUMBA": "1"}
+    session.run("pytest", "tests", *IN_PARALLEL, *session.posargs, env=environment)
 
 
 # The emulator's script uses pip within the environment, which uv leaves out.

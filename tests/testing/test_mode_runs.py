@@ -288,6 +288,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.usefixtures("array_functions")
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.words for fault in FAULTS])
 def test_a_planted_fault_is_noticed_and_its_mode_named(fault):
     # Kernels stay switched off elsewhere than in their modes, so that float64 is computed by array functions.

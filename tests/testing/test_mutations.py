@@ -21,6 +21,9 @@ from xpnn.testing import cases, parity
 from xpnn.testing.cases import NetCase
 from xpnn.testing.parity import Parity, run_host
 
+# Most mistakes are in array functions.
+pytestmark = pytest.mark.usefixtures("array_functions")
+
 CASES = {case.name: case for case in cases()}
 ROWS = [
     pytest.param(mutant, id=f"{mutant.where}: {mutant.words}") for mutants in FAMILIES.values() for mutant in mutants

@@ -149,18 +149,19 @@ def _gelu_backward(dy: Vector, x: Vector, _a: Vector, _b: Vector) -> Vector:
 
 def _gelu_tanh(x: Vector, _a: Vector, _b: Vector) -> Vector:
     x = x.at_least(-_LIMIT)
-    return x * ((1.0 + tanh(_tanh_argument(where(x > _LIMIT, _LIMIT, x)))) * 0.5)
+    return x * _half_of_one_plus_tanh(where(x > _LIMIT, _LIMIT, x))
 
 
 def _gelu_tanh_backward(dy: Vector, x: Vector, _a: Vector, _b: Vector) -> Vector:
     x = x.clamped(-_LIMIT, _LIMIT)
-    t = tanh(_tanh_argument(x))
+    s = _half_of_one_plus_tanh(x)
     slope = _ROOT * (1.0 + (3.0 * _CUBIC) * x * x)
-    return dy * ((1.0 + t) * 0.5 + x * (1.0 - t * t) * 0.5 * slope)
+    return dy * (s + x * (s * (1.0 - s)) * 2.0 * slope)
 
 
-def _tanh_argument(x: Vector) -> Vector:
-    return (x + x * x * x * _CUBIC) * _ROOT
+def _half_of_one_plus_tanh(x: Vector) -> Vector:
+    """``(1 + tanh(u)) / 2`` of GELU's argument, as the sigmoid of ``2 u``, which keeps its digits near 0."""
+    return sigmoid((x + x * x * x * _CUBIC) * (2.0 * _ROOT))
 
 
 def _normal_cdf(x: Vector) -> Vector:
