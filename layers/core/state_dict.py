@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-import numpy as np
-
 from ...backends import Backend, to_host
 from ...backends.backend import FLOATS
 from ...common import checks
@@ -83,10 +81,10 @@ def load_state(model: HasState, state: Mapping[str, Any], strict: bool) -> Loade
     return keys
 
 
-def _host(array: Any, name: str) -> np.ndarray[Any, Any]:
-    """An array of any backend on the host; float16 as float32, which has all its numbers."""
+def _host(array: Any, name: str) -> Any:
+    """A NumPy array of an array of any backend; float16 as float32, which has all its numbers."""
     host = to_host(array, name)
-    return host.astype(np.float32) if host.dtype == np.float16 else host
+    return host.astype("float32") if host.dtype.name == "float16" else host
 
 
 def _differences(keys: LoadedKeys, places: Places) -> Iterator[str]:
