@@ -5,20 +5,31 @@ from .activations import (
     CELU,
     ELU,
     GELU,
+    GLU,
     SELU,
+    Clip,
+    Hardmax,
+    HardShrink,
     HardSigmoid,
     HardSwish,
+    HardTanh,
     LeakyReLU,
+    LogSigmoid,
     LogSoftmax,
     Mish,
     PReLU,
     ReLU,
+    ReLU6,
     Sigmoid,
     SiLU,
     Softmax,
+    Softmin,
     Softplus,
+    SoftShrink,
     Softsign,
     Tanh,
+    TanhShrink,
+    Threshold,
 )
 from .containers import Checkpointed, Container, Identity, Parallel, Residual, Sequential
 from .convolution.conv import Conv1d, Conv2d, Conv3d
@@ -109,7 +120,9 @@ __all__ += ["Dropout", "Dropout1d", "Dropout2d", "Dropout3d"]
 
 # Activations.
 __all__ += ["CELU", "ELU", "GELU", "SELU", "LeakyReLU", "Mish", "PReLU", "ReLU", "SiLU", "Softplus"]
-__all__ += ["HardSigmoid", "HardSwish", "LogSoftmax", "Sigmoid", "Softmax", "Softsign", "Tanh"]
+__all__ += ["GLU", "HardSigmoid", "HardSwish", "LogSigmoid", "Sigmoid", "Softsign", "Tanh"]
+__all__ += ["Clip", "HardShrink", "HardTanh", "ReLU6", "SoftShrink", "TanhShrink", "Threshold"]
+__all__ += ["Hardmax", "LogSoftmax", "Softmax", "Softmin"]
 
 # Reshaping, padding, upsampling.
 __all__ += ["Flatten", "Pad", "Reshape", "Upsample"]

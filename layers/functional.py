@@ -8,7 +8,25 @@ the bits of the layer or loss of that name in exact numerics.
 from typing import TYPE_CHECKING, NoReturn
 
 from ..common import other_names
+from .activations.clipping import (
+    clip,
+    clip_backward,
+    hard_tanh,
+    hard_tanh_backward,
+    relu6,
+    relu6_backward,
+    threshold,
+    threshold_backward,
+)
 from .activations.erf import erf, erfc
+from .activations.gated import (
+    glu,
+    glu_backward,
+)
+from .activations.hardmax import (
+    hardmax,
+    hardmax_backward,
+)
 from .activations.rectifiers import (
     celu,
     celu_backward,
@@ -23,11 +41,21 @@ from .activations.rectifiers import (
     selu,
     selu_backward,
 )
+from .activations.shrinking import (
+    hard_shrink,
+    hard_shrink_backward,
+    soft_shrink,
+    soft_shrink_backward,
+    tanh_shrink,
+    tanh_shrink_backward,
+)
 from .activations.sigmoids import (
     hard_sigmoid,
     hard_sigmoid_backward,
     hard_swish,
     hard_swish_backward,
+    log_sigmoid,
+    log_sigmoid_backward,
     sigmoid,
     sigmoid_backward,
     softsign,
@@ -45,7 +73,14 @@ from .activations.smooth import (
     softplus,
     softplus_backward,
 )
-from .activations.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+from .activations.softmax import (
+    log_softmax,
+    log_softmax_backward,
+    softmax,
+    softmax_backward,
+    softmin,
+    softmin_backward,
+)
 from .convolution.conv import conv, conv_backward
 from .convolution.conv_transpose import conv_transpose, conv_transpose_backward
 from .core.function_numerics import in_numerics_of_arrays
@@ -102,6 +137,8 @@ __all__ = [
     "binary_cross_entropy_with_logits_backward",
     "celu",
     "celu_backward",
+    "clip",
+    "clip_backward",
     "conv",
     "conv_backward",
     "conv_transpose",
@@ -118,12 +155,20 @@ __all__ = [
     "erfc",
     "gelu",
     "gelu_backward",
+    "glu",
+    "glu_backward",
     "group_norm",
     "group_norm_backward",
+    "hard_shrink",
+    "hard_shrink_backward",
     "hard_sigmoid",
     "hard_sigmoid_backward",
     "hard_swish",
     "hard_swish_backward",
+    "hard_tanh",
+    "hard_tanh_backward",
+    "hardmax",
+    "hardmax_backward",
     "huber",
     "huber_backward",
     "instance_norm",
@@ -138,6 +183,8 @@ __all__ = [
     "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "log_sigmoid",
+    "log_sigmoid_backward",
     "log_softmax",
     "log_softmax_backward",
     "lp_pool",
@@ -161,6 +208,8 @@ __all__ = [
     "prelu",
     "prelu_backward",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
     "selu",
     "selu_backward",
@@ -170,14 +219,22 @@ __all__ = [
     "silu_backward",
     "smooth_l1",
     "smooth_l1_backward",
+    "soft_shrink",
+    "soft_shrink_backward",
     "softmax",
     "softmax_backward",
+    "softmin",
+    "softmin_backward",
     "softplus",
     "softplus_backward",
     "softsign",
     "softsign_backward",
     "tanh",
     "tanh_backward",
+    "tanh_shrink",
+    "tanh_shrink_backward",
+    "threshold",
+    "threshold_backward",
     "upsample_nearest",
     "upsample_nearest_backward",
 ]

@@ -1,6 +1,6 @@
-"""Softmax and its logarithm, along an axis.
+"""Softmax, its logarithm, and softmin, the softmax of ``-x``, along an axis.
 
-Both subtract the maximum first, so that no exponential overflows. If the maximum is infinite, the result is the limit:
+All subtract the maximum first, so that no exponential overflows. If the maximum is infinite, the result is the limit:
 infinite entries have equal probabilities, all others 0. Minus infinity has probability 0; if all entries are minus
 infinity, the result is NaN, as in PyTorch.
 
@@ -72,6 +72,20 @@ def log_softmax_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace |
     return dy - xp.exp(y) * xp.sum(dy, axis=axis, keepdims=True)
 
 
+@without_graph
+def softmin(x: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
+    """``exp(min - x) / sum(exp(min - x))`` along an axis: `softmax` of ``-x``."""
+    xp = namespace(xp, input=x)
+    require_float(x)
+    return softmax(-x, axis=axis, xp=xp)
+
+
+@without_graph
+def softmin_backward(dy: Array, y: Array, *, axis: int = -1, xp: Namespace | None = None) -> Array:
+    """``dx = y * (sum(dy * y) - dy)`` along the axis, from the output."""
+    return -softmax_backward(dy, y, axis=axis, xp=xp)
+
+
 def _prepared(is_log: bool, x: Array, axis: int, xp: Namespace) -> Any:
     """An engine's softmax along the last axis, or None."""
     return operations_of(xp).prepare("softmax", is_log, dtype_name(x.dtype)) if axis % x.ndim == x.ndim - 1 else None
@@ -85,11 +99,12 @@ def below_largest(x: Array, largest: Array, xp: Namespace) -> Array:
 def _checked_axis(x: Array, axis: int) -> int:
     require_float(x)
     axis = checks.integer("axis", axis)
-    _require_axis(tuple(x.shape), axis)
+    require_axis(tuple(x.shape), axis)
     return axis
 
 
-def _require_axis(shape: Shape, axis: int) -> None:
+def require_axis(shape: Shape, axis: int) -> None:
+    """Raise `ValueError` unless an input of that shape has the axis, with a value along it."""
     if not -len(shape) <= axis < len(shape):
         raise ValueError(f"axis {axis} is out of range for an input of shape {shape}")
     if shape[axis] == 0:
@@ -106,7 +121,7 @@ class _AlongAxis(Layer):
         self.axis = checks.integer("axis", axis)
 
     def _output_shape(self, shape: Shape) -> Shape:
-        _require_axis(shape, self.axis)
+        require_axis(shape, self.axis)
         return shape
 
     def _forward(self, x: Array) -> Array:
@@ -155,3 +170,18 @@ class LogSoftmax(_AlongAxis):
 
     function = staticmethod(log_softmax)
     gradient = staticmethod(log_softmax_backward)
+
+
+class Softmin(_AlongAxis):
+    """Softmax of ``-x`` along ``axis``; see `softmin`.
+
+    Parameters
+    ----------
+    axis : int
+        1, the channels, unless given.
+    **placement
+        See `xpnn.layers.core.placement.Placement`.
+    """
+
+    function = staticmethod(softmin)
+    gradient = staticmethod(softmin_backward)

@@ -15,7 +15,8 @@ from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
 from ..core.array_checks import namespace, require_float, require_shape
 from ..core.axis_order import channels_first, channels_last
-from ..core.elementwise import scalar, zero
+from ..core.elementwise import zero
+from ..core.maximum import first_maximum
 from .adaptive_bins import OutputSize, bin_boxes, output_sizes, prepared_kernel
 
 
@@ -40,7 +41,7 @@ def adaptive_max_pool(
     for box in bin_boxes(spatial, sizes):
         inner = tuple(cells.stop - cells.start for cells in box)
         flat = xp.reshape(x[(slice(None), slice(None), *box)], (*lead, prod(inner)))
-        first = xp.expand_dims(_first_maximum(flat, xp), axis=-1)
+        first = xp.expand_dims(first_maximum(flat, xp), axis=-1)
         values.append(xp.take_along_axis(flat, first, axis=-1))
         indices.append(_plane_index(first, inner, box, spatial, xp))
     y = xp.reshape(concat_all(values, -1, xp), (*lead, *sizes))
@@ -73,13 +74,6 @@ def adaptive_max_pool_backward(
         one = (slice(None), slice(None), *(None for _ in spatial))
         dx[place] += xp.where(plane[place] == winner[:, :, i][one], upstream[:, :, i][one], nothing)
     return dx
-
-
-def _first_maximum(x: Array, xp: Namespace) -> Array:
-    """Index of the first maximum along the last axis; of the first NaN, if there is one."""
-    nan = xp.isnan(x)
-    finite = xp.argmax(xp.where(nan, scalar(-float("inf"), x, xp), x), axis=-1)
-    return xp.where(xp.any(nan, axis=-1), xp.argmax(xp.astype(nan, xp.int8), axis=-1), finite)
 
 
 def _plane_index(

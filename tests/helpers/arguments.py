@@ -109,8 +109,10 @@ class Row:
     open: tuple[str, ...] = ()
 
 
-PLAIN = "ReLU SELU Sigmoid Tanh Softsign HardSigmoid HardSwish SiLU Mish Identity GlobalAvgPool GlobalMaxPool"
-WITH_DEFAULTS = "LeakyReLU ELU CELU Softplus GELU Softmax LogSoftmax PReLU GlobalLpPool Dropout Flatten"
+PLAIN = "ReLU ReLU6 SELU Sigmoid LogSigmoid Tanh TanhShrink Softsign HardSwish SiLU Mish"
+OTHERS_PLAIN = "Identity GlobalAvgPool GlobalMaxPool"
+WITH_DEFAULTS = "LeakyReLU PReLU ELU CELU Softplus GELU HardSigmoid HardShrink SoftShrink"
+OTHERS_WITH_DEFAULTS = "Softmax LogSoftmax Softmin Hardmax GLU GlobalLpPool Dropout Flatten"
 
 
 def layers() -> Iterator[tuple[str, Row]]:
@@ -137,8 +139,11 @@ def layers() -> Iterator[tuple[str, Row]]:
         yield f"Dropout{axes}d", Row(getattr(nn, f"Dropout{axes}d"))
     for name in ("AdaptiveAvgPool", "AdaptiveMaxPool"):
         yield name, Row(getattr(nn, name), {"output_size": 2}, 0)
-    for name in (*PLAIN.split(), *WITH_DEFAULTS.split()):
+    for name in f"{PLAIN} {OTHERS_PLAIN} {WITH_DEFAULTS} {OTHERS_WITH_DEFAULTS}".split():
         yield name, Row(getattr(nn, name))
+    yield "Clip", Row(nn.Clip, {"min": 0.25, "max": 0.5}, open=("min", "max"))
+    yield "HardTanh", Row(nn.HardTanh, {"max_val": 2.0}, open=("min_val", "max_val"))
+    yield "Threshold", Row(nn.Threshold, {"threshold": 0.25, "value": 0.5})
     yield "Dense", Row(nn.Dense, {"in_features": 3, "out_features": 2})
     yield "LayerNorm", Row(nn.LayerNorm, {"normalized_shape": 3}, 0)
     yield "GroupNorm", Row(nn.GroupNorm, {"num_groups": 2, "num_channels": 4})
@@ -290,6 +295,14 @@ def functions() -> Iterator[tuple[str, Row]]:
         "pad_constant_backward": {"dy": array(2, 4, 8, 8), "x_shape": X.shape, "padding": 1},
         "upsample_nearest": {"x": X, "scale_factor": 2},
         "upsample_nearest_backward": {**dy, "scale_factor": 2},
+        "clip": {"x": X, "min": 0.25, "max": 0.5},
+        "clip_backward": {**dy, "x": X, "min": 0.25, "max": 0.5},
+        "hard_tanh": {"x": X, "max_val": 2.0},
+        "hard_tanh_backward": {**dy, "x": X, "max_val": 2.0},
+        "threshold": {"x": X, "threshold": 0.25, "value": 0.5},
+        "threshold_backward": {**dy, "x": X, "threshold": 0.25, "value": 0.5},
+        "glu": {"x": X},
+        "glu_backward": {"dy": X[..., :3], "x": X},
         "prelu": {"x": X, "weight": array(4)},
         "prelu_backward": {**dy, "x": X, "weight": array(4)},
         "cross_entropy": logits,

@@ -12,10 +12,10 @@ PLANE, LINE, ROWS, DY = array(2, 4, 6, 5), array(2, 4, 6), array(3, 4), array(3,
 TARGET, CLASSES = array(3, 4, seed=2), np.array([0, 3, 1])
 POOLED, SHAPE = array(2, 4, 3, 2), (2, 4, 6, 5)
 FROM_INPUT = (
-    *("celu", "elu", "gelu", "hard_sigmoid", "hard_swish", "leaky_relu"),
-    *("mish", "selu", "silu", "softplus", "softsign"),
+    *("celu", "clip", "elu", "gelu", "hard_shrink", "hard_sigmoid", "hard_swish", "hard_tanh", "leaky_relu"),
+    *("log_sigmoid", "mish", "relu6", "selu", "silu", "soft_shrink", "softplus", "softsign", "tanh_shrink"),
 )
-FROM_OUTPUT = ("log_softmax", "relu", "sigmoid", "softmax", "tanh")
+FROM_OUTPUT = ("hardmax", "log_softmax", "relu", "sigmoid", "softmax", "softmin", "tanh")
 LOSSES = (
     *("binary_cross_entropy", "huber", "mae", "mape"),
     *("mse", "msle", "smooth_l1"),
@@ -37,6 +37,8 @@ def calls():
         found |= with_backward(name, {"x": ROWS}, dy=DY)
     for name in FROM_OUTPUT:
         found |= with_backward(name, {"x": ROWS}, dy=DY, y=ROWS, without=("x",))
+    found |= with_backward("threshold", {"x": ROWS, "threshold": 0.4, "value": 0.1}, dy=DY)
+    found |= with_backward("glu", {"x": ROWS}, dy=array(3, 2))
     found |= with_backward("prelu", {"x": ROWS, "weight": array(4)}, dy=DY)
     for name in (*LOSSES, *SUMS):
         found |= with_backward(name, {"prediction": ROWS, "target": TARGET}, dy=1.0)

@@ -20,16 +20,24 @@ from xpnn.layers.activations import (
     ELU,
     GELU,
     SELU,
+    Clip,
+    HardShrink,
     HardSigmoid,
     HardSwish,
+    HardTanh,
     LeakyReLU,
+    LogSigmoid,
     Mish,
     ReLU,
+    ReLU6,
     Sigmoid,
     SiLU,
     Softplus,
+    SoftShrink,
     Softsign,
     Tanh,
+    TanhShrink,
+    Threshold,
 )
 from xpnn.testing import assert_match, gradcheck
 
@@ -132,8 +140,64 @@ ORACLES = {
         Softplus, partial(softplus, **steep), partial(softplus_slope, **steep), "softplus", steep
     ),
     "Softsign": Oracle(Softsign, lambda x: x / (1 + np.abs(x)), lambda x: (1 + np.abs(x)) ** -2.0, "softsign"),
+    "HardSigmoid(0.25, 0.75)": Oracle(
+        HardSigmoid,
+        lambda x: np.clip(x / 4 + 0.75, 0, 1),
+        lambda x: np.where((x > -3) & (x < 1), 0.25, 0),
+        "",
+        {"alpha": 0.25, "beta": 0.75},
+    ),
+    "LogSigmoid": Oracle(LogSigmoid, special.log_expit, lambda x: special.expit(-x), "logsigmoid"),
+    "ReLU6": Oracle(ReLU6, lambda x: np.clip(x, 0, 6), lambda x: (x > 0) & (x < 6.0), "relu6"),
+    "HardTanh": Oracle(HardTanh, lambda x: np.clip(x, -1, 1), lambda x: np.abs(x) < 1, "hardtanh"),
+    "HardTanh(-1.5, 2)": Oracle(
+        HardTanh,
+        lambda x: np.clip(x, -1.5, 2),
+        lambda x: (x > -1.5) & (x < 2),
+        "hardtanh",
+        {"min_val": -1.5, "max_val": 2.0},
+    ),
+    "Clip": Oracle(
+        Clip, lambda x: np.clip(x, -1.5, 2), lambda x: (x >= -1.5) & (x <= 2), "clamp", {"min": -1.5, "max": 2.0}
+    ),
+    "Clip(max)": Oracle(Clip, lambda x: np.minimum(x, -0.25), lambda x: x <= -0.25, "clamp", {"max": -0.25}),
+    "Clip, limits in the wrong order": Oracle(
+        Clip, lambda x: np.full(x.shape, 2.0), np.zeros_like, "clamp", {"min": 3.0, "max": 2.0}
+    ),
+    "Threshold": Oracle(
+        Threshold,
+        lambda x: np.where(x > 0.5, x, -7.0),
+        lambda x: x > 0.5,
+        "threshold",
+        {"threshold": 0.5, "value": -7.0},
+    ),
+    "SoftShrink": Oracle(
+        SoftShrink, lambda x: x - np.clip(x, -0.5, 0.5), lambda x: np.abs(x) > 0.5, "softshrink", {"lambd": 0.5}
+    ),
+    "SoftShrink(0)": Oracle(SoftShrink, lambda x: x, lambda x: x != 0, "softshrink", {"lambd": 0.0}),
+    "HardShrink": Oracle(
+        HardShrink,
+        lambda x: np.where(np.abs(x) > 1.25, x, 0),
+        lambda x: np.abs(x) > 1.25,
+        "hardshrink",
+        {"lambd": 1.25},
+    ),
+    "TanhShrink": Oracle(
+        TanhShrink,
+        lambda x: np.where(np.abs(x) < 0.01, x**3 / 3 - 2 * x**5 / 15 + 17 * x**7 / 315, x - np.tanh(x)),
+        lambda x: np.tanh(x) ** 2,
+        "tanhshrink",
+    ),
 }
 each = pytest.mark.parametrize("oracle", ORACLES.values(), ids=ORACLES)
+
+
+def of_pytorch(torch, oracle):
+    """PyTorch's function with the oracle's options."""
+    if not oracle.pytorch:
+        return lambda x: torch.nn.functional.hardtanh(x * oracle.options["alpha"] + oracle.options["beta"], 0.0, 1.0)
+    named = getattr(torch.nn.functional, oracle.pytorch, None) or getattr(torch, oracle.pytorch)
+    return partial(named, **oracle.options)
 
 
 def both(oracle, x, dy):
@@ -168,7 +232,7 @@ def test_small_values_keep_their_digits(at, name, dtype):
 @each
 def test_values_and_gradients_match_pytorch(torch, rng, oracle):
     tx, dy = torch.tensor(VALUES, requires_grad=True), rng.standard_normal(VALUES.shape)
-    ty = getattr(torch.nn.functional, oracle.pytorch)(tx, **oracle.options)
+    ty = of_pytorch(torch, oracle)(tx)
     (tdx,) = torch.autograd.grad(ty, tx, torch.tensor(dy))
     y, dx = both(oracle, VALUES, dy)
     assert_match(y, ty.detach())
@@ -183,7 +247,7 @@ def test_infinity_matches_pytorch_unless_that_is_nan(torch, oracle):
     x = np.array([INF, -INF])
     y, ty = (
         oracle.layer.function(x, **oracle.options),
-        getattr(torch.nn.functional, oracle.pytorch)(torch.tensor(x), **oracle.options),
+        of_pytorch(torch, oracle)(torch.tensor(x)),
     )
     assert_match(np.where(np.isnan(ty), ty, y), ty)
 
@@ -246,9 +310,9 @@ def test_inputs_may_be_strided_and_are_not_changed(at, oracle):
 @each
 def test_integers_and_mixed_dtypes_are_an_error(oracle):
     with pytest.raises(TypeError, match="must be a float32 or float64 array, got int64 array of numpy"):
-        oracle.layer.function(np.zeros((2, 3), np.int64))
+        oracle.layer.function(np.zeros((2, 3), np.int64), **oracle.options)
     with pytest.raises(TypeError, match="mixed dtypes"):
-        oracle.layer.gradient(np.zeros(3, np.float32), np.zeros(3))
+        oracle.layer.gradient(np.zeros(3, np.float32), np.zeros(3), **oracle.options)
 
 
 @each
@@ -268,6 +332,15 @@ def test_repr_is_the_call_that_makes_the_layer(oracle):
         (ELU, {"alpha": INF}, "alpha must be a finite number, got inf"),
         (CELU, {"alpha": 0}, "alpha must be a number > 0, got 0"),
         (CELU, {"alpha": True}, "alpha must be a number > 0, got True"),
+        (HardSigmoid, {"alpha": 0.0}, "alpha must be a number > 0, got 0.0"),
+        (HardSigmoid, {"beta": NAN}, "beta must be a finite number, got nan"),
+        (HardTanh, {"min_val": 2.0}, "min_val must be below max_val, got 2.0 and 1.0"),
+        (HardTanh, {"max_val": NAN}, "max_val must be a number, got nan"),
+        (Clip, {"min": NAN}, "min must be a number, got nan"),
+        (Clip, {"max": "1"}, "max must be a number, got '1'"),
+        (Threshold, {"threshold": INF, "value": 0.0}, "threshold must be a finite number, got inf"),
+        (SoftShrink, {"lambd": -0.5}, "lambd must be a number >= 0, got -0.5"),
+        (HardShrink, {"lambd": -0.5}, "lambd must be a number >= 0, got -0.5"),
         (Softplus, {"beta": 0.0}, "beta must be a number > 0, got 0.0"),
         (Softplus, {"threshold": None}, "threshold must be a finite number, got None"),
         (GELU, {"approximate": "erf"}, "approximate must be 'none' or 'tanh', got 'erf'"),

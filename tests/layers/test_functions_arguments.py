@@ -39,7 +39,12 @@ WRONG = {
     "input_grad": ["a", None, 2],
     "kernel_size": [0, -1, 1.5, "a", (1, 2, 3), None, (), 99],
     "label_smoothing": [2.0, -1, NAN, "a", None, True],
+    "lambd": [-1, NAN, INF, "a", None, True],
     "log_target": ["a", None, 2],
+    "max": [NAN, "a", True],
+    "max_val": [NAN, -2.0, "a", None, True],
+    "min": [NAN, "a", True],
+    "min_val": [NAN, 2.0, "a", None, True],
     "negative_slope": [NAN, INF, "a", None, True],
     "norm_type": [0, 0.5, NAN, INF, "a", None, True],
     "normalized_shape": [0, 5, "a", None, (), (9,), 1.5],
@@ -59,7 +64,9 @@ WRONG = {
 }
 # A padding of 99 is large but valid, except for pools and for transposed convolutions of a few cells.
 RIGHT = [(re.compile(f"^({names})$"), re.compile(f"^({changes})$")) for names, changes in (
-    (rf"erfc?|{'|'.join(FROM_INPUT)}|{'|'.join(FROM_OUTPUT)}", r"x: (?!integers|booleans|list|None).*"),
+    (rf"erfc?|threshold|{'|'.join(FROM_INPUT)}|{'|'.join(FROM_OUTPUT)}", r"x: (?!integers|booleans|list|None).*"),
+    ("hard_sigmoid(_backward)?", r"beta=-1\.0"),
+    ("glu", r"x: (axis less|float64|.* along 0|empty along 1)"),
     ("huber(_backward)?", "delta=inf"),
         ("smooth_l1(_backward)?", "beta=inf"),
         ("prelu", r"x: (axis more|.* along 0)|weight: size 1 along 0"),
@@ -82,8 +89,8 @@ RIGHT = [(re.compile(f"^({names})$"), re.compile(f"^({changes})$")) for names, c
     ("pad_constant_backward", "dy: float64"),
     ("upsample_nearest_backward", r"dy: (float64|axis less|.* along [01]|empty along [23])"),
 )]  # fmt: skip
-# Softmax is over the last of two axes, which must exist and not be empty.
-NOT_RIGHT = re.compile(r"(log_)?softmax \| x: (0-d|empty along 1)")
+# Softmax, softmin and hardmax are over the last of two axes, which must exist and not be empty.
+NOT_RIGHT = re.compile(r"((log_)?softmax|softmin|hardmax) \| x: (0-d|empty along 1)")
 
 
 def is_right(name, change):

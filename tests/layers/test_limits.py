@@ -73,6 +73,11 @@ def gelu_tanh_slope(x):
     return half_tanh(inner(x)) + x / 2 * mpmath.sech(inner(x)) ** 2 * steep
 
 
+def tanh_shrink(x):
+    # 60 digits are not enough for the difference near 0.
+    return x**3 / 3 - 2 * x**5 / 15 + 17 * x**7 / 315 if abs(x) <= 1e-3 else x - mpmath.tanh(x)
+
+
 SCALE, ALPHA = mpmath.mpf("1.0507009873554804934193"), mpmath.mpf("1.6732632423543772848170")
 SELU = rectifier(lambda x: SCALE * ALPHA * mpmath.expm1(x), lambda x: SCALE * ALPHA * mpmath.exp(x), SCALE)
 ACTIVATIONS = {
@@ -105,6 +110,34 @@ ACTIVATIONS = {
         (0, INF),
         (0, 1),
     ),
+    "HardSigmoid, alpha 0.25": Limits(
+        nn.HardSigmoid,
+        lambda x: min(max(x * mpmath.mpf("0.25") + 0.5, 0), 1),
+        lambda x: (abs(x) < 2) * mpmath.mpf("0.25"),
+        (0, 1),
+        (0, 0),
+        {"alpha": 0.25},
+    ),
+    "LogSigmoid": Limits(nn.LogSigmoid, lambda x: -softplus(-x), lambda x: sigmoid(-x), (-INF, 0), (1, 0)),
+    "HardTanh": Limits(nn.HardTanh, lambda x: min(max(x, -1), 1), lambda x: abs(x) < 1, (-1, 1), (0, 0)),
+    "ReLU6": Limits(nn.ReLU6, lambda x: min(max(x, 0), 6), lambda x: 0 < x < 6, (0, 6), (0, 0)),
+    "Clip": Limits(nn.Clip, lambda x: max(x, -1), lambda x: x >= -1, (-1, INF), (0, 1), {"min": -1.0}),
+    "Clip, no limits": Limits(nn.Clip, lambda x: x, lambda x: 1, (-INF, INF), (1, 1)),
+    "Threshold": Limits(
+        nn.Threshold,
+        lambda x: x if x > 2 else 5,
+        lambda x: x > 2,
+        (5, INF),
+        (0, 1),
+        {"threshold": 2.0, "value": 5.0},
+    ),
+    "SoftShrink": Limits(
+        nn.SoftShrink, lambda x: x - min(max(x, -0.5), 0.5), lambda x: abs(x) > 0.5, (-INF, INF), (1, 1)
+    ),
+    "HardShrink": Limits(
+        nn.HardShrink, lambda x: x if abs(x) > 0.5 else 0, lambda x: abs(x) > 0.5, (-INF, INF), (1, 1)
+    ),
+    "TanhShrink": Limits(nn.TanhShrink, tanh_shrink, lambda x: mpmath.tanh(x) ** 2, (-INF, INF), (1, 1)),
     "Softplus": Limits(
         nn.Softplus, lambda x: x if x > 20 else softplus(x), lambda x: 1 if x > 20 else sigmoid(x), (0, INF), (0, 1)
     ),
@@ -124,7 +157,7 @@ each = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, ca
 
 
 def test_every_activation_is_in_the_table():
-    made = {case.layer for case in ACTIVATIONS.values()} | {nn.Softmax, nn.LogSoftmax}
+    made = {case.layer for case in ACTIVATIONS.values()} | {nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.Hardmax, nn.GLU}
     named = [getattr(module, name) for name in module.__all__]
     assert made == {each for each in named if isinstance(each, type) and each is not module.Activation}
 

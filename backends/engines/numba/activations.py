@@ -1,6 +1,6 @@
 """Activations and their gradients, each in one pass: `xpnn.layers.activations` has the formulas and their sources."""
 
-from math import pi, sqrt
+from math import inf, pi, sqrt
 from typing import Any
 
 from ....common.types import Array
@@ -94,6 +94,47 @@ def _hard_swish_backward(dy: Vector, x: Vector, _a: Vector, _b: Vector) -> Vecto
     return where(x >= 3.0, dy, where(x <= -3.0, 0.0, dy * slope))
 
 
+def _clip(x: Vector, low: Vector, high: Vector) -> Vector:
+    raised = where(x <= low, low, x)
+    return where(raised >= high, high, raised)
+
+
+def _clip_backward(dy: Vector, x: Vector, low: Vector, high: Vector) -> Vector:
+    return where(x < low, 0.0, where(x > high, 0.0, where(x.is_number(), dy, x)))
+
+
+def _hard_tanh_backward(dy: Vector, x: Vector, low: Vector, high: Vector) -> Vector:
+    return where(x <= low, 0.0, where(x >= high, 0.0, where(x.is_number(), dy, x)))
+
+
+def _threshold(x: Vector, least: Vector, value: Vector) -> Vector:
+    return where(x <= least, value, x)
+
+
+def _threshold_backward(dy: Vector, x: Vector, least: Vector, _: Vector) -> Vector:
+    return where(x <= least, 0.0, where(x.is_number(), dy, x))
+
+
+def _soft_shrink(x: Vector, lambd: Vector, _: Vector) -> Vector:
+    return where(x > lambd, x - lambd, where(x < -lambd, x + lambd, where(x.is_number(), 0.0, x)))
+
+
+def _hard_shrink(x: Vector, lambd: Vector, _: Vector) -> Vector:
+    return where(magnitude(x) <= lambd, 0.0, x)
+
+
+def _shrink_backward(dy: Vector, x: Vector, lambd: Vector, _: Vector) -> Vector:
+    return where(magnitude(x) <= lambd, 0.0, where(x.is_number(), dy, x))
+
+
+def _log_sigmoid(x: Vector, _a: Vector, _b: Vector) -> Vector:
+    return where(x < 0.0, x, 0.0) - log1p(exp(-magnitude(x)))
+
+
+def _log_sigmoid_backward(dy: Vector, x: Vector, _a: Vector, _b: Vector) -> Vector:
+    return dy * sigmoid(-x)
+
+
 def _softplus(x: Vector, beta: Vector, threshold: Vector) -> Vector:
     scaled = x * beta
     smooth = (where(scaled < 0.0, 0.0, scaled) + log1p(exp(-magnitude(scaled)))) / beta
@@ -179,6 +220,12 @@ JOBS: dict[str, tuple[Job, Job]] = {
     "softsign": (unary(_softsign), binary(_softsign_backward)),
     "hard_sigmoid": (unary(_hard_sigmoid), binary(_hard_sigmoid_backward)),
     "hard_swish": (unary(_hard_swish), binary(_hard_swish_backward)),
+    "hard_tanh": (unary(_clip), binary(_hard_tanh_backward)),
+    "clip": (unary(_clip), binary(_clip_backward)),
+    "threshold": (unary(_threshold), binary(_threshold_backward)),
+    "soft_shrink": (unary(_soft_shrink), binary(_shrink_backward)),
+    "hard_shrink": (unary(_hard_shrink), binary(_shrink_backward)),
+    "log_sigmoid": (unary(_log_sigmoid), binary(_log_sigmoid_backward)),
     "softplus": (unary(_softplus), binary(_softplus_backward)),
     "silu": (unary(_silu), binary(_silu_backward)),
     "mish": (unary(_mish), binary(_mish_backward)),
@@ -213,7 +260,13 @@ def prepare(problem: tuple[str, str, tuple[Any, ...]], dtype: str) -> Activation
         name, options = ("gelu_tanh" if options == ("tanh",) else "gelu"), ()
     if name == "celu":
         options = (*options, 1.0 / options[0])
-    # With a slope of 0 minus infinity must become 0, not NaN.
-    if name not in JOBS or dtype not in ("float32", "float64") or (name == "leaky_relu" and not options[0]):
+    if name == "relu6":
+        name, options = "hard_tanh", (0.0, 6.0)
+    if name == "clip":
+        low, high = options
+        options = (-inf if low is None else low, inf if high is None else high)
+    # With a slope of 0 minus infinity must become 0, not NaN; the line of the hard sigmoid is PyTorch's.
+    other = (name == "leaky_relu" and not options[0]) or (name == "hard_sigmoid" and options != (1.0 / 6.0, 0.5))
+    if name not in JOBS or dtype not in ("float32", "float64") or other:
         return None
     return ActivationJobs(JOBS[name], options)

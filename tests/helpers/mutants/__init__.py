@@ -3,12 +3,22 @@
 None raises an exception, so only the tolerances can notice them.
 """
 
-from . import activations, contractions, convolution, losses, normalisation, optimizers, other_layers, pool
+from . import activations, contractions, convolution, cutting, losses, normalisation, optimizers, other_layers, pool
 from .mutant import Mutant
 
 FAMILIES = {
     module.__name__.rpartition(".")[2]: module.MUTANTS
-    for module in (contractions, convolution, pool, activations, normalisation, losses, other_layers, optimizers)
+    for module in (
+        contractions,
+        convolution,
+        pool,
+        activations,
+        cutting,
+        normalisation,
+        losses,
+        other_layers,
+        optimizers,
+    )
 }
 
 __all__ = ["FAMILIES", "Mutant"]

@@ -274,15 +274,15 @@ MUTANTS = (
     Mutant(
         "hard sigmoid's slope is in five digits",
         "layers:hard_sigmoid_backward",
-        "1.0 / 6.0",
-        "0.16667",
+        "dy * alpha",
+        "dy * 0.16667",
         "HardSigmoid/",
     ),
     Mutant(
         "hard sigmoid has a slope at 3 and -3",
         "layers:hard_sigmoid_backward",
-        "xp.abs(x) < 3.0",
-        "xp.abs(x) <= 3.0",
+        "x < (1.0 - beta) / alpha",
+        "x <= (1.0 - beta) / alpha",
         "HardSigmoid/",
     ),
     Mutant(
