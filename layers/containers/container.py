@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Self, Unpack, cast
+from typing import ClassVar, Self, Unpack, cast
 
 from ...backends import Backend, BackendLike, origins
 from ...common import checks
@@ -31,6 +31,9 @@ class Container(Layer):
     """
 
     _names_errors = False
+    #: Children that have another name in the full names of layers and parameters than in ``children``; an empty one
+    #: adds nothing.
+    names: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, children: dict[str, Layer], **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
@@ -66,7 +69,7 @@ class Container(Layer):
         passed = cast(Placement, {**inherited, **self._own_placement})
         for name, child in self.children.items():
             child._is_fast = child._is_fast or (self._is_fast and not has_backend_settings(child._own_placement))
-            child._enter_container(full_name(path, name), passed)
+            child._enter_container(full_name(path, self.names.get(name, name)), passed)
 
     def _check_numerics(self) -> None:
         """Raise `ValueError` if one part would compute in exact numerics and another in fast numerics."""
@@ -92,7 +95,7 @@ class Container(Layer):
         """This container and all layers within, each with its full name."""
         yield path, self
         for name, child in self.children.items():
-            yield from child.named_layers(full_name(path, name))
+            yield from child.named_layers(full_name(path, self.names.get(name, name)))
 
 
 def is_trained(layer: Layer) -> bool:

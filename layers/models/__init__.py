@@ -1,8 +1,9 @@
-"""Models by name, built from the shape of an image and the number of classes."""
+"""Models by name, built from the shape of an image and the number of classes; `torchvision` has published ones."""
 
 from collections.abc import Callable
 
 from ..core.layer import Layer
+from . import torchvision
 from .lenet import lenet, lenet5
 from .mlp import mlp
 from .mobilenet import mobilenet_v2
@@ -20,4 +21,4 @@ BUILDERS: dict[str, Callable[..., Layer]] = {
     "vgg11_bn": vgg11_bn,
 }
 
-__all__ = ["BUILDERS", "lenet", "lenet5", "mlp", "mobilenet_v2", "resnet18", "unet", "vgg11_bn"]
+__all__ = ["BUILDERS", "lenet", "lenet5", "mlp", "mobilenet_v2", "resnet18", "torchvision", "unet", "vgg11_bn"]
