@@ -75,8 +75,9 @@ def test_logits_and_gradients_of_loaded_weights(torch, nets, rng, name, tmp_path
     assert found.keys() == expected.keys()
     for key, gradient in found.items():
         wanted = expected[key].numpy()
-        # Far above rounding, which batch norms of few values magnify, and far below a mistake.
-        assert np.linalg.norm(gradient - wanted) <= 1e-8 * np.linalg.norm(wanted), key
+        # Far above rounding, which batch norms of few values magnify, and far below a mistake. The gradient of a bias
+        # before a norm is 0 up to rounding.
+        assert np.linalg.norm(gradient - wanted) <= 1e-8 * (np.linalg.norm(wanted) + 0.1), key
 
 
 def test_vgg_16_is_built_in_torchvisions_order(torch, nets, rng):
