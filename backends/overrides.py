@@ -47,6 +47,11 @@ def chosen() -> Choices:
     return _chosen
 
 
+def is_usual() -> bool:
+    """Whether nothing is overridden or collected."""
+    return _chosen is _usual and _applicable is None
+
+
 @contextmanager
 def using(choices: Choices) -> Iterator[set[str]]:
     """Override choices within the ``with`` block.

@@ -1,0 +1,300 @@
+"""The compiled calls of a function of arrays, made again for other arrays of the same form; see `xpnn.backends.kept_calls`.
+
+The function is run with traced arrays, on a tape that accepts compiled programs and nothing else. Each word of a job's
+arguments that is the address of an array is a place in one of the function's arguments, in an array that it returns, or
+in one that it made meanwhile; these share one piece of memory by lifetime. All other words are constants.
+
+So a call is: make the arrays of the results and that piece of memory; let compiled code compare the arguments with the
+form and write their addresses; run the program. Threads that call at the same time have a copy of the words each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from ....common.types import Array
+from ...recording.calls import Call, recording
+from ...recording.guards import CaptureError
+from ...recording.memory_plan import ALIGNMENT, Lifetime, aligned, plan
+from ...recording.sources import Allocated, External
+from ...recording.tape import extent
+from ...recording.traced import TracedArray, traced_arrays, unwrapped
+from .bound import Arguments, address_of
+from .packing import BY_OBJECT, object_form, relocate
+from .pool import RecordedProgram, perform, run_program
+from .strided_copy import copying
+
+#: A result that is not an array of the call: where it is a tuple, each of its values has a maker of its own.
+Maker = Callable[[tuple[Any, ...]], Any]
+
+
+class _Tape:
+    """Implements `xpnn.backends.recording.calls.Tape`, and refuses what is no compiled program."""
+
+    def __init__(self) -> None:
+        self.programs: list[RecordedProgram] = []
+        self.lifetimes: list[Lifetime] = []
+        self.made: list[Array] = []
+        self._clock, self._is_closed = 0, False
+
+    def new(
+        self, shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...] | None = None, weak: bool = False
+    ) -> Array:
+        """An array that stays alive, so that no other one has its address."""
+        dtype = np.dtype(dtype)
+        before, size = extent(shape, dtype.itemsize, strides)
+        memory = aligned(size)
+        self._clock += 1
+        self.made.append(memory)
+        self.lifetimes.append(Lifetime(size, self._clock, None))
+        array: Array = np.ndarray(shape, dtype, memory.data, before, strides)
+        return TracedArray.over(array, Allocated(len(self.made) - 1, memory, self._free), weak)
+
+    def _free(self, number: int) -> None:
+        if not self._is_closed:
+            self._clock += 1
+            self.lifetimes[number].end = self._clock
+
+    def append(self, function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        """Add a copy, by a compiled program; refuse all other array functions."""
+        bound = copying(*args, _vector) if function is np.copyto and "where" not in keywords else None
+        if bound is not None:
+            perform(bound)
+            return
+        raise CaptureError(f"{function} is no compiled program")
+
+    def append_call(self, call: Call) -> None:
+        """Add a compiled program."""
+        if not isinstance(call, RecordedProgram):
+            raise CaptureError(f"{call} is no compiled program")
+        self._clock += 1
+        self.programs.append(call)
+
+    def describe(self, value: Any) -> Any:
+        """Nothing: the function is run once."""
+
+    def written(self, array: Any) -> None:
+        """Refuse to write into an argument or a constant."""
+        if not isinstance(array, TracedArray) or not isinstance(array.source, Allocated):
+            raise CaptureError("a kept call writes into arrays of its own only")
+
+    def parallel(self, n: int, work: Callable[[int], None]) -> None:
+        """One after the other."""
+        for item in range(n):
+            work(item)
+
+    def decide(self, test: Callable[..., bool], arrays: tuple[Any, ...]) -> bool:
+        """Refuse a decision by values."""
+        raise CaptureError("a kept call decides by values")
+
+    def close(self) -> None:
+        """End: what exists now is in use to the end."""
+        self._is_closed = True
+
+
+class KeptCall:
+    """The compiled calls of a function for one form of its arrays.
+
+    Parameters
+    ----------
+    inputs : tuple of array or None
+    tape : _Tape
+        What the function did with them.
+    outcome : nested tuples of arrays and other values
+        What it returned.
+    """
+
+    def __init__(self, inputs: tuple[Any, ...], tape: _Tape, outcome: Any) -> None:
+        self._tape, self._inputs = tape, inputs
+        self._results: list[tuple[tuple[int, ...], Any]] = []
+        self._places: dict[int, int] = {}
+        self._make = self._maker(outcome)
+        self._scratch_of, self._scratch_bytes = self._planned()
+        arguments: list[Arguments] = []
+        self._rows: list[tuple[int, int, int]] = []
+        for program in tape.programs:
+            arguments += program.bound.keep
+            self._rows += program.bound.rows
+        if any(each.addressed for each in arguments):
+            raise CaptureError("a kept call has addresses in arrays")
+        self._is_shared = any(items > 1 for _, items, _ in self._rows)
+        self._uses_blas = any(program.bound.uses_blas for program in tape.programs)
+        self._number = len(self._rows)
+        self._words, moved = self._joined(arguments)
+        self._form = object_form(inputs)
+        # The memory of arrays that are not returned begins at a multiple of `ALIGNMENT`, as in the trace.
+        last = len(inputs) + len(self._results)
+        self._moved = np.array([len(moved), last, ALIGNMENT, *(n for each in moved for n in each)], np.int64)
+        self._form_at, self._moved_at = address_of(self._form), address_of(self._moved)
+        # Constants stay alive with the arguments that have their addresses; arrays of the trace are not needed.
+        self._constants = [value for each in arguments for value in each.values if self._place(value) is None]
+        self._dtypes = [x.dtype for x in inputs if x is not None]
+        self._free: list[tuple[Array, Array, int, int]] = []
+        del self._tape, self._inputs
+
+    def __call__(self, inputs: tuple[Any, ...]) -> tuple[bool, Any]:
+        """Whether the arrays have the form, and then the result for them."""
+        objects = [np.empty(shape, dtype) for shape, dtype in self._results]
+        if self._scratch_bytes:
+            objects.append(np.empty(self._scratch_bytes + ALIGNMENT, np.uint8))
+        try:
+            copy = self._free.pop()
+        except IndexError:
+            copy = self._copy()
+        together = (*inputs, *objects)
+        if not relocate(id(together), self._form_at, self._moved_at, copy[2]):
+            self._free.append(copy)
+            return False, None
+        run_program(copy[3], self._number, self._is_shared, self._uses_blas)
+        self._free.append(copy)
+        return True, self._make(together)
+
+    def _maker(self, value: Any) -> Maker:
+        """The function that makes the same result of other arrays."""
+        if isinstance(value, tuple):
+            makers, kind = [self._maker(each) for each in value], type(value)
+            if hasattr(value, "_fields"):
+                return lambda objects: kind(*[make(objects) for make in makers])
+            return lambda objects: tuple([make(objects) for make in makers])
+        if not isinstance(value, np.ndarray):
+            if traced_arrays(dict(getattr(value, "__dict__", {}))):
+                raise CaptureError("a kept call returns arrays in tuples only")
+            return lambda objects: value
+        if not isinstance(value, TracedArray):
+            raise CaptureError("a kept call returns no constant arrays")
+        if isinstance(value.source, External):
+            return self._view_maker(value)
+        number = value.source.number
+        size, dtype = self._tape.lifetimes[number].size, value.dtype
+        if size % dtype.itemsize:
+            raise CaptureError("a kept call returns an array that is cut from another one")
+        whole = value.plain.flags.c_contiguous and value.nbytes == size
+        shape = value.shape if whole else (size // dtype.itemsize,)
+        if number not in self._places:
+            self._places[number] = len(self._results)
+            self._results.append((shape, dtype))
+        place = len(self._inputs) + self._places[number]
+        if whole and self._results[self._places[number]] == (shape, dtype):
+            return lambda objects: objects[place]
+        view = value.shape, dtype
+        offset, strides = value.plain.ctypes.data - value.source.address, value.strides
+        return lambda objects: np.ndarray(*view, objects[place], offset, strides)
+
+    def _view_maker(self, value: TracedArray) -> Maker:
+        """`_maker` of an argument, or of all its entries in the order of memory."""
+        place = value.source.number
+        x, shape = self._inputs[place], value.shape
+        if shape == x.shape and value.strides == x.strides:
+            return lambda objects: objects[place]
+        order = tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
+        if value.size != x.size or not (x.transpose(order).flags.c_contiguous and value.plain.flags.c_contiguous):
+            raise CaptureError("a kept call returns a part of an argument")
+        return lambda objects: objects[place].transpose(order).reshape(shape)
+
+    def _planned(self) -> tuple[dict[int, int], int]:
+        """Where arrays that are not returned begin in their memory, and its bytes."""
+        numbers = [number for number in range(len(self._tape.made)) if number not in self._places]
+        offsets, size = plan([self._tape.lifetimes[number] for number in numbers])
+        return dict(zip(numbers, offsets, strict=True)), size
+
+    def _place(self, value: Any) -> tuple[int, int] | None:
+        """The object that holds an array's first entry, and the bytes before it; None for a constant."""
+        if not isinstance(value, np.ndarray) or not value.size:
+            return None
+        address = value.ctypes.data
+        for at, array in enumerate(self._inputs):
+            if array is not None and _holds(array, address):
+                return at, address - array.ctypes.data
+        for number, memory in enumerate(self._tape.made):
+            if _holds(memory, address):
+                before = address - memory.ctypes.data
+                if number in self._places:
+                    return len(self._inputs) + self._places[number], before
+                return len(self._inputs) + len(self._results), self._scratch_of[number] + before
+        return None
+
+    def _joined(self, arguments: list[Arguments]) -> tuple[Array, list[tuple[int, int, int]]]:
+        """The words of all jobs in one array; and word, object and bytes of each address to be written.
+
+        The rows of the program then have the words of their arguments, instead of addresses.
+        """
+        moved: list[tuple[int, int, int]] = []
+        starts: dict[int, int] = {}
+        size = 0
+        for each in arguments:
+            table = each.memory.reshape(-1, each.memory.shape[-1])
+            for i, row in enumerate(table):
+                starts[row.ctypes.data] = size + i * len(row)
+            at = 0
+            for value in each.values:
+                place = self._place(value)
+                if place is not None:
+                    moved += [(size + i * table.shape[1] + at, *place) for i in range(len(table))]
+                at += 1 + (value.ndim if isinstance(value, np.ndarray) else 0)
+            size += table.size
+        self._rows = [(function, items, starts[where]) for function, items, where in self._rows]
+        return np.concatenate([each.memory.reshape(-1) for each in arguments] or [np.zeros(0, np.int64)]), moved
+
+    def _copy(self) -> tuple[Array, Array, int, int]:
+        """Words and program for one call at a time, and their addresses."""
+        words = self._words.copy()
+        at = address_of(words)
+        program = np.array([(function, items, at + 8 * word) for function, items, word in self._rows], np.int64)
+        return words, program, at, address_of(program)
+
+
+def _vector(x: Any, n: int) -> Any:
+    """The ``n`` entries from the first one of a traced array on, as they are in memory."""
+    if not isinstance(x, TracedArray):
+        raise CaptureError("a kept call copies arrays of its own only")
+    return TracedArray.over(as_strided(x.plain, (n,), (x.itemsize,)), x.source)
+
+
+def _holds(array: Array, address: int) -> bool:
+    before, size = extent(array.shape, array.itemsize, array.strides)
+    return 0 <= address - (array.ctypes.data - before) < size
+
+
+def keep(function: Callable[..., Any], arrays: tuple[Any, ...], settings: tuple[Any, ...]) -> KeptCall | None:
+    """The compiled calls of ``function(*arrays, *settings)``; None if it does anything else."""
+    if not BY_OBJECT or any(array is not None and not _is_plain(array) for array in arrays):
+        return None
+    given = [array for array in arrays if array is not None]
+    if any(np.may_share_memory(one, other) for one, other in combinations(given, 2)):
+        # An address would be in either.
+        return None
+    tape = _Tape()
+    inside = [None if x is None else TracedArray.over(x, External(i, x)) for i, x in enumerate(arrays)]
+    try:
+        with recording(tape):
+            outcome = function(*inside, *settings)
+        tape.close()
+        found = KeptCall(arrays, tape, outcome)
+    except Exception:
+        # What is wrong with the arguments, the function itself says.
+        return None
+    finally:
+        tape.close()
+    # A call that computed something that was not recorded has other results.
+    done, result = found(arrays)
+    return found if done and _same(result, unwrapped(outcome)) else None
+
+
+def _is_plain(array: Any) -> bool:
+    return type(array) is np.ndarray and array.flags.aligned and prod(array.shape) > 0
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two results have the same bits."""
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, np.ndarray):
+        same = one.shape == other.shape and one.strides == other.strides and one.dtype == other.dtype
+        return bool(same and one.tobytes() == other.tobytes())
+    return one is other or bool(one == other)

@@ -1,0 +1,93 @@
+"""Functions of arrays whose compiled calls are kept, so that a second call only swaps addresses.
+
+A step of a small net computes the same operations again and again, on other arrays of the same shapes. What Python does
+for each of them is the same every time: it checks, chooses an algorithm, finds a prepared object, makes arrays and binds
+jobs. `kept_calls` does it once for each *form* of the arguments: the shapes, strides and dtypes of the arrays, and the
+settings. From then on it makes the arrays for the results, writes the new addresses into a copy of the jobs' arguments,
+and runs them.
+
+That is possible where compiled jobs on a CPU compute everything; the third call with a form finds out, by running the
+function with traced arrays (`xpnn.backends.recording.traced`). Where the function computes anything by array functions,
+and on all other backends, in recordings, in a team of workers and while choices are overridden, it is called as it is.
+"""
+
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any
+
+import numpy as np
+
+from . import overrides
+from .engines import numba
+from .execution.team import current_team
+from .recording.calls import current
+
+#: Calls with one form before its compiled calls are kept, which takes as long as some of them.
+CALLS_BEFORE = 2
+#: Forms of a function; all are forgotten when there are more. Sizes of a last batch, or of images, may vary.
+MOST_FORMS = 1024
+#: Memory layouts of one form's arrays; further ones are not kept.
+MOST_LAYOUTS = 4
+
+
+class _Form:
+    """What is known of calls with one shape of the first array, and the same settings."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.kept: tuple[Any, ...] = ()
+        self.is_refused = False
+
+
+class KeptCalls:
+    """A function ``f(*arrays, *settings)``; see `kept_calls`."""
+
+    def __init__(self, function: Callable[..., Any], arrays: int) -> None:
+        self._function, self._arrays = function, arrays
+        self._forms: dict[Any, _Form] = {}
+        update_wrapper(self, function)
+
+    def __call__(self, *args: Any) -> Any:
+        """Call it, or run the kept calls."""
+        first = args[0]
+        if type(first) is not np.ndarray or current() is not None or not overrides.is_usual() or current_team():
+            return self._function(*args)
+        count = self._arrays
+        form = self._forms.get((first.shape, args[count:]))
+        if form is None or not form.kept or not numba.used():
+            return self._not_kept(form, args)
+        for kept in form.kept:
+            done, result = kept(args[:count])
+            if done:
+                return result
+        return self._not_kept(form, args)
+
+    def _not_kept(self, form: _Form | None, args: tuple[Any, ...]) -> Any:
+        """Call the function as it is, and keep its calls if it was called often enough."""
+        if form is None:
+            if len(self._forms) >= MOST_FORMS:
+                self._forms = {}
+            form = self._forms.setdefault((args[0].shape, args[self._arrays :]), _Form())
+        form.calls += 1
+        if form.is_refused or form.calls <= CALLS_BEFORE or not numba.used():
+            return self._function(*args)
+        if len(form.kept) >= MOST_LAYOUTS:
+            return self._function(*args)
+        from .engines.numba.kept_call import keep
+
+        kept = keep(self._function, args[: self._arrays], args[self._arrays :])
+        if kept is None:
+            form.is_refused = True
+        else:
+            form.kept = (*form.kept, kept)
+        return self._function(*args)
+
+
+def kept_calls(arrays: int) -> Callable[[Callable[..., Any]], KeptCalls]:
+    """Decorator for a function whose first arguments are that many arrays, or None, and the others settings.
+
+    Settings have a hash, and arguments no names. The function returns new arrays, nested tuples of them and other
+    values. It reads nothing but its arguments and what depends on them, and changes nothing; arrays that it finds
+    elsewhere are constants.
+    """
+    return lambda function: KeptCalls(function, arrays)
