@@ -43,7 +43,7 @@ class KeptCalls:
     """A function ``f(*arrays, *settings)``; see `kept_calls`."""
 
     def __init__(self, function: Callable[..., Any], arrays: int) -> None:
-        self._function, self._arrays = function, arrays
+        self.function, self._arrays = function, arrays
         self._forms: dict[Any, _Form] = {}
         update_wrapper(self, function)
 
@@ -51,7 +51,7 @@ class KeptCalls:
         """Call it, or run the kept calls."""
         first = args[0]
         if type(first) is not np.ndarray or current() is not None or not overrides.is_usual() or current_team():
-            return self._function(*args)
+            return self.function(*args)
         count = self._arrays
         form = self._forms.get((first.shape, args[count:]))
         if form is None or not form.kept or not numba.used():
@@ -62,6 +62,10 @@ class KeptCalls:
                 return result
         return self._not_kept(form, args)
 
+    def cache_clear(self) -> None:
+        """Forget all forms."""
+        self._forms = {}
+
     def _not_kept(self, form: _Form | None, args: tuple[Any, ...]) -> Any:
         """Call the function as it is, and keep its calls if it was called often enough."""
         if form is None:
@@ -70,17 +74,17 @@ class KeptCalls:
             form = self._forms.setdefault((args[0].shape, args[self._arrays :]), _Form())
         form.calls += 1
         if form.is_refused or form.calls <= CALLS_BEFORE or not numba.used():
-            return self._function(*args)
+            return self.function(*args)
         if len(form.kept) >= MOST_LAYOUTS:
-            return self._function(*args)
+            return self.function(*args)
         from .engines.numba.kept_call import keep
 
-        kept = keep(self._function, args[: self._arrays], args[self._arrays :])
+        kept = keep(self.function, args[: self._arrays], args[self._arrays :])
         if kept is None:
             form.is_refused = True
         else:
             form.kept = (*form.kept, kept)
-        return self._function(*args)
+        return self.function(*args)
 
 
 def kept_calls(arrays: int) -> Callable[[Callable[..., Any]], KeptCalls]:

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ...backends import operations_of
 from ...backends.execution.team import current_team
+from ...backends.kept_calls import kept_calls
 from ...backends.memory_order import inverse
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
@@ -104,14 +105,10 @@ def normalise(
     for name, array in (("weight", weight), ("bias", bias), ("mean", mean), ("var", var)):
         if array is not None:
             require_shape(array, layout.weight, name)
+    found = _by_engine(x, weight, bias, mean, var, layout, eps, xp)
+    if found is not None:
+        return found
     given = None if mean is None or var is None else (mean, var)
-    kernels = _prepared(x, layout, given is not None, xp)
-    if kernels is not None:
-        if layout.is_row:
-            y, state = kernels.forward(x, weight, bias, given, eps)
-            return y, NormalisedByKernels(kernels, state)
-        y, state = kernels.forward(channels_last(x, xp), weight, bias, given, eps)
-        return channels_first(y, xp), NormalisedByKernels(kernels, state)
     rows = _batch_rows(x, layout, xp)
     if rows is not None:
         return normalise_rows(x, rows, weight, bias, given, eps, xp)
@@ -139,6 +136,29 @@ def normalise(
     back = inverse(order)
     y = xp.reshape(xp.permute_dims(y, back), tuple(x.shape))
     return y, Normalised(order, values, inverse_std, xp.permute_dims(mean, back), xp.permute_dims(var, back))
+
+
+@kept_calls(5)
+def _by_engine(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    mean: Array | None,
+    var: Array | None,
+    layout: Layout,
+    eps: float,
+    xp: Namespace,
+) -> tuple[Array, NormalisedByKernels] | None:
+    """`normalise` by the backend's own kernels; None if there are none."""
+    given = None if mean is None or var is None else (mean, var)
+    kernels = _prepared(x, layout, given is not None, xp)
+    if kernels is None:
+        return None
+    if layout.is_row:
+        y, state = kernels.forward(x, weight, bias, given, eps)
+        return y, NormalisedByKernels(kernels, state)
+    y, state = kernels.forward(channels_last(x, xp), weight, bias, given, eps)
+    return channels_first(y, xp), NormalisedByKernels(kernels, state)
 
 
 def normalise_backward(
