@@ -30,6 +30,8 @@ class Team(Protocol):
 
 
 _current: ContextVar[Team | None] = ContextVar("xpnn_team", default=None)
+#: The team of this thread, or None.
+current_team = _current.get
 
 
 @contextmanager
@@ -40,11 +42,6 @@ def joined(team: Team) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
-
-
-def current_team() -> Team | None:
-    """The team of this thread, if any."""
-    return _current.get()
 
 
 def rows_of_all(n: int) -> int:

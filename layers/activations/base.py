@@ -54,7 +54,7 @@ class Activation(Layer):
 
     def _options(self) -> tuple[Any, ...]:
         """The options in the order of ``signature``."""
-        return tuple([getattr(self, name) for name, _ in self.signature])
+        return tuple([getattr(self, name) for name, _ in self.signature]) if self.signature else ()
 
     def _forward(self, x: Array) -> Array:
         kind = type(self)

@@ -30,10 +30,6 @@ from .packing import BY_OBJECT, object_form, relocate
 from .pool import RecordedProgram, perform, run_program
 from .strided_copy import copying
 
-#: A result that is not an array of the call: where it is a tuple, each of its values has a maker of its own.
-Maker = Callable[[tuple[Any, ...]], Any]
-
-
 class _Tape:
     """Implements `xpnn.backends.recording.calls.Tape`, and refuses what is no compiled program."""
 
@@ -114,7 +110,10 @@ class KeptCall:
         self._tape, self._inputs = tape, inputs
         self._results: list[tuple[tuple[int, ...], Any]] = []
         self._places: dict[int, int] = {}
-        self._make = self._maker(outcome)
+        # The result is an expression of the arrays ``o`` of a call, compiled once, since it is made in every call.
+        self._names: dict[str, Any] = {"view": np.ndarray}
+        self._make = eval(f"lambda o: {self._expression(outcome)}", self._names)
+        self._shapes, self._kinds = [shape for shape, _ in self._results], [kind for _, kind in self._results]
         self._scratch_of, self._scratch_bytes = self._planned()
         arguments: list[Arguments] = []
         self._rows: list[tuple[int, int, int]] = []
@@ -126,6 +125,9 @@ class KeptCall:
         self._is_shared = any(items > 1 for _, items, _ in self._rows)
         self._uses_blas = any(program.bound.uses_blas for program in tape.programs)
         self._number = len(self._rows)
+        if self._scratch_bytes:
+            self._shapes.append((self._scratch_bytes + ALIGNMENT,))
+            self._kinds.append(np.dtype(np.uint8))
         self._words, moved = self._joined(arguments)
         self._form = object_form(inputs)
         # The memory of arrays that are not returned begins at a multiple of `ALIGNMENT`, as in the trace.
@@ -140,9 +142,7 @@ class KeptCall:
 
     def __call__(self, inputs: tuple[Any, ...]) -> tuple[bool, Any]:
         """Whether the arrays have the form, and then the result for them."""
-        objects = [np.empty(shape, dtype) for shape, dtype in self._results]
-        if self._scratch_bytes:
-            objects.append(np.empty(self._scratch_bytes + ALIGNMENT, np.uint8))
+        objects = map(np.empty, self._shapes, self._kinds)
         try:
             copy = self._free.pop()
         except IndexError:
@@ -155,21 +155,19 @@ class KeptCall:
         self._free.append(copy)
         return True, self._make(together)
 
-    def _maker(self, value: Any) -> Maker:
-        """The function that makes the same result of other arrays."""
+    def _expression(self, value: Any) -> str:
+        """How a result is made of the arrays of a call."""
         if isinstance(value, tuple):
-            makers, kind = [self._maker(each) for each in value], type(value)
-            if hasattr(value, "_fields"):
-                return lambda objects: kind(*[make(objects) for make in makers])
-            return lambda objects: tuple([make(objects) for make in makers])
+            each = "".join(f"{self._expression(each)}, " for each in value)
+            return f"{self._name(type(value))}({each})" if hasattr(value, "_fields") else f"({each})"
         if not isinstance(value, np.ndarray):
             if traced_arrays(dict(getattr(value, "__dict__", {}))):
                 raise CaptureError("a kept call returns arrays in tuples only")
-            return lambda objects: value
+            return self._name(value)
         if not isinstance(value, TracedArray):
             raise CaptureError("a kept call returns no constant arrays")
         if isinstance(value.source, External):
-            return self._view_maker(value)
+            return self._view_of_input(value)
         number = value.source.number
         size, dtype = self._tape.lifetimes[number].size, value.dtype
         if size % dtype.itemsize:
@@ -179,23 +177,29 @@ class KeptCall:
         if number not in self._places:
             self._places[number] = len(self._results)
             self._results.append((shape, dtype))
-        place = len(self._inputs) + self._places[number]
-        if whole and self._results[self._places[number]] == (shape, dtype):
-            return lambda objects: objects[place]
-        view = value.shape, dtype
-        offset, strides = value.plain.ctypes.data - value.source.address, value.strides
-        return lambda objects: np.ndarray(*view, objects[place], offset, strides)
+        place = self._places[number]
+        found = f"o[{len(self._inputs) + place}]"
+        if whole and self._results[place] == (shape, dtype):
+            return found
+        offset = value.plain.ctypes.data - value.source.address
+        return f"view({self._name(value.shape)}, {self._name(dtype)}, {found}, {offset}, {self._name(value.strides)})"
 
-    def _view_maker(self, value: TracedArray) -> Maker:
-        """`_maker` of an argument, or of all its entries in the order of memory."""
+    def _view_of_input(self, value: TracedArray) -> str:
+        """`_expression` for an argument, or for all its entries in the order of memory."""
         place = value.source.number
         x, shape = self._inputs[place], value.shape
         if shape == x.shape and value.strides == x.strides:
-            return lambda objects: objects[place]
+            return f"o[{place}]"
         order = tuple(sorted(range(x.ndim), key=lambda axis: -x.strides[axis]))
         if value.size != x.size or not (x.transpose(order).flags.c_contiguous and value.plain.flags.c_contiguous):
             raise CaptureError("a kept call returns a part of an argument")
-        return lambda objects: objects[place].transpose(order).reshape(shape)
+        return f"o[{place}].transpose({self._name(order)}).reshape({self._name(shape)})"
+
+    def _name(self, value: Any) -> str:
+        """A name of a constant in the expression."""
+        name = f"c{len(self._names)}"
+        self._names[name] = value
+        return name
 
     def _planned(self) -> tuple[dict[int, int], int]:
         """Where arrays that are not returned begin in their memory, and its bytes."""
