@@ -11,6 +11,8 @@ function with traced arrays (`xpnn.backends.recording.traced`). Where the functi
 and on all other backends, in recordings, in a team of workers and while choices are overridden, it is called as it is.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any
@@ -39,6 +41,15 @@ class _Form:
         self.is_refused = False
 
 
+_made: list[KeptCalls] = []
+
+
+def forget_all() -> None:
+    """Forget the calls of all functions."""
+    for each in _made:
+        each.cache_clear()
+
+
 class KeptCalls:
     """A function ``f(*arrays, *settings)``; see `kept_calls`."""
 
@@ -46,6 +57,7 @@ class KeptCalls:
         self.function, self._arrays = function, arrays
         self._forms: dict[Any, _Form] = {}
         update_wrapper(self, function)
+        _made.append(self)
 
     def __call__(self, *args: Any) -> Any:
         """Call it, or run the kept calls."""

@@ -66,6 +66,9 @@ class ChannelNorm:
     groups as channels.
     """
 
+    #: Whether `forward` computes ReLU too.
+    rectifies = True
+
     def __init__(self, samples: int, cells: int, channels: int, groups: int, dtype: str, by_channel: bool) -> None:
         self.samples, self.cells, self.channels, self.dtype = samples, cells, channels, np.dtype(dtype)
         self.by_channel = by_channel
