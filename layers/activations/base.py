@@ -57,21 +57,22 @@ class Activation(Layer):
         return tuple([getattr(self, name) for name, _ in self.signature]) if self.signature else ()
 
     def _forward(self, x: Array) -> Array:
-        kind = type(self)
+        kind: Any = type(self)
         function = _values if _is_own(kind) else _values.function
         y: Array = function(x, kind, self._options(), self.backend.xp)
         self.save_for_backward(y if self.from_output else x)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (saved,), kind = self.saved, type(self)
+        (saved,) = self.saved
+        kind: Any = type(self)
         function = _slopes if _is_own(kind) else _slopes.function
         dx: Array = function(dy, saved, kind, self._options(), self.backend.xp)
         return dx
 
 
 @kept_calls(1)
-def _values(x: Array, kind: type[Activation], options: tuple[Any, ...], xp: Namespace) -> Array:
+def _values(x: Array, kind: Any, options: tuple[Any, ...], xp: Namespace) -> Array:
     """The function of a layer class, by an engine or by array functions."""
     ops, prepared = operations_of(xp), _prepared(x, kind, options, xp)
     if prepared is not None:
@@ -82,7 +83,7 @@ def _values(x: Array, kind: type[Activation], options: tuple[Any, ...], xp: Name
 
 
 @kept_calls(2)
-def _slopes(dy: Array, saved: Array, kind: type[Activation], options: tuple[Any, ...], xp: Namespace) -> Array:
+def _slopes(dy: Array, saved: Array, kind: Any, options: tuple[Any, ...], xp: Namespace) -> Array:
     """The gradient of a layer class, as `_values`."""
     ops = operations_of(xp)
     prepared = _prepared(saved, kind, options, xp) if dy.dtype == saved.dtype else None
@@ -93,7 +94,7 @@ def _slopes(dy: Array, saved: Array, kind: type[Activation], options: tuple[Any,
     return ops.elementwise(gradient, dy, saved) if kind.in_parts else gradient(dy, saved)
 
 
-def _prepared(like: Array, kind: type[Activation], options: tuple[Any, ...], xp: Namespace) -> Any:
+def _prepared(like: Array, kind: Any, options: tuple[Any, ...], xp: Namespace) -> Any:
     """An engine's function and gradient, or None; engines know the functions of this package by their names."""
     if not _is_own(kind):
         return None
@@ -101,11 +102,11 @@ def _prepared(like: Array, kind: type[Activation], options: tuple[Any, ...], xp:
     return operations_of(xp).prepare("activation", problem, dtype_name(like.dtype))
 
 
-def _named(kind: type[Activation], options: tuple[Any, ...]) -> dict[str, Any]:
+def _named(kind: Any, options: tuple[Any, ...]) -> dict[str, Any]:
     return {name: option for (name, _), option in zip(kind.signature, options, strict=True)}
 
 
 @cache
-def _is_own(kind: type[Activation]) -> bool:
+def _is_own(kind: Any) -> bool:
     """Whether function and gradient of a class are of this package."""
     return all(each.__module__.rpartition(".")[0] == __package__ for each in (kind.function, kind.gradient))

@@ -281,9 +281,7 @@ class Conv(KernelLayer):
         return _keeping(x, weight, bias, problem, relu, xp, keep)
 
     def _problem(self, x: Array, weight: Array) -> Problem:
-        return _problem(
-            x, weight, self.stride, self.padding, self.dilation, self.groups, self.backend.algorithms
-        )
+        return _problem(x, weight, self.stride, self.padding, self.dilation, self.groups, self.backend.algorithms)
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved

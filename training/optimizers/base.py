@@ -31,7 +31,6 @@ from .counters import Number, counter
 from .parameters import Trainable, trainable
 from .rule import FusedUpdate, State
 
-
 _NUMBERS = frozenset((bool, int, float))
 
 
@@ -84,7 +83,8 @@ class Optimizer:
 
     def _update_all(self, group: Sequence[tuple[Parameter, Array]], b: Backend) -> None:
         """Update the parameters of one backend: with its kernel where it has one, the others one by one."""
-        fused = self._fused_update() if _has_own_kernel(type(self)) else None
+        kind: Any = type(self)
+        fused = self._fused_update() if _has_own_kernel(kind) else None
         # A rate that a user set may be an array.
         if fused is not None and _NUMBERS.issuperset(map(type, fused.settings)):
             kernel = operations_of(b.xp).prepare("update", (fused.name, fused.settings), b.dtype_name)
@@ -219,11 +219,11 @@ class Optimizer:
 
 
 @cache
-def _has_own_kernel(kind: type[Optimizer]) -> bool:
+def _has_own_kernel(kind: Any) -> bool:
     """Whether the kernel does what a class computes: not if a subclass overrides the formula only."""
     owner = _definer(kind, "_fused_update")
     is_last = all(issubclass(owner, _definer(kind, name)) for name in ("_step", "_advance", "_state_names"))
-    return is_last and kind._apply is Optimizer._apply
+    return bool(is_last and kind._apply is Optimizer._apply)
 
 
 def _check_gradient(parameter: Parameter, gradient: Array) -> None:

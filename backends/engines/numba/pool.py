@@ -158,7 +158,7 @@ class _Helper:
 
     @property
     def _is_asleep(self) -> bool:
-        return _read(self._asleep) != 0
+        return bool(_read(self._asleep))
 
     def wake(self) -> None:
         """Let it look for jobs again."""

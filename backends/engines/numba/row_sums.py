@@ -66,8 +66,8 @@ def add_lanes(item: Any, flat: Any, parts: Any, out: Any, rows: Any, columns: An
 @job(read(2), write(1))
 def sum_in_order(item: Any, x: Any, out: Any) -> None:
     """The sum of all rows, one after the other."""
-    out[:] = x[0]
-    for row in range(1, x.shape[0]):
+    out[:] = 0
+    for row in range(x.shape[0]):
         values = x[row]
         for c in range(x.shape[1]):
             out[c] += values[c]
