@@ -30,8 +30,6 @@ class Team(Protocol):
 
 
 _current: ContextVar[Team | None] = ContextVar("xpnn_team", default=None)
-#: The team of this thread, or None.
-current_team = _current.get
 
 
 @contextmanager
@@ -42,6 +40,11 @@ def joined(team: Team) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def current_team() -> Team | None:
+    """The team of this thread, if any."""
+    return _current.get()
 
 
 def rows_of_all(n: int) -> int:

@@ -11,6 +11,9 @@ convolution or dense, then batch norm (, ReLU)  evaluation, on the CPU  differs 
 All of it holds in fast numerics only, for layers on one backend, and only for the library's own classes: a subclass may
 compute something else. A layer whose ``forward`` was replaced, as by `watched`, is computed by itself, so that whoever
 watches sees each layer's output. What the layers save for backward is what they save on their own.
+
+In backward the gradient of a ReLU is computed together with that of the batch norm before it, with the same bits, if an
+engine computed both forward (`ChannelNorm.covers`).
 """
 
 from __future__ import annotations
