@@ -16,83 +16,18 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from ....common.types import Array
-from ...recording.calls import Call, recording
+from ...recording.calls import recording
 from ...recording.guards import CaptureError
-from ...recording.memory_plan import ALIGNMENT, Lifetime, aligned, plan
-from ...recording.sources import Allocated, External
+from ...recording.memory_plan import ALIGNMENT, aligned, plan
+from ...recording.sources import External
 from ...recording.tape import extent
 from ...recording.traced import TracedArray, traced_arrays, unwrapped
 from .bound import Arguments, address_of
+from .kept_tape import CompiledTape
 from .packing import BY_OBJECT, object_form, relocate
-from .pool import RecordedProgram, perform, run_program
-from .strided_copy import copying
-
-
-class _Tape:
-    """Implements `xpnn.backends.recording.calls.Tape`, and refuses what is no compiled program."""
-
-    def __init__(self) -> None:
-        self.programs: list[RecordedProgram] = []
-        self.lifetimes: list[Lifetime] = []
-        self.made: list[Array] = []
-        self._clock, self._is_closed = 0, False
-
-    def new(
-        self, shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...] | None = None, weak: bool = False
-    ) -> Array:
-        """An array that stays alive, so that no other one has its address."""
-        dtype = np.dtype(dtype)
-        before, size = extent(shape, dtype.itemsize, strides)
-        memory = aligned(size)
-        self._clock += 1
-        self.made.append(memory)
-        self.lifetimes.append(Lifetime(size, self._clock, None))
-        array: Array = np.ndarray(shape, dtype, memory.data, before, strides)
-        return TracedArray.over(array, Allocated(len(self.made) - 1, memory, self._free), weak)
-
-    def _free(self, number: int) -> None:
-        if not self._is_closed:
-            self._clock += 1
-            self.lifetimes[number].end = self._clock
-
-    def append(self, function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        """Add a copy, by a compiled program; refuse all other array functions."""
-        bound = copying(args[0], args[1], _vector) if function is np.copyto and "where" not in keywords else None
-        if bound is not None:
-            perform(bound)
-            return
-        raise CaptureError(f"{function} is no compiled program")
-
-    def append_call(self, call: Call) -> None:
-        """Add a compiled program."""
-        if not isinstance(call, RecordedProgram):
-            raise CaptureError(f"{call} is no compiled program")
-        self._clock += 1
-        self.programs.append(call)
-
-    def describe(self, value: Any) -> Any:
-        """Nothing: the function is run once."""
-
-    def written(self, array: Any) -> None:
-        """Refuse to write into an argument or a constant."""
-        if not isinstance(array, TracedArray) or not isinstance(array.source, Allocated):
-            raise CaptureError("a kept call writes into arrays of its own only")
-
-    def parallel(self, n: int, work: Callable[[int], None]) -> None:
-        """One after the other."""
-        for item in range(n):
-            work(item)
-
-    def decide(self, test: Callable[..., bool], arrays: tuple[Any, ...]) -> bool:
-        """Refuse a decision by values."""
-        raise CaptureError("a kept call decides by values")
-
-    def close(self) -> None:
-        """End: what exists now is in use to the end."""
-        self._is_closed = True
+from .pool import run_program
 
 
 class KeptCall:
@@ -101,13 +36,13 @@ class KeptCall:
     Parameters
     ----------
     inputs : tuple of array or None
-    tape : _Tape
+    tape : CompiledTape
         What the function did with them.
     outcome : nested tuples of arrays and other values
         What it returned.
     """
 
-    def __init__(self, inputs: tuple[Any, ...], tape: _Tape, outcome: Any) -> None:
+    def __init__(self, inputs: tuple[Any, ...], tape: CompiledTape, outcome: Any) -> None:
         self._tape, self._inputs = tape, inputs
         self._results: list[tuple[tuple[int, ...], Any]] = []
         self._places: dict[int, int] = {}
@@ -254,13 +189,6 @@ class KeptCall:
         return words, program, at, address_of(program)
 
 
-def _vector(x: Any, n: int) -> Any:
-    """The ``n`` entries from the first one of a traced array on, as they are in memory."""
-    if not isinstance(x, TracedArray):
-        raise CaptureError("a kept call copies arrays of its own only")
-    return TracedArray.over(as_strided(x.plain, (n,), (x.itemsize,)), x.source)
-
-
 def _holds(array: Array, address: int) -> bool:
     before, size = extent(array.shape, array.itemsize, array.strides)
     return bool(0 <= address - (array.ctypes.data - before) < size)
@@ -274,7 +202,7 @@ def keep(function: Callable[..., Any], arrays: tuple[Any, ...], settings: tuple[
     if any(np.may_share_memory(one, other) for one, other in combinations(given, 2)):
         # An address would be in either.
         return None
-    tape = _Tape()
+    tape = CompiledTape()
     inside = [None if x is None else TracedArray.over(x, External(i, x)) for i, x in enumerate(arrays)]
     try:
         with recording(tape):
