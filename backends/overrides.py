@@ -39,6 +39,8 @@ class Choices:
 
 _usual = Choices()
 _chosen = _usual
+#: Whether something is overridden or collected.
+active = False
 _applicable: set[str] | None = None
 
 
@@ -54,14 +56,14 @@ def using(choices: Choices) -> Iterator[set[str]]:
     Yields the set of names passed to `add_applicable` there: ``"kernels"``, and the algorithms that can compute a
     convolution.
     """
-    global _chosen, _applicable
-    before = _chosen, _applicable
+    global _chosen, _applicable, active
+    before = _chosen, _applicable, active
     found: set[str] = set()
-    _chosen, _applicable = choices, found
+    _chosen, _applicable, active = choices, found, True
     try:
         yield found
     finally:
-        _chosen, _applicable = before
+        _chosen, _applicable, active = before
 
 
 def add_applicable(names: Iterable[str]) -> None:

@@ -29,7 +29,8 @@ _repr.maxstring = _repr.maxother = 120
 
 def is_integer(value: object) -> TypeGuard[int]:
     """Whether a value is an integer, of Python or NumPy, and not a boolean."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    # The usual case first, because every step asks.
+    return type(value) is int or (isinstance(value, Integral) and not isinstance(value, bool))
 
 
 def is_number(value: object) -> TypeGuard[float]:

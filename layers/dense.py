@@ -10,6 +10,7 @@ from math import prod
 from typing import Any, ClassVar, Unpack
 
 from ..backends import operations_of
+from ..backends.kept_calls import kept_calls
 from ..backends.operations import Operations
 from ..backends.without_autograd import without_graph
 from ..common import checks
@@ -36,7 +37,7 @@ def dense(x: Array, weight: Array, bias: Array | None = None, *, xp: Namespace |
     if bias is not None:
         require_shape(bias, (weight.shape[0],), "bias")
     require_same_dtype(input=x, weight=weight, bias=bias)
-    return _weighted_sums(x, weight, bias, operations_of(xp))
+    return _weighted_sums(x, weight, bias, operations_of(xp), False)
 
 
 @without_graph
@@ -51,7 +52,8 @@ def dense_backward(
     return _gradients(dy, x, weight, checks.flag("input_grad", input_grad), operations_of(xp))
 
 
-def _weighted_sums(x: Array, weight: Array, bias: Array | None, ops: Operations, relu: bool = False) -> Array:
+@kept_calls(3)
+def _weighted_sums(x: Array, weight: Array, bias: Array | None, ops: Operations, relu: bool) -> Array:
     """`dense`, or its ReLU, of arrays that fit together."""
     prepared = _prepared(x, weight, ops)
     if prepared is not None:
@@ -63,6 +65,7 @@ def _weighted_sums(x: Array, weight: Array, bias: Array | None, ops: Operations,
     return ops.relu_in_place(y) if relu else y
 
 
+@kept_calls(3)
 def _gradients(
     dy: Array, x: Array, weight: Array, input_grad: bool, ops: Operations
 ) -> tuple[Array | None, Array, Array]:

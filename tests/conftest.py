@@ -13,6 +13,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.backends.engines import numba
+from xpnn.backends.kept_calls import forget_all
 from xpnn.backends.overrides import Choices, using
 
 # Compiled kernels would take the place of the array functions that are tested; their own tests switch them on. With
@@ -226,6 +227,12 @@ def compiled_engine():
     pytest.importorskip("numba", reason="no compiled kernels: Numba is not installed")
     with using(Choices(kernels=True)) as found:
         yield found
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept():
+    """Calls of earlier tests with the same shapes are not repeated: what is patched is called."""
+    forget_all()
 
 
 @pytest.fixture(autouse=True)

@@ -83,7 +83,9 @@ class NumpyContractions(Contractions):
     def sum_rows(self, x: Array) -> Array:
         columns = x.shape[1]
         if x.size < CHUNK_BYTES // 16 or not x.flags.c_contiguous:
-            return np.sum(x, axis=0)
+            suits = x.flags.c_contiguous and x.flags.aligned and len(x) and columns > 1
+            prepared = self.prepare("sum of rows", "in order", x.dtype.name) if suits else None
+            return np.sum(x, axis=0) if prepared is None else prepared(x)
         prepared = self.prepare("sum of rows", None, x.dtype.name)
         if prepared is not None:
             total: Array = prepared(x)

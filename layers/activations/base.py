@@ -5,10 +5,11 @@ gradient is a function of the output if its formula is simpler there, else of th
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar, Unpack
 
 from ...backends import operations_of
+from ...backends.kept_calls import kept_calls
 from ...common.types import Array, Namespace, dtype_name
 from ..core.array_checks import namespace, require_same_dtype, require_shape
 from ..core.layer import Layer
@@ -48,36 +49,64 @@ class Activation(Layer):
     def __init__(self, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
 
-    @property
-    def _options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name, _ in self.signature} | {"xp": self.backend.xp}
-
     def _output_shape(self, shape: Shape) -> Shape:
         return shape
 
-    def _prepared(self, like: Array) -> Any:
-        """An engine's function and gradient, or None; engines know the functions of this package by their names."""
-        function, gradient = type(self).function, type(self).gradient
-        if any(each.__module__.rpartition(".")[0] != __package__ for each in (function, gradient)):
-            return None
-        options = tuple(getattr(self, name) for name, _ in self.signature)
-        problem = (function.__name__, gradient.__name__, options)
-        return operations_of(self.backend.xp).prepare("activation", problem, dtype_name(like.dtype))
+    def _options(self) -> tuple[Any, ...]:
+        """The options in the order of ``signature``."""
+        return tuple([getattr(self, name) for name, _ in self.signature]) if self.signature else ()
 
     def _forward(self, x: Array) -> Array:
-        prepared = self._prepared(x)
-        if prepared is not None:
-            y = prepared.forward(x)
-        else:
-            function = partial(type(self).function, **self._options)
-            y = operations_of(self.backend.xp).elementwise(function, x) if self.in_parts else function(x)
+        kind: Any = type(self)
+        function = _values if _is_own(kind) else _values.function
+        y: Array = function(x, kind, self._options(), self.backend.xp)
         self.save_for_backward(y if self.from_output else x)
         return y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (saved,) = self.saved
-        prepared = self._prepared(saved) if dy.dtype == saved.dtype else None
-        if prepared is not None:
-            return prepared.backward(dy, saved)
-        gradient = partial(type(self).gradient, **self._options)
-        return operations_of(self.backend.xp).elementwise(gradient, dy, saved) if self.in_parts else gradient(dy, saved)
+        kind: Any = type(self)
+        function = _slopes if _is_own(kind) else _slopes.function
+        dx: Array = function(dy, saved, kind, self._options(), self.backend.xp)
+        return dx
+
+
+@kept_calls(1)
+def _values(x: Array, kind: Any, options: tuple[Any, ...], xp: Namespace) -> Array:
+    """The function of a layer class, by an engine or by array functions."""
+    ops, prepared = operations_of(xp), _prepared(x, kind, options, xp)
+    if prepared is not None:
+        y: Array = prepared.forward(x)
+        return y
+    function = partial(kind.function, **_named(kind, options), xp=xp)
+    return ops.elementwise(function, x) if kind.in_parts else function(x)
+
+
+@kept_calls(2)
+def _slopes(dy: Array, saved: Array, kind: Any, options: tuple[Any, ...], xp: Namespace) -> Array:
+    """The gradient of a layer class, as `_values`."""
+    ops = operations_of(xp)
+    prepared = _prepared(saved, kind, options, xp) if dy.dtype == saved.dtype else None
+    if prepared is not None:
+        dx: Array = prepared.backward(dy, saved)
+        return dx
+    gradient = partial(kind.gradient, **_named(kind, options), xp=xp)
+    return ops.elementwise(gradient, dy, saved) if kind.in_parts else gradient(dy, saved)
+
+
+def _prepared(like: Array, kind: Any, options: tuple[Any, ...], xp: Namespace) -> Any:
+    """An engine's function and gradient, or None; engines know the functions of this package by their names."""
+    if not _is_own(kind):
+        return None
+    problem = (kind.function.__name__, kind.gradient.__name__, options)
+    return operations_of(xp).prepare("activation", problem, dtype_name(like.dtype))
+
+
+def _named(kind: Any, options: tuple[Any, ...]) -> dict[str, Any]:
+    return {name: option for (name, _), option in zip(kind.signature, options, strict=True)}
+
+
+@cache
+def _is_own(kind: Any) -> bool:
+    """Whether function and gradient of a class are of this package."""
+    return all(each.__module__.rpartition(".")[0] == __package__ for each in (kind.function, kind.gradient))

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...backends import operations_of
+from ...backends.kept_calls import kept_calls
+from ...backends.operations import Operations
 from ...common.types import Array
 from ..core.errors import with_owner
 from ..core.layer import Layer
 from .container import Container, is_trained
+
+
+@kept_calls(2)
+def _added(x: Array, y: Array, relu: bool, ops: Operations) -> Array:
+    """The sum of two arrays of one shape, or its ReLU."""
+    return ops.add(x, y, relu=relu)
 
 
 class Branching(Container):
@@ -40,7 +48,7 @@ class Branching(Container):
         with b.context():
             total = b.up(arrays[0])
             for i, array in enumerate(arrays[1:], start=2):
-                total = ops.add(total, b.up(array), relu=relu and i == len(arrays))
+                total = _added(total, b.up(array), relu and i == len(arrays), ops)
             return self._record_gradient(b.down(total))
 
     def _backward_all(self, branches: Sequence[tuple[Layer | None, Array]], input_grad: bool) -> Array | None:

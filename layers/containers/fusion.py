@@ -11,6 +11,9 @@ convolution or dense, then batch norm (, ReLU)  evaluation, on the CPU  differs 
 All of it holds in fast numerics only, for layers on one backend, and only for the library's own classes: a subclass may
 compute something else. A layer whose ``forward`` was replaced, as by `watched`, is computed by itself, so that whoever
 watches sees each layer's output. What the layers save for backward is what they save on their own.
+
+In backward the gradient of a ReLU is computed together with that of the batch norm before it, with the same bits, if an
+engine computed both forward (`ChannelNorm.covers`).
 """
 
 from __future__ import annotations
@@ -18,11 +21,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...backends import origins
 from ...common.types import Array
 from ..activations import ReLU
 from ..convolution.conv import Conv1d, Conv2d, Conv3d
 from ..convolution.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from ..core.layer import Layer
+from ..core.release_after_backward import is_within_released
 from ..dense import Dense
 from ..normalisation.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .folding import forward_folded, is_foldable
@@ -55,6 +60,28 @@ def forward_all(layers: Sequence[Layer], x: Array) -> Array:
         else:
             x = layer.forward(x)
     return x
+
+
+def backward_all(layers: Sequence[Layer], first: int, dy: Array, input_grad: bool) -> Array:
+    """Pass a gradient back through the layers from the last to the one at ``first``.
+
+    The gradient of a ReLU is left to the batch norm before it, if that includes it.
+    """
+    for i in reversed(range(first, len(layers))):
+        layer: Any = layers[i]
+        if i > first and type(layer) is ReLU and type(layers[i - 1]) in _NORMS and _is_covered(layer, layers[i - 1]):
+            # The norm checks the gradient, too.
+            if is_within_released():
+                layer.saved = layer._output = None
+            continue
+        dy = layer.backward(dy, input_grad=input_grad or i > first)
+    return dy
+
+
+def _is_covered(relu: Any, norm: Any) -> bool:
+    """Whether the backward of a batch norm includes that of a ReLU, and nobody watches these."""
+    watched = "backward" in vars(relu) or "backward" in vars(norm) or origins.watching
+    return not watched and norm.covers(relu)
 
 
 def _folds(layer: Any, norm: Any, x: Array) -> bool:

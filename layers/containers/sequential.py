@@ -14,7 +14,7 @@ from ..core.output_shape import Shape
 from ..core.placement import Placement
 from . import recorded_evaluation
 from .container import Container, is_trained, named_children, repr_children
-from .fusion import forward_all
+from .fusion import backward_all, forward_all
 
 
 class Sequential(Container):
@@ -83,8 +83,7 @@ class Sequential(Container):
         layers, dy = self.layers, self.backend.plain(dy)
         first = 0 if input_grad else self._first_trained()
         with operations_of(self.backend.xp).setup_once():
-            for i in reversed(range(first, len(layers))):
-                dy = layers[i].backward(dy, input_grad=input_grad or i > first)
+            dy = backward_all(layers, first, dy, input_grad)
         return dy if input_grad else None
 
     def _first_trained(self) -> int:

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Unpack
 
 from ...backends import operations_of
 from ...backends.backend import ALGORITHMS
+from ...backends.kept_calls import kept_calls
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
@@ -80,7 +81,7 @@ def conv(
     xp = namespace(xp, ("bias",), input=x, weight=weight, bias=bias)
     require_same_dtype(input=x, weight=weight, bias=bias)
     problem = _problem(x, weight, stride, padding, dilation, groups, algorithms)
-    return _conv(x, weight, bias, problem, compute, False, xp)
+    return _conv(x, weight, bias, problem, False, xp)
 
 
 @without_graph
@@ -103,24 +104,35 @@ def conv_backward(
     """
     xp = namespace(xp, dy=dy, input=x, weight=weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
-    problem, ops = _problem(x, weight, stride, padding, dilation, groups, algorithms), operations_of(xp)
+    problem = _problem(x, weight, stride, padding, dilation, groups, algorithms)
     require_shape(dy, (x.shape[0], weight.shape[0], *problem.windows.count), "dy")
-    inner, rows = channels_last(x, xp), channels_last(dy, xp)
-    dbias = ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))
-    dweight = convolution.weight_gradient(inner, rows, problem, ops)
-    if not checks.flag("input_grad", input_grad):
-        return None, dweight, dbias
-    return channels_first(convolution.input_gradient(rows, weight, problem, ops), xp), dweight, dbias
+    return _gradients(dy, x, weight, problem, checks.flag("input_grad", input_grad), xp)
 
 
-def _conv(
-    x: Array, weight: Array, bias: Array | None, problem: Problem, keep: Keep, relu: bool, xp: Namespace
+def _keeping(
+    x: Array, weight: Array, bias: Array | None, problem: Problem, relu: bool, xp: Namespace, keep: Keep = compute
 ) -> Array:
     """`conv`, or its ReLU, of arrays that fit the problem."""
     if bias is not None:
         require_shape(bias, (problem.features,), "bias")
     y = convolution.forward(channels_last(x, xp), weight, bias, problem, operations_of(xp), relu=relu, keep=keep)
     return channels_first(y, xp)
+
+
+_conv = kept_calls(3)(_keeping)
+
+
+@kept_calls(3)
+def _gradients(
+    dy: Array, x: Array, weight: Array, problem: Problem, input_grad: bool, xp: Namespace
+) -> tuple[Array | None, Array, Array]:
+    """`conv_backward` of arrays that fit the problem."""
+    ops, inner, rows = operations_of(xp), channels_last(x, xp), channels_last(dy, xp)
+    dbias = ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))
+    dweight = convolution.weight_gradient(inner, rows, problem, ops)
+    if not input_grad:
+        return None, dweight, dbias
+    return channels_first(convolution.input_gradient(rows, weight, problem, ops), xp), dweight, dbias
 
 
 def _problem(
@@ -263,14 +275,20 @@ class Conv(KernelLayer):
 
     def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
         require_dtype_of(x, weight, bias)
-        b = self.backend
-        settings = (self.stride, self.padding, self.dilation, self.groups, b.algorithms)
-        return _conv(x, weight, bias, _problem(x, weight, *settings), keep, relu, b.xp)
+        problem, xp = self._problem(x, weight), self.backend.xp
+        if keep is compute:
+            return _conv(x, weight, bias, problem, relu, xp)
+        return _keeping(x, weight, bias, problem, relu, xp, keep)
+
+    def _problem(self, x: Array, weight: Array) -> Problem:
+        return _problem(x, weight, self.stride, self.padding, self.dilation, self.groups, self.backend.algorithms)
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved
         weight = self.parameter_value("weight")
-        dx, dweight, dbias = conv_backward(dy, x, weight, input_grad=input_grad, **self._options)
+        # The weight may have been replaced since the forward; all shapes are known.
+        require_same_dtype(dy=dy, input=x, weight=weight)
+        dx, dweight, dbias = _gradients(dy, x, weight, self._problem(x, weight), input_grad, self.backend.xp)
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)
         return dx

@@ -32,8 +32,11 @@ class Fusing(Layer, ABC):
         b = self.backend
         try:
             self._check_array(x, "input")
-            with b.context():
-                y = self._forward_and(b.up(x), relu=True)
+            if b.accepts_directly(x):
+                y = self._forward_and(x, relu=True)
+            else:
+                with b.context():
+                    y = self._forward_and(b.up(x), relu=True)
         except (TypeError, ValueError) as error:
             raise with_owner(error, self) from error
         self._record_output(y)

@@ -66,8 +66,7 @@ class LayerState(Placed):
         parameter = self.parameters.get(name)
         if parameter is None:
             return None
-        parameter.belong_to(self)
-        return self.backend.up(constant(parameter.read()))
+        return self.backend.up(constant(parameter.read_by(self)))
 
     def accumulate_grad(self, name: str, gradient: Array) -> None:
         """Add an array of the parameter's shape to its ``grad``; does nothing if there is no such parameter."""
@@ -96,6 +95,10 @@ class LayerState(Placed):
         It must be called before the forward refers to one of the arrays, and what ``make`` returns must not refer to
         them, as a view does. See `xpnn.layers.core.kept`.
         """
+        if self.training:
+            # The mode may have been set as an attribute.
+            self._kept.clear()
+            return compute
         return self._keep(names, self._sources(names))
 
     def _keep(self, name: Hashable, sources: Iterable[Source]) -> Keep:
@@ -103,9 +106,6 @@ class LayerState(Placed):
         constants = keep_constants((id(self), name))
         if constants is not None:
             return constants
-        if self.training:
-            # The mode may have been set as an attribute.
-            self._kept.clear()
         if self.training or in_recording():
             return compute
         return self._kept.of(name, sources, self.backend.synchronize)
@@ -228,7 +228,7 @@ class LayerState(Placed):
             yield from _slots_of_stream(self, path)
 
     def _move(self, target: Backend) -> None:
-        if target == self._backend:
+        if target == vars(self).get("backend"):
             return
         for parameter in self.parameters.values():
             parameter.move(target)

@@ -141,6 +141,12 @@ class Parameter:
         if self._owner is None:
             self._owner = owner
 
+    def read_by(self, owner: Owner) -> Array:
+        """`read`, by a layer that becomes the owner unless there is one."""
+        if self._owner is None:
+            self._owner = owner
+        return self.read() if self._value is None or origins.watching else self._value
+
     def read(self) -> Array:
         """The array, for a layer to compute with: it must not be changed, and not be returned to the user."""
         if self._value is None and self._initialiser is not None and self._owner is not None:

@@ -4,6 +4,7 @@ The first of these that is given: the layer's own keyword, its container's, the 
 variable ``XPNN_BACKEND``, numpy.
 """
 
+from functools import cached_property
 from typing import Any, Self, TypedDict, Unpack, cast
 
 from ...backends import Backend, BackendLike, Generator, ambient_backend, backend_of, get_backend, to_host
@@ -40,18 +41,15 @@ class Placed:
         self._own_placement = checked_placement(placement, type(self).__name__)
         self._inherited_placement: Placement = {}
         self._ambient = ambient_backend()
-        self._backend: Backend | None = None
         # Full name in the outermost container.
         self._path = ""
         # Whether numerics="fast" was given, here or to a container, so that fast numerics are on purpose.
         self._is_fast = placement.get("numerics") == "fast"
 
-    @property
+    @cached_property
     def backend(self) -> Backend:
         """Where this layer computes; determined on first use."""
-        if self._backend is None:
-            self._backend = place(self._ambient, self._inherited_placement, self._own_placement)
-        return self._backend
+        return place(self._ambient, self._inherited_placement, self._own_placement)
 
     @property
     def generator(self) -> Generator:
@@ -79,12 +77,12 @@ class Placed:
     def _enter_container(self, path: str, inherited: Placement) -> None:
         """Become the part of a container named ``path``; its placement applies where this has none of its own."""
         self._path, self._inherited_placement = path, inherited
-        if self._backend is not None and has_backend_settings(inherited):
+        if "backend" in vars(self) and has_backend_settings(inherited):
             self._move(place(self._ambient, inherited, self._own_placement))
 
     def _move(self, target: Backend) -> None:
         """Compute on ``target`` from now on; a subclass moves its arrays."""
-        self._backend = target
+        vars(self)["backend"] = target
 
 
 def checked_placement(placement: Placement, owner: str) -> Placement:

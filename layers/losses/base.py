@@ -240,10 +240,10 @@ class Loss:
         """This loss's backend, else that of the exact numerics which made the arrays, else that of the enclosing
         `use_backend`, else that of the prediction."""
         require_plain(prediction, "prediction")
-        own, found = self._backend, origins.maker_of(prediction)
+        own, found = self._backend, origins.maker_of(prediction) if origins.watching else None
         if own is not None and self._is_anywhere and not own.owns(prediction):
             own = get_backend(backend_of(prediction).spec, *own.settings)
-        if own is None and found is None:
+        if own is None and found is None and origins.watching:
             found = origins.maker_of(target)
         exact = found is not None and found.backend.numerics == "exact"
         if found is not None and exact and (own is None or (self._is_open and own.spec == found.backend.spec)):

@@ -15,6 +15,7 @@ from array_api_compat import device
 
 from ...backends import operations_of
 from ...backends.execution.team import current_team
+from ...backends.kept_calls import kept_calls
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
@@ -80,9 +81,9 @@ def cross_entropy(
         q = _smoothed(logits, target, weight, label_smoothing, xp)
         log_p = log_softmax(logits, axis=1, xp=xp)
         return reduce(-xp.sum(q * xp.where(q == 0.0, zero(q, xp), log_p), axis=1), reduction, xp)
-    kernels = None if label_smoothing else _kernels(logits, target, ignore_index, reduction, xp)
-    if kernels is not None:
-        return kernels.forward(logits if logits.ndim == 2 else channels_last(logits, xp), target, weight)
+    found = None if label_smoothing else _by_engine(logits, target, weight, ignore_index, reduction, xp)
+    if found is not None:
+        return found
     if weight is None and not label_smoothing and count_equally(target, logits.shape[1], ignore_index, xp):
         return reduce(_losses(logits, xp.expand_dims(target, axis=1), xp)[:, 0, ...], reduction, xp)
     index, kept, share = target_shares(logits, target, weight, ignore_index, xp)
@@ -119,12 +120,12 @@ def cross_entropy_backward(
         p = xp.exp(log_softmax(logits, axis=1, xp=xp))
         shape = (logits.shape[0], *logits.shape[2:])
         return spread(p * xp.sum(q, axis=1, keepdims=True) - q, dy, reduction, xp, shape=shape)
-    kernels = None if label_smoothing else _kernels(logits, target, ignore_index, reduction, xp)
-    if kernels is not None:
-        dy = upstream(dy, logits, tuple(target.shape) if reduction == "none" else ())
-        if logits.ndim == 2:
-            return kernels.backward(dy, logits, target, weight)
-        return channels_first(kernels.backward(dy, channels_last(logits, xp), target, weight), xp)
+    if not label_smoothing:
+        given = upstream(dy, logits, tuple(target.shape) if reduction == "none" else ())
+        each, number = (None, given) if isinstance(given, float) else (given, 1.0)
+        found = _gradient_by_engine(logits, target, weight, each, number, ignore_index, reduction, xp)
+        if found is not None:
+            return found
     if weight is None and not label_smoothing and count_equally(target, logits.shape[1], ignore_index, xp):
         return _slopes(dy, logits, target, reduction, xp)
     index, kept, share = target_shares(logits, target, weight, ignore_index, xp)
@@ -140,6 +141,37 @@ def cross_entropy_backward(
 
     slopes = by_samples(slopes_of, logits, index, kept, share, xp=xp)
     return spread(slopes, dy, reduction, xp, shape=tuple(target.shape), count=xp.sum(share))
+
+
+@kept_calls(3)
+def _by_engine(
+    logits: Array, target: Array, weight: Array | None, ignore_index: int, reduction: str, xp: Namespace
+) -> Array | None:
+    """`cross_entropy` of classes by the backend's own kernels; None if there are none."""
+    kernels = _kernels(logits, target, ignore_index, reduction, xp)
+    if kernels is None:
+        return None
+    return kernels.forward(logits if logits.ndim == 2 else channels_last(logits, xp), target, weight)
+
+
+@kept_calls(4)
+def _gradient_by_engine(
+    logits: Array,
+    target: Array,
+    weight: Array | None,
+    dy: Array | None,
+    number: float,
+    ignore_index: int,
+    reduction: str,
+    xp: Namespace,
+) -> Array | None:
+    """`cross_entropy_backward` likewise, for an upstream gradient that is an array or else a number."""
+    kernels, upstream = _kernels(logits, target, ignore_index, reduction, xp), number if dy is None else dy
+    if kernels is None:
+        return None
+    if logits.ndim == 2:
+        return kernels.backward(upstream, logits, target, weight)
+    return channels_first(kernels.backward(upstream, channels_last(logits, xp), target, weight), xp)
 
 
 def _kernels(logits: Array, target: Array, ignore_index: int, reduction: str, xp: Namespace) -> Any:

@@ -20,11 +20,12 @@ from ...common import checks
 from ...common.types import Array, dtype_name
 from ..core.elementwise import scalar
 from ..core.fusing import Fusing
+from ..core.layer import Layer
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import constant
 from .layout import Layout, require_several
-from .norm import AnyNormalised, Norm, NormalisedByKernels, total
+from .norm import AnyNormalised, Norm, NormalisedByKernels, is_rectified, total
 
 
 class ChannelNorm(Norm, Fusing):
@@ -110,14 +111,26 @@ class ChannelNorm(Norm, Fusing):
             mean, var = self.buffer_value("running_mean"), self.buffer_value("running_var")
         else:
             require_several(layout)
-        y, normalised = self._normalise(x, layout, mean, var)
+        y, normalised = self._normalise(x, layout, mean, var, relu)
         if self.track_running_stats and self.training:
             self._track(normalised, layout)
-        if relu:
+        if relu and not is_rectified(normalised):
             ops = operations_of(self.backend.xp)
             # Without weight and bias the output may be what was saved for backward.
             y = ops.relu_in_place(y) if self.parameters else ops.relu(y)
         return y
+
+    def forward_and_relu(self, x: Array, relu: Layer) -> Array:
+        """As `Fusing.forward_and_relu`; remembers that ReLU, for `covers`."""
+        y = super().forward_and_relu(x, relu)
+        if self.saved is not None:
+            self.saved = (*self.saved, relu.saved)
+        return y
+
+    def covers(self, relu: Layer) -> bool:
+        """Whether `backward` includes that of a ReLU, with which the last forward was computed together."""
+        saved = self.saved
+        return saved is not None and len(saved) == 3 and saved[2] is relu.saved and is_rectified(saved[0])
 
     def _track(self, normalised: AnyNormalised, layout: Layout) -> None:
         """Update the running statistics by new arrays; nothing is read on the host.

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ...backends import operations_of
 from ...backends.execution.team import current_team
+from ...backends.kept_calls import kept_calls
 from ...backends.memory_order import inverse
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
@@ -89,9 +90,12 @@ def normalise(
     mean: Array | None = None,
     var: Array | None = None,
     eps: float,
+    relu: bool = False,
     xp: Namespace,
 ) -> tuple[Array, AnyNormalised]:
     """``y``, and the state for `normalise_backward`; with the mean and variance of ``x`` if none are given.
+
+    With ``relu`` it may be the ReLU of ``y``, which `is_rectified` tells.
 
     The variance is computed in a second pass, from differences to the mean: a difference of sums of squares is
     inaccurate where the mean is large. The mean is computed in two passes too: if all values are equal, its rounding
@@ -104,14 +108,10 @@ def normalise(
     for name, array in (("weight", weight), ("bias", bias), ("mean", mean), ("var", var)):
         if array is not None:
             require_shape(array, layout.weight, name)
+    found = _by_engine(x, weight, bias, mean, var, layout, eps, relu, xp)
+    if found is not None:
+        return found
     given = None if mean is None or var is None else (mean, var)
-    kernels = _prepared(x, layout, given is not None, xp)
-    if kernels is not None:
-        if layout.is_row:
-            y, state = kernels.forward(x, weight, bias, given, eps)
-            return y, NormalisedByKernels(kernels, state)
-        y, state = kernels.forward(channels_last(x, xp), weight, bias, given, eps)
-        return channels_first(y, xp), NormalisedByKernels(kernels, state)
     rows = _batch_rows(x, layout, xp)
     if rows is not None:
         return normalise_rows(x, rows, weight, bias, given, eps, xp)
@@ -139,6 +139,36 @@ def normalise(
     back = inverse(order)
     y = xp.reshape(xp.permute_dims(y, back), tuple(x.shape))
     return y, Normalised(order, values, inverse_std, xp.permute_dims(mean, back), xp.permute_dims(var, back))
+
+
+@kept_calls(5)
+def _by_engine(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    mean: Array | None,
+    var: Array | None,
+    layout: Layout,
+    eps: float,
+    relu: bool,
+    xp: Namespace,
+) -> tuple[Array, NormalisedByKernels] | None:
+    """`normalise` by the backend's own kernels; None if there are none."""
+    given = None if mean is None or var is None else (mean, var)
+    kernels = _prepared(x, layout, given is not None, xp)
+    if kernels is None:
+        return None
+    if layout.is_row:
+        y, state = kernels.forward(x, weight, bias, given, eps)
+        return y, NormalisedByKernels(kernels, state)
+    rectifying = {"relu": True} if relu and getattr(kernels, "rectifies", False) else {}
+    y, state = kernels.forward(channels_last(x, xp), weight, bias, given, eps, **rectifying)
+    return channels_first(y, xp), NormalisedByKernels(kernels, state)
+
+
+def is_rectified(normalised: AnyNormalised) -> bool:
+    """Whether ReLU was computed together with a normalisation, and `normalise_backward` includes its gradient."""
+    return isinstance(normalised, NormalisedByKernels) and getattr(normalised.state, "relu", False)
 
 
 def normalise_backward(
@@ -248,15 +278,15 @@ class Norm(Layer):
     eps: float
 
     def _normalise(
-        self, x: Array, layout: Layout, mean: Array | None = None, var: Array | None = None
+        self, x: Array, layout: Layout, mean: Array | None = None, var: Array | None = None, relu: bool = False
     ) -> tuple[Array, AnyNormalised]:
         weight, bias, xp = self.parameter_value("weight"), self.parameter_value("bias"), self.backend.xp
-        y, normalised = normalise(x, weight, bias, layout, mean=mean, var=var, eps=self.eps, xp=xp)
+        y, normalised = normalise(x, weight, bias, layout, mean=mean, var=var, eps=self.eps, relu=relu, xp=xp)
         self.save_for_backward(normalised, layout)
         return y, normalised
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        normalised, layout = self.saved
+        normalised, layout = self.saved[:2]
         weight, xp = self.parameter_value("weight"), self.backend.xp
         dx, dweight, dbias = normalise_backward(dy, normalised, weight, layout, input_grad=input_grad, xp=xp)
         self.accumulate_grad("weight", dweight)

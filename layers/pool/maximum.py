@@ -21,6 +21,7 @@ from array_api_compat import device
 
 from ...backends import operations_of
 from ...backends.contractions.windows import Windows
+from ...backends.kept_calls import kept_calls
 from ...backends.without_autograd import without_graph
 from ...common import checks
 from ...common.types import Array, DType, Namespace, dtype_name
@@ -96,6 +97,7 @@ def max_pool_backward(
     return scatter_maxima(dy, cell, tuple(x.shape), geometry, xp)
 
 
+@kept_calls(1)
 def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array]:
     """The maximum of each window, and the row-major index of its cell in the window, ``(N, C, *O)`` both."""
     ops, inner = operations_of(xp), channels_last(x, xp)
@@ -209,6 +211,7 @@ def _dense(windows: Windows, geometry: Geometry, channels: int) -> tuple[Windows
     return replace(windows, stride=(*windows.stride[:-1], 1), count=(*windows.count[:-1], count)), stride
 
 
+@kept_calls(2)
 def scatter_maxima(dy: Array, cell: Array, x_shape: tuple[int, ...], geometry: Geometry, xp: Namespace) -> Array:
     """``dx``: each window's ``dy`` at its cell of `max_cells`, added up."""
     require_shape(dy, (*x_shape[:2], *geometry.windows.count), "dy")

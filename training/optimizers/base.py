@@ -16,7 +16,7 @@ has the size of a parameter. An array that a user set as a value or gradient nev
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar
 
 from ...backends import Backend, operations_of, origins
@@ -30,6 +30,8 @@ from ...layers.core.parameter import Parameter, update_in_place
 from .counters import Number, counter
 from .parameters import Trainable, trainable
 from .rule import FusedUpdate, State
+
+_NUMBERS = frozenset((bool, int, float))
 
 
 class Optimizer:
@@ -81,29 +83,30 @@ class Optimizer:
 
     def _update_all(self, group: Sequence[tuple[Parameter, Array]], b: Backend) -> None:
         """Update the parameters of one backend: with its kernel where it has one, the others one by one."""
-        fused = self._fused_update() if self._has_own_kernel() else None
+        kind: Any = type(self)
+        fused = self._fused_update() if _has_own_kernel(kind) else None
         # A rate that a user set may be an array.
-        if fused is not None and all(isinstance(each, int | float) for each in fused.settings):
+        if fused is not None and _NUMBERS.issuperset(map(type, fused.settings)):
             kernel = operations_of(b.xp).prepare("update", (fused.name, fused.settings), b.dtype_name)
         else:
             kernel = None
-        rows, names = [], self._state_names()
-        state_names = set(names)
+        rows, names, counters = [], self._state_names(), {} if fused is None else fused.counters
         for parameter, gradient in group:
-            _check_gradient(parameter, gradient, b)
+            if not (b.accepts_directly(gradient) and gradient.shape == parameter.shape):
+                _check_gradient(parameter, gradient)
             stored, value = parameter.states.setdefault(self, {}), parameter.own_value()
-            is_first = not stored.keys() >= state_names
+            is_first = not stored.keys() >= set(names)
             if is_first:
                 stored.update({name: b.xp.zeros_like(value) for name in names})
-            arrays = [stored[name] for name in names]
-            if kernel is None or fused is None or not kernel.accepts(value, gradient, *arrays):
+            arrays = list(map(stored.__getitem__, names))
+            if kernel is None or not kernel.accepts(value, gradient, *arrays):
                 state = State(dict(zip(names, arrays, strict=True)), self._advance(stored, b), is_first)
                 self._update(value, gradient, state, b)
                 continue
-            for name, start in fused.counters.items():
+            for name, start in counters.items():
                 stored[name] = counter(stored.get(name, start), start, b)
-            numbers = () if fused.counters else self._advance(stored, b)
-            rows.append((value, arrays, gradient, (*numbers, is_first), [stored[name] for name in fused.counters]))
+            numbers = () if counters else self._advance(stored, b)
+            rows.append((value, arrays, gradient, (*numbers, is_first), list(map(stored.__getitem__, counters))))
         if kernel is not None:
             kernel(rows)
 
@@ -146,13 +149,6 @@ class Optimizer:
     def _fused_update(self) -> FusedUpdate | None:
         """The kernel for all parameters together; None if there is none."""
         return None
-
-    def _has_own_kernel(self) -> bool:
-        """Whether the kernel does what this class computes: not if a subclass overrides the formula only."""
-        kind = type(self)
-        owner = _definer(kind, "_fused_update")
-        is_last = all(issubclass(owner, _definer(kind, name)) for name in ("_step", "_advance", "_state_names"))
-        return is_last and kind._apply is Optimizer._apply
 
     def zero_grad(self) -> None:
         """Drop the gradients: ``grad`` becomes None."""
@@ -222,10 +218,16 @@ class Optimizer:
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self.settings)})"
 
 
-def _check_gradient(parameter: Parameter, gradient: Array, b: Backend) -> None:
+@cache
+def _has_own_kernel(kind: Any) -> bool:
+    """Whether the kernel does what a class computes: not if a subclass overrides the formula only."""
+    owner = _definer(kind, "_fused_update")
+    is_last = all(issubclass(owner, _definer(kind, name)) for name in ("_step", "_advance", "_state_names"))
+    return bool(is_last and kind._apply is Optimizer._apply)
+
+
+def _check_gradient(parameter: Parameter, gradient: Array) -> None:
     """Raise unless it is an array of floats of the parameter's shape."""
-    if b.accepts_directly(gradient) and gradient.shape == parameter.shape:
-        return
     require_plain(gradient, "a gradient")
     require_float(gradient, "a gradient")
     if gradient.shape != parameter.shape:

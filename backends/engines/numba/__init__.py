@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ....common import environment
+from ... import overrides
 from ...overrides import add_applicable, chosen, is_collecting
 
 
@@ -85,7 +86,7 @@ def _prepared(operation: str, problem: Any, dtype: str, block_bytes: int) -> Any
 
 def used() -> bool:
     """Whether compiled code computes: it is installed, and enabled by the environment and `xpnn.backends.overrides`."""
-    override = chosen().kernels
+    override = chosen().kernels if overrides.active else None
     # The usual values of the variable first, since every operation asks.
     off = (
         (environment.given(environment.NUMBA) not in ("", "1") and switched_off()) if override is None else not override

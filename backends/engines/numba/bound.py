@@ -1,7 +1,7 @@
 """Jobs with their arguments, as numbers that compiled code reads."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,24 @@ def address_of(x: Array) -> int:
     return int(_address(x)) if type(x) is np.ndarray else int(x.ctypes.data)
 
 
+class Arguments(NamedTuple):
+    """The arguments of a job, or of several that have the same.
+
+    Attributes
+    ----------
+    memory : array of int64
+        Where compiled code reads them; a row for each part if they are those of parts (`Job.bind_parts`).
+    values : sequence of arrays and numbers
+        For parts without the last, the number of the part.
+    addressed : sequence of array
+        Arrays whose addresses are in others.
+    """
+
+    memory: Array
+    values: Sequence[Any]
+    addressed: Sequence[Array] = ()
+
+
 class Bound:
     """Jobs with their arguments, which run one after another.
 
@@ -26,8 +44,8 @@ class Bound:
     ----------
     rows : list of (int, int, int)
         For each job the address of its function, the number of items, and the address of the arguments.
-    keep : list
-        The arguments, and the arrays whose addresses they hold.
+    keep : list of Arguments
+        What the addresses are of.
     uses_blas : bool
         Whether jobs call the matrix library, which must then be on one thread.
     signature : object
@@ -37,7 +55,7 @@ class Bound:
     __slots__ = ("is_shared", "keep", "program", "rows", "signature", "uses_blas")
 
     def __init__(
-        self, rows: list[tuple[int, int, int]], keep: list[Any], uses_blas: bool = False, signature: Any = None
+        self, rows: list[tuple[int, int, int]], keep: list[Arguments], uses_blas: bool = False, signature: Any = None
     ) -> None:
         self.rows, self.keep, self.uses_blas, self.signature = rows, keep, uses_blas, signature
         self.is_shared = False
@@ -51,7 +69,7 @@ class Bound:
     def join(cls, parts: "Iterable[Bound]") -> "Bound":
         """One that runs all jobs of the parts, in order."""
         parts = list(parts)
-        rows, keep = [row for part in parts for row in part.rows], [part.keep for part in parts]
+        rows, keep = [row for part in parts for row in part.rows], [each for part in parts for each in part.keep]
         return cls(rows, keep, any(part.uses_blas for part in parts), [part.signature for part in parts])
 
     @classmethod
@@ -59,5 +77,5 @@ class Bound:
         """One that runs the first jobs of all phases, in order, then the second ones, and so on."""
         phases = list(phases)
         rows = [row for part in zip(*(phase.rows for phase in phases), strict=True) for row in part]
-        signature = [phase.signature for phase in phases]
-        return cls(rows, [phase.keep for phase in phases], any(phase.uses_blas for phase in phases), signature)
+        signature, keep = [phase.signature for phase in phases], [each for phase in phases for each in phase.keep]
+        return cls(rows, keep, any(phase.uses_blas for phase in phases), signature)

@@ -1,10 +1,11 @@
 """Batch, group and instance normalisation: each of forward and backward reads the input twice."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from ....common.types import Array
+from ...kept_calls import kept_calls
 from ...recording.calls import empty
 from .bound import Bound
 from .channel_norm_backward import add_samples, differentiate, gradient_sums, gradients
@@ -20,8 +21,7 @@ BLOCK_ENTRIES = 1 << 15
 COMBINED = 64
 
 
-@dataclass(frozen=True)
-class Statistics:
+class Statistics(NamedTuple):
     """An input as rows, and the statistics that normalised it.
 
     Attributes
@@ -65,6 +65,9 @@ class ChannelNorm:
     Groups of channels share their statistics. Batch normalisation has one sample, which is the whole batch, and as many
     groups as channels.
     """
+
+    #: Whether `forward` computes ReLU too.
+    rectifies = True
 
     def __init__(self, samples: int, cells: int, channels: int, groups: int, dtype: str, by_channel: bool) -> None:
         self.samples, self.cells, self.channels, self.dtype = samples, cells, channels, np.dtype(dtype)
@@ -116,14 +119,29 @@ class ChannelNorm:
 
         If ReLU followed, ``dy`` is the gradient of its result.
         """
-        rows, relu, columns = contiguous(dy).reshape(self.shape), known.relu, self.shape[1]
+        arrays = (dy, known.rows, known.found, known.apply, weight)
+        gradients: tuple[Array | None, Array, Array] = _backward(*arrays, self, known.relu, constant, input_grad)
+        return gradients
+
+    def _backward(
+        self,
+        dy: Array,
+        x: Array,
+        found: Array,
+        apply: Array,
+        weight: Array | None,
+        relu: bool,
+        constant: bool,
+        input_grad: bool,
+    ) -> tuple[Array | None, Array, Array]:
+        rows, columns = contiguous(dy).reshape(self.shape), self.shape[1]
         partial, shares = (
             empty((n, 2, c), self.dtype) for n, c in ((self.blocks, columns), (self.samples, self.channels))
         )
         slopes, sizes = empty((self.samples, 3, columns), self.dtype), (self.cells, self.width, self.chunk, constant)
         jobs = [
-            gradient_sums.bind(self.blocks, rows, known.rows, known.apply, partial, relu, *self.cut),
-            gradients.bind(self.chunks, partial, known.found, self._vector(weight), *sizes, shares, slopes),
+            gradient_sums.bind(self.blocks, rows, x, apply, partial, relu, *self.cut),
+            gradients.bind(self.chunks, partial, found, self._vector(weight), *sizes, shares, slopes),
         ]
         total = shares[0]
         if self.samples > 1:
@@ -132,7 +150,7 @@ class ChannelNorm:
         dx = empty(dy.shape, self.dtype) if input_grad else None
         if dx is not None:
             to = (dx.reshape(self.shape), relu, *self.cut)
-            jobs.append(differentiate.bind(self.blocks, rows, known.rows, known.apply, slopes, *to))
+            jobs.append(differentiate.bind(self.blocks, rows, x, apply, slopes, *to))
         perform(Bound.join(jobs))
         return dx, total[0], total[1]
 
@@ -145,16 +163,35 @@ class ChannelNorm:
         self, known: Statistics, running: tuple[Array, Array, Array], momentum: float | None
     ) -> tuple[Array, Array, Array]:
         """New running mean, variance and number of batches, moved towards those of a batch."""
-        mean, var, batches = running
+        new: tuple[Array, Array, Array] = _track(known.found, *running, self, momentum)
+        return new
+
+    def _track(
+        self, found: Array, mean: Array, var: Array, batches: Array, momentum: float | None
+    ) -> tuple[Array, Array, Array]:
         new = empty(self.channels, self.dtype), empty(self.channels, self.dtype), empty((), np.int64)
         old = (self._vector(mean), self._vector(var), batches.reshape(1))
         factors = (momentum or 0.0, momentum is None, self.cells / (self.cells - 1))
-        perform(track.bind(1, known.found, *old, new[0], new[1], new[2].reshape(1), *factors))
+        perform(track.bind(1, found, *old, new[0], new[1], new[2].reshape(1), *factors))
         return new
 
     def _vector(self, x: Array | None) -> Array:
         """An argument of a job; with no entry for None."""
         return self._nothing if x is None else contiguous(x)
+
+
+@kept_calls(5)
+def _backward(
+    dy: Array, x: Array, found: Array, apply: Array, weight: Array | None, norm: ChannelNorm, *settings: bool
+) -> tuple[Array | None, Array, Array]:
+    return norm._backward(dy, x, found, apply, weight, *settings)
+
+
+@kept_calls(4)
+def _track(
+    found: Array, mean: Array, var: Array, batches: Array, norm: ChannelNorm, momentum: float | None
+) -> tuple[Array, Array, Array]:
+    return norm._track(found, mean, var, batches, momentum)
 
 
 def prepare_batch_norm(problem: tuple[int, int], dtype: str) -> ChannelNorm | None:

@@ -29,7 +29,7 @@ from numba import types
 
 from ....common.types import Array, dtype_name
 from ...recording.calls import current
-from .bound import Bound, address_of
+from .bound import Arguments, Bound, address_of
 from .packing import pack
 from .progress import compiling
 from .unpacking import unpacker
@@ -154,10 +154,10 @@ class Job:
         rows = [(function, count, first + part * size) for part, count in enumerate(items)]
         tape = current()
         if tape is None:
-            return Bound(rows, [memory, arguments], self.uses_blas)
+            return Bound(rows, [Arguments(memory, arguments)], self.uses_blas)
         for array in self.results(arguments):
             tape.written(array)
-        return Bound(rows, [memory, arguments], self.uses_blas, (list(items), tape.describe(arguments)))
+        return Bound(rows, [Arguments(memory, arguments)], self.uses_blas, (list(items), tape.describe(arguments)))
 
     def results(self, arguments: tuple[Any, ...]) -> list[Array]:
         """The arrays that the job writes to; those without entries are placeholders."""
@@ -210,12 +210,12 @@ def bind_phases(
         uses_blas = uses_blas or job.uses_blas
     tape = current()
     if tape is None:
-        return Bound(rows, [memory, arguments, addressed], uses_blas)
+        return Bound(rows, [Arguments(memory, arguments, addressed)], uses_blas)
     for array in (*phases[0][0].results(arguments), *addressed):
         tape.written(array)
     described = [value for value in arguments if not (addressed and getattr(value, "dtype", None) == np.int64)]
     signature = [items for _, items in phases], tape.describe((described, addressed))
-    return Bound(rows, [memory, arguments, addressed], uses_blas, signature)
+    return Bound(rows, [Arguments(memory, arguments, addressed)], uses_blas, signature)
 
 
 def job(*kinds: Kind, uses_blas: bool = False, contract: bool = True) -> Callable[[Callable[..., None]], Job]:

@@ -4,8 +4,7 @@
 the rounding error of a mean is divided by the root of ``eps``. The variance is that of differences from ``near``.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -127,8 +126,7 @@ def _add_items(item: Any, partial: Any, total: Any) -> None:
             total[k, first + c] = number(sums[c])
 
 
-@dataclass(frozen=True)
-class Statistics:
+class Statistics(NamedTuple):
     """An input as rows, ``(R, D)``, and for each the two parts of the mean and the inverse deviation, ``(R, 3)``."""
 
     rows: Array

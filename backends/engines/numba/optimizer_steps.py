@@ -187,10 +187,10 @@ class OptimizerSteps:
     def accepts(self, value: Array, *others: Array) -> bool:
         """Whether arrays of one shape have this dtype and the same strides, without gaps in memory."""
         order, dtype = value.strides, self.dtype
-        if not set(map(type, (value, *others))) <= _ARRAYS:
+        if not _ARRAYS.issuperset(map(type, (value, *others))):
             # Parameters may be scalars of NumPy.
             return False
-        if value.dtype != dtype or not has_no_gaps(value):
+        if value.dtype != dtype or not (value.flags.c_contiguous or has_no_gaps(value)):
             return False
         for each in others:
             if each.dtype != dtype or not (each.strides == order or steps(each) == steps(value)):
@@ -218,7 +218,7 @@ class OptimizerSteps:
         perform(bind_phases(phases, *arguments, dtype=self.name, addressed=arrays))
 
 
-_ARRAYS = {np.ndarray, np.memmap}
+_ARRAYS = frozenset((np.ndarray, np.memmap))
 _ZEROS = (0.0,) * NUMBERS
 
 

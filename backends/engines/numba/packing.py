@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 
 from ....common.types import Array
-from .atomics import atomic_load
+from .atomics import atomic_load, atomic_store
 from .compiler import njit
 
 # Bytes from the beginning of an array object to its fields, and a bit of the flags.
 _HEADER = object.__basicsize__
 _KIND = 8
-_DATA, _AXES, _SIZES, _FLAGS = _HEADER, _HEADER + 8, _HEADER + 16, _HEADER + 48
-_C_CONTIGUOUS = 1
-_NDARRAY = id(np.ndarray)
+_DATA, _AXES, _SIZES, _STRIDES = _HEADER, _HEADER + 8, _HEADER + 16, _HEADER + 24
+_DTYPE, _FLAGS = _HEADER + 40, _HEADER + 48
+_C_CONTIGUOUS, _ALIGNED = 1, 0x100
+_NDARRAY, _NONE = id(np.ndarray), id(type(None))
+# The same in tuples (``PyTupleObject``).
+_ITEMS = _HEADER + 8
 
 
 @njit(cache=True)
@@ -103,6 +106,67 @@ def addresses_of(arrays: list[Array]) -> Array:
     return np.array([x.ctypes.data for x in arrays], np.int64)
 
 
+def object_form(arrays: Sequence[Array | None]) -> Array:
+    """What `relocate` compares arrays with: class, and for an array axes, dtype, sizes and strides, each a word."""
+    words = [len(arrays)]
+    for x in arrays:
+        words += [_NONE, -1] if x is None else [_NDARRAY, x.ndim, id(x.dtype), *x.shape, *x.strides]
+    return np.array(words, np.int64)
+
+
+@njit(cache=True)
+def relocate(objects: Any, form: Any, moved: Any, words: Any) -> Any:
+    """Write addresses of arrays into words, if the first of the arrays have a form; returns whether they have.
+
+    All arguments are addresses: ``objects`` of a tuple of arrays, ``form`` of what `object_form` returned, ``words`` of
+    the words. At ``moved`` there are numbers: how many addresses there are; the place in the tuple of an array that
+    begins at a multiple of so many bytes, and these; and for each address its word, the place of its array in the
+    tuple, and its distance in bytes from the beginning of that.
+    """
+    items, at = objects + _ITEMS, form + 8
+    for i in range(atomic_load(form)):
+        where = atomic_load(items + 8 * i)
+        if atomic_load(where + _KIND) != atomic_load(at):
+            return False
+        axes = atomic_load(at + 8)
+        at += 16
+        if axes < 0:
+            continue
+        if atomic_load(where + _AXES) & 0xFFFFFFFF != axes or atomic_load(where + _DTYPE) != atomic_load(at):
+            return False
+        if atomic_load(where + _FLAGS) & _ALIGNED == 0:
+            return False
+        sizes, strides = atomic_load(where + _SIZES), atomic_load(where + _STRIDES)
+        at += 8
+        for axis in range(axes):
+            if atomic_load(sizes + 8 * axis) != atomic_load(at + 8 * axis):
+                return False
+            if atomic_load(strides + 8 * axis) != atomic_load(at + 8 * (axes + axis)):
+                return False
+        at += 16 * axes
+    aligned, alignment = atomic_load(moved + 8), atomic_load(moved + 16)
+    for i in range(atomic_load(moved)):
+        row = moved + 24 * (i + 1)
+        number = atomic_load(row + 8)
+        data = atomic_load(atomic_load(items + 8 * number) + _DATA)
+        if number == aligned:
+            data = (data + alignment - 1) // alignment * alignment
+        atomic_store(words + 8 * atomic_load(row), data + atomic_load(row + 16))
+    return True
+
+
+def _relocates() -> bool:
+    """Whether tuples and arrays have the layout that `relocate` reads."""
+    x, y = np.zeros((2, 3, 5), np.float32)[:, ::2], np.zeros(4)
+    moved, words = np.array([2, 2, 64, 1, 0, 8, 0, 2, 0], np.int64), np.zeros(2, np.int64)
+    form = object_form((x, None))
+    addresses = [each.ctypes.data for each in (form, moved, words)]
+    objects = [(each, None, y) for each in (x, x[::-1], x[:1], x * 1)]
+    fits = [relocate(id(each), *addresses) for each in objects]
+    right = words.tolist() == [-(-y.ctypes.data // 64) * 64, x.ctypes.data + 8]
+    return right and fits == [True, False, False, False]
+
+
 def _has_layout() -> bool:
     """Whether array objects have the layout that `_pack` reads."""
     if sys.implementation.name != "cpython" or _HEADER != 16 or np.dtype(np.intp).itemsize != 8:
@@ -113,7 +177,7 @@ def _has_layout() -> bool:
         packed = _pack(np.array([id(x)], np.int64), np.array([x.ndim], np.int64), words, _NDARRAY)
         if packed != x.flags.c_contiguous or (packed and words.tolist() != [x.ctypes.data, *x.shape]):
             return False
-    return True
+    return _relocates()
 
 
 #: Whether compiled code reads array objects.

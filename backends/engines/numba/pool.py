@@ -36,10 +36,12 @@ from .bound import Bound, address_of
 from .compiler import INT, compiled
 
 # Each number has a cache line of its own: bytes from the beginning of the state.
-GENERATION, NEXT, ACTIVE, STOPPED, CALLS = 0, 128, 256, 384, 640
+GENERATION, NEXT, ACTIVE, STOPPED, CALLS, ASLEEP = 0, 128, 256, 384, 640, 1024
 # Written before the generation becomes even, read after: the job, and the number of threads that may help.
 FUNCTION, ITEMS, ARGUMENTS, HELPERS = 512, 520, 528, 536
-STATE_BYTES = 1024
+# One word for each thread that says whether it sleeps; threads beyond these are looked at by Python.
+FLAGS = 128
+STATE_BYTES = ASLEEP + 8 * FLAGS
 # Looks without a job before a thread sleeps: some 0.2 ms. Between two operations of a step Python needs less.
 LOOKS = 4000
 # Looks after which a thread that waits lets others of the machine run.
@@ -75,6 +77,23 @@ def _run(state: Any, program: Any, jobs: Any, helpers: Any, let_others_run: Any)
             looks += 1
             if looks % LOOKS_BEFORE_YIELD == 0 and let_others_run != 0:
                 call_without_arguments(let_others_run)
+
+
+@compiled(INT, INT, INT, INT, INT, result=INT)
+def _run_if_awake(state: Any, program: Any, jobs: Any, helpers: Any, let_others_run: Any) -> Any:
+    """Call the threads and run jobs in order; returns 0, and runs nothing, if a thread must be woken first.
+
+    Then the call remains open.
+    """
+    atomic_store(state + CALLS, 1)
+    if helpers > FLAGS:
+        return 0
+    for number in range(helpers):
+        if atomic_load(state + ASLEEP + 8 * number) != 0:
+            return 0
+    _run(state, program, jobs, helpers, let_others_run)
+    atomic_store(state + CALLS, 0)
+    return 1
 
 
 @compiled(INT, INT, INT, INT)
@@ -121,7 +140,9 @@ class _Helper:
         self._arguments, self._state, self._memory = (state, number, LOOKS, let_others_run), state, memory
         # A token too many wakes the thread for nothing, once.
         self._tokens: SimpleQueue[None] = SimpleQueue()
-        self._is_asleep = False
+        # Threads beyond the flags have a word of their own.
+        self._own = np.zeros(1, np.int64)
+        self._asleep = state + ASLEEP + 8 * number if number < FLAGS else address_of(self._own)
         self.thread = threading.Thread(target=self._work, name="xpnn compiled worker", daemon=True)
         self.thread.start()
 
@@ -129,16 +150,20 @@ class _Helper:
         stopped, calls = self._state + STOPPED, self._state + CALLS
         while not _read(stopped):
             _serve(*self._arguments)
-            self._is_asleep = True
+            _write(self._asleep, 1)
             if _read(stopped) or _read(calls):
-                self._is_asleep = False
+                _write(self._asleep, 0)
             else:
                 self._tokens.get()
+
+    @property
+    def _is_asleep(self) -> bool:
+        return bool(_read(self._asleep))
 
     def wake(self) -> None:
         """Let it look for jobs again."""
         if self._is_asleep:
-            self._is_asleep = False
+            _write(self._asleep, 0)
             self._tokens.put(None)
 
 
@@ -159,17 +184,26 @@ class Pool:
 
     def run(self, bound: Bound) -> None:
         """Run the jobs in order, the items of each on several threads."""
-        program = bound.program
-        helpers = thread_count() - 1 if bound.is_shared else 0
+        self.run_program(address_of(bound.program), len(bound.program), bound.is_shared)
+
+    def run_program(self, program: int, jobs: int, is_shared: bool) -> None:
+        """Run the jobs of the program at an address in order, the items of each on several threads if it is shared."""
+        helpers = thread_count() - 1 if is_shared else 0
         if helpers < 1 or not self._busy.acquire(blocking=False):
-            _run(0, address_of(program), len(program), 0, 0)
+            _run(0, program, jobs, 0, 0)
             return
-        calls = self._state + CALLS
         try:
-            _write(calls, 1)
-            _run(self._state, address_of(program), len(program), self._awake(helpers), self._let_others_run)
+            if len(self._helpers) >= helpers and _run_if_awake(
+                self._state, program, jobs, helpers, self._let_others_run
+            ):
+                return
+            calls = self._state + CALLS
+            try:
+                _write(calls, 1)
+                _run(self._state, program, jobs, self._awake(helpers), self._let_others_run)
+            finally:
+                _write(calls, 0)
         finally:
-            _write(calls, 0)
             self._busy.release()
 
     def _awake(self, count: int) -> int:
@@ -223,11 +257,17 @@ def perform(bound: Bound) -> None:
 
 
 def _perform(bound: Bound) -> None:
-    if bound.uses_blas and not setup_once.entered:
+    program = bound.program
+    run_program(address_of(program), len(program), bound.is_shared, bound.uses_blas)
+
+
+def run_program(program: int, jobs: int, is_shared: bool, uses_blas: bool) -> None:
+    """Run the jobs of the program at an address, in order; see `Bound` for what the rest means."""
+    if uses_blas and not setup_once.entered:
         with one_blas_thread:
-            pool.run(bound)
+            pool.run_program(program, jobs, is_shared)
     else:
-        pool.run(bound)
+        pool.run_program(program, jobs, is_shared)
 
 
 class RecordedProgram:
@@ -238,19 +278,19 @@ class RecordedProgram:
 
     def __init__(self, bound: Bound) -> None:
         bound.keep = unwrapped(bound.keep)
-        self._bound = bound
+        self.bound = bound
 
     @property
     def signature(self) -> Any:
         """What must be the same whenever the step is run."""
-        return self._bound.signature
+        return self.bound.signature
 
     def __call__(self) -> None:
         """Run them."""
-        _perform(self._bound)
+        _perform(self.bound)
 
     def merged(self, following: Any) -> "RecordedProgram | None":
         """One call for this and the following one, if that runs bound jobs too."""
         if not isinstance(following, RecordedProgram):
             return None
-        return RecordedProgram(Bound.join([self._bound, following._bound]))
+        return RecordedProgram(Bound.join([self.bound, following.bound]))
