@@ -16,6 +16,7 @@ from ..execution.team import current_team
 from ..operations import Operations
 from ..overrides import chosen
 from .namespace import ExactNamespace
+from .rows import ExactRows
 from .splitting import budget
 
 
@@ -35,6 +36,8 @@ class ExactOperations(Operations):
         super().__init__(xp)
         self.raw = raw
         self.exact = xp.contractions
+        #: Scales and sums of channels, and scales of samples.
+        self.rows = ExactRows(raw, self.exact)
 
     def windows(self, x: Array, windows: Windows) -> Array:
         """The library's own windows: nothing is computed."""
@@ -140,6 +143,10 @@ class ExactOperations(Operations):
         cells = xp.broadcast_to(xp.reshape(s, (groups, 1, channels)), (groups, windows.cells, channels))
         left_scale = xp.reshape(cells, (groups, windows.cells * channels, 1))
         return exact.combine(quanta, plan, left_scale, xp.reshape(t, (groups, 1, features)))
+
+    def sum_rows(self, x: Array) -> Array:
+        """Sum over the rows of all workers."""
+        return self.rows.sum(x)
 
     def total(self, x: Array, axes: tuple[int, ...]) -> Array:
         """As one sum, because the order of additions has no effect."""

@@ -60,6 +60,9 @@ OPERATIONS: dict[str, str] = {
     "elementwise": "elementwise",
     "activation": "activations",
     "softmax": "softmax",
+    # Of exact numerics, with the bits of its array functions.
+    "exact rows": "exact_rows.prepare_rows",
+    "exact samples": "exact_rows.prepare_samples",
 }
 
 
