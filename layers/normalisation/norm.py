@@ -104,7 +104,19 @@ def normalise(
     for name, array in (("weight", weight), ("bias", bias), ("mean", mean), ("var", var)):
         if array is not None:
             require_shape(array, layout.weight, name)
-    given = None if mean is None or var is None else (mean, var)
+    return _normalise(x, weight, bias, layout, None if mean is None or var is None else (mean, var), eps, xp)
+
+
+def _normalise(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    layout: Layout,
+    given: tuple[Array, Array] | None,
+    eps: float,
+    xp: Namespace,
+) -> tuple[Array, AnyNormalised]:
+    """`normalise` without checks, where an engine computes also of an input as exact numerics stores it."""
     kernels = _prepared(x, layout, given is not None, xp)
     if kernels is not None:
         if layout.is_row:
@@ -118,7 +130,7 @@ def normalise(
     grid = xp.reshape(x, layout.grid)
     order = memory_axes(grid, xp)
     grid, axes = xp.permute_dims(grid, order), _permuted(layout.axes, order)
-    if mean is None:
+    if given is None:
         # The mean of no values is not used; divided by 1 instead of 0 it does not warn of NaN.
         cells = scalar(max(layout.cells, 1), x, xp)
         near = total(grid, axes, xp) / cells
@@ -127,7 +139,7 @@ def normalise(
         mean, centred = near + correction, centred - correction
         var = total(centred * centred, axes, xp) / cells
     else:
-        mean, var = layout.along(mean, order, xp), layout.along(var, order, xp)
+        mean, var = (layout.along(each, order, xp) for each in given)
         centred = grid - mean
     inverse_std = 1.0 / xp.sqrt(var + eps)
     if given is None:
@@ -245,19 +257,25 @@ def _is_by_channel(x: Array, layout: Layout) -> bool:
 class Norm(Layer):
     """Base of the layers that normalise; a subclass passes the layout, and the statistics if it has them."""
 
+    accepts_stored = True
     eps: float
 
     def _normalise(
         self, x: Array, layout: Layout, mean: Array | None = None, var: Array | None = None
     ) -> tuple[Array, AnyNormalised]:
-        weight, bias, xp = self.parameter_value("weight"), self.parameter_value("bias"), self.backend.xp
-        y, normalised = normalise(x, weight, bias, layout, mean=mean, var=var, eps=self.eps, xp=xp)
+        weight, bias, b = self.parameter_value("weight"), self.parameter_value("bias"), self.backend
+        given = None if mean is None or var is None else (mean, var)
+        if _prepared(x, layout, given is not None, b.xp) is None:
+            x = b.up(x)
+        y, normalised = _normalise(x, weight, bias, layout, given, self.eps, b.xp)
         self.save_for_backward(normalised, layout)
         return y, normalised
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         normalised, layout = self.saved
-        weight, xp = self.parameter_value("weight"), self.backend.xp
+        weight, b, xp = self.parameter_value("weight"), self.backend, self.backend.xp
+        if not isinstance(normalised, NormalisedByKernels):
+            dy = b.up(dy)
         dx, dweight, dbias = normalise_backward(dy, normalised, weight, layout, input_grad=input_grad, xp=xp)
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)

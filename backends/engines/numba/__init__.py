@@ -61,8 +61,11 @@ OPERATIONS: dict[str, str] = {
     "activation": "activations",
     "softmax": "softmax",
     # Of exact numerics, with the bits of its array functions.
+    "exact batch norm": "exact_batch_norm",
+    "exact elementwise": "exact_elementwise",
     "exact rows": "exact_rows.prepare_rows",
     "exact samples": "exact_rows.prepare_samples",
+    "exact update": "exact_updates",
 }
 
 

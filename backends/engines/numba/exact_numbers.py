@@ -1,5 +1,4 @@
-"""Numbers of exact numerics in compiled code, with the bits of `xpnn.backends.exact`: no product is fused with a sum.
-"""
+"""Numbers of exact numerics in compiled code: the bits of `xpnn.backends.exact`, with no product fused with a sum."""
 
 from math import frexp, ldexp
 from typing import Any

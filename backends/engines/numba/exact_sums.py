@@ -5,7 +5,7 @@ is left, rounded (`xpnn.backends.exact.contractions.ExactContractions.sum`). No 
 of additions and the blocks have no effect, and neither have those of a maximum.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,19 +44,20 @@ class Rows:
         self.unit = 2.0 ** (53 - max(cells - 1, 0).bit_length())
 
 
-#: Of vectors at an index the terms, one of each sum.
-Terms = Callable[[ExactLanes, Any, Any, Any, Any, Any], Iterable[Any]]
+#: Terms of vectors at an index and a column, one of each sum; and what the terms of a sum are multiplied by.
+Terms = Callable[[ExactLanes, Any, Any], list[Any]]
+Factors = Callable[[ExactLanes, int, Any], Any]
 
 
 def add_terms(
-    code: Code, terms: Terms, x: Any, dy: Any, table: Any, factors: Any, at: Any, columns: Any, partial: Any, to: Any,
-    unit: Any, two: bool, rows: int,
+    code: Code, terms: Terms, factors: Factors, at: Any, columns: Any, partial: Any, to: Any, unit: Any, two: bool,
+    rows: int,
 ) -> None:  # fmt: skip
     """Add the slices of the terms of some rows from index ``at`` to ``partial``, from index ``to``."""
     for lanes, c in over(code, columns, LENGTHS):
-        of_rows = [list(terms(lanes, x, dy, table, code.add(at, c, code.times(columns, r)), c)) for r in range(rows)]
+        of_rows = [terms(lanes, code.add(at, c, code.times(columns, r)), c) for r in range(rows)]
         for k, values in enumerate(zip(*of_rows, strict=True)):
-            factor = lanes.load(factors, code.add(c, code.times(columns, k)))
+            factor = factors(lanes, k, c)
             slices: list[list[Any]] = [[], []]
             for value in values:
                 scaled = lanes.multiply(value, factor)
@@ -66,11 +67,15 @@ def add_terms(
                     slices[1].append(lanes.rounded(rest))
             for level in range(1 + two):
                 place = code.add(to, c, code.times(columns, 2 * k + level))
-                sums = [*slices[level], lanes.load(partial, place)]
-                while len(sums) > 1:
-                    pairs = [lanes.add(a, b) for a, b in zip(sums[::2], sums[1::2], strict=False)]
-                    sums = pairs + sums[len(sums) // 2 * 2 :]
-                lanes.store(sums[0], partial, place)
+                lanes.store(_sum([*slices[level], lanes.load(partial, place)], lanes), partial, place)
+
+
+def _sum(values: list[Any], lanes: ExactLanes) -> Any:
+    """The sum of whole numbers, in any order."""
+    while len(values) > 1:
+        pairs = [lanes.add(a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
+        values = pairs + values[len(values) // 2 * 2 :]
+    return values[0]
 
 
 def in_groups(code: Code, first: Any, stop: Any, columns: Any, body: Callable[[Any, int], None]) -> None:
@@ -83,10 +88,6 @@ def in_groups(code: Code, first: Any, stop: Any, columns: Any, body: Callable[[A
         body(code.times(row, columns), 1)
 
 
-def _own(lanes: ExactLanes, x: Any, dy: Any, table: Any, at: Any, c: Any) -> Any:
-    yield lanes.read(x, at)
-
-
 @vectorised
 def _add_rows(
     code: Code, x: Any, first: Any, stop: Any, columns: Any, factors: Any, partial: Any, to: Any, unit: Any, two: Any
@@ -94,7 +95,9 @@ def _add_rows(
     for has_two in code.either(two):
 
         def body(at: Any, rows: int, has_two: bool = has_two) -> None:
-            add_terms(code, _own, x, x, x, factors, at, columns, partial, to, unit, has_two, rows)
+            terms: Terms = lambda lanes, place, c: [lanes.read(x, place)]  # noqa: E731
+            scale: Factors = lambda lanes, k, c: lanes.load(factors, c)  # noqa: E731
+            add_terms(code, terms, scale, at, columns, partial, to, unit, has_two, rows)
 
         in_groups(code, first, stop, columns, body)
 
