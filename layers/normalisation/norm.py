@@ -265,7 +265,7 @@ class Norm(Layer):
     ) -> tuple[Array, AnyNormalised]:
         weight, bias, b = self.parameter_value("weight"), self.parameter_value("bias"), self.backend
         given = None if mean is None or var is None else (mean, var)
-        if _prepared(x, layout, given is not None, b.xp) is None:
+        if b.numerics == "exact" and _prepared(x, layout, given is not None, b.xp) is None:
             x = b.up(x)
         y, normalised = _normalise(x, weight, bias, layout, given, self.eps, b.xp)
         self.save_for_backward(normalised, layout)

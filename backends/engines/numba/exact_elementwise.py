@@ -56,6 +56,10 @@ def _narrowed(lanes: ExactLanes, x: Any) -> Any:
     return x
 
 
+def _stored(lanes: ExactLanes, x: Any) -> Any:
+    return x
+
+
 def _relu(lanes: ExactLanes, x: Any) -> Any:
     return lanes.rectified(x)
 
@@ -96,6 +100,7 @@ class ExactElementwise:
 OPERATIONS = {
     "widen": ExactElementwise(_job(_widened, (_STORED,), write(1, "float64")), "float64"),
     "narrow": ExactElementwise(_job(_narrowed, (read(1, "float64"),), _STORED_RESULT)),
+    "store": ExactElementwise(_job(_stored, (_STORED,), _STORED_RESULT)),
     "relu": ExactElementwise(_job(_relu, (_STORED,), _STORED_RESULT)),
     "relu_backward": ExactElementwise(_job(_relu_backward, (_STORED, _STORED), _STORED_RESULT), like=1),
     "add": ExactElementwise(_job(_sum, (_STORED, _STORED), _STORED_RESULT)),
