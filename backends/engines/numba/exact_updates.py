@@ -98,6 +98,15 @@ def rmsprop(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numb
             vector_at(table[row, STATE + 1], first, size, zero),
         )
         velocity = vector_at(table[row, STATE + (2 if centered else 1)], first, size, zero)
+        # Apart, so that it becomes vectors.
+        if not centered and ahead == 0.0:
+            for i in range(size):
+                x, g = up(value[i]), up(gradient[i])
+                g = g + x * decay if decay != 0.0 else g
+                s = up(square[i]) * keep + g * g * share
+                square[i] = down(s)
+                value[i] = down(x - g / (root(s) + eps) * rate)
+            continue
         for i in range(size):
             x, g = up(value[i]), up(gradient[i])
             g = g + x * decay if decay != 0.0 else g

@@ -3,6 +3,7 @@
 import array_api_compat.numpy as xp
 import numpy as np
 import pytest
+from exact_arrays import bits, hostile
 
 from xpnn.backends.exact.contractions import ExactContractions
 from xpnn.backends.exact.rows import ExactRows
@@ -16,28 +17,9 @@ SMALLEST_STORED = 2.0**-125
 SHAPES = [(1, 1), (7, 3), (9, 257), (4, 5, 6, 8), (1, 513), (2100, 1), (1500, 64), (70_000, 2)]
 
 
-def hostile(shape, dtype, seed=0):
-    """Numbers of very different sizes, zeros, subnormals, and a NaN and infinities in some channels."""
-    rng = np.random.default_rng(seed)
-    largest = 30 if dtype == "float32" else 200
-    x = rng.standard_normal(shape) * 10.0 ** rng.integers(-largest, largest, shape)
-    x[rng.random(shape) < 0.2] = -0.0
-    x[rng.random(shape) < 0.1] = 1e-40 if dtype == "float32" else 1e-310
-    x = x.astype(dtype)
-    for place, value in ((1, np.nan), (2, np.inf), (3, -np.inf)):
-        if shape[-1] > 2:
-            x.reshape(-1, shape[-1])[0, place % shape[-1]] = value
-    return x
-
-
 def widened(x):
     """As exact numerics reads it."""
     return x if x.dtype == np.float64 else np.where(np.abs(x) < SMALLEST_STORED, 0.0, x).astype(np.float64)
-
-
-def bits(x):
-    """Equal for equal bits, and for any NaN."""
-    return np.where(np.isnan(x), -1, x.view(np.int64))
 
 
 @pytest.fixture(autouse=True)
