@@ -97,14 +97,19 @@ def normalise(
     inaccurate where the mean is large. The mean is computed in two passes too: if all values are equal, its rounding
     error is divided by the root of ``eps``, and equal values of 1000.1 in float32 would be normalised to -0.019.
     """
-    require_same_dtype(input=x, weight=weight, bias=bias, mean=mean, var=var)
     eps = float(checks.number("eps", eps, least=0.0))
     if (mean is None) != (var is None):
         raise ValueError("mean and var must be given together or not at all")
-    for name, array in (("weight", weight), ("bias", bias), ("mean", mean), ("var", var)):
+    _require(layout, x, weight=weight, bias=bias, mean=mean, var=var)
+    return _normalise(x, weight, bias, layout, None if mean is None or var is None else (mean, var), eps, xp)
+
+
+def _require(layout: Layout, x: Array | None, **vectors: Array | None) -> None:
+    """Raise unless all arrays have one dtype and the vectors the shape of the weight."""
+    require_same_dtype(input=x, **vectors)
+    for name, array in vectors.items():
         if array is not None:
             require_shape(array, layout.weight, name)
-    return _normalise(x, weight, bias, layout, None if mean is None or var is None else (mean, var), eps, xp)
 
 
 def _normalise(
@@ -267,6 +272,8 @@ class Norm(Layer):
         given = None if mean is None or var is None else (mean, var)
         if b.numerics == "exact" and _prepared(x, layout, given is not None, b.xp) is None:
             x = b.up(x)
+        is_stored = b.numerics == "exact" and dtype_name(x.dtype) == "float32"
+        _require(layout, None if is_stored else x, weight=weight, bias=bias, mean=mean, var=var)
         y, normalised = _normalise(x, weight, bias, layout, given, self.eps, b.xp)
         self.save_for_backward(normalised, layout)
         return y, normalised
