@@ -15,6 +15,7 @@ from .cpu.execution import NumpyExecution
 from .cpu.namespace import numpy_namespace
 from .cpu.recorded_function import RecordedFunction
 from .cpu.recorder import NumpyRecorder
+from .cpu.storage import converted
 from .engines import numba
 from .errors import BackendUnavailable
 from .inputs import is_plain_numpy
@@ -83,6 +84,12 @@ class NumpyBackend(Backend):
         if type(array) is np.memmap:
             array = self.plain(array)
         return array if self.numerics == "fast" else super().up(array)
+
+    def _widened(self, array: Array) -> Array:
+        return converted(array, "widen", super()._widened)
+
+    def _narrowed(self, array: Array) -> Array:
+        return converted(array, "narrow", super()._narrowed)
 
     def plain(self, array: Array) -> Array:
         return array.view(np.ndarray) if type(array) is np.memmap else array

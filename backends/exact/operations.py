@@ -6,6 +6,7 @@ for the batches of all workers.
 """
 
 from math import nan, prod
+from typing import Any
 
 from array_api_compat import device
 
@@ -15,11 +16,13 @@ from ..execution.blocks import concat_all, whole_batch
 from ..execution.team import current_team
 from ..operations import Operations
 from ..overrides import chosen
+from .elementwise import ExactElementwise
 from .namespace import ExactNamespace
+from .rows import ExactRows
 from .splitting import budget
 
 
-class ExactOperations(Operations):
+class ExactOperations(ExactElementwise, Operations):
     """`Operations` whose sums of products do not depend on the order of additions.
 
     Parameters
@@ -35,6 +38,15 @@ class ExactOperations(Operations):
         super().__init__(xp)
         self.raw = raw
         self.exact = xp.contractions
+        #: Scales and sums of channels, and scales of samples.
+        self.rows = ExactRows(raw, self.exact)
+
+    def prepare(self, operation: str, problem: Any, dtype: str) -> Any:
+        """An engine's object for the operation in exact numerics; None if it has none.
+
+        It has the bits of array functions, and accepts float32 arrays as exact numerics stores them.
+        """
+        return self.raw.prepare(f"exact {operation}", problem, dtype)
 
     def windows(self, x: Array, windows: Windows) -> Array:
         """The library's own windows: nothing is computed."""
@@ -140,6 +152,10 @@ class ExactOperations(Operations):
         cells = xp.broadcast_to(xp.reshape(s, (groups, 1, channels)), (groups, windows.cells, channels))
         left_scale = xp.reshape(cells, (groups, windows.cells * channels, 1))
         return exact.combine(quanta, plan, left_scale, xp.reshape(t, (groups, 1, features)))
+
+    def sum_rows(self, x: Array) -> Array:
+        """Sum over the rows of all workers."""
+        return self.rows.sum(x)
 
     def total(self, x: Array, axes: tuple[int, ...]) -> Array:
         """As one sum, because the order of additions has no effect."""

@@ -152,6 +152,7 @@ def _by_channel(x: Array, weight: Array, xp: Namespace) -> Array:
 class ReLU(Activation):
     """``max(x, 0)``; see `relu`."""
 
+    accepts_stored = True
     function = staticmethod(relu)
     gradient = staticmethod(relu_backward)
     from_output = True

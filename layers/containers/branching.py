@@ -42,10 +42,13 @@ class Branching(Container):
             raise with_owner(error, self) from error
 
     def _sum(self, arrays: Sequence[Array], relu: bool = False) -> Array:
-        """The sum of arrays of one shape, or its ReLU, in fast numerics only."""
+        """The sum of arrays of one shape, or its ReLU."""
         b = self.backend
         ops = operations_of(b.xp)
         with b.context():
+            if len(arrays) == 2:
+                x, y = map(b.plain, arrays)
+                return self._record_gradient(b.down(_added(x, y, relu, ops)))
             total = b.up(arrays[0])
             for i, array in enumerate(arrays[1:], start=2):
                 total = _added(total, b.up(array), relu and i == len(arrays), ops)

@@ -8,9 +8,10 @@ sum of a residual block, then ReLU              training, evaluation    the same
 convolution or dense, then batch norm (, ReLU)  evaluation, on the CPU  differs in rounding, see `folding`
 ==============================================  ======================  ==================================
 
-All of it holds in fast numerics only, for layers on one backend, and only for the library's own classes: a subclass may
-compute something else. A layer whose ``forward`` was replaced, as by `watched`, is computed by itself, so that whoever
-watches sees each layer's output. What the layers save for backward is what they save on their own.
+In exact numerics only batch norm, or the sum of a residual block, and ReLU are computed together. All of it holds for
+layers on one backend, and only for the library's own classes: a subclass may compute something else. A layer whose
+``forward`` was replaced, as by `watched`, is computed by itself, so that whoever watches sees each layer's output. What
+the layers save for backward is what they save on their own.
 
 In backward the gradient of a ReLU is computed together with that of the batch norm before it, with the same bits, if an
 engine computed both forward (`ChannelNorm.covers`).
@@ -95,4 +96,4 @@ def is_relu(layer: Layer | None, before: Layer) -> bool:
     if type(layer) is not ReLU or "forward" in vars(layer):
         return False
     b = before.backend
-    return b.numerics == "fast" and layer.backend is b
+    return layer.backend is b and (b.numerics == "fast" or type(before) not in _AFFINE)

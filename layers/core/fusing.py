@@ -28,7 +28,7 @@ class Fusing(Layer, ABC):
         """The output, or its ReLU."""
 
     def forward_and_relu(self, x: Array, relu: Layer) -> Array:
-        """`forward`, followed by that of ``relu``, a `ReLU` on the same backend, in fast numerics."""
+        """`forward`, followed by that of ``relu``, a `ReLU` on the same backend."""
         b = self.backend
         try:
             self._check_array(x, "input")
@@ -36,7 +36,7 @@ class Fusing(Layer, ABC):
                 y = self._forward_and(x, relu=True)
             else:
                 with b.context():
-                    y = self._forward_and(b.up(x), relu=True)
+                    y = b.down(self._forward_and(self._up(x), relu=True))
         except (TypeError, ValueError) as error:
             raise with_owner(error, self) from error
         self._record_output(y)

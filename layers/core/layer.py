@@ -168,7 +168,7 @@ class Layer(LayerState):
                 y = self._forward(x)
             else:
                 with b.context():
-                    y = b.down(self._forward(b.up(x)))
+                    y = b.down(self._forward(self._up(x)))
         except (TypeError, ValueError) as error:
             raise with_owner(error, self) from error
         self._record_output(y)
@@ -193,7 +193,7 @@ class Layer(LayerState):
                 dx = self._backward(dy, input_grad)
             else:
                 with b.context():
-                    dx = self._backward(b.up(dy), input_grad)
+                    dx = self._backward(self._up(dy), input_grad)
                     dx = None if dx is None else b.down(dx)
         except (TypeError, ValueError) as error:
             raise with_owner(error, self) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, Self, Unpack
+from typing import Any, ClassVar, Self, Unpack
 
 from ...backends import Backend, Generator, origins
 from ...backends.recording.guards import in_recording
@@ -19,6 +19,9 @@ from .parameter import Parameter
 from .placement import Placed, Placement
 from .state_dict import LoadedKeys, load_state, state_of
 
+# Methods that a layer implements.
+_IMPLEMENTED = {"_forward", "_forward_and", "_backward"}
+
 
 class LayerState(Placed):
     """Base of `Layer`, whose docstring says when each method is called.
@@ -28,6 +31,15 @@ class LayerState(Placed):
     **placement
         See `xpnn.layers.core.placement.Placement`.
     """
+
+    #: Whether ``_forward`` and ``_backward`` accept arrays as exact numerics stores them, in float32, and compute what
+    #: they would of widened ones. A subclass that defines either does not, unless it says so.
+    accepts_stored: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if _IMPLEMENTED & vars(cls).keys() and "accepts_stored" not in vars(cls):
+            cls.accepts_stored = False
 
     def __init__(self, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
@@ -57,6 +69,11 @@ class LayerState(Placed):
                 f"{checks.shown(initialiser)}; to set known values use parameters[{name!r}].value = array"
             )
         self.parameters[name] = Parameter(shape=shape, initialiser=initialiser, owner=self, name=name)
+
+    def _up(self, array: Array) -> Array:
+        """An array as ``_forward`` and ``_backward`` get it."""
+        b = self.backend
+        return b.plain(array) if self.accepts_stored else b.up(array)
 
     def parameter_value(self, name: str) -> Array | None:
         """A parameter to compute with, widened to float64 in exact numerics; None if there is no such parameter.

@@ -57,6 +57,7 @@ class ChannelNorm(Norm, Fusing):
     layout: ClassVar[Callable[..., Layout]]
     counts_batches: ClassVar[bool]
     ranks: ClassVar[tuple[int, ...]]
+    accepts_stored = True
 
     def __init__(
         self,

@@ -77,6 +77,7 @@ class GroupNorm(Norm):
         See `xpnn.layers.core.placement.Placement`.
     """
 
+    accepts_stored = True
     signature: ClassVar[tuple[tuple[str, Any], ...]] = (
         ("num_groups", ...),
         ("num_channels", ...),

@@ -86,6 +86,7 @@ class LayerNorm(Norm):
         See `xpnn.layers.core.placement.Placement`.
     """
 
+    accepts_stored = True
     signature: ClassVar[tuple[tuple[str, Any], ...]] = (
         ("normalized_shape", ...),
         ("eps", 1e-5),

@@ -101,24 +101,44 @@ def normalise(
     inaccurate where the mean is large. The mean is computed in two passes too: if all values are equal, its rounding
     error is divided by the root of ``eps``, and equal values of 1000.1 in float32 would be normalised to -0.019.
     """
-    require_same_dtype(input=x, weight=weight, bias=bias, mean=mean, var=var)
     eps = float(checks.number("eps", eps, least=0.0))
     if (mean is None) != (var is None):
         raise ValueError("mean and var must be given together or not at all")
-    for name, array in (("weight", weight), ("bias", bias), ("mean", mean), ("var", var)):
+    _require(layout, x, weight=weight, bias=bias, mean=mean, var=var)
+    given = None if mean is None or var is None else (mean, var)
+    return _normalise(x, weight, bias, layout, given, eps, relu, xp)
+
+
+def _require(layout: Layout, x: Array | None, **vectors: Array | None) -> None:
+    """Raise unless all arrays have one dtype and the vectors the shape of the weight."""
+    require_same_dtype(input=x, **vectors)
+    for name, array in vectors.items():
         if array is not None:
             require_shape(array, layout.weight, name)
+
+
+def _normalise(
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    layout: Layout,
+    given: tuple[Array, Array] | None,
+    eps: float,
+    relu: bool,
+    xp: Namespace,
+) -> tuple[Array, AnyNormalised]:
+    """`normalise` without checks, where an engine computes also of an input as exact numerics stores it."""
+    mean, var = (None, None) if given is None else given
     found = _by_engine(x, weight, bias, mean, var, layout, eps, relu, xp)
     if found is not None:
         return found
-    given = None if mean is None or var is None else (mean, var)
     rows = _batch_rows(x, layout, xp)
     if rows is not None:
         return normalise_rows(x, rows, weight, bias, given, eps, xp)
     grid = xp.reshape(x, layout.grid)
     order = memory_axes(grid, xp)
     grid, axes = xp.permute_dims(grid, order), _permuted(layout.axes, order)
-    if mean is None:
+    if given is None:
         # The mean of no values is not used; divided by 1 instead of 0 it does not warn of NaN.
         cells = scalar(max(layout.cells, 1), x, xp)
         near = total(grid, axes, xp) / cells
@@ -127,7 +147,7 @@ def normalise(
         mean, centred = near + correction, centred - correction
         var = total(centred * centred, axes, xp) / cells
     else:
-        mean, var = layout.along(mean, order, xp), layout.along(var, order, xp)
+        mean, var = (layout.along(each, order, xp) for each in given)
         centred = grid - mean
     inverse_std = 1.0 / xp.sqrt(var + eps)
     if given is None:
@@ -275,19 +295,27 @@ def _is_by_channel(x: Array, layout: Layout) -> bool:
 class Norm(Layer):
     """Base of the layers that normalise; a subclass passes the layout, and the statistics if it has them."""
 
+    accepts_stored = True
     eps: float
 
     def _normalise(
         self, x: Array, layout: Layout, mean: Array | None = None, var: Array | None = None, relu: bool = False
     ) -> tuple[Array, AnyNormalised]:
-        weight, bias, xp = self.parameter_value("weight"), self.parameter_value("bias"), self.backend.xp
-        y, normalised = normalise(x, weight, bias, layout, mean=mean, var=var, eps=self.eps, relu=relu, xp=xp)
+        weight, bias, b = self.parameter_value("weight"), self.parameter_value("bias"), self.backend
+        given = None if mean is None or var is None else (mean, var)
+        if b.numerics == "exact" and _prepared(x, layout, given is not None, b.xp) is None:
+            x = b.up(x)
+        is_stored = b.numerics == "exact" and dtype_name(x.dtype) == "float32"
+        _require(layout, None if is_stored else x, weight=weight, bias=bias, mean=mean, var=var)
+        y, normalised = _normalise(x, weight, bias, layout, given, self.eps, relu, b.xp)
         self.save_for_backward(normalised, layout)
         return y, normalised
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         normalised, layout = self.saved[:2]
-        weight, xp = self.parameter_value("weight"), self.backend.xp
+        weight, b, xp = self.parameter_value("weight"), self.backend, self.backend.xp
+        if not isinstance(normalised, NormalisedByKernels):
+            dy = b.up(dy)
         dx, dweight, dbias = normalise_backward(dy, normalised, weight, layout, input_grad=input_grad, xp=xp)
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)

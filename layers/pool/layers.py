@@ -11,7 +11,7 @@ from ..windows.geometry import Geometry, Padding, Size, check_padding
 from .average import avg_pool, avg_pool_backward, check_divisor
 from .geometry import pool_geometry, pool_geometry_of_shape
 from .lp import check_power, lp_pool, lp_pool_backward
-from .maximum import max_cells, maxima, plane_indices, scatter_maxima
+from .maximum import max_cells, maxima, plane_indices, prepared_max, scatter_maxima
 
 
 class _Pool(Layer):
@@ -67,6 +67,7 @@ class MaxPool(_Pool):
         ("return_indices", False),
         ("ceil_mode", False),
     )
+    accepts_stored = True
 
     def __init__(
         self,
@@ -97,7 +98,9 @@ class MaxPool(_Pool):
         return self._pooled(shape, self.dilation, self.ceil_mode)
 
     def _forward(self, x: Array) -> Array:
-        geometry = self._geometry(x)
+        geometry, b = self._geometry(x), self.backend
+        if b.numerics == "exact" and prepared_max(x, tuple(x.shape), geometry, b.xp) is None:
+            x = b.up(x)
         if not (self.training or self.return_indices):
             return maxima(x, geometry, self.backend.xp)
         y, cell = max_cells(x, geometry, self.backend.xp)
@@ -108,6 +111,9 @@ class MaxPool(_Pool):
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         cell, geometry, x_shape = self.saved
+        b = self.backend
+        if b.numerics == "exact" and prepared_max(dy, x_shape, geometry, b.xp) is None:
+            dy = b.up(dy)
         return scatter_maxima(dy, cell, x_shape, geometry, self.backend.xp)
 
 

@@ -101,7 +101,7 @@ def max_pool_backward(
 def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array]:
     """The maximum of each window, and the row-major index of its cell in the window, ``(N, C, *O)`` both."""
     ops, inner = operations_of(xp), channels_last(x, xp)
-    prepared = _prepared(tuple(x.shape), dtype_name(x.dtype), geometry, xp)
+    prepared = prepared_max(x, tuple(x.shape), geometry, xp)
     if prepared is not None:
         best, cell = prepared.forward(inner)
         return channels_first(best, xp), channels_first(cell, xp)
@@ -127,7 +127,7 @@ def max_cells(x: Array, geometry: Geometry, xp: Namespace) -> tuple[Array, Array
 def maxima(x: Array, geometry: Geometry, xp: Namespace) -> Array:
     """The maximum of each window, ``(N, C, *O)``: as `max_cells`, without the cells."""
     ops = operations_of(xp)
-    prepared = _prepared(tuple(x.shape), dtype_name(x.dtype), geometry, xp)
+    prepared = prepared_max(x, tuple(x.shape), geometry, xp)
     if not ops.free_order or prepared is not None:
         return max_cells(x, geometry, xp)[0]
     inner, (windows, step) = channels_last(x, xp), _dense(geometry.windows, geometry, x.shape[1])
@@ -143,9 +143,10 @@ def maxima(x: Array, geometry: Geometry, xp: Namespace) -> Array:
     return channels_first(best, xp)
 
 
-def _prepared(shape: tuple[int, ...], dtype: str, geometry: Geometry, xp: Namespace) -> Any:
-    """An engine's pool of an input ``(N, C, *S)`` of that shape, or None."""
-    return operations_of(xp).prepare("max pool", (geometry, (shape[0], *shape[2:], shape[1])), dtype)
+def prepared_max(like: Array, shape: tuple[int, ...], geometry: Geometry, xp: Namespace) -> Any:
+    """An engine's pool of an input ``(N, C, *S)`` of that shape, in the dtype of an array; None if there is none."""
+    problem = geometry, (shape[0], *shape[2:], shape[1])
+    return operations_of(xp).prepare("max pool", problem, dtype_name(like.dtype))
 
 
 def _padded(x: Array, geometry: Geometry, xp: Namespace) -> Array:
@@ -216,7 +217,7 @@ def scatter_maxima(dy: Array, cell: Array, x_shape: tuple[int, ...], geometry: G
     """``dx``: each window's ``dy`` at its cell of `max_cells`, added up."""
     require_shape(dy, (*x_shape[:2], *geometry.windows.count), "dy")
     upstream, winner, ops = channels_last(dy, xp), channels_last(cell, xp), operations_of(xp)
-    prepared = _prepared(x_shape, dtype_name(dy.dtype), geometry, xp)
+    prepared = prepared_max(dy, x_shape, geometry, xp)
     if prepared is not None:
         return channels_first(prepared.backward(upstream, winner), xp)
 

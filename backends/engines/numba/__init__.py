@@ -61,6 +61,13 @@ OPERATIONS: dict[str, str] = {
     "elementwise": "elementwise",
     "activation": "activations",
     "softmax": "softmax",
+    # Of exact numerics, with the bits of its array functions.
+    "exact batch norm": "exact_batch_norm",
+    "exact elementwise": "exact_elementwise",
+    "exact max pool": "exact_pools.prepare_max",
+    "exact rows": "exact_rows.prepare_rows",
+    "exact samples": "exact_rows.prepare_samples",
+    "exact update": "exact_updates",
 }
 
 

@@ -38,7 +38,7 @@ def unary(formula: Formula) -> Job:
     def work(item: Any, x: Any, y: Any, a: Any, b: Any, per: Any) -> None:
         compute(x, a, b, item * per, min(per, x.shape[0] - item * per), y)
 
-    return job(read(1), write(1), NUMBER, NUMBER, INT)(_named(work, formula))
+    return job(read(1), write(1), NUMBER, NUMBER, INT)(named(work, formula))
 
 
 def binary(formula: Formula) -> Job:
@@ -55,10 +55,10 @@ def binary(formula: Formula) -> Job:
     def work(item: Any, x: Any, y: Any, z: Any, a: Any, b: Any, per: Any) -> None:
         compute(x, y, a, b, item * per, min(per, x.shape[0] - item * per), z)
 
-    return job(read(1), read(1), write(1), NUMBER, NUMBER, INT)(_named(work, formula))
+    return job(read(1), read(1), write(1), NUMBER, NUMBER, INT)(named(work, formula))
 
 
-def _named(work: Any, formula: Any) -> Any:
+def named(work: Any, formula: Any) -> Any:
     """``work`` with the formula's name, file and line, by which compiled code is cached."""
     code = formula.__code__
     work.__code__ = work.__code__.replace(
@@ -71,7 +71,7 @@ def _named(work: Any, formula: Any) -> Any:
 
 def apply(job: Job, *arrays: Array, like: int = 0, options: tuple[float, ...] = (), entries: int = ITEM_ENTRIES) -> Any:
     """The job's result for arrays of one shape, in the memory order of the one at index ``like``."""
-    order, flat = _flat(arrays, like)
+    order, flat = flat_views(arrays, like)
     shape = arrays[like].shape
     result = empty(shape if order is None else tuple(shape[axis] for axis in order), arrays[like].dtype)
     numbers = (*options, 0.0, 0.0)[:2]
@@ -80,7 +80,7 @@ def apply(job: Job, *arrays: Array, like: int = 0, options: tuple[float, ...] = 
     return result if order is None else result.transpose(np.argsort(order))
 
 
-def _flat(arrays: tuple[Array, ...], like: int) -> tuple[Any, list[Array]]:
+def flat_views(arrays: tuple[Array, ...], like: int) -> tuple[Any, list[Array]]:
     """The arrays as vectors in the memory order of one of them, and its axes in that order; None for C order."""
     if all(array.flags.c_contiguous and array.flags.aligned for array in arrays):
         return None, [array.reshape(-1) for array in arrays]
