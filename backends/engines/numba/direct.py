@@ -12,7 +12,7 @@ from .bound import Bound
 from .compiler import contiguous
 from .convolution_layouts import matrix_of, pack
 from .convolution_sizes import ConvolutionProblem, Sizes, flat_with_strides
-from .direct_convolution import convolve, correlate
+from .direct_convolution import PANEL, convolve, correlate
 from .lane_sums import add_lanes
 from .neighbours import gather_matrix, joined, neighbours, rows_of_kernel, spread_matrix
 from .pool import perform
@@ -23,8 +23,8 @@ from .window_offsets import window_offsets
 BLOCK_BYTES, BLOCK_MULTIPLY_ADDS, LEAST_WINDOWS = 1 << 18, 1 << 20, 64
 # Most sums that are computed side by side in the gradient of the weight, and most numbers of all of them.
 LANES, LANES_SIZE = 16, 1 << 19
-# Least features of an item: two vectors.
-MIN_PART = 32
+# Least features of an item: those of a panel.
+MIN_PART = PANEL
 # Numbers of a weight's gradient that an item adds up.
 SUM_SIZE = 1 << 12
 
@@ -80,6 +80,8 @@ class DirectConvolution:
         self._backward = _Blocks(sizes, min(most, max(shares, LEAST_WINDOWS // cells)))
         self._zeros = np.zeros(sizes.features, np.float32)
         self._lanes = max(1, min(LANES, self._backward.count, LANES_SIZE // (sizes.depth * sizes.features)))
+        #: Features of a panel of the packed weight.
+        self._panel = PANEL if self.neighbours == 1 else 0
         self._forward_part = self._part(self._forward.count)
         self._backward_part = self._part(self._lanes)
 
@@ -90,8 +92,8 @@ class DirectConvolution:
         return MIN_PART * -(-features // (MIN_PART * parts)) if parts > 1 else features
 
     def pack(self, weight: Array) -> Array | None:
-        """The weight ``(F, C, *K)`` as the matrix ``(K*C, F)``, or None if it is that."""
-        return pack(weight, self.problem)
+        """The weight ``(F, C, *K)`` as the matrix ``(K*C, F)``, in panels if it is large; None if it is that matrix."""
+        return pack(weight, self.problem, self._panel)
 
     def forward(
         self, x: Array, weight: Array, bias: Array | None, packed: Array | None = None, relu: bool = False
@@ -109,7 +111,8 @@ class DirectConvolution:
         rows = y.reshape(-1, sizes.features)
         part, blocks = self._forward_part, self._forward
         items = blocks.count * -(-sizes.features // part)
-        calls.append(convolve.bind(items, *self._operands(x, blocks), matrix, start, relu, part, rows))
+        in_panels = packed is not None and self._panel > 0
+        calls.append(convolve.bind(items, *self._operands(x, blocks), matrix, start, relu, part, in_panels, rows))
         perform(Bound.join(calls))
         return y
 
