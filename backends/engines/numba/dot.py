@@ -54,6 +54,9 @@ def _generator(real: Any, is_wide: bool) -> Any:
             for chain, total in enumerate(chains):
                 at = builder.add(index, ir.Constant(WORD, LANES * chain))
                 add_product(total, load(a, at), load(b, at))
+        vectors = builder.mul(builder.sdiv(size, ir.Constant(WORD, LANES)), ir.Constant(WORD, LANES))
+        with cgutils.for_range_slice(builder, whole, vectors, ir.Constant(WORD, LANES), inc=True) as (index, _):
+            add_product(chains[0], load(a, index), load(b, index))
         sums = [builder.load(chain) for chain in chains]
         while len(sums) > 1:
             sums = [builder.fadd(left, right) for left, right in zip(sums[::2], sums[1::2], strict=True)]
@@ -62,7 +65,7 @@ def _generator(real: Any, is_wide: bool) -> Any:
             half = len(lanes) // 2
             lanes = [builder.fadd(left, right) for left, right in zip(lanes[:half], lanes[half:], strict=True)]
         rest = cgutils.alloca_once_value(builder, lanes[0])
-        with cgutils.for_range_slice(builder, whole, size, ir.Constant(WORD, 1), inc=True) as (index, _):
+        with cgutils.for_range_slice(builder, vectors, size, ir.Constant(WORD, 1), inc=True) as (index, _):
             add_product(rest, load_one(a, index), load_one(b, index))
         return builder.load(rest)
 

@@ -159,15 +159,14 @@ class Pool:
 
     def run(self, bound: Bound) -> None:
         """Run the jobs in order, the items of each on several threads."""
-        program = bound.program
         helpers = thread_count() - 1 if bound.is_shared else 0
         if helpers < 1 or not self._busy.acquire(blocking=False):
-            _run(0, address_of(program), len(program), 0, 0)
+            _run(0, bound.address, len(bound.rows), 0, 0)
             return
         calls = self._state + CALLS
         try:
             _write(calls, 1)
-            _run(self._state, address_of(program), len(program), self._awake(helpers), self._let_others_run)
+            _run(self._state, bound.address, len(bound.rows), self._awake(helpers), self._let_others_run)
         finally:
             _write(calls, 0)
             self._busy.release()
@@ -244,6 +243,11 @@ class RecordedProgram:
     def signature(self) -> Any:
         """What must be the same whenever the step is run."""
         return self._bound.signature
+
+    @property
+    def needs_no_settings(self) -> bool:
+        """Whether the matrix library is left alone."""
+        return not self._bound.uses_blas
 
     def __call__(self) -> None:
         """Run them."""
