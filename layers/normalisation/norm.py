@@ -105,7 +105,7 @@ def normalise(
         if array is not None:
             require_shape(array, layout.weight, name)
     given = None if mean is None or var is None else (mean, var)
-    kernels = _prepared(x, layout, given is not None, xp)
+    kernels = prepared(x, layout, given is not None, xp)
     if kernels is not None:
         if layout.is_row:
             y, state = kernels.forward(x, weight, bias, given, eps)
@@ -222,7 +222,7 @@ def _batch_rows(x: Array, layout: Layout, xp: Namespace) -> Array | None:
     return operations_of(xp).channel_rows(x) if _is_by_channel(x, layout) else None
 
 
-def _prepared(x: Array, layout: Layout, is_given: bool, xp: Namespace) -> Any:
+def prepared(x: Array, layout: Layout, is_given: bool, xp: Namespace) -> Any:
     """An engine's normalisation of channels, of groups of channels or of rows; None if there is none."""
     ops, dtype = operations_of(xp), dtype_name(x.dtype)
     if _is_by_channel(x, layout):

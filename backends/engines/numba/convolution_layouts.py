@@ -70,6 +70,16 @@ def _lay(item: Any, x: Any, g: Any, group: Any, out: Any) -> None:
         pad_rows(x, g, sample, 1, 0, g[INPUT], g[INPUT + 1], g[INPUT + 2], out[sample])
 
 
+@job(read(1), read(1, "int64"), INT, INT, INT, INT, write(2))
+def lay_padded(item: Any, x: Any, g: Any, rows: Any, height: Any, width: Any, depth: Any, out: Any) -> None:
+    """Copy an input to ``out (N * height, width * depth * C)`` with zeros around it; an item copies ``rows`` rows."""
+    parts = -(-height // rows)
+    sample, first = item // parts, item % parts * rows
+    last = min(first + rows, height)
+    to = out[sample * height + first : sample * height + last].reshape(-1)
+    pad_rows(x, g, sample, 1, first, last - first, width, depth, to)
+
+
 @job(read(1), INT, INT, INT, INT, INT, INT, write(2))
 def _pack(
     item: Any,
