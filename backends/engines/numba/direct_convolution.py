@@ -40,6 +40,8 @@ _wide_few = spread_tile(FEW_ROWS, VECTORS, LANES, False)
 PANEL = 2 * LANES
 # Terms of a block, whose part of a panel stays in the first cache while all tiles use it.
 TERMS = 128
+# A tile that fetches the next block of a panel meanwhile.
+_wide_fetching = spread_tile(ROWS, VECTORS, LANES, False, TERMS * PANEL)
 
 
 # If the last tile would reach beyond the end, it begins earlier and computes some sums a second time.
@@ -87,6 +89,12 @@ def _add_products(
                     to, to_step = waiting.ctypes.data + 4 * _WIDE * at, _WIDE
                 factors = right + 4 * term * width
                 last = relu if is_last else 0
+                # All but the last tile read this block from the cache, so the last one has time for the next.
+                if pitch == 0 and not is_last and rows == ROWS and left >= _WIDE and at > 0 and at + rows >= n:
+                    _wide_fetching(
+                        x, a + 8 * i, b + 8 * term, count, factors, width, own, own_step, to, to_step, left, 0
+                    )
+                    continue
                 _add_tile(
                     rows, x, a + 8 * i, b + 8 * term, count, factors, width, own, own_step, to, to_step, left, last
                 )
