@@ -80,6 +80,30 @@ def test_relu_in_the_same_loop_is_relu_after_it(compiled_engine, constant, rng):
         assert np.array_equal(a, d, equal_nan=True)
 
 
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", [(2, 5, 3, 4), (1, 300, 2, 2), (3, 64, 9, 7)], ids=str)
+def test_kept_scales_have_the_bits_of_the_statistics(compiled_engine, shape, affine, rng):
+    """In evaluation; where an array is held elsewhere, nothing is kept."""
+    layer, relu = nn.BatchNorm2d(shape[1], affine=affine, backend="numpy"), nn.ReLU(backend="numpy").eval()
+    x = rng.standard_normal(shape).astype(np.float32)
+    x[0, 0, 0, 0] = np.nan
+    layer(channels_last(rng.standard_normal(shape).astype(np.float32)) + np.float32(2.0))
+    layer.eval()
+    held = layer.buffers["running_var"]
+    desired = [layer(x), layer.forward_and_relu(x, relu)]
+    assert not layer._kept._values
+    del held
+    found = [layer(x), layer.forward_and_relu(x, relu), layer(x)]
+    assert layer._kept._values
+    for a, d in zip(found, [*desired, desired[0]], strict=True):
+        assert a.tobytes() == d.tobytes() and a.strides == d.strides
+    layer.buffers["running_mean"] = layer.buffers["running_mean"] + np.float32(1.0)
+    layer.eps = 0.5
+    changed = layer(x)
+    held = [layer.buffers["running_var"]]
+    assert changed.tobytes() == layer(x).tobytes() != desired[0].tobytes() and held
+
+
 @pytest.mark.parametrize("momentum", [0.3, None])
 def test_running_statistics_match_array_functions(compiled_engine, momentum, rng):
     def train():
