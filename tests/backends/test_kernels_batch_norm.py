@@ -97,11 +97,25 @@ def test_kept_scales_have_the_bits_of_the_statistics(compiled_engine, shape, aff
     assert layer._kept._values
     for a, d in zip(found, [*desired, desired[0]], strict=True):
         assert a.tobytes() == d.tobytes() and a.strides == d.strides
-    layer.buffers["running_mean"] = layer.buffers["running_mean"] + np.float32(1.0)
-    layer.eps = 0.5
-    changed = layer(x)
-    held = [layer.buffers["running_var"]]
-    assert changed.tobytes() == layer(x).tobytes() != desired[0].tobytes() and held
+
+
+def test_kept_scales_are_those_of_the_present_statistics_and_eps(compiled_engine, rng):
+    layer, x = nn.BatchNorm2d(5, backend="numpy").eval(), rng.standard_normal((2, 5, 3, 4)).astype(np.float32)
+
+    def set_mean():
+        layer.buffers["running_mean"] = np.full(5, 2.0, np.float32)
+
+    def set_weight():
+        layer.parameters["weight"].value = np.full(5, 3.0, np.float32)
+
+    outputs = [layer(x).tobytes()]
+    for change in (set_mean, lambda: setattr(layer, "eps", 0.5), set_weight):
+        change()
+        y = layer(x)
+        held = [layer.buffers["running_var"]]
+        assert held and y.tobytes() == layer(x).tobytes() not in outputs
+        del held
+        outputs.append(layer(x).tobytes())
 
 
 @pytest.mark.parametrize("momentum", [0.3, None])
