@@ -12,7 +12,7 @@ Source: S. Ioffe and C. Szegedy, "Batch normalization", 2015, algorithms 1 and 2
 
 from collections.abc import Callable
 from math import prod
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar, Unpack
 
 from ...backends import operations_of
 from ...backends.execution.team import rows_of_all
@@ -133,7 +133,7 @@ class ChannelNorm(Norm, Fusing):
         if self.training or not self.track_running_stats:
             return None
         keep, xp = self.keep_in_evaluation("weight", "bias", "running_mean", "running_var"), self.backend.xp
-        engine = None if keep is compute else prepared(x, layout, True, xp)
+        engine: Any = None if keep is compute else prepared(x, layout, True, xp)
         if not hasattr(engine, "scales"):
             return None
 
