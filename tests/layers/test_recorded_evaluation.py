@@ -47,8 +47,9 @@ def convolutional(**placement):
 
 @pytest.fixture
 def net():
-    """In evaluation, with running statistics of a batch."""
+    """In evaluation, with running statistics of a batch and a bias."""
     model = convolutional(backend="numpy", seed=1)
+    model[-1].parameters["bias"].value = np.arange(5, dtype=np.float32)
     model(images(8, seed=2))
     return model.eval()
 
