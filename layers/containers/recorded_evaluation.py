@@ -17,10 +17,11 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ...backends import origins
+from ...backends import Backend, origins
 from ...backends.recording.calls import current
 from ...backends.recording.guards import in_recording
 from ...common.types import Array
+from ..core.buffers import Buffers
 from ..core.kept import as_constants, compute
 
 if TYPE_CHECKING:
@@ -44,47 +45,82 @@ class _State(threading.local):
 _state = _State()
 
 
+class _Parts:
+    """All layers of a net as they are, and the sources of what they compute.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+        The net and those within.
+    sources : list of Source
+        Their parameters and buffers.
+    """
+
+    def __init__(self, net: Layer) -> None:
+        self.layers = tuple([layer for _, layer in net.named_layers()])
+        self.sources = [source for layer in self.layers for source in layer._all_sources()]
+        self._attributes = [_attributes(layer) for layer in self.layers]
+        self._declared = Buffers.declared
+
+    def are_those_of(self, net: Layer) -> bool:
+        """Whether these are a net's layers, with the attributes that they had; equal ones are the same, mostly."""
+        if self.layers[0] is not net or self._declared != Buffers.declared:
+            return False
+        try:
+            return list(map(vars, self.layers)) == self._attributes
+        except ValueError:
+            # Arrays that are not the same ones.
+            return False
+
+
+def _attributes(layer: Layer) -> dict[str, Any]:
+    """The attributes of a layer, with copies of what has layers and parameters by name, whose entries are compared."""
+    found = dict(vars(layer))
+    found.update((name, dict(found[name])) for name in ("children", "parameters") if name in found)
+    return found
+
+
 class _Form:
     """What is known of one form of input."""
 
     def __init__(self) -> None:
         self.calls = 0
-        #: All layers with their attributes, and the recording for these, or None if there can be none.
-        self.found: tuple[list[tuple[Layer, dict[str, Any]]], Recording | None] | None = None
+        #: Layers as they were, and the recording for these, or None if there can be none.
+        self.found: tuple[_Parts, Recording | None] | None = None
 
 
-def forward(net: Layer, plain: Recording, x: Array) -> Array:
-    """``plain(x)``, the forward of a net, or the recording of it."""
+def forward(net: Layer, b: Backend, plain: Recording, x: Array) -> Array:
+    """``plain(x)``, the forward of a net on a backend, or the recording of it."""
     if net.training or _state.inside or current() is not None:
         return plain(x)
     _state.inside = True
     try:
-        y = _recorded(net, plain, x)
+        y = _recorded(net, b, plain, x)
         return plain(x) if y is None else y
     finally:
         _state.inside = False
 
 
-def _recorded(net: Layer, plain: Recording, x: Array) -> Array | None:
-    b = net.backend
+def _recorded(net: Layer, b: Backend, plain: Recording, x: Array) -> Array | None:
     if not b.accepts_directly(x) or not 0 < x.nbytes <= MOST_BYTES or origins.watching or in_recording():
         return None
-    layers = [layer for _, layer in net.named_layers()]
-    keep = net._keep("recorded", [source for layer in layers for source in layer._all_sources()])
+    parts: _Parts | None = net._kept.parts
+    if parts is None or not parts.are_those_of(net):
+        parts = net._kept.parts = _Parts(net)
+    keep = net._keep("recorded", parts.sources)
     if keep is compute:
         return None
     form = keep((x.shape, x.strides), _Form)
     form.calls += 1
     if form.calls <= CALLS_BEFORE:
         return None
-    if form.found is None or not _are(layers, form.found[0]):
-        form.found = [(layer, dict(vars(layer))) for layer in layers], _record(layers, plain, x)
+    if form.found is None or form.found[0] is not parts:
+        form.found = parts, _record(parts.layers, b, plain, x)
     recording = form.found[1]
     return None if recording is None else recording(x)
 
 
-def _record(layers: list[Layer], plain: Recording, x: Array) -> Recording | None:
-    b = layers[0].backend
+def _record(layers: tuple[Layer, ...], b: Backend, plain: Recording, x: Array) -> Recording | None:
     for layer in layers:
         is_own = type(layer).__module__.startswith(_OWN) and "forward" not in vars(layer)
         if layer.training or not is_own or layer.backend is not b:
@@ -92,17 +128,3 @@ def _record(layers: list[Layer], plain: Recording, x: Array) -> Recording | None
     with as_constants():
         found = b.recorded(plain, x)
     return None if found is None or getattr(found, "nbytes", 0) > MOST_MEMORY else found
-
-
-def _are(layers: list[Layer], before: list[tuple[Layer, dict[str, Any]]]) -> bool:
-    """Whether these are the layers, with the attributes that they had; equal ones are the same objects, mostly."""
-    if len(layers) != len(before):
-        return False
-    try:
-        for layer, (one, attributes) in zip(layers, before, strict=True):
-            if layer is not one or vars(layer) != attributes:
-                return False
-    except ValueError:
-        # Arrays that are not the same ones.
-        return False
-    return True

@@ -58,8 +58,8 @@ class Sequential(Container):
         """Pass ``x`` through all layers."""
         self._check_numerics()
         self._check_if_empty(x, "input")
-        x = self.backend.plain(x)
-        return recorded_evaluation.forward(self, self._forward_all, x)
+        b = self.backend
+        return recorded_evaluation.forward(self, b, self._forward_all, b.plain(x))
 
     def _forward_all(self, x: Array) -> Array:
         with operations_of(self.backend.xp).setup_once():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ...backends import Backend
 from ...backends.backend import FLOATS
@@ -52,6 +52,9 @@ class Buffers(MutableMapping[str, Array]):
     owner : Layer
     """
 
+    #: Another number whenever some layer gets or loses a buffer.
+    declared: ClassVar[int] = 0
+
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._arrays: dict[str, Array | _Constant] = {}
@@ -62,6 +65,7 @@ class Buffers(MutableMapping[str, Array]):
     def declare(self, name: str, shape: tuple[int, ...], value: float | int) -> None:
         """Add a buffer with ``value`` in every entry; an integer value makes an array of integers."""
         self._arrays[name] = _Constant(shape, value)
+        Buffers.declared += 1
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a buffer, without creating it."""
@@ -144,6 +148,7 @@ class Buffers(MutableMapping[str, Array]):
             if name in self._arrays and self.holds_floats(name):
                 require_float(array, name)
         require_owned(self, f"a buffer, {name}")
+        Buffers.declared += name not in self._arrays
         self._arrays[name] = array
         self._accessed(name)
 
@@ -168,6 +173,7 @@ class Buffers(MutableMapping[str, Array]):
 
     def __delitem__(self, name: str) -> None:
         del self._arrays[name]
+        Buffers.declared += 1
         self._accessed(name)
 
     def __contains__(self, name: object) -> bool:

@@ -140,12 +140,16 @@ class _Values:
 
 
 class Kept:
-    """What a layer keeps, by sets of sources. Copies and pickles of it are empty."""
+    """What a layer keeps, by sets of sources. Copies and pickles of it are empty.
 
-    __slots__ = ("_values",)
+    ``parts`` is for `xpnn.layers.containers.recorded_evaluation`.
+    """
+
+    __slots__ = ("_values", "parts")
 
     def __init__(self) -> None:
         self._values: dict[Hashable, _Values] = {}
+        self.parts: Any = None
 
     def of(self, name: Hashable, sources: Iterable[Source], synchronize: Callable[[], None]) -> Keep:
         """What keeps values that depend on these sources only, for one forward; ``name`` stands for the set.
@@ -172,6 +176,7 @@ class Kept:
         """Free everything."""
         if self._values:
             self._values = {}
+        self.parts = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()

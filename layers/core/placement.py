@@ -109,7 +109,7 @@ def checked_placement(placement: Placement, owner: str) -> Placement:
 
 def has_backend_settings(placement: Placement) -> bool:
     """Whether a backend or one of its settings is among the keywords."""
-    return bool(placement.keys() & {"backend", "dtype", "numerics"})
+    return "backend" in placement or "dtype" in placement or "numerics" in placement
 
 
 def place(ambient: Backend | None, *placements: Placement) -> Backend:

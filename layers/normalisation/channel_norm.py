@@ -12,20 +12,23 @@ Source: S. Ioffe and C. Szegedy, "Batch normalization", 2015, algorithms 1 and 2
 
 from collections.abc import Callable
 from math import prod
-from typing import ClassVar, Unpack
+from typing import Any, ClassVar, Unpack
 
 from ...backends import operations_of
 from ...backends.execution.team import rows_of_all
 from ...common import checks
 from ...common.types import Array, dtype_name
+from ..core.array_checks import require_same_dtype, require_shape
+from ..core.axis_order import channels_first, channels_last
 from ..core.elementwise import scalar
 from ..core.fusing import Fusing
+from ..core.kept import compute
 from ..core.layer import Layer
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import constant
 from .layout import Layout, require_several
-from .norm import AnyNormalised, Norm, NormalisedByKernels, is_rectified, total
+from .norm import AnyNormalised, Norm, NormalisedByKernels, is_rectified, prepared, total
 
 
 class ChannelNorm(Norm, Fusing):
@@ -107,6 +110,9 @@ class ChannelNorm(Norm, Fusing):
 
     def _forward_and(self, x: Array, *, relu: bool) -> Array:
         layout = self._layout(tuple(x.shape))
+        scaled = self._by_kept_scales(x, layout, relu)
+        if scaled is not None:
+            return scaled
         mean, var = None, None
         if self.track_running_stats and not self.training:
             mean, var = self.buffer_value("running_mean"), self.buffer_value("running_var")
@@ -132,6 +138,32 @@ class ChannelNorm(Norm, Fusing):
         """Whether `backward` includes that of a ReLU, with which the last forward was computed together."""
         saved = self.saved
         return saved is not None and len(saved) == 3 and saved[2] is relu.saved and is_rectified(saved[0])
+
+    def _by_kept_scales(self, x: Array, layout: Layout, relu: bool) -> Array | None:
+        """The output in evaluation, or its ReLU, by an engine that scales and shifts by kept numbers; else None.
+
+        It has the bits of the normalisation by running statistics.
+        """
+        if self.training or not self.track_running_stats:
+            return None
+        keep, xp = self.keep_in_evaluation("weight", "bias", "running_mean", "running_var"), self.backend.xp
+        engine: Any = None if keep is compute else prepared(x, layout, True, xp)
+        if not hasattr(engine, "scales"):
+            return None
+
+        def make() -> Array:
+            weight, bias = self.parameter_value("weight"), self.parameter_value("bias")
+            mean, var = self.buffer_value("running_mean"), self.buffer_value("running_var")
+            require_same_dtype(input=x, weight=weight, bias=bias, mean=mean, var=var)
+            for name, array in (("weight", weight), ("bias", bias), ("mean", mean), ("var", var)):
+                if array is not None:
+                    require_shape(array, layout.weight, name)
+            return engine.scales(weight, bias, (mean, var), self.eps)
+
+        key = ("scales", self.eps, dtype_name(x.dtype), tuple(x.shape))
+        y: Array = engine.apply(channels_last(x, xp), keep(key, make), relu)
+        self.save_for_backward()
+        return channels_first(y, xp)
 
     def _track(self, normalised: AnyNormalised, layout: Layout) -> None:
         """Update the running statistics by new arrays; nothing is read on the host.

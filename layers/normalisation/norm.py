@@ -175,7 +175,7 @@ def _by_engine(
 ) -> tuple[Array, NormalisedByKernels] | None:
     """`normalise` by the backend's own kernels; None if there are none."""
     given = None if mean is None or var is None else (mean, var)
-    kernels = _prepared(x, layout, given is not None, xp)
+    kernels = prepared(x, layout, given is not None, xp)
     if kernels is None:
         return None
     if layout.is_row:
@@ -272,7 +272,7 @@ def _batch_rows(x: Array, layout: Layout, xp: Namespace) -> Array | None:
     return operations_of(xp).channel_rows(x) if _is_by_channel(x, layout) else None
 
 
-def _prepared(x: Array, layout: Layout, is_given: bool, xp: Namespace) -> Any:
+def prepared(x: Array, layout: Layout, is_given: bool, xp: Namespace) -> Any:
     """An engine's normalisation of channels, of groups of channels or of rows; None if there is none."""
     ops, dtype = operations_of(xp), dtype_name(x.dtype)
     if _is_by_channel(x, layout):
@@ -303,7 +303,7 @@ class Norm(Layer):
     ) -> tuple[Array, AnyNormalised]:
         weight, bias, b = self.parameter_value("weight"), self.parameter_value("bias"), self.backend
         given = None if mean is None or var is None else (mean, var)
-        if b.numerics == "exact" and _prepared(x, layout, given is not None, b.xp) is None:
+        if b.numerics == "exact" and prepared(x, layout, given is not None, b.xp) is None:
             x = b.up(x)
         is_stored = b.numerics == "exact" and dtype_name(x.dtype) == "float32"
         _require(layout, None if is_stored else x, weight=weight, bias=bias, mean=mean, var=var)

@@ -80,6 +80,44 @@ def test_relu_in_the_same_loop_is_relu_after_it(compiled_engine, constant, rng):
         assert np.array_equal(a, d, equal_nan=True)
 
 
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", [(2, 5, 3, 4), (1, 300, 2, 2), (3, 64, 9, 7)], ids=str)
+def test_kept_scales_have_the_bits_of_the_statistics(compiled_engine, shape, affine, rng):
+    """In evaluation; where an array is held elsewhere, nothing is kept."""
+    layer, relu = nn.BatchNorm2d(shape[1], affine=affine, backend="numpy"), nn.ReLU(backend="numpy").eval()
+    x = rng.standard_normal(shape).astype(np.float32)
+    x[0, 0, 0, 0] = np.nan
+    layer(channels_last(rng.standard_normal(shape).astype(np.float32)) + np.float32(2.0))
+    layer.eval()
+    held = layer.buffers["running_var"]
+    desired = [layer(x), layer.forward_and_relu(x, relu)]
+    assert not layer._kept._values
+    del held
+    found = [layer(x), layer.forward_and_relu(x, relu), layer(x)]
+    assert layer._kept._values
+    for a, d in zip(found, [*desired, desired[0]], strict=True):
+        assert a.tobytes() == d.tobytes() and a.strides == d.strides
+
+
+def test_kept_scales_are_those_of_the_present_statistics_and_eps(compiled_engine, rng):
+    layer, x = nn.BatchNorm2d(5, backend="numpy").eval(), rng.standard_normal((2, 5, 3, 4)).astype(np.float32)
+
+    def set_mean():
+        layer.buffers["running_mean"] = np.full(5, 2.0, np.float32)
+
+    def set_weight():
+        layer.parameters["weight"].value = np.full(5, 3.0, np.float32)
+
+    outputs = [layer(x).tobytes()]
+    for change in (set_mean, lambda: setattr(layer, "eps", 0.5), set_weight):
+        change()
+        y = layer(x)
+        held = [layer.buffers["running_var"]]
+        assert held and y.tobytes() == layer(x).tobytes() not in outputs
+        del held
+        outputs.append(layer(x).tobytes())
+
+
 @pytest.mark.parametrize("momentum", [0.3, None])
 def test_running_statistics_match_array_functions(compiled_engine, momentum, rng):
     def train():

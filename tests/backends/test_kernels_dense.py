@@ -48,6 +48,19 @@ def test_it_matches_float64(prepared, problem, dtype, rng):
     assert nothing is None and [a.tobytes() for a in others] == [dweight.tobytes(), dbias.tobytes()]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("inner", [1, 15, 16, 17, 63, 64, 65, 79, 80, 81, 127, 129, 784])
+def test_a_single_row_of_any_length(prepared, inner, dtype, rng, monkeypatch):
+    """Vectors side by side, single vectors, and numbers that fill none."""
+    monkeypatch.setattr(importlib.import_module("xpnn.backends.engines.numba.dense"), "PART_WEIGHTS", 8 * inner)
+    x, weight, bias, _ = draw(rng, 1, inner, 35, dtype=dtype)
+    operation = prepared(1, inner, 35, dtype=dtype)
+    assert operation._row_length < 35
+    actual = operation.forward(x, weight, bias)
+    desired = x.astype(np.longdouble) @ weight.astype(np.longdouble).T + bias
+    assert_match(actual, desired, level="reduction", terms=inner, dtype=dtype)
+
+
 @pytest.mark.parametrize("problem", SHAPES)
 def test_bits_do_not_depend_on_threads(prepared, problem, rng, monkeypatch):
     x, weight, bias, dy = draw(rng, *problem)

@@ -47,8 +47,9 @@ def convolutional(**placement):
 
 @pytest.fixture
 def net():
-    """In evaluation, with running statistics of a batch."""
+    """In evaluation, with running statistics of a batch and a bias."""
     model = convolutional(backend="numpy", seed=1)
+    model[-1].parameters["bias"].value = np.arange(5, dtype=np.float32)
     model(images(8, seed=2))
     return model.eval()
 
@@ -172,7 +173,29 @@ def share_parameter(net):
     net[3].children["body"][0].parameters["weight"] = nn.Parameter(np.full((6, 6, 3, 3), 0.1, np.float32))
 
 
+def remove_layer(net):
+    del net.children["2"]
+
+
+def add_inner_layer(net):
+    net[3].children["body"].children["more"] = nn.Sequential(nn.Tanh(), backend="numpy").eval()[0]
+
+
+def replace_inner_children(net):
+    body = net[3].children["body"]
+    body.children = {"0": body[0]}
+
+
+def lose_a_parameter(net):
+    del net[-1].parameters["bias"]
+
+
+def declare_a_buffer_again(net):
+    net[1].buffers.declare("running_mean", (6,), 2.0)
+
+
 CHANGES = (
+    *(remove_layer, add_inner_layer, replace_inner_children, lose_a_parameter, declare_a_buffer_again),
     *(set_value, write_in_place, write_into_view, load_weights, take_a_step, set_buffer, write_into_buffer),
     *(set_attribute, set_inner_attribute, replace_layer_without_weights, replace_layer, replace_parameter),
     share_parameter,

@@ -52,7 +52,7 @@ class Bound:
         In a recording, what must be the same whenever the step is run: sizes, numbers, and where arrays come from.
     """
 
-    __slots__ = ("is_shared", "keep", "program", "rows", "signature", "uses_blas")
+    __slots__ = ("_address", "is_shared", "keep", "program", "rows", "signature", "uses_blas")
 
     def __init__(
         self, rows: list[tuple[int, int, int]], keep: list[Arguments], uses_blas: bool = False, signature: Any = None
@@ -64,6 +64,14 @@ class Bound:
             if items > 1:
                 self.is_shared = True
         self.program = np.array(rows or np.empty((0, 3)), np.int64)
+        self._address = 0
+
+    @property
+    def address(self) -> int:
+        """Address of the program, which takes as long to find as a small job to run."""
+        if not self._address:
+            self._address = address_of(self.program)
+        return self._address
 
     @classmethod
     def join(cls, parts: "Iterable[Bound]") -> "Bound":

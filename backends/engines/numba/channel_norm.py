@@ -112,6 +112,20 @@ class ChannelNorm:
         perform(Bound.join(jobs))
         return y, Statistics(rows, found, apply, relu, self.by_channel)
 
+    def scales(self, weight: Array | None, bias: Array | None, given: tuple[Array, Array], eps: float) -> Array:
+        """What `apply` multiplies by and adds, for a given mean and variance."""
+        found = empty((self.samples, 5, self.channels), self.dtype)
+        apply = empty((self.samples, 3, self.shape[1]), self.dtype)
+        affine = (self._vector(weight), self._vector(bias), found, apply)
+        perform(given_statistics.bind(1, *map(self._vector, given), eps, *affine))
+        return apply
+
+    def apply(self, x: Array, scales: Array, relu: bool = False) -> Array:
+        """``y`` of `forward` with the mean and variance for which `scales` were computed."""
+        rows, y = contiguous(x).reshape(self.shape), empty(x.shape, self.dtype)
+        perform(normalise.bind(self.blocks, rows, scales, y.reshape(self.shape), relu, *self.cut))
+        return y
+
     def backward(
         self, dy: Array, known: Statistics, weight: Array | None, constant: bool, input_grad: bool
     ) -> tuple[Array | None, Array, Array]:

@@ -70,40 +70,64 @@ def _lay(item: Any, x: Any, g: Any, group: Any, out: Any) -> None:
         pad_rows(x, g, sample, 1, 0, g[INPUT], g[INPUT + 1], g[INPUT + 2], out[sample])
 
 
-@job(read(1), INT, INT, INT, INT, INT, write(2))
+@job(read(1), read(1, "int64"), INT, INT, INT, INT, write(2))
+def lay_padded(item: Any, x: Any, g: Any, rows: Any, height: Any, width: Any, depth: Any, out: Any) -> None:
+    """Copy an input to ``out (N * height, width * depth * C)`` with zeros around it; an item copies ``rows`` rows."""
+    parts = -(-height // rows)
+    sample, first = item // parts, item % parts * rows
+    last = min(first + rows, height)
+    to = out[sample * height + first : sample * height + last].reshape(-1)
+    pad_rows(x, g, sample, 1, first, last - first, width, depth, to)
+
+
+@job(read(1), INT, INT, INT, INT, INT, INT, write(2))
 def _pack(
-    item: Any, numbers: Any, first: Any, cell_step: Any, channel_step: Any, step: Any, channels: Any, out: Any
+    item: Any,
+    numbers: Any,
+    first: Any,
+    cell_step: Any,
+    channel_step: Any,
+    step: Any,
+    channels: Any,
+    panel: Any,
+    out: Any,
 ) -> None:
-    """Copy a weight to ``out (K*C, F)``: an item copies some rows."""
+    """Copy a weight to ``out (K*C, F)``, in panels of ``panel`` features: an item copies some rows."""
     depth, features = out.shape
-    rows = max(1, ENTRIES // features)
+    rows, entries = max(1, ENTRIES // features), out.reshape(-1)
     for block in range(0, features, SIDE_BY_SIDE):
-        end = min(block + SIDE_BY_SIDE, features)
+        end, place = min(block + SIDE_BY_SIDE, features), block - block % panel
+        width = min(panel, features - place)
         for d in range(item * rows, min((item + 1) * rows, depth)):
             start = first + d // channels * cell_step + d % channels * channel_step
-            row, source = out[d, block:end], numbers[start + block * step :]
+            row, source = entries[place * depth + d * width + block % panel :], numbers[start + block * step :]
             for f in range(end - block):
                 row[f] = source[f * step]
 
 
-def matrix_of(weight: Array, problem: ConvolutionProblem) -> tuple[Array, Bound | None]:
-    """``weight`` as a contiguous ``(K*C/G, F)`` for the features of all groups, and the job that copies it, if any."""
+def matrix_of(weight: Array, problem: ConvolutionProblem, panel: int = 0) -> tuple[Array, Bound | None]:
+    """``weight`` as a contiguous ``(K*C/G, F)`` for the features of all groups, and the job that copies it, if any.
+
+    With ``panel``, a multiple of `SIDE_BY_SIDE`, its memory holds one matrix ``(K*C/G, panel)`` after another, each of
+    as many features; the last has those that are left. A product with one of them reads memory from end to end.
+    """
     numbers, first, (cell, channel, step) = weight_strides(weight, problem)
     cells, features = problem.windows.cells, problem.features
     channels = problem.channels // problem.groups
     is_matrix = step == 1 and (channel == features or channels == 1) and (cell == channels * features or cells == 1)
-    if is_matrix and not first:
+    panel = panel if 0 < panel < features else features
+    if is_matrix and not first and panel == features:
         return numbers.reshape(cells * channels, features), None
     out = empty((cells * channels, features), weight.dtype)
     if not out.size:
         return out, None
     items = -(-len(out) // max(1, ENTRIES // features))
-    return out, _pack.bind(items, numbers, first, cell, channel, step, channels, out)
+    return out, _pack.bind(items, numbers, first, cell, channel, step, channels, max(1, panel), out)
 
 
-def pack(weight: Array, problem: ConvolutionProblem) -> Array | None:
+def pack(weight: Array, problem: ConvolutionProblem, panel: int = 0) -> Array | None:
     """`matrix_of` a weight, computed; None if the weight is that matrix already, which must not be kept."""
-    matrix, copying = matrix_of(weight, problem)
+    matrix, copying = matrix_of(weight, problem, panel)
     if copying is None:
         return None
     perform(copying)

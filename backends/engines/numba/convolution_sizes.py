@@ -123,6 +123,11 @@ class Sizes:
         """The same without padding, for copies of the input."""
         return replace(self, before=(0,) * MOST_AXES, after=(0,) * MOST_AXES)
 
+    @cached_property
+    def within_padding(self) -> "Sizes":
+        """The same of an input that has the padding already."""
+        return replace(self.unpadded, spatial=self.padded)
+
     def table(self, strides: tuple[int, ...] | None = None) -> Offsets:
         """The numbers that compiled functions read; ``strides`` are those of ``x``, if it is not contiguous."""
         return _table(self, strides or self.contiguous_strides)

@@ -22,6 +22,8 @@ from .row_sums import LANE_ENTRIES, RowSums
 
 # Multiply-adds of a part, some 10 microseconds, and the most parts of a product.
 PART_PRODUCTS, MOST_PARTS = 1 << 19, 16
+# Weights of a part of a product with a single row, which is as fast as they are read: some 5 microseconds.
+PART_WEIGHTS = 1 << 17
 # Multiply-adds from which OpenBLAS may use threads.
 MOST_PRODUCTS_OF_A_THREAD, MOST_PRODUCTS_OF_A_VECTOR = 262144, 9216
 # Parts of a matrix end at multiples of the rows and columns that a matrix library computes at a time.
@@ -150,7 +152,7 @@ class Dense:
         self._no_matrix, self._no_lanes = np.empty((0, 0), self.dtype), np.empty((0, 0, 0), self.dtype)
         shares = _shares(rows * inner * outer)
         self._forward = np.array(_grid(rows, outer, shares), np.int64)
-        self._row_length = ceil(outer / shares)
+        self._row_length = ceil(outer / _shares(inner * outer, PART_WEIGHTS))
         self._lanes = shares if inner * outer <= SMALL_WEIGHT and rows >= 4 * max(inner, outer) else 1
         if self._lanes > 1:
             bounds = [rows * i // self._lanes for i in range(self._lanes + 1)]
@@ -203,9 +205,9 @@ class Dense:
         return dx if input_grad else None, dweight, dbias
 
 
-def _shares(products: int) -> int:
+def _shares(products: int, part: int = PART_PRODUCTS) -> int:
     """In how many parts a product of that many multiply-adds is cut: a power of two."""
-    return 1 << min(products // PART_PRODUCTS, MOST_PARTS).bit_length() >> 1 or 1
+    return 1 << min(products // part, MOST_PARTS).bit_length() >> 1 or 1
 
 
 def _grid(rows: int, columns: int, shares: int) -> list[tuple[int, int, int, int]]:

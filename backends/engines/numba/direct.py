@@ -10,9 +10,9 @@ from ...overrides import chosen
 from ...recording.calls import empty
 from .bound import Bound
 from .compiler import contiguous
-from .convolution_layouts import matrix_of, pack
+from .convolution_layouts import lay_padded, matrix_of, pack
 from .convolution_sizes import ConvolutionProblem, Sizes, flat_with_strides
-from .direct_convolution import convolve, correlate
+from .direct_convolution import PANEL, convolve, correlate
 from .lane_sums import add_lanes
 from .neighbours import gather_matrix, joined, neighbours, rows_of_kernel, spread_matrix
 from .pool import perform
@@ -21,12 +21,16 @@ from .window_offsets import window_offsets
 # Most bytes of input and output of a block, and multiply-adds of one in forward, some 20 microseconds. With fewer
 # windows than `LEAST_WINDOWS` the weight would be read too often.
 BLOCK_BYTES, BLOCK_MULTIPLY_ADDS, LEAST_WINDOWS = 1 << 18, 1 << 20, 64
+# Entries of the input that an item copies where all items read one copy, some 2 microseconds.
+ENTRIES = 1 << 14
 # Most sums that are computed side by side in the gradient of the weight, and most numbers of all of them.
 LANES, LANES_SIZE = 16, 1 << 19
-# Least features of an item: two vectors.
-MIN_PART = 32
+# Least features of an item: those of a panel.
+MIN_PART = PANEL
 # Numbers of a weight's gradient that an item adds up.
 SUM_SIZE = 1 << 12
+# What items read: the input, a padded copy of a block that each item makes, or a padded copy of the whole.
+INPUT, OWN_COPY, COPY = range(3)
 
 
 class _Blocks:
@@ -50,13 +54,13 @@ class _Blocks:
         windows = replace(w, count=(rows, *w.count[1:]))
         strip_rows = sizes.padded[0] if samples > 1 else min(sizes.padded[0], windows.extent[0])
         numbers = (samples, rows, of_sample, strip_rows, *sizes.padded[1:])
-        #: By whether a padded copy of the input is read: the numbers of blocks, offsets of windows and of their cells.
+        #: By what is read, the input itself or a copy: the numbers of blocks, offsets of windows and of their cells.
         self.read = {
-            is_copied: (
-                np.array([*numbers, is_copied], np.int64),
-                *window_offsets((samples, *(numbers[3:] if is_copied else sizes.spatial), sizes.channels), windows),
+            source: (
+                np.array([*numbers, source == OWN_COPY], np.int64),
+                *window_offsets((samples, *spatial, sizes.channels), windows),
             )
-            for is_copied in (False, True)
+            for source, spatial in ((INPUT, sizes.spatial), (OWN_COPY, numbers[3:]), (COPY, sizes.padded))
         }
 
 
@@ -80,6 +84,8 @@ class DirectConvolution:
         self._backward = _Blocks(sizes, min(most, max(shares, LEAST_WINDOWS // cells)))
         self._zeros = np.zeros(sizes.features, np.float32)
         self._lanes = max(1, min(LANES, self._backward.count, LANES_SIZE // (sizes.depth * sizes.features)))
+        #: Features of a panel of the packed weight.
+        self._panel = PANEL if self.neighbours == 1 else 0
         self._forward_part = self._part(self._forward.count)
         self._backward_part = self._part(self._lanes)
 
@@ -90,8 +96,8 @@ class DirectConvolution:
         return MIN_PART * -(-features // (MIN_PART * parts)) if parts > 1 else features
 
     def pack(self, weight: Array) -> Array | None:
-        """The weight ``(F, C, *K)`` as the matrix ``(K*C, F)``, or None if it is that."""
-        return pack(weight, self.problem)
+        """The weight ``(F, C, *K)`` as the matrix ``(K*C, F)``, in panels if it is large; None if it is that matrix."""
+        return pack(weight, self.problem, self._panel)
 
     def forward(
         self, x: Array, weight: Array, bias: Array | None, packed: Array | None = None, relu: bool = False
@@ -109,7 +115,12 @@ class DirectConvolution:
         rows = y.reshape(-1, sizes.features)
         part, blocks = self._forward_part, self._forward
         items = blocks.count * -(-sizes.features // part)
-        calls.append(convolve.bind(items, *self._operands(x, blocks), matrix, start, relu, part, rows))
+        operands = self._operands(x, blocks)
+        if items > blocks.count and operands[2] is blocks.read[OWN_COPY][0]:
+            operands, copying = self._padded(x, blocks)
+            calls.append(copying)
+        in_panels = packed is not None and self._panel > 0
+        calls.append(convolve.bind(items, *operands, matrix, start, relu, part, in_panels, rows))
         perform(Bound.join(calls))
         return y
 
@@ -136,7 +147,18 @@ class DirectConvolution:
         """What both jobs read of the input: its numbers, sizes, blocks, and the offsets of windows and their cells."""
         flat, strides = flat_with_strides(x, self.sizes)
         is_copied = self.sizes.is_padded or strides != self.sizes.contiguous_strides
-        return flat, self.sizes.table(strides), *blocks.read[is_copied]
+        return flat, self.sizes.table(strides), *blocks.read[OWN_COPY if is_copied else INPUT]
+
+    def _padded(self, x: Array, blocks: _Blocks) -> tuple[tuple[Array, ...], Bound]:
+        """`_operands` that read a padded copy of the whole input, and the job that makes it."""
+        sizes = self.sizes
+        height, width, depth = sizes.padded
+        flat, strides = flat_with_strides(x, sizes)
+        row = width * depth * sizes.channels
+        out, rows = empty((sizes.samples * height, row), np.float32), min(height, max(1, ENTRIES // row))
+        items = sizes.samples * -(-height // rows)
+        copying = lay_padded.bind(items, flat, sizes.table(strides), rows, height, width, depth, out)
+        return (out.reshape(-1), sizes.within_padding.table(), *blocks.read[COPY]), copying
 
 
 def prepare(problem: ConvolutionProblem, dtype: str) -> DirectConvolution | None:

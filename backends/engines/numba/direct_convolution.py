@@ -21,6 +21,7 @@ from .compiler import helper
 from .convolution_layouts import pad_rows
 from .convolution_sizes import CHANNELS, DILATION, KERNEL, OUTPUT, SAMPLE_STEP, SAMPLES, STRIDE
 from .jobs import INT, job, read, write
+from .memory import hold
 from .register_tiles import HALF_LANES, HAS_LARGE_REGISTERS, LANES, spread_tile
 
 # Rows of a tile, and vectors of one for many features: sums that fit into registers.
@@ -32,6 +33,15 @@ _wide_part, _wide_part_row = spread_tile(ROWS, VECTORS, LANES, True), spread_til
 _vector, _vector_row = spread_tile(ROWS, 1, LANES, False), spread_tile(1, 1, LANES, False)
 _part, _part_row = spread_tile(ROWS, 1, LANES, True), spread_tile(1, 1, LANES, True)
 _half, _half_row = spread_tile(ROWS, 1, HALF_LANES, True), spread_tile(1, 1, HALF_LANES, True)
+# For fewer entries than rows.
+FEW_ROWS = 4
+_wide_few = spread_tile(FEW_ROWS, VECTORS, LANES, False)
+# Features of a panel: see `xpnn.backends.engines.numba.convolution_layouts.matrix_of`.
+PANEL = 2 * LANES
+# Terms of a block, whose part of a panel stays in the first cache while all tiles use it.
+TERMS = 128
+# A tile that fetches the next block of a panel meanwhile.
+_wide_fetching = spread_tile(ROWS, VECTORS, LANES, False, TERMS * PANEL)
 
 
 # If the last tile would reach beyond the end, it begins earlier and computes some sums a second time.
@@ -53,39 +63,86 @@ def _add_products(
 ) -> None:
     """The formula for ``n`` entries of ``a`` and ``terms`` of ``b``; arrays are given by their addresses.
 
-    ``pitch``, ``start_step`` and ``step`` are the distances of the rows of ``m``, ``start`` and ``out``.
+    ``pitch``, ``start_step`` and ``step`` are the distances of the rows of ``m``, ``start`` and ``out``; a pitch of 0
+    means that ``m`` is in panels. Terms are added up block by block in their order; sums of all tiles wait in memory
+    in between, which changes no bit.
     """
-    rows = ROWS if n >= ROWS else 1
+    block = TERMS if terms >= 2 * TERMS else terms
+    waiting = np.empty(_WIDE * (n + ROWS) if block < terms else 0, np.float32)
     f = 0
     while f < features:
         left = features - f
-        right, first, result = m + 4 * f, start + 4 * f, out + 4 * f
-        for at in range(0, n, rows):
-            i = min(at, n - rows)
-            begin, own, to = a + 8 * i, first + 4 * i * start_step, result + 4 * i * step
-            if rows == ROWS:
-                if left >= _WIDE:
-                    _wide(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
-                elif left > LANES:
-                    _wide_part(x, begin, b, terms, right, pitch, own, start_step, to, step, left - LANES, relu)
-                elif left == LANES:
-                    _vector(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
-                elif left > HALF_LANES:
-                    _part(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
-                else:
-                    _half(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
-            else:
-                if left >= _WIDE:
-                    _wide_row(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
-                elif left > LANES:
-                    _wide_part_row(x, begin, b, terms, right, pitch, own, start_step, to, step, left - LANES, relu)
-                elif left == LANES:
-                    _vector_row(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
-                elif left > HALF_LANES:
-                    _part_row(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
-                else:
-                    _half_row(x, begin, b, terms, right, pitch, own, start_step, to, step, left, relu)
+        rows = ROWS if n >= ROWS else FEW_ROWS if n >= FEW_ROWS and left >= _WIDE else 1
+        right, width = m + 4 * f, pitch
+        if pitch == 0:
+            panel = f - f % PANEL
+            right, width = m + 4 * (panel * terms + f % PANEL), min(PANEL, features - panel)
+        for term in range(0, terms, block):
+            count, is_last = min(block, terms - term), term + block >= terms
+            for at in range(0, n, rows):
+                i = min(at, n - rows)
+                own, own_step = start + 4 * (f + i * start_step), start_step
+                to, to_step = out + 4 * (f + i * step), step
+                if term > 0:
+                    own, own_step = waiting.ctypes.data + 4 * _WIDE * at, _WIDE
+                if not is_last:
+                    to, to_step = waiting.ctypes.data + 4 * _WIDE * at, _WIDE
+                factors = right + 4 * term * width
+                last = relu if is_last else 0
+                # All but the last tile read this block from the cache, so the last one has time for the next.
+                if pitch == 0 and not is_last and rows == ROWS and left >= _WIDE and at > 0 and at + rows >= n:
+                    _wide_fetching(
+                        x, a + 8 * i, b + 8 * term, count, factors, width, own, own_step, to, to_step, left, 0
+                    )
+                    continue
+                _add_tile(
+                    rows, x, a + 8 * i, b + 8 * term, count, factors, width, own, own_step, to, to_step, left, last
+                )
+        hold(waiting)
         f += _WIDE if left > LANES else LANES
+
+
+@helper
+def _add_tile(
+    rows: Any,
+    x: Any,
+    a: Any,
+    b: Any,
+    terms: Any,
+    m: Any,
+    pitch: Any,
+    start: Any,
+    start_step: Any,
+    out: Any,
+    step: Any,
+    left: Any,
+    relu: Any,
+) -> None:
+    """One tile of `_add_products`, of the first ``_WIDE`` of the features that are ``left``."""
+    if rows == ROWS:
+        if left >= _WIDE:
+            _wide(x, a, b, terms, m, pitch, start, start_step, out, step, left, relu)
+        elif left > LANES:
+            _wide_part(x, a, b, terms, m, pitch, start, start_step, out, step, left - LANES, relu)
+        elif left == LANES:
+            _vector(x, a, b, terms, m, pitch, start, start_step, out, step, left, relu)
+        elif left > HALF_LANES:
+            _part(x, a, b, terms, m, pitch, start, start_step, out, step, left, relu)
+        else:
+            _half(x, a, b, terms, m, pitch, start, start_step, out, step, left, relu)
+    elif rows == FEW_ROWS:
+        _wide_few(x, a, b, terms, m, pitch, start, start_step, out, step, left, relu)
+    else:
+        if left >= _WIDE:
+            _wide_row(x, a, b, terms, m, pitch, start, start_step, out, step, left, relu)
+        elif left > LANES:
+            _wide_part_row(x, a, b, terms, m, pitch, start, start_step, out, step, left - LANES, relu)
+        elif left == LANES:
+            _vector_row(x, a, b, terms, m, pitch, start, start_step, out, step, left, relu)
+        elif left > HALF_LANES:
+            _part_row(x, a, b, terms, m, pitch, start, start_step, out, step, left, relu)
+        else:
+            _half_row(x, a, b, terms, m, pitch, start, start_step, out, step, left, relu)
 
 
 @helper
@@ -135,12 +192,27 @@ def _strip(x: Any, g: Any, block: Any, sample: Any, samples: Any, row: Any, rows
     read(1),
     INT,
     INT,
+    INT,
     write(2),
 )
 def convolve(
-    item: Any, x: Any, g: Any, block: Any, begin: Any, within: Any, m: Any, bias: Any, relu: Any, part: Any, out: Any
+    item: Any,
+    x: Any,
+    g: Any,
+    block: Any,
+    begin: Any,
+    within: Any,
+    m: Any,
+    bias: Any,
+    relu: Any,
+    part: Any,
+    in_panels: Any,
+    out: Any,
 ) -> None:
-    """Convolve a block of ``x`` with ``part`` columns of the matrix ``m (K*C, F)``: ``out (N*O, F)``."""
+    """Convolve a block of ``x`` with ``part`` columns of the matrix ``m (K*C, F)``: ``out (N*O, F)``.
+
+    With ``in_panels`` it has the layout of `xpnn.backends.engines.numba.convolution_layouts.matrix_of`.
+    """
     features = out.shape[1]
     parts = -(-features // part)
     sample, samples, row, rows = _block(item // parts, g, block)
@@ -152,11 +224,13 @@ def convolve(
     a, b, right, first = (
         begin.ctypes.data + 0,
         within.ctypes.data + 0,
-        m.ctypes.data + 4 * place,
+        m.ctypes.data + 4 * place * (len(within) if in_panels else 1),
         bias.ctypes.data + 4 * place,
     )
     windows, count = samples * rows * cells, min(part, features - place)
-    _add_products(start, a, windows, b, len(within), right, features, first, 0, to, features, count, relu)
+    pitch = 0 if in_panels else features
+    _add_products(start, a, windows, b, len(within), right, pitch, first, 0, to, features, count, relu)
+    hold(strip)
 
 
 @job(

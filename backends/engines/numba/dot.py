@@ -10,6 +10,7 @@ from .atomics import WORD
 from .compiler import instruction
 
 cgutils: Any = untyped
+_INDEX = ir.IntType(32)
 # Lanes of a vector, and vectors that are added up side by side.
 LANES, CHAINS = 16, 4
 
@@ -54,15 +55,24 @@ def _generator(real: Any, is_wide: bool) -> Any:
             for chain, total in enumerate(chains):
                 at = builder.add(index, ir.Constant(WORD, LANES * chain))
                 add_product(total, load(a, at), load(b, at))
+        vectors = builder.mul(builder.sdiv(size, ir.Constant(WORD, LANES)), ir.Constant(WORD, LANES))
+        with cgutils.for_range_slice(builder, whole, vectors, ir.Constant(WORD, LANES), inc=True) as (index, _):
+            add_product(chains[0], load(a, index), load(b, index))
         sums = [builder.load(chain) for chain in chains]
         while len(sums) > 1:
             sums = [builder.fadd(left, right) for left, right in zip(sums[::2], sums[1::2], strict=True)]
-        lanes = [builder.extract_element(sums[0], ir.Constant(ir.IntType(32), lane)) for lane in range(LANES)]
-        while len(lanes) > 1:
-            half = len(lanes) // 2
-            lanes = [builder.fadd(left, right) for left, right in zip(lanes[:half], lanes[half:], strict=True)]
-        rest = cgutils.alloca_once_value(builder, lanes[0])
-        with cgutils.for_range_slice(builder, whole, size, ir.Constant(WORD, 1), inc=True) as (index, _):
+        total, half = sums[0], LANES // 2
+        while half:
+            parts = [
+                builder.shuffle_vector(
+                    total, total, ir.Constant(ir.VectorType(_INDEX, half), list(range(first, first + half)))
+                )
+                for first in (0, half)
+            ]
+            total, half = builder.fadd(*parts), half // 2
+        total = builder.extract_element(total, ir.Constant(_INDEX, 0))
+        rest = cgutils.alloca_once_value(builder, total)
+        with cgutils.for_range_slice(builder, vectors, size, ir.Constant(WORD, 1), inc=True) as (index, _):
             add_product(rest, load_one(a, index), load_one(b, index))
         return builder.load(rest)
 

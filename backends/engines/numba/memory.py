@@ -36,6 +36,12 @@ def copy_run(context: Any, to: Any, source: Any, count: Any, number: Any) -> Any
 
 
 @instruction
+def hold(context: Any, array: Any) -> Any:
+    """Do nothing with an array, which Numba frees after its last use: an address alone does not keep its memory."""
+    return types.void(array), lambda context, builder, signature, arguments: context.get_dummy_value()
+
+
+@instruction
 def fetch_run(context: Any, address: Any, size: Any) -> Any:
     """Ask for ``size`` bytes to be brought into the core's second cache, line by line."""
 

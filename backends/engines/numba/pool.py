@@ -184,7 +184,7 @@ class Pool:
 
     def run(self, bound: Bound) -> None:
         """Run the jobs in order, the items of each on several threads."""
-        self.run_program(address_of(bound.program), len(bound.program), bound.is_shared)
+        self.run_program(bound.address, len(bound.rows), bound.is_shared)
 
     def run_program(self, program: int, jobs: int, is_shared: bool) -> None:
         """Run the jobs of the program at an address in order, the items of each on several threads if it is shared."""
@@ -257,8 +257,7 @@ def perform(bound: Bound) -> None:
 
 
 def _perform(bound: Bound) -> None:
-    program = bound.program
-    run_program(address_of(program), len(program), bound.is_shared, bound.uses_blas)
+    run_program(bound.address, len(bound.rows), bound.is_shared, bound.uses_blas)
 
 
 def run_program(program: int, jobs: int, is_shared: bool, uses_blas: bool) -> None:
@@ -284,6 +283,11 @@ class RecordedProgram:
     def signature(self) -> Any:
         """What must be the same whenever the step is run."""
         return self.bound.signature
+
+    @property
+    def needs_no_settings(self) -> bool:
+        """Whether the matrix library is left alone."""
+        return not self.bound.uses_blas
 
     def __call__(self) -> None:
         """Run them."""

@@ -54,6 +54,16 @@ def _loop(builder: Any, count: Any) -> Iterator[Any]:
     builder.position_at_end(after)
 
 
+def _fetch(builder: Any, place: Any) -> None:
+    """Ask for the line of a pointer to be brought into the core's first cache; any address will do."""
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, _INDEX, _INDEX, _INDEX])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    # To be read, often, data.
+    flags = [ir.Constant(_INDEX, flag) for flag in (0, 3, 1)]
+    builder.call(function, [builder.bitcast(place, byte), *flags])
+
+
 class _Vector:
     """Loads and stores of a vector of ``lanes`` numbers, of which those in ``count`` are accessed."""
 
@@ -102,12 +112,15 @@ class _Vector:
         return builder.fadd(total, builder.fmul(left, right, flags=FUSE), flags=FUSE)
 
 
-def spread_tile(rows: int, vectors: int, lanes: int, masked: bool) -> Callable[..., None]:
+def spread_tile(rows: int, vectors: int, lanes: int, masked: bool, ahead: int = 0) -> Callable[..., None]:
     """``out[i, f] = start[i, f] + sum over j of  x[a[i] + b[j]] * m[j, f]`` for ``rows`` entries of ``a``.
 
     There are ``vectors * lanes`` features, of which the last vector has ``count`` if it is ``masked``. All arguments
     are addresses, except for ``terms``, the number of ``j``; ``pitch``, ``start_step`` and ``step``, the distances of
     the rows of ``m``, ``start`` and ``out``; and ``relu``, whether negative sums become 0.
+
+    While a row of ``m`` is multiplied, the numbers ``ahead`` bytes behind it are brought into a cache, unless that is
+    0: requests that are spread evenly cost nothing, and memory is read while products are computed.
     """
 
     def tile(
@@ -149,6 +162,8 @@ def spread_tile(rows: int, vectors: int, lanes: int, masked: bool) -> Callable[.
         with _loop(builder, terms) as j:
             offset = builder.load(builder.gep(b, [j]))
             right = [part.load(entry(m, j, pitch, k)) for k, part in enumerate(parts)]
+            for k in range(vectors if ahead else 0):
+                _fetch(builder, builder.gep(entry(m, j, pitch, k), [ir.Constant(_WORD, ahead)]))
             for i in range(rows):
                 left = parts[0].spread(builder.load(builder.gep(starts[i], [offset])))
                 for k, part in enumerate(parts):
