@@ -67,7 +67,11 @@ class KeptCalls(Generic[R]):
         if type(first) is not np.ndarray or current() is not None or overrides.active or current_team():
             return self.function(*args)
         count = self._arrays
-        form = self._forms.get((first.shape, args[count:]))
+        try:
+            form = self._forms.get((first.shape, args[count:]))
+        except TypeError:
+            # A setting without a hash, of which the function says what is wrong with it.
+            return self.function(*args)
         if form is None or not form.kept or not numba.used():
             return self._not_kept(form, args)
         for kept in form.kept:

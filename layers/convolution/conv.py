@@ -16,7 +16,6 @@ Sources: Y. LeCun et al., "Gradient-based learning applied to document recogniti
 "A guide to convolution arithmetic for deep learning", 2016; K. Chellapilla et al., 2006, for the matrix product.
 """
 
-from functools import lru_cache
 from math import prod
 from typing import Any, ClassVar, Unpack
 
@@ -25,6 +24,7 @@ from ...backends.backend import ALGORITHMS
 from ...backends.kept_calls import kept_calls
 from ...backends.without_autograd import without_graph
 from ...common import checks
+from ...common.typed_cache import typed_cache
 from ...common.types import Array, Namespace, dtype_name
 from .. import convolution
 from ..core.array_checks import namespace, require_dtype_of, require_same_dtype, require_shape
@@ -139,16 +139,12 @@ def _problem(
     x: Array, weight: Array, stride: Size, padding: Padding, dilation: Size, groups: int, algorithms: str
 ) -> Problem:
     """The problem of a call; raises `ValueError` for shapes and settings that do not fit together."""
-    arguments = (tuple(x.shape), tuple(weight.shape), stride, padding, dilation, groups, algorithms)
-    try:
-        return _described(dtype_name(x.dtype), *arguments)
-    except TypeError:
-        # Lists have no hash.
-        return _described.__wrapped__(dtype_name(x.dtype), *arguments)
+    shapes = tuple(x.shape), tuple(weight.shape)
+    return _described(dtype_name(x.dtype), *shapes, stride, padding, dilation, groups, algorithms)
 
 
 # Cached, so that checks, and the properties that a problem caches, are computed once for all steps.
-@lru_cache(maxsize=1024, typed=True)
+@typed_cache(maxsize=1024)
 def _described(
     dtype: str,
     x_shape: Shape,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ..core.layer import Layer
-from . import torchvision
+from . import torchvision as torchvision
 from .lenet import lenet, lenet5
 from .mlp import mlp
 from .mobilenet import mobilenet_v2
@@ -21,4 +21,4 @@ BUILDERS: dict[str, Callable[..., Layer]] = {
     "vgg11_bn": vgg11_bn,
 }
 
-__all__ = ["BUILDERS", "lenet", "lenet5", "mlp", "mobilenet_v2", "resnet18", "torchvision", "unet", "vgg11_bn"]
+__all__ = ["BUILDERS", "lenet", "lenet5", "mlp", "mobilenet_v2", "resnet18", "unet", "vgg11_bn"]

@@ -1,9 +1,9 @@
 """The arguments of pooling over windows: their checks, and the positions of the windows."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 from ...common import checks
+from ...common.typed_cache import typed_cache
 from ...common.types import Array
 from ..core.array_checks import require_float
 from ..windows.geometry import Geometry, Padding, Size, check_padding, place_windows, require_padding
@@ -21,15 +21,10 @@ def pool_geometry_of_shape(
     shape: tuple[int, ...], kernel_size: Size, stride: Size | None, padding: Padding, dilation: Size, ceil_mode: bool
 ) -> Geometry:
     """`pool_geometry` for an input of that shape."""
-    arguments = (shape, kernel_size, stride, padding, dilation, ceil_mode)
-    try:
-        return _checked(*arguments)
-    except TypeError:
-        # Lists have no hash.
-        return _checked.__wrapped__(*arguments)
+    return _checked(shape, kernel_size, stride, padding, dilation, ceil_mode)
 
 
-@lru_cache(maxsize=1024, typed=True)
+@typed_cache(maxsize=1024)
 def _checked(
     shape: tuple[int, ...], kernel_size: Size, stride: Size | None, padding: Padding, dilation: Size, ceil_mode: bool
 ) -> Geometry:

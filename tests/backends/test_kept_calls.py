@@ -306,3 +306,14 @@ def test_a_step_with_another_batch_or_weight_between_is_right(rng):
             np.testing.assert_allclose(p.grad, q.grad, rtol=1e-4, atol=1e-4)
         model.zero_grad()
         plain.zero_grad()
+
+
+def test_a_setting_without_a_hash_is_left_to_the_function():
+    calls = []
+
+    @kept_calls(1)
+    def shown(x, setting):
+        calls.append(setting)
+        return str(setting)
+
+    assert shown(np.ones(2), [1]) == "[1]" and shown(np.ones(2), {}) == "{}" and len(calls) == 2

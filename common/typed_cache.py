@@ -1,0 +1,37 @@
+"""Cached functions that know 1 from True and 1.0, which are equal: else one call accepts what another must refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def typed_cache(maxsize: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """As `functools.lru_cache` with ``typed=True``, for positional arguments, and typed within tuples too.
+
+    Arguments without a hash, such as lists, are computed in each call.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @lru_cache(maxsize=maxsize)
+        def computed(types: Any, *args: P.args, **keywords: P.kwargs) -> R:
+            return function(*args, **keywords)
+
+        @wraps(function)
+        def cached(*args: P.args, **keywords: P.kwargs) -> R:
+            try:
+                return computed(_types(args), *args, **keywords)
+            except TypeError:
+                return function(*args, **keywords)
+
+        return cached
+
+    return decorate
+
+
+def _types(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple([_types(value) if type(value) is tuple else type(value) for value in values])
