@@ -121,6 +121,7 @@ def cross_entropy_backward(
         shape = (logits.shape[0], *logits.shape[2:])
         return spread(p * xp.sum(q, axis=1, keepdims=True) - q, dy, reduction, xp, shape=shape)
     if not label_smoothing:
+        checks.choice("reduction", reduction, REDUCTIONS)
         given = upstream(dy, logits, tuple(target.shape) if reduction == "none" else ())
         each, number = (None, given) if isinstance(given, float) else (given, 1.0)
         found = _gradient_by_engine(logits, target, weight, each, number, ignore_index, reduction, xp)
