@@ -6,6 +6,7 @@ for the batches of all workers.
 """
 
 from math import nan, prod
+from typing import Any
 
 from array_api_compat import device
 
@@ -15,6 +16,7 @@ from ..execution.blocks import concat_all, whole_batch
 from ..execution.team import current_team
 from ..operations import Operations
 from ..overrides import chosen
+from . import convolutions
 from .namespace import ExactNamespace
 from .splitting import budget
 
@@ -35,6 +37,13 @@ class ExactOperations(Operations):
         super().__init__(xp)
         self.raw = raw
         self.exact = xp.contractions
+
+    def prepare(self, operation: str, problem: Any, dtype: str) -> Any:
+        """Compiled convolutions, where the library's operations have them."""
+        return convolutions.prepare(self, problem) if operation == "columns" else None
+
+    def by_adjoint(self, windows: Windows, channels: int, features: int, groups: int) -> bool:
+        return convolutions.by_adjoint(windows, channels, features, groups)
 
     def windows(self, x: Array, windows: Windows) -> Array:
         """The library's own windows: nothing is computed."""

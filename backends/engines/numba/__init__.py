@@ -60,6 +60,9 @@ OPERATIONS: dict[str, str] = {
     "elementwise": "elementwise",
     "activation": "activations",
     "softmax": "softmax",
+    "exact forward": "exact_winograd.prepare_forward",
+    "exact weight gradient": "exact_winograd.prepare_gradient",
+    "exact magnitudes": "exact_magnitudes",
 }
 
 
