@@ -60,8 +60,11 @@ OPERATIONS: dict[str, str] = {
     "elementwise": "elementwise",
     "activation": "activations",
     "softmax": "softmax",
-    "exact forward": "exact_winograd.prepare_forward",
-    "exact weight gradient": "exact_winograd.prepare_gradient",
+    "exact tiles": "exact_winograd.prepare_forward",
+    "exact tiles gradient": "exact_winograd.prepare_gradient",
+    "exact columns": "exact_columns.prepare_forward",
+    "exact columns gradient": "exact_columns.prepare_gradient",
+    "exact columns adjoint": "exact_columns.prepare_input_gradient",
     "exact magnitudes": "exact_magnitudes",
 }
 

@@ -50,7 +50,7 @@ FEWEST_TERMS = 8
 # Largest sums of entries of a row of the transforms of inputs, kernels and gradients, along both axes.
 OF_INPUT, OF_KERNEL, OF_UPSTREAM = 100.0, 49.0, 225.0
 # As in `xpnn.backends.engines.numba.winograd`, where numbers have half as many bytes.
-PART_BYTES, LARGE_BYTES = 3 << 20, 6 << 20
+PART_BYTES, LARGE_BYTES = 2 << 20, 6 << 20
 ITEM_CHANNELS, MOST_PRODUCTS, LEAST_SIDE = 2048, 4 << 20, 64
 LINE = 8
 
@@ -63,6 +63,7 @@ class Plan(Protocol):
     left_count: int
     right_bits: int
     right_count: int
+    product_terms: int
 
 
 class _Tiles:
@@ -166,7 +167,7 @@ class ExactForward(_Tiles):
         finished = outputs[count].bind_parts(
             [-(-size // per) for size in self.tile_parts for _ in self.feature_parts],
             *(products, flags, s * ldexp(1.0, -plan.left_bits), t * ldexp(1.0, -plan.right_bits)),
-            *(self.no_bias if bias is None else bias.reshape((-1,)), y, ldexp(1.0, -plan.right_bits)),
+            *(self.no_bias if bias is None else bias, y, ldexp(1.0, -plan.right_bits)),
             *(*self.grid, per, pitches[2], self.each_tile, self.each_feature, kinds),
         )
         phases, order = [of_tiles, of_weights, judged, multiplied, finished], []
@@ -256,12 +257,11 @@ class ExactGradient(_Tiles):
     def combine(self, quanta: Array, s: Array, t: Array) -> Array:
         """``dweight (F, C, 3, 3)`` of the quanta of all samples."""
         p, plan = self.problem, self.plan
-        dweight = empty((p.features, p.channels, 3, 3), "float64")
+        dweight = empty((p.features, p.channels, 9), "float64")
         scales = s * ldexp(1.0, -plan.left_bits), t * ldexp(1.0, -plan.right_bits)
-        per = min(LANES, p.features)
-        numbers = ldexp(1.0, -plan.right_bits), self.count, per
-        perform(combine_gradient.bind(-(-p.features // per), quanta, *scales, dweight, *numbers))
-        return dweight
+        numbers = ldexp(1.0, -plan.right_bits), self.count, LANES
+        perform(combine_gradient.bind(p.features // LANES, quanta, *scales, dweight, *numbers))
+        return dweight.reshape((p.features, p.channels, 3, 3))
 
 
 def _part_bytes(read: int) -> int:

@@ -282,21 +282,21 @@ def gradient_quanta(
                 _gradient(source, 8 * pitch, to, 8 * channels * wide)
 
 
-@job(read(3, "int64"), read(1), read(1), write(4), NUMBER, *[INT] * 2, contract=False)
+@job(read(3, "int64"), read(1), read(1), write(3), NUMBER, *[INT] * 2, contract=False)
 def combine_gradient(
     item: Any, quanta: Any, scales: Any, factors: Any, dweight: Any, unit: Any, count: Any, per: Any
 ) -> None:
-    """Quanta ``(9, C, count F)`` to ``dweight (F, C, 3, 3)``: their sum with powers of two, times scales of channels.
+    """Quanta ``(K, C, count F)`` to ``dweight (F, C, K)``: their sum with powers of two, times scales of channels.
 
     ``scales (C,)`` and ``factors (F,)`` include powers of two. An item has ``per`` features.
     """
-    features, channels, result = dweight.shape[0], dweight.shape[1], dweight.reshape(-1)
+    (features, channels, cells), result = dweight.shape, dweight.reshape(-1)
     first = item * per
     some = min(per, features - first)
     for c in range(channels):
-        for i in range(CELLS):
+        for i in range(cells):
             for f in range(some):
                 q = np.float64(quanta[i, c, first + f])
                 if count == 2:
                     q = np.float64(quanta[i, c, features + first + f]) * unit + q
-                result[CELLS * (channels * (first + f) + c) + i] = q * scales[c] * factors[first + f]
+                result[cells * (channels * (first + f) + c) + i] = q * scales[c] * factors[first + f]
