@@ -127,10 +127,10 @@ def prepare(ops: ExactOperations, problem: Any) -> CompiledConvolution | None:
         return ops.raw.prepare(name, (p, budget(terms, products)), "float64")
 
     terms, sums = p.windows.cells * p.channels, rows if team is None else team.rows(rows)
-    forward = find("exact tiles", terms) or find("exact columns", terms)
-    gradient = find("exact tiles gradient", sums) or find("exact columns gradient", sums)
+    forward = find("exact tiles", terms) or find("exact windows", terms)
+    gradient = find("exact tiles gradient", sums) or find("exact windows gradient", sums)
     if forward is None or gradient is None:
         return None
     # A rotated problem is an adjoint, whose gradients nobody asks for.
-    adjoint = None if p.rotated else find("exact columns adjoint", p.features)
+    adjoint = None if p.rotated else find("exact windows adjoint", p.features)
     return CompiledConvolution(ops, p, forward, gradient, adjoint, magnitudes)

@@ -62,9 +62,9 @@ OPERATIONS: dict[str, str] = {
     "softmax": "softmax",
     "exact tiles": "exact_winograd.prepare_forward",
     "exact tiles gradient": "exact_winograd.prepare_gradient",
-    "exact columns": "exact_columns.prepare_forward",
-    "exact columns gradient": "exact_columns.prepare_gradient",
-    "exact columns adjoint": "exact_columns.prepare_input_gradient",
+    "exact windows": "exact_columns.prepare_forward",
+    "exact windows gradient": "exact_columns.prepare_gradient",
+    "exact windows adjoint": "exact_columns.prepare_input_gradient",
     "exact magnitudes": "exact_magnitudes",
 }
 
