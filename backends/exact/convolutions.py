@@ -48,9 +48,7 @@ class CompiledConvolution:
     def pack(self, weight: Array) -> None:
         """Nothing is kept."""
 
-    def forward(
-        self, x: Array, weight: Array, bias: Array | None, packed: None = None, relu: bool = False
-    ) -> Array:
+    def forward(self, x: Array, weight: Array, bias: Array | None, packed: None = None, relu: bool = False) -> Array:
         """``y (N, *O, F)``, or its ReLU. Each sample of ``x`` has one scale, and each filter."""
         x, weight = _contiguous(x), _contiguous(weight)
         scale, by_filter = self._ops.exact.elementary.contraction_scale, self._magnitudes
@@ -81,7 +79,7 @@ class CompiledConvolution:
         return dweight
 
     def input_gradient(self, dy: Array, weight: Array) -> Array:
-        """``dx (N, *S, C)`` by sums over windows. Each row of ``dy`` has one scale, and each cell of a kernel's channel."""
+        """``dx (N, *S, C)`` by sums over windows. Each row of ``dy`` has one scale, each channel and cell another."""
         dy, weight = _contiguous(dy), _contiguous(weight)
         channels, cells = self._problem.channels, self._problem.windows.cells
         largest = self._magnitudes.of_columns(weight.reshape((weight.shape[0], channels * cells)))

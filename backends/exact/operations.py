@@ -43,6 +43,7 @@ class ExactOperations(Operations):
         return convolutions.prepare(self, problem) if operation == "columns" else None
 
     def by_adjoint(self, windows: Windows, channels: int, features: int, groups: int) -> bool:
+        """Where tiles can compute both convolutions."""
         return convolutions.by_adjoint(windows, channels, features, groups)
 
     def windows(self, x: Array, windows: Windows) -> Array:

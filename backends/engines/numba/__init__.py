@@ -61,7 +61,7 @@ OPERATIONS: dict[str, str] = {
     "activation": "activations",
     "softmax": "softmax",
     "exact tiles": "exact_winograd.prepare_forward",
-    "exact tiles gradient": "exact_winograd.prepare_gradient",
+    "exact tiles gradient": "exact_winograd_gradient.prepare_gradient",
     "exact windows": "exact_columns.prepare_forward",
     "exact windows gradient": "exact_columns.prepare_gradient",
     "exact windows adjoint": "exact_columns.prepare_input_gradient",

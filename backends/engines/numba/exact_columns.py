@@ -13,10 +13,11 @@ from ....common.types import Array
 from ...recording.calls import empty
 from .blas import gemm_address
 from .bound import Bound
-from .exact_columns_jobs import add_lanes, forward, gradient, input_gradient, split_adjoint, split_weight
+from .exact_columns_jobs import add_lanes, forward, gradient, input_gradient
+from .exact_gradient_jobs import combine_gradient
+from .exact_slices import split_adjoint, split_weight
 from .exact_spoiled import spoiled
-from .exact_winograd import Plan
-from .exact_winograd_jobs import combine_gradient
+from .exact_tiles import Plan
 from .pool import perform
 
 # Bytes of an item's columns, and the fewest rows of them.

@@ -1,8 +1,6 @@
 """The jobs of `xpnn.backends.engines.numba.exact_columns`: columns of slices, their products and results.
 
-Weights are ``(F, C, K)``, and ``(C, F, K)`` with the cells in reverse order if a problem is rotated. Columns have the
-cells of the kernel before the channels. Factors are powers of two by which operands are multiplied before they are
-rounded, and include the bits of a slice; a factor may be NaN, and then slices are 0.
+Columns have the cells of the kernel before the channels.
 """
 
 from typing import Any
@@ -11,70 +9,9 @@ import numpy as np
 
 from .blas import gemm
 from .compiler import helper
+from .exact_slices import first_slice, scale_of, second_slice
 from .jobs import INT, NUMBER, job, read, write
 from .vectors import vector_at
-
-# Above every whole number of a slice.
-_MOST = 2.0**40
-_INFINITY = np.int64(0x7FF0000000000000)
-_MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
-
-
-@helper
-def _slice(v: Any) -> Any:
-    """``v`` rounded; 0 if it is not finite."""
-    whole = np.rint(v)
-    return whole if abs(whole) < _MOST else 0.0
-
-
-@helper
-def _second_slice(v: Any, again: Any) -> Any:
-    """The remainder of ``v`` times ``again``, rounded."""
-    whole = np.rint((v - np.rint(v)) * again)
-    return whole if abs(whole) < _MOST else 0.0
-
-
-@helper
-def _scale(row: Any) -> Any:
-    """The scale of a contraction's row: see `xpnn.backends.exact.elementary.Elementary.contraction_scale`."""
-    most = np.int64(0)
-    bits = row.view(np.int64)
-    for i in range(len(bits)):
-        most = max(most, bits[i] & _MAGNITUDE)
-    exponent = (most >> 52) - 1022
-    if exponent < -999:
-        return 1.0
-    if exponent > 600:
-        return np.nan
-    return 2.0 ** np.float64(max(exponent, -400))
-
-
-@job(read(3), read(1), write(2), NUMBER, *[INT] * 3)
-def split_weight(
-    item: Any, weight: Any, factors: Any, slices: Any, again: Any, count: Any, rotated: Any, per: Any
-) -> None:
-    """``weight`` times ``factors (F,)`` to slices ``(K C, count F)``; an item has ``per`` channels."""
-    channels, features = weight.shape[0 if rotated else 1], weight.shape[1 if rotated else 0]
-    cells = weight.shape[2]
-    for c in range(item * per, min(channels, (item + 1) * per)):
-        for f in range(features):
-            for k in range(cells):
-                v = (weight[c, f, cells - 1 - k] if rotated else weight[f, c, k]) * factors[f]
-                slices[k * channels + c, f] = _slice(v)
-                if count == 2:
-                    slices[k * channels + c, features + f] = _second_slice(v, again)
-
-
-@job(read(3), read(1), write(2), NUMBER, INT)
-def split_adjoint(item: Any, weight: Any, factors: Any, slices: Any, again: Any, count: Any) -> None:
-    """``weight`` times ``factors (K C,)`` to slices ``(F, count K C)``; an item is a filter."""
-    channels, cells = weight.shape[1], weight.shape[2]
-    for k in range(cells):
-        for c in range(channels):
-            v = weight[item, c, k] * factors[k * channels + c]
-            slices[item, k * channels + c] = _slice(v)
-            if count == 2:
-                slices[item, cells * channels + k * channels + c] = _second_slice(v, again)
 
 
 @helper
@@ -91,7 +28,7 @@ def _product(
     totals: Any,
     most: Any,
 ) -> None:
-    """``op(a) b`` by addresses, of whole numbers: to ``sums``; if there are more than ``most`` terms to int64 totals."""
+    """``op(a) b`` of whole numbers by addresses, to ``sums``; more than ``most`` terms are added as int64 totals."""
     if depth <= most:
         gemm(blas, transposed, 0, rows, columns, depth, a, pitch_a, b, columns, 0, sums.ctypes.data, columns, 0.0)
         return
@@ -122,7 +59,9 @@ def _combine(sums: Any, first: Any, features: Any, count: Any, unit: Any, scale:
             out[f] = (leading[f] + 0.0) * scale * factors[f]
 
 
-@job(read(4), read(1), read(1), read(2), read(1), read(1), write(2), NUMBER, *[INT] * 14, uses_blas=True, contract=False)
+@job(
+    read(4), read(1), read(1), read(2), read(1), read(1), write(2), NUMBER, *[INT] * 14, uses_blas=True, contract=False
+)
 def forward(
     item: Any,
     x: Any,
@@ -163,7 +102,7 @@ def forward(
             if 0 <= h < height and 0 <= w < width:
                 source = vector_at(x.ctypes.data, ((n * height + h) * width + w) * channels, channels, number)
                 for c in range(len(to)):
-                    to[c] = _slice(source[c] * factor)
+                    to[c] = first_slice(source[c] * factor)
             else:
                 for c in range(len(to)):
                     to[c] = 0.0
@@ -234,18 +173,18 @@ def gradient(
                     source = vector_at(x.ctypes.data, place, size, number)
                     factor = vector_at(s_factors.ctypes.data, c0, size, number)
                     for c in range(len(to)):
-                        to[c] = _slice(source[c] * factor[c])
+                        to[c] = first_slice(source[c] * factor[c])
                 else:
                     for c in range(len(to)):
                         to[c] = 0.0
             source = vector_at(dy.ctypes.data, (first + i) * features, features, number)
             to = vector_at(right.ctypes.data, i * both, features, number)
             for f in range(len(to)):
-                to[f] = _slice(source[f] * t_factors[f])
+                to[f] = first_slice(source[f] * t_factors[f])
             if count == 2:
                 to = vector_at(right.ctypes.data, i * both + features, features, number)
                 for f in range(len(to)):
-                    to[f] = _second_slice(source[f] * t_factors[f], again)
+                    to[f] = second_slice(source[f] * t_factors[f], again)
         a, b, to_sums = part.ctypes.data, right.ctypes.data, sums.ctypes.data
         gemm(blas, 1, 0, wanted, both, some, a, wanted, b, both, 0, to_sums, both, number)
         for i in range(wanted):
@@ -299,10 +238,10 @@ def input_gradient(
     part, scales = np.empty((rows * columns, features), dy.dtype), np.empty(rows * columns, dy.dtype)
     for i in range(rows * columns):
         source = vector_at(dy.ctypes.data, (item * rows * columns + i) * features, features, number)
-        scales[i], to = _scale(source), part[i]
+        scales[i], to = scale_of(source), part[i]
         factor = most_left / scales[i]
         for f in range(len(to)):
-            to[f] = _slice(source[f] * factor)
+            to[f] = first_slice(source[f] * factor)
     size = rows * columns * count * depth
     sums, totals = np.empty(size, dy.dtype), np.empty(size if features > most else 1, np.int64)
     a, b = part.ctypes.data, slices.ctypes.data

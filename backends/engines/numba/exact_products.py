@@ -170,9 +170,7 @@ def multiply(
         for i in range(m):
             for j in range(n):
                 wholes[first + i * wide + j] = 0
-        _add_product(
-            blas, 0, m, n, channels, a, channels, weights, from_weight, wide, wholes, first, wide, half, most
-        )
+        _add_product(blas, 0, m, n, channels, a, channels, weights, from_weight, wide, wholes, first, wide, half, most)
         return
     b, c = weights.ctypes.data + 8 * from_weight, products.ctypes.data + 8 * first
     gemm(blas, 0, 0, m, n, channels, a, channels, b, wide, 0, c, wide, inputs.dtype.type(0))
@@ -229,9 +227,7 @@ def correlate(
             for i in range(m):
                 for j in range(n):
                     totals[first + i * pitch + j] = 0
-        _add_product(
-            blas, 1, m, n, size, a, channels, upstream, from_upstream, wide, totals, first, pitch, half, most
-        )
+        _add_product(blas, 1, m, n, size, a, channels, upstream, from_upstream, wide, totals, first, pitch, half, most)
         return
     sums = np.empty((m, n), inputs.dtype)
     b = upstream.ctypes.data + 8 * from_upstream

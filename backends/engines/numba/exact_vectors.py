@@ -176,7 +176,7 @@ def _quanta(of: _Doubles, matrix: Matrix, whole: bool, points: Any, pitch: Any) 
 
 
 def totals_to_quanta(matrix: Matrix) -> Any:
-    """Instruction ``f(points, pitch, quanta, step)``: int64 points to quanta, ``step`` apart, to which they are added."""
+    """Instruction ``f(points, pitch, quanta, step)``: int64 points, added to quanta that are ``step`` apart."""
 
     def transform(context: Any, points: Any, pitch: Any, quanta: Any, step: Any) -> Any:
         return types.void(*[types.int64] * 4), generate

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from .exact_vectors import lanes, points_to_numbers, slices_to_points, totals_to_quanta
+from .exact_vectors import lanes, points_to_numbers, slices_to_points
 from .jobs import INT, NUMBER, Job, job, read, write
-from .winograd_jobs import _named
+from .winograd_jobs import named
 
 POINTS, SIDE, CELLS, OUTPUTS = 36, 6, 9, 4
 LANES = lanes()
 
 #: Transforms at the points 0, 1, -1, 2, -2 and infinity, where all are whole numbers: of inputs, of kernels times
-#: (4, -6, -6, 24, 24, 1), and 24 times those of outputs and of a kernel's gradient.
+#: (4, -6, -6, 24, 24, 1), and 24 times those of outputs.
 INPUTS = (
     (4, 0, -5, 0, 1, 0),
     (0, -4, -4, 1, 1, 0),
@@ -32,12 +32,10 @@ INPUTS = (
 KERNELS = ((1, 0, 0), (1, 1, 1), (1, -1, 1), (1, 2, 4), (1, -2, 4), (0, 0, 1))
 UPSTREAM = ((1, 0, 0, 0), (1, 1, 1, 1), (1, -1, 1, -1), (1, 2, 4, 8), (1, -2, 4, -8), (0, 0, 0, 1))
 RESULTS = ((6, -4, -4, 1, 1, 0), (0, -4, 4, 2, -2, 0), (0, -4, -4, 4, 4, 0), (0, -4, 4, 8, -8, 24))
-GRADIENTS = ((6, -4, -4, 1, 1, 0), (0, -4, 4, 2, -2, 0), (0, -4, -4, 4, 4, 24))
 
 _input_slice = slices_to_points(INPUTS, False)
 _kernel_slices = slices_to_points(KERNELS, False), slices_to_points(KERNELS, True)
 _upstream_slices = slices_to_points(UPSTREAM, False), slices_to_points(UPSTREAM, True)
-_gradient = totals_to_quanta(GRADIENTS)
 
 
 @job(read(4), read(1), write(1), write(3), *[INT] * 9)
@@ -142,7 +140,7 @@ def _by_channel(side: int, slices: tuple[Any, ...], name: str) -> Job:
                     for i in range(LANES):
                         found[p, k * channels + c + i] = sums[p, i]
 
-    return job(read(4), read(1), write(1), write(3), NUMBER, *[INT] * 10)(_named(transform, name))
+    return job(read(4), read(1), write(1), write(3), NUMBER, *[INT] * 10)(named(transform, name))
 
 
 inputs_by_channel = _by_channel(SIDE, (_input_slice, _input_slice), f"exact_inputs_by_channel_{LANES}")
@@ -243,60 +241,8 @@ def _outputs(count: int) -> Job:
                     of_doubles(source, lower, 8 * pitch, unit, scale, factor, shift, to, offset)
 
     kinds = read(1), read(2, "int64"), read(1), read(1), read(1), write(4), NUMBER, *[INT] * 8
-    return job(*kinds, contract=False)(_named(transform, f"exact_outputs_{count}_{LANES}"))
+    return job(*kinds, contract=False)(named(transform, f"exact_outputs_{count}_{LANES}"))
 
 
 #: The last step of a forward, for one and for two slices of the weight.
 outputs = {count: _outputs(count) for count in (1, 2)}
-
-
-@job(read(1, "int64"), write(3, "int64"), *[INT] * 6)
-def gradient_quanta(
-    item: Any,
-    totals: Any,
-    quanta: Any,
-    count: Any,
-    per: Any,
-    pitch: Any,
-    each_feature: Any,
-    feature_parts: Any,
-    part: Any,
-) -> None:
-    """Totals ``(C, count f)`` of a group of tiles to quanta ``(9, C, count F)``, added to those of earlier groups.
-
-    An item has ``per`` channels; ``part`` is the group times the parts of the features, plus one of these.
-    """
-    channels, wide = quanta.shape[1], quanta.shape[2]
-    features, from_feature = wide // count, part % feature_parts * each_feature
-    some = min(each_feature, features - from_feature)
-    for c in range(item * per, min(channels, (item + 1) * per)):
-        for k in range(count):
-            place = k * features + from_feature
-            if part < feature_parts:
-                for i in range(CELLS):
-                    for f in range(some):
-                        quanta[i, c, place + f] = 0
-            for f in range(0, some, LANES):
-                source = totals.ctypes.data + 8 * ((c * count + k) * some + f)
-                to = quanta.ctypes.data + 8 * (c * wide + place + f)
-                _gradient(source, 8 * pitch, to, 8 * channels * wide)
-
-
-@job(read(3, "int64"), read(1), read(1), write(3), NUMBER, *[INT] * 2, contract=False)
-def combine_gradient(
-    item: Any, quanta: Any, scales: Any, factors: Any, dweight: Any, unit: Any, count: Any, per: Any
-) -> None:
-    """Quanta ``(K, C, count F)`` to ``dweight (F, C, K)``: their sum with powers of two, times scales of channels.
-
-    ``scales (C,)`` and ``factors (F,)`` include powers of two. An item has ``per`` features.
-    """
-    (features, channels, cells), result = dweight.shape, dweight.reshape(-1)
-    first = item * per
-    some = min(per, features - first)
-    for c in range(channels):
-        for i in range(cells):
-            for f in range(some):
-                q = np.float64(quanta[i, c, first + f])
-                if count == 2:
-                    q = np.float64(quanta[i, c, features + first + f]) * unit + q
-                result[cells * (channels * (first + f) + c) + i] = q * scales[c] * factors[first + f]

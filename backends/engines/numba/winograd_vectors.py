@@ -205,10 +205,12 @@ def _point(builder: Any, points: Any, pitch: Any, i: int) -> Any:
 
 
 def load_points(of: Vectors, matrix: Matrix, points: Any, pitch: Any) -> Callable[[int, int], Any]:
+    """A function that loads an entry of ``d``, of entries at equal distances."""
     inner = len(matrix[0])
     return lambda j, k: of.load(_point(of.builder, points, pitch, j * inner + k))
 
 
 def store_points(of: Vectors, results: list[list[Any]], points: Any, pitch: Any) -> None:
+    """Store results at equal distances."""
     for i, value in enumerate(value for row in results for value in row):
         of.store(value, _point(of.builder, points, pitch, i))
