@@ -70,11 +70,15 @@ class CompiledConvolution:
             self._magnitudes.of_columns(x.reshape((-1, x.shape[-1])), kinds=kinds),
             self._magnitudes.of_columns(dy.reshape((-1, dy.shape[-1]))),
         ]
-        s, t = (scale(each if team is None else team.max(each)) for each in largest)
+        if team is not None:
+            # In the shapes of array functions, which other workers may use.
+            largest = [team.max(each.reshape((1,) * (x.ndim - 1) + (-1,))).reshape((-1,)) for each in largest]
+        s, t = (scale(each) for each in largest)
         quanta = self._gradient.quanta(x, dy, s, t)
         if team is not None:
-            # Other workers may have used array functions.
-            quanta = team.sum(quanta if self._gradient.plan.wide else quanta.astype("float64")).astype("int64")
+            shape, wide = quanta.shape, self._gradient.plan.wide
+            quanta = quanta.reshape((1, shape[0] * shape[1], shape[2]))
+            quanta = team.sum(quanta if wide else quanta.astype("float64")).astype("int64").reshape(shape)
         dweight: Array = self._gradient.combine(quanta, s, t)
         return dweight
 
