@@ -75,9 +75,9 @@ def budget(terms: int, slice_products: int = 2) -> Budget:
         terms. 3: two times two slices, without the product of the lower two.
 
         The error of 2 is 0.5 to 0.9 units of 2**-24 of the norm on normally distributed operands of 33 to 4608 terms,
-        and 1.6 units on 32 terms, which is float32's own error; that of 1 is 3 to 38 units. Errors are relative to the largest number of a row: if
-        magnitudes differ much (lognormal), they exceed float32's from some thousand terms on. 3 has only the error of
-        the rounding to float32.
+        and 1.6 units on 32 terms, which is float32's own error; that of 1 is 3 to 38 units. Errors are relative to the
+        largest number of a row: if magnitudes differ much (lognormal), they exceed float32's from some thousand terms
+        on. 3 has only the error of the rounding to float32.
 
     Raises
     ------
