@@ -139,6 +139,10 @@ def test_the_largest_slices_are_exact(slice_products):
     signs = np.where(np.indices(shape)[2:].sum(axis=0) % 2, 1.0, -1.0)
     x = np.moveaxis(np.ascontiguousarray(np.moveaxis(signs * largest, 1, -1)), -1, 1)
     w = np.where(np.indices((64, 64, 3, 3))[2:].sum(axis=0) % 2, largest, -largest)
+    # Somewhat less, with all bits in use: sums of equal powers of two would be exact beyond 2**53.
+    odd = np.random.default_rng(0).uniform(0.98, 1.0, x.shape).astype(np.float32)
+    some = [x * odd, w * odd[0, :1, :3, :3]]
+    same(*both(lambda: convolved(b, *some, dy=x * odd[::-1], padding=1)))
     found, expected = both(lambda: convolved(b, x, w, dy=x, padding=1))
     same(found, expected)
     # The sum of 576 equal products, in the middle of an image.
