@@ -32,7 +32,7 @@ R = TypeVar("R")
 FLOATS = ("float32", "float64")
 DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", *FLOATS)
 NUMERICS = ("fast", "exact")
-SLICE_PRODUCTS = (2, 3)
+SLICE_PRODUCTS = (1, 2, 3)
 # Smallest magnitude that exact numerics stores.
 SMALLEST_STORED = 2.0**-125
 PRECISIONS = ("float32", "tf32")
@@ -57,7 +57,7 @@ class Backend(ArrayLibrary):
     algorithms : str
         ``"any"``, or ``"direct"`` for convolutions that are sums of products and nothing else, without algorithms whose
         rounding error is larger, such as Winograd's.
-    slice_products : {2, 3}
+    slice_products : {1, 2, 3}
         In exact numerics, the number of float64 matrix products of slices that are added up to one matrix product:
         see `get_backend`.
     xp : namespace

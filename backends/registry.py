@@ -80,9 +80,10 @@ def get_backend(
     algorithms : str, optional
         ``"any"``, or ``"direct"`` for convolutions that are sums of products and nothing else, without algorithms whose
         rounding error is larger, such as Winograd's. In exact numerics they always are.
-    slice_products : {2, 3}, optional
+    slice_products : {1, 2, 3}, optional
         For exact numerics, which splits the factors of a matrix product into slices of 13 to 26 bits: the number of
-        float64 matrix products of slices that are added up to one matrix product. 2: one slice of the left factor
+        float64 matrix products of slices that are added up to one matrix product. 1: one slice of each, with errors up
+        to seven times float32's on normally distributed numbers, in 0.6 of the time. 2: one slice of the left factor
         times two of the right (one times one for up to 32 terms), with errors of float32's size. 3: two slices of each,
         without the product of the two lower ones; the error is that of the rounding to float32.
 

@@ -32,6 +32,13 @@ class Contractions(Execution):
     #: Whether sums of products may be arranged in any way that is mathematically the same.
     free_order: ClassVar[bool] = True
 
+    def by_adjoint(self, windows: Windows, channels: int, features: int, groups: int) -> bool:
+        """Whether the input's gradient at stride 1 is a convolution with the rotated kernel, and not sums of windows.
+
+        It is decided by shape alone, since the two differ in rounding.
+        """
+        return self.free_order
+
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """``a @ b``, written to ``out`` where that is given."""
         if out is None:

@@ -18,7 +18,7 @@ from math import ldexp, prod
 from ...common.types import Array, Namespace
 from ..execution.team import Team
 from .elementary import Elementary
-from .splitting import FLOAT64_TERMS, Budget, Splitting, budget, length
+from .splitting import Budget, Splitting, budget, length
 
 ONE_SLICE_LENGTH = 16  # a sum of up to 2**16 terms needs one slice, of 37 bits or more
 
@@ -30,7 +30,7 @@ class ExactContractions(Splitting):
     ----------
     xp : namespace
         An Array API namespace. Arrays are float64, on any of its devices.
-    slice_products : {2, 3}
+    slice_products : {1, 2, 3}
         Number of matrix products of slices that are added up to one contraction, see `budget`.
     chunk : int, optional
         See `Splitting`. On NumPy, 2**17 reduces the time of large matrix products to 0.6, and that of sums to 0.5.
@@ -145,14 +145,14 @@ class ExactContractions(Splitting):
         """
         xp = self.xp
         terms = right.shape[-2]
-        if terms <= FLOAT64_TERMS:
+        if terms <= plan.product_terms:
             quanta = self._multiply(left, right)
             return xp.astype(quanta, xp.int64) if plan.wide else quanta
         if not plan.wide:
             raise ValueError(f"a contraction must have at most the {plan.terms} terms of its plan, got {terms}")
         quanta = None
-        for start in range(0, terms, FLOAT64_TERMS):
-            block = slice(start, min(start + FLOAT64_TERMS, terms))
+        for start in range(0, terms, plan.product_terms):
+            block = slice(start, min(start + plan.product_terms, terms))
             part = xp.astype(self._multiply([q[..., block] for q in left], right[..., block, :]), xp.int64)
             quanta = part if quanta is None else quanta + part
         return quanta

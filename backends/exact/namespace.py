@@ -52,7 +52,7 @@ class ExactNamespace:
     ----------
     raw : namespace
         The library's own namespace.
-    slice_products : {2, 3}
+    slice_products : {1, 2, 3}
         See `xpnn.backends.exact.splitting.budget`.
     on_host : bool
         Whether the device is a CPU, which processes arrays in blocks. The bits are the same.

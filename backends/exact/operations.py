@@ -16,6 +16,7 @@ from ..execution.blocks import concat_all, whole_batch
 from ..execution.team import current_team
 from ..operations import Operations
 from ..overrides import chosen
+from . import convolutions
 from .elementwise import ExactElementwise
 from .namespace import ExactNamespace
 from .rows import ExactRows
@@ -44,9 +45,16 @@ class ExactOperations(ExactElementwise, Operations):
     def prepare(self, operation: str, problem: Any, dtype: str) -> Any:
         """An engine's object for the operation in exact numerics; None if it has none.
 
-        It has the bits of array functions, and accepts float32 arrays as exact numerics stores them.
+        It has the bits of array functions, and accepts float32 arrays as exact numerics stores them; convolutions
+        widened ones.
         """
+        if operation == "columns":
+            return convolutions.prepare(self, problem)
         return self.raw.prepare(f"exact {operation}", problem, dtype)
+
+    def by_adjoint(self, windows: Windows, channels: int, features: int, groups: int) -> bool:
+        """Where tiles can compute both convolutions."""
+        return convolutions.by_adjoint(windows, channels, features, groups)
 
     def windows(self, x: Array, windows: Windows) -> Array:
         """The library's own windows: nothing is computed."""

@@ -25,6 +25,8 @@ from ..execution.blocks import concat_all
 from ..execution.team import Team
 from .elementary import Elementary
 
+FEW_TERMS = 32  # of which one product of slices has float32's accuracy
+ONE_PRODUCT_BITS = 41  # of both slices together, at least, if there is one product of more terms
 FLOAT64_TERMS = 1 << 16  # most terms of a float64 product; products of blocks of them are added as integers
 MOST_TERMS = (1 << 26) - 1  # of 2**37 quanta each: their sum fits into an int64
 
@@ -32,6 +34,8 @@ MOST_TERMS = (1 << 26) - 1  # of 2**37 quanta each: their sum fits into an int64
 @dataclass(frozen=True)
 class Budget:
     """How the operands of a contraction are split: bits of a slice and number of slices of either side.
+
+    A float64 product has at most `product_terms` terms; products of more are added as integers.
 
     The second slice of a side is at most half as large as its first, so that the sum of the two products of lower order
     is within the budget of one.
@@ -42,11 +46,12 @@ class Budget:
     left_count: int
     right_bits: int
     right_count: int
+    product_terms: int = FLOAT64_TERMS
 
     @property
     def wide(self) -> bool:
         """Whether the quanta of this contraction are int64, not float64."""
-        return self.terms > FLOAT64_TERMS
+        return self.terms > self.product_terms
 
 
 def length(terms: int) -> int:
@@ -57,37 +62,41 @@ def length(terms: int) -> int:
 def budget(terms: int, slice_products: int = 2) -> Budget:
     """Choose slices for a number of terms such that ``terms * 2**(left_bits + right_bits) <= 2**53``.
 
-    An entry of a slice is at most ``2**bits``, which is reached by rounding up. Beyond `FLOAT64_TERMS` terms the bound
-    holds for each block of them.
+    An entry of a slice is at most ``2**bits``, which is reached by rounding up. Beyond `Budget.product_terms` terms the
+    bound holds for each block of them, and the sum of all is at most 2**62.
 
     Parameters
     ----------
     terms : int
         Length of the contraction, over all workers.
-    slice_products : {2, 3}
-        Number of products of slices. 2: the left slice times two right slices, or one times one for up to 32 terms. 3:
-        two times two slices, without the product of the lower two.
+    slice_products : {1, 2, 3}
+        Number of products of slices. 1: one slice times one, of 20 or 21 bits from 2049 to 2**21 terms, of fewer for
+        more terms and up to 26 for fewer. 2: the left slice times two right slices, or one times one for up to 32
+        terms. 3: two times two slices, without the product of the lower two.
 
         The error of 2 is 0.5 to 0.9 units of 2**-24 of the norm on normally distributed operands of 33 to 4608 terms,
-        and 1.6 units on 32 terms, which is float32's own error. Errors are relative to the largest number of a row: if
-        magnitudes differ much (lognormal), they exceed float32's from some thousand terms on. 3 has only the error of
-        the rounding to float32.
+        and 1.6 units on 32 terms, which is float32's own error; that of 1 is 3 to 38 units. Errors are relative to the
+        largest number of a row: if magnitudes differ much (lognormal), they exceed float32's from some thousand terms
+        on. 3 has only the error of the rounding to float32.
 
     Raises
     ------
     ValueError
         From 2**26 terms on, and for another number of slice products.
     """
-    if slice_products not in (2, 3):
-        raise ValueError(f"slice_products must be 2 or 3, got {slice_products!r}")
+    if slice_products not in (1, 2, 3):
+        raise ValueError(f"slice_products must be 1, 2 or 3, got {slice_products!r}")
     if terms > MOST_TERMS:
         raise ValueError(
             f"an exact contraction must have at most {MOST_TERMS} terms, got {terms}: contract parts and add them"
         )
+    if slice_products == 1 and terms > FEW_TERMS:
+        bits = max(53 - length(terms), min(ONE_PRODUCT_BITS, 62 - length(terms)))
+        return Budget(terms, bits - bits // 2, 1, bits // 2, 1, 1 << (53 - bits))
     bits = 53 - length(min(terms, FLOAT64_TERMS))
     if slice_products == 3:
         return Budget(terms, bits // 2, 2, bits // 2, 2)
-    if terms <= 32:
+    if terms <= FEW_TERMS:
         half = min(26, bits // 2)
         return Budget(terms, half, 1, half, 1)
     left = min(25, 2 * bits // 3)

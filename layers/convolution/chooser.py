@@ -84,7 +84,8 @@ def _input_gradient(dy: Array, weight: Array, problem: Problem, ops: Operations,
         return requested(dy, weight, problem, ops)
     if depthwise.serves(problem, ops):
         return depthwise.input_gradient(dy, weight, problem, ops)
-    adjoint = problem.adjoint if ops.free_order else None
+    by_adjoint = ops.by_adjoint(problem.windows, problem.channels, problem.features, problem.groups)
+    adjoint = problem.adjoint if by_adjoint else None
     if ops.few_launches and (adjoint is None or _winograd(adjoint) is None):
         return columns.input_gradient(dy, weight, problem, ops, keep)
     if ops.free_order and banded_rows.suits(problem) and not columns.is_compiled(problem, ops):

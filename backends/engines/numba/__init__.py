@@ -68,6 +68,12 @@ OPERATIONS: dict[str, str] = {
     "exact rows": "exact_rows.prepare_rows",
     "exact samples": "exact_rows.prepare_samples",
     "exact update": "exact_updates",
+    "exact tiles": "exact_winograd.prepare_forward",
+    "exact tiles gradient": "exact_winograd_gradient.prepare_gradient",
+    "exact windows": "exact_columns.prepare_forward",
+    "exact windows gradient": "exact_columns.prepare_gradient",
+    "exact windows adjoint": "exact_columns.prepare_input_gradient",
+    "exact magnitudes": "exact_magnitudes",
 }
 
 

@@ -52,7 +52,8 @@ def transform_jobs(matrices: tuple[Matrix, Matrix, Matrix]) -> TransformJobs:
     )
 
 
-def _named(function: Callable[..., None], name: str) -> Callable[..., None]:
+def named(function: Callable[..., None], name: str) -> Callable[..., None]:
+    """The function with another name."""
     function.__name__ = function.__qualname__ = name
     return function
 
@@ -97,7 +98,7 @@ def _to_points(matrix: Matrix, name: str) -> Job:
                 for c in range(channels):
                     scalar(cells.ctypes.data, 4 * c, to + 4 * c, 4 * pitch)
 
-    return job(read(4), write(1), *[INT] * 9)(_named(transform, name))
+    return job(read(4), write(1), *[INT] * 9)(named(transform, name))
 
 
 def _to_outputs(matrix: Matrix, name: str) -> Job:
@@ -144,7 +145,7 @@ def _to_outputs(matrix: Matrix, name: str) -> Job:
                     to = 4 * (from_feature + f)
                     scalar(source + 4 * f, 4 * pitch, more + 4 * f, zero_up_to, cells.ctypes.data, to)
 
-    return job(read(1), read(1), write(4), NUMBER, *[INT] * 8)(_named(transform, name))
+    return job(read(1), read(1), write(4), NUMBER, *[INT] * 8)(named(transform, name))
 
 
 def _to_weights(matrix: Matrix, name: str) -> Job:
@@ -184,7 +185,7 @@ def _to_weights(matrix: Matrix, name: str) -> Job:
                     for k in range(width):
                         scalar(source + 4 * k, 4 * lanes, to + 4 * k, 4 * pitch)
 
-    return job(read(4), write(1), *[INT] * 5)(_named(transform, name))
+    return job(read(4), write(1), *[INT] * 5)(named(transform, name))
 
 
 def _to_weight_gradient(matrix: Matrix, name: str) -> Job:
@@ -211,7 +212,7 @@ def _to_weight_gradient(matrix: Matrix, name: str) -> Job:
                     for i in range(CELLS):
                         numbers[kernel + CELLS * k + i] = cells[i, k]
 
-    return job(read(1), write(4), *[INT] * 4)(_named(transform, name))
+    return job(read(1), write(4), *[INT] * 4)(named(transform, name))
 
 
 @job(read(1), read(1), write(1), *[INT] * 13, uses_blas=True)

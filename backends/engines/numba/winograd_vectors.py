@@ -38,11 +38,11 @@ def vector_lanes() -> int:
     return 16 if "+avx512f" in features else 8
 
 
-class _Vectors:
-    """Vectors of ``lanes`` floats in the code of a builder."""
+class Vectors:
+    """Vectors of ``lanes`` numbers, float32 unless another type is given, in the code of a builder."""
 
-    def __init__(self, builder: Any, lanes: int) -> None:
-        self.builder, self.lanes, self.kind = builder, lanes, ir.VectorType(_NUMBER, lanes)
+    def __init__(self, builder: Any, lanes: int, number: Any = _NUMBER) -> None:
+        self.builder, self.lanes, self.kind = builder, lanes, ir.VectorType(number, lanes)
 
     def load(self, address: Any) -> Any:
         """A vector of contiguous numbers."""
@@ -71,6 +71,10 @@ class _Vectors:
         if factor == 1:
             return a
         return self.builder.fmul(ir.Constant(self.kind, [factor] * self.lanes), a, flags=_FUSE)
+
+    def common(self, factors: Sequence[float]) -> float:
+        """The factor that a sum of terms is divided by: that of its last term."""
+        return next(a for a in reversed(factors) if abs(a) > _NOTHING)
 
     def combine(self, factors: Sequence[float], values: Sequence[Any]) -> Any:
         """The sum of ``factors`` times ``values``, some of which are not 0."""
@@ -104,7 +108,7 @@ def _pairs(rows: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
     return found
 
 
-def _product(of: _Vectors, matrix: Matrix, values: Sequence[Any]) -> list[Any]:
+def _product(of: Vectors, matrix: Matrix, values: Sequence[Any]) -> list[Any]:
     """The vectors ``matrix`` times ``values``."""
     columns, values = [list(column) for column in zip(*matrix, strict=True)], list(values)
     # Two additions save one in each row.
@@ -118,13 +122,13 @@ def _product(of: _Vectors, matrix: Matrix, values: Sequence[Any]) -> list[Any]:
     for i, j in _pairs(rows):
         equal = [a if abs(a - b) <= _NOTHING else 0.0 for a, b in zip(rows[i], rows[j], strict=True)]
         other = [a - e for a, e in zip(rows[i], equal, strict=True)]
-        factor = next(a for a in reversed(other) if abs(a) > _NOTHING)
+        factor = of.common(other)
         even, odd = of.combine(equal, values), of.combine([a / factor for a in other], values)
         results[i], results[j] = of.add(even, of.scale(factor, odd)), of.add(even, of.scale(-factor, odd))
     return [of.combine(row, values) if made is None else made for row, made in zip(rows, results, strict=True)]
 
 
-def _both_sides(of: _Vectors, matrix: Matrix, load: Callable[[int, int], Any]) -> list[list[Any]]:
+def both_sides(of: Vectors, matrix: Matrix, load: Callable[[int, int], Any]) -> list[list[Any]]:
     """``matrix d matrix^T``, where ``load`` returns an entry of ``d``."""
     inner = len(matrix[0])
     columns = [_product(of, matrix, [load(j, k) for j in range(inner)]) for k in range(inner)]
@@ -142,9 +146,9 @@ def cells_to_points(matrix: Matrix, lanes: int) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         cells, offset, points, pitch = values
-        of, inner = _Vectors(builder, lanes), len(matrix[0])
-        results = _both_sides(of, matrix, lambda j, k: of.load(_listed(builder, cells, j * inner + k, offset)))
-        _store_points(of, results, points, pitch)
+        of, inner = Vectors(builder, lanes), len(matrix[0])
+        results = both_sides(of, matrix, lambda j, k: of.load(listed(builder, cells, j * inner + k, offset)))
+        store_points(of, results, points, pitch)
         return context.get_dummy_value()
 
     return instruction(transform)
@@ -161,15 +165,15 @@ def points_to_cells(matrix: Matrix, lanes: int) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         points, pitch, bias, zero_up_to, cells, offset = values
-        of = _Vectors(builder, lanes)
+        of = Vectors(builder, lanes)
         more, zero = of.load(bias), ir.Constant(of.kind, None)
         limit = of.spread(zero_up_to)
-        results = _both_sides(of, matrix, _load_points(of, matrix, points, pitch))
+        results = both_sides(of, matrix, load_points(of, matrix, points, pitch))
         for i, value in enumerate(value for row in results for value in row):
             total = of.add(value, more)
             # False if either is NaN.
             total = builder.select(builder.fcmp_ordered("<=", total, limit), zero, total)
-            of.store(total, _listed(builder, cells, i, offset))
+            of.store(total, listed(builder, cells, i, offset))
         return context.get_dummy_value()
 
     return instruction(transform)
@@ -183,14 +187,14 @@ def evenly_spaced(matrix: Matrix, lanes: int) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         source, step, target, pitch = values
-        of = _Vectors(builder, lanes)
-        _store_points(of, _both_sides(of, matrix, _load_points(of, matrix, source, step)), target, pitch)
+        of = Vectors(builder, lanes)
+        store_points(of, both_sides(of, matrix, load_points(of, matrix, source, step)), target, pitch)
         return context.get_dummy_value()
 
     return instruction(transform)
 
 
-def _listed(builder: Any, cells: Any, i: int, offset: Any) -> Any:
+def listed(builder: Any, cells: Any, i: int, offset: Any) -> Any:
     """The ``i``-th address of those at ``cells``, plus an offset."""
     place = builder.inttoptr(builder.add(cells, ir.Constant(_WORD, 8 * i)), _WORD.as_pointer())
     return builder.add(builder.load(place), offset)
@@ -200,11 +204,13 @@ def _point(builder: Any, points: Any, pitch: Any, i: int) -> Any:
     return builder.add(points, builder.mul(pitch, ir.Constant(_WORD, i)))
 
 
-def _load_points(of: _Vectors, matrix: Matrix, points: Any, pitch: Any) -> Callable[[int, int], Any]:
+def load_points(of: Vectors, matrix: Matrix, points: Any, pitch: Any) -> Callable[[int, int], Any]:
+    """A function that loads an entry of ``d``, of entries at equal distances."""
     inner = len(matrix[0])
     return lambda j, k: of.load(_point(of.builder, points, pitch, j * inner + k))
 
 
-def _store_points(of: _Vectors, results: list[list[Any]], points: Any, pitch: Any) -> None:
+def store_points(of: Vectors, results: list[list[Any]], points: Any, pitch: Any) -> None:
+    """Store results at equal distances."""
     for i, value in enumerate(value for row in results for value in row):
         of.store(value, _point(of.builder, points, pitch, i))

@@ -110,9 +110,9 @@ def test_an_invalid_variable_is_an_error_that_names_it(monkeypatch):
         nn.get_backend("numpy")
 
 
-@pytest.mark.parametrize("slice_products", [1, 4, "2", 2.5])
-def test_slice_products_are_2_or_3(slice_products):
-    with pytest.raises(ValueError, match=r"slice_products must be 2 or 3, got"):
+@pytest.mark.parametrize("slice_products", [0, 4, "2", 2.5])
+def test_slice_products_are_1_2_or_3(slice_products):
+    with pytest.raises(ValueError, match=r"slice_products must be 1, 2 or 3, got"):
         nn.get_backend("numpy", numerics="exact", slice_products=slice_products)
 
 

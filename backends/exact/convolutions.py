@@ -1,0 +1,138 @@
+"""Convolutions in exact numerics by compiled code: the same bits as the array functions of `ExactOperations`."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...common.types import Array
+from ..contractions.windows import PadWidths, Windows
+from ..execution.team import current_team
+from .splitting import budget
+
+if TYPE_CHECKING:
+    from .operations import ExactOperations
+
+FINITE, ALL = 1, 2  # kinds of cells
+MULTIPLE = 16  # channels and features of the convolutions whose adjoint is computed as a convolution
+
+
+def by_adjoint(windows: Windows, channels: int, features: int, groups: int) -> bool:
+    """Whether the input's gradient is a convolution with the rotated kernel, on every backend.
+
+    It is where tiles compute such convolutions faster. Otherwise products of each window are rounded and added up.
+    """
+    plain = windows.kernel == (3, 3) and windows.stride == windows.dilation == (1, 1) and groups == 1
+    return plain and channels % MULTIPLE == 0 and features % MULTIPLE == 0
+
+
+class CompiledConvolution:
+    """A convolution whose steps compiled code computes; made by `prepare`.
+
+    Parameters
+    ----------
+    ops : ExactOperations
+    problem : Problem
+        See `xpnn.layers.convolution.problem.Problem`.
+    """
+
+    def __init__(
+        self, ops: ExactOperations, problem: Any, forward: Any, gradient: Any, adjoint: Any, magnitudes: Any
+    ) -> None:
+        self._ops, self._problem, self._magnitudes = ops, problem, magnitudes
+        self._forward, self._gradient, self._adjoint = forward, gradient, adjoint
+
+    def pack(self, weight: Array) -> None:
+        """Nothing is kept."""
+
+    def forward(self, x: Array, weight: Array, bias: Array | None, packed: None = None, relu: bool = False) -> Array:
+        """``y (N, *O, F)``, or its ReLU. Each sample of ``x`` has one scale, and each filter."""
+        x, weight = _contiguous(x), _contiguous(weight)
+        scale, by_filter = self._ops.exact.elementary.contraction_scale, self._magnitudes
+        used = read_rows(self._problem) * x[0, 0].size
+        largest, bad = by_filter.of_rows(x.reshape((x.shape[0], -1)), finite=True, used=used)
+        if self._problem.rotated:
+            of_filters = by_filter.of_columns(weight.reshape((weight.shape[0], -1)), weight[0, 0].size)
+        else:
+            of_filters = by_filter.of_rows(weight.reshape((weight.shape[0], -1)))[0]
+        y: Array = self._forward(x, weight, bias, scale(largest), scale(of_filters), bad)
+        return self._ops.relu_in_place(y) if relu else y
+
+    def weight_gradient(self, x: Array, dy: Array) -> Array:
+        """``dweight (F, C, *K)``: a sum over the samples of all workers, with one scale for each channel."""
+        team, scale = current_team(), self._ops.exact.elementary.contraction_scale
+        x, dy = _contiguous(x), _contiguous(dy)
+        kinds = _kinds(self._problem.windows, self._problem.padding, self._problem.spatial)
+        largest = [
+            self._magnitudes.of_columns(x.reshape((-1, x.shape[-1])), kinds=kinds),
+            self._magnitudes.of_columns(dy.reshape((-1, dy.shape[-1]))),
+        ]
+        if team is not None:
+            # In the shapes of array functions, which other workers may use.
+            largest = [team.max(each.reshape((1,) * (x.ndim - 1) + (-1,))).reshape((-1,)) for each in largest]
+        s, t = (scale(each) for each in largest)
+        quanta = self._gradient.quanta(x, dy, s, t)
+        if team is not None:
+            shape, wide = quanta.shape, self._gradient.plan.wide
+            quanta = quanta.reshape((1, shape[0] * shape[1], shape[2]))
+            quanta = team.sum(quanta if wide else quanta.astype("float64")).astype("int64").reshape(shape)
+        dweight: Array = self._gradient.combine(quanta, s, t)
+        return dweight
+
+    def input_gradient(self, dy: Array, weight: Array) -> Array:
+        """``dx (N, *S, C)`` by sums over windows. Each row of ``dy`` has one scale, each channel and cell another."""
+        dy, weight = _contiguous(dy), _contiguous(weight)
+        channels, cells = self._problem.channels, self._problem.windows.cells
+        largest = self._magnitudes.of_columns(weight.reshape((weight.shape[0], channels * cells)))
+        t = self._ops.exact.elementary.contraction_scale(largest)
+        dx: Array = self._adjoint(dy, weight, t.reshape((channels, cells)))
+        return dx
+
+
+def read_rows(problem: Any) -> int:
+    """Rows of the input, its first spatial axis, up to the last one that a window reads."""
+    rows: int = min(max(problem.windows.extent[0] - problem.padding[0][0], 0), problem.spatial[0])
+    return rows
+
+
+@lru_cache(maxsize=1024)
+def _kinds(windows: Windows, padding: PadWidths, spatial: tuple[int, ...]) -> Any:
+    """For each cell of the input, which of its numbers count for scales of channels: see `Magnitudes.of_columns`.
+
+    Numbers that are not finite don't count in cells that no window reads, and no numbers beyond the last row read.
+    """
+    last = min(max(windows.extent[0] - padding[0][0], 0), spatial[0])
+    kinds = np.zeros([low + size + high for size, (low, high) in zip(spatial, padding, strict=True)], np.int64)
+    inside = tuple(slice(low, low + size) for size, (low, _) in zip(spatial, padding, strict=True))
+    kinds[inside][:last] = FINITE
+    for index in windows.slices():
+        kinds[index[1:-1]] = ALL
+    return np.ascontiguousarray(kinds[inside]).reshape(-1)
+
+
+def _contiguous(x: Array) -> Array:
+    return x if x.flags.c_contiguous and x.flags.aligned else x.copy(order="C")
+
+
+def prepare(ops: ExactOperations, problem: Any) -> CompiledConvolution | None:
+    """Compiled code for a convolution and the current team; None where array functions must compute."""
+    team, products, p = current_team(), ops.exact.slice_products, problem
+    magnitudes = ops.raw.prepare("exact magnitudes", None, "float64")
+    if magnitudes is None or p.groups != 1:
+        return None
+    rows = p.samples * prod(p.windows.count)
+
+    def find(name: str, terms: int) -> Any:
+        return ops.raw.prepare(name, (p, budget(terms, products)), "float64")
+
+    terms, sums = p.windows.cells * p.channels, rows if team is None else team.rows(rows)
+    forward = find("exact tiles", terms) or find("exact windows", terms)
+    gradient = find("exact tiles gradient", sums) or find("exact windows gradient", sums)
+    if forward is None or gradient is None:
+        return None
+    # A rotated problem is an adjoint, whose gradients nobody asks for.
+    adjoint = None if p.rotated else find("exact windows adjoint", p.features)
+    return CompiledConvolution(ops, p, forward, gradient, adjoint, magnitudes)
