@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def typed_cache(maxsize: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def typed_cache(maxsize: int) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """As `functools.lru_cache` with ``typed=True``, for positional arguments, and typed within tuples too.
 
     Arguments without a hash, such as lists, are computed in each call.
     """
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Callable[..., R]) -> Callable[..., R]:
         @lru_cache(maxsize=maxsize)
-        def computed(types: Any, *args: P.args, **keywords: P.kwargs) -> R:
-            return function(*args, **keywords)
+        def computed(types: Any, *args: Any) -> R:
+            return function(*args)
 
         @wraps(function)
-        def cached(*args: P.args, **keywords: P.kwargs) -> R:
+        def cached(*args: Any) -> R:
             try:
-                return computed(_types(args), *args, **keywords)
+                return computed(_types(args), *args)
             except TypeError:
-                return function(*args, **keywords)
+                return function(*args)
 
         return cached
 

@@ -112,7 +112,7 @@ def matrices(pitches: Sequence[int]) -> list[Array]:
 
 def in_order(phases: list[Bound], order: list[tuple[int, int]]) -> Bound:
     """One that runs the given parts of phases."""
-    rows, keep = [phases[phase].rows[part] for phase, part in order], [phase.keep for phase in phases]
+    rows, keep = [phases[phase].rows[part] for phase, part in order], [each for phase in phases for each in phase.keep]
     return Bound(rows, keep, True, [phase.signature for phase in phases])
 
 
