@@ -20,7 +20,7 @@ from .backends import Backend, BackendUnavailable, backend_of, get_backend, rand
 from .common import other_names as _other_names
 from .interop.safetensors import load, save
 from .layers import *  # noqa: F403 - all public layers: layers/__init__.py is their one list
-from .training import augment
+from .training import augment, metrics
 from .training import optimizers as _optimizers
 from .training import schedules as _schedules
 from .training.checkpoint_file import CheckpointError
@@ -52,6 +52,7 @@ __all__ = [
     "fit",
     "get_backend",
     "load",
+    "metrics",
     "predict",
     "random",
     "save",
@@ -66,7 +67,7 @@ __all__ += _schedules.__all__
 # read the `.pyi` files beside this one.
 _FAMILIES = {
     module.__name__.rpartition(".")[2]: module
-    for module in (augment, layers.functional, layers.initialisers, layers.models, random, testing)
+    for module in (augment, layers.functional, layers.initialisers, layers.models, metrics, random, testing)
 }
 _sys.modules.update({f"{__name__}.{short}": module for short, module in _FAMILIES.items()})
 

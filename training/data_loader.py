@@ -117,6 +117,11 @@ class DataLoader:
         self.require_batches()
 
     @property
+    def targets(self) -> Images:
+        """``y``."""
+        return self.arrays[-1]
+
+    @property
     def samples(self) -> int:
         """Samples in one pass."""
         return len(self.arrays[0])
@@ -135,7 +140,7 @@ class DataLoader:
 
     def may_have_target(self, value: int) -> bool:
         """Whether any target may equal ``value``; False only if all targets are in memory and none does."""
-        targets = self.arrays[1]
+        targets = self.targets
         if not isinstance(targets, np.ndarray) or isinstance(targets, np.memmap) or self.changes_targets:
             return True
         return targets.dtype.kind not in "iu" or targets.nbytes > IN_MEMORY or bool((targets == value).any())

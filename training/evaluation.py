@@ -1,6 +1,6 @@
 """`evaluate` and `predict`: metrics of a model over data, and its outputs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ from ..layers.core.layer import Layer
 from ..layers.losses import CrossEntropy, Loss
 from .consistency_checks import require_predictions, require_targets
 from .data_loader import DataLoader
+from .metrics.metric import AnyMetric, as_metrics
 from .out_of_memory import out_of_memory_in_evaluation
 from .running_metrics import RunningMetrics, none_ignored
 from .samples import samples_of
@@ -23,8 +24,15 @@ Data: TypeAlias = DataLoader | tuple[Any, Any]
 BATCH = 256
 
 
-def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: int | None = None) -> dict[str, float]:
-    """Mean ``loss`` and, for classes, ``accuracy`` of a model over all samples; in evaluation mode.
+def evaluate(
+    model: Layer,
+    data: Data,
+    *,
+    loss: Loss | None = None,
+    batch_size: int | None = None,
+    metrics: Sequence[AnyMetric] = (),
+) -> dict[str, Any]:
+    """Mean ``loss``, for classes ``accuracy``, and other metrics of a model over all samples; in evaluation mode.
 
     The loss is that of all samples in one batch, whatever the batch size: a batch is weighted by what its mean divides
     by. Targets that the loss ignores count neither in the loss nor in the accuracy. A mean over no targets is NaN.
@@ -39,12 +47,19 @@ def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: 
         A mean or a sum; `CrossEntropy` unless given.
     batch_size : int, optional
         Samples in a batch; a loader's own unless given, or else 256.
+    metrics : sequence of metrics or functions
+        What to measure besides, see `xpnn.metrics`. They are added up on the device, which is read once, at the end.
+
+    Returns
+    -------
+    dict
+        The results by name: a number each, for a confusion matrix a NumPy array.
 
     Raises
     ------
     TypeError, ValueError
-        For arguments of another kind or out of range, and, as in `fit`, for targets or predictions that the loss can't
-        be used with.
+        For arguments of another kind or out of range, and, as in `fit`, for targets or predictions that the loss or a
+        metric can't be used with.
     OutOfMemory
         If a batch does not fit; the message names one that does.
     """
@@ -55,7 +70,9 @@ def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: 
         raise ValueError(f"loss must be one with reduction='mean' or 'sum', got {loss!r}")
     loader = as_loader("data", data, None, shuffle=False).in_order(batch_size)
     require_targets(loss, loader, is_default_loss)
-    metrics = RunningMetrics(model.backend, loss, none_ignored=none_ignored(loss, loader))
+    measured = RunningMetrics(
+        model.backend, loss, none_ignored=none_ignored(loss, loader), metrics=as_metrics(metrics, loss)
+    )
     with use_backend(model.backend), in_mode(model, False):
         for x, target in loader.batches(model.backend):
 
@@ -66,11 +83,11 @@ def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: 
             with out_of_memory_in_evaluation(model.backend, int(x.shape[0]), step):
                 prediction = model.forward(x)
                 value = loss.forward(prediction, target)
-            if metrics.total is None:
+            if measured.total is None:
                 require_predictions(loss, prediction, loader)
-            metrics.add(value, prediction, target)
+            measured.add(value, prediction, target)
         loss.release()
-    return metrics.read()
+    return measured.read()
 
 
 def predict(model: Layer, x: Any, *, batch_size: int | None = None) -> np.ndarray[Any, Any]:

@@ -92,7 +92,7 @@ class TrainingStep:
                 raise out_of_memory(error, model, run.loss, x, target) from None
             raise
         if before is not None and not self._predictions_are_checked:
-            self._check_predictions(prediction, before)
+            self._check_predictions(prediction, target, before)
         if before is not None and self._on_nan is not None:
             value = float(b.to_numpy(value))
             if not isfinite(value):
@@ -128,10 +128,11 @@ class TrainingStep:
             clip_grad_value(run.optimizer.parameters, run.options.clip_value)
         run.optimizer.step()
 
-    def _check_predictions(self, prediction: Array, before: Snapshot) -> None:
-        """Refuse a run whose first predictions the loss can't use, and leave the model as it was."""
+    def _check_predictions(self, prediction: Array, target: Array, before: Snapshot) -> None:
+        """Refuse a run whose first predictions the loss or a metric can't use, and leave the model as it was."""
         try:
             require_predictions(self._run.loss, prediction, self._run.loader)
+            self._run.metrics.check(prediction, target)
         except ValueError:
             before.restore()
             self._run.optimizer.zero_grad()
