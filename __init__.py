@@ -32,6 +32,7 @@ from .training.history import History
 from .training.nan_check import NonFiniteError
 from .training.optimizers import *  # noqa: F403 - all optimizers, listed there, so that a new one needs no line here
 from .training.out_of_memory import OutOfMemory
+from .training.samplers import Sampler, WeightedRandomSampler
 from .training.schedules import *  # noqa: F403 - all schedules, listed there too
 
 __version__ = "0.1.0"
@@ -46,6 +47,8 @@ __all__ = [
     "History",
     "NonFiniteError",
     "OutOfMemory",
+    "Sampler",
+    "WeightedRandomSampler",
     "augment",
     "backend_of",
     "evaluate",

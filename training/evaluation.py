@@ -13,6 +13,7 @@ from ..layers.core.layer import Layer
 from ..layers.losses import CrossEntropy, Loss
 from .consistency_checks import require_predictions, require_targets
 from .data_loader import DataLoader
+from .inputs import sample_count, several_inputs, some_samples
 from .metrics.metric import AnyMetric, as_metrics
 from .out_of_memory import out_of_memory_in_evaluation
 from .running_metrics import RunningMetrics, none_ignored
@@ -77,10 +78,10 @@ def evaluate(
         for x, target in loader.batches(model.backend):
 
             def step(n: int, x: Array = x, target: Array = target) -> tuple[Array, Array]:
-                prediction = model.forward(x[:n, ...])
+                prediction = model.forward(some_samples(x, 0, n))
                 return loss.forward(prediction, target[:n, ...]), prediction
 
-            with out_of_memory_in_evaluation(model.backend, int(x.shape[0]), step):
+            with out_of_memory_in_evaluation(model.backend, sample_count(x), step):
                 prediction = model.forward(x)
                 value = loss.forward(prediction, target)
             if measured.total is None:
@@ -101,7 +102,8 @@ def predict(model: Layer, x: Any, *, batch_size: int | None = None) -> np.ndarra
     model : Layer
     x : array_like or DataLoader
         Inputs ``(N, ...)`` on the host, in memory or read batch by batch, or a loader, of which all samples are used in
-        the order of its data, without the random changes of its transform (`DataLoader.in_order`).
+        the order of its data, without the random changes of its transform (`DataLoader.in_order`). For a net with
+        several inputs a tuple of arrays, each with at least two axes.
     batch_size : int, optional
         Samples in a batch; a loader's own unless given, or else 256.
 
@@ -123,9 +125,9 @@ def predict(model: Layer, x: Any, *, batch_size: int | None = None) -> np.ndarra
         for part in _parts(b, x, batch_size):
 
             def step(n: int, part: Array = part) -> Array:
-                return model.forward(part[:n, ...])
+                return model.forward(some_samples(part, 0, n))
 
-            with out_of_memory_in_evaluation(b, int(part.shape[0]), step):
+            with out_of_memory_in_evaluation(b, sample_count(part), step):
                 outputs.append(b.to_numpy(model.forward(part)))
     return np.concatenate(outputs)
 
@@ -136,14 +138,24 @@ def _parts(b: Backend, x: Any, batch_size: int | None) -> Iterator[Array]:
         yield from (images for images, _ in x.in_order(batch_size).batches(b))
         return
     size = BATCH if batch_size is None else checks.integer("batch_size", batch_size, 1)
+    many_axes = isinstance(x, tuple) and all(len(getattr(each, "shape", ())) > 1 for each in x)
+    if many_axes and (inputs := several_inputs(x)) is not None:
+        every = [samples_of("x", each) for each in inputs]
+        for start in range(0, max(len(every[0]), 1), size):
+            yield tuple(_put(b, each[start : start + size]) for each in every)
+        return
     if isinstance(x, tuple) and len(x) == 2 and len({getattr(each, "shape", None) for each in x}) > 1:
         raise TypeError("x must be an array of inputs (N, ...) or a DataLoader, got a pair; give its first array only")
     x = samples_of("x", x)
     if not x.shape:
         raise ValueError("x must be an array of inputs (N, ...), got a single number")
     for start in range(0, max(len(x), 1), size):
-        part = np.asarray(x[start : start + size])
-        yield b.asarray(part, b.dtype if part.dtype.kind == "f" else None)
+        yield _put(b, x[start : start + size])
+
+
+def _put(b: Backend, samples: Any) -> Array:
+    part = np.asarray(samples)
+    return b.asarray(part, b.dtype if part.dtype.kind == "f" else None)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from .consistency_checks import require_schedule_lasts, require_trainable
 from .evaluation import evaluate, in_mode
 from .history import History
 from .host_state import load_model_state, model_state, model_streams, without_prefix
+from .inputs import sample_count
 from .interrupt import Interrupt, Interrupted
 from .one_sample_batches import require_no_one_sample_batch
 from .progress import Progress
@@ -90,7 +91,7 @@ class Trainer:
             step(x, target)
             run.batch += 1
             run.steps += 1
-            progress.step(run.epoch, run.batch, int(x.shape[0]), run.metrics.read)
+            progress.step(run.epoch, run.batch, sample_count(x), run.metrics.read)
             if run.batch < batches and (self._interrupt.received or (every and run.steps % every == 0)):
                 now = time.perf_counter()
                 run.seconds, started = run.seconds + now - started, now
