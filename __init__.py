@@ -33,6 +33,7 @@ from .training.nan_check import NonFiniteError
 from .training.optimizers import *  # noqa: F403 - all optimizers, listed there, so that a new one needs no line here
 from .training.out_of_memory import OutOfMemory
 from .training.samplers import Sampler, WeightedRandomSampler
+from .training.saved_net import Classifier, load_classifier
 from .training.schedules import *  # noqa: F403 - all schedules, listed there too
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ __all__ = [
     "BackendUnavailable",
     "CheckpointError",
     "Checkpoints",
+    "Classifier",
     "DataLoader",
     "EarlyStopping",
     "History",
@@ -55,6 +57,7 @@ __all__ = [
     "fit",
     "get_backend",
     "load",
+    "load_classifier",
     "metrics",
     "predict",
     "random",

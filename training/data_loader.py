@@ -129,7 +129,9 @@ class DataLoader:
 
     def _require_sampler(self, sampler: Any) -> None:
         """Raise unless a sampler is one, for as many samples as there are."""
-        checks.instance("sampler", sampler, Sampler, "make one, such as nn.WeightedRandomSampler(weights, num_samples)")
+        if not isinstance(sampler, Sampler):
+            advice = "make one, such as nn.WeightedRandomSampler(weights, num_samples)"
+            raise TypeError(f"sampler must be a Sampler, got {checks.shown(sampler)}; {advice}")
         weights = getattr(sampler, "weights", None)
         if weights is not None and len(weights) != len(self.targets):
             raise ValueError(f"sampler has {len(weights)} weights, and there are {len(self.targets)} samples")

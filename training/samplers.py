@@ -113,7 +113,8 @@ class WeightedRandomSampler(Sampler):
         ends = np.cumsum(self.weights)
         found = np.searchsorted(ends, uniform * ends[-1], side="right")
         # Rounding may give the end itself, which belongs to the last sample that can be drawn.
-        return np.minimum(found, np.flatnonzero(self.weights)[-1])
+        last = int(np.flatnonzero(self.weights)[-1])
+        return np.asarray(np.minimum(found, last))
 
     def __repr__(self) -> str:
         digest = hashlib.sha256(self.weights.tobytes()).hexdigest()[:16]
