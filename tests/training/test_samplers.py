@@ -42,7 +42,8 @@ def test_the_last_weight_above_zero_is_the_last_that_rounding_can_give(monkeypat
 def test_positions_have_the_same_bits_everywhere():
     """Golden values: they may depend on nothing but seed and pass."""
     sampler = nn.WeightedRandomSampler([1, 2, 3, 4, 5], 8, seed=5)
-    assert sampler.positions(0).tolist() == nn.WeightedRandomSampler([1, 2, 3, 4, 5], 8, seed=5).positions(0).tolist()
+    assert sampler.positions(0).tolist() == [1, 2, 3, 1, 4, 4, 3, 3]
+    assert nn.WeightedRandomSampler([1, 2, 3, 4, 5], 4, False, seed=5).positions(2).tolist() == [4, 1, 3, 2]
     assert sampler.positions(0).tolist() != sampler.positions(1).tolist()
     other = nn.WeightedRandomSampler([1, 2, 3, 4, 5], 8, seed=6)
     assert sampler.positions(0).tolist() != other.positions(0).tolist()
