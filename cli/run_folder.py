@@ -15,8 +15,7 @@ import numpy as np
 
 from ..common.files import partial_of, write_whole
 from ..training.checkpoints import Checkpoints
-from ..training.saved_net.weights import CHECKPOINTS, MODEL
-from .config_file import CONFIG
+from ..training.saved_net.weights import CHECKPOINTS, CONFIG, MODEL
 from .errors import UsageError
 from .output_files import make_and_delete
 

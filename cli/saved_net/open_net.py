@@ -19,7 +19,7 @@ from ...training.augment import Normalise
 from ...training.augment.transform import AnyTransform
 from ...training.data_loader import DataLoader
 from ...training.datasets import Dataset, Images, load_dataset
-from ...training.saved_net.weights import load_weights
+from ...training.saved_net.weights import CONFIG, load_weights
 from .. import config_file
 from ..argument_types import text
 from ..backend_option import add_backend, add_numerics, open_backend
@@ -161,7 +161,7 @@ def untrained_images(data: Dataset, about: dict[str, Any]) -> tuple[Images, Host
 
 def _data_of_run(folder: Path, about: dict[str, Any]) -> str:
     """The data that a net was trained on, by its run's configuration."""
-    path, name = folder / config_file.CONFIG, about.get("data")
+    path, name = folder / CONFIG, about.get("data")
     if not path.exists():
         if name == "digits":
             return "digits"
