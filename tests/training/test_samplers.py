@@ -33,10 +33,10 @@ def test_without_replacement_no_sample_is_drawn_twice_and_heavy_ones_come_first(
         nn.WeightedRandomSampler(weights, 56, replacement=False)
 
 
-def test_the_last_weight_above_zero_is_the_last_that_rounding_can_give(monkeypatch):
-    sampler = nn.WeightedRandomSampler([0.1, 0.2, 0.0], 4)
+def test_samples_without_weight_are_never_drawn_whatever_rounding_gives(monkeypatch):
+    sampler = nn.WeightedRandomSampler([0.0, 0.1, 0.2, 0.0], 4)
     monkeypatch.setattr(type(sampler._generator), "uniform", lambda *a, **k: np.array([0.0, 0.3, 1.0, 1.0]))
-    assert sampler.positions(0).tolist() == [0, 0, 1, 1]
+    assert sampler.positions(0).tolist() == [1, 1, 2, 2]
 
 
 def test_positions_have_the_same_bits_everywhere():
