@@ -20,7 +20,7 @@ from .backends import Backend, BackendUnavailable, backend_of, get_backend, rand
 from .common import other_names as _other_names
 from .interop.safetensors import load, save
 from .layers import *  # noqa: F403 - all public layers: layers/__init__.py is their one list
-from .training import augment
+from .training import augment, metrics
 from .training import optimizers as _optimizers
 from .training import schedules as _schedules
 from .training.checkpoint_file import CheckpointError
@@ -32,6 +32,8 @@ from .training.history import History
 from .training.nan_check import NonFiniteError
 from .training.optimizers import *  # noqa: F403 - all optimizers, listed there, so that a new one needs no line here
 from .training.out_of_memory import OutOfMemory
+from .training.samplers import Sampler, WeightedRandomSampler
+from .training.saved_net import Classifier, load_classifier
 from .training.schedules import *  # noqa: F403 - all schedules, listed there too
 
 __version__ = "0.1.0"
@@ -41,17 +43,22 @@ __all__ = [
     "BackendUnavailable",
     "CheckpointError",
     "Checkpoints",
+    "Classifier",
     "DataLoader",
     "EarlyStopping",
     "History",
     "NonFiniteError",
     "OutOfMemory",
+    "Sampler",
+    "WeightedRandomSampler",
     "augment",
     "backend_of",
     "evaluate",
     "fit",
     "get_backend",
     "load",
+    "load_classifier",
+    "metrics",
     "predict",
     "random",
     "save",
@@ -66,7 +73,7 @@ __all__ += _schedules.__all__
 # read the `.pyi` files beside this one.
 _FAMILIES = {
     module.__name__.rpartition(".")[2]: module
-    for module in (augment, layers.functional, layers.initialisers, layers.models, random, testing)
+    for module in (augment, layers.functional, layers.initialisers, layers.models, metrics, random, testing)
 }
 _sys.modules.update({f"{__name__}.{short}": module for short, module in _FAMILIES.items()})
 

@@ -15,6 +15,9 @@ from ..common.types import Array
 from .execution.blocks import concat_all
 from .execution.execution import Execution
 
+# Entries of an array of zeros and ones in `count_pairs`; the number of its rows must be exact in float32.
+PAIR_ENTRIES = 1 << 22
+
 
 class Elementwise(Execution):
     """Element-wise functions, masks, and reading and writing at an index."""
@@ -79,3 +82,19 @@ class Elementwise(Execution):
         classes = xp.arange(x.shape[1], dtype=index.dtype, device=device(x))
         chosen = xp.reshape(classes, (1, -1, *(1,) * (x.ndim - 2))) == index
         return x + xp.astype(chosen, x.dtype) * value
+
+    def count_pairs(self, rows: Array, columns: Array, n: int) -> Array:
+        """How often each pair of two integer arrays of one shape occurs, ``(n, n)``, int64; pairs outside of it don't.
+
+        Here by products of zeros and ones, exact in any order, in parts of about 16 MB.
+        """
+        xp = self.xp
+        classes = xp.arange(n, dtype=rows.dtype, device=device(rows))
+        rows, columns = xp.reshape(rows, (-1, 1)), xp.reshape(xp.astype(columns, rows.dtype), (-1, 1))
+        total = xp.zeros((n, n), dtype=xp.int64, device=device(rows))
+        count, step = rows.shape[0], max(1, PAIR_ENTRIES // n)
+        for start in range(0, count, step):
+            some = slice(start, min(start + step, count))
+            left, right = (xp.astype(part[some, :] == classes, xp.float32) for part in (rows, columns))
+            total = total + xp.astype(xp.matmul(xp.permute_dims(left, (1, 0)), right), xp.int64)
+        return total

@@ -8,17 +8,14 @@ import argparse
 import difflib
 import json
 import os
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..common.files import read_bytes
+from ..training.saved_net.description import SavedNetError
+from ..training.saved_net.weights import CONFIG, read_options
 from .errors import UsageError
 
-CONFIG = "config.toml"
-# More than any list of options needs; a TOML parser takes many times the memory of its file.
-_MOST_BYTES = 1 << 20
 # Names that are not written to the file of a run: its folder, and where its options come from.
 NOT_WRITTEN = {"command", "run", "parser", "config", "out", "force", "resume"}
 
@@ -68,13 +65,9 @@ def from_file(path: Path, parser: argparse.ArgumentParser) -> list[str]:
 def read(path: Path) -> dict[str, Any]:
     """A TOML file's entries; `UsageError` for a file that is not TOML."""
     try:
-        return tomllib.loads(read_bytes(path, _MOST_BYTES).decode())
-    except FileNotFoundError as error:
+        return read_options(path)
+    except SavedNetError as error:
         raise UsageError(str(error)) from None
-    except RecursionError:
-        raise UsageError(f"{path} is not a TOML file (its brackets are nested too deep)") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is not a TOML file ({' '.join(str(error).split())})") from None
 
 
 def _arguments(path: Path, key: str, name: str, value: Any, action: argparse.Action) -> list[str]:

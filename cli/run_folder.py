@@ -15,13 +15,12 @@ import numpy as np
 
 from ..common.files import partial_of, write_whole
 from ..training.checkpoints import Checkpoints
-from .config_file import CONFIG
+from ..training.saved_net.weights import CHECKPOINTS, CONFIG, MODEL
 from .errors import UsageError
 from .output_files import make_and_delete
 
-MODEL, HISTORY, METRICS = "model.safetensors", "history.csv", "metrics.json"
+HISTORY, METRICS = "history.csv", "metrics.json"
 CURVES, CONFUSION, FILTERS, ACTIVATIONS = "curves.png", "confusion.png", "filters.png", "activations.png"
-CHECKPOINTS = "checkpoints"
 # All files of a run but its configuration and checkpoints; a new run in the same folder deletes only these.
 RESULTS = (MODEL, HISTORY, METRICS, CURVES, CONFUSION, FILTERS, ACTIVATIONS)
 _LOCK, _PROBE = ".lock", ".writable"

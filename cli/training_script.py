@@ -13,11 +13,11 @@ from ..training.checkpoints import Checkpoints
 from ..training.data_loader import DataLoader
 from ..training.datasets import Dataset
 from ..training.one_sample_batches import require_no_one_sample_batch
+from ..training.saved_net.weights import CHECKPOINTS
 from .argument_types import at_least, positive, text
 from .backend_option import add_backend, open_backend
 from .errors import UsageError, preparing
 from .exit_status import program, reported
-from .run_folder import CHECKPOINTS
 from .standalone.arguments import Parser
 from .standalone.process import require_writable
 from .train.from_options import require_classes

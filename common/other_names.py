@@ -156,7 +156,6 @@ PACKAGE = {
     "activations": ACTIVATIONS,
     "callbacks": "EarlyStopping Checkpoints",
     "constraints": "",
-    "metrics": "evaluate",
     "data": "DataLoader",
     "utils": "clip_grad_norm clip_grad_value DataLoader",
     "init": "initialisers",

@@ -31,7 +31,7 @@ from .activations import (
     TanhShrink,
     Threshold,
 )
-from .containers import Checkpointed, Container, Identity, Parallel, Residual, Sequential
+from .containers import Checkpointed, Container, Identity, Parallel, PerInput, Residual, Sequential
 from .convolution.conv import Conv1d, Conv2d, Conv3d
 from .convolution.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from .core.layer import Layer
@@ -94,7 +94,7 @@ from .reshaping import Flatten, Pad, Reshape, Upsample
 __all__ = ["Layer", "Parameter", "layer_outputs", "released"]
 
 # Layers that consist of layers.
-__all__ += ["Checkpointed", "Container", "Identity", "Parallel", "Residual", "Sequential"]
+__all__ += ["Checkpointed", "Container", "Identity", "Parallel", "PerInput", "Residual", "Sequential"]
 
 # Fully connected.
 __all__ += ["Dense"]

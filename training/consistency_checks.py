@@ -143,5 +143,5 @@ def _require_classes(loss: CrossEntropy | NLL, classes: int, data: DataLoader) -
 
 def _host_targets(data: DataLoader) -> np.ndarray[Any, Any] | None:
     """All targets, if they are in host memory."""
-    y = data.arrays[1]
+    y = data.targets
     return y if isinstance(y, np.ndarray) and dtype_name(y.dtype) != "bool" else None

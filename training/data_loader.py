@@ -5,28 +5,25 @@ made on the host, some of them ahead of use in a background thread, and each is 
 """
 
 import copy
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..backends import Backend, BackendLike, Generator, get_backend
-from ..backends.inputs import is_plain_numpy
 from ..backends.upload import Uploader
 from ..common import checks
-from ..common.types import Array
-from .augment.targets import has_image_axes, require_pair
-from .augment.transform import AnyTransform, Transform, apply_pair, evaluation_or_all
+from .augment.transform import AnyTransform, evaluation_or_all
+from .host_batches import HostBatch, make_batch, name_of, paired_input, require_transform
 from .images import IN_MEMORY, Images
+from .inputs import for_each_input, from_arguments, several_inputs
 from .prefetch import Prefetch
-from .samples import samples_of, take_samples
+from .samplers import Sampler, checked_positions
+from .samples import samples_of
 
 #: Batches that are made ahead unless ``prefetch`` is given.
 AHEAD = 2
-
-HostBatch: TypeAlias = list[NDArray[Any]]
 
 
 class DataLoader:
@@ -38,7 +35,8 @@ class DataLoader:
         On the host, with the same number of samples along axis 0. Floats are converted to the backend's dtype. An
         object that is no array but has ``shape``, ``dtype`` and a length, and returns arrays when it is indexed with a
         slice or increasing integers, is read batch by batch: an `Images` of a dataset, a dataset of h5py. Masked arrays
-        and other subclasses of NumPy's arrays are refused.
+        and other subclasses of NumPy's arrays are refused. For a net with several inputs ``x`` is a tuple of these, and
+        batches are ``((x1, x2), y)``.
     batch_size : int
         Samples in a batch; the last batch may be smaller.
     shuffle : bool
@@ -49,17 +47,25 @@ class DataLoader:
     backend : str, Backend, namespace or None
         Where batches are put; `fit` puts them on the model's device.
     scale : float, optional
-        Each batch of ``x`` is converted to float32 and multiplied by this number.
+        Each batch of ``x`` is converted to float32 and multiplied by this number. With several inputs it is a tuple of
+        a number, or None, for each.
     transform : callable, optional
         Called as ``transform(x, generator)`` with each batch of ``x`` in float32, after scaling, on the host; see
         `xpnn.augment`. The generator depends on ``seed``, the pass and the batch's position in it. If ``y`` has the
         spatial axes of ``x``, as masks have, ``transform.pair(x, y, generator)`` is called instead and returns both.
+        With several inputs it is a tuple of a transform, or None, for each.
     prefetch : int, optional
         Number of batches that a background thread makes ahead; with 0 each is made when it is requested. The default is
         2 for a device, a transform or data that is read batch by batch, and otherwise 0, because the thread would cost
         more than it saves.
     drop_last : bool
         Whether to leave out the last batch of a pass if it is not full: batch norm requires more than one sample.
+    sampler : Sampler, optional
+        Decides which samples a pass has, in which order, instead of ``shuffle``: `WeightedRandomSampler`.
+    joint : bool, optional
+        Whether ``transform`` moves the pixels of ``y`` as those of ``x``. Unless given it does if ``y`` has the spatial
+        axes of ``x``. With True that is required, and of several inputs all are changed by the same draws; with False
+        ``y`` is left as it is.
 
     Attributes
     ----------
@@ -71,7 +77,7 @@ class DataLoader:
     TypeError, ValueError
         For arguments that are no arrays, lengths that differ, no samples, fewer samples than one batch with
         ``drop_last``, a batch size below 1, a negative ``prefetch``, or a transform that does not declare what it does
-        to ``y`` although ``y`` has the spatial axes of ``x``.
+        to ``y`` although ``y`` has the spatial axes of ``x``; for ``joint=True`` if ``y`` does not have them.
     """
 
     def __init__(
@@ -87,39 +93,63 @@ class DataLoader:
         transform: AnyTransform | None = None,
         prefetch: int | None = None,
         drop_last: bool = False,
+        sampler: Sampler | None = None,
+        joint: bool | None = None,
     ) -> None:
-        self.arrays: tuple[Images, ...] = (samples_of("x", x), samples_of("y", y))
+        target = samples_of("y", y)
+        inputs = several_inputs(x, len(target) if len(target.shape) else 0) or (x,)
+        self.arrays: tuple[Images, ...] = (*(samples_of("x", each) for each in inputs), target)
         lengths = [len(array) if len(array.shape) else 0 for array in self.arrays]
-        if lengths[0] != lengths[1] or not lengths[0]:
+        if lengths[0] != lengths[-1] or not lengths[0]:
             raise ValueError(
-                f"x and y must have the same number of samples, at least 1, got {lengths[0]} and {lengths[1]}"
+                f"x and y must have the same number of samples, at least 1, got {lengths[0]} and {lengths[-1]}"
             )
-        if transform is not None and (not callable(transform) or inspect.isclass(transform)):
-            hint = f"; make an object of it: {transform.__name__}()" if inspect.isclass(transform) else ""
-            raise ValueError(
-                f"transform must be a callable of a batch and a generator, got {checks.shown(transform)}{hint}"
-            )
+        transforms = for_each_input("transform", transform, len(inputs))
+        for each in transforms:
+            require_transform(each)
         self.batch_size = checks.integer("batch_size", batch_size, 1)
         self.shuffle = checks.flag("shuffle", shuffle)
         self.generator = Generator(seed).fold_in("shuffle")
         self.seed = int(seed)
         self.backend: Backend | None = None if backend is None else get_backend(backend)
-        self.scale = None if scale is None else float(checks.number("scale", scale))
-        self.transform = transform
+        scales = for_each_input("scale", scale, len(inputs))
+        numbers = [None if each is None else float(checks.number("scale", each)) for each in scales]
+        self.scale: Any = None if scale is None else numbers[0] if len(inputs) == 1 else tuple(numbers)
+        self.transform: Any = transform if transform is None or len(inputs) == 1 else transforms
         self.prefetch = None if prefetch is None else checks.integer("prefetch", prefetch, 0)
         self.drop_last = checks.flag("drop_last", drop_last)
+        self.sampler = sampler
+        if sampler is not None:
+            self._require_sampler(sampler)
+        self.joint = None if joint is None else checks.flag("joint", joint)
         self.epoch = 0
-        shapes = [tuple(array.shape) for array in self.arrays]
-        if transform is not None:
-            require_pair(transform, *shapes)
-        #: Whether the transform changes targets too.
-        self.changes_targets = transform is not None and has_image_axes(*shapes)
+        # The input whose transform changes targets too.
+        self._paired = paired_input(self.arrays, transforms, self.joint)
         self.require_batches()
+
+    def _require_sampler(self, sampler: Any) -> None:
+        """Raise unless a sampler is one, for as many samples as there are."""
+        if not isinstance(sampler, Sampler):
+            advice = "make one, such as nn.WeightedRandomSampler(weights, num_samples)"
+            raise TypeError(f"sampler must be a Sampler, got {checks.shown(sampler)}; {advice}")
+        weights = getattr(sampler, "weights", None)
+        if weights is not None and len(weights) != len(self.targets):
+            raise ValueError(f"sampler has {len(weights)} weights, and there are {len(self.targets)} samples")
+
+    @property
+    def targets(self) -> Images:
+        """``y``."""
+        return self.arrays[-1]
 
     @property
     def samples(self) -> int:
         """Samples in one pass."""
-        return len(self.arrays[0])
+        return len(self.targets) if self.sampler is None else len(self.sampler)
+
+    @property
+    def changes_targets(self) -> bool:
+        """Whether the transform changes targets too."""
+        return self._paired is not None
 
     def __len__(self) -> int:
         """Batches in one pass."""
@@ -135,7 +165,7 @@ class DataLoader:
 
     def may_have_target(self, value: int) -> bool:
         """Whether any target may equal ``value``; False only if all targets are in memory and none does."""
-        targets = self.arrays[1]
+        targets = self.targets
         if not isinstance(targets, np.ndarray) or isinstance(targets, np.memmap) or self.changes_targets:
             return True
         return targets.dtype.kind not in "iu" or targets.nbytes > IN_MEMORY or bool((targets == value).any())
@@ -153,18 +183,24 @@ class DataLoader:
             Samples in a batch; the default is the batch size of this loader.
         """
         loader = copy.copy(self)
-        loader.epoch, loader.shuffle, loader.drop_last = 0, False, False
-        loader.transform = evaluation_or_all(self.transform)
-        loader.changes_targets = self.changes_targets and loader.transform is not None
+        loader.epoch, loader.shuffle, loader.drop_last, loader.sampler = 0, False, False, None
+        several = isinstance(self.transform, tuple)
+        loader.transform = (
+            tuple(map(evaluation_or_all, self.transform)) if several else evaluation_or_all(self.transform)
+        )
+        if self._paired is not None and loader._transforms()[self._paired] is None:
+            loader._paired = None
         if batch_size is not None:
             loader.batch_size = checks.integer("batch_size", batch_size, 1)
         return loader
 
-    def __iter__(self) -> Iterator[Sequence[Array]]:
+    def __iter__(self) -> Iterator[Sequence[Any]]:
         return self.batches(self.backend or get_backend())
 
-    def batches(self, b: Backend, start: int = 0) -> Iterator[Sequence[Array]]:
+    def batches(self, b: Backend, start: int = 0) -> Iterator[Sequence[Any]]:
         """Pass number `epoch`, each batch on ``b``; the pass counts as begun when its first batch is requested.
+
+        A batch is the two arrays x and y, or with several inputs a tuple of these and y.
 
         Parameters
         ----------
@@ -194,6 +230,9 @@ class DataLoader:
         """
         checks.mapping("state", state, "give the result of state_dict()")
         for name, own in self._settings().items():
+            if name not in state and own is None and name in ("sampler", "joint"):
+                # Of an earlier version.
+                continue
             if name not in state:
                 raise ValueError(f"the loader's state has no {name}; it holds {', '.join(state) or 'nothing'}")
             if state[name] != own:
@@ -204,17 +243,20 @@ class DataLoader:
         self.epoch = checks.integer("the loader's state: epoch", state.get("epoch"), 0)
 
     def _settings(self) -> dict[str, Any]:
-        transform = self.transform
-        name = repr(transform) if transform is None or isinstance(transform, Transform) else type(transform).__name__
         return {
             "seed": self.seed,
             "samples": self.samples,
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
-            "scale": self.scale,
-            "transform": name,
+            "scale": list(self.scale) if isinstance(self.scale, tuple) else self.scale,
+            "transform": name_of(self.transform),
+            "sampler": None if self.sampler is None else repr(self.sampler),
+            "joint": self.joint,
         }
+
+    def _transforms(self) -> tuple[AnyTransform | None, ...]:
+        return for_each_input("transform", self.transform, len(self.arrays) - 1)
 
     def _depth(self, b: Backend) -> int:
         if self.prefetch is not None:
@@ -222,41 +264,36 @@ class DataLoader:
         plain = self.transform is None and all(isinstance(array, np.ndarray) for array in self.arrays)
         return 0 if plain and b.is_host else AHEAD
 
-    def _pass(self, uploader: Uploader, start: int, depth: int) -> Iterator[Sequence[Array]]:
+    def _pass(self, uploader: Uploader, start: int, depth: int) -> Iterator[Sequence[Any]]:
         number = self.epoch
         self.epoch += 1
         sent = (uploader.send(parts) for parts in self._host_batches(number, start))
         if not depth:
-            yield from map(uploader.receive, sent)
+            yield from map(self._batch, map(uploader.receive, sent))
             return
         with Prefetch(sent, depth) as ahead:
-            yield from map(uploader.receive, ahead)
+            yield from map(self._batch, map(uploader.receive, ahead))
+
+    def _batch(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        return arrays if len(arrays) == 2 else from_arguments(arrays)
 
     def _host_batches(self, number: int, start: int) -> Iterator[HostBatch]:
         """The batches of a pass, on the host."""
-        order = self.generator.fold_in(number).permutation(self.samples) if self.shuffle else None
+        order: Any = None
+        if self.sampler is not None:
+            order = checked_positions(self.sampler, number, len(self.targets))
+        elif self.shuffle:
+            order = self.generator.fold_in(number).permutation(self.samples)
         randomness = Generator(self.seed).fold_in("augment").fold_in(number)
+        scales, transforms = for_each_input("scale", self.scale, len(self.arrays) - 1), self._transforms()
         for position in range(start, len(self)):
             index: Any = slice(position * self.batch_size, min((position + 1) * self.batch_size, self.samples))
             if order is not None:
                 index = order[index]
-            x, y = (take_samples(array, index) for array in self.arrays)
-            if self.scale is not None:
-                x = np.multiply(x, self.scale, dtype=np.float32, casting="same_kind")
-            if self.transform is not None:
-                x, y = self._transformed(x.astype(np.float32, copy=False), y, randomness.fold_in(position))
-            yield [x, y]
+            generators = partial(self._generator_of, randomness, position)
+            yield make_batch(self.arrays, index, scales, transforms, generators, self._paired)
 
-    def _transformed(self, x: NDArray[Any], y: NDArray[Any], generator: Generator) -> HostBatch:
-        assert self.transform is not None
-        if self.changes_targets:
-            both = list(apply_pair(self.transform, x, y, generator))
-        else:
-            both = [self.transform(x, generator), y]
-        for changed in both:
-            if not isinstance(changed, np.ndarray) or not is_plain_numpy(type(changed)) or len(changed) != len(x):
-                raise ValueError(
-                    f"{self.transform!r} must return an array of as many samples as its batch, {len(x)}, got "
-                    f"{getattr(changed, 'shape', type(changed).__name__)}"
-                )
-        return both
+    def _generator_of(self, randomness: Generator, position: int, number: int) -> Generator:
+        """The generator of the transform of input ``number``: with ``joint`` all inputs have the same draws."""
+        of_batch = randomness.fold_in(position)
+        return of_batch.fold_in(number) if number and not self.joint else of_batch

@@ -1,6 +1,6 @@
 """When to stop training because a metric no longer improves, and which epoch is the best."""
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from math import isnan
 
 from ..common import checks
@@ -21,13 +21,16 @@ class EarlyStopping:
     metric : str
         A column of the history.
     mode : {"min", "max"}, optional
-        Whether small or large values are good; unless given, large for an accuracy and small for all else.
+        Whether small or large values are good; unless given, that of the metric, and otherwise large for an accuracy
+        and small for all else.
     threshold : float
         By how much a value must beat the best one to count as an improvement, at least 0. The best epoch has the best
         value, however small the difference.
     restore_best : bool
         Whether the model has the weights and buffers of the best epoch when `fit` ends, early or not. The optimizer's
         state stays that of the last epoch, and so does the newest checkpoint.
+    monitor : str, optional
+        Another name of ``metric``.
 
     Raises
     ------
@@ -40,8 +43,13 @@ class EarlyStopping:
     mode: str | None = None
     threshold: float = 0.0
     restore_best: bool = False
+    monitor: InitVar[str | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, monitor: str | None) -> None:
+        if monitor is not None:
+            if self.metric not in (type(self).metric, monitor):
+                raise ValueError(f"metric and monitor are the same setting, got {self.metric!r} and {monitor!r}")
+            object.__setattr__(self, "metric", monitor)
         checked = {
             "patience": checks.integer("patience", self.patience, 1),
             "metric": checks.instance("metric", self.metric, str, "name a column of the history"),
@@ -72,7 +80,9 @@ class EarlyStopping:
     def _last_improvement(self, history: History, threshold: float) -> int:
         """Index of the last epoch that beat the best one before it by more than a threshold."""
         best, index = None, 0
+        mode = self.mode or history.mode_of(self.metric)
+        sign = 1.0 if mode == "max" else -1.0
         for i, value in enumerate(history[self.metric]):
-            if not isnan(value) and (best is None or self.sign * value > self.sign * best + threshold):
+            if not isnan(value) and (best is None or sign * value > sign * best + threshold):
                 best, index = value, i
         return index

@@ -1,6 +1,6 @@
 """`evaluate` and `predict`: metrics of a model over data, and its outputs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -13,6 +13,8 @@ from ..layers.core.layer import Layer
 from ..layers.losses import CrossEntropy, Loss
 from .consistency_checks import require_predictions, require_targets
 from .data_loader import DataLoader
+from .inputs import sample_count, several_inputs, some_samples
+from .metrics.metric import AnyMetric, as_metrics
 from .out_of_memory import out_of_memory_in_evaluation
 from .running_metrics import RunningMetrics, none_ignored
 from .samples import samples_of
@@ -23,8 +25,15 @@ Data: TypeAlias = DataLoader | tuple[Any, Any]
 BATCH = 256
 
 
-def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: int | None = None) -> dict[str, float]:
-    """Mean ``loss`` and, for classes, ``accuracy`` of a model over all samples; in evaluation mode.
+def evaluate(
+    model: Layer,
+    data: Data,
+    *,
+    loss: Loss | None = None,
+    batch_size: int | None = None,
+    metrics: Sequence[AnyMetric] = (),
+) -> dict[str, Any]:
+    """Mean ``loss``, for classes ``accuracy``, and other metrics of a model over all samples; in evaluation mode.
 
     The loss is that of all samples in one batch, whatever the batch size: a batch is weighted by what its mean divides
     by. Targets that the loss ignores count neither in the loss nor in the accuracy. A mean over no targets is NaN.
@@ -39,12 +48,19 @@ def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: 
         A mean or a sum; `CrossEntropy` unless given.
     batch_size : int, optional
         Samples in a batch; a loader's own unless given, or else 256.
+    metrics : sequence of metrics or functions
+        What to measure besides, see `xpnn.metrics`. They are added up on the device, which is read once, at the end.
+
+    Returns
+    -------
+    dict
+        The results by name: a number each, for a confusion matrix a NumPy array.
 
     Raises
     ------
     TypeError, ValueError
-        For arguments of another kind or out of range, and, as in `fit`, for targets or predictions that the loss can't
-        be used with.
+        For arguments of another kind or out of range, and, as in `fit`, for targets or predictions that the loss or a
+        metric can't be used with.
     OutOfMemory
         If a batch does not fit; the message names one that does.
     """
@@ -55,22 +71,24 @@ def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: 
         raise ValueError(f"loss must be one with reduction='mean' or 'sum', got {loss!r}")
     loader = as_loader("data", data, None, shuffle=False).in_order(batch_size)
     require_targets(loss, loader, is_default_loss)
-    metrics = RunningMetrics(model.backend, loss, none_ignored=none_ignored(loss, loader))
+    measured = RunningMetrics(
+        model.backend, loss, none_ignored=none_ignored(loss, loader), metrics=as_metrics(metrics, loss)
+    )
     with use_backend(model.backend), in_mode(model, False):
         for x, target in loader.batches(model.backend):
 
             def step(n: int, x: Array = x, target: Array = target) -> tuple[Array, Array]:
-                prediction = model.forward(x[:n, ...])
+                prediction = model.forward(some_samples(x, 0, n))
                 return loss.forward(prediction, target[:n, ...]), prediction
 
-            with out_of_memory_in_evaluation(model.backend, int(x.shape[0]), step):
+            with out_of_memory_in_evaluation(model.backend, sample_count(x), step):
                 prediction = model.forward(x)
                 value = loss.forward(prediction, target)
-            if metrics.total is None:
+            if measured.total is None:
                 require_predictions(loss, prediction, loader)
-            metrics.add(value, prediction, target)
+            measured.add(value, prediction, target)
         loss.release()
-    return metrics.read()
+    return measured.read()
 
 
 def predict(model: Layer, x: Any, *, batch_size: int | None = None) -> np.ndarray[Any, Any]:
@@ -84,7 +102,8 @@ def predict(model: Layer, x: Any, *, batch_size: int | None = None) -> np.ndarra
     model : Layer
     x : array_like or DataLoader
         Inputs ``(N, ...)`` on the host, in memory or read batch by batch, or a loader, of which all samples are used in
-        the order of its data, without the random changes of its transform (`DataLoader.in_order`).
+        the order of its data, without the random changes of its transform (`DataLoader.in_order`). For a net with
+        several inputs a tuple of arrays, each with at least two axes.
     batch_size : int, optional
         Samples in a batch; a loader's own unless given, or else 256.
 
@@ -106,9 +125,9 @@ def predict(model: Layer, x: Any, *, batch_size: int | None = None) -> np.ndarra
         for part in _parts(b, x, batch_size):
 
             def step(n: int, part: Array = part) -> Array:
-                return model.forward(part[:n, ...])
+                return model.forward(some_samples(part, 0, n))
 
-            with out_of_memory_in_evaluation(b, int(part.shape[0]), step):
+            with out_of_memory_in_evaluation(b, sample_count(part), step):
                 outputs.append(b.to_numpy(model.forward(part)))
     return np.concatenate(outputs)
 
@@ -119,14 +138,24 @@ def _parts(b: Backend, x: Any, batch_size: int | None) -> Iterator[Array]:
         yield from (images for images, _ in x.in_order(batch_size).batches(b))
         return
     size = BATCH if batch_size is None else checks.integer("batch_size", batch_size, 1)
+    many_axes = isinstance(x, tuple) and all(len(getattr(each, "shape", ())) > 1 for each in x)
+    if many_axes and (inputs := several_inputs(x)) is not None:
+        every = [samples_of("x", each) for each in inputs]
+        for start in range(0, max(len(every[0]), 1), size):
+            yield tuple(_put(b, each[start : start + size]) for each in every)
+        return
     if isinstance(x, tuple) and len(x) == 2 and len({getattr(each, "shape", None) for each in x}) > 1:
         raise TypeError("x must be an array of inputs (N, ...) or a DataLoader, got a pair; give its first array only")
     x = samples_of("x", x)
     if not x.shape:
         raise ValueError("x must be an array of inputs (N, ...), got a single number")
     for start in range(0, max(len(x), 1), size):
-        part = np.asarray(x[start : start + size])
-        yield b.asarray(part, b.dtype if part.dtype.kind == "f" else None)
+        yield _put(b, x[start : start + size])
+
+
+def _put(b: Backend, samples: Any) -> Array:
+    part = np.asarray(samples)
+    return b.asarray(part, b.dtype if part.dtype.kind == "f" else None)
 
 
 @contextmanager

@@ -56,17 +56,27 @@ def fit(options: FitOptions) -> History:
         For that, one number is read from the device in each step; with None nothing is read, and training continues.
     early_stopping : EarlyStopping or int, optional
         Stop when a metric has not improved for this number of epochs. A number stands for ``EarlyStopping(number)`` of
-        the validation loss, or without validation of the training loss.
+        ``monitor``.
+    metrics : sequence of metrics or functions
+        What to measure beside the loss, in training and validation: objects of `xpnn.metrics`, such as
+        ``nn.metrics.IoU(3)``, or functions ``(prediction, target) -> number``. They are added up on the device, which
+        is read once in an epoch for each part of the data. The history has ``train_NAME`` and ``validation_NAME``.
+    monitor : str, optional
+        The column of the history by which the best epoch is chosen, for the best checkpoint and for a number of epochs
+        as ``early_stopping``: the validation loss, or without validation the training loss, unless given.
+    mode : {"min", "max"}, optional
+        Whether small or large values of ``monitor`` are good; unless given, that of the metric. It must be given for
+        functions whose name does not say it.
     checkpoints : Checkpoints or path, optional
         A folder in which to save the state of the run: after the steps of each epoch, before validation, and again
         after it. Ctrl-C then saves before it stops. The newest are kept and the best one (`Checkpoints.best`): by the
-        metric of ``early_stopping``, or else by the validation loss, or without validation by the training loss.
+        metric of ``early_stopping``, or else by ``monitor``.
     resume : bool
         Continue from the newest undamaged checkpoint in the folder, if there is one. The run then ends with the bits of
         one that was never interrupted: on the same backend in fast numerics, on any in exact numerics. Settings must be
         those of the saved run: optimizer, schedule, loss, clipping, accumulate, shards (except in exact numerics),
-        batch size, and the metric of the best epoch. There may be more epochs, unless the schedule has a fixed number
-        of steps (`CosineLR`, `OneCycleLR`).
+        batch size, metrics, and the metric of the best epoch. There may be more epochs, unless the schedule has a fixed
+        number of steps (`CosineLR`, `OneCycleLR`).
     after_epoch : callable, optional
         Called with the history.
     compile : {"auto", True, False}
@@ -78,9 +88,9 @@ def fit(options: FitOptions) -> History:
     Returns
     -------
     History
-        Loss and accuracy of each epoch, over all targets that are not ignored; those of training are averages over the
-        epoch's steps. With a schedule also the learning rate after the epoch's last step, and with ``on_nan="skip"``
-        the number of skipped batches.
+        Loss, accuracy of classes and metrics of each epoch, over all targets that are not ignored; those of training
+        are averages over the epoch's steps. With a schedule also the learning rate after the epoch's last step, and
+        with ``on_nan="skip"`` the number of skipped batches.
 
     Raises
     ------

@@ -6,6 +6,8 @@ from decimal import Decimal
 from math import inf, isfinite
 from typing import Any, TextIO
 
+from ..common.checks import is_number
+
 # Larger numbers are written with four digits and an exponent.
 _MOST = 1e12
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
@@ -56,7 +58,7 @@ def described(row: Mapping[str, float], unit: str = "images") -> Iterator[str]:
     """The metrics of an epoch as text, such as ``train loss 0.4333``."""
     for name, value in row.items():
         words = name.replace("_", " ")
-        if name == "epoch":
+        if name == "epoch" or not is_number(value):
             continue
         if name == "images_per_second":
             yield per_second(value, unit)

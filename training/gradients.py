@@ -16,6 +16,7 @@ from ..common.types import Array
 from ..layers.core.layer import Layer
 from ..layers.core.release_after_backward import released
 from ..layers.losses import Loss
+from .inputs import sample_count, some_samples
 
 #: The most parts of a step; no batch has as many samples.
 MOST_PARTS = 1_000_000
@@ -51,10 +52,10 @@ def accumulate(model: Layer, loss: Loss, sizes: Sequence[int], x: Array, target:
     xp = backend.xp
     summed = copy.copy(loss)
     summed.reduction = "sum"
-    for a, b in itertools.pairwise(part_bounds(x.shape[0], sizes)):
+    for a, b in itertools.pairwise(part_bounds(sample_count(x), sizes)):
         if a == b:
             continue
-        prediction = model.forward(x[a:b, ...])
+        prediction = model.forward(some_samples(x, a, b))
         values.append(summed.forward(prediction, target[a:b, ...]))
         if terms is None:
             terms = loss.terms(prediction, target)

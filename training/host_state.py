@@ -47,13 +47,18 @@ def require_facts(facts: Mapping[str, Any]) -> None:
         raise ValueError("its optimizer's numbers can't be right")
     if len(facts["skipped"]) != 2 or not all(map(is_integer, facts["skipped"])):
         raise ValueError("its skipped can't be right")
-    if not all(isinstance(row, dict) and all(map(is_number, row.values())) for row in facts["history"]):
+    if not all(isinstance(row, dict) and all(map(_is_numeric, row.values())) for row in facts["history"]):
         raise ValueError("its history can't be right")
     if not all(is_integer(position) and position >= 0 for position in facts["model"]["streams"].values()):
         raise ValueError("its model's streams can't be right")
     for name in ("first_pass", "epoch", "batch", "steps"):
         if facts[name] < (name == "epoch"):
             raise ValueError(f"its {name} can't be right")
+
+
+def _is_numeric(value: Any) -> bool:
+    """Whether it is a number, or nested lists of numbers, as confusion matrices are."""
+    return is_number(value) or (isinstance(value, list) and all(map(_is_numeric, value)))
 
 
 def _require_form(facts: Mapping[str, Any], form: Mapping[str, Any], owner: str) -> None:

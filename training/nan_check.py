@@ -129,7 +129,10 @@ def locate(model: Layer, loss: Loss, x: Array, target: Array) -> Finding:
 def _search(model: Layer, loss: Loss, x: Array, target: Array) -> None:
     """Raise `_Found` at the first array that is not finite."""
     b = model.backend
-    for array, what in ((x, "the input"), (target, "the target")):
+    inputs = [(x, "the input")]
+    if isinstance(x, tuple):
+        inputs = [(each, f"input {number} of {len(x)}") for number, each in enumerate(x, start=1)]
+    for array, what in (*inputs, (target, "the target")):
         _require(b, array, "", f"{what} of {_bad_samples(b, array)}", DATA)
     for name, parameter in model.named_parameters():
         _require(b, parameter.value, name.rpartition(".")[0], f"parameter {name}", BROKEN)

@@ -10,6 +10,7 @@ from ..layers.core.layer_outputs import preserved
 from .data_loader import DataLoader
 from .evaluation import in_mode
 from .gradients import part_bounds
+from .inputs import sample_count, some_samples
 
 
 def require_no_one_sample_batch(model: Layer, loader: DataLoader, sizes: Sequence[int] = (1,)) -> None:
@@ -33,8 +34,8 @@ def require_no_one_sample_batch(model: Layer, loader: DataLoader, sizes: Sequenc
     two = copy.copy(loader)
     two.batch_size, two.prefetch, two.drop_last = 2, 0, False
     x = next(iter(two.batches(model.backend)))[0]
-    problem = _problem(model, x[:1, ...])
-    if problem is None or (x.shape[0] > 1 and _problem(model, x) is not None):
+    problem = _problem(model, some_samples(x, 0, 1))
+    if problem is None or (sample_count(x) > 1 and _problem(model, x) is not None):
         return
     where = f"{loader.samples} samples in batches of {loader.batch_size}"
     if len(sizes) > 1:

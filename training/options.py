@@ -17,6 +17,7 @@ from .early_stopping import EarlyStopping
 from .evaluation import Data
 from .gradients import MOST_PARTS, part_sizes
 from .history import History
+from .metrics.metric import AnyMetric
 from .optimizers import Optimizer
 from .schedules.base import Schedule
 
@@ -57,6 +58,9 @@ class FitOptions:
     clip_value: float | None = None
     on_nan: str | None = None
     early_stopping: EarlyStopping | int | None = None
+    metrics: Sequence[AnyMetric] = ()
+    monitor: str | None = None
+    mode: str | None = None
     checkpoints: Checkpoints | str | os.PathLike[str] | None = None
     resume: bool = False
     after_epoch: Callable[[History], None] | None = None
@@ -87,6 +91,13 @@ class FitOptions:
         if self.early_stopping is not None and not checks.is_integer(self.early_stopping):
             advice = "or give its patience, a number of epochs"
             checks.instance("early_stopping", self.early_stopping, EarlyStopping, advice)
+        if self.monitor is not None:
+            checks.instance("monitor", self.monitor, str, "name a column of the history, such as 'validation_accuracy'")
+            if isinstance(self.early_stopping, EarlyStopping):
+                raise ValueError("monitor and early_stopping both name a metric; give monitor and a number of epochs")
+        checks.choice("mode", self.mode, ("min", "max", None))
+        if self.mode is not None and self.monitor is None:
+            raise ValueError("mode belongs to monitor, the column by which the best epoch is chosen; give that too")
         if self.checkpoints is not None and not isinstance(self.checkpoints, Checkpoints | str | os.PathLike):
             raise TypeError(f"checkpoints must be a folder's path or Checkpoints, got {checks.shown(self.checkpoints)}")
         self.resume = checks.flag("resume", self.resume)

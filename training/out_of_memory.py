@@ -12,6 +12,7 @@ from ..layers.core.layer import Layer
 from ..layers.core.layer_outputs import preserved
 from ..layers.losses import Loss
 from .gradients import forward_backward
+from .inputs import sample_count, some_samples
 
 
 class OutOfMemory(MemoryError):
@@ -63,7 +64,7 @@ def out_of_memory(error: BaseException, model: Layer, loss: Loss, x: Array, targ
     """
     where = device_memory(model.backend)
     _clear_frames(error)
-    return OutOfMemory(int(x.shape[0]), largest_batch(model, loss, x, target), where)
+    return OutOfMemory(sample_count(x), largest_batch(model, loss, x, target), where)
 
 
 @contextmanager
@@ -123,10 +124,10 @@ def largest_batch(model: Layer, loss: Loss, x: Array, target: Array, sizes: Sequ
     sizes : sequence of int, optional
         Numbers of samples in the order of trying; half the batch, a quarter, and so on down to 1 unless given.
     """
-    for size in halves(int(x.shape[0])) if sizes is None else sizes:
+    for size in halves(sample_count(x)) if sizes is None else sizes:
         _free(model, loss)
         try:
-            if _step_fits(model, loss, x[:size, ...], target[:size, ...]):
+            if _step_fits(model, loss, some_samples(x, 0, size), target[:size, ...]):
                 return size
         except ValueError:
             # A batch norm can't be trained on one value for each channel, which has nothing to do with memory.

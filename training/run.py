@@ -1,10 +1,10 @@
 """A training run: what is trained, on what data, with which settings, and how far it is."""
 
 import copy
+import dataclasses
 import difflib
 from typing import Any
 
-from ..common.types import dtype_name
 from ..layers.losses import CrossEntropy, Loss
 from .checkpoints import Checkpoints
 from .consistency_checks import require_targets, require_trainable
@@ -13,10 +13,11 @@ from .early_stopping import EarlyStopping
 from .evaluation import as_loader
 from .gradients import part_sizes, parts_have_bits_of_whole
 from .history import History
+from .metrics.metric import as_metrics
 from .optimizers import Adam, Optimizer
 from .options import FitOptions
 from .run_settings import loss_settings, optimizer_settings, plain, schedule_settings
-from .running_metrics import RunningMetrics, none_ignored
+from .running_metrics import ACCURACY, RunningMetrics, has_classes, none_ignored
 
 
 class Run:
@@ -30,6 +31,8 @@ class Run:
         The data in batches of one step each.
     sizes : list of int
         Relative sizes of the parts of a step, and ``parts_are_exact``: whether parts have the bits of the whole batch.
+    other_metrics : tuple of Metric
+        What is measured beside loss and accuracy.
     metrics : RunningMetrics
         Of the current epoch.
     epoch : int
@@ -66,16 +69,19 @@ class Run:
             if loader is not None:
                 require_targets(self.loss, loader, options.loss is None)
 
-        measured = "train_loss" if self.validation is None else "validation_loss"
+        self.other_metrics = as_metrics(options.metrics, self.loss)
+        self.history = self.with_modes(History())
+        measured = options.monitor or ("train_loss" if self.validation is None else "validation_loss")
         stopping = options.early_stopping
         self.early_stopping = (
-            stopping if isinstance(stopping, EarlyStopping | None) else EarlyStopping(stopping, measured)
+            stopping if isinstance(stopping, EarlyStopping | None) else EarlyStopping(stopping, measured, options.mode)
         )
-        self.best = self.early_stopping or EarlyStopping(1, measured)
+        self.best = self.early_stopping or EarlyStopping(1, measured, options.mode)
         self._require_metric()
+        self.best = self._with_mode(self.best)
+        self.early_stopping = self.early_stopping and self.best
         self.epoch, self.batch, self.steps, self.seconds = 1, 0, 0, 0.0
         self.skipped = self.skipped_in_a_row = 0
-        self.history = History()
         self.none_ignored = none_ignored(self.loss, self.loader)
         self.metrics = self.new_metrics()
         self.first_pass = self.loader.epoch
@@ -97,12 +103,28 @@ class Run:
         loader.require_batches()
         return loader, validation
 
+    def with_modes(self, history: History) -> History:
+        """The history, which then knows what values of the metrics are good."""
+        for part in ("train", "validation"):
+            history.modes |= {f"{part}_{metric.name}": metric.mode for metric in self.other_metrics}
+        return history
+
+    def _with_mode(self, stopping: EarlyStopping) -> EarlyStopping:
+        """With the mode of its metric, unless it has one."""
+        if stopping.mode is not None:
+            return stopping
+        return dataclasses.replace(stopping, mode=self.history.mode_of(stopping.metric))
+
     def columns(self) -> list[str]:
         """The columns that the history will have; an accuracy only if predictions turn out to be scores of classes."""
 
         def measured(prefix: str, loader: DataLoader) -> list[str]:
-            classes = dtype_name(loader.arrays[1].dtype).startswith(("int", "uint"))
-            return [f"{prefix}_loss", *([f"{prefix}_accuracy"] if classes else [])]
+            names = [
+                "loss",
+                *([ACCURACY] if has_classes(loader) else []),
+                *(metric.name for metric in self.other_metrics),
+            ]
+            return [f"{prefix}_{name}" for name in dict.fromkeys(names)]
 
         return [
             "epoch",
@@ -124,9 +146,13 @@ class Run:
                 f"the metric of early_stopping must be a column of this run, {', '.join(columns)}; got {metric!r}{hint}"
             )
 
+        name = metric.partition("_")[2]
+        if any(name == each.name and not each.is_number for each in self.other_metrics):
+            raise ValueError(f"the metric of early_stopping must be a number, got {metric!r}; name another column")
+
     def new_metrics(self) -> RunningMetrics:
-        """Empty sums of loss and accuracy."""
-        return RunningMetrics(self.model.backend, self.loss, none_ignored=self.none_ignored)
+        """Empty sums of loss, accuracy and metrics."""
+        return RunningMetrics(self.model.backend, self.loss, none_ignored=self.none_ignored, metrics=self.other_metrics)
 
     def start_pass(self) -> None:
         """Let the loader shuffle for the current epoch."""
@@ -154,5 +180,6 @@ class Run:
             "accumulate": options.accumulate,
             # Parts that have the bits of the whole batch may differ.
             "shards": None if any_parts else self.sizes,
+            "metrics": [repr(metric) for metric in self.other_metrics],
             "metric of the best epoch": f"{self.best.metric} ({'most' if self.best.sign > 0 else 'least'})",
         }

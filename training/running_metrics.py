@@ -1,6 +1,6 @@
-"""Loss and accuracy over many batches, added up on the device and read on request."""
+"""Loss, accuracy and other metrics over many batches, added up on the device and read on request."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import nan, prod
 from typing import Any
 
@@ -9,7 +9,12 @@ from ..common.types import Array, dtype_name
 from ..layers.losses import Loss
 from ..layers.losses.class_targets import can_hold
 from .data_loader import DataLoader
+from .metrics.metric import Metric, Sums
 from .optimizers.counters import widest
+from .packed_read import read_all
+
+#: Name of the share of correct predictions, which is measured for classes without being requested.
+ACCURACY = "accuracy"
 
 
 class RunningMetrics:
@@ -27,28 +32,43 @@ class RunningMetrics:
         Whose values `add` receives. Values of a sum are not weighted.
     none_ignored : bool
         Whether the loss is known to ignore none of the targets, which saves counting them.
+    metrics : sequence of Metric
+        What to measure besides; one that is called ``accuracy`` takes the place of that of the classes.
     """
 
-    def __init__(self, backend: Backend, loss: Loss, *, none_ignored: bool = False) -> None:
+    def __init__(
+        self, backend: Backend, loss: Loss, *, none_ignored: bool = False, metrics: Sequence[Metric] = ()
+    ) -> None:
         self.backend, self.loss, self.none_ignored = backend, loss, none_ignored
+        self.metrics = {metric.name: metric for metric in metrics}
         #: Weighted sum of losses, and sum of weights.
         self.total: Array | float | None = None
         self.weight: Array | float = 0.0
         #: Targets that were predicted correctly, and all that count.
         self.correct: Array | int | None = None
         self.targets: Array | int = 0
+        #: The sums of each metric to which a batch was added.
+        self.others: dict[str, Sums] = {}
+
+    def check(self, prediction: Array, target: Array) -> None:
+        """Raise `ValueError` if a metric can't be computed of predictions and targets of these shapes and dtypes."""
+        for metric in self.metrics.values():
+            metric.check(prediction, target)
 
     def add(self, value: Array | float, prediction: Array, target: Array) -> None:
         """Add a batch, given its loss, on the device or on the host."""
         with self.backend.context():
             self._add_loss(value, prediction, target)
-            if is_classification(prediction, target):
+            if ACCURACY not in self.metrics and is_classification(prediction, target):
                 self._add_classes(prediction, target)
+            for name, metric in self.metrics.items():
+                part = tuple(map(self._wide, metric.sums(prediction, target, self.backend)))
+                self.others[name] = metric.merge(self.others[name], part) if name in self.others else part
 
     def _add_loss(self, value: Array | float, prediction: Array, target: Array) -> None:
-        xp, value = self.backend.xp, self._wide(value)
+        xp, value = self.backend.xp, self._float(value)
         if self.loss.reduction != "sum":
-            counted = self._wide(self.loss.counted(prediction, target, none_ignored=self.none_ignored))
+            counted = self._float(self.loss.counted(prediction, target, none_ignored=self.none_ignored))
             self.weight = self.weight + counted
             if not isinstance(counted, float):
                 # The mean is NaN if no target counts.
@@ -68,40 +88,86 @@ class RunningMetrics:
         correct = xp.count_nonzero(hits)
         self.correct = correct if self.correct is None else self.correct + correct
 
-    def read(self, prefix: str = "") -> dict[str, float]:
-        """Mean loss and, for classes, accuracy: waits for the device. A mean over nothing is NaN."""
-        weight = self._number(self.weight) if self.loss.reduction != "sum" else 1.0
-        values = {f"{prefix}loss": self._number(self.total) / weight if weight and self.total is not None else nan}
-        if self.correct is not None:
-            targets = self._number(self.targets)
-            values[f"{prefix}accuracy"] = self._number(self.correct) / targets if targets else nan
+    def read(self, prefix: str = "") -> dict[str, Any]:
+        """Mean loss, accuracy for classes, and the metrics, in one transfer: waits for the device.
+
+        A mean over nothing is NaN.
+        """
+        total, weight, correct, targets, others = self._read()
+        weight = weight if self.loss.reduction != "sum" else 1.0
+        values = {f"{prefix}loss": total / weight if weight and total is not None else nan}
+        if correct is not None:
+            values[f"{prefix}{ACCURACY}"] = correct / targets if targets else nan
+        for name, sums in others.items():
+            values[f"{prefix}{name}"] = self.metrics[name].result(*sums)
         return values
 
-    def state_dict(self) -> dict[str, float | None]:
-        """Sums, as numbers: waits for the device."""
-        return {name: None if value is None else self._number(value) for name, value in self._sums().items()}
+    def state_dict(self) -> dict[str, Any]:
+        """Sums, as numbers and nested lists of them: waits for the device."""
+        total, weight, correct, targets, others = self._read()
+        listed = {
+            name: [each.tolist() if hasattr(each, "tolist") else each for each in sums] for name, sums in others.items()
+        }
+        return {"total": total, "weight": weight, "correct": correct, "targets": targets, "metrics": listed}
 
-    def load_state_dict(self, state: Mapping[str, float | None]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a `state_dict`."""
-        for name in self._sums():
-            setattr(self, name, state[name])
+        self.total, self.weight = state["total"], state["weight"]
+        self.correct, self.targets = state["correct"], state["targets"]
+        # Without an entry: of an earlier version.
+        saved = state.get("metrics", {})
+        self.others = {name: tuple(map(self._sum_of, saved[name])) for name in self.metrics if name in saved}
 
-    def _sums(self) -> dict[str, Any]:
-        return {"total": self.total, "weight": self.weight, "correct": self.correct, "targets": self.targets}
+    def _read(self) -> tuple[Any, Any, Any, Any, dict[str, list[Any]]]:
+        """All sums, on the host."""
+        flat = [self.total, self.weight, self.correct, self.targets]
+        for sums in self.others.values():
+            flat += sums
+        found = read_all(self.backend, flat)
+        total, weight, correct, targets = found[:4]
+        others, start = {}, 4
+        for name, sums in self.others.items():
+            others[name] = found[start : start + len(sums)]
+            start += len(sums)
+        return total, weight, correct, targets, others
 
-    def _wide(self, value: Array | float) -> Array | float:
+    def _sum_of(self, value: Any) -> Any:
+        """A sum from a state: numbers stay on the host."""
+        if not isinstance(value, list):
+            return value
+        entry = value
+        while isinstance(entry, list) and entry:
+            entry = entry[0]
+        return self.backend.asarray(value, "int64" if isinstance(entry, int) else widest(self.backend))
+
+    def _float(self, value: Array | float) -> Array | float:
         """In the device's widest float dtype; a number on the host has float64 already."""
         if not hasattr(value, "dtype"):
             return float(value)
         return self.backend.xp.astype(value, widest(self.backend), copy=False)
 
-    def _number(self, value: Any) -> Any:
-        return self.backend.to_numpy(value).item() if hasattr(value, "dtype") else value
+    def _wide(self, value: Any) -> Any:
+        """In the device's widest dtype, of floats or integers; a number on the host has that already."""
+        if not hasattr(value, "dtype"):
+            return value if isinstance(value, int) else float(value)
+        is_float = dtype_name(value.dtype).startswith("float")
+        return self.backend.xp.astype(value, widest(self.backend) if is_float else self.backend.xp.int64, copy=False)
+
+
+def _as_lists(value: Any) -> Any:
+    """An array on the host as nested lists; a number unchanged."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def is_classification(prediction: Array, target: Array) -> bool:
-    """Whether the targets are classes, and the predictions scores of them."""
-    return dtype_name(target.dtype).startswith(("int", "uint")) and target.ndim == prediction.ndim - 1
+    """Whether the targets are classes, and the predictions scores of at least two of them."""
+    are_classes = dtype_name(target.dtype).startswith(("int", "uint")) and target.ndim == prediction.ndim - 1
+    return are_classes and prediction.shape[1] > 1
+
+
+def has_classes(loader: DataLoader) -> bool:
+    """Whether the targets of a loader are classes, not numbers."""
+    return dtype_name(loader.targets.dtype).startswith(("int", "uint"))
 
 
 def none_ignored(loss: Loss, loader: DataLoader) -> bool:

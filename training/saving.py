@@ -123,7 +123,7 @@ def resume(run: Run, found: Checkpoint) -> None:
         run.skipped, run.skipped_in_a_row = facts["skipped"]
         run.metrics = run.new_metrics()
         run.metrics.load_state_dict(facts["tally"])
-        run.history = History.from_rows(facts["history"])
+        run.history = run.with_modes(History.from_rows(facts["history"]))
         run.settings = facts["settings"]
     except KeyError as error:
         run.loader.epoch = epoch_before

@@ -23,6 +23,7 @@ from ..layers.core.layer import Layer
 from ..layers.core.parameter import Parameter
 from ..layers.losses import Loss
 from .gradients import forward_backward, part_bounds
+from .inputs import sample_count, some_samples
 
 
 class ExchangeBarrier:
@@ -126,8 +127,8 @@ class Shards:
             twin.value, twin.grad = parameter.value, None
         barrier, futures = ExchangeBarrier(len(self._sizes)), []
         try:
-            for rank, (a, b) in enumerate(itertools.pairwise(part_bounds(x.shape[0], self._sizes))):
-                work = partial(self._work, rank, barrier, x[a:b, ...], target[a:b, ...])
+            for rank, (a, b) in enumerate(itertools.pairwise(part_bounds(sample_count(x), self._sizes))):
+                work = partial(self._work, rank, barrier, some_samples(x, a, b), target[a:b, ...])
                 futures.append(self._pool.submit(copy_context().run, work))
             wait(futures)
         except BaseException:

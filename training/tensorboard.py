@@ -7,6 +7,8 @@ from importlib import import_module
 from time import time
 from typing import Any, Self
 
+from ..common.checks import is_number
+
 _PARTS = ("train", "validation", "test")
 
 
@@ -51,7 +53,7 @@ class TensorBoard:
         values = [
             self._summary.Value(tag=_tag(name), simple_value=float(value))
             for name, value in row.items()
-            if name != "epoch"
+            if name != "epoch" and is_number(value)
         ]
         if self._writer is None:
             self._writer = self._open()

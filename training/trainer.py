@@ -15,10 +15,12 @@ from .consistency_checks import require_schedule_lasts, require_trainable
 from .evaluation import evaluate, in_mode
 from .history import History
 from .host_state import load_model_state, model_state, model_streams, without_prefix
+from .inputs import sample_count
 from .interrupt import Interrupt, Interrupted
 from .one_sample_batches import require_no_one_sample_batch
 from .progress import Progress
 from .run import Run
+from .running_metrics import has_classes
 from .saving import save
 from .schedules.base import TimedSchedule
 from .training_step import TrainingStep
@@ -32,7 +34,9 @@ class Trainer:
         # Weights and buffers of the best epoch so far, with `restore_best`.
         self._best_weights: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._interrupt = Interrupt()
-        self._progress = Progress(run.epochs, len(run.loader), shown=run.options.progress, start=(run.epoch, run.batch))
+        unit = "images" if has_classes(run.loader) else "samples"
+        start, shown = (run.epoch, run.batch), run.options.progress
+        self._progress = Progress(run.epochs, len(run.loader), shown=shown, start=start, unit=unit)
 
     def train(self) -> History:
         """Train to the end.
@@ -87,7 +91,7 @@ class Trainer:
             step(x, target)
             run.batch += 1
             run.steps += 1
-            progress.step(run.epoch, run.batch, int(x.shape[0]), run.metrics.read)
+            progress.step(run.epoch, run.batch, sample_count(x), run.metrics.read)
             if run.batch < batches and (self._interrupt.received or (every and run.steps % every == 0)):
                 now = time.perf_counter()
                 run.seconds, started = run.seconds + now - started, now
@@ -95,7 +99,7 @@ class Trainer:
                 self._stop_if_interrupted()
         self._end_epoch(self._measured(step, started))
 
-    def _measured(self, step: TrainingStep, started: float) -> dict[str, float]:
+    def _measured(self, step: TrainingStep, started: float) -> dict[str, Any]:
         """The epoch's row of the history, validation included."""
         run = self.run
         row = {"epoch": run.epoch, **run.metrics.read("train_")}
@@ -108,12 +112,14 @@ class Trainer:
             run.seconds, started = run.seconds + time.perf_counter() - started, time.perf_counter()
             save(run)
             with step.without_warnings():
-                measured = evaluate(run.model, run.validation, loss=run.loss)
+                measured = evaluate(run.model, run.validation, loss=run.loss, metrics=run.other_metrics)
             row |= {f"validation_{name}": value for name, value in measured.items()}
+        # A matrix as lists, which a checkpoint gives back as they were.
+        row = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in row.items()}
         row["seconds"] = run.seconds + time.perf_counter() - started
         return row
 
-    def _end_epoch(self, row: dict[str, float]) -> None:
+    def _end_epoch(self, row: dict[str, Any]) -> None:
         run, schedule, best = self.run, self.run.schedule, self.run.best
         run.history.append(row)
         if schedule is not None and not isinstance(schedule, TimedSchedule):

@@ -15,6 +15,7 @@ from ..layers.losses import Loss
 from .compiled_training import CompiledPart, compiles
 from .consistency_checks import require_predictions
 from .gradients import BatchGradients, accumulate, forward_backward, parts_have_bits_of_whole
+from .inputs import as_arguments, from_arguments, sample_count
 from .nan_check import NonFiniteError, Snapshot, locate, uses_only_library_code
 from .optimizers import clip_grad_norm, clip_grad_value
 from .out_of_memory import out_of_memory
@@ -79,20 +80,20 @@ class TrainingStep:
     def _take(self, x: Array, target: Array) -> None:
         run, model, b = self._run, self._run.model, self._run.model.backend
         # A batch that is not full, the last of an epoch, would need a recording of its own.
-        compiled = self._compiles and int(x.shape[0]) == run.loader.batch_size
+        compiled = self._compiles and sample_count(x) == run.loader.batch_size
         unchecked = self._on_nan is None and self._predictions_are_checked
         before = None if unchecked else Snapshot(model, copies=compiled)
         first, second = (self._first, self._second) if compiled else (self._new_gradients, self._update)
         if unchecked:
             first = self._whole if compiled else self._step_unchecked
         try:
-            value, prediction = first(x, target)
+            value, prediction = first(*as_arguments(x, target))
         except Exception as error:
             if b.is_out_of_memory(error):
                 raise out_of_memory(error, model, run.loss, x, target) from None
             raise
         if before is not None and not self._predictions_are_checked:
-            self._check_predictions(prediction, before)
+            self._check_predictions(prediction, target, before)
         if before is not None and self._on_nan is not None:
             value = float(b.to_numpy(value))
             if not isfinite(value):
@@ -108,16 +109,16 @@ class TrainingStep:
             run.schedule.step()
         run.metrics.add(value, prediction, target)
 
-    def _step_unchecked(self, x: Array, target: Array) -> tuple[Array, Array]:
-        """A whole step, if nothing is checked within it."""
-        found = self._new_gradients(x, target)
+    def _step_unchecked(self, *arrays: Array) -> tuple[Array, Array]:
+        """A whole step, if nothing is checked within it; inputs and targets are arguments of their own."""
+        found = self._new_gradients(*arrays)
         self._update()
         return found
 
-    def _new_gradients(self, x: Array, target: Array) -> tuple[Array, Array]:
+    def _new_gradients(self, *arrays: Array) -> tuple[Array, Array]:
         """Loss and predictions of a batch, after its gradients have replaced those before."""
         self._run.optimizer.zero_grad()
-        return self._gradients(x, target)
+        return self._gradients(*from_arguments(arrays))
 
     def _update(self) -> None:
         """Clip the gradients, and update the parameters."""
@@ -128,10 +129,11 @@ class TrainingStep:
             clip_grad_value(run.optimizer.parameters, run.options.clip_value)
         run.optimizer.step()
 
-    def _check_predictions(self, prediction: Array, before: Snapshot) -> None:
-        """Refuse a run whose first predictions the loss can't use, and leave the model as it was."""
+    def _check_predictions(self, prediction: Array, target: Array, before: Snapshot) -> None:
+        """Refuse a run whose first predictions the loss or a metric can't use, and leave the model as it was."""
         try:
             require_predictions(self._run.loss, prediction, self._run.loader)
+            self._run.metrics.check(prediction, target)
         except ValueError:
             before.restore()
             self._run.optimizer.zero_grad()

@@ -116,6 +116,12 @@ class NumpyElementwise(Elementwise):
             x[np.arange(len(x)), index[:, 0]] += value[:, 0] if isinstance(value, np.ndarray) and value.ndim else value
         return x
 
+    def count_pairs(self, rows: Array, columns: Array, n: int) -> Array:
+        inside = (rows >= 0) & (rows < n) & (columns >= 0) & (columns < n)
+        # Pairs outside are counted in one more bin, which is dropped.
+        bins = np.where(inside, rows * n + columns, n * n)
+        return np.bincount(bins.reshape(-1), minlength=n * n + 1)[: n * n].reshape(n, n)
+
 
 def _clip(x: Array, out: Array) -> Array:
     """``max(x, 0)`` by `clip`, for large arrays twice as fast as `maximum`; both may keep -0, so 0 is added."""

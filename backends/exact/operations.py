@@ -60,6 +60,10 @@ class ExactOperations(ExactElementwise, Operations):
         """The library's own windows: nothing is computed."""
         return self.raw.windows(x, windows)
 
+    def count_pairs(self, rows: Array, columns: Array, n: int) -> Array:
+        """The library's own: whole numbers."""
+        return self.raw.count_pairs(rows, columns, n)
+
     def contract(
         self, x: Array, w: Array, windows: Windows, padding: PadWidths = (), bias: Array | None = None
     ) -> Array:

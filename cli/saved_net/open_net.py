@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ...backends import to_host
 from ...layers.core.layer import Layer
 from ...training.augment import Normalise
 from ...training.augment.transform import AnyTransform
 from ...training.data_loader import DataLoader
 from ...training.datasets import Dataset, Images, load_dataset
+from ...training.saved_net.weights import CONFIG, load_weights
 from .. import config_file
 from ..argument_types import text
 from ..backend_option import add_backend, add_numerics, open_backend
@@ -29,7 +29,6 @@ from .description import rebuild
 from .weights import checkpoint_name, read_weights
 
 HostArray = np.ndarray[Any, Any]
-_LISTED = 10
 
 
 def add_net_options(parser: argparse.ArgumentParser) -> None:
@@ -124,8 +123,7 @@ def open_net(options: argparse.Namespace) -> SavedNet:
     weights, about, path = read_weights(folder, options.checkpoint)
     model, about = rebuild(about, path, options.model, backend)
     with without_overflow_warnings():
-        model.load_state_dict(weights)
-    _require_finite(model, path)
+        load_weights(model, weights, path)
     source = options.data or _data_of_run(folder, about)
     # Image files may have any size.
     size = tuple(about["image"][1:]) if Path(source).is_dir() else None
@@ -161,20 +159,9 @@ def untrained_images(data: Dataset, about: dict[str, Any]) -> tuple[Images, Host
     return data.x_test, data.y_test, f"held-out part of {data.name}"
 
 
-def _require_finite(model: Layer, path: str) -> None:
-    bad = []
-    for name, array in model.state_dict().items():
-        host = to_host(array)
-        if host.dtype.kind == "f" and not np.isfinite(host).all():
-            bad.append(f"{name} in {np.sum(~np.isfinite(host))} of {host.size} values")
-    if bad:
-        more = f" and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
-        raise UsageError(f"{path} holds NaN or infinity: {', '.join(bad[:_LISTED])}{more}; nothing can be computed")
-
-
 def _data_of_run(folder: Path, about: dict[str, Any]) -> str:
     """The data that a net was trained on, by its run's configuration."""
-    path, name = folder / config_file.CONFIG, about.get("data")
+    path, name = folder / CONFIG, about.get("data")
     if not path.exists():
         if name == "digits":
             return "digits"

@@ -32,14 +32,15 @@ from ...training.nan_check import NonFiniteError
 from ...training.one_sample_batches import require_no_one_sample_batch
 from ...training.optimizers.base import Optimizer
 from ...training.out_of_memory import OutOfMemory
+from ...training.saved_net.weights import CONFIG, MODEL
 from ...training.schedules.base import Schedule
 from ...training.tensorboard import TensorBoard
 from .. import run_folder
 from ..backend_option import open_backend
-from ..config_file import CONFIG, as_toml
+from ..config_file import as_toml
 from ..errors import Failure, UsageError, one_line, preparing
 from ..net_option import build_net
-from ..run_folder import HISTORY, METRICS, MODEL
+from ..run_folder import HISTORY, METRICS
 from ..saved_net.description import describe
 from ..saved_net.weights import data_id
 from .from_options import make_loaders, make_optimizer, make_schedule, require_classes

@@ -6,9 +6,10 @@ from pathlib import Path
 from ...layers.models import BUILDERS
 from ...training.gradients import MOST_PARTS
 from ...training.optimizers import OPTIMIZERS
+from ...training.saved_net.weights import CONFIG
 from ..argument_types import at_least, not_negative, positive, text
 from ..backend_option import add_backend, add_numerics
-from ..config_file import CONFIG, expanded, from_file, given_options, value_of
+from ..config_file import expanded, from_file, given_options, value_of
 from ..errors import UsageError
 from ..net_option import net_name
 from ..run_folder import existing_run

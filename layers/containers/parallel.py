@@ -47,9 +47,9 @@ class Parallel(Branching):
         axis: int = 1,
         **placement: Unpack[Placement],
     ) -> None:
-        super().__init__(named_children(branches, "Parallel"), **placement)
+        super().__init__(named_children(branches, type(self).__name__), **placement)
         if not self.children:
-            raise ValueError("Parallel must have at least one branch")
+            raise ValueError(f"{type(self).__name__} must have at least one branch")
         self.join, self.axis = checks.choice("join", join, ("concat", "add")), checks.integer("axis", axis)
         if not self.axis:
             raise ValueError("axis must be an integer other than 0, the batch axis, got 0")
@@ -64,8 +64,11 @@ class Parallel(Branching):
     def forward(self, x: Array) -> Array:
         """The outputs of all branches, concatenated or added."""
         self._check_input(x)
+        return self._joined([branch.forward(x) for branch in self.children.values()])
+
+    def _joined(self, outputs: list[Array]) -> Array:
+        """The outputs concatenated or added, and recorded for `backward`."""
         b = self.backend
-        outputs = [branch.forward(x) for branch in self.children.values()]
         shapes = [tuple(y.shape) for y in outputs]
         axis = self._require_joinable(shapes)
         if self.join == "add":
@@ -108,4 +111,4 @@ class Parallel(Branching):
     def __repr__(self) -> str:
         options = ", join='add'" if self.join == "add" else ""
         options += f", axis={self.axis}" if self.axis != 1 else ""
-        return f"Parallel({repr_children(self.children)}{options})"
+        return f"{type(self).__name__}({repr_children(self.children)}{options})"

@@ -24,9 +24,20 @@ NUMBERS = {"ceil", "factorial", "float", "floor", "int", "len", "prod", "sqrt"}
 #: Modules that compute only on the host, with NumPy.
 ON_HOST = {
     *("consistency_checks.py", "data_loader.py", "evaluation.py", "images.py", "initialisers.py", "samples.py"),
+    *("host_batches.py", "samplers.py", "classifier.py", "new_images.py", "weights.py"),
     *("normalise.py", "random_changes.py", "targets.py", "transform.py"),
     *("checkpoint_file.py", "checkpoints.py", "host_state.py"),
-    *("checks.py", "cifar.py", "dataset.py", "decode.py", "folder_layout.py", "folders.py", "idx.py", "npz.py"),
+    *(
+        "checks.py",
+        "cifar.py",
+        "dataset.py",
+        "decode.py",
+        "emnist.py",
+        "folder_layout.py",
+        "folders.py",
+        "idx.py",
+        "npz.py",
+    ),
 }
 
 

@@ -34,7 +34,7 @@ def step(layer, x):
 def test_every_layer_of_the_package_is_tested_here():
     public = [getattr(nn, name) for name in nn.__all__]
     layers = {c.__name__ for c in public if isinstance(c, type) and issubclass(c, nn.Layer)}
-    bases = {"Layer", "Container", "Checkpointed", "Sequential", "Residual", "Parallel"}
+    bases = {"Layer", "Container", "Checkpointed", "Sequential", "Residual", "Parallel", "PerInput"}
     assert {name for name in layers - bases if not name.startswith(CHANGING)} <= LAYERS.keys()
 
 

@@ -68,7 +68,7 @@ def test_errors_are_those_of_a_forward(case):
 def test_every_layer_is_in_the_catalogue():
     layers = {name for name in nn.layers.__all__ if isinstance(getattr(nn.layers, name), type)}
     layers = {name for name in layers if issubclass(getattr(nn.layers, name), nn.Layer)} - {"Layer", "Container"}
-    assert layers - {case.subject for case in CASES} == {"Checkpointed"}
+    assert layers - {case.subject for case in CASES} == {"Checkpointed", "PerInput"}
 
 
 def test_checkpointed_has_the_shape_of_its_layer():

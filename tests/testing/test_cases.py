@@ -29,7 +29,7 @@ KINKS = (
 SMOOTH = [name for name in SINGLE if not any(word in name for word in KINKS)]
 DOCS = Path(__file__).parents[2] / "docs/catalogue.md"
 # Containers and abstract bases compute nothing of their own; they are tested with their parts.
-BASES = {"Layer", "Container", "Checkpointed", "Sequential", "Residual", "Parallel", "Loss"}
+BASES = {"Layer", "Container", "Checkpointed", "Sequential", "Residual", "Parallel", "PerInput", "Loss"}
 
 
 def biggest(array):

@@ -57,8 +57,8 @@ def test_a_step_copies_its_batch_in_and_nothing_out(at):
     nn.fit(model, loader, optimizer=optimizer, epochs=1, progress=False)
     after = at.backend.transfers
     assert after["to_device"][0] - before["to_device"][0] == 2 * len(loader)
-    # loss and accuracy, once an epoch
-    assert after["to_host"][0] - before["to_host"][0] == 2
+    # Loss and accuracy, together and once an epoch; without float64 the counts are read separately.
+    assert after["to_host"][0] - before["to_host"][0] == (1 if at.wide_enough else 2)
 
 
 def test_training_is_the_same_on_every_backend(at):

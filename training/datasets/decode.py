@@ -53,25 +53,30 @@ def read_header(path: Path) -> Header:
 
 def decode(path: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
     """The upright image as ``(channels, height, width)``, stretched to that size; transparency is dropped."""
-    from PIL import ImageOps
-    from PIL.Image import Resampling, fromarray
-
-    height, width = size
     with _opened(path) as image:
         # Decoding a JPEG to a half, quarter or eighth takes a fraction of the time.
         image.draft(image.mode, (2 * max(size), 2 * max(size)))
         with _one_at_a_time if image.width * image.height > LARGE else nullcontext():
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I;16"):
-                # Pillow would clip these to 255.
-                upright = fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            elif upright.mode in ("I", "F"):
-                raise Unreadable(f"its pixels have 32 bits (mode {upright.mode}) and no known range")
-            converted = upright.convert("L" if channels == 1 else "RGB")
-            if converted.size != (width, height):
-                converted = converted.resize((width, height), Resampling.BILINEAR)
-            pixels = np.asarray(converted, np.uint8)
+            return pixels_of(image, size, channels)
+
+
+def pixels_of(image: Any, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
+    """The pixels of Pillow's image as `decode` returns them; raises `Unreadable`."""
+    from PIL import ImageOps
+    from PIL.Image import Resampling, fromarray
+
+    height, width = size
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):
+        # Pillow would clip these to 255.
+        upright = fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    elif upright.mode in ("I", "F"):
+        raise Unreadable(f"its pixels have 32 bits (mode {upright.mode}) and no known range")
+    converted = upright.convert("L" if channels == 1 else "RGB")
+    if converted.size != (width, height):
+        converted = converted.resize((width, height), Resampling.BILINEAR)
+    pixels = np.asarray(converted, np.uint8)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

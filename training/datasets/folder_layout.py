@@ -120,8 +120,13 @@ def _subfolders(folder: Path) -> list[_Subfolder]:
             path.name.encode()
         except UnicodeEncodeError:
             raise DataError(f"{os.fsencode(path)!r} has a name that is no text in UTF-8; rename it") from None
-        found.append(_Subfolder(path, sorted(_images(path))))
+        found.append(_Subfolder(path, images_below(path)))
     return found
+
+
+def images_below(folder: Path) -> list[Path]:
+    """All image files in a folder and the folders in it, by their endings, sorted; hidden ones are left out."""
+    return sorted(_images(folder))
 
 
 def _images(folder: Path) -> Iterator[Path]:

@@ -27,12 +27,12 @@ TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 def is_idx(folder: Path) -> bool:
     """Whether a folder has one of MNIST's files."""
-    return any(_find(folder, name) for name in (*TRAIN, *TEST))
+    return any(find_idx(folder, name) for name in (*TRAIN, *TEST))
 
 
 def load_idx(folder: Path, classes: int | None = None) -> Dataset:
     """The training files of a folder, and the ``t10k`` files, if they exist, as the held-out part."""
-    pairs = [[_find(folder, name) for name in names] for names in (TRAIN, TEST)]
+    pairs = [[find_idx(folder, name) for name in names] for names in (TRAIN, TEST)]
     wanted = [*TRAIN, *(TEST if any(pairs[1]) else ())]
     if missing := [name for name, path in zip(wanted, (*pairs[0], *pairs[1]), strict=False) if path is None]:
         raise DataError(f"{folder} has no {' and no '.join(missing)} (or the same with .gz)")
@@ -97,7 +97,7 @@ def _check_length(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], size
         )
 
 
-def _find(folder: Path, name: str) -> Path | None:
+def find_idx(folder: Path, name: str) -> Path | None:
     """The file of that name, or with ``.idx`` instead of ``-idx``; uncompressed files are preferred to ``.gz``."""
     spellings = (name, name.replace("-idx", ".idx"))
     paths = (folder / f"{spelling}{ending}" for ending in ("", ".gz") for spelling in spellings)

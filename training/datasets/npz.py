@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .checks import DataError, decompressed
 from .dataset import Dataset, from_arrays
 
-NAMES = ("x", "y", "x_valid", "y_valid", "x_val", "y_val", "x_test", "y_test", "class_names")
+NAMES = ("x", "y", "x_train", "y_train", "x_valid", "y_valid", "x_val", "y_val", "x_test", "y_test", "class_names")
 # The header of an array of numbers has 54 or 118 bytes.
 _LONGEST_HEADER = 1024
 # The format of the header's length, by version; version 3 is only for names of fields.
@@ -28,8 +28,16 @@ _LENGTHS = {1: "<H", 2: "<I"}
 
 
 def load_npz(path: Path, classes: int | None = None) -> Dataset:
-    """A dataset of the arrays ``x``, ``y`` and, if present, others of `NAMES` in an ``.npz`` file."""
+    """A dataset of the arrays ``x``, ``y`` and, if present, others of `NAMES` in an ``.npz`` file.
+
+    As in Keras's ``mnist.npz``, those for training may be called ``x_train`` and ``y_train``.
+    """
     arrays, names = read_npz(path, NAMES)
+    for name in ("x", "y"):
+        if name in arrays and f"{name}_train" in arrays:
+            raise DataError(f"{path} has both {name} and {name}_train; keep one")
+        if f"{name}_train" in arrays:
+            arrays[name] = arrays.pop(f"{name}_train")
     if missing := [name for name in ("x", "y") if name not in arrays]:
         raise DataError(f"{path} has no array {' and no '.join(missing)}; it holds {_listed(names)}")
     valid, val, test = (_pair(path, arrays, ending) for ending in ("_valid", "_val", "_test"))

@@ -10,14 +10,15 @@ from .checks import DataError
 from .cifar import find_cifar, load_cifar
 from .dataset import Dataset
 from .digits import load_digits
+from .emnist import find_emnist, load_emnist
 from .folder_layout import find_classes
 from .folders import load_folder
 from .idx import is_idx, load_idx
 from .npz import load_npz
 
 FORMS = (
-    "digits, an .npz file, or a folder with the IDX files of MNIST, the binary files of CIFAR-10 or CIFAR-100, or a "
-    "folder of images for each class"
+    "digits, an .npz file, or a folder with the IDX files of MNIST or EMNIST, the binary files of CIFAR-10 or "
+    "CIFAR-100, or a folder of images for each class"
 )
 
 
@@ -32,10 +33,13 @@ def load_dataset(
         ``"digits"``
             The 1,797 handwritten digits, 8 x 8, that come with scikit-learn.
         an ``.npz`` file
-            With ``x (N, H, W)`` or ``(N, C, H, W)`` and integer ``y (N,)``, and optionally ``x_test`` and ``y_test``,
+            With ``x (N, H, W)`` or ``(N, C, H, W)`` and integer ``y (N,)``, or ``x_train`` and ``y_train``, as
+            Keras's ``mnist.npz``, and optionally ``x_test`` and ``y_test``,
             ``x_valid`` and ``y_valid`` (or ``x_val``, ``y_val``), and ``class_names``, a string for each class.
         a folder with IDX files
-            As MNIST and Fashion-MNIST are distributed: ``train-images-idx3-ubyte`` and so on, plain or ``.gz``.
+            As MNIST and Fashion-MNIST are distributed: ``train-images-idx3-ubyte`` and so on, plain or ``.gz``; or as
+            EMNIST is, ``emnist-letters-train-images-idx3-ubyte`` and so on. Of a folder with several splits of EMNIST
+            one is named as ``FOLDER/emnist-letters``.
         a folder with binary files of CIFAR
             ``data_batch_1.bin`` and so on, or ``train.bin`` and ``test.bin`` of CIFAR-100, whose fine labels are used.
         a folder with a folder of images for each class
@@ -75,6 +79,8 @@ def load_dataset(
     if source == "digits":
         return _sized(load_digits(classes), image_size)
     path = Path(os.fsdecode(source))
+    if (emnist := find_emnist(path)) is not None:
+        return _sized(load_emnist(emnist[0].resolve(), emnist[1], classes), image_size)
     if not path.is_dir():
         try:
             file_size(path)
