@@ -9,11 +9,10 @@ from typing import Any
 
 from ...common.types import Array, dtype_name
 from ..backend import SMALLEST_STORED
-from ..elementwise import Elementwise
 from ..operations import Operations
 
 
-class ExactElementwise(Elementwise):
+class ExactElementwise(Operations):
     """Operations of single entries."""
 
     #: Those of the library's own namespace.

@@ -23,7 +23,7 @@ from .rows import ExactRows
 from .splitting import budget
 
 
-class ExactOperations(ExactElementwise, Operations):
+class ExactOperations(ExactElementwise):
     """`Operations` whose sums of products do not depend on the order of additions.
 
     Parameters

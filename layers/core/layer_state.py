@@ -73,7 +73,7 @@ class LayerState(Placed):
     def _up(self, array: Array) -> Array:
         """An array as ``_forward`` and ``_backward`` get it."""
         b = self.backend
-        return b.plain(array) if self.accepts_stored else b.up(array)
+        return b.plain(array) if self.accepts_stored and b.numerics == "exact" else b.up(array)
 
     def parameter_value(self, name: str) -> Array | None:
         """A parameter to compute with, widened to float64 in exact numerics; None if there is no such parameter.
@@ -245,7 +245,7 @@ class LayerState(Placed):
             yield from _slots_of_stream(self, path)
 
     def _move(self, target: Backend) -> None:
-        if target == vars(self).get("backend"):
+        if target == self._backend:
             return
         for parameter in self.parameters.values():
             parameter.move(target)

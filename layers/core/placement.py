@@ -52,6 +52,11 @@ class Placed:
         return place(self._ambient, self._inherited_placement, self._own_placement)
 
     @property
+    def _backend(self) -> Backend | None:
+        """`backend`, if it is determined already."""
+        return vars(self).get("backend")
+
+    @property
     def generator(self) -> Generator:
         """This layer's stream of random numbers, which depends on its seed and its full name in the model."""
         seed = self._own_placement.get("seed", self._inherited_placement.get("seed"))
@@ -77,7 +82,7 @@ class Placed:
     def _enter_container(self, path: str, inherited: Placement) -> None:
         """Become the part of a container named ``path``; its placement applies where this has none of its own."""
         self._path, self._inherited_placement = path, inherited
-        if "backend" in vars(self) and has_backend_settings(inherited):
+        if self._backend is not None and has_backend_settings(inherited):
             self._move(place(self._ambient, inherited, self._own_placement))
 
     def _move(self, target: Backend) -> None:

@@ -181,7 +181,7 @@ def test_product_by_the_blas_of_numpy(dtype, left, right, threads):
 
 def test_jobs_that_multiply_run_with_one_blas_thread(monkeypatch):
     inside = []
-    monkeypatch.setattr(pool.pool, "run_program", lambda *program: inside.append(one_blas_thread._inside))
+    monkeypatch.setattr(pool.pool, "run", lambda bound: inside.append(one_blas_thread._inside))
     pool.perform(Bound([], [], uses_blas=True))
     pool.perform(Bound([], []))
     assert inside == [1, 0]

@@ -257,7 +257,11 @@ def perform(bound: Bound) -> None:
 
 
 def _perform(bound: Bound) -> None:
-    run_program(bound.address, len(bound.rows), bound.is_shared, bound.uses_blas)
+    if bound.uses_blas and not setup_once.entered:
+        with one_blas_thread:
+            pool.run(bound)
+    else:
+        pool.run(bound)
 
 
 def run_program(program: int, jobs: int, is_shared: bool, uses_blas: bool) -> None:
