@@ -168,9 +168,13 @@ def upstream(name: str, target: np.ndarray, dy: float) -> np.ndarray:
 
 
 def training() -> Iterator[tuple[str, Row]]:
-    for name in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad"):
+    for name in ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Lion"]:
         kind = getattr(nn, name)
         yield name, Row(stepped(kind), of=kind)
+    yield (
+        "decay_groups",
+        Row(lambda **options: nn.decay_groups(dense(), **options)[0]["weight_decay"], of=nn.decay_groups),
+    )
     yield "Optimizer", Row(lambda **options: nn.Optimizer(dense(), **options), {"lr": 0.5}, of=nn.Optimizer)
     steps = {"StepLR": {"step_size": 2}, "ExponentialLR": {"gamma": 0.5}, "CosineLR": {"total_steps": 5, "warmup": 2}}
     cycle = {"OneCycleLR": {"max_lr": 0.5, "total_steps": 5}, "ReduceLROnPlateau": {"patience": 1}}
