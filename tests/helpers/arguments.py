@@ -156,7 +156,7 @@ def losses() -> Iterator[tuple[str, Row]]:
         yield name, Row(getattr(nn, name))
         if name != "Loss":
             yield f"{name}.backward", Row(partial(upstream, name, ROWS), {"dy": 0.5})
-    for name in ("CrossEntropy", "NLL"):
+    for name in ("CrossEntropy", "NLL", "Focal", "Dice"):
         yield name, Row(getattr(nn, name))
         yield f"{name}.backward", Row(partial(upstream, name, CLASSES), {"dy": 0.5})
 
@@ -298,6 +298,10 @@ def functions() -> Iterator[tuple[str, Row]]:
         "prelu_backward": {**dy, "x": X, "weight": array(4)},
         "cross_entropy": logits,
         "cross_entropy_backward": logits,
+        "focal": logits,
+        "focal_backward": logits,
+        "dice": {"prediction": ROWS, "target": CLASSES},
+        "dice_backward": {"prediction": ROWS, "target": CLASSES},
         "nll": {"log_p": ROWS, "target": CLASSES},
         "nll_backward": {"log_p": ROWS, "target": CLASSES},
         "kl_divergence": {"log_p": ROWS, "target": ROWS},
