@@ -12,6 +12,7 @@ from ..backends import to_host
 from ..common.checks import is_integer, is_number
 from ..layers.core.layer import Layer
 from ..layers.core.snapshot import streams
+from .ema import EMA
 from .optimizers import Optimizer
 from .optimizers.saved_state import require_same_parameters, saved_groups, with_later
 
@@ -102,6 +103,18 @@ def load_model_state(model: Layer, arrays: Arrays, facts: Mapping[str, Any]) -> 
         parameter.adopt_value()
     for name, stream in own_streams.items():
         stream.position = facts["streams"][name]
+
+
+def average_state(ema: EMA | None) -> Arrays:
+    """The averages of a model's weights by name, with their memory layout; nothing without an average."""
+    averages = {} if ema is None else ema.state_dict()["averages"]
+    return {name: np.array(to_host(array)) for name, array in averages.items()}
+
+
+def load_average_state(ema: EMA | None, averages: Arrays) -> None:
+    """Load what `average_state` returned."""
+    if ema is not None:
+        ema.load_state_dict({"decay": ema.decay, "averages": averages})
 
 
 def optimizer_state(optimizer: Optimizer) -> tuple[Arrays, dict[str, Any]]:

@@ -68,8 +68,11 @@ def split(parameters: Grouped, owner: str, first: int = 0) -> Iterator[tuple[dic
     ValueError
         If there are no parameters, or something else than groups among groups; the message begins with ``owner``.
     """
-    if not isinstance(parameters, Layer | Mapping) and isinstance(parameters, Iterable):
-        given = parameters = list(parameters) if getattr(parameters, "shape", None) != () else parameters  # type: ignore[assignment]
+    is_open = isinstance(parameters, Iterable) and not isinstance(parameters, Layer | Mapping | str)
+    if is_open and getattr(parameters, "shape", None) != ():
+        # Iterated over once, because it may be a generator.
+        given: Any = list(parameters)
+        parameters = given
         if any(isinstance(each, Mapping) for each in given):
             found = list(_groups(given, owner, first))
             if not first and not any(named for named, _ in found):
