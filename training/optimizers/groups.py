@@ -68,18 +68,18 @@ def split(parameters: Grouped, owner: str, first: int = 0) -> Iterator[tuple[dic
     ValueError
         If there are no parameters, or something else than groups among groups; the message begins with ``owner``.
     """
-    is_open = isinstance(parameters, Iterable) and not isinstance(parameters, Layer | Mapping | str)
+    given: Any = parameters
+    is_open = isinstance(given, Iterable) and not isinstance(given, Layer | Mapping | str)
     if is_open and getattr(parameters, "shape", None) != ():
         # Iterated over once, because it may be a generator.
-        given: Any = list(parameters)
-        parameters = given
+        given = list(given)
         if any(isinstance(each, Mapping) for each in given):
             found = list(_groups(given, owner, first))
             if not first and not any(named for named, _ in found):
                 raise ValueError(f"{owner}: there is nothing to train, the groups have no parameters")
             yield from found
             return
-    yield trainable(parameters, owner), {}  # type: ignore[arg-type]
+    yield trainable(given, owner), {}
 
 
 def _groups(given: Iterable[Any], owner: str, numbered: int) -> Iterator[tuple[dict[str, Parameter], dict[str, Any]]]:
