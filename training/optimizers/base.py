@@ -114,25 +114,27 @@ class Optimizer(GroupSettings):
             kernel = operations_of(b.xp).prepare("update", (fused.name, fused.settings), b.dtype_name)
         else:
             kernel = None
-        rows, names = [], self._state_names()
+        rows, names, maximize = [], self._state_names(), self.maximize
+        state_names = set(names)
         for parameter, gradient in group:
             require_gradient(parameter, gradient, b)
             stored, value = parameter.states.setdefault(self, {}), parameter.own_value()
-            # A setting that was changed may need one more array.
-            missing = [name for name in names if name not in stored]
-            stored.update({name: b.xp.zeros_like(value) for name in missing})
+            is_first = not stored.keys() >= state_names
+            if is_first:
+                # A setting that was changed may need one more array.
+                stored.update({name: b.xp.zeros_like(value) for name in names if name not in stored})
             arrays = [stored[name] for name in names]
             if kernel is None or fused is None or not kernel.accepts(value, gradient, *arrays):
-                state = State(dict(zip(names, arrays, strict=True)), self._advance(stored, b), bool(missing))
+                state = State(dict(zip(names, arrays, strict=True)), self._advance(stored, b), is_first)
                 self._update(value, gradient, state, b)
                 continue
             for name, start in fused.counters.items():
                 stored[name] = counter(stored.get(name, start), start, b)
             numbers = () if fused.counters else self._advance(stored, b)
-            if self.maximize:
+            if maximize:
                 gradient = b.xp.asarray(-gradient)
             counters = [stored[name] for name in fused.counters]
-            rows.append((value, arrays, gradient, (*numbers, bool(missing)), counters))
+            rows.append((value, arrays, gradient, (*numbers, is_first), counters))
         if kernel is not None:
             kernel(rows)
 

@@ -6,6 +6,7 @@ that it names, and the optimizer's arguments for the others.
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 from ...common import checks
@@ -37,9 +38,18 @@ class ParameterGroup(dict[str, Any]):
 
     #: None while an object is copied.
     _settings: frozenset[str] | None = None
+    now: SimpleNamespace | None = None
 
-    def __init__(self, named: Mapping[str, Parameter], given: Mapping[str, Any], settings: Iterable[str]) -> None:
+    def __init__(
+        self,
+        named: Mapping[str, Parameter],
+        given: Mapping[str, Any],
+        settings: Iterable[str],
+        constants: Mapping[str, Any],
+    ) -> None:
         super().__init__(params=list(named.values()), **given)
+        # The settings as attributes, and those of the rule's class that are set nowhere.
+        self.now = SimpleNamespace(**{**constants, **given})
         self.named, self.pending = dict(named), set(given)
         self._settings = frozenset(settings)
 
@@ -51,6 +61,8 @@ class ParameterGroup(dict[str, Any]):
                 raise ValueError(f"{_unknown(name, self._settings)}")
         # A rate that is a float64 of NumPy would make float64 of float32 values.
         super().__setitem__(name, checks.plain(value))
+        if self.now is not None:
+            setattr(self.now, name, self[name])
 
     def update(self, *others: Any, **more: Any) -> None:
         """Set several settings."""
