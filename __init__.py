@@ -27,6 +27,7 @@ from .training.checkpoint_file import CheckpointError
 from .training.checkpoints import Checkpoints
 from .training.data_loader import DataLoader
 from .training.early_stopping import EarlyStopping
+from .training.ema import EMA
 from .training.fit import evaluate, fit, predict
 from .training.history import History
 from .training.nan_check import NonFiniteError
@@ -39,6 +40,7 @@ from .training.schedules import *  # noqa: F403 - all schedules, listed there to
 __version__ = "0.1.0"
 
 __all__ = [
+    "EMA",
     "Backend",
     "BackendUnavailable",
     "CheckpointError",

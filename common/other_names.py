@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from types import ModuleType
 
-OPTIMIZERS = "SGD Adam AdamW RMSprop Adagrad"
+OPTIMIZERS = "SGD Adam AdamW RMSprop Adagrad Adadelta Adamax NAdam RAdam Lion"
 SCHEDULES = "StepLR ExponentialLR CosineLR OneCycleLR ReduceLROnPlateau"
 LOSSES = "CrossEntropy NLL BinaryCrossEntropy MSE MAE Huber"
 ACTIVATIONS = "ReLU GELU SiLU Sigmoid Tanh Softmax"
@@ -96,6 +96,10 @@ PACKAGE = {
     "SmoothL1Loss": "SmoothL1",
     "KLDiv": "KLDivergence",
     "KLDivLoss": "KLDivergence",
+    "FocalLoss": "Focal",
+    "BinaryFocalCrossentropy": "Focal",
+    "CategoricalFocalCrossentropy": "Focal",
+    "DiceLoss": "Dice",
     "BCE": "BinaryCrossEntropy",
     "BCEWithLogits": "BinaryCrossEntropyWithLogits",
     "BCELoss": "BinaryCrossEntropy",
@@ -103,10 +107,6 @@ PACKAGE = {
     # Training
     "ASGD": "",
     "Rprop": "",
-    "Adamax": "",
-    "NAdam": "",
-    "Nadam": "",
-    "RAdam": "",
     "SequentialLR": "",
     "CosineAnnealingLR": "CosineLR",
     "CosineDecay": "CosineLR",

@@ -51,6 +51,8 @@ from .losses import (
     BinaryCrossEntropy,
     BinaryCrossEntropyWithLogits,
     CrossEntropy,
+    Dice,
+    Focal,
     Huber,
     KLDivergence,
     Loss,
@@ -129,8 +131,8 @@ __all__ += ["Flatten", "Pad", "Reshape", "Upsample"]
 
 # Losses.
 __all__ += ["Loss"]
-__all__ += ["NLL", "BinaryCrossEntropy", "BinaryCrossEntropyWithLogits", "CrossEntropy", "KLDivergence"]
-__all__ += ["L1", "L2", "MAE", "MAPE", "MSE", "MSLE", "Huber", "SmoothL1"]
+__all__ += ["NLL", "BinaryCrossEntropy", "BinaryCrossEntropyWithLogits", "CrossEntropy", "Dice", "Focal"]
+__all__ += ["L1", "L2", "MAE", "MAPE", "MSE", "MSLE", "Huber", "KLDivergence", "SmoothL1"]
 
 # Modules.
 __all__ += ["functional", "initialisers", "models"]

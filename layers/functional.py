@@ -93,6 +93,8 @@ from .losses.binary_cross_entropy import (
     binary_cross_entropy_with_logits_backward,
 )
 from .losses.cross_entropy import cross_entropy, cross_entropy_backward
+from .losses.dice import dice, dice_backward
+from .losses.focal import focal, focal_backward
 from .losses.huber import huber, huber_backward, smooth_l1, smooth_l1_backward
 from .losses.kl_divergence import kl_divergence, kl_divergence_backward
 from .losses.nll import nll, nll_backward
@@ -147,12 +149,16 @@ __all__ = [
     "cross_entropy_backward",
     "dense",
     "dense_backward",
+    "dice",
+    "dice_backward",
     "dropout",
     "dropout_backward",
     "elu",
     "elu_backward",
     "erf",
     "erfc",
+    "focal",
+    "focal_backward",
     "gelu",
     "gelu_backward",
     "glu",

@@ -254,9 +254,10 @@ def test_dir_shows_public_names_and_nothing_else():
         ("he_normal", "module 'xpnn' has no attribute 'he_normal'; did you mean nn.initialisers.he_normal?"),
         (
             "optim",
-            "module 'xpnn' has no attribute 'optim'; did you mean nn.SGD, nn.Adam, nn.AdamW, nn.RMSprop or nn.Adagrad?",
+            "module 'xpnn' has no attribute 'optim'; did you mean nn.SGD, nn.Adam, nn.AdamW, nn.RMSprop, nn.Adagrad, "
+            "nn.Adadelta, nn.Adamax, nn.NAdam, nn.RAdam or nn.Lion?",
         ),
-        ("NAdam", "module 'xpnn' has no attribute 'NAdam'"),
+        ("Rprop", "module 'xpnn' has no attribute 'Rprop'"),
         ("NumericalTrouble", "module 'xpnn' has no attribute 'NumericalTrouble'; did you mean nn.NonFiniteError?"),
         ("Nonsense", "module 'xpnn' has no attribute 'Nonsense'"),
         ("__wrapped__", "module 'xpnn' has no attribute '__wrapped__'"),

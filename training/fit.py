@@ -50,6 +50,9 @@ def fit(options: FitOptions) -> History:
         What the schedule counts; `ReduceLROnPlateau` always counts epochs.
     clip_norm, clip_value : float, optional
         Clip gradients before each update: all together to a norm (`clip_grad_norm`), each entry to an absolute value.
+    ema : EMA, optional
+        A moving average of the model's weights, which is updated after each step and saved in checkpoints. The
+        held-out part is measured with the averages. The model ends with its own weights: ``with ema.applied():``.
     on_nan : {"stop", "skip", None}
         What to do about a loss that is NaN or infinite: stop with a `NonFiniteError` that names the step and the
         layer where it first appeared, or skip the batch, which leaves the model as it was, 19 times in a row at most.

@@ -12,7 +12,9 @@ from ..backends import to_host
 from ..common.checks import is_integer, is_number
 from ..layers.core.layer import Layer
 from ..layers.core.snapshot import streams
+from .ema import EMA
 from .optimizers import Optimizer
+from .optimizers.saved_state import require_same_parameters, saved_groups, with_later
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -43,6 +45,11 @@ def require_facts(facts: Mapping[str, Any]) -> None:
         raise ValueError("it has no schedule")
     if facts["schedule"] is not None:
         _require_form(facts, {"schedule": {"kind": str, "state": dict}}, "")
+    groups = facts["optimizer"].get("groups", [])
+    if not isinstance(groups, list) or not all(
+        isinstance(group, dict) and isinstance(group.get("params"), list) for group in groups
+    ):
+        raise ValueError("its optimizer's groups can't be right")
     if not all(isinstance(each, dict) for each in facts["optimizer"]["numbers"].values()):
         raise ValueError("its optimizer's numbers can't be right")
     if len(facts["skipped"]) != 2 or not all(map(is_integer, facts["skipped"])):
@@ -103,8 +110,20 @@ def load_model_state(model: Layer, arrays: Arrays, facts: Mapping[str, Any]) -> 
         stream.position = facts["streams"][name]
 
 
+def average_state(ema: EMA | None) -> Arrays:
+    """The averages of a model's weights by name, with their memory layout; nothing without an average."""
+    averages = {} if ema is None else ema.state_dict()["averages"]
+    return {name: np.array(to_host(array)) for name, array in averages.items()}
+
+
+def load_average_state(ema: EMA | None, averages: Arrays) -> None:
+    """Load what `average_state` returned."""
+    if ema is not None:
+        ema.load_state_dict({"decay": ema.decay, "averages": averages})
+
+
 def optimizer_state(optimizer: Optimizer) -> tuple[Arrays, dict[str, Any]]:
-    """State of an optimizer: arrays as ``parameter/name``; its class, settings and numbers."""
+    """State of an optimizer: arrays as ``parameter/name``; its class, settings, groups and numbers."""
     state = optimizer.state_dict()
     arrays: Arrays = {}
     numbers: dict[str, dict[str, Any]] = {}
@@ -115,7 +134,14 @@ def optimizer_state(optimizer: Optimizer) -> tuple[Arrays, dict[str, Any]]:
                 arrays[f"{parameter}/{name}"] = np.array(to_host(value))
             else:
                 numbers[parameter][name] = value
-    return arrays, {"kind": type(optimizer).__name__, "settings": state["settings"], "numbers": numbers}
+    facts = {"kind": type(optimizer).__name__, "settings": state["settings"], "numbers": numbers}
+    return arrays, {**facts, "groups": state["param_groups"]}
+
+
+def groups_of(facts: Mapping[str, Any]) -> list[tuple[dict[str, Any], list[str]]]:
+    """For each group of an optimizer that was saved its settings, and the names of its parameters."""
+    state = {"settings": facts["settings"], "state": facts["numbers"], "param_groups": facts.get("groups")}
+    return saved_groups(state, ())
 
 
 def load_optimizer_state(optimizer: Optimizer, arrays: Arrays, facts: Mapping[str, Any]) -> None:
@@ -128,8 +154,13 @@ def load_optimizer_state(optimizer: Optimizer, arrays: Arrays, facts: Mapping[st
         owner = optimizer.parameters.get(parameter)
         order = None if owner is None else owner.backend.memory_order(owner.value)
         state[parameter][key] = in_layout(array, order)
-    settings = {name: tuple(v) if isinstance(v, list) else v for name, v in facts["settings"].items()}
-    optimizer.load_state_dict({"settings": settings, "state": state})
+    groups = [{**_with_tuples(settings), "params": names} for settings, names in groups_of(facts)]
+    settings = _with_tuples(facts["settings"])
+    optimizer.load_state_dict({"settings": settings, "state": state, "param_groups": groups})
+
+
+def _with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
 
 
 def require_optimizer_state(optimizer: Optimizer, arrays: Arrays, facts: Mapping[str, Any]) -> None:
@@ -137,13 +168,14 @@ def require_optimizer_state(optimizer: Optimizer, arrays: Arrays, facts: Mapping
     if facts["kind"] != type(optimizer).__name__:
         return
     for what, found, mine in (
-        ("settings", facts["settings"].keys(), set(optimizer.settings)),
+        ("settings", with_later(facts["settings"], optimizer.settings).keys(), set(optimizer.settings)),
         ("parameters", facts["numbers"].keys(), optimizer.parameters.keys()),
     ):
         if found != mine:
             raise ValueError(f"its optimizer's {what} are {', '.join(found)}, this one's {', '.join(sorted(mine))}")
-    names = set(optimizer._state_names())
-    for parameter in optimizer.parameters:
+    own_groups = [list(group.named) for group in optimizer.param_groups]
+    require_same_parameters("its optimizer", [names for _, names in groups_of(facts)], own_groups)
+    for parameter, names in optimizer.state_names().items():
         saved = names & {name.rpartition("/")[2] for name in arrays if name.rpartition("/")[0] == parameter}
         if saved and saved != names:
             raise ValueError(

@@ -14,6 +14,7 @@ from ..layers.losses import Loss
 from ..layers.losses.regression import SumLoss
 from .checkpoints import Checkpoints
 from .early_stopping import EarlyStopping
+from .ema import EMA
 from .evaluation import Data
 from .gradients import MOST_PARTS, part_sizes
 from .history import History
@@ -56,6 +57,7 @@ class FitOptions:
     schedule_each: str = "step"
     clip_norm: float | None = None
     clip_value: float | None = None
+    ema: EMA | None = None
     on_nan: str | None = None
     early_stopping: EarlyStopping | int | None = None
     metrics: Sequence[AnyMetric] = ()
@@ -87,6 +89,8 @@ class FitOptions:
             self.clip_norm = checks.number("clip_norm", self.clip_norm, above=0.0)
         if self.clip_value is not None:
             self.clip_value = checks.number("clip_value", self.clip_value, above=0.0)
+        if self.ema is not None and checks.instance("ema", self.ema, EMA).model is not self.model:
+            raise ValueError("ema must be of the model that is trained: make it with EMA(model)")
         checks.choice("on_nan", self.on_nan, ("stop", "skip", None))
         if self.early_stopping is not None and not checks.is_integer(self.early_stopping):
             advice = "or give its patience, a number of epochs"

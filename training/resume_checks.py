@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .checkpoint_file import Checkpoint
+from .host_state import groups_of
+from .optimizers.saved_state import with_later
 from .run import Run
-from .run_settings import optimizer_settings, plain, without_rate
+from .run_settings import of_groups, optimizer_settings, plain, without_rate
 
 ADVICE = (
     "go on with the model and settings of the saved run, or begin a new run in another folder, with these weights if "
@@ -38,7 +40,9 @@ def require_same_run(run: Run, found: Checkpoint) -> None:
     if was["optimizer"]["kind"] == now["optimizer"]["kind"]:
         # A setting that was changed during the saved run counts as it was saved, if this run has it so.
         current = optimizer_settings(run.optimizer, run.schedule)
-        saved = {**facts["optimizer"]["settings"], "kind": was["optimizer"]["kind"]}
+        settings = [with_later(group, run.optimizer.settings) for group, _ in groups_of(facts["optimizer"])]
+        saved = {**of_groups(settings), "kind": was["optimizer"]["kind"]}
+        was["optimizer"] = with_later(was["optimizer"], current)
         same = [name for name in current if plain(current[name]) == saved.get(name)]
         was["optimizer"] = {**was["optimizer"], **{name: saved[name] for name in same}}
     if was["schedule"]["kind"] != now["schedule"]["kind"]:

@@ -177,6 +177,7 @@ class Run:
             "loss": loss_settings(self.loss),
             "clip_norm": options.clip_norm,
             "clip_value": options.clip_value,
+            "moving average": None if options.ema is None else repr(options.ema),
             "accumulate": options.accumulate,
             # Parts that have the bits of the whole batch may differ.
             "shards": None if any_parts else self.sizes,

@@ -14,6 +14,8 @@ from typing import Any
 from .checkpoint_file import Checkpoint, CheckpointError
 from .history import History
 from .host_state import (
+    average_state,
+    load_average_state,
     load_model_state,
     load_optimizer_state,
     model_state,
@@ -55,7 +57,8 @@ def state_dict(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
     """All that a run is, after a step: host arrays by name, and facts as plain values."""
     weights, model = model_state(run.model)
     state, optimizer = optimizer_state(run.optimizer)
-    arrays = {**with_prefix("model", weights), **with_prefix("optimizer", state)}
+    averages = average_state(run.options.ema)
+    arrays = {**with_prefix("model", weights), **with_prefix("optimizer", state), **with_prefix("ema", averages)}
     return arrays, {
         "about": run.checkpoints.about if run.checkpoints else {},
         "backend": run.model.backend.spec,
@@ -113,6 +116,7 @@ def resume(run: Run, found: Checkpoint) -> None:
         run.loader.load_state_dict(facts["loader"])
         load_model_state(run.model, weights, facts["model"])
         load_optimizer_state(run.optimizer, state, facts["optimizer"])
+        load_average_state(run.options.ema, without_prefix("ema", arrays))
         if run.schedule is not None:
             run.schedule.load_state_dict(facts["schedule"]["state"])
             # That set the optimizer's rate by its formula; the rate in the checkpoint is right to the last bit.

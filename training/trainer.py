@@ -5,7 +5,7 @@ terminal; a step reads one number at most (`training_step.py`).
 """
 
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from math import isnan
 from typing import Any
 
@@ -14,7 +14,14 @@ from .checkpoint_file import CheckpointError
 from .consistency_checks import require_schedule_lasts, require_trainable
 from .evaluation import evaluate, in_mode
 from .history import History
-from .host_state import load_model_state, model_state, model_streams, without_prefix
+from .host_state import (
+    average_state,
+    load_average_state,
+    load_model_state,
+    model_state,
+    model_streams,
+    without_prefix,
+)
 from .inputs import sample_count
 from .interrupt import Interrupt, Interrupted
 from .one_sample_batches import require_no_one_sample_batch
@@ -33,6 +40,7 @@ class Trainer:
         self.run = run
         # Weights and buffers of the best epoch so far, with `restore_best`.
         self._best_weights: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self._best_averages: dict[str, Any] = {}
         self._interrupt = Interrupt()
         unit = "images" if has_classes(run.loader) else "samples"
         start, shown = (run.epoch, run.batch), run.options.progress
@@ -111,7 +119,9 @@ class Trainer:
             # Saved first, so that the epoch is not lost if evaluation fails.
             run.seconds, started = run.seconds + time.perf_counter() - started, time.perf_counter()
             save(run)
-            with step.without_warnings():
+            ema = run.options.ema
+            averaged: AbstractContextManager[object] = nullcontext() if ema is None else ema.applied()
+            with step.without_warnings(), averaged:
                 measured = evaluate(run.model, run.validation, loss=run.loss, metrics=run.other_metrics)
             row |= {f"validation_{name}": value for name, value in measured.items()}
         # A matrix as lists, which a checkpoint gives back as they were.
@@ -136,6 +146,7 @@ class Trainer:
             )
         if best.restore_best and run.history.rows[best.best(run.history)] is row:
             self._best_weights = model_state(run.model)
+            self._best_averages = average_state(run.options.ema)
         self._progress.epoch(row)
         save(run)
         if run.options.after_epoch is not None:
@@ -159,7 +170,7 @@ class Trainer:
         row = run.history.rows[best.best(run.history)]
         named = best.metric.replace("_", " ")
         if row is not run.history.rows[-1]:
-            saved = self._best_weights
+            saved, averages = self._best_weights, self._best_averages
             if saved is None:
                 found = None if run.checkpoints is None else run.checkpoints.best()
                 if found is None or found.facts["history"][-1]["epoch"] != row["epoch"]:
@@ -168,9 +179,11 @@ class Trainer:
                         f"has those of epoch {run.epoch - 1}"
                     )
                 saved = without_prefix("model", found.arrays), found.facts["model"]
+                averages = without_prefix("ema", found.arrays)
             arrays, facts = saved
             # Random streams keep their present positions.
             load_model_state(run.model, arrays, {**facts, "streams": model_streams(run.model)})
+            load_average_state(run.options.ema, averages)
         self._progress.note(
             f"the weights are those of epoch {row['epoch']}, the best by {named} ({row[best.metric]:.6g})"
         )

@@ -105,6 +105,8 @@ class TrainingStep:
             run.skipped_in_a_row = 0
         if not unchecked:
             second()
+        if run.options.ema is not None:
+            run.options.ema.update()
         if self._schedule_counts_steps and isinstance(run.schedule, TimedSchedule):
             run.schedule.step()
         run.metrics.add(value, prediction, target)

@@ -81,11 +81,12 @@ class Slot:
         key: str,
         own: Callable[[], None] | None = None,
         adopt: Callable[[], None] | None = None,
+        varies: str = "",
     ) -> Slot:
         """The slot of an entry of a mapping."""
         place = id(holder), key
         get, put = partial(holder.__getitem__, key), partial(holder.__setitem__, key)
-        return cls(name, place, get, put, own=own, adopt=adopt)
+        return cls(name, place, get, put, own=own, adopt=adopt, varies=varies)
 
     @classmethod
     def constant(cls, name: str, holder: Any, key: str, get: Callable[[], Any]) -> Slot:

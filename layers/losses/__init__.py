@@ -3,6 +3,8 @@
 from .base import Loss
 from .binary_cross_entropy import BinaryCrossEntropy, BinaryCrossEntropyWithLogits
 from .cross_entropy import CrossEntropy
+from .dice import Dice
+from .focal import Focal
 from .huber import Huber, SmoothL1
 from .kl_divergence import KLDivergence
 from .nll import NLL
@@ -26,6 +28,8 @@ __all__ = [
     "BinaryCrossEntropy",
     "BinaryCrossEntropyWithLogits",
     "CrossEntropy",
+    "Dice",
+    "Focal",
     "Huber",
     "KLDivergence",
     "Loss",

@@ -91,6 +91,39 @@ def classifications() -> Iterator[LossCase]:
     yield case("probabilities of 0", make=inputs.with_minus_infinity, target=inputs.certain, reduction="none")
     yield case("logarithm of the target", target=inputs.log_probability, log_target=True)
 
+    yield from _of_rare_classes()
+
+
+def _of_rare_classes() -> Iterator[LossCase]:
+    """The focal and the Dice loss, of classes and of masks."""
+    gaps = inputs.classes_with_gaps
+    case = partial(_loss, "Focal", target=inputs.classes)
+    yield case("plain")
+    yield case("none", reduction="none", gamma=0.5)
+    yield case("sum", reduction="sum", gamma=0.0)
+    yield case("weights, ignored targets", target=gaps, alpha=(0.5, 1.0, 2.0, 0.0, 1.5), gamma=3.0)
+    yield case("factor", alpha=0.25, gamma=1.0)
+    yield case("maps", shape=MAP, gamma=1.5)
+    yield case("sure of itself", make=inputs.spread, reduction="none")
+    yield case("float64", dtype="float64")
+    yield case("entries", target=inputs.binary)
+    yield case("entries, weights", alpha=0.25, gamma=1.5, reduction="none", shape=MAP, target=inputs.binary)
+    yield case("entries, targets between", target=inputs.probability, gamma=3.0)
+    yield case("entries, all sizes", make=inputs.wide, target=inputs.binary, reduction="none")
+    case = partial(_loss, "Dice", shape=MAP, target=inputs.classes)
+    yield case("plain")
+    yield case("none", reduction="none")
+    yield case("sum, no smoothing", reduction="sum", smooth=0.0)
+    yield case("ignored targets", target=gaps, smooth=0.1)
+    yield case("probabilities", make=inputs.probability, from_logits=False)
+    yield case("no pixels", shape=SHAPE, reduction="none")
+    yield case("NaN", make=inputs.with_nan)
+    yield case("large reduction", shape=(3, 4, 50, 40))
+    yield case("float64", dtype="float64")
+    yield case("masks", target=inputs.binary)
+    yield case("masks, none", target=inputs.binary, reduction="none", smooth=0.1)
+    yield case("masks, probabilities", make=inputs.probability, target=inputs.binary, from_logits=False)
+
 
 def _loss(
     name: str,

@@ -111,12 +111,25 @@ def trainings() -> Iterator[TrainingCase]:
         ("RMSprop", "100 steps", {"lr": 0.003}),
         ("RMSprop", "100 steps, centered, momentum", {"lr": 0.003, "momentum": 0.5, "centered": True, "eps": 1e-3}),
         ("Adagrad", "100 steps", {"lr": 0.05, "lr_decay": 0.01, "initial_accumulator_value": 0.1, "eps": 1e-3}),
+        ("Adam", "100 steps, amsgrad", {"lr": 0.01, "amsgrad": True, "betas": (0.9, 0.9), "eps": 1e-3}),
+        ("Adadelta", "100 steps", {"eps": 1e-3, "weight_decay": 0.01}),
+        ("Adamax", "100 steps", {"lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-3}),
+        ("NAdam", "100 steps", {"lr": 0.01, "momentum_decay": 0.05, "eps": 1e-3}),
+        ("RAdam", "100 steps", {"lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-3, "decoupled_weight_decay": True}),
+        ("Lion", "100 steps", {"lr": 0.001, "weight_decay": 0.1}),
     ):
         terms = dict.fromkeys(PARTS, 100 * 8)
         rule = partial(getattr(optimizers, name), **options)
         yield TrainingCase(f"{name}/{variant}", "training", terms, optimizer=rule)
+    yield TrainingCase("SGD/100 steps, two groups", "training", terms, optimizer=_with_groups)
     added = partial(optimizers.SGD, lr=0.1)
     yield TrainingCase("SGD/50 steps, gradients of two batches", "training", terms, optimizer=added, every=2)
+
+
+def _with_groups(net: Layer) -> Optimizer:
+    """SGD with another rate and momentum for biases, which do not decay."""
+    weights, biases = optimizers.decay_groups(net, weight_decay=0.01)
+    return optimizers.SGD([weights, {**biases, "lr": 0.3, "momentum": 0.5}], lr=0.1)
 
 
 def _small_net(**placement: Any) -> Layer:

@@ -20,6 +20,10 @@ Pair: TypeAlias = Callable[[float, float], tuple[float, float]]
 def loss_results(loss: Loss, prediction: Host, target: Host, upstream: Upstream) -> Results | None:
     """``loss`` and ``dx``, by the names of `LossCase.run`; None for losses without loops."""
     p = np.asarray(prediction, dtype=np.float64)
+    if isinstance(loss, layers.Dice):
+        return _dice(loss, p, target, upstream)
+    if isinstance(loss, layers.Focal):
+        return _focal(loss, p, target, upstream)
     if isinstance(loss, layers.CrossEntropy | layers.NLL):
         return _of_classes(loss, p, target, upstream)
     pair = _pair(loss)
@@ -84,6 +88,86 @@ def _of_classes(loss: Any, scores: Host, target: Host, upstream: Upstream) -> Re
         for c in range(classes):
             slopes[(at[0], c, *at[1:])] = slope[c]
     return _reduced(loss.reduction, losses, slopes, count, upstream)
+
+
+def _softmax(row: list[float]) -> list[float]:
+    if any(map(isnan, row)):
+        return [nan] * len(row)
+    powers = [exp(each - max(row)) for each in row]
+    return [each / sum(powers) for each in powers]
+
+
+def _focal(loss: Any, x: Host, target: Host, upstream: Upstream) -> Results:
+    """Focal loss; the slope is the derivative by the logarithm of p, and of that by the logits."""
+    gamma, alpha, slopes = loss.gamma, loss.alpha, np.zeros(x.shape)
+    if target.dtype.kind == "f":
+        losses = np.zeros(x.shape)
+        for at in np.ndindex(*x.shape):
+            v, t = float(x[at]), float(target[at])
+            yes, no = _sigmoid(v), _sigmoid(-v)
+            share = 1.0 if alpha is None else alpha * t + (1 - alpha) * (1 - t)
+            entropy, q = t * _softplus(-v) + (1 - t) * _softplus(v), t * no + (1 - t) * yes
+            bend = gamma * (1 - 2 * t) * (yes * no / q if q else 0.0) * entropy
+            losses[at] = share * q**gamma * entropy
+            slopes[at] = share * q**gamma * ((1 - t) * yes - t * no + bend)
+        return _reduced(loss.reduction, losses, slopes, x.size, upstream)
+    samples, classes, *rest = x.shape
+    weight = np.full(classes, alpha) if isinstance(alpha, float) else _weights(alpha, (classes,))
+    losses, count = np.zeros((samples, *rest)), 0.0
+    for at in np.ndindex(samples, *rest):
+        y = int(target[at])
+        if y == loss.ignore_index:
+            continue
+        count += 1.0
+        row = [float(x[(at[0], c, *at[1:])]) for c in range(classes)]
+        p = _softmax(row)
+        log_p = row[y] - max(row) - log(sum(exp(each - max(row)) for each in row))
+        others = sum(each for c, each in enumerate(p) if c != y)
+        losses[at] = -weight[y] * others**gamma * log_p
+        slope = weight[y] * others**gamma * (1 - gamma * p[y] * (log_p / others if others else -1.0))
+        for c in range(classes):
+            slopes[(at[0], c, *at[1:])] = slope * (p[c] - (c == y))
+    return _reduced(loss.reduction, losses, slopes, count, upstream)
+
+
+def _dice(loss: Any, x: Host, target: Host, upstream: Upstream) -> Results:
+    """Dice loss of each sample and class; the derivatives through softmax as a sum over classes."""
+    samples, classes, *rest = x.shape
+    has_classes = target.dtype.kind in "iu"
+    p, t = np.zeros(x.shape), np.zeros(x.shape)
+    counts, losses, slopes = np.zeros((samples, classes)), np.zeros((samples, classes)), np.zeros(x.shape)
+    kept = np.zeros(x.shape, bool)
+    for n, *at in np.ndindex(samples, *rest):
+        row = [float(x[(n, c, *at)]) for c in range(classes)]
+        ways = _softmax(row) if has_classes else [_sigmoid(each) if each == each else nan for each in row]
+        for c in range(classes):
+            here = (n, c, *at)
+            p[here] = ways[c] if loss.from_logits else row[c]
+            t[here] = float(int(target[(n, *at)]) == c) if has_classes else target[here]
+            kept[here] = (target[(n, *at)] if has_classes else target[here]) != loss.ignore_index
+    for n, c in np.ndindex(samples, classes):
+        mine = [(float(p[(n, c, *at)]), float(t[(n, c, *at)])) for at in np.ndindex(*rest) if kept[(n, c, *at)]]
+        counts[n, c] = float(bool(mine))
+        overlap, total = sum(a * b for a, b in mine), sum(a + b for a, b in mine)
+        losses[n, c] = 1 - (2 * overlap + loss.smooth) / (total + loss.smooth) if total + loss.smooth else 0.0
+    dy = np.asarray(upstream(losses.shape), np.float64) if loss.reduction == "none" else np.ones(losses.shape)
+    for n, *at in np.ndindex(samples, *rest):
+        by_p = []
+        for c in range(classes):
+            total = sum(float(p[(n, c, *b)] + t[(n, c, *b)]) for b in np.ndindex(*rest) if kept[(n, c, *b)])
+            slope = (1 - losses[n, c] - 2 * t[(n, c, *at)]) / (total + loss.smooth or 1.0) * dy[n, c]
+            by_p.append(slope if kept[(n, c, *at)] else 0.0)
+        own = [float(p[(n, c, *at)]) for c in range(classes)]
+        for c in range(classes):
+            if not loss.from_logits:
+                slopes[(n, c, *at)] = by_p[c]
+            elif has_classes:
+                slopes[(n, c, *at)] = sum(by_p[k] * own[k] * ((k == c) - own[c]) for k in range(classes))
+            else:
+                slopes[(n, c, *at)] = by_p[c] * own[c] * (1 - own[c])
+    by = {"none": 1.0, "sum": 1.0, "mean": float(counts.sum())}[loss.reduction]
+    value = losses if loss.reduction == "none" else np.asarray(losses.sum() / by if by else nan)
+    return {"loss": value, "dx": slopes / (by or 1.0)}
 
 
 def _pair(loss: Any) -> Pair | None:

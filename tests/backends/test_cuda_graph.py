@@ -94,7 +94,9 @@ def test_a_rate_or_mode_that_is_set_between_calls_is_used(b):
     assert compiled.recorded == 2
 
 
-@pytest.mark.parametrize("make_optimizer", [nn.Adam, nn.AdamW, lambda m: nn.Adagrad(m, lr_decay=0.1)])
+@pytest.mark.parametrize(
+    "make_optimizer", [nn.Adam, nn.AdamW, lambda m: nn.Adagrad(m, lr_decay=0.1), nn.Adamax, nn.NAdam, nn.RAdam]
+)
 def test_optimizers_count_steps_on_the_device_once_compiled(b, make_optimizer):
     ours, optimizer, step = make(b, make_optimizer)
     compiled = b.compile(step, ours, optimizer)

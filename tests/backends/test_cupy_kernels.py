@@ -209,6 +209,18 @@ RULES = {
     "rmsprop, momentum": lambda model: nn.RMSprop(model, lr=0.01, momentum=0.5),
     "adagrad": lambda model: nn.Adagrad(model, lr=0.1, initial_accumulator_value=0.1, weight_decay=0.1),
     "adagrad, capturable": lambda model: nn.Adagrad(model, lr=0.1, lr_decay=0.1, capturable=True),
+    "amsgrad": lambda model: nn.Adam(model, lr=0.01, amsgrad=True, betas=(0.8, 0.6), weight_decay=0.1),
+    "amsgrad, capturable": lambda model: nn.AdamW(model, lr=0.01, amsgrad=True, betas=(0.8, 0.6), capturable=True),
+    "maximize": lambda model: nn.Adam(model, lr=0.01, maximize=True, weight_decay=0.1),
+    "adadelta": lambda model: nn.Adadelta(model, eps=1e-3, weight_decay=0.1),
+    "adamax": lambda model: nn.Adamax(model, lr=0.01, betas=(0.8, 0.6), weight_decay=0.1),
+    "adamax, capturable": lambda model: nn.Adamax(model, lr=0.01, betas=(0.8, 0.6), capturable=True),
+    "nadam": lambda model: nn.NAdam(model, lr=0.01, weight_decay=0.1, momentum_decay=0.1),
+    "nadam, capturable": lambda model: nn.NAdam(model, lr=0.01, capturable=True),
+    "radam": lambda model: nn.RAdam(model, lr=0.01, betas=(0.8, 0.9), weight_decay=0.1),
+    "radam, long": lambda model: nn.RAdam(model, lr=0.01, betas=(0.8, 0.75), weight_decay=0.1),
+    "radam, capturable": lambda model: nn.RAdam(model, lr=0.01, betas=(0.8, 0.75), capturable=True),
+    "lion": lambda model: nn.Lion(model, lr=0.01, weight_decay=0.1),
 }
 
 

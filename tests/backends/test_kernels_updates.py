@@ -25,6 +25,17 @@ CASES = {
     "adagrad": ("Adagrad", {"lr": 0.1, "initial_accumulator_value": 0.2}),
     "adagrad, decay": ("Adagrad", {"lr": 0.1, "lr_decay": 0.3, "weight_decay": 0.1}),
     "adagrad, counted in arrays": ("Adagrad", {"lr": 0.1, "lr_decay": 0.3, "capturable": True}),
+    "amsgrad": ("Adam", {"lr": 0.01, "amsgrad": True, "betas": (0.8, 0.6), "weight_decay": 0.1}),
+    "amsgrad, counted in arrays": ("AdamW", {"lr": 0.01, "amsgrad": True, "betas": (0.8, 0.6), "capturable": True}),
+    "maximize": ("Adam", {"lr": 0.01, "maximize": True, "weight_decay": 0.1}),
+    "adadelta": ("Adadelta", {"eps": 1e-3, "weight_decay": 0.1}),
+    "adamax": ("Adamax", {"lr": 0.01, "betas": (0.8, 0.6), "weight_decay": 0.1}),
+    "adamax, counted in arrays": ("Adamax", {"lr": 0.01, "betas": (0.8, 0.6), "capturable": True}),
+    "nadam": ("NAdam", {"lr": 0.01, "weight_decay": 0.1, "momentum_decay": 0.1}),
+    "radam": ("RAdam", {"lr": 0.01, "betas": (0.8, 0.9), "weight_decay": 0.1}),
+    "radam, long": ("RAdam", {"lr": 0.01, "betas": (0.8, 0.75), "weight_decay": 0.1}),
+    "radam, decoupled": ("RAdam", {"lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    "lion": ("Lion", {"lr": 0.01, "weight_decay": 0.1}),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 # More than one item, and no multiple of a vector.

@@ -91,10 +91,15 @@ def net(b):
 
 SETTINGS = {
     "sgd": [{}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}],
-    "adam": [{}, {"weight_decay": 0.01}, {"capturable": True}],
+    "adam": [{}, {"weight_decay": 0.01}, {"capturable": True}, {"amsgrad": True}, {"maximize": True}],
     "adamw": [{}, {"capturable": True}],
     "rmsprop": [{}, {"centered": True, "momentum": 0.9}],
     "adagrad": [{"lr_decay": 0.1}, {"lr_decay": 0.1, "capturable": True}],
+    "adadelta": [{}, {"maximize": True}],
+    "adamax": [{}, {"capturable": True}],
+    "nadam": [{}, {"capturable": True}],
+    "radam": [{}, {"betas": (0.9, 0.75)}, {"capturable": True}],
+    "lion": [{"weight_decay": 0.01}],
 }
 
 

@@ -39,6 +39,12 @@ def require_bits(step, make_argument=argument, calls=6):
 # Numbers
 
 
+COUNTING = [
+    *(nn.Adam, nn.AdamW, lambda model: nn.Adagrad(model, lr_decay=0.1)),
+    *(nn.Adamax, nn.NAdam, nn.RAdam, lambda model: nn.RAdam(model, betas=(0.9, 0.9))),
+]
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_rate_that_changes_at_every_step_is_replayed(b, name):
     def schedule(optimizer):
@@ -51,7 +57,7 @@ def test_a_rate_that_changes_at_every_step_is_replayed(b, name):
     assert compiled.recorded == 1 and bits(b, ours, optimizer) == bits(b, reference, plain_optimizer)
 
 
-@pytest.mark.parametrize("make_optimizer", [nn.Adam, nn.AdamW, lambda model: nn.Adagrad(model, lr_decay=0.1)])
+@pytest.mark.parametrize("make_optimizer", COUNTING)
 def test_what_optimizers_count_stays_a_number_of_python(b, make_optimizer):
     ours, optimizer, step = make(b, make_optimizer)
     reference, plain_optimizer, plain_step = make(b, make_optimizer)

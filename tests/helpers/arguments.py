@@ -161,7 +161,7 @@ def losses() -> Iterator[tuple[str, Row]]:
         yield name, Row(getattr(nn, name))
         if name != "Loss":
             yield f"{name}.backward", Row(partial(upstream, name, ROWS), {"dy": 0.5})
-    for name in ("CrossEntropy", "NLL"):
+    for name in ("CrossEntropy", "NLL", "Focal", "Dice"):
         yield name, Row(getattr(nn, name))
         yield f"{name}.backward", Row(partial(upstream, name, CLASSES), {"dy": 0.5})
 
@@ -173,9 +173,13 @@ def upstream(name: str, target: np.ndarray, dy: float) -> np.ndarray:
 
 
 def training() -> Iterator[tuple[str, Row]]:
-    for name in ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad"):
+    for name in ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "Lion"]:
         kind = getattr(nn, name)
         yield name, Row(stepped(kind), of=kind)
+    yield (
+        "decay_groups",
+        Row(lambda **options: nn.decay_groups(dense(), **options)[0]["weight_decay"], of=nn.decay_groups),
+    )
     yield "Optimizer", Row(lambda **options: nn.Optimizer(dense(), **options), {"lr": 0.5}, of=nn.Optimizer)
     steps = {"StepLR": {"step_size": 2}, "ExponentialLR": {"gamma": 0.5}, "CosineLR": {"total_steps": 5, "warmup": 2}}
     cycle = {"OneCycleLR": {"max_lr": 0.5, "total_steps": 5}, "ReduceLROnPlateau": {"patience": 1}}
@@ -183,6 +187,7 @@ def training() -> Iterator[tuple[str, Row]]:
         yield name, Row(scheduled(getattr(nn, name)), given, of=getattr(nn, name))
     plateau = nn.ReduceLROnPlateau(nn.SGD(dense(), lr=0.5))
     yield "ReduceLROnPlateau.step", Row(plateau.step, {"metric": 0.5}, of=nn.ReduceLROnPlateau.step, open=("metric",))
+    yield "EMA", Row(lambda **options: repr(nn.EMA(dense(), **options)), of=nn.EMA)
     yield "EarlyStopping", Row(nn.EarlyStopping, {"patience": 2})
     yield (
         "Checkpoints",
@@ -307,6 +312,10 @@ def functions() -> Iterator[tuple[str, Row]]:
         "prelu_backward": {**dy, "x": X, "weight": array(4)},
         "cross_entropy": logits,
         "cross_entropy_backward": logits,
+        "focal": logits,
+        "focal_backward": logits,
+        "dice": {"prediction": ROWS, "target": CLASSES},
+        "dice_backward": {"prediction": ROWS, "target": CLASSES},
         "nll": {"log_p": ROWS, "target": CLASSES},
         "nll_backward": {"log_p": ROWS, "target": CLASSES},
         "kl_divergence": {"log_p": ROWS, "target": ROWS},

@@ -69,6 +69,16 @@ OPTIMIZERS = {
     "adamw": lambda m: nn.AdamW(m, lr=0.01, capturable=True),
     "rmsprop": lambda m: nn.RMSprop(m, lr=0.01, momentum=0.5, centered=True),
     "adagrad": lambda m: nn.Adagrad(m, lr=0.01, lr_decay=0.1, capturable=True),
+    "amsgrad": lambda m: nn.Adam(m, lr=0.01, amsgrad=True, maximize=True, capturable=True),
+    "adadelta": lambda m: nn.Adadelta(m, weight_decay=0.01),
+    "adamax": lambda m: nn.Adamax(m, lr=0.01, capturable=True),
+    "nadam": lambda m: nn.NAdam(m, lr=0.01, capturable=True),
+    "radam": lambda m: nn.RAdam(m, lr=0.01, betas=(0.9, 0.9), capturable=True),
+    "lion": lambda m: nn.Lion(m, lr=0.001, weight_decay=0.1),
+    "groups": lambda m: nn.Adam(
+        [{**group, "lr": rate} for group, rate in zip(nn.decay_groups(m, 0.1), (0.02, 0.01), strict=True)],
+        capturable=True,
+    ),
 }
 
 

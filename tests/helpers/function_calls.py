@@ -46,6 +46,8 @@ def calls():
     logits = {"logits": ROWS, "target": TARGET, "weight": array(4), "pos_weight": array(4)}
     found |= with_backward("binary_cross_entropy_with_logits", logits, dy=1.0)
     found |= with_backward("cross_entropy", {"logits": ROWS, "target": CLASSES, "weight": array(4)}, dy=1.0)
+    found |= with_backward("focal", {"logits": ROWS, "target": CLASSES, "alpha": array(4)}, dy=1.0)
+    found |= with_backward("dice", {"prediction": ROWS, "target": array(*ROWS.shape)}, dy=1.0)
     found |= with_backward("nll", {"log_p": ROWS, "target": CLASSES, "weight": array(4)}, dy=1.0)
     bias = ("bias",)
     weights = {"weight": array(5, 4), "bias": array(5)}

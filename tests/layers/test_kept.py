@@ -12,6 +12,7 @@ import pytest
 import xpnn as nn
 from xpnn.layers.core.kept import MOST_VALUES, Kept
 from xpnn.testing.compare import same_bits
+from xpnn.training.optimizers import OPTIMIZERS
 
 
 class Total(nn.Layer):
@@ -238,7 +239,7 @@ CHANGES = [
     set_a_buffer,
     set_a_buffer_by_method,
     load_state,
-    *map(steps_of, (nn.SGD, nn.Adam, nn.AdamW, nn.RMSprop, nn.Adagrad)),
+    *map(steps_of, OPTIMIZERS.values()),
     repeated_steps,
     steps_in_evaluation_mode,
     compiled_steps,

@@ -17,6 +17,11 @@ OPTIMIZERS = {
     "AdamW": lambda p: nn.AdamW(p, lr=0.1),
     "RMSprop": lambda p: nn.RMSprop(p, lr=0.1, momentum=0.5),
     "Adagrad": lambda p: nn.Adagrad(p, lr=0.1),
+    "Adadelta": lambda p: nn.Adadelta(p),
+    "Adamax": lambda p: nn.Adamax(p, lr=0.1),
+    "NAdam": lambda p: nn.NAdam(p, lr=0.1),
+    "RAdam": lambda p: nn.RAdam(p, lr=0.1),
+    "Lion": lambda p: nn.Lion(p, lr=0.1),
 }
 
 

@@ -9,8 +9,12 @@ COUNTING = {
     "adam": lambda p, **more: nn.Adam(p, lr=0.1, **more),
     "adamw": lambda p, **more: nn.AdamW(p, lr=0.1, **more),
     "adagrad": lambda p, **more: nn.Adagrad(p, lr=0.1, lr_decay=0.1, **more),
+    "amsgrad": lambda p, **more: nn.Adam(p, lr=0.1, amsgrad=True, **more),
+    "adamax": lambda p, **more: nn.Adamax(p, lr=0.1, **more),
+    "nadam": lambda p, **more: nn.NAdam(p, lr=0.1, **more),
+    "radam": lambda p, **more: nn.RAdam(p, lr=0.1, betas=(0.9, 0.8), **more),
 }
-COUNTS = {"power1", "power2", "steps"}
+COUNTS = {"power1", "power2", "steps", "warmth", "product"}
 
 
 def parameter(spec="numpy", numerics=None):

@@ -33,6 +33,12 @@ CASES = {
         "Adagrad",
         {"lr": 0.1, "lr_decay": 0.05, "weight_decay": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-6},
     ),
+    "amsgrad": ("AdamW", {"lr": 0.05, "amsgrad": True, "maximize": True}),
+    "adadelta": ("Adadelta", {"weight_decay": 0.1}),
+    "adamax": ("Adamax", {"lr": 0.05, "weight_decay": 0.1}),
+    "nadam": ("NAdam", {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    "radam": ("RAdam", {"lr": 0.05, "weight_decay": 0.1}),
+    "lion": ("Lion", {"lr": 0.05, "weight_decay": 0.1}),
 }
 
 
@@ -61,6 +67,8 @@ def trajectory(at, case, steps=STEPS, dtype="float64"):
 def test_trajectory_is_pytorchs(at, torch, case):
     parameter, _ = trajectory(at, case)
     name, arguments = CASES[case]
+    if name == "Lion":
+        pytest.skip("PyTorch has no Lion")
     tensor = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(2, 3).requires_grad_()
     optimizer = getattr(torch.optim, name)([tensor], **arguments)
     for step in range(STEPS):
@@ -155,7 +163,8 @@ def test_decay_of_adamw_is_decoupled_from_the_gradient(at):
 
 
 def test_names_are_those_of_the_command():
-    assert list(OPTIMIZERS) == ["sgd", "adam", "adamw", "rmsprop", "adagrad"]
+    first = ["sgd", "adam", "adamw", "rmsprop", "adagrad"]
+    assert list(OPTIMIZERS) == [*first, "adadelta", "adamax", "nadam", "radam", "lion"]
 
 
 def test_second_optimizer_starts_afresh():
@@ -186,6 +195,13 @@ def test_second_optimizer_starts_afresh():
         lambda p: nn.Adagrad(p, initial_accumulator_value=-1.0),
         lambda p: nn.Adam(p, betas=(1.0, 0.9)),
         lambda p: nn.Adam(p, eps=0.0),
+        lambda p: nn.Adam(p, amsgrad=1),
+        lambda p: nn.SGD(p, maximize="yes"),
+        lambda p: nn.Adadelta(p, rho=1.0),
+        lambda p: nn.Adamax(p, betas=(0.9, 1.0)),
+        lambda p: nn.NAdam(p, momentum_decay=-1.0),
+        lambda p: nn.RAdam(p, decoupled_weight_decay=1),
+        lambda p: nn.Lion(p, betas=(0.9,)),
         lambda p: nn.Adam([]),
         lambda p: nn.Adam([1.0]),
     ],

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import xpnn as nn
+from xpnn.common.portable_math import cosine_pi, power
 from xpnn.training.schedules import CosineLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
-from xpnn.training.schedules.portable_math import cosine_pi, power
 
 STEPS = 20
 # cos(pi i / 7), computed by + - * / only, which have the same bits on every machine

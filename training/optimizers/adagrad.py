@@ -10,14 +10,17 @@ Source: J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online 
 2011, in PyTorch's form.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar
 
 from ...backends import Backend
 from ...common import checks
 from ...common.types import Array, Namespace
 from .base import Optimizer
 from .counters import Number, as_factor, on_device, on_host, widest
-from .parameters import Trainable
+from .group_settings import Check
+from .groups import Grouped
 from .rule import FusedUpdate, State
 
 
@@ -26,7 +29,7 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    parameters, lr, weight_decay
+    parameters, lr, weight_decay, maximize
         As for `Optimizer`.
     lr_decay : float
         The rate at step ``t`` is ``lr / (1 + (t - 1) lr_decay)``.
@@ -38,23 +41,32 @@ class Adagrad(Optimizer):
         Whether steps are counted on the device. `Backend.compile` needs it, and sets it on CuPy.
     """
 
-    settings = ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
+    settings = ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps", "maximize")
+    limits: ClassVar[Mapping[str, Check]] = {
+        **Optimizer.limits,
+        "lr_decay": partial(checks.number, least=0),
+        "initial_accumulator_value": partial(checks.number, least=0),
+        "eps": partial(checks.number, above=0),
+    }
+    lr_decay: float
+    initial_accumulator_value: float
+    eps: float
 
     def __init__(
         self,
-        parameters: Trainable,
+        parameters: Grouped,
         lr: float = 0.01,
         lr_decay: float = 0.0,
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
         capturable: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(parameters, lr, weight_decay)
+        super().__init__(parameters, lr, weight_decay, maximize=maximize)
         self.capturable = checks.flag("capturable", capturable)
-        self.lr_decay = checks.number("lr_decay", lr_decay, least=0)
-        self.initial_accumulator_value = checks.number("initial_accumulator_value", initial_accumulator_value, least=0)
-        self.eps = checks.number("eps", eps, above=0)
+        self._configure(lr_decay=lr_decay, initial_accumulator_value=initial_accumulator_value, eps=eps)
 
     def count_on_device(self) -> None:
         """Set ``capturable`` to True."""

@@ -7,20 +7,25 @@ With gradient ``g`` (Adam: weight decay added) at step ``t``, counted from 1, an
     s = beta2 s + (1 - beta2) g^2
     value -= lr / (1 - beta1^t) * m / (sqrt(s) / sqrt(1 - beta2^t) + eps)
 
-AdamW multiplies the value by ``1 - lr weight_decay`` before the step instead.
+With amsgrad the largest ``s`` so far, ``largest``, is in place of ``s`` in the root. AdamW multiplies the value by
+``1 - lr weight_decay`` before the step, and adds nothing to the gradient.
 
-Sources: D. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015; I. Loshchilov and F. Hutter,
-"Decoupled weight decay regularization", 2019; in PyTorch's form.
+Sources: D. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015; S. Reddi, S. Kale and S. Kumar, "On
+the convergence of Adam and beyond", 2018 (amsgrad); I. Loshchilov and F. Hutter, "Decoupled weight decay
+regularization", 2019; in PyTorch's form.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar
 
 from ...backends import Backend
 from ...common import checks
 from ...common.types import Array, Namespace
 from .base import Optimizer
 from .counters import Number, as_factor, on_device, on_host, square_root
-from .parameters import Trainable
+from .group_settings import Check
+from .groups import Grouped
 from .rule import FusedUpdate, State
 
 
@@ -29,7 +34,7 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    parameters, lr, weight_decay
+    parameters, lr, weight_decay, maximize
         As for `Optimizer`.
     betas : (float, float)
         Decay rates of the two moments, each at least 0 and below 1.
@@ -38,31 +43,43 @@ class Adam(Optimizer):
     capturable : bool
         Whether the powers of the decay rates are kept on the device: the same steps, and a few more small operations
         for each parameter. `Backend.compile` needs it, and sets it on CuPy.
+    amsgrad : bool
+        Whether to divide by the largest second moment so far.
     """
 
-    settings = ("lr", "betas", "eps", "weight_decay")
+    settings = ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize")
+    limits: ClassVar[Mapping[str, Check]] = {
+        **Optimizer.limits,
+        "betas": partial(checks.numbers, count=2, least=0, below=1),
+        "eps": partial(checks.number, above=0),
+        "amsgrad": checks.flag,
+    }
+    betas: tuple[float, float]
+    eps: float
+    amsgrad: bool
 
     def __init__(
         self,
-        parameters: Trainable,
+        parameters: Grouped,
         lr: float = 0.001,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         capturable: bool = False,
+        *,
+        amsgrad: bool = False,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(parameters, lr, weight_decay)
+        super().__init__(parameters, lr, weight_decay, maximize=maximize)
         self.capturable = checks.flag("capturable", capturable)
-        beta1, beta2 = checks.numbers("betas", betas, 2, least=0, below=1)
-        self.betas = beta1, beta2
-        self.eps = checks.number("eps", eps, above=0)
+        self._configure(betas=betas, eps=eps, amsgrad=amsgrad)
 
     def count_on_device(self) -> None:
         """Set ``capturable`` to True."""
         self.capturable = True
 
     def _state_names(self) -> tuple[str, ...]:
-        return ("mean", "square")
+        return ("mean", "square", "largest") if self.amsgrad else ("mean", "square")
 
     def _advance(self, stored: dict[str, Any], b: Backend) -> tuple[Number, ...]:
         """Multiply ``power1 = beta1^t`` and ``power2 = beta2^t``; returns ``1 / sqrt(1 - power2)`` and the rate."""
@@ -79,18 +96,18 @@ class Adam(Optimizer):
         mean += gradient * (1.0 - beta1)
         square *= beta2
         square += gradient * gradient * (1.0 - beta2)
+        if self.amsgrad:
+            largest = state.arrays["largest"]
+            largest[...] = square = xp.maximum(largest, square)
         root = xp.sqrt(square) * as_factor(correction, gradient, xp) + self.eps
         return mean / root * as_factor(rate, gradient, xp)
 
     def _fused_update(self) -> FusedUpdate:
         settings = (*self.betas, self.eps, *self._decay_and_shrink(), *(1.0 - beta for beta in self.betas))
+        rule = "amsgrad" if self.amsgrad else "adam"
         if not self.capturable:
-            return FusedUpdate("adam", settings)
-        return FusedUpdate("adam on the device", (*settings, self.lr), {"power1": 1.0, "power2": 1.0})
-
-    def _decay_and_shrink(self) -> tuple[float, float]:
-        """The factor of the value that is added to the gradient, and the factor that the value is multiplied by."""
-        return (0.0, 1.0 - self.lr * self.weight_decay) if self.decoupled else (self.weight_decay, 1.0)
+            return FusedUpdate(rule, settings)
+        return FusedUpdate(f"{rule} on the device", (*settings, self.lr), {"power1": 1.0, "power2": 1.0})
 
 
 class AdamW(Adam):
@@ -98,7 +115,7 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    parameters, lr, betas, eps, capturable
+    parameters, lr, betas, eps, capturable, amsgrad, maximize
         As for `Adam`.
     weight_decay : float
         0.01 unless given.
@@ -108,11 +125,14 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        parameters: Trainable,
+        parameters: Grouped,
         lr: float = 0.001,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         capturable: bool = False,
+        *,
+        amsgrad: bool = False,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(parameters, lr, betas, eps, weight_decay, capturable)
+        super().__init__(parameters, lr, betas, eps, weight_decay, capturable, amsgrad=amsgrad, maximize=maximize)

@@ -24,7 +24,7 @@ def clip_grad_value(parameters: Trainable, limit: float) -> None:
 
     Parameters
     ----------
-    parameters : Layer, mapping of str to Parameter, or iterable of Parameter
+    parameters : Layer, mapping of str to Parameter, iterable of Parameter, or a group of an optimizer
         Those without a gradient are skipped.
     limit : float
         At least 0.
@@ -48,8 +48,9 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
 
     Parameters
     ----------
-    parameters : Layer, mapping of str to Parameter, or iterable of Parameter
-        On one backend; those without a gradient are skipped.
+    parameters : Layer, mapping of str to Parameter, iterable of Parameter, or a group of an optimizer
+        On one backend; those without a gradient are skipped. To clip groups separately, call this for each of
+        ``optimizer.param_groups``.
     max_norm : float
         At least 0.
     norm_type : float

@@ -12,10 +12,15 @@ Sources: T. Tieleman and G. Hinton, lecture 6.5 of "Neural networks for machine 
 sequences with recurrent neural networks", 2013 (centered); in PyTorch's form.
 """
 
+from collections.abc import Mapping
+from functools import partial
+from typing import ClassVar
+
 from ...common import checks
 from ...common.types import Array, Namespace
 from .base import Optimizer
-from .parameters import Trainable
+from .group_settings import Check
+from .groups import Grouped
 from .rule import FusedUpdate, State
 
 
@@ -24,7 +29,7 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    parameters, lr, weight_decay
+    parameters, lr, weight_decay, maximize
         As for `Optimizer`.
     alpha : float
         Decay rate of the mean square, at least 0 and below 1.
@@ -36,23 +41,33 @@ class RMSprop(Optimizer):
         Whether to divide by the root of the variance instead of the mean square.
     """
 
-    settings = ("lr", "alpha", "eps", "weight_decay", "momentum", "centered")
+    settings = ("lr", "alpha", "eps", "weight_decay", "momentum", "centered", "maximize")
+    limits: ClassVar[Mapping[str, Check]] = {
+        **Optimizer.limits,
+        "alpha": partial(checks.number, least=0, below=1),
+        "eps": partial(checks.number, above=0),
+        "momentum": partial(checks.number, least=0, most=1),
+        "centered": checks.flag,
+    }
+    alpha: float
+    eps: float
+    momentum: float
+    centered: bool
 
     def __init__(
         self,
-        parameters: Trainable,
+        parameters: Grouped,
         lr: float = 0.01,
         alpha: float = 0.99,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(parameters, lr, weight_decay)
-        self.alpha = checks.number("alpha", alpha, least=0, below=1)
-        self.eps = checks.number("eps", eps, above=0)
-        self.momentum = checks.number("momentum", momentum, least=0, most=1)
-        self.centered = checks.flag("centered", centered)
+        super().__init__(parameters, lr, weight_decay, maximize=maximize)
+        self._configure(alpha=alpha, eps=eps, momentum=momentum, centered=centered)
 
     def _state_names(self) -> tuple[str, ...]:
         return ("square", *(["mean"] if self.centered else []), *(["velocity"] if self.momentum else []))

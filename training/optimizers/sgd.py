@@ -9,10 +9,15 @@ Source: I. Sutskever et al., "On the importance of initialization and momentum i
 form.
 """
 
+from collections.abc import Mapping
+from functools import partial
+from typing import ClassVar
+
 from ...common import checks
 from ...common.types import Array, Namespace
 from .base import Optimizer
-from .parameters import Trainable
+from .group_settings import Check
+from .groups import Grouped
 from .rule import FusedUpdate, State
 
 
@@ -21,7 +26,7 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    parameters, lr, weight_decay
+    parameters, lr, weight_decay, maximize
         As for `Optimizer`.
     momentum, dampening : float
         From 0 to 1.
@@ -29,21 +34,32 @@ class SGD(Optimizer):
         Needs a momentum above 0 and no dampening.
     """
 
-    settings = ("lr", "momentum", "dampening", "nesterov", "weight_decay")
+    settings = ("lr", "momentum", "dampening", "nesterov", "weight_decay", "maximize")
+    limits: ClassVar[Mapping[str, Check]] = {
+        **Optimizer.limits,
+        "momentum": partial(checks.number, least=0, most=1),
+        "dampening": partial(checks.number, least=0, most=1),
+        "nesterov": checks.flag,
+    }
+    momentum: float
+    dampening: float
+    nesterov: bool
 
     def __init__(
         self,
-        parameters: Trainable,
+        parameters: Grouped,
         lr: float = 0.01,
         momentum: float = 0.0,
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(parameters, lr, weight_decay)
-        self.momentum = checks.number("momentum", momentum, least=0, most=1)
-        self.dampening = checks.number("dampening", dampening, least=0, most=1)
-        self.nesterov = checks.flag("nesterov", nesterov)
+        super().__init__(parameters, lr, weight_decay, maximize=maximize)
+        self._configure(momentum=momentum, dampening=dampening, nesterov=nesterov)
+
+    def _require_consistent(self) -> None:
         if self.nesterov and (not self.momentum or self.dampening):
             raise ValueError(
                 f"nesterov needs a momentum above 0 and no dampening, got {self.momentum!r} and {self.dampening!r}"

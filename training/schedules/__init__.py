@@ -1,7 +1,8 @@
 """Learning-rate schedules: the rate as a function of the step, or of a metric (`ReduceLROnPlateau`).
 
 A schedule holds an optimizer and sets its ``lr`` (one-cycle its momentum too): once when it is made, for step 0, and
-at each ``step()``, for the next one. The formulas are PyTorch's, in closed form: no error accumulates.
+at each ``step()``, for the next one. Each group of an optimizer has the rate that follows from its own base rate. The
+formulas are PyTorch's, in closed form: no error accumulates.
 """
 
 from .cosine import CosineLR

@@ -1,7 +1,11 @@
 """What all schedules have in common: they set the rate of an optimizer, and are saved and loaded.
 
 A rate has the same bits on every machine, because it is computed on the host, in Python floats, by ``+ - * /`` only
-(`portable_math.py`). A new schedule is a subclass of `TimedSchedule` with a `rate`, and a line in the package's list.
+(`xpnn.common.portable_math`). A new schedule is a subclass of `TimedSchedule` with a `rate`, and a line in the
+package's list.
+
+An optimizer may have several groups of parameters. Then each has a base rate of its own: ``base_lr`` is that of the
+group whose rate is computed, and otherwise that of the first.
 """
 
 from collections.abc import Mapping
@@ -73,12 +77,12 @@ class TimedSchedule(Schedule):
     Parameters
     ----------
     optimizer : Optimizer
-        Its ``lr`` is the base rate.
+        Its ``lr`` is the base rate, and that of each group of parameters is the group's.
 
     Attributes
     ----------
-    base_lr : float
-        The rate of the optimizer when the schedule was made.
+    base_lrs : list of float
+        The rates of the groups when the schedule was made; that of a group which was added later is its rate then.
     taken : int
         Steps so far: the current rate is that of this step, counted from 0.
     """
@@ -89,22 +93,62 @@ class TimedSchedule(Schedule):
 
     def __init__(self, optimizer: Optimizer) -> None:
         super().__init__(optimizer)
-        self.base_lr = optimizer.lr
+        self.base_lrs = [group["lr"] for group in optimizer.param_groups]
+        # The group whose rate is computed.
+        self._place = 0
         self.taken = 0
 
+    @property
+    def base_lr(self) -> float:
+        """The base rate of the group whose rate is computed, and otherwise of the first; setting it sets all."""
+        rate: float = self.base_lrs[self._place]
+        return rate
+
+    @base_lr.setter
+    def base_lr(self, rate: float) -> None:
+        self.base_lrs = [rate] * len(self.base_lrs)
+
     def rate(self, step: int) -> float:
-        """The learning rate at a step, counted from 0."""
+        """The learning rate at a step, counted from 0: from ``base_lr``, which is that of one group."""
         raise NotImplementedError(f"{type(self).__name__} defines no rate")
+
+    def rates(self, step: int) -> list[float]:
+        """The learning rate of each group at a step."""
+        groups = self.optimizer.param_groups
+        self.base_lrs += [group["lr"] for group in groups[len(self.base_lrs) :]]
+        found = []
+        for place in range(len(groups)):
+            self._place = place
+            found.append(self.rate(step))
+        self._place = 0
+        return found
 
     def step(self) -> None:
         """Advance to the next step and set its rate."""
         self.taken += 1
         self._set()
 
+    def state_dict(self) -> dict[str, Any]:
+        """As for `Schedule`; with several groups ``base_lr`` is a list."""
+        state = super().state_dict()
+        if len(self.base_lrs) > 1:
+            state["base_lr"] = list(self.base_lrs)
+        return state
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """As for `Schedule`."""
-        super().load_state_dict(state)
+        """As for `Schedule`; also `ValueError` if the state is of an optimizer with more or fewer groups."""
+        given = state.get("base_lr") if isinstance(state, Mapping) else None
+        rates = list(given) if isinstance(given, list | tuple) else [given]
+        groups = len(self.optimizer.param_groups)
+        if len(rates) != groups:
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: the state has rates of {len(rates)} groups of parameters, the "
+                f"optimizer has {groups}"
+            )
+        super().load_state_dict({**state, "base_lr": rates[0]} if given is not None else state)
+        self.base_lrs = rates
         self._set()
 
     def _set(self) -> None:
-        self.optimizer.lr = self.rate(self.taken)
+        for group, rate in zip(self.optimizer.param_groups, self.rates(self.taken), strict=True):
+            group["lr"] = rate

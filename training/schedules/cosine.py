@@ -9,9 +9,9 @@ Source: I. Loshchilov and F. Hutter, "SGDR: stochastic gradient descent with war
 """
 
 from ...common import checks
+from ...common.portable_math import cosine_pi
 from ..optimizers import Optimizer
 from .base import TimedSchedule
-from .portable_math import cosine_pi
 
 
 class CosineLR(TimedSchedule):

@@ -7,9 +7,9 @@ With base rate ``lr`` and step ``t``, counted from 0::
 """
 
 from ...common import checks
+from ...common.portable_math import power
 from ..optimizers import Optimizer
 from .base import TimedSchedule
-from .portable_math import power
 
 
 class StepLR(TimedSchedule):

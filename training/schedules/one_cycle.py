@@ -8,12 +8,12 @@ Source: L. Smith and N. Topin, "Super-convergence: very fast training of neural 
 2018, in PyTorch's form.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 from ...common import checks
+from ...common.portable_math import cosine_pi
 from ..optimizers import Optimizer
 from .base import TimedSchedule
-from .portable_math import cosine_pi
 
 
 class OneCycleLR(TimedSchedule):
@@ -22,8 +22,8 @@ class OneCycleLR(TimedSchedule):
     Parameters
     ----------
     optimizer : Optimizer
-    max_lr : float
-        The highest rate, above 0.
+    max_lr : float or sequence of float
+        The highest rate, above 0: of all groups of parameters, whatever their own rates, or one for each.
     total_steps : int
         Steps of the cycle; a further step is an error.
     pct_start : float
@@ -56,7 +56,7 @@ class OneCycleLR(TimedSchedule):
     def __init__(
         self,
         optimizer: Optimizer,
-        max_lr: float,
+        max_lr: float | Sequence[float],
         total_steps: int,
         pct_start: float = 0.3,
         anneal_strategy: str = "cos",
@@ -68,7 +68,12 @@ class OneCycleLR(TimedSchedule):
         three_phase: bool = False,
     ) -> None:
         super().__init__(optimizer)
-        self.max_lr = checks.number("max_lr", max_lr, above=0)
+        groups = len(optimizer.param_groups)
+        self.max_lr: float | tuple[float, ...] = (
+            checks.number("max_lr", max_lr, above=0)
+            if checks.is_number(max_lr) or groups == 1
+            else checks.numbers("max_lr", max_lr, groups, above=0)
+        )
         self.total_steps = checks.integer("total_steps", total_steps, 1)
         self.pct_start = checks.number("pct_start", pct_start, least=0, most=1)
         self.anneal_strategy = checks.choice("anneal_strategy", anneal_strategy, ("cos", "linear"))
@@ -86,9 +91,10 @@ class OneCycleLR(TimedSchedule):
 
     def rate(self, step: int) -> float:
         """From the first rate to the highest to the last."""
-        first = self.max_lr / self.div_factor
+        highest = self.max_lr[self._place] if isinstance(self.max_lr, Sequence) else self.max_lr
+        first = highest / self.div_factor
         back = (first,) if self.three_phase else ()
-        return self._along(step, (first, self.max_lr, *back, first / self.final_div_factor))
+        return self._along(step, (first, highest, *back, first / self.final_div_factor))
 
     def momentum(self, step: int) -> float:
         """From the highest momentum to the lowest and back."""
@@ -105,11 +111,14 @@ class OneCycleLR(TimedSchedule):
         super()._set()
         if self.cycle_momentum:
             value = self.momentum(self.taken)
-            optimizer: Any = self.optimizer
-            if hasattr(optimizer, "betas"):
-                optimizer.betas = (value, *optimizer.betas[1:])
-            else:
-                optimizer.momentum = value
+            for group in self.optimizer.param_groups:
+                if "betas" in group:
+                    group["betas"] = (value, *group["betas"][1:])
+                elif "momentum" in group:
+                    group["momentum"] = value
+                else:
+                    # Of a rule that does not list it among its settings.
+                    vars(self.optimizer)["momentum"] = value
 
     def _along(self, step: int, values: tuple[float, ...]) -> float:
         """The value at a step, between those at the two ends of its phase; a step after the last extends that phase."""

@@ -12,7 +12,9 @@ max       ``m > b (1 + t)``    ``m > b + t``
 The formulas are PyTorch's. NaN is never an improvement.
 """
 
+from collections.abc import Mapping, Sequence
 from math import inf
+from typing import Any
 
 from ...backends.backend import FLOATS
 from ...common import checks
@@ -40,9 +42,9 @@ class ReduceLROnPlateau(Schedule):
     cooldown : int
         Steps after a reduction that do not count.
     min_lr : float
-        Lower bound of the rate.
+        Lower bound of the rates of all groups.
     eps : float
-        The rate stays if it would change by less.
+        A rate stays if it would change by less.
     """
 
     settings = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
@@ -67,19 +69,35 @@ class ReduceLROnPlateau(Schedule):
         self.patience, self.cooldown = checks.integer("patience", patience, 0), checks.integer("cooldown", cooldown, 0)
         self.threshold = checks.number("threshold", threshold, least=0)
         self.min_lr, self.eps = checks.number("min_lr", min_lr, least=0), checks.number("eps", eps, least=0)
-        #: The optimizer's rate when the schedule was made.
-        self.base_lr = optimizer.lr
+        rates = [group["lr"] for group in optimizer.param_groups]
+        #: The optimizer's rate when the schedule was made; with several groups, theirs.
+        self.base_lr: float | list[float] = rates[0] if len(rates) == 1 else rates
         self.best = inf if mode == "min" else -inf
         self.bad_steps = self.cooling = 0
 
     @property
-    def lr(self) -> float:
-        """The optimizer's rate."""
-        return self.optimizer.lr
+    def lr(self) -> float | list[float]:
+        """The optimizer's rate; with several groups, theirs."""
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        return rates[0] if len(rates) == 1 else rates
 
     @lr.setter
-    def lr(self, rate: float) -> None:
-        self.optimizer.lr = rate
+    def lr(self, rate: float | Sequence[float]) -> None:
+        groups = self.optimizer.param_groups
+        rates = list(rate) if isinstance(rate, Sequence) else [rate] * len(groups)
+        for group, each in zip(groups, rates, strict=True):
+            group["lr"] = each
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """As for `Schedule`; also `ValueError` if the state is of an optimizer with more or fewer groups."""
+        rates, groups = state.get("lr") if isinstance(state, Mapping) else None, len(self.optimizer.param_groups)
+        count = len(rates) if isinstance(rates, list | tuple) else 1
+        if count != groups:
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: the state has rates of {count} groups of parameters, the "
+                f"optimizer has {groups}"
+            )
+        super().load_state_dict(state)
 
     def step(self, metric: float | Array) -> None:
         """Record the metric, a number or a 0-d array, and reduce the rate after too many steps without improvement."""
@@ -93,9 +111,10 @@ class ReduceLROnPlateau(Schedule):
             self.cooling -= 1
             self.bad_steps = 0
         if self.bad_steps > self.patience:
-            rate = max(self.lr * self.factor, self.min_lr)
-            if self.lr - rate > self.eps:
-                self.lr = rate
+            for group in self.optimizer.param_groups:
+                rate = max(group["lr"] * self.factor, self.min_lr)
+                if group["lr"] - rate > self.eps:
+                    group["lr"] = rate
             self.cooling, self.bad_steps = self.cooldown, 0
 
     def _improves(self, metric: float) -> bool:

@@ -16,7 +16,7 @@ from ....common.types import Array
 from .compilation import THREADS, Source
 
 # Most state arrays, host numbers and device counters of a parameter, and settings of a rule.
-STATES, SCALARS, COUNTERS, SETTINGS = 3, 3, 2, 8
+STATES, SCALARS, COUNTERS, SETTINGS = 3, 4, 2, 8
 # Most blocks of threads of a parameter.
 MOST_BLOCKS = 1024
 
@@ -49,6 +49,31 @@ _ADAM = """
     state[1][i] = square;
     value -= mean / (sqrt(square) * n[0] + s[2]) * n[1];
 """
+_AMSGRAD = """
+    g += value * s[3];
+    value *= s[4];
+    const T mean = state[0][i] * s[0] + g * s[5], square = state[1][i] * s[1] + g * g * s[6];
+    // NaN stays, in either
+    const T before = state[2][i], largest = before >= square || before != before ? before : square;
+    state[0][i] = mean;
+    state[1][i] = square;
+    state[2][i] = largest;
+    value -= mean / (sqrt(largest) * n[0] + s[2]) * n[1];
+"""
+_ADAM_NUMBERS = """
+        n[0] = (T)(1 / sqrt(1 - *(const double*)row.counter[1]));
+        n[1] = (T)(s[7] / (1 - *(const double*)row.counter[0]));
+"""
+_ADAM_ADVANCE = "*(double*)row.counter[0] *= s[0]; *(double*)row.counter[1] *= s[1];"
+_ADAMAX = """
+    g += value * s[3];
+    const T mean = state[0][i] * s[0] + g * s[4], before = state[1][i] * s[1], now = fabs(g) + s[2];
+    // NaN stays, in either
+    const T largest = before >= now || before != before ? before : now;
+    state[0][i] = mean;
+    state[1][i] = largest;
+    value -= mean / largest * n[0];
+"""
 _ADAGRAD = """
     g += value * s[1];
     const T sum = (n[1] ? state[0][i] + s[2] : state[0][i]) + g * g;
@@ -68,12 +93,11 @@ RULES = {
     "adam": UpdateRule(_ADAM),
     "adam on the device": UpdateRule(
         _ADAM,
-        """
-        n[0] = (T)(1 / sqrt(1 - *(const double*)row.counter[1]));
-        n[1] = (T)(s[7] / (1 - *(const double*)row.counter[0]));
-""",
-        "*(double*)row.counter[0] *= s[0]; *(double*)row.counter[1] *= s[1];",
+        _ADAM_NUMBERS,
+        _ADAM_ADVANCE,
     ),
+    "amsgrad": UpdateRule(_AMSGRAD),
+    "amsgrad on the device": UpdateRule(_AMSGRAD, _ADAM_NUMBERS, _ADAM_ADVANCE),
     "rmsprop": UpdateRule(
         """
     g += value * s[1];
@@ -101,6 +125,51 @@ RULES = {
         _ADAGRAD,
         "n[0] = (T)(s[3] / (1 + (*(const long long*)row.counter[0] - 1) * (double)s[4])); n[1] = (T)row.number[0];",
         "*(long long*)row.counter[0] += 1;",
+    ),
+    "adadelta": UpdateRule(
+        """
+    g += value * s[1];
+    const T square = state[0][i] * s[2] + g * g * s[4], delta = state[1][i];
+    const T step = sqrt(delta + s[3]) / sqrt(square + s[3]) * g;
+    state[0][i] = square;
+    state[1][i] = delta * s[2] + step * step * s[4];
+    value -= step * s[0];
+"""
+    ),
+    "adamax": UpdateRule(_ADAMAX),
+    "adamax on the device": UpdateRule(
+        _ADAMAX,
+        "n[0] = (T)(s[5] / (1 - *(const double*)row.counter[0]));",
+        "*(double*)row.counter[0] *= s[0];",
+    ),
+    "nadam": UpdateRule(
+        """
+    g += value * s[3];
+    value *= s[4];
+    const T mean = state[0][i] * s[0] + g * s[5], square = state[1][i] * s[1] + g * g * s[6];
+    state[0][i] = mean;
+    state[1][i] = square;
+    value -= (g * n[1] + mean * n[2]) / (sqrt(square) * n[0] + s[2]);
+"""
+    ),
+    "radam": UpdateRule(
+        """
+    g += value * s[3];
+    value *= s[4];
+    const T mean = state[0][i] * s[0] + g * s[5], square = state[1][i] * s[1] + g * g * s[6];
+    state[0][i] = mean;
+    state[1][i] = square;
+    value -= mean * n[0] * (n[2] * ((T)1 / (sqrt(square) + s[2])) + n[1]);
+"""
+    ),
+    "lion": UpdateRule(
+        """
+    const T mean = state[0][i], direction = mean * s[2] + g * s[4];
+    state[0][i] = mean * s[3] + g * s[5];
+    // NaN stays
+    const T way = direction > 0 ? (T)1 : direction < 0 ? (T)-1 : direction * 0;
+    value = value * s[1] - way * s[0];
+"""
     ),
 }
 

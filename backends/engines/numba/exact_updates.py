@@ -10,7 +10,8 @@ import numpy as np
 
 from .exact_numbers import down, root, up
 from .jobs import Job, job
-from .optimizer_steps import COUNTER, GRADIENT, KINDS, STATE, VALUE, OptimizerSteps
+from .optimizer_steps import OptimizerSteps
+from .optimizer_table import COUNTER, GRADIENT, KINDS, STATE, VALUE
 from .vectors import vector_at
 
 

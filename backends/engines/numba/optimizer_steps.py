@@ -9,161 +9,18 @@ the bits are the same. The formulas are there. Settings and numbers are those of
 """
 
 from collections.abc import Sequence
-from math import sqrt
 from typing import Any
 
 import numpy as np
 
 from ....common.types import Array
-from .jobs import NUMBER, Job, bind_phases, job, read, write
+from .adam_rules import adam, adamax, advance_adam, advance_adamax, amsgrad, nadam, radam
+from .jobs import Job, bind_phases
+from .optimizer_rules import adadelta, adagrad, advance_adagrad, lion, momentum, rmsprop, sgd
+from .optimizer_table import COLUMNS, COUNTERS, NUMBERS, STATES
 from .packing import addresses_of
 from .pieces import cut, has_no_gaps, steps
 from .pool import perform
-from .vectors import vector_at
-
-# Columns of the table: addresses of the value, of up to three arrays of state, of the gradient and of two counters.
-VALUE, STATE, GRADIENT, COUNTER = 0, 1, 4, 5
-STATES, COUNTERS, NUMBERS, COLUMNS = 3, 2, 3, 7
-
-#: The arguments of all jobs: pieces ``(parameter, first entry, size)``, the first piece of each item, the table, the
-#: rule's settings, numbers of each parameter, and any number of the dtype.
-KINDS = (read(2, "int64"), read(1, "int64"), read(2, "int64"), read(1, "float64"), write(2, "float64"), NUMBER)
-
-
-@job(*KINDS, contract=False)
-def sgd(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numbers: Any, zero: Any) -> None:
-    """SGD without momentum: settings rate, decay."""
-    for piece in range(firsts[item], firsts[item + 1]):
-        row, first, size = pieces[piece]
-        value, g = vector_at(table[row, VALUE], first, size, zero), vector_at(table[row, GRADIENT], first, size, zero)
-        number = value.dtype.type
-        rate, decay = number(settings[0]), number(settings[1])
-        for i in range(size):
-            value[i] -= (g[i] + value[i] * decay if decay != zero else g[i]) * rate
-
-
-@job(*KINDS, contract=False)
-def momentum(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numbers: Any, zero: Any) -> None:
-    """SGD with momentum: settings rate, decay, momentum, 1 - dampening, Nesterov; number: whether it is the first."""
-    for piece in range(firsts[item], firsts[item + 1]):
-        row, first, size = pieces[piece]
-        value, gradient = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-        )
-        velocity = vector_at(table[row, STATE], first, size, zero)
-        number = value.dtype.type
-        rate, decay, keep, share = number(settings[0]), number(settings[1]), number(settings[2]), number(settings[3])
-        is_first, ahead = numbers[row, 0] != 0.0, settings[4] != 0.0
-        for i in range(size):
-            g = gradient[i] + value[i] * decay if decay != zero else gradient[i]
-            v = velocity[i] + g if is_first else velocity[i] * keep + g * share
-            velocity[i] = v
-            value[i] -= (g + v * keep if ahead else v) * rate
-
-
-@job(*KINDS, contract=False)
-def adam(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numbers: Any, zero: Any) -> None:
-    """Adam: settings of `advance_adam`; numbers: the factor of the root, and the rate."""
-    for piece in range(firsts[item], firsts[item + 1]):
-        row, first, size = pieces[piece]
-        value, gradient = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-        )
-        mean, square = (
-            vector_at(table[row, STATE], first, size, zero),
-            vector_at(table[row, STATE + 1], first, size, zero),
-        )
-        number = value.dtype.type
-        keep1, keep2, eps = number(settings[0]), number(settings[1]), number(settings[2])
-        decay, shrink = number(settings[3]), number(settings[4])
-        share1, share2 = number(settings[5]), number(settings[6])
-        factor, rate = number(numbers[row, 0]), number(numbers[row, 1])
-        for i in range(size):
-            g = gradient[i] + value[i] * decay if decay != zero else gradient[i]
-            m = mean[i] * keep1 + g * share1
-            s = square[i] * keep2 + g * g * share2
-            mean[i], square[i] = m, s
-            value[i] = value[i] * shrink - m / (sqrt(s) * factor + eps) * rate
-
-
-@job(*KINDS, contract=False)
-def advance_adam(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numbers: Any, zero: Any) -> None:
-    """Advance the powers of both betas; settings betas, eps, decay, factor of the value, 1 - betas, rate."""
-    for row in range(table.shape[0]):
-        power1 = vector_at(table[row, COUNTER], 0, 1, settings[0])
-        power2 = vector_at(table[row, COUNTER + 1], 0, 1, settings[0])
-        power1[0] *= settings[0]
-        power2[0] *= settings[1]
-        numbers[row, 0] = 1.0 / sqrt(1.0 - power2[0])
-        numbers[row, 1] = settings[7] / (1.0 - power1[0])
-
-
-@job(*KINDS, contract=False)
-def rmsprop(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numbers: Any, zero: Any) -> None:
-    """RMSprop: settings rate, decay, alpha, eps, momentum, whether centered, 1 - alpha."""
-    centered = settings[5] != 0.0
-    for piece in range(firsts[item], firsts[item + 1]):
-        row, first, size = pieces[piece]
-        value, gradient = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-        )
-        square, mean = (
-            vector_at(table[row, STATE], first, size, zero),
-            vector_at(table[row, STATE + 1], first, size, zero),
-        )
-        velocity = vector_at(table[row, STATE + (2 if centered else 1)], first, size, zero)
-        number = value.dtype.type
-        rate, decay, keep, eps = number(settings[0]), number(settings[1]), number(settings[2]), number(settings[3])
-        ahead, share = number(settings[4]), number(settings[6])
-        for i in range(size):
-            g = gradient[i] + value[i] * decay if decay != zero else gradient[i]
-            s = square[i] * keep + g * g * share
-            square[i] = s
-            if centered:
-                m = mean[i] * keep + g * share
-                mean[i] = m
-                s -= m * m
-                # For a constant gradient it is 0, and may be negative by rounding; NaN stays.
-                s = zero if s < zero else s
-            change = g / (sqrt(s) + eps)
-            if ahead != zero:
-                change = velocity[i] * ahead + change
-                velocity[i] = change
-            value[i] -= change * rate
-
-
-@job(*KINDS, contract=False)
-def adagrad(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numbers: Any, zero: Any) -> None:
-    """Adagrad: settings eps, decay, start of the sum; numbers: the rate, and whether it is the first step."""
-    for piece in range(firsts[item], firsts[item + 1]):
-        row, first, size = pieces[piece]
-        value, gradient = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-        )
-        total = vector_at(table[row, STATE], first, size, zero)
-        number = value.dtype.type
-        eps, decay, begin = number(settings[0]), number(settings[1]), number(settings[2])
-        rate, is_first = number(numbers[row, 0]), numbers[row, 1] != 0.0
-        for i in range(size):
-            g = gradient[i] + value[i] * decay if decay != zero else gradient[i]
-            s = (total[i] + begin if is_first else total[i]) + g * g
-            total[i] = s
-            value[i] -= g / (sqrt(s) + eps) * rate
-
-
-@job(*KINDS, contract=False)
-def advance_adagrad(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numbers: Any, zero: Any) -> None:
-    """Count the steps; settings eps, decay, start of the sum, rate, decay of the rate."""
-    for row in range(table.shape[0]):
-        steps = vector_at(table[row, COUNTER], 0, 1, row)
-        numbers[row, 1] = numbers[row, 0]
-        numbers[row, 0] = settings[3] / (1.0 + steps[0] * settings[4])
-        steps[0] += 1
-
 
 #: For each rule, the job that advances its counters, if it has any, and the one that updates entries.
 RULES: dict[str, tuple[Job | None, Job]] = {
@@ -171,9 +28,17 @@ RULES: dict[str, tuple[Job | None, Job]] = {
     "momentum": (None, momentum),
     "adam": (None, adam),
     "adam on the device": (advance_adam, adam),
+    "amsgrad": (None, amsgrad),
+    "amsgrad on the device": (advance_adam, amsgrad),
     "rmsprop": (None, rmsprop),
     "adagrad": (None, adagrad),
     "adagrad on the device": (advance_adagrad, adagrad),
+    "adadelta": (None, adadelta),
+    "adamax": (None, adamax),
+    "adamax on the device": (advance_adamax, adamax),
+    "nadam": (None, nadam),
+    "radam": (None, radam),
+    "lion": (None, lion),
 }
 
 

@@ -1,4 +1,4 @@
-"""Cosine and powers by ``+ - * /`` only, which have the same bits on every machine.
+"""Cosine, exponential function and powers by ``+ - * /`` only, which have the same bits on every machine.
 
 `math.cos` and `pow` may differ in the last bit between C libraries.
 """
@@ -31,4 +31,17 @@ def power(base: float, exponent: int) -> float:
         if exponent % 2:
             value *= base
         base, exponent = base * base, exponent // 2
+    return value
+
+
+def exponential(x: float) -> float:
+    """``exp(x)`` to 1e-15 for small ``|x|``, by a Taylor polynomial and squaring."""
+    halvings = 0
+    while abs(x) > 0.5:
+        x, halvings = x * 0.5, halvings + 1
+    value = 1.0
+    for n in range(18, 0, -1):
+        value = 1.0 + value * x / n
+    for _ in range(halvings):
+        value *= value
     return value
