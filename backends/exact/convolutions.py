@@ -39,11 +39,9 @@ class CompiledConvolution:
         See `xpnn.layers.convolution.problem.Problem`.
     """
 
-    def __init__(
-        self, ops: ExactOperations, problem: Any, forward: Any, gradient: Any, adjoint: Any, magnitudes: Any
-    ) -> None:
+    def __init__(self, ops: ExactOperations, problem: Any, forward: Any, adjoint: Any, magnitudes: Any) -> None:
         self._ops, self._problem, self._magnitudes = ops, problem, magnitudes
-        self._forward, self._gradient, self._adjoint = forward, gradient, adjoint
+        self._forward, self._adjoint = forward, adjoint
 
     def pack(self, weight: Array) -> None:
         """Nothing is kept."""
@@ -64,6 +62,10 @@ class CompiledConvolution:
     def weight_gradient(self, x: Array, dy: Array) -> Array:
         """``dweight (F, C, *K)``: a sum over the samples of all workers, with one scale for each channel."""
         team, scale = current_team(), self._ops.exact.elementary.contraction_scale
+        # As in array functions, which other workers may use for their part: first the rows, then the scales, the sums.
+        rows = x.shape[0] * prod(self._problem.windows.count)
+        terms = rows if team is None else team.rows(rows)
+        gradient = _find(self._ops, self._problem, terms, "exact tiles gradient", "exact windows gradient")
         x, dy = _contiguous(x), _contiguous(dy)
         kinds = _kinds(self._problem.windows, self._problem.padding, self._problem.spatial)
         largest = [
@@ -71,15 +73,14 @@ class CompiledConvolution:
             self._magnitudes.of_columns(dy.reshape((-1, dy.shape[-1]))),
         ]
         if team is not None:
-            # In the shapes of array functions, which other workers may use.
             largest = [team.max(each.reshape((1,) * (x.ndim - 1) + (-1,))).reshape((-1,)) for each in largest]
         s, t = (scale(each) for each in largest)
-        quanta = self._gradient.quanta(x, dy, s, t)
+        quanta = gradient.quanta(x, dy, s, t)
         if team is not None:
-            shape, wide = quanta.shape, self._gradient.plan.wide
+            shape, wide = quanta.shape, gradient.plan.wide
             quanta = quanta.reshape((1, shape[0] * shape[1], shape[2]))
             quanta = team.sum(quanta if wide else quanta.astype("float64")).astype("int64").reshape(shape)
-        dweight: Array = self._gradient.combine(quanta, s, t)
+        dweight: Array = gradient.combine(quanta, s, t)
         return dweight
 
     def input_gradient(self, dy: Array, weight: Array) -> Array:
@@ -118,21 +119,20 @@ def _contiguous(x: Array) -> Array:
 
 
 def prepare(ops: ExactOperations, problem: Any) -> CompiledConvolution | None:
-    """Compiled code for a convolution and the current team; None where array functions must compute."""
-    team, products, p = current_team(), ops.exact.slice_products, problem
-    magnitudes = ops.raw.prepare("exact magnitudes", None, "float64")
+    """Compiled code for a convolution; None where array functions must compute."""
+    p, magnitudes = problem, ops.raw.prepare("exact magnitudes", None, "float64")
     if magnitudes is None or p.groups != 1:
         return None
-    rows = p.samples * prod(p.windows.count)
-
-    def find(name: str, terms: int) -> Any:
-        return ops.raw.prepare(name, (p, budget(terms, products)), "float64")
-
-    terms, sums = p.windows.cells * p.channels, rows if team is None else team.rows(rows)
-    forward = find("exact tiles", terms) or find("exact windows", terms)
-    gradient = find("exact tiles gradient", sums) or find("exact windows gradient", sums)
-    if forward is None or gradient is None:
+    forward = _find(ops, p, p.windows.cells * p.channels, "exact tiles", "exact windows")
+    if forward is None:
         return None
     # A rotated problem is an adjoint, whose gradients nobody asks for.
-    adjoint = None if p.rotated else find("exact windows adjoint", p.features)
-    return CompiledConvolution(ops, p, forward, gradient, adjoint, magnitudes)
+    adjoint = None if p.rotated else _find(ops, p, p.features, "exact windows adjoint")
+    return CompiledConvolution(ops, p, forward, adjoint, magnitudes)
+
+
+def _find(ops: ExactOperations, problem: Any, terms: int, *names: str) -> Any:
+    """The first of these operations of an engine that computes sums of so many terms, or None."""
+    asked = problem, budget(terms, ops.exact.slice_products)
+    found = (ops.raw.prepare(name, asked, "float64") for name in names)
+    return next((each for each in found if each is not None), None)
