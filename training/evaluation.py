@@ -9,6 +9,7 @@ import numpy as np
 from ..backends import Backend, use_backend
 from ..common import checks
 from ..common.types import Array
+from ..layers.core.grad_mode import no_grad
 from ..layers.core.layer import Layer
 from ..layers.losses import CrossEntropy, Loss
 from .consistency_checks import require_predictions, require_targets
@@ -56,7 +57,7 @@ def evaluate(model: Layer, data: Data, *, loss: Loss | None = None, batch_size: 
     loader = as_loader("data", data, None, shuffle=False).in_order(batch_size)
     require_targets(loss, loader, is_default_loss)
     metrics = RunningMetrics(model.backend, loss, none_ignored=none_ignored(loss, loader))
-    with use_backend(model.backend), in_mode(model, False):
+    with use_backend(model.backend), in_mode(model, False), no_grad():
         for x, target in loader.batches(model.backend):
 
             def step(n: int, x: Array = x, target: Array = target) -> tuple[Array, Array]:
@@ -102,7 +103,7 @@ def predict(model: Layer, x: Any, *, batch_size: int | None = None) -> np.ndarra
     """
     b = checks.instance("model", model, Layer).backend
     outputs = []
-    with use_backend(b), in_mode(model, False):
+    with use_backend(b), in_mode(model, False), no_grad():
         for part in _parts(b, x, batch_size):
 
             def step(n: int, part: Array = part) -> Array:

@@ -13,9 +13,10 @@ from .early_stopping import EarlyStopping
 from .evaluation import as_loader
 from .gradients import part_sizes, parts_have_bits_of_whole
 from .history import History
+from .modes import layers_in_evaluation
 from .optimizers import Adam, Optimizer
 from .options import FitOptions
-from .run_settings import loss_settings, optimizer_settings, plain, schedule_settings
+from .run_settings import frozen_parameters, loss_settings, optimizer_settings, plain, schedule_settings
 from .running_metrics import RunningMetrics, none_ignored
 
 
@@ -47,6 +48,8 @@ class Run:
     history : History
     best : EarlyStopping
         Chooses the best epoch.
+    evaluated : list of str
+        Full names of the layers that stay in evaluation.
     settings : dict
         `own_settings` when the run began; a resumed run has those of the run that it continues.
     """
@@ -79,6 +82,7 @@ class Run:
         self.none_ignored = none_ignored(self.loss, self.loader)
         self.metrics = self.new_metrics()
         self.first_pass = self.loader.epoch
+        self.evaluated = layers_in_evaluation(self.model)
         self.settings = plain(self.own_settings())
 
     def _loaders(self) -> tuple[DataLoader, DataLoader | None]:
@@ -149,6 +153,8 @@ class Run:
             },
             "schedule": schedule_settings(self.schedule, options.schedule_each),
             "loss": loss_settings(self.loss),
+            "frozen parameters": frozen_parameters(self.model),
+            "layers in evaluation": self.evaluated,
             "clip_norm": options.clip_norm,
             "clip_value": options.clip_value,
             "accumulate": options.accumulate,

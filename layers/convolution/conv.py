@@ -18,7 +18,7 @@ Sources: Y. LeCun et al., "Gradient-based learning applied to document recogniti
 
 from functools import lru_cache
 from math import prod
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Unpack, cast
 
 from ...backends import operations_of
 from ...backends.backend import ALGORITHMS
@@ -29,11 +29,13 @@ from .. import convolution
 from ..core.array_checks import namespace, require_dtype_of, require_same_dtype, require_shape
 from ..core.axis_order import channels_first, channels_last
 from ..core.kept import Keep, compute
+from ..core.needed_gradients import Wanted, wanted_of
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
 from ..windows.geometry import Geometry, Padding, Size, place_windows
 from .base import KernelLayer
+from .gradients import gradients
 from .problem import Problem
 
 
@@ -103,14 +105,10 @@ def conv_backward(
     """
     xp = namespace(xp, dy=dy, input=x, weight=weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
-    problem, ops = _problem(x, weight, stride, padding, dilation, groups, algorithms), operations_of(xp)
-    require_shape(dy, (x.shape[0], weight.shape[0], *problem.windows.count), "dy")
-    inner, rows = channels_last(x, xp), channels_last(dy, xp)
-    dbias = ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))
-    dweight = convolution.weight_gradient(inner, rows, problem, ops)
-    if not checks.flag("input_grad", input_grad):
-        return None, dweight, dbias
-    return channels_first(convolution.input_gradient(rows, weight, problem, ops), xp), dweight, dbias
+    problem = _problem(x, weight, stride, padding, dilation, groups, algorithms)
+    wanted = Wanted(checks.flag("input_grad", input_grad))
+    dx, dweight, dbias = gradients(dy, x, weight, problem, wanted, xp)
+    return dx, cast(Array, dweight), cast(Array, dbias)
 
 
 def _conv(
@@ -269,8 +267,11 @@ class Conv(KernelLayer):
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved
-        weight = self.parameter_value("weight")
-        dx, dweight, dbias = conv_backward(dy, x, weight, input_grad=input_grad, **self._options)
+        weight, b = self.parameter_value("weight"), self.backend
+        # The weight may have been replaced since the forward.
+        require_same_dtype(dy=dy, input=x, weight=weight)
+        problem = _problem(x, weight, self.stride, self.padding, self.dilation, self.groups, b.algorithms)
+        dx, dweight, dbias = gradients(dy, x, weight, problem, wanted_of(self, input_grad), b.xp)
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)
         return dx

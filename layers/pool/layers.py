@@ -98,7 +98,7 @@ class MaxPool(_Pool):
 
     def _forward(self, x: Array) -> Array:
         geometry = self._geometry(x)
-        if not (self.training or self.return_indices):
+        if not (self.grad_enabled or self.return_indices):
             return maxima(x, geometry, self.backend.xp)
         y, cell = max_cells(x, geometry, self.backend.xp)
         if self.return_indices:

@@ -64,11 +64,11 @@ class Optimizer:
         super().__setattr__(name, checks.plain(value) if name in self.settings else value)
 
     def step(self) -> None:
-        """Update each parameter that has a gradient."""
+        """Update each parameter that has a gradient and is not frozen."""
         require_owned(self, f"the state of {type(self).__name__}")
         groups: list[tuple[Backend, list[tuple[Parameter, Array]]]] = []
         for parameter in self.parameters.values():
-            if parameter.grad is not None:
+            if parameter.grad is not None and parameter.requires_grad:
                 if origins.watching:
                     parameter.check_gradient(parameter.grad, is_last=True)
                 b = parameter.backend
