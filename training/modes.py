@@ -21,6 +21,17 @@ def in_training(model: Layer, evaluated: Collection[str]) -> Iterator[None]:
 
     Afterwards the layers whose mode this changed have their previous mode again.
     """
+    changed = set_modes(model, evaluated)
+    try:
+        yield
+    finally:
+        for layer, before in changed:
+            Layer.train(layer, before)
+
+
+def set_modes(model: Layer, evaluated: Collection[str]) -> list[tuple[Layer, bool]]:
+    """Set layers with these full names to evaluation and the others to training; those that changed, with their mode
+    before."""
     changed = []
     for name, layer in model.named_layers():
         mode = name not in evaluated
@@ -28,8 +39,4 @@ def in_training(model: Layer, evaluated: Collection[str]) -> Iterator[None]:
             changed.append((layer, layer.training))
             # Of this layer alone.
             Layer.train(layer, mode)
-    try:
-        yield
-    finally:
-        for layer, before in changed:
-            Layer.train(layer, before)
+    return changed

@@ -23,7 +23,7 @@ from .host_state import (
     with_prefix,
     without_prefix,
 )
-from .modes import layers_in_evaluation
+from .modes import layers_in_evaluation, set_modes
 from .resume_checks import require_same_run
 from .run import Run
 from .run_settings import frozen_parameters
@@ -118,6 +118,8 @@ def resume(run: Run, found: Checkpoint) -> None:
         frozen, run.evaluated = set(facts["model"].get("frozen", ())), facts["model"].get("evaluated", [])
         for name, parameter in run.model.named_parameters():
             parameter.requires_grad = name not in frozen
+        if run.model.training:
+            set_modes(run.model, run.evaluated)
         load_optimizer_state(run.optimizer, state, facts["optimizer"])
         if run.schedule is not None:
             run.schedule.load_state_dict(facts["schedule"]["state"])

@@ -17,10 +17,11 @@ from .evaluation import evaluate
 from .history import History
 from .host_state import load_model_state, model_state, model_streams, without_prefix
 from .interrupt import Interrupt, Interrupted
-from .modes import in_training
+from .modes import in_training, layers_in_evaluation
 from .one_sample_batches import require_no_one_sample_batch
 from .progress import Progress
 from .run import Run
+from .run_settings import frozen_parameters
 from .saving import save
 from .schedules.base import TimedSchedule
 from .training_step import TrainingStep
@@ -136,7 +137,11 @@ class Trainer:
         self._progress.epoch(row)
         save(run)
         if run.options.after_epoch is not None:
+            before = frozen_parameters(run.model), layers_in_evaluation(run.model)
             run.options.after_epoch(run.history)
+            if before != (frozen_parameters(run.model), layers_in_evaluation(run.model)):
+                # A run that resumes here does not call the function again.
+                save(run)
         if run.epoch <= run.epochs:
             self._stop_if_interrupted()
 

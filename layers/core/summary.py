@@ -21,7 +21,8 @@ UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 class Row:
     """One layer of a summary: full name, ``repr``, output shape, number of parameters, multiply-adds.
 
-    ``frozen`` is the number of the parameters that require no gradient; ``output_bytes`` is the memory of the output, even if it is a view of the input, as for `Flatten`.
+    ``frozen`` is the number of parameters that require no gradient. ``output_bytes`` is the memory of the output, even
+    if it is a view of the input, as for `Flatten`.
     """
 
     name: str
