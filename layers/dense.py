@@ -72,7 +72,7 @@ def _gradients(
     """`dense_backward` of arrays that fit together, with None for what is not wanted."""
     rows, upstream, prepared = _rows(x, ops), _rows(dy, ops), _prepared(x, weight, ops)
     if prepared is not None:
-        dx, dweight, dbias = prepared.backward(upstream, rows, weight, wanted.input, wanted.weight, wanted.bias)
+        dx, dweight, dbias = prepared.backward(upstream, rows, weight, *wanted)
         return dx if dx is None or x.ndim == 2 else ops.xp.reshape(dx, x.shape), dweight, dbias
     dweight = ops.contract_rows(upstream, rows) if wanted.weight else None
     dbias = ops.sum_rows(upstream) if wanted.bias else None

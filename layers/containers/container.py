@@ -23,15 +23,15 @@ def _as_pass(forward: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @wraps(forward)
-    def call(self: Container, *inputs: Any, **keywords: Any) -> Any:
+    def call(self: Container, x: Any, *others: Any, **keywords: Any) -> Any:
         mode = grad_mode()
         begins = mode is None and self.training
-        if not begins and not (mode and self._repeated):
-            return forward(self, *inputs, **keywords)
+        if not (begins or (mode and self._repeated) or others or keywords):
+            return forward(self, x)
         token = set_grad_mode(True) if begins else None
-        opened = open_calls(self, self._repeated) if self._repeated else []
+        opened = open_calls(self, self._repeated) if self._repeated and (begins or mode) else []
         try:
-            return forward(self, *inputs, **keywords)
+            return forward(self, x, *others, **keywords)
         finally:
             if token is not None:
                 reset_grad_mode(token)
@@ -45,13 +45,13 @@ def _as_return(backward: Callable[..., Any]) -> Callable[..., Any]:
     """A container's backward, which begins with the last call of layers in several places."""
 
     @wraps(backward)
-    def call(self: Container, *gradients: Any, **keywords: Any) -> Any:
+    def call(self: Container, dy: Any, *others: Any, **keywords: Any) -> Any:
         if not self._repeated or self._returns:
-            return backward(self, *gradients, **keywords)
+            return backward(self, dy, *others, **keywords)
         rewind(self, self._repeated)
         self._returns = True
         try:
-            return backward(self, *gradients, **keywords)
+            return backward(self, dy, *others, **keywords)
         finally:
             self._returns = False
 

@@ -70,7 +70,7 @@ def _recorded(net: Layer, plain: Recording, x: Array) -> Array | None:
     b = net.backend
     if not b.accepts_directly(x) or not 0 < x.nbytes <= MOST_BYTES or origins.watching or in_recording():
         return None
-    layers = [layer for _, layer in net.named_layers()]
+    layers = [layer for _, layer in net.named_places()]
     keep = net._keep("recorded", [source for layer in layers for source in layer._all_sources()])
     if keep is compute:
         return None

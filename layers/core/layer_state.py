@@ -218,7 +218,7 @@ class LayerState(Placed):
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """All parameters with their full names, as in `state_dict`; a shared one once, with its first name."""
         seen: set[Parameter] = set()
-        for path, layer in self.named_layers():
+        for path, layer in self.named_places():
             for name, parameter in layer.parameters.items():
                 parameter.belong_to(layer)
                 if parameter not in seen:

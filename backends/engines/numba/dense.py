@@ -199,26 +199,24 @@ class Dense:
         dbias = empty((self.outer,), dtype) if bias_grad else self._nothing
         in_lanes = self._lanes > 1 and weight_grad
         lanes = empty((self._lanes, self.outer, self.inner), dtype) if in_lanes else self._no_lanes
-        parts, dy = self._parts(wanted), contiguous(dy)
-        bounds = []
-        if len(parts):
-            phases = [(backward, len(parts)), (add_lanes, 1)] if in_lanes else [(backward, len(parts))]
+        parts, dy = self._backward.get(wanted), contiguous(dy)
+        if parts is None:
+            parts = self._backward[wanted] = self._parts(wanted)
+        sums = self._row_sums.bound(dy, dbias) if bias_grad and self._row_sums is not None else None
+        if count := len(parts):
+            phases = [(backward, count), (add_lanes, 1)] if in_lanes else [(backward, count)]
             arrays = (parts, dy, contiguous(x), contiguous(weight), dx, dweight, dbias, lanes)
             bound = bind_phases(phases, *arrays, self.library, 0.0, dtype=self.name)
             bound.uses_blas = self._uses_threads
-            bounds.append(bound)
-        if bias_grad and self._row_sums is not None:
-            bounds.append(self._row_sums.bound(dy, dbias))
-        if bounds:
-            perform(bounds[0] if len(bounds) == 1 else Bound.join(bounds))
+            perform(bound if sums is None else Bound.join([bound, sums]))
+        elif sums is not None:
+            perform(sums)
         return dx if input_grad else None, dweight if weight_grad else None, dbias if bias_grad else None
 
     def _parts(self, wanted: tuple[bool, bool, bool]) -> Array:
         """The parts of these gradients."""
-        if wanted not in self._backward:
-            chosen = [parts for parts, is_wanted in zip(self._of_gradients, wanted, strict=True) if is_wanted]
-            self._backward[wanted] = np.array([part for parts in chosen for part in parts], np.int64).reshape(-1, 5)
-        return self._backward[wanted]
+        chosen = [parts for parts, is_wanted in zip(self._of_gradients, wanted, strict=True) if is_wanted]
+        return np.array([part for parts in chosen for part in parts], np.int64).reshape(-1, 5)
 
 
 def _shares(products: int) -> int:
