@@ -1,7 +1,7 @@
 """See which pixels a net's decision depends on: the gradient of one logit with respect to the image.
 
 You learn that ``backward`` accepts any upstream gradient, not only that of a loss, and that it returns the gradient
-with respect to the input. Layers save what backward needs in training mode only, so the net stays in it.
+with respect to the input. In evaluation layers save what backward needs within ``nn.enable_grad()`` only.
 
     python examples/saliency_map.py maps.png
 
@@ -18,8 +18,9 @@ import xpnn as nn
 
 def input_gradient(model: nn.Layer, images: np.ndarray) -> np.ndarray:
     """Gradient of the largest logit of each image with respect to its pixels."""
-    b = model.backend
-    logits = b.to_numpy(model(b.asarray(images)))
+    b = model.eval().backend
+    with nn.enable_grad():
+        logits = b.to_numpy(model(b.asarray(images)))
     dlogits = np.eye(logits.shape[1], dtype="float32")[logits.argmax(axis=1)]
     dimages = b.to_numpy(model.backward(b.asarray(dlogits)))
     model.zero_grad()  # backward has added to the gradients of the parameters

@@ -1,7 +1,8 @@
 """Weights in safetensors files, which contain only data and no code.
 
 A file holds the arrays of a ``state_dict`` by name, little-endian and in row-major order, and one string of metadata.
-The same weights are written as the same bytes on every backend, so ``sha256sum`` compares two runs.
+The same weights are written as the same bytes on every backend, so ``sha256sum`` compares two runs. An array that is in
+several places of a model, tied weights, is stored under its first name; the metadata has the others.
 
 Models compute in float32 or float64. Files in float16 and bfloat16 can be read, each number as the equal float32, and
 `save` can write them. NumPy has no bfloat16, so it is handled as the upper half of a float32.
@@ -21,13 +22,12 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from ..backends import to_host
 from ..common.checks import choice, flag, instance, mapping
 from ..common.checks import path as checked_path
 from ..common.files import file_size, read_bytes, write_whole
 from ..common.types import DType, dtype_name
 from ..layers.core.layer import Layer
-from ..layers.core.state_dict import LoadedKeys
+from ..layers.core.state_dict import LoadedKeys, host_state
 from . import torch_file
 from .narrow_floats import rounded
 
@@ -103,21 +103,26 @@ def save(
     instance("model", model, Layer, "the model comes before the path")
     checked_path("path", path)
     about = {} if about is None else mapping("about", about)
-    arrays = {name: to_host(array) for name, array in model.state_dict().items()}
-    write_whole(path, to_bytes(arrays, about, dtype))
+    write_whole(path, to_bytes(host_state(model), about, dtype))
 
 
 def to_bytes(arrays: Mapping[str, np.ndarray[Any, Any]], about: Mapping[str, Any], dtype: str | None = None) -> bytes:
-    """The content of a file with these arrays, floats converted to ``dtype``, and the metadata ``about``."""
+    """The content of a file with these arrays, floats converted to ``dtype``, and the metadata ``about``.
+
+    An array under several names is stored once, under the first.
+    """
+    first = {id(array): name for name, array in reversed(list(arrays.items()))}
+    others = {name: first[id(array)] for name, array in arrays.items() if first[id(array)] != name}
+    arrays = {name: array for name, array in arrays.items() if name not in others}
     # Only one key, because safetensors does not guarantee an order among several.
     metadata = {_KEY: json.dumps(about, sort_keys=True)}
     ordered = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     if dtype is None:
-        return safetensors.numpy.save(ordered, metadata)
+        return _with_names(safetensors.numpy.save(ordered, metadata), others)
     changed = {name for name, array in ordered.items() if array.dtype.kind == "f"}
     ordered |= {name: rounded(ordered[name], dtype, name) for name in changed}
     content = safetensors.numpy.save(ordered, metadata)
-    return _relabelled(content, changed) if dtype == "bfloat16" else content
+    return _with_names(_relabelled(content, changed) if dtype == "bfloat16" else content, others)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
@@ -153,6 +158,7 @@ def from_bytes(content: bytes, name: str) -> tuple[dict[str, np.ndarray[Any, Any
         arrays = {each: _array(entries[each]) for each in header if each != "__metadata__"}
         metadata = header.get("__metadata__") or {}
         about = json.loads(metadata.get(_KEY, "{}"))
+        arrays |= {other: arrays[name] for other, name in metadata.items() if other not in arrays and name in arrays}
     except (SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise _incomplete(name, error) from error
     if not isinstance(about, dict):
@@ -261,13 +267,31 @@ def _array(entry: Mapping[str, Any]) -> np.ndarray[Any, Any]:
 
 def _relabelled(content: bytes, names: set[str]) -> bytes:
     """The content of a file, with the dtype of these arrays of uint16 changed to bfloat16."""
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
+    header, data = _split(content)
     for name in names:
         header[name]["dtype"] = "BF16"
+    return _joined(header, data)
+
+
+def _with_names(content: bytes, others: Mapping[str, str]) -> bytes:
+    """The content of a file, with other names of its arrays as metadata, as the Python package of the format writes."""
+    if not others:
+        return content
+    header, data = _split(content)
+    header["__metadata__"] |= others
+    return _joined(header, data)
+
+
+def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header and data of a file."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), content[end:]
+
+
+def _joined(header: Mapping[str, Any], data: bytes) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+    return len(text).to_bytes(8, "little") + text + data
 
 
 def _incomplete(path: str | os.PathLike[str], why: object) -> ValueError:

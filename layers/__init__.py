@@ -34,6 +34,7 @@ from .activations import (
 from .containers import Checkpointed, Container, Identity, Parallel, PerInput, Residual, Sequential
 from .convolution.conv import Conv1d, Conv2d, Conv3d
 from .convolution.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from .core.grad_mode import enable_grad, is_grad_enabled, no_grad
 from .core.layer import Layer
 from .core.layer_outputs import layer_outputs
 from .core.parameter import Parameter
@@ -93,7 +94,7 @@ from .pool import (
 from .reshaping import Flatten, Pad, Reshape, Upsample
 
 # The base class, parameters, and what is done with a whole model.
-__all__ = ["Layer", "Parameter", "layer_outputs", "released"]
+__all__ = ["Layer", "Parameter", "enable_grad", "is_grad_enabled", "layer_outputs", "no_grad", "released"]
 
 # Layers that consist of layers.
 __all__ += ["Checkpointed", "Container", "Identity", "Parallel", "PerInput", "Residual", "Sequential"]

@@ -7,7 +7,7 @@ With ``x (N, ..., I)``, ``weight (O, I)`` and ``bias (O,)``::
 """
 
 from math import prod
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Unpack, cast
 
 from ..backends import operations_of
 from ..backends.kept_calls import kept_calls
@@ -18,6 +18,7 @@ from ..common.types import Array, Namespace, dtype_name
 from .core.array_checks import namespace, require_dtype_of, require_same_dtype, require_shape
 from .core.fusing import Affine
 from .core.kept import Keep
+from .core.needed_gradients import Wanted, wanted_of
 from .core.output_shape import Shape
 from .core.placement import Placement
 from .initialisers import Initialiser, constant, he_uniform
@@ -49,7 +50,9 @@ def dense_backward(
     _check(tuple(x.shape), tuple(weight.shape))
     require_shape(dy, (*x.shape[:-1], weight.shape[0]), "dy")
     require_same_dtype(dy=dy, input=x, weight=weight)
-    return _gradients(dy, x, weight, checks.flag("input_grad", input_grad), operations_of(xp))
+    wanted = Wanted(checks.flag("input_grad", input_grad))
+    dx, dweight, dbias = _gradients(dy, x, weight, wanted, operations_of(xp))
+    return dx, cast(Array, dweight), cast(Array, dbias)
 
 
 @kept_calls(3)
@@ -67,15 +70,16 @@ def _weighted_sums(x: Array, weight: Array, bias: Array | None, ops: Operations,
 
 @kept_calls(3)
 def _gradients(
-    dy: Array, x: Array, weight: Array, input_grad: bool, ops: Operations
-) -> tuple[Array | None, Array, Array]:
-    """`dense_backward` of arrays that fit together."""
+    dy: Array, x: Array, weight: Array, wanted: Wanted, ops: Operations
+) -> tuple[Array | None, Array | None, Array | None]:
+    """`dense_backward` of arrays that fit together, with None for what is not wanted."""
     rows, upstream, prepared = _rows(x, ops), _rows(dy, ops), _prepared(x, weight, ops)
     if prepared is not None:
-        dx, dweight, dbias = prepared.backward(upstream, rows, weight, input_grad)
+        dx, dweight, dbias = prepared.backward(upstream, rows, weight, *wanted)
         return dx if dx is None or x.ndim == 2 else ops.xp.reshape(dx, x.shape), dweight, dbias
-    dweight, dbias = ops.contract_rows(upstream, rows), ops.sum_rows(upstream)
-    return _product(dy, weight, ops) if input_grad else None, dweight, dbias
+    dweight = ops.contract_rows(upstream, rows) if wanted.weight else None
+    dbias = ops.sum_rows(upstream) if wanted.bias else None
+    return _product(dy, weight, ops) if wanted.input else None, dweight, dbias
 
 
 def _prepared(x: Array, weight: Array, ops: Operations) -> Any:
@@ -159,7 +163,7 @@ class Dense(Affine):
         weight = self.parameter_value("weight")
         # The weight may have been replaced since the forward; all shapes are known.
         require_same_dtype(dy=dy, input=x, weight=weight)
-        dx, dweight, dbias = _gradients(dy, x, weight, input_grad, operations_of(self.backend.xp))
+        dx, dweight, dbias = _gradients(dy, x, weight, wanted_of(self, input_grad), operations_of(self.backend.xp))
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)
         return dx

@@ -75,7 +75,7 @@ def first_difference(model_a: Layer, model_b: Layer, x: Any, dy: Any = None, *, 
     x : array_like
         Host input.
     dy : array_like, optional
-        Host upstream gradient; without it, or in evaluation, only outputs are compared.
+        Host upstream gradient; without it, or in evaluation outside of `enable_grad`, only outputs are compared.
     ulps : float
         The largest difference that is ignored, in units in the last place of the largest value of the array, or, for a
         parameter's gradient, of the layer's gradients. With 0 the bits are compared; all NaN are equal.
@@ -122,7 +122,7 @@ def _trace(model: Layer, x: Any, dy: Any) -> Sequence[_Recorded]:
     recorded: list[_Recorded] = []
     with preserved(model), watched(model, partial(_record_output, recorded), partial(_record_gradients, recorded)):
         model.forward(b.asarray(np.asarray(to_host(x)), b.dtype))
-        if dy is not None and model.training:
+        if dy is not None and model.grad_enabled:
             model.backward(b.asarray(np.asarray(to_host(dy)), b.dtype))
     return recorded
 

@@ -8,12 +8,13 @@ import numpy as np
 from ..backends import Backend, to_host
 from ..common import checks
 from ..common.types import Array
+from ..layers.core.grad_mode import enable_grad
 from ..layers.core.layer import Layer
 from ..layers.core.layer_outputs import preserved
 
 
 def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e-6, seed: int = 0) -> None:
-    """Compare `Layer.backward` with central differences in float64, for the input and for every parameter.
+    """Compare `Layer.backward` with central differences in float64, for the input and every parameter not frozen.
 
     The differentiated function is ``sum(weights * layer(x))`` with fixed random weights, so all entries of the output
     count. ``x`` should not be near kinks (0 for ReLU, ties for max-pooling).
@@ -21,7 +22,8 @@ def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e
     Parameters
     ----------
     layer : Layer
-        On a backend with float64: ``layer.to(nn.get_backend("numpy", "float64"))``. It is unchanged afterwards.
+        On a backend with float64: ``layer.to(nn.get_backend("numpy", "float64"))``; in training or evaluation, with its
+        modes. It is unchanged afterwards.
     x : array_like
         Host input.
     step : float
@@ -47,11 +49,11 @@ def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e
             f"layer.to({b.spec!r}, 'float64')"
         )
     x = np.array(to_host(x), dtype=np.float64)
-    with preserved(layer):
+    with preserved(layer), enable_grad():
         y = layer.forward(b.asarray(x))
         weights = np.random.default_rng(seed).standard_normal(tuple(y.shape))
         dx = layer.backward(b.asarray(weights))
-        found = {name: parameter.grad for name, parameter in layer.named_parameters()}
+        found = {name: parameter.grad for name, parameter in layer.named_parameters() if parameter.requires_grad}
 
         def objective(host: np.ndarray[Any, Any]) -> float:
             return float(np.sum(weights * b.to_numpy(layer.forward(b.asarray(host)))))
@@ -72,6 +74,8 @@ def _compare_all(
     """Compare each gradient with differences, the input's first."""
     _compare("input", b, dx, _differences(objective, x, step), tolerance)
     for name, parameter in layer.named_parameters():
+        if name not in found:
+            continue
         original = parameter.value
 
         def moved(host: np.ndarray[Any, Any], parameter: Any = parameter) -> float:

@@ -29,7 +29,8 @@ YES_OR_NO = "for yes or no loss=nn.BinaryCrossEntropyWithLogits(), with y in flo
 
 
 def require_trainable(model: Layer, optimizer: Optimizer, schedule: Schedule | None) -> None:
-    """Raise `ValueError` unless the optimizer has parameters of the model only, and the schedule is the optimizer's."""
+    """Raise `ValueError` unless the optimizer has parameters of the model only, some of them not frozen, and the
+    schedule is the optimizer's."""
     instance("optimizer", optimizer, Optimizer, "make one with Adam(model)")
     kind, own = type(optimizer).__name__, {parameter for _, parameter in model.named_parameters()}
     foreign = {name: parameter.shape for name, parameter in optimizer.parameters.items() if parameter not in own}
@@ -40,6 +41,11 @@ def require_trainable(model: Layer, optimizer: Optimizer, schedule: Schedule | N
         raise ValueError(
             f"{count} of the optimizer's parameters are the model's: {shown}{more} belong to another model, or were "
             f"replaced in this one after the optimizer was made; make it with {kind}(model)"
+        )
+    if not any(parameter.requires_grad for parameter in optimizer.parameters.values()):
+        raise ValueError(
+            "all of the optimizer's parameters are frozen, so that there is nothing to train: unfreeze some with "
+            "layer.unfreeze(), or parameter.requires_grad = True"
         )
     if schedule is not None and instance("schedule", schedule, Schedule).optimizer is not optimizer:
         raise ValueError(

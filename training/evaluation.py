@@ -9,6 +9,7 @@ import numpy as np
 from ..backends import Backend, use_backend
 from ..common import checks
 from ..common.types import Array
+from ..layers.core.grad_mode import no_grad
 from ..layers.core.layer import Layer
 from ..layers.losses import CrossEntropy, Loss
 from .consistency_checks import require_predictions, require_targets
@@ -74,7 +75,7 @@ def evaluate(
     measured = RunningMetrics(
         model.backend, loss, none_ignored=none_ignored(loss, loader), metrics=as_metrics(metrics, loss)
     )
-    with use_backend(model.backend), in_mode(model, False):
+    with use_backend(model.backend), in_mode(model, False), no_grad():
         for x, target in loader.batches(model.backend):
 
             def step(n: int, x: Array = x, target: Array = target) -> tuple[Array, Array]:
@@ -121,7 +122,7 @@ def predict(model: Layer, x: Any, *, batch_size: int | None = None) -> np.ndarra
     """
     b = checks.instance("model", model, Layer).backend
     outputs = []
-    with use_backend(b), in_mode(model, False):
+    with use_backend(b), in_mode(model, False), no_grad():
         for part in _parts(b, x, batch_size):
 
             def step(n: int, part: Array = part) -> Array:

@@ -18,7 +18,9 @@ def fit(options: FitOptions) -> History:
     Parameters
     ----------
     model : Layer
-        Trained in place.
+        Trained in place, but for frozen parameters. If it is in training mode, layers within that are in evaluation
+        when training begins stay in it, such as a batch norm after ``layer.eval()``; if the model itself is in
+        evaluation, all of it is trained, and has its modes again afterwards.
     data : (x, y) or DataLoader
         Host arrays, or a loader, whose own batch size and seed are used.
     validation : (x, y) or DataLoader, optional

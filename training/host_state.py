@@ -12,6 +12,7 @@ from ..backends import to_host
 from ..common.checks import is_integer, is_number
 from ..layers.core.layer import Layer
 from ..layers.core.snapshot import streams
+from ..layers.core.state_dict import host_state
 from .ema import EMA
 from .optimizers import Optimizer
 from .optimizers.saved_state import require_same_parameters, saved_groups, with_later
@@ -58,6 +59,11 @@ def require_facts(facts: Mapping[str, Any]) -> None:
         raise ValueError("its history can't be right")
     if not all(is_integer(position) and position >= 0 for position in facts["model"]["streams"].values()):
         raise ValueError("its model's streams can't be right")
+    for key in ("frozen", "evaluated"):
+        # Checkpoints of earlier versions have none.
+        names = facts["model"].get(key, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"its model's {key} can't be right")
     for name in ("first_pass", "epoch", "batch", "steps"):
         if facts[name] < (name == "epoch"):
             raise ValueError(f"its {name} can't be right")
@@ -81,8 +87,9 @@ def _require_form(facts: Mapping[str, Any], form: Mapping[str, Any], owner: str)
 
 def model_state(model: Layer) -> tuple[Arrays, dict[str, Any]]:
     """A model's arrays by full name; memory layouts of its parameters, and positions of its random streams."""
-    arrays = {name: np.array(to_host(array)) for name, array in model.state_dict().items()}
-    return arrays, {
+    hosts = host_state(model)
+    copies = {key: np.array(host) for key, host in {id(host): host for host in hosts.values()}.items()}
+    return {name: copies[id(host)] for name, host in hosts.items()}, {
         "dtype": model.backend.dtype_name,
         "order": {name: p.backend.memory_order(p.value) for name, p in model.named_parameters()},
         "streams": model_streams(model),

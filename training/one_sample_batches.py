@@ -8,12 +8,14 @@ from ..backends import use_backend
 from ..layers.core.layer import Layer
 from ..layers.core.layer_outputs import preserved
 from .data_loader import DataLoader
-from .evaluation import in_mode
 from .gradients import part_bounds
 from .inputs import sample_count, some_samples
+from .modes import in_training, layers_in_evaluation
 
 
-def require_no_one_sample_batch(model: Layer, loader: DataLoader, sizes: Sequence[int] = (1,)) -> None:
+def require_no_one_sample_batch(
+    model: Layer, loader: DataLoader, sizes: Sequence[int] = (1,), evaluated: Sequence[str] | None = None
+) -> None:
     """Raise `ValueError` if an epoch has a batch or part of one sample and the model can't be trained on it.
 
     To find out, forward is called in training mode with one and with two samples; the model is left unchanged.
@@ -24,6 +26,8 @@ def require_no_one_sample_batch(model: Layer, loader: DataLoader, sizes: Sequenc
     loader : DataLoader
     sizes : sequence of int
         Relative sizes of the parts of a batch.
+    evaluated : sequence of str, optional
+        Full names of the layers that stay in evaluation; `layers_in_evaluation` unless given.
     """
     last = loader.samples % loader.batch_size
     batches = [loader.batch_size] if loader.samples >= loader.batch_size else []
@@ -34,8 +38,9 @@ def require_no_one_sample_batch(model: Layer, loader: DataLoader, sizes: Sequenc
     two = copy.copy(loader)
     two.batch_size, two.prefetch, two.drop_last = 2, 0, False
     x = next(iter(two.batches(model.backend)))[0]
-    problem = _problem(model, some_samples(x, 0, 1))
-    if problem is None or (sample_count(x) > 1 and _problem(model, x) is not None):
+    evaluated = layers_in_evaluation(model) if evaluated is None else evaluated
+    problem = _problem(model, some_samples(x, 0, 1), evaluated)
+    if problem is None or (sample_count(x) > 1 and _problem(model, x, evaluated) is not None):
         return
     where = f"{loader.samples} samples in batches of {loader.batch_size}"
     if len(sizes) > 1:
@@ -52,11 +57,11 @@ def require_no_one_sample_batch(model: Layer, loader: DataLoader, sizes: Sequenc
     raise ValueError(f"{found}; this model can't be trained on 1 sample: {problem}")
 
 
-def _problem(model: Layer, x: object) -> str | None:
+def _problem(model: Layer, x: object, evaluated: Sequence[str]) -> str | None:
     """The message of the innermost layer that refuses this batch; None if none does."""
     model.release()
     try:
-        with preserved(model), use_backend(model.backend), in_mode(model, True):
+        with preserved(model), use_backend(model.backend), in_training(model, evaluated):
             model.forward(x)
     except ValueError as error:
         inner: BaseException = error

@@ -37,6 +37,11 @@ def require_same_run(run: Run, found: Checkpoint) -> None:
     if was["loss"] != now["loss"]:
         kind, bracket, options = was["loss"].partition("(")
         was["loss"] = RENAMED_LOSSES.get(kind, kind) + bracket + options
+    for name, fact in (("frozen parameters", "frozen"), ("layers in evaluation", "evaluated")):
+        # Checkpoints of earlier versions have none. What was changed during the saved run counts as it was saved, too.
+        was.setdefault(name, [])
+        if plain(now[name]) == facts["model"].get(fact, []):
+            was[name] = now[name]
     if was["optimizer"]["kind"] == now["optimizer"]["kind"]:
         # A setting that was changed during the saved run counts as it was saved, if this run has it so.
         current = optimizer_settings(run.optimizer, run.schedule)

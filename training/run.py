@@ -14,9 +14,10 @@ from .evaluation import as_loader
 from .gradients import part_sizes, parts_have_bits_of_whole
 from .history import History
 from .metrics.metric import as_metrics
+from .modes import layers_in_evaluation
 from .optimizers import Adam, Optimizer
 from .options import FitOptions
-from .run_settings import loss_settings, optimizer_settings, plain, schedule_settings
+from .run_settings import frozen_parameters, loss_settings, optimizer_settings, plain, schedule_settings
 from .running_metrics import ACCURACY, RunningMetrics, has_classes, none_ignored
 
 
@@ -50,6 +51,8 @@ class Run:
     history : History
     best : EarlyStopping
         Chooses the best epoch.
+    evaluated : list of str
+        Full names of the layers that stay in evaluation.
     settings : dict
         `own_settings` when the run began; a resumed run has those of the run that it continues.
     """
@@ -85,6 +88,7 @@ class Run:
         self.none_ignored = none_ignored(self.loss, self.loader)
         self.metrics = self.new_metrics()
         self.first_pass = self.loader.epoch
+        self.evaluated = layers_in_evaluation(self.model)
         self.settings = plain(self.own_settings())
 
     def _loaders(self) -> tuple[DataLoader, DataLoader | None]:
@@ -175,6 +179,8 @@ class Run:
             },
             "schedule": schedule_settings(self.schedule, options.schedule_each),
             "loss": loss_settings(self.loss),
+            "frozen parameters": frozen_parameters(self.model),
+            "layers in evaluation": self.evaluated,
             "clip_norm": options.clip_norm,
             "clip_value": options.clip_value,
             "moving average": None if options.ema is None else repr(options.ema),

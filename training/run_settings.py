@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..layers.core.layer import Layer
 from ..layers.losses import Loss
 from ..layers.losses.loss_weights import LossWeights
 from .optimizers import Optimizer
@@ -55,6 +56,11 @@ def loss_settings(loss: Loss) -> str:
     """The loss as text; weights that are too many to show by their SHA-256."""
     weights = [value for _, value in sorted(vars(loss).items()) if isinstance(value, LossWeights)]
     return " ".join([repr(loss), *(value.digest() for value in weights if repr(value).startswith("<"))])
+
+
+def frozen_parameters(model: Layer) -> list[str]:
+    """Full names of the parameters that require no gradient."""
+    return [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
 
 
 def plain(value: Any) -> Any:

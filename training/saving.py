@@ -25,8 +25,10 @@ from .host_state import (
     with_prefix,
     without_prefix,
 )
+from .modes import layers_in_evaluation, set_modes
 from .resume_checks import require_same_run
 from .run import Run
+from .run_settings import frozen_parameters
 
 
 def save(run: Run) -> None:
@@ -56,6 +58,7 @@ def save(run: Run) -> None:
 def state_dict(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
     """All that a run is, after a step: host arrays by name, and facts as plain values."""
     weights, model = model_state(run.model)
+    model |= {"frozen": frozen_parameters(run.model), "evaluated": layers_in_evaluation(run.model)}
     state, optimizer = optimizer_state(run.optimizer)
     averages = average_state(run.options.ema)
     arrays = {**with_prefix("model", weights), **with_prefix("optimizer", state), **with_prefix("ema", averages)}
@@ -115,6 +118,11 @@ def resume(run: Run, found: Checkpoint) -> None:
             require_optimizer_state(run.optimizer, state, facts["optimizer"])
         run.loader.load_state_dict(facts["loader"])
         load_model_state(run.model, weights, facts["model"])
+        frozen, run.evaluated = set(facts["model"].get("frozen", ())), facts["model"].get("evaluated", [])
+        for name, parameter in run.model.named_parameters():
+            parameter.requires_grad = name not in frozen
+        if run.model.training:
+            set_modes(run.model, run.evaluated)
         load_optimizer_state(run.optimizer, state, facts["optimizer"])
         load_average_state(run.options.ema, without_prefix("ema", arrays))
         if run.schedule is not None:

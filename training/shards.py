@@ -124,7 +124,11 @@ class Shards:
     def forward_backward(self, x: Array, target: Array) -> tuple[Array, Array]:
         """Adds to the model's gradients; returns the loss and the predictions of the batch."""
         for parameter, twin in self._twins:
-            twin.value, twin.grad = parameter.value, None
+            twin.value, twin.grad, twin.requires_grad = parameter.value, None, parameter.requires_grad
+        model, *others = [[layer for _, layer in worker.named_layers()] for worker, _ in self._workers]
+        for layers in others:
+            for layer, own in zip(model, layers, strict=True):
+                own.training = layer.training
         barrier, futures = ExchangeBarrier(len(self._sizes)), []
         try:
             for rank, (a, b) in enumerate(itertools.pairwise(part_bounds(sample_count(x), self._sizes))):

@@ -10,9 +10,10 @@ from math import isnan
 from typing import Any
 
 from ..backends import use_backend
+from ..layers.core.grad_mode import by_mode
 from .checkpoint_file import CheckpointError
 from .consistency_checks import require_schedule_lasts, require_trainable
-from .evaluation import evaluate, in_mode
+from .evaluation import evaluate
 from .history import History
 from .host_state import (
     average_state,
@@ -24,9 +25,11 @@ from .host_state import (
 )
 from .inputs import sample_count
 from .interrupt import Interrupt, Interrupted
+from .modes import in_training, layers_in_evaluation
 from .one_sample_batches import require_no_one_sample_batch
 from .progress import Progress
 from .run import Run
+from .run_settings import frozen_parameters
 from .running_metrics import has_classes
 from .saving import save
 from .schedules.base import TimedSchedule
@@ -61,13 +64,14 @@ class Trainer:
         if run.epoch <= run.epochs:
             parts = (1,) * options.accumulate if options.accumulate > 1 else run.sizes
             is_whole = options.accumulate == 1 and run.parts_are_exact
-            require_no_one_sample_batch(run.model, run.loader, (1,) if is_whole else parts)
+            require_no_one_sample_batch(run.model, run.loader, (1,) if is_whole else parts, run.evaluated)
         with ExitStack() as stack:
             if run.checkpoints is not None:
                 stack.enter_context(run.checkpoints)
                 stack.enter_context(self._interrupt)
             stack.enter_context(use_backend(run.model.backend))
-            stack.enter_context(in_mode(run.model, True))
+            stack.enter_context(in_training(run.model, run.evaluated))
+            stack.enter_context(by_mode())
             stack.enter_context(self._progress)
             step = stack.enter_context(TrainingStep(run, self._progress.note))
             while run.epoch <= run.epochs and not self._is_early_stop():
@@ -150,7 +154,11 @@ class Trainer:
         self._progress.epoch(row)
         save(run)
         if run.options.after_epoch is not None:
+            before = frozen_parameters(run.model), layers_in_evaluation(run.model)
             run.options.after_epoch(run.history)
+            if before != (frozen_parameters(run.model), layers_in_evaluation(run.model)):
+                # A run that resumes here does not call the function again.
+                save(run)
         if run.epoch <= run.epochs:
             self._stop_if_interrupted()
 

@@ -56,9 +56,13 @@ class Branching(Container):
 
     def _backward_all(self, branches: Sequence[tuple[Layer | None, Array]], input_grad: bool) -> Array | None:
         """The sum of the branches' input gradients for pairs (branch, ``dy``), where None is the identity."""
-        if input_grad:
-            return self._sum([dy if branch is None else branch.backward(dy) for branch, dy in branches])
-        for branch, dy in branches:
-            if branch is not None and is_trained(branch):
+        gradients = []
+        # In reverse, as each layer in several places needs it.
+        for branch, dy in reversed(branches):
+            if input_grad:
+                gradients.append(dy if branch is None else branch.backward(dy))
+            elif branch is not None and is_trained(branch):
                 branch.backward(dy, input_grad=False)
-        return None
+            elif branch is not None:
+                branch._skip_backward()
+        return self._sum(gradients[::-1]) if input_grad else None

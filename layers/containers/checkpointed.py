@@ -9,10 +9,12 @@ from ...backends import origins
 from ...common import checks
 from ...common.types import Array
 from ..core.errors import backward_without_forward
+from ..core.grad_mode import enable_grad
 from ..core.layer import Layer
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..core.release_after_backward import is_within_released, released
+from ..core.repeated_calls import after_forward, before_backward, separate_calls
 from ..core.snapshot import Snapshot
 from .container import Container
 
@@ -59,33 +61,44 @@ class Checkpointed(Container):
         """The layer's output; only ``x`` is saved for backward."""
         self.saved = None
         self._check_numerics()
-        if not self.training:
+        if not self.grad_enabled:
             return self.layer.forward(x)
         before = Snapshot(self.layer)
-        y = self.layer.forward(x)
-        self.layer.release()
+        with separate_calls(self.layer):
+            y = self.layer.forward(x)
+            self.layer.release()
         self.save_for_backward(self.backend.plain(x), before)
         self._fast_results = origins.fast_results
+        if self._calls is not None:
+            after_forward(self, self._calls)
         return y
 
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
         """The layer's gradients, after a second forward."""
+        if self._calls is not None:
+            before_backward(self, self._calls)
         if self.saved is None:
-            raise backward_without_forward(self, ", in training mode")
+            raise backward_without_forward(self, in_mode=True)
         self._check_gradient_numerics(dy)
         x, before = self.saved
         after = Snapshot(self.layer)
-        before.restore()
-        try:
-            self.layer.forward(x)
-        finally:
-            after.restore()
-        with released():
-            dx = self.layer.backward(dy, input_grad=input_grad)
-        self.layer.release()
+        with separate_calls(self.layer):
+            before.restore()
+            try:
+                with enable_grad():
+                    self.layer.forward(x)
+            finally:
+                after.restore()
+            with released():
+                dx = self.layer.backward(dy, input_grad=input_grad)
+            self.layer.release()
         if is_within_released():
             self.saved = None
         return dx
+
+    def _skip_backward(self) -> None:
+        # Calls of the layers within are not on their lists.
+        Layer._skip_backward(self)
 
     def __repr__(self) -> str:
         return f"Checkpointed({self.layer!r})"

@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import ClassVar, Self, Unpack, cast
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from typing import Any, ClassVar, Self, Unpack, cast
 
 from ...backends import Backend, BackendLike, origins
 from ...common import checks
-from ...common.types import DType
+from ...common.types import Array, DType
 from ..core.errors import full_name
+from ..core.grad_mode import grad_mode, reset_grad_mode, set_grad_mode
 from ..core.layer import Layer
 from ..core.placement import Placement, has_backend_settings
+from ..core.repeated_calls import mark_repeated, open_calls, rewind
+
+
+def _as_pass(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A container's forward; if it is in training, layers in evaluation within save what backward needs too.
+
+    Layers in several places save it for each.
+    """
+
+    @wraps(forward)
+    def call(self: Container, x: Any, *others: Any, **keywords: Any) -> Any:
+        mode = grad_mode()
+        begins = mode is None and self.training
+        if not (begins or (mode and self._repeated) or others or keywords):
+            return forward(self, x)
+        token = set_grad_mode(True) if begins else None
+        opened = open_calls(self, self._repeated) if self._repeated and (begins or mode) else []
+        try:
+            return forward(self, x, *others, **keywords)
+        finally:
+            if token is not None:
+                reset_grad_mode(token)
+            for calls in opened:
+                calls.is_open = False
+
+    return call
+
+
+def _as_return(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A container's backward, which begins with the last call of layers in several places."""
+
+    @wraps(backward)
+    def call(self: Container, dy: Any, *others: Any, **keywords: Any) -> Any:
+        if not self._repeated or self._returns:
+            return backward(self, dy, *others, **keywords)
+        rewind(self, self._repeated)
+        self._returns = True
+        try:
+            return backward(self, dy, *others, **keywords)
+        finally:
+            self._returns = False
+
+    return call
 
 
 class Container(Layer):
@@ -34,21 +79,33 @@ class Container(Layer):
     #: Children that have another name in the full names of layers and parameters than in ``children``; an empty one
     #: adds nothing.
     names: ClassVar[Mapping[str, str]] = {}
+    # Whether this container's backward is running, for one that calls that of its base class.
+    _returns = False
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        for name, wrap in (("forward", _as_pass), ("backward", _as_return)):
+            if name in vars(cls):
+                setattr(cls, name, wrap(vars(cls)[name]))
 
     def __init__(self, children: dict[str, Layer], **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
         for name, child in children.items():
             checks.instance(f"{type(self).__name__}: {name!r}", child, Layer)
         self.children = children
-        seen: dict[Layer, str] = {}
-        for name, layer in self.named_layers():
-            if layer in seen:
-                raise ValueError(
-                    f"{type(self).__name__}: one layer is in two places, {seen[layer]} and {name}: {layer!r}; "
-                    "make two layers"
-                )
-            seen[layer] = name
+        # The layers within that are in several places.
+        self._repeated = mark_repeated(layer for _, layer in self.named_places())
         self._enter_container("", {})
+
+    @_as_pass
+    def forward(self, x: Array) -> Any:
+        """`Layer.forward`."""
+        return super().forward(x)
+
+    @_as_return
+    def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
+        """`Layer.backward`."""
+        return super().backward(dy, input_grad=input_grad)
 
     @property
     def backend(self) -> Backend:
@@ -67,7 +124,8 @@ class Container(Layer):
     def _enter_container(self, path: str, inherited: Placement) -> None:
         super()._enter_container(path, inherited)
         passed = cast(Placement, {**inherited, **self._own_placement})
-        for name, child in self.children.items():
+        # A layer in several places has the name of the first.
+        for name, child in reversed(self.children.items()):
             child._is_fast = child._is_fast or (self._is_fast and not has_backend_settings(child._own_placement))
             child._enter_container(full_name(path, self.names.get(name, name)), passed)
 
@@ -92,15 +150,28 @@ class Container(Layer):
         return super().train(mode)
 
     def named_layers(self, path: str = "") -> Iterator[tuple[str, Layer]]:
-        """This container and all layers within, each with its full name."""
+        """This container and all layers within, each once with its first full name."""
+        seen: set[Layer] = set()
+        for name, layer in self.named_places(path):
+            if layer not in seen:
+                seen.add(layer)
+                yield name, layer
+
+    def named_places(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+        """`named_layers`, but a layer in several places with each of its names, as in `state_dict`."""
         yield path, self
         for name, child in self.children.items():
-            yield from child.named_layers(full_name(path, self.names.get(name, name)))
+            yield from child.named_places(full_name(path, self.names.get(name, name)))
+
+    def _skip_backward(self) -> None:
+        for child in reversed(self.children.values()):
+            child._skip_backward()
+        super()._skip_backward()
 
 
 def is_trained(layer: Layer) -> bool:
-    """Whether the layer or a layer within has parameters."""
-    return next(layer.named_parameters(), None) is not None
+    """Whether the layer or a layer within has a parameter that requires a gradient."""
+    return any(each.requires_grad for _, part in layer.named_layers() for each in part.parameters.values())
 
 
 def named_children(layers: tuple[Layer | tuple[str, Layer] | dict[str, Layer], ...], owner: str) -> dict[str, Layer]:

@@ -27,6 +27,7 @@ from ...backends.recording.guards import in_recording
 from ...common.types import Array, Namespace
 from ..core.errors import with_owner
 from ..core.fusing import Affine
+from ..core.grad_mode import grad_mode
 from ..core.layer import Layer
 from ..normalisation.batch_norm import BatchNorm
 
@@ -38,10 +39,10 @@ Folded: TypeAlias = tuple[Array, Array] | None
 def is_foldable(layer: Affine, norm: BatchNorm, x: Array) -> bool:
     """Whether layers and input allow it; whether the numbers do shows `forward_folded`.
 
-    The layers must be in evaluation on one backend with fast numerics, where a number can be read without waiting for a
-    device, and the channels of the layer must be those of the norm.
+    The layers must be in evaluation, with nothing to save for backward, on one backend with fast numerics, where a
+    number can be read without waiting for a device, and the channels of the layer must be those of the norm.
     """
-    if layer.training or norm.training or not norm.track_running_stats:
+    if layer.training or norm.training or not norm.track_running_stats or grad_mode():
         return False
     b = layer.backend
     if b.numerics != "fast" or norm.backend is not b or not operations_of(b.xp).cheap_reads:

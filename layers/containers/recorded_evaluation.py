@@ -7,8 +7,8 @@ from then on only repeats that. Results have the bits of the plain forward.
 
 A recording is one of the values that a layer keeps, and holds as long as these: until a parameter or buffer of any
 layer may have changed, and as long as no layer or attribute of one is another. None is made where more than arithmetic
-may happen in a layer: in training, for layers that are not the library's own, where a ``forward`` was replaced, as by
-`watched`, and while origins of arrays are recorded.
+may happen in a layer: in training, where layers save for backward, for layers that are not the library's own, where a
+``forward`` was replaced, as by `watched`, and while origins of arrays are recorded.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ...backends.recording.calls import current
 from ...backends.recording.guards import in_recording
 from ...common.types import Array
 from ..core.buffers import Buffers
+from ..core.grad_mode import grad_mode
 from ..core.kept import as_constants, compute
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class _Form:
 
 def forward(net: Layer, b: Backend, plain: Recording, x: Array) -> Array:
     """``plain(x)``, the forward of a net on a backend, or the recording of it."""
-    if net.training or _state.inside or current() is not None:
+    if net.training or grad_mode() or _state.inside or current() is not None:
         return plain(x)
     _state.inside = True
     try:

@@ -20,6 +20,8 @@ from .fusion import backward_all, forward_all
 class Sequential(Container):
     """Layers one after the other: ``y = f_k(... f_2(f_1(x)))``, ``dx = f_1'(... f_k'(dy))``.
 
+    One layer may be in several places, such as one `ReLU` after each convolution, or layers of tied weights.
+
     Children without a name are named ``0, 1, 2...`` as in PyTorch, so the ``state_dict`` of the same net there can be
     loaded. A slice is a `Sequential` of the same layers with the same names and weights, as in PyTorch.
 
@@ -84,10 +86,12 @@ class Sequential(Container):
         first = 0 if input_grad else self._first_trained()
         with operations_of(self.backend.xp).setup_once():
             dy = backward_all(layers, first, dy, input_grad)
+        for i in reversed(range(first)):
+            layers[i]._skip_backward()
         return dy if input_grad else None
 
     def _first_trained(self) -> int:
-        """Index of the first layer with parameters; the layers before it only pass on the input's gradient."""
+        """Index of the first layer with a parameter to train; those before it only pass on the input's gradient."""
         return next((i for i, layer in enumerate(self) if is_trained(layer)), len(self))
 
     def __len__(self) -> int:

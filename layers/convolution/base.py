@@ -1,6 +1,6 @@
 """The base of the layers of convolution and transposed convolution: their arguments and parameters."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ...common import checks
 from ...common.types import Array
@@ -54,14 +54,6 @@ class KernelLayer(Affine):
     @property
     def _kernel(self) -> tuple[int, ...]:
         return checks.per_axis("kernel_size", self.kernel_size, self.axes)
-
-    @property
-    def _options(self) -> dict[str, Any]:
-        names = ("stride", "padding", "dilation", "groups")
-        return {name: getattr(self, name) for name in names} | {
-            "xp": self.backend.xp,
-            "algorithms": self.backend.algorithms,
-        }
 
     def _output_channels(self, rank: int) -> int:
         return self.out_channels if rank == self.axes + 2 else 0

@@ -17,7 +17,7 @@ Sources: Y. LeCun et al., "Gradient-based learning applied to document recogniti
 """
 
 from math import prod
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Unpack, cast
 
 from ...backends import operations_of
 from ...backends.backend import ALGORITHMS
@@ -30,11 +30,13 @@ from .. import convolution
 from ..core.array_checks import namespace, require_dtype_of, require_same_dtype, require_shape
 from ..core.axis_order import channels_first, channels_last
 from ..core.kept import Keep, compute
+from ..core.needed_gradients import Wanted, wanted_of
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
 from ..windows.geometry import Geometry, Padding, Size, place_windows
 from .base import KernelLayer
+from .gradients import gradients
 from .problem import Problem
 
 
@@ -105,8 +107,9 @@ def conv_backward(
     xp = namespace(xp, dy=dy, input=x, weight=weight)
     require_same_dtype(dy=dy, input=x, weight=weight)
     problem = _problem(x, weight, stride, padding, dilation, groups, algorithms)
-    require_shape(dy, (x.shape[0], weight.shape[0], *problem.windows.count), "dy")
-    return _gradients(dy, x, weight, problem, checks.flag("input_grad", input_grad), xp)
+    wanted = Wanted(checks.flag("input_grad", input_grad))
+    dx, dweight, dbias = gradients(dy, x, weight, problem, wanted, xp)
+    return dx, cast(Array, dweight), cast(Array, dbias)
 
 
 def _keeping(
@@ -120,19 +123,6 @@ def _keeping(
 
 
 _conv = kept_calls(3)(_keeping)
-
-
-@kept_calls(3)
-def _gradients(
-    dy: Array, x: Array, weight: Array, problem: Problem, input_grad: bool, xp: Namespace
-) -> tuple[Array | None, Array, Array]:
-    """`conv_backward` of arrays that fit the problem."""
-    ops, inner, rows = operations_of(xp), channels_last(x, xp), channels_last(dy, xp)
-    dbias = ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))
-    dweight = convolution.weight_gradient(inner, rows, problem, ops)
-    if not input_grad:
-        return None, dweight, dbias
-    return channels_first(convolution.input_gradient(rows, weight, problem, ops), xp), dweight, dbias
 
 
 def _problem(
@@ -282,9 +272,10 @@ class Conv(KernelLayer):
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved
         weight = self.parameter_value("weight")
-        # The weight may have been replaced since the forward; all shapes are known.
+        # The weight may have been replaced since the forward.
         require_same_dtype(dy=dy, input=x, weight=weight)
-        dx, dweight, dbias = _gradients(dy, x, weight, self._problem(x, weight), input_grad, self.backend.xp)
+        problem = self._problem(x, weight)
+        dx, dweight, dbias = gradients(dy, x, weight, problem, wanted_of(self, input_grad), self.backend.xp)
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)
         return dx

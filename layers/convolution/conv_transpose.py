@@ -18,7 +18,7 @@ Source: V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep le
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar, Unpack, cast
 
 from ...backends import operations_of
 from ...backends.backend import ALGORITHMS
@@ -30,12 +30,14 @@ from .. import convolution
 from ..core.array_checks import namespace, require_dtype_of, require_same_dtype, require_shape
 from ..core.axis_order import channels_first, channels_last
 from ..core.kept import Keep, compute
+from ..core.needed_gradients import Wanted, wanted_of
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
 from ..windows.geometry import Padding, Size, resolve_padding
 from .base import KernelLayer
 from .conv import require_cells
+from .gradients import transposed_gradients
 from .problem import Problem
 
 
@@ -109,14 +111,9 @@ def conv_transpose_backward(
     require_same_dtype(dy=dy, input=x, weight=weight)
     groups = checks.integer("groups", groups, 1)
     plan = _plan(tuple(x.shape), tuple(weight.shape), stride, padding, output_padding, dilation, groups)
-    require_shape(dy, (x.shape[0], plan.features, *plan.out), "dy")
-    problem, ops = _problem(x, plan, groups, algorithms), operations_of(xp)
-    upstream = channels_last(dy, xp)
-    dbias = ops.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features)))
-    dweight = convolution.weight_gradient(upstream, channels_last(x, xp), problem, ops)
-    if not checks.flag("input_grad", input_grad):
-        return None, dweight, dbias
-    return channels_first(convolution.forward(upstream, weight, None, problem, ops), xp), dweight, dbias
+    wanted = Wanted(checks.flag("input_grad", input_grad))
+    dx, dweight, dbias = transposed_gradients(dy, x, weight, _problem(x, plan, groups, algorithms), wanted, xp)
+    return dx, cast(Array, dweight), cast(Array, dbias)
 
 
 def _conv_transpose(x: Array, weight: Array, bias: Array | None, problem: Problem, keep: Keep, xp: Namespace) -> Array:
@@ -256,24 +253,20 @@ class ConvTranspose(KernelLayer):
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, weight_init, bias_init
         )
 
-    @property
-    def _options(self) -> dict[str, Any]:
-        return super()._options | {"output_padding": self.output_padding}
-
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Every input element is multiplied by every kernel cell of its group's outputs."""
         return prod(x_shape) * (self.out_channels // self.groups) * prod(self._kernel)
 
     def _output_shape(self, shape: Shape) -> Shape:
-        weight = self.parameters["weight"].shape
-        options = (self.stride, self.padding, self.output_padding, self.dilation, self.groups)
-        plan = _plan(shape, weight, *options)
+        plan = self._planned(shape, self.parameters["weight"].shape)
         return (shape[0], plan.features, *plan.out)
+
+    def _planned(self, x: Shape, weight: Shape) -> _Plan:
+        return _plan(x, weight, self.stride, self.padding, self.output_padding, self.dilation, self.groups)
 
     def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
         require_dtype_of(x, weight, bias)
-        options = (self.stride, self.padding, self.output_padding, self.dilation, self.groups)
-        plan, b = _plan(tuple(x.shape), tuple(weight.shape), *options), self.backend
+        plan, b = self._planned(tuple(x.shape), tuple(weight.shape)), self.backend
         if bias is not None:
             require_shape(bias, (plan.features,), "bias")
         y = _conv_transpose(x, weight, bias, _problem(x, plan, self.groups, b.algorithms), keep, b.xp)
@@ -281,9 +274,12 @@ class ConvTranspose(KernelLayer):
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved
-        dx, dweight, dbias = conv_transpose_backward(
-            dy, x, self.parameter_value("weight"), input_grad=input_grad, **self._options
-        )
+        weight: Array = self.parameter_value("weight")
+        # The weight may have been replaced since the forward.
+        require_same_dtype(dy=dy, input=x, weight=weight)
+        plan, b = self._planned(tuple(x.shape), tuple(weight.shape)), self.backend
+        problem = _problem(x, plan, self.groups, b.algorithms)
+        dx, dweight, dbias = transposed_gradients(dy, x, weight, problem, wanted_of(self, input_grad), b.xp)
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)
         return dx

@@ -13,8 +13,11 @@ def with_owner(error: TypeError | ValueError, owner: Any) -> Exception:
     return type(error)(f"{owner!r}: {error}") if type(error) in (TypeError, ValueError) else error
 
 
-def backward_without_forward(owner: Any, mode: str = "") -> RuntimeError:
-    """The error of a backward for which no forward saved anything."""
+def backward_without_forward(owner: Any, *, in_mode: bool = False) -> RuntimeError:
+    """The error of a backward for which no forward saved anything; ``in_mode`` if it does so by its mode."""
+    mode = ", in training mode" if in_mode else ""
+    advice = "in evaluation call it within nn.enable_grad(), and " if in_mode else ""
     return RuntimeError(
-        f"{owner!r}: backward needs a forward before it{mode}; within released() each backward needs its own"
+        f"{owner!r}: backward needs a forward before it{mode}; within released() each backward needs its own; "
+        f"{advice}not within nn.no_grad()"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Unpack
+from typing import ClassVar, Unpack
 
 from ...backends import origins
 from ...backends.inputs import describe
@@ -11,14 +11,16 @@ from ...common import checks
 from ...common.types import Array, dtype_name
 from .array_checks import require_float
 from .errors import backward_without_forward, with_owner
+from .grad_mode import grad_mode
+from .layer_description import Described
 from .layer_state import LayerState
 from .output_shape import Shape, knows_shapes, report_shapes, shape_by_forward
 from .placement import Placement, wrong_backend_message
 from .release_after_backward import is_within_released
-from .summary import Summary, summarise
+from .repeated_calls import after_forward, before_backward, skip_backward
 
 
-class Layer(LayerState):
+class Layer(Described, LayerState):
     """Base of all layers: called with an array ``(N, ...)``, a layer returns one.
 
     `backward` accepts ``dy``, the gradient of a scalar with respect to that output, and returns ``dx``, the gradient
@@ -35,7 +37,9 @@ class Layer(LayerState):
     buffers : Buffers
         State that is saved but not trained, such as running statistics: name to array.
     training : bool
-        Whether `forward` saves what `backward` needs; in evaluation it saves nothing.
+        The mode: whether to use batch statistics, drop out, and so on.
+    grad_enabled : bool
+        Whether `forward` saves what `backward` needs: in training, or as `enable_grad` and `no_grad` say.
     saved : tuple or None
         What `save_for_backward` saved in the last forward.
     signature : tuple of (str, default)
@@ -48,7 +52,7 @@ class Layer(LayerState):
         From `forward` and `backward`, before anything is computed, with the layer's name in front: for an array of
         another backend, or of a dtype or shape that the layer does not accept.
     RuntimeError
-        From `backward` without a `forward` in training before it.
+        From `backward` without a `forward` before it that saved what it needs.
 
     Notes
     -----
@@ -77,8 +81,8 @@ class Layer(LayerState):
         In ``_forward``: replace a buffer.
     ``save_for_backward(*values)``
         In ``_forward``: ``_backward`` finds the values as ``saved``.
-    ``accumulate_grad(name, gradient)``
-        In ``_backward``: add the gradient of a parameter, of its shape.
+    ``needs_grad(name)``, ``accumulate_grad(name, gradient)``
+        In ``_backward``: whether the gradient of a parameter is needed; add it, of the parameter's shape.
 
     `forward` and `backward` first check library, device and dtype of ``x`` and ``dy``, and the shape of ``dy``. In
     exact numerics they widen float32 arrays to float64 before ``_forward`` and ``_backward`` and round the results
@@ -91,9 +95,11 @@ class Layer(LayerState):
     It is created on first use, by ``self.generator.fold_in("noise")``, because it depends on the layer's name in its
     container. Checkpoints save its position, and compiled steps (`Backend.compile`) advance it.
 
-    A layer saves what backward needs of its last forward only. So a net that passes a layer twice needs two layers,
-    which may share their parameters: ``b.parameters["weight"] = a.parameters["weight"]``. Gradients then add up, and
-    optimizers, clipping and counts see the parameter once. Containers refuse one layer in two places.
+    A layer may be in several places of a container, and layers may share parameters, ``b.parameters["weight"] =
+    a.parameters["weight"]``. Gradients then add up, and optimizers, clipping and counts see a parameter once; names and
+    seeds are those of the first place. What backward needs is saved for each place. By itself a layer saves what
+    backward needs of its last forward only, and so it is in a container of your own that calls one child several times:
+    give it the child under a name for each call.
 
     Examples
     --------
@@ -142,7 +148,6 @@ class Layer(LayerState):
     (5, 2)
     """
 
-    signature: ClassVar[tuple[tuple[str, Any], ...]] = ()
     #: Whether `output_shape` puts this layer's name in front of an error; in a container the layers within do.
     _names_errors: ClassVar[bool] = True
 
@@ -152,7 +157,11 @@ class Layer(LayerState):
         self._fast_results = 0
 
     def named_layers(self, path: str = "") -> Iterator[tuple[str, Layer]]:
-        """This layer and all layers within, each with its full name; the name of this one is ``path``."""
+        """This layer and all layers within, each once with its first full name; that of this one is ``path``."""
+        yield path, self
+
+    def named_places(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+        """`named_layers`, but a layer in several places with each of its names, as in `state_dict`."""
         yield path, self
 
     def __call__(self, x: Array) -> Array:
@@ -201,6 +210,13 @@ class Layer(LayerState):
             self.saved = self._output = None
         return self._record_gradient(dx) if origins.watching else dx
 
+    def _skip_backward(self) -> None:
+        """Leave out a backward: called in its place by containers for layers before which nothing needs gradients."""
+        if self._calls is not None:
+            skip_backward(self._calls)
+        if is_within_released():
+            self.saved = self._output = None
+
     def _forward(self, x: Array) -> Array:
         raise NotImplementedError(f"{type(self).__name__} defines no _forward")
 
@@ -227,15 +243,23 @@ class Layer(LayerState):
 
     def _record_output(self, y: Array) -> None:
         """Record shape and dtype of the output, for `backward`, and which backend computed it."""
-        self._output = (tuple(y.shape), dtype_name(y.dtype)) if self.training else None
+        mode = grad_mode()
+        if mode or (mode is None and self.training):
+            self._output = (tuple(y.shape), dtype_name(y.dtype))
+        else:
+            self.saved = self._output = None
         self._fast_results = origins.fast_results
+        if self._calls is not None:
+            after_forward(self, self._calls)
         if origins.watching:
             origins.record_maker(y, self.backend, type(self).__name__)
 
     def _check_upstream_gradient(self, dy: Array) -> None:
         """Raise unless ``dy`` can be the gradient with respect to the last output."""
+        if self._calls is not None:
+            before_backward(self, self._calls)
         if self._output is None:
-            raise backward_without_forward(self, ", in training mode")
+            raise backward_without_forward(self, in_mode=True)
         self._check_array(dy, "upstream gradient")
         shape, dtype = self._output
         if tuple(dy.shape) != shape or dtype_name(dy.dtype) != dtype:
@@ -274,30 +298,3 @@ class Layer(LayerState):
                 raise (with_owner(error, self) if self._names_errors else error) from error
         report_shapes(self, shape, found)
         return found
-
-    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
-        """Number of multiply-adds in the products of a forward; elementwise work is not counted."""
-        return 0
-
-    def summary(self, input_shape: Sequence[int]) -> Summary:
-        """Layers, output shapes, parameters and multiply-adds for an input of that shape; print it for a table.
-
-        It uses `output_shape` and leaves the model unchanged. It includes the memory of the parameters, and of the
-        outputs of all layers for that batch, which training saves.
-
-        Parameters
-        ----------
-        input_shape : sequence of int
-            With the batch axis, as in ``(1, 3, 32, 32)``.
-        """
-        return summarise(self, input_shape)
-
-    def __repr__(self) -> str:
-        parts = []
-        for name, default in self.signature:
-            value = getattr(self, name)
-            if default is ...:
-                parts.append(repr(value))
-            elif value != default:
-                parts.append(f"{name}={value!r}")
-        return f"{type(self).__name__}({', '.join(parts)})"

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from ...common.types import Array
 from .layer import Layer
+from .repeated_calls import separate_calls
 from .snapshot import Snapshot
 
 Callback: TypeAlias = Callable[[str, Layer, Any], None]
@@ -75,7 +76,8 @@ def preserved(model: Layer) -> Iterator[None]:
     state = Snapshot(model)
     model.zero_grad()
     try:
-        yield
+        with separate_calls(model):
+            yield
     finally:
         state.restore()
         for parameter, gradient in gradients:

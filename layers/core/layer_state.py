@@ -14,9 +14,11 @@ from ...common.types import Array
 from ..initialisers import Initialiser
 from .buffers import Buffers
 from .errors import full_name
+from .grad_mode import grad_mode
 from .kept import Keep, Kept, Source, compute, constant, keep_constants
 from .parameter import Parameter
 from .placement import Placed, Placement
+from .repeated_calls import Calls
 from .state_dict import LoadedKeys, load_state, state_of
 
 # Methods that a layer implements.
@@ -35,6 +37,8 @@ class LayerState(Placed):
     #: Whether ``_forward`` and ``_backward`` accept arrays as exact numerics stores them, in float32, and compute what
     #: they would of widened ones. A subclass that defines either does not, unless it says so.
     accepts_stored: ClassVar[bool] = False
+    # What each call saved, for a layer that is in several places: see `repeated_calls`.
+    _calls: Calls | None = None
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -48,7 +52,7 @@ class LayerState(Placed):
         self._kept = Kept()
         self.training = True
         self.saved: Any = None
-        # Shape and dtype of the last output in training, which an upstream gradient must have.
+        # Shape and dtype of the last output with a backward, which an upstream gradient must have.
         self._output: tuple[tuple[int, ...], str] | None = None
 
     def add_parameter(
@@ -85,10 +89,18 @@ class LayerState(Placed):
             return None
         return self.backend.up(constant(parameter.read_by(self)))
 
-    def accumulate_grad(self, name: str, gradient: Array) -> None:
-        """Add an array of the parameter's shape to its ``grad``; does nothing if there is no such parameter."""
+    def needs_grad(self, name: str) -> bool:
+        """Whether there is a parameter of that name, and it is not frozen: backward need not compute its gradient."""
         parameter = self.parameters.get(name)
-        if parameter is None:
+        return parameter is not None and parameter._requires_grad
+
+    def accumulate_grad(self, name: str, gradient: Array | None) -> None:
+        """Add an array of the parameter's shape to its ``grad``.
+
+        Does nothing if there is no such parameter, or it is frozen; then the gradient may be None.
+        """
+        parameter = self.parameters.get(name)
+        if parameter is None or not parameter._requires_grad:
             return
         parameter.belong_to(self)
         gradient = self.backend.down(gradient)
@@ -146,9 +158,20 @@ class LayerState(Placed):
         """Replace a buffer by an array of its shape, rounded to float32 in exact numerics."""
         self.buffers[name] = self.backend.down(array)
 
+    @property
+    def grad_enabled(self) -> bool:
+        """Whether forward saves what backward needs.
+
+        It does in training, within `enable_grad`, and within the forward of a container in training, but not within
+        `no_grad`.
+        """
+        mode = grad_mode()
+        return self.training if mode is None else mode
+
     def save_for_backward(self, *values: Any) -> None:
-        """Save arrays and other values as ``saved`` for backward; in evaluation ``saved`` is None."""
-        self.saved = values if self.training else None
+        """Save arrays and other values as ``saved`` for backward; None where there is no backward (`grad_enabled`)."""
+        mode = grad_mode()
+        self.saved = values if mode or (mode is None and self.training) else None
 
     def _record_gradient(self, gradient: Any) -> Any:
         """The gradient, recorded as computed by this layer in its numerics."""
@@ -162,17 +185,38 @@ class LayerState(Placed):
         if self.training:
             self._kept.clear()
         else:
-            self.saved = self._output = None
+            self._free_saved()
         return self
 
     def eval(self) -> Self:
-        """Evaluation mode: save nothing for backward. Returns this layer."""
+        """Evaluation mode: running statistics, no dropout; by itself a forward saves nothing. Returns this layer."""
         return self.train(False)
+
+    def freeze(self) -> Self:
+        """Set ``requires_grad`` of all parameters, those of layers within too, to False; returns this layer.
+
+        A batch norm in training still uses and tracks the statistics of batches: set its mode by `eval`.
+        """
+        return self._set_requires_grad(False)
+
+    def unfreeze(self) -> Self:
+        """Set ``requires_grad`` of all parameters, those of layers within too, to True; returns this layer."""
+        return self._set_requires_grad(True)
+
+    def _set_requires_grad(self, value: bool) -> Self:
+        for _, parameter in self.named_parameters():
+            parameter.requires_grad = value
+        return self
 
     def release(self) -> None:
         """Free what this layer and all layers within saved for backward."""
         for _, layer in self.named_layers():
-            layer.saved = layer._output = None
+            layer._free_saved()
+
+    def _free_saved(self) -> None:
+        self.saved = self._output = None
+        if self._calls is not None:
+            self._calls = Calls()
 
     def zero_grad(self) -> None:
         """Set the gradients of all parameters to None."""
@@ -180,13 +224,17 @@ class LayerState(Placed):
             parameter.zero_grad()
 
     def named_layers(self, path: str = "") -> Iterator[tuple[str, LayerState]]:
-        """This layer and all layers within, each with its full name; the name of this one is ``path``."""
+        """This layer and all layers within, each once with its first full name; that of this one is ``path``."""
         raise NotImplementedError(f"{type(self).__name__} defines no named_layers")
+
+    def named_places(self, path: str = "") -> Iterator[tuple[str, LayerState]]:
+        """`named_layers`, but a layer in several places with each of its names, as in `state_dict`."""
+        raise NotImplementedError(f"{type(self).__name__} defines no named_places")
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """All parameters with their full names, as in `state_dict`; a shared one once, with its first name."""
         seen: set[Parameter] = set()
-        for path, layer in self.named_layers():
+        for path, layer in self.named_places():
             for name, parameter in layer.parameters.items():
                 parameter.belong_to(layer)
                 if parameter not in seen:
@@ -224,10 +272,13 @@ class LayerState(Placed):
 
     def slots(self) -> Iterator[Slot]:
         """The state that changes from step to step, for `Backend.compile`: arrays, modes, settings, backends."""
-        layers = [layer for _, layer in self.named_layers()]
+        kind, layers = type(self).__name__, [layer for _, layer in self.named_layers()]
+        parameters = [parameter for _, parameter in self.named_parameters()]
+        yield Slot.constant(f"{kind}.backend", self, "backend", lambda: tuple([layer.backend for layer in layers]))
         yield Slot.constant(
-            f"{type(self).__name__}.backend", self, "backend", lambda: tuple([layer.backend for layer in layers])
+            f"{kind}'s requires_grad", self, "grads", lambda: tuple([each._requires_grad for each in parameters])
         )
+        yield Slot.constant(f"{kind}'s grad mode", self, "grad mode", grad_mode)
         for path, layer in self.named_layers():
             yield from layer._slots(path or type(layer).__name__)
 
@@ -251,7 +302,7 @@ class LayerState(Placed):
             parameter.move(target)
         self.buffers.move(target)
         super()._move(target)
-        self.saved = self._output = None
+        self._free_saved()
 
 
 def _slots_of_stream(layer: Any, path: str) -> Iterator[Slot]:

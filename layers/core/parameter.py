@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from ...backends import Backend, Generator, ambient_backend, backend_of, get_backend, operations_of, origins, to_host
+from ...backends import Backend, Generator, operations_of, origins
 from ...backends.lookup import require_plain
 from ...backends.recording.guards import in_recording, require_owned
 from ...backends.recording.slots import Slot
 from ...backends.sole_reference import ONE_REFERENCE
-from ...common.types import Array, dtype_name
+from ...common import checks
+from ...common.types import Array
 from ..initialisers import Initialiser
 from .array_checks import require_float
-from .placement import moved, wrong_backend_message
+from .placement import backend_of_value, moved, moved_state, wrong_backend_message
 
 
 class Owner(Protocol):
@@ -84,6 +85,7 @@ class Parameter:
         The layer, whose backend stores the value and whose generator draws it.
     name : str
         The parameter's name in its layer.
+    requires_grad : bool
 
     Attributes
     ----------
@@ -91,6 +93,9 @@ class Parameter:
         An optimizer updates it in place; an array that was set by a user is copied before the first update.
     grad : array or None
         Sum of the gradients since `Layer.zero_grad`; None if there were none.
+    requires_grad : bool
+        Whether backward computes a gradient; may be set between steps. With False the parameter is *frozen*: ``grad``
+        becomes None, and optimizers and clipping leave it and its state alone.
     states : mapping
         The state of each optimizer for this parameter, which is moved with it.
     """
@@ -104,6 +109,7 @@ class Parameter:
         initialiser: Initialiser | None = None,
         owner: Owner | None = None,
         name: str = "",
+        requires_grad: bool = True,
     ) -> None:
         if value is None and (shape is None or initialiser is None or owner is None):
             raise ValueError("a parameter must have a value, or a shape, an initialiser and an owner")
@@ -121,11 +127,23 @@ class Parameter:
         self.states: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
         self._initialiser, self._owner, self._name = initialiser, owner, name
         # The backend of a parameter without a layer.
-        self._backend = None if value is None or owner is not None else _backend_for(value)
+        self._backend = None if value is None or owner is not None else backend_of_value(value)
         # `origins.fast_results` before the forward to which the gradient belongs.
         self._fast_results = origins.fast_results
+        self._requires_grad = checks.flag("requires_grad", requires_grad)
         # The target of the last move, so that a parameter of two layers is moved once.
         self._moved_to: Backend | None = None
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether backward computes a gradient; with False the parameter is frozen."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self._requires_grad = checks.flag("requires_grad", value)
+        if not value:
+            self.zero_grad()
 
     @property
     def backend(self) -> Backend:
@@ -133,7 +151,7 @@ class Parameter:
         if self._owner is not None:
             return self._owner.backend
         if self._backend is None or not self._backend.owns(self._value):
-            self._backend = _backend_for(self._value)
+            self._backend = backend_of_value(self._value)
         return self._backend
 
     def belong_to(self, owner: Owner) -> None:
@@ -269,7 +287,7 @@ class Parameter:
 
     def set_state(self, optimizer: Any, state: Mapping[str, Any], backend: Backend) -> None:
         """Set the state of an optimizer, with its arrays moved to that backend."""
-        self.states[optimizer] = {k: _moved_state(v, backend) if hasattr(v, "dtype") else v for k, v in state.items()}
+        self.states[optimizer] = {k: moved_state(v, backend) if hasattr(v, "dtype") else v for k, v in state.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         # A weak mapping cannot be pickled; the copy of an optimizer without other references is freed at once.
@@ -282,23 +300,3 @@ class Parameter:
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape})"
-
-
-def _backend_for(value: Array) -> Backend:
-    """The backend of a value without a layer: the one with exact numerics that computed it, else that of the enclosing
-    `use_backend` if it owns the array, else that of the array's library."""
-    found, ambient = origins.maker_of(value), ambient_backend()
-    if found is not None and found.backend.numerics == "exact":
-        made_by: Backend = found.backend
-        return made_by
-    name = dtype_name(value.dtype)
-    if ambient is not None and ambient.owns(value) and (ambient.numerics == "fast" or name == ambient.dtype_name):
-        return get_backend(ambient, name)
-    return get_backend(backend_of(value), name)
-
-
-def _moved_state(array: Array, backend: Backend) -> Array:
-    """An array of an optimizer's state on a backend, in its dtype; 0-d counts and powers keep their own dtype."""
-    if array.ndim == 0 and backend.has(dtype_name(array.dtype)):
-        return backend.asarray(to_host(array))
-    return moved(array, backend)

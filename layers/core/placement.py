@@ -7,11 +7,11 @@ variable ``XPNN_BACKEND``, numpy.
 from functools import cached_property
 from typing import Any, Self, TypedDict, Unpack, cast
 
-from ...backends import Backend, BackendLike, Generator, ambient_backend, backend_of, get_backend, to_host
+from ...backends import Backend, BackendLike, Generator, ambient_backend, backend_of, get_backend, origins, to_host
 from ...backends.backend import FLOATS
 from ...backends.inputs import unsupported
 from ...common import checks
-from ...common.types import Array, DType
+from ...common.types import Array, DType, dtype_name
 
 
 class Placement(TypedDict, total=False):
@@ -144,3 +144,23 @@ def moved(array: Array, target: Backend) -> Array:
     """A copy on the target of an array of any backend, with floats in the target's dtype."""
     host = to_host(array)
     return target.asarray(host.astype(target.dtype_name if host.dtype.name in FLOATS else host.dtype))
+
+
+def backend_of_value(value: Array) -> Backend:
+    """The backend of a value without a layer: the one with exact numerics that computed it, else that of the enclosing
+    `use_backend` if it owns the array, else that of the array's library."""
+    found, ambient = origins.maker_of(value), ambient_backend()
+    if found is not None and found.backend.numerics == "exact":
+        made_by: Backend = found.backend
+        return made_by
+    name = dtype_name(value.dtype)
+    if ambient is not None and ambient.owns(value) and (ambient.numerics == "fast" or name == ambient.dtype_name):
+        return get_backend(ambient, name)
+    return get_backend(backend_of(value), name)
+
+
+def moved_state(array: Array, backend: Backend) -> Array:
+    """An array of an optimizer's state on a backend, in its dtype; 0-d counts and powers keep their own dtype."""
+    if array.ndim == 0 and backend.has(dtype_name(array.dtype)):
+        return backend.asarray(to_host(array))
+    return moved(array, backend)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ...backends import Backend, to_host
@@ -25,8 +25,8 @@ class HasState(Protocol):
     def backend(self) -> Backend:
         """Where the arrays are."""
 
-    def named_layers(self) -> Iterator[tuple[str, HasState]]:
-        """This layer and all layers within, each with its full name."""
+    def named_places(self) -> Iterator[tuple[str, HasState]]:
+        """This layer and all layers within, each with all its full names."""
 
 
 #: Full name to the layer that has the array, and the array's name there.
@@ -48,37 +48,71 @@ class LoadedKeys(NamedTuple):
 def state_of(model: HasState) -> dict[str, Array]:
     """`Layer.state_dict`."""
     state = {}
-    for path, layer in model.named_layers():
+    for path, layer in model.named_places():
         state.update({full_name(path, name): parameter.value for name, parameter in layer.parameters.items()})
         state.update({full_name(path, name): array for name, array in layer.buffers.items()})
     return state
+
+
+def host_state(model: HasState) -> dict[str, Any]:
+    """`Layer.state_dict` as arrays on the host, of which one with several names is one array."""
+    state = state_of(model)
+    hosts = {key: to_host(array) for key, array in {id(array): array for array in state.values()}.items()}
+    return {name: hosts[id(array)] for name, array in state.items()}
 
 
 def load_state(model: HasState, state: Mapping[str, Any], strict: bool) -> LoadedKeys:
     """`Layer.load_state_dict`: check everything first, then replace everything."""
     checks.mapping("state", state, "give what state_dict() returned, or the contents of a file")
     checks.flag("strict", strict)
-    places: dict[str, tuple[HasState, str]] = {}
-    for path, layer in model.named_layers():
-        places.update({full_name(path, name): (layer, name) for name in (*layer.parameters, *layer.buffers)})
+    places = _places(model)
+    others = _other_names(places)
+    # An array in several places may be given under one of its names.
+    given: dict[str, str] = {}
+    for name in places:
+        if name in state:
+            given.setdefault(others.get(name, name), name)
     keys = LoadedKeys(
-        missing_keys=[name for name, (_, key) in places.items() if name not in state and key not in OPTIONAL],
+        missing_keys=[
+            name for name, (_, key) in places.items() if others.get(name, name) not in given and key not in OPTIONAL
+        ],
         unexpected_keys=[name for name in state if name not in places],
     )
     found = {name: place for name, place in places.items() if name in state}
     hosts = {name: _host(state[name], name) for name in found}
-    problems = [*_problems(found, hosts), *_shared_but_different(found, hosts)]
+    problems = [*_problems(found, hosts), *_shared_but_different(hosts, others, given)]
     if strict:
         problems = [*_differences(keys, places), *problems]
     if problems:
         raise ValueError(f"{type(model).__name__}.load_state_dict: {'; '.join(problems)}")
-    loaded = {name: moved(hosts[name], layer.backend) for name, (layer, _) in found.items()}
-    for name, (layer, key) in found.items():
+    loaded = {name: moved(hosts[given[name]], layer.backend) for name, (layer, _) in places.items() if name in given}
+    for name, array in loaded.items():
+        layer, key = places[name]
         if key in layer.parameters:
-            layer.parameters[key].value = loaded[name]
+            layer.parameters[key].value = array
         else:
-            layer.buffers[key] = loaded[name]
+            layer.buffers[key] = array
     return keys
+
+
+def _places(model: HasState) -> dict[str, tuple[HasState, str]]:
+    places: dict[str, tuple[HasState, str]] = {}
+    for path, layer in model.named_places():
+        places.update({full_name(path, name): (layer, name) for name in (*layer.parameters, *layer.buffers)})
+    return places
+
+
+def _other_names(places: Places) -> dict[str, str]:
+    """For each name but the first of an array in several places, the first one."""
+    first: dict[Hashable, str] = {}
+    found = {}
+    for name, (layer, key) in places.items():
+        # A buffer is in several places if its layer is.
+        array: Hashable = layer.parameters[key] if key in layer.parameters else (id(layer), key)
+        known = first.setdefault(array, name)
+        if known != name:
+            found[name] = known
+    return found
 
 
 def _host(array: Any, name: str) -> Any:
@@ -121,13 +155,14 @@ def _problems(places: Places, hosts: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} holds {hosts[name].dtype.name}, expected {kind}"
 
 
-def _shared_but_different(places: Places, hosts: Mapping[str, Any]) -> Iterator[str]:
-    """Different arrays for a parameter that several layers share, which has a name in each."""
-    first: dict[Parameter, str] = {}
-    for name, (layer, key) in places.items():
-        if key not in layer.parameters:
+def _shared_but_different(
+    hosts: Mapping[str, Any], others: Mapping[str, str], given: Mapping[str, str]
+) -> Iterator[str]:
+    """Different arrays for one that is in several places, and has a name in each."""
+    for name, first in others.items():
+        if name not in hosts:
             continue
-        other = first.setdefault(layer.parameters[key], name)
+        known = given[first]
         # As bytes, so that NaN equals NaN.
-        if other != name and hosts[other].tobytes() != hosts[name].tobytes():
-            yield f"{other} and {name} are one parameter, but differ"
+        if known != name and hosts[known].tobytes() != hosts[name].tobytes():
+            yield f"{known} and {name} are one parameter, but differ"

@@ -21,7 +21,8 @@ UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 class Row:
     """One layer of a summary: full name, ``repr``, output shape, number of parameters, multiply-adds.
 
-    ``output_bytes`` is the memory of the output, even if it is a view of the input, as for `Flatten`.
+    ``frozen`` is the number of parameters that require no gradient. ``output_bytes`` is the memory of the output, even
+    if it is a view of the input, as for `Flatten`.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Row:
     parameters: int
     multiply_adds: int
     output_bytes: int
+    frozen: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,13 @@ class Summary:
 
     @property
     def parameters(self) -> int:
-        """Number of trained values; a layer that is passed twice, or a parameter of two layers, counts once."""
+        """Number of values in parameters; a layer that is passed twice, or a parameter of two layers, counts once."""
         return sum({row.name: row.parameters for row in self.rows}.values())
+
+    @property
+    def trained_parameters(self) -> int:
+        """The number of those that are not frozen."""
+        return self.parameters - sum({row.name: row.frozen for row in self.rows}.values())
 
     @property
     def multiply_adds(self) -> int:
@@ -89,7 +96,11 @@ class Summary:
             f"memory in {self.dtype}: parameters {in_units(self.parameter_bytes)}, outputs of all layers for this "
             f"batch {in_units(self.output_bytes)}"
         )
-        return f"{wrapped(f'input {self.input_shape}', width)}\n{body}\n{wrapped(memory, width)}"
+        lines = [wrapped(f"input {self.input_shape}", width), body, wrapped(memory, width)]
+        if frozen := self.parameters - self.trained_parameters:
+            counts = f"{self.trained_parameters:,} of {self.parameters:,} parameters are trained, {frozen:,} are frozen"
+            lines.append(wrapped(counts, width))
+        return "\n".join(lines)
 
 
 def in_units(size: int) -> str:
@@ -123,9 +134,11 @@ def summarise(layer: Any, input_shape: Sequence[int]) -> Summary:
             if id(part) in single:
                 # A parameter of several layers counts for the first of them.
                 own = [each for each in part.parameters.values() if counted.setdefault(id(each), id(part)) == id(part)]
-                parameters = sum(prod(each.shape) for each in {id(each): each for each in own}.values())
+                own = list({id(each): each for each in own}.values())
+                parameters = sum(prod(each.shape) for each in own)
+                frozen = sum(prod(each.shape) for each in own if not each.requires_grad)
                 adds, size = part.multiply_adds(x_shape, y_shape), prod(y_shape) * BYTES[dtype]
-                rows.append(Row(names[id(part)], repr(part), y_shape, parameters, adds, size))
+                rows.append(Row(names[id(part)], repr(part), y_shape, parameters, adds, size, frozen))
 
         with observed_shapes(record):
             layer.output_shape(tuple(int(n) for n in shape))

@@ -15,6 +15,7 @@ from ...common.types import Array, DType, Namespace
 from ..core.array_checks import namespace, require_float, require_same_dtype, require_shape
 from ..core.elementwise import scalar
 from ..core.errors import backward_without_forward, with_owner
+from ..core.grad_mode import grad_mode
 from ..core.placement import Placement, checked_placement, has_backend_settings, place, wrong_backend_message
 from ..core.release_after_backward import is_within_released
 from .loss_weights import LossWeights
@@ -188,7 +189,8 @@ class Loss:
                 value = self._checked_forward(b, prediction, target)
         except (TypeError, ValueError) as error:
             raise with_owner(error, self) from error
-        self._saved = (b, b.plain(prediction), b.plain(target), tuple(value.shape))
+        keeps = grad_mode() is not False
+        self._saved = (b, b.plain(prediction), b.plain(target), tuple(value.shape)) if keeps else None
         if origins.watching:
             origins.record_maker(value, b, type(self).__name__)
         return value

@@ -126,9 +126,17 @@ def normalise_rows(
 
 
 def normalise_rows_backward(
-    dy: Array, normalised: NormalisedRows, weight: Array | None, constant: bool, input_grad: bool, xp: Namespace
-) -> tuple[Array | None, Array, Array]:
-    """``(dx, dweight, dbias)``; with ``constant`` the statistics did not depend on the input."""
+    dy: Array,
+    normalised: NormalisedRows,
+    weight: Array | None,
+    constant: bool,
+    input_grad: bool,
+    parameter_grads: bool,
+    xp: Namespace,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """``(dx, dweight, dbias)``, None if not wanted; with ``constant`` the statistics did not depend on the input."""
+    if constant and not parameter_grads:
+        return _scaled(dy, normalised, weight, xp), None, None
     ops = operations_of(xp)
     cells, channels = normalised.rows.shape
     x, repeats = _long_rows(normalised.rows, xp)
@@ -174,6 +182,22 @@ def normalise_rows_backward(
 
     ops.parallel(len(blocks), work)
     return _as_input(dx, tuple(dy.shape), xp), dweight, dbias
+
+
+def _scaled(dy: Array, normalised: NormalisedRows, weight: Array | None, xp: Namespace) -> Array:
+    """The input's gradient with constant statistics, for which no sums are needed."""
+    scale = normalised.inverse_std if weight is None else normalised.inverse_std * weight
+    upstream, repeats = _long_rows(xp.reshape(channels_last(dy, xp), normalised.rows.shape), xp)
+    dx = xp.empty(normalised.rows.shape, dtype=dy.dtype, device=device(dy))
+    (result, _), factor, blocks = _long_rows(dx, xp), xp.tile(scale, (repeats,)), _blocks(upstream, xp)
+
+    def work(i: int) -> None:
+        part = result[blocks[i], :]
+        part[...] = upstream[blocks[i], :]
+        part *= factor
+
+    operations_of(xp).parallel(len(blocks), work)
+    return _as_input(dx, tuple(dy.shape), xp)
 
 
 def in_range(inverse_std: Array, var: Array, xp: Namespace) -> Array:

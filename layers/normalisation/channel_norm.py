@@ -137,14 +137,17 @@ class ChannelNorm(Norm, Fusing):
     def covers(self, relu: Layer) -> bool:
         """Whether `backward` includes that of a ReLU, with which the last forward was computed together."""
         saved = self.saved
-        return saved is not None and len(saved) == 3 and saved[2] is relu.saved and is_rectified(saved[0])
+        if saved is None or self._calls is not None or relu._calls is not None:
+            # In several places each of the two has a backward of its own; the gradient of ReLU twice has the same bits.
+            return False
+        return len(saved) == 4 and saved[3] is relu.saved and is_rectified(saved[0])
 
     def _by_kept_scales(self, x: Array, layout: Layout, relu: bool) -> Array | None:
         """The output in evaluation, or its ReLU, by an engine that scales and shifts by kept numbers; else None.
 
         It has the bits of the normalisation by running statistics.
         """
-        if self.training or not self.track_running_stats:
+        if self.training or self.grad_enabled or not self.track_running_stats:
             return None
         keep, xp = self.keep_in_evaluation("weight", "bias", "running_mean", "running_var"), self.backend.xp
         engine: Any = None if keep is compute else prepared(x, layout, True, xp)

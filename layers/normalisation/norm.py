@@ -27,7 +27,7 @@ et al., "Instance normalization", 2016; Y. Wu and K. He, "Group normalization", 
 
 from collections.abc import Iterable
 from math import prod
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from ...backends import operations_of
 from ...backends.execution.team import current_team
@@ -39,6 +39,7 @@ from ..core.array_checks import require_same_dtype, require_shape
 from ..core.axis_order import channels_first, channels_last, memory_axes
 from ..core.elementwise import scalar
 from ..core.layer import Layer
+from ..core.needed_gradients import wanted_of
 from .batch_norm_rows import NormalisedRows, in_range, normalise_rows, normalise_rows_backward
 from .layout import Layout
 
@@ -199,12 +200,18 @@ def normalise_backward(
     *,
     constant: bool = False,
     input_grad: bool = True,
+    parameter_grads: bool = True,
     xp: Namespace,
-) -> tuple[Array | None, Array, Array]:
+) -> tuple[Array | None, Array | None, Array | None]:
     """``(dx, dweight, dbias)``; with ``constant`` the statistics did not depend on the input.
+
+    What is not wanted may be None. Only with constant statistics ``dx`` needs no sums; kernels compute them in any
+    case, in a pass of their own.
 
     The first sums are over the values that share both a mean and an entry of the weight; all others are sums of these.
     """
+    if not (input_grad or parameter_grads):
+        return None, None, None
     if isinstance(normalised, NormalisedByKernels):
         rows, state = dy if layout.is_row else channels_last(dy, xp), normalised.state
         dx, dweight, dbias = normalised.kernels.backward(rows, state, weight, constant, input_grad)
@@ -212,15 +219,19 @@ def normalise_backward(
             return dx, xp.reshape(dweight, layout.weight), xp.reshape(dbias, layout.weight)
         return None if dx is None else channels_first(dx, xp), dweight, dbias
     if isinstance(normalised, NormalisedRows):
-        return normalise_rows_backward(dy, normalised, weight, constant, input_grad, xp)
+        return normalise_rows_backward(dy, normalised, weight, constant, input_grad, parameter_grads, xp)
     order = normalised.order
     back, grid = inverse(order), xp.permute_dims(xp.reshape(dy, layout.grid), order)
     axes = _permuted(layout.axes, order)
     constant_axes = {order.index(axis) for axis, size in enumerate(layout.broadcast) if size == 1}
     shared = tuple(axis for axis in axes if axis in constant_axes)
-    sums = total(grid, shared, xp), total(grid * normalised.values, shared, xp)
-    totals = (xp.permute_dims(total(s, tuple(constant_axes - {*shared}), xp), back) for s in sums)
-    dbias, dweight = (xp.reshape(each, layout.weight) for each in totals)
+    sums: tuple[Array, ...] = ()
+    if parameter_grads or not constant:
+        sums = total(grid, shared, xp), total(grid * normalised.values, shared, xp)
+    dbias, dweight = None, None
+    if parameter_grads:
+        totals = (xp.permute_dims(total(s, tuple(constant_axes - {*shared}), xp), back) for s in sums)
+        dbias, dweight = (xp.reshape(each, layout.weight) for each in totals)
     if not input_grad:
         return None, dweight, dbias
     # A weight that is constant over the values of a mean is a factor of the means; one that varies is not.
@@ -229,7 +240,7 @@ def normalise_backward(
     if weight is not None:
         factors = layout.along(weight, order, xp)
         if varied:
-            grid, sums = grid * factors, (sums[0] * factors, sums[1] * factors)
+            grid, sums = grid * factors, tuple([each * factors for each in sums])
         else:
             scale = scale * factors
     if not constant:
@@ -259,7 +270,10 @@ def differentiate(
         require_shape(weight, layout.weight, "weight")
     _, normalised = normalise(x, None, None, layout, mean=mean, var=var, eps=eps, xp=xp)
     constant, input_grad = mean is not None, checks.flag("input_grad", input_grad)
-    return normalise_backward(dy, normalised, weight, layout, constant=constant, input_grad=input_grad, xp=xp)
+    dx, dweight, dbias = normalise_backward(
+        dy, normalised, weight, layout, constant=constant, input_grad=input_grad, xp=xp
+    )
+    return dx, cast(Array, dweight), cast(Array, dbias)
 
 
 def _permuted(axes: Iterable[int], order: tuple[int, ...]) -> tuple[int, ...]:
@@ -308,15 +322,16 @@ class Norm(Layer):
         is_stored = b.numerics == "exact" and dtype_name(x.dtype) == "float32"
         _require(layout, None if is_stored else x, weight=weight, bias=bias, mean=mean, var=var)
         y, normalised = _normalise(x, weight, bias, layout, given, self.eps, relu, b.xp)
-        self.save_for_backward(normalised, layout)
+        self.save_for_backward(normalised, layout, mean is not None)
         return y, normalised
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        normalised, layout = self.saved[:2]
-        weight, b, xp = self.parameter_value("weight"), self.backend, self.backend.xp
+        normalised, layout, constant = self.saved[:3]
+        weight, wanted, b = self.parameter_value("weight"), wanted_of(self, input_grad), self.backend
         if not isinstance(normalised, NormalisedByKernels):
             dy = b.up(dy)
-        dx, dweight, dbias = normalise_backward(dy, normalised, weight, layout, input_grad=input_grad, xp=xp)
+        options = {"constant": constant, "input_grad": input_grad, "parameter_grads": wanted.parameters}
+        dx, dweight, dbias = normalise_backward(dy, normalised, weight, layout, xp=b.xp, **options)
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)
         return dx

@@ -101,7 +101,7 @@ class MaxPool(_Pool):
         geometry, b = self._geometry(x), self.backend
         if b.numerics == "exact" and prepared_max(x, tuple(x.shape), geometry, b.xp) is None:
             x = b.up(x)
-        if not (self.training or self.return_indices):
+        if not (self.grad_enabled or self.return_indices):
             return maxima(x, geometry, self.backend.xp)
         y, cell = max_cells(x, geometry, self.backend.xp)
         if self.return_indices:

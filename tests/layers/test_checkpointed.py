@@ -214,6 +214,3 @@ def test_errors_name_the_layer_within_and_an_argument_that_is_not_a_layer():
         nn.Checkpointed(nn.Dense(4, 3))(np.zeros((1, 3), np.float32))
     with raises(TypeError, "layer must be a Layer, got [Dense(2, 2)]; for several, Checkpointed(Sequential("):
         nn.Checkpointed([nn.Dense(2, 2)])
-    layer = nn.Dense(2, 2)
-    with raises(ValueError, "one layer is in two places"):
-        nn.Sequential(nn.Checkpointed(layer), layer)

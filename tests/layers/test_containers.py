@@ -142,18 +142,6 @@ def test_error_names_the_layer_in_which_it_arose():
         model(np.zeros((1, 4), np.float32))
 
 
-def test_one_layer_in_two_places_is_an_error():
-    layer = nn.ReLU()
-    with raises(ValueError, "one layer is in two places, 0 and 2: ReLU(); make two layers"):
-        nn.Sequential(layer, nn.Dense(2, 2), layer)
-
-
-def test_one_layer_in_two_places_is_an_error_however_deep():
-    layer = nn.Dense(2, 2)
-    with raises(ValueError, "one layer is in two places"):
-        nn.Sequential(layer, nn.Sequential(nn.ReLU(), layer))
-
-
 @pytest.mark.parametrize("child", [nn.ReLU, np.tanh, None, "ReLU"])
 def test_a_child_that_is_not_a_layer_is_an_error_that_names_it(child):
     with raises(TypeError, "Sequential: '1' must be a Layer, got "):

@@ -169,7 +169,7 @@ def test_a_folded_forward_frees_what_training_saved(rng):
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), backend="numpy")
     x = rng.standard_normal((2, 2, 5, 5)).astype(np.float32)
     model(x)
-    for layer in model:
+    for _, layer in model.named_layers():
         layer.training = False
     model(x)
     assert [layer.saved for layer in model] == [None] * 3

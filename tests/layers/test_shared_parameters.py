@@ -201,16 +201,3 @@ def test_buffers_and_streams_of_a_tied_model_are_restored():
     before.restore()
     model.zero_grad()
     assert all(parameter.grad is None for _, parameter in model.named_parameters())
-
-
-def test_one_layer_in_two_places_is_refused():
-    """It would save one input for two backwards."""
-    layer = nn.Dense(4, 4)
-    for build in (
-        lambda: nn.Sequential(layer, nn.Tanh(), layer),
-        lambda: nn.Sequential(nn.Sequential(layer), nn.Residual(layer)),
-        lambda: nn.Parallel(layer, layer),
-        lambda: nn.Sequential(nn.Checkpointed(layer), layer),
-    ):
-        with pytest.raises(ValueError, match="one layer is in two places"):
-            build()

@@ -84,7 +84,7 @@ class Optimizer(GroupSettings):
         return False
 
     def step(self) -> None:
-        """Update each parameter that has a gradient."""
+        """Update each parameter that has a gradient and is not frozen."""
         require_owned(self, f"the state of {type(self).__name__}")
         if len(self.param_groups) == 1:
             self._step_group(self.param_groups[0])
@@ -97,7 +97,7 @@ class Optimizer(GroupSettings):
         """Update the parameters of the group whose settings are read."""
         of_backends: list[tuple[Backend, list[tuple[Parameter, Array]]]] = []
         for parameter in group.named.values():
-            if parameter.grad is not None:
+            if parameter.grad is not None and parameter.requires_grad:
                 if origins.watching:
                     parameter.check_gradient(parameter.grad, is_last=True)
                 b = parameter.backend

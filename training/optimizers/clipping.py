@@ -25,7 +25,7 @@ def clip_grad_value(parameters: Trainable, limit: float) -> None:
     Parameters
     ----------
     parameters : Layer, mapping of str to Parameter, iterable of Parameter, or a group of an optimizer
-        Those without a gradient are skipped.
+        Those without a gradient, and frozen ones, are skipped.
     limit : float
         At least 0.
 
@@ -36,7 +36,7 @@ def clip_grad_value(parameters: Trainable, limit: float) -> None:
     """
     limit = checks.number("limit", limit, least=0)
     for parameter in trainable(parameters, "clip_grad_value").values():
-        if parameter.grad is not None:
+        if parameter.grad is not None and parameter.requires_grad:
             _require_gradient(parameter.grad)
             b = parameter.backend
             with b.context():
@@ -49,8 +49,8 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
     Parameters
     ----------
     parameters : Layer, mapping of str to Parameter, iterable of Parameter, or a group of an optimizer
-        On one backend; those without a gradient are skipped. To clip groups separately, call this for each of
-        ``optimizer.param_groups``.
+        On one backend; those without a gradient, and frozen ones, are skipped. To clip groups separately, call this for
+        each of ``optimizer.param_groups``.
     max_norm : float
         At least 0.
     norm_type : float
@@ -69,7 +69,7 @@ def clip_grad_norm(parameters: Trainable, max_norm: float, norm_type: float = 2.
     max_norm = checks.number("max_norm", max_norm, least=0)
     norm_type = checks.number("norm_type", norm_type, least=1, infinite=True)
     every = list(trainable(parameters, "clip_grad_norm").values())
-    found = [p for p in every if p.grad is not None]
+    found = [p for p in every if p.grad is not None and p.requires_grad]
     for parameter in found:
         _require_gradient(parameter.grad)
     b = every[0].backend

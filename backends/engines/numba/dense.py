@@ -163,10 +163,9 @@ class Dense:
         self._row_sums = RowSums(dtype) if rows * outer > LANE_ENTRIES else None
         of_bias = [] if self._row_sums else [(BIAS, 0, 0, 0, 0)]
         of_input = [(INPUT, *part) for part in _grid(rows, inner, shares)]
-        self._backward = {
-            True: np.array([*of_input, *of_weight, *of_bias], np.int64),
-            False: np.array([*of_weight, *of_bias], np.int64),
-        }
+        self._of_gradients = of_input, of_weight, of_bias
+        # The parts of each choice of gradients.
+        self._backward: dict[tuple[bool, bool, bool], Array] = {}
 
     def forward(self, x: Array, weight: Array, bias: Array | None, relu: bool = False) -> Array:
         """``x weight^T + bias``, ``(R, O)``; with ``relu``, 0 where it is negative."""
@@ -187,22 +186,39 @@ class Dense:
         return y
 
     def backward(
-        self, dy: Array, x: Array, weight: Array, input_grad: bool = True
-    ) -> tuple[Array | None, Array, Array]:
-        """The gradients with respect to ``x`` (None without ``input_grad``), weight and bias."""
-        dtype = self.dtype
+        self,
+        dy: Array,
+        x: Array,
+        weight: Array,
+        input_grad: bool = True,
+        weight_grad: bool = True,
+        bias_grad: bool = True,
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """The gradients with respect to ``x``, weight and bias; None for those that are not wanted."""
+        dtype, wanted = self.dtype, (input_grad, weight_grad, bias_grad)
         dx = empty((self.rows, self.inner), dtype) if input_grad else self._no_matrix
-        dweight, dbias = empty((self.outer, self.inner), dtype), empty((self.outer,), dtype)
-        lanes = self._no_lanes if self._lanes == 1 else empty((self._lanes, self.outer, self.inner), dtype)
-        parts, dy = self._backward[input_grad], contiguous(dy)
-        phases = [(backward, len(parts))] if self._lanes == 1 else [(backward, len(parts)), (add_lanes, 1)]
-        arrays = (parts, dy, contiguous(x), contiguous(weight), dx, dweight, dbias, lanes)
-        bound = bind_phases(phases, *arrays, self.library, 0.0, dtype=self.name)
-        bound.uses_blas = self._uses_threads
-        if self._row_sums is not None:
-            bound = Bound.join([bound, self._row_sums.bound(dy, dbias)])
-        perform(bound)
-        return dx if input_grad else None, dweight, dbias
+        dweight = empty((self.outer, self.inner), dtype) if weight_grad else self._no_matrix
+        dbias = empty((self.outer,), dtype) if bias_grad else self._nothing
+        in_lanes = self._lanes > 1 and weight_grad
+        lanes = empty((self._lanes, self.outer, self.inner), dtype) if in_lanes else self._no_lanes
+        parts, dy = self._backward.get(wanted), contiguous(dy)
+        if parts is None:
+            parts = self._backward[wanted] = self._parts(wanted)
+        sums = self._row_sums.bound(dy, dbias) if bias_grad and self._row_sums is not None else None
+        if count := len(parts):
+            phases = [(backward, count), (add_lanes, 1)] if in_lanes else [(backward, count)]
+            arrays = (parts, dy, contiguous(x), contiguous(weight), dx, dweight, dbias, lanes)
+            bound = bind_phases(phases, *arrays, self.library, 0.0, dtype=self.name)
+            bound.uses_blas = self._uses_threads
+            perform(bound if sums is None else Bound.join([bound, sums]))
+        elif sums is not None:
+            perform(sums)
+        return dx if input_grad else None, dweight if weight_grad else None, dbias if bias_grad else None
+
+    def _parts(self, wanted: tuple[bool, bool, bool]) -> Array:
+        """The parts of these gradients."""
+        chosen = [parts for parts, is_wanted in zip(self._of_gradients, wanted, strict=True) if is_wanted]
+        return np.array([part for parts in chosen for part in parts], np.int64).reshape(-1, 5)
 
 
 def _shares(products: int, part: int = PART_PRODUCTS) -> int:

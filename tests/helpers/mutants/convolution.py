@@ -117,35 +117,35 @@ MUTANTS = (
     ),
     Mutant(
         "bias gradient is a mean",
-        "layers:conv_backward",
+        "layers:gradients",
         "ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))",
         "ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1]))) / prod(rows.shape[:-1])",
         "Conv2d/plain",
     ),
     Mutant(
         "bias gradient is summed over the spatial axes of one sample only",
-        "layers:conv_backward",
+        "layers:gradients",
         "ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))",
         "xp.sum(rows[0, ...], axis=tuple(range(rows.ndim - 2)))",
         "Conv2d/plain",
     ),
     Mutant(
         "bias gradient is summed over the batch at one cell only",
-        "layers:conv_backward",
+        "layers:gradients",
         "ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))",
         "xp.sum(rows[slice(None), *(0,) * (rows.ndim - 2), slice(None)], axis=0)",
         "Conv2d/plain",
     ),
     Mutant(
         "bias gradient lacks the last cell",
-        "layers:conv_backward",
+        "layers:gradients",
         "xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1]))",
         "xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1]))[:-1, :]",
         "Conv2d/plain",
     ),
     Mutant(
         "bias gradient is summed in float16",
-        "layers:conv_backward",
+        "layers:gradients",
         "ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), rows.shape[-1])))",
         "xp.astype(xp.astype(ops.sum_rows(xp.reshape(rows, (prod(rows.shape[:-1]), "
         "rows.shape[-1]))), xp.float16), xp.float32)",
@@ -183,7 +183,7 @@ MUTANTS = (
     ),
     Mutant(
         "dx goes through the bias gradient's rows of another order",
-        "layers:conv_backward",
+        "layers:gradients",
         "convolution.input_gradient(rows, weight, problem, ops)",
         "convolution.input_gradient(xp.flip(rows, axis=1), weight, problem, ops)",
         "Conv2d/plain",
@@ -433,9 +433,9 @@ MUTANTS = (
     ),
     Mutant(
         "bias gradient is a mean",
-        "layers:conv_transpose_backward",
-        "ops.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features)))",
-        "ops.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), plan.features))) / prod(upstream.shape[:-1])",
+        "layers:transposed_gradients",
+        "ops.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), problem.channels)))",
+        "ops.sum_rows(xp.reshape(upstream, (prod(upstream.shape[:-1]), problem.channels))) / prod(upstream.shape[:-1])",
         "ConvTranspose2d/plain",
     ),
     Mutant(
@@ -456,17 +456,17 @@ MUTANTS = (
     ),
     Mutant(
         "dweight is rotated",
-        "layers:conv_transpose_backward",
+        "layers:transposed_gradients",
         "convolution.weight_gradient(upstream, channels_last(x, xp), problem, ops)",
         "xp.flip(convolution.weight_gradient(upstream, channels_last(x, xp), problem, ops), axis=(2, 3))",
         "ConvTranspose2d/plain",
     ),
     Mutant(
         "dx is rounded to 13 bits",
-        "layers:conv_transpose_backward",
-        "return (channels_first(convolution.forward(upstream, weight, None, problem, ops), xp), dweight, dbias)",
+        "layers:transposed_gradients",
+        "dx = channels_first(convolution.forward(upstream, weight, None, problem, ops), xp)",
         "dx = convolution.forward(upstream, weight, None, problem, ops)\n"
-        "return (channels_first(dx * 2049.0 - (dx * 2049.0 - dx), xp), dweight, dbias)",
+        "dx = channels_first(dx * 2049.0 - (dx * 2049.0 - dx), xp)",
         "ConvTranspose2d/",
     ),
 )

@@ -124,7 +124,7 @@ MUTANTS = (
     Mutant(
         "weight is forgotten in the means of dx",
         "layers:normalise_backward",
-        "grid, sums = (grid * laid, (sums[0] * laid, sums[1] * laid))",
+        "grid, sums = (grid * laid, tuple([each * laid for each in sums]))",
         "scale = scale * laid",
         "LayerNorm/plain",
     ),

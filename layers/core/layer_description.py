@@ -1,0 +1,41 @@
+"""How a layer is shown: its constructor call, and the summary of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from .summary import Summary, summarise
+
+
+class Described:
+    """Base of `Layer`, whose docstring says what a subclass defines."""
+
+    signature: ClassVar[tuple[tuple[str, Any], ...]] = ()
+
+    def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+        """Number of multiply-adds in the products of a forward; elementwise work is not counted."""
+        return 0
+
+    def summary(self, input_shape: Sequence[int]) -> Summary:
+        """Layers, output shapes, parameters and multiply-adds for an input of that shape; print it for a table.
+
+        It uses `output_shape` and leaves the model unchanged. It includes the memory of the parameters, and of the
+        outputs of all layers for that batch, which training saves.
+
+        Parameters
+        ----------
+        input_shape : sequence of int
+            With the batch axis, as in ``(1, 3, 32, 32)``.
+        """
+        return summarise(self, input_shape)
+
+    def __repr__(self) -> str:
+        parts = []
+        for name, default in self.signature:
+            value = getattr(self, name)
+            if default is ...:
+                parts.append(repr(value))
+            elif value != default:
+                parts.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(parts)})"
