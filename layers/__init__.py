@@ -65,6 +65,8 @@ from .normalisation import (
     InstanceNorm2d,
     InstanceNorm3d,
     LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
 )
 from .pool import (
     AdaptiveAvgPool,
@@ -113,7 +115,7 @@ __all__ += ["GlobalAvgPool", "GlobalLpPool", "GlobalMaxPool"]
 # Normalisation.
 __all__ += ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 __all__ += ["InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"]
-__all__ += ["GroupNorm", "LayerNorm"]
+__all__ += ["GroupNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
 
 # Dropout.
 __all__ += ["Dropout", "Dropout1d", "Dropout2d", "Dropout3d"]

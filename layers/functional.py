@@ -114,6 +114,8 @@ from .normalisation.batch_norm import batch_norm, batch_norm_backward
 from .normalisation.group_norm import group_norm, group_norm_backward
 from .normalisation.instance_norm import instance_norm, instance_norm_backward
 from .normalisation.layer_norm import layer_norm, layer_norm_backward
+from .normalisation.local_response_norm import local_response_norm, local_response_norm_backward
+from .normalisation.rms_norm import rms_norm, rms_norm_backward
 from .pool.adaptive_average import adaptive_avg_pool, adaptive_avg_pool_backward
 from .pool.adaptive_maximum import adaptive_max_pool, adaptive_max_pool_backward
 from .pool.average import avg_pool, avg_pool_backward
@@ -183,6 +185,8 @@ __all__ = [
     "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "log_sigmoid",
     "log_sigmoid_backward",
     "log_softmax",
@@ -211,6 +215,8 @@ __all__ = [
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "rms_norm",
+    "rms_norm_backward",
     "selu",
     "selu_backward",
     "sigmoid",

@@ -25,6 +25,8 @@ LOOPS: dict[type, Callable[[Any, Host, Upstream], Results]] = {
     ChannelNorm: norms.channel_norm,
     layers.LayerNorm: norms.layer_norm,
     layers.GroupNorm: norms.group_norm,
+    layers.RMSNorm: norms.rms_norm,
+    layers.LocalResponseNorm: norms.local_response,
     layers.Pad: shapes.pad,
     layers.Upsample: shapes.upsample,
     layers.Flatten: shapes.in_order,

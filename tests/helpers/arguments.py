@@ -146,6 +146,8 @@ def layers() -> Iterator[tuple[str, Row]]:
     yield "Threshold", Row(nn.Threshold, {"threshold": 0.25, "value": 0.5})
     yield "Dense", Row(nn.Dense, {"in_features": 3, "out_features": 2})
     yield "LayerNorm", Row(nn.LayerNorm, {"normalized_shape": 3}, 0)
+    yield "RMSNorm", Row(nn.RMSNorm, {"normalized_shape": 3, "eps": 0.5}, 0)
+    yield "LocalResponseNorm", Row(nn.LocalResponseNorm, {"size": 3})
     yield "GroupNorm", Row(nn.GroupNorm, {"num_groups": 2, "num_channels": 4})
     yield "Reshape", Row(lambda shape: nn.Reshape(shape, -1), {"shape": 2}, of=nn.Reshape)
     yield "Pad", Row(nn.Pad, {"padding": 1}, 0, open=("value",))
@@ -283,6 +285,10 @@ def functions() -> Iterator[tuple[str, Row]]:
         "group_norm_backward": {**dy, "x": X, "num_groups": 2},
         "layer_norm": {"x": X, "normalized_shape": 6},
         "layer_norm_backward": {**dy, "x": X, "normalized_shape": 6},
+        "rms_norm": {"x": X, "normalized_shape": 6, "eps": 0.5},
+        "rms_norm_backward": {**dy, "x": X, "normalized_shape": 6, "eps": 0.5},
+        "local_response_norm": {"x": X, "size": 3},
+        "local_response_norm_backward": {**dy, "x": X, "size": 3},
         "conv": {"x": X, "weight": weight, **options},
         "conv_backward": {"dy": convolved, "x": X, "weight": weight, **options},
         "conv_transpose": {"x": X, "weight": weight, **back},
@@ -314,7 +320,7 @@ def functions() -> Iterator[tuple[str, Row]]:
         "binary_cross_entropy_with_logits": {"logits": ROWS, "target": ROWS},
         "binary_cross_entropy_with_logits_backward": {"logits": ROWS, "target": ROWS},
     }
-    axes = {"layer_norm": 1, "layer_norm_backward": 1}
+    axes = dict.fromkeys(["layer_norm", "layer_norm_backward", "rms_norm", "rms_norm_backward"], 1)
     for name in functional.__all__:
         function = getattr(functional, name)
         parameters = inspect.signature(function).parameters

@@ -61,6 +61,9 @@ def calls():
         found |= with_backward(name, {"x": LINE, **channels}, dy=array(2, 4, 6, seed=1), without=bias)
     cells = {"normalized_shape": (4, 6), "weight": array(4, 6), "bias": array(4, 6)}
     found |= with_backward("layer_norm", {"x": LINE, **cells}, dy=array(2, 4, 6, seed=1), without=bias)
+    cells = {"normalized_shape": (4, 6), "weight": array(4, 6)}
+    found |= with_backward("rms_norm", {"x": LINE, **cells}, dy=array(2, 4, 6, seed=1))
+    found |= with_backward("local_response_norm", {"x": PLANE, "size": 3}, dy=array(*SHAPE, seed=1))
     groups = {"num_groups": 2, "weight": array(4), "bias": array(4)}
     found |= with_backward("group_norm", {"x": LINE, **groups}, dy=array(2, 4, 6, seed=1), without=bias)
     found |= with_backward("max_pool", {"x": PLANE, "kernel_size": 2}, dy=POOLED)
