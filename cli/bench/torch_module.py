@@ -6,6 +6,7 @@ import numpy as np
 
 from ...backends import Backend
 from ...layers.core.layer import Layer
+from ...layers.windows.geometry import SAME
 from .pytorch import PyTorch
 
 
@@ -93,7 +94,7 @@ def _padding(layer: Any) -> Any:
     """The padding as an integer, which PyTorch's fast paths need."""
     if layer.padding == "valid":
         return 0
-    if layer.padding != "same":
+    if layer.padding not in SAME:
         return layer.padding
     if not isinstance(layer.kernel_size, int) or layer.kernel_size % 2 == 0 or layer.stride != 1:
         raise ValueError(f'padding "same" of {layer!r} is no integer')

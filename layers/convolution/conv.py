@@ -58,7 +58,7 @@ def conv(
         Of one dtype, float32 or float64. Any number of spatial axes, at least one.
     stride, dilation : int or sequence of int
         Per axis.
-    padding : int, sequence of int, sequence of (int, int), "valid" or "same"
+    padding : int, sequence of int, sequence of (int, int), "valid", "same" or "same_lower"
         Zeros around the input: see `xpnn.layers.windows.geometry`.
     groups : int
         Groups of channels that are convolved separately; ``C`` for a depthwise convolution.

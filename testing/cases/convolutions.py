@@ -33,6 +33,8 @@ def convolutions() -> Iterator[LayerCase]:
         yield case("same, stride over kernel", kernel=1, stride=3, padding="same")
         yield case("same, even kernel", kernel=2 if axes == 3 else 4, padding="same")
         yield case("same, stride 2", stride=2, padding="same")
+        yield case("same lower, even kernel", kernel=2, padding="same_lower")
+        yield case("same lower, stride 2, dilation", kernel=2, stride=2, dilation=3, padding="same_lower")
         yield case("stride over kernel", kernel=2, stride=3)
         yield case("asymmetric padding", padding=((2, 0), (0, 3), (1, 2))[:axes])
         yield case("dilation", kernel=2, dilation=2)

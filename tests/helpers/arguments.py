@@ -130,7 +130,10 @@ def layers() -> Iterator[tuple[str, Row]]:
         yield f"Conv{axes}d", Row(getattr(nn, f"Conv{axes}d"), conv, axes)
         yield f"ConvTranspose{axes}d", Row(getattr(nn, f"ConvTranspose{axes}d"), {**conv, "output_padding": 1}, axes)
         yield f"MaxPool{axes}d", Row(getattr(nn, f"MaxPool{axes}d"), {**pool, "dilation": 2}, axes)
-        yield f"AvgPool{axes}d", Row(getattr(nn, f"AvgPool{axes}d"), {**pool, "divisor_override": 3}, axes)
+        yield (
+            f"AvgPool{axes}d",
+            Row(getattr(nn, f"AvgPool{axes}d"), {**pool, "divisor_override": 3, "dilation": 2}, axes),
+        )
         yield f"LpPool{axes}d", Row(getattr(nn, f"LpPool{axes}d"), {"norm_type": 3.0, **pool, "dilation": 2}, axes)
         for name in (f"AdaptiveAvgPool{axes}d", f"AdaptiveMaxPool{axes}d"):
             yield name, Row(getattr(nn, name), {"output_size": 2}, axes)
