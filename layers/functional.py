@@ -121,7 +121,16 @@ from .pool.adaptive_maximum import adaptive_max_pool, adaptive_max_pool_backward
 from .pool.average import avg_pool, avg_pool_backward
 from .pool.lp import lp_pool, lp_pool_backward
 from .pool.maximum import max_pool, max_pool_backward
-from .reshaping.pad import pad_constant, pad_constant_backward
+from .reshaping.pad import (
+    pad_circular,
+    pad_circular_backward,
+    pad_constant,
+    pad_constant_backward,
+    pad_reflect,
+    pad_reflect_backward,
+    pad_replicate,
+    pad_replicate_backward,
+)
 from .reshaping.upsample import upsample_nearest, upsample_nearest_backward
 
 __all__ = [
@@ -207,8 +216,14 @@ __all__ = [
     "msle_backward",
     "nll",
     "nll_backward",
+    "pad_circular",
+    "pad_circular_backward",
     "pad_constant",
     "pad_constant_backward",
+    "pad_reflect",
+    "pad_reflect_backward",
+    "pad_replicate",
+    "pad_replicate_backward",
     "prelu",
     "prelu_backward",
     "relu",

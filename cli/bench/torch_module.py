@@ -27,7 +27,7 @@ def torch_module(pytorch: PyTorch, layer: Layer) -> Any:
         return _residual(pytorch, given)
     if kind == "Conv2d":
         sizes = (given.in_channels, given.out_channels, given.kernel_size, given.stride, _padding(given))
-        return nn.Conv2d(*sizes, given.dilation, given.groups, given.bias)
+        return nn.Conv2d(*sizes, given.dilation, given.groups, given.bias, given.padding_mode)
     if kind == "ConvTranspose2d":
         sizes = (given.in_channels, given.out_channels, given.kernel_size, given.stride, _padding(given))
         return nn.ConvTranspose2d(*sizes, given.output_padding, given.groups, given.bias, given.dilation)

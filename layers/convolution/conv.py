@@ -33,7 +33,7 @@ from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
 from ..windows.geometry import Geometry, Padding, Size, place_windows
-from .base import KernelLayer
+from .bordered import BorderedLayer
 from .problem import Problem
 
 
@@ -175,7 +175,7 @@ def _geometry(x: Shape, weight: Shape, stride: Size, padding: Padding, dilation:
         raise ValueError(f"output channels must be a multiple of groups, got {weight[0]} channels in {groups} groups")
     channels = weight[1] * groups
     if x[1] != channels:
-        raise ValueError(f"input has {_channels(x[1])}, expected {channels} (shape {x})")
+        raise ValueError(f"input has {x[1]} channel{'s' * (x[1] != 1)}, expected {channels} (shape {x})")
     return place_windows(
         x[2:],
         weight[2:],
@@ -191,11 +191,7 @@ def require_cells(weight: Shape) -> None:
         raise ValueError(f"weight must have a kernel cell along each spatial axis, got shape {weight}")
 
 
-def _channels(count: int) -> str:
-    return f"{count} channel" + ("" if count == 1 else "s")
-
-
-class Conv(KernelLayer):
+class Conv(BorderedLayer):
     """Convolution with a trained ``weight (out, in/groups, *kernel)`` and ``bias (out,)``.
 
     Use `Conv1d`, `Conv2d` or `Conv3d`. The formulas are in `xpnn.layers.convolution.conv`.
@@ -210,6 +206,8 @@ class Conv(KernelLayer):
         As in `conv`.
     bias : bool
         Whether a bias is added.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        What the padding holds: see `xpnn.layers.windows.borders`.
     weight_init, bias_init : initialiser
         ``he_uniform()`` and ``constant(0)`` unless given.
     **placement
@@ -230,6 +228,7 @@ class Conv(KernelLayer):
         ("dilation", 1),
         ("groups", 1),
         ("bias", True),
+        ("padding_mode", "zeros"),
     )
 
     def __init__(
@@ -242,6 +241,7 @@ class Conv(KernelLayer):
         dilation: Size = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
         *,
         weight_init: Initialiser | None = None,
         bias_init: Initialiser | None = None,
@@ -251,6 +251,7 @@ class Conv(KernelLayer):
         self._configure(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, weight_init, bias_init
         )
+        self._set_padding_mode(padding_mode)
 
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Every output element is a sum over a kernel's cells and the channels of its group."""
@@ -259,21 +260,22 @@ class Conv(KernelLayer):
     def _output_shape(self, shape: Shape) -> Shape:
         weight = self.parameters["weight"].shape
         geometry = _geometry(shape, weight, self.stride, self.padding, self.dilation, self.groups)
+        self._require_source(shape, geometry)
         return (shape[0], weight[0], *geometry.windows.count)
 
     def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
         require_dtype_of(x, weight, bias)
-        b = self.backend
-        settings = (self.stride, self.padding, self.dilation, self.groups, b.algorithms)
+        b, x = self.backend, self._extended(x)
+        settings = (self.stride, self._zeros, self.dilation, self.groups, b.algorithms)
         return _conv(x, weight, bias, _problem(x, weight, *settings), keep, relu, b.xp)
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved
-        weight = self.parameter_value("weight")
-        dx, dweight, dbias = conv_backward(dy, x, weight, input_grad=input_grad, **self._options)
+        weight, options = self.parameter_value("weight"), self._options | {"padding": self._zeros}
+        dx, dweight, dbias = conv_backward(dy, self._extended(x), weight, input_grad=input_grad, **options)
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)
-        return dx
+        return self._narrowed(dx, x)
 
 
 class Conv1d(Conv):

@@ -23,6 +23,17 @@ def shapes() -> Iterator[LayerCase]:
     yield _move("Reshape", "one axis to be found", (3, 4, 6), 8, -1)
     yield _move("Pad", "plain", PLANE, ((1, 2), (0, 1)), 0.5)
     yield _move("Pad", "empty batch", (0, 4, 3, 3), 1)
+    for mode, most in (("reflect", 4), ("replicate", 9), ("circular", 5)):
+        # A cell has copies on both sides of each axis; an edge that is replicated as many as the padding has cells.
+        yield _move("Pad", mode, PLANE, ((1, 2), (0, 3)), 0.0, mode, terms=9)
+        yield _move("Pad", f"{mode}, one axis, as much as possible", (3, 4, 5), most, 0.0, mode, terms=10)
+        yield _move("Pad", f"{mode}, three axes", (2, 3, 3, 4, 2), (1, (2, 0), (0, 1)), 0.0, mode, terms=12)
+        yield _move("Pad", f"{mode}, empty batch", (0, 4, 3, 3), 1, 0.0, mode, terms=9)
+        yield _move("Pad", f"{mode}, strided input", PLANE, 2, 0.0, mode, terms=9, layout="strided")
+        yield _move("Pad", f"{mode}, NaN", PLANE, 2, 0.0, mode, terms=9, make=inputs.with_nan)
+        yield _move("Pad", f"{mode}, float64", PLANE, 2, 0.0, mode, terms=9, dtype="float64")
+    yield _move("Pad", "replicate, size-1 axes", (2, 1, 1, 1), 2, 0.0, "replicate", terms=25)
+    yield _move("Pad", "circular, size-1 axes", (2, 1, 1, 1), 1, 0.0, "circular", terms=9)
     yield _move("Identity", "plain", PLANE)
     yield _move("Upsample", "plain", PLANE, 2, terms=4)
     yield _move("Upsample", "by axis", PLANE, (3, 1), terms=3)
@@ -52,13 +63,18 @@ def containers() -> Iterator[LayerCase]:
 
 
 def _move(
-    name: str, variant: str, shape: tuple[int, ...], *arguments: Any, terms: int = 0, layout: str = "plain"
+    name: str,
+    variant: str,
+    shape: tuple[int, ...],
+    *arguments: Any,
+    terms: int = 0,
+    layout: str = "plain",
+    dtype: str = "float32",
+    make: inputs.Maker = inputs.real,
 ) -> LayerCase:
     lengths: dict[Part, int] = {"input": terms} if terms else {}
-    build = partial(getattr(layers, name), *arguments)
-    return LayerCase(
-        f"{name}/{variant}", "spread" if terms else "copy", lengths, "float32", build, shape, inputs.real, layout
-    )
+    op, build = "spread" if terms else "copy", partial(getattr(layers, name), *arguments)
+    return LayerCase(f"{name}/{variant}", op, lengths, dtype, build, shape, make, layout)
 
 
 def _dropout(

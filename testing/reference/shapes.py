@@ -9,11 +9,41 @@ from ... import layers
 from .windows import Host, Results, Upstream, padding_pairs, per_axis, wide, zeros
 
 
+def source(i: int, n: int, mode: str) -> int:
+    """The cell of an axis of ``n`` that cell ``i`` of its border copies; ``i`` is negative before the axis."""
+    if mode == "replicate":
+        return min(max(i, 0), n - 1)
+    if mode == "circular":
+        return i % n
+    # Reflected at the first cell, and at the last.
+    return -i if i < 0 else 2 * (n - 1) - i if i >= n else i
+
+
+def sources(spatial: Any, pads: Any, mode: str) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Each cell of the padded input and the cell of the input that it copies."""
+    for n, pair in zip(spatial, pads, strict=True):
+        if max(pair) > {"reflect": n - 1, "replicate": max(pair) if n else -1, "circular": n}[mode] and max(pair):
+            raise ValueError("more padding than cells")
+    sizes = [n + before + after for n, (before, after) in zip(spatial, pads, strict=True)]
+    axes = list(zip(spatial, pads, strict=True))
+    return [
+        (out, tuple(source(i - before, n, mode) for i, (n, (before, _)) in zip(out, axes, strict=True)))
+        for out in np.ndindex(*sizes)
+    ]
+
+
 def pad(layer: Any, x: Host, upstream: Upstream) -> Results:
     """``Pad``."""
     ones = [1] * (x.ndim - 2)
     pads = padding_pairs(layer.padding, x.shape[2:], ones, ones, ones)
-    y = np.full((*x.shape[:2], *(n + sum(p) for n, p in zip(x.shape[2:], pads, strict=True))), layer.value)
+    if layer.mode != "constant":
+        y = zeros((*x.shape[:2], *(n + sum(p) for n, p in zip(x.shape[2:], pads, strict=True))))
+        dy, dx = wide(upstream(y.shape)), zeros(x.shape)
+        for out, at in sources(x.shape[2:], pads, layer.mode):
+            y[(..., *out)] = x[(..., *at)]
+            dx[(..., *at)] += dy[(..., *out)]
+        return {"y": y, "dx": dx}
+    y = zeros((*x.shape[:2], *(n + sum(p) for n, p in zip(x.shape[2:], pads, strict=True)))) + layer.value
     dy, dx = wide(upstream(y.shape)), zeros(x.shape)
     for at in np.ndindex(*x.shape[2:]):
         out = tuple(i + before for i, (before, _) in zip(at, pads, strict=True))

@@ -109,6 +109,7 @@ class Row:
     open: tuple[str, ...] = ()
 
 
+BORDERS = ("reflect", "replicate", "circular")
 PLAIN = "ReLU ReLU6 SELU Sigmoid LogSigmoid Tanh TanhShrink Softsign HardSwish SiLU Mish"
 OTHERS_PLAIN = "Identity GlobalAvgPool GlobalMaxPool"
 WITH_DEFAULTS = "LeakyReLU PReLU ELU CELU Softplus GELU HardSigmoid HardShrink SoftShrink"
@@ -302,6 +303,8 @@ def functions() -> Iterator[tuple[str, Row]]:
         "dropout_backward": {**dy, "keep": KEEP, "p": 0.3},
         "pad_constant": {"x": X, "padding": 1, "value": 0.3},
         "pad_constant_backward": {"dy": array(2, 4, 8, 8), "x_shape": X.shape, "padding": 1},
+        **{f"pad_{mode}": {"x": X, "padding": 1} for mode in BORDERS},
+        **{f"pad_{mode}_backward": {"dy": array(2, 4, 8, 8), "x_shape": X.shape, "padding": 1} for mode in BORDERS},
         "upsample_nearest": {"x": X, "scale_factor": 2},
         "upsample_nearest_backward": {**dy, "scale_factor": 2},
         "clip": {"x": X, "min": 0.25, "max": 0.5},
@@ -494,6 +497,7 @@ def arguments() -> Iterator[tuple[str, Argument]]:
 
 CHOICES = {
     "approximate",
+    "padding_mode",
     "mode",
     "threshold_mode",
     "anneal_strategy",

@@ -73,7 +73,8 @@ def calls():
     found |= with_backward("adaptive_avg_pool", {"x": PLANE, "output_size": (3, 2)}, dy=POOLED, **x)
     indices = np.zeros((2, 4, 3, 2), np.int64)
     found |= with_backward("adaptive_max_pool", {"x": PLANE, "output_size": (3, 2)}, dy=POOLED, indices=indices, **x)
-    found |= with_backward("pad_constant", {"x": PLANE, "padding": 1}, dy=array(2, 4, 8, 7), **x)
+    for mode in ("constant", "reflect", "replicate", "circular"):
+        found |= with_backward(f"pad_{mode}", {"x": PLANE, "padding": 1}, dy=array(2, 4, 8, 7), **x)
     found |= with_backward("upsample_nearest", {"x": PLANE, "scale_factor": 2}, dy=array(2, 4, 6, 10), without=("x",))
     return found
 

@@ -91,7 +91,10 @@ RIGHT = [(re.compile(f"^({names})$"), re.compile(f"^({changes})$")) for names, c
     ("(adaptive_max|adaptive_avg|avg)_pool_backward", "dy: float64"),
     ("adaptive_.*_pool_backward", r"x_shape=\(2, 4, 60, 50\)"),
     ("pad_constant|upsample_nearest", r"x: (?!integers|booleans|list|None|0-d).*|padding=99"),
-    ("pad_constant_backward", "dy: float64"),
+    ("pad_replicate", r"x: (?!integers|booleans|list|None|0-d|empty along [23]).*|padding=99"),
+    ("pad_circular", r"x: (?!integers|booleans|list|None|0-d|empty along [23]).*"),
+    ("pad_reflect", r"x: (?!integers|booleans|list|None|0-d|(empty|size 1) along [23]|axis more).*"),
+    ("pad_.*_backward", "dy: float64"),
     ("upsample_nearest_backward", r"dy: (float64|axis less|.* along [01]|empty along [23])"),
 )]  # fmt: skip
 # Softmax, softmin and hardmax are over the last of two axes, which must exist and not be empty.
