@@ -90,7 +90,7 @@ from .pool import (
     MaxPool2d,
     MaxPool3d,
 )
-from .reshaping import Flatten, Pad, Reshape, Upsample
+from .reshaping import Flatten, Pad, PixelShuffle, PixelUnshuffle, Reshape, Upsample
 
 # The base class, parameters, and what is done with a whole model.
 __all__ = ["Layer", "Parameter", "layer_outputs", "released"]
@@ -127,7 +127,7 @@ __all__ += ["Clip", "HardShrink", "HardTanh", "ReLU6", "SoftShrink", "TanhShrink
 __all__ += ["Hardmax", "LogSoftmax", "Softmax", "Softmin"]
 
 # Reshaping, padding, upsampling.
-__all__ += ["Flatten", "Pad", "Reshape", "Upsample"]
+__all__ += ["Flatten", "Pad", "PixelShuffle", "PixelUnshuffle", "Reshape", "Upsample"]
 
 # Losses.
 __all__ += ["Loss"]

@@ -131,7 +131,13 @@ from .reshaping.pad import (
     pad_replicate,
     pad_replicate_backward,
 )
-from .reshaping.upsample import upsample_nearest, upsample_nearest_backward
+from .reshaping.pixel_shuffle import (
+    pixel_shuffle,
+    pixel_shuffle_backward,
+    pixel_unshuffle,
+    pixel_unshuffle_backward,
+)
+from .reshaping.upsample import upsample, upsample_backward, upsample_nearest, upsample_nearest_backward
 
 __all__ = [
     "adaptive_avg_pool",
@@ -224,6 +230,10 @@ __all__ = [
     "pad_reflect_backward",
     "pad_replicate",
     "pad_replicate_backward",
+    "pixel_shuffle",
+    "pixel_shuffle_backward",
+    "pixel_unshuffle",
+    "pixel_unshuffle_backward",
     "prelu",
     "prelu_backward",
     "relu",
@@ -256,6 +266,8 @@ __all__ = [
     "tanh_shrink_backward",
     "threshold",
     "threshold_backward",
+    "upsample",
+    "upsample_backward",
     "upsample_nearest",
     "upsample_nearest_backward",
 ]

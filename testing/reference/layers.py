@@ -29,6 +29,8 @@ LOOPS: dict[type, Callable[[Any, Host, Upstream], Results]] = {
     layers.LocalResponseNorm: norms.local_response,
     layers.Pad: shapes.pad,
     layers.Upsample: shapes.upsample,
+    layers.PixelShuffle: shapes.pixel_shuffle,
+    layers.PixelUnshuffle: shapes.pixel_unshuffle,
     layers.Flatten: shapes.in_order,
     layers.Reshape: shapes.in_order,
     layers.Identity: shapes.in_order,

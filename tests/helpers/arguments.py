@@ -116,6 +116,18 @@ WITH_DEFAULTS = "LeakyReLU PReLU ELU CELU Softplus GELU HardSigmoid HardShrink S
 OTHERS_WITH_DEFAULTS = "Softmax LogSoftmax Softmin Hardmax GLU GlobalLpPool Dropout Flatten"
 
 
+def upsampled(scale_factor: float, mode: str = "nearest") -> nn.Layer:
+    return nn.Upsample(scale_factor, mode=mode)
+
+
+def resized(size: int | tuple[int, ...], mode: str = "nearest") -> nn.Layer:
+    return nn.Upsample(size=size, mode=mode)
+
+
+def only_mode(mode: str = "nearest") -> None:
+    """A signature: of a size and a scale factor only one is given."""
+
+
 def layers() -> Iterator[tuple[str, Row]]:
     conv = {
         "in_channels": 2,
@@ -155,7 +167,10 @@ def layers() -> Iterator[tuple[str, Row]]:
     yield "GroupNorm", Row(nn.GroupNorm, {"num_groups": 2, "num_channels": 4})
     yield "Reshape", Row(lambda shape: nn.Reshape(shape, -1), {"shape": 2}, of=nn.Reshape)
     yield "Pad", Row(nn.Pad, {"padding": 1}, 0, open=("value",))
-    yield "Upsample", Row(nn.Upsample, {"scale_factor": 2}, 0)
+    yield "Upsample", Row(upsampled, {"scale_factor": 2.5})
+    yield "Upsample.size", Row(resized, {"size": 3}, 0)
+    yield "PixelShuffle", Row(nn.PixelShuffle, {"upscale_factor": 2})
+    yield "PixelUnshuffle", Row(nn.PixelUnshuffle, {"downscale_factor": 2})
     yield "Parallel", Row(lambda **options: nn.Parallel(nn.ReLU(), **options), of=nn.Parallel)
     for name in ("Sequential", "Residual", "Checkpointed"):
         yield name, Row(lambda name=name: getattr(nn, name)(nn.ReLU()), of=lambda: None)
@@ -306,6 +321,12 @@ def functions() -> Iterator[tuple[str, Row]]:
         **{f"pad_{mode}": {"x": X, "padding": 1} for mode in BORDERS},
         **{f"pad_{mode}_backward": {"dy": array(2, 4, 8, 8), "x_shape": X.shape, "padding": 1} for mode in BORDERS},
         "upsample_nearest": {"x": X, "scale_factor": 2},
+        "upsample": {"x": X, "scale_factor": 1.5},
+        "upsample_backward": {"dy": array(2, 4, 9, 9), "x_shape": X.shape, "scale_factor": 1.5},
+        "pixel_shuffle": {"x": X, "upscale_factor": 2},
+        "pixel_shuffle_backward": {**dy, "upscale_factor": 2},
+        "pixel_unshuffle": {"x": X, "downscale_factor": 2},
+        "pixel_unshuffle_backward": {**dy, "downscale_factor": 2},
         "upsample_nearest_backward": {**dy, "scale_factor": 2},
         "clip": {"x": X, "min": 0.25, "max": 0.5},
         "clip_backward": {**dy, "x": X, "min": 0.25, "max": 0.5},
@@ -335,7 +356,8 @@ def functions() -> Iterator[tuple[str, Row]]:
             given = entries if "prediction" in parameters else {n: X for n in ("dy", "x", "y") if n in parameters}
         if "dy" in parameters and "dy" not in given:
             given = {**given, "dy": 0.5}
-        yield f"functional.{name}", Row(function, given, axes.get(name, 2), open=("value",))
+        of = only_mode if name in ("upsample", "upsample_backward") else None
+        yield f"functional.{name}", Row(function, given, axes.get(name, 2), of, open=("value",))
 
 
 def windows() -> Iterator[tuple[str, Row]]:
@@ -457,7 +479,7 @@ class Argument:
             return [True, "1", [1.0], {}, 1j, None]
         if self.kind == "number":
             odd = [] if self.name in self.row.open else [float("nan"), np.float32("nan"), np.float16("nan"), 10**400]
-            by_channel = self.row.call is augment.Normalise
+            by_channel = self.row.call is augment.Normalise or self.name == "scale_factor"
             more = [] if by_channel or self.name == "metric" else [np.array(0.5)]
             return [*usual, *odd, *more, *([] if by_channel else [[0.5], (0.5,)]), np.ones(2)]
         if self.kind == "pair":

@@ -75,6 +75,9 @@ def calls():
     found |= with_backward("adaptive_max_pool", {"x": PLANE, "output_size": (3, 2)}, dy=POOLED, indices=indices, **x)
     for mode in ("constant", "reflect", "replicate", "circular"):
         found |= with_backward(f"pad_{mode}", {"x": PLANE, "padding": 1}, dy=array(2, 4, 8, 7), **x)
+    found |= with_backward("upsample", {"x": PLANE, "scale_factor": 1.5}, dy=array(2, 4, 9, 7), **x)
+    found |= with_backward("pixel_shuffle", {"x": PLANE, "upscale_factor": 2}, dy=array(2, 1, 12, 10), without=("x",))
+    found |= with_backward("pixel_unshuffle", {"x": POOLED, "downscale_factor": 1}, dy=POOLED, without=("x",))
     found |= with_backward("upsample_nearest", {"x": PLANE, "scale_factor": 2}, dy=array(2, 4, 6, 10), without=("x",))
     return found
 

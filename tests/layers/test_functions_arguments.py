@@ -23,6 +23,7 @@ NAN, INF = float("nan"), float("inf")
 #: Values that an option does not accept.
 WRONG = {
     "algorithms": ["typo", None, 3],
+    "align_corners": ["a", True, 2],
     "alpha": [NAN, INF, "a", None, True],
     "approximate": ["typo", None, 3],
     "axis": [7, -3, 1.5, "a", None, True],
@@ -31,6 +32,7 @@ WRONG = {
     "count_include_pad": ["a", None, 2],
     "delta": [0, -1, NAN, INF, "a", None, True],
     "dilation": [0, -1, 1.5, "a", (1, 2, 3), None],
+    "downscale_factor": [0, -1, 1.5, "a", None, True],
     "divisor_override": [0, -1, 1.5, "a", True],
     "dy": ["a", None, True, [1.0]],
     "eps": [-1, NAN, INF, "a", None],
@@ -45,6 +47,7 @@ WRONG = {
     "max": [NAN, "a", True],
     "max_val": [NAN, -2.0, "a", None, True],
     "min": [NAN, "a", True],
+    "mode": ["typo", "bicubicc", None, 3],
     "min_val": [NAN, 2.0, "a", None, True],
     "negative_slope": [NAN, INF, "a", None, True],
     "norm_type": [0, 0.5, NAN, INF, "a", None, True],
@@ -61,6 +64,7 @@ WRONG = {
     "stride": [0, -1, 1.5, "a", (1, 2, 3), ()],
     "threshold": [NAN, INF, "a", None, True],
     "value": ["a", None, True],
+    "upscale_factor": [0, -1, 1.5, "a", None, True],
     "x_shape": [(2, 4), (2, 4, 60, 50), (2, 4, 6.5, 5), (2, 4, -6, 5), "a", None, 5],
     "xp": ["a", 3],
 }
@@ -95,6 +99,13 @@ RIGHT = [(re.compile(f"^({names})$"), re.compile(f"^({changes})$")) for names, c
     ("pad_circular", r"x: (?!integers|booleans|list|None|0-d|empty along [23]).*"),
     ("pad_reflect", r"x: (?!integers|booleans|list|None|0-d|(empty|size 1) along [23]|axis more).*"),
     ("pad_.*_backward", "dy: float64"),
+    ("upsample", r"x: (?!integers|booleans|list|None|0-d|empty along [23]).*"),
+    ("upsample_backward", "dy: float64"),
+    ("upsample(_backward)?", r"scale_factor=1\.5|size=None"),
+    ("pixel_shuffle", r"x: (float64|.* along [023]|empty along 1)"),
+    ("pixel_shuffle_backward", r"dy: (float64|.* along [01]|empty along [23])"),
+    ("pixel_unshuffle", r"x: (float64|.* along [0123])"),
+    ("pixel_unshuffle_backward", r"dy: (float64|.* along [0123])"),
     ("upsample_nearest_backward", r"dy: (float64|axis less|.* along [01]|empty along [23])"),
 )]  # fmt: skip
 # Softmax, softmin and hardmax are over the last of two axes, which must exist and not be empty.

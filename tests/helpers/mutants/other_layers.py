@@ -221,9 +221,9 @@ MUTANTS = (
     ),
     Mutant(
         "factors of an upsampling are those of the other axis",
-        "layers:Upsample.__init__",
-        "checks.size('scale_factor', scale_factor, axes)",
-        "checks.size('scale_factor', scale_factor, axes)[::-1]",
+        "layers:_checked_scale",
+        "scales if several else scales[0]",
+        "scales[::-1] if several else scales[0]",
         "Upsample/by axis",
     ),
     Mutant(
@@ -311,5 +311,40 @@ MUTANTS = (
         "extend(x, padding, self.padding_mode, self.backend.xp)",
         "extend(x, padding, 'replicate', self.backend.xp)",
         "Conv2d/(circular|reflect)",
+    ),
+    Mutant(
+        "interpolation forgets the last cell of its sums",
+        "layers:_combined",
+        "range(places.shape[0])",
+        "range(max(places.shape[0] - 1, 1))",
+        "Upsample/(bilinear|bicubic)$",
+    ),
+    Mutant(
+        "the gradient of an interpolation is that of the nearest cell",
+        "layers:_combined",
+        "xp.take(x, places[i, :], axis=at) * xp.reshape(weights[i, :], along)",
+        "xp.take(x, places[i, :], axis=at)",
+        "Upsample/bilinear, size$",
+    ),
+    Mutant(
+        "one axis is not interpolated",
+        "layers:resize",
+        "not axis.is_same",
+        "not axis.is_same and i > 1",
+        "Upsample/bilinear, to one",
+    ),
+    Mutant(
+        "pixels are shuffled in the order of ONNX's DCR",
+        "layers:pixel_shuffle",
+        "xp.permute_dims(split, (0, 1, 4, 2, 5, 3))",
+        "xp.permute_dims(split, (0, 1, 4, 3, 5, 2))",
+        "PixelShuffle/plain",
+    ),
+    Mutant(
+        "pixels are put back in columns",
+        "layers:pixel_unshuffle",
+        "xp.permute_dims(split, (0, 1, 3, 5, 2, 4))",
+        "xp.permute_dims(split, (0, 1, 5, 3, 2, 4))",
+        "Pixel(Uns|S)huffle/plain",
     ),
 )
