@@ -16,9 +16,9 @@ Sources: R. Keys, "Cubic convolution interpolation for digital image processing"
 
 from functools import lru_cache, partial
 from math import floor
+from struct import pack, unpack
 from typing import NamedTuple
 
-import numpy as np
 from array_api_compat import device
 
 from ...backends import operations_of
@@ -75,12 +75,14 @@ def terms(axis: Resized) -> Terms:
 
 
 def _nearest(axis: Resized) -> list[int]:
-    scale = np.float32(axis.n / axis.m if axis.scale is None else 1.0 / axis.scale)
-    if axis.mode == "nearest-exact":
-        places = [np.float32((o + 0.5) * float(scale)) for o in range(axis.m)]
-    else:
-        places = [np.float32(o) * scale for o in range(axis.m)]
-    return [min(floor(place), axis.n - 1) for place in places]
+    scale = _single(axis.n / axis.m if axis.scale is None else 1.0 / axis.scale)
+    shift = 0.5 if axis.mode == "nearest-exact" else 0.0
+    return [min(floor(_single((o + shift) * scale)), axis.n - 1) for o in range(axis.m)]
+
+
+def _single(value: float) -> float:
+    """The nearest number of float32."""
+    return float(unpack("f", pack("f", value))[0])
 
 
 def _cubic(t: float) -> tuple[float, float, float, float]:
