@@ -15,6 +15,8 @@ Source: PyTorch, `torch.nn.functional.pad`.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
 from array_api_compat import device
@@ -89,7 +91,8 @@ def extend_backward(dy: Array, spatial: tuple[int, ...], padding: PadWidths, mod
         for border in borders(n, *pair, mode):
             cells = sums[_at(axis, border.cells)]
             if mode == "replicate":
-                cells = xp.sum(cells, axis=axis, keepdims=True)
+                # One after the other: the order of a sum along an axis depends on the strides.
+                cells = reduce(add, (cells[_at(axis, slice(i, i + 1))] for i in range(cells.shape[axis])))
             sums[_at(axis, border.source)] += xp.flip(cells, axis=axis) if border.is_reversed else cells
     return channels_first(sums[_inside(spatial, padding)], xp)
 
