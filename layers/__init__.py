@@ -68,6 +68,8 @@ from .normalisation import (
     InstanceNorm2d,
     InstanceNorm3d,
     LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
 )
 from .pool import (
     AdaptiveAvgPool,
@@ -91,7 +93,7 @@ from .pool import (
     MaxPool2d,
     MaxPool3d,
 )
-from .reshaping import Flatten, Pad, Reshape, Upsample
+from .reshaping import Flatten, Pad, PixelShuffle, PixelUnshuffle, Reshape, Upsample
 
 # The base class, parameters, and what is done with a whole model.
 __all__ = ["Layer", "Parameter", "enable_grad", "is_grad_enabled", "layer_outputs", "no_grad", "released"]
@@ -116,7 +118,7 @@ __all__ += ["GlobalAvgPool", "GlobalLpPool", "GlobalMaxPool"]
 # Normalisation.
 __all__ += ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 __all__ += ["InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"]
-__all__ += ["GroupNorm", "LayerNorm"]
+__all__ += ["GroupNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
 
 # Dropout.
 __all__ += ["Dropout", "Dropout1d", "Dropout2d", "Dropout3d"]
@@ -128,7 +130,7 @@ __all__ += ["Clip", "HardShrink", "HardTanh", "ReLU6", "SoftShrink", "TanhShrink
 __all__ += ["Hardmax", "LogSoftmax", "Softmax", "Softmin"]
 
 # Reshaping, padding, upsampling.
-__all__ += ["Flatten", "Pad", "Reshape", "Upsample"]
+__all__ += ["Flatten", "Pad", "PixelShuffle", "PixelUnshuffle", "Reshape", "Upsample"]
 
 # Losses.
 __all__ += ["Loss"]

@@ -116,13 +116,30 @@ from .normalisation.batch_norm import batch_norm, batch_norm_backward
 from .normalisation.group_norm import group_norm, group_norm_backward
 from .normalisation.instance_norm import instance_norm, instance_norm_backward
 from .normalisation.layer_norm import layer_norm, layer_norm_backward
+from .normalisation.local_response_norm import local_response_norm, local_response_norm_backward
+from .normalisation.rms_norm import rms_norm, rms_norm_backward
 from .pool.adaptive_average import adaptive_avg_pool, adaptive_avg_pool_backward
 from .pool.adaptive_maximum import adaptive_max_pool, adaptive_max_pool_backward
 from .pool.average import avg_pool, avg_pool_backward
 from .pool.lp import lp_pool, lp_pool_backward
 from .pool.maximum import max_pool, max_pool_backward
-from .reshaping.pad import pad_constant, pad_constant_backward
-from .reshaping.upsample import upsample_nearest, upsample_nearest_backward
+from .reshaping.pad import (
+    pad_circular,
+    pad_circular_backward,
+    pad_constant,
+    pad_constant_backward,
+    pad_reflect,
+    pad_reflect_backward,
+    pad_replicate,
+    pad_replicate_backward,
+)
+from .reshaping.pixel_shuffle import (
+    pixel_shuffle,
+    pixel_shuffle_backward,
+    pixel_unshuffle,
+    pixel_unshuffle_backward,
+)
+from .reshaping.upsample import upsample, upsample_backward, upsample_nearest, upsample_nearest_backward
 
 __all__ = [
     "adaptive_avg_pool",
@@ -189,6 +206,8 @@ __all__ = [
     "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "log_sigmoid",
     "log_sigmoid_backward",
     "log_softmax",
@@ -209,14 +228,26 @@ __all__ = [
     "msle_backward",
     "nll",
     "nll_backward",
+    "pad_circular",
+    "pad_circular_backward",
     "pad_constant",
     "pad_constant_backward",
+    "pad_reflect",
+    "pad_reflect_backward",
+    "pad_replicate",
+    "pad_replicate_backward",
+    "pixel_shuffle",
+    "pixel_shuffle_backward",
+    "pixel_unshuffle",
+    "pixel_unshuffle_backward",
     "prelu",
     "prelu_backward",
     "relu",
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "rms_norm",
+    "rms_norm_backward",
     "selu",
     "selu_backward",
     "sigmoid",
@@ -241,6 +272,8 @@ __all__ = [
     "tanh_shrink_backward",
     "threshold",
     "threshold_backward",
+    "upsample",
+    "upsample_backward",
     "upsample_nearest",
     "upsample_nearest_backward",
 ]

@@ -71,6 +71,8 @@ TABLE: dict[str, dict[Part, Bound]] = {
     "copy": _all(EXACT),
     # Forward moves or repeats values; the gradient adds K of them.
     "spread": {**_all(EXACT), "input": Bound(2.0)},
+    # K products of cells with weights, which are rounded too.
+    "interpolation": _all(Bound(2.0)),
     # K products added to a bias: lambda = 4, relative to sum|terms|, of which the largest output is a good part.
     "convolution": _all(Bound(4.0)),
     # The same sums, with zeros between the products.

@@ -6,6 +6,7 @@ import numpy as np
 
 from ...backends import Backend
 from ...layers.core.layer import Layer
+from ...layers.windows.geometry import SAME
 from .pytorch import PyTorch
 
 
@@ -26,7 +27,7 @@ def torch_module(pytorch: PyTorch, layer: Layer) -> Any:
         return _residual(pytorch, given)
     if kind == "Conv2d":
         sizes = (given.in_channels, given.out_channels, given.kernel_size, given.stride, _padding(given))
-        return nn.Conv2d(*sizes, given.dilation, given.groups, given.bias)
+        return nn.Conv2d(*sizes, given.dilation, given.groups, given.bias, given.padding_mode)
     if kind == "ConvTranspose2d":
         sizes = (given.in_channels, given.out_channels, given.kernel_size, given.stride, _padding(given))
         return nn.ConvTranspose2d(*sizes, given.output_padding, given.groups, given.bias, given.dilation)
@@ -93,7 +94,7 @@ def _padding(layer: Any) -> Any:
     """The padding as an integer, which PyTorch's fast paths need."""
     if layer.padding == "valid":
         return 0
-    if layer.padding != "same":
+    if layer.padding not in SAME:
         return layer.padding
     if not isinstance(layer.kernel_size, int) or layer.kernel_size % 2 == 0 or layer.stride != 1:
         raise ValueError(f'padding "same" of {layer!r} is no integer')

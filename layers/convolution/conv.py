@@ -35,7 +35,7 @@ from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
 from ..windows.geometry import Geometry, Padding, Size, place_windows
-from .base import KernelLayer
+from .bordered import BorderedLayer
 from .gradients import gradients
 from .problem import Problem
 
@@ -61,7 +61,7 @@ def conv(
         Of one dtype, float32 or float64. Any number of spatial axes, at least one.
     stride, dilation : int or sequence of int
         Per axis.
-    padding : int, sequence of int, sequence of (int, int), "valid" or "same"
+    padding : int, sequence of int, sequence of (int, int), "valid", "same" or "same_lower"
         Zeros around the input: see `xpnn.layers.windows.geometry`.
     groups : int
         Groups of channels that are convolved separately; ``C`` for a depthwise convolution.
@@ -173,7 +173,7 @@ def _geometry(x: Shape, weight: Shape, stride: Size, padding: Padding, dilation:
         raise ValueError(f"output channels must be a multiple of groups, got {weight[0]} channels in {groups} groups")
     channels = weight[1] * groups
     if x[1] != channels:
-        raise ValueError(f"input has {_channels(x[1])}, expected {channels} (shape {x})")
+        raise ValueError(f"input has {x[1]} channel{'s' * (x[1] != 1)}, expected {channels} (shape {x})")
     return place_windows(
         x[2:],
         weight[2:],
@@ -189,11 +189,7 @@ def require_cells(weight: Shape) -> None:
         raise ValueError(f"weight must have a kernel cell along each spatial axis, got shape {weight}")
 
 
-def _channels(count: int) -> str:
-    return f"{count} channel" + ("" if count == 1 else "s")
-
-
-class Conv(KernelLayer):
+class Conv(BorderedLayer):
     """Convolution with a trained ``weight (out, in/groups, *kernel)`` and ``bias (out,)``.
 
     Use `Conv1d`, `Conv2d` or `Conv3d`. The formulas are in `xpnn.layers.convolution.conv`.
@@ -208,6 +204,8 @@ class Conv(KernelLayer):
         As in `conv`.
     bias : bool
         Whether a bias is added.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        What the padding holds: see `xpnn.layers.windows.borders`.
     weight_init, bias_init : initialiser
         ``he_uniform()`` and ``constant(0)`` unless given.
     **placement
@@ -228,6 +226,7 @@ class Conv(KernelLayer):
         ("dilation", 1),
         ("groups", 1),
         ("bias", True),
+        ("padding_mode", "zeros"),
     )
 
     def __init__(
@@ -240,6 +239,7 @@ class Conv(KernelLayer):
         dilation: Size = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
         *,
         weight_init: Initialiser | None = None,
         bias_init: Initialiser | None = None,
@@ -249,6 +249,7 @@ class Conv(KernelLayer):
         self._configure(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, weight_init, bias_init
         )
+        self._set_padding_mode(padding_mode)
 
     def multiply_adds(self, x_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
         """Every output element is a sum over a kernel's cells and the channels of its group."""
@@ -257,28 +258,31 @@ class Conv(KernelLayer):
     def _output_shape(self, shape: Shape) -> Shape:
         weight = self.parameters["weight"].shape
         geometry = _geometry(shape, weight, self.stride, self.padding, self.dilation, self.groups)
+        self._require_source(shape, geometry)
         return (shape[0], weight[0], *geometry.windows.count)
 
     def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
         require_dtype_of(x, weight, bias)
-        problem, xp = self._problem(x, weight), self.backend.xp
+        x, xp = self._extended(x), self.backend.xp
+        problem = self._problem(x, weight)
         if keep is compute:
             return _conv(x, weight, bias, problem, relu, xp)
         return _keeping(x, weight, bias, problem, relu, xp, keep)
 
     def _problem(self, x: Array, weight: Array) -> Problem:
-        return _problem(x, weight, self.stride, self.padding, self.dilation, self.groups, self.backend.algorithms)
+        return _problem(x, weight, self.stride, self._zeros, self.dilation, self.groups, self.backend.algorithms)
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved
         weight = self.parameter_value("weight")
         # The weight may have been replaced since the forward.
         require_same_dtype(dy=dy, input=x, weight=weight)
-        problem = self._problem(x, weight)
-        dx, dweight, dbias = gradients(dy, x, weight, problem, wanted_of(self, input_grad), self.backend.xp)
+        extended, wanted = self._extended(x), wanted_of(self, input_grad)
+        problem = self._problem(extended, weight)
+        dx, dweight, dbias = gradients(dy, extended, weight, problem, wanted, self.backend.xp)
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)
-        return dx
+        return self._narrowed(dx, x)
 
 
 class Conv1d(Conv):

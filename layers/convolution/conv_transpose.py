@@ -34,7 +34,7 @@ from ..core.needed_gradients import Wanted, wanted_of
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
-from ..windows.geometry import Padding, Size, resolve_padding
+from ..windows.geometry import SAME, Padding, Size, resolve_padding
 from .base import KernelLayer
 from .conv import require_cells
 from .gradients import transposed_gradients
@@ -155,11 +155,13 @@ class _Plan:
 
 
 def refuse_same(padding: Padding) -> None:
-    """Raise `ValueError` for ``"same"``: it depends on the size of the output, of which there are several."""
-    if isinstance(padding, str) and padding == "same":
+    """Raise `ValueError` for ``"same"`` and ``"same_lower"``: they depend on the size of the output, of which there are
+    several.
+    """
+    if isinstance(padding, str) and padding in SAME:
         raise ValueError(
-            "padding must be a number of cells or 'valid', got 'same'; give the padding of the convolution of which "
-            "this is the adjoint"
+            f"padding must be a number of cells or 'valid', got {padding!r}; give the padding of the convolution of "
+            "which this is the adjoint"
         )
 
 

@@ -39,7 +39,7 @@ def layer_norm(
         For shapes that do not fit together or mixed dtypes.
     """
     xp = namespace(xp, OPTIONAL, input=x, weight=weight, bias=bias)
-    layout = layer_layout(tuple(x.shape), _sizes(normalized_shape))
+    layout = layer_layout(tuple(x.shape), sizes_of(normalized_shape))
     return normalise(x, weight, bias, layout, eps=eps, xp=xp)[0]
 
 
@@ -59,11 +59,12 @@ def layer_norm_backward(
     The options are those of `layer_norm`; ``dx`` is None with ``input_grad=False``.
     """
     xp = namespace(xp, OPTIONAL, dy=dy, input=x, weight=weight)
-    layout = layer_layout(tuple(x.shape), _sizes(normalized_shape))
+    layout = layer_layout(tuple(x.shape), sizes_of(normalized_shape))
     return differentiate(dy, x, weight, layout, eps=eps, input_grad=input_grad, xp=xp)
 
 
-def _sizes(normalized_shape: Size) -> tuple[int, ...]:
+def sizes_of(normalized_shape: Size) -> tuple[int, ...]:
+    """The argument `normalized_shape` as a tuple of sizes."""
     normalized_shape = checks.listed(normalized_shape)
     sizes = normalized_shape if checks.is_sequence(normalized_shape) else (normalized_shape,)
     return checks.shape("normalized_shape", sizes, 1, "an integer >= 1, or one for each of the last axes")
@@ -103,7 +104,7 @@ class LayerNorm(Norm):
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(**placement)
-        self.normalized_shape, self.eps = _sizes(normalized_shape), float(checks.number("eps", eps, least=0.0))
+        self.normalized_shape, self.eps = sizes_of(normalized_shape), float(checks.number("eps", eps, least=0.0))
         self.elementwise_affine = checks.flag("elementwise_affine", elementwise_affine)
         self.bias = checks.flag("bias", bias)
         if self.elementwise_affine:

@@ -1,14 +1,15 @@
 """Average pooling.
 
-With input ``x (N, C, *S)`` and windows of cells ``k`` at stride ``s``::
+With input ``x (N, C, *S)`` and windows of cells ``k`` at stride ``s`` and dilation ``d``::
 
-    y[n, c, o]  = sum over k of  x[n, c, o*s + k] / divisor[o]
+    y[n, c, o]  = sum over k of  x[n, c, o*s + k*d] / divisor[o]
     dx[n, c, i] = sum of dy[n, c, o] / divisor[o] over the windows o that contain cell i
 
 The divisor is the number of the window's cells in the padded input, or in the input with ``count_include_pad=False``,
 so that cells which ``ceil_mode`` adds never count; ``divisor_override`` replaces it.
 
-Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998.
+Sources: Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998; ONNX, operator AveragePool
+since version 19, for the dilation.
 """
 
 from collections.abc import Callable
@@ -40,6 +41,7 @@ def avg_pool(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    dilation: Size = 1,
     xp: Namespace | None = None,
 ) -> Array:
     """Average over windows of ``x (N, C, *S)``: ``(N, C, *O)``.
@@ -48,7 +50,7 @@ def avg_pool(
     inside the input; with ``divisor_override`` every sum is divided by that number.
     """
     xp = namespace(xp, input=x)
-    geometry = pool_geometry(x, kernel_size, stride, padding, 1, ceil_mode)
+    geometry = pool_geometry(x, kernel_size, stride, padding, dilation, ceil_mode)
     inner = channels_last(x, xp)
     prepared = _prepared(tuple(x.shape), x, geometry, count_include_pad, divisor_override, xp)
     if prepared is not None:
@@ -75,13 +77,14 @@ def avg_pool_backward(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    dilation: Size = 1,
     xp: Namespace | None = None,
 ) -> Array:
     """Gradient of `avg_pool`: ``dx`` for ``dy (N, C, *O)``."""
     xp = namespace(xp, dy=dy)
     require_float(dy, "dy")
     x_shape = checks.shape("x_shape", x_shape)
-    geometry = pool_geometry_of_shape(x_shape, kernel_size, stride, padding, 1, ceil_mode)
+    geometry = pool_geometry_of_shape(x_shape, kernel_size, stride, padding, dilation, ceil_mode)
     require_shape(dy, (x_shape[0], x_shape[1], *geometry.windows.count), "dy")
     upstream = channels_last(dy, xp)
     prepared = _prepared(x_shape, dy, geometry, count_include_pad, divisor_override, xp)
@@ -131,11 +134,12 @@ def _divisor(
     if full or not geometry.is_padded:
         return scalar(w.cells, like, xp)
     counts = None
-    for axis, (k, s, o) in enumerate(zip(w.kernel, w.stride, w.count, strict=True)):
+    for axis, (k, s, d, o) in enumerate(zip(w.kernel, w.stride, w.dilation, w.count, strict=True)):
         before, after = geometry.padding[axis]
         low, high = (0, before + spatial[axis] + after) if count_include_pad else (before, before + spatial[axis])
         start = xp.arange(o, dtype=xp.int32, device=device(like)) * s
-        inside = clamp(start + k, low, high, xp) - clamp(start, low, high, xp)
+        # The cells before `high`, less those before `low`: start + i*d < high for i below (high - start) / d.
+        inside = clamp(-((start - high) // d), 0, k, xp) - clamp(-((start - low) // d), 0, k, xp)
         inside = along_axis(xp.astype(inside, like.dtype), axis, len(w.count), xp)
         counts = inside if counts is None else counts * inside
     return counts

@@ -122,8 +122,8 @@ class AvgPool(_Pool):
 
     Parameters
     ----------
-    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-        As in `avg_pool`.
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
+        As in `avg_pool`. All but the last are in PyTorch's order; PyTorch has no dilation here.
     **placement
         See `xpnn.layers.core.placement.Placement`.
     """
@@ -135,6 +135,7 @@ class AvgPool(_Pool):
         ("ceil_mode", False),
         ("count_include_pad", True),
         ("divisor_override", None),
+        ("dilation", 1),
     )
 
     def __init__(
@@ -145,15 +146,17 @@ class AvgPool(_Pool):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
         divisor_override: int | None = None,
+        dilation: Size = 1,
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(kernel_size, stride, padding, **placement)
         self.ceil_mode = checks.flag("ceil_mode", ceil_mode)
         self.count_include_pad = checks.flag("count_include_pad", count_include_pad)
         self.divisor_override = check_divisor(divisor_override)
+        self.dilation = checks.size("dilation", dilation, self.axes)
 
     def _output_shape(self, shape: Shape) -> Shape:
-        return self._pooled(shape, 1, self.ceil_mode)
+        return self._pooled(shape, self.dilation, self.ceil_mode)
 
     def _forward(self, x: Array) -> Array:
         y = avg_pool(x, **self._options)

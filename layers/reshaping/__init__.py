@@ -1,8 +1,9 @@
-"""Layers that rearrange values, repeat them, or add constants around them."""
+"""Layers that rearrange values, repeat or interpolate them, or add others around them."""
 
 from .flatten import Flatten
 from .pad import Pad
+from .pixel_shuffle import PixelShuffle, PixelUnshuffle
 from .reshape import Reshape
 from .upsample import Upsample
 
-__all__ = ["Flatten", "Pad", "Reshape", "Upsample"]
+__all__ = ["Flatten", "Pad", "PixelShuffle", "PixelUnshuffle", "Reshape", "Upsample"]

@@ -7,7 +7,8 @@ Sizes, per axis, for input ``n``, padding ``(before, after)``, kernel ``k``, str
     out = floor((n + before + after - d*(k-1) - 1) / s) + 1        (ceil instead of floor with ceil_mode)
 
 ``"same"`` is the padding for which ``out = ceil(n / s)``; if the total is odd, the extra cell comes after. For odd
-``k`` and ``s = d = 1`` it is ``(k - 1) / 2`` on each side.
+``k`` and ``s = d = 1`` it is ``(k - 1) / 2`` on each side. ``"same_lower"`` is the same padding with the extra cell
+before, as ONNX's ``SAME_LOWER``.
 
 Source: V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning", 2016.
 """
@@ -23,6 +24,9 @@ from ...common import checks
 
 Size: TypeAlias = int | Sequence[int]
 Padding: TypeAlias = int | str | Sequence[int] | Sequence[Sequence[int]]
+
+#: Words for a padding that keeps the size at stride 1.
+SAME = ("same", "same_lower")
 
 # A padded input may have MAX_PADDED_RATIO times the cells of input and output together, plus MIN_PADDED_LIMIT.
 MAX_PADDED_RATIO, MIN_PADDED_LIMIT = 64, 1 << 22
@@ -57,18 +61,18 @@ def check_padding(padding: Padding, axes: int) -> Padding:
     if type(padding) is int and padding >= 0:
         return padding
     if isinstance(padding, str):
-        if padding in ("valid", "same"):
+        if padding in ("valid", *SAME):
             return padding
     elif (each := _cells(padding, axes)) is not None:
         return each
     raise ValueError(
         f"padding must be an integer >= 0, one for each of {axes} axes, a (before, after) pair for each, "
-        f"'valid' or 'same', got {checks.shown(padding)}"
+        f"'same_lower', 'valid' or 'same', got {checks.shown(padding)}"
     )
 
 
 def check_border(padding: Padding, axes: int) -> Padding:
-    """`check_padding` without the words ``"same"`` and ``"valid"``."""
+    """`check_padding` without the words ``"same"``, ``"same_lower"`` and ``"valid"``."""
     each = None if isinstance(padding, str) else _cells(padding, axes)
     if each is None:
         raise ValueError(
@@ -104,12 +108,13 @@ def resolve_padding(padding: Padding, spatial: Sequence[int], kernel: Size, stri
         return ((0, 0),) * axes
     kernel, stride = checks.per_axis("kernel", kernel, axes), checks.per_axis("stride", stride, axes)
     dilation = checks.per_axis("dilation", dilation, axes)
-    if padding == "same":
+    if padding in SAME:
         totals = [
             max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
             for n, k, s, d in zip(spatial, kernel, stride, dilation, strict=True)
         ]
-        return tuple((total // 2, total - total // 2) for total in totals)
+        halves = [(total // 2, total - total // 2) for total in totals]
+        return tuple((more, less) if padding == "same_lower" else (less, more) for less, more in halves)
     each = cast(tuple[int | tuple[int, int], ...], padding if isinstance(padding, tuple) else (padding,) * axes)
     return tuple((int(p[0]), int(p[1])) if isinstance(p, tuple) else (int(p), int(p)) for p in each)
 

@@ -11,7 +11,7 @@ from .case import Case, LayerCase, LossCase, part_of
 from .convolutions import convolutions, dense_layers, transposed_convolutions
 from .losses import classifications, regressions
 from .nets import NetCase, TrainingCase, nets, trainings
-from .norms import batch_norms, sample_norms
+from .norms import batch_norms, other_norms, sample_norms
 from .pool_corners import pool_corners
 from .pools import average_pools, lp_pools, max_pools
 from .shapes import containers, dropouts, shapes
@@ -32,6 +32,7 @@ def _all() -> tuple[Case, ...]:
         softmaxes,
         batch_norms,
         sample_norms,
+        other_norms,
         dropouts,
         shapes,
         containers,

@@ -109,7 +109,6 @@ def _glus() -> Iterator[LayerCase]:
     case = partial(_along_axis, "GLU", "exponential")
     yield case("plain", SHAPE)
     yield case("channels", (4, 6, 5), axis=1)
-    yield case("first axis", SHAPE, axis=0)
     yield case("sure of itself", SHAPE, make=inputs.spread)
     yield case("NaN", SHAPE, make=inputs.with_nan)
     yield case("two values", (3, 2))

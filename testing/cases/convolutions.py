@@ -27,12 +27,20 @@ def convolutions() -> Iterator[LayerCase]:
             "dilation": (1, 2, 1)[:axes],
             "padding": ((2, 0), (1, 3), (0, 1))[:axes],
         }
+        turned: dict[str, Any] = {"stride": (2, 1, 1)[:axes], "dilation": (1, 2, 1)[:axes]}
         yield case("plain", padding=1)
         yield case("valid", padding="valid")
         yield case("same, odd kernel", padding="same")
         yield case("same, stride over kernel", kernel=1, stride=3, padding="same")
         yield case("same, even kernel", kernel=2 if axes == 3 else 4, padding="same")
         yield case("same, stride 2", stride=2, padding="same")
+        yield case("same lower, even kernel", kernel=2, padding="same_lower")
+        yield case("same lower, stride 2, dilation", kernel=2, stride=2, dilation=3, padding="same_lower")
+        for mode in ("reflect", "replicate", "circular"):
+            yield case(f"{mode} padding", padding=1, padding_mode=mode)
+            sides = ((2, 0), (0, 3), (1, 2))[:axes]
+            yield case(f"{mode} padding, all differ", kernel=2, padding=sides, padding_mode=mode, **turned)
+        yield case("circular padding, same, NaN", padding="same", padding_mode="circular", inputs=inputs.with_nan)
         yield case("stride over kernel", kernel=2, stride=3)
         yield case("asymmetric padding", padding=((2, 0), (0, 3), (1, 2))[:axes])
         yield case("dilation", kernel=2, dilation=2)
@@ -52,6 +60,12 @@ def convolutions() -> Iterator[LayerCase]:
     yield _conv(1, (2, 64, 300), "large reduction", features=8, padding=1)
     yield _conv(2, (2, 96, 12, 12), "large reduction", features=8, padding=1)
     yield _conv(2, (2, 96, 12, 12), "large reduction of positive terms", features=8, padding=1, inputs=inputs.positive)
+    mirrored: dict[str, Any] = {"padding": 1, "padding_mode": "reflect"}
+    yield _conv(2, PLANE, "reflect padding, groups", groups=2, **mirrored)
+    yield _conv(2, (0, 4, 8, 7), "reflect padding, empty batch", **mirrored)
+    yield _conv(2, PLANE, "reflect padding, strided input", layout="strided", **mirrored)
+    yield _conv(2, PLANE, "reflect padding, float64", dtype="float64", **mirrored)
+    yield _conv(2, (4, 40, 12, 15), "reflect padding, 40 channels in tiles of 4", features=32, **mirrored)
     yield _conv(2, (2, 3, 17, 16), "kernel 7, stride 2", features=8, kernel=7, stride=2, padding=3)
     yield _conv(2, (5, 16, 40, 40), "batch in two blocks", features=4, padding=1)
     yield _conv(2, (6, 24, 33, 32), "batch in two blocks, stride 2", features=4, stride=2, padding=1)

@@ -60,6 +60,37 @@ def sample_norms() -> Iterator[LayerCase]:
     yield _norm("GroupNorm", plane, "float64", (2, 4), 112, dtype="float64")
 
 
+def other_norms() -> Iterator[LayerCase]:
+    """RMSNorm and LocalResponseNorm."""
+    yield _norm("RMSNorm", (5, 3, 8), "plain", ((3, 8), 1e-5), 24)
+    yield _norm("RMSNorm", (5, 3, 8), "last axis", (8, 1e-5), 24)
+    # The truth in float64 has another eps than float32.
+    yield _norm("RMSNorm", (5, 3, 8), "eps of the dtype", (8,), 24)
+    yield _norm("RMSNorm", (5, 3, 8), "eps 0.1", (8, 0.1), 24)
+    yield _norm("RMSNorm", (5, 3, 8), "no affine", (8,), 24, elementwise_affine=False)
+    yield _norm("RMSNorm", (4, 6), "no other axes", ((4, 6), 1e-5), 24)
+    yield _norm("RMSNorm", (3, 4000), "large reduction", (4000,), 4000)
+    yield _norm("RMSNorm", (4, 1), "size-1 axes", (1, 0.5), 4)
+    yield _norm("RMSNorm", (5, 3, 8), "zeros", (8, 1e-5), 24, make=inputs.windows_of_zeros)
+    yield _norm("RMSNorm", (5, 3, 8), "NaN", (8,), 24, make=inputs.with_nan)
+    yield _norm("RMSNorm", (0, 3, 8), "empty batch", (8,), 24)
+    yield _norm("RMSNorm", (5, 3, 8), "strided input", (8,), 24, layout="strided")
+    yield _norm("RMSNorm", (5, 3, 8), "float64", (8,), 24, dtype="float64")
+    plane = (2, 6, 4, 3)
+    yield _norm("LocalResponseNorm", plane, "plain", (5, 0.5), 10)
+    yield _norm("LocalResponseNorm", plane, "usual numbers", (5,), 10)
+    yield _norm("LocalResponseNorm", plane, "even size", (4, 2.0, 0.5, 0.25), 8)
+    yield _norm("LocalResponseNorm", plane, "size 1", (1, 0.5), 2)
+    yield _norm("LocalResponseNorm", plane, "more than all channels", (99, 5.0, 2.0), 12)
+    yield _norm("LocalResponseNorm", (2, 6, 7), "one spatial axis", (3, 0.5, 1), 6)
+    yield _norm("LocalResponseNorm", (2, 1, 4, 3), "size-1 axes", (3, 0.5), 6)
+    yield _norm("LocalResponseNorm", plane, "NaN", (3, 0.5), 6, make=inputs.with_nan)
+    yield _norm("LocalResponseNorm", (0, 6, 4, 3), "empty batch", (3, 0.5), 6)
+    yield _norm("LocalResponseNorm", plane, "strided input", (3, 0.5), 6, layout="strided")
+    yield _norm("LocalResponseNorm", plane, "channels last", (3, 0.5), 6, layout="channels last")
+    yield _norm("LocalResponseNorm", plane, "float64", (3, 0.5), 6, dtype="float64")
+
+
 def _channel_norm(
     name: str, usual: tuple[int, ...], variant: str, *, shape: tuple[int, ...] | None = None, **options: Any
 ) -> LayerCase:

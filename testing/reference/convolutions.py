@@ -5,13 +5,36 @@ from typing import Any
 
 import numpy as np
 
+from .shapes import sources
 from .windows import Host, Results, Upstream, Walk, padding_pairs, per_axis, wide, zeros
 
 
 def convolution(layer: Any, x: Host, upstream: Upstream) -> Results:
     """``Conv1d`` to ``Conv3d``."""
     weight = wide(layer.parameters["weight"].value)
-    walk = Walk(x.shape[2:], weight.shape[2:], layer.stride, layer.padding, layer.dilation)
+    if layer.padding_mode != "zeros":
+        return _bordered(layer, x, upstream)
+    return _convolved(layer, x, weight, layer.padding, upstream)
+
+
+def _bordered(layer: Any, x: Host, upstream: Upstream) -> Results:
+    """A convolution of the input with cells of its own around it."""
+    weight, axes = wide(layer.parameters["weight"].value), x.ndim - 2
+    stride, dilation = per_axis(layer.stride, axes), per_axis(layer.dilation, axes)
+    pads = padding_pairs(layer.padding, x.shape[2:], list(weight.shape[2:]), stride, dilation)
+    cells = sources(x.shape[2:], pads, layer.padding_mode)
+    padded = zeros((*x.shape[:2], *(n + sum(p) for n, p in zip(x.shape[2:], pads, strict=True))))
+    for out, at in cells:
+        padded[(..., *out)] = x[(..., *at)]
+    found = _convolved(layer, padded, weight, 0, upstream)
+    dx = zeros(x.shape)
+    for out, at in cells:
+        dx[(..., *at)] += found["dx"][(..., *out)]
+    return found | {"dx": dx}
+
+
+def _convolved(layer: Any, x: Host, weight: Host, padding: Any, upstream: Upstream) -> Results:
+    walk = Walk(x.shape[2:], weight.shape[2:], layer.stride, padding, layer.dilation)
     samples, features, groups = x.shape[0], weight.shape[0], layer.groups
     y = zeros((samples, features, *walk.count))
     dy = wide(upstream(y.shape))

@@ -90,3 +90,35 @@ def group_norm(layer: Any, x: Host, upstream: Upstream) -> Results:
     dy, size = wide(upstream(x.shape)), x.shape[1] // layer.num_groups
     groups = [(n, slice(g * size, (g + 1) * size)) for n in range(len(x)) for g in range(layer.num_groups)]
     return _normalised(layer, x, dy, groups, lambda at: at[1])
+
+
+def rms_norm(layer: Any, x: Host, upstream: Upstream) -> Results:
+    """``RMSNorm``, one row at a time."""
+    dy, lead = wide(upstream(x.shape)), x.ndim - len(layer.normalized_shape)
+    weight = wide(layer.parameters["weight"].value) if layer.elementwise_affine else np.ones(x.shape[lead:])
+    # The distance from 1 to the next float32, or float64.
+    eps = (2.0**-52 if layer.backend.dtype_name == "float64" else 2.0**-23) if layer.eps is None else layer.eps
+    y, dx, dweight = zeros(x.shape), zeros(x.shape), zeros(weight.shape)
+    for row in np.ndindex(*x.shape[:lead]):
+        root = np.sqrt((x[row] ** 2).mean() + eps)
+        normal, g = x[row] / root, dy[row] * weight
+        y[row], dx[row] = normal * weight, (g - normal * (g * normal).mean()) / root
+        dweight += dy[row] * normal
+    return {"y": y, "dx": dx} | ({"dweight": dweight} if layer.elementwise_affine else {})
+
+
+def local_response(layer: Any, x: Host, upstream: Upstream) -> Results:
+    """``LocalResponseNorm``: the derivative of each output for each channel of its window."""
+    dy, channels = wide(upstream(x.shape)), x.shape[1]
+    y, dx = zeros(x.shape), zeros(x.shape)
+    for c in range(channels):
+        window = [i for i in range(c - layer.size // 2, c - layer.size // 2 + layer.size) if 0 <= i < channels]
+        s = zeros(x[:, c].shape) + layer.k
+        for i in window:
+            s += layer.alpha / layer.size * x[:, i] ** 2
+        y[:, c] = x[:, c] * s**-layer.beta
+        dx[:, c] += dy[:, c] * s**-layer.beta
+        for i in window:
+            slope = -layer.beta * x[:, c] * s ** (-layer.beta - 1) * 2 * layer.alpha / layer.size * x[:, i]
+            dx[:, i] += dy[:, c] * slope
+    return {"y": y, "dx": dx}

@@ -62,14 +62,14 @@ def max_pool(layer: Any, x: Host, upstream: Upstream) -> Results:
 
 def average_pool(layer: Any, x: Host, upstream: Upstream) -> Results:
     """``AvgPool1d`` to ``AvgPool3d``: over the cells of a window in the padded input or in the input."""
-    walk = pooled(layer, x, 1)
+    walk = pooled(layer, x, layer.dilation)
     y, dx = zeros((*x.shape[:2], *walk.count)), zeros(x.shape)
     dy = wide(upstream(y.shape))
     for window, cells in walk:
         share = len(cells)
         if layer.count_include_pad:
-            axis = zip(walk.starts, window, walk.kernel, x.shape[2:], walk.pads, strict=True)
-            share = prod(sum(s[o] + i < n + after for i in range(k)) for s, o, k, n, (_, after) in axis)
+            axis = zip(walk.starts, window, walk.kernel, walk.dilation, x.shape[2:], walk.pads, strict=True)
+            share = prod(sum(s[o] + i * d < n + after for i in range(k)) for s, o, k, d, n, (_, after) in axis)
         if layer.divisor_override is not None:
             share = layer.divisor_override
         for _, at in cells:

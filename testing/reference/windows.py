@@ -33,17 +33,18 @@ def per_axis(value: Any, axes: int) -> list[int]:
 def padding_pairs(
     padding: Any, spatial: Sequence[int], kernel: list[int], stride: list[int], dilation: list[int]
 ) -> PaddingPairs:
-    """The padding before and after each axis; with ``"same"`` an odd number has one more cell after."""
+    """The padding before and after each axis; an odd number has one more cell after, with ``"same_lower"`` before."""
     if padding == "valid":
         return [(0, 0)] * len(spatial)
-    if padding == "same":
+    if padding in ("same", "same_lower"):
         pairs = []
         for n, k, s, d in zip(spatial, kernel, stride, dilation, strict=True):
             total = 0
             # The least padding with which ceil(n / s) windows fit.
             while n + total - d * (k - 1) - 1 < s * ((n + s - 1) // s - 1):
                 total += 1
-            pairs.append((total // 2, total - total // 2))
+            few = total // 2
+            pairs.append((few, total - few) if padding == "same" else (total - few, few))
         return pairs
     given = padding if isinstance(padding, Sequence) else [padding] * len(spatial)
     return [(p[0], p[1]) if isinstance(p, Sequence) else (p, p) for p in given]

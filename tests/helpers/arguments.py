@@ -109,10 +109,23 @@ class Row:
     open: tuple[str, ...] = ()
 
 
+BORDERS = ("reflect", "replicate", "circular")
 PLAIN = "ReLU ReLU6 SELU Sigmoid LogSigmoid Tanh TanhShrink Softsign HardSwish SiLU Mish"
 OTHERS_PLAIN = "Identity GlobalAvgPool GlobalMaxPool"
 WITH_DEFAULTS = "LeakyReLU PReLU ELU CELU Softplus GELU HardSigmoid HardShrink SoftShrink"
 OTHERS_WITH_DEFAULTS = "Softmax LogSoftmax Softmin Hardmax GLU GlobalLpPool Dropout Flatten"
+
+
+def upsampled(scale_factor: float, mode: str = "nearest") -> nn.Layer:
+    return nn.Upsample(scale_factor, mode=mode)
+
+
+def resized(size: int | tuple[int, ...], mode: str = "nearest") -> nn.Layer:
+    return nn.Upsample(size=size, mode=mode)
+
+
+def only_mode(mode: str = "nearest") -> None:
+    """A signature: of a size and a scale factor only one is given."""
 
 
 def layers() -> Iterator[tuple[str, Row]]:
@@ -130,7 +143,10 @@ def layers() -> Iterator[tuple[str, Row]]:
         yield f"Conv{axes}d", Row(getattr(nn, f"Conv{axes}d"), conv, axes)
         yield f"ConvTranspose{axes}d", Row(getattr(nn, f"ConvTranspose{axes}d"), {**conv, "output_padding": 1}, axes)
         yield f"MaxPool{axes}d", Row(getattr(nn, f"MaxPool{axes}d"), {**pool, "dilation": 2}, axes)
-        yield f"AvgPool{axes}d", Row(getattr(nn, f"AvgPool{axes}d"), {**pool, "divisor_override": 3}, axes)
+        yield (
+            f"AvgPool{axes}d",
+            Row(getattr(nn, f"AvgPool{axes}d"), {**pool, "divisor_override": 3, "dilation": 2}, axes),
+        )
         yield f"LpPool{axes}d", Row(getattr(nn, f"LpPool{axes}d"), {"norm_type": 3.0, **pool, "dilation": 2}, axes)
         for name in (f"AdaptiveAvgPool{axes}d", f"AdaptiveMaxPool{axes}d"):
             yield name, Row(getattr(nn, name), {"output_size": 2}, axes)
@@ -146,10 +162,15 @@ def layers() -> Iterator[tuple[str, Row]]:
     yield "Threshold", Row(nn.Threshold, {"threshold": 0.25, "value": 0.5})
     yield "Dense", Row(nn.Dense, {"in_features": 3, "out_features": 2})
     yield "LayerNorm", Row(nn.LayerNorm, {"normalized_shape": 3}, 0)
+    yield "RMSNorm", Row(nn.RMSNorm, {"normalized_shape": 3, "eps": 0.5}, 0)
+    yield "LocalResponseNorm", Row(nn.LocalResponseNorm, {"size": 3})
     yield "GroupNorm", Row(nn.GroupNorm, {"num_groups": 2, "num_channels": 4})
     yield "Reshape", Row(lambda shape: nn.Reshape(shape, -1), {"shape": 2}, of=nn.Reshape)
     yield "Pad", Row(nn.Pad, {"padding": 1}, 0, open=("value",))
-    yield "Upsample", Row(nn.Upsample, {"scale_factor": 2}, 0)
+    yield "Upsample", Row(upsampled, {"scale_factor": 2.5})
+    yield "Upsample.size", Row(resized, {"size": 3}, 0)
+    yield "PixelShuffle", Row(nn.PixelShuffle, {"upscale_factor": 2})
+    yield "PixelUnshuffle", Row(nn.PixelUnshuffle, {"downscale_factor": 2})
     yield "Parallel", Row(lambda **options: nn.Parallel(nn.ReLU(), **options), of=nn.Parallel)
     for name in ("Sequential", "Residual", "Checkpointed"):
         yield name, Row(lambda name=name: getattr(nn, name)(nn.ReLU()), of=lambda: None)
@@ -288,6 +309,10 @@ def functions() -> Iterator[tuple[str, Row]]:
         "group_norm_backward": {**dy, "x": X, "num_groups": 2},
         "layer_norm": {"x": X, "normalized_shape": 6},
         "layer_norm_backward": {**dy, "x": X, "normalized_shape": 6},
+        "rms_norm": {"x": X, "normalized_shape": 6, "eps": 0.5},
+        "rms_norm_backward": {**dy, "x": X, "normalized_shape": 6, "eps": 0.5},
+        "local_response_norm": {"x": X, "size": 3},
+        "local_response_norm_backward": {**dy, "x": X, "size": 3},
         "conv": {"x": X, "weight": weight, **options},
         "conv_backward": {"dy": convolved, "x": X, "weight": weight, **options},
         "conv_transpose": {"x": X, "weight": weight, **back},
@@ -298,7 +323,15 @@ def functions() -> Iterator[tuple[str, Row]]:
         "dropout_backward": {**dy, "keep": KEEP, "p": 0.3},
         "pad_constant": {"x": X, "padding": 1, "value": 0.3},
         "pad_constant_backward": {"dy": array(2, 4, 8, 8), "x_shape": X.shape, "padding": 1},
+        **{f"pad_{mode}": {"x": X, "padding": 1} for mode in BORDERS},
+        **{f"pad_{mode}_backward": {"dy": array(2, 4, 8, 8), "x_shape": X.shape, "padding": 1} for mode in BORDERS},
         "upsample_nearest": {"x": X, "scale_factor": 2},
+        "upsample": {"x": X, "scale_factor": 1.5},
+        "upsample_backward": {"dy": array(2, 4, 9, 9), "x_shape": X.shape, "scale_factor": 1.5},
+        "pixel_shuffle": {"x": X, "upscale_factor": 2},
+        "pixel_shuffle_backward": {**dy, "upscale_factor": 2},
+        "pixel_unshuffle": {"x": X, "downscale_factor": 2},
+        "pixel_unshuffle_backward": {**dy, "downscale_factor": 2},
         "upsample_nearest_backward": {**dy, "scale_factor": 2},
         "clip": {"x": X, "min": 0.25, "max": 0.5},
         "clip_backward": {**dy, "x": X, "min": 0.25, "max": 0.5},
@@ -323,7 +356,7 @@ def functions() -> Iterator[tuple[str, Row]]:
         "binary_cross_entropy_with_logits": {"logits": ROWS, "target": ROWS},
         "binary_cross_entropy_with_logits_backward": {"logits": ROWS, "target": ROWS},
     }
-    axes = {"layer_norm": 1, "layer_norm_backward": 1}
+    axes = dict.fromkeys(["layer_norm", "layer_norm_backward", "rms_norm", "rms_norm_backward"], 1)
     for name in functional.__all__:
         function = getattr(functional, name)
         parameters = inspect.signature(function).parameters
@@ -332,7 +365,8 @@ def functions() -> Iterator[tuple[str, Row]]:
             given = entries if "prediction" in parameters else {n: X for n in ("dy", "x", "y") if n in parameters}
         if "dy" in parameters and "dy" not in given:
             given = {**given, "dy": 0.5}
-        yield f"functional.{name}", Row(function, given, axes.get(name, 2), open=("value",))
+        of = only_mode if name in ("upsample", "upsample_backward") else None
+        yield f"functional.{name}", Row(function, given, axes.get(name, 2), of, open=("value",))
 
 
 def windows() -> Iterator[tuple[str, Row]]:
@@ -454,7 +488,7 @@ class Argument:
             return [True, "1", [1.0], {}, 1j, None]
         if self.kind == "number":
             odd = [] if self.name in self.row.open else [float("nan"), np.float32("nan"), np.float16("nan"), 10**400]
-            by_channel = self.row.call is augment.Normalise
+            by_channel = self.row.call is augment.Normalise or self.name == "scale_factor"
             more = [] if by_channel or self.name == "metric" else [np.array(0.5)]
             return [*usual, *odd, *more, *([] if by_channel else [[0.5], (0.5,)]), np.ones(2)]
         if self.kind == "pair":
@@ -494,6 +528,7 @@ def arguments() -> Iterator[tuple[str, Argument]]:
 
 CHOICES = {
     "approximate",
+    "padding_mode",
     "mode",
     "threshold_mode",
     "anneal_strategy",

@@ -63,6 +63,9 @@ def calls():
         found |= with_backward(name, {"x": LINE, **channels}, dy=array(2, 4, 6, seed=1), without=bias)
     cells = {"normalized_shape": (4, 6), "weight": array(4, 6), "bias": array(4, 6)}
     found |= with_backward("layer_norm", {"x": LINE, **cells}, dy=array(2, 4, 6, seed=1), without=bias)
+    cells = {"normalized_shape": (4, 6), "weight": array(4, 6)}
+    found |= with_backward("rms_norm", {"x": LINE, **cells}, dy=array(2, 4, 6, seed=1))
+    found |= with_backward("local_response_norm", {"x": PLANE, "size": 3}, dy=array(*SHAPE, seed=1))
     groups = {"num_groups": 2, "weight": array(4), "bias": array(4)}
     found |= with_backward("group_norm", {"x": LINE, **groups}, dy=array(2, 4, 6, seed=1), without=bias)
     found |= with_backward("max_pool", {"x": PLANE, "kernel_size": 2}, dy=POOLED)
@@ -72,7 +75,11 @@ def calls():
     found |= with_backward("adaptive_avg_pool", {"x": PLANE, "output_size": (3, 2)}, dy=POOLED, **x)
     indices = np.zeros((2, 4, 3, 2), np.int64)
     found |= with_backward("adaptive_max_pool", {"x": PLANE, "output_size": (3, 2)}, dy=POOLED, indices=indices, **x)
-    found |= with_backward("pad_constant", {"x": PLANE, "padding": 1}, dy=array(2, 4, 8, 7), **x)
+    for mode in ("constant", "reflect", "replicate", "circular"):
+        found |= with_backward(f"pad_{mode}", {"x": PLANE, "padding": 1}, dy=array(2, 4, 8, 7), **x)
+    found |= with_backward("upsample", {"x": PLANE, "scale_factor": 1.5}, dy=array(2, 4, 9, 7), **x)
+    found |= with_backward("pixel_shuffle", {"x": PLANE, "upscale_factor": 2}, dy=array(2, 1, 12, 10), without=("x",))
+    found |= with_backward("pixel_unshuffle", {"x": POOLED, "downscale_factor": 1}, dy=POOLED, without=("x",))
     found |= with_backward("upsample_nearest", {"x": PLANE, "scale_factor": 2}, dy=array(2, 4, 6, 10), without=("x",))
     return found
 

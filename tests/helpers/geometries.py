@@ -80,7 +80,7 @@ def convolutions(draw):
     kernel = draw(st.just(3) | per_axis(axes, 1, 4))
     options = {
         "stride": draw(st.just(1) | per_axis(axes, 1, 4)),
-        "padding": draw(paddings(axes, 4) | st.sampled_from(["same", "valid"])),
+        "padding": draw(paddings(axes, 4) | st.sampled_from(["same", "same_lower", "valid"])),
         "dilation": draw(st.just(1) | per_axis(axes, 1, 3)),
         "groups": groups,
         "bias": draw(st.booleans()),
@@ -102,7 +102,7 @@ def depthwise(draw):
     channels = draw(st.sampled_from([2, 3, 8, 16, 20]))
     options = {
         "stride": draw(per_axis(axes, 1, 3)),
-        "padding": draw(paddings(axes, 4) | st.sampled_from(["same", "valid"])),
+        "padding": draw(paddings(axes, 4) | st.sampled_from(["same", "same_lower", "valid"])),
         "dilation": draw(per_axis(axes, 1, 3)),
         "groups": channels,
     }
@@ -148,7 +148,7 @@ def transposed(draw):
 def pools(draw):
     axes = draw(st.integers(1, 3))
     kind = draw(st.sampled_from(["MaxPool", "AvgPool", "LpPool"]))
-    words = st.sampled_from(["same", "valid"])
+    words = st.sampled_from(["same", "same_lower", "valid"])
     options = {
         "stride": draw(st.none() | per_axis(axes, 1, 4)),
         "padding": draw(st.just(0) | paddings(axes, 3) | words),
@@ -165,8 +165,7 @@ def pools(draw):
             "count_include_pad": draw(st.booleans()),
             "divisor_override": draw(st.none() | st.none() | st.integers(1, 5)),
         }
-    else:
-        options["dilation"] = draw(st.just(1) | per_axis(axes, 1, 4))
+    options["dilation"] = draw(st.just(1) | per_axis(axes, 1, 4))
     if kind == "MaxPool":
         options["return_indices"] = draw(st.booleans())
     make = None

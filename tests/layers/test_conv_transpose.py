@@ -279,6 +279,7 @@ def test_layer_argument_out_of_range_is_an_error_at_once(arguments, message):
         ((1, 3, 2), (3, 2, 2), {"padding": 2}, "padding ((2, 2),) cuts off all of the output, which spans (3,) cells"),
         ((1, 3, 2), (3, 2, 2), {"output_padding": 1}, "output_padding 1 must be below the stride (1,)"),
         ((1, 3, 2), (3, 2, 2), {"padding": "same"}, "padding must be a number of cells or 'valid', got 'same'"),
+        ((1, 3, 2), (3, 2, 2), {"padding": "same_lower"}, "cells or 'valid', got 'same_lower'"),
         ((1, 3, 2), (3, 2, 2), {"bias": ones(3)}, "bias has shape (3,), expected (2,)"),
     ],
 )

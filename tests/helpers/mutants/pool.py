@@ -356,4 +356,25 @@ MUTANTS = (
             ),
         ),
     ),
+    Mutant(
+        "same_lower is same",
+        "layers:resolve_padding",
+        "(more, less) if padding == 'same_lower' else (less, more)",
+        "(less, more)",
+        "(Conv1d|MaxPool2d|AvgPool2d)/same lower",
+    ),
+    Mutant(
+        "average counts the cells of a window without gaps",
+        "layers:_divisor",
+        "clamp(-((start - high) // d), 0, k, xp) - clamp(-((start - low) // d), 0, k, xp)",
+        "clamp(high - start, 0, k, xp) - clamp(low - start, 0, k, xp)",
+        "AvgPool2d/dilation, ceil_mode, padding not",
+    ),
+    Mutant(
+        "average of a window with gaps counts cells that ceil_mode adds",
+        "layers:_divisor",
+        "count_include_pad and not any(geometry.overhang)",
+        "count_include_pad",
+        "AvgPool2d/dilation, ceil_mode, padding counted",
+    ),
 )
