@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any, ClassVar, Self, Unpack
 
-from ...backends import Backend, Generator, origins
+from ...backends import Backend, origins
 from ...backends.recording.guards import in_recording
 from ...backends.recording.slots import Slot
 from ...common import checks
@@ -16,6 +15,7 @@ from .buffers import Buffers
 from .errors import full_name
 from .grad_mode import grad_mode
 from .kept import Keep, Kept, Source, compute, constant, keep_constants
+from .layer_slots import slots_of
 from .parameter import Parameter
 from .placement import Placed, Placement
 from .repeated_calls import Calls
@@ -272,28 +272,7 @@ class LayerState(Placed):
 
     def slots(self) -> Iterator[Slot]:
         """The state that changes from step to step, for `Backend.compile`: arrays, modes, settings, backends."""
-        kind, layers = type(self).__name__, [layer for _, layer in self.named_layers()]
-        parameters = [parameter for _, parameter in self.named_parameters()]
-        yield Slot.constant(f"{kind}.backend", self, "backend", lambda: tuple([layer.backend for layer in layers]))
-        yield Slot.constant(
-            f"{kind}'s requires_grad", self, "grads", lambda: tuple([each._requires_grad for each in parameters])
-        )
-        yield Slot.constant(f"{kind}'s grad mode", self, "grad mode", grad_mode)
-        for path, layer in self.named_layers():
-            yield from layer._slots(path or type(layer).__name__)
-
-    def _slots(self, path: str) -> Iterator[Slot]:
-        """The slots of this layer without those of the layers within."""
-        for name, parameter in self.parameters.items():
-            yield from parameter.slots(full_name(path, name))
-        for name in self.buffers:
-            own, adopt = partial(self.buffers.own, name), partial(self.buffers.adopt, name)
-            yield Slot.item(full_name(path, name), self.buffers, name, own, adopt)
-        for name, value in vars(self).items():
-            if not name.startswith("_") and isinstance(value, bool | int | float | str):
-                yield Slot.attribute(full_name(path, name), self, name)
-        if isinstance(getattr(self, "stream", None), Generator):
-            yield from _slots_of_stream(self, path)
+        return slots_of(self)
 
     def _move(self, target: Backend) -> None:
         if target == self._backend:
@@ -303,20 +282,3 @@ class LayerState(Placed):
         self.buffers.move(target)
         super()._move(target)
         self._free_saved()
-
-
-def _slots_of_stream(layer: Any, path: str) -> Iterator[Slot]:
-    """Key and position of the layer's stream of random numbers, which the layer may replace by another one."""
-    yield Slot(
-        f"{path}.stream.key",
-        (id(layer), "stream.key"),
-        lambda: layer.stream.key,
-        lambda value: setattr(layer.stream, "key", value),
-    )
-    yield Slot(
-        f"{path}.stream.position",
-        (id(layer), "stream.position"),
-        lambda: layer.stream.position,
-        lambda value: setattr(layer.stream, "position", value),
-        lambda: layer.stream,
-    )

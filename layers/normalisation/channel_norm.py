@@ -27,8 +27,9 @@ from ..core.layer import Layer
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import constant
+from .by_engine import NormalisedByKernels, is_rectified, prepared
 from .layout import Layout, require_several
-from .norm import AnyNormalised, Norm, NormalisedByKernels, is_rectified, prepared, total
+from .norm import AnyNormalised, Norm, total
 
 
 class ChannelNorm(Norm, Fusing):

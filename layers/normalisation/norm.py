@@ -26,21 +26,25 @@ et al., "Instance normalization", 2016; Y. Wu and K. He, "Group normalization", 
 """
 
 from collections.abc import Iterable
-from math import prod
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import NamedTuple, TypeAlias, cast
 
 from ...backends import operations_of
-from ...backends.execution.team import current_team
-from ...backends.kept_calls import kept_calls
 from ...backends.memory_order import inverse
 from ...common import checks
 from ...common.types import Array, Namespace, dtype_name
 from ..core.array_checks import require_same_dtype, require_shape
-from ..core.axis_order import channels_first, channels_last, memory_axes
+from ..core.axis_order import memory_axes
 from ..core.elementwise import scalar
 from ..core.layer import Layer
 from ..core.needed_gradients import wanted_of
 from .batch_norm_rows import NormalisedRows, in_range, normalise_rows, normalise_rows_backward
+from .by_engine import (
+    NormalisedByKernels,
+    engine_backward,
+    is_by_channel,
+    normalise_by_engine,
+    prepared,
+)
 from .layout import Layout
 
 # Names of the arrays of a norm that may be None.
@@ -55,23 +59,6 @@ class Normalised(NamedTuple):
     inverse_std: Array
     mean: Array
     var: Array
-
-
-class NormalisedByKernels(NamedTuple):
-    """The engine's object that normalised an input, and the state that it saved."""
-
-    kernels: Any
-    state: Any
-
-    @property
-    def mean(self) -> Array:
-        """The mean of each channel, ``(C,)``, or of each channel of each sample, ``(N, C)``."""
-        return self.state.mean
-
-    @property
-    def var(self) -> Array:
-        """The biased variances, of the shape of the means."""
-        return self.state.var
 
 
 AnyNormalised: TypeAlias = Normalised | NormalisedRows | NormalisedByKernels
@@ -130,7 +117,7 @@ def _normalise(
 ) -> tuple[Array, AnyNormalised]:
     """`normalise` without checks, where an engine computes also of an input as exact numerics stores it."""
     mean, var = (None, None) if given is None else given
-    found = _by_engine(x, weight, bias, mean, var, layout, eps, relu, xp)
+    found = normalise_by_engine(x, weight, bias, mean, var, layout, eps, relu, xp)
     if found is not None:
         return found
     rows = _batch_rows(x, layout, xp)
@@ -162,36 +149,6 @@ def _normalise(
     return y, Normalised(order, values, inverse_std, xp.permute_dims(mean, back), xp.permute_dims(var, back))
 
 
-@kept_calls(5)
-def _by_engine(
-    x: Array,
-    weight: Array | None,
-    bias: Array | None,
-    mean: Array | None,
-    var: Array | None,
-    layout: Layout,
-    eps: float,
-    relu: bool,
-    xp: Namespace,
-) -> tuple[Array, NormalisedByKernels] | None:
-    """`normalise` by the backend's own kernels; None if there are none."""
-    given = None if mean is None or var is None else (mean, var)
-    kernels = prepared(x, layout, given is not None, xp)
-    if kernels is None:
-        return None
-    if layout.is_row:
-        y, state = kernels.forward(x, weight, bias, given, eps)
-        return y, NormalisedByKernels(kernels, state)
-    rectifying = {"relu": True} if relu and getattr(kernels, "rectifies", False) else {}
-    y, state = kernels.forward(channels_last(x, xp), weight, bias, given, eps, **rectifying)
-    return channels_first(y, xp), NormalisedByKernels(kernels, state)
-
-
-def is_rectified(normalised: AnyNormalised) -> bool:
-    """Whether ReLU was computed together with a normalisation, and `normalise_backward` includes its gradient."""
-    return isinstance(normalised, NormalisedByKernels) and getattr(normalised.state, "relu", False)
-
-
 def normalise_backward(
     dy: Array,
     normalised: AnyNormalised,
@@ -213,11 +170,7 @@ def normalise_backward(
     if not (input_grad or parameter_grads):
         return None, None, None
     if isinstance(normalised, NormalisedByKernels):
-        rows, state = dy if layout.is_row else channels_last(dy, xp), normalised.state
-        dx, dweight, dbias = normalised.kernels.backward(rows, state, weight, constant, input_grad)
-        if layout.is_row:
-            return dx, xp.reshape(dweight, layout.weight), xp.reshape(dbias, layout.weight)
-        return None if dx is None else channels_first(dx, xp), dweight, dbias
+        return engine_backward(dy, normalised, weight, layout, constant, input_grad, xp)
     if isinstance(normalised, NormalisedRows):
         return normalise_rows_backward(dy, normalised, weight, constant, input_grad, parameter_grads, xp)
     order = normalised.order
@@ -283,27 +236,7 @@ def _permuted(axes: Iterable[int], order: tuple[int, ...]) -> tuple[int, ...]:
 
 def _batch_rows(x: Array, layout: Layout, xp: Namespace) -> Array | None:
     """The input as rows of channels, if each channel has a mean and the backend is fast with rows; else None."""
-    return operations_of(xp).channel_rows(x) if _is_by_channel(x, layout) else None
-
-
-def prepared(x: Array, layout: Layout, is_given: bool, xp: Namespace) -> Any:
-    """An engine's normalisation of channels, of groups of channels or of rows; None if there is none."""
-    ops, dtype = operations_of(xp), dtype_name(x.dtype)
-    if _is_by_channel(x, layout):
-        return ops.prepare("batch norm", (layout.cells, x.shape[1]), dtype)
-    if layout.is_row:
-        count = prod(layout.weight)
-        return ops.prepare("layer norm", (prod(x.shape) // max(count, 1), count), dtype)
-    if layout.groups is None or is_given:
-        return None
-    return ops.prepare("group norm", (x.shape[0], prod(x.shape[2:]), x.shape[1], layout.groups), dtype)
-
-
-def _is_by_channel(x: Array, layout: Layout) -> bool:
-    """Whether each channel has a mean, which is not shared with other workers."""
-    channels = (1, *layout.weight, *(1,) * (x.ndim - 2))
-    is_plain = current_team() is None and tuple(x.shape) == layout.grid and layout.broadcast == channels
-    return is_plain and layout.axes == (0, *range(2, x.ndim))
+    return operations_of(xp).channel_rows(x) if is_by_channel(x, layout) else None
 
 
 class Norm(Layer):

@@ -6,6 +6,7 @@ from ...common import checks
 from ...layers.core.layer import Layer
 from ...layers.core.parameter import Parameter
 from ...layers.normalisation.norm import Norm
+from ...layers.normalisation.rms_norm import RMSNorm
 from .parameters import trainable
 
 
@@ -39,7 +40,7 @@ def decay_groups(model: Layer, weight_decay: float = 0.01) -> list[dict[str, Any
         parameter
         for prefix, layer in model.named_layers()
         for name, parameter in layer.parameters.items()
-        if isinstance(layer, Norm) or name.endswith("bias")
+        if isinstance(layer, Norm | RMSNorm) or name.endswith("bias")
     }
     parts: list[dict[str, Parameter]] = [
         {name: each for name, each in every.items() if (each in spared) == is_spared} for is_spared in (False, True)
