@@ -449,6 +449,8 @@ def test_biases_and_norms_do_not_decay():
         expected = before[name] * np.float32(0.95) if name in groups[0]["params"] else before[name]
         np.testing.assert_array_equal(parameter.value, expected)
     assert [len(group["params"]) for group in nn.decay_groups(nn.Dense(2, 2, bias=False))] == [1, 0]
+    scaled = nn.Sequential(nn.Dense(2, 2, bias=False), nn.RMSNorm(2))
+    assert [len(group["params"]) for group in nn.decay_groups(scaled)] == [1, 1]
 
 
 def test_gradients_are_clipped_by_group(at):
