@@ -100,6 +100,7 @@ def products(monkeypatch):
     return seen
 
 
+@pytest.mark.usefixtures("array_functions")
 def test_products_for_gradients_of_frozen_weights_are_not_computed(products, rng):
     def counted(layer, shape):
         y = layer(rng.standard_normal(shape).astype(F32))
