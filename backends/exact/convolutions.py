@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ...common.types import Array
 from ..contractions.windows import PadWidths, Windows
 from ..execution.team import current_team
+from ..operations import Operations
+from .contractions import ExactContractions
 from .splitting import budget
 
-if TYPE_CHECKING:
-    from .operations import ExactOperations
+
+class Contracting(Protocol):
+    """What it needs of `xpnn.backends.exact.operations.ExactOperations`, which imports this module."""
+
+    raw: Operations
+    exact: ExactContractions
+
+    def relu_in_place(self, x: Array) -> Array:
+        """ReLU of an array that nothing else refers to."""
+
 
 FINITE, ALL = 1, 2  # kinds of cells
 MULTIPLE = 16  # channels and features of the convolutions whose adjoint is computed as a convolution
@@ -34,12 +44,12 @@ class CompiledConvolution:
 
     Parameters
     ----------
-    ops : ExactOperations
+    ops : Contracting
     problem : Problem
         See `xpnn.layers.convolution.problem.Problem`.
     """
 
-    def __init__(self, ops: ExactOperations, problem: Any, forward: Any, adjoint: Any, magnitudes: Any) -> None:
+    def __init__(self, ops: Contracting, problem: Any, forward: Any, adjoint: Any, magnitudes: Any) -> None:
         self._ops, self._problem, self._magnitudes = ops, problem, magnitudes
         self._forward, self._adjoint = forward, adjoint
 
@@ -118,7 +128,7 @@ def _contiguous(x: Array) -> Array:
     return x if x.flags.c_contiguous and x.flags.aligned else x.copy(order="C")
 
 
-def prepare(ops: ExactOperations, problem: Any) -> CompiledConvolution | None:
+def prepare(ops: Contracting, problem: Any) -> CompiledConvolution | None:
     """Compiled code for a convolution; None where array functions must compute."""
     p, magnitudes = problem, ops.raw.prepare("exact magnitudes", None, "float64")
     if magnitudes is None or p.groups != 1:
@@ -131,7 +141,7 @@ def prepare(ops: ExactOperations, problem: Any) -> CompiledConvolution | None:
     return CompiledConvolution(ops, p, forward, adjoint, magnitudes)
 
 
-def _find(ops: ExactOperations, problem: Any, terms: int, *names: str) -> Any:
+def _find(ops: Contracting, problem: Any, terms: int, *names: str) -> Any:
     """The first of these operations of an engine that computes sums of so many terms, or None."""
     asked = problem, budget(terms, ops.exact.slice_products)
     found = (ops.raw.prepare(name, asked, "float64") for name in names)

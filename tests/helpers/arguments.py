@@ -220,6 +220,12 @@ def training() -> Iterator[tuple[str, Row]]:
     )
     yield "clip_grad_value", Row(clipped(nn.clip_grad_value), {"limit": 0.5}, of=nn.clip_grad_value)
     loader = {"batch_size": 2, "scale": 0.5, "prefetch": 1}
+    sampler = {"num_samples": 3, "replacement": True, "seed": 0}
+    drawn = partial(nn.WeightedRandomSampler, [1.0, 2.0])
+    yield (
+        "WeightedRandomSampler",
+        Row(lambda **options: drawn(**options).positions(2), sampler, of=nn.WeightedRandomSampler),
+    )
     yield "DataLoader", Row(lambda **options: nn.DataLoader(*DATA, **options), loader, of=nn.DataLoader)
     yield "DataLoader.batches", Row(batches, {"start": 1}, of=nn.DataLoader.batches)
     fit = {"epochs": 1, "clip_norm": 0.5, "clip_value": 0.5, "early_stopping": 2}
@@ -390,14 +396,18 @@ OTHERS = {
     "Backend",
     "BackendUnavailable",
     "CheckpointError",
+    "Classifier",
     "Container",
     "History",
     "Layer",
     "NonFiniteError",
     "OutOfMemory",
     "Parameter",
+    "PerInput",
+    "Sampler",
     "augment.Transform",
     "backend_of",
+    "enable_grad",
     "initialisers.fans",
     "initialisers.glorot_normal",
     "initialisers.glorot_uniform",
@@ -405,8 +415,11 @@ OTHERS = {
     "initialisers.he_uniform",
     "initialisers.lecun_normal",
     "initialisers.lecun_uniform",
+    "is_grad_enabled",
     "layer_outputs",
     "load",
+    "load_classifier",
+    "no_grad",
     "released",
     "save",
     "testing.Case",

@@ -82,7 +82,7 @@ class ExactGradient(_Columns):
         self.lanes = -(-self.rows // self.per)
 
     def quanta(self, x: Array, dy: Array, s: Array, t: Array) -> Array:
-        """As `xpnn.backends.engines.numba.exact_winograd.ExactGradient.quanta`."""
+        """As `xpnn.backends.engines.numba.exact_winograd_gradient.ExactGradient.quanta`."""
         p = self.problem
         wide = self.count * p.features
         totals, result = empty((self.lanes, self.depth, wide), "int64"), empty((self.depth, wide), "int64")
