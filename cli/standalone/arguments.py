@@ -78,5 +78,7 @@ def closest(word: str, words: Iterable[str]) -> str | None:
     """The word that a mistyped or abbreviated one most resembles; None if there is none."""
     words = list(words)
     longer = [each for each in words if each.startswith(word)] if len(word) > 1 else []
-    close = longer or difflib.get_close_matches(word, words, 1)
+    # Letters in another order are the likeliest mistake.
+    swapped = [each for each in words if sorted(each) == sorted(word)]
+    close = longer or swapped or difflib.get_close_matches(word, words, 1)
     return close[0] if close else None

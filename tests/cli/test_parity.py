@@ -29,7 +29,8 @@ def broken(monkeypatch):
 
     def wrong(dy, x, weight, *options):
         dx, dweight, dbias = right(dy, x, weight, *options)
-        return dx, dweight, dbias if type(dy).__module__ == "numpy" else dbias * 1.001
+        is_right = dbias is None or type(dy).__module__ == "numpy"
+        return dx, dweight, dbias if is_right else dbias * 1.001
 
     monkeypatch.setattr(dense, "_gradients", wrong)
 
@@ -39,7 +40,7 @@ def test_every_case_has_a_row_and_the_last_line_is_the_verdict(capsys):
     wanted = [case.name for case in cases() if re.search("^dense/|tanh", case.name, re.I)]
     number = len(wanted)
     assert status == 0 and err == ""
-    rows = [line for line in out.splitlines() if re.match(r"(Dense|Tanh|GELU)/", line)]
+    rows = [line for line in out.splitlines() if re.match(r"[A-Z]\w*/", line)]
     assert [row.partition("  ")[0] for row in rows] == wanted
     # Sums over a batch have another order on NumPy.
     same = sum("same" in row for row in rows)

@@ -53,6 +53,9 @@ CASES = {
     "Huber": (losses.Huber(), NUMBERS, LOGITS),
     "SmoothL1": (losses.SmoothL1(), NUMBERS, LOGITS),
     "CrossEntropy, sum": (losses.CrossEntropy("sum", weight=WEIGHTS), LOGITS, SOME_IGNORED),
+    "Focal": (losses.Focal(), LOGITS, CLASSES),
+    "Focal, weights, ignored": (losses.Focal(alpha=WEIGHTS, gamma=1.5), LOGITS, RUNS_IGNORED),
+    "Dice": (losses.Dice(), IMAGES, MASKS),
     "MSE, sum": (losses.MSE("sum"), NUMBERS, LOGITS),
 }  # fmt: skip
 
