@@ -2,7 +2,8 @@
 
 from .flatten import Flatten
 from .pad import Pad
+from .permute import Permute
 from .reshape import Reshape
 from .upsample import Upsample
 
-__all__ = ["Flatten", "Pad", "Reshape", "Upsample"]
+__all__ = ["Flatten", "Pad", "Permute", "Reshape", "Upsample"]
