@@ -205,9 +205,7 @@ class Embedding(Layer):
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved
-        gradient = embedding_backward(
-            dy, x, self.num_embeddings, padding_idx=self.padding_idx, xp=self.backend.xp
-        )
+        gradient = embedding_backward(dy, x, self.num_embeddings, padding_idx=self.padding_idx, xp=self.backend.xp)
         self.accumulate_grad("weight", gradient)
         return None
 

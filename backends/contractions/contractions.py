@@ -59,8 +59,8 @@ class Contractions(Execution):
     def sum_rows_at(self, x: Array, index: Array, count: int) -> Array:
         """Sums of the rows of ``x (R, A)`` that have the same index: ``y[i] = sum of x[r] with index[r] = i``.
 
-        Rows with an index outside of ``0 ... count - 1`` are left out. The rows are sorted by index; after step ``s`` of
-        the loop each holds the sum of up to ``2**s`` rows of its index that end with it.
+        Rows with an index outside of ``0 ... count - 1`` are left out. The rows are sorted by index; after ``s`` steps
+        of the loop each holds the sum of up to ``2**s`` rows of its index that end with it.
         """
         xp, rows = self.xp, x.shape[0]
         if not rows or not count:

@@ -2,6 +2,7 @@
 
 A block of threads computes some columns of one row of the result. It reads the indices of all rows, a tile at a time,
 and adds the rows that have its own index in order. Tiles in which no row has it cost one comparison for each thread.
+Sums are in double precision, because rows are added one after the other.
 """
 
 from functools import lru_cache
@@ -25,7 +26,7 @@ extern "C" __global__ void sum_rows_at(const T* x, const Index* index, T* y, Ind
     __shared__ int any;
     const Index i = blockIdx.x;
     const int c = blockIdx.y * TILE + threadIdx.x;
-    T sum = 0;
+    double sum = 0;
     for (Index first = 0; first < length; first += TILE) {
         const int size = length - first < TILE ? (int)(length - first) : TILE;
         if (threadIdx.x == 0) any = 0;
@@ -40,7 +41,7 @@ extern "C" __global__ void sum_rows_at(const T* x, const Index* index, T* y, Ind
                 if (tile[r] == i) sum += x[(first + r) * step + c];
         __syncthreads();
     }
-    if (c < channels) y[i * channels + c] = sum;
+    if (c < channels) y[i * channels + c] = (T)sum;
 }
 """
 )
