@@ -183,12 +183,13 @@ def test_index_out_of_range_is_an_error_in_exact_numerics_and_in_a_recorded_step
 
 @pytest.mark.parametrize("x", [np.zeros((2, 3), np.float32), np.zeros((2, 3), bool), np.zeros((2, 3))])
 def test_other_dtypes_are_an_error_that_says_what_to_do(x):
-    message = f"input must be an array of integers, one index for each row wanted, got {x.dtype} array"
-    with raises(TypeError, "convert it with x.astype('int64')"):
+    what = f"must be an array of integers, one index for each row wanted, got {x.dtype} array"
+    with raises(TypeError, f"Embedding(5, 2): input {what}") as caught:
         nn.Embedding(5, 2, backend="numpy")(x)
-    with pytest.raises(TypeError, match=r"index must be an array of integers.*index\.astype\('int64'\)"):
+    assert "convert it with x.astype('int64')" in str(caught.value)
+    with raises(TypeError, f"index {what}") as caught:
         F.embedding(x, np.zeros((5, 2), np.float32))
-    assert message.startswith("input must be")
+    assert "convert it with index.astype('int64')" in str(caught.value)
 
 
 def test_wrong_arguments():
