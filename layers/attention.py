@@ -64,10 +64,11 @@ def attention(
     Raises
     ------
     ValueError, TypeError
-        For shapes that do not fit together, no keys, or mixed dtypes.
+        For shapes that do not fit together, no keys, mixed dtypes, or ``p`` without ``keep``.
     """
     xp = namespace(xp, ("keep",), q=q, k=k, v=v, keep=keep)
     _check(q, k, v)
+    p = _checked_share(p, keep)
     return attend(q, k, v, checks.flag("causal", causal), keep, p, operations_of(xp))[0]
 
 
@@ -86,6 +87,7 @@ def attention_backward(
     """Gradients of `attention` for ``dy (N, H, L, e)``: ``(dq, dk, dv)``; it computes the probabilities again."""
     xp = namespace(xp, ("keep",), dy=dy, q=q, k=k, v=v, keep=keep)
     _check(q, k, v)
+    p = _checked_share(p, keep)
     require_shape(dy, (*q.shape[:-1], v.shape[-1]), "dy")
     require_same_dtype(dy=dy, q=q)
     ops = operations_of(xp)
@@ -138,6 +140,13 @@ def _past(q: Array, k: Array, ops: Operations) -> Array:
         return xp.expand_dims(xp.arange(keys, device=device(q)), axis=0) <= xp.expand_dims(at, axis=1)
 
     return ops.constant(make, q, "causal", length, keys)
+
+
+def _checked_share(p: float, keep: Array | None) -> float:
+    p = check_probability(p)
+    if keep is None and p > 0.0:
+        raise ValueError(f"p={p} needs keep, an array of booleans that says which probabilities are kept")
+    return p
 
 
 def _check(q: Array, k: Array, v: Array) -> None:
@@ -259,8 +268,8 @@ class MultiHeadAttention(Dropping):
         n, length, features = x.shape
         dy = xp.permute_dims(xp.reshape(dy, (n, length, self.num_heads, features // self.num_heads)), HEADS)
         gradients = attention_gradients(dy, q, k, v, probabilities, keep, self.dropout, ops)
-        joined = xp.stack([xp.permute_dims(each, HEADS) for each in gradients], axis=2)
-        joined = xp.reshape(joined, (n, length, 3 * features))
+        dq, dk, dv = (xp.permute_dims(each, HEADS) for each in gradients)
+        joined = xp.reshape(xp.stack([dq, dk, dv], axis=2), (n, length, 3 * features))
         weight = self.parameter_value("in_proj_weight")
         dx, dweight, dbias = dense_backward(joined, x, weight, input_grad=input_grad, xp=xp)
         self.accumulate_grad("in_proj_weight", dweight)

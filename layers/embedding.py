@@ -46,8 +46,10 @@ def embedding(index: Array, weight: Array, *, xp: Namespace | None = None) -> Ar
     """
     xp = namespace(xp, index=index, weight=weight)
     require_float(weight, "weight")
-    if weight.ndim != 2:
-        raise ValueError(f"weight must have shape (num_embeddings, embedding_dim), got {tuple(weight.shape)}")
+    if weight.ndim != 2 or not weight.shape[0]:
+        raise ValueError(
+            f"weight must have shape (num_embeddings, embedding_dim) with at least one row, got {tuple(weight.shape)}"
+        )
     require_integers(index, "index")
     if operations_of(xp).cheap_reads:
         require_inside(index, weight.shape[0], xp)
@@ -265,7 +267,8 @@ class PositionEmbedding(Layer):
     def _forward(self, x: Array) -> Array:
         self._output_shape(tuple(x.shape))
         self.save_for_backward(None)
-        return x + self.parameter_value("weight")[: x.shape[1], :]
+        weight: Any = self.parameter_value("weight")
+        return x + weight[: x.shape[1], :]
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         xp = self.backend.xp

@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from ...layers import Embedding, MultiHeadAttention, Permute, PositionEmbedding
+from ..tolerances import Part
 from . import inputs
 from .case import LayerCase
 
@@ -73,7 +74,7 @@ def _embedding(
     **options: Any,
 ) -> LayerCase:
     build, make = partial(Embedding, rows, features, **options), partial(inputs.indices, rows=rows)
-    terms = {"parameter": prod(shape)}
+    terms: dict[Part, int] = {"parameter": prod(shape)}
     return LayerCase(f"Embedding/{variant}", "embedding", terms, dtype, build, shape, make, layout)
 
 
@@ -110,6 +111,6 @@ def _attention(
     build = partial(MultiHeadAttention, features, heads, **options)
     # Three products after one another: with a matrix of weights, with the other positions, and with weights again.
     one = 2 * features + 2 * length
-    terms: dict[Any, int] = {"forward": one, "input": 2 * one, "parameter": 2 * one + n * length}
+    terms: dict[Part, int] = {"forward": one, "input": 2 * one, "parameter": 2 * one + n * length}
     name = f"MultiHeadAttention/{variant}"
     return LayerCase(name, "attention", terms, dtype, build, shape, make, layout, training)

@@ -251,7 +251,7 @@ def randomness() -> Iterator[tuple[str, Row]]:
 
 def nets() -> Iterator[tuple[str, Row]]:
     for name in models.__all__:
-        if name != "BUILDERS":
+        if callable(getattr(models, name)):
             size = 32 if name == "vgg11_bn" else 12
             yield f"models.{name}", Row(getattr(models, name), {"image": (3, size, size), "classes": 4}, 3)
 

@@ -196,7 +196,7 @@ def test_wrong_arguments():
     for padding in (5, -6):
         with raises(ValueError, f"padding_idx must be None or an integer from -5 to 4, got {padding}"):
             nn.Embedding(5, 2, padding)
-    with raises(ValueError, "weight must have shape (num_embeddings, embedding_dim), got (5,)"):
+    with raises(ValueError, "weight must have shape (num_embeddings, embedding_dim) with at least one row, got (5,)"):
         F.embedding(INDEX, np.zeros(5, np.float32))
     with raises(ValueError, "dy must have the shape of the index and one more axis, got (2, 3)"):
         F.embedding_backward(np.zeros((2, 3), np.float32), INDEX, 5)

@@ -25,6 +25,7 @@ KINKS = (
     "variance 0",
     "certain",
     "empty",
+    "padding row",
 )
 SMOOTH = [name for name in SINGLE if not any(word in name for word in KINKS)]
 DOCS = Path(__file__).parents[2] / "docs/catalogue.md"
