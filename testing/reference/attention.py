@@ -50,7 +50,7 @@ def attention(layer: Any, x: Host, upstream: Upstream) -> Results:
     kept = np.ones((n, heads, length, length))
     if layer.training and layer.dropout:
         drawn = layer.stream.at_least(kept.shape, layer.dropout, layer.backend)
-        kept = wide(drawn) / (1.0 - layer.dropout)
+        kept = wide(drawn) / (1.0 - layer.dropout) if layer.dropout < 1.0 else 0.0 * kept
     y, dx, joined, djoined = zeros(x.shape), zeros(x.shape), zeros(x.shape), zeros(x.shape)
     projected = zeros((n, length, 3 * features))
     dprojected = zeros(projected.shape)
