@@ -165,7 +165,7 @@ class MultiHeadAttention(Dropping):
 
     The input is multiplied by ``in_proj_weight``, which gives queries, keys and values; each head attends with its own
     ``E / num_heads`` features of them, and ``out_proj.weight`` is applied to the joined results. Names and shapes of
-    the parameters are those of PyTorch's ``nn.MultiheadAttention``, whose state loads.
+    the parameters are those of PyTorch's ``MultiheadAttention``, whose state loads.
 
     Parameters
     ----------
