@@ -4,8 +4,8 @@ For ``index (N, ...)`` of integers and ``weight (V, D)``::
 
     y[n] = weight[index[n]]        dweight[i] = sum of dy[n] with index[n] = i
 
-The index has no gradient. Indices that are equal add up in an order that depends on shapes only, never atomically, so
-the gradient has the same bits in each run; rows of other indices don't see a NaN.
+The index has no gradient. The rows of equal indices are added in a fixed order, never atomically, so the gradient has
+the same bits in each run. A NaN stays in the row of its index.
 
 Source: Y. Bengio et al., "A neural probabilistic language model", 2003.
 """

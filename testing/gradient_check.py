@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import Backend, to_host
+from ..backends import Backend
 from ..common import checks
 from ..common.types import Array
 from ..layers.core.layer import Layer
 from ..layers.core.layer_outputs import preserved
+from .host_inputs import host_input
 
 
 def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e-6, seed: int = 0) -> None:
@@ -46,8 +47,8 @@ def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e
             f"gradcheck: the layer must be in float64, got {b.dtype_name}; convert it with "
             f"layer.to({b.spec!r}, 'float64')"
         )
+    x = host_input(layer, x)
     with preserved(layer):
-        x = _input(layer, np.array(to_host(x)))
         y = layer.forward(b.asarray(x))
         weights = np.random.default_rng(seed).standard_normal(tuple(y.shape))
         dx = layer.backward(b.asarray(weights))
@@ -57,17 +58,6 @@ def gradcheck(layer: Layer, x: Any, *, step: float = 1e-6, tolerance: float = 1e
             return float(np.sum(weights * b.to_numpy(layer.forward(b.asarray(host)))))
 
         _compare_all(layer, b, x, objective, dx, found, step, tolerance)
-
-
-def _input(layer: Layer, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The input as float64, or as it is if it has integers and the layer accepts these."""
-    if x.dtype.kind in "iu":
-        try:
-            layer.forward(layer.backend.asarray(x))
-        except TypeError:
-            return x.astype(np.float64)
-        return x
-    return x.astype(np.float64)
 
 
 def _compare_all(

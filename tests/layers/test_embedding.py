@@ -139,6 +139,14 @@ def test_first_layer_of_a_net_has_no_input_gradient(at, input_grad, within):
     assert "Embedding(6, 3)" in str(model.summary((2, 4)))
 
 
+def test_differences_of_nets_are_found_from_the_integers():
+    nets = [nn.Sequential(nn.Embedding(6, 3), nn.Flatten(), nn.Dense(12, 2), backend="numpy", seed=0) for _ in range(2)]
+    assert nn.testing.first_difference(*nets, INDEX, dy=np.ones((2, 2))) is None
+    assert next(y.shape for _, _, y in nn.layer_outputs(nets[0], INDEX)) == (2, 4, 3)
+    nets[1][0].parameters["weight"].value = nets[0][0].parameters["weight"].value + 1.0
+    assert nn.testing.first_difference(*nets, INDEX).layer == "0"
+
+
 def test_released_steps_and_evaluation(at):
     model = nn.Sequential(nn.Embedding(6, 3), nn.Flatten(), nn.Dense(12, 2), backend=at.backend, seed=0)
     x = at.put(INDEX)
