@@ -31,6 +31,7 @@ from .activations import (
     TanhShrink,
     Threshold,
 )
+from .attention import MultiHeadAttention
 from .containers import Checkpointed, Container, Identity, Parallel, PerInput, Residual, Sequential
 from .convolution.conv import Conv1d, Conv2d, Conv3d
 from .convolution.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
@@ -41,6 +42,7 @@ from .core.parameter import Parameter
 from .core.release_after_backward import released
 from .dense import Dense
 from .dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from .embedding import Embedding, PositionEmbedding
 from .losses import (
     L1,
     L2,
@@ -93,7 +95,7 @@ from .pool import (
     MaxPool2d,
     MaxPool3d,
 )
-from .reshaping import Flatten, Pad, PixelShuffle, PixelUnshuffle, Reshape, Upsample
+from .reshaping import Flatten, Pad, Permute, PixelShuffle, PixelUnshuffle, Reshape, Upsample
 
 # The base class, parameters, and what is done with a whole model.
 __all__ = ["Layer", "Parameter", "enable_grad", "is_grad_enabled", "layer_outputs", "no_grad", "released"]
@@ -101,8 +103,8 @@ __all__ = ["Layer", "Parameter", "enable_grad", "is_grad_enabled", "layer_output
 # Layers that consist of layers.
 __all__ += ["Checkpointed", "Container", "Identity", "Parallel", "PerInput", "Residual", "Sequential"]
 
-# Fully connected.
-__all__ += ["Dense"]
+# Fully connected, embeddings, attention.
+__all__ += ["Dense", "Embedding", "MultiHeadAttention", "PositionEmbedding"]
 
 # Convolution.
 __all__ += ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
@@ -130,7 +132,7 @@ __all__ += ["Clip", "HardShrink", "HardTanh", "ReLU6", "SoftShrink", "TanhShrink
 __all__ += ["Hardmax", "LogSoftmax", "Softmax", "Softmin"]
 
 # Reshaping, padding, upsampling.
-__all__ += ["Flatten", "Pad", "PixelShuffle", "PixelUnshuffle", "Reshape", "Upsample"]
+__all__ += ["Flatten", "Pad", "Permute", "PixelShuffle", "PixelUnshuffle", "Reshape", "Upsample"]
 
 # Losses.
 __all__ += ["Loss"]

@@ -70,12 +70,48 @@ def dropout_backward(dy: Array, keep: Array, p: float, *, xp: Namespace | None =
     return dropout(dy, keep, p, xp=xp)
 
 
-def check_probability(p: float) -> float:
-    """The checked probability of dropping a value."""
-    return float(checks.number("p", p, least=0.0, most=1.0))
+def check_probability(p: float, name: str = "p") -> float:
+    """The checked probability of dropping a value; ``name`` is that of the argument."""
+    return float(checks.number(name, p, least=0.0, most=1.0))
 
 
-class Dropout(Layer):
+class Dropping(Layer):
+    """Base of layers that drop values in training, by masks from the layer's own stream of random numbers.
+
+    Attributes
+    ----------
+    stream : Generator
+        The source of the masks; its ``position`` is the only state.
+    """
+
+    def __init__(self, **placement: Unpack[Placement]) -> None:
+        super().__init__(**placement)
+        self._stream: Generator | None = None
+
+    @property
+    def stream(self) -> Generator:
+        """The source of the masks, created on first use."""
+        if self._stream is None:
+            self._stream = self.generator.fold_in("dropout")
+        return self._stream
+
+    def _enter_container(self, path: str, inherited: Placement) -> None:
+        super()._enter_container(path, inherited)
+        if self._stream is not None and not self._stream.position:
+            self._stream = None
+
+    def _mask(self, shape: Shape, p: float) -> Array:
+        """A new mask for values of that shape, of which each is kept with probability ``1 - p``.
+
+        The mask is one of the whole batch; a worker with a part of the batch uses its part.
+        """
+        start, samples = place_in_batch(shape[0]) if shape else (0, 0)
+        whole = (samples, *shape[1:]) if shape else ()
+        keep = self.stream.at_least(whole, p, self.backend)
+        return keep if whole == shape else keep[start : start + shape[0], ...]
+
+
+class Dropout(Dropping):
     """Drop each value with probability ``p``, independently; see `dropout`. The identity in evaluation.
 
     Each forward in training draws a new mask from the layer's own stream of random numbers, which depends on the seed
@@ -104,19 +140,6 @@ class Dropout(Layer):
     def __init__(self, p: float = 0.5, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
         self.p = check_probability(p)
-        self._stream: Generator | None = None
-
-    @property
-    def stream(self) -> Generator:
-        """The source of the masks, created on first use."""
-        if self._stream is None:
-            self._stream = self.generator.fold_in("dropout")
-        return self._stream
-
-    def _enter_container(self, path: str, inherited: Placement) -> None:
-        super()._enter_container(path, inherited)
-        if self._stream is not None and not self._stream.position:
-            self._stream = None
 
     def _mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return shape
@@ -130,12 +153,7 @@ class Dropout(Layer):
         if not self.training or self.p == 0.0:
             self.save_for_backward(None)
             return x
-        # The mask of the whole batch; a worker with a part of the batch uses its part of the mask.
-        start, samples = place_in_batch(shape[0]) if shape else (0, 0)
-        whole = (samples, *shape[1:]) if shape else ()
-        keep = self.stream.at_least(whole, self.p, self.backend)
-        if whole != shape:
-            keep = keep[start : start + shape[0], ...]
+        keep = self._mask(shape, self.p)
         self.save_for_backward(keep)
         return dropout(x, keep, self.p, xp=self.backend.xp)
 

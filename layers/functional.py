@@ -81,11 +81,13 @@ from .activations.softmax import (
     softmin,
     softmin_backward,
 )
+from .attention import attention, attention_backward
 from .convolution.conv import conv, conv_backward
 from .convolution.conv_transpose import conv_transpose, conv_transpose_backward
 from .core.function_numerics import in_numerics_of_arrays
 from .dense import dense, dense_backward
 from .dropout import dropout, dropout_backward
+from .embedding import embedding, embedding_backward
 from .losses.binary_cross_entropy import (
     binary_cross_entropy,
     binary_cross_entropy_backward,
@@ -146,6 +148,8 @@ __all__ = [
     "adaptive_avg_pool_backward",
     "adaptive_max_pool",
     "adaptive_max_pool_backward",
+    "attention",
+    "attention_backward",
     "avg_pool",
     "avg_pool_backward",
     "batch_norm",
@@ -172,6 +176,8 @@ __all__ = [
     "dropout_backward",
     "elu",
     "elu_backward",
+    "embedding",
+    "embedding_backward",
     "erf",
     "erfc",
     "focal",

@@ -13,6 +13,7 @@ from ..common.types import Array
 from ..layers.core.layer import Layer
 from ..layers.core.layer_outputs import preserved, watched
 from .compare import Host, compare, same_bits
+from .host_inputs import host_input
 from .tolerances import Bound
 
 
@@ -118,10 +119,10 @@ def _differ(one: _Recorded, other: _Recorded, ulps: float) -> Difference | None:
 
 def _trace(model: Layer, x: Any, dy: Any) -> Sequence[_Recorded]:
     """The outputs and gradients of all layers, in the order in which they are computed."""
-    b = model.backend
+    b, x = model.backend, host_input(model, x)
     recorded: list[_Recorded] = []
     with preserved(model), watched(model, partial(_record_output, recorded), partial(_record_gradients, recorded)):
-        model.forward(b.asarray(np.asarray(to_host(x)), b.dtype))
+        model.forward(b.asarray(x))
         if dy is not None and model.grad_enabled:
             model.backward(b.asarray(np.asarray(to_host(dy)), b.dtype))
     return recorded

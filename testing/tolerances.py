@@ -83,6 +83,11 @@ TABLE: dict[str, dict[Part, Bound]] = {
     "Winograd F4": _all(Bound(8.0)),
     "Winograd F5": _all(Bound(20.0)),
     "dense": _all(Bound(4.0)),
+    # Rows are copied; the gradient adds K of them.
+    "embedding": {**_all(EXACT), "parameter": Bound(2.0)},
+    # Four products with weights and other positions after one another, of K terms together, and a softmax of scores
+    # that spans less than 20.
+    "attention": _all(Bound(4.0)),
     # A maximum is one of its inputs; the gradient adds those of overlapping windows.
     "max pool": {**_all(EXACT), "input": Bound(1.0, "linear")},
     # K terms and a division. Inputs have both signs, so terms cancel.

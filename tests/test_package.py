@@ -24,7 +24,7 @@ OTHER_FUNCTIONS = "conv2d conv, linear dense, max_pool2d max_pool, hardswish har
 PACKAGES = ["scripts", "cli", "testing", "training", "interop", "layers", "backends", "common"]
 INDEPENDENT = {("testing", "interop")}
 # Losses of classes read their targets where that is free: on the host.
-READING = {"class_targets.py", "class_loss.py"}
+READING = {"class_targets.py", "class_loss.py", "embedding.py"}
 
 
 def modules(package):

@@ -63,6 +63,28 @@ class Contractions(Execution):
         """Sum of ``x (R, A)`` over its rows: ``(A,)``."""
         return self.xp.sum(x, axis=0)
 
+    def sum_rows_at(self, x: Array, index: Array, count: int) -> Array:
+        """Sums of the rows of ``x (R, A)`` that have the same index: ``y[i] = sum of x[r] with index[r] = i``.
+
+        Rows with an index outside of ``0 ... count - 1`` are left out. The rows are sorted by index; after ``s`` steps
+        of the loop each holds the sum of up to ``2**s`` rows of its index that end with it.
+        """
+        xp, rows = self.xp, x.shape[0]
+        if not rows or not count:
+            return xp.zeros((count, x.shape[1]), dtype=x.dtype, device=device(x))
+        order = xp.argsort(index, stable=True)
+        index, x = xp.take(index, order), xp.take(x, order, axis=0)
+        step = 1
+        while step < rows:
+            same = xp.expand_dims(index[step:] == index[:-step], axis=1)
+            x = xp.concat([x[:step, :], x[step:, :] + xp.where(same, x[:-step, :], 0.0)], axis=0)
+            step *= 2
+        wanted = xp.arange(count, dtype=index.dtype, device=device(index))
+        last = xp.searchsorted(index, wanted, side="right") - 1
+        last = xp.where(last < 0, xp.zeros_like(last), last)
+        found = xp.expand_dims(xp.take(index, last) == wanted, axis=1)
+        return xp.where(found, xp.take(x, last, axis=0), 0.0)
+
     def total(self, x: Array, axes: tuple[int, ...]) -> Array:
         """Sum over axes, which stay with size 1: within each sample first, then over the samples.
 

@@ -104,6 +104,9 @@ class NumpyContractions(Contractions):
         rest = x[len(x) // joined * joined :]
         return total + rest.sum(axis=0) if len(rest) else total
 
+    def sum_rows_at(self, x: Array, index: Array, count: int) -> Array:
+        return one_call(_sum_rows_at, x, index, count=count)
+
     def windows(self, x: Array, windows: Windows) -> Array:
         spatial = x.strides[1:-1]
         apart = (s * n for s, n in zip(spatial, windows.stride, strict=True))
@@ -115,6 +118,19 @@ class NumpyContractions(Contractions):
             strides=(x.strides[0], *apart, *within, x.strides[-1]),
             writeable=False,
         )
+
+
+def _sum_rows_at(x: Array, index: Array, count: int) -> Array:
+    """`Contractions.sum_rows_at`, added in float64: `numpy.add.reduceat` adds one row after the other."""
+    y = np.zeros((count, x.shape[1]), x.dtype)
+    order = np.argsort(index, kind="stable")
+    first, last = np.searchsorted(index[order], (0, count))
+    order = order[first:last]
+    if len(order):
+        ordered = index[order]
+        starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+        y[ordered[starts]] = np.add.reduceat(x[order].astype(np.float64), starts, axis=0)
+    return y
 
 
 def _unpacked_rows(sizes: tuple[int, int], least: int) -> int:

@@ -33,6 +33,11 @@ class CupyOperations(Operations):
         prepared = self.prepare("sum of rows", None, dtype_name(x.dtype))
         return super().sum_rows(x) if prepared is None else prepared(x)
 
+    def sum_rows_at(self, x: Array, index: Array, count: int) -> Array:
+        prepared = self.prepare("sum of rows by index", None, dtype_name(x.dtype))
+        # Without the kernel rows are sorted, which makes the host wait.
+        return super().sum_rows_at(x, index, count) if prepared is None else prepared(x, index, count)
+
     def elementwise(self, function: Callable[..., Array], x: Array, *others: Array) -> Array:
         # CuPy allocates results in C order for any strides of its arguments.
         order = axes_in_memory(x.strides)

@@ -173,6 +173,10 @@ class ExactOperations(ExactElementwise):
         """As one sum, because the order of additions has no effect."""
         return self.xp.sum(x, axis=axes, keepdims=True) if axes else x
 
+    def sum_rows_at(self, x: Array, index: Array, count: int) -> Array:
+        """Sums over the rows of all workers."""
+        return self.exact.sum_groups(x, lambda rows: self.raw.sum_rows_at(rows, index, count), current_team())
+
     def contract_rows(self, x: Array, dy: Array, out: Array | None = None) -> Array:
         """Sum over the rows of all workers."""
         total = self.exact.contract_rows(x, dy, current_team())

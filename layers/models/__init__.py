@@ -10,6 +10,7 @@ from .mobilenet import mobilenet_v2
 from .resnet import resnet18
 from .unet import unet
 from .vgg import vgg11_bn
+from .vit import vit
 
 #: The models that classify images.
 BUILDERS: dict[str, Callable[..., Layer]] = {
@@ -19,6 +20,7 @@ BUILDERS: dict[str, Callable[..., Layer]] = {
     "mobilenet_v2": mobilenet_v2,
     "resnet18": resnet18,
     "vgg11_bn": vgg11_bn,
+    "vit": vit,
 }
 
-__all__ = ["BUILDERS", "lenet", "lenet5", "mlp", "mobilenet_v2", "resnet18", "unet", "vgg11_bn"]
+__all__ = ["BUILDERS", "lenet", "lenet5", "mlp", "mobilenet_v2", "resnet18", "unet", "vgg11_bn", "vit"]

@@ -2,8 +2,9 @@
 
 from .flatten import Flatten
 from .pad import Pad
+from .permute import Permute
 from .pixel_shuffle import PixelShuffle, PixelUnshuffle
 from .reshape import Reshape
 from .upsample import Upsample
 
-__all__ = ["Flatten", "Pad", "PixelShuffle", "PixelUnshuffle", "Reshape", "Upsample"]
+__all__ = ["Flatten", "Pad", "Permute", "PixelShuffle", "PixelUnshuffle", "Reshape", "Upsample"]

@@ -7,6 +7,7 @@ from functools import cache
 from itertools import chain
 
 from .activations import activations, softmaxes
+from .attention import attentions, embeddings
 from .case import Case, LayerCase, LossCase, part_of
 from .convolutions import convolutions, dense_layers, transposed_convolutions
 from .losses import classifications, regressions
@@ -25,6 +26,8 @@ def _all() -> tuple[Case, ...]:
         convolutions,
         transposed_convolutions,
         dense_layers,
+        embeddings,
+        attentions,
         max_pools,
         average_pools,
         lp_pools,

@@ -131,22 +131,25 @@ class LayerCase(Case):
             y, found["indices"] = y
         found["y"] = y
         if self.training:
-            found["dx"] = layer.backward(self._put(self.upstream(tuple(y.shape)), b))
+            dx = layer.backward(self._put(self.upstream(tuple(y.shape)), b))
+            # Integers have no gradient.
+            found |= {} if dx is None else {"dx": dx}
             found |= {f"d{name}": parameter.grad for name, parameter in layer.named_parameters()}
         if b.to_numpy(x).tobytes() != before.tobytes():
             raise AssertionError(f"{self.name} wrote to its input")
         return found | buffers_of(layer)
 
     def _put(self, host: Host, b: Backend) -> Array:
+        dtype = b.dtype if host.dtype.kind == "f" else None
         if self.layout == "strided":
-            wide = np.zeros((2 * host.shape[-1], *reversed(host.shape[:-1])), np.float32)
+            wide = np.zeros((2 * host.shape[-1], *reversed(host.shape[:-1])), host.dtype)
             wide[::2, ...] = host.T
-            cells = b.asarray(wide, b.dtype)[::2, ...]
+            cells = b.asarray(wide, dtype)[::2, ...]
             return b.xp.permute_dims(cells, tuple(reversed(range(host.ndim))))
         if self.layout == "channels last" and host.ndim > 2:
-            cells = b.asarray(np.ascontiguousarray(np.moveaxis(host, 1, -1)), b.dtype)
+            cells = b.asarray(np.ascontiguousarray(np.moveaxis(host, 1, -1)), dtype)
             return b.xp.permute_dims(cells, (0, host.ndim - 1, *range(1, host.ndim - 1)))
-        array = b.asarray(host, b.dtype)
+        array = b.asarray(host, dtype)
         if self.layout == "read-only" and isinstance(array, np.ndarray):
             array = np.array(array)
             array.flags.writeable = False

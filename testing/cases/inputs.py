@@ -155,6 +155,11 @@ def log_probability(generator: Generator, shape: tuple[int, ...]) -> Host:
     return negative(generator, shape)
 
 
+def indices(generator: Generator, shape: tuple[int, ...], rows: int) -> Host:
+    """Integers from 0 to ``rows - 1``, most of them more than once if there are more indices than rows."""
+    return np.asarray(generator.permutation(int(np.prod(shape))).reshape(shape) % rows)
+
+
 def classes(generator: Generator, shape: tuple[int, ...]) -> Host:
     """Integers below the size of axis 1, one for each position of the other axes."""
     positions = (shape[0], *shape[2:])

@@ -91,6 +91,7 @@ def nets() -> Iterator[NetCase]:
         ("vgg11_bn", (3, 32, 32), 2, 38),
         ("resnet18", (3, 16, 16), 2, 99),
         ("unet", (2, 8, 8), 4, 2),
+        ("vit", (2, 8, 8), 4, 0),
     ):
         build = partial(getattr(models, name), image, 5)
         # The longest sum is the weight gradient of the first convolution, over batch and pixels.

@@ -9,13 +9,17 @@ from ...layers.convolution.conv import Conv
 from ...layers.convolution.conv_transpose import ConvTranspose
 from ...layers.core.layer import Layer
 from ...layers.normalisation.channel_norm import ChannelNorm
-from . import convolutions, norms, pools, shapes
+from . import attention, convolutions, norms, pools, shapes
 from .windows import Host, Results, Upstream, wide
 
 LOOPS: dict[type, Callable[[Any, Host, Upstream], Results]] = {
     Conv: convolutions.convolution,
     ConvTranspose: convolutions.transposed,
     layers.Dense: convolutions.dense,
+    layers.Embedding: attention.embedding,
+    layers.PositionEmbedding: attention.positions,
+    layers.Permute: attention.permute,
+    layers.MultiHeadAttention: attention.attention,
     pool.MaxPool: pools.max_pool,
     pool.AvgPool: pools.average_pool,
     pool.LpPool: pools.lp_pool,

@@ -117,6 +117,7 @@ NETS = {
     "resnet18": lambda **p: (nn.models.resnet18((3, 8, 8), 5, width=8, **p), (3, 8, 8)),
     "vgg11_bn": lambda **p: (nn.models.vgg11_bn((3, 32, 32), 5, width=4, **p), (3, 32, 32)),
     "mobilenet_v2": lambda **p: (nn.models.mobilenet_v2((3, 16, 16), 5, 8, STAGES, **p), (3, 16, 16)),
+    "vit": lambda **p: (nn.models.vit((1, 8, 8), 5, 4, 16, 2, 2, 16, dropout=0.2, **p), (1, 8, 8)),
     "unet": lambda **p: (nn.models.unet((1, 8, 8), 3, width=8, **p), (1, 8, 8)),
 }
 

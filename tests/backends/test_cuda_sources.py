@@ -22,13 +22,14 @@ from xpnn.backends.engines.cuda import (
     pools,
     prelude,
     row_sums,
+    rows_by_index,
 )
 from xpnn.backends.engines.cuda import winograd as tiles
 from xpnn.backends.engines.cuda.compilation import C_TYPES
 from xpnn.layers.convolution import winograd_transforms as winograd
 
 VARIABLE = "XPNN_NVRTC"
-MODULES = (adaptive_pool, batch_norm_source, cross_entropy, depthwise, im2col, pools, row_sums)
+MODULES = (adaptive_pool, batch_norm_source, cross_entropy, depthwise, im2col, pools, row_sums, rows_by_index)
 SOURCES = {
     **{module.__name__.rpartition(".")[2]: module.SOURCE for module in MODULES},
     **{f"tiles of {m}": tiles.source(winograd.transforms(points, m)) for m, points in winograd.POINTS.items()},

@@ -97,6 +97,10 @@ def operations():
             *(draw(3, 6, 7, 5), classes, draw(6)),
         ),
         "sum of rows": (lambda x: operations_of(array_namespace(x)).sum_rows(x), draw(50, 33)),
+        "sum of rows by index": (
+            lambda x, index: operations_of(array_namespace(x)).sum_rows_at(x, index, 7),
+            *(draw(300, 133), g.integers(-1, 9, 300)),
+        ),
     }
 
 

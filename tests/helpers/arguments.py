@@ -161,6 +161,10 @@ def layers() -> Iterator[tuple[str, Row]]:
     yield "HardTanh", Row(nn.HardTanh, {"max_val": 2.0}, open=("min_val", "max_val"))
     yield "Threshold", Row(nn.Threshold, {"threshold": 0.25, "value": 0.5})
     yield "Dense", Row(nn.Dense, {"in_features": 3, "out_features": 2})
+    yield "Embedding", Row(nn.Embedding, {"num_embeddings": 5, "embedding_dim": 3, "padding_idx": 2})
+    yield "PositionEmbedding", Row(nn.PositionEmbedding, {"length": 5, "embedding_dim": 3})
+    yield "MultiHeadAttention", Row(nn.MultiHeadAttention, {"embed_dim": 4, "num_heads": 2, "dropout": 0.5})
+    yield "Permute", Row(lambda axes: nn.Permute(axes), {"axes": 1}, of=nn.Permute)
     yield "LayerNorm", Row(nn.LayerNorm, {"normalized_shape": 3}, 0)
     yield "RMSNorm", Row(nn.RMSNorm, {"normalized_shape": 3, "eps": 0.5}, 0)
     yield "LocalResponseNorm", Row(nn.LocalResponseNorm, {"size": 3})
@@ -279,7 +283,7 @@ def randomness() -> Iterator[tuple[str, Row]]:
 
 def nets() -> Iterator[tuple[str, Row]]:
     for name in models.__all__:
-        if name != "BUILDERS":
+        if callable(getattr(models, name)):
             size = 32 if name == "vgg11_bn" else 12
             yield f"models.{name}", Row(getattr(models, name), {"image": (3, size, size), "classes": 4}, 3)
 
@@ -325,6 +329,10 @@ def functions() -> Iterator[tuple[str, Row]]:
         "conv_transpose_backward": {"dy": spread, "x": X, "weight": weight, **back},
         "dense": {"x": ROWS, "weight": array(2, 3)},
         "dense_backward": {"dy": ROWS[:, :2], "x": ROWS, "weight": array(2, 3)},
+        "attention": {"q": X, "k": X, "v": X, "keep": array(2, 4, 6, 6) > 0.3, "p": 0.3},
+        "attention_backward": {**dy, "q": X, "k": X, "v": X, "keep": array(2, 4, 6, 6) > 0.3, "p": 0.3},
+        "embedding": {"index": CLASSES, "weight": ROWS},
+        "embedding_backward": {"dy": ROWS, "index": CLASSES, "num_embeddings": 5, "padding_idx": 2},
         "dropout": {"x": X, "keep": KEEP, "p": 0.3},
         "dropout_backward": {**dy, "keep": KEEP, "p": 0.3},
         "pad_constant": {"x": X, "padding": 1, "value": 0.3},

@@ -52,6 +52,10 @@ def calls():
     bias = ("bias",)
     weights = {"weight": array(5, 4), "bias": array(5)}
     found |= with_backward("dense", {"x": ROWS, **weights}, dy=array(3, 5), without=bias)
+    heads = {"q": PLANE, "k": PLANE, "v": PLANE, "keep": np.arange(288).reshape(2, 4, 6, 6) % 3 > 0, "p": 0.5}
+    found |= with_backward("attention", heads, dy=array(2, 4, 6, 5, seed=1))
+    found["embedding"] = {"index": CLASSES * 0, "weight": array(5, 4)}
+    found["embedding_backward"] = {"dy": DY, "index": CLASSES, "num_embeddings": 5}
     mask = {"keep": np.arange(12).reshape(3, 4) % 3 > 0, "p": 0.5}
     found |= {"dropout": {"x": ROWS, **mask}, "dropout_backward": {"dy": DY, **mask}}
     weights = {"weight": array(3, 4, 3, 2), "bias": array(3)}

@@ -111,3 +111,35 @@ class UNet(nn.Module):
         c = self.bottom(F.max_pool2d(b, 2))
         b = self.right1(torch.cat([b, self.up1(c)], 1))
         return self.head(self.right0(torch.cat([a, self.up0(b)], 1)))
+
+
+class TransformerBlock(nn.Module):
+    """Of the pre-norm encoder (Dosovitskiy et al., 2021, fig. 1 right)."""
+
+    def __init__(self, width, heads, mlp):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.norm2 = nn.LayerNorm(width)
+        self.fc1, self.fc2 = nn.Linear(width, mlp), nn.Linear(mlp, width)
+
+    def forward(self, x):
+        y = self.norm1(x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+
+
+class ViT(nn.Module):
+    """Patches in row-major order, their positions, blocks, and the mean over patches (section D.3)."""
+
+    def __init__(self, channels, classes, grid, patch, width, depth, heads, mlp):
+        super().__init__()
+        self.patch = nn.Conv2d(channels, width, patch, patch)
+        self.positions = nn.Embedding(grid[0] * grid[1], width)
+        self.blocks = nn.Sequential(*(TransformerBlock(width, heads, mlp) for _ in range(depth)))
+        self.norm, self.fc = nn.LayerNorm(width), nn.Linear(width, classes)
+
+    def forward(self, x):
+        rows = self.patch(x)
+        tokens = torch.stack([rows[:, :, i, j] for i in range(rows.shape[2]) for j in range(rows.shape[3])], 1)
+        return self.fc(self.norm(self.blocks(tokens + self.positions.weight)).mean(1))

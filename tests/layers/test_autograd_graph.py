@@ -46,7 +46,8 @@ def require_layer(layer, x, torch):
             layer.eval()
         inputs = [graded(x)]
         # A result of other tensors too, which has a history.
-        inputs.append(inputs[0] * 1.0)
+        if x.is_floating_point():
+            inputs.append(inputs[0] * 1.0)
         for each in inputs:
             y = layer(each)
             require_outside(y)

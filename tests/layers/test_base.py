@@ -11,8 +11,8 @@ import xpnn as nn
 from xpnn.testing import assert_match
 from xpnn.testing.cases import LayerCase
 
-# Layers that compute something else in training than in evaluation have their own tests.
-CHANGING = ("BatchNorm", "Dropout")
+# Layers that compute something else in training than in evaluation, or that need integers, have their own tests.
+CHANGING = ("BatchNorm", "Dropout", "Embedding")
 LAYERS = {
     case.subject: (case.build, (), case.shape)
     for case in nn.testing.cases()

@@ -16,6 +16,7 @@ MODELS = {
         lambda **p: nn.models.mobilenet_v2((3, 12, 12), 5, width=4, stages=((1, 16, 1, 1), (2, 32, 2, 2)), seed=1, **p),
         (3, 12, 12),
     ),
+    "vit": (lambda **p: nn.models.vit((3, 8, 12), 5, 4, 8, 2, 2, 6, seed=1, **p), (3, 8, 12)),
     "unet": (lambda **p: nn.models.unet((3, 8, 12), 5, width=2, seed=1, **p), (3, 8, 12)),
 }
 
@@ -29,6 +30,7 @@ def written_in_torch(name):
         "resnet18": lambda: torch_nets.ResNet18(3, 5, 2),
         "vgg11_bn": lambda: torch_nets.VGG11(3, 5, 2),
         "mobilenet_v2": lambda: torch_nets.MobileNetV2(3, 5, 4, blocks, 160),
+        "vit": lambda: torch_nets.ViT(3, 5, (2, 3), 4, 8, 2, 2, 6),
         "unet": lambda: torch_nets.UNet(3, 5, 2),
     }
     return nets[name]().double()
@@ -124,6 +126,38 @@ def test_full_size_nets_have_the_known_numbers_of_parameters():
     assert count(nn.models.vgg11_bn((3, 32, 32), 10)) == convolutions + 5130
 
 
+def test_vit_has_patches_positions_and_blocks():
+    model = nn.models.vit((3, 12, 8), 10, patch=4, width=16, depth=3, heads=2, mlp=20, dropout=0.1)
+    kinds = [type(part) for _, part in model.named_layers()]
+    assert [kinds.count(kind) for kind in (nn.MultiHeadAttention, nn.LayerNorm, nn.Dropout, nn.Residual)] == [
+        3,
+        7,
+        6,
+        6,
+    ]
+    assert model[3].length == 6
+    block = 4 * 16 * 16 + 4 * 16 + 2 * 16 * 20 + 16 + 20 + 4 * 16
+    assert count(model) == (48 * 16 + 16) + 6 * 16 + 3 * block + 2 * 16 + 170
+    assert nn.Dropout not in {type(part) for _, part in nn.models.vit((3, 8, 8), 10).named_layers()}
+
+
+def test_vit_learns():
+    """Where in the image the bright patch is."""
+    rng = np.random.default_rng(0)
+    target = rng.integers(0, 4, 64)
+    x = rng.standard_normal((64, 1, 8, 8)).astype(np.float32)
+    for i, place in enumerate(target):
+        x[i, 0, 4 * (place // 2) :, 4 * (place % 2) :][:4, :4] += 1.5
+    model, loss = nn.models.vit((1, 8, 8), 4, width=16, depth=1, heads=2, mlp=16, seed=0), nn.CrossEntropy()
+    optimizer, losses = nn.Adam(model, lr=0.01), []
+    for _ in range(30):
+        optimizer.zero_grad()
+        losses.append(float(loss(model(x), target)))
+        model.backward(loss.backward(), input_grad=False)
+        optimizer.step()
+    assert losses[0] > 1.0 and losses[-1] < 0.2
+
+
 def test_mobilenet_filters_each_channel_separately():
     model = nn.models.mobilenet_v2((3, 32, 32), 10)
     filters = [part for _, part in model.named_layers() if isinstance(part, nn.Conv2d) and part.kernel_size == 3]
@@ -138,6 +172,10 @@ def count(model):
 def test_images_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="at least 32 x 32"):
         nn.models.vgg11_bn((3, 31, 64), 10)
+    with pytest.raises(ValueError, match="vit: image sizes must be multiples of the patch, 4, got 28 x 30"):
+        nn.models.vit((1, 28, 30), 10)
+    with pytest.raises(ValueError, match="vit: width must be a multiple of heads, got width=64, heads=5"):
+        nn.models.vit((1, 28, 28), 10, heads=5)
     with pytest.raises(ValueError, match="multiples of 4"):
         nn.models.unet((3, 10, 8), 2)
 

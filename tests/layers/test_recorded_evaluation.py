@@ -90,7 +90,7 @@ def test_repeated_calls_are_recorded_and_keep_their_bits(by, net, used):
     assert net(other).tobytes() == plain(net, other).tobytes() != first.tobytes()
 
 
-@pytest.mark.parametrize("name", ["lenet5", "mlp", "lenet", "resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ["lenet5", "mlp", "lenet", "resnet18", "mobilenet_v2", "vit"])
 def test_models_are_recorded(by, name, used):
     image = (1, 28, 28) if name in ("lenet5", "mlp") else (1, 8, 8)
     model = nn.models.BUILDERS[name](image, 10, backend="numpy", seed=3)

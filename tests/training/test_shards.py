@@ -100,7 +100,8 @@ def layer_job(case, b):
         found["y"] = y
         if case.training:
             dy = case.generator.fold_in("upstream").uniform((x.shape[0], *y.shape[1:]), -1.0, 1.0, "float32", "numpy")
-            found["dx"] = layer.backward(b.asarray(dy)[rows, ...])
+            dx = layer.backward(b.asarray(dy)[rows, ...])
+            found |= {} if dx is None else {"dx": dx}
             found |= {f"d{name}": parameter.grad for name, parameter in layer.named_parameters()}
         return results(b, found | layer.state_dict(), token)
 

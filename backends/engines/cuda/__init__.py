@@ -20,6 +20,7 @@ from . import (
     optimizer_steps,
     pools,
     row_sums,
+    rows_by_index,
     winograd,
 )
 from .compilation import C_TYPES
@@ -40,6 +41,7 @@ OPERATIONS: dict[str, Callable[[Any, str, Any], Any]] = {
     "cross entropy": cross_entropy.prepare,
     "update": optimizer_steps.prepare,
     "sum of rows": row_sums.prepare,
+    "sum of rows by index": rows_by_index.prepare,
 }
 
 

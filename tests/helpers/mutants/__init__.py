@@ -3,7 +3,18 @@
 None raises an exception, so only the tolerances can notice them.
 """
 
-from . import activations, contractions, convolution, cutting, losses, normalisation, optimizers, other_layers, pool
+from . import (
+    activations,
+    attention,
+    contractions,
+    convolution,
+    cutting,
+    losses,
+    normalisation,
+    optimizers,
+    other_layers,
+    pool,
+)
 from .mutant import Mutant
 
 FAMILIES = {
@@ -16,6 +27,7 @@ FAMILIES = {
         cutting,
         normalisation,
         losses,
+        attention,
         other_layers,
         optimizers,
     )

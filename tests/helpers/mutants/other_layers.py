@@ -136,9 +136,9 @@ MUTANTS = (
     ),
     Mutant(
         "probability is taken from the other end",
-        "layers:Dropout._forward",
-        "self.stream.at_least(whole, self.p, self.backend)",
-        "self.stream.at_least(whole, 1.0 - self.p, self.backend)",
+        "layers:Dropping._mask",
+        "self.stream.at_least(whole, p, self.backend)",
+        "self.stream.at_least(whole, 1.0 - p, self.backend)",
         "Dropout\\d?d?/",
     ),
     Mutant(
