@@ -85,6 +85,8 @@ TABLE: dict[str, dict[Part, Bound]] = {
     "dense": _all(Bound(4.0)),
     # Rows are copied; the gradient adds K of them.
     "embedding": {**_all(EXACT), "parameter": Bound(2.0)},
+    # Rows are added and rounded once.
+    "position": {**_all(EXACT), "forward": Bound(1.0, "constant", "each"), "parameter": Bound(2.0)},
     # Four products with weights and other positions after one another, of K terms together, and a softmax of scores
     # that spans less than 20.
     "attention": _all(Bound(4.0)),

@@ -88,7 +88,7 @@ def _positions(
     dtype: str = "float32",
 ) -> LayerCase:
     build, name = partial(PositionEmbedding, length, shape[2]), f"PositionEmbedding/{variant}"
-    return LayerCase(name, "reduction", {"parameter": shape[0]}, dtype, build, shape, make, layout)
+    return LayerCase(name, "position", {"parameter": shape[0]}, dtype, build, shape, make, layout)
 
 
 def _permute(variant: str, shape: tuple[int, ...], *axes: int, layout: str = "plain") -> LayerCase:

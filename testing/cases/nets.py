@@ -77,7 +77,7 @@ class TrainingCase(Case):
         return {"loss": b.xp.stack(losses), **net.state_dict()}
 
 
-def nets() -> Iterator[NetCase]:
+def nets() -> Iterator[LayerCase]:
     """Models of the library.
 
     If rounding moves a value across the kink of a ReLU, or changes the maximum of a max-pool, gradients jump. So the
@@ -91,13 +91,16 @@ def nets() -> Iterator[NetCase]:
         ("vgg11_bn", (3, 32, 32), 2, 38),
         ("resnet18", (3, 16, 16), 2, 99),
         ("unet", (2, 8, 8), 4, 2),
-        ("vit", (2, 8, 8), 4, 0),
     ):
         build = partial(getattr(models, name), image, 5)
         # The longest sum is the weight gradient of the first convolution, over batch and pixels.
         longest, depth = batch * prod(image[1:]), sum(1 for _ in build().named_parameters())
         terms = dict.fromkeys(PARTS, longest * depth)
         yield NetCase(f"{name}/one step", "net", terms, "float32", build, (batch, *image), seed=seed)
+    # It has no kinks.
+    build, shape = partial(models.vit, (2, 8, 8), 5), (4, 2, 8, 8)
+    terms = dict.fromkeys(PARTS, prod(shape) // 2 * sum(1 for _ in build().named_parameters()))
+    yield LayerCase("vit/one step", "net", terms, "float32", build, shape)
 
 
 def trainings() -> Iterator[TrainingCase]:
