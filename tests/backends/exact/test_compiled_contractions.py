@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import xpnn as nn
 from xpnn.backends.exact.splitting import budget
 from xpnn.backends.execution import team
 from xpnn.backends.overrides import Choices, using
+from xpnn.layers.convolution import prepared
 from xpnn.layers.convolution.conv import conv, conv_backward
 
 pytest.importorskip("numba")
@@ -268,21 +270,26 @@ class Pair:
 
 @pytest.mark.parametrize("slice_products", [1, 2])
 @pytest.mark.parametrize(("channels", "options"), [(16, {"padding": 1}), (16, {"padding": 1, "stride": 2}), (5, {})])
-@pytest.mark.parametrize("choices", [(ARRAYS, KERNELS), (KERNELS, KERNELS)])
+@pytest.mark.parametrize("samples", [0.0, 2.5])
 @pytest.mark.parametrize("first", [0, 2])
-def test_workers_with_and_without_kernels_have_one_gradient(slice_products, channels, options, choices, first):
+def test_workers_with_and_without_kernels_have_one_gradient(
+    monkeypatch, slice_products, channels, options, samples, first
+):
+    """Kernels compute parts of more than some samples."""
     b, x, w = exact(slice_products), images((5, channels, 8, 8)), kernels(16, channels, 3, 3)
     dy = images(conv(x, w, xp=b.xp, **options).shape, 4)
     pair = Pair(dy.shape[0] * dy.shape[2] * dy.shape[3])
     with using(ARRAYS):
         expected = conv_backward(dy, x, w, xp=b.xp, input_grad=False, **options)[1]
+    monkeypatch.setattr(prepared, "MIN_MULTIPLY_ADDS", int(samples * dy[0].size * channels * 9))
 
-    def work(part, choice):
-        with using(choice), team.joined(pair):
+    def work(part):
+        with team.joined(pair):
             return conv_backward(dy[part], x[part], w, xp=b.xp, input_grad=False, **options)[1]
 
-    with ThreadPoolExecutor(2) as threads:
-        found = list(threads.map(work, (slice(0, first), slice(first, 5)), choices))
+    # The choice is that of the process.
+    with using(replace(KERNELS, large=False)), ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(work, (slice(0, first), slice(first, 5))))
     for gradient in found:
         np.testing.assert_array_equal(gradient, expected)
 
