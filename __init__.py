@@ -28,6 +28,7 @@ from .training.checkpoints import Checkpoints
 from .training.data_loader import DataLoader
 from .training.early_stopping import EarlyStopping
 from .training.fit import evaluate, fit, predict
+from .training.grad_scaler import GradScaler
 from .training.history import History
 from .training.nan_check import NonFiniteError
 from .training.optimizers import *  # noqa: F403 - all optimizers, listed there, so that a new one needs no line here
@@ -43,6 +44,7 @@ __all__ = [
     "Checkpoints",
     "DataLoader",
     "EarlyStopping",
+    "GradScaler",
     "History",
     "NonFiniteError",
     "OutOfMemory",

@@ -59,8 +59,8 @@ class KernelLayer(Affine):
     def _options(self) -> dict[str, Any]:
         names = ("stride", "padding", "dilation", "groups")
         return {name: getattr(self, name) for name in names} | {
-            "xp": self.backend.xp,
-            "algorithms": self.backend.algorithms,
+            "xp": self.backend.product_xp,
+            "algorithms": self.backend.product_algorithms,
         }
 
     def _output_channels(self, rank: int) -> int:

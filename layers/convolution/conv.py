@@ -264,12 +264,14 @@ class Conv(KernelLayer):
     def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
         require_dtype_of(x, weight, bias)
         b = self.backend
-        settings = (self.stride, self.padding, self.dilation, self.groups, b.algorithms)
-        return _conv(x, weight, bias, _problem(x, weight, *settings), keep, relu, b.xp)
+        settings = (self.stride, self.padding, self.dilation, self.groups, b.product_algorithms)
+        return _conv(x, weight, bias, _problem(x, weight, *settings), keep, relu, b.product_xp)
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved
-        weight = self.parameter_value("weight")
+        weight, narrow = self.parameter_value("weight"), self.backend.narrow
+        if narrow is not None:
+            dy, weight = narrow.rounded(dy), narrow.rounded(weight)
         dx, dweight, dbias = conv_backward(dy, x, weight, input_grad=input_grad, **self._options)
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)

@@ -276,14 +276,15 @@ class ConvTranspose(KernelLayer):
         plan, b = _plan(tuple(x.shape), tuple(weight.shape), *options), self.backend
         if bias is not None:
             require_shape(bias, (plan.features,), "bias")
-        y = _conv_transpose(x, weight, bias, _problem(x, plan, self.groups, b.algorithms), keep, b.xp)
-        return operations_of(b.xp).relu_in_place(y) if relu else y
+        y = _conv_transpose(x, weight, bias, _problem(x, plan, self.groups, b.product_algorithms), keep, b.product_xp)
+        return operations_of(b.product_xp).relu_in_place(y) if relu else y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved
-        dx, dweight, dbias = conv_transpose_backward(
-            dy, x, self.parameter_value("weight"), input_grad=input_grad, **self._options
-        )
+        weight, narrow = self.parameter_value("weight"), self.backend.narrow
+        if narrow is not None:
+            dy, weight = narrow.rounded(dy), narrow.rounded(weight)
+        dx, dweight, dbias = conv_transpose_backward(dy, x, weight, input_grad=input_grad, **self._options)
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)
         return dx

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, Self, Unpack
+from typing import Any, ClassVar, Self, Unpack
 
 from ...backends import Backend, Generator, origins
 from ...backends.recording.guards import in_recording
@@ -15,6 +15,7 @@ from ..initialisers import Initialiser
 from .buffers import Buffers
 from .errors import full_name
 from .kept import Keep, Kept, Source, compute, constant, keep_constants
+from .narrow_saved import narrowed
 from .parameter import Parameter
 from .placement import Placed, Placement
 from .state_dict import LoadedKeys, load_state, state_of
@@ -28,6 +29,9 @@ class LayerState(Placed):
     **placement
         See `xpnn.layers.core.placement.Placement`.
     """
+
+    #: Whether what is saved for backward is stored in 16 bits in mixed precision.
+    _saves_narrow: ClassVar[bool] = True
 
     def __init__(self, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
@@ -131,6 +135,8 @@ class LayerState(Placed):
 
     def save_for_backward(self, *values: Any) -> None:
         """Save arrays and other values as ``saved`` for backward; in evaluation ``saved`` is None."""
+        if (b := self._backend) is not None and b.narrow is not None and self._saves_narrow:
+            values = narrowed(values, b.narrow, is_output=getattr(self, "from_output", False))
         self.saved = values if self.training else None
 
     def _record_gradient(self, gradient: Any) -> Any:
@@ -226,6 +232,13 @@ class LayerState(Placed):
                 yield Slot.attribute(full_name(path, name), self, name)
         if isinstance(getattr(self, "stream", None), Generator):
             yield from _slots_of_stream(self, path)
+
+    def _set_backend(self, backend: Backend) -> None:
+        """Compute on a backend with the same arrays as this one; free what was computed on this one."""
+        if backend is not self._backend:
+            self._backend = backend
+            self._kept.clear()
+            self.saved = self._output = None
 
     def _move(self, target: Backend) -> None:
         if target == self._backend:
