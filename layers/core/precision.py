@@ -24,8 +24,9 @@ def computing_in(model: Layer, precision: str | None) -> Iterator[None]:
     if precision is None:
         yield
         return
-    layers = [layer for _, layer in model.named_layers()]
-    before = [(layer, layer.backend) for layer in layers]
+    # Reading `backend` determines it, except that of a container, which may be its first child's.
+    found = [(layer, layer.backend, layer._backend) for _, layer in model.named_layers()]
+    before = [(layer, backend) for layer, backend, own in found if own is not None]
     within = [(layer, get_backend(backend, precision=precision)) for layer, backend in before]
     try:
         for layer, backend in within:

@@ -8,6 +8,7 @@ from sixteen_bits import rounded
 
 import xpnn as nn
 from xpnn.backends.narrow import ROUNDOFF, Stored
+from xpnn.layers.core.precision import computing_in
 
 CONVOLUTIONS = {
     "many channels, which Winograd would transform": (nn.Conv2d, (64, 40, 3), {"padding": 1}, (2, 64, 9, 8)),
@@ -109,7 +110,7 @@ def stored_bytes(model):
     def look(value):
         if isinstance(value, Stored):
             found[id(value.array)] = value.array
-        elif hasattr(value, "dtype") and hasattr(value, "shape"):
+        elif hasattr(value, "nbytes"):
             found[id(value)] = value
         elif isinstance(value, tuple):
             for each in value.stored() if hasattr(value, "stored") else value:
@@ -142,7 +143,7 @@ def test_what_backward_needs_takes_half_the_memory(mixed, rng):
         model(backend.asarray(x))
         sizes.append(stored_bytes(model))
     # The statistics of the norm stay in float32; an output that two layers need is stored once.
-    assert 0.5 <= sizes[1] / sizes[0] < 0.52
+    assert 0.5 <= sizes[1] / sizes[0] < 0.55
     assert model[4].saved.stored()[0] is model[5].saved.stored()[0]
     model.eval()
     model(mixed.asarray(x))
@@ -207,7 +208,9 @@ def test_an_input_that_the_user_overwrites_between_steps_is_read_anew(mixed, rng
 def test_checkpointed_layers_have_the_same_bits(mixed, rng):
     def make(checkpoint):
         part = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.ReLU())
-        return nn.Sequential(nn.Checkpointed(part) if checkpoint else part, nn.Conv2d(4, 2, 3), backend=mixed, seed=4)
+        # With a backend of its own a container would store its input in 16 bits.
+        first = nn.Checkpointed(part, backend=mixed) if checkpoint else part
+        return nn.Sequential(first, nn.Conv2d(4, 2, 3), backend=mixed, seed=4)
 
     x = mixed.asarray(rng.normal(size=(2, 3, 9, 9)).astype(np.float32))
     found = []
@@ -247,3 +250,24 @@ def test_batch_norm_of_rows_with_gaps(mixed, rng):
         layer(array)
         found.append(mixed.to_numpy(layer.backward(dy)))
     np.testing.assert_allclose(*found, rtol=0, atol=10 * ROUNDOFF[mixed.precision])
+
+
+def test_a_model_in_another_precision_for_a_while_is_the_same_afterwards(mixed, rng):
+    # The same algorithms in both, whose kept values have the same names.
+    plain = nn.get_backend(mixed, precision="float32", algorithms="direct")
+    model = nn.Sequential(net(plain), nn.Checkpointed(nn.Dense(10, 3)), backend=plain)
+    x = plain.asarray(rng.normal(size=(4, 3, 16, 16)).astype(np.float32))
+    model.eval()
+    before, placed = plain.to_numpy(model(x)), [layer._backend for _, layer in model.named_layers()]
+    with computing_in(model, mixed.precision):
+        assert {layer.backend.precision for _, layer in model.named_layers()} == {mixed.precision}
+        rough = [mixed.to_numpy(model(x)) for _ in range(3)]
+        np.testing.assert_array_equal(rough[0], rough[2])
+    assert (rough[0] != before).any()
+    np.testing.assert_allclose(rough[0], before, rtol=0, atol=20 * ROUNDOFF[mixed.precision])
+    assert [layer._backend for _, layer in model.named_layers()] == placed
+    # What layers kept in evaluation was made of rounded weights.
+    np.testing.assert_array_equal(plain.to_numpy(model(x)), before)
+    with pytest.raises(ValueError, match="precision must be"), computing_in(model, "float8"):
+        pass
+    assert [layer._backend for _, layer in model.named_layers()] == placed
