@@ -183,6 +183,7 @@ def training() -> Iterator[tuple[str, Row]]:
         yield name, Row(scheduled(getattr(nn, name)), given, of=getattr(nn, name))
     plateau = nn.ReduceLROnPlateau(nn.SGD(dense(), lr=0.5))
     yield "ReduceLROnPlateau.step", Row(plateau.step, {"metric": 0.5}, of=nn.ReduceLROnPlateau.step, open=("metric",))
+    yield "GradScaler", Row(nn.GradScaler, {})
     yield "EarlyStopping", Row(nn.EarlyStopping, {"patience": 2})
     yield (
         "Checkpoints",
