@@ -135,9 +135,9 @@ class LayerState(Placed):
 
     def save_for_backward(self, *values: Any) -> None:
         """Save arrays and other values as ``saved`` for backward; in evaluation ``saved`` is None."""
-        if (b := self._backend) is not None and b.narrow is not None and self._saves_narrow:
-            values = narrowed(values, b.narrow, is_output=getattr(self, "from_output", False))
         self.saved = values if self.training else None
+        if (b := self._backend) is not None and b.narrow is not None and self._saves_narrow and self.saved is not None:
+            self.saved = narrowed(values, b.narrow, is_output=getattr(self, "from_output", False))
 
     def _record_gradient(self, gradient: Any) -> Any:
         """The gradient, recorded as computed by this layer in its numerics."""
