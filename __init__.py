@@ -29,6 +29,7 @@ from .training.data_loader import DataLoader
 from .training.early_stopping import EarlyStopping
 from .training.ema import EMA
 from .training.fit import evaluate, fit, predict
+from .training.grad_scaler import GradScaler
 from .training.history import History
 from .training.nan_check import NonFiniteError
 from .training.optimizers import *  # noqa: F403 - all optimizers, listed there, so that a new one needs no line here
@@ -48,6 +49,7 @@ __all__ = [
     "Classifier",
     "DataLoader",
     "EarlyStopping",
+    "GradScaler",
     "History",
     "NonFiniteError",
     "OutOfMemory",

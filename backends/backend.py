@@ -35,7 +35,7 @@ NUMERICS = ("fast", "exact")
 SLICE_PRODUCTS = (1, 2, 3)
 # Smallest magnitude that exact numerics stores.
 SMALLEST_STORED = 2.0**-125
-PRECISIONS = ("float32", "tf32")
+PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
 ALGORITHMS = ("any", "direct")
 
 
@@ -53,7 +53,8 @@ class Backend(ArrayLibrary):
         ``"fast"``: each library's own kernels. ``"exact"``: float64 within a layer, float32 between layers, and the
         same bits on every backend.
     precision : str
-        ``"float32"``, or ``"tf32"`` where a GPU may round the factors of matrix products to 10 bits.
+        ``"float32"``, or ``"tf32"`` where a GPU may round the factors of matrix products to 10 bits; ``"float16"`` and
+        ``"bfloat16"`` for mixed precision (`xpnn.backends.narrow`).
     algorithms : str
         ``"any"``, or ``"direct"`` for convolutions that are sums of products and nothing else, without algorithms whose
         rounding error is larger, such as Winograd's.
@@ -124,7 +125,7 @@ class Backend(ArrayLibrary):
     def _probe(self) -> None:
         ones = self.asarray(np.ones((2, 2), dtype=self.dtype_name))
         with self.context():
-            product = self.xp.matmul(ones + ones, ones)
+            product = self.product_xp.matmul(ones + ones, ones)
         if self.to_numpy(product).tolist() != [[4.0, 4.0], [4.0, 4.0]]:
             raise ArithmeticError(f"{self.spec} computed a wrong 2x2 product")
 

@@ -20,12 +20,14 @@ from ..common import checks, environment
 from ..common.types import Array, Device, Namespace
 from .backend import Backend, P, R
 from .cuda.namespace import CupyNamespace, cupy_namespace
+from .cuda.narrow import narrow_format
 from .cuda.operations import CupyOperations
 from .engines import cuda
 from .engines.cuda import elementwise
 from .errors import BackendUnavailable, first_line
 from .library import NO_CONTEXT
 from .memory_order import axes_in_memory, inverse
+from .narrow import NarrowFormat
 from .recording.compiled_step import CompiledStep
 from .recording.guards import RECORDING
 from .sole_reference import ONE_REFERENCE, is_weakly_held
@@ -56,6 +58,16 @@ class CupyBackend(Backend):
         if isinstance(namespace, CupyNamespace):
             return namespace
         return cupy_namespace(namespace, importlib.import_module("cupy"), precision == "tf32")
+
+    @classmethod
+    def narrow_format(cls, name: str) -> NarrowFormat | None:
+        return narrow_format(name)
+
+    @cached_property
+    def product_xp(self) -> Namespace:
+        if self.narrow is None:
+            return self.xp
+        return cupy_namespace(self.xp.compat, self._cupy, narrow=self.narrow.name)
 
     @classmethod
     def spec_of(cls, array: Array) -> str:
@@ -138,8 +150,10 @@ class CupyBackend(Backend):
 
         The first call of a training step makes gradients and the optimizer's state, and is a form of its own. See
         `xpnn.backends.recording.compiled_step` for the rules, and for what raises a `CaptureError`. Array arguments
-        must be of this backend; results are copies.
+        must be of this backend; results are copies. In mixed precision it is the step itself.
         """
+        if self.narrow is not None:
+            return step
         return CompiledStep(step, owners, self._recorder)
 
     @cached_property
@@ -197,7 +211,8 @@ class CupyBackend(Backend):
     def notes(self) -> str:
         name = self._cupy.cuda.runtime.getDeviceProperties(self.device.id)["name"].decode()
         rounding, kernels = "on" if self.precision == "tf32" else "off", "" if cuda.used() else "; kernels off"
-        return f"{name}; TF32 {rounding}{kernels}"
+        mixed = "" if self.narrow is None else f"; products of {self.precision}"
+        return f"{name}; TF32 {rounding}{mixed}{kernels}"
 
 
 def _import_cupy(spec: str) -> Any:

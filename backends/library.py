@@ -5,6 +5,7 @@ A new backend must define the abstract methods. The others have defaults for a l
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from ..common.host_memory import host_capacity, host_memory, reset_host_peak
 from ..common.types import Array, Device, Namespace
 from .memory_order import axes_in_memory
+from .narrow import ROUNDOFF, NarrowFormat
 from .operations import Operations
 
 # For a device that needs no context.
@@ -32,6 +34,8 @@ class ArrayLibrary(ABC):
     spec: str
     xp: Namespace
     device: Device
+    precision: str
+    algorithms: str
 
     #: What layers need of this library beyond the functions of the standard.
     operations: ClassVar[type[Operations]] = Operations
@@ -52,6 +56,29 @@ class ArrayLibrary(ABC):
     def namespace(cls, namespace: Namespace, precision: str = "float32") -> Namespace:
         """The namespace that this backend computes with, for the one of its library's arrays."""
         return namespace
+
+    @classmethod
+    def narrow_format(cls, name: str) -> NarrowFormat | None:
+        """Conversion to the 16-bit floats of that name and back; None for a library without mixed precision."""
+        return None
+
+    @cached_property
+    def narrow(self) -> NarrowFormat | None:
+        """The 16-bit floats of mixed precision, None in others; a layer's saved arrays and factors are rounded to it.
+
+        ``b.narrow.rounded(x)`` rounds a factor of a product of your own.
+        """
+        return self.narrow_format(self.precision) if self.precision in ROUNDOFF else None
+
+    @cached_property
+    def product_xp(self) -> Namespace:
+        """The namespace for products of factors that are rounded to `narrow`, which may multiply them as 16 bits."""
+        return self.xp
+
+    @cached_property
+    def product_algorithms(self) -> str:
+        """`algorithms`; ``"direct"`` in mixed precision, because others would round sums of factors."""
+        return "direct" if self.precision in ROUNDOFF else self.algorithms
 
     @classmethod
     @abstractmethod

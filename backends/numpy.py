@@ -13,12 +13,14 @@ from .cpu.contractions import NumpyContractions
 from .cpu.elementwise import NumpyElementwise
 from .cpu.execution import NumpyExecution
 from .cpu.namespace import numpy_namespace
+from .cpu.narrow import narrow_format
 from .cpu.recorded_function import RecordedFunction
 from .cpu.recorder import NumpyRecorder
 from .cpu.storage import converted
 from .engines import numba
 from .errors import BackendUnavailable
 from .inputs import is_plain_numpy
+from .narrow import NarrowFormat
 from .operations import Operations
 from .recording.compiled_step import CompiledStep
 from .recording.guards import CaptureError
@@ -43,6 +45,10 @@ class NumpyBackend(Backend):
     @classmethod
     def namespace(cls, namespace: Namespace, precision: str = "float32") -> Namespace:
         return numpy_namespace
+
+    @classmethod
+    def narrow_format(cls, name: str) -> NarrowFormat | None:
+        return narrow_format(name)
 
     @classmethod
     def spec_of(cls, array: Array) -> str:
@@ -99,12 +105,14 @@ class NumpyBackend(Backend):
 
         The first call of a training step makes gradients and the optimizer's state, and is a form of its own. See
         `xpnn.backends.recording.compiled_step` for the rules, and for what raises a `CaptureError`. Array arguments
-        must be of this backend; results are copies.
+        must be of this backend; results are copies. In mixed precision it is the step itself.
         """
+        if self.narrow is not None:
+            return step
         return CompiledStep(step, owners, self._recorder)
 
     def recorded(self, function: Callable[[Array], Array], like: Array) -> Callable[[Array], Array | None] | None:
-        if self.numerics != "fast" or type(like) is not np.ndarray:
+        if self.numerics != "fast" or self.narrow is not None or type(like) is not np.ndarray:
             return None
         try:
             return RecordedFunction(self._recorder, function, like)

@@ -17,6 +17,7 @@ from ..common import checks, environment
 from ..common.types import DType, Namespace, dtype_name
 from .backend import ALGORITHMS, FLOATS, NUMERICS, PRECISIONS, SLICE_PRODUCTS, Backend, Settings
 from .errors import BackendUnavailable
+from .narrow import ROUNDOFF
 
 BackendLike: TypeAlias = str | Backend | ModuleType
 
@@ -76,7 +77,10 @@ def get_backend(
         ``"fast"``, or ``"exact"`` for the same float32 bits on every backend; unless given, that of the environment
         variable ``XPNN_NUMERICS``, else fast.
     precision : str, optional
-        ``"float32"``, or ``"tf32"`` to allow TF32 in matrix products on a GPU.
+        ``"float32"``, or ``"tf32"`` to allow TF32 in matrix products on a GPU; ``"float16"`` or ``"bfloat16"`` for
+        mixed precision on NumPy, CuPy and PyTorch: layers store what backward needs in 16 bits and round the factors of
+        products to these, which are added up in float32, as everything else is computed. `GradScaler` and `fit` scale
+        the loss for float16.
     algorithms : str, optional
         ``"any"``, or ``"direct"`` for convolutions that are sums of products and nothing else, without algorithms whose
         rounding error is larger, such as Winograd's. In exact numerics they always are.
@@ -119,6 +123,8 @@ def get_backend(
         raise ValueError(
             f"precision must be 'float32' with numerics='exact', which multiplies in float64; got {wanted[2]!r}"
         )
+    if wanted[2] in ROUNDOFF and wanted[0] != "float32":
+        raise ValueError(f"dtype must be float32 with precision={wanted[2]!r}, which keeps weights in it; got float64")
     if isinstance(backend, Backend) and wanted == settings:
         return backend
     if spec == "auto":
@@ -128,7 +134,10 @@ def get_backend(
         name, colon, device = spec.partition(":")
         if colon and not device:
             raise ValueError(f"backend must have a device after its colon, as in 'cupy:0', got {spec!r}")
-        opened = backend_class(name).open(device or None, *wanted)
+        kind = backend_class(name)
+        if wanted[2] in ROUNDOFF and kind.narrow_format(wanted[2]) is None:
+            raise ValueError(f"precision {wanted[2]!r} is for the backends numpy, cupy and torch, got {name!r}")
+        opened = kind.open(device or None, *wanted)
         _opened[key] = _opened.setdefault((opened.spec, *wanted), opened)
     return _opened[key]
 

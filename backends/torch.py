@@ -16,6 +16,7 @@ from .contractions.windows import Windows
 from .errors import BackendUnavailable, first_line
 from .execution.execution import GPU_BLOCK
 from .library import NO_CONTEXT
+from .narrow import NarrowFormat
 from .operations import Operations
 from .precision import Rounding, RoundingContext
 from .without_autograd import outside_graph
@@ -96,6 +97,10 @@ class TorchBackend(Backend):
         return "torch" if handle.type == "cpu" else f"torch:{handle}"
 
     @classmethod
+    def narrow_format(cls, name: str) -> NarrowFormat | None:
+        return NarrowFormat(name, partial(_to, name), partial(_to, "float32"))
+
+    @classmethod
     def spec_of(cls, array: Array) -> str:
         return cls._spec(array.device)
 
@@ -148,7 +153,8 @@ class TorchBackend(Backend):
     @cached_property
     def _float_products(self) -> RoundingContext:
         rounding = _rounding(self._torch)
-        return rounding.rounded if self.precision == "tf32" else rounding.floats
+        # In mixed precision factors have 16 bits, which TF32 holds as they are, and tensor cores multiply.
+        return rounding.floats if self.precision == "float32" else rounding.rounded
 
     def context(self) -> AbstractContextManager[None]:
         """No autograd, and on a GPU its device and TF32 setting, restored afterwards.
@@ -219,7 +225,7 @@ class TorchBackend(Backend):
     def notes(self) -> str:
         if self.is_host:
             return f"{self._torch.get_num_threads()} threads"
-        return f"{self._torch.cuda.get_device_name(self.device)}; TF32 {'on' if self.precision == 'tf32' else 'off'}"
+        return f"{self._torch.cuda.get_device_name(self.device)}; TF32 {'off' if self.precision == 'float32' else 'on'}"
 
 
 @cache
@@ -227,3 +233,8 @@ def _rounding(torch: Any) -> Rounding:
     """The setting for CUDA's products, one for a process."""
     matmul = torch.backends.cuda.matmul
     return Rounding(partial(getattr, matmul, "allow_tf32"), partial(setattr, matmul, "allow_tf32"), False, True)
+
+
+def _to(name: str, x: Array) -> Array:
+    """The array in the dtype of that name."""
+    return x.to(getattr(importlib.import_module("torch"), name))

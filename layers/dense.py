@@ -149,7 +149,7 @@ class Dense(Affine):
     def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
         require_dtype_of(x, weight, bias)
         _check(tuple(x.shape), (self.out_features, self.in_features))
-        ops = operations_of(self.backend.xp)
+        ops = operations_of(self.backend.product_xp)
         return _weighted_sums(x, weight, bias, ops, relu)
 
     def _scaled(self, weight: Array, scale: Array) -> Array:
@@ -163,7 +163,10 @@ class Dense(Affine):
         weight = self.parameter_value("weight")
         # The weight may have been replaced since the forward; all shapes are known.
         require_same_dtype(dy=dy, input=x, weight=weight)
-        dx, dweight, dbias = _gradients(dy, x, weight, wanted_of(self, input_grad), operations_of(self.backend.xp))
+        b = self.backend
+        if b.narrow is not None:
+            dy, weight = b.narrow.rounded(dy), b.narrow.rounded(weight)
+        dx, dweight, dbias = _gradients(dy, x, weight, wanted_of(self, input_grad), operations_of(b.product_xp))
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)
         return dx

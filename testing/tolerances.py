@@ -120,6 +120,15 @@ TABLE: dict[str, dict[Part, Bound]] = {
     "training": _all(Bound(4.0)),
 }
 
+# Products in mixed precision, in units of the 16-bit format's roundoff (`xpnn.backends.narrow.ROUNDOFF`). Each of K
+# products has the errors of two rounded factors, at most 2 units, which are independent: their sum grows with sqrt(K),
+# as does the largest sum of products of both signs, and so their quotient does not grow. A bias has a gradient in which
+# rounded terms cancel.
+_MIXED: dict[Part, Bound] = {**_all(Bound(4.0, "constant")), "parameter": Bound(8.0, "constant")}
+MIXED: dict[str, dict[Part, Bound]] = {"convolution": _MIXED, "banded convolution": _MIXED, "dense": _MIXED} | {
+    f"Winograd {name}": _MIXED for name in ("F2", "F4", "F5")
+}
+
 
 def bound(op: str, part: Part = "forward") -> Bound:
     """The bound for a part of an operation's result.

@@ -83,7 +83,9 @@ def compiles(run: Run) -> bool:
         If they have to be, and the backend can't.
     """
     choice, model, b = run.options.compile, run.model, run.model.backend
-    records = type(b).compile is not Backend.compile
+    if choice is True and b.narrow is not None:
+        raise ValueError(f"compile=True: steps with precision={b.precision!r} are not recorded; leave compile out")
+    records = type(b).compile is not Backend.compile and b.narrow is None
     if choice is True and not records:
         raise ValueError(f"compile=True: backend {b.spec!r} can't record steps; leave compile out")
     if choice != "auto" or not records:

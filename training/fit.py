@@ -1,5 +1,6 @@
 """`fit`: train a model in one call."""
 
+from ..layers.core.precision import computing_in
 from .checkpoint_file import CheckpointError
 from .evaluation import Data, evaluate, predict
 from .history import History
@@ -90,6 +91,12 @@ def fit(options: FitOptions) -> History:
         library's; on a CPU nets with at most 16 MiB of parameters. If a step can't be recorded, a line says why, and
         training goes on uncompiled; with True that is a `CaptureError`.
 
+    precision : {"float32", "tf32", "float16", "bfloat16"}, optional
+        What the run computes in, validation included; that of the model's backend unless given (`get_backend`). In
+        float16 and bfloat16, mixed precision, weights, gradients and the optimizer's state stay float32. In float16 a
+        `GradScaler` scales the loss and leaves out steps with infinite gradients, which count in the metrics only, not
+        in a schedule. Steps in mixed precision are not compiled. Afterwards the model has the precision that it had.
+
     Returns
     -------
     History
@@ -102,10 +109,11 @@ def fit(options: FitOptions) -> History:
     TypeError, ValueError
         Before the first step: for arguments of another kind, epochs, a batch size, shards or another number out of
         range, data that is empty or whose lengths differ, a loss that is not a mean, a metric that the history will not
-        have, a schedule that ends before the run, a batch of one sample for a batch norm; for an optimizer with
-        parameters that are not the model's, or a schedule of another optimizer; and, at the first step, for targets or
-        predictions that the loss can't be trained on: numbers or one class with `CrossEntropy`, classes out of range,
-        predictions that are not probabilities or logarithms of them.
+        have, a precision that the model's backend does not have, a schedule that ends before the run, a batch of one
+        sample for a batch norm; for an optimizer with parameters that are not the model's, or a schedule of
+        another optimizer; and, at the first step, for targets or predictions that the loss can't be trained on: numbers
+        or one class with `CrossEntropy`, classes out of range, predictions that are not probabilities or logarithms of
+        them.
     NonFiniteError
         If the loss is NaN or infinite, while at least one target counts. NumPy's own warnings of these are hidden then,
         unless the step runs code that is not this library's.
@@ -115,12 +123,13 @@ def fit(options: FitOptions) -> History:
         If a checkpoint can't be written, or is damaged or another run's (the message says what differs), if another run
         writes to the folder, or an earlier run did and ``resume`` is False.
     """
-    run = Run(options)
-    if options.resume:
-        resume_newest(run)
-    elif run.checkpoints is not None and run.checkpoints.steps():
-        raise CheckpointError(
-            f"{run.checkpoints.folder} holds checkpoints of an earlier run; go on with it (resume=True), name another "
-            "folder, or delete them (Checkpoints(folder).clear())"
-        )
-    return Trainer(run).train()
+    with computing_in(options.model, options.precision):
+        run = Run(options)
+        if options.resume:
+            resume_newest(run)
+        elif run.checkpoints is not None and run.checkpoints.steps():
+            raise CheckpointError(
+                f"{run.checkpoints.folder} holds checkpoints of an earlier run; go on with it (resume=True), name "
+                "another folder, or delete them (Checkpoints(folder).clear())"
+            )
+        return Trainer(run).train()

@@ -21,20 +21,23 @@ from .inputs import sample_count, some_samples
 #: The most parts of a step; no batch has as many samples.
 MOST_PARTS = 1_000_000
 
-#: A function of a batch and its target that adds to a model's gradients and returns the loss and the predictions.
-BatchGradients: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
+#: A function of a batch and its target that adds to a model's gradients and returns the loss and the predictions. Those
+#: for fast numerics accept a ``scale``, by which gradients are multiplied.
+BatchGradients: TypeAlias = Callable[..., tuple[Array, Array]]
 
 
-def forward_backward(model: Layer, loss: Loss, x: Array, target: Array) -> tuple[Array, Array]:
+def forward_backward(model: Layer, loss: Loss, x: Array, target: Array, scale: float = 1.0) -> tuple[Array, Array]:
     """Forward and backward of the whole batch."""
     prediction = model.forward(x)
     value = loss.forward(prediction, target)
     with released():
-        model.backward(loss.backward(), input_grad=False)
+        model.backward(loss.backward(scale), input_grad=False)
     return value, prediction
 
 
-def accumulate(model: Layer, loss: Loss, sizes: Sequence[int], x: Array, target: Array) -> tuple[Array, Array]:
+def accumulate(
+    model: Layer, loss: Loss, sizes: Sequence[int], x: Array, target: Array, scale: float = 1.0
+) -> tuple[Array, Array]:
     """Forward and backward of one part of the batch after another.
 
     The loss is the sum over all parts, divided by the same number as the mean over the whole batch.
@@ -47,6 +50,8 @@ def accumulate(model: Layer, loss: Loss, sizes: Sequence[int], x: Array, target:
     sizes : sequence of int
         Relative sizes of the parts.
     x, target : array
+    scale : float
+        A factor of the gradients.
     """
     backend, terms, values, predictions = model.backend, None, [], []
     xp = backend.xp
@@ -62,7 +67,7 @@ def accumulate(model: Layer, loss: Loss, sizes: Sequence[int], x: Array, target:
             # If no target counts, the mean is NaN and its gradient 0.
             with backend.context():
                 nothing = terms == 0.0
-                slope = 1.0 / xp.where(nothing, xp.ones_like(terms), terms)
+                slope = scale / xp.where(nothing, xp.ones_like(terms), terms)
                 terms = xp.where(nothing, xp.full_like(terms, nan), terms)
         with released():
             model.backward(summed.backward(slope), input_grad=False)

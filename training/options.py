@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from ..backends.backend import PRECISIONS
 from ..common import checks
 from ..layers.core.layer import Layer
 from ..layers.losses import Loss
@@ -67,6 +68,7 @@ class FitOptions:
     resume: bool = False
     after_epoch: Callable[[History], None] | None = None
     compile: bool | str = "auto"
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         checks.instance("model", self.model, Layer)
@@ -107,6 +109,8 @@ class FitOptions:
         self.resume = checks.flag("resume", self.resume)
         if self.resume and self.checkpoints is None:
             raise ValueError("resume=True needs checkpoints, the folder to resume from")
+        if self.precision is not None:
+            checks.choice("precision", self.precision, PRECISIONS)
         if self.compile != "auto":
             try:
                 self.compile = checks.flag("compile", self.compile)

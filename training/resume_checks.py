@@ -33,7 +33,7 @@ def require_same_run(run: Run, found: Checkpoint) -> None:
     """Raise `ValueError`, which names all differences, unless ``found`` is a checkpoint of this run."""
     assert run.checkpoints is not None
     facts, about = found.facts, run.checkpoints.about
-    was, now = {"metrics": [], **facts["settings"]}, run.own_settings()
+    was, now = {"metrics": [], "precision": "float32", **facts["settings"]}, run.own_settings()
     if was["loss"] != now["loss"]:
         kind, bracket, options = was["loss"].partition("(")
         was["loss"] = RENAMED_LOSSES.get(kind, kind) + bracket + options

@@ -11,6 +11,7 @@ from .consistency_checks import require_targets, require_trainable
 from .data_loader import DataLoader
 from .early_stopping import EarlyStopping
 from .evaluation import as_loader
+from .grad_scaler import GradScaler
 from .gradients import part_sizes, parts_have_bits_of_whole
 from .history import History
 from .metrics.metric import as_metrics
@@ -53,6 +54,8 @@ class Run:
         Chooses the best epoch.
     evaluated : list of str
         Full names of the layers that stay in evaluation.
+    scaler : GradScaler or None
+        Of a run in float16.
     settings : dict
         `own_settings` when the run began; a resumed run has those of the run that it continues.
     """
@@ -62,6 +65,7 @@ class Run:
         self.loss: Loss = CrossEntropy() if options.loss is None else options.loss
         self.optimizer: Optimizer = Adam(options.model) if options.optimizer is None else options.optimizer
         self.schedule, self.epochs = options.schedule, options.epochs
+        self.scaler = GradScaler() if self.model.backend.precision == "float16" else None
         self.sizes = part_sizes(options.shards)
         self.parts_are_exact = parts_have_bits_of_whole(self.model, self.loss)
         self.loader, self.validation = self._loaders()
@@ -185,6 +189,8 @@ class Run:
             "clip_value": options.clip_value,
             "moving average": None if options.ema is None else repr(options.ema),
             "accumulate": options.accumulate,
+            # tf32 is only how a GPU multiplies, and a run may go on elsewhere.
+            "precision": "float32" if self.model.backend.narrow is None else self.model.backend.precision,
             # Parts that have the bits of the whole batch may differ.
             "shards": None if any_parts else self.sizes,
             "metrics": [repr(metric) for metric in self.other_metrics],

@@ -79,6 +79,7 @@ def state_dict(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
         "steps": run.steps,
         "seconds": run.seconds,
         "skipped": [run.skipped, run.skipped_in_a_row],
+        **({} if run.scaler is None else {"loss_scale": run.scaler.state_dict()}),
         "tally": run.metrics.state_dict(),
         "settings": run.settings,
         "history": run.history.rows,
@@ -133,6 +134,8 @@ def resume(run: Run, found: Checkpoint) -> None:
         run.epoch, run.batch, run.steps = facts["epoch"], facts["batch"], facts["steps"]
         run.seconds = facts["seconds"]
         run.skipped, run.skipped_in_a_row = facts["skipped"]
+        if run.scaler is not None:
+            run.scaler.load_state_dict(facts["loss_scale"])
         run.metrics = run.new_metrics()
         run.metrics.load_state_dict(facts["tally"])
         run.history = run.with_modes(History.from_rows(facts["history"]))

@@ -1,6 +1,7 @@
 """One training step: gradients of a batch, checks of the loss, clipping, update of the parameters.
 
-It reads one number from the device, the loss, and none with ``on_nan=None``.
+It reads one number from the device, the loss, and none with ``on_nan=None``; in float16 another one, whether the
+gradients are finite.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,7 +42,8 @@ class TrainingStep:
         self._run, self._note, self._on_nan = run, note, run.options.on_nan
         self._schedule_counts_steps = run.options.schedule_each == "step"
         self._predictions_are_checked = False
-        self._hides_warnings = self._on_nan is not None and uses_only_library_code(run.model, run.loss, run.optimizer)
+        checks = self._on_nan is not None or run.scaler is not None
+        self._hides_warnings = checks and uses_only_library_code(run.model, run.loss, run.optimizer)
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:
@@ -81,7 +83,7 @@ class TrainingStep:
         run, model, b = self._run, self._run.model, self._run.model.backend
         # A batch that is not full, the last of an epoch, would need a recording of its own.
         compiled = self._compiles and sample_count(x) == run.loader.batch_size
-        unchecked = self._on_nan is None and self._predictions_are_checked
+        unchecked = self._on_nan is None and self._predictions_are_checked and run.scaler is None
         before = None if unchecked else Snapshot(model, copies=compiled)
         first, second = (self._first, self._second) if compiled else (self._new_gradients, self._update)
         if unchecked:
@@ -103,8 +105,11 @@ class TrainingStep:
                     return
                 value = 0.0
             run.skipped_in_a_row = 0
-        if not unchecked:
-            second()
+        if not unchecked and second() is False:
+            assert before is not None
+            self._leave_out(before, x, target)
+            run.metrics.add(value, prediction, target)
+            return
         if run.options.ema is not None:
             run.options.ema.update()
         if self._schedule_counts_steps and isinstance(run.schedule, TimedSchedule):
@@ -119,17 +124,37 @@ class TrainingStep:
 
     def _new_gradients(self, *arrays: Array) -> tuple[Array, Array]:
         """Loss and predictions of a batch, after its gradients have replaced those before."""
-        self._run.optimizer.zero_grad()
-        return self._gradients(*from_arguments(arrays))
-
-    def _update(self) -> None:
-        """Clip the gradients, and update the parameters."""
         run = self._run
+        run.optimizer.zero_grad()
+        if run.scaler is None:
+            return self._gradients(*from_arguments(arrays))
+        return self._gradients(*from_arguments(arrays), scale=run.scaler.get_scale())
+
+    def _update(self) -> bool | None:
+        """Clip the gradients, and update the parameters; returns False if infinite gradients of float16 prevent it."""
+        run = self._run
+        if run.scaler is not None:
+            run.scaler.unscale_(run.optimizer)
         if run.options.clip_norm is not None:
             clip_grad_norm(run.optimizer.parameters, run.options.clip_norm)
         if run.options.clip_value is not None:
             clip_grad_value(run.optimizer.parameters, run.options.clip_value)
-        run.optimizer.step()
+        if run.scaler is None:
+            run.optimizer.step()
+            return None
+        taken = run.scaler.step(run.optimizer)
+        run.scaler.update()
+        return taken
+
+    def _leave_out(self, before: Snapshot, x: Array, target: Array) -> None:
+        """Leave the model as it was before a step whose gradients are not finite at this scale of the loss."""
+        run = self._run
+        before.restore()
+        run.optimizer.zero_grad()
+        assert run.scaler is not None
+        if run.scaler.skipped_in_a_row >= MOST_SKIPPED and run.scaler.get_scale() < 1.0:
+            # Not the scale makes them infinite.
+            raise NonFiniteError(run.steps + 1, run.epoch, locate(run.model, run.loss, x, target))
 
     def _check_predictions(self, prediction: Array, target: Array, before: Snapshot) -> None:
         """Refuse a run whose first predictions the loss or a metric can't use, and leave the model as it was."""

@@ -6,6 +6,8 @@ whether a stream captures or not: a recorded product uses the same routine and w
 
 CuPy decides by a setting of the process whether factors may be rounded to TF32, and reads it for some products only.
 Here it is an argument, and holds for all of them.
+
+In mixed precision both factors are converted to 16 bits, which tensor cores multiply, and sums and results are float32.
 """
 
 import ctypes
@@ -16,11 +18,14 @@ import numpy as np
 from ...common.types import Array
 from .cublas import Library, library_of
 from .matmul_plan import MatmulPlan
+from .narrow import to_16_bits
 
 # The most plans of one `CublasMatmul`, one for each combination of shapes and strides.
 PLANS = 4096
 # By a dtype's letter, of library_types.h and cublas_api.h: cudaDataType_t, cublasComputeType_t (full and TF32).
 TYPES = {"f": (0, 68, 77), "d": (1, 70, 70)}
+# cudaDataType_t of 16-bit factors, with results of float32.
+NARROW_TYPES = {"float16": 2, "bfloat16": 14}
 DEFAULT_ALGORITHM = -1
 
 _SCALARS = {kind: (number(1.0), number(0.0)) for kind, number in (("f", ctypes.c_float), ("d", ctypes.c_double))}
@@ -38,10 +43,12 @@ class CublasMatmul:
         Whether factors of float32 may be rounded to 10 bits.
     library : Library, optional
         The one of the module by default.
+    narrow : {"", "float16", "bfloat16"}
+        What to round factors of float32 to.
     """
 
-    def __init__(self, cupy: Any, tf32: bool = False, library: Library | None = None) -> None:
-        self.cupy, self.tf32 = cupy, tf32
+    def __init__(self, cupy: Any, tf32: bool = False, library: Library | None = None, narrow: str = "") -> None:
+        self.cupy, self.tf32, self.narrow = cupy, tf32, narrow
         # Cached, because planning takes longer in Python than a product of small matrices on a GPU.
         self._plans: dict[Any, MatmulPlan] = {}
         self.library = library_of(cupy) if library is None else library
@@ -66,8 +73,13 @@ class CublasMatmul:
         """
         if a.dtype != b.dtype:
             a, b = a.astype(np.float64, copy=False), b.astype(np.float64, copy=False)
-        kind = a.dtype.char
-        form = kind, a.shape, a.strides, b.shape, b.strides, *((out.shape, out.strides) if out is not None else ())
+        dtype, kind, left, right = a.dtype, a.dtype.char, a, b
+        steps = a.strides, b.strides
+        if self.narrow and kind == "f":
+            left, right = to_16_bits(a, self.narrow), to_16_bits(b, self.narrow)
+            # Plans count in entries of the result: twice the bytes of a factor's.
+            steps = tuple(2 * n for n in left.strides), tuple(2 * n for n in right.strides)
+        form = kind, a.shape, steps[0], b.shape, steps[1], *((out.shape, out.strides) if out is not None else ())
         plan = self._plans.get(form)
         if plan is None:
             if len(self._plans) >= PLANS:
@@ -78,20 +90,22 @@ class CublasMatmul:
             return self.matmul(a, b, out)
         y = out
         if y is None:
-            y = self.cupy.empty(plan.shape, a.dtype)
-        elif not plan.direct or y.dtype != a.dtype or self._overlap(y, a) or self._overlap(y, b):
+            y = self.cupy.empty(plan.shape, dtype)
+        elif not plan.direct or y.dtype != dtype or self._overlap(y, left) or self._overlap(y, right):
             y[...] = self.matmul(a, b)
             return y
         if plan.empty:
             y.fill(0)
             return y
-        left, right = (b, a) if plan.transposed else (a, b)
-        one, zero = _ONE_AND_ZERO[kind]
         number, full, rounded = TYPES[kind]
+        factor = number if left is a else NARROW_TYPES[self.narrow]
+        if plan.transposed:
+            left, right = right, left
+        one, zero = _ONE_AND_ZERO[kind]
         handle = self.library.on_current_stream()
         self.library.call(
             plan.routine,
-            *(handle, *plan.sizes, one, left.data.ptr, number, *plan.left, right.data.ptr, number, *plan.right),
+            *(handle, *plan.sizes, one, left.data.ptr, factor, *plan.left, right.data.ptr, factor, *plan.right),
             *(zero, y.data.ptr, number, *plan.result, rounded if self.tf32 else full, DEFAULT_ALGORITHM),
         )
         return y

@@ -34,6 +34,11 @@ class CupyNamespace:
         self.__name__: str = compat.__name__
         self._compat, self._matmul = compat, matmul
 
+    @property
+    def compat(self) -> Any:
+        """The module of CuPy's standard functions."""
+        return self._compat
+
     def __getattr__(self, name: str) -> Any:
         if name == "_compat":  # not set yet in a copy that is being made
             raise AttributeError(name)
@@ -46,10 +51,11 @@ class CupyNamespace:
         return dir(self._compat)
 
     def __repr__(self) -> str:
-        return f"<namespace {self.__name__}{' with TF32' * self._matmul.tf32}>"
+        rounded = "TF32" if self._matmul.tf32 else self._matmul.narrow
+        return f"<namespace {self.__name__}{f' with {rounded}' * bool(rounded)}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.__name__, self._matmul.tf32)
+        return _unpickled, (self.__name__, self._matmul.tf32, self._matmul.narrow)
 
     def matmul(self, x1: Array, x2: Array, /, *, out: Array | None = None) -> Array:
         """Matrix product, into ``out`` where that is given."""
@@ -106,13 +112,17 @@ class _Linalg:
         return getattr(self._compat, name)
 
 
-@cache
-def cupy_namespace(compat: Any, cupy: Any, tf32: bool = False) -> CupyNamespace:
+def cupy_namespace(compat: Any, cupy: Any, tf32: bool = False, narrow: str = "") -> CupyNamespace:
     """The namespace over these modules with this precision, made once."""
-    return CupyNamespace(compat, CublasMatmul(cupy, tf32))
+    return _made(compat, cupy, tf32, narrow)
 
 
-def _unpickled(name: str, tf32: bool) -> Namespace:
+@cache
+def _made(compat: Any, cupy: Any, tf32: bool, narrow: str) -> CupyNamespace:
+    return CupyNamespace(compat, CublasMatmul(cupy, tf32, narrow=narrow))
+
+
+def _unpickled(name: str, tf32: bool, narrow: str) -> Namespace:
     from importlib import import_module
 
-    return cupy_namespace(import_module(name), import_module("cupy"), tf32)
+    return cupy_namespace(import_module(name), import_module("cupy"), tf32, narrow)

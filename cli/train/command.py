@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...backends import Backend
+from ...backends import Backend, get_backend
 from ...common.files import write_whole
 from ...common.terminal import say
 from ...interop import safetensors
@@ -101,6 +101,8 @@ def prepare(options: argparse.Namespace) -> Job:
         raise UsageError("--shards and --accumulate: choose one; each computes a step in parts")
     backend = open_backend(options.backend, options.numerics)
     options.backend, options.numerics = backend.spec, backend.numerics
+    # Refused here, before anything is written, where the backend does not have it.
+    get_backend(backend, precision=options.precision)
     side = options.image_size
     data = load_dataset(options.data, image_size=None if side is None else (side, side))
     require_classes(data)
@@ -176,6 +178,7 @@ def _train(job: Job, folder: Path, checkpoints: run_folder.RunCheckpoints) -> No
             resume=options.resume is not None,
             after_epoch=after_epoch,
             compile=COMPILE[options.compile],
+            precision=options.precision,
         )
     with backend.unwarned():
         # A loss that is NaN is written as it is.

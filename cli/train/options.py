@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ...backends.backend import PRECISIONS
 from ...layers.models import BUILDERS
 from ...training.gradients import MOST_PARTS
 from ...training.optimizers import OPTIMIZERS
@@ -79,6 +80,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--normalise", action="store_true", help="shift and scale channels to mean 0 and deviation 1")
     add("--seed", default=0, type=at_least(0), metavar="N", help="of weights, order of samples and augmentation")
     add("--on-nan", default="stop", choices=("stop", "skip"), help="what to do if a loss is NaN or infinite")
+    add(
+        "--precision",
+        default="float32",
+        choices=PRECISIONS,
+        metavar="NAME",
+        help=f"of products and of what is kept for gradients: {', '.join(PRECISIONS)}",
+    )
     add("--compile", default="auto", choices=tuple(COMPILE), help="whether steps are recorded and replayed")
     add(
         "--patience",

@@ -115,6 +115,7 @@ class _AlongAxis(Layer):
     function: ClassVar[Callable[..., Array]]
     gradient: ClassVar[Callable[..., Array]]
     signature: ClassVar[tuple[tuple[str, Any], ...]] = (("axis", 1),)
+    _saves_narrow = False
 
     def __init__(self, axis: int = 1, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)

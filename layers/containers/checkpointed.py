@@ -45,6 +45,9 @@ class Checkpointed(Container):
     ['0.0.weight', '0.0.bias', '1.weight', '1.bias']
     """
 
+    # The second forward must compute what the first did.
+    _saves_narrow = False
+
     def __init__(self, layer: Layer, **placement: Unpack[Placement]) -> None:
         checks.instance("layer", layer, Layer, "for several, Checkpointed(Sequential(...))")
         super().__init__({"": layer}, **placement)

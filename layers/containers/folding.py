@@ -45,7 +45,7 @@ def is_foldable(layer: Affine, norm: BatchNorm, x: Array) -> bool:
     if layer.training or norm.training or not norm.track_running_stats or grad_mode():
         return False
     b = layer.backend
-    if b.numerics != "fast" or norm.backend is not b or not operations_of(b.xp).cheap_reads:
+    if b.numerics != "fast" or b.narrow is not None or norm.backend is not b or not operations_of(b.xp).cheap_reads:
         return False
     shape: tuple[int, ...] = tuple(getattr(x, "shape", ()))
     rank = len(shape)

@@ -263,23 +263,26 @@ class Conv(BorderedLayer):
 
     def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
         require_dtype_of(x, weight, bias)
-        x, xp = self._extended(x), self.backend.xp
+        x, xp = self._extended(x), self.backend.product_xp
         problem = self._problem(x, weight)
         if keep is compute:
             return _conv(x, weight, bias, problem, relu, xp)
         return _keeping(x, weight, bias, problem, relu, xp, keep)
 
     def _problem(self, x: Array, weight: Array) -> Problem:
-        return _problem(x, weight, self.stride, self._zeros, self.dilation, self.groups, self.backend.algorithms)
+        algorithms = self.backend.product_algorithms
+        return _problem(x, weight, self.stride, self._zeros, self.dilation, self.groups, algorithms)
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved
-        weight = self.parameter_value("weight")
+        weight, b = self.parameter_value("weight"), self.backend
         # The weight may have been replaced since the forward.
         require_same_dtype(dy=dy, input=x, weight=weight)
+        if b.narrow is not None:
+            dy, weight = b.narrow.rounded(dy), b.narrow.rounded(weight)
         extended, wanted = self._extended(x), wanted_of(self, input_grad)
         problem = self._problem(extended, weight)
-        dx, dweight, dbias = gradients(dy, extended, weight, problem, wanted, self.backend.xp)
+        dx, dweight, dbias = gradients(dy, extended, weight, problem, wanted, b.product_xp)
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)
         return self._narrowed(dx, x)

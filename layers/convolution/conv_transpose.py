@@ -271,8 +271,8 @@ class ConvTranspose(KernelLayer):
         plan, b = self._planned(tuple(x.shape), tuple(weight.shape)), self.backend
         if bias is not None:
             require_shape(bias, (plan.features,), "bias")
-        y = _conv_transpose(x, weight, bias, _problem(x, plan, self.groups, b.algorithms), keep, b.xp)
-        return operations_of(b.xp).relu_in_place(y) if relu else y
+        y = _conv_transpose(x, weight, bias, _problem(x, plan, self.groups, b.product_algorithms), keep, b.product_xp)
+        return operations_of(b.product_xp).relu_in_place(y) if relu else y
 
     def _backward(self, dy: Array, input_grad: bool) -> Array | None:
         (x,) = self.saved
@@ -280,8 +280,10 @@ class ConvTranspose(KernelLayer):
         # The weight may have been replaced since the forward.
         require_same_dtype(dy=dy, input=x, weight=weight)
         plan, b = self._planned(tuple(x.shape), tuple(weight.shape)), self.backend
-        problem = _problem(x, plan, self.groups, b.algorithms)
-        dx, dweight, dbias = transposed_gradients(dy, x, weight, problem, wanted_of(self, input_grad), b.xp)
+        if b.narrow is not None:
+            dy, weight = b.narrow.rounded(dy), b.narrow.rounded(weight)
+        problem, wanted = _problem(x, plan, self.groups, b.product_algorithms), wanted_of(self, input_grad)
+        dx, dweight, dbias = transposed_gradients(dy, x, weight, problem, wanted, b.product_xp)
         self.accumulate_grad("weight", dweight)
         self.accumulate_grad("bias", dbias)
         return dx

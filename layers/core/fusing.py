@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from ...backends.narrow import NarrowFormat
 from ...common.types import Array
+from .array_checks import require_dtype_of
 from .errors import with_owner
 from .kept import Keep
 from .layer import Layer
@@ -54,8 +56,20 @@ class Affine(Fusing):
     def _forward_and(self, x: Array, *, relu: bool) -> Array:
         # Before the arrays are referred to here.
         keep = self.keep_in_evaluation("weight", "bias")
+        narrow = self.backend.narrow
+        if narrow is not None:
+            return self._narrow_forward(x, narrow, keep, relu)
         y = self._affine(x, self.parameter_value("weight"), self.parameter_value("bias"), keep, relu)
         self.save_for_backward(x)
+        return y
+
+    def _narrow_forward(self, x: Array, narrow: NarrowFormat, keep: Keep, relu: bool) -> Array:
+        """The output of an input and a weight that are rounded to 16 bits."""
+        weight, bias = self.parameter_value("weight"), self.parameter_value("bias")
+        require_dtype_of(x, weight, bias)
+        stored = narrow.store(x)
+        y = self._affine(stored.load(), narrow.rounded(weight), bias, keep, relu)
+        self.save_for_backward(narrow.known(x) or stored)
         return y
 
     @abstractmethod

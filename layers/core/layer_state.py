@@ -16,6 +16,7 @@ from .errors import full_name
 from .grad_mode import grad_mode
 from .kept import Keep, Kept, Source, compute, constant, keep_constants
 from .layer_slots import slots_of
+from .narrow_saved import narrowed
 from .parameter import Parameter
 from .placement import Placed, Placement
 from .repeated_calls import Calls
@@ -37,6 +38,8 @@ class LayerState(Placed):
     #: Whether ``_forward`` and ``_backward`` accept arrays as exact numerics stores them, in float32, and compute what
     #: they would of widened ones. A subclass that defines either does not, unless it says so.
     accepts_stored: ClassVar[bool] = False
+    #: Whether what is saved for backward is stored in 16 bits in mixed precision.
+    _saves_narrow: ClassVar[bool] = True
     # What each call saved, for a layer that is in several places: see `repeated_calls`.
     _calls: Calls | None = None
 
@@ -171,7 +174,13 @@ class LayerState(Placed):
     def save_for_backward(self, *values: Any) -> None:
         """Save arrays and other values as ``saved`` for backward; None where there is no backward (`grad_enabled`)."""
         mode = grad_mode()
-        self.saved = values if mode or (mode is None and self.training) else None
+        if not (mode or (mode is None and self.training)):
+            self.saved = None
+            return
+        narrow = self.backend.narrow
+        if narrow is not None and self._saves_narrow:
+            values = narrowed(values, narrow, is_output=getattr(self, "from_output", False))
+        self.saved = values
 
     def _record_gradient(self, gradient: Any) -> Any:
         """The gradient, recorded as computed by this layer in its numerics."""
@@ -273,6 +282,13 @@ class LayerState(Placed):
     def slots(self) -> Iterator[Slot]:
         """The state that changes from step to step, for `Backend.compile`: arrays, modes, settings, backends."""
         return slots_of(self)
+
+    def _set_backend(self, backend: Backend) -> None:
+        """Compute on a backend with the same arrays as this one; free what was computed on this one."""
+        if backend is not self._backend:
+            super()._move(backend)
+            self._kept.clear()
+            self._free_saved()
 
     def _move(self, target: Backend) -> None:
         if target == self._backend:

@@ -131,7 +131,7 @@ class ChannelNorm(Norm, Fusing):
     def forward_and_relu(self, x: Array, relu: Layer) -> Array:
         """As `Fusing.forward_and_relu`; remembers that ReLU, for `covers`."""
         y = super().forward_and_relu(x, relu)
-        if self.saved is not None:
+        if self.saved is not None and self.backend.narrow is None:
             self.saved = (*self.saved, relu.saved)
         return y
 

@@ -198,3 +198,23 @@ def test_skipped_nans_are_reported_without_numpy_s_warnings(tmp_path, monkeypatc
     ]
     assert main(["train", *command, "--backend", "numpy"]) == 0
     assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
+
+
+@pytest.mark.parametrize("precision", ["tf32", "float16", "bfloat16"])
+def test_a_run_in_another_precision_goes_on_in_it(tmp_path, precision):
+    options = ("--backend", "numpy", "--batch", 128, "--no-pictures", "--epochs", 2, "--precision", precision)
+    assert run("train", *options, "--out", tmp_path / "whole") == 0
+    assert run("train", *options[:-4], "--epochs", 1, "--precision", precision, "--out", tmp_path / "parts") == 0
+    assert f'precision = "{precision}"' in (tmp_path / "parts/config.toml").read_text()
+    assert run("train", "--resume", tmp_path / "parts", "--epochs", 2) == 0
+    whole, parts = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "parts"))
+    assert whole == parts
+    assert run("predict", tmp_path / "whole", "--backend", "numpy") == 0
+
+
+def test_precisions_that_a_backend_does_not_have_are_refused_before_any_file(tmp_path, capsys):
+    for options in (("--backend", "strict"), ("--backend", "numpy", "--numerics", "exact")):
+        assert run("train", *options, "--precision", "float16", "--out", tmp_path / "run") == 2
+        error = capsys.readouterr().err
+        assert "precision" in error and "float16" in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
