@@ -8,6 +8,9 @@ from threading import Lock
 import numpy as np
 
 from ...common.types import Array
+from .. import overrides
+from ..engines import numba
+from ..recording.guards import CaptureError
 from .recorder import NumpyRecorder
 
 
@@ -25,18 +28,24 @@ class RecordedFunction:
     Raises
     ------
     CaptureError
-        If the function can't be recorded.
+        If the function can't be recorded, or returns anything but an array.
     """
 
     def __init__(self, recorder: NumpyRecorder, function: Callable[[Array], Array], like: Array) -> None:
         self._argument = recorder.empty_like(like)
         self._argument[...] = like
         self._result, self._calls = recorder.record(lambda given, numbers: function(given[0]), [self._argument], [])
+        if not isinstance(self._result, np.ndarray):
+            raise CaptureError(f"a recorded function must return an array, got {type(self._result).__name__}")
+        self._is_compiled = numba.used()
         self._in_use = Lock()
 
     def __call__(self, x: Array) -> Array | None:
-        """The result in a new array; None if another thread is at it, or Python would decide differently for ``x``."""
-        if not self._in_use.acquire(blocking=False):
+        """The result in a new array; None if another thread is at it, or Python would decide differently for ``x``.
+
+        It would also where choices are overridden, or an engine is used now and was not when this was recorded.
+        """
+        if overrides.active or numba.used() != self._is_compiled or not self._in_use.acquire(blocking=False):
             return None
         try:
             np.copyto(self._argument, x)

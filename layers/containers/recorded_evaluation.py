@@ -8,7 +8,7 @@ from then on only repeats that. Results have the bits of the plain forward.
 A recording is one of the values that a layer keeps, and holds as long as these: until a parameter or buffer of any
 layer may have changed, and as long as no layer or attribute of one is another. None is made where more than arithmetic
 may happen in a layer: in training, where layers save for backward, for layers that are not the library's own, where a
-``forward`` was replaced, as by `watched`, and while origins of arrays are recorded.
+``forward`` was replaced, as by `watched`, while origins of arrays are recorded, and while choices are overridden.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ...backends import Backend, origins
+from ...backends import Backend, origins, overrides
 from ...backends.recording.calls import current
 from ...backends.recording.guards import in_recording
 from ...common.types import Array
@@ -92,7 +92,7 @@ class _Form:
 
 def forward(net: Layer, b: Backend, plain: Recording, x: Array) -> Array:
     """``plain(x)``, the forward of a net on a backend, or the recording of it."""
-    if net.training or grad_mode() or _state.inside or current() is not None:
+    if net.training or grad_mode() or _state.inside or overrides.active or current() is not None:
         return plain(x)
     _state.inside = True
     try:

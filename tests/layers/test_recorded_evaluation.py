@@ -9,6 +9,7 @@ import pytest
 import xpnn as nn
 from xpnn.backends import origins
 from xpnn.backends.cpu.recorded_function import RecordedFunction
+from xpnn.backends.overrides import Choices, using
 from xpnn.layers.containers import recorded_evaluation
 from xpnn.layers.containers.recorded_evaluation import CALLS_BEFORE, MOST_BYTES
 from xpnn.layers.containers.residual import Residual
@@ -315,3 +316,25 @@ def test_training_frees_the_recordings(net, used):
     assert net._kept._values
     net.train()
     assert not net._kept._values
+
+
+def test_net_with_several_outputs_is_not_recorded(used):
+    model = nn.Sequential(nn.MaxPool2d(2, return_indices=True), backend="numpy").eval()
+    x = images(2)
+    for _ in range(CALLS_BEFORE + 3):
+        y, indices = model(x)
+    assert y.shape == indices.shape == (2, 3, 4, 4) and used == []
+
+
+def test_recording_ends_where_others_compute(compiled_kernels, net, used, monkeypatch):
+    x = images(2)
+    first = record(net, x)
+    fresh, before = copy.deepcopy(net), len(used)
+    with using(Choices(kernels=False)):
+        desired = plain(fresh, x)
+        assert net(x).tobytes() == desired.tobytes()
+    assert len(used) == before
+    monkeypatch.setenv("XPNN_NUMBA", "0")
+    assert net(x).tobytes() == desired.tobytes() and used[before:] == [False]
+    monkeypatch.setenv("XPNN_NUMBA", "1")
+    assert net(x).tobytes() == first.tobytes() != desired.tobytes() and used[-1]
