@@ -196,6 +196,18 @@ def test_a_run_that_is_killed_goes_on_with_the_rates_that_were_set_between_epoch
     assert all(same_bits(array, state(resumed)[name]) for name, array in state(whole).items())
 
 
+def test_a_weight_that_is_thawed_after_a_resume_gets_the_layout_that_it_would_have_had(tmp_path):
+    def thaw(model, epoch):
+        if epoch == 2:
+            model[0].unfreeze()
+
+    whole = run(tmp_path / "whole", 3, change=thaw)
+    for epochs in (1, 3):
+        resumed = run(tmp_path / "parts", epochs, change=thaw)
+    layouts = [[parameter.value.strides for _, parameter in model.named_parameters()] for model in (whole, resumed)]
+    assert layouts[0] == layouts[1]
+
+
 def test_a_run_with_other_flags_or_modes_does_not_resume(tmp_path):
     run(tmp_path, 1)
     with pytest.raises(nn.CheckpointError, match=r"its frozen parameters was \('0.0.weight', '0.0.bias', '0.1.w"):
