@@ -12,7 +12,7 @@ Source: B. Polyak and A. Juditsky, "Acceleration of stochastic approximation by 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..backends import Backend
 from ..backends.recording.guards import require_owned
@@ -131,12 +131,13 @@ class EMA:
         ValueError
             If its names or shapes are not those of this model; then nothing is replaced.
         """
-        if not isinstance(state, Mapping) or not {"decay", "averages"} <= state.keys():
+        averages = state.get("averages") if isinstance(state, Mapping) else None
+        if not _are_arrays(averages) or "decay" not in state:
             raise ValueError(
                 f"EMA.load_state_dict: state must be what state_dict() returned, got {checks.shown(state)}"
             )
         decay = checks.number("decay", state["decay"], least=0, below=1)
-        averages, own = state["averages"], list(self._values())
+        own = list(self._values())
         if averages and averages.keys() != {name for name, _, _ in own}:
             names = ", ".join(sorted({name for name, _, _ in own} ^ averages.keys()))
             raise ValueError(f"EMA.load_state_dict: the averages are not those of this model: {names}")
@@ -161,6 +162,10 @@ class EMA:
 
     def __repr__(self) -> str:
         return f"EMA(decay={self.decay!r}, use_buffers={self.use_buffers!r})"
+
+
+def _are_arrays(averages: Any) -> TypeGuard[Mapping[str, Array]]:
+    return isinstance(averages, Mapping) and all(hasattr(array, "shape") for array in averages.values())
 
 
 def _approach(part: float, average: Array, value: Array) -> tuple[Array]:

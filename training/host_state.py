@@ -92,6 +92,8 @@ def model_state(model: Layer) -> tuple[Arrays, dict[str, Any]]:
     return {name: copies[id(host)] for name, host in hosts.items()}, {
         "dtype": model.backend.dtype_name,
         "order": {name: p.backend.memory_order(p.value) for name, p in model.named_parameters()},
+        # Their layout is that of their first gradient; one that was frozen so far has yet to get its own.
+        "updated": [name for name, p in model.named_parameters() if p.is_own_value()],
         "streams": model_streams(model),
     }
 
@@ -111,8 +113,10 @@ def load_model_state(model: Layer, arrays: Arrays, facts: Mapping[str, Any]) -> 
         named = [", ".join(found) or "no layer" for found in (facts["streams"], own_streams)]
         raise ValueError(f"the random streams are of {named[0]}, the model's of {named[1]}")
     model.load_state_dict({name: in_layout(array, facts["order"].get(name)) for name, array in arrays.items()})
-    for _, parameter in model.named_parameters():
-        parameter.adopt_value()
+    updated = facts.get("updated")
+    for name, parameter in model.named_parameters():
+        if updated is None or name in updated:
+            parameter.adopt_value()
     for name, stream in own_streams.items():
         stream.position = facts["streams"][name]
 

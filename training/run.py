@@ -171,6 +171,15 @@ class Run:
         self.epoch, self.batch, self.seconds = self.epoch + 1, 0, 0.0
         self.metrics, self.skipped = self.new_metrics(), 0
 
+    def changeable(self) -> list[Any]:
+        """What a function that is called between epochs may change: what is trained, and how fast."""
+        return [
+            frozen_parameters(self.model),
+            layers_in_evaluation(self.model),
+            optimizer_settings(self.optimizer, None),
+            None if self.schedule is None else self.schedule.state_dict(),
+        ]
+
     def own_settings(self) -> dict[str, Any]:
         """What another run must have in common with this one to resume from its checkpoints."""
         options = self.options

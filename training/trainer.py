@@ -25,11 +25,10 @@ from .host_state import (
 )
 from .inputs import sample_count
 from .interrupt import Interrupt, Interrupted
-from .modes import in_training, layers_in_evaluation
+from .modes import in_training
 from .one_sample_batches import require_no_one_sample_batch
 from .progress import Progress
 from .run import Run
-from .run_settings import frozen_parameters
 from .running_metrics import has_classes
 from .saving import save
 from .schedules.base import TimedSchedule
@@ -154,9 +153,9 @@ class Trainer:
         self._progress.epoch(row)
         save(run)
         if run.options.after_epoch is not None:
-            before = frozen_parameters(run.model), layers_in_evaluation(run.model)
+            before = run.changeable()
             run.options.after_epoch(run.history)
-            if before != (frozen_parameters(run.model), layers_in_evaluation(run.model)):
+            if before != run.changeable():
                 # A run that resumes here does not call the function again.
                 save(run)
         if run.epoch <= run.epochs:

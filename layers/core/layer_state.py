@@ -18,6 +18,7 @@ from .kept import Keep, Kept, Source, compute, constant, keep_constants
 from .layer_slots import slots_of
 from .narrow_saved import narrowed
 from .parameter import Parameter
+from .parameter_dict import Parameters
 from .placement import Placed, Placement
 from .repeated_calls import Calls
 from .state_dict import LoadedKeys, load_state, state_of
@@ -50,7 +51,7 @@ class LayerState(Placed):
 
     def __init__(self, **placement: Unpack[Placement]) -> None:
         super().__init__(**placement)
-        self.parameters: dict[str, Parameter] = {}
+        self.parameters: dict[str, Parameter] = Parameters()
         self.buffers = Buffers(self)
         self._kept = Kept()
         self.training = True

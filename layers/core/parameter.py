@@ -239,6 +239,10 @@ class Parameter:
         """Treat the gradient as created here."""
         self._own_grad = self.grad
 
+    def is_own_value(self) -> bool:
+        """Whether updates change the value in place, because it was created here."""
+        return self._own_value is not None and self._own_value is self._value
+
     def adopt_value(self) -> None:
         """Treat the value as created here: updates change it in place, and it keeps its memory layout."""
         self._own_value = self._value

@@ -201,3 +201,21 @@ def test_buffers_and_streams_of_a_tied_model_are_restored():
     before.restore()
     model.zero_grad()
     assert all(parameter.grad is None for _, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize("given", [nn.Dense(4, 3), nn.Dense(3, 4, bias=False)], ids=["transposed", "of another size"])
+def test_a_parameter_of_another_shape_does_not_take_the_place_of_one(given):
+    """Compiled code computes with the sizes that a layer was made with."""
+    model = nn.Sequential(nn.Dense(3, 4), nn.Tanh(), nn.Dense(4, 5), seed=3)
+    weight = given.parameters["weight"]
+    with pytest.raises(ValueError, match=r"parameters\['weight'\] has shape \(5, 4\), got a parameter of shape "):
+        model[2].parameters["weight"] = weight
+    with pytest.raises(
+        TypeError, match=r"parameters\['weight'\] must be a Parameter, .* set known values by parameters"
+    ):
+        model[2].parameters["weight"] = np.ones((5, 4), np.float32)
+    assert model[2].parameters["weight"].shape == (5, 4)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        with pytest.raises(ValueError, match="has shape"):
+            twin[2].parameters["weight"] = weight
+        assert twin(X[:, :3]).shape == (6, 5)

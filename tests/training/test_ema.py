@@ -111,8 +111,9 @@ def test_a_state_goes_on_and_one_of_another_model_is_refused():
     assert all((ours[name] == theirs[name]).all() for name in ours)
     with pytest.raises(ValueError, match="not those of this model"):
         nn.EMA(nn.Dense(3, 4)).load_state_dict(ema.state_dict())
-    with pytest.raises(ValueError, match="must be what state_dict"):
-        ema.load_state_dict({})
+    for state in ({}, None, {"decay": 0.5, "averages": 3}, {"decay": 0.5, "averages": {"weight": 3}}, {"averages": {}}):
+        with pytest.raises(ValueError, match="must be what state_dict"):
+            ema.load_state_dict(state)
 
 
 def test_averages_move_with_the_model():

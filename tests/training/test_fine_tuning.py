@@ -167,6 +167,47 @@ def test_a_resumed_run_has_the_flags_and_modes_of_the_saved_one(tmp_path):
     assert modes(resumed) == modes(whole)
 
 
+def test_a_run_that_is_killed_goes_on_with_the_rates_that_were_set_between_epochs(tmp_path):
+    """The next checkpoint would be that of the next epoch, which a kill prevents."""
+
+    def rates(folder, epochs):
+        model = net()
+        optimizer = nn.SGD([{"params": model[4], "lr": 0.2}, {"params": model[:3]}], lr=0.1)
+
+        def lower(history):
+            optimizer.param_groups[0]["lr"] *= 0.5
+
+        nn.fit(
+            model,
+            data(),
+            epochs=epochs,
+            optimizer=optimizer,
+            checkpoints=folder,
+            resume=True,
+            after_epoch=lower,
+            **QUIET,
+        )
+        return model, optimizer.param_groups[0]["lr"]
+
+    whole, rate = rates(tmp_path / "whole", 3)
+    for epochs in (1, 2, 3):
+        resumed, its_rate = rates(tmp_path / "parts", epochs)
+    assert its_rate == rate == 0.2 * 0.5**3
+    assert all(same_bits(array, state(resumed)[name]) for name, array in state(whole).items())
+
+
+def test_a_weight_that_is_thawed_after_a_resume_gets_the_layout_that_it_would_have_had(tmp_path):
+    def thaw(model, epoch):
+        if epoch == 2:
+            model[0].unfreeze()
+
+    whole = run(tmp_path / "whole", 3, change=thaw)
+    for epochs in (1, 3):
+        resumed = run(tmp_path / "parts", epochs, change=thaw)
+    layouts = [[parameter.value.strides for _, parameter in model.named_parameters()] for model in (whole, resumed)]
+    assert layouts[0] == layouts[1]
+
+
 def test_a_run_with_other_flags_or_modes_does_not_resume(tmp_path):
     run(tmp_path, 1)
     with pytest.raises(nn.CheckpointError, match=r"its frozen parameters was \('0.0.weight', '0.0.bias', '0.1.w"):
