@@ -27,6 +27,8 @@ def typed_cache(maxsize: int) -> Callable[[Callable[..., R]], Callable[..., R]]:
             except TypeError:
                 return function(*args)
 
+        # As of `functools.lru_cache`.
+        vars(cached)["cache_clear"] = computed.cache_clear
         return cached
 
     return decorate

@@ -213,7 +213,10 @@ def training() -> Iterator[tuple[str, Row]]:
     plateau = nn.ReduceLROnPlateau(nn.SGD(dense(), lr=0.5))
     yield "ReduceLROnPlateau.step", Row(plateau.step, {"metric": 0.5}, of=nn.ReduceLROnPlateau.step, open=("metric",))
     yield "EMA", Row(lambda **options: repr(nn.EMA(dense(), **options)), of=nn.EMA)
-    yield "GradScaler", Row(nn.GradScaler, {})
+    yield (
+        "GradScaler",
+        Row(lambda **options: repr(nn.GradScaler(**options).state_dict()), {"growth_interval": 3}, of=nn.GradScaler),
+    )
     yield "EarlyStopping", Row(nn.EarlyStopping, {"patience": 2})
     yield (
         "Checkpoints",

@@ -93,15 +93,15 @@ def test_corner_cases_are_complete():
             strict=False,
         )
     }
-    assert len(along) == 9 * 4 * 2 * (3 + 3 + 1)
+    assert len(along) == 9 * 4 * 2 * (3 + 3 + 2)
     some = CORNERS[::20]
     assert 0 < sum(isinstance(by_loops(case), ValueError) for case in some) < len(some) / 2
 
 
 def test_all_layers_that_move_or_mix_cells_have_loops():
-    others = {"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "PReLU", "Softmax", "LogSoftmax"}
+    others = {"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "PReLU", "Softmax", "LogSoftmax", "Softmin", "Hardmax"}
     elementwise = {case.subject for case in CASES.values() if case.op in ("rectifier", "exponential", "shifted")}
-    containers = {"Residual", "Parallel", "Sequential"}
+    containers = {"Residual", "Parallel", "Sequential", "vit"}
     some = {case.subject: case for case in CASES.values() if case.single and np.prod(case.shape) < 1000}
     assert some.keys() == set(SUBJECTS)
     without = {subject for subject, case in some.items() if by_loops(case) is None}
