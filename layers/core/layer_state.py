@@ -202,6 +202,14 @@ class LayerState(Placed):
         """Evaluation mode: running statistics, no dropout; by itself a forward saves nothing. Returns this layer."""
         return self.train(False)
 
+    def _no_requires_grad(self, *value: bool) -> Any:
+        raise AttributeError(
+            f"{type(self).__name__} has no requires_grad, its parameters have; freeze() and unfreeze() set it for all"
+        )
+
+    #: Of parameters only; for a layer an `AttributeError` that says so.
+    requires_grad = property(_no_requires_grad, _no_requires_grad)
+
     def freeze(self) -> Self:
         """Set ``requires_grad`` of all parameters, those of layers within too, to False; returns this layer.
 

@@ -323,3 +323,11 @@ def check_compiled(b, rng, replays=True):
                 replayed = run.replayed
         found.append(values)
     assert found[0] == found[1]
+
+
+def test_a_layer_says_how_it_is_frozen():
+    model = nn.Sequential(nn.Dense(2, 2))
+    for act in (lambda: setattr(model, "requires_grad", False), lambda: model.requires_grad):
+        with pytest.raises(AttributeError, match=r"Sequential has no requires_grad.*freeze\(\) and unfreeze\(\)"):
+            act()
+    assert not hasattr(model[0], "requires_grad")
