@@ -31,7 +31,6 @@ from .activations import (
     TanhShrink,
     Threshold,
 )
-from .attention import MultiHeadAttention
 from .containers import Checkpointed, Container, Identity, Parallel, PerInput, Residual, Sequential
 from .convolution.conv import Conv1d, Conv2d, Conv3d
 from .convolution.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
@@ -61,6 +60,7 @@ from .losses import (
     Loss,
     SmoothL1,
 )
+from .multi_head_attention import MultiHeadAttention
 from .normalisation import (
     BatchNorm1d,
     BatchNorm2d,

@@ -11,7 +11,6 @@ token.
 from typing import Unpack
 
 from ..activations import GELU
-from ..attention import MultiHeadAttention
 from ..containers.residual import Residual
 from ..containers.sequential import Sequential
 from ..convolution.conv import Conv2d
@@ -21,6 +20,7 @@ from ..dense import Dense
 from ..dropout import Dropout, check_probability
 from ..embedding import PositionEmbedding
 from ..initialisers import glorot_uniform
+from ..multi_head_attention import MultiHeadAttention
 from ..normalisation.layer_norm import LayerNorm
 from ..pool import GlobalAvgPool
 from ..reshaping.flatten import Flatten

@@ -95,6 +95,41 @@ def test_products_are_of_rounded_factors_with_float32_sums(mixed, name, rng):
     assert_near(mixed, layer(mixed.asarray(x)), expected, "in evaluation")
 
 
+def test_attention_multiplies_rounded_factors(mixed, rng):
+    layer = filled(nn.MultiHeadAttention(6, 2, causal=True, backend=mixed), rng)
+    x = rng.normal(size=(2, 5, 6)).astype(np.float32)
+
+    def narrow(array):
+        return rounded(np.asarray(array, np.float32), mixed.precision)
+
+    w = {key: mixed.to_numpy(parameter.value) for key, parameter in layer.parameters.items()}
+
+    def attended(narrow):
+        joined = narrow(x) @ narrow(w["in_proj_weight"]).T + w["in_proj_bias"]
+        q, k, v = joined.reshape(2, 5, 3, 2, 3).transpose(2, 0, 3, 1, 4)
+        scores = narrow(q / np.sqrt(3.0)) @ narrow(k).swapaxes(2, 3)
+        scores = np.where(np.tri(5) > 0, scores, -np.inf)
+        e = np.exp(scores - scores.max(-1, keepdims=True))
+        y = (narrow(e / e.sum(-1, keepdims=True)) @ narrow(v)).transpose(0, 2, 1, 3).reshape(2, 5, 6)
+        return narrow(y) @ narrow(w["out_proj.weight"]).T + w["out_proj.bias"]
+
+    expected, full = attended(narrow), attended(lambda array: np.asarray(array, np.float64))
+    unit = ROUNDOFF[mixed.precision]
+    found = mixed.to_numpy(layer(mixed.asarray(x)))
+    # A rounding of float32 before may move a factor to the next 16-bit number.
+    assert np.abs(found - expected).max() < 0.1 * np.abs(full - expected).max() + 0.2 * unit * np.abs(expected).max()
+    dy = rng.normal(size=x.shape).astype(np.float32)
+    dx = mixed.to_numpy(layer.backward(mixed.asarray(dy)))
+    wide = nn.MultiHeadAttention(6, 2, causal=True, backend="numpy", dtype="float64")
+    for key, value in w.items():
+        wide.parameters[key].value = value.astype(np.float64)
+    wide(x.astype(np.float64))
+    np.testing.assert_allclose(dx, wide.backward(dy.astype(np.float64)), rtol=0, atol=60 * unit * np.abs(dx).max())
+    for key, parameter in wide.parameters.items():
+        found = mixed.to_numpy(layer.parameters[key].grad)
+        np.testing.assert_allclose(found, parameter.grad, rtol=0, atol=60 * unit * np.abs(parameter.grad).max())
+
+
 def test_a_weight_that_changes_in_evaluation_is_rounded_again(mixed, rng):
     layer, x = nn.Conv2d(3, 4, 3, backend=mixed), mixed.asarray(rng.normal(size=(2, 3, 6, 6)).astype(np.float32))
     layer.eval()
