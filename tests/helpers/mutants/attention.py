@@ -2,7 +2,7 @@
 
 from .mutant import Mutant
 
-SCORES = "ops.matmul(q * _scale(q), xp.matrix_transpose(k))"
+SCORES = "_product(q * _scale(q), xp.matrix_transpose(k), ops, narrow)"
 MUTANTS = (
     Mutant(
         "the padding row has a gradient",
@@ -100,7 +100,7 @@ MUTANTS = (
         "queries and keys are exchanged",
         "layers:_probabilities",
         SCORES,
-        "ops.matmul(k * _scale(q), xp.matrix_transpose(q))",
+        "_product(k * _scale(q), xp.matrix_transpose(q), ops, narrow)",
         "MultiHeadAttention/plain",
     ),
     Mutant(
@@ -113,15 +113,15 @@ MUTANTS = (
     Mutant(
         "dropped probabilities count in the output",
         "layers:attend",
-        "ops.matmul(dropped, v)",
-        "ops.matmul(probabilities, v)",
+        "_product(dropped, v, ops, narrow)",
+        "_product(probabilities, v, ops, narrow)",
         "MultiHeadAttention/dropout$",
     ),
     Mutant(
         "dropped probabilities count in the gradient of the values",
         "layers:attention_gradients",
-        "dv = ops.matmul(xp.matrix_transpose(dropped), dy)",
-        "dv = ops.matmul(xp.matrix_transpose(probabilities), dy)",
+        "dv = _product(xp.matrix_transpose(dropped), dy, ops, narrow)",
+        "dv = _product(xp.matrix_transpose(probabilities), dy, ops, narrow)",
         "MultiHeadAttention/dropout$",
     ),
     Mutant(
@@ -141,15 +141,15 @@ MUTANTS = (
     Mutant(
         "gradient of the queries is not scaled",
         "layers:attention_gradients",
-        "ops.matmul(dscores, k) * scale",
-        "ops.matmul(dscores, k)",
+        "_product(dscores, k, ops, narrow) * scale",
+        "_product(dscores, k, ops, narrow)",
         "MultiHeadAttention/plain",
     ),
     Mutant(
         "gradient of the keys is that of the transposed scores",
         "layers:attention_gradients",
-        "ops.matmul(xp.matrix_transpose(dscores), q) * scale",
-        "ops.matmul(dscores, q) * scale",
+        "_product(xp.matrix_transpose(dscores), q, ops, narrow) * scale",
+        "_product(dscores, q, ops, narrow) * scale",
         "MultiHeadAttention/plain",
     ),
     Mutant(
