@@ -83,7 +83,7 @@ def conv(
     xp = namespace(xp, ("bias",), input=x, weight=weight, bias=bias)
     require_same_dtype(input=x, weight=weight, bias=bias)
     problem = _problem(x, weight, stride, padding, dilation, groups, algorithms)
-    return _conv(x, weight, bias, problem, False, xp)
+    return _kept_conv(x, weight, bias, problem, False, xp)
 
 
 @without_graph
@@ -112,7 +112,7 @@ def conv_backward(
     return dx, cast(Array, dweight), cast(Array, dbias)
 
 
-def _keeping(
+def _conv(
     x: Array, weight: Array, bias: Array | None, problem: Problem, relu: bool, xp: Namespace, keep: Keep = compute
 ) -> Array:
     """`conv`, or its ReLU, of arrays that fit the problem."""
@@ -122,7 +122,7 @@ def _keeping(
     return channels_first(y, xp)
 
 
-_conv = kept_calls(3)(_keeping)
+_kept_conv = kept_calls(3)(_conv)
 
 
 def _problem(
@@ -266,8 +266,8 @@ class Conv(BorderedLayer):
         x, xp = self._extended(x), self.backend.product_xp
         problem = self._problem(x, weight)
         if keep is compute:
-            return _conv(x, weight, bias, problem, relu, xp)
-        return _keeping(x, weight, bias, problem, relu, xp, keep)
+            return _kept_conv(x, weight, bias, problem, relu, xp)
+        return _conv(x, weight, bias, problem, relu, xp, keep)
 
     def _problem(self, x: Array, weight: Array) -> Problem:
         algorithms = self.backend.product_algorithms

@@ -26,7 +26,7 @@ et al., "Instance normalization", 2016; Y. Wu and K. He, "Group normalization", 
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from ...backends import operations_of
 from ...backends.memory_order import inverse
@@ -94,29 +94,6 @@ def normalise(
         raise ValueError("mean and var must be given together or not at all")
     _require(layout, x, weight=weight, bias=bias, mean=mean, var=var)
     given = None if mean is None or var is None else (mean, var)
-    return _normalise(x, weight, bias, layout, given, eps, relu, xp)
-
-
-def _require(layout: Layout, x: Array | None, **vectors: Array | None) -> None:
-    """Raise unless all arrays have one dtype and the vectors the shape of the weight."""
-    require_same_dtype(input=x, **vectors)
-    for name, array in vectors.items():
-        if array is not None:
-            require_shape(array, layout.weight, name)
-
-
-def _normalise(
-    x: Array,
-    weight: Array | None,
-    bias: Array | None,
-    layout: Layout,
-    given: tuple[Array, Array] | None,
-    eps: float,
-    relu: bool,
-    xp: Namespace,
-) -> tuple[Array, AnyNormalised]:
-    """`normalise` without checks, where an engine computes also of an input as exact numerics stores it."""
-    mean, var = (None, None) if given is None else given
     found = normalise_by_engine(x, weight, bias, mean, var, layout, eps, relu, xp)
     if found is not None:
         return found
@@ -147,6 +124,14 @@ def _normalise(
     back = inverse(order)
     y = xp.reshape(xp.permute_dims(y, back), tuple(x.shape))
     return y, Normalised(order, values, inverse_std, xp.permute_dims(mean, back), xp.permute_dims(var, back))
+
+
+def _require(layout: Layout, x: Array | None, **vectors: Array | None) -> None:
+    """Raise unless all arrays have one dtype and the vectors the shape of the weight."""
+    require_same_dtype(input=x, **vectors)
+    for name, array in vectors.items():
+        if array is not None:
+            require_shape(array, layout.weight, name)
 
 
 def normalise_backward(
@@ -249,12 +234,14 @@ class Norm(Layer):
         self, x: Array, layout: Layout, mean: Array | None = None, var: Array | None = None, relu: bool = False
     ) -> tuple[Array, AnyNormalised]:
         weight, bias, b = self.parameter_value("weight"), self.parameter_value("bias"), self.backend
-        given = None if mean is None or var is None else (mean, var)
-        if b.numerics == "exact" and prepared(x, layout, given is not None, b.xp) is None:
-            x = b.up(x)
-        is_stored = b.numerics == "exact" and dtype_name(x.dtype) == "float32"
-        _require(layout, None if is_stored else x, weight=weight, bias=bias, mean=mean, var=var)
-        y, normalised = _normalise(x, weight, bias, layout, given, self.eps, relu, b.xp)
+        found = None
+        if b.numerics == "exact" and prepared(x, layout, mean is not None, b.xp) is not None:
+            # An engine computes of an input as it is stored, too.
+            is_stored = dtype_name(x.dtype) == "float32"
+            _require(layout, None if is_stored else x, weight=weight, bias=bias, mean=mean, var=var)
+            found = normalise_by_engine(x, weight, bias, mean, var, layout, self.eps, relu, b.xp)
+        options: dict[str, Any] = {"mean": mean, "var": var, "eps": self.eps, "relu": relu, "xp": b.xp}
+        y, normalised = found or normalise(b.up(x), weight, bias, layout, **options)
         self.save_for_backward(normalised, layout, mean is not None)
         return y, normalised
 

@@ -83,6 +83,9 @@ def test_every_layer_has_a_backward_in_evaluation(case, at):
         y = y if indices is None else y[0]
     assert same_bits(at.get(y), at.get(plain if indices is None else plain[0]))
     dy = at.put(case.upstream(tuple(y.shape)), "float32")
+    if case.subject == "Embedding":
+        assert layer.backward(dy) is None
+        return
     found = outcome(layer, x, dy)
     assert found["dx"].shape == tuple(x.shape)
     assert all(same_bits(at.get(array), state[name]) for name, array in layer.state_dict().items())

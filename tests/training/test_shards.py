@@ -570,7 +570,7 @@ def test_memory_of_workers_is_not_written_by_others():
 MISTAKES = {
     "a mask for each part": (
         "layers.dropout",
-        "Dropout._forward",
+        "Dropping._mask",
         "place_in_batch(shape[0]) if shape else (0, 0)",
         "(0, shape[0])",
     ),

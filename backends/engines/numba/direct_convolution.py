@@ -36,7 +36,7 @@ _half, _half_row = spread_tile(ROWS, 1, HALF_LANES, True), spread_tile(1, 1, HAL
 # For fewer entries than rows.
 FEW_ROWS = 4
 _wide_few = spread_tile(FEW_ROWS, VECTORS, LANES, False)
-# Features of a panel: see `xpnn.backends.engines.numba.convolution_layouts.matrix_of`.
+# Features of a panel: see `matrix_of` in `xpnn.backends.engines.numba.convolution_layouts`.
 PANEL = 2 * LANES
 # Terms of a block, whose part of a panel stays in the first cache while all tiles use it.
 TERMS = 128
@@ -211,7 +211,7 @@ def convolve(
 ) -> None:
     """Convolve a block of ``x`` with ``part`` columns of the matrix ``m (K*C, F)``: ``out (N*O, F)``.
 
-    With ``in_panels`` it has the layout of `xpnn.backends.engines.numba.convolution_layouts.matrix_of`.
+    With ``in_panels`` it has the layout of `matrix_of` in `xpnn.backends.engines.numba.convolution_layouts`.
     """
     features = out.shape[1]
     parts = -(-features // part)

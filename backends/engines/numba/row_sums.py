@@ -64,7 +64,7 @@ def add_lanes(item: Any, flat: Any, parts: Any, out: Any, rows: Any, columns: An
 
 
 @job(read(2), write(1))
-def sum_in_order(item: Any, x: Any, out: Any) -> None:
+def sum_rows_in_order(item: Any, x: Any, out: Any) -> None:
     """The sum of all rows, one after the other."""
     out[:] = 0
     for row in range(x.shape[0]):
@@ -79,7 +79,7 @@ class RowSumsInOrder:
     def __call__(self, x: Array) -> Array:
         """``x (R, C)``, C-contiguous, to ``(C,)``, for at least one row and two columns."""
         out = empty((x.shape[1],), x.dtype)
-        perform(sum_in_order.bind(1, x, out))
+        perform(sum_rows_in_order.bind(1, x, out))
         return out
 
 

@@ -246,8 +246,8 @@ MUTANTS = (
     Mutant(
         "biases decay",
         "training.optimizers:decay_groups",
-        "isinstance(layer, Norm) or name.endswith('bias')",
-        "isinstance(layer, Norm)",
+        "isinstance(layer, Norm | RMSNorm) or name.endswith('bias')",
+        "isinstance(layer, Norm | RMSNorm)",
         "SGD/.*two groups",
     ),
     Mutant(

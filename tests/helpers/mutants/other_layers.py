@@ -151,8 +151,8 @@ MUTANTS = (
     Mutant(
         "gradient of the body is forgotten",
         "layers:Branching._backward_all",
-        "return self._sum([dy if way is None else way.backward(dy) for way, dy in ways])",
-        "parts = [dy if way is None else way.backward(dy) for way, dy in ways]\nreturn parts[-1]",
+        "return self._sum(parts[::-1]) if input_grad else None",
+        "return parts[0] if input_grad else None",
         "Residual/plain",
     ),
     Mutant(
@@ -165,7 +165,7 @@ MUTANTS = (
     Mutant(
         "only the last branch is added",
         "layers:Branching._sum",
-        "ops.add(total, b.up(array), relu=relu and i == len(arrays))",
+        "_added(total, b.up(array), relu and i == len(arrays), ops)",
         "b.up(array)",
         "Parallel/add",
     ),
@@ -193,7 +193,7 @@ MUTANTS = (
     ),
     Mutant(
         "branches are joined in the reverse order",
-        "layers:Parallel.forward",
+        "layers:Parallel._joined",
         "operations_of(b.xp).concat(outputs, axis)",
         "operations_of(b.xp).concat(outputs[::-1], axis)",
         "Parallel/concat",
@@ -242,9 +242,9 @@ MUTANTS = (
     ),
     Mutant(
         "layers without weights are left out of backward",
-        "layers:Sequential.backward",
-        "layers[i].backward(dy, input_grad=input_grad or i > first)",
-        "layers[i].backward(dy, input_grad=input_grad or i > first) if is_trained(layers[i]) else dy",
+        "layers:backward_all",
+        "layer.backward(dy, input_grad=input_grad or i > first)",
+        "layer.backward(dy, input_grad=input_grad or i > first) if next(layer.named_parameters(), None) else dy",
         "Sequential/nested",
     ),
     Mutant(
