@@ -45,11 +45,10 @@ def test_names_and_shapes_are_torchvisions(torch, nets, name):
     assert ours == theirs
 
 
-# Layers times the longest sum.
-TERMS = {"resnet18": 18 * 4608, "resnet50": 50 * 4608, "mobilenet_v2": 53 * 960}
+COMPUTED = ("resnet18", "resnet50", "mobilenet_v2")
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", COMPUTED)
 def test_logits_and_gradients_of_loaded_weights(torch, nets, rng, name, tmp_path):
     torch.manual_seed(0)
     theirs = nets[name](7)
@@ -59,7 +58,8 @@ def test_logits_and_gradients_of_loaded_weights(torch, nets, rng, name, tmp_path
     theirs = theirs.double()
     x = rng.standard_normal((2, 3, 33, 32))
     tx = torch.from_numpy(x).requires_grad_()
-    assert_match(ours.eval()(x), theirs.eval()(tx), level="network", terms=TERMS[name], name="evaluation")
+    y, wanted = ours.eval()(x), theirs.eval()(tx).detach().numpy()
+    assert np.linalg.norm(y - wanted) <= 1e-8 * np.linalg.norm(wanted)
     for module in theirs.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -67,7 +67,7 @@ def test_logits_and_gradients_of_loaded_weights(torch, nets, rng, name, tmp_path
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
     logits, wanted = ours.train()(x), theirs.train()(tx)
-    assert_match(logits, wanted, level="network", terms=TERMS[name], name="logits")
+    assert np.linalg.norm(logits - wanted.detach().numpy()) <= 1e-8 * np.linalg.norm(wanted.detach().numpy())
     dy = rng.standard_normal(logits.shape)
     wanted.backward(torch.from_numpy(dy))
     found = {"dx": ours.backward(dy), **{key: parameter.grad for key, parameter in ours.named_parameters()}}

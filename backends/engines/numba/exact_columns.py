@@ -50,7 +50,7 @@ class ExactForward(_Columns):
         self.no_bias = np.zeros(0)
 
     def __call__(self, x: Array, weight: Array, bias: Array | None, s: Array, t: Array, bad: Array) -> Array:
-        """As `xpnn.backends.engines.numba.exact_winograd.ExactForward`."""
+        """As `ExactForward` in `xpnn.backends.engines.numba.exact_winograd`."""
         p = self.problem
         y, slices = empty(p.y_shape, "float64"), empty((self.depth, self.count * p.features), "float64")
         per = max(1, ITEM_NUMBERS // (p.features * p.windows.cells))
@@ -82,7 +82,7 @@ class ExactGradient(_Columns):
         self.lanes = -(-self.rows // self.per)
 
     def quanta(self, x: Array, dy: Array, s: Array, t: Array) -> Array:
-        """As `xpnn.backends.engines.numba.exact_winograd_gradient.ExactGradient.quanta`."""
+        """As `ExactGradient.quanta` in `xpnn.backends.engines.numba.exact_winograd_gradient`."""
         p = self.problem
         wide = self.count * p.features
         totals, result = empty((self.lanes, self.depth, wide), "int64"), empty((self.depth, wide), "int64")
