@@ -26,6 +26,10 @@ SPLITS = (1, 2, 3, 4, (3, 1, 5), 20)
 rounded: ContextVar[list[np.ndarray] | None] = ContextVar("rounded", default=None)
 
 
+# They watch what is rounded within layers and which threads run, which compiled kernels do otherwise.
+pytestmark = pytest.mark.usefixtures("array_functions")
+
+
 @pytest.fixture(autouse=True)
 def nothing_hangs(monkeypatch):
     """Workers that wait for each other forever fail within seconds, and none is left when a test ends."""
