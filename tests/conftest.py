@@ -154,6 +154,10 @@ class Place:
             pytest.skip("no float64 on this device")
         return nn.get_backend(self.backend, "float64")
 
+    def computing(self, numerics: str) -> nn.Backend:
+        """This backend in these numerics, of which exact ones need float64."""
+        return nn.get_backend(self.wide() if numerics == "exact" else self.backend, "float32", numerics)
+
     def __repr__(self) -> str:
         return f"Place({self.name!r})"
 
@@ -161,6 +165,12 @@ class Place:
 @pytest.fixture(params=list(VARIANTS), scope="session")
 def at(request) -> Place:
     return Place(request.param)
+
+
+@pytest.fixture(params=[name for name, (spec, _) in VARIANTS.items() if not spec.startswith("strict")], scope="session")
+def with_16_bits(request) -> nn.Backend:
+    """The backends that have 16-bit floats; array-api-strict has none."""
+    return open_variant(request.param)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -200,6 +210,12 @@ def exact(at):
     if at.read_only:
         pytest.skip("the backend of numpy once more")
     return nn.get_backend(at.backend, numerics="exact")
+
+
+@pytest.fixture(params=["float16", "bfloat16"])
+def mixed(request, with_16_bits) -> nn.Backend:
+    """A backend in mixed precision."""
+    return nn.get_backend(with_16_bits, precision=request.param)
 
 
 @pytest.fixture

@@ -92,8 +92,9 @@ class _Disabled(GradMode):
     value = False
 
 
-class by_mode(GradMode):  # noqa: N801 - used as a function, like the two below
+def by_mode() -> GradMode:
     """Within the ``with`` block, modes of layers decide, as outside of `enable_grad` and `no_grad`."""
+    return GradMode()
 
 
 @overload

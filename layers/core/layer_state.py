@@ -247,7 +247,7 @@ class LayerState(Placed):
 
     def named_places(self, path: str = "") -> Iterator[tuple[str, LayerState]]:
         """`named_layers`, but a layer in several places with each of its names, as in `state_dict`."""
-        raise NotImplementedError(f"{type(self).__name__} defines no named_places")
+        return self.named_layers(path)
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """All parameters with their full names, as in `state_dict`; a shared one once, with its first name."""

@@ -12,14 +12,6 @@ import xpnn as nn
 PRECISIONS = ("float16", "bfloat16")
 
 
-@pytest.fixture(params=PRECISIONS)
-def mixed(request, at):
-    """A backend in mixed precision."""
-    if at.backend.spec.startswith("strict"):
-        pytest.skip("strict has no 16-bit floats")
-    return nn.get_backend(at.backend, precision=request.param)
-
-
 def hard_numbers():
     """Numbers of all magnitudes, ties, the limits of both formats, and what is not a number."""
     rng = np.random.default_rng(3)

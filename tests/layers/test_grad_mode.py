@@ -112,9 +112,7 @@ def test_gradients_are_those_of_finite_differences(modes, rng):
 
 @pytest.mark.parametrize("numerics", ["fast", "exact"])
 def test_a_net_in_evaluation_has_the_gradients_of_numpy_in_float64(at, rng, numerics):
-    if numerics == "exact" and not at.wide_enough:
-        pytest.skip("no float64 on this device")
-    b = nn.get_backend(at.backend, numerics=numerics)
+    b = at.computing(numerics)
     model, wide = net(b, dtype="float32"), net("numpy", dtype="float64")
     used(model, b, rng)
     wide.load_state_dict(model.state_dict())

@@ -29,14 +29,6 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.fixture(params=["float16", "bfloat16"])
-def mixed(request, at):
-    """A backend in mixed precision."""
-    if at.backend.spec.startswith("strict"):
-        pytest.skip("strict has no 16-bit floats")
-    return nn.get_backend(at.backend, precision=request.param)
-
-
 def filled(layer, rng):
     """A layer with a bias that is not 0."""
     for _, parameter in layer.named_parameters():

@@ -83,9 +83,7 @@ def test_gradients_are_those_of_finite_differences(wrap, rng):
 @pytest.mark.parametrize("release", [False, True], ids=["kept", "released"])
 @pytest.mark.parametrize("numerics", ["fast", "exact"])
 def test_gradients_are_the_sums_over_the_places(at, rng, wrap, options, release, numerics):
-    if numerics == "exact" and not at.wide_enough:
-        pytest.skip("no float64 on this device")
-    model = without_noise(shared(wrap, backend=nn.get_backend(at.backend, numerics=numerics), seed=1))
+    model = without_noise(shared(wrap, backend=at.computing(numerics), seed=1))
     other = apart(model)
     x = at.put(batch(rng))
     y = model(x)

@@ -33,9 +33,7 @@ def averages_of(ema, b):
 
 @pytest.mark.parametrize("numerics", ["fast", "exact"])
 def test_averages_are_those_of_the_formula(at, numerics):
-    if numerics == "exact" and not at.wide_enough:
-        pytest.skip("no float64 on this device")
-    model = net(nn.get_backend(at.backend, numerics=numerics))
+    model = net(at.computing(numerics))
     ema = nn.EMA(model, decay=0.75, use_buffers=True)
     seen = steps(model, ema)
     found = averages_of(ema, model.backend)

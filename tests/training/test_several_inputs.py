@@ -120,8 +120,6 @@ def test_a_container_of_the_user_is_trained_as_the_library_s():
 
 
 def test_gradients_of_all_inputs(at):
-    if not at.wide_enough:
-        pytest.skip("no float64 on this device")
     for join in ("concat", "add"):
         model = nn.PerInput(nn.Dense(4, 3), nn.Dense(2, 3), join=join, backend=at.wide(), seed=0)
         b = model.backend

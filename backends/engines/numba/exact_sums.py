@@ -95,8 +95,12 @@ def _add_rows(
     for has_two in code.either(two):
 
         def body(at: Any, rows: int, has_two: bool = has_two) -> None:
-            terms: Terms = lambda lanes, place, c: [lanes.read(x, place)]  # noqa: E731
-            scale: Factors = lambda lanes, k, c: lanes.load(factors, c)  # noqa: E731
+            def terms(lanes: ExactLanes, place: Any, c: Any) -> list[Any]:
+                return [lanes.read(x, place)]
+
+            def scale(lanes: ExactLanes, k: int, c: Any) -> Any:
+                return lanes.load(factors, c)
+
             add_terms(code, terms, scale, at, columns, partial, to, unit, has_two, rows)
 
         in_groups(code, first, stop, columns, body)
