@@ -3,9 +3,25 @@
 from math import sqrt
 from typing import Any
 
+from .compiler import helper
 from .jobs import job
-from .optimizer_table import COUNTER, GRADIENT, KINDS, STATE, VALUE
+from .optimizer_table import COUNTER, KINDS, STATE, arrays_at
 from .vectors import vector_at
+
+
+@helper
+def _settings(settings: Any, value: Any) -> Any:
+    """Betas, eps, decay, factor of the value and 1 - betas, in the dtype of the value."""
+    number = value.dtype.type
+    return (
+        number(settings[0]),
+        number(settings[1]),
+        number(settings[2]),
+        number(settings[3]),
+        number(settings[4]),
+        number(settings[5]),
+        number(settings[6]),
+    )
 
 
 @job(*KINDS, contract=False)
@@ -13,18 +29,9 @@ def adam(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numbers
     """Adam: settings of `advance_adam`; numbers: the factor of the root, and the rate."""
     for piece in range(firsts[item], firsts[item + 1]):
         row, first, size = pieces[piece]
-        value, gradient = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-        )
-        mean, square = (
-            vector_at(table[row, STATE], first, size, zero),
-            vector_at(table[row, STATE + 1], first, size, zero),
-        )
+        value, gradient, mean, square = arrays_at(table, row, first, size, zero)
         number = value.dtype.type
-        keep1, keep2, eps = number(settings[0]), number(settings[1]), number(settings[2])
-        decay, shrink = number(settings[3]), number(settings[4])
-        share1, share2 = number(settings[5]), number(settings[6])
+        keep1, keep2, eps, decay, shrink, share1, share2 = _settings(settings, value)
         factor, rate = number(numbers[row, 0]), number(numbers[row, 1])
         for i in range(size):
             g = gradient[i] + value[i] * decay if decay != zero else gradient[i]
@@ -39,19 +46,10 @@ def amsgrad(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numb
     """Adam with the largest square so far, the third array of state; settings and numbers of `adam`."""
     for piece in range(firsts[item], firsts[item + 1]):
         row, first, size = pieces[piece]
-        value, gradient = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-        )
-        mean, square = (
-            vector_at(table[row, STATE], first, size, zero),
-            vector_at(table[row, STATE + 1], first, size, zero),
-        )
+        value, gradient, mean, square = arrays_at(table, row, first, size, zero)
         largest = vector_at(table[row, STATE + 2], first, size, zero)
         number = value.dtype.type
-        keep1, keep2, eps = number(settings[0]), number(settings[1]), number(settings[2])
-        decay, shrink = number(settings[3]), number(settings[4])
-        share1, share2 = number(settings[5]), number(settings[6])
+        keep1, keep2, eps, decay, shrink, share1, share2 = _settings(settings, value)
         factor, rate = number(numbers[row, 0]), number(numbers[row, 1])
         for i in range(size):
             g = gradient[i] + value[i] * decay if decay != zero else gradient[i]
@@ -82,14 +80,7 @@ def adamax(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numbe
     """Adamax: settings betas, eps, decay, 1 - beta1; number: the rate."""
     for piece in range(firsts[item], firsts[item + 1]):
         row, first, size = pieces[piece]
-        value, gradient = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-        )
-        mean, largest = (
-            vector_at(table[row, STATE], first, size, zero),
-            vector_at(table[row, STATE + 1], first, size, zero),
-        )
+        value, gradient, mean, largest = arrays_at(table, row, first, size, zero)
         number = value.dtype.type
         keep1, keep2, eps = number(settings[0]), number(settings[1]), number(settings[2])
         decay, share, rate = number(settings[3]), number(settings[4]), number(numbers[row, 0])
@@ -117,18 +108,9 @@ def nadam(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, number
     """NAdam: settings of `adam`; numbers: the factor of the root, and the rates of gradient and mean."""
     for piece in range(firsts[item], firsts[item + 1]):
         row, first, size = pieces[piece]
-        value, gradient = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-        )
-        mean, square = (
-            vector_at(table[row, STATE], first, size, zero),
-            vector_at(table[row, STATE + 1], first, size, zero),
-        )
+        value, gradient, mean, square = arrays_at(table, row, first, size, zero)
         number = value.dtype.type
-        keep1, keep2, eps = number(settings[0]), number(settings[1]), number(settings[2])
-        decay, shrink = number(settings[3]), number(settings[4])
-        share1, share2 = number(settings[5]), number(settings[6])
+        keep1, keep2, eps, decay, shrink, share1, share2 = _settings(settings, value)
         factor, of_gradient, of_mean = (
             number(numbers[row, 0]),
             number(numbers[row, 1]),
@@ -147,18 +129,9 @@ def radam(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, number
     """RAdam: settings of `adam`; numbers: the rate, and the factors of 1 and of the inverse root."""
     for piece in range(firsts[item], firsts[item + 1]):
         row, first, size = pieces[piece]
-        value, gradient = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-        )
-        mean, square = (
-            vector_at(table[row, STATE], first, size, zero),
-            vector_at(table[row, STATE + 1], first, size, zero),
-        )
+        value, gradient, mean, square = arrays_at(table, row, first, size, zero)
         number = value.dtype.type
-        keep1, keep2, eps = number(settings[0]), number(settings[1]), number(settings[2])
-        decay, shrink = number(settings[3]), number(settings[4])
-        share1, share2 = number(settings[5]), number(settings[6])
+        keep1, keep2, eps, decay, shrink, share1, share2 = _settings(settings, value)
         rate, plain, scale = number(numbers[row, 0]), number(numbers[row, 1]), number(numbers[row, 2])
         one = number(1.0)
         for i in range(size):

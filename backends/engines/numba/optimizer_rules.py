@@ -4,7 +4,7 @@ from math import sqrt
 from typing import Any
 
 from .jobs import job
-from .optimizer_table import COUNTER, GRADIENT, KINDS, STATE, VALUE
+from .optimizer_table import COUNTER, GRADIENT, KINDS, STATE, VALUE, arrays_at
 from .vectors import vector_at
 
 
@@ -25,11 +25,7 @@ def momentum(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, num
     """SGD with momentum: settings rate, decay, momentum, 1 - dampening, Nesterov; number: whether it is the first."""
     for piece in range(firsts[item], firsts[item + 1]):
         row, first, size = pieces[piece]
-        value, gradient = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-        )
-        velocity = vector_at(table[row, STATE], first, size, zero)
+        value, gradient, velocity, _ = arrays_at(table, row, first, size, zero)
         number = value.dtype.type
         rate, decay, keep, share = number(settings[0]), number(settings[1]), number(settings[2]), number(settings[3])
         is_first, ahead = numbers[row, 0] != 0.0, settings[4] != 0.0
@@ -46,14 +42,7 @@ def rmsprop(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numb
     centered = settings[5] != 0.0
     for piece in range(firsts[item], firsts[item + 1]):
         row, first, size = pieces[piece]
-        value, gradient = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-        )
-        square, mean = (
-            vector_at(table[row, STATE], first, size, zero),
-            vector_at(table[row, STATE + 1], first, size, zero),
-        )
+        value, gradient, square, mean = arrays_at(table, row, first, size, zero)
         velocity = vector_at(table[row, STATE + (2 if centered else 1)], first, size, zero)
         number = value.dtype.type
         rate, decay, keep, eps = number(settings[0]), number(settings[1]), number(settings[2]), number(settings[3])
@@ -80,11 +69,7 @@ def adagrad(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numb
     """Adagrad: settings eps, decay, start of the sum; numbers: the rate, and whether it is the first step."""
     for piece in range(firsts[item], firsts[item + 1]):
         row, first, size = pieces[piece]
-        value, gradient = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-        )
-        total = vector_at(table[row, STATE], first, size, zero)
+        value, gradient, total, _ = arrays_at(table, row, first, size, zero)
         number = value.dtype.type
         eps, decay, begin = number(settings[0]), number(settings[1]), number(settings[2])
         rate, is_first = number(numbers[row, 0]), numbers[row, 1] != 0.0
@@ -110,14 +95,7 @@ def adadelta(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, num
     """Adadelta: settings rate, decay, rho, eps, 1 - rho."""
     for piece in range(firsts[item], firsts[item + 1]):
         row, first, size = pieces[piece]
-        value, gradient = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-        )
-        square, delta = (
-            vector_at(table[row, STATE], first, size, zero),
-            vector_at(table[row, STATE + 1], first, size, zero),
-        )
+        value, gradient, square, delta = arrays_at(table, row, first, size, zero)
         number = value.dtype.type
         rate, decay, keep = number(settings[0]), number(settings[1]), number(settings[2])
         eps, share = number(settings[3]), number(settings[4])
@@ -135,11 +113,7 @@ def lion(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numbers
     """Lion: settings rate, factor of the value, betas, 1 - betas."""
     for piece in range(firsts[item], firsts[item + 1]):
         row, first, size = pieces[piece]
-        value, gradient = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-        )
-        mean = vector_at(table[row, STATE], first, size, zero)
+        value, gradient, mean, _ = arrays_at(table, row, first, size, zero)
         number = value.dtype.type
         rate, shrink = number(settings[0]), number(settings[1])
         keep1, keep2, share1, share2 = (
