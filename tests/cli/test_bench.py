@@ -71,6 +71,7 @@ def test_rows_are_added_to_a_file_as_they_come(tmp_path, monkeypatch):
     assert row.keys() >= CONTRACT and row["name"] == "conv 3x6x6->4 3x3"
 
 
+@pytest.mark.usefixtures("array_functions")
 def test_small_nets_are_measured_beside_pytorch(capsys, tmp_path):
     pytest.importorskip("torch")
     found = report(tmp_path, "--batch", "2", "--no-memory")
