@@ -5,7 +5,7 @@ from math import nan, prod
 from typing import Any
 
 from ..backends import Backend
-from ..common.types import Array, dtype_name
+from ..common.types import Array, dtype_name, is_integer_dtype
 from ..layers.losses import Loss
 from ..layers.losses.class_targets import can_hold
 from .data_loader import DataLoader
@@ -161,13 +161,13 @@ def _as_lists(value: Any) -> Any:
 
 def is_classification(prediction: Array, target: Array) -> bool:
     """Whether the targets are classes, and the predictions scores of at least two of them."""
-    are_classes = dtype_name(target.dtype).startswith(("int", "uint")) and target.ndim == prediction.ndim - 1
+    are_classes = is_integer_dtype(target.dtype) and target.ndim == prediction.ndim - 1
     return are_classes and prediction.shape[1] > 1
 
 
 def has_classes(loader: DataLoader) -> bool:
     """Whether the targets of a loader are classes, not numbers."""
-    return dtype_name(loader.targets.dtype).startswith(("int", "uint"))
+    return is_integer_dtype(loader.targets.dtype)
 
 
 def none_ignored(loss: Loss, loader: DataLoader) -> bool:

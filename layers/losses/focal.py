@@ -18,7 +18,7 @@ from typing import Any, Unpack
 from ...backends import operations_of
 from ...backends.without_autograd import without_graph
 from ...common import checks
-from ...common.types import Array, Namespace, dtype_name
+from ...common.types import Array, Namespace, is_integer_dtype
 from ..activations import log_softmax, relu, sigmoid
 from ..core.array_checks import namespace
 from ..core.elementwise import scalar, zero
@@ -72,7 +72,7 @@ def focal(
     """
     xp = namespace(xp, logits=logits, target=target)
     gamma, ignore_index = _gamma(gamma), checks.integer("ignore_index", ignore_index)
-    if not _has_classes(target):
+    if not is_integer_dtype(target.dtype):
         xp = paired(xp, logits, target)
         entropy, distance = _entries(logits, target, xp)
         losses = _power(distance, gamma, xp) * entropy
@@ -103,7 +103,7 @@ def focal_backward(
     ``alpha_t q^gamma (p - t + gamma (1 - 2 t) p (1 - p) ce / q) dy`` with ``q = 1 - p_t``."""
     xp = namespace(xp, logits=logits, target=target)
     gamma, ignore_index = _gamma(gamma), checks.integer("ignore_index", ignore_index)
-    if not _has_classes(target):
+    if not is_integer_dtype(target.dtype):
         xp = paired(xp, logits, target)
         entropy, distance = _entries(logits, target, xp)
         yes, no = sigmoid(logits, xp=xp), sigmoid(-logits, xp=xp)
@@ -125,10 +125,6 @@ def focal_backward(
     slopes = slope * (xp.exp(log_all) - one_hot(logits, index, xp))
     count = xp.sum(xp.astype(kept, logits.dtype))
     return spread(slopes, dy, reduction, xp, shape=tuple(target.shape), count=count)
-
-
-def _has_classes(target: Array) -> bool:
-    return dtype_name(target.dtype).startswith(("int", "uint"))
 
 
 def _gamma(gamma: float) -> float:
@@ -212,7 +208,7 @@ class Focal(ClassLoss):
 
     def terms(self, prediction: Array, target: Array) -> Array:
         """The number of targets that are not ignored."""
-        if not _has_classes(target):
+        if not is_integer_dtype(target.dtype):
             return self._number(float(prod(target.shape)), prediction, target)
         b = self._place(prediction, target)
         with b.context():
@@ -220,6 +216,6 @@ class Focal(ClassLoss):
 
     def counted(self, prediction: Array, target: Array, *, none_ignored: bool = False) -> Array | float:
         """As `terms`."""
-        if not _has_classes(target):
+        if not is_integer_dtype(target.dtype):
             return float(prod(target.shape))
         return super().counted(prediction, target, none_ignored=none_ignored)
