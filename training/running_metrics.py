@@ -105,9 +105,7 @@ class RunningMetrics:
     def state_dict(self) -> dict[str, Any]:
         """Sums, as numbers and nested lists of them: waits for the device."""
         total, weight, correct, targets, others = self._read()
-        listed = {
-            name: [each.tolist() if hasattr(each, "tolist") else each for each in sums] for name, sums in others.items()
-        }
+        listed = {name: list(map(as_lists, sums)) for name, sums in others.items()}
         return {"total": total, "weight": weight, "correct": correct, "targets": targets, "metrics": listed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -154,7 +152,7 @@ class RunningMetrics:
         return self.backend.xp.astype(value, widest(self.backend) if is_float else self.backend.xp.int64, copy=False)
 
 
-def _as_lists(value: Any) -> Any:
+def as_lists(value: Any) -> Any:
     """An array on the host as nested lists; a number unchanged."""
     return value.tolist() if hasattr(value, "tolist") else value
 
