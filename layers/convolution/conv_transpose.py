@@ -36,9 +36,8 @@ from ..core.placement import Placement
 from ..initialisers import Initialiser
 from ..windows.geometry import SAME, Padding, Size, resolve_padding
 from .base import KernelLayer
-from .conv import require_cells
 from .gradients import transposed_gradients
-from .problem import Problem
+from .problem import Problem, spatial_axes
 
 
 @without_graph
@@ -155,9 +154,7 @@ class _Plan:
 
 
 def refuse_same(padding: Padding) -> None:
-    """Raise `ValueError` for ``"same"`` and ``"same_lower"``: they depend on the size of the output, of which there are
-    several.
-    """
+    """Raise `ValueError` for ``"same"`` and ``"same_lower"``, for which the output has no unique size."""
     if isinstance(padding, str) and padding in SAME:
         raise ValueError(
             f"padding must be a number of cells or 'valid', got {padding!r}; give the padding of the convolution of "
@@ -169,13 +166,7 @@ def _plan(
     x: Shape, weight: Shape, stride: Size, padding: Padding, output_padding: Size, dilation: Size, groups: int
 ) -> _Plan:
     """The sizes; raises `ValueError` for shapes of input and weight that do not fit together."""
-    axes = len(x) - 2
-    if axes < 1 or len(weight) != len(x):
-        raise ValueError(
-            f"input (N, C, *spatial) and weight (C, F/groups, *kernel) must have the same number of axes, 3 or more; "
-            f"got shapes {x} and {weight}"
-        )
-    require_cells(weight)
+    axes = spatial_axes(x, weight, "(C, F/groups, *kernel)")
     if x[1] != weight[0] or weight[0] % groups:
         raise ValueError(f"input has {x[1]} channels, expected {weight[0]}, in {groups} equal groups (shape {x})")
     refuse_same(padding)
