@@ -20,8 +20,8 @@ from ..backends.recording.slots import ABSENT, Slot
 from ..common import checks
 from ..common.types import Array, dtype_name
 from ..layers.core.errors import full_name
+from ..layers.core.in_place import copy_with_layout, update_in_place
 from ..layers.core.layer import Layer
-from ..layers.core.parameter import copy_with_layout, update_in_place
 from ..layers.core.placement import moved
 
 

@@ -14,7 +14,8 @@ from ...backends.recording.guards import require_owned
 from ...backends.sole_reference import ONE_REFERENCE
 from ...common.types import Array, dtype_name
 from .array_checks import require_float
-from .parameter import Owner, copy_with_layout
+from .in_place import copy_with_layout
+from .parameter import Owner
 from .placement import moved
 
 
