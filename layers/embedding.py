@@ -34,8 +34,8 @@ def embedding(index: Array, weight: Array, *, xp: Namespace | None = None) -> Ar
     Parameters
     ----------
     index : array
-        Integers from 0 to ``V - 1``. Where reading it takes no waiting, another number is an error; on other devices
-        its row of the result is NaN.
+        Integers from 0 to ``V - 1``. On the CPU another number is an error; on a GPU, where the check would make the
+        host wait for the device, its row of the result is NaN.
     weight : array
         float32 or float64.
 

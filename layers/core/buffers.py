@@ -53,7 +53,7 @@ class Buffers(MutableMapping[str, Array]):
     owner : Layer
     """
 
-    #: Another number whenever some layer gets or loses a buffer.
+    #: A count that grows whenever any layer gets or loses a buffer.
     declared: ClassVar[int] = 0
 
     def __init__(self, owner: Owner) -> None:

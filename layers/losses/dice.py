@@ -52,8 +52,8 @@ def dice(
     from_logits : bool
         Whether the prediction is logits.
     smooth : float
-        Added to numerator and denominator, at least 0, in pixels; the smaller, the more a few wrong pixels of a class
-        that is absent cost.
+        Added to numerator and denominator, at least 0, in pixels. With a small one, a few pixels that are predicted for
+        a class that does not occur cost nearly as much as many.
     ignore_index : int
         Pixels with this target are left out of all sums.
     reduction : {"mean", "sum", "none"}
@@ -108,7 +108,7 @@ def _smooth(smooth: float) -> float:
 def _checked(
     xp: Namespace | None, prediction: Array, target: Array, from_logits: bool, ignore_index: int
 ) -> tuple[Namespace, Array, Array, Array]:
-    """The namespace, p, t, and by what each pixel counts: 1, or 0 if it is ignored, or NaN."""
+    """The namespace, p, t, and the weight of each pixel: 1, 0 if it is ignored, NaN if its target is no class."""
     xp = namespace(xp, prediction=prediction, target=target)
     from_logits, ignore_index = checks.flag("from_logits", from_logits), checks.integer("ignore_index", ignore_index)
     if not is_integer_dtype(target.dtype):
@@ -129,14 +129,14 @@ def _checked(
 
 
 def _share(prediction: Array, target: Array, ignore_index: int, xp: Namespace) -> Array:
-    """By what each pixel counts; of the prediction only dtype and classes are used."""
+    """The weight of each pixel; of the prediction only its dtype and number of classes are used."""
     if is_integer_dtype(target.dtype):
         return target_shares(prediction, target, None, ignore_index, xp)[2]
     return xp.astype(target != float(ignore_index), prediction.dtype)
 
 
 def _masked(x: Array, share: Array, xp: Namespace) -> Array:
-    """``x * share``, 0 where the share is, whatever x is."""
+    """``x * share``, and 0 where the share is 0, also if x is NaN or infinite."""
     return xp.where(share == 0.0, zero(x, xp), x * share)
 
 

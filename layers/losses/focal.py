@@ -1,6 +1,6 @@
-"""The focal loss: cross-entropy in which targets that are predicted well count less, for rare classes.
+"""The focal loss: cross-entropy in which well-predicted targets count less, for rare classes.
 
-For the class y with the predicted probability p, and for a target t of each entry with ``p = sigmoid(x)``::
+For the class y with the predicted probability p_y, or for a target t in each entry with ``p = sigmoid(x)``::
 
     classes   -alpha_y (1 - p_y)^gamma log p_y
     entries   alpha_t (1 - p_t)^gamma ce(x, t)     p_t = t p + (1 - t) (1 - p), alpha_t likewise of alpha
@@ -47,13 +47,13 @@ def focal(
     logits : array
         ``(N, C, ...)`` for classes, any shape for entries; float32 or float64.
     target : array
-        Classes ``0 .. C-1``, integer, ``(N, ...)``; or 0 for no and 1 for yes (or between), of the logits' shape and
-        dtype.
+        Classes ``0 .. C-1``, integer, ``(N, ...)``; or for each entry a number from 0 (no) to 1 (yes), of the logits'
+        shape and dtype.
     alpha : float or array, optional
         For classes their weights, ``(C,)``, or one factor for all; for entries a number from 0 to 1, the weight of yes,
         and ``1 - alpha`` is that of no. 1 unless given.
     gamma : float
-        At least 0; the larger, the less do targets count that are predicted well.
+        At least 0; the larger it is, the less well-predicted targets count.
     ignore_index : int
         Classes of this number are ignored: their loss and gradient are 0. It has no effect on entries.
     reduction : {"mean", "sum", "none"}
