@@ -30,7 +30,7 @@ from .. import convolution
 from ..core.array_checks import namespace, require_dtype_of, require_same_dtype, require_shape
 from ..core.axis_order import channels_first, channels_last
 from ..core.kept import Keep, compute
-from ..core.needed_gradients import Wanted, wanted_of
+from ..core.needed_gradients import Wanted
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
@@ -261,19 +261,13 @@ class Conv(BorderedLayer):
         algorithms = self.backend.product_algorithms
         return _problem(x, weight, self.stride, self._zero_padding, self.dilation, self.groups, algorithms)
 
-    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x,) = self.saved
-        weight, b = self.parameter_value("weight"), self.backend
-        # The weight may have been replaced since the forward.
-        require_same_dtype(dy=dy, input=x, weight=weight)
-        if b.narrow is not None:
-            dy, weight = b.narrow.rounded(dy), b.narrow.rounded(weight)
-        extended, wanted = self._extended(x), wanted_of(self, input_grad)
+    def _gradients(
+        self, dy: Array, x: Array, weight: Array, wanted: Wanted
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        extended = self._extended(x)
         problem = self._problem(extended, weight)
-        dx, dweight, dbias = gradients(dy, extended, weight, problem, wanted, b.product_xp)
-        self.accumulate_grad("weight", dweight)
-        self.accumulate_grad("bias", dbias)
-        return self._narrowed(dx, x)
+        dx, dweight, dbias = gradients(dy, extended, weight, problem, wanted, self.backend.product_xp)
+        return self._narrowed(dx, x), dweight, dbias
 
 
 class Conv1d(Conv):

@@ -30,7 +30,7 @@ from .. import convolution
 from ..core.array_checks import namespace, require_dtype_of, require_same_dtype, require_shape
 from ..core.axis_order import channels_first, channels_last
 from ..core.kept import Keep, compute
-from ..core.needed_gradients import Wanted, wanted_of
+from ..core.needed_gradients import Wanted
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
@@ -265,19 +265,12 @@ class ConvTranspose(KernelLayer):
         y = _conv_transpose(x, weight, bias, _problem(x, plan, self.groups, b.product_algorithms), keep, b.product_xp)
         return operations_of(b.product_xp).relu_in_place(y) if relu else y
 
-    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x,) = self.saved
-        weight: Array = self.parameter_value("weight")
-        # The weight may have been replaced since the forward.
-        require_same_dtype(dy=dy, input=x, weight=weight)
+    def _gradients(
+        self, dy: Array, x: Array, weight: Array, wanted: Wanted
+    ) -> tuple[Array | None, Array | None, Array | None]:
         plan, b = self._planned(tuple(x.shape), tuple(weight.shape)), self.backend
-        if b.narrow is not None:
-            dy, weight = b.narrow.rounded(dy), b.narrow.rounded(weight)
-        problem, wanted = _problem(x, plan, self.groups, b.product_algorithms), wanted_of(self, input_grad)
-        dx, dweight, dbias = transposed_gradients(dy, x, weight, problem, wanted, b.product_xp)
-        self.accumulate_grad("weight", dweight)
-        self.accumulate_grad("bias", dbias)
-        return dx
+        problem = _problem(x, plan, self.groups, b.product_algorithms)
+        return transposed_gradients(dy, x, weight, problem, wanted, b.product_xp)
 
 
 class ConvTranspose1d(ConvTranspose):
