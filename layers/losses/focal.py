@@ -109,8 +109,8 @@ def focal_backward(
         yes, no = sigmoid(logits, xp=xp), sigmoid(-logits, xp=xp)
         # Where q is 0, so is the loss, and it has no slope.
         part = yes * no / xp.where(distance == 0.0, scalar(1.0, logits, xp), distance)
-        bend = (gamma - (2.0 * gamma) * target) * operations_of(xp).multiply_unless_zero(part, entropy)
-        slopes = _power(distance, gamma, xp) * ((1.0 - target) * yes - target * no + bend)
+        of_power = (gamma - (2.0 * gamma) * target) * operations_of(xp).multiply_unless_zero(part, entropy)
+        slopes = _power(distance, gamma, xp) * ((1.0 - target) * yes - target * no + of_power)
         share = _yes_and_no(alpha, target)
         return spread(slopes if share is None else share * slopes, dy, reduction, xp)
     xp, weight, factor = _of_classes(xp, logits, target, alpha)
@@ -143,7 +143,7 @@ def _of_classes(
 
 
 def _yes_and_no(alpha: Array | float | None, target: Array) -> Array | None:
-    """``alpha t + (1 - alpha) (1 - t)``."""
+    """The weight of each entry, ``alpha t + (1 - alpha) (1 - t)``; None if it is 1."""
     if alpha is None:
         return None
     if not checks.is_number(alpha):
@@ -153,9 +153,9 @@ def _yes_and_no(alpha: Array | float | None, target: Array) -> Array | None:
 
 
 def _entries(logits: Array, target: Array, xp: Namespace) -> tuple[Array, Array]:
-    """Binary cross-entropy of each entry, and ``1 - p_t``."""
-    bend = xp.log1p(xp.exp(-xp.abs(logits)))
-    yes, no = relu(-logits, xp=xp) + bend, relu(logits, xp=xp) + bend
+    """The binary cross-entropy of each entry, and its distance from the target, ``1 - p_t``."""
+    common = xp.log1p(xp.exp(-xp.abs(logits)))
+    yes, no = relu(-logits, xp=xp) + common, relu(logits, xp=xp) + common
     # A share of 0 adds 0, even if the loss is infinite.
     multiply = operations_of(xp).multiply_unless_zero
     distance = target * sigmoid(-logits, xp=xp) + (1.0 - target) * sigmoid(logits, xp=xp)
