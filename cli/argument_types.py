@@ -47,3 +47,12 @@ def not_negative(text: str) -> float:
     if not 0.0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number >= 0, got {text!r}")
     return value
+
+
+def checkpoint_name(text: str) -> str | int:
+    """An argument that is ``best``, ``last`` or a step."""
+    if text in ("best", "last"):
+        return text
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be best, last or a step that has a checkpoint, got {text!r}")

@@ -1,4 +1,7 @@
-"""Cached functions that know 1 from True and 1.0, which are equal: else one call accepts what another must refuse."""
+"""A cache of results that distinguishes 1, True and 1.0.
+
+These are equal, so that another cache would return the result for 1 where a function must refuse True.
+"""
 
 from __future__ import annotations
 

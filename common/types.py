@@ -20,3 +20,8 @@ def dtype_name(dtype: DType) -> str:
     name = getattr(dtype, "__name__", None) or str(dtype)
     name = name.rpartition(".")[2]
     return "bool" if name == "bool_" else name
+
+
+def is_integer_dtype(dtype: DType) -> bool:
+    """Whether a dtype of any library holds integers, signed or unsigned; booleans are not integers."""
+    return dtype_name(dtype).startswith(("int", "uint"))

@@ -31,7 +31,8 @@ def _to_bfloat16(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     narrow = array.astype(np.float32)
     bits = np.ascontiguousarray(narrow).view(np.uint32).reshape(array.shape)
     if array.dtype == np.float64:
-        # Rounding twice could miss the nearest number. So what float32 can't hold gets a last bit of 1 and is no tie.
+        # Rounding twice could miss the nearest number, so float32 is rounded to odd: what it can't hold ends in a 1 bit
+        # and is no tie.
         larger = np.abs(narrow.astype(np.float64)) > np.abs(array)
         bits = np.where(narrow.astype(np.float64) == array, bits, (bits - larger) | 1).astype(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16

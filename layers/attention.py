@@ -1,4 +1,4 @@
-"""Attention: each position of a sequence gets a mean of the values of all positions, weighted by how well keys fit.
+"""Attention: each position gets a weighted mean of the values of all positions; weights compare queries with keys.
 
 For one head, with queries ``Q (L, d)``, keys ``K (S, d)`` and values ``V (S, d)``::
 

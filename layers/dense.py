@@ -18,7 +18,7 @@ from ..common.types import Array, Namespace, dtype_name
 from .core.array_checks import namespace, require_dtype_of, require_same_dtype, require_shape
 from .core.fusing import Affine
 from .core.kept import Keep
-from .core.needed_gradients import Wanted, wanted_of
+from .core.needed_gradients import Wanted
 from .core.output_shape import Shape
 from .core.placement import Placement
 from .initialisers import Initialiser, constant, he_uniform
@@ -158,15 +158,7 @@ class Dense(Affine):
     def _output_channels(self, rank: int) -> int:
         return self.out_features if rank == 2 else 0
 
-    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x,) = self.saved
-        weight = self.parameter_value("weight")
-        # The weight may have been replaced since the forward; all shapes are known.
-        require_same_dtype(dy=dy, input=x, weight=weight)
-        b = self.backend
-        if b.narrow is not None:
-            dy, weight = b.narrow.rounded(dy), b.narrow.rounded(weight)
-        dx, dweight, dbias = _gradients(dy, x, weight, wanted_of(self, input_grad), operations_of(b.product_xp))
-        self.accumulate_grad("weight", dweight)
-        self.accumulate_grad("bias", dbias)
-        return dx
+    def _gradients(
+        self, dy: Array, x: Array, weight: Array, wanted: Wanted
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        return _gradients(dy, x, weight, wanted, operations_of(self.backend.product_xp))

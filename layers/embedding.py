@@ -19,7 +19,7 @@ from ..backends.inputs import describe
 from ..backends.recording.calls import decide
 from ..backends.without_autograd import without_graph
 from ..common import checks
-from ..common.types import Array, Namespace, dtype_name
+from ..common.types import Array, Namespace, is_integer_dtype
 from .core.array_checks import namespace, require_float
 from .core.layer import Layer
 from .core.output_shape import Shape
@@ -34,8 +34,8 @@ def embedding(index: Array, weight: Array, *, xp: Namespace | None = None) -> Ar
     Parameters
     ----------
     index : array
-        Integers from 0 to ``V - 1``. Where reading it takes no waiting, another number is an error; on other devices
-        its row of the result is NaN.
+        Integers from 0 to ``V - 1``. On the CPU another number is an error; on a GPU, where the check would make the
+        host wait for the device, its row of the result is NaN.
     weight : array
         float32 or float64.
 
@@ -82,7 +82,7 @@ def embedding_backward(
 
 def require_integers(x: Any, what: str) -> None:
     """Raise `TypeError` unless ``x`` is an array of integers."""
-    if not hasattr(x, "dtype") or not dtype_name(x.dtype).startswith(("int", "uint")):
+    if not hasattr(x, "dtype") or not is_integer_dtype(x.dtype):
         raise TypeError(
             f"{what} must be an array of integers, one index for each row wanted, got {describe(x)}; convert it with "
             f"{'index' if what == 'index' else 'x'}.astype('int64')"

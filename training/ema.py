@@ -19,8 +19,9 @@ from ..backends.recording.guards import require_owned
 from ..backends.recording.slots import ABSENT, Slot
 from ..common import checks
 from ..common.types import Array, dtype_name
+from ..layers.core.errors import full_name
+from ..layers.core.in_place import copy_with_layout, update_in_place
 from ..layers.core.layer import Layer
-from ..layers.core.parameter import copy_with_layout, update_in_place
 from ..layers.core.placement import moved
 
 
@@ -82,7 +83,7 @@ class EMA:
         for path, layer in self.model.named_layers() if self.use_buffers else ():
             for name, array in layer.buffers.items():
                 if dtype_name(array.dtype).startswith("float"):
-                    yield f"{path}.{name}" if path else name, array, layer.backend
+                    yield full_name(path, name), array, layer.backend
 
     @contextmanager
     def applied(self) -> Iterator[Layer]:
@@ -104,7 +105,7 @@ class EMA:
                 parameter.value = self._on(name, parameter.backend)
             for path, layer in self.model.named_layers() if self.use_buffers else ():
                 for name in layer.buffers:
-                    full = f"{path}.{name}" if path else name
+                    full = full_name(path, name)
                     if full in self._averages:
                         layer.buffers[name] = self._on(full, layer.backend)
             yield self.model

@@ -2,8 +2,10 @@
 
 The smallest float16 is 6e-8, and gradients of that size become 0 where a layer rounds them to multiply. So the gradient
 of the loss is multiplied by a scale, and the gradients of the parameters are divided by it before they are used. If the
-scale is so large that it makes infinities, the step is left out and the scale halved. After many steps without one it
-is doubled. Source: P. Micikevicius et al., "Mixed precision training", 2018, with PyTorch's rules and names.
+scale is so large that gradients become infinite, the step is skipped and the scale halved. After many steps without
+such a gradient it is doubled.
+
+Source: P. Micikevicius et al., "Mixed precision training", 2018, with PyTorch's rules and names.
 """
 
 from collections.abc import Mapping
@@ -16,7 +18,7 @@ from .optimizers import Optimizer
 
 
 class GradScaler:
-    """The scale of the loss in float16 training, and the steps that it makes possible.
+    """Scales the loss in float16 training, and skips steps whose gradients became infinite.
 
     Parameters
     ----------
@@ -70,7 +72,7 @@ class GradScaler:
 
     @property
     def skipped_in_a_row(self) -> int:
-        """Steps left out since the last one that was taken."""
+        """Steps skipped since the last one that was taken."""
         return self._skipped_steps
 
     def scale(self, gradient: Array) -> Array:

@@ -28,7 +28,7 @@ def require_transform(transform: Any) -> None:
 
 
 def paired_input(arrays: Sequence[Images], transforms: Sequence[AnyTransform | None], joint: bool | None) -> int | None:
-    """The input with whose transform the targets, the last of ``arrays``, are changed; None if they are not.
+    """Number of the input whose transform changes the targets, the last of ``arrays``, too; None if none does.
 
     Raises
     ------

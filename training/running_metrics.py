@@ -5,7 +5,7 @@ from math import nan, prod
 from typing import Any
 
 from ..backends import Backend
-from ..common.types import Array, dtype_name
+from ..common.types import Array, dtype_name, is_integer_dtype
 from ..layers.losses import Loss
 from ..layers.losses.class_targets import can_hold
 from .data_loader import DataLoader
@@ -105,9 +105,7 @@ class RunningMetrics:
     def state_dict(self) -> dict[str, Any]:
         """Sums, as numbers and nested lists of them: waits for the device."""
         total, weight, correct, targets, others = self._read()
-        listed = {
-            name: [each.tolist() if hasattr(each, "tolist") else each for each in sums] for name, sums in others.items()
-        }
+        listed = {name: list(map(as_lists, sums)) for name, sums in others.items()}
         return {"total": total, "weight": weight, "correct": correct, "targets": targets, "metrics": listed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -154,20 +152,20 @@ class RunningMetrics:
         return self.backend.xp.astype(value, widest(self.backend) if is_float else self.backend.xp.int64, copy=False)
 
 
-def _as_lists(value: Any) -> Any:
+def as_lists(value: Any) -> Any:
     """An array on the host as nested lists; a number unchanged."""
     return value.tolist() if hasattr(value, "tolist") else value
 
 
 def is_classification(prediction: Array, target: Array) -> bool:
     """Whether the targets are classes, and the predictions scores of at least two of them."""
-    are_classes = dtype_name(target.dtype).startswith(("int", "uint")) and target.ndim == prediction.ndim - 1
+    are_classes = is_integer_dtype(target.dtype) and target.ndim == prediction.ndim - 1
     return are_classes and prediction.shape[1] > 1
 
 
 def has_classes(loader: DataLoader) -> bool:
     """Whether the targets of a loader are classes, not numbers."""
-    return dtype_name(loader.targets.dtype).startswith(("int", "uint"))
+    return is_integer_dtype(loader.targets.dtype)
 
 
 def none_ignored(loss: Loss, loader: DataLoader) -> bool:

@@ -33,7 +33,7 @@ class Sampler(ABC):
 
 
 class WeightedRandomSampler(Sampler):
-    """Draw samples with probabilities that are proportional to their weights, as against imbalanced classes.
+    """Draw samples with probabilities proportional to their weights, for example to balance classes.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ from .modes import in_training
 from .one_sample_batches import require_no_one_sample_batch
 from .progress import Progress
 from .run import Run
-from .running_metrics import has_classes
+from .running_metrics import as_lists, has_classes
 from .saving import save
 from .schedules.base import TimedSchedule
 from .training_step import TrainingStep
@@ -128,7 +128,7 @@ class Trainer:
                 measured = evaluate(run.model, run.validation, loss=run.loss, metrics=run.other_metrics)
             row |= {f"validation_{name}": value for name, value in measured.items()}
         # A matrix as lists, which a checkpoint gives back as they were.
-        row = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in row.items()}
+        row = {name: as_lists(value) for name, value in row.items()}
         row["seconds"] = run.seconds + time.perf_counter() - started
         return row
 

@@ -5,11 +5,9 @@ from typing import Any
 from ...backends import Backend
 from ...layers.core.layer import Layer
 from ...layers.models import BUILDERS
-from ...training.saved_net.description import checked_description, describe, unknown_net
+from ...training.saved_net.description import checked_description, unknown_net
 from ..errors import UsageError
 from ..net_option import build_net
-
-__all__ = ["describe", "rebuild"]
 
 
 def rebuild(

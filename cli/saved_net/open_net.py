@@ -19,14 +19,13 @@ from ...training.augment import Normalise
 from ...training.augment.transform import AnyTransform
 from ...training.data_loader import DataLoader
 from ...training.datasets import Dataset, Images, load_dataset
-from ...training.saved_net.weights import CONFIG, load_weights
+from ...training.saved_net.weights import CONFIG, load_weights, read_weights
 from .. import config_file
-from ..argument_types import text
+from ..argument_types import checkpoint_name, text
 from ..backend_option import add_backend, add_numerics, open_backend
 from ..errors import UsageError
 from .class_names import labels_by_name
 from .description import rebuild
-from .weights import checkpoint_name, read_weights
 
 HostArray = np.ndarray[Any, Any]
 

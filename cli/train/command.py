@@ -32,7 +32,8 @@ from ...training.nan_check import NonFiniteError
 from ...training.one_sample_batches import require_no_one_sample_batch
 from ...training.optimizers.base import Optimizer
 from ...training.out_of_memory import OutOfMemory
-from ...training.saved_net.weights import CONFIG, MODEL
+from ...training.saved_net.description import describe
+from ...training.saved_net.weights import CONFIG, MODEL, data_id
 from ...training.schedules.base import Schedule
 from ...training.tensorboard import TensorBoard
 from .. import run_folder
@@ -41,8 +42,6 @@ from ..config_file import as_toml
 from ..errors import Failure, UsageError, one_line, preparing
 from ..net_option import build_net
 from ..run_folder import HISTORY, METRICS
-from ..saved_net.description import describe
-from ..saved_net.weights import data_id
 from .from_options import make_loaders, make_optimizer, make_schedule, require_classes
 from .metrics import METRIC, image_counts, print_summary, run_metrics
 from .options import COMPILE

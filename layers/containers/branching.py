@@ -56,8 +56,13 @@ class Branching(Container):
 
     def _backward_all(self, branches: Sequence[tuple[Layer | None, Array]], input_grad: bool) -> Array | None:
         """The sum of the branches' input gradients for pairs (branch, ``dy``), where None is the identity."""
+        gradients = self._backward_each(branches, input_grad)
+        return None if gradients is None else self._sum(gradients)
+
+    def _backward_each(self, branches: Sequence[tuple[Layer | None, Array]], input_grad: bool) -> list[Array] | None:
+        """The input gradient of each branch; None, and no more than the parameters need, without ``input_grad``."""
         gradients = []
-        # In reverse, as each layer in several places needs it.
+        # The last branch first: a layer in several branches must have its calls in reverse (`repeated_calls`).
         for branch, dy in reversed(branches):
             if input_grad:
                 gradients.append(dy if branch is None else branch.backward(dy))
@@ -65,4 +70,4 @@ class Branching(Container):
                 branch.backward(dy, input_grad=False)
             elif branch is not None:
                 branch._skip_backward()
-        return self._sum(gradients[::-1]) if input_grad else None
+        return gradients[::-1] if input_grad else None

@@ -16,10 +16,11 @@ from ..core.placement import Placement, has_backend_settings
 from ..core.repeated_calls import mark_repeated, open_calls, rewind
 
 
-def _as_pass(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A container's forward; if it is in training, layers in evaluation within save what backward needs too.
+def _with_grad_mode(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A container's ``forward`` that sets the grad mode if the container is in training.
 
-    Layers in several places save it for each.
+    So layers within that are in evaluation save what backward needs as well. Layers in several places save it for each
+    of their calls.
     """
 
     @wraps(forward)
@@ -41,8 +42,8 @@ def _as_pass(forward: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _as_return(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """A container's backward, which begins with the last call of layers in several places."""
+def _from_last_call(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A container's ``backward`` in which layers in several places begin with what their last call saved."""
 
     @wraps(backward)
     def call(self: Container, dy: Any, *others: Any, **keywords: Any) -> Any:
@@ -76,15 +77,15 @@ class Container(Layer):
     """
 
     _names_errors = False
-    #: Children that have another name in the full names of layers and parameters than in ``children``; an empty one
-    #: adds nothing.
+    #: Names of children in the full names of layers and parameters, where they differ from those in ``children``; an
+    #: empty name adds nothing.
     names: ClassVar[Mapping[str, str]] = {}
     # Whether this container's backward is running, for one that calls that of its base class.
     _returns = False
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        for name, wrap in (("forward", _as_pass), ("backward", _as_return)):
+        for name, wrap in (("forward", _with_grad_mode), ("backward", _from_last_call)):
             if name in vars(cls):
                 setattr(cls, name, wrap(vars(cls)[name]))
 
@@ -97,12 +98,12 @@ class Container(Layer):
         self._repeated = mark_repeated(layer for _, layer in self.named_places())
         self._enter_container("", {})
 
-    @_as_pass
+    @_with_grad_mode
     def forward(self, x: Array) -> Any:
         """`Layer.forward`."""
         return super().forward(x)
 
-    @_as_return
+    @_from_last_call
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
         """`Layer.backward`."""
         return super().backward(dy, input_grad=input_grad)

@@ -83,10 +83,13 @@ class Parallel(Branching):
     def backward(self, dy: Array, *, input_grad: bool = True) -> Array:
         """The sum of the branches' gradients; None with ``input_grad=False``."""
         self._check_gradient(dy)
-        return self._backward_all(list(zip(self.children.values(), self._parts(dy), strict=True)), input_grad)
+        return self._backward_all(self._with_parts(dy), input_grad)
+
+    def _with_parts(self, dy: Array) -> list[tuple[Layer, Array]]:
+        """Each branch and its part of the upstream gradient."""
+        return list(zip(self.children.values(), self._parts(dy), strict=True))
 
     def _parts(self, dy: Array) -> list[Array]:
-        """The upstream gradient of each branch."""
         shapes, axis = self.saved
         dy = self.backend.plain(dy)
         if self.join == "add":

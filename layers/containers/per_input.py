@@ -11,16 +11,15 @@ from typing import Any
 from ...common.types import Array
 from ..core.errors import with_owner
 from ..core.output_shape import Shape
-from .container import is_trained
 from .parallel import Parallel
 
 
 class PerInput(Parallel):
-    """Branches with an input each, whose outputs are concatenated or added: the first layer of a net of several inputs.
+    """Branches with an input each, whose outputs are concatenated or added.
 
-    It is called with a tuple of arrays, one for each branch, with as many samples each, and `backward` returns a tuple.
-    As the first layer of a `Sequential` it makes that a net of several inputs, which `fit`, `evaluate` and `predict`
-    train and use with batches ``((x1, x2), y)`` (`DataLoader`).
+    It is called with a tuple of arrays, one for each branch, with the same number of samples, and `backward` returns a
+    tuple of their gradients. A `Sequential` that begins with it is a net with several inputs: `fit`, `evaluate` and
+    `predict` pass it batches ``((x1, x2), y)`` (`DataLoader`).
 
     Parameters
     ----------
@@ -55,18 +54,11 @@ class PerInput(Parallel):
     def backward(self, dy: Array, *, input_grad: bool = True) -> Any:
         """The gradients of all inputs, a tuple; None with ``input_grad=False``."""
         self._check_gradient(dy)
-        branches = list(zip(self.children.values(), self._parts(dy), strict=True))
-        if input_grad:
-            return tuple(branch.backward(part) for branch, part in branches)
-        for branch, part in branches:
-            if is_trained(branch):
-                branch.backward(part, input_grad=False)
-        return None
+        gradients = self._backward_each(self._with_parts(dy), input_grad)
+        return None if gradients is None else tuple(gradients)
 
     def _output_shape(self, shape: Shape) -> Shape:
-        raise ValueError(
-            "PerInput has several inputs, of which one shape says nothing; call output_shape of its branches"
-        )
+        raise ValueError("PerInput has several inputs, but one shape was given; call output_shape of each branch")
 
     def _require_inputs(self, x: Any) -> None:
         if not isinstance(x, tuple | list):

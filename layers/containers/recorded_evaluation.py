@@ -47,7 +47,7 @@ _state = _State()
 
 
 class _Parts:
-    """All layers of a net as they are, and the sources of what they compute.
+    """All layers of a net with their present attributes, and the arrays with which they compute.
 
     Attributes
     ----------
@@ -64,13 +64,13 @@ class _Parts:
         self._declared = Buffers.declared
 
     def are_those_of(self, net: Layer) -> bool:
-        """Whether these are a net's layers, with the attributes that they had; equal ones are the same, mostly."""
+        """Whether these are still the layers of a net, with attributes equal to those that they had."""
         if self.layers[0] is not net or self._declared != Buffers.declared:
             return False
         try:
             return list(map(vars, self.layers)) == self._attributes
         except ValueError:
-            # Arrays that are not the same ones.
+            # Other arrays than before: a comparison of arrays has no truth value.
             return False
 
 

@@ -1,6 +1,7 @@
-"""Convolutions whose padding holds cells of the input: the input is extended first, and then convolved without padding.
+"""Convolutions whose padding holds copies of cells of the input.
 
-Forward and backward extend it anew, so that the extended input, a copy, is not kept from one to the other.
+The input is extended by these copies and then convolved without padding. Backward extends it again, so that no extended
+input is kept in memory from forward to backward.
 """
 
 from ...common import checks
@@ -20,8 +21,8 @@ class BorderedLayer(KernelLayer):
         self.padding_mode = checks.choice("padding_mode", padding_mode, ("zeros", *MODES))
 
     @property
-    def _zeros(self) -> Padding:
-        """The padding with zeros, after any other."""
+    def _zero_padding(self) -> Padding:
+        """The padding with zeros that the convolution itself adds."""
         return self.padding if self.padding_mode == "zeros" else 0
 
     def _require_source(self, shape: Shape, geometry: Geometry) -> None:
@@ -30,7 +31,7 @@ class BorderedLayer(KernelLayer):
             require_source(shape[2:], geometry.padding, self.padding_mode)
 
     def _extended(self, x: Array) -> Array:
-        """The input with its borders, unless these are zeros."""
+        """The input with its borders; unchanged if the padding is zeros."""
         if self.padding_mode == "zeros":
             return x
         self._output_shape(tuple(x.shape))
@@ -38,7 +39,7 @@ class BorderedLayer(KernelLayer):
         return extend(x, padding, self.padding_mode, self.backend.xp)
 
     def _narrowed(self, dx: Array | None, x: Array) -> Array | None:
-        """The gradient of the input for that of the extended input."""
+        """The gradient of the input, from that of the extended input."""
         if dx is None or self.padding_mode == "zeros":
             return dx
         spatial = tuple(x.shape[2:])

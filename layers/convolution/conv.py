@@ -30,14 +30,14 @@ from .. import convolution
 from ..core.array_checks import namespace, require_dtype_of, require_same_dtype, require_shape
 from ..core.axis_order import channels_first, channels_last
 from ..core.kept import Keep, compute
-from ..core.needed_gradients import Wanted, wanted_of
+from ..core.needed_gradients import Wanted
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
 from ..windows.geometry import Geometry, Padding, Size, place_windows
 from .bordered import BorderedLayer
 from .gradients import gradients
-from .problem import Problem
+from .problem import Problem, spatial_axes
 
 
 @without_graph
@@ -162,13 +162,7 @@ def _described(
 
 def _geometry(x: Shape, weight: Shape, stride: Size, padding: Padding, dilation: Size, groups: int) -> Geometry:
     """The windows and padding; raises `ValueError` for shapes of input and weight that do not fit together."""
-    axes = len(x) - 2
-    if axes < 1 or len(weight) != len(x):
-        raise ValueError(
-            f"input (N, C, *spatial) and weight (F, C/groups, *kernel) must have the same number of axes, 3 or more; "
-            f"got shapes {x} and {weight}"
-        )
-    require_cells(weight)
+    axes = spatial_axes(x, weight, "(F, C/groups, *kernel)")
     if weight[0] % groups:
         raise ValueError(f"output channels must be a multiple of groups, got {weight[0]} channels in {groups} groups")
     channels = weight[1] * groups
@@ -181,12 +175,6 @@ def _geometry(x: Shape, weight: Shape, stride: Size, padding: Padding, dilation:
         padding,
         checks.per_axis("dilation", dilation, axes),
     )
-
-
-def require_cells(weight: Shape) -> None:
-    """Raise `ValueError` for a kernel of size 0 along an axis."""
-    if 0 in weight[2:]:
-        raise ValueError(f"weight must have a kernel cell along each spatial axis, got shape {weight}")
 
 
 class Conv(BorderedLayer):
@@ -271,21 +259,15 @@ class Conv(BorderedLayer):
 
     def _problem(self, x: Array, weight: Array) -> Problem:
         algorithms = self.backend.product_algorithms
-        return _problem(x, weight, self.stride, self._zeros, self.dilation, self.groups, algorithms)
+        return _problem(x, weight, self.stride, self._zero_padding, self.dilation, self.groups, algorithms)
 
-    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x,) = self.saved
-        weight, b = self.parameter_value("weight"), self.backend
-        # The weight may have been replaced since the forward.
-        require_same_dtype(dy=dy, input=x, weight=weight)
-        if b.narrow is not None:
-            dy, weight = b.narrow.rounded(dy), b.narrow.rounded(weight)
-        extended, wanted = self._extended(x), wanted_of(self, input_grad)
+    def _gradients(
+        self, dy: Array, x: Array, weight: Array, wanted: Wanted
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        extended = self._extended(x)
         problem = self._problem(extended, weight)
-        dx, dweight, dbias = gradients(dy, extended, weight, problem, wanted, b.product_xp)
-        self.accumulate_grad("weight", dweight)
-        self.accumulate_grad("bias", dbias)
-        return self._narrowed(dx, x)
+        dx, dweight, dbias = gradients(dy, extended, weight, problem, wanted, self.backend.product_xp)
+        return self._narrowed(dx, x), dweight, dbias
 
 
 class Conv1d(Conv):

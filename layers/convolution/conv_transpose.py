@@ -30,15 +30,14 @@ from .. import convolution
 from ..core.array_checks import namespace, require_dtype_of, require_same_dtype, require_shape
 from ..core.axis_order import channels_first, channels_last
 from ..core.kept import Keep, compute
-from ..core.needed_gradients import Wanted, wanted_of
+from ..core.needed_gradients import Wanted
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from ..initialisers import Initialiser
 from ..windows.geometry import SAME, Padding, Size, resolve_padding
 from .base import KernelLayer
-from .conv import require_cells
 from .gradients import transposed_gradients
-from .problem import Problem
+from .problem import Problem, spatial_axes
 
 
 @without_graph
@@ -155,9 +154,7 @@ class _Plan:
 
 
 def refuse_same(padding: Padding) -> None:
-    """Raise `ValueError` for ``"same"`` and ``"same_lower"``: they depend on the size of the output, of which there are
-    several.
-    """
+    """Raise `ValueError` for ``"same"`` and ``"same_lower"``, for which the output has no unique size."""
     if isinstance(padding, str) and padding in SAME:
         raise ValueError(
             f"padding must be a number of cells or 'valid', got {padding!r}; give the padding of the convolution of "
@@ -169,13 +166,7 @@ def _plan(
     x: Shape, weight: Shape, stride: Size, padding: Padding, output_padding: Size, dilation: Size, groups: int
 ) -> _Plan:
     """The sizes; raises `ValueError` for shapes of input and weight that do not fit together."""
-    axes = len(x) - 2
-    if axes < 1 or len(weight) != len(x):
-        raise ValueError(
-            f"input (N, C, *spatial) and weight (C, F/groups, *kernel) must have the same number of axes, 3 or more; "
-            f"got shapes {x} and {weight}"
-        )
-    require_cells(weight)
+    axes = spatial_axes(x, weight, "(C, F/groups, *kernel)")
     if x[1] != weight[0] or weight[0] % groups:
         raise ValueError(f"input has {x[1]} channels, expected {weight[0]}, in {groups} equal groups (shape {x})")
     refuse_same(padding)
@@ -274,19 +265,12 @@ class ConvTranspose(KernelLayer):
         y = _conv_transpose(x, weight, bias, _problem(x, plan, self.groups, b.product_algorithms), keep, b.product_xp)
         return operations_of(b.product_xp).relu_in_place(y) if relu else y
 
-    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
-        (x,) = self.saved
-        weight: Array = self.parameter_value("weight")
-        # The weight may have been replaced since the forward.
-        require_same_dtype(dy=dy, input=x, weight=weight)
+    def _gradients(
+        self, dy: Array, x: Array, weight: Array, wanted: Wanted
+    ) -> tuple[Array | None, Array | None, Array | None]:
         plan, b = self._planned(tuple(x.shape), tuple(weight.shape)), self.backend
-        if b.narrow is not None:
-            dy, weight = b.narrow.rounded(dy), b.narrow.rounded(weight)
-        problem, wanted = _problem(x, plan, self.groups, b.product_algorithms), wanted_of(self, input_grad)
-        dx, dweight, dbias = transposed_gradients(dy, x, weight, problem, wanted, b.product_xp)
-        self.accumulate_grad("weight", dweight)
-        self.accumulate_grad("bias", dbias)
-        return dx
+        problem = _problem(x, plan, self.groups, b.product_algorithms)
+        return transposed_gradients(dy, x, weight, problem, wanted, b.product_xp)
 
 
 class ConvTranspose1d(ConvTranspose):

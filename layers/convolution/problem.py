@@ -5,6 +5,25 @@ from functools import cached_property
 from math import prod
 
 from ...backends.contractions.windows import PadWidths, Windows
+from ..core.output_shape import Shape
+
+
+def spatial_axes(x: Shape, weight: Shape, form: str) -> int:
+    """The number of spatial axes of an input and a weight; ``form`` is that of the weight, for the message.
+
+    Raises
+    ------
+    ValueError
+        If there is none, if it is not the same in both, or if the kernel has size 0 along one.
+    """
+    if len(x) < 3 or len(weight) != len(x):
+        raise ValueError(
+            f"input (N, C, *spatial) and weight {form} must have the same number of axes, 3 or more; got shapes {x} "
+            f"and {weight}"
+        )
+    if 0 in weight[2:]:
+        raise ValueError(f"weight must have a kernel cell along each spatial axis, got shape {weight}")
+    return len(x) - 2
 
 
 @dataclass(frozen=True)

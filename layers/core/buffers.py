@@ -14,7 +14,8 @@ from ...backends.recording.guards import require_owned
 from ...backends.sole_reference import ONE_REFERENCE
 from ...common.types import Array, dtype_name
 from .array_checks import require_float
-from .parameter import Owner, copy_with_layout
+from .in_place import copy_with_layout
+from .parameter import Owner
 from .placement import moved
 
 
@@ -52,7 +53,7 @@ class Buffers(MutableMapping[str, Array]):
     owner : Layer
     """
 
-    #: Another number whenever some layer gets or loses a buffer.
+    #: A count that grows whenever any layer gets or loses a buffer.
     declared: ClassVar[int] = 0
 
     def __init__(self, owner: Owner) -> None:

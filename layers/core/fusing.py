@@ -9,10 +9,11 @@ from abc import ABC, abstractmethod
 
 from ...backends.narrow import NarrowFormat
 from ...common.types import Array
-from .array_checks import require_dtype_of
+from .array_checks import require_dtype_of, require_same_dtype
 from .errors import with_owner
 from .kept import Keep
 from .layer import Layer
+from .needed_gradients import Wanted, wanted_of
 
 
 class Fusing(Layer, ABC):
@@ -50,7 +51,7 @@ class Fusing(Layer, ABC):
 class Affine(Fusing):
     """Base of layers that are a linear map of their input by ``weight``, plus ``bias`` for each output channel.
 
-    A subclass defines ``_affine``, ``_scaled`` and ``_output_channels``.
+    A subclass defines ``_affine`` and ``_gradients``, ``_scaled`` and ``_output_channels``.
     """
 
     def _forward_and(self, x: Array, *, relu: bool) -> Array:
@@ -72,9 +73,27 @@ class Affine(Fusing):
         self.save_for_backward(narrow.known(x) or stored)
         return y
 
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        (x,) = self.saved
+        weight, narrow = self.parameter_value("weight"), self.backend.narrow
+        # The weight may have been replaced since the forward.
+        require_same_dtype(dy=dy, input=x, weight=weight)
+        if narrow is not None:
+            dy, weight = narrow.rounded(dy), narrow.rounded(weight)
+        dx, dweight, dbias = self._gradients(dy, x, weight, wanted_of(self, input_grad))
+        self.accumulate_grad("weight", dweight)
+        self.accumulate_grad("bias", dbias)
+        return dx
+
     @abstractmethod
     def _affine(self, x: Array, weight: Array, bias: Array | None, keep: Keep, relu: bool) -> Array:
         """The output, or its ReLU, with that weight and bias; ``keep`` is for values that depend on them only."""
+
+    @abstractmethod
+    def _gradients(
+        self, dy: Array, x: Array, weight: Array, wanted: Wanted
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """The gradients of ``_affine`` for input, weight and bias, with None for what is not wanted."""
 
     @abstractmethod
     def _scaled(self, weight: Array, scale: Array) -> Array:

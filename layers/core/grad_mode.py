@@ -140,10 +140,11 @@ def no_grad(function: Callable[P, R]) -> Callable[P, R]: ...
 
 
 def no_grad(function: Any = None) -> Any:
-    """Within the ``with`` block, no forward keeps anything for backward, in training neither.
+    """Within the ``with`` block, no forward keeps anything for backward, not even in training.
 
-    Modes stay as they are: in training dropout drops, and a batch norm uses and tracks the statistics of the batch. It
-    needs the memory of evaluation. A backward afterwards is a `RuntimeError`. Losses keep nothing either.
+    Modes stay as they are: in training dropout drops, and a batch norm uses and tracks the statistics of the batch. A
+    forward needs no more memory than in evaluation. A backward afterwards raises a `RuntimeError`. Losses keep nothing
+    either.
 
     It is also a decorator, ``@nn.no_grad()`` or ``@nn.no_grad``. Blocks may be nested, and the innermost decides. It
     applies to this thread, and to work that runs in its context.

@@ -97,9 +97,9 @@ class Layer(Described, LayerState):
 
     A layer may be in several places of a container, and layers may share parameters, ``b.parameters["weight"] =
     a.parameters["weight"]``. Gradients then add up, and optimizers, clipping and counts see a parameter once; names and
-    seeds are those of the first place. What backward needs is saved for each place. By itself a layer saves what
-    backward needs of its last forward only, and so it is in a container of your own that calls one child several times:
-    give it the child under a name for each call.
+    seeds are those of the first place. What backward needs is saved for each place. Otherwise a layer saves it for its
+    last forward only. So a container of your own that calls one child several times must have it in ``children`` under
+    several names, one for each call.
 
     Examples
     --------

@@ -13,6 +13,7 @@ from ...common.types import Array
 from ..initialisers import Initialiser
 from .buffers import Buffers
 from .errors import full_name
+from .freezing import Freezable
 from .grad_mode import grad_mode
 from .kept import Keep, Kept, Source, compute, constant, keep_constants
 from .layer_slots import slots_of
@@ -27,7 +28,7 @@ from .state_dict import LoadedKeys, load_state, state_of
 _IMPLEMENTED = {"_forward", "_forward_and", "_backward"}
 
 
-class LayerState(Placed):
+class LayerState(Freezable, Placed):
     """Base of `Layer`, whose docstring says when each method is called.
 
     Parameters
@@ -173,8 +174,9 @@ class LayerState(Placed):
         return self.training if mode is None else mode
 
     def save_for_backward(self, *values: Any) -> None:
-        """Save arrays and other values as ``saved`` for backward; None where there is no backward (`grad_enabled`)."""
+        """Save arrays and other values as ``saved`` for backward; without `grad_enabled`, ``saved`` becomes None."""
         mode = grad_mode()
+        # `grad_enabled` without its call, which every layer would make in every step.
         if not (mode or (mode is None and self.training)):
             self.saved = None
             return
@@ -201,30 +203,6 @@ class LayerState(Placed):
     def eval(self) -> Self:
         """Evaluation mode: running statistics, no dropout; by itself a forward saves nothing. Returns this layer."""
         return self.train(False)
-
-    def _no_requires_grad(self, *value: bool) -> Any:
-        raise AttributeError(
-            f"{type(self).__name__} has no requires_grad, its parameters have; freeze() and unfreeze() set it for all"
-        )
-
-    #: Of parameters only; for a layer an `AttributeError` that says so.
-    requires_grad = property(_no_requires_grad, _no_requires_grad)
-
-    def freeze(self) -> Self:
-        """Set ``requires_grad`` of all parameters, those of layers within too, to False; returns this layer.
-
-        A batch norm in training still uses and tracks the statistics of batches: set its mode by `eval`.
-        """
-        return self._set_requires_grad(False)
-
-    def unfreeze(self) -> Self:
-        """Set ``requires_grad`` of all parameters, those of layers within too, to True; returns this layer."""
-        return self._set_requires_grad(True)
-
-    def _set_requires_grad(self, value: bool) -> Self:
-        for _, parameter in self.named_parameters():
-            parameter.requires_grad = value
-        return self
 
     def release(self) -> None:
         """Free what this layer and all layers within saved for backward."""

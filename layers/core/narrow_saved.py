@@ -47,7 +47,7 @@ def _stored(value: Any, narrow: NarrowFormat, is_output: bool = False) -> Any:
             return value
         return narrow.known(value) or (narrow.store_output if is_output else narrow.store)(value)
     if getattr(value, "step", None) not in (None, value.rows.shape[-1] if hasattr(value, "rows") else None):
-        # Rows with gaps between them, of which a kernel gets the address: a copy would have none.
+        # A kernel gets the address of these rows and skips the gaps between them, which a copy would not have.
         return value
     return _with_fields(value, lambda field: _stored(field, narrow))
 
@@ -57,7 +57,7 @@ def _loaded(value: Any) -> Any:
 
 
 def _with_fields(value: Any, change: Any) -> Any:
-    """A record with its `FIELDS` changed, or a value that is none as it is."""
+    """A record with its `FIELDS` changed; any other value unchanged."""
     is_record = is_dataclass(value) and not isinstance(value, type)
     names = [name for name in FIELDS if hasattr(value, name)] if is_record or hasattr(value, "_fields") else []
     if not names:

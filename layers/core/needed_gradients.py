@@ -25,7 +25,7 @@ class Wanted(NamedTuple):
 
     @property
     def parameters(self) -> bool:
-        """Whether that of any parameter is."""
+        """Whether the gradient of any parameter is wanted."""
         return self.weight or self.bias
 
 
@@ -41,6 +41,6 @@ def wanted_of(layer: HasParameters, input_grad: bool) -> Wanted:
             if not parameter._requires_grad:
                 break
         else:
-            # The usual case without calls.
+            # The usual case, without calls of `needs_grad`.
             return _OFTEN[input_grad]["bias" in parameters]
     return Wanted(input_grad, layer.needs_grad("weight"), layer.needs_grad("bias"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from ...backends import Backend, Generator, operations_of, origins
+from ...backends import Backend, Generator, origins
 from ...backends.lookup import require_plain
 from ...backends.recording.guards import in_recording, require_owned
 from ...backends.recording.slots import Slot
@@ -16,6 +16,7 @@ from ...common import checks
 from ...common.types import Array
 from ..initialisers import Initialiser
 from .array_checks import require_float
+from .in_place import copy_with_layout, update_in_place
 from .placement import backend_of_value, moved, moved_state, wrong_backend_message
 
 
@@ -29,37 +30,6 @@ class Owner(Protocol):
     @property
     def generator(self) -> Generator:
         """The layer's stream of random numbers."""
-
-
-def copy_with_layout(array: Array, like: Array, b: Backend) -> Array:
-    """A copy with the memory layout of ``like``, if the library supports that."""
-    with b.context():
-        copy = b.xp.empty_like(like, dtype=array.dtype)
-        copy[...] = array
-    origins.copy_maker(array, copy)
-    return copy
-
-
-def update_in_place(
-    function: Callable[..., Sequence[Array]],
-    changed: Sequence[Array],
-    *read: Array,
-    backend: Backend,
-) -> None:
-    """Replace the entries of the arrays ``changed`` by ``function(*changed, *read)``, an elementwise function.
-
-    All arrays have one shape. In exact numerics they are widened before and the results rounded after. The function may
-    compute in place.
-    """
-
-    def work(*stored: Array) -> None:
-        results = function(*(backend.up(array) for array in stored))
-        for target, array in zip(stored, results, strict=False):
-            if array is not target:
-                target[...] = backend.down(array)
-
-    with backend.context():
-        operations_of(backend.xp).update(work, *changed, *read)
 
 
 def _add(total: Array, term: Array) -> tuple[Array]:

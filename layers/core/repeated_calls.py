@@ -1,9 +1,9 @@
 """What a layer saved in each of its calls, for layers that occur several times in a container.
 
-A layer has room for what its last call saved. If a container passes it several times, what each call saved is put on
-a list beside it, and backward, which passes the layers in reverse, uses one after the other from the end. The outermost
-container in which the layer occurs more than once starts the list in its forward, and starts from its end in each of
-its backwards. Layers that occur once have no list.
+By itself a layer keeps what its last call saved. If a container calls it several times, a list has what each call
+saved, and backward, which calls the layers in reverse order, uses the entries from the last to the first. The outermost
+container in which the layer occurs more than once starts a new list in its forward, and begins at the end of it in each
+backward. Layers that occur once have no list.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from ...backends.recording.calls import decide
 from ...backends.recording.guards import in_recording
 from ...backends.recording.traced import plain
 from ...common import checks
-from ...common.types import Array, Namespace, dtype_name
+from ...common.types import Array, Namespace, is_integer_dtype
 from ..core.placement import Placement
 from .base import Loss, Reduction
 from .class_targets import can_hold, target_shares
@@ -52,7 +52,7 @@ class ClassLoss(Loss):
 
     def _forward(self, prediction: Array, target: Array, xp: Namespace, **options: Any) -> Array:
         value = super()._forward(prediction, target, xp, **options)
-        is_checked = dtype_name(target.dtype).startswith(("int", "uint")) and backend_of(target).is_host
+        is_checked = is_integer_dtype(target.dtype) and backend_of(target).is_host
         # The loss of a class out of range is NaN. Looking for that takes less time than looking at all targets.
         if is_checked and prod(target.shape) and (in_recording() or _has_nan(value, xp)):
             classes = prediction.shape[1]
@@ -62,7 +62,7 @@ class ClassLoss(Loss):
 
     def terms(self, prediction: Array, target: Array) -> Array:
         """The number of targets that are not ignored, each counted by the weight of its class."""
-        if not dtype_name(target.dtype).startswith(("int", "uint")):
+        if not is_integer_dtype(target.dtype):
             return self._number(float(prod(target.shape) // prediction.shape[1]), prediction, target)
         b = self._place(prediction, target)
         with b.context():
@@ -72,7 +72,7 @@ class ClassLoss(Loss):
 
     def counted(self, prediction: Array, target: Array, *, none_ignored: bool = False) -> Array | float:
         """As `terms`."""
-        if not dtype_name(target.dtype).startswith(("int", "uint")):
+        if not is_integer_dtype(target.dtype):
             return float(prod(target.shape) // prediction.shape[1])
         if self.weight is not None:
             return self.terms(prediction, target)

@@ -13,7 +13,7 @@ from ...backends import operations_of
 from ...backends.execution.team import current_team
 from ...backends.inputs import describe
 from ...backends.recording.calls import decide
-from ...common.types import Array, Namespace, dtype_name
+from ...common.types import Array, Namespace, dtype_name, is_integer_dtype
 from ..core.array_checks import require_same_dtype, require_shape
 from ..core.elementwise import scalar, zero
 
@@ -29,7 +29,7 @@ def has_classes(scores: Array, target: Array, weight: Array | None, what: str, *
         raise ValueError(f"axis 1 of {what} of shape {tuple(scores.shape)} is empty: there are no classes")
     if weight is not None:
         require_shape(weight, (scores.shape[1],), "weight of classes")
-    if dtype_name(target.dtype).startswith(("int", "uint")):
+    if is_integer_dtype(target.dtype):
         require_shape(target, (scores.shape[0], *scores.shape[2:]), "target of classes")
         return True
     if not probabilities:

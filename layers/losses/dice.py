@@ -18,7 +18,7 @@ from typing import Unpack
 
 from ...backends.without_autograd import without_graph
 from ...common import checks
-from ...common.types import Array, Namespace, dtype_name
+from ...common.types import Array, Namespace, is_integer_dtype
 from ..activations import sigmoid, softmax
 from ..core.array_checks import namespace
 from ..core.elementwise import scalar, zero
@@ -52,8 +52,8 @@ def dice(
     from_logits : bool
         Whether the prediction is logits.
     smooth : float
-        Added to numerator and denominator, at least 0, in pixels; the smaller, the more a few wrong pixels of a class
-        that is absent cost.
+        Added to numerator and denominator, at least 0, in pixels. With a small one, a few pixels that are predicted for
+        a class that does not occur cost nearly as much as many.
     ignore_index : int
         Pixels with this target are left out of all sums.
     reduction : {"mean", "sum", "none"}
@@ -96,13 +96,9 @@ def dice_backward(
     slopes = _masked(slopes, share, xp)
     if not from_logits:
         return slopes
-    if _has_classes(target):
+    if is_integer_dtype(target.dtype):
         return p * (slopes - xp.sum(slopes * p, axis=1, keepdims=True))
     return slopes * p * sigmoid(-prediction, xp=xp)
-
-
-def _has_classes(target: Array) -> bool:
-    return dtype_name(target.dtype).startswith(("int", "uint"))
 
 
 def _smooth(smooth: float) -> float:
@@ -112,10 +108,10 @@ def _smooth(smooth: float) -> float:
 def _checked(
     xp: Namespace | None, prediction: Array, target: Array, from_logits: bool, ignore_index: int
 ) -> tuple[Namespace, Array, Array, Array]:
-    """The namespace, p, t, and by what each pixel counts: 1, or 0 if it is ignored, or NaN."""
+    """The namespace, p, t, and the weight of each pixel: 1, 0 if it is ignored, NaN if its target is no class."""
     xp = namespace(xp, prediction=prediction, target=target)
     from_logits, ignore_index = checks.flag("from_logits", from_logits), checks.integer("ignore_index", ignore_index)
-    if not _has_classes(target):
+    if not is_integer_dtype(target.dtype):
         xp = paired(xp, prediction, target)
         if prediction.ndim < 2:
             raise ValueError(f"prediction must have shape (N, C, ...), got {tuple(prediction.shape)}")
@@ -133,14 +129,14 @@ def _checked(
 
 
 def _share(prediction: Array, target: Array, ignore_index: int, xp: Namespace) -> Array:
-    """By what each pixel counts; of the prediction only dtype and classes are used."""
-    if _has_classes(target):
+    """The weight of each pixel; of the prediction only its dtype and number of classes are used."""
+    if is_integer_dtype(target.dtype):
         return target_shares(prediction, target, None, ignore_index, xp)[2]
     return xp.astype(target != float(ignore_index), prediction.dtype)
 
 
 def _masked(x: Array, share: Array, xp: Namespace) -> Array:
-    """``x * share``, 0 where the share is, whatever x is."""
+    """``x * share``, and 0 where the share is 0, also if x is NaN or infinite."""
     return xp.where(share == 0.0, zero(x, xp), x * share)
 
 
@@ -204,6 +200,6 @@ class Dice(ClassLoss):
 
     def counted(self, prediction: Array, target: Array, *, none_ignored: bool = False) -> Array | float:
         """As `terms`."""
-        if none_ignored and _has_classes(target):
+        if none_ignored and is_integer_dtype(target.dtype):
             return float(prod(prediction.shape[:2]))
         return self.terms(prediction, target)

@@ -1,6 +1,6 @@
-"""The focal loss: cross-entropy in which targets that are predicted well count less, for rare classes.
+"""The focal loss: cross-entropy in which well-predicted targets count less, for rare classes.
 
-For the class y with the predicted probability p, and for a target t of each entry with ``p = sigmoid(x)``::
+For the class y with the predicted probability p_y, or for a target t in each entry with ``p = sigmoid(x)``::
 
     classes   -alpha_y (1 - p_y)^gamma log p_y
     entries   alpha_t (1 - p_t)^gamma ce(x, t)     p_t = t p + (1 - t) (1 - p), alpha_t likewise of alpha
@@ -18,7 +18,7 @@ from typing import Any, Unpack
 from ...backends import operations_of
 from ...backends.without_autograd import without_graph
 from ...common import checks
-from ...common.types import Array, Namespace, dtype_name
+from ...common.types import Array, Namespace, is_integer_dtype
 from ..activations import log_softmax, relu, sigmoid
 from ..core.array_checks import namespace
 from ..core.elementwise import scalar, zero
@@ -47,13 +47,13 @@ def focal(
     logits : array
         ``(N, C, ...)`` for classes, any shape for entries; float32 or float64.
     target : array
-        Classes ``0 .. C-1``, integer, ``(N, ...)``; or 0 for no and 1 for yes (or between), of the logits' shape and
-        dtype.
+        Classes ``0 .. C-1``, integer, ``(N, ...)``; or for each entry a number from 0 (no) to 1 (yes), of the logits'
+        shape and dtype.
     alpha : float or array, optional
         For classes their weights, ``(C,)``, or one factor for all; for entries a number from 0 to 1, the weight of yes,
         and ``1 - alpha`` is that of no. 1 unless given.
     gamma : float
-        At least 0; the larger, the less do targets count that are predicted well.
+        At least 0; the larger it is, the less well-predicted targets count.
     ignore_index : int
         Classes of this number are ignored: their loss and gradient are 0. It has no effect on entries.
     reduction : {"mean", "sum", "none"}
@@ -72,7 +72,7 @@ def focal(
     """
     xp = namespace(xp, logits=logits, target=target)
     gamma, ignore_index = _gamma(gamma), checks.integer("ignore_index", ignore_index)
-    if not _has_classes(target):
+    if not is_integer_dtype(target.dtype):
         xp = paired(xp, logits, target)
         entropy, distance = _entries(logits, target, xp)
         losses = _power(distance, gamma, xp) * entropy
@@ -103,14 +103,14 @@ def focal_backward(
     ``alpha_t q^gamma (p - t + gamma (1 - 2 t) p (1 - p) ce / q) dy`` with ``q = 1 - p_t``."""
     xp = namespace(xp, logits=logits, target=target)
     gamma, ignore_index = _gamma(gamma), checks.integer("ignore_index", ignore_index)
-    if not _has_classes(target):
+    if not is_integer_dtype(target.dtype):
         xp = paired(xp, logits, target)
         entropy, distance = _entries(logits, target, xp)
         yes, no = sigmoid(logits, xp=xp), sigmoid(-logits, xp=xp)
         # Where q is 0, so is the loss, and it has no slope.
         part = yes * no / xp.where(distance == 0.0, scalar(1.0, logits, xp), distance)
-        bend = (gamma - (2.0 * gamma) * target) * operations_of(xp).multiply_unless_zero(part, entropy)
-        slopes = _power(distance, gamma, xp) * ((1.0 - target) * yes - target * no + bend)
+        of_power = (gamma - (2.0 * gamma) * target) * operations_of(xp).multiply_unless_zero(part, entropy)
+        slopes = _power(distance, gamma, xp) * ((1.0 - target) * yes - target * no + of_power)
         share = _yes_and_no(alpha, target)
         return spread(slopes if share is None else share * slopes, dy, reduction, xp)
     xp, weight, factor = _of_classes(xp, logits, target, alpha)
@@ -125,10 +125,6 @@ def focal_backward(
     slopes = slope * (xp.exp(log_all) - one_hot(logits, index, xp))
     count = xp.sum(xp.astype(kept, logits.dtype))
     return spread(slopes, dy, reduction, xp, shape=tuple(target.shape), count=count)
-
-
-def _has_classes(target: Array) -> bool:
-    return dtype_name(target.dtype).startswith(("int", "uint"))
 
 
 def _gamma(gamma: float) -> float:
@@ -147,7 +143,7 @@ def _of_classes(
 
 
 def _yes_and_no(alpha: Array | float | None, target: Array) -> Array | None:
-    """``alpha t + (1 - alpha) (1 - t)``."""
+    """The weight of each entry, ``alpha t + (1 - alpha) (1 - t)``; None if it is 1."""
     if alpha is None:
         return None
     if not checks.is_number(alpha):
@@ -157,9 +153,9 @@ def _yes_and_no(alpha: Array | float | None, target: Array) -> Array | None:
 
 
 def _entries(logits: Array, target: Array, xp: Namespace) -> tuple[Array, Array]:
-    """Binary cross-entropy of each entry, and ``1 - p_t``."""
-    bend = xp.log1p(xp.exp(-xp.abs(logits)))
-    yes, no = relu(-logits, xp=xp) + bend, relu(logits, xp=xp) + bend
+    """The binary cross-entropy of each entry, and its distance from the target, ``1 - p_t``."""
+    common = xp.log1p(xp.exp(-xp.abs(logits)))
+    yes, no = relu(-logits, xp=xp) + common, relu(logits, xp=xp) + common
     # A share of 0 adds 0, even if the loss is infinite.
     multiply = operations_of(xp).multiply_unless_zero
     distance = target * sigmoid(-logits, xp=xp) + (1.0 - target) * sigmoid(logits, xp=xp)
@@ -212,7 +208,7 @@ class Focal(ClassLoss):
 
     def terms(self, prediction: Array, target: Array) -> Array:
         """The number of targets that are not ignored."""
-        if not _has_classes(target):
+        if not is_integer_dtype(target.dtype):
             return self._number(float(prod(target.shape)), prediction, target)
         b = self._place(prediction, target)
         with b.context():
@@ -220,6 +216,6 @@ class Focal(ClassLoss):
 
     def counted(self, prediction: Array, target: Array, *, none_ignored: bool = False) -> Array | float:
         """As `terms`."""
-        if not _has_classes(target):
+        if not is_integer_dtype(target.dtype):
             return float(prod(target.shape))
         return super().counted(prediction, target, none_ignored=none_ignored)

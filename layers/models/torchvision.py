@@ -2,8 +2,8 @@
 
 A file of such weights, ``resnet18-f37072fd.pth`` for instance, is loaded with ``nn.load(model, path)``, if PyTorch is
 installed, or from safetensors. Names and shapes of parameters and buffers are torchvision's; images are RGB, three
-channels, scaled as the weights want it: usually ``(x - mean) / std`` with mean (0.485, 0.456, 0.406) and std (0.229,
-0.224, 0.225). Initial weights are this library's.
+channels, scaled as for the training of the weights: usually ``(x - mean) / std`` with mean (0.485, 0.456, 0.406) and
+std (0.229, 0.224, 0.225). Initial weights are this library's.
 
 =================  ===========  ======================================================================================
 model              parameters   source
@@ -16,7 +16,7 @@ model              parameters   source
 ``mobilenet_v2``   3,504,872    M. Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks", 2018
 =================  ===========  ======================================================================================
 
-Sizes of images: ResNets take any, VGG-16 at least 32 x 32, MobileNetV2 any; the weights were trained on 224 x 224.
+Images may have any size, for VGG-16 at least 32 x 32; the weights were trained on 224 x 224.
 """
 
 from collections.abc import Callable, Sequence

@@ -139,7 +139,7 @@ class ChannelNorm(Norm, Fusing):
         """Whether `backward` includes that of a ReLU, with which the last forward was computed together."""
         saved = self.saved
         if saved is None or self._calls is not None or relu._calls is not None:
-            # In several places each of the two has a backward of its own; the gradient of ReLU twice has the same bits.
+            # Layers in several places have a backward for each call. That of ReLU, applied twice, changes no bit.
             return False
         return len(saved) == 4 and saved[3] is relu.saved and is_rectified(saved[0])
 

@@ -83,7 +83,7 @@ def normalise(
 ) -> tuple[Array, AnyNormalised]:
     """``y``, and the state for `normalise_backward`; with the mean and variance of ``x`` if none are given.
 
-    With ``relu`` it may be the ReLU of ``y``, which `is_rectified` tells.
+    With ``relu`` an engine may return the ReLU of ``y``; `is_rectified` tells whether it did.
 
     The variance is computed in a second pass, from differences to the mean: a difference of sums of squares is
     inaccurate where the mean is large. The mean is computed in two passes too: if all values are equal, its rounding
@@ -147,8 +147,8 @@ def normalise_backward(
 ) -> tuple[Array | None, Array | None, Array | None]:
     """``(dx, dweight, dbias)``; with ``constant`` the statistics did not depend on the input.
 
-    What is not wanted may be None. Only with constant statistics ``dx`` needs no sums; kernels compute them in any
-    case, in a pass of their own.
+    Gradients that are not wanted may be None. Without those of the parameters, the sums over the input are left out if
+    the statistics are constant, because only then ``dx`` does not need them; engines always compute them.
 
     The first sums are over the values that share both a mean and an entry of the weight; all others are sums of these.
     """
@@ -236,7 +236,7 @@ class Norm(Layer):
         weight, bias, b = self.parameter_value("weight"), self.parameter_value("bias"), self.backend
         found = None
         if b.numerics == "exact" and prepared(x, layout, mean is not None, b.xp) is not None:
-            # An engine computes of an input as it is stored, too.
+            # An engine also accepts the input as it is stored, in float32.
             is_stored = dtype_name(x.dtype) == "float32"
             _require(layout, None if is_stored else x, weight=weight, bias=bias, mean=mean, var=var)
             found = normalise_by_engine(x, weight, bias, mean, var, layout, self.eps, relu, b.xp)

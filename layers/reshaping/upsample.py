@@ -133,8 +133,8 @@ def _checked(
 ) -> tuple[Scale | None, Size | None, str, bool | None]:
     """The arguments, in Python's own numbers and tuples."""
     mode = checks.choice("mode", mode, MODES)
-    if align_corners is not None and checks.flag("align_corners", align_corners) is not None:
-        align_corners = bool(align_corners)
+    if align_corners is not None:
+        align_corners = checks.flag("align_corners", align_corners)
         if mode.startswith("nearest"):
             raise ValueError(f"align_corners is for modes that interpolate, got {align_corners} with mode {mode!r}")
     if (size is None) == (scale_factor is None):

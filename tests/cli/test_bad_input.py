@@ -9,9 +9,9 @@ import pytest
 
 import xpnn as nn
 from xpnn.cli.main import main
-from xpnn.cli.saved_net.description import describe
 from xpnn.interop import safetensors
 from xpnn.training.datasets import load_dataset
+from xpnn.training.saved_net.description import describe
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from hostile import NO_FILES, limits, no_file
 import xpnn as nn
 from xpnn.cli.confusion_matrix import format_matrix
 from xpnn.cli.main import main
-from xpnn.cli.saved_net.description import describe
 from xpnn.interop import safetensors
 from xpnn.training.datasets import load_dataset
+from xpnn.training.saved_net.description import describe
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 
@@ -531,7 +531,7 @@ def test_a_checkpoint_is_predicted_with_whether_the_run_has_ended_or_not(finishe
 
 
 def test_a_run_that_has_not_ended_is_described_as_one_that_has(finished, monkeypatch):
-    from xpnn.cli.saved_net import weights
+    from xpnn.training.saved_net import weights
 
     _, wanted = safetensors.read(finished / "model.safetensors")
     (finished / "model.safetensors").unlink()

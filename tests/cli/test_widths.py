@@ -47,9 +47,9 @@ for width in {widths}:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     import xpnn as nn
-    from xpnn.cli.saved_net.description import describe
     from xpnn.interop import safetensors
     from xpnn.training.datasets import load_dataset
+    from xpnn.training.saved_net.description import describe
 
     folder = tmp_path_factory.mktemp("widths")
     x = np.random.default_rng(0).integers(0, 17, (40, 8, 8)).astype(np.uint8)

@@ -141,6 +141,26 @@ def test_gradients_of_all_inputs(at):
         assert model(tuple(map(b.asarray, x))) is not None and model.backward(b.asarray(w), input_grad=False) is None
 
 
+def test_a_layer_in_both_branches_has_the_gradients_of_two_layers(at):
+    x, w = rng.standard_normal((2, 5, 4)).astype(np.float32), rng.standard_normal((5, 6)).astype(np.float32)
+    one = nn.Dense(4, 3, backend=at.backend, seed=0)
+    twins = [nn.Dense(4, 3, backend=at.backend, seed=0) for _ in range(2)]
+    for layer in twins:
+        layer.load_state_dict(one.state_dict())
+    siamese, apart = nn.PerInput(one, one), nn.PerInput(*twins)
+    for input_grad in (True, False):
+        grads = []
+        for model in (siamese, apart):
+            model.zero_grad()
+            model(tuple(map(at.backend.asarray, x)))
+            grads.append(model.backward(at.backend.asarray(w), input_grad=input_grad))
+        for dx, expected in zip(*grads, strict=True) if input_grad else ():
+            assert np.array_equal(at.get(dx), at.get(expected))
+        for name, parameter in one.parameters.items():
+            expected = sum(at.get(layer.parameters[name].grad) for layer in twins)
+            np.testing.assert_allclose(at.get(parameter.grad), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_compiled_steps_of_several_inputs_have_the_same_bits():
     found = []
     for choice in (True, False):

@@ -10,7 +10,7 @@ from array_api_compat import device
 
 from ...backends import Backend, operations_of
 from ...common import checks
-from ...common.types import Array, dtype_name
+from ...common.types import Array, dtype_name, is_integer_dtype
 from ...layers.losses import Loss
 from ...layers.losses.class_targets import can_hold
 from .metric import Metric, Sums, with_setting
@@ -45,7 +45,7 @@ class ClassMetric(Metric):
     def check(self, prediction: Array, target: Array) -> None:
         """Raise unless targets are classes and predictions scores of at least two."""
         shape, wanted = tuple(target.shape), (int(prediction.shape[0]), *prediction.shape[2:])
-        if not dtype_name(target.dtype).startswith(("int", "uint")) or prediction.ndim < 2 or shape != wanted:
+        if not is_integer_dtype(target.dtype) or prediction.ndim < 2 or shape != wanted:
             raise ValueError(
                 f"metric {self.name} needs predictions (N, C, ...), scores of C classes, and targets (N, ...), "
                 f"integers; got {tuple(prediction.shape)} and {dtype_name(target.dtype)} {shape}"

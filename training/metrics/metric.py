@@ -65,7 +65,7 @@ class Metric:
         return self.result(*(to_host(each) if hasattr(each, "shape") else each for each in sums))
 
     def for_loss(self, loss: Loss) -> Self:
-        """This metric, beside a loss: settings that were left open become those of the loss."""
+        """This metric for use with a loss: settings that were not given become those of the loss."""
         return self
 
     def check(self, prediction: Array, target: Array) -> None:
@@ -196,7 +196,7 @@ def _item(value: Any) -> Any:
 
 
 def _mode_of(name: str) -> str | None:
-    """What a function's name says about its results."""
+    """Whether small or large results are good, by the end of the function's name; None if that does not tell."""
     if name.endswith("accuracy"):
         return "max"
     return "min" if name.endswith(("loss", "error")) else None

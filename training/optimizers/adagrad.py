@@ -18,13 +18,13 @@ from ...backends import Backend
 from ...common import checks
 from ...common.types import Array, Namespace
 from .base import Optimizer
-from .counters import Number, as_factor, on_device, on_host, widest
+from .counters import Counting, Number, as_factor, on_device, on_host, widest
 from .group_settings import Check
 from .groups import Grouped
 from .rule import FusedUpdate, State
 
 
-class Adagrad(Optimizer):
+class Adagrad(Counting, Optimizer):
     """Steps scaled by the root of the sum of all squared gradients so far.
 
     Parameters
@@ -67,10 +67,6 @@ class Adagrad(Optimizer):
         super().__init__(parameters, lr, weight_decay, maximize=maximize)
         self.capturable = checks.flag("capturable", capturable)
         self._configure(lr_decay=lr_decay, initial_accumulator_value=initial_accumulator_value, eps=eps)
-
-    def count_on_device(self) -> None:
-        """Set ``capturable`` to True."""
-        self.capturable = True
 
     def _state_names(self) -> tuple[str, ...]:
         return ("sum",)

@@ -23,13 +23,13 @@ from ...backends import Backend
 from ...common import checks
 from ...common.types import Array, Namespace
 from .base import Optimizer
-from .counters import Number, as_factor, on_device, on_host, square_root
+from .counters import Counting, Number, as_factor, on_device, on_host, square_root
 from .group_settings import Check
 from .groups import Grouped
 from .rule import FusedUpdate, State
 
 
-class Adam(Optimizer):
+class Adam(Counting, Optimizer):
     """Steps scaled by running moments of the gradient.
 
     Parameters
@@ -73,10 +73,6 @@ class Adam(Optimizer):
         super().__init__(parameters, lr, weight_decay, maximize=maximize)
         self.capturable = checks.flag("capturable", capturable)
         self._configure(betas=betas, eps=eps, amsgrad=amsgrad)
-
-    def count_on_device(self) -> None:
-        """Set ``capturable`` to True."""
-        self.capturable = True
 
     def _state_names(self) -> tuple[str, ...]:
         return ("mean", "square", "largest") if self.amsgrad else ("mean", "square")

@@ -18,13 +18,13 @@ from ...backends import Backend
 from ...common import checks
 from ...common.types import Array, Namespace
 from .base import Optimizer
-from .counters import Number, as_factor, on_device, on_host
+from .counters import Counting, Number, as_factor, on_device, on_host
 from .group_settings import Check
 from .groups import Grouped
 from .rule import FusedUpdate, State
 
 
-class Adamax(Optimizer):
+class Adamax(Counting, Optimizer):
     """Steps of the mean gradient divided by the largest gradient, which decays.
 
     Parameters
@@ -62,10 +62,6 @@ class Adamax(Optimizer):
         super().__init__(parameters, lr, weight_decay, maximize=maximize)
         self.capturable = checks.flag("capturable", capturable)
         self._configure(betas=betas, eps=eps)
-
-    def count_on_device(self) -> None:
-        """Set ``capturable`` to True."""
-        self.capturable = True
 
     def _state_names(self) -> tuple[str, ...]:
         return ("mean", "largest")

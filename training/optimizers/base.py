@@ -27,7 +27,8 @@ from ...backends.recording.guards import require_owned
 from ...backends.recording.slots import ABSENT, Slot
 from ...common import checks
 from ...common.types import Array, Namespace
-from ...layers.core.parameter import Parameter, update_in_place
+from ...layers.core.in_place import update_in_place
+from ...layers.core.parameter import Parameter
 from .counters import Number, counter
 from .group_settings import GroupSettings
 from .groups import Grouped, ParameterGroup

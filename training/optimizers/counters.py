@@ -15,6 +15,22 @@ from ...common.types import Array, Namespace
 Number: TypeAlias = float | Array
 
 
+class Counting:
+    """Base of optimizers that count steps.
+
+    Attributes
+    ----------
+    capturable : bool
+        Whether they are counted on the device.
+    """
+
+    capturable: bool
+
+    def count_on_device(self) -> None:
+        """Set ``capturable`` to True."""
+        self.capturable = True
+
+
 def on_host(number: Number, b: Backend, factor: float | None = None) -> Number:
     """The number times a factor, as a number of Python; one on the device is read, once, and in no recording."""
     if is_traced(number):

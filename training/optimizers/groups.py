@@ -10,9 +10,8 @@ from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 from ...common import checks
-from ...layers.core.layer import Layer
 from ...layers.core.parameter import Parameter
-from .parameters import Trainable, by_name, free_name, once, trainable
+from .parameters import Trainable, by_name, free_name, listed, once, trainable
 
 #: What an optimizer is given: parameters, or dicts with these under ``"params"`` and with settings.
 Grouped: TypeAlias = Trainable | Iterable[Mapping[str, Any]]
@@ -80,18 +79,15 @@ def split(parameters: Grouped, owner: str, first: int = 0) -> Iterator[tuple[dic
     ValueError
         If there are no parameters, or something else than groups among groups; the message begins with ``owner``.
     """
-    given: Any = parameters
-    is_open = isinstance(given, Iterable) and not isinstance(given, Layer | Mapping | str)
-    if is_open and getattr(parameters, "shape", None) != ():
-        # Iterated over once, because it may be a generator.
-        given = list(given)
-        if any(isinstance(each, Mapping) for each in given):
-            found = list(_groups(given, owner, first))
-            if not first and not any(named for named, _ in found):
-                raise ValueError(f"{owner}: there is nothing to train, the groups have no parameters")
-            yield from found
-            return
-    yield trainable(given, owner), {}
+    # Iterated over once, because it may be a generator.
+    given = listed(parameters)
+    if not isinstance(given, list) or not any(isinstance(each, Mapping) for each in given):
+        yield trainable(given, owner), {}
+        return
+    found = list(_groups(given, owner, first))
+    if not first and not any(named for named, _ in found):
+        raise ValueError(f"{owner}: there is nothing to train, the groups have no parameters")
+    yield from found
 
 
 def _groups(given: Iterable[Any], owner: str, numbered: int) -> Iterator[tuple[dict[str, Parameter], dict[str, Any]]]:

@@ -21,7 +21,7 @@ from ...common import checks
 from ...common.portable_math import exponential
 from ...common.types import Array, Namespace
 from .base import Optimizer
-from .counters import Number, as_factor, on_device, on_host, square_root
+from .counters import Counting, Number, as_factor, on_device, on_host, square_root
 from .group_settings import Check
 from .groups import Grouped
 from .rule import FusedUpdate, State
@@ -29,7 +29,7 @@ from .rule import FusedUpdate, State
 LOG_096 = -0.040821994520255166
 
 
-class NAdam(Optimizer):
+class NAdam(Counting, Optimizer):
     """Adam with Nesterov's momentum.
 
     Parameters
@@ -84,10 +84,6 @@ class NAdam(Optimizer):
     def decoupled(self) -> bool:
         """``decoupled_weight_decay``."""
         return self.decoupled_weight_decay
-
-    def count_on_device(self) -> None:
-        """Set ``capturable`` to True."""
-        self.capturable = True
 
     def _state_names(self) -> tuple[str, ...]:
         return ("mean", "square")

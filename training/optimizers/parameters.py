@@ -29,7 +29,7 @@ def trainable(parameters: Trainable, owner: str) -> dict[str, Parameter]:
             raise ValueError(f"{owner}: there is nothing to train, {parameters!r} has no parameters")
         return once(found)
     # Iterated over once, because it may be a generator.
-    given = _listed(parameters)
+    given = listed(parameters)
     named = by_name(given)
     if not named:
         raise ValueError(
@@ -46,7 +46,7 @@ def by_name(given: Any, first: int = 0) -> dict[str, Parameter] | None:
     """
     if isinstance(given, Layer):
         return dict(given.named_parameters())
-    given = _listed(given)
+    given = listed(given)
     if isinstance(given, Mapping):
         given = getattr(given, "named", given)
     elif checks.is_sequence(given):
@@ -82,7 +82,7 @@ def _distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _listed(given: Any) -> Any:
+def listed(given: Any) -> Any:
     """An iterable other than a layer, a mapping or text as a list; anything else unchanged."""
     is_open = isinstance(given, Iterable) and not isinstance(given, Layer | Mapping | str | bytes)
     return list(given) if is_open and getattr(given, "shape", None) != () else given

@@ -22,7 +22,7 @@ from ...backends import Backend
 from ...common import checks
 from ...common.types import Array, Namespace
 from .base import Optimizer
-from .counters import Number, as_factor, on_device, on_host, square_root, widest
+from .counters import Counting, Number, as_factor, on_device, on_host, square_root, widest
 from .group_settings import Check
 from .groups import Grouped
 from .rule import FusedUpdate, State
@@ -31,7 +31,7 @@ from .rule import FusedUpdate, State
 LEAST_LENGTH = 5.0
 
 
-class RAdam(Optimizer):
+class RAdam(Counting, Optimizer):
     """Adam with a warm-up of its second moment.
 
     Parameters
@@ -79,10 +79,6 @@ class RAdam(Optimizer):
     def decoupled(self) -> bool:
         """``decoupled_weight_decay``."""
         return self.decoupled_weight_decay
-
-    def count_on_device(self) -> None:
-        """Set ``capturable`` to True."""
-        self.capturable = True
 
     def _state_names(self) -> tuple[str, ...]:
         return ("mean", "square")

@@ -21,7 +21,7 @@ from ..datasets.checks import DataError
 from ..datasets.decode import ENDINGS, Unreadable, decode, pixels_of
 from ..datasets.folder_layout import images_below
 
-# From this largest value of the training data on, they are taken for bytes.
+# Training data whose largest value is at least this is taken to be bytes.
 _BYTES = 128.0
 
 
@@ -46,7 +46,7 @@ class Preparation:
 
     def __init__(self, image: tuple[int, int, int], scale: float) -> None:
         self.image, self.scale = image, scale
-        #: The largest value of the training data, about.
+        #: About the largest value of the training data.
         self.largest = 1.0 / scale
         self.byte_scale = scale if _BYTES <= self.largest <= 255.5 else 1.0 / 255.0
 

@@ -66,6 +66,18 @@ class Schedule:
         for name, value in state.items():
             setattr(self, name, value)
 
+    def _rates_in(self, state: Mapping[str, Any], name: str) -> list[Any]:
+        """The rates in a state under a name, one for each group; raises `ValueError` if there are more or fewer."""
+        given = state.get(name) if isinstance(state, Mapping) else None
+        rates = list(given) if isinstance(given, list | tuple) else [given]
+        groups = len(self.optimizer.param_groups)
+        if len(rates) != groups:
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: the state has rates of {len(rates)} groups of parameters, the "
+                f"optimizer has {groups}"
+            )
+        return rates
+
     def __repr__(self) -> str:
         options = "".join(f", {name}={getattr(self, name)!r}" for name in self.settings)
         return f"{type(self).__name__}({self.optimizer!r}{options})"
@@ -137,15 +149,8 @@ class TimedSchedule(Schedule):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """As for `Schedule`; also `ValueError` if the state is of an optimizer with more or fewer groups."""
-        given = state.get("base_lr") if isinstance(state, Mapping) else None
-        rates = list(given) if isinstance(given, list | tuple) else [given]
-        groups = len(self.optimizer.param_groups)
-        if len(rates) != groups:
-            raise ValueError(
-                f"{type(self).__name__}.load_state_dict: the state has rates of {len(rates)} groups of parameters, the "
-                f"optimizer has {groups}"
-            )
-        super().load_state_dict({**state, "base_lr": rates[0]} if given is not None else state)
+        rates = self._rates_in(state, "base_lr")
+        super().load_state_dict(state if rates[0] is None else {**state, "base_lr": rates[0]})
         self.base_lrs = rates
         self._set()
 

@@ -90,13 +90,7 @@ class ReduceLROnPlateau(Schedule):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """As for `Schedule`; also `ValueError` if the state is of an optimizer with more or fewer groups."""
-        rates, groups = state.get("lr") if isinstance(state, Mapping) else None, len(self.optimizer.param_groups)
-        count = len(rates) if isinstance(rates, list | tuple) else 1
-        if count != groups:
-            raise ValueError(
-                f"{type(self).__name__}.load_state_dict: the state has rates of {count} groups of parameters, the "
-                f"optimizer has {groups}"
-            )
+        self._rates_in(state, "lr")
         super().load_state_dict(state)
 
     def step(self, metric: float | Array) -> None:

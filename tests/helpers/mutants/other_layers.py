@@ -151,8 +151,8 @@ MUTANTS = (
     Mutant(
         "gradient of the body is forgotten",
         "layers:Branching._backward_all",
-        "return self._sum(parts[::-1]) if input_grad else None",
-        "return parts[0] if input_grad else None",
+        "return None if parts is None else self._sum(parts)",
+        "return None if parts is None else parts[1]",
         "Residual/plain",
     ),
     Mutant(
