@@ -1,4 +1,7 @@
-"""Cached functions that know 1 from True and 1.0, which are equal: else one call accepts what another must refuse."""
+"""Cached functions that know 1 from True and 1.0, and 0.0 from -0.0, although these are equal.
+
+Else one call would accept what another must refuse, or return zeros of the other sign.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ R = TypeVar("R")
 def typed_cache(maxsize: int) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """As `functools.lru_cache` with ``typed=True``, for positional arguments, and typed within tuples too.
 
-    Arguments without a hash, such as lists, are computed in each call.
+    0.0 and -0.0 are different arguments. For arguments without a hash, such as lists, the function is called each time.
     """
 
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
@@ -35,4 +38,10 @@ def typed_cache(maxsize: int) -> Callable[[Callable[..., R]], Callable[..., R]]:
 
 
 def _types(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple([_types(value) if type(value) is tuple else type(value) for value in values])
+    """The types of values and of those in tuples; for a zero of type float, its text instead, which has the sign."""
+    return tuple(
+        [
+            _types(value) if type(value) is tuple else type(value) if type(value) is not float or value else str(value)
+            for value in values
+        ]
+    )
