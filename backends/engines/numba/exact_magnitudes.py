@@ -10,11 +10,10 @@ import numpy as np
 
 from ....common.types import Array
 from ...recording.calls import empty
+from .exact_numbers import INFINITY, MAGNITUDE
 from .jobs import INT, job, read, write
 from .pool import perform
 
-_MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
-_INFINITY = np.int64(0x7FF0000000000000)
 #: Kinds of rows: those that are left out, those whose finite numbers count, and those whose numbers all do.
 NONE, FINITE, ALL = 0, 1, 2
 # Numbers that an item reads: some 20 microseconds.
@@ -28,13 +27,13 @@ def _of_rows(item: Any, x: Any, largest: Any, bad: Any, used: Any, per: Any) -> 
     for r in range(item * per, min(len(x), (item + 1) * per)):
         row, most = bits[r, :used], np.int64(0)
         for k in range(len(row)):
-            most = max(most, row[k] & _MAGNITUDE)
-        bad[r] = 1 if most >= _INFINITY else 0
-        if most >= _INFINITY:
+            most = max(most, row[k] & MAGNITUDE)
+        bad[r] = 1 if most >= INFINITY else 0
+        if most >= INFINITY:
             most = np.int64(0)
             for k in range(len(row)):
-                magnitude = row[k] & _MAGNITUDE
-                most = max(most, magnitude if magnitude < _INFINITY else np.int64(0))
+                magnitude = row[k] & MAGNITUDE
+                most = max(most, magnitude if magnitude < INFINITY else np.int64(0))
         found[r] = most
 
 
@@ -48,11 +47,11 @@ def _of_parts(item: Any, x: Any, kinds: Any, parts: Any, per: Any) -> None:
         row, kind = bits[r], kinds[r % len(kinds)]
         if kind == ALL:
             for k in range(len(found)):
-                found[k] = max(found[k], row[k] & _MAGNITUDE)
+                found[k] = max(found[k], row[k] & MAGNITUDE)
         elif kind == FINITE:
             for k in range(len(found)):
-                magnitude = row[k] & _MAGNITUDE
-                found[k] = max(found[k], magnitude if magnitude < _INFINITY else np.int64(0))
+                magnitude = row[k] & MAGNITUDE
+                found[k] = max(found[k], magnitude if magnitude < INFINITY else np.int64(0))
 
 
 @job(read(2), write(1))
