@@ -58,7 +58,7 @@ def contraction_scale(largest: Any) -> Any:
 
 @njit(error_model="numpy")
 def total(first: Any, second: Any, scale: Any, unit: Any) -> Any:
-    """The sum, from those of the first and of the second slices of its terms, of which ``unit`` make up the scale."""
+    """The sum of numbers, from the sums of their first and second slices, in which the scale is ``unit``."""
     return ((first + 0.0) + second * (1.0 / unit)) * (scale * (1.0 / unit))
 
 

@@ -16,7 +16,7 @@ from .pool import perform
 
 # Entries of a sample that an item reads.
 SAMPLE_ENTRIES = 1 << 16
-# Entries of a vector; of long ones, so that maxima are seldom read and written.
+# Entries of a vector. The maxima are in memory, and are read and written once for each.
 LENGTHS = (32, 8, 1)
 
 
