@@ -35,12 +35,23 @@ MOST_LAYOUTS = 4
 
 
 class _Form:
-    """What is known of calls with one shape of the first array, and the same settings."""
+    """What is known of calls with one shape of the first array, and the same settings of the same types."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: tuple[Any, ...]) -> None:
         self.calls = 0
         self.kept: tuple[Any, ...] = ()
         self.is_refused = False
+        # A form is found by equality, which does not distinguish 0.0 and -0.0.
+        self.zeros = _zeros(settings)
+
+
+def _zeros(settings: tuple[Any, ...]) -> str:
+    """The float zeros of settings, and of tuples in them, as text with their signs."""
+    found = (
+        _zeros(value) if isinstance(value, tuple) else str(value) if type(value) is float and value == 0.0 else ""
+        for value in settings
+    )
+    return "".join(found)
 
 
 _made: list[KeptCalls[Any]] = []
@@ -67,10 +78,13 @@ class KeptCalls(Generic[R]):
         if type(first) is not np.ndarray or current() is not None or overrides.active or current_team():
             return self.function(*args)
         count = self._arrays
+        settings = args[count:]
         try:
-            form = self._forms.get((first.shape, args[count:]))
+            form = self._forms.get((first.shape, settings, *map(type, settings)))
         except TypeError:
             # A setting without a hash, of which the function says what is wrong with it.
+            return self.function(*args)
+        if form is not None and form.zeros and form.zeros != _zeros(settings):
             return self.function(*args)
         if form is None or not form.kept or not numba.used():
             return self._not_kept(form, args)
@@ -87,17 +101,21 @@ class KeptCalls(Generic[R]):
 
     def _not_kept(self, form: _Form | None, args: tuple[Any, ...]) -> R:
         """Call the function as it is, and keep its calls if it was called often enough."""
+        arrays, settings = args[: self._arrays], args[self._arrays :]
         if form is None:
             if len(self._forms) >= MOST_FORMS:
                 self._forms = {}
-            form = self._forms.setdefault((args[0].shape, args[self._arrays :]), _Form())
+            form = self._forms.setdefault((args[0].shape, settings, *map(type, settings)), _Form(settings))
         form.calls += 1
         result = self.function(*args)
         if form.is_refused or form.calls <= CALLS_BEFORE or len(form.kept) >= MOST_LAYOUTS or not numba.used():
             return result
-        from .engines.numba.kept_call import keep
+        from .engines.numba.kept_call import can_be_kept, keep
 
-        kept = keep(self.function, args[: self._arrays], args[self._arrays :])
+        if not can_be_kept(arrays):
+            # Those of the next call may be.
+            return result
+        kept = keep(self.function, arrays, settings)
         if kept is None:
             form.is_refused = True
         else:

@@ -1,6 +1,7 @@
-"""A cache of results that distinguishes 1, True and 1.0.
+"""A cache of results that distinguishes 1, True and 1.0, and 0.0 and -0.0.
 
-These are equal, so that another cache would return the result for 1 where a function must refuse True.
+These are equal, so that another cache would return the result for 1 where a function must refuse True, or zeros of the
+other sign.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ R = TypeVar("R")
 def typed_cache(maxsize: int) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """As `functools.lru_cache` with ``typed=True``, for positional arguments, and typed within tuples too.
 
-    Arguments without a hash, such as lists, are computed in each call.
+    0.0 and -0.0 are different arguments. For arguments without a hash, such as lists, the function is called each time.
     """
 
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
@@ -38,4 +39,10 @@ def typed_cache(maxsize: int) -> Callable[[Callable[..., R]], Callable[..., R]]:
 
 
 def _types(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple([_types(value) if type(value) is tuple else type(value) for value in values])
+    """The types of values and of those in tuples; for a zero of type float, its text instead, which has the sign."""
+    return tuple(
+        [
+            _types(value) if type(value) is tuple else type(value) if type(value) is not float or value else str(value)
+            for value in values
+        ]
+    )

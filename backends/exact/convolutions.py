@@ -13,6 +13,7 @@ from ..contractions.windows import PadWidths, Windows
 from ..execution.team import current_team
 from ..operations import Operations
 from .contractions import ExactContractions
+from .rows import ExactRows
 from .splitting import budget
 
 
@@ -21,6 +22,7 @@ class Contracting(Protocol):
 
     raw: Operations
     exact: ExactContractions
+    rows: ExactRows
 
     def relu_in_place(self, x: Array) -> Array:
         """ReLU of an array that nothing else refers to."""
@@ -59,15 +61,20 @@ class CompiledConvolution:
     def forward(self, x: Array, weight: Array, bias: Array | None, packed: None = None, relu: bool = False) -> Array:
         """``y (N, *O, F)``, or its ReLU. Each sample of ``x`` has one scale, and each filter."""
         x, weight = _contiguous(x), _contiguous(weight)
-        scale, by_filter = self._ops.exact.elementary.contraction_scale, self._magnitudes
-        used = read_rows(self._problem) * x[0, 0].size
-        largest, bad = by_filter.of_rows(x.reshape((x.shape[0], -1)), finite=True, used=used)
-        if self._problem.rotated:
-            of_filters = by_filter.of_columns(weight.reshape((weight.shape[0], -1)), weight[0, 0].size)
-        else:
-            of_filters = by_filter.of_rows(weight.reshape((weight.shape[0], -1)))[0]
-        y: Array = self._forward(x, weight, bias, scale(largest), scale(of_filters), bad)
+        p = self._problem
+        used = _read_rows(p.windows, p.padding, p.spatial) * x[0, 0].size
+        largest, bad = self._magnitudes.of_rows(x.reshape((len(x), -1)), used)
+        s = self._ops.exact.elementary.contraction_scale(largest)
+        y: Array = self._forward(x, weight, bias, s, self._scale_of_filters(weight), bad)
         return self._ops.relu_in_place(y) if relu else y
+
+    def _scale_of_filters(self, weight: Array) -> Array:
+        """The scale of each filter, ``(F,)``."""
+        if not self._problem.rotated:
+            return self._ops.rows.scale_of_samples(weight).reshape((-1,))
+        of_cells = self._ops.rows.largest_of_channels(weight.reshape((weight.shape[0], -1)))
+        largest = of_cells.reshape((weight.shape[1], -1)).max(axis=1)
+        return self._ops.exact.elementary.contraction_scale(largest)
 
     def weight_gradient(self, x: Array, dy: Array) -> Array:
         """``dweight (F, C, *K)``: a sum over the samples of all workers, with one scale for each channel."""
@@ -78,13 +85,10 @@ class CompiledConvolution:
         gradient = _find(self._ops, self._problem, terms, "exact tiles gradient", "exact windows gradient")
         x, dy = _contiguous(x), _contiguous(dy)
         kinds = _kinds(self._problem.windows, self._problem.padding, self._problem.spatial)
-        largest = [
-            self._magnitudes.of_columns(x.reshape((-1, x.shape[-1])), kinds=kinds),
-            self._magnitudes.of_columns(dy.reshape((-1, dy.shape[-1]))),
-        ]
+        largest = self._magnitudes.of_columns(x.reshape((-1, x.shape[-1])), kinds)
         if team is not None:
-            largest = [team.max(each.reshape((1,) * (x.ndim - 1) + (-1,))).reshape((-1,)) for each in largest]
-        s, t = (scale(each) for each in largest)
+            largest = team.max(largest.reshape((1,) * (x.ndim - 1) + (-1,))).reshape((-1,))
+        s, t = scale(largest), self._ops.rows.scale_of_channels(dy, team).reshape((-1,))
         quanta = gradient.quanta(x, dy, s, t)
         if team is not None:
             shape, wide = quanta.shape, gradient.plan.wide
@@ -97,16 +101,14 @@ class CompiledConvolution:
         """``dx (N, *S, C)`` by sums over windows. Each row of ``dy`` has one scale, each channel and cell another."""
         dy, weight = _contiguous(dy), _contiguous(weight)
         channels, cells = self._problem.channels, self._problem.windows.cells
-        largest = self._magnitudes.of_columns(weight.reshape((weight.shape[0], channels * cells)))
-        t = self._ops.exact.elementary.contraction_scale(largest)
+        t = self._ops.rows.scale_of_channels(weight.reshape((weight.shape[0], channels * cells)))
         dx: Array = self._adjoint(dy, weight, t.reshape((channels, cells)))
         return dx
 
 
-def read_rows(problem: Any) -> int:
+def _read_rows(windows: Windows, padding: PadWidths, spatial: tuple[int, ...]) -> int:
     """Rows of the input, its first spatial axis, up to the last one that a window reads."""
-    rows: int = min(max(problem.windows.extent[0] - problem.padding[0][0], 0), problem.spatial[0])
-    return rows
+    return min(max(windows.extent[0] - padding[0][0], 0), spatial[0])
 
 
 @lru_cache(maxsize=1024)
@@ -115,10 +117,9 @@ def _kinds(windows: Windows, padding: PadWidths, spatial: tuple[int, ...]) -> An
 
     Numbers that are not finite don't count in cells that no window reads, and no numbers beyond the last row read.
     """
-    last = min(max(windows.extent[0] - padding[0][0], 0), spatial[0])
     kinds = np.zeros([low + size + high for size, (low, high) in zip(spatial, padding, strict=True)], np.int64)
     inside = tuple(slice(low, low + size) for size, (low, _) in zip(spatial, padding, strict=True))
-    kinds[inside][:last] = FINITE
+    kinds[inside][: _read_rows(windows, padding, spatial)] = FINITE
     for index in windows.slices():
         kinds[index[1:-1]] = ALL
     return np.ascontiguousarray(kinds[inside]).reshape(-1)

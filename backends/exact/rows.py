@@ -43,6 +43,11 @@ class ExactRows:
         found = self.exact.xp.reshape(found, (*(1,) * (x.ndim - 1), -1))
         return found if team is None else self.exact.elementary.contraction_scale(team.max(found))
 
+    def largest_of_channels(self, x: Array) -> Array:
+        """The largest magnitude in each channel of ``x (..., C)``, not empty: ``(C,)``; NaN if there is one."""
+        compiled, xp = self._of_channels(x), self.exact.xp
+        return xp.max(xp.abs(x), axis=tuple(range(x.ndim - 1))) if compiled is None else compiled.largest(x)
+
     def sum(self, x: Array) -> Array:
         """Sum of ``x (..., C)`` over all axes but the last and over all workers: ``(C,)``."""
         compiled = None if current_team() is not None else self._of_channels(x)

@@ -142,6 +142,30 @@ def test_an_array_given_twice_is_not_kept(rng):
     np.testing.assert_array_equal(function(x, x), x + x)
 
 
+def unaligned(x):
+    memory = np.zeros(x.nbytes + 1, np.uint8)
+    moved = memory[1:].view(x.dtype).reshape(x.shape)
+    moved[...] = x
+    return moved
+
+
+def test_calls_are_kept_after_some_whose_arrays_could_not_be(rng):
+    x, y = pair(rng)
+    for unsuitable in ((x, x), (unaligned(x), y)):
+        function, calls = counted(2, added)
+        for _ in range(5):
+            np.testing.assert_array_equal(function(*unsuitable), unsuitable[0] + unsuitable[1])
+        assert len(calls) >= 5 and settled(function, calls, x, y)
+
+
+def test_equal_settings_of_another_type_or_sign_are_other_settings(rng):
+    function, _ = counted(1, lambda x, setting: (OPS.add(x, x.copy()), setting))
+    x, _ = pair(rng)
+    for setting in (1, True, 1.0, 0, False, 0.0, -0.0, (0.0,), (-0.0,)):
+        for _ in range(5):
+            assert repr(function(x, setting)[1]) == repr(setting)
+
+
 def test_an_exception_is_that_of_the_function(rng):
     function, calls = counted(2, added)
     x, y = pair(rng)

@@ -20,6 +20,13 @@ def test_types_within_tuples_count():
     assert len(calls) == 7
 
 
+def test_signs_of_zeros_count():
+    repeated = typed_cache(8)(lambda *args: str(args))
+    for zero in (0.0, -0.0, 0, False):
+        for args in ((zero,), ((1, (zero,)),)):
+            assert repeated(*args) == repeated(*args) == str(args)
+
+
 def test_lists_and_errors():
     calls = []
 

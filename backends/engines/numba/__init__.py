@@ -10,13 +10,14 @@ none for the problem, and array functions compute. How work is cut into items de
 have the same bits for every number of threads.
 """
 
-from functools import cache, lru_cache
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
 from ....common import environment
+from ....common.typed_cache import typed_cache
 from ... import overrides
 from ...overrides import add_applicable, chosen, is_collecting
 
@@ -90,7 +91,7 @@ def prepare(operation: str, problem: Any, dtype: str) -> Any:
     return made
 
 
-@lru_cache(maxsize=4096)
+@typed_cache(maxsize=4096)
 def _prepared(operation: str, problem: Any, dtype: str, block_bytes: int) -> Any:
     # The bytes of a block belong to the key only: operations that cut blocks ask for them.
     module, _, name = OPERATIONS[operation].partition(".")

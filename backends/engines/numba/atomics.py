@@ -3,6 +3,8 @@
 An address is an int64. All atomic operations are sequentially consistent.
 """
 
+import ctypes
+import sys
 from platform import machine
 from typing import Any
 
@@ -91,3 +93,13 @@ def call_without_arguments(context: Any, function: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64), generate
+
+
+def address_of_yield() -> int:
+    """Address of the system's function that lets other threads run; 0 if there is none."""
+    try:
+        library: Any = ctypes.CDLL("kernel32") if sys.platform == "win32" else ctypes.CDLL(None)
+        function = library.SwitchToThread if sys.platform == "win32" else library.sched_yield
+    except (OSError, AttributeError):
+        return 0
+    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)

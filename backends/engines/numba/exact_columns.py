@@ -14,7 +14,7 @@ from ...recording.calls import empty
 from .blas import gemm_address
 from .bound import Bound
 from .exact_columns_jobs import add_lanes, forward, gradient, input_gradient
-from .exact_gradient_jobs import combine_gradient
+from .exact_gradient_jobs import combined_gradient
 from .exact_slices import split_adjoint, split_weight
 from .exact_spoiled import spoiled
 from .exact_tiles import Plan
@@ -98,7 +98,7 @@ class ExactGradient(_Columns):
 
     def combine(self, quanta: Array, s: Array, t: Array) -> Array:
         """``dweight (F, C, *K)`` of the quanta of all samples."""
-        return combined(self.problem, quanta, s / self.left, t / self.right, 1.0 / self.right)
+        return combined_gradient(self.problem, quanta, s / self.left, t / self.right, 1.0 / self.right)
 
 
 class ExactInputGradient(_Columns):
@@ -118,15 +118,6 @@ class ExactInputGradient(_Columns):
         )
         perform(Bound.join([split, computed]))
         return dx
-
-
-def combined(problem: Any, quanta: Array, scales: Array, factors: Array, unit: float) -> Array:
-    """``dweight (F, C, *K)`` of quanta ``(K, C, count F)``, with scales of channels and features."""
-    p = problem
-    dweight = empty((p.features, p.channels, p.windows.cells), "float64")
-    count, per = quanta.shape[2] // p.features, min(8, p.features)
-    perform(combine_gradient.bind(-(-p.features // per), quanta, scales, factors, dweight, unit, count, per))
-    return dweight.reshape((p.features, p.channels, *p.windows.kernel))
 
 
 def _prepare(make: type[Any], asked: tuple[Any, Plan]) -> Any:

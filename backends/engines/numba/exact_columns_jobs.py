@@ -75,12 +75,12 @@ def forward(
     count: Any,
     rows: Any,
     columns: Any,
-    high: Any,
-    wide: Any,
-    step: Any,
-    side_step: Any,
-    apart: Any,
-    side_apart: Any,
+    kernel_height: Any,
+    kernel_width: Any,
+    row_stride: Any,
+    column_stride: Any,
+    row_dilation: Any,
+    column_dilation: Any,
     above: Any,
     left: Any,
     per: Any,
@@ -96,8 +96,11 @@ def forward(
     for i in range(some):
         n, row, column = (first + i) // (rows * columns), (first + i) // columns % rows, (first + i) % columns
         factor = s_factors[n]
-        for k in range(high * wide):
-            h, w = row * step + k // wide * apart - above, column * side_step + k % wide * side_apart - left
+        for k in range(kernel_height * kernel_width):
+            h, w = (
+                row * row_stride + k // kernel_width * row_dilation - above,
+                column * column_stride + k % kernel_width * column_dilation - left,
+            )
             to = vector_at(part.ctypes.data, i * depth + k * channels, channels, number)
             if 0 <= h < height and 0 <= w < width:
                 source = vector_at(x.ctypes.data, ((n * height + h) * width + w) * channels, channels, number)
@@ -129,12 +132,12 @@ def gradient(
     count: Any,
     rows: Any,
     columns: Any,
-    high: Any,
-    wide: Any,
-    step: Any,
-    side_step: Any,
-    apart: Any,
-    side_apart: Any,
+    kernel_height: Any,
+    kernel_width: Any,
+    row_stride: Any,
+    column_stride: Any,
+    row_dilation: Any,
+    column_dilation: Any,
     above: Any,
     left: Any,
     chunk: Any,
@@ -166,7 +169,10 @@ def gradient(
             for k in range(from_column // channels, -(-end_column // channels)):
                 start = max(from_column, k * channels)
                 size, c0 = min(end_column, (k + 1) * channels) - start, start - k * channels
-                h, w = row * step + k // wide * apart - above, column * side_step + k % wide * side_apart - left
+                h, w = (
+                    row * row_stride + k // kernel_width * row_dilation - above,
+                    column * column_stride + k % kernel_width * column_dilation - left,
+                )
                 to = vector_at(part.ctypes.data, i * wanted + start - from_column, size, number)
                 if 0 <= h < height and 0 <= w < width:
                     place = ((n * height + h) * width + w) * channels + c0
@@ -217,12 +223,12 @@ def input_gradient(
     unit: Any,
     most_left: Any,
     count: Any,
-    high: Any,
-    wide: Any,
-    step: Any,
-    side_step: Any,
-    apart: Any,
-    side_apart: Any,
+    kernel_height: Any,
+    kernel_width: Any,
+    row_stride: Any,
+    column_stride: Any,
+    row_dilation: Any,
+    column_dilation: Any,
     above: Any,
     left: Any,
     most: Any,
@@ -234,7 +240,7 @@ def input_gradient(
     """
     rows, columns, features = dy.shape[1:]
     height, width, channels = dx.shape[1:]
-    number, depth = dy.dtype.type(0), high * wide * channels
+    number, depth = dy.dtype.type(0), kernel_height * kernel_width * channels
     part, scales = np.empty((rows * columns, features), dy.dtype), np.empty(rows * columns, dy.dtype)
     for i in range(rows * columns):
         source = vector_at(dy.ctypes.data, (item * rows * columns + i) * features, features, number)
@@ -252,10 +258,10 @@ def input_gradient(
     sample = vector_at(dx.ctypes.data, item * height * width * channels, height * width * channels, number)
     for i in range(len(sample)):
         sample[i] = 0.0
-    for k in range(high * wide):
+    for k in range(kernel_height * kernel_width):
         for i in range(rows * columns):
-            h = i // columns * step + k // wide * apart - above
-            w = i % columns * side_step + k % wide * side_apart - left
+            h = i // columns * row_stride + k // kernel_width * row_dilation - above
+            w = i % columns * column_stride + k % kernel_width * column_dilation - left
             if 0 <= h < height and 0 <= w < width:
                 to = vector_at(dx.ctypes.data, ((item * height + h) * width + w) * channels, channels, number)
                 source = vector_at(found.ctypes.data, i * depth + k * channels, channels, number)

@@ -48,6 +48,7 @@ def _job(formula: Callable[..., Any], given: tuple[Kind, ...], result: Kind) -> 
     return job(*given, result, INT, contract=False)(named(two, formula))
 
 
+# Reading and writing convert. Three functions, because a job is cached by the name of its formula.
 def _widened(lanes: ExactLanes, x: Any) -> Any:
     return x
 

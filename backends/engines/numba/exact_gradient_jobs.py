@@ -1,11 +1,15 @@
-"""The last jobs of a weight's gradient in exact numerics: totals to quanta, and quanta to the result."""
+"""The last steps of a weight's gradient in exact numerics: totals to quanta, and quanta to the result."""
 
 from typing import Any
 
 import numpy as np
 
+from ....common.types import Array
+from ...recording.calls import empty
 from .exact_vectors import lanes, totals_to_quanta
 from .jobs import INT, NUMBER, job, read, write
+from .pool import perform
+from .winograd import Convolution
 
 CELLS, LANES = 9, lanes()
 #: 24 times the transform of a kernel's gradient: see `exact_winograd_jobs`.
@@ -63,3 +67,12 @@ def combine_gradient(
                 if count == 2:
                     q = np.float64(quanta[i, c, features + first + f]) * unit + q
                 result[cells * (channels * (first + f) + c) + i] = q * scales[c] * factors[first + f]
+
+
+def combined_gradient(problem: Convolution, quanta: Array, scales: Array, factors: Array, unit: float) -> Array:
+    """``dweight (F, C, *K)`` of quanta ``(K, C, count F)``, with scales of channels and features."""
+    p = problem
+    dweight = empty((p.features, p.channels, p.windows.cells), "float64")
+    count, per = quanta.shape[2] // p.features, min(8, p.features)
+    perform(combine_gradient.bind(-(-p.features // per), quanta, scales, factors, dweight, unit, count, per))
+    return dweight.reshape((p.features, p.channels, *p.windows.kernel))

@@ -23,21 +23,11 @@ _SMALLEST, _HALF_MAGNITUDE = (127 - 125) << 23, (1 << 31) - 1
 class ExactLanes(Lanes):
     """Arithmetic of float64 vectors in which no product is fused with a sum."""
 
+    flags = ()
+
     def __init__(self, code: Code, length: int) -> None:
         super().__init__(code, length)
         self.kind, self.whole = ir.VectorType(_DOUBLE, length), _WORD
-
-    def add(self, a: Any, b: Any) -> Any:
-        """The sum."""
-        return self.builder.fadd(a, b)
-
-    def subtract(self, a: Any, b: Any) -> Any:
-        """The difference."""
-        return self.builder.fsub(a, b)
-
-    def multiply(self, a: Any, b: Any) -> Any:
-        """The product."""
-        return self.builder.fmul(a, b)
 
     def rounded(self, x: Any) -> Any:
         """The nearest whole number, of two the even one."""
@@ -83,12 +73,6 @@ class ExactLanes(Lanes):
             x = self.flushed(self.builder.fptrunc(x, self.vector(array.type.pointee)))
         self.store(x, array, at)
 
-    def _place(self, array: Any, at: Any) -> tuple[Any, int]:
-        entry = array.type.pointee
-        place = self.builder.gep(array, [self.code.word(at)])
-        size = 4 if isinstance(entry, ir.FloatType) else 8
-        return self.builder.bitcast(place, ir.VectorType(entry, self.length).as_pointer()), size
-
     def _call(self, name: str, x: Any) -> Any:
         kind = ir.FunctionType(x.type, [x.type])
         function = cgutils.get_or_insert_function(self.builder.module, kind, f"{name}.v{self.length}f64")
@@ -96,10 +80,5 @@ class ExactLanes(Lanes):
 
 
 def over(code: Code, count: Any, lengths: tuple[int, ...] = (16, 1)) -> Iterator[tuple[ExactLanes, Any]]:
-    """Loops over ``count`` entries in vectors of each length in turn, each entry once."""
-    builder, done = code.builder, code.word(0)
-    for length in lengths:
-        vectors = builder.sdiv(builder.sub(code.word(count), done), code.word(length))
-        with code.each(0, vectors) as i:
-            yield ExactLanes(code, length), code.add(done, code.times(i, length))
-        done = code.add(done, code.times(vectors, length))
+    """`Code.over_once` in vectors of exact numerics."""
+    return code.over_once(count, lengths, ExactLanes)

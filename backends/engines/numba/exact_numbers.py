@@ -12,6 +12,10 @@ _SPLITTER, _SMALLEST_RADICAND = 2.0**27 + 1.0, 2.0**-900
 _LARGEST_RADICAND = 2.0**1023 * (2.0 - 2.0**-24)
 _TINY, _LOWEST_SCALE, _HIGHEST_SCALE = 2.0**-1000, 2.0**-400, 2.0**600
 _SMALLEST = np.float32(2.0**-125)
+#: Above every whole number of a slice.
+ABOVE_SLICES = 2.0**40
+#: Of float64 as int64: all bits but the sign, and the bits of infinity.
+MAGNITUDE, INFINITY = np.int64(0x7FFFFFFFFFFFFFFF), np.int64(0x7FF0000000000000)
 
 
 @njit(error_model="numpy")
@@ -54,7 +58,7 @@ def contraction_scale(largest: Any) -> Any:
 
 @njit(error_model="numpy")
 def total(first: Any, second: Any, scale: Any, unit: Any) -> Any:
-    """The sum, from those of the first and of the second slices of its terms, of which ``unit`` make up the scale."""
+    """The sum of numbers, from the sums of their first and second slices, in which the scale is ``unit``."""
     return ((first + 0.0) + second * (1.0 / unit)) * (scale * (1.0 / unit))
 
 

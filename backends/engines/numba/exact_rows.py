@@ -9,15 +9,15 @@ from ...recording.calls import empty
 from .compiler import contiguous
 from .exact_lanes import over
 from .exact_numbers import contraction_scale
-from .exact_sums import ONE_SLICE_TERMS, Rows, finish, largest, magnitudes, set_factors, sums
+from .exact_sums import COMBINED, ONE_SLICE_TERMS, Rows, finish, largest, magnitudes, set_factors, sums
 from .jobs import INT, bind_phases, job, read, write
 from .lanes import Code, vectorised
 from .pool import perform
 
 # Entries of a sample that an item reads.
 SAMPLE_ENTRIES = 1 << 16
-# Entries of a vector.
-LENGTHS = (16, 1)
+# Entries of a vector. The maxima are in memory, and are read and written once for each.
+LENGTHS = (32, 8, 1)
 
 
 class ExactRows:
@@ -75,9 +75,9 @@ def sample_magnitudes(item: Any, x: Any, words: Any, out: Any, blocks: Any, is_s
 
 @job(read(2), write(2, "int64"), write(1, "float64"), INT, INT, contract=False)
 def largest_of_sample(item: Any, x: Any, words: Any, out: Any, blocks: Any, is_scale: Any) -> None:
-    """The largest magnitude of each sample, or its scale."""
+    """The largest magnitude of each of `COMBINED` samples, or its scale."""
     found = out.view(np.int64)
-    for n in range(out.shape[0]):
+    for n in range(item * COMBINED, min((item + 1) * COMBINED, out.shape[0])):
         found[n] = 0
         for block in range(n * blocks, (n + 1) * blocks):
             for lane in range(words.shape[1]):
@@ -104,7 +104,7 @@ class ExactSamples:
     def _perform(self, x: Array, is_scale: bool) -> Array:
         out = empty((self.shape[0],), np.float64)
         words = empty((self.shape[0] * self.blocks, LENGTHS[0]), np.int64)
-        phases = [(sample_magnitudes, len(words)), (largest_of_sample, 1)]
+        phases = [(sample_magnitudes, len(words)), (largest_of_sample, -(-self.shape[0] // COMBINED))]
         x = contiguous(x).reshape(self.shape)
         perform(bind_phases(phases, x, words, out, self.blocks, int(is_scale), dtype=self.dtype))
         return out

@@ -10,26 +10,22 @@ from typing import Any
 import numpy as np
 
 from .compiler import helper
+from .exact_numbers import ABOVE_SLICES, MAGNITUDE
 from .jobs import INT, NUMBER, job, read, write
-
-# Above every whole number of a slice.
-_MOST = 2.0**40
-_INFINITY = np.int64(0x7FF0000000000000)
-_MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
 @helper
 def first_slice(v: Any) -> Any:
     """``v`` rounded; 0 if it is not finite."""
     whole = np.rint(v)
-    return whole if abs(whole) < _MOST else 0.0
+    return whole if abs(whole) < ABOVE_SLICES else 0.0
 
 
 @helper
 def second_slice(v: Any, again: Any) -> Any:
     """The remainder of ``v`` times ``again``, rounded."""
     whole = np.rint((v - np.rint(v)) * again)
-    return whole if abs(whole) < _MOST else 0.0
+    return whole if abs(whole) < ABOVE_SLICES else 0.0
 
 
 @helper
@@ -38,7 +34,7 @@ def scale_of(row: Any) -> Any:
     most = np.int64(0)
     bits = row.view(np.int64)
     for i in range(len(bits)):
-        most = max(most, bits[i] & _MAGNITUDE)
+        most = max(most, bits[i] & MAGNITUDE)
     exponent = (most >> 52) - 1022
     if exponent < -999:
         return 1.0

@@ -1,4 +1,4 @@
-"""NaN in the results of windows that have a number that is not finite, whose slices are 0."""
+"""NaN in the outputs of windows with a number that is not finite, of which products of slices know nothing: it is 0."""
 
 from typing import Any
 
@@ -17,16 +17,16 @@ def _spoil(
     bad: Any,
     y: Any,
     groups: Any,
-    high: Any,
-    wide: Any,
-    step: Any,
-    side_step: Any,
-    apart: Any,
-    side_apart: Any,
+    kernel_height: Any,
+    kernel_width: Any,
+    row_stride: Any,
+    column_stride: Any,
+    row_dilation: Any,
+    column_dilation: Any,
     above: Any,
     left: Any,
 ) -> None:
-    """Of the sample ``item``, if it is marked in ``bad (N,)``."""
+    """Write NaN to the outputs of the sample ``item`` whose windows have one, if it is marked in ``bad (N,)``."""
     if not bad[item]:
         return
     height, width, channels = x.shape[1:]
@@ -36,9 +36,12 @@ def _spoil(
         for column in range(columns):
             for g in range(groups):
                 found = False
-                for i in range(high):
-                    for j in range(wide):
-                        h, w = row * step + i * apart - above, column * side_step + j * side_apart - left
+                for i in range(kernel_height):
+                    for j in range(kernel_width):
+                        h, w = (
+                            row * row_stride + i * row_dilation - above,
+                            column * column_stride + j * column_dilation - left,
+                        )
                         if 0 <= h < height and 0 <= w < width:
                             for c in range(g * each, (g + 1) * each):
                                 found = found or not np.isfinite(x[item, h, w, c])
@@ -48,9 +51,9 @@ def _spoil(
 
 
 def spoiled(x: Array, bad: Array, y: Array, windows: Windows, padding: PadWidths, groups: int) -> Bound:
-    """NaN to ``y (N, O, P, F)`` where windows of ``x (N, H, W, C)`` have a NaN or an infinity in a group.
+    """The call that writes NaN to ``y (N, O, P, F)`` where windows have a NaN or an infinity in a group.
 
-    Only samples that are marked in ``bad (N,)`` are read.
+    The windows are those of ``x (N, H, W, C)``. Only samples that are marked in ``bad (N,)`` are read.
     """
     (above, _), (left, _) = padding
     return _spoil.bind(len(x), x, bad, y, groups, *windows.kernel, *windows.stride, *windows.dilation, above, left)

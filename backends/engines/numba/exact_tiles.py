@@ -101,11 +101,11 @@ def pieces(rows: int, columns: int, depth: int) -> tuple[int, int]:
 
 
 def matrices(pitches: Sequence[int]) -> list[Array]:
-    """Room for the matrices of all points, for each of the pitches, from the beginning of a cache line on."""
-    room = empty((POINTS * sum(pitches) + LINE,), "float64")
-    start, found = -address_of(room) // 8 % LINE, []
+    """Memory for the matrices of all points, for each of the pitches, from the beginning of a cache line on."""
+    memory = empty((POINTS * sum(pitches) + LINE,), "float64")
+    start, found = -address_of(memory) // 8 % LINE, []
     for pitch in pitches:
-        found.append(room[start : start + POINTS * pitch])
+        found.append(memory[start : start + POINTS * pitch])
         start += POINTS * pitch
     return found
 

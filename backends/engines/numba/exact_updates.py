@@ -11,7 +11,7 @@ import numpy as np
 from .exact_numbers import down, root, up
 from .jobs import Job, job
 from .optimizer_steps import OptimizerSteps
-from .optimizer_table import COUNTER, GRADIENT, KINDS, STATE, VALUE
+from .optimizer_table import COUNTER, GRADIENT, KINDS, STATE, VALUE, arrays_at
 from .vectors import vector_at
 
 
@@ -36,11 +36,7 @@ def momentum(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, num
     rate, decay, keep, share, ahead = settings[0], settings[1], settings[2], settings[3], settings[4] != 0.0
     for piece in range(firsts[item], firsts[item + 1]):
         row, first, size = pieces[piece]
-        value, gradient, velocity = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-            vector_at(table[row, STATE], first, size, zero),
-        )
+        value, gradient, velocity, _ = arrays_at(table, row, first, size, zero)
         is_first = numbers[row, 0] != 0.0
         for i in range(size):
             x, g, v = up(value[i]), up(gradient[i]), up(velocity[i])
@@ -57,12 +53,7 @@ def adam(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numbers
     share1, share2 = settings[5], settings[6]
     for piece in range(firsts[item], firsts[item + 1]):
         row, first, size = pieces[piece]
-        value, gradient, mean, square = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-            vector_at(table[row, STATE], first, size, zero),
-            vector_at(table[row, STATE + 1], first, size, zero),
-        )
+        value, gradient, mean, square = arrays_at(table, row, first, size, zero)
         factor, rate = numbers[row, 0], numbers[row, 1]
         for i in range(size):
             x, g = up(value[i]), up(gradient[i])
@@ -92,12 +83,7 @@ def rmsprop(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numb
     ahead, centered, share = settings[4], settings[5] != 0.0, settings[6]
     for piece in range(firsts[item], firsts[item + 1]):
         row, first, size = pieces[piece]
-        value, gradient, square, mean = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-            vector_at(table[row, STATE], first, size, zero),
-            vector_at(table[row, STATE + 1], first, size, zero),
-        )
+        value, gradient, square, mean = arrays_at(table, row, first, size, zero)
         velocity = vector_at(table[row, STATE + (2 if centered else 1)], first, size, zero)
         # Apart, so that it becomes vectors.
         if not centered and ahead == 0.0:
@@ -132,11 +118,7 @@ def adagrad(item: Any, pieces: Any, firsts: Any, table: Any, settings: Any, numb
     eps, decay, begin = settings[0], settings[1], settings[2]
     for piece in range(firsts[item], firsts[item + 1]):
         row, first, size = pieces[piece]
-        value, gradient, total = (
-            vector_at(table[row, VALUE], first, size, zero),
-            vector_at(table[row, GRADIENT], first, size, zero),
-            vector_at(table[row, STATE], first, size, zero),
-        )
+        value, gradient, total, _ = arrays_at(table, row, first, size, zero)
         rate, is_first = numbers[row, 0], numbers[row, 1] != 0.0
         for i in range(size):
             x, g, s = up(value[i]), up(gradient[i]), up(total[i])

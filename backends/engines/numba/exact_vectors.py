@@ -16,13 +16,12 @@ from numba import types
 from numba.core import cgutils as untyped
 
 from .compiler import instruction
+from .exact_numbers import ABOVE_SLICES
 from .winograd_vectors import Matrix, Vectors, both_sides, listed, load_points, store_points, vector_lanes
 
 cgutils: Any = untyped
 
 _DOUBLE, _WORD = ir.DoubleType(), ir.IntType(64)
-# Above every whole number of a slice.
-_MOST = 2.0**40
 # Times 9 it is 1 modulo 2**64.
 _NINTH = 0x8E38E38E38E38E39 - (1 << 64)
 
@@ -50,7 +49,7 @@ class _Doubles(Vectors):
         whole = self.function("rint", value)
         if again is not None:
             whole = self.function("rint", self.builder.fmul(self.builder.fsub(value, whole), again))
-        most = ir.Constant(self.kind, [_MOST] * self.lanes)
+        most = ir.Constant(self.kind, [ABOVE_SLICES] * self.lanes)
         # False for NaN.
         known = self.builder.fcmp_ordered("<", self.function("fabs", whole), most)
         return self.builder.select(known, whole, ir.Constant(self.kind, None))

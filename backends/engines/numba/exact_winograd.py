@@ -29,7 +29,7 @@ from .winograd import Convolution
 
 
 class ExactForward(Tiles):
-    """Forward of a convolution: see `ExactWinograd`."""
+    """Forward of a convolution by tiles."""
 
     def __init__(self, problem: Convolution, plan: Plan, blas: int) -> None:
         super().__init__(problem, plan, blas, OF_KERNEL)

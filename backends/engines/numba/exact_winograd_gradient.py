@@ -5,7 +5,7 @@ from typing import Any
 
 from ....common.types import Array
 from ...recording.calls import empty
-from .exact_gradient_jobs import combine_gradient, gradient_quanta
+from .exact_gradient_jobs import combined_gradient, gradient_quanta
 from .exact_products import correlate, judge_channels
 from .exact_tiles import (
     GROUP_TERMS,
@@ -20,13 +20,13 @@ from .exact_tiles import (
     pitch_of,
     prepare,
 )
-from .exact_winograd_jobs import LANES, OUTPUTS, POINTS, inputs_by_channel, upstream_by_channel
+from .exact_winograd_jobs import OUTPUTS, POINTS, inputs_by_channel, upstream_by_channel
 from .pool import perform
 from .winograd import Convolution
 
 
 class ExactGradient(Tiles):
-    """The weight's gradient of a convolution: see `ExactWinograd`."""
+    """The weight's gradient of a convolution: see `exact_winograd`."""
 
     def __init__(self, problem: Convolution, plan: Plan, blas: int) -> None:
         super().__init__(problem, plan, blas, OF_UPSTREAM)
@@ -99,12 +99,8 @@ class ExactGradient(Tiles):
 
     def combine(self, quanta: Array, s: Array, t: Array) -> Array:
         """``dweight (F, C, 3, 3)`` of the quanta of all samples."""
-        p, plan = self.problem, self.plan
-        dweight = empty((p.features, p.channels, 9), "float64")
-        scales = s * ldexp(1.0, -plan.left_bits), t * ldexp(1.0, -plan.right_bits)
-        numbers = ldexp(1.0, -plan.right_bits), self.count, LANES
-        perform(combine_gradient.bind(p.features // LANES, quanta, *scales, dweight, *numbers))
-        return dweight.reshape((p.features, p.channels, 3, 3))
+        unit = ldexp(1.0, -self.plan.right_bits)
+        return combined_gradient(self.problem, quanta, s * ldexp(1.0, -self.plan.left_bits), t * unit, unit)
 
 
 def prepare_gradient(asked: tuple[Any, Plan], dtype: str) -> ExactGradient | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import combinations
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -194,13 +193,21 @@ def _holds(array: Array, address: int) -> bool:
     return bool(0 <= address - (array.ctypes.data - before) < size)
 
 
-def keep(function: Callable[..., Any], arrays: tuple[Any, ...], settings: tuple[Any, ...]) -> KeptCall | None:
-    """The compiled calls of ``function(*arrays, *settings)``; None if it does anything else."""
-    if not BY_OBJECT or any(array is not None and not _is_plain(array) for array in arrays):
-        return None
+def can_be_kept(arrays: tuple[Any, ...]) -> bool:
+    """Whether a call with these arrays, or None, can be kept: NumPy's, aligned, with entries, in separate memory."""
     given = [array for array in arrays if array is not None]
-    if any(np.may_share_memory(one, other) for one, other in combinations(given, 2)):
-        # An address would be in either.
+    if not all(type(array) is np.ndarray and array.flags.aligned and array.size for array in given):
+        return False
+    # In common memory, an address would be in either array.
+    return not any(np.may_share_memory(one, other) for one, other in combinations(given, 2))
+
+
+def keep(function: Callable[..., Any], arrays: tuple[Any, ...], settings: tuple[Any, ...]) -> KeptCall | None:
+    """The compiled calls of ``function(*arrays, *settings)``; None if it does anything else.
+
+    The arrays are such that `can_be_kept` is true.
+    """
+    if not BY_OBJECT:
         return None
     tape = CompiledTape()
     inside = [None if x is None else TracedArray.over(x, External(i, x)) for i, x in enumerate(arrays)]
@@ -227,10 +234,6 @@ def _disturbed(x: Array) -> Array:
     twin: Array = np.ndarray(x.shape, x.dtype, aligned(size).data, before, x.strides)
     twin[...] = np.flip(x) * x.dtype.type(1.0625) if x.dtype.kind == "f" else x
     return twin
-
-
-def _is_plain(array: Any) -> bool:
-    return type(array) is np.ndarray and array.flags.aligned and prod(array.shape) > 0
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -122,18 +122,26 @@ class Code:
                     late = builder.icmp_signed(">", at, last)
                     yield Lanes(self, length), builder.select(late, last, at)
 
-    def over_once(self, count: Any) -> "Iterator[tuple[Lanes, Any]]":
-        """`over`, but no entry is computed twice: what is left over is in shorter vectors. For sums in memory."""
+    def over_once(
+        self, count: Any, lengths: tuple[int, ...] = LENGTHS, kind: "type[Lanes] | None" = None
+    ) -> "Iterator[tuple[Any, Any]]":
+        """`over`, but no entry is computed twice: what is left over is in shorter vectors. For sums in memory.
+
+        ``kind`` is the class of the vectors, by default `Lanes`.
+        """
         builder, done = self.builder, self.word(0)
-        for length in LENGTHS:
-            vectors = builder.sdiv(builder.sub(count, done), self.word(length))
+        for length in lengths:
+            vectors = builder.sdiv(builder.sub(self.word(count), done), self.word(length))
             with self.each(0, vectors) as i:
-                yield Lanes(self, length), self.add(done, self.times(i, length))
+                yield (kind or Lanes)(self, length), self.add(done, self.times(i, length))
             done = self.add(done, self.times(vectors, length))
 
 
 class Lanes:
     """Arithmetic of vectors of one length."""
+
+    #: Of sums, differences and products, as LLVM names them.
+    flags: tuple[str, ...] = FUSE
 
     def __init__(self, code: Code, length: int) -> None:
         self.code, self.builder, self.length = code, code.builder, length
@@ -168,7 +176,7 @@ class Lanes:
     def _place(self, array: Any, at: Any) -> tuple[Any, int]:
         entry = array.type.pointee
         place = self.builder.gep(array, [self.code.word(at)])
-        size = entry.width // 8 if isinstance(entry, ir.IntType) else self.whole.width // 8
+        size = entry.width // 8 if isinstance(entry, ir.IntType) else 4 if isinstance(entry, ir.FloatType) else 8
         return self.builder.bitcast(place, ir.VectorType(entry, self.length).as_pointer()), size
 
     def load(self, array: Any, at: Any) -> Any:
@@ -182,16 +190,16 @@ class Lanes:
         self.builder.store(value, place, align=size)
 
     def add(self, a: Any, b: Any) -> Any:
-        """The sum; a product that is added may be fused with it."""
-        return self.builder.fadd(a, b, flags=FUSE)
+        """The sum; with `FUSE`, a product that is added may be fused with it."""
+        return self.builder.fadd(a, b, flags=self.flags)
 
     def subtract(self, a: Any, b: Any) -> Any:
         """The difference."""
-        return self.builder.fsub(a, b, flags=FUSE)
+        return self.builder.fsub(a, b, flags=self.flags)
 
     def multiply(self, a: Any, b: Any) -> Any:
         """The product."""
-        return self.builder.fmul(a, b, flags=FUSE)
+        return self.builder.fmul(a, b, flags=self.flags)
 
     def rectified(self, x: Any) -> Any:
         """ReLU: 0 where ``x <= 0``; NaN stays."""

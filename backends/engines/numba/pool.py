@@ -18,9 +18,7 @@ computes all its items itself. A forked child makes new threads.
 """
 
 import atexit
-import ctypes
 import os
-import sys
 import threading
 from queue import SimpleQueue
 from typing import Any
@@ -31,7 +29,15 @@ from ...execution.one_blas_thread import one_blas_thread, setup_once
 from ...execution.thread_count import thread_count
 from ...recording.calls import current, record
 from ...recording.traced import unwrapped
-from .atomics import atomic_add, atomic_load, atomic_store, call_job, call_without_arguments, pause
+from .atomics import (
+    address_of_yield,
+    atomic_add,
+    atomic_load,
+    atomic_store,
+    call_job,
+    call_without_arguments,
+    pause,
+)
 from .bound import Bound, address_of
 from .compiler import INT, compiled
 
@@ -171,7 +177,7 @@ class Pool:
     """Threads that take part in jobs; one set for the process."""
 
     def __init__(self) -> None:
-        self._let_others_run = _address_of_yield()
+        self._let_others_run = address_of_yield()
         self._reset()
 
     def _reset(self) -> None:
@@ -231,16 +237,6 @@ class Pool:
     def after_fork(self) -> None:
         """Reset: a child process has none of the threads."""
         self._reset()
-
-
-def _address_of_yield() -> int:
-    """Address of the system's function that lets other threads run; 0 if there is none."""
-    try:
-        library: Any = ctypes.CDLL("kernel32") if sys.platform == "win32" else ctypes.CDLL(None)
-        function = library.SwitchToThread if sys.platform == "win32" else library.sched_yield
-    except (OSError, AttributeError):
-        return 0
-    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
 pool = Pool()

@@ -35,6 +35,7 @@ def test_scales_and_sums_have_the_bits_of_array_functions(shape, dtype):
     wide, axes = widened(x), tuple(range(len(shape) - 1))
     assert np.array_equal(bits(ROWS.sum(x)), bits(EXACT.sum(wide, axes)))
     assert np.array_equal(bits(ROWS.scale_of_channels(x)), bits(EXACT.scale(wide, axes)))
+    np.testing.assert_array_equal(ROWS.largest_of_channels(x), np.max(np.abs(wide), axis=axes))
     assert np.array_equal(bits(ROWS.scale_of_samples(x)), bits(EXACT.scale(wide, tuple(range(1, len(shape))))))
 
 
@@ -74,5 +75,7 @@ def test_the_number_of_threads_has_no_effect(monkeypatch):
 def test_without_compiled_code_the_same():
     x = hostile((300, 16), "float64")
     expected = ROWS.sum(x)
+    largest = ROWS.largest_of_channels(x)
     with using(Choices(kernels=False)):
+        np.testing.assert_array_equal(ROWS.largest_of_channels(x), largest)
         assert np.array_equal(bits(ROWS.sum(x)), bits(expected))
