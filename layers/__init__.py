@@ -31,7 +31,19 @@ from .activations import (
     TanhShrink,
     Threshold,
 )
-from .containers import Checkpointed, Container, Identity, Parallel, PerInput, Residual, Sequential
+from .containers import (
+    Add,
+    Checkpointed,
+    Concat,
+    Container,
+    Graph,
+    Identity,
+    Multiply,
+    Parallel,
+    PerInput,
+    Residual,
+    Sequential,
+)
 from .convolution.conv import Conv1d, Conv2d, Conv3d
 from .convolution.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from .core.grad_mode import enable_grad, is_grad_enabled, no_grad
@@ -101,7 +113,10 @@ from .reshaping import Flatten, Pad, Permute, PixelShuffle, PixelUnshuffle, Resh
 __all__ = ["Layer", "Parameter", "enable_grad", "is_grad_enabled", "layer_outputs", "no_grad", "released"]
 
 # Layers that consist of layers.
-__all__ += ["Checkpointed", "Container", "Identity", "Parallel", "PerInput", "Residual", "Sequential"]
+__all__ += ["Checkpointed", "Container", "Graph", "Identity", "Parallel", "PerInput", "Residual", "Sequential"]
+
+# Layers of several inputs.
+__all__ += ["Add", "Concat", "Multiply"]
 
 # Fully connected, embeddings, attention.
 __all__ += ["Dense", "Embedding", "MultiHeadAttention", "PositionEmbedding"]

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...backends import operations_of
-from ...backends.kept_calls import kept_calls
-from ...backends.operations import Operations
 from ...common.types import Array
 from ..core.errors import with_owner
 from ..core.layer import Layer
 from .container import Container, is_trained
-
-
-@kept_calls(2)
-def _added(x: Array, y: Array, relu: bool, ops: Operations) -> Array:
-    """The sum of two arrays of one shape, or its ReLU."""
-    return ops.add(x, y, relu=relu)
+from .sums import sum_of
 
 
 class Branching(Container):
@@ -43,16 +35,7 @@ class Branching(Container):
 
     def _sum(self, arrays: Sequence[Array], relu: bool = False) -> Array:
         """The sum of arrays of one shape, or its ReLU."""
-        b = self.backend
-        ops = operations_of(b.xp)
-        with b.context():
-            if len(arrays) == 2:
-                x, y = map(b.plain, arrays)
-                return self._record_gradient(b.down(_added(x, y, relu, ops)))
-            total = b.up(arrays[0])
-            for i, array in enumerate(arrays[1:], start=2):
-                total = _added(total, b.up(array), relu and i == len(arrays), ops)
-            return self._record_gradient(b.down(total))
+        return self._record_gradient(sum_of(arrays, self.backend, relu))
 
     def _backward_all(self, branches: Sequence[tuple[Layer | None, Array]], input_grad: bool) -> Array | None:
         """The sum of the branches' input gradients for pairs (branch, ``dy``), where None is the identity."""

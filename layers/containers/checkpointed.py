@@ -17,6 +17,7 @@ from ..core.release_after_backward import is_within_released, released
 from ..core.repeated_calls import after_forward, before_backward, separate_calls
 from ..core.snapshot import Snapshot
 from .container import Container
+from .dataflow import Flow, input_names
 
 
 class Checkpointed(Container):
@@ -98,6 +99,12 @@ class Checkpointed(Container):
         if is_within_released():
             self.saved = None
         return dx
+
+    def _flow(self, flow: Flow, path: str, inputs: tuple[str, ...]) -> str:
+        return flow.child(self, "", path, inputs)
+
+    def _input_names(self) -> tuple[str, ...]:
+        return input_names(self.layer)
 
     def _skip_backward(self) -> None:
         # Calls of the layers within are not on their lists.

@@ -32,15 +32,17 @@ from ..core.release_after_backward import is_within_released
 from ..dense import Dense
 from ..normalisation.batch_norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .folding import forward_folded, is_foldable
+from .joins import Add
 
 _CONVOLUTIONS = (Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)
+_JOINS = frozenset((Add,))
 _NORMS = frozenset((BatchNorm1d, BatchNorm2d, BatchNorm3d))
 _AFFINE = frozenset((*_CONVOLUTIONS, Dense))
-_FUSING = _AFFINE | _NORMS
+_FUSING = _AFFINE | _NORMS | _JOINS
 
 
-def forward_all(layers: Sequence[Layer], x: Array) -> Array:
-    """Pass ``x`` through all layers, some of which are computed together."""
+def forward_all(layers: Sequence[Layer], x: Any) -> Array:
+    """Pass ``x``, an array or what the first layer accepts, through all layers, some of which are computed together."""
     count, i = len(layers), 0
     while i < count:
         layer: Any = layers[i]

@@ -1,5 +1,7 @@
 """The identity."""
 
+from typing import Any
+
 from ...common.types import Array
 from ..core.layer import Layer
 from ..core.output_shape import Shape
@@ -10,6 +12,9 @@ class Identity(Layer):
 
     def _output_shape(self, shape: Shape) -> Shape:
         return shape
+
+    def _flow(self, flow: Any, path: str, inputs: tuple[str, ...]) -> str:
+        return inputs[0]
 
     def _forward(self, x: Array) -> Array:
         return x

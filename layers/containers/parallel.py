@@ -19,6 +19,8 @@ from ..core.output_shape import Shape
 from ..core.placement import Placement
 from .branching import Branching
 from .container import named_children, repr_children
+from .dataflow import Flow
+from .joins import Add, Concat
 
 
 class Parallel(Branching):
@@ -55,7 +57,10 @@ class Parallel(Branching):
             raise ValueError("axis must be an integer other than 0, the batch axis, got 0")
 
     def _output_shape(self, shape: Shape) -> Shape:
-        shapes = [branch.output_shape(shape) for branch in self.children.values()]
+        return self._joined_shape([branch.output_shape(shape) for branch in self.children.values()])
+
+    def _joined_shape(self, shapes: list[Shape]) -> Shape:
+        """The shape of the joined outputs of these shapes."""
         axis = self._require_joinable(shapes)
         if self.join == "add":
             return shapes[0]
@@ -110,6 +115,13 @@ class Parallel(Branching):
                 f"{self!r}: the branches return shapes {', '.join(map(str, shapes))}, which cannot be {how}"
             )
         return axis
+
+    def _flow(self, flow: Flow, path: str, inputs: tuple[str, ...]) -> str:
+        return self._join_flow(flow, path, [flow.child(self, name, path, inputs) for name in self.children])
+
+    def _join_flow(self, flow: Flow, path: str, outputs: list[str]) -> str:
+        """Add the join of outputs of these names to a flow."""
+        return flow.join(path, Add() if self.join == "add" else Concat(self.axis), outputs)
 
     def __repr__(self) -> str:
         options = ", join='add'" if self.join == "add" else ""

@@ -10,7 +10,8 @@ from typing import Any
 
 from ...common.types import Array
 from ..core.errors import with_owner
-from ..core.output_shape import Shape
+from ..core.output_shape import Shape, is_several
+from .dataflow import Flow
 from .parallel import Parallel
 
 
@@ -57,8 +58,21 @@ class PerInput(Parallel):
         gradients = self._backward_each(self._with_parts(dy), input_grad)
         return None if gradients is None else tuple(gradients)
 
-    def _output_shape(self, shape: Shape) -> Shape:
-        raise ValueError("PerInput has several inputs, but one shape was given; call output_shape of each branch")
+    def _output_shape(self, shape: Any) -> Shape:
+        if not is_several(shape) or len(shape) != len(self.children):
+            given = f"{len(shape)} shapes were" if is_several(shape) else "one shape was"
+            raise ValueError(
+                f"PerInput has several inputs, {len(self.children)}, but {given} given; give a tuple of shapes"
+            )
+        return self._joined_shape([branch.output_shape(each) for branch, each in zip(self.children.values(), shape)])
+
+    def _flow(self, flow: Flow, path: str, inputs: tuple[str, ...]) -> str:
+        outputs = [flow.child(self, name, path, (each,)) for name, each in zip(self.children, inputs, strict=True)]
+        return self._join_flow(flow, path, outputs)
+
+    def _input_names(self) -> tuple[str, ...]:
+        count = len(self.children)
+        return ("input",) if count == 1 else tuple(f"input{i}" for i in range(1, count + 1))
 
     def _require_inputs(self, x: Any) -> None:
         if not isinstance(x, tuple | list):

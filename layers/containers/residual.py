@@ -16,7 +16,9 @@ from ..core.layer import Layer
 from ..core.output_shape import Shape
 from ..core.placement import Placement
 from .branching import Branching
+from .dataflow import Flow
 from .fusion import is_relu
+from .joins import Add
 
 
 class Residual(Branching):
@@ -84,6 +86,12 @@ class Residual(Branching):
         if activation is not None:
             dy = activation.backward(dy)
         return self._backward_all(((self.children["body"], dy), (self.children.get("shortcut"), dy)), input_grad)
+
+    def _flow(self, flow: Flow, path: str, inputs: tuple[str, ...]) -> str:
+        body = flow.child(self, "body", path, inputs)
+        shortcut = flow.child(self, "shortcut", path, inputs) if "shortcut" in self.children else inputs[0]
+        added = flow.join(path, Add(), (body, shortcut))
+        return flow.child(self, "activation", path, (added,)) if "activation" in self.children else added
 
     def __repr__(self) -> str:
         options = "".join(f", {name}={self.children[name]!r}" for name in list(self.children)[1:])

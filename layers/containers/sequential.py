@@ -14,6 +14,7 @@ from ..core.output_shape import Shape
 from ..core.placement import Placement
 from . import recorded_evaluation
 from .container import Container, is_trained, named_children, repr_children
+from .dataflow import Flow, input_names
 from .fusion import backward_all, forward_all
 
 
@@ -93,6 +94,14 @@ class Sequential(Container):
     def _first_trained(self) -> int:
         """Index of the first layer with a parameter to train; those before it only pass on the input's gradient."""
         return next((i for i, layer in enumerate(self) if is_trained(layer)), len(self))
+
+    def _flow(self, flow: Flow, path: str, inputs: tuple[str, ...]) -> str:
+        for name in self.children:
+            inputs = (flow.child(self, name, path, inputs),)
+        return inputs[0]
+
+    def _input_names(self) -> tuple[str, ...]:
+        return input_names(self.layers[0]) if self.children else ("input",)
 
     def __len__(self) -> int:
         return len(self.children)

@@ -7,14 +7,13 @@ from typing import ClassVar, Unpack
 
 from ...backends import origins
 from ...backends.inputs import describe
-from ...common import checks
 from ...common.types import Array, dtype_name
 from .array_checks import require_float
 from .errors import backward_without_forward, with_owner
 from .grad_mode import grad_mode
 from .layer_description import Described
 from .layer_state import LayerState
-from .output_shape import Shape, knows_shapes, report_shapes, shape_by_forward
+from .output_shape import Shape, checked_shape, knows_shapes, report_shapes, shape_by_forward
 from .placement import Placement, wrong_backend_message
 from .release_after_backward import is_within_released
 from .repeated_calls import after_forward, before_backward, skip_backward
@@ -272,7 +271,7 @@ class Layer(Described, LayerState):
         if origins.watching and self.backend.numerics == "exact":
             origins.require_exact(dy, "the upstream gradient", "this layer", self._fast_results)
 
-    def output_shape(self, input_shape: Sequence[int]) -> Shape:
+    def output_shape(self, input_shape: Sequence[int] | Sequence[Sequence[int]]) -> Shape:
         """The shape of `forward`'s output in evaluation for an input of that shape; nothing is computed.
 
         A layer that does not define ``_output_shape`` runs a forward of zeros: of one sample if it accepts that,
@@ -281,14 +280,14 @@ class Layer(Described, LayerState):
         Parameters
         ----------
         input_shape : sequence of int
-            With the batch axis, as in ``(1, 3, 32, 32)``.
+            With the batch axis, as in ``(1, 3, 32, 32)``; of several inputs a tuple of shapes.
 
         Raises
         ------
         ValueError
             The error of `forward` for a shape that does not fit.
         """
-        shape = checks.shape("input_shape", input_shape, empty=True)
+        shape = checked_shape(self, input_shape)
         if not knows_shapes(self):
             found = shape_by_forward(self, shape)
         else:

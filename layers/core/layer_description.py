@@ -30,6 +30,18 @@ class Described:
         """
         return summarise(self, input_shape)
 
+    def _flow(self, flow: Any, path: str, inputs: tuple[str, ...]) -> str:
+        """Add this layer, or what is within it, to a `Flow` with that full name, and return the name of its output.
+
+        ``inputs`` are the names of its inputs. A container defines it beside its ``forward``.
+        """
+        name: str = flow.add(path, self, inputs)
+        return name
+
+    def _input_names(self) -> tuple[str, ...]:
+        """Names of its inputs, if its ``forward`` gets one array or a tuple of a fixed number of arrays; else none."""
+        return ("input",)
+
     def __repr__(self) -> str:
         parts = []
         for name, default in self.signature:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from ...backends import Backend
+from ...common import checks
 from ...common.types import Array
 
 Shape: TypeAlias = tuple[int, ...]
@@ -45,11 +46,38 @@ def knows_shapes(layer: Any) -> bool:
 
     It is not where a subclass overrides the forward only.
     """
-    kind = type(layer)
-    definer = _definer(kind, "_output_shape")
-    computing = (_definer(kind, name) for name in ("forward", "_forward"))
     # In the base class of all layers, which defines output_shape too, it only raises.
-    return definer is not _definer(kind, "output_shape") and all(issubclass(definer, each) for each in computing)
+    is_defined = _definer(type(layer), "_output_shape") is not _definer(type(layer), "output_shape")
+    return is_defined and describes_forward(layer, "_output_shape")
+
+
+def describes_forward(layer: Any, method: str) -> bool:
+    """Whether a method that says something of the forward is defined beside it, or in a subclass of its class."""
+    kind = type(layer)
+    definer = _definer(kind, method)
+    return all(issubclass(definer, _definer(kind, name)) for name in ("forward", "_forward"))
+
+
+def checked_shape(layer: Any, input_shape: Any, accepted: str = "") -> Any:
+    """A shape, or a tuple of shapes for a layer that is called with a tuple of arrays.
+
+    ``accepted`` describes accepted values in the message; then a shape has at least one axis.
+
+    Raises
+    ------
+    ValueError
+        For anything else, and for several shapes if the layer is called with one array.
+    """
+    if not is_several(input_shape):
+        return checks.shape("input_shape", input_shape, accepted=accepted, empty=not accepted)
+    if _definer(type(layer), "forward") is _definer(type(layer), "output_shape"):
+        raise ValueError(f"{layer!r}: it has one input, but {len(input_shape)} shapes were given")
+    return tuple([checks.shape("input_shape", each, empty=True) for each in input_shape])
+
+
+def is_several(shape: Any) -> bool:
+    """Whether it is a sequence of shapes rather than one shape."""
+    return isinstance(shape, tuple | list) and bool(shape) and all(isinstance(each, tuple | list) for each in shape)
 
 
 def _definer(kind: type, name: str) -> type:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from ...common import checks
 from ...common.terminal import columns, table, wrapped
-from .output_shape import Shape, backend_of_parameters, observed_shapes, unchanged
+from .output_shape import Shape, backend_of_parameters, checked_shape, observed_shapes, unchanged
 
 # Width in characters of a table that is not printed to a terminal.
 _WIDEST = 120
@@ -120,7 +119,7 @@ def summarise(layer: Any, input_shape: Sequence[int]) -> Summary:
         Unless ``input_shape`` is a shape that the layers accept.
     """
     what = "the shape of an input with its batch axis, such as (1, 3, 32, 32)"
-    shape = checks.shape("input_shape", input_shape, accepted=what)
+    shape = checked_shape(layer, input_shape, accepted=what)
     parts = list(layer.named_layers())
     names = {id(part): name for name, part in parts}
     single = {id(part) for _, part in parts if len(list(part.named_layers())) == 1}
@@ -141,5 +140,5 @@ def summarise(layer: Any, input_shape: Sequence[int]) -> Summary:
                 rows.append(Row(names[id(part)], repr(part), y_shape, parameters, adds, size, frozen))
 
         with observed_shapes(record):
-            layer.output_shape(tuple(int(n) for n in shape))
+            layer.output_shape(shape)
     return Summary(shape, rows, dtype)
