@@ -9,7 +9,6 @@ import numpy as np
 
 from ..backends import to_host
 from ..common import checks
-from ..common.types import Array
 from ..layers.core.layer import Layer
 from ..layers.core.layer_outputs import preserved, watched
 from .compare import Host, compare, same_bits
@@ -133,12 +132,13 @@ def _record_output(recorded: list[_Recorded], name: str, layer: Layer, y: Any) -
         recorded.append(_Recorded(name, repr(layer), "output", to_host(array)))
 
 
-def _record_gradients(recorded: list[_Recorded], name: str, layer: Layer, dx: Array | None) -> None:
+def _record_gradients(recorded: list[_Recorded], name: str, layer: Layer, dx: Any) -> None:
     gradients = {key: to_host(p.grad) for key, p in layer.parameters.items() if p.grad is not None}
     # The gradient of a bias before a batch norm is a sum in which all cancels; its errors are of the size of the
     # others.
     scale = max((float(np.abs(g).max(initial=0.0, where=np.isfinite(g))) for g in gradients.values()), default=0.0)
     for key, gradient in gradients.items():
         recorded.append(_Recorded(name, repr(layer), f"gradient of {key}", gradient, scale))
-    if dx is not None:
-        recorded.append(_Recorded(name, repr(layer), "input gradient", to_host(dx)))
+    for gradient in dx if isinstance(dx, tuple) else (dx,):
+        if gradient is not None:
+            recorded.append(_Recorded(name, repr(layer), "input gradient", to_host(gradient)))

@@ -141,10 +141,11 @@ def _search(model: Layer, loss: Loss, x: Array, target: Array) -> None:
         for array in y if isinstance(y, tuple) else (y,):
             _require(b, array, name, f"the output of {_call(name, layer)}", OVERFLOW)
 
-    def look_backward(name: str, layer: Layer, dx: Array | None) -> None:
+    def look_backward(name: str, layer: Layer, dx: Any) -> None:
         for key, parameter in layer.parameters.items():
             _require(b, parameter.grad, name, f"the gradient of {key} in {_call(name, layer)}", GRADIENT)
-        _require(b, dx, name, f"the input's gradient of {_call(name, layer)}", GRADIENT)
+        for array in dx if isinstance(dx, tuple) else (dx,):
+            _require(b, array, name, f"the input's gradient of {_call(name, layer)}", GRADIENT)
 
     with watched(model, forward=look_forward):
         prediction = model.forward(x)

@@ -74,7 +74,7 @@ def _chosen(model: Layer, x: Any) -> list[tuple[str, HostArray]]:
     outputs = layer_outputs(model, x)
     leaves = [item for item in outputs if not isinstance(item[1], Container)]
     if len(leaves) > _MOST_ROWS:
-        leaves = [item for item in outputs if item[0] and "." not in item[0]]
+        leaves = [item for item in outputs if item[0] and "." not in item[0]] or leaves
     drawn: list[tuple[str, HostArray]] = []
     for name, layer, output in leaves:
         array = np.asarray(to_host(output), np.float64)[0]

@@ -50,6 +50,14 @@ class _Chain:
     frees: tuple[str, ...]
 
 
+def _taken(values: dict[str, Any], chain: _Chain) -> Any:
+    """The input of a chain, or the tuple of its inputs; those that nothing else needs are no longer values."""
+    given = tuple([values[name] for name in chain.inputs])
+    for name in chain.frees:
+        del values[name]
+    return given if chain.is_tuple else given[0]
+
+
 class Graph(Container):
     """A net whose layers name their inputs: branches and joins of any form, without cycles.
 
@@ -155,7 +163,7 @@ class Graph(Container):
         self._check_numerics()
         if len(self.inputs) > 1:
             self._require_inputs(x)
-            return self._forward_all(x)
+            return self._forward_all(self.backend.plain(tuple(x)))
         b = self.backend
         return recorded_evaluation.forward(self, b, self._forward_all, b.plain(x))
 
@@ -171,58 +179,62 @@ class Graph(Container):
             raise with_owner(problem, self)
 
     def _forward_all(self, x: Any) -> Array:
-        values = dict(zip(self.inputs, x if len(self.inputs) > 1 else (x,), strict=True))
-        # Not held here, so that it is freed after its last use.
-        del x
+        values: dict[str, Any] = dict(zip(self.inputs, x if len(self.inputs) > 1 else (x,), strict=True))
         with operations_of(self.backend.xp).setup_once():
             for chain in self._chains:
-                given: Any = tuple([values[name] for name in chain.inputs])
-                given = given if chain.is_tuple else given[0]
-                for name in chain.frees:
-                    del values[name]
-                values[chain.names[-1]] = forward_all([self.children[name] for name in chain.names], given)
-                del given
+                # The arguments are not held here, so that layers free them as soon as they can.
+                values[chain.names[-1]] = forward_all(self._layers(chain), _taken(values, chain))
         return values[self.output]
+
+    def _layers(self, chain: _Chain) -> list[Layer]:
+        return [self.children[name] for name in chain.names]
 
     def backward(self, dy: Array, *, input_grad: bool = True) -> Any:
         """The gradient of the input, or a tuple of those of several; None with ``input_grad=False``."""
-        needed = {*self.inputs} if input_grad else set()
-        for name, sources in self.sources.items():
-            if any(each in needed for each in sources) or is_trained(self.children[name]):
-                needed.add(name)
-        gradients: dict[str, list[Any]] = {self.output: [self.backend.plain(dy)]}
-        del dy
+        needed = {*self.inputs, *self.sources} if input_grad else self._trained()
+        gradients: dict[str, list[Array]] = {self.output: [self.backend.plain(dy)]}
         with operations_of(self.backend.xp).setup_once():
             for chain in reversed(self._chains):
                 self._backward_of(chain, gradients, needed)
-        found = tuple([self._sum(gradients, name) for name in self.inputs]) if input_grad else (None,)
+        if not input_grad:
+            return None
+        found = tuple([self._sum(gradients, name) for name in self.inputs])
         return found if len(found) > 1 else found[0]
 
-    def _backward_of(self, chain: _Chain, gradients: dict[str, list[Any]], needed: set[str]) -> None:
-        """Pass the gradient of a chain's output back through its layers."""
-        layers = [self.children[name] for name in chain.names]
-        # Nothing needs the gradients of nodes before the first.
-        first = next((i for i, name in enumerate(chain.names) if name in needed), len(layers))
-        input_grad = first == 0 and any(name in needed for name in chain.inputs)
-        dy = self._sum(gradients, chain.names[-1])
-        if dy is None:
-            first = len(layers)
-        dx: Any = backward_all(layers, first, dy, input_grad) if first < len(layers) else None
+    def _trained(self) -> set[str]:
+        """The nodes that have parameters to train, or depend on such: the others need no gradient."""
+        found: set[str] = set()
+        for name, sources in self.sources.items():
+            if not found.isdisjoint(sources) or is_trained(self.children[name]):
+                found.add(name)
+        return found
+
+    def _backward_of(self, chain: _Chain, gradients: dict[str, list[Array]], needed: set[str]) -> None:
+        """Pass the gradient of a chain's output back through its layers, and add those of its inputs to the others."""
+        layers = self._layers(chain)
+        # Nothing needs the gradients of layers before the first; nor any, if that of the output does not exist.
+        count = len(layers) if chain.names[-1] in gradients else 0
+        first = next((i for i in range(count) if chain.names[i] in needed), len(layers))
+        input_grad = not needed.isdisjoint(chain.inputs)
+        dx: Any = None
+        if first < len(layers):
+            dx = backward_all(layers, first, self._sum(gradients, chain.names[-1]), input_grad)
         for layer in reversed(layers[:first]):
             layer._skip_backward()
-        if dx is None or not input_grad:
+        if not input_grad or dx is None:
             return
-        parts = dx if chain.is_tuple else (dx,)
-        for name, part in zip(reversed(chain.inputs), reversed(parts), strict=True):
+        # The last first, as gradients of later consumers come first.
+        for name, part in zip(reversed(chain.inputs), reversed(dx if chain.is_tuple else (dx,)), strict=True):
             if name in needed and part is not None:
                 gradients.setdefault(name, []).append(part)
 
-    def _sum(self, gradients: dict[str, list[Any]], name: str) -> Any:
+    def _sum(self, gradients: dict[str, list[Array]], name: str) -> Array | None:
         """The gradient of a value: the sum of those of its consumers, from the first to the last; None without any."""
         parts = gradients.pop(name, [])
         if len(parts) < 2:
             return parts[0] if parts else None
-        return self._record_gradient(sum_of(parts[::-1], self.backend))
+        total: Array = self._record_gradient(sum_of(parts[::-1], self.backend))
+        return total
 
     def _flow(self, flow: Flow, path: str, inputs: tuple[str, ...]) -> str:
         names = dict(zip(self.inputs, inputs, strict=True))

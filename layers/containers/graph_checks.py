@@ -50,7 +50,7 @@ def checked_nodes(nodes: Any, inputs: tuple[str, ...]) -> tuple[dict[str, Layer]
 def require_connected(sources: Mapping[str, tuple[str, ...]], inputs: tuple[str, ...], output: str) -> None:
     """Raise `ValueError` for nodes and inputs on which the output does not depend."""
     needed = {output}
-    for name in reversed(sources):
+    for name in reversed(list(sources)):
         if name in needed:
             needed.update(sources[name])
     for what, names in (("nodes", [*sources]), ("inputs", inputs)):

@@ -111,7 +111,9 @@ class Elementwise(Join):
         shapes = _several(shape)
         whole = tuple(next((n for n in sizes if n != 1), 1) for sizes in zip(*shapes, strict=False))
         fits = all(
-            len(each) == len(whole) and each[:1] == whole[:1] and all(m in (1, n) for m, n in zip(each, whole))
+            len(each) == len(whole)
+            and each[:1] == whole[:1]
+            and all(m in (1, n) for m, n in zip(each, whole, strict=True))
             for each in shapes
         )
         if not fits:

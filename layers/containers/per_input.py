@@ -64,7 +64,9 @@ class PerInput(Parallel):
             raise ValueError(
                 f"PerInput has several inputs, {len(self.children)}, but {given} given; give a tuple of shapes"
             )
-        return self._joined_shape([branch.output_shape(each) for branch, each in zip(self.children.values(), shape)])
+        return self._joined_shape(
+            [branch.output_shape(each) for branch, each in zip(self.children.values(), shape, strict=True)]
+        )
 
     def _flow(self, flow: Flow, path: str, inputs: tuple[str, ...]) -> str:
         outputs = [flow.child(self, name, path, (each,)) for name, each in zip(self.children, inputs, strict=True)]

@@ -85,34 +85,42 @@ def _definer(kind: type, name: str) -> type:
     return next(each for each in kind.__mro__ if name in vars(each))
 
 
-def shape_by_forward(layer: Any, shape: Shape) -> Shape:
+def for_each(function: Callable[[Any], Any], of: Any) -> Any:
+    """The result for a shape or array, or a tuple of the results for each of several."""
+    if is_several(of) or (isinstance(of, tuple | list) and any(hasattr(each, "shape") for each in of)):
+        return tuple([function(each) for each in of])
+    return function(of)
+
+
+def shape_by_forward(layer: Any, shape: Any) -> Shape:
     """The shape of the output of a forward of zeros.
 
     The forward is of one sample, or of all if one is refused or if the first axis does not remain 1 in every layer.
     """
     observer = _observer.get()
-    seen: list[tuple[Any, Shape, Shape]] = []
+    seen: list[tuple[Any, Any, Shape]] = []
+    shapes = shape if is_several(shape) else (shape,)
     with observed_shapes(lambda *each: seen.append(each)):
         try:
-            found = _shape_of_forward(layer, (1, *shape[1:])) if shape else ()
+            found = _shape_of_forward(layer, for_each(lambda each: (1, *each[1:]), shape)) if all(shapes) else ()
         except (TypeError, ValueError):
             found = ()
-        shapes = [found, *(each for _, *both in seen for each in both)]
-        is_per_sample = all(each[:1] == (1,) for each in shapes)
+        inner = [each for _, x_shape, _ in seen for each in (x_shape if is_several(x_shape) else (x_shape,))]
+        is_per_sample = all(each[:1] == (1,) for each in (found, *inner, *(y_shape for *_, y_shape in seen)))
         if not is_per_sample:
             seen.clear()
             found = _shape_of_forward(layer, shape)
 
     def of_batch(each: Shape) -> Shape:
-        return (shape[0], *each[1:]) if is_per_sample else each
+        return (shapes[0][0], *each[1:]) if is_per_sample else each
 
     if observer is not None:
         for part, x_shape, y_shape in seen:
-            observer(part, of_batch(x_shape), of_batch(y_shape))
+            observer(part, for_each(of_batch, x_shape), of_batch(y_shape))
     return of_batch(found)
 
 
-def _shape_of_forward(layer: Any, shape: Shape) -> Shape:
+def _shape_of_forward(layer: Any, shape: Any) -> Shape:
     """The shape of the output for zeros in evaluation; the layer is left unchanged."""
     with unchanged(layer):
         layer.eval()
@@ -123,16 +131,16 @@ def _shape_of_forward(layer: Any, shape: Shape) -> Shape:
                 if parameter._value is None:
                     # Initial weights are not drawn: shapes don't depend on them, and the seed may still change.
                     parameter.value = _zeros(parameter.backend, parameter.shape)
-        y = layer.forward(_zeros(backend_of_parameters(layer), shape))
+        y = layer.forward(for_each(partial(_zeros, backend_of_parameters(layer)), shape))
         return tuple((y[0] if isinstance(y, tuple) else y).shape)
 
 
-def _zeros_for_output(part: Any, x: Array) -> Array:
+def _zeros_for_output(part: Any, x: Any) -> Array:
     """In place of the forward of a layer within: zeros of its output shape."""
     # Without this replacement, so that `knows_shapes` and `output_shape` see the layer's own forward.
     del vars(part)["forward"]
     try:
-        return _zeros(backend_of_parameters(part), part.output_shape(tuple(x.shape)))
+        return _zeros(backend_of_parameters(part), part.output_shape(for_each(lambda each: tuple(each.shape), x)))
     finally:
         vars(part)["forward"] = partial(_zeros_for_output, part)
 
