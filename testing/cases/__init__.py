@@ -10,6 +10,7 @@ from .activations import activations, softmaxes
 from .attention import attentions, embeddings
 from .case import Case, LayerCase, LossCase, part_of
 from .convolutions import convolutions, dense_layers, transposed_convolutions
+from .graphs import graphs
 from .losses import classifications, regressions
 from .nets import NetCase, TrainingCase, nets, trainings
 from .norms import batch_norms, other_norms, sample_norms
@@ -39,6 +40,7 @@ def _all() -> tuple[Case, ...]:
         dropouts,
         shapes,
         containers,
+        graphs,
         regressions,
         classifications,
         nets,

@@ -176,6 +176,10 @@ def layers() -> Iterator[tuple[str, Row]]:
     yield "PixelShuffle", Row(nn.PixelShuffle, {"upscale_factor": 2})
     yield "PixelUnshuffle", Row(nn.PixelUnshuffle, {"downscale_factor": 2})
     yield "Parallel", Row(lambda **options: nn.Parallel(nn.ReLU(), **options), of=nn.Parallel)
+    yield "Concat", Row(nn.Concat)
+    yield "Graph", Row(lambda **options: nn.Graph({"a": (nn.ReLU(), "input")}, **options), of=nn.Graph)
+    for name in ("Add", "Multiply"):
+        yield name, Row(getattr(nn, name))
     for name in ("Sequential", "Residual", "Checkpointed"):
         yield name, Row(lambda name=name: getattr(nn, name)(nn.ReLU()), of=lambda: None)
 

@@ -34,7 +34,9 @@ def step(layer, x):
 def test_every_layer_of_the_package_is_tested_here():
     public = [getattr(nn, name) for name in nn.__all__]
     layers = {c.__name__ for c in public if isinstance(c, type) and issubclass(c, nn.Layer)}
-    bases = {"Layer", "Container", "Checkpointed", "Sequential", "Residual", "Parallel", "PerInput"}
+    bases = {"Layer", "Container", "Checkpointed", "Sequential", "Residual", "Parallel", "PerInput", "Graph"}
+    # With several inputs: see test_joins.
+    bases |= {"Add", "Multiply", "Concat"}
     assert {name for name in layers - bases if not name.startswith(CHANGING)} <= LAYERS.keys()
 
 

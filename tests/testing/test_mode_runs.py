@@ -101,7 +101,7 @@ def test_corner_cases_are_complete():
 def test_all_layers_that_move_or_mix_cells_have_loops():
     others = {"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "PReLU", "Softmax", "LogSoftmax", "Softmin", "Hardmax"}
     elementwise = {case.subject for case in CASES.values() if case.op in ("rectifier", "exponential", "shifted")}
-    containers = {"Residual", "Parallel", "Sequential", "vit"}
+    containers = {"Residual", "Parallel", "Sequential", "Graph", "Add", "Multiply", "Concat", "vit"}
     some = {case.subject: case for case in CASES.values() if case.single and np.prod(case.shape) < 1000}
     assert some.keys() == set(SUBJECTS)
     without = {subject for subject, case in some.items() if by_loops(case) is None}
