@@ -189,7 +189,9 @@ def test_what_is_refused(layer, x, kind, message):
 def test_other_mistakes_are_refused():
     with pytest.raises(ValueError, match="the batch axis, got 0"):
         nn.Concat(0)
-    with pytest.raises(ValueError, match=r"^Add\(\): input_shape must be a tuple of shapes, one for each input, got \(2"):
+    with pytest.raises(
+        ValueError, match=r"^Add\(\): input_shape must be a tuple of shapes, one for each input, got \(2"
+    ):
         nn.Add().output_shape((2, 3))
     with pytest.raises(ValueError, match=r"Dense\(3, 2\): it has one input, but 2 shapes were given"):
         nn.Dense(3, 2).output_shape(((2, 3), (2, 3)))
