@@ -62,10 +62,10 @@ def require_distinct_names(graph: Any) -> None:
     """Raise `ValueError` if two layers, or two parameters or buffers, would have one full name."""
     names: Counter[str] = Counter()
     for name, layer in graph.children.items():
-        # The layer of a `Checkpointed` has the same name.
         parts = list(layer.named_places(name))
-        names.update({part for part, _ in parts})
-        names.update({full_name(part, key) for part, each in parts for key in (*each.parameters, *each.buffers)})
+        # The layer of a `Checkpointed` has the same name.
+        names.update(list(dict.fromkeys(part for part, _ in parts)))
+        names.update(full_name(part, key) for part, each in parts for key in (*each.parameters, *each.buffers))
     if twice := [name for name, count in names.items() if count > 1]:
         raise ValueError(f"Graph: several layers or parameters have the name {', '.join(twice)}; rename a node")
 
