@@ -71,7 +71,7 @@ def checked_shape(layer: Any, input_shape: Any, accepted: str = "") -> Any:
     if not is_several(input_shape):
         return checks.shape("input_shape", input_shape, accepted=accepted, empty=not accepted)
     if _definer(type(layer), "forward") is _definer(type(layer), "output_shape"):
-        raise ValueError(f"{layer!r}: it has one input, but {len(input_shape)} shapes were given")
+        raise ValueError(f"{layer!r}: input_shape must be the shape of one input, got {checks.shown(input_shape)}")
     return tuple([checks.shape("input_shape", each, empty=True) for each in input_shape])
 
 

@@ -100,6 +100,9 @@ CONTAINERS = {
     "one way": lambda b: nn.Parallel(nn.Identity(), backend=b),
     "one way, added": lambda b: nn.Parallel(nn.Identity(), join="add", backend=b),
     "two ways": lambda b: nn.Parallel(nn.Identity(), nn.Dense(6, 6), backend=b),
+    "graph": lambda b: nn.Graph({"a": (nn.Dense(6, 6), "input"), "b": (nn.Add(), ("a", "input"))}, backend=b),
+    "graph of a product": lambda b: nn.Graph({"a": (nn.Multiply(), ("input", "input"))}, backend=b),
+    "graph of a concatenation": lambda b: nn.Graph({"a": (nn.Concat(), ("input",))}, backend=b),
     "checkpointed": lambda b: nn.Checkpointed(nn.Sequential(nn.Flatten(), nn.Dense(6, 6)), backend=b),
     "checkpointed identity": lambda b: nn.Checkpointed(nn.Identity(), backend=b),
 }
