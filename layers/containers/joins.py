@@ -278,8 +278,13 @@ class Concat(Join):
 
     def _backward(self, dy: Array, input_grad: bool) -> Any:
         sizes, axis = self.saved
-        before = (slice(None),) * axis
-        return [dy[(*before, slice(start, stop), ...)] for start, stop in pairwise(accumulate(sizes, initial=0))]
+        return parts_along(dy, sizes, axis)
+
+
+def parts_along(dy: Array, sizes: Sequence[int], axis: int) -> list[Array]:
+    """The parts of these sizes of an array along an axis: views."""
+    before = (slice(None),) * axis
+    return [dy[(*before, slice(start, stop), ...)] for start, stop in pairwise(accumulate(sizes, initial=0))]
 
 
 def _several(shape: Any) -> tuple[Shape, ...]:

@@ -8,7 +8,6 @@ Source: C. Szegedy et al., "Going deeper with convolutions", 2015.
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise
 from typing import Literal, Unpack
 
 from ...backends import operations_of
@@ -20,7 +19,7 @@ from ..core.placement import Placement
 from .branching import Branching
 from .container import named_children, repr_children
 from .dataflow import Flow
-from .joins import Add, Concat
+from .joins import Add, Concat, parts_along
 
 
 class Parallel(Branching):
@@ -99,9 +98,7 @@ class Parallel(Branching):
         dy = self.backend.plain(dy)
         if self.join == "add":
             return [dy] * len(shapes)
-        before = (slice(None),) * axis
-        edges = accumulate((shape[axis] for shape in shapes), initial=0)
-        return [dy[(*before, slice(start, stop), ...)] for start, stop in pairwise(edges)]
+        return parts_along(dy, [shape[axis] for shape in shapes], axis)
 
     def _require_joinable(self, shapes: list[tuple[int, ...]]) -> int:
         """The axis counted from the front; raises `ValueError` unless the shapes can be joined."""

@@ -102,6 +102,21 @@ def test_models_are_recorded(by, name, used):
     assert_right(model, x)
 
 
+def test_a_graph_is_recorded(by, used):
+    conv, norm = (nn.Conv2d(3, 6, 3, padding=1), "input"), (nn.BatchNorm2d(6), "conv")
+    gate, pool = (nn.Sigmoid(), "pool"), (nn.GlobalAvgPool(), "norm")
+    ends = {"scale": (nn.Multiply(), ("norm", "gate")), "sum": (nn.Add(), ("scale", "norm")), "act": (nn.ReLU(), "sum")}
+    nodes = {"conv": conv, "norm": norm, "pool": pool, "gate": gate, **ends, "both": (nn.Concat(), ("act", "input"))}
+    model = nn.Graph(nodes, backend="numpy", seed=1).eval()
+    record(model, images(2))
+    assert used == [True] * 3
+    assert_right(model, images(2))
+    model.children["conv"].parameters["weight"].value = np.ones((6, 3, 3, 3), np.float32)
+    assert_right(model, images(2))
+    model.children["act"] = nn.Tanh(backend="numpy").eval()
+    assert_right(model, images(2))
+
+
 def test_weights_in_any_memory_layout_are_recorded(by, net, used):
     """A trained weight may be stored as the matrix that a convolution multiplies by, which must not be kept then."""
     for layer in (net[0], net[3].children["body"][0]):

@@ -164,17 +164,17 @@ MUTANTS = (
     ),
     Mutant(
         "only the last branch is added",
-        "layers:Branching._sum",
+        "layers:sum_of",
         "_added(total, b.up(array), relu and i == len(arrays), ops)",
         "b.up(array)",
         "Parallel/add",
     ),
     Mutant(
         "gradients of the branches are in the reverse order",
-        "layers:Parallel._parts",
-        "pairwise(edges)",
-        "list(pairwise(edges))[::-1]",
-        "Parallel/concat",
+        "layers:parts_along",
+        "pairwise(accumulate(sizes, initial=0))",
+        "list(pairwise(accumulate(sizes, initial=0)))[::-1]",
+        "(Parallel|Concat)/",
     ),
     Mutant(
         "gradient of a sum is shared out",
@@ -185,10 +185,10 @@ MUTANTS = (
     ),
     Mutant(
         "gradient of a concatenation is split one channel late",
-        "layers:Parallel._parts",
-        "return [dy[*before, slice(start, stop), ...] for start, stop in pairwise(edges)]",
-        "dy = self.backend.xp.roll(dy, -1, axis=axis)\n"
-        "return [dy[*before, slice(start, stop), ...] for start, stop in pairwise(edges)]",
+        "layers:parts_along",
+        "return [dy[(*before, slice(start, stop), ...)] for start, stop in pairwise(accumulate(sizes, initial=0))]",
+        "dy = dy[(*before, [*range(1, dy.shape[axis]), 0], ...)]\n"
+        "return [dy[(*before, slice(start, stop), ...)] for start, stop in pairwise(accumulate(sizes, initial=0))]",
         "Parallel/concat",
     ),
     Mutant(
@@ -197,6 +197,41 @@ MUTANTS = (
         "operations_of(b.xp).concat(outputs, axis)",
         "operations_of(b.xp).concat(outputs[::-1], axis)",
         "Parallel/concat",
+    ),
+    Mutant(
+        "gradient of a broadcast factor is that of one cell",
+        "layers:Elementwise._summed",
+        "self.backend.xp.sum(gradient, axis=axes, keepdims=True)",
+        "self.backend.xp.max(gradient, axis=axes, keepdims=True)",
+        "(Add|Multiply)/.*(broadcast|excitation)",
+    ),
+    Mutant(
+        "gradient of a product is multiplied by the input itself",
+        "layers:Multiply._backward",
+        "[*x[:i], *x[i + 1 :]]",
+        "x[i:]",
+        "Multiply/plain",
+    ),
+    Mutant(
+        "a factor is left out",
+        "layers:Multiply._joined",
+        "reduce(lambda product, each: product * each, x)",
+        "reduce(lambda product, each: product * each, x[:2])",
+        "Multiply/three inputs",
+    ),
+    Mutant(
+        "gradient of a value is that of its first consumer",
+        "layers:Graph._sum",
+        "sum_of(parts[::-1], self.backend)",
+        "parts[-1]",
+        "Graph/plain",
+    ),
+    Mutant(
+        "gradients of inputs are exchanged",
+        "layers:Graph._backward_of",
+        "zip(reversed(chain.inputs), reversed(dx if chain.is_tuple else (dx,)), strict=True)",
+        "zip(chain.inputs, reversed(dx if chain.is_tuple else (dx,)), strict=True)",
+        "Multiply/plain",
     ),
     Mutant(
         "gradient of an upsampling is a mean",
