@@ -1,14 +1,14 @@
-"""Which layers of a `Sequential` are computed together, and how.
+"""Which layers of a `Sequential`, or of a chain in a `Graph`, are computed together, and how.
 
 ==============================================  ======================  ==================================
 layers                                          when                    result
 ==============================================  ======================  ==================================
 convolution, dense or batch norm, then ReLU     training, evaluation    the same bits
-sum of a residual block, then ReLU              training, evaluation    the same bits
+sum of a residual block, or `Add`, then ReLU    training, evaluation    the same bits
 convolution or dense, then batch norm (, ReLU)  evaluation, on the CPU  differs in rounding, see `folding`
 ==============================================  ======================  ==================================
 
-In exact numerics only batch norm, or the sum of a residual block, and ReLU are computed together. All of it holds for
+In exact numerics only batch norm, or a sum, and ReLU are computed together. All of it holds for
 layers on one backend, and only for the library's own classes: a subclass may compute something else. A layer whose
 ``forward`` was replaced, as by `watched`, is computed by itself, so that whoever watches sees each layer's output. What
 the layers save for backward is what they save on their own.

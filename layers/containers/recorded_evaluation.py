@@ -1,9 +1,9 @@
 """The forward of a whole net in evaluation as a list of calls, for small inputs.
 
 Of the time for one image, most is Python's: which algorithm, which shape, where the result goes. In evaluation all of
-it is the same in each call. So after a few calls with inputs of one shape the outermost `Sequential` records what its
-layers compute, with copies of their parameters and buffers as constants (`xpnn.layers.core.kept.as_constants`), and
-from then on only repeats that. Results have the bits of the plain forward.
+it is the same in each call. So after a few calls with inputs of one shape the outermost `Sequential`, or `Graph` of one
+input, records what its layers compute, with copies of their parameters and buffers as constants
+(`xpnn.layers.core.kept.as_constants`), and from then on only repeats that. Results have the bits of the plain forward.
 
 A recording is one of the values that a layer keeps, and holds as long as these: until a parameter or buffer of any
 layer may have changed, and as long as no layer or attribute of one is another. None is made where more than arithmetic
