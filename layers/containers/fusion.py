@@ -8,10 +8,10 @@ sum of a residual block, or `Add`, then ReLU    training, evaluation    the same
 convolution or dense, then batch norm (, ReLU)  evaluation, on the CPU  differs in rounding, see `folding`
 ==============================================  ======================  ==================================
 
-In exact numerics only batch norm, or a sum, and ReLU are computed together. All of it holds for
-layers on one backend, and only for the library's own classes: a subclass may compute something else. A layer whose
-``forward`` was replaced, as by `watched`, is computed by itself, so that whoever watches sees each layer's output. What
-the layers save for backward is what they save on their own.
+In exact numerics only batch norm, or a sum, and ReLU are computed together. All of it holds for layers on one backend,
+and only for the library's own classes: a subclass may compute something else. A layer whose ``forward`` was replaced,
+as by `watched`, is computed by itself, so that whoever watches sees each layer's output. What the layers save for
+backward is what they save on their own.
 
 In backward the gradient of a ReLU is computed together with that of the batch norm before it, with the same bits, if an
 engine computed both forward (`ChannelNorm.covers`).

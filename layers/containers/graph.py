@@ -1,7 +1,7 @@
 """A net of layers and joins, in which each layer names its inputs.
 
 The gradient of a value with several consumers is the sum of theirs, from the first to the last in the order of nodes,
-so it has the bits of the same net made of `Residual` and `Parallel`.
+so it has the bits of the same net made of `Residual` and `Parallel`, if there a branch without layers is the last one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, Unpack
 from ...backends import operations_of
 from ...common import checks
 from ...common.types import Array
-from ..core.errors import full_name, with_owner
+from ..core.errors import with_owner
 from ..core.layer import Layer
 from ..core.output_shape import Shape, is_several
 from ..core.placement import Placement
@@ -240,7 +240,7 @@ class Graph(Container):
         names = dict(zip(self.inputs, inputs, strict=True))
         for name, sources in self.sources.items():
             given = tuple([names[each] for each in sources])
-            names[name] = flow.pass_through(self.children[name], full_name(path, name), given)
+            names[name] = flow.child(self, name, path, given)
         return names[self.output]
 
     def _input_names(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import reduce
 from itertools import accumulate, pairwise
+from operator import add, mul
 from typing import Any, ClassVar, Unpack
 
 from ...backends import operations_of, origins
@@ -161,7 +162,7 @@ class Add(Elementwise):
         self.save_for_backward(shapes)
         if len({*shapes}) == 1:
             return sum_of(x, b, relu)
-        y = reduce(lambda total, each: total + each, map(b.up, x))
+        y = reduce(add, map(b.up, x))
         return operations_of(b.xp).relu(y) if relu else y
 
     def forward_and_relu(self, x: Any, relu: Layer) -> Array:
@@ -210,14 +211,17 @@ class Multiply(Elementwise):
 
     def _joined(self, x: Sequence[Array], shapes: tuple[Shape, ...]) -> Array:
         self.save_for_backward(*x)
-        return reduce(lambda product, each: product * each, x)
+        return reduce(self._times, x)
+
+    def _times(self, x: Array, y: Array) -> Array:
+        return operations_of(self.backend.xp).elementwise(mul, x, y) if x.shape == y.shape else x * y
 
     def _backward(self, dy: Array, input_grad: bool) -> Any:
         x = list(self.saved)
         found = []
         for i, each in enumerate(x):
             others = [*x[:i], *x[i + 1 :]]
-            found.append(self._summed(reduce(lambda product, other: product * other, others, dy), tuple(each.shape)))
+            found.append(self._summed(reduce(self._times, others, dy), tuple(each.shape)))
         return found
 
 

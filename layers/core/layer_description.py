@@ -17,7 +17,7 @@ class Described:
         """Number of multiply-adds in the products of a forward; elementwise work is not counted."""
         return 0
 
-    def summary(self, input_shape: Sequence[int]) -> Summary:
+    def summary(self, input_shape: Sequence[int] | Sequence[Sequence[int]]) -> Summary:
         """Layers, output shapes, parameters and multiply-adds for an input of that shape; print it for a table.
 
         It uses `output_shape` and leaves the model unchanged. It includes the memory of the parameters, and of the
@@ -26,7 +26,7 @@ class Described:
         Parameters
         ----------
         input_shape : sequence of int
-            With the batch axis, as in ``(1, 3, 32, 32)``.
+            With the batch axis, as in ``(1, 3, 32, 32)``; of several inputs a tuple of shapes.
         """
         return summarise(self, input_shape)
 

@@ -40,12 +40,13 @@ class Summary:
     Attributes
     ----------
     input_shape : tuple of int
+        Of several inputs, a tuple of these.
     rows : list of Row
     dtype : str
         Of parameters and outputs.
     """
 
-    input_shape: Shape
+    input_shape: Shape | tuple[Shape, ...]
     rows: list[Row]
     dtype: str = "float32"
 
@@ -110,7 +111,7 @@ def in_units(size: int) -> str:
     return f"{value:.3g} {UNITS[unit]}"
 
 
-def summarise(layer: Any, input_shape: Sequence[int]) -> Summary:
+def summarise(layer: Any, input_shape: Sequence[int] | Sequence[Sequence[int]]) -> Summary:
     """The summary of a layer and all layers within.
 
     Raises

@@ -215,8 +215,8 @@ MUTANTS = (
     Mutant(
         "a factor is left out",
         "layers:Multiply._joined",
-        "reduce(lambda product, each: product * each, x)",
-        "reduce(lambda product, each: product * each, x[:2])",
+        "reduce(self._times, x)",
+        "reduce(self._times, x[:2])",
         "Multiply/three inputs",
     ),
     Mutant(
