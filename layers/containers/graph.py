@@ -73,7 +73,7 @@ class Graph(Container):
         before it. Names may have dots: the parameters of ``"block.conv"`` are ``block.conv.weight`` and
         ``block.conv.bias``. A layer may have several names: it is then computed for each, with one weight.
     output : str, optional
-        The node whose value is the output; the last one by default.
+        The node whose value is the output; the last one by default. As it depends on all others, it is the last one.
     inputs : sequence of str
         Names of the inputs. With several the net is called with a tuple of arrays of one number of samples, and
         `backward` returns a tuple.
@@ -251,6 +251,6 @@ class Graph(Container):
             name: (layer, names if len(names := self.sources[name]) > 1 or self._takes_tuple(name) else names[0])
             for name, layer in self.children.items()
         }
-        options = f", output={self.output!r}" if self.output != list(nodes)[-1] else ""
-        options += f", inputs={self.inputs!r}" if self.inputs != ("input",) else ""
+        # The output is the last node: it depends on all others.
+        options = f", inputs={self.inputs!r}" if self.inputs != ("input",) else ""
         return f"Graph({nodes!r}{options})"

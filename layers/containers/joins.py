@@ -14,7 +14,7 @@ Concat    the inputs along an axis      the part of ``dy`` along that axis
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import reduce
 from itertools import accumulate, pairwise
@@ -32,7 +32,7 @@ from ..core.release_after_backward import is_within_released
 from .sums import sum_of
 
 
-class Join(Layer):
+class Join(Layer, ABC):
     """Base of layers that are called with a tuple of arrays, and whose `backward` returns a tuple of gradients.
 
     ``_forward`` gets a list of arrays, and ``_backward`` returns one; ``_output_shape`` gets a tuple of shapes.
