@@ -19,6 +19,8 @@ from . import layers, testing
 from .backends import Backend, BackendUnavailable, backend_of, get_backend, random, use_backend
 from .common import other_names as _other_names
 from .interop.safetensors import load, save
+from .interop.torch.from_torch import from_torch
+from .interop.torch.to_torch import to_torch
 from .layers import *  # noqa: F403 - all public layers: layers/__init__.py is their one list
 from .training import augment, metrics
 from .training import optimizers as _optimizers
@@ -59,6 +61,7 @@ __all__ = [
     "backend_of",
     "evaluate",
     "fit",
+    "from_torch",
     "get_backend",
     "load",
     "load_classifier",
@@ -67,6 +70,7 @@ __all__ = [
     "random",
     "save",
     "testing",
+    "to_torch",
     "use_backend",
 ]
 __all__ += layers.__all__

@@ -83,9 +83,11 @@ def save(
     ----------
     model : Layer
     path : path
-        First written to a temporary file in the same folder, flushed to the disk, and renamed when complete.
+        First written to a temporary file in the same folder, flushed to the disk, and renamed when complete. If its
+        name ends in ``.pt``, ``.pth``, ``.bin`` or ``.ckpt``, it becomes a file of PyTorch, which must be installed:
+        ``module.load_state_dict(torch.load(path))`` reads it. Any other name is that of a safetensors file.
     about : mapping, optional
-        Metadata that JSON can hold, stored in the file; `read` returns it.
+        Metadata that JSON can hold, stored in the file; `read` returns it. Only safetensors have it.
     dtype : {"float32", "float64", "float16", "bfloat16"} or dtype, optional
         The dtype of floats in the file; by default the model's. Numbers are rounded to nearest, ties to even, as in
         PyTorch. Integers and the model itself are unchanged.
@@ -93,9 +95,12 @@ def save(
     Raises
     ------
     ValueError
-        For another dtype, and for a finite number beyond its range: float16 ends at 65504. Nothing is written then.
+        For another dtype, for a finite number beyond its range: float16 ends at 65504, and for metadata of a file of
+        PyTorch. Nothing is written then.
     TypeError
         If JSON can't hold ``about``.
+    ModuleNotFoundError
+        For a file of PyTorch where that is not installed.
     """
     if dtype is not None:
         name = dtype_name(dtype) if isinstance(dtype, Hashable) and not isinstance(dtype, str) else dtype
@@ -103,7 +108,15 @@ def save(
     instance("model", model, Layer, "the model comes before the path")
     checked_path("path", path)
     about = {} if about is None else mapping("about", about)
-    write_whole(path, to_bytes(host_state(model), about, dtype))
+    arrays = host_state(model)
+    if Path(path).suffix.lower() in torch_file.SUFFIXES:
+        if about:
+            raise ValueError(
+                f"{os.fspath(path)} would be a file of PyTorch, which has no metadata; save as .safetensors"
+            )
+        torch_file.write(arrays, path, dtype)
+    else:
+        write_whole(path, to_bytes(arrays, about, dtype))
 
 
 def to_bytes(arrays: Mapping[str, np.ndarray[Any, Any]], about: Mapping[str, Any], dtype: str | None = None) -> bytes:

@@ -1,6 +1,7 @@
-"""Weights in files that PyTorch wrote, read with PyTorch."""
+"""Weights in files of PyTorch, read and written with PyTorch."""
 
 import importlib
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 
 from ..backends import to_host
 from ..backends.errors import first_line
+from ..common.files import write_whole
+from .narrow_floats import rounded
 
 #: The names of files of PyTorch end in one of these.
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
@@ -50,6 +53,37 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray[Any, Any]],
             "code: write torch.save(module.state_dict(), path) where it was made"
         ) from error
     return {key: to_host(tensor.detach(), key) for key, tensor in _state(content, torch.Tensor, name).items()}, {}
+
+
+def write(arrays: Mapping[str, np.ndarray[Any, Any]], path: str | os.PathLike[str], dtype: str | None = None) -> None:
+    """Write arrays by name as PyTorch's ``torch.save(module.state_dict(), path)`` does, whole or not at all.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If PyTorch is not installed.
+    ValueError
+        For a finite number beyond the range of ``dtype``, to which floats are converted.
+    """
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            f"{os.fspath(path)} would be a file of PyTorch, which is not installed: pip install torch, or write "
+            "safetensors, which PyTorch reads with safetensors.torch.load_file"
+        ) from error
+    # One tensor for an array with several names, which PyTorch then stores once.
+    tensors = {}
+    for name, array in arrays.items():
+        if id(array) in tensors:
+            continue
+        tensors[id(array)] = torch.tensor(array)
+        if dtype is not None and array.dtype.kind == "f":
+            rounded(array, dtype, name)
+            tensors[id(array)] = tensors[id(array)].to(getattr(torch, dtype))
+    content = io.BytesIO()
+    torch.save({name: tensors[id(array)] for name, array in arrays.items()}, content)
+    write_whole(path, content.getvalue())
 
 
 def _state(content: Any, tensor: type, name: str) -> Mapping[str, Any]:

@@ -1,0 +1,1 @@
+"""Models of PyTorch become models of this library, and the other way."""

@@ -1,0 +1,131 @@
+"""What a module computes, node by node, as `torch.fx` finds it, with the shapes of a trial.
+
+A module is traced twice, in training and in evaluation, because some compute something else there. What differs must be
+the functions that differ by themselves, such as dropout.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...backends.errors import first_line
+
+# Samples of a trial, if the batch axis has no size: a number that few models have as another size.
+_SAMPLES = 3
+
+
+class Step(NamedTuple):
+    """A node of the graph in training, that in evaluation, and its value in a trial: of arrays only shape and dtype."""
+
+    node: Any
+    in_evaluation: Any
+    value: Any
+
+
+def is_leaf(module: Any, torch: Any) -> bool:
+    """Whether a module is converted as a whole."""
+    if type(module).__module__ == f"{__package__}.modules":
+        return True
+    # What unflattening computes depends on the shape.
+    traced = torch.nn.Sequential | torch.nn.ModuleList | torch.nn.ModuleDict | torch.nn.Unflatten
+    return type(module).__module__.startswith("torch.nn.") and not isinstance(module, traced)
+
+
+def steps_of(module: Any, input_shapes: Sequence[Sequence[int | None]], torch: Any) -> list[Step]:
+    """Trace the module, and run it once with zeros.
+
+    Raises
+    ------
+    ValueError
+        If PyTorch can't trace it, if it does not accept inputs of these shapes, or if training differs from evaluation.
+    """
+    graph, other = _graph(module, True, torch), _graph(module, False, torch)
+    nodes, others = list(graph.nodes), list(other.nodes)
+    if [(node.op, str(node.target)) for node in nodes] != [(node.op, str(node.target)) for node in others]:
+        raise ValueError(
+            f"from_torch: {type(module).__name__}.forward does something else in training than in evaluation; give a "
+            "module without this branch"
+        )
+    values = _trial(module, other, input_shapes, torch)
+    needed = _needed(nodes)
+    return [Step(node, twin, values[twin]) for node, twin in zip(nodes, others, strict=True) if node in needed]
+
+
+def _needed(nodes: Sequence[Any]) -> set[Any]:
+    """The inputs, and the nodes on which the output depends."""
+    needed = {node for node in nodes if node.op in ("placeholder", "output")}
+    for node in reversed(nodes):
+        if node in needed:
+            needed.update(node.all_input_nodes)
+    return needed
+
+
+def _graph(module: Any, training: bool, torch: Any) -> Any:
+    """The graph of a copy of the module in that mode."""
+    tracer = torch.fx.Tracer()
+    tracer.is_leaf_module = lambda m, name: is_leaf(m, torch)
+    try:
+        twin = copy.deepcopy(module).train(training)
+        graph = tracer.trace(twin)
+    except Exception as error:
+        where = _place(error, torch)
+        raise ValueError(
+            f"from_torch: {type(module).__name__} can't be traced by torch.fx{where}: {first_line(error)}"
+        ) from error
+    return graph
+
+
+def _place(error: Exception, torch: Any) -> str:
+    """The last line of code outside of PyTorch that led to an error."""
+    inside = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(inside)]
+    if not frames:
+        return ""
+    return f" at {frames[-1].filename}:{frames[-1].lineno} ({frames[-1].line})"
+
+
+def _trial(module: Any, graph: Any, shapes: Sequence[Sequence[int | None]], torch: Any) -> dict[Any, Any]:
+    """The values of all nodes for zeros, in evaluation."""
+    twin = copy.deepcopy(module).eval()
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    if len(inputs) != len(shapes):
+        raise ValueError(
+            f"from_torch: {type(module).__name__}.forward has {len(inputs)} arguments, "
+            f"{', '.join(node.name for node in inputs)}; give a shape for each, got {len(shapes)}"
+        )
+    floats = [p for p in (*module.parameters(), *module.buffers()) if p.is_floating_point()]
+    like = {"dtype": floats[0].dtype, "device": floats[0].device} if floats else {}
+    zeros = []
+    for node, shape in zip(inputs, shapes, strict=True):
+        kind = {**like, "dtype": torch.int64} if _is_index(node, twin, torch) else like
+        zeros.append(torch.zeros([_SAMPLES if n is None else n for n in shape], **kind))
+    interpreter, values = torch.fx.Interpreter(torch.fx.GraphModule(twin, graph)), {}
+    run = interpreter.run_node
+
+    def recording(node: Any) -> Any:
+        value = run(node)
+        values[node] = torch.empty_like(value, device="meta") if isinstance(value, torch.Tensor) else value
+        return value
+
+    interpreter.run_node = recording
+    try:
+        with torch.no_grad():
+            interpreter.run(*zeros)
+    except Exception as error:
+        raise ValueError(
+            f"from_torch: {type(module).__name__} does not accept input_shape "
+            f"{', '.join(str(tuple(shape)) for shape in shapes)}: {first_line(error)}"
+        ) from error
+    return {node: values.get(node) for node in graph.nodes}
+
+
+def _is_index(node: Any, module: Any, torch: Any) -> bool:
+    """Whether an input is the index of an embedding."""
+    for user in node.users:
+        if user.op == "call_module" and isinstance(module.get_submodule(user.target), torch.nn.Embedding):
+            return True
+    return False
