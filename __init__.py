@@ -18,6 +18,7 @@ import typing as _typing
 from . import layers, testing
 from .backends import Backend, BackendUnavailable, backend_of, get_backend, random, use_backend
 from .common import other_names as _other_names
+from .interop.onnx.to_onnx import to_onnx
 from .interop.safetensors import load, save
 from .interop.torch.from_torch import from_torch
 from .interop.torch.to_torch import to_torch
@@ -70,6 +71,7 @@ __all__ = [
     "random",
     "save",
     "testing",
+    "to_onnx",
     "to_torch",
     "use_backend",
 ]
