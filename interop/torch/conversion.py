@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import groupby
 from operator import getitem
 from typing import Any
 
-from ...layers import Graph, Identity, MultiHeadAttention, Sequential
+from ...layers import MultiHeadAttention
 from ...layers.containers.dataflow import free_name
 from ...layers.containers.joins import Join
 from ...layers.core.layer import Layer
 from ...layers.core.placement import Placement
+from ..assembly import assembled
 from .counterparts import BY_MODULE, OTHERS, Unsupported
 from .functions import FUNCTIONS, Call
 from .trace import Step
@@ -62,12 +62,9 @@ class Conversion:
                 f"from_torch: {type(self._module).__name__} computes what has no counterpart here: "
                 f"{'; '.join(self._complaints)}"
             )
-        self._keep_what_is_needed()
-        if not self.entries:
-            return Sequential({"identity": Identity()}, **placement)
-        if (nested := self._as_sequential()) is not None:
-            return Sequential(nested, **placement)
-        return Graph(self.entries, self._output, self._inputs, **placement)
+        model, kept = assembled(self.entries, self._inputs, self._output, placement)
+        self.sources = {name: source for name, source in self.sources.items() if name in kept}
+        return model
 
     def _convert(self, step: Step) -> None:
         """Add what a node computes."""
@@ -190,45 +187,6 @@ class Conversion:
         if isinstance(value, self._torch.fx.Node):
             return None if self._is_array(value) else self._values[value]
         return value
-
-    def _keep_what_is_needed(self) -> None:
-        """Leave out nodes on which the output does not depend."""
-        needed = {self._output}
-        for name in reversed(list(self.entries)):
-            if name in needed:
-                needed.update(self.entries[name][1])
-        self.entries = {name: entry for name, entry in self.entries.items() if name in needed}
-        self.sources = {name: source for name, source in self.sources.items() if name in needed}
-
-    def _as_sequential(self) -> dict[str, Layer] | None:
-        """Layers by name, within `Sequential` where names have dots; None unless each follows the one before."""
-        before = ("input",)
-        for name, (layer, inputs) in self.entries.items():
-            if inputs != before or isinstance(layer, Join):
-                return None
-            before = (name,)
-        if before != (self._output,) or len({id(layer) for layer, _ in self.entries.values()}) < len(self.entries):
-            return None
-        return _nested([(name.split("."), layer) for name, (layer, _) in self.entries.items()])
-
-
-def _nested(parts: Sequence[tuple[Sequence[str], Layer]]) -> dict[str, Layer] | None:
-    """Layers one after the other by name, those with a common first part of their names within a `Sequential`."""
-    found: dict[str, Layer] = {}
-    for first, group in groupby(parts, key=lambda part: part[0][0]):
-        members = list(group)
-        if first in found:
-            return None
-        if len(members[0][0]) == 1:
-            if len(members) > 1:
-                return None
-            found[first] = members[0][1]
-            continue
-        inner = _nested([(path[1:], layer) for path, layer in members]) if all(len(p) > 1 for p, _ in members) else None
-        if inner is None:
-            return None
-        found[first] = Sequential(inner)
-    return found
 
 
 def _attention(module: Any, node: Any) -> Layer:
