@@ -7,16 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
 
 from ...backends import BackendLike, to_host
-from ...backends.lookup import has_backend
 from ...common.types import Array
 from ...layers.activations import LogSoftmax, Softmax
 from ...layers.losses import CrossEntropy, Loss
 from ...training.optimizers import Optimizer
 from .arrays import is_dispatched, kept_at
 from .estimator import NetEstimator
+from .labels import all_classes, labels_of, require_known, require_same_classes, require_two_classes
 from .nets import Model
 
 
@@ -29,8 +28,8 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # sci
         The net, which must return a logit for each class, ``(N, K)``: a name of `xpnn.models` such as ``"lenet"``; a
         function called as ``model(shape, outputs)`` with the shape of one sample, ``(F,)`` or ``(C, H, W)``, and the
         number of classes, which returns a `Layer` (`xpnn.models.lenet` is one); or a `Layer`, of which a copy is
-        trained, from the weights that it has. None: two hidden layers of 256 and 128 for tables, and `xpnn.models.lenet`
-        for images ``(N, C, H, W)``.
+        trained, from the weights that it has. None: two hidden layers of 256 and 128 for tables, and
+        `xpnn.models.lenet` for images ``(N, C, H, W)``.
     epochs : int, default=10
         Passes over the data.
     lr : float, default=1e-3
@@ -164,21 +163,12 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # sci
         """
         goes_on = self._continues()
         X, y = self._checked(X, y, reset=not goes_on)
-        check_classification_targets(y)
-        labels = to_host(y) if is_dispatched(y) else np.asarray(y)
+        labels = labels_of(y)
         classes = np.unique(labels)
-        if goes_on and not np.array_equal(classes, self._labels):
-            raise ValueError(
-                "warm_start can only be used where `y` has the same classes as in the previous call to fit. Previously "
-                f"got {self._labels}, `y` has {classes}"
-            )
+        if goes_on:
+            require_same_classes(self._labels, classes)
         weights = self._sample_weights(sample_weight, X, labels)
-        present = classes if weights is None else np.unique(labels[weights > 0.0])
-        if len(present) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data contains only one "
-                f"class: {present[0]!r}"
-            )
+        require_two_classes(type(self).__name__, classes if weights is None else np.unique(labels[weights > 0.0]))
         self.classes_ = kept_at(self._home, classes)
         return self._train(X, self._codes(labels), weights, epochs=self.epochs, goes_on=goes_on)
 
@@ -200,21 +190,11 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # sci
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         goes_on = hasattr(self, "model_")
-        given = None if classes is None else np.unique(to_host(classes) if is_dispatched(classes) else classes)
-        if not goes_on and given is None:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
-        if goes_on and given is not None and not np.array_equal(given, self._labels):
-            raise ValueError(
-                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self._labels!r}"
-            )
+        known = all_classes(classes, self._labels if goes_on else None)
+        require_two_classes(type(self).__name__, known)
         X, y = self._checked(X, y, reset=not goes_on)
-        check_classification_targets(y)
-        labels = to_host(y) if is_dispatched(y) else np.asarray(y)
-        known = self._labels if given is None else given
-        if unknown := sorted(set(labels.tolist()) - set(known.tolist())):
-            raise ValueError(f"`y` has classes that are not in `classes`, {known}: {unknown}")
-        if len(known) < 2:
-            raise ValueError(f"{type(self).__name__} needs at least 2 classes, got only one class: {known[0]!r}")
+        labels = labels_of(y)
+        require_known(labels, known)
         if not goes_on:
             self.classes_ = kept_at(self._home, known)
         weights = self._sample_weights(sample_weight, X, labels)
@@ -304,7 +284,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # sci
     @property
     def _labels(self) -> NDArray[Any]:
         """``classes_`` on the host."""
-        return to_host(self.classes_) if self._home is not None and has_backend(self.classes_) else self.classes_
+        return self.classes_ if isinstance(self.classes_, np.ndarray) else to_host(self.classes_)
 
     def _codes(self, labels: NDArray[Any]) -> NDArray[np.int64]:
         return np.searchsorted(self._labels, labels).astype(np.int64)

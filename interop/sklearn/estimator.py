@@ -27,7 +27,7 @@ from ...training.inputs import some_samples
 from .arrays import accepted_dtypes, home_of, like, namespace_of, on_device, open_backend, require_home, with_dtype_of
 from .device_loader import DeviceLoader
 from .nets import Model, build_net
-from .sample_weights import checked_weights, with_mean_one
+from .sample_weights import checked_weights
 
 #: Optimizers by the names that an estimator accepts, in small letters.
 OPTIMIZERS: dict[str, type[optimizers.Optimizer]] = {
@@ -138,18 +138,16 @@ class NetEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ha
         if not goes_on:
             self._make_net()
         train, held_out = self._split(rows, targets) if early else (rows, None)
-        weights = None if sample_weight is None else sample_weight[rows].mean()
+        if sample_weight is not None:
+            # With a mean of 1 the mean over samples is the weighted mean.
+            sample_weight = sample_weight / sample_weight[train].mean()
         inputs = on_device(X, self._backend)
 
         def batches(some: NDArray[np.int64], shuffle: bool) -> tuple[Loss, DataLoader]:
-            scaled = None if sample_weight is None or weights is None else sample_weight[some] / weights
-            loss, prepared = self._loss_and_targets(targets[some], scaled)
+            weights = None if sample_weight is None else sample_weight[some]
+            loss, prepared = self._loss_and_targets(targets[some], weights)
             return loss, self._loader(inputs, some, prepared, shuffle)
 
-        if sample_weight is not None and held_out is None:
-            sample_weight = sample_weight.copy()
-            sample_weight[rows] = with_mean_one(sample_weight[rows])
-            weights = 1.0
         loss, loader = batches(train, True)
         loader.epoch = self._passes
         history = fit_net(

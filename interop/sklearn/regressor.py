@@ -59,6 +59,8 @@ class NetRegressor(MultiOutputMixin, RegressorMixin, NetEstimator):  # type: ign
     True
     """
 
+    n_outputs_: int
+
     def __init__(
         self,
         model: Model = None,

@@ -1,4 +1,4 @@
-"""Weights of samples: checked, and scaled to a mean of 1."""
+"""The check of weights of samples."""
 
 from typing import Any
 
@@ -36,9 +36,3 @@ def checked_weights(sample_weight: Any, samples: int) -> NDArray[np.float64] | N
     if not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
     return weights
-
-
-def with_mean_one(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The weights times one number, so that a mean over samples is the weighted mean."""
-    scaled: NDArray[np.float64] = weights * (len(weights) / weights.sum())
-    return scaled

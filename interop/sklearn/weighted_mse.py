@@ -22,9 +22,7 @@ class WeightedMSE(Loss):
         difference = prediction - target[:, :-1]
         return reduce(target[:, -1:] * (difference * difference), _of(self), xp)
 
-    def _backward(
-        self, dy: Array | float, prediction: Array, target: Array, xp: Namespace, **options: object
-    ) -> Array:
+    def _backward(self, dy: Array | float, prediction: Array, target: Array, xp: Namespace, **options: object) -> Array:
         return spread(2.0 * target[:, -1:] * (prediction - target[:, :-1]), dy, _of(self), xp)
 
     def terms(self, prediction: Array, target: Array) -> Array:
