@@ -16,7 +16,7 @@ def main(spec: str) -> None:
     """Print the results as JSON."""
     b = nn.get_backend(spec)
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(120, FEATURES)).astype("float32")
+    x = rng.normal(size=(120, FEATURES))
     y = (x[:, 0] + x[:, 1] > 0).astype("int64")
     there, labels = b.asarray(x), b.asarray(y)
     settings = {"epochs": 2, "random_state": 0}

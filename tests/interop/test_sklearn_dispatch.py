@@ -38,7 +38,7 @@ def test_results_are_arrays_of_the_library_of_x(found):
 
 def test_predictions_are_those_of_numpy(found):
     assert found["labels equal"]
-    assert found["largest difference"] < 1e-4
+    assert found["largest difference"] < 1e-9
 
 
 def test_x_is_not_copied_to_the_host(found):
