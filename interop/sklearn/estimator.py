@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -136,8 +136,10 @@ class NetEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ha
         early = checks.flag("early_stopping", self.early_stopping)
         rows = np.arange(len(targets)) if sample_weight is None else np.flatnonzero(sample_weight)
         if not goes_on:
-            self._make_net()
+            self._seed, self._passes = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max)), 0
         train, held_out = self._split(rows, targets) if early else (rows, None)
+        if not goes_on:
+            self._make_net()
         if sample_weight is not None:
             # With a mean of 1 the mean over samples is the weighted mean.
             sample_weight = sample_weight / sample_weight[train].mean()
@@ -165,16 +167,14 @@ class NetEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ha
         return self
 
     def _make_net(self) -> None:
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        self._seed, self._passes = seed, 0
-        outputs = self._number_of_outputs()
-        self.model_: Layer = build_net(self.model, self._sample_shape, outputs, self._backend, seed)
-        self.model_.eval()
         make = self.optimizer
         if not callable(make):
             make = OPTIMIZERS[checks.choice("optimizer", make, tuple(OPTIMIZERS))]
-        made = make(self.model_, lr=self.lr)
-        self._optimizer = checks.instance("the result of optimizer", made, optimizers.Optimizer)
+        net = build_net(self.model, self._sample_shape, self._number_of_outputs(), self._backend, self._seed)
+        made = checks.instance("the result of optimizer", make(net, lr=self.lr), optimizers.Optimizer)
+        # Set together, last: an estimator with a net can go on.
+        self.model_: Layer = net.eval()
+        self._optimizer: optimizers.Optimizer = made
 
     def _loader(self, inputs: Array, rows: NDArray[np.int64], targets: NDArray[Any], shuffle: bool) -> DataLoader:
         settings: dict[str, Any] = {"shuffle": shuffle, "seed": self._seed}
@@ -188,7 +188,7 @@ class NetEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ha
     ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         """Rows to train on, and those held out to decide when to stop."""
         fraction = checks.number("validation_fraction", self.validation_fraction, above=0.0)
-        stratify = targets[rows] if getattr(self, "_estimator_type", None) == "classifier" else None
+        stratify = targets[rows] if is_classifier(self) else None
         train, held_out = train_test_split(rows, test_size=fraction, random_state=self._seed, stratify=stratify)
         return np.sort(train), np.sort(held_out)
 

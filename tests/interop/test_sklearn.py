@@ -15,6 +15,7 @@ pytest.importorskip("sklearn", "1.6")
 
 from sklearn.base import clone  # noqa: E402
 from sklearn.datasets import load_diabetes, load_digits, load_iris  # noqa: E402
+from sklearn.exceptions import NotFittedError  # noqa: E402
 from sklearn.linear_model import LinearRegression  # noqa: E402
 from sklearn.model_selection import GridSearchCV, cross_val_score  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
@@ -270,6 +271,23 @@ def test_early_stopping_returns_to_the_best_epoch(weighted, iris, diabetes):
         np.testing.assert_array_equal(estimator.predict(x), until_best.predict(x))
         with pytest.raises(ValueError, match="early_stopping"):
             estimator.partial_fit(x, y)
+
+
+def test_the_part_held_out_has_samples_of_each_class(iris):
+    x, y = iris
+    with pytest.raises(ValueError, match="least populated class"):
+        NetClassifier(small, early_stopping=True).fit(x[:51], y[:51])
+
+
+def test_after_a_fit_that_failed_an_estimator_is_not_fitted(iris):
+    x, y = iris
+    estimator = NetClassifier(small, optimizer="sdg", epochs=1, backend="numpy")
+    for wrong in ({"optimizer": "sdg"}, {"lr": -1.0, "optimizer": "sgd"}, {"model": nn.Dense(4, 7), "lr": 1.0}):
+        with pytest.raises(ValueError):
+            estimator.set_params(**wrong).partial_fit(x, y, classes=[0, 1, 2])
+        with pytest.raises(NotFittedError):
+            estimator.predict(x)
+    estimator.set_params(model=small, lr=1e-2).partial_fit(x, y, classes=[0, 1, 2]).predict(x)
 
 
 def test_a_pickle_predicts_and_goes_on(iris, tmp_path):
