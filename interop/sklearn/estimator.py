@@ -212,7 +212,7 @@ class NetEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ha
 
     def _outputs(self, X: Any, method: str) -> tuple[Array, Array]:
         """The net's outputs on its device, ``(N, K)``, and the checked X."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         require_home(X, self._home, type(self).__name__, method)
         b = self.model_.backend
         dtype = getattr(namespace_of(X), b.dtype_name)
