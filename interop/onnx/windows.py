@@ -127,14 +127,26 @@ def max_pool(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shap
     if layer.return_indices:
         raise Unsupported("return_indices=True")
     geometry, beyond = _geometry(layer, shapes[0])
+    attributes = _attributes(w, geometry, 11)
+    if _is_simple(geometry, beyond):
+        return str(w.add("MaxPool", inputs[0], pads=flat(geometry.padding), **attributes))
     x = padded(w, inputs[0], _sum(geometry.padding, beyond), value=-inf)
-    return str(w.add("MaxPool", x, **_attributes(w, geometry, 11)))
+    return str(w.add("MaxPool", x, **attributes))
+
+
+def _is_simple(geometry: Geometry, beyond: PadWidths) -> bool:
+    """Whether windows end in the padded input, and padding is below a window, as runtimes require."""
+    pairs = zip(geometry.padding, geometry.windows.kernel, strict=True)
+    return not any(map(any, beyond)) and all(max(pair) < k for pair, k in pairs)
 
 
 def avg_pool(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
     """The averages of windows, which count padding or not, and never what is beyond it."""
     geometry, beyond = _geometry(layer, shapes[0])
     attributes, cells = _attributes(w, geometry, 19), geometry.windows.cells
+    if layer.divisor_override is None and _is_simple(geometry, beyond):
+        counts = int(layer.count_include_pad)
+        return str(w.add("AveragePool", *inputs, pads=flat(geometry.padding), count_include_pad=counts, **attributes))
     if layer.divisor_override is not None:
         x = padded(w, inputs[0], _sum(geometry.padding, beyond))
         y = w.add("AveragePool", x, **attributes)
@@ -163,6 +175,9 @@ def lp_pool(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape
     """The norm of windows, of an input that is padded with zeros."""
     geometry, beyond = _geometry(layer, shapes[0])
     p, cells = float(layer.norm_type), geometry.windows.cells
+    if p.is_integer() and _is_simple(geometry, beyond) and w.dtype == "float32":
+        attributes = _attributes(w, geometry, 18)
+        return str(w.add("LpPool", *inputs, p=int(p), pads=flat(geometry.padding), **attributes))
     x = w.add("Pow", w.add("Abs", inputs[0]), w.constant(p, "power"))
     x = padded(w, str(x), _sum(geometry.padding, beyond))
     y = w.add("AveragePool", x, **_attributes(w, geometry, 19))
@@ -173,6 +188,8 @@ def lp_pool(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape
 def global_lp_pool(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
     """The norm of each plane."""
     p = float(layer.norm_type)
+    if p.is_integer() and w.dtype == "float32":
+        return str(w.add("GlobalLpPool", *inputs, p=int(p)))
     axes = w.integers(list(range(2, len(shapes[0]))), "axes")
     y = w.add("ReduceSum", w.add("Pow", w.add("Abs", inputs[0]), w.constant(p, "power")), axes, keepdims=1)
     return str(w.add("Pow", y, w.constant(1.0 / p, "root")))
@@ -185,6 +202,10 @@ def adaptive(kind: str) -> Any:
         x, sizes = inputs[0], output_sizes(shapes[0], layer.output_size)
         if prod(sizes) == 1:
             return str(w.add("GlobalAveragePool" if kind == "Mean" else "GlobalMaxPool", x))
+        if not any(n % m for n, m in zip(shapes[0][2:], sizes, strict=True)):
+            kernel = [n // m for n, m in zip(shapes[0][2:], sizes, strict=True)]
+            name = "AveragePool" if kind == "Mean" else "MaxPool"
+            return str(w.add(name, x, kernel_shape=kernel, strides=kernel)) if max(kernel) > 1 else x
         for axis, (n, m) in enumerate(zip(shapes[0][2:], sizes, strict=True), start=2):
             if n != m:
                 x = _binned(w, x, axis, bins(n, m), kind)
