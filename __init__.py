@@ -21,6 +21,7 @@ from .common import other_names as _other_names
 from .interop.onnx.from_onnx import from_onnx
 from .interop.onnx.to_onnx import to_onnx
 from .interop.safetensors import load, save
+from .interop.torch.as_module import as_torch_module
 from .interop.torch.from_torch import from_torch
 from .interop.torch.to_torch import to_torch
 from .layers import *  # noqa: F403 - all public layers: layers/__init__.py is their one list
@@ -59,6 +60,7 @@ __all__ = [
     "OutOfMemory",
     "Sampler",
     "WeightedRandomSampler",
+    "as_torch_module",
     "augment",
     "backend_of",
     "evaluate",

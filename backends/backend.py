@@ -16,9 +16,9 @@ import numpy as np
 
 from ..common.checks import alternatives, shown
 from ..common.types import Array, Device, DType, Namespace, dtype_name
+from .dlpack import SharesMemory
 from .errors import BackendUnavailable, first_line
 from .inputs import describe, host_data
-from .library import ArrayLibrary
 from .origins import INPUT, record_maker, watch
 from .recording.guards import require_repeatable
 from .recording.traced import is_traced
@@ -40,7 +40,7 @@ ALGORITHMS = ("any", "direct")
 
 
 @dataclass(frozen=True)
-class Backend(ArrayLibrary):
+class Backend(SharesMemory):
     """A namespace on a device, with a default dtype and numerics. Made by `get_backend`.
 
     Attributes

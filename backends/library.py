@@ -3,6 +3,7 @@
 A new backend must define the abstract methods. The others have defaults for a library that computes on the CPU.
 """
 
+import importlib
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -51,6 +52,11 @@ class ArrayLibrary(ABC):
 
         Raises `BackendUnavailable` with cause and cure if that fails.
         """
+
+    def import_dlpack(self, array: Any) -> Array:
+        """An array of this library with the memory of another library's, by its ``from_dlpack``."""
+        root = importlib.import_module(self.library or self.spec.partition(":")[0])
+        return root.from_dlpack(array)
 
     @classmethod
     def namespace(cls, namespace: Namespace, precision: str = "float32") -> Namespace:

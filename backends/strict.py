@@ -71,6 +71,9 @@ class StrictBackend(Backend):
     def _strides(self, array: Array) -> tuple[int, ...]:
         return tuple(array._array.strides)
 
+    def import_dlpack(self, array: Any) -> Array:
+        return self.xp.from_dlpack(array)
+
     def _put(self, host: np.ndarray[Any, Any]) -> Array:
         return self.xp.asarray(host, dtype=getattr(self.xp, host.dtype.name), device=self.device, copy=True)
 

@@ -54,10 +54,11 @@ def from_torch(module: Any, input_shape: Sequence[Any], **placement: Unpack[Plac
 
     Examples
     --------
-    >>> import torch  # doctest: +SKIP
-    >>> module = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU())  # doctest: +SKIP
-    >>> nn.from_torch(module, (None, 1, 8, 8))  # doctest: +SKIP
-    Sequential(Conv2d(1, 4, (3, 3)), ReLU())
+    A module, and the model with the same names (more in docs/pytorch.md)::
+
+        module = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU())
+        model = nn.from_torch(module, (None, 1, 8, 8), backend="numpy")
+        assert list(model.state_dict()) == ["0.weight", "0.bias"]
     """
     torch = torch_for("from_torch")
     if not isinstance(module, torch.nn.Module):
