@@ -131,8 +131,8 @@ def clip(low: str | float, high: str | float) -> Write:
 
 def threshold(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
     """A value where the input is not above the threshold."""
-    above = w.add("Greater", inputs[0], w.constant(layer.threshold, "threshold"))
-    return str(w.add("Where", above, inputs[0], w.constant(layer.value, "value")))
+    below = w.add("LessOrEqual", inputs[0], w.constant(layer.threshold, "threshold"))
+    return str(w.add("Where", below, w.constant(layer.value, "value"), inputs[0]))
 
 
 def softmin(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:

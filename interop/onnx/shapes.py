@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...layers.core.output_shape import Shape
+from ...layers.reshaping.interpolation import Resized, terms
 from .windows import padded
 from .writer import Writer, rank
 
@@ -30,8 +31,10 @@ def dense(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape],
 
 
 def flatten(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
-    """Axes joined, all but the batch axis or some of them."""
+    """Axes joined, all but the batch axis unless told otherwise."""
     sample = layer.output_shape(shapes[0])[1:]
+    if layer.start_dim in (0, -len(shapes[0])):
+        return str(w.add("Reshape", inputs[0], w.integers([-1, *sample])))
     if len(sample) == 1:
         return str(w.add("Flatten", inputs[0], axis=1))
     return reshaped(w, inputs[0], sample)
@@ -69,24 +72,59 @@ def pixel_unshuffle(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequen
 
 
 def upsample(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
-    """Another size by the nearest cell or by interpolation."""
-    mode, axes = layer.mode, list(range(2, len(shapes[0])))
-    given: dict[str, Any] = {"mode": "nearest" if mode.startswith("nearest") else "linear"}
-    if mode == "nearest":
+    """Another size by the nearest cell or by interpolation.
+
+    By the operator where it has the same cells and weights whatever it rounds, else by the weighted cells themselves.
+    """
+    axes = layer._resized(shapes[0])
+    whole_scales = all(_is_whole(axis.m / axis.n, axis.n) for axis in axes)
+    if w.dtype != "float32" or not all(map(_is_resized, axes)) or (w.opset < 18 and not whole_scales):
+        x = inputs[0]
+        for at, axis in enumerate(axes, start=2):
+            x = x if axis.is_same else _interpolated(w, x, axis, at, len(axes) + 1 - at)
+        return x
+    given: dict[str, Any] = {"mode": "nearest" if layer.mode.startswith("nearest") else "linear"}
+    if layer.mode == "nearest":
         given |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    elif mode == "nearest-exact":
+    elif layer.mode == "nearest-exact":
         given |= {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"}
     else:
         given["coordinate_transformation_mode"] = "align_corners" if layer.align_corners else "half_pixel"
-        if mode == "bicubic":
+        if layer.mode == "bicubic":
             given |= {"mode": "cubic", "cubic_coeff_a": -0.75}
-    if layer.size is not None:
-        w.need(18)
-        sizes = w.integers(list(layer.output_shape(shapes[0])[2:]))
-        return str(w.add("Resize", inputs[0], "", "", sizes, axes=axes, **given))
-    scale = layer.scale_factor if isinstance(layer.scale_factor, tuple) else (layer.scale_factor,) * len(axes)
-    scales = w.constant([1.0, 1.0, *map(float, scale)], "scales", "float32")
-    return str(w.add("Resize", inputs[0], "", scales, **given))
+    if whole_scales:
+        scales = w.constant([1.0, 1.0, *(axis.m / axis.n for axis in axes)], "scales", "float32")
+        return str(w.add("Resize", inputs[0], "", scales, **given))
+    sizes = w.integers([axis.m for axis in axes])
+    return str(w.add("Resize", inputs[0], "", "", sizes, axes=list(range(2, len(shapes[0]))), **given))
+
+
+def _is_resized(axis: Resized) -> bool:
+    """Whether the operator has the cells and weights of this axis.
+
+    It has one scale factor for the size and the positions, and rounds positions between cells in its own way.
+    """
+    if axis.mode.startswith("nearest"):
+        return axis.m % axis.n == 0 and axis.scale in (None, axis.m // axis.n)
+    return axis.align_corners or axis.scale is None or axis.n * axis.scale == axis.m
+
+
+def _is_whole(scale: float, n: int) -> bool:
+    """Whether a number of float32 times the size gives a whole number, without rounding."""
+    single = float(np.float32(scale))
+    return single == scale and single * n == round(single * n)
+
+
+def _interpolated(w: Writer, x: str, axis: Resized, at: int, after: int) -> str:
+    """The axis ``at``, with ``after`` axes after it, as the sum of its weighted cells."""
+    found = ""
+    for row in zip(*terms(axis), strict=True):
+        value = w.add("Gather", x, w.integers([cell for cell, _ in row], "cells"), axis=at)
+        if not axis.mode.startswith("nearest"):
+            weights = np.reshape([weight for _, weight in row], (-1, *[1] * after))
+            value = w.add("Mul", value, w.constant(weights, "weights"))
+        found = w.add("Add", found, value) if found else value
+    return found
 
 
 def embedding(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
