@@ -89,6 +89,9 @@ def gelu(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) 
 def softplus(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
     """With a slope, and linear past the threshold."""
     x = inputs[0]
+    if layer.beta == 1.0 and layer.threshold >= 20.0 and w.dtype == "float32":
+        # The difference is below half a unit in the last place.
+        return str(w.add("Softplus", x))
     scaled = x if layer.beta == 1.0 else w.add("Mul", x, w.constant(layer.beta, "beta"))
     y = w.add("Softplus", scaled)
     y = y if layer.beta == 1.0 else w.add("Mul", y, w.constant(1.0 / layer.beta, "inverse"))
@@ -131,8 +134,10 @@ def clip(low: str | float, high: str | float) -> Write:
 
 def threshold(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
     """A value where the input is not above the threshold."""
-    below = w.add("LessOrEqual", inputs[0], w.constant(layer.threshold, "threshold"))
-    return str(w.add("Where", below, w.constant(layer.value, "value"), inputs[0]))
+    if layer.value == 0.0 and w.dtype == "float32":
+        return str(w.add("ThresholdedRelu", inputs[0], alpha=layer.threshold))
+    above = w.add("Greater", inputs[0], w.constant(layer.threshold, "threshold"))
+    return str(w.add("Where", above, inputs[0], w.constant(layer.value, "value")))
 
 
 def softmin(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:

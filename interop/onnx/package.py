@@ -13,6 +13,7 @@ def onnx_for(name: str) -> Any:
         If it is not installed.
     """
     try:
+        importlib.import_module("onnx.reference")
         return importlib.import_module("onnx")
     except ImportError as error:
         raise ModuleNotFoundError(f"{name} needs the package onnx, which is not installed: pip install onnx") from error

@@ -120,25 +120,25 @@ def _sum(*pairs: PadWidths) -> PadWidths:
     return tuple((sum(p[0] for p in axis), sum(p[1] for p in axis)) for axis in zip(*pairs, strict=True))
 
 
-def _pool(
-    w: Writer, operator: str, x: str, windows: Windows, pairs: PadWidths, fill: float, counts: bool = True
-) -> str:
+#: The first opset in which the operators of pools have dilations.
+_DILATED = {"MaxPool": 11, "AveragePool": 19, "LpPool": 18}
+
+
+def _pool(w: Writer, operator: str, x: str, windows: Windows, pairs: PadWidths, fill: float, **attributes: int) -> str:
     """A pool of an input with cells of ``fill`` around, which are the operator's own where it accepts as many.
 
-    An average counts them or not.
+    An average counts them unless told otherwise.
     """
     given: dict[str, Any] = {"kernel_shape": windows.kernel, "strides": windows.stride}
     if any(d > 1 for d in windows.dilation):
-        w.need(11 if operator == "MaxPool" else 19)
+        w.need(_DILATED[operator])
         given["dilations"] = windows.dilation
-    if any(map(any, pairs)):
-        if not _is_narrow(windows, pairs):
-            x = padded(w, x, pairs, value=fill)
-        elif operator == "MaxPool":
-            given["pads"] = flat(pairs)
-        else:
-            given |= {"pads": flat(pairs), "count_include_pad": int(counts)}
-    return str(w.add(operator, x, **given))
+    if any(map(any, pairs)) and not _is_narrow(windows, pairs):
+        x = padded(w, x, pairs, value=fill)
+    elif any(map(any, pairs)):
+        counts = {"count_include_pad": 1} if operator == "AveragePool" else {}
+        given |= {"pads": flat(pairs), **counts}
+    return str(w.add(operator, x, **given | attributes))
 
 
 def _is_narrow(windows: Windows, pairs: PadWidths) -> bool:
@@ -170,7 +170,7 @@ def avg_pool(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shap
 
 def _average_of_present(w: Writer, x: str, windows: Windows, pairs: PadWidths, shape: Shape) -> str:
     """The averages of the cells of an input in each window, without those of the padding."""
-    y = _pool(w, "AveragePool", x, windows, pairs, 0.0, counts=False)
+    y = _pool(w, "AveragePool", x, windows, pairs, 0.0, count_include_pad=0)
     if _is_narrow(windows, pairs) or not any(map(any, pairs)):
         return y
     ones = w.constant(np.ones((1, 1, *shape[2:])), "ones")
@@ -180,9 +180,11 @@ def _average_of_present(w: Writer, x: str, windows: Windows, pairs: PadWidths, s
 def lp_pool(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
     """The norm of windows, of an input that is padded with zeros."""
     windows, padding, beyond = _geometry(layer, shapes[0])
-    p = float(layer.norm_type)
+    p, pairs = float(layer.norm_type), _sum(padding, beyond)
+    if p.is_integer() and w.dtype == "float32" and _is_narrow(windows, pairs):
+        return _pool(w, "LpPool", inputs[0], windows, pairs, 0.0, p=int(p))
     x = w.add("Pow", w.add("Abs", inputs[0]), w.constant(p, "power"))
-    y = _pool(w, "AveragePool", x, windows, _sum(padding, beyond), 0.0)
+    y = _pool(w, "AveragePool", x, windows, pairs, 0.0)
     y = w.add("Mul", y, w.constant(float(windows.cells), "cells"))
     return str(w.add("Pow", y, w.constant(1.0 / p, "root")))
 
@@ -190,6 +192,9 @@ def lp_pool(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape
 def global_lp_pool(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
     """The norm of each plane."""
     p = float(layer.norm_type)
+    # Runtimes lack the operator in later opsets.
+    if p.is_integer() and w.dtype == "float32" and w.opset < 22:
+        return str(w.add("GlobalLpPool", *inputs, p=int(p)))
     axes = w.integers(list(range(2, len(shapes[0]))), "axes")
     y = w.add("ReduceSum", w.add("Pow", w.add("Abs", inputs[0]), w.constant(p, "power")), axes, keepdims=1)
     return str(w.add("Pow", y, w.constant(1.0 / p, "root")))
@@ -202,6 +207,10 @@ def adaptive(kind: str) -> Any:
         x, sizes = inputs[0], output_sizes(shapes[0], layer.output_size)
         if prod(sizes) == 1:
             return str(w.add("GlobalAveragePool" if kind == "Mean" else "GlobalMaxPool", x))
+        if not any(n % m for n, m in zip(shapes[0][2:], sizes, strict=True)):
+            kernel = [n // m for n, m in zip(shapes[0][2:], sizes, strict=True)]
+            name = "AveragePool" if kind == "Mean" else "MaxPool"
+            return str(w.add(name, x, kernel_shape=kernel, strides=kernel)) if max(kernel) > 1 else x
         for axis, (n, m) in enumerate(zip(shapes[0][2:], sizes, strict=True), start=2):
             if n != m:
                 x = _binned(w, x, axis, bins(n, m), kind)
@@ -212,10 +221,9 @@ def adaptive(kind: str) -> Any:
 
 def _binned(w: Writer, x: str, axis: int, parts: list[slice], kind: str) -> str:
     """An axis reduced to one cell for each bin."""
+    w.need(18)
     axes, found = w.integers([axis], "axes"), []
     for part in parts:
         cells = w.add("Slice", x, w.integers([part.start], "start"), w.integers([part.stop], "stop"), axes)
-        if kind == "Max":
-            w.need(18)
         found.append(w.add(f"Reduce{kind}", cells, axes, keepdims=1))
     return str(w.add("Concat", *found, axis=axis)) if len(found) > 1 else str(found[0])

@@ -17,7 +17,7 @@ CASES = {case.name: case for case in nn.testing.cases() if type(case) is LayerCa
 REFUSED = {"MaxPool2d/indices": "return_indices", "MaxPool2d/indices, padding, dilation": "return_indices"}
 # ONNX Runtime compares with NaN in another way, has NaN where the limit is a number, or refuses an empty batch.
 DIFFERENT = re.compile(
-    r".*Pool.*/(NaN|minus infinity)$|(?!Threshold).*/(NaN and infinities|linear, NaN)$|"
+    r"(.*Pool.*|LocalResponseNorm)/(NaN|minus infinity)$|.*/(NaN and infinities|linear, NaN)$|"
     r"Softmin/minus infinity|Pad/circular, empty"
 )
 # What only the reference has in float64, and computes with numbers of less digits.
@@ -57,6 +57,19 @@ def test_every_case_is_a_file_that_computes_the_same(tmp_path, name):
     agree(run(tmp_path / "a.onnx", x), layer(x), 1e5 if name in ROUGH else 1.0)
 
 
+@pytest.mark.parametrize("opset", [17, 22])
+@pytest.mark.parametrize("name", [name for name in CASES if name.endswith("/plain")])
+def test_every_layer_computes_the_same_in_other_opsets(tmp_path, name, opset):
+    layer, x, _ = CASES[name].prepare("numpy")
+    layer.eval()
+    try:
+        nn.to_onnx(layer, tmp_path / "a.onnx", (None, *x.shape[1:]), opset=opset)
+    except ValueError as error:
+        assert opset == 17 and re.search("opset 17 lacks .* give opset=1[89]", str(error))
+        return
+    agree(run(tmp_path / "a.onnx", x), layer(x))
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_onnx_lacks_is_refused_by_name(tmp_path, name):
     layer, x, _ = CASES[name].prepare("numpy")
@@ -78,6 +91,11 @@ CORNERS = [
     (nn.AvgPool2d((4, 2), padding=((2, 1), (1, 3)), dilation=2, count_include_pad=False), (5, 2)),
     (nn.AvgPool1d(2, padding=((1, 2),), ceil_mode=True), (1,)),
     (nn.LpPool2d(3.5, (1, 3), stride=(4, 1), padding=((0, 1), (2, 3)), ceil_mode=True), (8, 6)),
+    (nn.LpPool2d(3, (2, 3), padding="same", dilation=2), (5, 6)),
+    (nn.LocalResponseNorm(3, alpha=0.5), (4, 5, 2)),
+    (nn.LocalResponseNorm(3, alpha=0.5), (7,)),
+    (nn.AdaptiveMaxPool((2, 3)), (6, 9)),
+    (nn.AdaptiveAvgPool((2, 3)), (5, 9)),
     (nn.Upsample((1.4, 0.95)), (20, 7)),
     (nn.Upsample((1.52, 1.484), mode="nearest-exact"), (25, 2)),
     (nn.Upsample(size=12), (27,)),
@@ -94,7 +112,7 @@ CORNERS = [
 def test_corners_in_which_operators_differ(tmp_path, rng, layer, sizes, opset):
     layer = copy.deepcopy(layer).to("numpy").eval()
     x = rng.standard_normal((3, 2, *sizes)).astype(np.float32)
-    opset = None if isinstance(layer, nn.AvgPool2d) and layer.dilation == 2 else opset
+    opset = None if isinstance(layer, nn.AvgPool2d | nn.LpPool2d | nn.AdaptiveAvgPool | nn.AdaptiveMaxPool) else opset
     nn.to_onnx(layer, tmp_path / "a.onnx", (None, *x.shape[1:]), opset=opset)
     agree(run(tmp_path / "a.onnx", x), layer(x))
 
