@@ -18,6 +18,7 @@ import typing as _typing
 from . import layers, testing
 from .backends import Backend, BackendUnavailable, backend_of, get_backend, random, use_backend
 from .common import other_names as _other_names
+from .interop.onnx.from_onnx import from_onnx
 from .interop.onnx.to_onnx import to_onnx
 from .interop.safetensors import load, save
 from .interop.torch.from_torch import from_torch
@@ -62,6 +63,7 @@ __all__ = [
     "backend_of",
     "evaluate",
     "fit",
+    "from_onnx",
     "from_torch",
     "get_backend",
     "load",

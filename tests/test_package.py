@@ -21,14 +21,22 @@ from xpnn.common import other_names
 ROOT = Path(nn.__file__).parent
 # A package may import from those after it only.
 OTHER_FUNCTIONS = "conv2d conv, linear dense, max_pool2d max_pool, hardswish hard_swish, mean_absolute_error mae"
-PACKAGES = ["scripts", "cli", "testing", "training", "interop", "layers", "backends", "common"]
+PACKAGES = ["scripts", "cli", "testing", "interop.sklearn", "training", "interop", "layers", "backends", "common"]
+# Packages within another one that have a place of their own in this order.
+WITHIN = {"interop": ["interop.sklearn"]}
 INDEPENDENT = {("testing", "interop")}
 # Losses of classes read their targets where that is free: on the host.
 READING = {"class_targets.py", "class_loss.py", "embedding.py"}
 
 
 def modules(package):
-    return sorted((ROOT / package).rglob("*.py"))
+    elsewhere = [folder_of(each) for each in WITHIN.get(package, ())]
+    found = folder_of(package).rglob("*.py")
+    return sorted(path for path in found if not any(path.is_relative_to(folder) for folder in elsewhere))
+
+
+def folder_of(package):
+    return ROOT.joinpath(*package.split("."))
 
 
 def imported(path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import floor, sqrt
 from typing import Any
 
 import numpy as np
@@ -74,11 +74,13 @@ def pixel_unshuffle(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequen
 def upsample(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
     """Another size by the nearest cell or by interpolation.
 
-    By the operator where it has the same cells and weights whatever it rounds, else by the weighted cells themselves.
+    By the operator where rounding its scale in float32 leaves sizes and nearest cells as they are, else by the cells.
     """
     axes = layer._resized(shapes[0])
-    whole_scales = all(_is_whole(axis.m / axis.n, axis.n) for axis in axes)
-    if w.dtype != "float32" or not all(map(_is_resized, axes)) or (w.opset < 18 and not whole_scales):
+    scales, by_size = [_scale(axis) for axis in axes], layer.size is not None and w.opset >= 18
+    # Where no size changes, runtimes copy the input whatever its scale.
+    is_copied = all(axis.n == axis.m for axis in axes) and any(scale != 1.0 for scale in scales)
+    if is_copied or (not by_size and None in scales) or not all(map(_has_same_cells, axes, scales)):
         x = inputs[0]
         for at, axis in enumerate(axes, start=2):
             x = x if axis.is_same else _interpolated(w, x, axis, at, len(axes) + 1 - at)
@@ -92,27 +94,29 @@ def upsample(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shap
         given["coordinate_transformation_mode"] = "align_corners" if layer.align_corners else "half_pixel"
         if layer.mode == "bicubic":
             given |= {"mode": "cubic", "cubic_coeff_a": -0.75}
-    if whole_scales:
-        scales = w.constant([1.0, 1.0, *(axis.m / axis.n for axis in axes)], "scales", "float32")
-        return str(w.add("Resize", inputs[0], "", scales, **given))
-    sizes = w.integers([axis.m for axis in axes])
-    return str(w.add("Resize", inputs[0], "", "", sizes, axes=list(range(2, len(shapes[0]))), **given))
+    if by_size:
+        sizes = w.integers([axis.m for axis in axes])
+        return str(w.add("Resize", inputs[0], "", "", sizes, axes=list(range(2, len(shapes[0]))), **given))
+    return str(w.add("Resize", inputs[0], "", w.constant([1.0, 1.0, *scales], "scales", "float32"), **given))
 
 
-def _is_resized(axis: Resized) -> bool:
-    """Whether the operator has the cells and weights of this axis.
+def _scale(axis: Resized) -> float | None:
+    """The number of float32 nearest to the scale factor by which the size becomes the right one; None if none does."""
+    scale = np.float32(axis.m / axis.n if axis.scale is None or axis.is_same else axis.scale)
+    for each in (scale, np.nextafter(scale, np.float32(np.inf)), np.nextafter(scale, np.float32(0.0))):
+        if floor(float(each) * axis.n) == axis.m == floor(each * np.float32(axis.n)):
+            return float(each)
+    return None
 
-    It has one scale factor for the size and the positions, and rounds positions between cells in its own way.
-    """
-    if axis.mode.startswith("nearest"):
-        return axis.m % axis.n == 0 and axis.scale in (None, axis.m // axis.n)
-    return axis.align_corners or axis.scale is None or axis.n * axis.scale == axis.m
 
-
-def _is_whole(scale: float, n: int) -> bool:
-    """Whether a number of float32 times the size gives a whole number, without rounding."""
-    single = float(np.float32(scale))
-    return single == scale and single * n == round(single * n)
+def _has_same_cells(axis: Resized, scale: float | None) -> bool:
+    """Whether the operator, which divides by its scale in float32, has the nearest cells of this axis."""
+    if not axis.mode.startswith("nearest") or axis.is_same:
+        return True
+    half = np.float32(0.5 if axis.mode == "nearest-exact" else 0.0)
+    places = (np.arange(axis.m, dtype=np.float32) + half) / np.float32(axis.m / axis.n if scale is None else scale)
+    cells = np.floor(places - half + half).clip(0, axis.n - 1).astype(int).tolist()
+    return cells == [cell for ((cell, _),) in terms(axis)]
 
 
 def _interpolated(w: Writer, x: str, axis: Resized, at: int, after: int) -> str:

@@ -1,0 +1,114 @@
+"""The sizes of all values of a graph, for inputs of known sizes.
+
+ONNX's own inference finds them, on a copy without large weights, in which the batch axis has a size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ....common import checks
+
+# Samples, if the batch axis has no size: a number that few models have as another size.
+_SAMPLES = 3
+# Weights with more values are left out: only lists of sizes matter.
+_SMALL = 1024
+# Entries of a value for one batch.
+_LARGEST = 1 << 33
+
+
+class Sized(NamedTuple):
+    """Names of the inputs, and shapes of values by name where they are known."""
+
+    inputs: list[str]
+    shapes: dict[str, tuple[int, ...]]
+
+
+def with_shapes(onnx: Any, proto: Any, input_shape: Sequence[Any] | None) -> Sized:
+    """The inputs of a graph, and the shapes of its values."""
+    graph = proto.graph
+    weights = {each.name for each in graph.initializer}
+    inputs = [each for each in graph.input if each.name not in weights]
+    if len({each.name for each in inputs}) < len(inputs) or not all(each.name for each in inputs):
+        raise ValueError("its inputs have no distinct names")
+    given = _given(input_shape, [each.name for each in inputs])
+    light = onnx.ModelProto()
+    light.ir_version = proto.ir_version
+    light.opset_import.extend(proto.opset_import)
+    light.graph.name = "sizes"
+    light.graph.node.extend(graph.node)
+    known: dict[str, tuple[int, ...]] = {}
+    for each, shape in zip(inputs, given, strict=True):
+        copied = light.graph.input.add()
+        copied.CopyFrom(each)
+        found = _sized(each, shape)
+        if found is not None:
+            known[each.name] = found
+            del copied.type.tensor_type.shape.dim[:]
+            for n in found:
+                copied.type.tensor_type.shape.dim.add().dim_value = n
+    for tensor in graph.initializer:
+        count = 1
+        for n in tensor.dims:
+            count *= max(1, n)
+        if count <= _SMALL and not tensor.external_data:
+            light.graph.initializer.add().CopyFrom(tensor)
+        else:
+            light.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, [max(0, n) for n in tensor.dims])
+            )
+    for each in graph.output:
+        light.graph.output.add().name = each.name
+    try:
+        inferred = onnx.shape_inference.infer_shapes(light, check_type=False, strict_mode=False, data_prop=True)
+    except Exception as error:
+        raise ValueError(f"its sizes do not fit: {error}") from error
+    for each in (*inferred.graph.value_info, *inferred.graph.output):
+        dims = each.type.tensor_type.shape.dim
+        if each.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
+            known.setdefault(each.name, tuple(dim.dim_value for dim in dims))
+    for name, shape in known.items():
+        size = 1
+        for n in shape:
+            size *= n
+        if min(shape, default=1) < 0 or size > _LARGEST:
+            raise ValueError(f"the value {name} would have the shape {shape}")
+    return Sized([each.name for each in inputs], known)
+
+
+def _given(input_shape: Any, names: Sequence[str]) -> list[Any]:
+    """The shape of each input that the caller gave, or None."""
+    if input_shape is None:
+        return [None] * len(names)
+    if not checks.is_sequence(input_shape) or not len(input_shape):
+        raise ValueError(f"input_shape must be a shape with the batch axis, got {checks.shown(input_shape)}")
+    shapes = list(input_shape) if all(map(checks.is_sequence, input_shape)) else [input_shape]
+    for shape in shapes:
+        if not all(n is None or (checks.is_integer(n) and n > 0) for n in shape):
+            raise ValueError(f"input_shape must have sizes >= 1, or None, got {checks.shown(shape)}")
+    if len(shapes) != len(names):
+        raise ValueError(f"it has the inputs {', '.join(names)}, and input_shape {len(shapes)} shapes")
+    return shapes
+
+
+def _sized(info: Any, given: Sequence[int | None] | None) -> tuple[int, ...] | None:
+    """The sizes of an input: those of the file, then those given; None if some are unknown."""
+    if not info.type.HasField("tensor_type"):
+        raise ValueError(f"the input {info.name} is no array")
+    tensor = info.type.tensor_type
+    dims = [int(dim.dim_value) if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
+    if not tensor.HasField("shape"):
+        dims = list(given) if given is not None else []
+    if given is not None and len(given) != len(dims):
+        raise ValueError(f"the input {info.name} has {len(dims)} axes, and input_shape {len(given)}")
+    wanted = list(given) if given is not None else [None] * len(dims)
+    found = []
+    for axis, (ours, theirs) in enumerate(zip(wanted, dims, strict=True)):
+        if ours is not None and theirs is not None and ours != theirs and axis:
+            raise ValueError(f"the input {info.name} has {theirs} cells along axis {axis}, and input_shape {ours}")
+        n = theirs if theirs is not None else ours
+        found.append(_SAMPLES if n is None and axis == 0 else n)
+    if any(n is not None and n < 1 for n in found):
+        raise ValueError(f"the input {info.name} has the shape {tuple(found)}")
+    return None if not found or None in found else tuple(n for n in found if n is not None)
