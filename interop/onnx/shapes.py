@@ -116,7 +116,7 @@ def _has_same_cells(axis: Resized, scale: float | None) -> bool:
     half = np.float32(0.5 if axis.mode == "nearest-exact" else 0.0)
     places = (np.arange(axis.m, dtype=np.float32) + half) / np.float32(axis.m / axis.n if scale is None else scale)
     cells = np.floor(places - half + half).clip(0, axis.n - 1).astype(int).tolist()
-    return cells == [cell for ((cell, _),) in terms(axis)]
+    return bool(cells == [cell for ((cell, _),) in terms(axis)])
 
 
 def _interpolated(w: Writer, x: str, axis: Resized, at: int, after: int) -> str:
