@@ -80,12 +80,13 @@ def _external(tensor: Any, folder: Path, size: int) -> bytes:
     location = where.get("location", "")
     if not location or "\0" in location:
         raise ValueError(f"{name} has its data in another file, but no name of one")
-    path = (folder / location).resolve()
+    path: Path = (folder / location).resolve()
     if Path(location).is_absolute() or not path.is_relative_to(folder.resolve()):
         raise ValueError(f"{name} has its data in {location!r}, outside of the folder of the file")
     if not path.is_file():
         raise ValueError(f"{name} has its data in {location!r}, which is not there")
-    offset, length = int(where.get("offset", 0)), int(where.get("length", size))
+    offset: int = int(where.get("offset", 0))
+    length: int = int(where.get("length", size))
     if offset < 0 or length != size or offset + length > path.stat().st_size:
         raise ValueError(
             f"{name} should have {size:,} bytes of data from {offset:,} on in {location!r}, a file of "
@@ -93,7 +94,7 @@ def _external(tensor: Any, folder: Path, size: int) -> bytes:
         )
     with path.open("rb") as file:
         file.seek(offset)
-        return file.read(length)
+        return bytes(file.read(length))
 
 
 def _type_name(onnx: Any, number: int) -> str:

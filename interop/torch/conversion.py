@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from operator import getitem
 from typing import Any
 
-from ...layers import MultiHeadAttention
+from ...layers import Flatten, Identity, MultiHeadAttention, Permute, Reshape
 from ...layers.containers.dataflow import free_name
 from ...layers.containers.joins import Join
 from ...layers.core.layer import Layer
@@ -15,7 +15,7 @@ from ...layers.core.placement import Placement
 from ..assembly import assembled
 from .counterparts import BY_MODULE, OTHERS, Unsupported
 from .functions import FUNCTIONS, Call
-from .trace import Step
+from .trace import Step, is_in_place
 
 
 def layer_for(module: Any, placement: Placement) -> Layer:
@@ -47,11 +47,15 @@ class Conversion:
         self._complaints: list[str] = []
         self._inputs: list[str] = []
         self._output = ""
+        # The place of each node in the order, and the node whose memory it shares.
+        self._order: dict[Any, int] = {}
+        self._memory: dict[Any, Any] = {}
 
     def model(self, steps: Sequence[Step], placement: Placement) -> Layer:
         """The model for these steps."""
         for step in steps:
             self._values[step.node] = step.value
+            self._order[step.node] = len(self._order)
             try:
                 self._convert(step)
             except (TypeError, ValueError) as error:
@@ -69,6 +73,9 @@ class Conversion:
     def _convert(self, step: Step) -> None:
         """Add what a node computes."""
         node = step.node
+        if node.op == "placeholder" and not self._is_array(node):
+            # An argument with a default.
+            return
         if node.op == "placeholder":
             self._names[node] = self._free(str(node.target) if self._has_several_inputs(node) else "input")
             self._inputs.append(self._names[node])
@@ -80,7 +87,7 @@ class Conversion:
             self._add_function(step)
 
     def _has_several_inputs(self, node: Any) -> bool:
-        return len([each for each in node.graph.nodes if each.op == "placeholder"]) > 1
+        return len([each for each in node.graph.nodes if each.op == "placeholder" and not each.args]) > 1
 
     def _is_array(self, node: Any) -> bool:
         return bool(isinstance(self._values[node], self._torch.Tensor))
@@ -121,6 +128,10 @@ class Conversion:
         self.entries[name] = layer, (self._name_of(given[0]),)
         self.sources[name] = layer, module
         self._names[node] = name
+        if is_in_place(node, self._module):
+            self._change_in_place(node, given[0])
+        elif isinstance(layer, _VIEWS):
+            self._memory[node] = self._memory.get(given[0], given[0])
 
     def _add_function(self, step: Step) -> None:
         node = step.node
@@ -144,6 +155,21 @@ class Conversion:
             self.entries[name] = layer, current
             current = (name,)
         self._names[node] = current[0]
+        if is_in_place(node, self._module):
+            self._change_in_place(node, arrays[0])
+        elif all(isinstance(layer, _VIEWS) for layer in layers) and call.name not in _COPIES:
+            self._memory[node] = self._memory.get(arrays[0], arrays[0])
+
+    def _change_in_place(self, node: Any, array: Any) -> None:
+        """Let what is later read of an array that a node overwrites be the node's result."""
+        root = self._memory.get(array, array)
+        before = self._names[array]
+        for other in [each for each in self._order if self._memory.get(each, each) is root and each is not node]:
+            if self._names.get(other) == before:
+                self._names[other] = self._names[node]
+            elif any(self._order.get(user, len(self._values)) > self._order[node] for user in other.users):
+                raise Unsupported(f"changes {array.name} in place, of which {other.name} is another view")
+        self._memory[node] = root
 
     def _item(self, node: Any) -> str:
         """The name of an item of what a module returned: only that of attention, whose output is the first."""
@@ -207,6 +233,11 @@ def _attention(module: Any, node: Any) -> Layer:
     return MultiHeadAttention(
         module.embed_dim, module.num_heads, bias=module.in_proj_bias is not None, dropout=module.dropout
     )
+
+
+# Layers whose results share memory with their input in PyTorch, and functions that nevertheless copy.
+_VIEWS = (Flatten, Identity, Permute, Reshape)
+_COPIES = ("clone",)
 
 
 def _nodes_in(node: Any) -> list[Any]:

@@ -252,4 +252,5 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], Build]] = {
     "concat": (("tensors", "dim"), _concat),
     "concatenate": (("tensors", "dim"), _concat),
     "contiguous": (("input",), _nothing),
+    "clone": (("input",), _nothing),
 }

@@ -43,29 +43,48 @@ def steps_of(module: Any, input_shapes: Sequence[Sequence[int | None]], torch: A
     ValueError
         If PyTorch can't trace it, if it does not accept inputs of these shapes, or if training differs from evaluation.
     """
-    graph, other = _graph(module, True, torch), _graph(module, False, torch)
+    if hooked := [name or "the module" for name, each in module.named_modules() if _has_hooks(each)]:
+        raise ValueError(f"from_torch: {', '.join(hooked)} has hooks, which a model lacks; remove them first")
+    (graph, _), (other, twin) = _graph(module, True, torch), _graph(module, False, torch)
     nodes, others = list(graph.nodes), list(other.nodes)
     if [(node.op, str(node.target)) for node in nodes] != [(node.op, str(node.target)) for node in others]:
         raise ValueError(
             f"from_torch: {type(module).__name__}.forward does something else in training than in evaluation; give a "
             "module without this branch"
         )
-    values = _trial(module, other, input_shapes, torch)
-    needed = _needed(nodes)
+    values = _trial(twin, other, input_shapes, torch)
+    needed = _needed(nodes, twin)
     return [Step(node, twin, values[twin]) for node, twin in zip(nodes, others, strict=True) if node in needed]
 
 
-def _needed(nodes: Sequence[Any]) -> set[Any]:
-    """The inputs, and the nodes on which the output depends."""
+def is_in_place(node: Any, module: Any) -> bool:
+    """Whether a node overwrites its first array: ``relu_``, ``+=``, ``inplace=True``."""
+    if node.op == "call_module":
+        return bool(getattr(module.get_submodule(node.target), "inplace", False))
+    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+    if name in ("iadd", "imul") or (name.endswith("_") and not name.endswith("__")):
+        return True
+    # Functions with a flag for it have no other one behind it, and theirs as the last argument.
+    flag = node.args[-1] if node.op == "call_function" and node.args and isinstance(node.args[-1], bool) else False
+    return bool(node.kwargs.get("inplace", flag and "inplace" in getattr(node.target, "__annotations__", {})))
+
+
+def _needed(nodes: Sequence[Any], module: Any) -> set[Any]:
+    """The inputs, and the nodes on which the output depends, or what others read."""
     needed = {node for node in nodes if node.op in ("placeholder", "output")}
+    needed |= {node for node in nodes if node.op.startswith("call") and is_in_place(node, module)}
     for node in reversed(nodes):
         if node in needed:
             needed.update(node.all_input_nodes)
     return needed
 
 
-def _graph(module: Any, training: bool, torch: Any) -> Any:
-    """The graph of a copy of the module in that mode."""
+def _has_hooks(module: Any) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _graph(module: Any, training: bool, torch: Any) -> tuple[Any, Any]:
+    """The graph of a copy of the module in that mode, and the copy."""
     tracer = torch.fx.Tracer()
     tracer.is_leaf_module = lambda m, name: is_leaf(m, torch)
     try:
@@ -76,7 +95,7 @@ def _graph(module: Any, training: bool, torch: Any) -> Any:
         raise ValueError(
             f"from_torch: {type(module).__name__} can't be traced by torch.fx{where}: {first_line(error)}"
         ) from error
-    return graph
+    return graph, twin
 
 
 def _place(error: Exception, torch: Any) -> str:
@@ -89,9 +108,9 @@ def _place(error: Exception, torch: Any) -> str:
 
 
 def _trial(module: Any, graph: Any, shapes: Sequence[Sequence[int | None]], torch: Any) -> dict[Any, Any]:
-    """The values of all nodes for zeros, in evaluation."""
-    twin = copy.deepcopy(module).eval()
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    """The values of all nodes for zeros."""
+    # Those with a default have it.
+    inputs = [node for node in graph.nodes if node.op == "placeholder" and not node.args]
     if len(inputs) != len(shapes):
         raise ValueError(
             f"from_torch: {type(module).__name__}.forward has {len(inputs)} arguments, "
@@ -101,9 +120,9 @@ def _trial(module: Any, graph: Any, shapes: Sequence[Sequence[int | None]], torc
     like = {"dtype": floats[0].dtype, "device": floats[0].device} if floats else {}
     zeros = []
     for node, shape in zip(inputs, shapes, strict=True):
-        kind = {**like, "dtype": torch.int64} if _is_index(node, twin, torch) else like
+        kind = {**like, "dtype": torch.int64} if _is_index(node, module, torch) else like
         zeros.append(torch.zeros([_SAMPLES if n is None else n for n in shape], **kind))
-    interpreter, values = torch.fx.Interpreter(torch.fx.GraphModule(twin, graph)), {}
+    interpreter, values = torch.fx.Interpreter(torch.fx.GraphModule(module, graph)), {}
     run = interpreter.run_node
 
     def recording(node: Any) -> Any:

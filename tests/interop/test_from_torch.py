@@ -174,6 +174,69 @@ def test_what_is_trained_and_in_training_is_so_in_the_model(torch):
     assert [back.get_submodule(name).training for name in "0123"] == [True, False, True, True]
 
 
+IN_PLACE = [
+    lambda self, x: self.a(x).add_(self.b(x)).relu_(),
+    # The array is read again after it was overwritten.
+    lambda self, x: (lambda y: torch_relu(self, y) + y)(self.a(x)),
+    lambda self, x: (lambda y: self.relu(y) * y)(self.a(x)),
+    lambda self, x: (lambda y: y.view(-1, 4).relu_() + self.b(x))(self.a(x)),
+    lambda self, x: (lambda y: y.clone().relu_() + y)(self.a(x)),
+]
+
+
+def torch_relu(self, y):
+    return sys.modules["torch"].nn.functional.relu(y, True)
+
+
+@pytest.mark.parametrize("forward", IN_PLACE)
+def test_what_is_overwritten_is_read_as_it_is_then(torch, forward):
+    t = torch.nn
+    module = module_of(torch, forward, a=t.Linear(4, 4), b=t.Linear(4, 4), relu=t.ReLU(inplace=True))
+    x = torch.randn(3, 4)
+    model = nn.from_torch(module, (3, 4), backend="numpy")
+    np.testing.assert_allclose(model(x.numpy()), module(x).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_view_of_what_is_overwritten_is_refused(torch):
+    def forward(self, x):
+        y = self.a(x)
+        z = y.view(-1, 2, 2)
+        y.relu_()
+        return z.flatten(1) + y
+
+    module = module_of(torch, forward, a=torch.nn.Linear(4, 4))
+    with pytest.raises(ValueError, match="in place, of which view is another view"):
+        nn.from_torch(module, (3, 4))
+
+
+def test_hooks_are_refused(torch):
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    module[0].register_forward_hook(lambda module, inputs, y: 2 * y)
+    with pytest.raises(ValueError, match="0 has hooks"):
+        nn.from_torch(module, (1, 2))
+
+
+def test_an_argument_with_a_default_has_it(torch):
+    class Scaled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = torch.nn.Linear(2, 2)
+
+        def forward(self, x, axis=1):
+            return self.a(x).flatten(axis)
+
+    x = torch.randn(3, 2)
+    module = Scaled()
+    wanted = module(x).detach().numpy()
+    np.testing.assert_allclose(nn.from_torch(module, (3, 2), backend="numpy")(x.numpy()), wanted, rtol=1e-6)
+
+
+def test_a_fixed_array_is_refused(torch):
+    module = module_of(torch, lambda self, x: self.a(x) + torch.ones(4), a=torch.nn.Linear(4, 4))
+    with pytest.raises(ValueError, match="used as an array"):
+        nn.from_torch(module, (3, 4))
+
+
 def test_tied_weights_stay_one(torch):
     t = torch.nn
     module = t.Sequential(t.Linear(4, 4), t.Tanh(), t.Linear(4, 4))

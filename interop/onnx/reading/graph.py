@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from . import layers as made
 from .constants import FOLDED, computed
 from .joins import join, per_channel
 from .layers import Made
+from .names import clean, label, name_for
 from .node import Node
 from .operators import OPERATORS
 from .patterns import gelus
@@ -103,7 +103,7 @@ class Reading:
             return ["input"]
         if not names:
             raise ValueError("it has no inputs")
-        return [_clean(name) or f"input_{i}" for i, name in enumerate(names)]
+        return [clean(name) or f"input_{i}" for i, name in enumerate(names)]
 
     def _convert_all(self) -> None:
         """All operators, in the order of the file, in which each comes after its inputs."""
@@ -113,21 +113,19 @@ class Reading:
         inside = {each for match in whole.values() for each in match.inner}
         for proto in self._nodes:
             if missing := [name for name in proto.input if name not in known]:
-                raise ValueError(f"{_label(proto)} has the input {missing[0]!r}, which nothing before it computes")
+                raise ValueError(f"{label(proto)} has the input {missing[0]!r}, which nothing before it computes")
             if twice := [name for name in proto.output if name and name in known]:
-                raise ValueError(f"{_label(proto)} computes {twice[0]!r} once more")
+                raise ValueError(f"{label(proto)} computes {twice[0]!r} once more")
             known.update(proto.output)
             if id(proto) in inside:
                 continue
             try:
                 if id(proto) in whole:
-                    self._add(
-                        self._name_for(proto), nn.GELU(), (self._names[whole[id(proto)].source],), proto.output[0]
-                    )
+                    self._add(name_for(proto), nn.GELU(), (self._names[whole[id(proto)].source],), proto.output[0])
                 else:
                     self._convert(proto)
             except Unsupported as error:
-                complaints.append(f"{_label(proto)}: {error}")
+                complaints.append(f"{label(proto)}: {error}")
                 self._names.update({name: "" for name in proto.output if name})
         if complaints:
             counts = Counter(complaints)
@@ -170,6 +168,7 @@ class Reading:
             raise Unsupported("computes a constant")
         else:
             self._convert_array(proto, node)
+            node.require_all_read()
 
     def _value(self, name: str) -> Any:
         """A constant, the name of an array, or None for an input that is left out."""
@@ -194,7 +193,7 @@ class Reading:
 
     def _convert_array(self, proto: Any, node: Node) -> None:
         """An operator on arrays."""
-        operator, name = proto.op_type, self._name_for(proto)
+        operator, name = proto.op_type, name_for(proto)
         if operator in _JOINS and len(node.arrays) == len(node.inputs):
             layer = join(node)
             if layer is None:
@@ -234,7 +233,7 @@ class Reading:
         key = (type(found.layer), repr(found.layer), *sorted(found.names.items()))
         own = bool(found.names) and all(each in self._given for each in found.names.values())
         weight = found.names.get("weight", "")
-        if own and weight.endswith(".weight") and _clean(weight) == weight:
+        if own and weight.endswith(".weight") and clean(weight) == weight:
             name = weight.removesuffix(".weight")
         elif own and weight == "weight":
             name = "layer"
@@ -272,32 +271,12 @@ class Reading:
         values = {**self._values[source], "bias": constant}
         dense = nn.Dense(layer.in_features, layer.out_features)
         bias = next(name for name, each in zip(node.sources, node.inputs, strict=True) if not isinstance(each, str))
-        better = bias.removesuffix(".bias") if bias.endswith(".bias") and _clean(bias) == bias else source
+        better = bias.removesuffix(".bias") if bias.endswith(".bias") and clean(bias) == bias else source
         renamed = better if better == source or better not in self._entries else source
         del self._entries[source], self._values[source]
         self._entries[renamed], self._values[renamed] = (dense, inputs), values
         self._names[node.outputs[0]] = renamed
         return True
-
-    def _name_for(self, proto: Any) -> str:
-        """A name for a layer without weights, from that of its operator."""
-        parts: list[str] = []
-        for part in re.sub(rf"/{proto.op_type}(_\d+)?$", "", proto.name).split("/"):
-            # PyTorch repeats the name of a container in those within: /layer1/layer1.0/conv1.
-            if parts and part.startswith(f"{parts[-1]}."):
-                parts.pop()
-            parts.append(part)
-        return _clean("/".join(parts)) or proto.op_type.lower()
-
-
-def _clean(name: str) -> str:
-    """A name in parts with dots between them."""
-    return ".".join(part for part in re.split(r"[./:]+", name) if part)
-
-
-def _label(proto: Any) -> str:
-    """An operator for an error."""
-    return f"{proto.op_type} {proto.name}" if proto.name else str(proto.op_type)
 
 
 def _require_float(node: Node) -> None:

@@ -31,8 +31,8 @@ def join(node: Node) -> Layer | None:
 def per_channel(node: Node) -> Made | None:
     """A number, or one for each channel, that is added or multiplied: a convolution of each channel by itself.
 
-    None if it changes nothing. The convolution is frozen, because it was a constant. What is added to the positions of a
-    sequence is a `PositionEmbedding`.
+    None if it changes nothing. The convolution is frozen, because it was a constant. What is added to the positions of
+    a sequence is a `PositionEmbedding`.
     """
     constant = next(each for each in node.inputs if not isinstance(each, str))
     first = not isinstance(node.inputs[0], str)

@@ -149,7 +149,8 @@ def matmul(node: Node) -> Made:
     weight = node.weight(1, "the second factor")
     if weight.ndim != 2:
         raise Unsupported(f"a weight of shape {weight.shape}")
-    return Made(nn.Dense(*weight.shape, bias=False), {"weight": weight.T}, {"weight": node.sources[1]})
+    inputs, outputs = weight.shape
+    return Made(nn.Dense(inputs, outputs, bias=False), {"weight": weight.T}, {"weight": node.sources[1]})
 
 
 def _affine_values(node: Node, *names: str) -> tuple[dict[str, Any], dict[str, str]]:

@@ -11,6 +11,8 @@ from ..writer import Unsupported
 
 # Types of attributes by ONNX's number.
 _FLOAT, _INT, _STRING, _TENSOR, _FLOATS, _INTS = 1, 2, 3, 4, 6, 7
+# Attributes that do not change the result of evaluation with one output.
+_WITHOUT_EFFECT = frozenset({"storage_order", "seed", "consumed_inputs", "is_test", "saturate", "stash_type"})
 
 
 class Node:
@@ -42,6 +44,7 @@ class Node:
         self.outputs = [str(each) for each in proto.output]
         self.name = str(proto.name)
         self._attributes = {attribute.name: attribute for attribute in proto.attribute}
+        self._unread = {*self._attributes} - _WITHOUT_EFFECT
 
     @property
     def arrays(self) -> list[str]:
@@ -116,12 +119,22 @@ class Node:
         """An attribute that is a tensor; None if it is left out."""
         return self._attribute(name, _TENSOR, "t", None)
 
+    def require_all_read(self) -> None:
+        """Raise `Unsupported` if an attribute was given that the conversion did not ask for."""
+        if self._unread:
+            raise Unsupported(f"the attribute {', '.join(sorted(self._unread))}")
+
+    def ignore_attributes(self) -> None:
+        """Let attributes be whatever they are."""
+        self._unread.clear()
+
     def has(self, name: str) -> bool:
         """Whether an attribute is given."""
         return name in self._attributes
 
     def _attribute(self, name: str, kind: int, field: str, default: Any) -> Any:
         attribute = self._attributes.get(name)
+        self._unread.discard(name)
         if attribute is None:
             return default
         if attribute.type != kind:
@@ -133,3 +146,10 @@ class Node:
         for name, value in wanted.items():
             if (found := self.integer(name, value)) != value:
                 raise Unsupported(f"{name}={found}")
+
+
+def short(value: Any) -> float:
+    """A number as the shortest decimal that its dtype rounds to it."""
+    if value.size != 1:
+        raise Unsupported(f"a limit of shape {value.shape}")
+    return float(str(value.reshape(-1)[0]))

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from .... import layers as nn
+from ....layers.activations.rectifiers import SELU_ALPHA, SELU_SCALE
 from ....layers.core.layer import Layer
 from ..writer import Unsupported
 from .layers import by_axes, padding_of, windowed
-from .node import Node
+from .node import Node, short
+from .resizing import resize
 
 Layers: TypeAlias = Sequence[Layer]
 Convert: TypeAlias = Callable[[Node], Layers]
 
 _PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
-_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def simple(kind: Callable[..., Layer], **attributes: tuple[str, float]) -> Convert:
@@ -61,16 +62,9 @@ def clip(node: Node) -> Layers:
     limits: list[float | None] = []
     for index, name, none in ((1, "min", -inf), (2, "max", inf)):
         value = node.constant(index, name)
-        limit = node.number(name, none) if value is None else _short(value)
+        limit = node.number(name, none) if value is None else short(value)
         limits.append(None if abs(limit) > 3.4e38 else limit)
     return [nn.ReLU6()] if limits == [0.0, 6.0] else [nn.Clip(*limits)]
-
-
-def _short(value: Any) -> float:
-    """A number as the shortest decimal that its dtype rounds to it."""
-    if value.size != 1:
-        raise Unsupported(f"a limit of shape {value.shape}")
-    return float(str(value.reshape(-1)[0]))
 
 
 def shrink(node: Node) -> Layers:
@@ -79,6 +73,14 @@ def shrink(node: Node) -> Layers:
     if bias not in (0.0, lambd):
         raise Unsupported(f"bias={bias:g} with lambd={lambd:g}")
     return [nn.SoftShrink(lambd) if bias else nn.HardShrink(lambd)]
+
+
+def selu(node: Node) -> Layers:
+    """`SELU`, whose numbers are fixed."""
+    alpha, gamma = node.number("alpha", SELU_ALPHA), node.number("gamma", SELU_SCALE)
+    if abs(alpha - SELU_ALPHA) > 1e-6 or abs(gamma - SELU_SCALE) > 1e-6:
+        raise Unsupported(f"alpha={alpha:g} and gamma={gamma:g}")
+    return [nn.SELU()]
 
 
 def gelu(node: Node) -> Layers:
@@ -95,7 +97,13 @@ def pool(kind: str) -> Convert:
         if len([name for name in node.outputs if name]) > 1:
             raise Unsupported("indices as a second output")
         options = windowed(node, axes)
-        options |= {"padding": padding_of(node, axes), "ceil_mode": bool(node.integer("ceil_mode", 0))}
+        padding = padding_of(node, axes)
+        if isinstance(padding, int | tuple):
+            # As pairs, which may be more than half of a window.
+            each = padding if isinstance(padding, tuple) else (padding,) * axes
+            pairs = tuple(p if isinstance(p, tuple) else (p, p) for p in each)
+            padding = pairs if any(2 * max(p) > k for p, k in zip(pairs, kernel, strict=True)) else padding
+        options |= {"padding": padding, "ceil_mode": bool(node.integer("ceil_mode", 0))}
         if kind == "AvgPool":
             options["count_include_pad"] = bool(node.integer("count_include_pad", 0))
         if kind == "LpPool":
@@ -115,6 +123,7 @@ def reduced(kind: Callable[[], Layer]) -> Convert:
 
     def convert(node: Node) -> Layers:
         axes, count = node.integers("axes") or node.sizes(1, "axes"), len(node.shape)
+        node.integer("noop_with_empty_axes", 0)
         if not axes:
             raise Unsupported("over all axes, the batch too")
         found, keeps = sorted({axis % count for axis in axes}), bool(node.integer("keepdims", 1))
@@ -131,6 +140,8 @@ def reduced(kind: Callable[[], Layer]) -> Convert:
 def reshape(node: Node) -> Layers:
     """`Flatten` or `Reshape`, from the shapes before and after."""
     before, after = node.shape, node.result_shape
+    # Attributes say how the sizes follow, which are known.
+    node.ignore_attributes()
     if before[:1] != after[:1]:
         raise Unsupported(f"a reshape of {before} to {after}, which changes the batch axis")
     if before == after:
@@ -158,7 +169,7 @@ def pad(node: Node) -> Layers:
     mode, count = node.text("mode", "constant"), len(node.shape)
     pads = node.sizes(1, "pads") if node.opset >= 11 else node.integers("pads")
     value = node.constant(2, "the value")
-    number = node.number("value", 0.0) if value is None else _short(value)
+    number = node.number("value", 0.0) if value is None else short(value)
     axes = node.sizes(3, "axes") if len(node.inputs) > 3 else None
     axes = list(range(count)) if axes is None else [axis % count for axis in axes]
     if pads is None or len(pads) != 2 * len(axes) or mode not in _PAD_MODES:
@@ -171,48 +182,6 @@ def pad(node: Node) -> Layers:
     if not any(map(any, pairs)):
         return []
     return [nn.Pad(tuple(pairs[2:]), value=number if mode == "constant" else 0.0, mode=_PAD_MODES[mode])]
-
-
-def resize(node: Node) -> Layers:
-    """`Upsample`."""
-    axes, mode = len(node.shape) - 2, node.text("mode", "nearest")
-    scales, sizes = _scales_and_sizes(node, axes)
-    transform = node.text("coordinate_transformation_mode", "half_pixel" if node.opset > 10 else "asymmetric")
-    rounding = node.text("nearest_mode", "round_prefer_floor" if node.opset > 10 else "floor")
-    given: dict[str, Any] = {"size": sizes} if sizes is not None else {"scale_factor": scales}
-    if mode == "nearest" and (transform, rounding) == ("asymmetric", "floor"):
-        return [nn.Upsample(**given, mode="nearest")]
-    if mode == "nearest" and (transform, rounding) == ("half_pixel", "round_prefer_ceil"):
-        return [nn.Upsample(**given, mode="nearest-exact")]
-    is_cubic = mode == "cubic" and abs(node.number("cubic_coeff_a", -0.75) + 0.75) < 1e-6 and axes == 2
-    plain = not (node.integer("exclude_outside", 0) or node.integer("antialias", 0))
-    if plain and (is_cubic or mode == "linear") and transform in ("half_pixel", "pytorch_half_pixel", "align_corners"):
-        name = "bicubic" if is_cubic else _LINEAR[axes]
-        return [nn.Upsample(**given, mode=name, align_corners=transform == "align_corners")]
-    raise Unsupported(f"mode={mode} with {transform}{f' and {rounding}' if mode == 'nearest' else ''}")
-
-
-def _scales_and_sizes(node: Node, axes: int) -> tuple[Any, Any]:
-    """The scales, or the sizes, of the spatial axes."""
-    order = node.integers("axes")
-    first = 1 if node.operator == "Upsample" or node.opset < 11 else 2
-    scales = node.numbers("scales") if node.operator == "Upsample" and node.opset < 9 else None
-    if scales is None and (value := node.constant(first, "scales")) is not None and value.size:
-        scales = [_short(each) for each in value.reshape(-1)]
-    sizes = node.sizes(3, "sizes") if scales is None and len(node.inputs) > 3 else None
-    found = scales if scales is not None else sizes
-    if found is None or axes not in _LINEAR:
-        raise Unsupported(f"neither scales nor sizes for {axes} spatial axes")
-    if order is None:
-        lead = [1.0, 1.0] if scales is not None else list(node.shape[:2])
-        if len(found) != axes + 2 or list(found[:2]) != lead:
-            raise Unsupported(f"{'scales' if scales is not None else 'sizes'}={found}")
-        found = found[2:]
-    elif [axis % (axes + 2) for axis in order] != list(range(2, axes + 2)) or len(found) != axes:
-        raise Unsupported(f"axes={order}")
-    if sizes is not None:
-        return None, tuple(int(n) for n in found)
-    return tuple(int(n) if float(n).is_integer() else n for n in found), None
 
 
 def depth_to_space(node: Node) -> Layers:
@@ -229,6 +198,8 @@ def depth_to_space(node: Node) -> Layers:
 def space_to_depth(node: Node) -> Layers:
     """Its order of channels, by axes."""
     b, (_, channels, height, width) = node.integer("blocksize", 0), _plane(node)
+    if node.text("mode", "DCR") != "DCR":
+        raise Unsupported(f"mode={node.text('mode', 'DCR')}")
     if b < 1 or height % b or width % b:
         raise Unsupported(f"blocksize={b} for {height} x {width}")
     h, w = height // b, width // b
@@ -250,7 +221,7 @@ OPERATORS: dict[str, Convert] = {
     "LeakyRelu": simple(nn.LeakyReLU, negative_slope=("alpha", 0.01)),
     "Elu": simple(nn.ELU, alpha=("alpha", 1.0)),
     "Celu": simple(nn.CELU, alpha=("alpha", 1.0)),
-    "Selu": simple(nn.SELU),
+    "Selu": selu,
     "Sigmoid": simple(nn.Sigmoid),
     "Tanh": simple(nn.Tanh),
     "Softplus": simple(nn.Softplus),

@@ -14,6 +14,8 @@ from ....common import checks
 _SAMPLES = 3
 # Weights with more values are left out: only lists of sizes matter.
 _SMALL = 1024
+# Types of inputs by ONNX's number.
+_FLOATS, _INTEGERS = (1, 10, 11, 16), (2, 3, 5, 6, 7)
 # Entries of a value for one batch.
 _LARGEST = 1 << 33
 
@@ -32,6 +34,12 @@ def with_shapes(onnx: Any, proto: Any, input_shape: Sequence[Any] | None) -> Siz
     inputs = [each for each in graph.input if each.name not in weights]
     if len({each.name for each in inputs}) < len(inputs) or not all(each.name for each in inputs):
         raise ValueError("its inputs have no distinct names")
+    indices = {node.input[1] for node in graph.node if node.op_type == "Gather" and len(node.input) > 1}
+    others = {name for node in graph.node for i, name in enumerate(node.input) if node.op_type != "Gather" or i != 1}
+    for each in inputs:
+        kind = each.type.tensor_type.elem_type
+        if kind not in _FLOATS and (kind not in _INTEGERS or each.name not in indices - others):
+            raise ValueError(f"the input {each.name} is no array of floats, nor the indices of an embedding")
     given = _given(input_shape, [each.name for each in inputs])
     light = onnx.ModelProto()
     light.ir_version = proto.ir_version
