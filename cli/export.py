@@ -62,4 +62,4 @@ def facts_of(about: dict[str, Any]) -> dict[str, str]:
         "std": normalise["std"],
         "class_names": about["class_names"],
     }
-    return {f"xpnn.{name}": json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in facts.items()}

@@ -57,12 +57,12 @@ def probabilities(x):
     """Of the exported net, prepared by nothing but its metadata."""
     session = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
     facts = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
-    mean, std = (np.reshape(facts[f"xpnn.{name}"], (-1, 1, 1)) for name in ("mean", "std"))
-    assert list(x.shape[1:]) == facts["xpnn.image"]
-    prepared = (x * facts["xpnn.scale"] - mean) / std
+    mean, std = (np.reshape(facts[name], (-1, 1, 1)) for name in ("mean", "std"))
+    assert list(x.shape[1:]) == facts["image"]
+    prepared = (x * facts["scale"] - mean) / std
     (scores,) = session.run(None, {session.get_inputs()[0].name: prepared.astype(np.float32)})
     powers = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True), facts["xpnn.class_names"]
+    return powers / powers.sum(axis=1, keepdims=True), facts["class_names"]
 
 
 @pytest.mark.parametrize("normalise", [(), ("--normalise",)], ids=["plain", "normalised"])
@@ -118,4 +118,4 @@ def test_layers_without_operators_are_named_in_one_line(here, capsys):
 def test_without_onnx_one_line_says_what_to_install(here, capsys, monkeypatch):
     train("lenet")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert "pip install onnx" in refused(capsys)
+    assert "pip install 'onnx>=1.16'" in refused(capsys)
