@@ -348,5 +348,5 @@ def test_exact_numerics_write_the_same_file(tmp_path):
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install 'onnx>=1.16'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'onnx>=1\.16'"):
         nn.to_onnx(nn.ReLU(), tmp_path / "a.onnx", (1, 2))
