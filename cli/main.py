@@ -11,7 +11,7 @@ from functools import partial
 from types import ModuleType
 
 from .. import __version__
-from . import bench, explain, info, parity, predict, train
+from . import bench, explain, export, info, parity, predict, train
 from .bench import compiled_step
 from .errors import check_environment, preparing
 from .exit_status import program
@@ -23,6 +23,7 @@ COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "predict": predict,
     "explain": explain,
+    "export": export,
     "parity": parity,
     "bench": bench,
     "bench compiled-step": compiled_step,

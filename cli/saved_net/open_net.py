@@ -32,7 +32,7 @@ HostArray = np.ndarray[Any, Any]
 
 def add_net_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `open_net` reads."""
-    parser.add_argument("folder", type=text, metavar="DIR", help="a folder that xpnn train wrote")
+    add_weight_options(parser)
     parser.add_argument(
         "--data",
         default=None,
@@ -40,6 +40,13 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
         metavar="digits|FILE.npz|DIR",
         help="images and labels (default: those of the run)",
     )
+    add_backend(parser)
+    add_numerics(parser)
+
+
+def add_weight_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which weights of which net are read."""
+    parser.add_argument("folder", type=text, metavar="DIR", help="a folder that xpnn train wrote")
     parser.add_argument(
         "--checkpoint",
         default=None,
@@ -48,8 +55,6 @@ def add_net_options(parser: argparse.ArgumentParser) -> None:
         help="weights of a checkpoint (default: those that the run ended with)",
     )
     parser.add_argument("--model", default=None, metavar="MODULE:FUNCTION", help="the builder of a net of your own")
-    add_backend(parser)
-    add_numerics(parser)
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,8 @@ def rms_norm(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shap
 def local_response_norm(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
     """Channels divided by a power of the mean square of their neighbours, more of them before than after."""
     x, shape, size = inputs[0], shapes[0], layer.size
-    if size % 2 and w.dtype == "float32":
-        # The operator has as many neighbours on both sides, or the odd one after.
+    if size % 2 and w.dtype == "float32" and len(shape) == 4:
+        # The operator has as many neighbours on both sides, or the odd one after; runtimes have it for images.
         return str(w.add("LRN", x, size=size, alpha=layer.alpha, beta=layer.beta, bias=layer.k))
     square = w.add("Reshape", w.add("Mul", x, x), w.integers([0, 1, shape[1], prod(shape[2:])]))
     pads = [0, 0, size // 2, 0, 0, 0, (size - 1) // 2, 0]

@@ -16,4 +16,6 @@ def onnx_for(name: str) -> Any:
         importlib.import_module("onnx.reference")
         return importlib.import_module("onnx")
     except ImportError as error:
-        raise ModuleNotFoundError(f"{name} needs the package onnx, which is not installed: pip install onnx") from error
+        raise ModuleNotFoundError(
+            f"{name} needs the package onnx, which is not installed: pip install 'onnx>=1.16'"
+        ) from error

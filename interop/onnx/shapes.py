@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import floor, sqrt
 from typing import Any
 
 import numpy as np
 
 from ...layers.core.output_shape import Shape
+from ...layers.reshaping.interpolation import Resized, terms
 from .windows import padded
 from .writer import Writer, rank
 
@@ -30,8 +31,10 @@ def dense(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape],
 
 
 def flatten(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
-    """Axes joined, all but the batch axis or some of them."""
+    """Axes joined, all but the batch axis unless told otherwise."""
     sample = layer.output_shape(shapes[0])[1:]
+    if layer.start_dim in (0, -len(shapes[0])):
+        return str(w.add("Reshape", inputs[0], w.integers([-1, *sample])))
     if len(sample) == 1:
         return str(w.add("Flatten", inputs[0], axis=1))
     return reshaped(w, inputs[0], sample)
@@ -69,24 +72,63 @@ def pixel_unshuffle(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequen
 
 
 def upsample(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
-    """Another size by the nearest cell or by interpolation."""
-    mode, axes = layer.mode, list(range(2, len(shapes[0])))
-    given: dict[str, Any] = {"mode": "nearest" if mode.startswith("nearest") else "linear"}
-    if mode == "nearest":
+    """Another size by the nearest cell or by interpolation.
+
+    By the operator where rounding its scale in float32 leaves sizes and nearest cells as they are, else by the cells.
+    """
+    axes = layer._resized(shapes[0])
+    scales, by_size = [_scale(axis) for axis in axes], layer.size is not None and w.opset >= 18
+    # Where no size changes, runtimes copy the input whatever its scale.
+    is_copied = all(axis.n == axis.m for axis in axes) and any(scale != 1.0 for scale in scales)
+    if is_copied or (not by_size and None in scales) or not all(map(_has_same_cells, axes, scales)):
+        x = inputs[0]
+        for at, axis in enumerate(axes, start=2):
+            x = x if axis.is_same else _interpolated(w, x, axis, at, len(axes) + 1 - at)
+        return x
+    given: dict[str, Any] = {"mode": "nearest" if layer.mode.startswith("nearest") else "linear"}
+    if layer.mode == "nearest":
         given |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    elif mode == "nearest-exact":
+    elif layer.mode == "nearest-exact":
         given |= {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"}
     else:
         given["coordinate_transformation_mode"] = "align_corners" if layer.align_corners else "half_pixel"
-        if mode == "bicubic":
+        if layer.mode == "bicubic":
             given |= {"mode": "cubic", "cubic_coeff_a": -0.75}
-    if layer.size is not None:
-        w.need(18)
-        sizes = w.integers(list(layer.output_shape(shapes[0])[2:]))
-        return str(w.add("Resize", inputs[0], "", "", sizes, axes=axes, **given))
-    scale = layer.scale_factor if isinstance(layer.scale_factor, tuple) else (layer.scale_factor,) * len(axes)
-    scales = w.constant([1.0, 1.0, *map(float, scale)], "scales", "float32")
-    return str(w.add("Resize", inputs[0], "", scales, **given))
+    if by_size:
+        sizes = w.integers([axis.m for axis in axes])
+        return str(w.add("Resize", inputs[0], "", "", sizes, axes=list(range(2, len(shapes[0]))), **given))
+    return str(w.add("Resize", inputs[0], "", w.constant([1.0, 1.0, *scales], "scales", "float32"), **given))
+
+
+def _scale(axis: Resized) -> float | None:
+    """The number of float32 nearest to the scale factor by which the size becomes the right one; None if none does."""
+    scale = np.float32(axis.m / axis.n if axis.scale is None or axis.is_same else axis.scale)
+    for each in (scale, np.nextafter(scale, np.float32(np.inf)), np.nextafter(scale, np.float32(0.0))):
+        if floor(float(each) * axis.n) == axis.m == floor(each * np.float32(axis.n)):
+            return float(each)
+    return None
+
+
+def _has_same_cells(axis: Resized, scale: float | None) -> bool:
+    """Whether the operator, which divides by its scale in float32, has the nearest cells of this axis."""
+    if not axis.mode.startswith("nearest") or axis.is_same:
+        return True
+    half = np.float32(0.5 if axis.mode == "nearest-exact" else 0.0)
+    places = (np.arange(axis.m, dtype=np.float32) + half) / np.float32(axis.m / axis.n if scale is None else scale)
+    cells = np.floor(places - half + half).clip(0, axis.n - 1).astype(int).tolist()
+    return bool(cells == [cell for ((cell, _),) in terms(axis)])
+
+
+def _interpolated(w: Writer, x: str, axis: Resized, at: int, after: int) -> str:
+    """The axis ``at``, with ``after`` axes after it, as the sum of its weighted cells."""
+    found = ""
+    for row in zip(*terms(axis), strict=True):
+        value = w.add("Gather", x, w.integers([cell for cell, _ in row], "cells"), axis=at)
+        if not axis.mode.startswith("nearest"):
+            weights = np.reshape([weight for _, weight in row], (-1, *[1] * after))
+            value = w.add("Mul", value, w.constant(weights, "weights"))
+        found = w.add("Add", found, value) if found else value
+    return found
 
 
 def embedding(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 from ...common import checks
@@ -21,7 +22,7 @@ from ...layers import (
     Dense,
     Embedding,
 )
-from ...layers.containers.dataflow import Dataflow, Node, dataflow_of
+from ...layers.containers.dataflow import Dataflow, Node, dataflow_of, free_name
 from ...layers.containers.folding import fold
 from ...layers.core.layer import Layer
 from ...layers.core.output_shape import Shape
@@ -33,8 +34,8 @@ from .writer import NeedsOpset, Unsupported, Writer
 OPSET = 18
 #: The first whose operators are written.
 FIRST_OPSET = 17
-# Samples of shapes whose batch axis has any size.
-_SAMPLES = 2
+# Two numbers of samples for shapes whose batch axis has any size.
+_SAMPLES = (2, 3)
 # Protocol buffers end here.
 _LARGEST = 2**31 - 1
 _AFFINE = (Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, Dense)
@@ -86,9 +87,20 @@ def to_onnx(
     ...     os.listdir(folder)
     ['lenet.onnx']
     """
+    checks.path("path", path)
+    write_whole(path, encoded(model, input_shape, opset, fold_batch_norm))
+
+
+def encoded(
+    model: Layer,
+    input_shape: Sequence[Any],
+    opset: int | None = None,
+    fold_batch_norm: bool = False,
+    facts: Mapping[str, str] | None = None,
+) -> bytes:
+    """The content of the file that `to_onnx` writes, with ``facts`` as its metadata."""
     onnx = onnx_for("to_onnx")
     checks.instance("model", model, Layer, "the model comes before the path")
-    checks.path("path", path)
     fold_batch_norm = checks.flag("fold_batch_norm", fold_batch_norm)
     flow, shapes = dataflow_of(model), _shapes(input_shape)
     if len(shapes) != len(flow.inputs):
@@ -99,11 +111,35 @@ def to_onnx(
     newest = onnx.defs.onnx_opset_version()
     if opset is not None and not FIRST_OPSET <= checks.integer("opset", opset) <= newest:
         raise ValueError(f"to_onnx: opset must be from {FIRST_OPSET} to {newest}, which onnx {onnx.__version__} knows")
-    sizes = [tuple(_SAMPLES if n is None else n for n in shape) for shape in shapes]
-    known = flow.shapes(*sizes)
-    written = _Export(onnx, model, flow, known, fold_batch_norm, opset).written()
-    content = _content(onnx, written, flow, known, shapes)
-    write_whole(path, content)
+    _require_size(_bytes_of(model))
+    known, other = (flow.shapes(*_sized(shapes, samples)) for samples in _SAMPLES)
+    writer = _Export(onnx, model, flow, known, fold_batch_norm, opset).written()
+    # Of a batch of any size, the output has as many samples, or a number that depends on it.
+    samples = [each[flow.output][0] for each in (known, other)]
+    batch: Any = samples[0] if samples[0] == samples[1] else "batch" if samples == [*_SAMPLES] else None
+    output = [batch, *known[flow.output][1:]]
+    file = _file(onnx, writer, flow, shapes, output)
+    onnx.helper.set_model_props(file, dict(facts or {}))
+    _require_size(file.ByteSize())
+    return bytes(file.SerializeToString())
+
+
+def _sized(shapes: Sequence[Sequence[int | None]], samples: int) -> list[Shape]:
+    return [tuple([samples if n is None else n for n in shape]) for shape in shapes]
+
+
+def _bytes_of(model: Layer) -> int:
+    """Of the weights, each once."""
+    each = {id(parameter): parameter for _, parameter in model.named_parameters()}.values()
+    return sum(prod(parameter.shape) for parameter in each) * (8 if model.backend.dtype_name == "float64" else 4)
+
+
+def _require_size(count: int) -> None:
+    if count > _LARGEST:
+        raise ValueError(
+            f"to_onnx: the file would have {count:,} bytes, more than the {_LARGEST:,} that ONNX's format holds; "
+            "export in float32, or in parts"
+        )
 
 
 def _shapes(input_shape: Any) -> list[tuple[int | None, ...]]:
@@ -139,7 +175,7 @@ class _Export:
         opset = OPSET if self._opset is None else self._opset
         newest = self._onnx.defs.onnx_opset_version()
         while True:
-            names = {*self._flow.inputs, *(node.name for node in self._flow.nodes), "output"}
+            names = {*self._flow.inputs, *(node.name for node in self._flow.nodes), output_name(self._flow)}
             writer = Writer(self._onnx, opset, self._model.backend.dtype_name, names)
             complaints, needed = self._write(writer)
             if complaints:
@@ -163,14 +199,13 @@ class _Export:
                 values[node.name] = values.get(absorbed[node.name], "")
                 continue
             inputs = [values.get(name, name) for name in node.inputs]
-            writer.begin(node.name, node.name)
+            writer.begin(node.name)
             try:
                 values[node.name] = self._write_node(writer, node, inputs)
             except Unsupported as error:
                 complaints.append(f"{node.name or 'the model'}: {type(node.layer).__name__}: {error}")
             except NeedsOpset as error:
                 needed[node.name] = error.opset
-        writer.begin("", "output")
         if not (complaints or needed):
             self._finish(writer, values[self._flow.output])
         return complaints, needed
@@ -212,33 +247,29 @@ class _Export:
         return found
 
     def _finish(self, writer: Writer, value: str) -> None:
-        """Name the output ``output``."""
-        writer.nodes.append(self._onnx.helper.make_node("Identity", [value], ["output"], name="output"))
+        """Name the output."""
+        name = output_name(self._flow)
+        writer.nodes.append(self._onnx.helper.make_node("Identity", [value], [name], name=name))
 
 
-def _content(
-    onnx: Any, writer: Writer, flow: Dataflow, known: dict[str, Shape], shapes: list[tuple[int | None, ...]]
-) -> bytes:
-    """The file."""
+def output_name(flow: Dataflow) -> str:
+    """``output``, unless an input is named so."""
+    return free_name("output", flow.inputs)
+
+
+def _file(onnx: Any, writer: Writer, flow: Dataflow, shapes: list[tuple[int | None, ...]], output: list[Any]) -> Any:
+    """The file as a message."""
     helper, proto = onnx.helper, onnx.TensorProto
     kind = proto.DOUBLE if writer.dtype == "float64" else proto.FLOAT
     indices = {node.inputs[0] for node in flow.nodes if isinstance(node.layer, Embedding)}
-    batch: Any = "batch" if any(shape[0] is None for shape in shapes) else shapes[0][0]
     inputs = [
         helper.make_tensor_value_info(
-            name, proto.INT64 if name in indices else kind, [batch if n is None else n for n in shape]
+            name, proto.INT64 if name in indices else kind, ["batch" if n is None else n for n in shape]
         )
         for name, shape in zip(flow.inputs, shapes, strict=True)
     ]
-    output = helper.make_tensor_value_info("output", kind, [batch, *known[flow.output][1:]])
-    graph = helper.make_graph(writer.nodes, "xpnn", inputs, [output], list(writer.initialisers.values()))
+    outputs = [helper.make_tensor_value_info(output_name(flow), kind, output)]
+    graph = helper.make_graph(writer.nodes, "xpnn", inputs, outputs, list(writer.initialisers.values()))
     opsets = [helper.make_opsetid("", writer.opset)]
-    model = helper.make_model(
-        graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets), producer_name="xpnn"
-    )
-    if model.ByteSize() > _LARGEST:
-        raise ValueError(
-            f"to_onnx: the file would have {model.ByteSize():,} bytes, more than the {_LARGEST:,} that ONNX's format "
-            "holds; export in float32, or in parts"
-        )
-    return bytes(model.SerializeToString())
+    version: int = helper.find_min_ir_version_for(opsets)
+    return helper.make_model(graph, opset_imports=opsets, ir_version=version, producer_name="xpnn")

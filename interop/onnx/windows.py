@@ -7,17 +7,18 @@ windows beyond the end of the input and what an average counts, becomes padding 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf, prod
-from typing import Any, TypeAlias
+from math import ceil, inf, prod
+from typing import Any
 
+import numpy as np
+
+from ...backends.contractions.windows import PadWidths, Windows
 from ...layers.core.output_shape import Shape
 from ...layers.pool.adaptive_bins import bins, output_sizes
 from ...layers.pool.geometry import pool_geometry_of_shape
-from ...layers.windows.geometry import Geometry, resolve_padding
+from ...layers.windows.geometry import resolve_padding
 from .writer import Unsupported, Writer
 
-#: Cells before and after each axis.
-PadWidths: TypeAlias = tuple[tuple[int, int], ...]
 #: The names of modes of padding in ONNX.
 PAD_MODES = {"zeros": "constant", "constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
@@ -68,22 +69,28 @@ def conv(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape], 
 
 def conv_transpose(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape], folded: Any = None) -> str:
     """A transposed convolution, whose weight and bias ``folded`` replaces."""
-    spatial = shapes[0][2:]
+    x, spatial = inputs[0], shapes[0][2:]
     kernel, stride, dilation, extra = (
         per_axis(n, len(spatial)) for n in (layer.kernel_size, layer.stride, layer.dilation, layer.output_padding)
     )
     pairs = resolve_padding(layer.padding, spatial, kernel, stride, dilation)
+    if any(e >= s for e, s in zip(extra, stride, strict=True)):
+        # More than runtimes accept, so less is cut off at the end, of an output that more cells of 0 make longer.
+        cells = [ceil(max(0, e - after) / s) for e, s, (_, after) in zip(extra, stride, pairs, strict=True)]
+        x = padded(w, x, tuple((0, n) for n in cells))
+        ends = zip(pairs, cells, stride, extra, strict=True)
+        pairs, extra = tuple((before, after + n * s - e) for (before, after), n, s, e in ends), ()
     return str(
         w.add(
             "ConvTranspose",
-            *inputs,
+            x,
             *_weights(w, layer, folded),
             kernel_shape=kernel,
             strides=stride,
             dilations=dilation,
             group=layer.groups,
             pads=flat(pairs),
-            output_padding=extra,
+            output_padding=extra or None,
         )
     )
 
@@ -94,101 +101,99 @@ def _weights(w: Writer, layer: Any, folded: Any) -> list[str]:
     return [*names, w.weight(layer, "bias", bias)] if layer.bias or folded else names
 
 
-def _geometry(layer: Any, shape: Shape) -> tuple[Geometry, PadWidths]:
-    """The windows of a pool, and the cells beyond the padded input that the last ones reach."""
+def _geometry(layer: Any, shape: Shape) -> tuple[Windows, PadWidths, PadWidths]:
+    """The windows of a pool, the padding that they reach, and the cells after it that the last ones reach."""
     geometry = pool_geometry_of_shape(
         shape, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode
     )
-    windows = geometry.windows
-    beyond = []
+    windows, padding, beyond = geometry.windows, [], []
     for axis, n in enumerate(shape[2:]):
         before, after = geometry.padding[axis]
-        extent = windows.dilation[axis] * (windows.kernel[axis] - 1) + 1
-        end = (windows.count[axis] - 1) * windows.stride[axis] + extent
-        beyond.append((0, max(0, end - (before + n + after))))
-    return geometry, tuple(beyond)
-
-
-def _attributes(w: Writer, geometry: Geometry, dilated_since: int) -> dict[str, Any]:
-    windows = geometry.windows
-    found: dict[str, Any] = {"kernel_shape": windows.kernel, "strides": windows.stride}
-    if any(d > 1 for d in windows.dilation):
-        w.need(dilated_since)
-        found["dilations"] = windows.dilation
-    return found
+        end = (windows.count[axis] - 1) * windows.stride[axis] + windows.dilation[axis] * (windows.kernel[axis] - 1) + 1
+        reached = max(0, end - before - n)
+        padding.append((before, min(after, reached)))
+        beyond.append((0, max(0, reached - after)))
+    return windows, tuple(padding), tuple(beyond)
 
 
 def _sum(*pairs: PadWidths) -> PadWidths:
     return tuple((sum(p[0] for p in axis), sum(p[1] for p in axis)) for axis in zip(*pairs, strict=True))
 
 
+#: The first opset in which the operators of pools have dilations.
+_DILATED = {"MaxPool": 11, "AveragePool": 19, "LpPool": 18}
+
+
+def _pool(w: Writer, operator: str, x: str, windows: Windows, pairs: PadWidths, fill: float, **attributes: int) -> str:
+    """A pool of an input with cells of ``fill`` around, which are the operator's own where it accepts as many.
+
+    An average counts them unless told otherwise.
+    """
+    given: dict[str, Any] = {"kernel_shape": windows.kernel, "strides": windows.stride}
+    if any(d > 1 for d in windows.dilation):
+        w.need(_DILATED[operator])
+        given["dilations"] = windows.dilation
+    if any(map(any, pairs)) and not _is_narrow(windows, pairs):
+        x = padded(w, x, pairs, value=fill)
+    elif any(map(any, pairs)):
+        counts = {"count_include_pad": 1} if operator == "AveragePool" else {}
+        given |= {"pads": flat(pairs), **counts}
+    return str(w.add(operator, x, **given | attributes))
+
+
+def _is_narrow(windows: Windows, pairs: PadWidths) -> bool:
+    """Whether operators accept the padding: less than the kernel."""
+    return all(max(pair) < k for pair, k in zip(pairs, windows.kernel, strict=True))
+
+
 def max_pool(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
     """The maxima of windows, of an input that is padded with minus infinity."""
     if layer.return_indices:
         raise Unsupported("return_indices=True")
-    geometry, beyond = _geometry(layer, shapes[0])
-    attributes = _attributes(w, geometry, 11)
-    if _is_simple(geometry, beyond):
-        return str(w.add("MaxPool", inputs[0], pads=flat(geometry.padding), **attributes))
-    x = padded(w, inputs[0], _sum(geometry.padding, beyond), value=-inf)
-    return str(w.add("MaxPool", x, **attributes))
-
-
-def _is_simple(geometry: Geometry, beyond: PadWidths) -> bool:
-    """Whether windows end in the padded input, and padding is below a window, as runtimes require."""
-    pairs = zip(geometry.padding, geometry.windows.kernel, strict=True)
-    return not any(map(any, beyond)) and all(max(pair) < k for pair, k in pairs)
+    windows, padding, beyond = _geometry(layer, shapes[0])
+    return _pool(w, "MaxPool", inputs[0], windows, _sum(padding, beyond), -inf)
 
 
 def avg_pool(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
     """The averages of windows, which count padding or not, and never what is beyond it."""
-    geometry, beyond = _geometry(layer, shapes[0])
-    attributes, cells = _attributes(w, geometry, 19), geometry.windows.cells
-    if layer.divisor_override is None and _is_simple(geometry, beyond):
-        counts = int(layer.count_include_pad)
-        return str(w.add("AveragePool", *inputs, pads=flat(geometry.padding), count_include_pad=counts, **attributes))
+    x, (windows, padding, beyond) = inputs[0], _geometry(layer, shapes[0])
     if layer.divisor_override is not None:
-        x = padded(w, inputs[0], _sum(geometry.padding, beyond))
-        y = w.add("AveragePool", x, **attributes)
-        return str(w.add("Mul", y, w.constant(cells / layer.divisor_override, "factor")))
-    if not layer.count_include_pad and any(map(any, _sum(geometry.padding, beyond))):
-        return _average_of_present(w, inputs[0], _sum(geometry.padding, beyond), shapes[0], attributes)
-    x = padded(w, inputs[0], geometry.padding)
+        y = _pool(w, "AveragePool", x, windows, _sum(padding, beyond), 0.0)
+        return str(w.add("Mul", y, w.constant(windows.cells / layer.divisor_override, "factor")))
+    if not layer.count_include_pad:
+        return _average_of_present(w, x, windows, _sum(padding, beyond), shapes[0])
     if not any(map(any, beyond)):
-        return str(w.add("AveragePool", x, **attributes))
-    shape = (*shapes[0][:2], *(n + sum(p) for n, p in zip(shapes[0][2:], geometry.padding, strict=True)))
-    return _average_of_present(w, x, beyond, shape, attributes)
+        return _pool(w, "AveragePool", x, windows, padding, 0.0)
+    shape = (*shapes[0][:2], *(n + sum(pair) for n, pair in zip(shapes[0][2:], padding, strict=True)))
+    return _average_of_present(w, padded(w, x, padding), windows, beyond, shape)
 
 
-def _average_of_present(w: Writer, x: str, pairs: PadWidths, shape: Shape, attributes: dict[str, Any]) -> str:
-    """The averages of what windows have of an input: average with zeros around, divided by that of ones."""
-    ones = w.constant([[_ones(shape[2:])]], "ones")
-    share = w.add("AveragePool", padded(w, ones, pairs), **attributes)
-    return str(w.add("Div", w.add("AveragePool", padded(w, x, pairs), **attributes), share))
-
-
-def _ones(sizes: Sequence[int]) -> Any:
-    return [_ones(sizes[1:]) for _ in range(sizes[0])] if sizes else 1.0
+def _average_of_present(w: Writer, x: str, windows: Windows, pairs: PadWidths, shape: Shape) -> str:
+    """The averages of the cells of an input in each window, without those of the padding."""
+    y = _pool(w, "AveragePool", x, windows, pairs, 0.0, count_include_pad=0)
+    if _is_narrow(windows, pairs) or not any(map(any, pairs)):
+        return y
+    ones = w.constant(np.ones((1, 1, *shape[2:])), "ones")
+    return str(w.add("Div", y, _pool(w, "AveragePool", ones, windows, pairs, 0.0)))
 
 
 def lp_pool(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
     """The norm of windows, of an input that is padded with zeros."""
-    geometry, beyond = _geometry(layer, shapes[0])
-    p, cells = float(layer.norm_type), geometry.windows.cells
-    if p.is_integer() and _is_simple(geometry, beyond) and w.dtype == "float32":
-        attributes = _attributes(w, geometry, 18)
-        return str(w.add("LpPool", *inputs, p=int(p), pads=flat(geometry.padding), **attributes))
+    windows, padding, beyond = _geometry(layer, shapes[0])
+    p, pairs = float(layer.norm_type), _sum(padding, beyond)
+    if p.is_integer() and w.dtype == "float32" and _is_narrow(windows, pairs):
+        return _pool(w, "LpPool", inputs[0], windows, pairs, 0.0, p=int(p))
     x = w.add("Pow", w.add("Abs", inputs[0]), w.constant(p, "power"))
-    x = padded(w, str(x), _sum(geometry.padding, beyond))
-    y = w.add("AveragePool", x, **_attributes(w, geometry, 19))
-    y = w.add("Mul", y, w.constant(float(cells), "cells"))
+    y = _pool(w, "AveragePool", x, windows, pairs, 0.0)
+    y = w.add("Mul", y, w.constant(float(windows.cells), "cells"))
     return str(w.add("Pow", y, w.constant(1.0 / p, "root")))
 
 
 def global_lp_pool(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
     """The norm of each plane."""
     p = float(layer.norm_type)
-    if p.is_integer() and w.dtype == "float32":
+    # Runtimes lack the operator in later opsets.
+    if p.is_integer() and w.dtype == "float32" and w.opset < 22:
         return str(w.add("GlobalLpPool", *inputs, p=int(p)))
     axes = w.integers(list(range(2, len(shapes[0]))), "axes")
     y = w.add("ReduceSum", w.add("Pow", w.add("Abs", inputs[0]), w.constant(p, "power")), axes, keepdims=1)
@@ -216,10 +221,9 @@ def adaptive(kind: str) -> Any:
 
 def _binned(w: Writer, x: str, axis: int, parts: list[slice], kind: str) -> str:
     """An axis reduced to one cell for each bin."""
+    w.need(18)
     axes, found = w.integers([axis], "axes"), []
     for part in parts:
         cells = w.add("Slice", x, w.integers([part.start], "start"), w.integers([part.stop], "stop"), axes)
-        if kind == "Max":
-            w.need(18)
         found.append(w.add(f"Reduce{kind}", cells, axes, keepdims=1))
     return str(w.add("Concat", *found, axis=axis)) if len(found) > 1 else str(found[0])

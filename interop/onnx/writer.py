@@ -40,14 +40,14 @@ class Writer:
 
     def __init__(self, onnx: Any, opset: int, dtype: str, names: set[str]) -> None:
         self._onnx, self.opset, self.dtype = onnx, opset, np.dtype(dtype)
-        self._names, self._path, self._result = set(names), "", ""
+        self._names, self._path = set(names), ""
         self.nodes: list[Any] = []
         self.initialisers: dict[str, Any] = {}
         self._weights: dict[int, str] = {}
 
-    def begin(self, path: str, result: str) -> None:
-        """Write the operators of the layer at ``path`` from now on; the value of the last one is named ``result``."""
-        self._path, self._result = path, result
+    def begin(self, path: str) -> None:
+        """Write the operators of the layer at ``path`` from now on."""
+        self._path = path
 
     def need(self, opset: int) -> None:
         """Raise `NeedsOpset` if the file's is lower."""
@@ -91,7 +91,8 @@ class Writer:
         full = f"{self._path}.{name}" if self._path else name
         full = free_name(full, self._names)
         self._names.add(full)
-        self._weights[hash(owner)] = full
+        if array is None:
+            self._weights[hash(owner)] = full
         host = np.asarray(values_of(layer, name) if array is None else array, dtype=self.dtype)
         self.initialisers[full] = self._onnx.numpy_helper.from_array(np.ascontiguousarray(host), full)
         return full

@@ -133,6 +133,20 @@ COMMANDS = {
             "no such sample": (("run", "--data", "data.npz", "--sample", "99"), "no sample 99"),
         },
     ),
+    "xpnn export": Command(
+        xpnn("export"),
+        ("run", "--onnx", "net.onnx"),
+        files=("--onnx",),
+        bad={
+            "no file": (("run",), "--onnx"),
+            "no run": (("images", "--onnx", "net.onnx"), "images"),
+            "damaged": (("damaged", "--onnx", "net.onnx"), "not a complete safetensors file"),
+            "old operators": (("run", "--onnx", "net.onnx", "--opset", "9"), "--opset"),
+            "future operators": (("run", "--onnx", "net.onnx", "--opset", "999"), "opset must be from 17 to"),
+            "no batch": (("run", "--onnx", "net.onnx", "--batch", "0"), "--batch"),
+            "no checkpoint": (("run", "--onnx", "net.onnx", "--checkpoint", "99"), "99"),
+        },
+    ),
     "xpnn parity": Command(
         xpnn("parity"),
         ("--backend", "numpy", "--filter", "^dense/plain$"),

@@ -400,7 +400,7 @@ def test_damaged_files_are_refused_or_read(path, tmp_path, seed):
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch, path):
     monkeypatch.setitem(sys.modules, "onnx.reference", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install onnx"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'onnx>=1\.16'"):
         nn.from_onnx(path)
 
 
