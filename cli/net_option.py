@@ -1,14 +1,17 @@
-"""The option ``--model``: a built-in net, or a function of the user's own as ``module:function``."""
+"""The option ``--model``: a built-in net, an ONNX file, or a function of the user's own as ``module:function``."""
 
 import argparse
 import importlib
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from ..backends import Backend, BackendUnavailable
+from ..backends.errors import first_line
+from ..interop.onnx.from_onnx import from_onnx, is_onnx
 from ..layers.core.layer import Layer
 from ..layers.models import BUILDERS
 from .errors import UsageError
@@ -17,10 +20,11 @@ from .errors import UsageError
 def net_name(name: str) -> str:
     """An argument that names a net."""
     module, colon, function = name.partition(":")
-    if name in BUILDERS or (colon and module and function.isidentifier()):
+    if name in BUILDERS or is_onnx(name) or (colon and module and function.isidentifier()):
         return name
     raise argparse.ArgumentTypeError(
-        f"must be one of {', '.join(sorted(BUILDERS))}, or module:function of your own, got {name!r}"
+        f"must be one of {', '.join(sorted(BUILDERS))}, a file that ends in .onnx, or module:function of your own, got "
+        f"{name!r}"
     )
 
 
@@ -31,6 +35,8 @@ def builder(name: str) -> Callable[..., Layer]:
     """
     if name in BUILDERS:
         return BUILDERS[name]
+    if is_onnx(name):
+        return partial(_from_file, name)
     module, _, function = name.partition(":")
     # As `python -m` does: the user's modules are in the folder in which the command is run.
     if str(Path.cwd()) not in sys.path:
@@ -48,6 +54,22 @@ def builder(name: str) -> Callable[..., Layer]:
             f"{type(found).__name__}"
         )
     return cast(Callable[..., Layer], found)
+
+
+def _from_file(name: str, image: tuple[int, int, int], classes: int, **placement: Any) -> Layer:
+    """The net of an ONNX file, in training; `UsageError` unless it gives a number for each class of such images."""
+    try:
+        model = from_onnx(name, (None, *image), **placement).train()
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--model {name}: {error}") from error
+    try:
+        found = model.output_shape((1, *image))
+    except (TypeError, ValueError) as error:
+        size = " x ".join(map(str, image))
+        raise UsageError(f"--model {name} does not accept images of {size}: {first_line(error)}") from error
+    if found != (1, classes):
+        raise UsageError(f"--model {name} returns {found[1:]} for an image, and the data has {classes} classes")
+    return model
 
 
 def _file_and_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..common.files import partial_of, write_whole
 from ..training.checkpoints import Checkpoints
-from ..training.saved_net.weights import CHECKPOINTS, CONFIG, MODEL
+from ..training.saved_net.weights import CHECKPOINTS, CONFIG, MODEL, NET
 from .errors import UsageError
 from .output_files import make_and_delete
 
@@ -137,13 +137,22 @@ class RunCheckpoints(Checkpoints):
         Continue with the checkpoints in the folder, instead of deleting them before the first one is written.
     keep, every, about
         As in `Checkpoints`.
+    net : bytes, optional
+        Content of the ONNX file with which the run begins.
     """
 
     def __init__(
-        self, folder: Path, config: str, resume: bool, keep: int, every: int | None, about: dict[str, str]
+        self,
+        folder: Path,
+        config: str,
+        resume: bool,
+        keep: int,
+        every: int | None,
+        about: dict[str, str],
+        net: bytes | None = None,
     ) -> None:
         super().__init__(folder / CHECKPOINTS, keep, every, about)
-        self._run, self._config, self._resume = folder, config, resume
+        self._run, self._config, self._resume, self._net = folder, config, resume, net
         self.is_begun = False
 
     def begin(self) -> None:
@@ -158,6 +167,10 @@ class RunCheckpoints(Checkpoints):
                     (self._run / name).unlink(missing_ok=True)
         # Left by a run that was killed while it checked whether files can be made.
         (self._run / _PROBE).unlink(missing_ok=True)
+        if self._net is not None:
+            write_whole(self._run / NET, self._net)
+        elif not self._resume and (self._run / CONFIG).is_file():
+            (self._run / NET).unlink(missing_ok=True)
         write_whole(self._run / CONFIG, self._config)
         self.is_begun = True
 

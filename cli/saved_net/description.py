@@ -3,9 +3,11 @@
 from typing import Any
 
 from ...backends import Backend
+from ...interop.onnx.from_onnx import is_onnx
 from ...layers.core.layer import Layer
 from ...layers.models import BUILDERS
 from ...training.saved_net.description import checked_description, unknown_net
+from ...training.saved_net.weights import net_file
 from ..errors import UsageError
 from ..net_option import build_net
 
@@ -24,8 +26,11 @@ def rebuild(
     """
     about = checked_description(about, path)
     name, image = about["model"], about["image"]
-    if ":" in name and named is None:
+    if ":" in name and not is_onnx(name) and named is None:
         raise UsageError(f"{path} holds a net of your own, {name}; add --model {name} to run that code")
-    if ":" not in name and name not in BUILDERS:
+    if is_onnx(name):
+        # The copy in the folder of the run.
+        name = str(net_file(path))
+    elif ":" not in name and name not in BUILDERS:
         raise unknown_net(path, repr(name))
     return build_net(named or name, (image[0], image[1], image[2]), about["classes"], backend), about

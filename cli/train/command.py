@@ -16,6 +16,7 @@ from ...backends import Backend, get_backend
 from ...common.files import write_whole
 from ...common.terminal import say
 from ...interop import safetensors
+from ...interop.onnx.from_onnx import contained, is_onnx
 from ...layers.core.layer import Layer
 from ...layers.losses import CrossEntropy
 from ...training.checkpoint_file import CheckpointError
@@ -33,7 +34,7 @@ from ...training.one_sample_batches import require_no_one_sample_batch
 from ...training.optimizers.base import Optimizer
 from ...training.out_of_memory import OutOfMemory
 from ...training.saved_net.description import describe
-from ...training.saved_net.weights import CONFIG, MODEL, data_id
+from ...training.saved_net.weights import CONFIG, MODEL, NET, data_id
 from ...training.schedules.base import Schedule
 from ...training.tensorboard import TensorBoard
 from .. import run_folder
@@ -72,7 +73,8 @@ def run(options: argparse.Namespace) -> None:
         opened = resumed or _new_folder(job)
     folder = opened.path
     resume, keep, every = resumed is not None, options.keep, options.checkpoint_every
-    checkpoints = run_folder.RunCheckpoints(folder, config, resume, keep, every, about)
+    net = contained(options.model) if is_onnx(options.model) and not resume else None
+    checkpoints = run_folder.RunCheckpoints(folder, config, resume, keep, every, about, net)
     try:
         with checkpoints:
             try:
@@ -106,7 +108,7 @@ def prepare(options: argparse.Namespace) -> Job:
     data = load_dataset(options.data, image_size=None if side is None else (side, side))
     require_classes(data)
     require_memory(options, data, backend)
-    model = build_net(options.model, data.image, data.classes, backend, options.seed)
+    model = build_net(_net(options), data.image, data.classes, backend, options.seed)
     optimizer = make_optimizer(options, model)
     loader, validation, held_out = make_loaders(options, data)
     steps = copy.copy(loader)
@@ -138,8 +140,16 @@ def require_memory(options: argparse.Namespace, data: Dataset, backend: Backend)
         )
 
 
+def _net(options: argparse.Namespace) -> str:
+    """The net to build: for a run that goes on, the copy of its ONNX file."""
+    if options.resume and is_onnx(options.model) and (copied := Path(options.resume) / NET).is_file():
+        return str(copied)
+    return str(options.model)
+
+
 def _new_folder(job: Job) -> run_folder.RunFolder:
     net = job.options.model.rpartition(":")[2]
+    net = Path(net).stem if is_onnx(net) else net
     return run_folder.new_run(job.options.out, f"{Path(job.data.name).stem}-{net}", job.options.force)
 
 
@@ -185,7 +195,8 @@ def _train(job: Job, folder: Path, checkpoints: run_folder.RunCheckpoints) -> No
         on_test = on_validation if data.x_valid is None else evaluate(model, held_out)
     checkpoints.begin()
     metrics = run_metrics(options, data, model, history, on_test, on_validation)
-    safetensors.save(model, folder / MODEL, describe(options.model, data, job.loader.transform))
+    net = Path(options.model).name if is_onnx(options.model) else options.model
+    safetensors.save(model, folder / MODEL, describe(net, data, job.loader.transform))
     write_whole(folder / HISTORY, history.csv())
     write_whole(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     written = [folder / name for name in (MODEL, HISTORY, METRICS, CONFIG)]

@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="images and labels; see docs/training.md",
     )
     add("--image-size", default=None, type=at_least(1), metavar="N", help="resize images of a folder to N x N pixels")
-    add("--model", default="lenet", type=net_name, metavar="NET", help=f"{nets}, or module:function")
+    add("--model", default="lenet", type=net_name, metavar="NET", help=f"{nets}, FILE.onnx, or module:function")
     add_backend(parser)
     add_numerics(parser)
     add("--epochs", default=30, type=at_least(1), metavar="N", help="passes over the data")

@@ -84,6 +84,17 @@ def from_onnx(
         raise ValueError(f"{name} is no valid ONNX file: {type(error).__name__}: {first_line(error)}") from error
 
 
+def is_onnx(name: str | os.PathLike[str]) -> bool:
+    """Whether a name is that of an ONNX file, by its end."""
+    return os.fspath(name).lower().endswith(".onnx")
+
+
+def contained(path: str | os.PathLike[str]) -> bytes:
+    """The content of an ONNX file that `from_onnx` accepts, with the data of weights in other files within it."""
+    onnx = onnx_for("from_onnx")
+    return bytes(onnx.load(os.fspath(path)).SerializeToString())
+
+
 def _model(onnx: Any, proto: Any, folder: Path, input_shape: Any, placement: Placement) -> Layer:
     """The model of a file that was parsed."""
     opset = _opset(onnx, proto)

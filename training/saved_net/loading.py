@@ -7,11 +7,12 @@ from typing import Any
 
 from ...backends import BackendLike, get_backend
 from ...common import checks
+from ...interop.onnx.from_onnx import from_onnx, is_onnx
 from ...layers.core.layer import Layer
 from ...layers.models import BUILDERS
 from .classifier import Classifier
 from .description import SavedNetError, checked_description, unknown_net
-from .weights import load_weights, read_weights
+from .weights import load_weights, net_file, read_weights
 
 
 def load_classifier(
@@ -83,8 +84,10 @@ def _build(
 ) -> Layer:
     name = about["model"]
     if function is None:
-        if ":" in name:
+        if ":" in name and not is_onnx(name):
             raise SavedNetError(f"{file} holds a net of your own, {name}; pass the function that made it as model=")
+        if is_onnx(name):
+            return from_onnx(net_file(file), (None, *about["image"]), backend=get_backend(backend, numerics=numerics))
         if name not in BUILDERS:
             raise unknown_net(file, repr(name))
         function = BUILDERS[name]

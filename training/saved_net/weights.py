@@ -19,9 +19,17 @@ from .description import SavedNetError, describe
 HostArray = np.ndarray[Any, Any]
 #: Names in the folder of a run.
 MODEL, CONFIG, CHECKPOINTS = "model.safetensors", "config.toml", "checkpoints"
+#: The net of a run that began with an ONNX file: that file, with all its data.
+NET = "net.onnx"
 # More than any list of options needs; a TOML parser takes many times the memory of its file.
 _MOST_BYTES = 1 << 20
 _LISTED = 10
+
+
+def net_file(weights: str | Path) -> Path:
+    """The ONNX file of the run whose weights, or checkpoint, are in that file."""
+    path = Path(weights)
+    return (path.parent.parent if path.parent.name == CHECKPOINTS else path.parent) / NET
 
 
 def read_options(path: Path) -> dict[str, Any]:
