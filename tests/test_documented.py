@@ -78,7 +78,9 @@ def no_gpu(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if FENCED.search(text_of(page))])
-def test_examples_of_a_page_run_as_they_stand_without_a_gpu(page, no_gpu):
+def test_examples_of_a_page_run_as_they_stand_without_a_gpu(page, no_gpu, request):
+    if "import torch" in text_of(page):
+        request.getfixturevalue("torch")
     names = {}
     for code in FENCED.findall(text_of(page)):
         exec(compile(code.replace("epochs=40", "epochs=1"), page, "exec"), names)

@@ -421,9 +421,12 @@ OTHERS = {
     "Parameter",
     "PerInput",
     "Sampler",
+    "as_torch_module",
     "augment.Transform",
     "backend_of",
     "enable_grad",
+    "from_onnx",
+    "from_torch",
     "initialisers.fans",
     "initialisers.glorot_normal",
     "initialisers.glorot_uniform",
@@ -442,6 +445,8 @@ OTHERS = {
     "testing.Difference",
     "testing.cases",
     "testing.ulp_distance",
+    "to_onnx",
+    "to_torch",
 }
 
 
