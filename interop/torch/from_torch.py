@@ -22,8 +22,8 @@ def from_torch(module: Any, input_shape: Sequence[Any], **placement: Unpack[Plac
     """A model that computes what a module of PyTorch computes, with the same names and copies of its weights.
 
     The module is traced by `torch.fx`: its ``forward`` may call modules of ``torch.nn``, functions of
-    ``torch.nn.functional``, and methods and operators of tensors that have a layer here. Conditions may depend on
-    shapes, not on values. What is trained, frozen, and in training or evaluation in the module is so in the model.
+    ``torch.nn.functional``, and methods and operators of tensors that have a layer here. Conditions may not depend on
+    tensors or their shapes. What is trained, frozen, and in training or evaluation in the module is so in the model.
 
     Parameters
     ----------

@@ -410,3 +410,47 @@ def test_every_backend_reads_the_same(path, at, rng):
     back = nn.from_onnx(path, backend=at.backend)
     x = rng.standard_normal((2, 1, 28, 28)).astype(np.float32)
     np.testing.assert_allclose(at.get(back(at.put(x))), model.eval()(x), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("opset", [18, 21])
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_group_norm_is_one_layer_again(path, rng, opset, affine):
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4, eps=1e-3, affine=affine), nn.GroupNorm(4, 4), nn.ReLU(), backend="numpy"
+    ).eval()
+    for _, parameter in model.named_parameters():
+        parameter.value = rng.standard_normal(parameter.shape).astype(np.float32)
+    nn.to_onnx(model, path, (None, 2, 5, 5), opset=opset)
+    back = nn.from_onnx(path, backend="numpy")
+    assert [type(layer) for layer in back] == [type(layer) for layer in model]
+    assert state(back).keys() == state(model).keys()
+    x = rng.standard_normal((3, 2, 5, 5)).astype(np.float32)
+    np.testing.assert_allclose(back(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_group_norm_of_pytorch(torch, path):
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.GroupNorm(2, 4), torch.nn.SiLU()).eval()
+    torch.nn.init.normal_(module[1].weight), torch.nn.init.normal_(module[1].bias)
+    options = {"input_names": ["x"], "dynamic_axes": {"x": {0: "N"}}, "dynamo": False}
+    torch.onnx.export(module, (torch.randn(2, 1, 6, 6),), str(path), **options)
+    model = nn.from_onnx(path, backend="numpy")
+    assert any(isinstance(layer, nn.GroupNorm) for _, layer in model.named_layers())
+    assert all(parameter.requires_grad for _, parameter in model.named_parameters())
+    x = torch.randn(3, 1, 6, 6)
+    np.testing.assert_allclose(model(x.numpy()), module(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_an_instance_norm_between_reshapes_that_others_read_stays(path, rng):
+    ones, zeros = weight("one", np.ones(2)), weight("zero", np.zeros(2))
+    sizes = [helper.make_tensor(n, INT, [len(v)], v) for n, v in (("split", [0, 2, 8]), ("back", [0, 4, 2, 2]))]
+    nodes = [
+        node("Reshape", ["x", "split"], ["a"]),
+        node("InstanceNormalization", ["a", "one", "zero"], ["b"]),
+        node("Reshape", ["b", "back"], ["c"]),
+        node("Reshape", ["a", "back"], ["d"]),
+        node("Add", "cd"),
+    ]
+    model = nn.from_onnx(file(path, nodes, ("N", 4, 2, 2), [ones, zeros, *sizes]), backend="numpy")
+    x = rng.standard_normal((3, 4, 2, 2)).astype(np.float32)
+    (wanted,) = onnx.reference.ReferenceEvaluator(str(path)).run(None, {"x": x})
+    np.testing.assert_allclose(model(x), wanted, rtol=1e-4, atol=1e-5)

@@ -18,6 +18,7 @@ from ..tensors import array_of
 from ..writer import Unsupported
 from . import layers as made
 from .constants import FOLDED, computed
+from .group_norms import Channelwise, channelwise, with_group_norms
 from .joins import join, per_channel
 from .layers import Made
 from .names import clean, label, name_for
@@ -64,6 +65,9 @@ class Reading:
         self._names: dict[str, str] = {}
         self._entries: dict[str, tuple[Layer, tuple[str, ...]]] = {}
         self._values: dict[str, dict[str, Any]] = {}
+        # Products and sums with a number for each channel, by node, and the weights that constants are made of.
+        self._channelwise: dict[str, Channelwise] = {}
+        self._origins: dict[str, str] = {}
         self._shared: dict[tuple[Any, ...], str] = {}
         self._parameters: dict[tuple[str, str], tuple[Layer, str]] = {}
         self._uses = Counter(name for node in self._nodes for name in node.input)
@@ -92,7 +96,9 @@ class Reading:
             raise ValueError(f"it has the outputs {', '.join(outputs) or 'none'}, where a model has one")
         if outputs[0] not in self._names:
             raise ValueError(f"its output {outputs[0]} is not computed from its inputs")
-        model, kept = assembled(self._entries, inputs, self._names[outputs[0]], placement)
+        output = self._names[outputs[0]]
+        entries, output = with_group_norms(self._entries, self._values, self._channelwise, output, self._given)
+        model, kept = assembled(entries, inputs, output, placement)
         state = {full_name(name, key): value for name in kept for key, value in self._values.get(name, {}).items()}
         model.load_state_dict(state, strict=False)
         return model.eval()
@@ -162,6 +168,8 @@ class Reading:
             first, last = node.integer("start", 0), node.integer("end", len(node.shape))
             self._constants[proto.output[0]] = np.asarray(node.shape, np.int64)[first:last]
         elif not node.arrays and proto.op_type in FOLDED:
+            if proto.op_type in ("Identity", "Reshape", "Squeeze", "Unsqueeze"):
+                self._origins[proto.output[0]] = self._origins.get(proto.input[0], proto.input[0])
             found = computed(self._onnx, proto, self._opset, inputs)
             self._constants.update(zip(proto.output, found, strict=False))
         elif not node.arrays:
@@ -202,7 +210,11 @@ class Reading:
                 self._add(name, layer, tuple(node.arrays), proto.output[0])
         elif operator in _WITH_CONSTANT and len(node.arrays) == 1:
             if not self._gives_bias(node):
-                self._add_made(per_channel(node), name, node.arrays[0], proto.output[0])
+                made_layer = per_channel(node)
+                self._add_made(made_layer, name, node.arrays[0], proto.output[0])
+                noted = channelwise(node, made_layer, self._origins)
+                if noted is not None:
+                    self._channelwise[self._names[proto.output[0]]] = noted
         elif operator in _WITH_WEIGHTS:
             if len(node.arrays) != 1:
                 raise Unsupported("a product or norm of several arrays")

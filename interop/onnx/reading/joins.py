@@ -45,7 +45,7 @@ def per_channel(node: Node) -> Made | None:
         weight = constant.reshape(positions)
         return Made(nn.PositionEmbedding(*positions), {"weight": weight}, {"weight": source})
     neutral = 1.0 if node.operator in ("Mul", "Div") else 0.0
-    if constant.ndim <= len(shape) and bool(np.all(constant == neutral)) and _broadcasts(constant.shape, shape):
+    if constant.size == 1 and constant.ndim <= len(shape) and float(constant.reshape(-1)[0]) == neutral:
         return None
     padded = (1,) * (len(shape) - constant.ndim) + constant.shape
     axes = len(shape) - 2
@@ -72,8 +72,3 @@ def per_channel(node: Node) -> Made | None:
         parameter.requires_grad = False
     found = {"weight": weight.reshape(channels, 1, *[1] * axes)}
     return Made(layer, found if bias is None else {**found, "bias": bias})
-
-
-def _broadcasts(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
-    """Whether an array of the one shape leaves the other shape as it is."""
-    return all(m in (1, n) for m, n in zip(reversed(small), reversed(large), strict=False))
