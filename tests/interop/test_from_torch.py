@@ -1,13 +1,16 @@
 """Modules written by hand, as people write them, become models: `from_torch`."""
 
+import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import xpnn as nn
+from xpnn.interop.torch.functions import FUNCTIONS
 
 
 @pytest.fixture(autouse=True)
@@ -450,3 +453,11 @@ def test_without_pytorch_the_error_says_what_to_install(monkeypatch, tmp_path):
 def test_importing_the_package_imports_no_pytorch():
     code = "import sys, xpnn; assert not {'torch', 'onnx', 'sklearn'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_page_names_every_function_that_is_converted():
+    page = (Path(nn.__file__).parent / "docs/pytorch.md").read_text(encoding="utf-8")
+    table = page.split("| In `forward` | |")[1].split("\n\n")[0]
+    # Operators, and what PyTorch calls a pool that may return indices.
+    hidden = {"iadd", "imul", "boolean_dispatch"}
+    assert {*re.findall(r"`(\w+)`", table)} == {*FUNCTIONS} - hidden
