@@ -267,6 +267,8 @@ def test_dir_shows_public_names_and_nothing_else():
         ),
         ("Rprop", "module 'xpnn' has no attribute 'Rprop'"),
         ("NumericalTrouble", "module 'xpnn' has no attribute 'NumericalTrouble'; did you mean nn.NonFiniteError?"),
+        ("onnx", "module 'xpnn' has no attribute 'onnx'; did you mean nn.to_onnx or nn.from_onnx?"),
+        ("from_pytorch", "module 'xpnn' has no attribute 'from_pytorch'; did you mean nn.from_torch?"),
         ("Nonsense", "module 'xpnn' has no attribute 'Nonsense'"),
         ("__wrapped__", "module 'xpnn' has no attribute '__wrapped__'"),
         ("_Conv2d", "module 'xpnn' has no attribute '_Conv2d'"),

@@ -2,6 +2,8 @@
 
 A row of `FUNCTIONS` has the name of the function, without the underscore that PyTorch puts behind one that works in
 place, the names of its arguments in order, and what makes layers of them: one after the other, or a join.
+Some functions of ``torch.nn.functional`` have a ``__name__`` other than the one they are called by:
+``boolean_dispatch``, ``log_sigmoid``, ``_threshold``.
 """
 
 from __future__ import annotations
@@ -202,12 +204,14 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], Build]] = {
     "hardswish": (("input",), _simple(nn.HardSwish)),
     "leaky_relu": (("input", "negative_slope"), _simple(nn.LeakyReLU, "negative_slope")),
     "logsigmoid": (("input",), _simple(nn.LogSigmoid)),
+    "log_sigmoid": (("input",), _simple(nn.LogSigmoid)),
     "softplus": (("input", "beta", "threshold"), _simple(nn.Softplus, "beta", "threshold")),
     "softsign": (("input",), _simple(nn.Softsign)),
     "hardshrink": (("input", "lambd"), _simple(nn.HardShrink, "lambd")),
     "softshrink": (("input", "lambd"), _simple(nn.SoftShrink, "lambd")),
     "tanhshrink": (("input",), _simple(nn.TanhShrink)),
     "threshold": (("input", "threshold", "value"), _simple(nn.Threshold, "threshold", "value")),
+    "_threshold": (("input", "threshold", "value"), _simple(nn.Threshold, "threshold", "value")),
     "glu": (("input", "dim"), _simple(nn.GLU, axis="dim")),
     "softmax": (("input", "dim"), _softmax(nn.Softmax)),
     "log_softmax": (("input", "dim"), _softmax(nn.LogSoftmax)),

@@ -1,13 +1,16 @@
 """Modules written by hand, as people write them, become models: `from_torch`."""
 
+import re
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import xpnn as nn
+from xpnn.interop.torch.functions import FUNCTIONS
 
 
 @pytest.fixture(autouse=True)
@@ -450,3 +453,17 @@ def test_without_pytorch_the_error_says_what_to_install(monkeypatch, tmp_path):
 def test_importing_the_package_imports_no_pytorch():
     code = "import sys, xpnn; assert not {'torch', 'onnx', 'sklearn'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_page_names_every_function_that_is_converted():
+    page = (Path(nn.__file__).parent / "docs/pytorch.md").read_text(encoding="utf-8")
+    table = page.split("| In `forward` | |")[1].split("\n\n")[0]
+    # Operators, and functions whose own names are others.
+    hidden = {"iadd", "imul", "boolean_dispatch", "log_sigmoid", "_threshold"}
+    assert {*re.findall(r"`(\w+)`", table)} == {*FUNCTIONS} - hidden
+
+
+@pytest.mark.parametrize("name, values", [("logsigmoid", ()), ("threshold", (0.1, 0.2)), ("threshold_", (0.1, 0.2))])
+def test_functions_with_another_name_of_their_own(torch, name, values):
+    function = getattr(torch.nn.functional, name)
+    agrees(torch, module_of(torch, lambda self, x: function(self.fc(x), *values), fc=torch.nn.Linear(4, 5)), (3, 4))
