@@ -69,6 +69,8 @@ TABLE: dict[str, dict[Part, Bound]] = {
     # Operations.
     # Values are moved, not computed.
     "copy": _all(EXACT),
+    # A sum or product of a few values, which elementary functions gave in the cases, and sums of their gradients.
+    "join": _all(Bound(16.0)),
     # Forward moves or repeats values; the gradient adds K of them.
     "spread": {**_all(EXACT), "input": Bound(2.0)},
     # K products of cells with weights, which are rounded too.

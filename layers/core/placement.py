@@ -135,11 +135,11 @@ def wrong_backend_message(x: Any, b: Backend, what: str) -> str:
     if other == b.spec:
         return unsupported(x, f"the {what}", b.spec)
     source = "x" if other == "numpy" else f"nn.get_backend({other!r}).to_numpy(x)"
-    shares = is_shareable(x, b.xp.empty(0, device=b.device))
-    sharing = f", share its memory with nn.get_backend({b.spec!r}).from_dlpack(x)" if shares else ""
+    shares = is_shareable(x, b)
+    sharing = f"; without a copy: nn.get_backend({b.spec!r}).from_dlpack(x)" if shares else ""
     return (
         f"the {what} is on {other}, this is on {b.spec}; move the array with "
-        f"nn.get_backend({b.spec!r}).asarray({source}){sharing}, or this with .to({other!r})"
+        f"nn.get_backend({b.spec!r}).asarray({source}), or this with .to({other!r}){sharing}"
     )
 
 

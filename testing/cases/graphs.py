@@ -59,7 +59,7 @@ def _join(
 ) -> LayerCase:
     # The functions before the join, and sums of their gradients.
     lengths: dict[Part, int] = {"forward": terms, "input": 4 * terms}
-    return LayerCase(f"{name}/{variant}", "elementwise", lengths, dtype, build, shape, make, layout)
+    return LayerCase(f"{name}/{variant}", "join", lengths, dtype, build, shape, make, layout)
 
 
 def _graph(variant: str, build: Callable[..., Layer], *, layout: str = "plain") -> LayerCase:
