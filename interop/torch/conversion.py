@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from operator import getitem
 from typing import Any
 
-from ...layers import Flatten, Identity, MultiHeadAttention, Permute, Reshape
+from ...layers import (
+    Dropout,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
+    Flatten,
+    Identity,
+    MultiHeadAttention,
+    Permute,
+    Reshape,
+)
 from ...layers.containers.dataflow import free_name
 from ...layers.containers.joins import Join
 from ...layers.core.layer import Layer
@@ -193,6 +203,8 @@ class Conversion:
         plain = plain if plain in FUNCTIONS else re.sub(r"[123]d$", "", plain)
         if plain not in FUNCTIONS:
             raise Unsupported(f"the {'method' if node.op == 'call_method' else 'function'} {name} has no counterpart")
+        if given := [key for key in ("out", "dtype") if node.kwargs.get(key) is not None]:
+            raise Unsupported(f"{name} with {given[0]}=")
         names = FUNCTIONS[plain][0]
         given: dict[str, Any] = {}
         for i, value in enumerate(node.args):
@@ -235,8 +247,8 @@ def _attention(module: Any, node: Any) -> Layer:
     )
 
 
-# Layers whose results share memory with their input in PyTorch, and functions that nevertheless copy.
-_VIEWS = (Flatten, Identity, Permute, Reshape)
+# Layers whose results share memory with their input in PyTorch, dropout in evaluation; and functions that always copy.
+_VIEWS = (Dropout, Dropout1d, Dropout2d, Dropout3d, Flatten, Identity, Permute, Reshape)
 _COPIES = ("clone",)
 
 

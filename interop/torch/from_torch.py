@@ -13,7 +13,7 @@ from ...layers.core.layer import Layer
 from ...layers.core.placement import Placement
 from .conversion import Conversion, layer_for
 from .package import torch_for
-from .trace import is_leaf, steps_of
+from .trace import is_leaf, require_plain, steps_of
 
 _FLOATS = ("float32", "float64")
 
@@ -65,6 +65,7 @@ def from_torch(module: Any, input_shape: Sequence[Any], **placement: Unpack[Plac
         raise TypeError(
             f"from_torch: module must be a torch.nn.Module, got {type(module).__name__}; nn.load reads a file"
         )
+    require_plain(module)
     shapes = _shapes(input_shape)
     placement = _with_dtype(placement, module)
     if is_leaf(module, torch):

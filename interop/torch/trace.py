@@ -7,6 +7,7 @@ the functions that differ by themselves, such as dropout.
 from __future__ import annotations
 
 import copy
+import operator
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,8 +44,6 @@ def steps_of(module: Any, input_shapes: Sequence[Sequence[int | None]], torch: A
     ValueError
         If PyTorch can't trace it, if it does not accept inputs of these shapes, or if training differs from evaluation.
     """
-    if hooked := [name or "the module" for name, each in module.named_modules() if _has_hooks(each)]:
-        raise ValueError(f"from_torch: {', '.join(hooked)} has hooks, which a model lacks; remove them first")
     (graph, _), (other, twin) = _graph(module, True, torch), _graph(module, False, torch)
     nodes, others = list(graph.nodes), list(other.nodes)
     if [(node.op, str(node.target)) for node in nodes] != [(node.op, str(node.target)) for node in others]:
@@ -62,7 +61,9 @@ def is_in_place(node: Any, module: Any) -> bool:
     if node.op == "call_module":
         return bool(getattr(module.get_submodule(node.target), "inplace", False))
     name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
-    if name in ("iadd", "imul") or (name.endswith("_") and not name.endswith("__")):
+    if (getattr(operator, name, None) is node.target and name.startswith("i")) or (
+        name.endswith("_") and not name.endswith("__")
+    ):
         return True
     # Functions with a flag for it have no other one behind it, and theirs as the last argument.
     flag = node.args[-1] if node.op == "call_function" and node.args and isinstance(node.args[-1], bool) else False
@@ -79,14 +80,40 @@ def _needed(nodes: Sequence[Any], module: Any) -> set[Any]:
     return needed
 
 
-def _has_hooks(module: Any) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+def require_plain(module: Any) -> None:
+    """Raise `ValueError` if a module within computes something else than its class says."""
+    for name, each in module.named_modules():
+        if each._forward_hooks or each._forward_pre_hooks:
+            raise ValueError(
+                f"from_torch: {name or 'the module'} has hooks, which a model lacks; remove them, or run a module that "
+                "is not initialised yet once"
+            )
+        if "forward" in vars(each):
+            raise ValueError(
+                f"from_torch: {name or 'the module'} has a forward of its own in place of that of its class; make it a "
+                "class"
+            )
+
+
+def _proxy_class(torch: Any) -> Any:
+    """Proxies that record ``+=`` as what it is, and not as a sum, as those of PyTorch do."""
+
+    def method(function: Any) -> Any:
+        def record(self: Any, other: Any) -> Any:
+            return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+        return record
+
+    functions = ("iadd", "isub", "imul", "itruediv", "ipow", "imatmul", "ifloordiv", "imod")
+    return type("Proxy", (torch.fx.Proxy,), {f"__{name}__": method(getattr(operator, name)) for name in functions})
 
 
 def _graph(module: Any, training: bool, torch: Any) -> tuple[Any, Any]:
     """The graph of a copy of the module in that mode, and the copy."""
     tracer = torch.fx.Tracer()
     tracer.is_leaf_module = lambda m, name: is_leaf(m, torch)
+    proxies = _proxy_class(torch)
+    tracer.proxy = lambda node: proxies(node, tracer)
     try:
         twin = copy.deepcopy(module).train(training)
         graph = tracer.trace(twin)

@@ -212,11 +212,72 @@ def test_a_view_of_what_is_overwritten_is_refused(torch):
         nn.from_torch(module, (3, 4))
 
 
+ALIASES = [
+    lambda self, x: (lambda y: (y, self.plus(y, x))[0])(self.a(x)),
+    lambda self, x: (lambda y: y * self.plus(y, x))(self.a(x)),
+    lambda self, x: (lambda y: self.relu(self.drop(y)))(self.a(x)),
+    lambda self, x: (lambda y: (y, self.times(y, x))[0])(self.a(x)),
+]
+
+
+@pytest.mark.parametrize("forward", ALIASES)
+def test_what_has_two_names_is_overwritten_under_both(torch, forward):
+    t = torch.nn
+
+    class Written(t.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = t.Linear(4, 4), t.Linear(4, 4)
+            self.relu, self.drop = t.ReLU(inplace=True), t.Dropout(0.5)
+
+        def plus(self, y, x):
+            y += self.b(x)
+            return y
+
+        def times(self, y, x):
+            y *= self.b(x)
+            return y
+
+        def forward(self, x):
+            return forward(self, x)
+
+    module, x = Written().eval(), torch.randn(3, 4)
+    with torch.no_grad():
+        wanted = module(x).numpy()
+    model = nn.from_torch(module, (3, 4), backend="numpy")
+    np.testing.assert_allclose(model(x.numpy()), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda self, x: (lambda y: self.relu(self.drop(y)) + y)(self.a(x)),
+        lambda self, x: (lambda y: (lambda v: (self.relu(y), v)[1])(y.view(-1, 2, 2)))(self.a(x)),
+        lambda self, x: (lambda y: sys.modules["torch"].add(y, y, out=y))(self.a(x)),
+    ],
+)
+def test_what_is_overwritten_under_another_form_is_refused(torch, forward):
+    t = torch.nn
+    module = module_of(torch, forward, a=t.Linear(4, 4), relu=t.ReLU(inplace=True), drop=t.Dropout(0.5))
+    with pytest.raises(ValueError, match=r"another view|with out=|out="):
+        nn.from_torch(module.eval(), (3, 4))
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_a_forward_of_an_instance_is_refused(torch, within):
+    layer = torch.nn.Linear(2, 2)
+    layer.forward = lambda x: x
+    with pytest.raises(ValueError, match="has a forward of its own"):
+        nn.from_torch(torch.nn.Sequential(layer) if within else layer, (1, 2))
+
+
 def test_hooks_are_refused(torch):
     module = torch.nn.Sequential(torch.nn.Linear(2, 2))
     module[0].register_forward_hook(lambda module, inputs, y: 2 * y)
     with pytest.raises(ValueError, match="0 has hooks"):
         nn.from_torch(module, (1, 2))
+    with pytest.raises(ValueError, match="the module has hooks"):
+        nn.from_torch(module[0], (1, 2))
 
 
 def test_an_argument_with_a_default_has_it(torch):
