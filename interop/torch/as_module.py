@@ -34,8 +34,11 @@ def as_torch_module(model: Layer) -> Any:
     TypeError, ValueError
         If it is not a layer; from the module for inputs that the model does not accept.
     RuntimeError
-        From backward, for a second derivative, and if the module was called again since its forward and has one layer
-        in several places; from ``to``, ``cuda``, ``double`` and so on: the model must be moved before.
+        From backward, for a second derivative; after an input, a parameter or an output that a layer keeps was changed
+        in place; after the model set a parameter to another array; and if the model was called again since its forward
+        and has one layer in several places. From the module, if a parameter was replaced by another tensor, set to one
+        of another shape, dtype or device, or set to other arrays on both sides. From ``to``, ``cuda``, ``double`` and
+        so on: the model must be moved before.
 
     Notes
     -----
