@@ -203,8 +203,8 @@ class Conversion:
         plain = plain if plain in FUNCTIONS else re.sub(r"[123]d$", "", plain)
         if plain not in FUNCTIONS:
             raise Unsupported(f"the {'method' if node.op == 'call_method' else 'function'} {name} has no counterpart")
-        if given := [key for key in ("out", "dtype") if node.kwargs.get(key) is not None]:
-            raise Unsupported(f"{name} with {given[0]}=")
+        if refused := [key for key in ("out", "dtype") if node.kwargs.get(key) is not None]:
+            raise Unsupported(f"{name} with {refused[0]}=")
         names = FUNCTIONS[plain][0]
         given: dict[str, Any] = {}
         for i, value in enumerate(node.args):
