@@ -4,8 +4,10 @@ This package trains, so it stands above `xpnn.training`. It is imported by its n
 to load: ``from xpnn.interop.sklearn import NetClassifier``.
 """
 
+from importlib import import_module
+
 try:
-    import sklearn as _sklearn  # noqa: F401
+    import_module("sklearn")
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "xpnn.interop.sklearn needs scikit-learn: pip install 'scikit-learn>=1.6'", name=error.name

@@ -19,7 +19,7 @@ from .labels import all_classes, labels_of, require_known, require_same_classes,
 from .nets import Model
 
 
-class NetClassifier(ClassifierMixin, NetEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class NetClassifier(ClassifierMixin, NetEstimator):
     """Classifier that trains a net on the cross-entropy.
 
     Parameters

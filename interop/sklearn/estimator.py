@@ -37,7 +37,7 @@ OPTIMIZERS: dict[str, type[optimizers.Optimizer]] = {
 }
 
 
-class NetEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
+class NetEstimator(BaseEstimator, ABC):
     """Base of the estimators; a subclass says what targets and losses are."""
 
     def __init__(

@@ -17,7 +17,7 @@ from .nets import Model
 from .weighted_mse import WeightedMSE
 
 
-class NetRegressor(MultiOutputMixin, RegressorMixin, NetEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class NetRegressor(MultiOutputMixin, RegressorMixin, NetEstimator):
     """Regressor that trains a net on the mean squared error.
 
     Parameters

@@ -11,6 +11,19 @@ from ...layers.losses import Loss
 from ...layers.losses.base import Reduction, reduce, spread
 
 
+def weighted_mse(prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace) -> Array:
+    """``w (p - t)^2``, its mean over all entries, its sum, or each."""
+    difference = prediction - target[:, :-1]
+    return reduce(target[:, -1:] * (difference * difference), reduction, xp)
+
+
+def weighted_mse_backward(
+    dy: Array | float, prediction: Array, target: Array, *, reduction: Reduction = "mean", xp: Namespace
+) -> Array:
+    """``2 w (p - t) dy``."""
+    return spread(2.0 * target[:, -1:] * (prediction - target[:, :-1]), dy, reduction, xp)
+
+
 class WeightedMSE(Loss):
     """Mean of the squared differences, each times the weight of its sample.
 
@@ -18,12 +31,8 @@ class WeightedMSE(Loss):
     numbers, whatever the weights are: with weights of mean 1 it is the weighted mean.
     """
 
-    def _forward(self, prediction: Array, target: Array, xp: Namespace, **options: object) -> Array:
-        difference = prediction - target[:, :-1]
-        return reduce(target[:, -1:] * (difference * difference), _of(self), xp)
-
-    def _backward(self, dy: Array | float, prediction: Array, target: Array, xp: Namespace, **options: object) -> Array:
-        return spread(2.0 * target[:, -1:] * (prediction - target[:, :-1]), dy, _of(self), xp)
+    function = staticmethod(weighted_mse)
+    gradient = staticmethod(weighted_mse_backward)
 
     def terms(self, prediction: Array, target: Array) -> Array:
         """The number of entries, without the column of weights."""
@@ -33,7 +42,3 @@ class WeightedMSE(Loss):
         """As `terms`."""
         samples, columns = target.shape
         return float(prod((samples, columns - 1)))
-
-
-def _of(loss: Loss) -> Reduction:
-    return loss.reduction  # type: ignore[return-value]  # one of REDUCTIONS, which the base class checks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -11,9 +12,9 @@ from .parameter import Parameter
 class Freezable:
     """Base of layers, whose parameters can be frozen all together."""
 
+    @abstractmethod
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """All parameters, those of layers within too, with their full names."""
-        raise NotImplementedError(f"{type(self).__name__} defines no named_parameters")
 
     def _no_requires_grad(self, *value: bool) -> Any:
         raise AttributeError(

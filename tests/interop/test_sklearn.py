@@ -5,26 +5,22 @@ import subprocess
 import sys
 from functools import partial
 
+import joblib
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_digits, load_iris
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler, scale
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import xpnn as nn
-
-joblib = pytest.importorskip("joblib", reason="scikit-learn is not installed")
-pytest.importorskip("sklearn", "1.6")
-
-from sklearn.base import clone  # noqa: E402
-from sklearn.datasets import load_diabetes, load_digits, load_iris  # noqa: E402
-from sklearn.exceptions import NotFittedError  # noqa: E402
-from sklearn.linear_model import LinearRegression  # noqa: E402
-from sklearn.model_selection import GridSearchCV, cross_val_score  # noqa: E402
-from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import StandardScaler, scale  # noqa: E402
-from sklearn.utils.estimator_checks import parametrize_with_checks  # noqa: E402
-
-from xpnn.interop.sklearn import NetClassifier, NetRegressor  # noqa: E402
-from xpnn.interop.sklearn.weighted_mse import WeightedMSE  # noqa: E402
-from xpnn.layers.losses import MSE  # noqa: E402
+from xpnn.interop.sklearn import NetClassifier, NetRegressor
+from xpnn.interop.sklearn.weighted_mse import WeightedMSE
+from xpnn.layers.losses import MSE
 
 
 def linear(shape, outputs):
