@@ -167,6 +167,15 @@ def at(request) -> Place:
     return Place(request.param)
 
 
+@pytest.fixture(
+    params=[name for name, (spec, read_only) in VARIANTS.items() if not (spec.startswith("strict:") or read_only)],
+    scope="session",
+)
+def exporting(request) -> Place:
+    """Where arrays have `__dlpack__`; the second device of array-api-strict has none, and NumPy is once enough."""
+    return Place(request.param)
+
+
 @pytest.fixture(params=[name for name, (spec, _) in VARIANTS.items() if not spec.startswith("strict")], scope="session")
 def with_16_bits(request) -> nn.Backend:
     """The backends that have 16-bit floats; array-api-strict has none."""
