@@ -48,51 +48,33 @@ def per_axis(value: Any, axes: int) -> tuple[int, ...]:
 
 def conv(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape], folded: Any = None) -> str:
     """A convolution, whose weight and bias ``folded`` replaces."""
-    (x,), spatial = inputs, shapes[0][2:]
-    kernel, stride, dilation = (per_axis(n, len(spatial)) for n in (layer.kernel_size, layer.stride, layer.dilation))
-    pairs = resolve_padding(layer.padding, spatial, kernel, stride, dilation)
+    (x,), axes = inputs, len(shapes[0]) - 2
+    attributes, pairs = _placed(layer, shapes[0])
     if layer.padding_mode != "zeros":
-        x, pairs = padded(w, x, pairs, layer.padding_mode), ((0, 0),) * len(spatial)
-    return str(
-        w.add(
-            "Conv",
-            x,
-            *_weights(w, layer, folded),
-            kernel_shape=kernel,
-            strides=stride,
-            dilations=dilation,
-            group=layer.groups,
-            pads=flat(pairs),
-        )
-    )
+        x, pairs = padded(w, x, pairs, layer.padding_mode), ((0, 0),) * axes
+    return str(w.add("Conv", x, *_weights(w, layer, folded), **attributes, pads=flat(pairs)))
 
 
 def conv_transpose(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape], folded: Any = None) -> str:
     """A transposed convolution, whose weight and bias ``folded`` replaces."""
-    x, spatial = inputs[0], shapes[0][2:]
-    kernel, stride, dilation, extra = (
-        per_axis(n, len(spatial)) for n in (layer.kernel_size, layer.stride, layer.dilation, layer.output_padding)
-    )
-    pairs = resolve_padding(layer.padding, spatial, kernel, stride, dilation)
+    x, (attributes, pairs) = inputs[0], _placed(layer, shapes[0])
+    stride, extra = attributes["strides"], per_axis(layer.output_padding, len(pairs))
     if any(e >= s for e, s in zip(extra, stride, strict=True)):
         # More than runtimes accept, so less is cut off at the end, of an output that more cells of 0 make longer.
         cells = [ceil(max(0, e - after) / s) for e, s, (_, after) in zip(extra, stride, pairs, strict=True)]
         x = padded(w, x, tuple((0, n) for n in cells))
         ends = zip(pairs, cells, stride, extra, strict=True)
         pairs, extra = tuple((before, after + n * s - e) for (before, after), n, s, e in ends), ()
-    return str(
-        w.add(
-            "ConvTranspose",
-            x,
-            *_weights(w, layer, folded),
-            kernel_shape=kernel,
-            strides=stride,
-            dilations=dilation,
-            group=layer.groups,
-            pads=flat(pairs),
-            output_padding=extra or None,
-        )
-    )
+    weights = _weights(w, layer, folded)
+    return str(w.add("ConvTranspose", x, *weights, **attributes, pads=flat(pairs), output_padding=extra or None))
+
+
+def _placed(layer: Any, shape: Shape) -> tuple[dict[str, Any], PadWidths]:
+    """Attributes that say which windows a convolution has, and its padding in cells."""
+    spatial = shape[2:]
+    kernel, stride, dilation = (per_axis(n, len(spatial)) for n in (layer.kernel_size, layer.stride, layer.dilation))
+    attributes = {"kernel_shape": kernel, "strides": stride, "dilations": dilation, "group": layer.groups}
+    return attributes, resolve_padding(layer.padding, spatial, kernel, stride, dilation)
 
 
 def _weights(w: Writer, layer: Any, folded: Any) -> list[str]:
