@@ -19,7 +19,10 @@ def batch_norm(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Sh
         axes = [axis for axis in range(len(shapes[0])) if axis != 1]
         return _affine(w, layer, _standardised(w, inputs[0], axes, layer.eps), (n, *[1] * (len(shapes[0]) - 2)))
     statistics = [w.weight(layer, name) for name in ("running_mean", "running_var")]
-    return str(w.add("BatchNormalization", inputs[0], *_scale_and_shift(w, layer, n), *statistics, epsilon=layer.eps))
+    # Of training only: the share of the old value, which an average over all batches does not have.
+    kept = None if layer.momentum is None else 1.0 - layer.momentum
+    arrays = (*_scale_and_shift(w, layer, n), *statistics)
+    return str(w.add("BatchNormalization", inputs[0], *arrays, epsilon=layer.eps, momentum=kept))
 
 
 def instance_norm(w: Writer, layer: Any, inputs: Sequence[str], shapes: Sequence[Shape]) -> str:
