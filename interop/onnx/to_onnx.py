@@ -231,13 +231,10 @@ class _Export:
         for node in self._flow.nodes:
             for name in node.inputs:
                 consumers.setdefault(name, []).append(node)
-        counts: dict[int, int] = {}
-        for node in self._flow.nodes:
-            counts[id(node.layer)] = counts.get(id(node.layer), 0) + 1
         found = {}
         for node in self._flow.nodes:
             after = consumers.get(node.name, [])
-            if type(node.layer) not in _AFFINE or counts[id(node.layer)] > 1 or node.name == self._flow.output:
+            if type(node.layer) not in _AFFINE or node.name == self._flow.output:
                 continue
             # A dense layer has its features in the last axis, a batch norm in the second.
             fits = len(self._shapes[node.name]) == 2 or not isinstance(node.layer, Dense)

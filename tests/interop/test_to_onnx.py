@@ -296,6 +296,22 @@ def test_a_norm_is_folded_only_into_a_layer_that_nothing_else_uses(tmp_path, rng
     agree(run(tmp_path / "a.onnx", x), model(x))
 
 
+def test_a_layer_in_several_places_is_folded_with_the_norm_of_each(tmp_path, rng):
+    conv = nn.Conv2d(2, 2, 3, padding=1)
+    nodes = {
+        "first": (conv, "input"),
+        "norm": (nn.BatchNorm2d(2), "first"),
+        "second": (conv, "norm"),
+        "other": (nn.BatchNorm2d(2), "second"),
+        "third": (conv, "other"),
+    }
+    model = moved_statistics(nn.Graph(nodes, backend="numpy", seed=0), rng).eval()
+    nn.to_onnx(model, tmp_path / "a.onnx", (None, 2, 5, 5), fold_batch_norm=True)
+    assert "BatchNormalization" not in [node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node]
+    x = rng.standard_normal((2, 2, 5, 5)).astype(np.float32)
+    agree(run(tmp_path / "a.onnx", x), model(x), 5.0)
+
+
 def test_a_norm_that_is_not_finite_is_not_folded(tmp_path):
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), backend="numpy")
     model[1].buffers["running_var"] = np.array([1.0, np.nan], np.float32)
