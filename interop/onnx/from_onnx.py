@@ -13,7 +13,8 @@ from ...common import checks
 from ...common.files import file_size, read_bytes
 from ...layers.core.layer import Layer
 from ...layers.core.placement import Placement
-from .package import onnx_for
+from ..input_shapes import OpenShape, input_shapes
+from ..packages import onnx_for
 from .reading.graph import Reading
 from .reading.shapes import with_shapes
 
@@ -50,9 +51,10 @@ def from_onnx(
     ModuleNotFoundError
         If the package ``onnx`` is not installed.
     FileNotFoundError
-    ValueError
-        If the file is damaged, refers to files outside of its folder, or uses operators, or values of their attributes,
-        that have no layer: the message has all of these.
+    TypeError, ValueError
+        For an ``input_shape`` that is no shape, or not that of the file's inputs; if the file is damaged, refers to
+        files outside of its folder, or uses operators, or values of their attributes, that have no layer: the message
+        has all of these.
 
     Examples
     --------
@@ -68,6 +70,7 @@ def from_onnx(
     """
     onnx = onnx_for("from_onnx")
     checks.path("path", path)
+    shapes = None if input_shape is None else input_shapes("from_onnx", input_shape, any_open=True)
     name = os.fspath(path)
     file_size(path)
     content = read_bytes(path)
@@ -76,7 +79,7 @@ def from_onnx(
     except Exception as error:
         raise ValueError(f"{name} is no complete ONNX file: {first_line(error)}") from error
     try:
-        return _model(onnx, proto, Path(path).parent, input_shape, placement)
+        return _model(onnx, proto, Path(path).parent, shapes, placement)
     except ValueError as error:
         raise ValueError(f"{name}: {first_line(error)}") from error
     except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, RuntimeError) as error:
@@ -95,10 +98,10 @@ def contained(path: str | os.PathLike[str]) -> bytes:
     return bytes(onnx.load(os.fspath(path)).SerializeToString())
 
 
-def _model(onnx: Any, proto: Any, folder: Path, input_shape: Any, placement: Placement) -> Layer:
+def _model(onnx: Any, proto: Any, folder: Path, shapes: list[OpenShape] | None, placement: Placement) -> Layer:
     """The model of a file that was parsed."""
     opset = _opset(onnx, proto)
-    sized = with_shapes(onnx, proto, input_shape)
+    sized = with_shapes(onnx, proto, shapes)
     reading = Reading(onnx, proto.graph, opset, folder, sized)
     if "dtype" not in placement and not isinstance(placement.get("backend"), Backend) and reading.dtype == "float64":
         placement = {**placement, "dtype": "float64"}

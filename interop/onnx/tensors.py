@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .writer import Unsupported
+from ..unsupported import Unsupported
 
 #: Types that are read, by ONNX's number: the dtype in the file, and the field that holds values without raw data.
 _TYPES = {

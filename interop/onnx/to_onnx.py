@@ -26,9 +26,11 @@ from ...layers.containers.dataflow import Dataflow, Node, dataflow_of, free_name
 from ...layers.containers.folding import fold
 from ...layers.core.layer import Layer
 from ...layers.core.output_shape import Shape
+from ..input_shapes import OpenShape, input_shapes
+from ..packages import onnx_for
+from ..unsupported import Unsupported
 from .operators import WRITERS
-from .package import onnx_for
-from .writer import NeedsOpset, Unsupported, Writer
+from .writer import NeedsOpset, Writer
 
 #: The opset of a file unless a layer needs a later one, or another is asked for.
 OPSET = 18
@@ -102,7 +104,7 @@ def encoded(
     onnx = onnx_for("to_onnx")
     checks.instance("model", model, Layer, "the model comes before the path")
     fold_batch_norm = checks.flag("fold_batch_norm", fold_batch_norm)
-    flow, shapes = dataflow_of(model), _shapes(input_shape)
+    flow, shapes = dataflow_of(model), input_shapes("to_onnx", input_shape)
     if len(shapes) != len(flow.inputs):
         raise ValueError(
             f"to_onnx: the model has inputs {', '.join(flow.inputs)}; input_shape must have a shape for each, got "
@@ -124,7 +126,7 @@ def encoded(
     return bytes(file.SerializeToString())
 
 
-def _sized(shapes: Sequence[Sequence[int | None]], samples: int) -> list[Shape]:
+def _sized(shapes: list[OpenShape], samples: int) -> list[Shape]:
     return [tuple([samples if n is None else n for n in shape]) for shape in shapes]
 
 
@@ -140,25 +142,6 @@ def _require_size(count: int) -> None:
             f"to_onnx: the file would have {count:,} bytes, more than the {_LARGEST:,} that ONNX's format holds; "
             "export in float32, or in parts"
         )
-
-
-def _shapes(input_shape: Any) -> list[tuple[int | None, ...]]:
-    """The shape of each input."""
-    if not checks.is_sequence(input_shape) or not len(input_shape):
-        raise TypeError(
-            "to_onnx: input_shape must be a shape with the batch axis, such as (None, 3, 32, 32), got "
-            f"{checks.shown(input_shape)}"
-        )
-    shapes = list(input_shape) if all(map(checks.is_sequence, input_shape)) else [input_shape]
-    found = []
-    for shape in shapes:
-        batch, *others = [*shape] or [0]
-        if not all(checks.is_integer(n) and n > 0 for n in (*others, 1 if batch is None else batch)):
-            raise ValueError(
-                f"to_onnx: input_shape must have sizes >= 1, or None for the batch axis, got {checks.shown(shape)}"
-            )
-        found.append((None if batch is None else int(batch), *map(int, others)))
-    return found
 
 
 class _Export:
@@ -254,7 +237,7 @@ def output_name(flow: Dataflow) -> str:
     return free_name("output", flow.inputs)
 
 
-def _file(onnx: Any, writer: Writer, flow: Dataflow, shapes: list[tuple[int | None, ...]], output: list[Any]) -> Any:
+def _file(onnx: Any, writer: Writer, flow: Dataflow, shapes: list[OpenShape], output: list[Any]) -> Any:
     """The file as a message."""
     helper, proto = onnx.helper, onnx.TensorProto
     kind = proto.DOUBLE if writer.dtype == "float64" else proto.FLOAT

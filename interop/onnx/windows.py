@@ -17,7 +17,8 @@ from ...layers.core.output_shape import Shape
 from ...layers.pool.adaptive_bins import bins, output_sizes
 from ...layers.pool.geometry import pool_geometry_of_shape
 from ...layers.windows.geometry import resolve_padding
-from .writer import Unsupported, Writer
+from ..unsupported import Unsupported
+from .writer import Writer
 
 #: The names of modes of padding in ONNX.
 PAD_MODES = {"zeros": "constant", "constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}

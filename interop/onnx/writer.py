@@ -12,10 +12,6 @@ from ...layers.core.layer import Layer
 from ...layers.core.output_shape import Shape
 
 
-class Unsupported(ValueError):
-    """A layer, or a value of one of its arguments, that has no operator."""
-
-
 class NeedsOpset(Exception):
     """An operator, or one of its attributes, that later opsets have."""
 

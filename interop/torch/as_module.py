@@ -6,7 +6,7 @@ from typing import Any
 
 from ...common import checks
 from ...layers.core.layer import Layer
-from .package import torch_for
+from ..packages import torch_for
 
 
 def as_torch_module(model: Layer) -> Any:

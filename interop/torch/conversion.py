@@ -23,7 +23,8 @@ from ...layers.containers.joins import Join
 from ...layers.core.layer import Layer
 from ...layers.core.placement import Placement
 from ..assembly import assembled
-from .counterparts import BY_MODULE, OTHERS, Unsupported
+from ..unsupported import Unsupported
+from .counterparts import BY_MODULE, OTHERS
 from .functions import FUNCTIONS, Call
 from .trace import Step, is_in_place
 

@@ -13,10 +13,7 @@ from typing import Any, TypeAlias
 from ... import layers as nn
 from ...layers.core.layer import Layer
 from ...layers.core.placement import Placement
-
-
-class Unsupported(ValueError):
-    """A layer or module, or a value of one of its arguments, that has no counterpart."""
+from ..unsupported import Unsupported
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from typing import Any, Unpack
 from warnings import warn
 
 from ...backends import Backend
-from ...common import checks
 from ...layers.core.errors import full_name
 from ...layers.core.layer import Layer
 from ...layers.core.placement import Placement
+from ..input_shapes import input_shapes
+from ..packages import torch_for
 from .conversion import Conversion, layer_for
-from .package import torch_for
 from .trace import is_leaf, require_plain, steps_of
 
 _FLOATS = ("float32", "float64")
@@ -66,7 +66,8 @@ def from_torch(module: Any, input_shape: Sequence[Any], **placement: Unpack[Plac
             f"from_torch: module must be a torch.nn.Module, got {type(module).__name__}; nn.load reads a file"
         )
     require_plain(module)
-    shapes = _shapes(input_shape)
+    # A batch of nothing shows as little as one of any size.
+    shapes = [(shape[0] or None, *shape[1:]) for shape in input_shapes("from_torch", input_shape, least_batch=0)]
     placement = _with_dtype(placement, module)
     if is_leaf(module, torch):
         model = _alone(module, placement)
@@ -77,25 +78,6 @@ def from_torch(module: Any, input_shape: Sequence[Any], **placement: Unpack[Plac
         found = converted.sources
     _copy_state(model, module, found)
     return model
-
-
-def _shapes(input_shape: Any) -> list[Sequence[int | None]]:
-    """The shape of each input."""
-    if not checks.is_sequence(input_shape) or not input_shape:
-        raise TypeError(
-            "from_torch: input_shape must be a shape with the batch axis, such as (None, 3, 32, 32), got "
-            f"{checks.shown(input_shape)}"
-        )
-    shapes = list(input_shape) if all(map(checks.is_sequence, input_shape)) else [input_shape]
-    for shape in shapes:
-        sizes = list(shape)
-        if not all(checks.is_integer(n) and n > 0 for n in sizes[1:]) or not (
-            sizes and (sizes[0] is None or (checks.is_integer(sizes[0]) and sizes[0] >= 0))
-        ):
-            raise ValueError(
-                f"from_torch: input_shape must have sizes >= 1, or None for the batch axis, got {checks.shown(shape)}"
-            )
-    return [[shape[0] or None, *shape[1:]] for shape in shapes]
 
 
 def _with_dtype(placement: Placement, module: Any) -> Placement:

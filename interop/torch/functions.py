@@ -14,7 +14,8 @@ from typing import Any
 
 from ... import layers as nn
 from ...layers.core.layer import Layer
-from .counterparts import Unsupported, whole
+from ..unsupported import Unsupported
+from .counterparts import whole
 
 
 @dataclass(frozen=True)

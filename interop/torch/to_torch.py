@@ -10,8 +10,9 @@ from ...layers import Add, Concat, Multiply
 from ...layers.containers.dataflow import Node, dataflow_of
 from ...layers.containers.joins import Join
 from ...layers.core.layer import Layer
-from .counterparts import BY_LAYER, Unsupported
-from .package import torch_for
+from ..packages import torch_for
+from ..unsupported import Unsupported
+from .counterparts import BY_LAYER
 
 # Names by which the function of a join is found in PyTorch.
 _JOINS: dict[type[Layer], str] = {Add: "add", Multiply: "mul"}

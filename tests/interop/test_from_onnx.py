@@ -464,3 +464,18 @@ def test_norms_keep_what_they_have_for_training(path):
     nn.to_onnx(model, path, (None, 2, 4, 4))
     back = nn.from_onnx(path, backend="numpy")
     assert [(norm.eps, norm.momentum) for norm in back] == [(1e-3, 0.3), (1e-5, 0.1)]
+
+
+@pytest.mark.parametrize(
+    "shape, error, message",
+    [
+        (3, TypeError, "from_onnx: input_shape must be a shape"),
+        ((1, -2), ValueError, "from_onnx: input_shape must have sizes >= 1, or None for an axis"),
+        (((1, 2), (1, 2)), ValueError, "it has the inputs x, and input_shape 2 shapes"),
+        ((None, 3, 4, 4), ValueError, "has 2 cells along axis 1, and input_shape 3"),
+        ((None, 2), ValueError, "has 4 axes, and input_shape 2"),
+    ],
+)
+def test_a_wrong_input_shape_is_named(path, shape, error, message):
+    with pytest.raises(error, match=message):
+        nn.from_onnx(file(path, [node("Relu", "x")]), shape)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..writer import Unsupported
+from ...unsupported import Unsupported
 
 # Entries of an array that is computed from smaller ones.
 _LARGEST = 1 << 24

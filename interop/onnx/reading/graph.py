@@ -14,8 +14,8 @@ from ....layers.core.errors import full_name
 from ....layers.core.layer import Layer
 from ....layers.core.placement import Placement
 from ...assembly import assembled
+from ...unsupported import Unsupported
 from ..tensors import array_of
-from ..writer import Unsupported
 from . import layers as made
 from .constants import FOLDED, computed
 from .group_norms import Channelwise, channelwise, with_group_norms

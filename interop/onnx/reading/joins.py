@@ -8,7 +8,7 @@ import numpy as np
 
 from .... import layers as nn
 from ....layers.core.layer import Layer
-from ..writer import Unsupported
+from ...unsupported import Unsupported
 from .layers import Made
 from .node import Node
 

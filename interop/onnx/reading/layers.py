@@ -14,7 +14,7 @@ import numpy as np
 
 from .... import layers as nn
 from ....layers.core.layer import Layer
-from ..writer import Unsupported
+from ...unsupported import Unsupported
 from .node import Node
 
 

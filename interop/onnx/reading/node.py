@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..writer import Unsupported
+from ...unsupported import Unsupported
 
 # Types of attributes by ONNX's number.
 _FLOAT, _INT, _STRING, _TENSOR, _FLOATS, _INTS = 1, 2, 3, 4, 6, 7

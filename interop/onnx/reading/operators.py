@@ -14,7 +14,7 @@ import numpy as np
 from .... import layers as nn
 from ....layers.activations.rectifiers import SELU_ALPHA, SELU_SCALE
 from ....layers.core.layer import Layer
-from ..writer import Unsupported
+from ...unsupported import Unsupported
 from .layers import by_axes, padding_of, windowed
 from .node import Node, short
 from .resizing import resize

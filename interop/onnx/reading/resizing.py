@@ -7,7 +7,7 @@ from typing import Any
 
 from .... import layers as nn
 from ....layers.core.layer import Layer
-from ..writer import Unsupported
+from ...unsupported import Unsupported
 from .node import Node, short
 
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}

@@ -5,10 +5,10 @@ ONNX's own inference finds them, on a copy without large weights, in which the b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
-from ....common import checks
+from ...input_shapes import OpenShape
 
 # Samples, if the batch axis has no size: a number that few models have as another size.
 _SAMPLES = 3
@@ -27,8 +27,8 @@ class Sized(NamedTuple):
     shapes: dict[str, tuple[int, ...]]
 
 
-def with_shapes(onnx: Any, proto: Any, input_shape: Sequence[Any] | None) -> Sized:
-    """The inputs of a graph, and the shapes of its values."""
+def with_shapes(onnx: Any, proto: Any, given: list[OpenShape] | None) -> Sized:
+    """The inputs of a graph, and the shapes of its values; ``given`` has those of inputs that the caller named."""
     graph = proto.graph
     weights = {each.name for each in graph.initializer}
     inputs = [each for each in graph.input if each.name not in weights]
@@ -40,14 +40,16 @@ def with_shapes(onnx: Any, proto: Any, input_shape: Sequence[Any] | None) -> Siz
         kind = each.type.tensor_type.elem_type
         if kind not in _FLOATS and (kind not in _INTEGERS or each.name not in indices - others):
             raise ValueError(f"the input {each.name} is no array of floats, nor the indices of an embedding")
-    given = _given(input_shape, [each.name for each in inputs])
+    if given is not None and len(given) != len(inputs):
+        names = ", ".join(each.name for each in inputs)
+        raise ValueError(f"it has the inputs {names}, and input_shape {len(given)} shapes")
     light = onnx.ModelProto()
     light.ir_version = proto.ir_version
     light.opset_import.extend(proto.opset_import)
     light.graph.name = "sizes"
     light.graph.node.extend(graph.node)
     known: dict[str, tuple[int, ...]] = {}
-    for each, shape in zip(inputs, given, strict=True):
+    for each, shape in zip(inputs, given or repeat(None, len(inputs)), strict=True):
         copied = light.graph.input.add()
         copied.CopyFrom(each)
         found = _sized(each, shape)
@@ -85,22 +87,7 @@ def with_shapes(onnx: Any, proto: Any, input_shape: Sequence[Any] | None) -> Siz
     return Sized([each.name for each in inputs], known)
 
 
-def _given(input_shape: Any, names: Sequence[str]) -> list[Any]:
-    """The shape of each input that the caller gave, or None."""
-    if input_shape is None:
-        return [None] * len(names)
-    if not checks.is_sequence(input_shape) or not len(input_shape):
-        raise ValueError(f"input_shape must be a shape with the batch axis, got {checks.shown(input_shape)}")
-    shapes = list(input_shape) if all(map(checks.is_sequence, input_shape)) else [input_shape]
-    for shape in shapes:
-        if not all(n is None or (checks.is_integer(n) and n > 0) for n in shape):
-            raise ValueError(f"input_shape must have sizes >= 1, or None, got {checks.shown(shape)}")
-    if len(shapes) != len(names):
-        raise ValueError(f"it has the inputs {', '.join(names)}, and input_shape {len(shapes)} shapes")
-    return shapes
-
-
-def _sized(info: Any, given: Sequence[int | None] | None) -> tuple[int, ...] | None:
+def _sized(info: Any, given: OpenShape | None) -> tuple[int, ...] | None:
     """The sizes of an input: those of the file, then those given; None if some are unknown."""
     if not info.type.HasField("tensor_type"):
         raise ValueError(f"the input {info.name} is no array")
