@@ -15,7 +15,7 @@ The same code runs on NumPy on a CPU and on CuPy on an NVIDIA GPU; ``"auto"`` is
 import sys as _sys
 import typing as _typing
 
-from . import layers, testing
+from . import distributed, layers, testing
 from .backends import Backend, BackendUnavailable, backend_of, get_backend, random, use_backend
 from .common import other_names as _other_names
 from .interop.onnx.from_onnx import from_onnx
@@ -63,6 +63,7 @@ __all__ = [
     "as_torch_module",
     "augment",
     "backend_of",
+    "distributed",
     "evaluate",
     "fit",
     "from_onnx",
@@ -87,7 +88,16 @@ __all__ += _schedules.__all__
 # read the `.pyi` files beside this one.
 _FAMILIES = {
     module.__name__.rpartition(".")[2]: module
-    for module in (augment, layers.functional, layers.initialisers, layers.models, metrics, random, testing)
+    for module in (
+        augment,
+        distributed,
+        layers.functional,
+        layers.initialisers,
+        layers.models,
+        metrics,
+        random,
+        testing,
+    )
 }
 _sys.modules.update({f"{__name__}.{short}": module for short, module in _FAMILIES.items()})
 

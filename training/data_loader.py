@@ -21,6 +21,7 @@ from .inputs import for_each_input, from_arguments, several_inputs
 from .prefetch import Prefetch
 from .samplers import Sampler, checked_positions
 from .samples import samples_of
+from .share import WHOLE, Share
 
 #: Batches that are made ahead unless ``prefetch`` is given.
 AHEAD = 2
@@ -197,7 +198,7 @@ class DataLoader:
     def __iter__(self) -> Iterator[Sequence[Any]]:
         return self.batches(self.backend or get_backend())
 
-    def batches(self, b: Backend, start: int = 0) -> Iterator[Sequence[Any]]:
+    def batches(self, b: Backend, start: int = 0, share: Share = WHOLE) -> Iterator[Sequence[Any]]:
         """Pass number `epoch`, each batch on ``b``; the pass counts as begun when its first batch is requested.
 
         A batch is the two arrays x and y, or with several inputs a tuple of these and y.
@@ -207,11 +208,13 @@ class DataLoader:
         b : Backend
         start : int
             Number of batches to skip; the others have the same bits as in a whole pass.
+        share : Share
+            Which of the batches, or which samples of each.
         """
         start = checks.integer("start", start, 0, len(self))
         depth = self._depth(b)
         # Without prefetching no copy overlaps with a computation, so plain copies are enough.
-        return self._pass(b.uploader() if depth else Uploader(b), start, depth)
+        return self._pass(b.uploader() if depth else Uploader(b), start, share, depth)
 
     def state_dict(self) -> dict[str, Any]:
         """`epoch` and the settings that determine the batches of a pass, as numbers and text."""
@@ -264,10 +267,10 @@ class DataLoader:
         plain = self.transform is None and all(isinstance(array, np.ndarray) for array in self.arrays)
         return 0 if plain and b.is_host else AHEAD
 
-    def _pass(self, uploader: Uploader, start: int, depth: int) -> Iterator[Sequence[Any]]:
+    def _pass(self, uploader: Uploader, start: int, share: Share, depth: int) -> Iterator[Sequence[Any]]:
         number = self.epoch
         self.epoch += 1
-        sent = (uploader.send(parts) for parts in self._host_batches(number, start))
+        sent = (uploader.send(parts) for parts in self._host_batches(number, start, share))
         if not depth:
             yield from map(self._batch, map(uploader.receive, sent))
             return
@@ -277,7 +280,7 @@ class DataLoader:
     def _batch(self, arrays: Sequence[Any]) -> Sequence[Any]:
         return arrays if len(arrays) == 2 else from_arguments(arrays)
 
-    def _host_batches(self, number: int, start: int) -> Iterator[HostBatch]:
+    def _host_batches(self, number: int, start: int, share: Share) -> Iterator[HostBatch]:
         """The batches of a pass, on the host."""
         order: Any = None
         if self.sampler is not None:
@@ -286,12 +289,20 @@ class DataLoader:
             order = self.generator.fold_in(number).permutation(self.samples)
         randomness = Generator(self.seed).fold_in("augment").fold_in(number)
         scales, transforms = for_each_input("scale", self.scale, len(self.arrays) - 1), self._transforms()
-        for position in range(start, len(self)):
-            index: Any = slice(position * self.batch_size, min((position + 1) * self.batch_size, self.samples))
+        changes = any(transform is not None for transform in transforms)
+        for position in share.batches(start, len(self)):
+            first, last = position * self.batch_size, min((position + 1) * self.batch_size, self.samples)
+            # A transform draws for all samples of a batch.
+            a, b = (0, last - first) if changes else share.bounds(last - first)
+            index: Any = slice(first + a, first + b)
             if order is not None:
                 index = order[index]
             generators = partial(self._generator_of, randomness, position)
-            yield make_batch(self.arrays, index, scales, transforms, generators, self._paired)
+            batch = make_batch(self.arrays, index, scales, transforms, generators, self._paired)
+            if changes and share.splits:
+                a, b = share.bounds(last - first)
+                batch = [each[a:b] for each in batch]
+            yield batch
 
     def _generator_of(self, randomness: Generator, position: int, number: int) -> Generator:
         """The generator of the transform of input ``number``: with ``joint`` all inputs have the same draws."""

@@ -9,6 +9,7 @@ import numpy as np
 from ..backends import Backend, use_backend
 from ..common import checks
 from ..common.types import Array
+from ..distributed import Group
 from ..layers.core.grad_mode import no_grad
 from ..layers.core.layer import Layer
 from ..layers.losses import CrossEntropy, Loss
@@ -17,8 +18,10 @@ from .data_loader import DataLoader
 from .inputs import sample_count, several_inputs, some_samples
 from .metrics.metric import AnyMetric, as_metrics
 from .out_of_memory import out_of_memory_in_evaluation
+from .ranks.evaluation import in_order
 from .running_metrics import RunningMetrics, none_ignored
 from .samples import samples_of
+from .share import WHOLE, Share
 
 Data: TypeAlias = DataLoader | tuple[Any, Any]
 
@@ -33,6 +36,7 @@ def evaluate(
     loss: Loss | None = None,
     batch_size: int | None = None,
     metrics: Sequence[AnyMetric] = (),
+    group: Group | None = None,
 ) -> dict[str, Any]:
     """Mean ``loss``, for classes ``accuracy``, and other metrics of a model over all samples; in evaluation mode.
 
@@ -51,6 +55,8 @@ def evaluate(
         Samples in a batch; a loader's own unless given, or else 256.
     metrics : sequence of metrics or functions
         What to measure besides, see `xpnn.metrics`. They are added up on the device, which is read once, at the end.
+    group : Group, optional
+        Processes that share the batches; each gets the results of all.
 
     Returns
     -------
@@ -75,8 +81,13 @@ def evaluate(
     measured = RunningMetrics(
         model.backend, loss, none_ignored=none_ignored(loss, loader), metrics=as_metrics(metrics, loss)
     )
+    whole, parts = measured, list[RunningMetrics]()
+    share = WHOLE if group is None else Share(group.rank, group.size, splits=False)
     with use_backend(model.backend), in_mode(model, False), no_grad():
-        for x, target in loader.batches(model.backend):
+        for x, target in loader.batches(model.backend, share=share):
+            if group is not None:
+                measured = whole.empty()
+                parts.append(measured)
 
             def step(n: int, x: Array = x, target: Array = target) -> tuple[Array, Array]:
                 prediction = model.forward(some_samples(x, 0, n))
@@ -89,7 +100,7 @@ def evaluate(
                 require_predictions(loss, prediction, loader)
             measured.add(value, prediction, target)
         loss.release()
-    return measured.read()
+    return (measured if group is None else in_order(whole, parts, group)).read()
 
 
 def predict(model: Layer, x: Any, *, batch_size: int | None = None) -> np.ndarray[Any, Any]:

@@ -1,10 +1,13 @@
 """`fit`: train a model in one call."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 from ..layers.core.precision import computing_in
 from .checkpoint_file import CheckpointError
 from .evaluation import Data, evaluate, predict
 from .history import History
 from .options import FitOptions, with_arguments_of
+from .ranks.start import require_same_run
 from .run import Run
 from .saving import resume_newest
 from .trainer import Trainer
@@ -97,6 +100,12 @@ def fit(options: FitOptions) -> History:
         `GradScaler` scales the loss and leaves out steps with infinite gradients, which count in the metrics only, not
         in a schedule. Steps in mixed precision are not compiled. Afterwards the model has the precision that it had.
 
+    group : Group, optional
+        Processes that train together (`xpnn.distributed.init`), all with the same arguments: each computes its part of
+        every batch, and all end with the same weights. ``batch_size`` is that of all together. In exact numerics the
+        results have the bits of one process; in fast numerics a batch norm uses the statistics of its part, unless it
+        was made with ``group``. Rank 0 writes checkpoints and shows progress; ``after_epoch`` is called on all ranks.
+
     Returns
     -------
     History
@@ -117,17 +126,22 @@ def fit(options: FitOptions) -> History:
     NonFiniteError
         If the loss is NaN or infinite, while at least one target counts. NumPy's own warnings of these are hidden then,
         unless the step runs code that is not this library's.
+    RankError
+        With ``group``, if another rank died, hangs or raised an error.
     OutOfMemory
         If a batch does not fit, in training or in evaluation; the message names one that does.
     CheckpointError
         If a checkpoint can't be written, or is damaged or another run's (the message says what differs), if another run
         writes to the folder, or an earlier run did and ``resume`` is False.
     """
-    with computing_in(options.model, options.precision):
+    reporting: AbstractContextManager[None] = nullcontext() if options.group is None else options.group.reporting()
+    with reporting, computing_in(options.model, options.precision):
         run = Run(options)
+        if run.group is not None:
+            require_same_run(run, run.group)
         if options.resume:
             resume_newest(run)
-        elif run.checkpoints is not None and run.checkpoints.steps():
+        elif run.is_root and run.checkpoints is not None and run.checkpoints.steps():
             raise CheckpointError(
                 f"{run.checkpoints.folder} holds checkpoints of an earlier run; go on with it (resume=True), name "
                 "another folder, or delete them (Checkpoints(folder).clear())"

@@ -17,6 +17,7 @@ from ..layers.core.layer import Layer
 from ..layers.core.release_after_backward import released
 from ..layers.losses import Loss
 from .inputs import sample_count, some_samples
+from .share import part_bounds
 
 #: The most parts of a step; no batch has as many samples.
 MOST_PARTS = 1_000_000
@@ -81,12 +82,6 @@ def part_sizes(shards: int | Sequence[int]) -> list[int]:
     if checks.is_integer(shards) and shards >= 1:
         return [1] * checks.integer("shards", shards, 1, MOST_PARTS)
     return list(checks.shape("shards", shards, 1, "an integer >= 1, or a sequence of them"))
-
-
-def part_bounds(samples: int, sizes: Sequence[int]) -> list[int]:
-    """Where the parts of a batch begin and end, for these relative sizes: from 0 to ``samples``."""
-    bounds = [0, *itertools.accumulate(sizes)]
-    return [samples * bound // bounds[-1] for bound in bounds]
 
 
 def parts_have_bits_of_whole(model: Layer, loss: Loss) -> bool:

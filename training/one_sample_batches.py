@@ -8,9 +8,9 @@ from ..backends import use_backend
 from ..layers.core.layer import Layer
 from ..layers.core.layer_outputs import preserved
 from .data_loader import DataLoader
-from .gradients import part_bounds
 from .inputs import sample_count, some_samples
 from .modes import in_training, layers_in_evaluation
+from .share import part_bounds
 
 
 def require_no_one_sample_batch(

@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 
 from ..backends.backend import PRECISIONS
 from ..common import checks
+from ..distributed import Group
 from ..layers.core.layer import Layer
 from ..layers.losses import Loss
 from ..layers.losses.regression import SumLoss
@@ -69,6 +70,7 @@ class FitOptions:
     after_epoch: Callable[[History], None] | None = None
     compile: bool | str = "auto"
     precision: str | None = None
+    group: Group | None = None
 
     def __post_init__(self) -> None:
         checks.instance("model", self.model, Layer)
@@ -118,8 +120,16 @@ class FitOptions:
                 raise ValueError(f"compile must be True, False or 'auto', got {checks.shown(self.compile)}") from None
         if self.compile is True and (self.accumulate > 1 or len(self.shards) > 1):
             raise ValueError("compile=True needs whole batches; leave out shards and accumulate")
+        if self.group is not None:
+            self._check_group(checks.instance("group", self.group, Group, "make one: nn.distributed.init()"))
         if self.after_epoch is not None and not callable(self.after_epoch):
             raise TypeError(f"after_epoch must be a function of the history, got {checks.shown(self.after_epoch)}")
+
+    def _check_group(self, group: Group) -> None:
+        if len(self.shards) > 1:  # type: ignore[arg-type]  # a list by now
+            raise ValueError("group and shards both split each batch; give one of them")
+        if self.compile is True and group.size > 1:
+            raise ValueError("compile=True: steps of a group are not recorded; leave compile out")
 
 
 def with_arguments_of(options: Callable[P, T]) -> Callable[[Callable[[T], Result]], Callable[P, Result]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import nan, prod
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..backends import Backend
 from ..common.types import Array, dtype_name, is_integer_dtype
@@ -15,6 +15,14 @@ from .packed_read import read_all
 
 #: Name of the share of correct predictions, which is measured for classes without being requested.
 ACCURACY = "accuracy"
+
+
+class Counts(NamedTuple):
+    """Numbers of a batch: what its mean divides by, and how many of how many targets were predicted correctly."""
+
+    weight: Array | float
+    correct: Array | int | None
+    targets: Array | int
 
 
 class RunningMetrics:
@@ -58,17 +66,33 @@ class RunningMetrics:
     def add(self, value: Array | float, prediction: Array, target: Array) -> None:
         """Add a batch, given its loss, on the device or on the host."""
         with self.backend.context():
-            self._add_loss(value, prediction, target)
-            if ACCURACY not in self.metrics and is_classification(prediction, target):
-                self._add_classes(prediction, target)
+            counts = self._counts(prediction, target)
+            self._add_loss(value, counts.weight)
+            if counts.correct is not None:
+                self.targets = self.targets + counts.targets
+                self.correct = counts.correct if self.correct is None else self.correct + counts.correct
             for name, metric in self.metrics.items():
                 part = tuple(map(self._wide, metric.sums(prediction, target, self.backend)))
                 self.others[name] = metric.merge(self.others[name], part) if name in self.others else part
 
-    def _add_loss(self, value: Array | float, prediction: Array, target: Array) -> None:
+    def _counts(self, prediction: Array, target: Array) -> Counts:
+        weight: Array | float = 1.0
+        if self.loss.reduction != "sum":
+            weight = self.loss.counted(prediction, target, none_ignored=self.none_ignored)
+        if ACCURACY in self.metrics or not is_classification(prediction, target):
+            return Counts(weight, None, 0)
+        xp, ignored = self.backend.xp, getattr(self.loss, "ignore_index", None)
+        hits = xp.astype(xp.argmax(prediction, axis=1), target.dtype) == target
+        targets: Array | int = prod(target.shape)
+        if ignored is not None and not self.none_ignored and can_hold(target, ignored, xp):
+            counts = target != ignored
+            hits, targets = xp.logical_and(hits, counts), xp.count_nonzero(counts)
+        return Counts(weight, xp.count_nonzero(hits), targets)
+
+    def _add_loss(self, value: Array | float, weight: Array | float) -> None:
         xp, value = self.backend.xp, self._float(value)
         if self.loss.reduction != "sum":
-            counted = self._float(self.loss.counted(prediction, target, none_ignored=self.none_ignored))
+            counted = self._float(weight)
             self.weight = self.weight + counted
             if not isinstance(counted, float):
                 # The mean is NaN if no target counts.
@@ -76,17 +100,6 @@ class RunningMetrics:
             else:
                 value = value * counted if counted else 0.0
         self.total = value if self.total is None else self.total + value
-
-    def _add_classes(self, prediction: Array, target: Array) -> None:
-        xp, ignored = self.backend.xp, getattr(self.loss, "ignore_index", None)
-        hits = xp.astype(xp.argmax(prediction, axis=1), target.dtype) == target
-        counted: Array | int = prod(target.shape)
-        if ignored is not None and not self.none_ignored and can_hold(target, ignored, xp):
-            counts = target != ignored
-            hits, counted = xp.logical_and(hits, counts), xp.count_nonzero(counts)
-        self.targets = self.targets + counted
-        correct = xp.count_nonzero(hits)
-        self.correct = correct if self.correct is None else self.correct + correct
 
     def read(self, prefix: str = "") -> dict[str, Any]:
         """Mean loss, accuracy for classes, and the metrics, in one transfer: waits for the device.
@@ -137,6 +150,23 @@ class RunningMetrics:
         while isinstance(entry, list) and entry:
             entry = entry[0]
         return self.backend.asarray(value, "int64" if isinstance(entry, int) else widest(self.backend))
+
+    def merge(self, other: "RunningMetrics") -> None:
+        """Add the sums of other batches."""
+        if other.total is not None:
+            self.total = other.total if self.total is None else self.total + other.total
+        if other.correct is not None:
+            self.correct = other.correct if self.correct is None else self.correct + other.correct
+        self.weight, self.targets = self.weight + other.weight, self.targets + other.targets
+        with self.backend.context():
+            for name, part in other.others.items():
+                own = self.others.get(name)
+                self.others[name] = part if own is None else self.metrics[name].merge(own, part)
+
+    def empty(self) -> "RunningMetrics":
+        """The same without sums."""
+        metrics = tuple(self.metrics.values())
+        return RunningMetrics(self.backend, self.loss, none_ignored=self.none_ignored, metrics=metrics)
 
     def _float(self, value: Array | float) -> Array | float:
         """In the device's widest float dtype; a number on the host has float64 already."""

@@ -26,9 +26,14 @@ from .host_state import (
     without_prefix,
 )
 from .modes import layers_in_evaluation, set_modes
+from .ranks.metrics import of_all_ranks
 from .resume_checks import require_same_run
 from .run import Run
 from .run_settings import frozen_parameters
+from .running_metrics import RunningMetrics
+
+#: Seconds for which other ranks wait for a checkpoint to be written, beside the timeout of the group.
+WRITING = 600.0
 
 
 def save(run: Run) -> None:
@@ -41,7 +46,17 @@ def save(run: Run) -> None:
     """
     if run.checkpoints is None:
         return
-    arrays, facts = state_dict(run)
+    metrics = of_all_ranks(run.metrics, run.group)
+    if run.group is None:
+        _write(run, metrics)
+    elif run.group.is_root:
+        with run.group.allowing(WRITING):
+            _write(run, metrics)
+
+
+def _write(run: Run, metrics: RunningMetrics) -> None:
+    assert run.checkpoints is not None
+    arrays, facts = state_dict(run, metrics)
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not (abs(array) < float("inf")).all():
             raise CheckpointError(
@@ -55,8 +70,8 @@ def save(run: Run) -> None:
     run.checkpoints.write(run.steps, arrays, facts, score)
 
 
-def state_dict(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
-    """All that a run is, after a step: host arrays by name, and facts as plain values."""
+def state_dict(run: Run, metrics: RunningMetrics) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All that a run is, after a step, with the metrics of all ranks: host arrays by name, facts as plain values."""
     weights, model = model_state(run.model)
     model |= {"frozen": frozen_parameters(run.model), "evaluated": layers_in_evaluation(run.model)}
     state, optimizer = optimizer_state(run.optimizer)
@@ -80,7 +95,7 @@ def state_dict(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
         "seconds": run.seconds,
         "skipped": [run.skipped, run.skipped_in_a_row],
         **({} if run.scaler is None else {"loss_scale": run.scaler.state_dict()}),
-        "tally": run.metrics.state_dict(),
+        "tally": metrics.state_dict(),
         "settings": run.settings,
         "history": run.history.rows,
     }
@@ -89,8 +104,13 @@ def state_dict(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
 def resume_newest(run: Run, note: Callable[[str], None] | None = None) -> Checkpoint | None:
     """Restore the newest checkpoint that is not damaged, and return it; None if there is no checkpoint."""
     assert run.checkpoints is not None
-    with run.checkpoints as checkpoints:
-        found = checkpoints.newest(note or partial(print, file=sys.stderr))
+    found = None
+    if run.is_root:
+        with run.checkpoints as checkpoints:
+            found = checkpoints.newest(note or partial(print, file=sys.stderr))
+    if run.group is not None:
+        # Other ranks may not see the files of rank 0.
+        found = run.group.of_root(found)
     if found is not None:
         resume(run, found)
     return found
@@ -137,7 +157,9 @@ def resume(run: Run, found: Checkpoint) -> None:
         if run.scaler is not None:
             run.scaler.load_state_dict(facts["loss_scale"])
         run.metrics = run.new_metrics()
-        run.metrics.load_state_dict(facts["tally"])
+        if run.is_root or run.parts_are_exact:
+            # In fast numerics each rank has the sums of its own samples; those before are counted once.
+            run.metrics.load_state_dict(facts["tally"])
         run.history = run.with_modes(History.from_rows(facts["history"]))
         run.settings = facts["settings"]
     except KeyError as error:

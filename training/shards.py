@@ -22,8 +22,9 @@ from ..common.types import Array, Namespace
 from ..layers.core.layer import Layer
 from ..layers.core.parameter import Parameter
 from ..layers.losses import Loss
-from .gradients import forward_backward, part_bounds
+from .gradients import forward_backward
 from .inputs import sample_count, some_samples
+from .share import part_bounds
 
 
 class ExchangeBarrier:

@@ -23,11 +23,12 @@ from .host_state import (
     model_streams,
     without_prefix,
 )
-from .inputs import sample_count
 from .interrupt import Interrupt, Interrupted
 from .modes import in_training
 from .one_sample_batches import require_no_one_sample_batch
 from .progress import Progress
+from .ranks.buffers import share_buffers
+from .ranks.metrics import of_all_ranks
 from .run import Run
 from .running_metrics import as_lists, has_classes
 from .saving import save
@@ -44,8 +45,10 @@ class Trainer:
         self._best_weights: tuple[dict[str, Any], dict[str, Any]] | None = None
         self._best_averages: dict[str, Any] = {}
         self._interrupt = Interrupt()
+        # Whether it is to stop after this step, and whether any batch of the epoch has been measured.
+        self._stops = self._is_measured = False
         unit = "images" if has_classes(run.loader) else "samples"
-        start, shown = (run.epoch, run.batch), run.options.progress
+        start, shown = (run.epoch, run.batch), run.options.progress and run.is_root
         self._progress = Progress(run.epochs, len(run.loader), shown=shown, start=start, unit=unit)
 
     def train(self) -> History:
@@ -62,11 +65,14 @@ class Trainer:
         require_schedule_lasts(run.schedule, options.schedule_each, len(run.loader), run.epochs, done)
         if run.epoch <= run.epochs:
             parts = (1,) * options.accumulate if options.accumulate > 1 else run.sizes
+            if run.group is not None:
+                parts = (1,) * (len(parts) * run.group.size)
             is_whole = options.accumulate == 1 and run.parts_are_exact
             require_no_one_sample_batch(run.model, run.loader, (1,) if is_whole else parts, run.evaluated)
         with ExitStack() as stack:
             if run.checkpoints is not None:
-                stack.enter_context(run.checkpoints)
+                if run.is_root:
+                    stack.enter_context(run.checkpoints)
                 stack.enter_context(self._interrupt)
             stack.enter_context(use_backend(run.model.backend))
             stack.enter_context(in_training(run.model, run.evaluated))
@@ -98,12 +104,14 @@ class Trainer:
         require_trainable(run.model, run.optimizer, run.schedule)
         run.start_pass()
         every = run.checkpoints.every if run.checkpoints else None
-        for x, target in run.loader.batches(run.model.backend, start=run.batch):
+        for x, target in run.loader.batches(run.model.backend, start=run.batch, share=run.share):
+            samples = run.samples_of_step()
             step(x, target)
             run.batch += 1
             run.steps += 1
-            progress.step(run.epoch, run.batch, sample_count(x), run.metrics.read)
-            if run.batch < batches and (self._interrupt.received or (every and run.steps % every == 0)):
+            progress.step(run.epoch, run.batch, samples, run.metrics.read)
+            received = self._is_interrupted()
+            if run.batch < batches and (received or (every and run.steps % every == 0)):
                 now = time.perf_counter()
                 run.seconds, started = run.seconds + now - started, now
                 save(run)
@@ -113,7 +121,11 @@ class Trainer:
     def _measured(self, step: TrainingStep, started: float) -> dict[str, Any]:
         """The epoch's row of the history, validation included."""
         run = self.run
-        row = {"epoch": run.epoch, **run.metrics.read("train_")}
+        if run.group is not None:
+            share_buffers(run.model, run.group)
+        trained = of_all_ranks(run.metrics, run.group)
+        self._is_measured = trained.total is not None
+        row = {"epoch": run.epoch, **trained.read("train_")}
         if run.schedule is not None:
             row["lr"] = run.optimizer.lr
         if run.options.on_nan == "skip":
@@ -125,12 +137,14 @@ class Trainer:
             ema = run.options.ema
             averaged: AbstractContextManager[object] = nullcontext() if ema is None else ema.applied()
             with step.without_warnings(), averaged:
-                measured = evaluate(run.model, run.validation, loss=run.loss, metrics=run.other_metrics)
+                measured = evaluate(
+                    run.model, run.validation, loss=run.loss, metrics=run.other_metrics, group=run.group
+                )
             row |= {f"validation_{name}": value for name, value in measured.items()}
         # A matrix as lists, which a checkpoint gives back as they were.
         row = {name: as_lists(value) for name, value in row.items()}
         row["seconds"] = run.seconds + time.perf_counter() - started
-        return row
+        return row if run.group is None else run.group.of_root(row)
 
     def _end_epoch(self, row: dict[str, Any]) -> None:
         run, schedule, best = self.run, self.run.schedule, self.run.best
@@ -140,7 +154,7 @@ class Trainer:
             schedule.step(row["validation_loss" if "validation_loss" in row else "train_loss"])  # type: ignore[attr-defined]
         elif isinstance(schedule, TimedSchedule) and run.options.schedule_each == "epoch":
             schedule.step()
-        is_measured = run.metrics.total is not None or not best.metric.startswith("train_")
+        is_measured = self._is_measured or not best.metric.startswith("train_")
         run.next_epoch()
         if best.metric not in row and is_measured:
             raise ValueError(
@@ -158,12 +172,21 @@ class Trainer:
             if before != run.changeable():
                 # A run that resumes here does not call the function again.
                 save(run)
-        if run.epoch <= run.epochs:
+        if run.epoch <= run.epochs and self._is_interrupted():
             self._stop_if_interrupted()
+
+    def _is_interrupted(self) -> bool:
+        """Whether any rank has received a signal, on which all stop after the same step."""
+        run = self.run
+        if run.group is not None and run.checkpoints is not None:
+            self._stops = run.group.agree(self._interrupt.received or self._stops)[0]
+            return self._stops
+        self._stops = self._interrupt.received
+        return self._stops
 
     def _stop_if_interrupted(self) -> None:
         run = self.run
-        if self._interrupt.received:
+        if self._stops:
             assert run.checkpoints is not None
             where = run.checkpoints.folder
             raise Interrupted(f"interrupted in epoch {run.epoch} after step {run.steps}, which is saved in {where}")
@@ -179,7 +202,8 @@ class Trainer:
         if row is not run.history.rows[-1]:
             saved, averages = self._best_weights, self._best_averages
             if saved is None:
-                found = None if run.checkpoints is None else run.checkpoints.best()
+                found = None if run.checkpoints is None or not run.is_root else run.checkpoints.best()
+                found = found if run.group is None else run.group.of_root(found)
                 if found is None or found.facts["history"][-1]["epoch"] != row["epoch"]:
                     raise CheckpointError(
                         f"the weights of epoch {row['epoch']}, the best by {named}, are in no checkpoint; the model "

@@ -20,6 +20,7 @@ from .inputs import as_arguments, from_arguments, sample_count
 from .nan_check import NonFiniteError, Snapshot, locate, uses_only_library_code
 from .optimizers import clip_grad_norm, clip_grad_value
 from .out_of_memory import out_of_memory
+from .ranks.gradients import GroupGradients
 from .run import Run
 from .schedules.base import TimedSchedule
 from .shards import Shards
@@ -50,7 +51,9 @@ class TrainingStep:
         run, parts = self._run, self._run.options.accumulate
         self._compiles = compiles(run)
         self._gradients: BatchGradients
-        if parts > 1:
+        if run.group is not None:
+            self._gradients = GroupGradients(run)
+        elif parts > 1:
             self._gradients = partial(accumulate, run.model, run.loss, (1,) * parts)
         else:
             self._gradients = self._opened.enter_context(batch_gradients(run.model, run.loss, run.sizes))
@@ -94,27 +97,31 @@ class TrainingStep:
             if b.is_out_of_memory(error):
                 raise out_of_memory(error, model, run.loss, x, target) from None
             raise
-        if before is not None and not self._predictions_are_checked:
+        # A rank without samples has no loss.
+        is_empty = prediction is None
+        if before is not None and not self._predictions_are_checked and not is_empty:
             self._check_predictions(prediction, target, before)
         if before is not None and self._on_nan is not None:
-            value = float(b.to_numpy(value))
-            if not isfinite(value):
-                if self._any_counts(prediction, target):
-                    before.restore()
-                    self._stop_or_skip(value, x, target)
-                    return
-                value = 0.0
+            value = 0.0 if is_empty else float(b.to_numpy(value))
+            is_bad = not isfinite(value) and self._any_counts(prediction, target)
+            if is_bad if run.group is None else run.group.agree(is_bad)[0]:
+                before.restore()
+                self._stop_or_skip(value, x, target)
+                return
+            value = value if isfinite(value) else 0.0
             run.skipped_in_a_row = 0
         if not unchecked and second() is False:
             assert before is not None
             self._leave_out(before, x, target)
-            run.metrics.add(value, prediction, target)
+            if not is_empty:
+                run.metrics.add(value, prediction, target)
             return
         if run.options.ema is not None:
             run.options.ema.update()
         if self._schedule_counts_steps and isinstance(run.schedule, TimedSchedule):
             run.schedule.step()
-        run.metrics.add(value, prediction, target)
+        if not is_empty:
+            run.metrics.add(value, prediction, target)
 
     def _step_unchecked(self, *arrays: Array) -> tuple[Array, Array]:
         """A whole step, if nothing is checked within it; inputs and targets are arguments of their own."""
@@ -180,6 +187,9 @@ class TrainingStep:
         run.skipped += 1
         run.skipped_in_a_row += 1
         if self._on_nan == "stop" or run.skipped_in_a_row >= MOST_SKIPPED:
+            if run.group is not None and isfinite(value):
+                # Another rank has the loss that is not finite, and raises the error, which this one waits for.
+                run.group.barrier()
             raise NonFiniteError(run.steps + 1, run.epoch, locate(run.model, run.loss, x, target))
         self._note(f"epoch {run.epoch}, step {run.steps + 1}: the loss is {value}; batch skipped")
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ...backends import Backend
 from ...common.types import Array
 from ...training.data_loader import DataLoader
+from ...training.share import WHOLE, Share
 
 
 class DeviceLoader(DataLoader):
@@ -39,9 +40,9 @@ class DeviceLoader(DataLoader):
         super().__init__(rows, targets, batch_size, shuffle=shuffle, seed=seed)
         self._inputs = inputs
 
-    def batches(self, b: Backend, start: int = 0) -> Iterator[Sequence[Any]]:
+    def batches(self, b: Backend, start: int = 0, share: Share = WHOLE) -> Iterator[Sequence[Any]]:
         """As `DataLoader.batches`."""
-        for index, target in super().batches(b, start):
+        for index, target in super().batches(b, start, share):
             with b.context():
                 x = b.xp.take(self._inputs, index, axis=0)
             # In exact numerics this notes that the batch is an input.

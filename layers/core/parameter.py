@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -103,6 +103,8 @@ class Parameter:
         self._requires_grad = checks.flag("requires_grad", requires_grad)
         # The target of the last move, so that a parameter of two layers is moved once.
         self._moved_to: Backend | None = None
+        #: Called with the parameter after each `accumulate`, while a step runs; see `xpnn.distributed`.
+        self.on_gradient: Callable[[Parameter], None] | None = None
 
     @property
     def requires_grad(self) -> bool:
@@ -225,9 +227,11 @@ class Parameter:
             self.check_gradient(gradient)
         if self.grad is None:
             self.grad = gradient
-            return
-        self._own_gradient()
-        update_in_place(_add, [self.grad], gradient, backend=self.backend)
+        else:
+            self._own_gradient()
+            update_in_place(_add, [self.grad], gradient, backend=self.backend)
+        if self.on_gradient is not None:
+            self.on_gradient(self)
 
     def zero_grad(self) -> None:
         """Set ``grad`` to None."""
@@ -267,7 +271,8 @@ class Parameter:
         # A weak mapping cannot be pickled; the copy of an optimizer without other references is freed at once.
         # A shallow copy shares its arrays, so neither object may change them in place.
         states = list(self.states.items())
-        return {**self.__dict__, "states": states, "_own_value": None, "_own_grad": None, "seen": object()}
+        own = {"_own_value": None, "_own_grad": None, "seen": object(), "on_gradient": None}
+        return {**self.__dict__, "states": states, **own}
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         self.__dict__.update(attributes, states=WeakKeyDictionary(attributes["states"]))

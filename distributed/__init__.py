@@ -1,0 +1,13 @@
+"""Training on more than one process: MPI or NCCL, one interface, and errors where another process fails.
+
+`init` joins the processes to a `Group`, which `xpnn.fit` accepts as ``group``::
+
+    group = nn.distributed.init("mpi")      # mpiexec -n 4 python train.py
+    nn.fit(model, (x, y), group=group)
+"""
+
+from .errors import RankError
+from .group import Group, Traffic
+from .start import init
+
+__all__ = ["Group", "RankError", "Traffic", "init"]

@@ -1,0 +1,290 @@
+"""The processes that train one model together."""
+
+import os
+import pickle
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Self
+from zlib import crc32
+
+import numpy as np
+
+from ..common import checks
+from ..common.types import Array, dtype_name
+from .buffers import floats_in_order, from_buffer, in_order_of_floats, to_buffer
+from .communicator import Communicator, Exchange, Pending, Queue, Reduction
+from .errors import RankError
+from .watch import Watch
+
+#: Seconds in which an exchange is polled all the time, and then the seconds between two looks.
+SPINNING = 0.002
+PAUSE = 0.0002
+# There may be more processes than cores.
+_let_others_run = getattr(os, "sched_yield", lambda: None)
+
+
+class Traffic(NamedTuple):
+    """What a rank has exchanged: collective operations, and the bytes of its arrays in these."""
+
+    messages: int
+    bytes: int
+    seconds: float
+
+    def since(self, before: "Traffic") -> "Traffic":
+        """The difference."""
+        return Traffic(self.messages - before.messages, self.bytes - before.bytes, self.seconds - before.seconds)
+
+
+class Group:
+    """Processes that call the same functions of this object in the same order; made by `init`.
+
+    Attributes
+    ----------
+    rank : int
+        The number of this process, from 0 to ``size - 1``. Rank 0 writes files and shows progress.
+    size : int
+        Number of processes.
+    local_rank : int
+        The number of this process among those of its machine, by which it chooses a GPU.
+    description : str
+        What connects them, such as ``MPI (MPICH 5.0.2 ...)``.
+
+    Raises
+    ------
+    RankError
+        From any exchange, if another rank died, hangs or raised an error.
+    """
+
+    def __init__(self, communicator: Communicator, local_rank: int = 0) -> None:
+        self._communicator = communicator
+        self.rank, self.size, self.local_rank = communicator.rank, communicator.size, local_rank
+        self.description = communicator.description
+        self._queue = Queue()
+        self._watch: Watch | None = None
+        self._messages = self._bytes = 0
+        self._seconds = 0.0
+        self._order = 0
+        self._is_closed = self._has_failed = False
+
+    def watched_by(self, watch: Watch) -> None:
+        """Raise errors of other ranks from now on."""
+        self._watch = watch
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is rank 0."""
+        return self.rank == 0
+
+    @property
+    def traffic(self) -> Traffic:
+        """What this rank has exchanged so far, and the seconds for which it waited."""
+        return Traffic(self._messages, self._bytes, self._seconds)
+
+    def device(self, backend: str) -> str:
+        """The spec of this process's own device: ``cupy`` becomes ``cupy:0``, ``cupy:1`` ... by the local rank.
+
+        Other specs are returned unchanged. With more processes than GPUs some share one.
+        """
+        if backend not in ("cupy", "torch-cuda"):
+            return backend
+        import cupy
+
+        return f"{backend}:{self.local_rank % max(cupy.cuda.runtime.getDeviceCount(), 1)}"
+
+    def barrier(self) -> None:
+        """Wait until all ranks have called this."""
+        self._run(self._communicator.all_reduce, np.zeros(1, "int32"), "sum")
+
+    def all_reduce(self, array: Array, op: Reduction = "sum") -> Array:
+        """The sum, or the largest, of the arrays of all ranks, entry by entry; the same bits on all ranks.
+
+        Parameters
+        ----------
+        array : array
+            Of any backend, with the same shape and dtype on all ranks: floats or integers. It is not changed.
+        op : {"sum", "max"}
+            With ``"max"`` NaN wins.
+
+        Returns
+        -------
+        array
+            New, of the array's backend.
+        """
+        checks.choice("op", op, ("sum", "max"))
+        buffer, name = to_buffer(array), dtype_name(array.dtype)
+        if self.size > 1:
+            self._order = crc32(f"{op} {name} {tuple(array.shape)}".encode(), self._order)
+            if op == "max" and name.startswith("float"):
+                ordered = in_order_of_floats(buffer)
+                self._run(self._communicator.all_reduce, ordered, "max")
+                buffer = floats_in_order(ordered, buffer.dtype)
+            else:
+                self._run(self._communicator.all_reduce, buffer, op)
+        return from_buffer(buffer, array)
+
+    def broadcast(self, array: Array, root: int = 0) -> Array:
+        """The array of rank ``root``, on all ranks; theirs have its shape and dtype.
+
+        Returns
+        -------
+        array
+            New, of the backend of the rank's own array.
+        """
+        root = checks.integer("root", root, 0, self.size - 1)
+        buffer = to_buffer(array)
+        if self.size > 1:
+            self._run(self._communicator.broadcast, buffer, root)
+        return from_buffer(buffer, array)
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks, in order of rank, on each: any objects that can be pickled."""
+        if self.size == 1:
+            return [value]
+        data = np.frombuffer(pickle.dumps(value), np.uint8)
+        sizes = np.zeros(self.size, "int64")
+        sizes[self.rank] = data.size
+        self._run(self._communicator.all_reduce, sizes, "sum")
+        ends = np.cumsum(sizes)
+        every = np.zeros(int(ends[-1]), np.uint8)
+        every[ends[self.rank] - data.size : ends[self.rank]] = data
+        self._run(self._communicator.all_reduce, every, "sum")
+        return [pickle.loads(every[end - size : end].tobytes()) for size, end in zip(sizes, ends, strict=True)]
+
+    def of_root(self, value: Any) -> Any:
+        """The value of rank 0, on all ranks: any object that can be pickled."""
+        if self.size == 1:
+            return value
+        data = np.frombuffer(pickle.dumps(value) if self.is_root else b"", np.uint8)
+        size = np.array([data.size], "int64")
+        self._run(self._communicator.broadcast, size, 0)
+        buffer = data.copy() if self.is_root else np.empty(int(size[0]), np.uint8)
+        self._run(self._communicator.broadcast, buffer, 0)
+        return value if self.is_root else pickle.loads(buffer.tobytes())
+
+    def agree(self, *flags: bool) -> list[bool]:
+        """Whether any rank sets each flag.
+
+        Raises
+        ------
+        RankError
+            If the ranks have not reduced arrays of the same shapes in the same order since the last time.
+        """
+        found = np.array([*flags, self._order, -self._order], "int64")
+        self._order = 0
+        if self.size > 1:
+            self._run(self._communicator.all_reduce, found, "max")
+            if found[-1] != -found[-2]:
+                raise RankError(
+                    None,
+                    "the ranks computed different sums; with a group a layer or loss must compute the same sums over "
+                    "the batch whatever its part holds",
+                )
+        return [bool(each) for each in found[: len(flags)]]
+
+    def start(self, buffer: Any) -> Pending:
+        """Start to replace a buffer, one-dimensional and contiguous, by its sum over all ranks; see `finish`."""
+        while not self._queue.all_have_started:
+            self._look()
+        self._messages += 1
+        self._bytes += buffer.nbytes
+        return self._queue.add(self._communicator.all_reduce(buffer, "sum"))
+
+    def advance(self) -> None:
+        """Let exchanges that were started go on; MPI does so only while it is called."""
+        self._queue.advance()
+
+    def finish(self, pending: Pending) -> None:
+        """Wait for an exchange; a device waits by itself."""
+        watch = self._watch
+        if watch is not None:
+            watch.exchanges += 1
+        pending.advance(wanted=True)
+        if pending.is_done:
+            self.check()
+            return
+        start = time.perf_counter()
+        if watch is not None:
+            watch.waits = True
+        while not pending.is_done:
+            self._queue.advance()
+            pending.advance(wanted=True)
+            self.check()
+            if time.perf_counter() - start < SPINNING:
+                _let_others_run()
+            else:
+                time.sleep(PAUSE)
+        if watch is not None:
+            watch.waits = False
+        self._seconds += time.perf_counter() - start
+
+    def _run(self, function: Any, buffer: Any, argument: Reduction | int) -> None:
+        steps: Exchange = function(buffer, argument)
+        while not self._queue.all_have_started:
+            self._look()
+        self._messages += 1
+        self._bytes += buffer.nbytes
+        self.finish(self._queue.add(steps))
+
+    def _look(self) -> None:
+        self._queue.advance()
+        self.check()
+
+    def check(self) -> None:
+        """Raise the error of another rank, if one has failed."""
+        if self._watch is not None and self._watch.failure is not None:
+            self._has_failed = True
+            self._watch.check()
+
+    @contextmanager
+    def allowing(self, seconds: float) -> Iterator[None]:
+        """Within the block, other ranks wait for this one for so many seconds more than the timeout."""
+        if self._watch is None:
+            yield
+            return
+        with self._watch.allowing(seconds):
+            yield
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Tell the other ranks of an error that leaves the block, so that they stop too."""
+        try:
+            yield
+        except RankError:
+            self.fail(None)
+            raise
+        except Exception as error:
+            self.fail(f"raised {type(error).__name__}: {error}")
+            raise
+
+    def fail(self, text: str | None) -> None:
+        """Tell the other ranks that this one can't go on, for example because it ``raised ValueError: ...``."""
+        self._has_failed = True
+        if self._watch is not None and text is not None:
+            first, _, rest = text.partition("\n")
+            self._watch.fail(f"{first} ..." if rest else first)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether this rank or another one has failed, so that there can be no more exchanges."""
+        return self._has_failed or (self._watch is not None and self._watch.failure is not None)
+
+    def close(self) -> None:
+        """End the group, when all ranks call this; at the end of a program it is called for you."""
+        if self._is_closed:
+            return
+        self._is_closed, failed = True, self.has_failed
+        if self._watch is not None:
+            self._watch.leave()
+        self._communicator.close(failed=failed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if error is not None and not isinstance(error, RankError):
+            self.fail(f"raised {type(error).__name__}: {error}")
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Group(rank={self.rank}, size={self.size}, {self.description})"

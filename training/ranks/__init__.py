@@ -1,0 +1,1 @@
+"""Training by several processes: what `fit` does differently with a group."""

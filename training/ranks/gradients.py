@@ -1,0 +1,83 @@
+"""The gradients of a batch of which each rank has some samples."""
+
+from typing import Any
+
+import numpy as np
+
+from ...backends import to_host
+from ...backends.execution.team import joined, placed
+from ...common.types import Array
+from ...distributed.buckets import GradientBuckets
+from ...distributed.process_team import ProcessTeam
+from ...layers.core.grad_mode import no_grad
+from ...layers.core.release_after_backward import released
+from ..gradients import accumulate, forward_backward
+from ..inputs import sample_count, some_samples
+from ..run import Run
+from ..share import part_bounds
+
+
+class GroupGradients:
+    """Computes this rank's part of a batch and leaves the gradients of the whole batch, the same on all ranks.
+
+    In exact numerics the ranks are the workers of a team, whose sums over the batch have the bits of one process. In
+    fast numerics each computes the gradient of its samples' share of the mean, and the gradients are added in buckets
+    while backward runs; the loss and the predictions that are returned are those of its samples, None without any.
+
+    Parameters
+    ----------
+    run : Run
+        With a group.
+    """
+
+    def __init__(self, run: Run) -> None:
+        assert run.group is not None
+        self._run, self._group = run, run.group
+        parameters = [parameter for _, parameter in run.model.named_parameters()]
+        self.buckets = None if run.parts_are_exact else GradientBuckets(run.group, parameters)
+        self._parts = run.options.accumulate
+        # Whether the mean divides by a multiple of the number of samples; None before the first step.
+        self._by_samples: bool | None = None
+
+    def __call__(self, x: Array, target: Array, scale: float = 1.0) -> tuple[Any, Any]:
+        """Adds to the gradients; returns loss and predictions."""
+        run, rank = self._run, self._group.rank
+        bounds = part_bounds(run.samples_of_step(), (1,) * self._group.size)
+        if self.buckets is None:
+            with joined(ProcessTeam(self._group, bounds)):
+                return forward_backward(run.model, run.loss, x, target)
+        with self.buckets.summed(), placed(sample_count(x), bounds[rank], bounds[-1]):
+            return self._part(x, target, scale, bounds[-1])
+
+    def _part(self, x: Array, target: Array, scale: float, samples: int) -> tuple[Any, Any]:
+        run, own = self._run, sample_count(x)
+        prediction = run.model.forward(x) if own and self._parts == 1 else None
+        share = own / samples
+        if not self._counts_samples(prediction, x, target):
+            # What the mean divides by is not the number of samples.
+            counted = self._counted(prediction, x, target) if own else 0.0
+            counts = np.array([float(to_host(counted)) if hasattr(counted, "dtype") else counted])
+            total = float(self._group.all_reduce(counts)[0])
+            share = float(counts[0]) / total if total else 0.0
+        if not own:
+            return None, None
+        if prediction is None:
+            return accumulate(run.model, run.loss, (1,) * self._parts, x, target, scale * share)
+        value = run.loss.forward(prediction, target)
+        with released():
+            run.model.backward(run.loss.backward(scale * share), input_grad=False)
+        return value, prediction
+
+    def _counts_samples(self, prediction: Array | None, x: Array, target: Array) -> bool:
+        """Whether the mean divides by a multiple of the number of samples, as the ranks found in the first step."""
+        if self._by_samples is None:
+            counted = self._counted(prediction, x, target) if sample_count(x) else 0.0
+            self._by_samples = all(self._group.gather(isinstance(counted, float)))
+        return self._by_samples
+
+    def _counted(self, prediction: Array | None, x: Array, target: Array) -> Array | float:
+        run = self._run
+        if prediction is None:
+            with no_grad():
+                prediction = run.model.forward(some_samples(x, 0, 1))
+        return run.loss.counted(prediction, target, none_ignored=run.none_ignored)
