@@ -173,8 +173,8 @@ class GradientBuckets:
             return
         if self._arrived[key] > 1:
             raise RuntimeError(
-                f"a parameter of shape {parameter.shape} got a second gradient in this step, but one in the first step; "
-                "with a group each step must use a layer equally often"
+                f"a parameter of shape {parameter.shape} got a second gradient in this step, but one in the "
+                "first step; with a group each step must use a layer equally often"
             )
         bucket.fill(parameter)
         while self._next < len(self._buckets) and self._buckets[self._next].is_full:

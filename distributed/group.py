@@ -286,5 +286,20 @@ class Group:
             self.fail(f"raised {type(error).__name__}: {error}")
         self.close()
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        # Copies of a layer that was made with a group use the same connections.
+        return self
+
+    def __reduce__(self) -> Any:
+        # Another program has another group, or none.
+        return _no_group, ()
+
     def __repr__(self) -> str:
         return f"Group(rank={self.rank}, size={self.size}, {self.description})"
+
+
+def _no_group() -> None:
+    """What a pickled group is where it is read."""

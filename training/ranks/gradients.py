@@ -38,6 +38,7 @@ class GroupGradients:
         self._parts = run.options.accumulate
         # Whether the mean divides by a multiple of the number of samples; None before the first step.
         self._by_samples: bool | None = None
+        self._synchronises = any(getattr(layer, "group", None) is not None for _, layer in run.model.named_layers())
 
     def __call__(self, x: Array, target: Array, scale: float = 1.0) -> tuple[Any, Any]:
         """Adds to the gradients; returns loss and predictions."""
@@ -59,14 +60,17 @@ class GroupGradients:
             counts = np.array([float(to_host(counted)) if hasattr(counted, "dtype") else counted])
             total = float(self._group.all_reduce(counts)[0])
             share = float(counts[0]) / total if total else 0.0
-        if not own:
+        if not own and not self._synchronises:
             return None, None
+        if not own:
+            # Batch norms exchange sums, to which this rank adds nothing.
+            prediction = run.model.forward(x)
         if prediction is None:
             return accumulate(run.model, run.loss, (1,) * self._parts, x, target, scale * share)
         value = run.loss.forward(prediction, target)
         with released():
             run.model.backward(run.loss.backward(scale * share), input_grad=False)
-        return value, prediction
+        return (value, prediction) if own else (None, None)
 
     def _counts_samples(self, prediction: Array | None, x: Array, target: Array) -> bool:
         """Whether the mean divides by a multiple of the number of samples, as the ranks found in the first step."""
