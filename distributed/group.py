@@ -10,6 +10,7 @@ from zlib import crc32
 
 import numpy as np
 
+from ..backends import backend_of, to_host
 from ..common import checks
 from ..common.types import Array, dtype_name
 from .buffers import floats_in_order, from_buffer, in_order_of_floats, to_buffer
@@ -143,6 +144,29 @@ class Group:
         if self.size > 1:
             self._run(self._communicator.broadcast, buffer, root)
         return from_buffer(buffer, array)
+
+    def all_gather(self, array: Array) -> Array:
+        """The arrays of all ranks, one after another along axis 0; they may differ in that size only.
+
+        Returns
+        -------
+        array
+            New, of the array's backend.
+        """
+        if self.size == 1:
+            return from_buffer(to_buffer(array), array)
+        parts = self.gather(np.asarray(to_host(array)))
+        return backend_of(array).asarray(np.concatenate(parts), dtype_name(array.dtype))
+
+    def add(self, *numbers: float) -> list[float]:
+        """The sums of numbers of all ranks."""
+        found: list[float] = self.all_reduce(np.array(numbers, "float64")).tolist()
+        return found
+
+    def largest(self, *numbers: int) -> list[int]:
+        """The largest of whole numbers of all ranks."""
+        found: list[int] = self.all_reduce(np.array(numbers, "int64"), "max").tolist()
+        return found
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all ranks, in order of rank, on each: any objects that can be pickled."""

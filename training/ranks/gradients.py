@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from ...backends import to_host
 from ...backends.execution.team import joined, placed
 from ...common.types import Array
@@ -64,9 +62,9 @@ class GroupGradients:
         if not self._counts_samples(prediction, x, target):
             # What the mean divides by is not the number of samples.
             counted = self._counted(prediction, x, target) if own else 0.0
-            counts = np.array([float(to_host(counted)) if hasattr(counted, "dtype") else counted])
-            total = float(self._group.all_reduce(counts)[0])
-            share = float(counts[0]) / total if total else 0.0
+            own_count = float(to_host(counted)) if hasattr(counted, "dtype") else counted
+            (total,) = self._group.add(own_count)
+            share = own_count / total if total else 0.0
         if in_parts:
             return accumulate(run.model, run.loss, (1,) * self._parts, x, target, scale * share)
         value = run.loss.forward(prediction, target)
@@ -89,7 +87,7 @@ class GroupGradients:
             drawn = [
                 stream.position - at - (self._group.rank << _APART) for stream, at in zip(found, before, strict=True)
             ]
-            most = self._group.all_reduce(np.array(drawn, "int64"), "max").tolist()
+            most = self._group.largest(*drawn)
             for stream, at, count in zip(found, before, most, strict=True):
                 stream.position = at + count
 
