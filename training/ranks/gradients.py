@@ -11,6 +11,7 @@ from ...distributed.buckets import GradientBuckets
 from ...distributed.process_team import ProcessTeam
 from ...layers.core.grad_mode import no_grad
 from ...layers.core.release_after_backward import released
+from ..evaluation import in_mode
 from ..gradients import accumulate, forward_backward
 from ..inputs import sample_count, some_samples
 from ..run import Run
@@ -34,7 +35,8 @@ class GroupGradients:
         assert run.group is not None
         self._run, self._group = run, run.group
         parameters = [parameter for _, parameter in run.model.named_parameters()]
-        self.buckets = None if run.parts_are_exact else GradientBuckets(run.group, parameters)
+        once = run.options.accumulate == 1
+        self.buckets = None if run.parts_are_exact else GradientBuckets(run.group, parameters, once=once)
         self._parts = run.options.accumulate
         # Whether the mean divides by a multiple of the number of samples; None before the first step.
         self._by_samples: bool | None = None
@@ -82,6 +84,7 @@ class GroupGradients:
     def _counted(self, prediction: Array | None, x: Array, target: Array) -> Array | float:
         run = self._run
         if prediction is None:
-            with no_grad():
+            # In evaluation, where layers neither draw numbers nor keep statistics, nor need several samples.
+            with no_grad(), in_mode(run.model, False):
                 prediction = run.model.forward(some_samples(x, 0, 1))
         return run.loss.counted(prediction, target, none_ignored=run.none_ignored)
