@@ -14,12 +14,14 @@ from ..common import checks
 from ..common.types import Array, dtype_name
 from .buffers import floats_in_order, from_buffer, in_order_of_floats, to_buffer
 from .communicator import Communicator, Exchange, Pending, Queue, Reduction
-from .errors import RankError
+from .errors import RankError, RanksDiffer
 from .watch import Watch
 
 #: Seconds in which an exchange is polled all the time, and then the seconds between two looks.
 SPINNING = 0.002
 PAUSE = 0.0002
+#: Seconds in which an exchange may still end after a rank has failed.
+LAST_EXCHANGE = 0.5
 # There may be more processes than cores.
 _let_others_run = getattr(os, "sched_yield", lambda: None)
 
@@ -70,6 +72,11 @@ class Group:
     def watched_by(self, watch: Watch) -> None:
         """Raise errors of other ranks from now on."""
         self._watch = watch
+
+    def advise(self, text: str) -> None:
+        """Set what the line that names a failed rank ends with, such as how to go on."""
+        if self._watch is not None:
+            self._watch.advice = text
 
     @property
     def is_root(self) -> bool:
@@ -201,15 +208,19 @@ class Group:
             watch.exchanges += 1
         pending.advance(wanted=True)
         if pending.is_done:
-            self.check()
             return
         start = time.perf_counter()
+        failed = 0.0
         if watch is not None:
             watch.waits = True
         while not pending.is_done:
             self._queue.advance()
             pending.advance(wanted=True)
-            self.check()
+            if watch is not None and watch.failure is not None and not pending.is_done:
+                # An exchange to which the failed rank contributed still ends, such as one in which all found an error.
+                failed = failed or time.perf_counter()
+                if time.perf_counter() - failed > LAST_EXCHANGE:
+                    self.check()
             if time.perf_counter() - start < SPINNING:
                 _let_others_run()
             else:
@@ -250,6 +261,9 @@ class Group:
         """Tell the other ranks of an error that leaves the block, so that they stop too."""
         try:
             yield
+        except RanksDiffer:
+            # All ranks raise it.
+            raise
         except RankError:
             self.fail(None)
             raise

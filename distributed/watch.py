@@ -9,8 +9,9 @@ whether it waits in the last one. The hub decides that
 - a rank *left* when others wait and it has said goodbye,
 
 and a rank that raises an error says so itself. The hub then tells all ranks which one it was. Each raises `RankError`
-from the exchange in which it waits; one that does not come to an exchange within some seconds is ended by its own
-thread, after a line on standard error. If the hub itself is silent for longer than the timeout, rank 0 hangs.
+from the exchange in which it waits, and the first of them prints a line on standard error; one that does not come to an
+exchange within some seconds is ended by its own thread. If the hub itself is silent for longer than the timeout, rank 0
+hangs.
 
 A rank may need longer for something that the others know nothing of, such as writing a large file: within `allowing` it
 is given that time in addition.
@@ -201,6 +202,8 @@ class Watch:
     ----------
     failure : RankError or None
         What the hub has decided.
+    advice : str
+        What the line about a failure ends with.
     exchanges : int
         How many exchanges this rank has begun to wait for, and ``waits``: whether it still waits for the last one.
     """
@@ -208,6 +211,7 @@ class Watch:
     def __init__(self, rank: int, hosts: list[str], port: int, token: str, timeout: float) -> None:
         self.rank, self.timeout = rank, timeout
         self.failure: RankError | None = None
+        self.advice = ""
         self.exchanges, self.waits, self._allowed = 0, False, 0.0
         self._has_left = self._is_raised = False
         self._connection = Connection(_connected(hosts, port, timeout))
@@ -271,6 +275,9 @@ class Watch:
 
     def _fail(self, rank: int | None, text: str, where: str) -> None:
         named = "the group" if rank is None else f"rank {rank}" + (f" ({where})" if where else "")
+        if rank != self.rank and self.rank == (0 if rank != 0 else 1):
+            # At once: MPI's launcher may end this process when it sees that another one has died.
+            print(f"xpnn: {named} {text}{self.advice}", file=sys.stderr, flush=True)
         self.failure = RankError(rank, f"{named} {text}")
         end = time.monotonic() + GRACE
         while time.monotonic() < end:
@@ -278,7 +285,6 @@ class Watch:
                 return
             time.sleep(0.05)
         # The program waits somewhere else, such as for a device.
-        print(f"xpnn: {self.failure}; rank {self.rank} stops", file=sys.stderr, flush=True)
         os._exit(1)
 
 

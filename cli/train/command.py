@@ -15,7 +15,7 @@ import numpy as np
 from ...backends import Backend, get_backend
 from ...common.files import write_whole
 from ...common.terminal import say
-from ...distributed import Group, RankError
+from ...distributed import Group
 from ...interop import safetensors
 from ...interop.onnx.from_onnx import contained, is_onnx
 from ...layers.core.layer import Layer
@@ -90,6 +90,8 @@ def _run(options: argparse.Namespace, group: Group | None) -> None:
     net = contained(options.model) if is_onnx(options.model) and not resume else None
     about = {"data": data_id(job.data.fingerprint)}
     checkpoints = run_folder.RunCheckpoints(folder, as_toml(options), resume, keep, every, about, net)
+    if group is not None:
+        group.advise(f"; with a checkpoint the run goes on: xpnn train --resume {folder}")
     try:
         with checkpoints if is_root else nullcontext():
             try:
@@ -99,9 +101,6 @@ def _run(options: argparse.Namespace, group: Group | None) -> None:
                     opened.discard(checkpoints=True)
     except Interrupted as error:
         raise Interrupted(f"{error}; continue with: xpnn train --resume {folder}", error.number) from None
-    except RankError as error:
-        hint = f"; continue with: xpnn train --resume {folder}" if checkpoints.is_begun else ""
-        raise RankError(error.rank, f"{error}{hint}") from error
     except (CheckpointError, NonFiniteError, OutOfMemory) as error:
         if group is not None:
             group.fail(f"stopped: {one_line(error)}")

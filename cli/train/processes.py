@@ -1,7 +1,6 @@
 """``xpnn train --distributed``: the processes of one run, of which rank 0 prints and writes files."""
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -40,10 +39,7 @@ def joined(options: argparse.Namespace) -> Group | None:
 
 @contextmanager
 def together(group: Group | None) -> Iterator[None]:
-    """If one process ends, all do: another rank's failure is one line, and `Failure`.
-
-    The first of the remaining ranks prints it, and after Ctrl-C only rank 0 says what was saved.
-    """
+    """If one process ends, all do: another rank's failure is `Failure`, and after Ctrl-C only rank 0 prints a line."""
     if group is None:
         yield
         return
@@ -53,8 +49,7 @@ def together(group: Group | None) -> Iterator[None]:
         # On all ranks: `by_all`.
         raise
     except RankError as error:
-        if group.rank == (0 if error.rank != 0 else 1):
-            print(f"xpnn train: {error}", file=sys.stderr, flush=True)
+        # The line that names the rank has been printed.
         raise Failure from error
     except Stopped as error:
         if not group.is_root:

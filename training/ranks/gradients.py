@@ -1,5 +1,7 @@
 """The gradients of a batch of which each rank has some samples."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,15 @@ from ...distributed.buckets import GradientBuckets
 from ...distributed.process_team import ProcessTeam
 from ...layers.core.grad_mode import no_grad
 from ...layers.core.release_after_backward import released
+from ...layers.core.snapshot import streams
 from ..evaluation import in_mode
 from ..gradients import accumulate, forward_backward
 from ..inputs import sample_count, some_samples
 from ..run import Run
 from ..share import part_bounds
+
+# Ranks are this power of two apart in a random stream, while each draws by itself.
+_APART = 40
 
 
 class GroupGradients:
@@ -40,7 +46,6 @@ class GroupGradients:
         self._parts = run.options.accumulate
         # Whether the mean divides by a multiple of the number of samples; None before the first step.
         self._by_samples: bool | None = None
-        self._synchronises = any(getattr(layer, "group", None) is not None for _, layer in run.model.named_layers())
 
     def __call__(self, x: Array, target: Array, scale: float = 1.0) -> tuple[Any, Any]:
         """Adds to the gradients; returns loss and predictions."""
@@ -49,12 +54,14 @@ class GroupGradients:
         if self.buckets is None:
             with joined(ProcessTeam(self._group, bounds)):
                 return forward_backward(run.model, run.loss, x, target)
-        with self.buckets.summed(), placed(sample_count(x), bounds[rank], bounds[-1]):
+        with self._own_streams(), self.buckets.summed(), placed(sample_count(x), bounds[rank], bounds[-1]):
             return self._part(x, target, scale, bounds[-1])
 
     def _part(self, x: Array, target: Array, scale: float, samples: int) -> tuple[Any, Any]:
         run, own = self._run, sample_count(x)
-        prediction = run.model.forward(x) if own and self._parts == 1 else None
+        in_parts = self._parts > 1 and own > 0
+        # Without samples too: batch norms exchange sums, and random streams go on.
+        prediction = None if in_parts else run.model.forward(x)
         share = own / samples
         if not self._counts_samples(prediction, x, target):
             # What the mean divides by is not the number of samples.
@@ -62,17 +69,31 @@ class GroupGradients:
             counts = np.array([float(to_host(counted)) if hasattr(counted, "dtype") else counted])
             total = float(self._group.all_reduce(counts)[0])
             share = float(counts[0]) / total if total else 0.0
-        if not own and not self._synchronises:
-            return None, None
-        if not own:
-            # Batch norms exchange sums, to which this rank adds nothing.
-            prediction = run.model.forward(x)
-        if prediction is None:
+        if in_parts:
             return accumulate(run.model, run.loss, (1,) * self._parts, x, target, scale * share)
         value = run.loss.forward(prediction, target)
         with released():
             run.model.backward(run.loss.backward(scale * share), input_grad=False)
         return (value, prediction) if own else (None, None)
+
+    @contextmanager
+    def _own_streams(self) -> Iterator[None]:
+        """Within the block each rank draws other numbers; afterwards the random streams are at one place again.
+
+        With ``accumulate`` a rank draws for some of its samples at a time, and ranks draw unequally often.
+        """
+        found = [stream for _, stream in streams(self._run.model)] if self._parts > 1 else []
+        before = [stream.position for stream in found]
+        for stream in found:
+            stream.position += self._group.rank << _APART
+        yield
+        if found:
+            drawn = [
+                stream.position - at - (self._group.rank << _APART) for stream, at in zip(found, before, strict=True)
+            ]
+            most = self._group.all_reduce(np.array(drawn, "int64"), "max").tolist()
+            for stream, at, count in zip(found, before, most, strict=True):
+                stream.position = at + count
 
     def _counts_samples(self, prediction: Array | None, x: Array, target: Array) -> bool:
         """Whether the mean divides by a multiple of the number of samples, as the ranks found in the first step."""

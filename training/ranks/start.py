@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...distributed import Group
+from ...distributed.errors import RanksDiffer
 from ...layers.core.snapshot import streams
 from ..data_loader import DataLoader
 from ..host_state import average_state, load_average_state, load_model_state, model_state
@@ -23,7 +24,7 @@ def require_same_run(run: Run, group: Group) -> None:
 
     Raises
     ------
-    ValueError
+    RanksDiffer
         On all ranks, if versions, settings, data or models differ; the message names the ranks and what differs.
     """
     every = group.gather({name: _digest(value) for name, value in _facts(run).items()})
@@ -33,7 +34,7 @@ def require_same_run(run: Run, group: Group) -> None:
         if differing:
             problems.append(f"rank {rank} differs from rank 0 in its {', '.join(differing)}")
     if problems:
-        raise ValueError(f"all ranks must train the same: {'; '.join(problems)}; start them with the same program")
+        raise RanksDiffer(f"all ranks must train the same: {'; '.join(problems)}; start them with the same program")
     _share_weights(run, group)
 
 
