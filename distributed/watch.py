@@ -34,6 +34,8 @@ from .errors import RankError
 INTERVAL = 1.0
 #: Seconds in which a rank has to raise the error, before its thread ends the process.
 GRACE = 8.0
+#: Bytes of the longest message.
+LONGEST = 1 << 20
 #: Seconds that others wait for a rank that has ended before it is reported.
 AFTER_GOODBYE = 2.0
 
@@ -64,7 +66,12 @@ class Connection:
         if not data:
             return None
         *lines, self._received = (self._received + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        try:
+            found = [json.loads(line) for line in lines]
+        except ValueError:
+            return None
+        # Others, such as programs that look for open ports, may send anything.
+        return found if all(isinstance(each, dict) for each in found) and len(self._received) < LONGEST else None
 
 
 class _Seen:
@@ -120,6 +127,7 @@ class Hub:
                     self._hear(key.data, message)
                 if messages is None:
                     chooser.unregister(key.fileobj)
+                    key.data.socket.close()
                     self._closed(key.data)
             self._judge()
             if (now := time.monotonic()) - told > INTERVAL:
@@ -238,9 +246,9 @@ class Watch:
 
     def fail(self, text: str) -> None:
         """Tell all ranks that this one can't go on."""
+        # The error that this rank raises is its own, even if another one was faster.
+        self._is_raised = True
         if self.failure is None and not self._has_left:
-            # The error that this rank raises is its own.
-            self._is_raised = True
             self._connection.send(failed=text)
 
     def leave(self) -> None:

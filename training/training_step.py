@@ -21,6 +21,7 @@ from .nan_check import NonFiniteError, Snapshot, locate, uses_only_library_code
 from .optimizers import clip_grad_norm, clip_grad_value
 from .out_of_memory import out_of_memory
 from .ranks.gradients import GroupGradients
+from .ranks.nan_check import locate_in_group
 from .run import Run
 from .schedules.base import TimedSchedule
 from .shards import Shards
@@ -106,7 +107,7 @@ class TrainingStep:
             is_bad = not isfinite(value) and self._any_counts(prediction, target)
             if is_bad if run.group is None else run.group.agree(is_bad)[0]:
                 before.restore()
-                self._stop_or_skip(value, x, target)
+                self._stop_or_skip(value, is_bad, x, target)
                 return
             value = value if isfinite(value) else 0.0
             run.skipped_in_a_row = 0
@@ -180,17 +181,15 @@ class TrainingStep:
         counted = run.loss.counted(prediction, target, none_ignored=run.none_ignored)
         return bool((counted if isinstance(counted, float) else float(run.model.backend.to_numpy(counted))) != 0.0)
 
-    def _stop_or_skip(self, value: float, x: Array, target: Array) -> None:
-        """Raise `NonFiniteError`, or skip the batch."""
+    def _stop_or_skip(self, value: float, is_bad: bool, x: Array, target: Array) -> None:
+        """Raise `NonFiniteError`, or skip the batch; with a group all ranks do, and ``is_bad`` is of this one."""
         run = self._run
         run.optimizer.zero_grad()
         run.skipped += 1
         run.skipped_in_a_row += 1
         if self._on_nan == "stop" or run.skipped_in_a_row >= MOST_SKIPPED:
-            if run.group is not None and isfinite(value):
-                # Another rank has the loss that is not finite, and raises the error, which this one waits for.
-                run.group.barrier()
-            raise NonFiniteError(run.steps + 1, run.epoch, locate(run.model, run.loss, x, target))
+            finding = locate if run.group is None else partial(locate_in_group, run.group, is_bad)
+            raise NonFiniteError(run.steps + 1, run.epoch, finding(run.model, run.loss, x, target))
         self._note(f"epoch {run.epoch}, step {run.steps + 1}: the loss is {value}; batch skipped")
 
 

@@ -189,7 +189,7 @@ class ChannelNorm(Norm, Fusing):
                     self.buffers[name] = array
                 return
         factor = self._factor(normalised.mean)
-        if rows_of_all(prod(layout.grid)) == 0:
+        if not isinstance(normalised, Synchronised) and rows_of_all(prod(layout.grid)) == 0:
             return
         cells = normalised.cells if isinstance(normalised, Synchronised) else layout.cells
         unbiased = normalised.var * (cells / (cells - 1))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 from ...backends import to_host
@@ -12,10 +13,11 @@ from ...distributed.process_team import ProcessTeam
 from ...layers.core.grad_mode import no_grad
 from ...layers.core.release_after_backward import released
 from ...layers.core.snapshot import streams
+from ..evaluation import in_mode
 from ..gradients import accumulate, forward_backward
 from ..inputs import sample_count, some_samples
 from ..run import Run
-from ..share import part_bounds
+from ..share import rank_bounds
 
 # Ranks are this power of two apart in a random stream, while each draws by itself.
 _APART = 40
@@ -38,24 +40,29 @@ class GroupGradients:
         assert run.group is not None
         self._run, self._group = run, run.group
         parameters = [parameter for _, parameter in run.model.named_parameters()]
-        self.buckets = None if run.parts_are_exact else GradientBuckets(run.group, parameters)
+        once = run.options.accumulate == 1
+        self.buckets = None if run.parts_are_exact else GradientBuckets(run.group, parameters, once=once)
         self._parts = run.options.accumulate
         # Whether the mean divides by a multiple of the number of samples; None before the first step.
         self._by_samples: bool | None = None
+        self._synchronises = any(getattr(layer, "group", None) is not None for _, layer in run.model.named_layers())
 
     def __call__(self, x: Array, target: Array, scale: float = 1.0) -> tuple[Any, Any]:
         """Adds to the gradients; returns loss and predictions."""
         run, rank = self._run, self._group.rank
-        bounds = part_bounds(run.samples_of_step(), (1,) * self._group.size)
+        bounds = rank_bounds(run.samples_of_step(), self._group.size)
         if self.buckets is None:
             with joined(ProcessTeam(self._group, bounds)):
                 return forward_backward(run.model, run.loss, x, target)
         with self._own_streams(), self.buckets.summed(), placed(sample_count(x), bounds[rank], bounds[-1]):
-            return self._part(x, target, scale, bounds[-1])
+            return self._part(x, target, scale, bounds)
 
-    def _part(self, x: Array, target: Array, scale: float, samples: int) -> tuple[Any, Any]:
-        run, own = self._run, sample_count(x)
+    def _part(self, x: Array, target: Array, scale: float, bounds: list[int]) -> tuple[Any, Any]:
+        run, own, samples = self._run, sample_count(x), bounds[-1]
         in_parts = self._parts > 1 and own > 0
+        if self._synchronises and any(b - a < self._parts for a, b in pairwise(bounds)):
+            # Batch norms exchange sums, so all ranks call them equally often.
+            in_parts = False
         # Without samples too: batch norms exchange sums, and random streams go on.
         prediction = None if in_parts else run.model.forward(x)
         share = own / samples
@@ -101,6 +108,7 @@ class GroupGradients:
     def _counted(self, prediction: Array | None, x: Array, target: Array) -> Array | float:
         run = self._run
         if prediction is None:
-            with no_grad():
+            # In evaluation, where layers neither draw numbers nor keep statistics, nor need several samples.
+            with no_grad(), in_mode(run.model, False):
                 prediction = run.model.forward(some_samples(x, 0, 1))
         return run.loss.counted(prediction, target, none_ignored=run.none_ignored)

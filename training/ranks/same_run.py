@@ -11,7 +11,7 @@ from ...distributed import Group
 from ...distributed.errors import RanksDiffer
 from ...layers.core.snapshot import streams
 from ..data_loader import DataLoader
-from ..host_state import average_state, load_average_state, load_model_state, model_state
+from ..host_state import average_state, load_average_state, load_model_state, model_state, optimizer_state
 from ..images import IN_MEMORY, Images
 from ..run import Run
 
@@ -38,6 +38,16 @@ def require_same_run(run: Run, group: Group) -> None:
     _share_weights(run, group)
 
 
+def require_same(what: str, value: Any, group: Group) -> None:
+    """Raise `RanksDiffer` on all ranks unless they have the same value, such as settings; called by all."""
+    digests = group.gather(_digest(value))
+    others = [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]
+    if others:
+        raise RanksDiffer(
+            f"{what} rank {', '.join(others)} with other settings of what is trained than rank 0; call it alike on all"
+        )
+
+
 def _facts(run: Run) -> dict[str, Any]:
     b = run.model.backend
     where = b.spec.partition(":")[0] if b.numerics == "fast" else "any"
@@ -58,9 +68,19 @@ def _facts(run: Run) -> dict[str, Any]:
             name: repr(getattr(run.options, name))
             for name in ("schedule_each", "clip_norm", "on_nan", "precision", "resume", "monitor", "mode")
         },
+        "early stopping": repr(run.early_stopping),
+        "state of the optimizer": _state(run),
         "checkpoints": run.checkpoints is None or [run.checkpoints.every, run.checkpoints.about],
     }
     return facts
+
+
+def _state(run: Run) -> str:
+    """A digest of the state of optimizer and schedule before the first step."""
+    arrays, facts = optimizer_state(run.optimizer)
+    schedule = None if run.schedule is None else run.schedule.state_dict()
+    sums = {name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for name, array in arrays.items()}
+    return _digest([facts, schedule, sums])
 
 
 def _data(loader: DataLoader) -> list[str]:
