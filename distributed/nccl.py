@@ -33,9 +33,15 @@ def is_launched() -> bool:
 def missing() -> str | None:
     """Why NCCL can't be used; None if it can."""
     try:
-        from cupy.cuda import nccl
+        from cupy.cuda import nccl, runtime
     except ImportError:
         return "CuPy is not installed: pip install 'xpnn[cupy]'"
+    try:
+        count = runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        return f"CuPy finds no GPU: {error}"
+    if not count:
+        return "CuPy finds no GPU"
     if not nccl.available:
         return "CuPy finds no NCCL library: pip install nvidia-nccl-cu13, or nvidia-nccl-cu12 for CUDA 12"
     return None

@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -96,7 +97,9 @@ def _by_nccl() -> tuple[Communicator, int]:
         world, address = None, (os.environ["MASTER_ADDR"], port)
     else:
         world, address = mpi.MPICommunicator(), None
-        rank, size, local = world.rank, world.size, _local_rank(world)
+        # Launchers such as SLURM's may show each process another GPU.
+        gpus = [cupy.cuda.runtime.deviceGetPCIBusId(device) for device in range(devices)]
+        rank, size, local = world.rank, world.size, _local_rank(world, gpus)
     if local >= devices:
         raise RuntimeError(
             f"init('nccl') needs one GPU for each process of a machine: this is process {local}, counted from 0, and "
@@ -106,9 +109,9 @@ def _by_nccl() -> tuple[Communicator, int]:
     return nccl.NCCLCommunicator(rank, size, address, world), local
 
 
-def _local_rank(communicator: Communicator) -> int:
-    """The number of this process among those of its machine."""
-    names = Group(communicator).gather(socket.gethostname())
+def _local_rank(communicator: Communicator, gpus: Sequence[str] = ()) -> int:
+    """The number of this process among those of its machine, which see the same GPUs."""
+    names = Group(communicator).gather((socket.gethostname(), *gpus))
     return names[: communicator.rank].count(names[communicator.rank])
 
 

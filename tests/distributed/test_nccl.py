@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
-import nccl_ranks
+import cupy_ranks
 import pytest
 
 import xpnn as nn
@@ -51,7 +51,7 @@ def started(case, size=2, environments=None):
     """Processes of ranks; those that still run are killed at the end."""
     port = free_port()
     ranks = [environment(rank, size, port) for rank in range(size)] if environments is None else environments
-    command = [sys.executable, str(HELPERS / "nccl_ranks.py"), case, "nccl"]
+    command = [sys.executable, str(HELPERS / "cupy_ranks.py"), case, "nccl"]
     processes = [
         subprocess.Popen(command, env=each, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in ranks
     ]
@@ -105,8 +105,8 @@ def test_fit_leaves_the_same_bits_on_all_ranks(rows):
 
 
 def test_fit_in_exact_numerics_has_the_bits_of_one_process_on_numpy(rows):
-    model, history = nccl_ranks.fit("numpy", "exact")
-    assert rows[0]["exact"] == nccl_ranks.digest(model)
+    model, history = cupy_ranks.fit("numpy", "exact")
+    assert rows[0]["exact"] == cupy_ranks.digest(model)
     assert rows[0]["exact loss"] == history["train_loss"][-1]
 
 
@@ -140,7 +140,6 @@ def both(function):
 
 def test_two_ranks_on_one_gpu_are_refused(monkeypatch, cupy):
     monkeypatch.setattr(cupy.cuda, "nccl", nccl_double, raising=False)
-    monkeypatch.setenv("NCCL_DOUBLE_BUS", "the same")
     address = "127.0.0.1", free_port()
     for error in both(lambda rank: nccl.NCCLCommunicator(rank, 2, address)):
         assert "NCCL can't connect the ranks" in str(error) and "GPU of its own" in str(error)
@@ -185,6 +184,14 @@ def launched(monkeypatch, **variables):
             monkeypatch.setenv(name, value)
     for name in ("PMI_RANK", "PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"):
         monkeypatch.delenv(name, raising=False)
+
+
+def test_without_a_gpu_the_message_says_so(monkeypatch, cupy):
+    launched(monkeypatch)
+    monkeypatch.setattr(cupy.cuda, "nccl", SimpleNamespace(available=True), raising=False)
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", lambda: 0)
+    with pytest.raises(RuntimeError, match="CuPy finds no GPU"):
+        nn.distributed.init("nccl")
 
 
 def test_without_a_library_the_message_says_what_to_install(monkeypatch, cupy):

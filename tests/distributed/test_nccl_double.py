@@ -17,7 +17,6 @@ INVALID_ARGUMENT, INTERNAL_ERROR = 4, 3
 @pytest.fixture
 def ranks(gpu, monkeypatch):
     """Two communicators, and a stream for each."""
-    monkeypatch.setenv("NCCL_DOUBLE_BUS", "none")
     monkeypatch.setattr(nccl_double_root, "is_same_gpu", lambda bus, others: False)
     identifier = double.get_unique_id()
     with ThreadPoolExecutor(2) as pool:

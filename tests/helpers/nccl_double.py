@@ -81,8 +81,7 @@ class NcclCommunicator:
         self._is_open, self._failed = True, 0
         host, _, port = commId.rstrip(b"\0").decode().partition(":")
         self._link = socket.create_connection((host, int(port)))
-        # On a machine where all processes share a device, it has as many names as the test says.
-        bus = os.environ.get("NCCL_DOUBLE_BUS", runtime.deviceGetPCIBusId(self._device))
+        bus = runtime.deviceGetPCIBusId(self._device)
         send(self._link, {"rank": rank, "size": ndev, "bus": bus})
         answer, _ = receive(self._link)
         if answer is None or answer["status"]:
@@ -165,7 +164,7 @@ class NcclCommunicator:
         runtime.setDevice(self._device)
         runtime.streamSynchronize(work.stream)
         dtype = np.dtype(_DTYPES[work.datatype])
-        sent = _read(work.source, work.count, dtype)
+        sent = _read(work, dtype)
         time.sleep(float(os.environ.get("NCCL_DOUBLE_DELAY", "0")))
         send(self._link, {"call": [work.name, work.count, str(dtype), work.argument]}, sent.tobytes())
         answer, data = receive(self._link)
@@ -177,7 +176,7 @@ class NcclCommunicator:
             self._failed = answer["status"]
             print(f"NCCL WARN {answer['reason']}", file=sys.stderr, flush=True)
             return
-        if _read(work.source, work.count, dtype).tobytes() != sent.tobytes():
+        if _read(work, dtype).tobytes() != sent.tobytes():
             self._failed = 3
             print("NCCL WARN a buffer was written while it was exchanged", file=sys.stderr, flush=True)
             return
@@ -205,10 +204,12 @@ def _require_device_memory(pointer: int, nbytes: int, device: int) -> None:
         raise NcclError(4, f"pointer of memory type {found.type} on device {found.device}, not on device {device}")
 
 
-def _read(pointer: int, count: int, dtype: np.dtype) -> np.ndarray:
-    found = np.empty(count, dtype)
-    if count:
-        runtime.memcpy(found.ctypes.data, pointer, found.nbytes, runtime.memcpyDeviceToHost)
+def _read(work: _Work, dtype: np.dtype) -> np.ndarray:
+    """The data, as the stream finds it, which waits for no other one."""
+    found = np.empty(work.count, dtype)
+    if found.size:
+        runtime.memcpyAsync(found.ctypes.data, work.source, found.nbytes, runtime.memcpyDeviceToHost, work.stream)
+        runtime.streamSynchronize(work.stream)
     return found
 
 
@@ -273,4 +274,7 @@ def install() -> None:
     module.__dict__.update({name: value for name, value in globals().items() if not name.startswith("_")})
     sys.modules["cupy.cuda.nccl"] = cupy.cuda.nccl = module
     cupy.cuda.Event = Event
+    # Processes that share a device are told apart as if each saw one of its own.
+    if bus := os.environ.get("NCCL_DOUBLE_BUS"):
+        runtime.deviceGetPCIBusId = lambda device: bus
     _BaseStream.wait_event, _BaseStream.synchronize = _stream_waits, _stream_synchronizes
