@@ -60,8 +60,8 @@ class Bucket:
         self._entries = starts[-1]
         value = parameters[0].value
         # On the device of the parameters, or on the host.
-        empty = value.flatten()[:0] if is_native(value) else np.zeros(0, dtype)
-        self.buffer: Any = empty.__array_namespace__().zeros(self._entries + len(parameters), dtype=dtype)
+        like: Any = value if is_native(value) else np.zeros(0)
+        self.buffer: Any = np.zeros(self._entries + len(parameters), dtype=dtype, like=like)
         self._views: dict[int, Any] = {}
         for parameter, order in zip(parameters, orders, strict=True):
             flat = self.buffer[self._places[id(parameter)]]
@@ -100,7 +100,7 @@ class Bucket:
                 has[number] = 0.0
             else:
                 self.fill(parameter)
-        self.buffer[self._entries :] = 1.0 if has.all() else self.buffer.__array_namespace__().asarray(has)
+        self.buffer[self._entries :] = 1.0 if has.all() else np.asarray(has, like=self.buffer)
 
     def spread(self) -> None:
         """Make the sums the gradients of the parameters."""
@@ -184,8 +184,8 @@ class GradientBuckets:
             return
         if self._arrived[key] > 1:
             raise RuntimeError(
-                f"a parameter of shape {parameter.shape} got a second gradient in this step, but one in the "
-                "first step; with a group each step must use a layer equally often"
+                f"a parameter of shape {parameter.shape} got a second gradient in this step, but one in the first; "
+                "with a group each step must use a layer equally often"
             )
         bucket.fill(parameter)
         while self._next < len(self._buckets) and self._buckets[self._next].is_full:

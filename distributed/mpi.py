@@ -15,7 +15,7 @@ import numpy as np
 
 from .communicator import Exchange, Reduction
 
-INSTALL = "pip install 'xpnn[mpi]', or mpi4py beside the MPI of your cluster"
+INSTALL = "pip install 'mpi4py>=4' beside the MPI of your cluster, or with pip install 'mpich>=4.2' in its place"
 # Set by MPI's own launchers in the processes that they start.
 _LAUNCHED = ("PMI_RANK", "PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
@@ -96,17 +96,17 @@ class MPICommunicator:
         if isinstance(buffer, np.ndarray):
             yield from _completed(start(buffer))
             return
-        from .staging import Staged, finished_on_device
+        from .staging import DeviceBuffer, Staged
 
         if is_cuda_aware():
-            yield from finished_on_device(has_started=False)
+            yield from DeviceBuffer(buffer).finished(has_started=False)
             yield from _completed(start(buffer))
             return
         staged = Staged(buffer)
-        yield from finished_on_device(has_started=False)
+        yield from staged.finished(has_started=False)
         yield from _completed(start(staged.host))
         staged.copy_back()
-        yield from finished_on_device(has_started=True)
+        yield from staged.finished(has_started=True)
 
     def close(self, *, failed: bool) -> None:
         """End MPI, unless a rank failed: then other ranks may never arrive."""

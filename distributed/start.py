@@ -6,6 +6,7 @@ import secrets
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -81,36 +82,45 @@ def _by_nccl() -> tuple[Communicator, int]:
         raise RuntimeError(f"init('nccl'): {problem}; init('mpi') needs no NCCL")
     import cupy
 
+    absent = [name for name in nccl.ENVIRONMENT if name not in os.environ]
+    if len(absent) < len(nccl.ENVIRONMENT) and absent and not mpi.is_launched():
+        raise RuntimeError(
+            f"init('nccl'): of {', '.join(nccl.ENVIRONMENT)}, which torchrun sets, {absent[0]} is not set"
+        )
     devices = cupy.cuda.runtime.getDeviceCount()
     if nccl.is_launched() and not mpi.is_launched():
         rank, size, port = (_number(name) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+        if not 0 < port < 1 << 16:
+            raise RuntimeError(f"MASTER_PORT must be from 1 to 65535, got {port}")
         if not 0 <= rank < size:
             raise RuntimeError(f"RANK must be from 0 to WORLD_SIZE - 1 = {size - 1}, got {rank}")
         local = _number("LOCAL_RANK") if "LOCAL_RANK" in os.environ else rank % max(devices, 1)
         # torchrun listens at its port itself.
         port += "TORCHELASTIC_RUN_ID" in os.environ
-        address: tuple[str, int] | None = (os.environ["MASTER_ADDR"], port)
+        world, address = None, (os.environ["MASTER_ADDR"], port)
     else:
-        world = mpi.MPICommunicator()
-        rank, size, local, address = world.rank, world.size, _local_rank(world), None
+        world, address = mpi.MPICommunicator(), None
+        # Launchers such as SLURM's may show each process another GPU.
+        gpus = [cupy.cuda.runtime.deviceGetPCIBusId(device) for device in range(devices)]
+        rank, size, local = world.rank, world.size, _local_rank(world, gpus)
     if local >= devices:
         raise RuntimeError(
             f"init('nccl') needs one GPU for each process of a machine: this is process {local}, counted from 0, and "
             f"there are {devices}; start fewer processes, or use init('mpi')"
         )
     cupy.cuda.Device(local).use()
-    return nccl.NCCLCommunicator(rank, size, address), local
+    return nccl.NCCLCommunicator(rank, size, address, world), local
 
 
-def _local_rank(communicator: Communicator) -> int:
-    """The number of this process among those of its machine."""
-    names = Group(communicator).gather(socket.gethostname())
+def _local_rank(communicator: Communicator, gpus: Sequence[str] = ()) -> int:
+    """The number of this process among those of its machine, which see the same GPUs."""
+    names = Group(communicator).gather((socket.gethostname(), *gpus))
     return names[: communicator.rank].count(names[communicator.rank])
 
 
 def _number(name: str) -> int:
     text = os.environ[name]
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal()):
         raise RuntimeError(f"the environment variable {name} must be a whole number, got {text!r}")
     return int(text)
 
