@@ -12,7 +12,6 @@ A parameter may have no gradient on a rank: one without samples, or one where a 
 only if it has none on any rank it has none afterwards. For that each bucket ends with a number for each parameter.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
@@ -154,9 +153,8 @@ class GradientBuckets:
         # Gradients of each parameter in this step, in the order of the first ones.
         self._arrived: dict[int, int] = {}
         self._repeated: set[int] = set()
-        # The bucket that is exchanged next, and when those before it were started.
+        # The bucket that is exchanged next.
         self._next = 0
-        self._started: list[float] = []
 
     @contextmanager
     def summed(self) -> Iterator[None]:
@@ -199,7 +197,6 @@ class GradientBuckets:
     def _start_next(self) -> None:
         bucket = self._buckets[self._next]
         bucket.complete()
-        self._started.append(time.perf_counter())
         bucket.pending = self._group.start(bucket.buffer)
         self._next += 1
 
@@ -213,8 +210,7 @@ class GradientBuckets:
             self._group.finish(bucket.pending)
             bucket.spread()
             if self.timeline is not None:
-                self.timeline.append(Interval(f"bucket {number}", self._started[number], time.perf_counter()))
-        self._started = []
+                self.timeline.append(Interval(f"bucket {number}", bucket.pending.start, bucket.pending.end))
 
     def _make_buckets(self) -> None:
         """Distribute the parameters, in the order in which their gradients arrived on rank 0; others come last."""

@@ -6,6 +6,8 @@ it changes in place. All ranks start the same exchanges in the same order.
 
 from collections import deque
 from collections.abc import Generator
+from math import inf
+from time import perf_counter
 from typing import Any, Literal, Protocol, TypeAlias
 
 #: The reductions. A maximum is of whole numbers only: that of floats has no defined result for NaN.
@@ -18,11 +20,18 @@ Exchange: TypeAlias = Generator[bool, bool, None]
 
 
 class Pending:
-    """An exchange in progress."""
+    """An exchange in progress.
+
+    Attributes
+    ----------
+    start, end : float
+        Seconds of `time.perf_counter`: when it began, and when it was seen to have ended.
+    """
 
     def __init__(self, steps: Exchange) -> None:
         self._steps = steps
         self.has_started = self.is_done = False
+        self.start, self.end = perf_counter(), inf
         self._resume(next)
 
     def advance(self, wanted: bool = False) -> None:
@@ -35,6 +44,7 @@ class Pending:
             self.has_started = go_on(self._steps)
         except StopIteration:
             self.has_started = self.is_done = True
+            self.end = perf_counter()
 
 
 class Queue:

@@ -182,7 +182,7 @@ class Hub:
                 self._decide(None, f"all ranks have waited for {longest:.0f} s in the same exchange")
                 return
             rank = min(late, key=lambda each: (late[each].exchanges, each))
-            is_silent = now - late[rank].heard > self._timeout / 2
+            is_silent = now - late[rank].heard > max(self._timeout / 2, 3 * INTERVAL)
             what = "is not heard of any more" if is_silent else "hangs"
             self._decide(rank, f"{what}: other ranks have waited {longest:.0f} s for it")
 

@@ -14,7 +14,7 @@ from xpnn.distributed.errors import RankError
 TIMEOUT = 3.0
 WHAT = {
     "is killed": "died",
-    "is frozen": "is not heard of any more: other ranks have waited",
+    "is frozen": "(?:is not heard of any more|hangs): other ranks have waited",
     "hangs": "hangs: other ranks have waited",
     "raises": "raised ValueError: bad ...",
     "lacks memory": "raised .*MemoryError: Unable to allocate",
