@@ -93,7 +93,7 @@ def test_a_stranger_is_not_heard():
 
 
 def test_a_hub_that_can_not_be_reached_is_named():
-    with pytest.raises(ConnectionError, match="rank 0 can.t be reached at port 1"):
+    with pytest.raises(ConnectionError, match=r"rank 0 can.t be reached at port 1 "):
         Watch(1, ["127.0.0.1"], 1, "secret", TIMEOUT)
 
 
