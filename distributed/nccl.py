@@ -8,6 +8,7 @@ or by TCP to the address of rank 0; see `rendezvous`.
 
 import os
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,10 @@ def is_launched() -> bool:
 def missing() -> str | None:
     """Why NCCL can't be used; None if it can."""
     try:
-        from cupy.cuda import nccl, runtime
+        with warnings.catch_warnings():
+            # CuPy says in several lines what the message here says.
+            warnings.simplefilter("ignore")
+            from cupy.cuda import nccl, runtime
     except ImportError:
         return "CuPy is not installed: pip install 'xpnn[cupy]'"
     try:
