@@ -17,7 +17,7 @@ from ..training.saved_net.weights import CONFIG, read_options
 from .errors import UsageError
 
 # Names that are not written to the file of a run: its folder, and where its options come from.
-NOT_WRITTEN = {"command", "run", "parser", "config", "out", "force", "resume"}
+NOT_WRITTEN = {"command", "run", "parser", "config", "distributed", "out", "force", "resume"}
 
 
 def expanded(arguments: list[str], parser: argparse.ArgumentParser) -> list[str]:

@@ -6,8 +6,9 @@
     nn.fit(model, (x, y), group=group)
 """
 
+from .batch_norms import synchronise_batch_norms
 from .errors import RankError
 from .group import Group, Traffic
 from .start import init
 
-__all__ = ["Group", "RankError", "Traffic", "init"]
+__all__ = ["Group", "RankError", "Traffic", "init", "synchronise_batch_norms"]

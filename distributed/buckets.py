@@ -2,7 +2,8 @@
 
 Backward finds the gradients of the last layers first. Each is copied into its bucket as it arrives; a bucket that is
 full is exchanged while the layers before are computed. After backward the gradients of the parameters are views of the
-buckets, with the memory layout that backward gave them.
+buckets, with the memory layout that backward gave them in the first step, on the first rank that had one: the same on
+all ranks, which add entry by entry, and where a sum over the gradients must have the same bits.
 
 All ranks exchange the same buckets in the same order, which is that of the arrivals on rank 0 in the first step. In the
 first step, and for parameters that get more than one gradient in a step, buckets are exchanged after backward.
@@ -28,8 +29,11 @@ from .buffers import is_native
 from .communicator import Pending
 from .group import Group
 
-#: Bytes from which a bucket is exchanged. Smaller ones wait more often, larger ones overlap less with backward.
+#: Bytes from which a bucket is exchanged, among few ranks. Larger ones overlap less with backward.
 BUCKET_BYTES = 4 << 20
+FEW = 8
+#: The same among more: a ring takes as many messages for each bucket as twice the ranks (`docs/distributed.md`).
+LARGE_BUCKET_BYTES = 32 << 20
 
 
 class Interval(NamedTuple):
@@ -41,9 +45,17 @@ class Interval(NamedTuple):
 
 
 class Bucket:
-    """The gradients of some parameters in one buffer, and then for each whether it has one."""
+    """The gradients of some parameters in one buffer, and then for each whether it has one.
 
-    def __init__(self, parameters: Sequence[Parameter], dtype: str) -> None:
+    Parameters
+    ----------
+    parameters : sequence of Parameter
+    orders : sequence of tuple of int
+        The axes of each parameter in the order of memory.
+    dtype : str
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], orders: Sequence[tuple[int, ...]], dtype: str) -> None:
         self.parameters = parameters
         sizes = [prod(parameter.shape) for parameter in parameters]
         starts = [0, *accumulate(sizes)]
@@ -54,6 +66,10 @@ class Bucket:
         like: Any = value if is_native(value) else np.zeros(0)
         self.buffer: Any = np.zeros(self._entries + len(parameters), dtype=dtype, like=like)
         self._views: dict[int, Any] = {}
+        for parameter, order in zip(parameters, orders, strict=True):
+            flat = self.buffer[self._places[id(parameter)]]
+            shape = [parameter.shape[axis] for axis in order]
+            self._views[id(parameter)] = flat.reshape(shape).transpose(inverse(order))
         self._filled: set[int] = set()
         self.pending: Pending | None = None
 
@@ -70,12 +86,7 @@ class Bucket:
         """Copy a parameter's gradient into the buffer, of which the gradient becomes a view."""
         gradient, key = parameter.grad, id(parameter)
         native: Any = gradient if is_native(gradient) else np.asarray(to_host(gradient))
-        view = self._views.get(key)
-        if view is None or view.strides != native.strides:
-            order = axes_in_memory(native.strides)
-            flat = self.buffer[self._places[key]]
-            shape = [parameter.shape[axis] for axis in order]
-            view = self._views[key] = flat.reshape(shape).transpose(inverse(order))
+        view = self._views[key]
         view[...] = native
         self._filled.add(key)
         if is_native(gradient):
@@ -102,9 +113,7 @@ class Bucket:
                 counts = to_host(self.buffer[self._entries :]) if counts is None else counts
                 if not counts[number]:
                     continue
-            view = self._views.get(id(parameter))
-            if view is None:
-                view = self.buffer[self._places[id(parameter)]].reshape(parameter.shape)
+            view = self._views[id(parameter)]
             if is_native(parameter.value):
                 parameter.grad = view
             else:
@@ -120,7 +129,10 @@ class GradientBuckets:
     group : Group
     parameters : sequence of Parameter
     bucket_bytes : int
-        Size from which a bucket is exchanged.
+        Size from which a bucket is exchanged; `BUCKET_BYTES` or `LARGE_BUCKET_BYTES` unless given.
+    once : bool
+        Whether a parameter gets one gradient in a step unless the first step shows otherwise; else all buckets are
+        exchanged after backward.
 
     Attributes
     ----------
@@ -128,8 +140,11 @@ class GradientBuckets:
         If it is a list, the exchanges are added to it.
     """
 
-    def __init__(self, group: Group, parameters: Sequence[Parameter], bucket_bytes: int = BUCKET_BYTES) -> None:
-        self._group, self._bytes = group, bucket_bytes
+    def __init__(
+        self, group: Group, parameters: Sequence[Parameter], bucket_bytes: int | None = None, *, once: bool = True
+    ) -> None:
+        self._group, self._once = group, once
+        self._bytes = bucket_bytes or (BUCKET_BYTES if group.size <= FEW else LARGE_BUCKET_BYTES)
         self._parameters = list(dict.fromkeys(parameters))
         self.timeline: list[Interval] | None = None
         self._trained: list[Parameter] = []
@@ -206,17 +221,28 @@ class GradientBuckets:
         position = {id(parameter): number for number, parameter in enumerate(self._trained)}
         arrived = [position[key] for key in self._arrived if key in position]
         repeated = [position[key] for key, count in self._arrived.items() if count > 1 and key in position]
-        every = self._group.gather((arrived, repeated))
+        orders = {number: _order_in_memory(self._trained[number].grad) for number in arrived}
+        every = self._group.gather((arrived, repeated, orders))
         order = [*every[0][0], *(each for each in reversed(range(len(self._trained))) if each not in set(every[0][0]))]
-        self._repeated = {id(self._trained[number]) for _, part in every for number in part}
-        parts: list[tuple[str, list[Parameter]]] = []
+        repeated = [number for _, part, _ in every for number in part] if self._once else order
+        self._repeated = {id(self._trained[number]) for number in repeated}
+        agreed = {number: axes for _, _, found in reversed(every) for number, axes in found.items()}
+        parts: list[tuple[str, list[Parameter], list[tuple[int, ...]]]] = []
         size = 0
-        for parameter in (self._trained[number] for number in order):
+        for number in order:
+            parameter = self._trained[number]
             dtype = dtype_name(parameter.value.dtype)
             if not parts or dtype != parts[-1][0] or size >= self._bytes:
-                parts.append((dtype, []))
+                parts.append((dtype, [], []))
                 size = 0
             parts[-1][1].append(parameter)
+            parts[-1][2].append(agreed.get(number, tuple(range(len(parameter.shape)))))
             size += prod(parameter.shape) * np.dtype(dtype).itemsize
-        self._buckets = [Bucket(parameters, dtype) for dtype, parameters in parts]
+        self._buckets = [Bucket(parameters, orders, dtype) for dtype, parameters, orders in parts]
         self._bucket_of = {id(each): bucket for bucket in self._buckets for each in bucket.parameters}
+
+
+def _order_in_memory(gradient: Any) -> tuple[int, ...]:
+    """The axes of a gradient, from the longest stride to the shortest."""
+    native: Any = gradient if is_native(gradient) else np.asarray(to_host(gradient))
+    return axes_in_memory(native.strides)

@@ -1,6 +1,10 @@
 """The error of a rank that can't go on because of another one."""
 
 
+class RanksDiffer(ValueError):
+    """The ranks were started with different programs, data or settings; all of them raise this."""
+
+
 class RankError(RuntimeError):
     """Another rank died, hangs, raised an error or computes something else; the message names it.
 

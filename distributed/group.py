@@ -10,16 +10,19 @@ from zlib import crc32
 
 import numpy as np
 
+from ..backends import backend_of, to_host
 from ..common import checks
 from ..common.types import Array, dtype_name
 from .buffers import floats_in_order, from_buffer, in_order_of_floats, to_buffer
 from .communicator import Communicator, Exchange, Pending, Queue, Reduction
-from .errors import RankError
+from .errors import RankError, RanksDiffer
 from .watch import Watch
 
 #: Seconds in which an exchange is polled all the time, and then the seconds between two looks.
 SPINNING = 0.002
 PAUSE = 0.0002
+#: Seconds in which an exchange may still end after a rank has failed.
+LAST_EXCHANGE = 0.5
 # There may be more processes than cores.
 _let_others_run = getattr(os, "sched_yield", lambda: None)
 
@@ -70,6 +73,11 @@ class Group:
     def watched_by(self, watch: Watch) -> None:
         """Raise errors of other ranks from now on."""
         self._watch = watch
+
+    def advise(self, text: str) -> None:
+        """Set what the line that names a failed rank ends with, such as how to go on."""
+        if self._watch is not None:
+            self._watch.advice = text
 
     @property
     def is_root(self) -> bool:
@@ -137,6 +145,29 @@ class Group:
             self._run(self._communicator.broadcast, buffer, root)
         return from_buffer(buffer, array)
 
+    def all_gather(self, array: Array) -> Array:
+        """The arrays of all ranks, one after another along axis 0; they may differ in that size only.
+
+        Returns
+        -------
+        array
+            New, of the array's backend.
+        """
+        if self.size == 1:
+            return from_buffer(to_buffer(array), array)
+        parts = self.gather(np.asarray(to_host(array)))
+        return backend_of(array).asarray(np.concatenate(parts), dtype_name(array.dtype))
+
+    def add(self, *numbers: float) -> list[float]:
+        """The sums of numbers of all ranks."""
+        found: list[float] = self.all_reduce(np.array(numbers, "float64")).tolist()
+        return found
+
+    def largest(self, *numbers: int) -> list[int]:
+        """The largest of whole numbers of all ranks."""
+        found: list[int] = self.all_reduce(np.array(numbers, "int64"), "max").tolist()
+        return found
+
     def gather(self, value: Any) -> list[Any]:
         """The values of all ranks, in order of rank, on each: any objects that can be pickled."""
         if self.size == 1:
@@ -201,15 +232,19 @@ class Group:
             watch.exchanges += 1
         pending.advance(wanted=True)
         if pending.is_done:
-            self.check()
             return
         start = time.perf_counter()
+        failed = 0.0
         if watch is not None:
             watch.waits = True
         while not pending.is_done:
             self._queue.advance()
             pending.advance(wanted=True)
-            self.check()
+            if watch is not None and watch.failure is not None and not pending.is_done:
+                # An exchange to which the failed rank contributed still ends, such as one in which all found an error.
+                failed = failed or time.perf_counter()
+                if time.perf_counter() - failed > LAST_EXCHANGE:
+                    self.check()
             if time.perf_counter() - start < SPINNING:
                 _let_others_run()
             else:
@@ -250,6 +285,9 @@ class Group:
         """Tell the other ranks of an error that leaves the block, so that they stop too."""
         try:
             yield
+        except RanksDiffer:
+            # All ranks raise it.
+            raise
         except RankError:
             self.fail(None)
             raise
@@ -286,5 +324,20 @@ class Group:
             self.fail(f"raised {type(error).__name__}: {error}")
         self.close()
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        # Copies of a layer that was made with a group use the same connections.
+        return self
+
+    def __reduce__(self) -> Any:
+        # Another program has another group, or none.
+        return _no_group, ()
+
     def __repr__(self) -> str:
         return f"Group(rank={self.rank}, size={self.size}, {self.description})"
+
+
+def _no_group() -> None:
+    """What a pickled group is where it is read."""

@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,8 @@ from .watch import Hub, Watch
 ENGINES = ("auto", "mpi", "nccl")
 #: Seconds that ranks wait for one that hangs.
 TIMEOUT = 20.0
+#: Seconds between the end of a program that failed, and the end of its process.
+LAST_WORDS = 1.0
 
 
 def init(engine: str = "auto", *, timeout: float = TIMEOUT) -> Group:
@@ -166,6 +169,8 @@ def _end_with_program(group: Group) -> None:
         failed = group.has_failed
         group.close()
         if failed:
+            # Time for others to say so: MPI's launcher ends all ranks when one ends with an error.
+            time.sleep(LAST_WORDS)
             # Else MPI, or a thread of CUDA, may wait for ranks that never come.
             sys.stdout.flush()
             sys.stderr.flush()

@@ -9,8 +9,9 @@ whether it waits in the last one. The hub decides that
 - a rank *left* when others wait and it has said goodbye,
 
 and a rank that raises an error says so itself. The hub then tells all ranks which one it was. Each raises `RankError`
-from the exchange in which it waits; one that does not come to an exchange within some seconds is ended by its own
-thread, after a line on standard error. If the hub itself is silent for longer than the timeout, rank 0 hangs.
+from the exchange in which it waits, and the first of them prints a line on standard error; one that does not come to an
+exchange within some seconds is ended by its own thread. If the hub itself is silent for longer than the timeout, rank 0
+hangs.
 
 A rank may need longer for something that the others know nothing of, such as writing a large file: within `allowing` it
 is given that time in addition.
@@ -33,6 +34,8 @@ from .errors import RankError
 INTERVAL = 1.0
 #: Seconds in which a rank has to raise the error, before its thread ends the process.
 GRACE = 8.0
+#: Bytes of the longest message.
+LONGEST = 1 << 20
 #: Seconds that others wait for a rank that has ended before it is reported.
 AFTER_GOODBYE = 2.0
 
@@ -63,7 +66,12 @@ class Connection:
         if not data:
             return None
         *lines, self._received = (self._received + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        try:
+            found = [json.loads(line) for line in lines]
+        except ValueError:
+            return None
+        # Others, such as programs that look for open ports, may send anything.
+        return found if all(isinstance(each, dict) for each in found) and len(self._received) < LONGEST else None
 
 
 class _Seen:
@@ -119,6 +127,7 @@ class Hub:
                     self._hear(key.data, message)
                 if messages is None:
                     chooser.unregister(key.fileobj)
+                    key.data.socket.close()
                     self._closed(key.data)
             self._judge()
             if (now := time.monotonic()) - told > INTERVAL:
@@ -201,6 +210,8 @@ class Watch:
     ----------
     failure : RankError or None
         What the hub has decided.
+    advice : str
+        What the line about a failure ends with.
     exchanges : int
         How many exchanges this rank has begun to wait for, and ``waits``: whether it still waits for the last one.
     """
@@ -208,6 +219,7 @@ class Watch:
     def __init__(self, rank: int, hosts: list[str], port: int, token: str, timeout: float) -> None:
         self.rank, self.timeout = rank, timeout
         self.failure: RankError | None = None
+        self.advice = ""
         self.exchanges, self.waits, self._allowed = 0, False, 0.0
         self._has_left = self._is_raised = False
         self._connection = Connection(_connected(hosts, port, timeout))
@@ -234,9 +246,9 @@ class Watch:
 
     def fail(self, text: str) -> None:
         """Tell all ranks that this one can't go on."""
+        # The error that this rank raises is its own, even if another one was faster.
+        self._is_raised = True
         if self.failure is None and not self._has_left:
-            # The error that this rank raises is its own.
-            self._is_raised = True
             self._connection.send(failed=text)
 
     def leave(self) -> None:
@@ -271,6 +283,9 @@ class Watch:
 
     def _fail(self, rank: int | None, text: str, where: str) -> None:
         named = "the group" if rank is None else f"rank {rank}" + (f" ({where})" if where else "")
+        if rank != self.rank and self.rank == (0 if rank != 0 else 1):
+            # At once: MPI's launcher may end this process when it sees that another one has died.
+            print(f"xpnn: {named} {text}{self.advice}", file=sys.stderr, flush=True)
         self.failure = RankError(rank, f"{named} {text}")
         end = time.monotonic() + GRACE
         while time.monotonic() < end:
@@ -278,7 +293,6 @@ class Watch:
                 return
             time.sleep(0.05)
         # The program waits somewhere else, such as for a device.
-        print(f"xpnn: {self.failure}; rank {self.rank} stops", file=sys.stderr, flush=True)
         os._exit(1)
 
 

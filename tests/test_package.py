@@ -21,7 +21,18 @@ from xpnn.common import other_names
 ROOT = Path(nn.__file__).parent
 # A package may import from those after it only.
 OTHER_FUNCTIONS = "conv2d conv, linear dense, max_pool2d max_pool, hardswish hard_swish, mean_absolute_error mae"
-PACKAGES = ["scripts", "cli", "testing", "interop.sklearn", "training", "interop", "layers", "backends", "common"]
+PACKAGES = [
+    "scripts",
+    "cli",
+    "testing",
+    "interop.sklearn",
+    "training",
+    "distributed",
+    "interop",
+    "layers",
+    "backends",
+    "common",
+]
 # Packages within another one that have a place of their own in this order.
 WITHIN = {"interop": ["interop.sklearn"]}
 INDEPENDENT = {("testing", "interop")}
@@ -83,8 +94,8 @@ def test_layers_name_no_array_library():
         assert not taken & {"numpy", "cupy", "torch", "jax", "array_api_strict"}, path.name
 
 
-def test_only_backends_and_conversions_name_cupy_or_torch():
-    for package in set(PACKAGES) - {"backends", "cli", "scripts"}:
+def test_only_backends_conversions_and_groups_name_cupy_or_torch():
+    for package in set(PACKAGES) - {"backends", "cli", "distributed", "scripts"}:
         for path in set(modules(package)) - set(modules("interop/torch")):
             taken = {name.partition(".")[0] for name in imports(path)}
             assert not taken & {"cupy", "torch", "array_api_strict"}, path.name
@@ -247,7 +258,7 @@ def test_public_names_exist_and_are_listed_once():
 def test_dir_shows_public_names_and_nothing_else():
     assert dir(nn) == sorted({*nn.__all__, "__version__"})
     modules = {name for name in nn.__all__ if isinstance(getattr(nn, name), types.ModuleType)}
-    assert modules == {"augment", "functional", "initialisers", "metrics", "models", "random", "testing"}
+    assert modules == {"augment", "distributed", "functional", "initialisers", "metrics", "models", "random", "testing"}
     assert not hasattr(nn, "sys")
 
 

@@ -7,7 +7,7 @@ from .checkpoint_file import CheckpointError
 from .evaluation import Data, evaluate, predict
 from .history import History
 from .options import FitOptions, with_arguments_of
-from .ranks.start import require_same_run
+from .ranks.same_run import require_same_run
 from .run import Run
 from .saving import resume_newest
 from .trainer import Trainer

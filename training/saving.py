@@ -7,6 +7,7 @@ part of a run.
 
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from math import isnan, nan
 from typing import Any
@@ -32,7 +33,7 @@ from .run import Run
 from .run_settings import frozen_parameters
 from .running_metrics import RunningMetrics
 
-#: Seconds for which other ranks wait for a checkpoint to be written, beside the timeout of the group.
+#: Seconds for which other ranks wait for a checkpoint to be written or read, beside the timeout of the group.
 WRITING = 600.0
 
 
@@ -106,7 +107,8 @@ def resume_newest(run: Run, note: Callable[[str], None] | None = None) -> Checkp
     assert run.checkpoints is not None
     found = None
     if run.is_root:
-        with run.checkpoints as checkpoints:
+        allowing: AbstractContextManager[None] = nullcontext() if run.group is None else run.group.allowing(WRITING)
+        with allowing, run.checkpoints as checkpoints:
             found = checkpoints.newest(note or partial(print, file=sys.stderr))
     if run.group is not None:
         # Other ranks may not see the files of rank 0.

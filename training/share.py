@@ -11,6 +11,11 @@ def part_bounds(samples: int, sizes: Sequence[int]) -> list[int]:
     return [samples * bound // bounds[-1] for bound in bounds]
 
 
+def rank_bounds(samples: int, size: int) -> list[int]:
+    """Where the parts of ``size`` processes begin and end in a batch: rank 0, which saves the run, has the most."""
+    return [-(-samples * rank // size) for rank in range(size + 1)]
+
+
 class Share(NamedTuple):
     """The share of one of ``size`` processes.
 
@@ -33,7 +38,7 @@ class Share(NamedTuple):
         """Where this process's samples begin and end in a batch of so many."""
         if not self.splits:
             return 0, samples
-        found = part_bounds(samples, (1,) * self.size)
+        found = rank_bounds(samples, self.size)
         return found[self.rank], found[self.rank + 1]
 
 

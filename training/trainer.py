@@ -29,6 +29,7 @@ from .one_sample_batches import require_no_one_sample_batch
 from .progress import Progress
 from .ranks.buffers import share_buffers
 from .ranks.metrics import of_all_ranks
+from .ranks.same_run import require_same
 from .run import Run
 from .running_metrics import as_lists, has_classes
 from .saving import save
@@ -169,6 +170,8 @@ class Trainer:
         if run.options.after_epoch is not None:
             before = run.changeable()
             run.options.after_epoch(run.history)
+            if run.group is not None:
+                require_same("after_epoch left", run.changeable(), run.group)
             if before != run.changeable():
                 # A run that resumes here does not call the function again.
                 save(run)
@@ -188,6 +191,9 @@ class Trainer:
         run = self.run
         if self._stops:
             assert run.checkpoints is not None
+            if run.group is not None:
+                # A rank that ends now might end rank 0 while it still writes.
+                run.group.barrier()
             where = run.checkpoints.folder
             raise Interrupted(f"interrupted in epoch {run.epoch} after step {run.steps}, which is saved in {where}")
 

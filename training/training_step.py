@@ -21,6 +21,7 @@ from .nan_check import NonFiniteError, Snapshot, locate, uses_only_library_code
 from .optimizers import clip_grad_norm, clip_grad_value
 from .out_of_memory import out_of_memory
 from .ranks.gradients import GroupGradients
+from .ranks.nan_check import locate_in_group
 from .run import Run
 from .schedules.base import TimedSchedule
 from .shards import Shards
@@ -37,6 +38,11 @@ class TrainingStep:
     run : Run
     note : callable
         Called with a line for the user when a batch is skipped.
+
+    Attributes
+    ----------
+    gradients : BatchGradients
+        What computes the gradients of a batch, within the context.
     """
 
     def __init__(self, run: Run, note: Callable[[str], None]) -> None:
@@ -50,13 +56,13 @@ class TrainingStep:
     def __enter__(self) -> Self:
         run, parts = self._run, self._run.options.accumulate
         self._compiles = compiles(run)
-        self._gradients: BatchGradients
+        self.gradients: BatchGradients
         if run.group is not None:
-            self._gradients = GroupGradients(run)
+            self.gradients = GroupGradients(run)
         elif parts > 1:
-            self._gradients = partial(accumulate, run.model, run.loss, (1,) * parts)
+            self.gradients = partial(accumulate, run.model, run.loss, (1,) * parts)
         else:
-            self._gradients = self._opened.enter_context(batch_gradients(run.model, run.loss, run.sizes))
+            self.gradients = self._opened.enter_context(batch_gradients(run.model, run.loss, run.sizes))
         # With a check of the loss in between, the two halves are compiled separately.
         halves = (self._step_unchecked, self._new_gradients, self._update)
         self._whole, self._first, self._second = [self._compiled(function) for function in halves]
@@ -106,7 +112,7 @@ class TrainingStep:
             is_bad = not isfinite(value) and self._any_counts(prediction, target)
             if is_bad if run.group is None else run.group.agree(is_bad)[0]:
                 before.restore()
-                self._stop_or_skip(value, x, target)
+                self._stop_or_skip(value, is_bad, x, target)
                 return
             value = value if isfinite(value) else 0.0
             run.skipped_in_a_row = 0
@@ -134,8 +140,8 @@ class TrainingStep:
         run = self._run
         run.optimizer.zero_grad()
         if run.scaler is None:
-            return self._gradients(*from_arguments(arrays))
-        return self._gradients(*from_arguments(arrays), scale=run.scaler.get_scale())
+            return self.gradients(*from_arguments(arrays))
+        return self.gradients(*from_arguments(arrays), scale=run.scaler.get_scale())
 
     def _update(self) -> bool | None:
         """Clip the gradients, and update the parameters; returns False if infinite gradients of float16 prevent it."""
@@ -180,17 +186,15 @@ class TrainingStep:
         counted = run.loss.counted(prediction, target, none_ignored=run.none_ignored)
         return bool((counted if isinstance(counted, float) else float(run.model.backend.to_numpy(counted))) != 0.0)
 
-    def _stop_or_skip(self, value: float, x: Array, target: Array) -> None:
-        """Raise `NonFiniteError`, or skip the batch."""
+    def _stop_or_skip(self, value: float, is_bad: bool, x: Array, target: Array) -> None:
+        """Raise `NonFiniteError`, or skip the batch; with a group all ranks do, and ``is_bad`` is of this one."""
         run = self._run
         run.optimizer.zero_grad()
         run.skipped += 1
         run.skipped_in_a_row += 1
         if self._on_nan == "stop" or run.skipped_in_a_row >= MOST_SKIPPED:
-            if run.group is not None and isfinite(value):
-                # Another rank has the loss that is not finite, and raises the error, which this one waits for.
-                run.group.barrier()
-            raise NonFiniteError(run.steps + 1, run.epoch, locate(run.model, run.loss, x, target))
+            finding = locate if run.group is None else partial(locate_in_group, run.group, is_bad)
+            raise NonFiniteError(run.steps + 1, run.epoch, finding(run.model, run.loss, x, target))
         self._note(f"epoch {run.epoch}, step {run.steps + 1}: the loss is {value}; batch skipped")
 
 

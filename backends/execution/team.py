@@ -72,7 +72,9 @@ def place_in_batch(n: int) -> tuple[int, int]:
     team, place = _current.get(), _place.get()
     if team is not None:
         return team.slice(n)
-    if place is None or not place[0] or n % place[0]:
+    if place is None:
         return 0, n
     samples, start, total = place
-    return start * (n // samples), total * (n // samples)
+    if not samples:
+        return start, total
+    return (0, n) if n % samples else (start * (n // samples), total * (n // samples))

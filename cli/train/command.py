@@ -15,6 +15,7 @@ import numpy as np
 from ...backends import Backend, get_backend
 from ...common.files import write_whole
 from ...common.terminal import say
+from ...distributed import Group
 from ...interop import safetensors
 from ...interop.onnx.from_onnx import contained, is_onnx
 from ...layers.core.layer import Layer
@@ -43,6 +44,7 @@ from ..config_file import as_toml
 from ..errors import Failure, UsageError, one_line, preparing
 from ..net_option import build_net
 from ..run_folder import HISTORY, METRICS
+from . import processes
 from .from_options import make_loaders, make_optimizer, make_schedule, require_classes
 from .metrics import METRIC, image_counts, print_summary, run_metrics
 from .options import COMPILE
@@ -61,46 +63,72 @@ class Job:
     validation: DataLoader
     held_out: DataLoader
     schedule: Schedule | None
+    group: Group | None
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this process prints and writes files."""
+        return self.group is None or self.group.is_root
 
 
 def run(options: argparse.Namespace) -> None:
     """Train, measure on the held-out part, write the results, and print where."""
     with preparing():
-        resumed = run_folder.resumable_run(options.resume) if options.resume else None
-        job = prepare(options)
-        config = as_toml(options)
-        about = {"data": data_id(job.data.fingerprint)}
-        opened = resumed or _new_folder(job)
-    folder = opened.path
-    resume, keep, every = resumed is not None, options.keep, options.checkpoint_every
+        group = processes.joined(options)
+    with processes.together(group):
+        _run(options, group)
+
+
+def _run(options: argparse.Namespace, group: Group | None) -> None:
+    is_root = group is None or group.is_root
+    opened = processes.by_root(group, lambda: run_folder.resumable_run(options.resume)) if options.resume else None
+    job = processes.by_all(group, lambda: prepare(options, group))
+    if not options.resume:
+        opened = processes.by_root(group, lambda: _new_folder(job))
+    folder = Path(opened.path if opened else "") if group is None else group.of_root(opened and opened.path)
+    resume, keep, every = options.resume is not None, options.keep, options.checkpoint_every
     net = contained(options.model) if is_onnx(options.model) and not resume else None
-    checkpoints = run_folder.RunCheckpoints(folder, config, resume, keep, every, about, net)
+    about = {"data": data_id(job.data.fingerprint)}
+    checkpoints = run_folder.RunCheckpoints(folder, as_toml(options), resume, keep, every, about, net)
+    if group is not None:
+        group.advise(f"; with a checkpoint the run goes on: xpnn train --resume {folder}")
     try:
-        with checkpoints:
+        with checkpoints if is_root else nullcontext():
             try:
                 _train(job, folder, checkpoints)
             finally:
-                opened.discard(checkpoints=True)
+                if opened is not None:
+                    opened.discard(checkpoints=True)
     except Interrupted as error:
         raise Interrupted(f"{error}; continue with: xpnn train --resume {folder}", error.number) from None
     except (CheckpointError, NonFiniteError, OutOfMemory) as error:
+        if group is not None:
+            group.fail(f"stopped: {one_line(error)}")
         print(f"xpnn train: {error}", file=sys.stderr)
         raise Failure from error
     except BrokenPipeError:
         raise
     except OSError as error:
         hint = f"; then xpnn train --resume {folder} writes what is missing" if checkpoints.is_begun else ""
+        if group is not None:
+            group.fail(f"stopped: {one_line(error)}")
         print(f"xpnn train: {one_line(error)}{hint}", file=sys.stderr)
         raise Failure from error
     finally:
-        opened.discard()
+        if opened is not None:
+            opened.discard()
 
 
-def prepare(options: argparse.Namespace) -> Job:
+def prepare(options: argparse.Namespace, group: Group | None = None) -> Job:
     """Make everything that the options name; in the options the backend and numerics become those that were opened."""
     if options.shards > 1 and options.accumulate > 1:
         raise UsageError("--shards and --accumulate: choose one; each computes a step in parts")
+    if options.shards > 1 and group is not None:
+        raise UsageError("--shards and --distributed: choose one; each splits every batch")
     backend = open_backend(options.backend, options.numerics)
+    if group is not None and backend.spec.startswith("cupy"):
+        # One process for each GPU of a machine.
+        backend = open_backend(group.device("cupy"), options.numerics)
     options.backend, options.numerics = backend.spec, backend.numerics
     # Refused here, before anything is written, where the backend does not have it.
     get_backend(backend, precision=options.precision)
@@ -115,11 +143,12 @@ def prepare(options: argparse.Namespace) -> Job:
     steps.batch_size *= options.accumulate
     steps.require_batches()
     parts = options.accumulate if options.accumulate > 1 else options.shards
+    parts *= 1 if group is None else group.size
     as_one = options.accumulate == 1 and parts_have_bits_of_whole(model, CrossEntropy())
     require_no_one_sample_batch(model, steps, (1,) * (1 if as_one else parts))
     options.schedule_epochs = options.schedule_epochs or options.epochs
     schedule = make_schedule(options, optimizer, len(steps))
-    return Job(options, data, model, optimizer, loader, validation, held_out, schedule)
+    return Job(options, data, model, optimizer, loader, validation, held_out, schedule, group)
 
 
 def require_memory(options: argparse.Namespace, data: Dataset, backend: Backend) -> None:
@@ -156,16 +185,21 @@ def _new_folder(job: Job) -> run_folder.RunFolder:
 def _train(job: Job, folder: Path, checkpoints: run_folder.RunCheckpoints) -> None:
     options, data, model, held_out = job.options, job.data, job.model, job.held_out
     backend = model.backend
-    if options.resume and not checkpoints.steps():
-        say(f"{folder} has no checkpoint yet; starting with epoch 1", sys.stderr)
-    say(
-        f"{data.name}: {image_counts(data)}; {options.model} on {backend.spec}; {folder}",
-        sys.stderr,
-    )
+    if job.is_root:
+        if options.resume and not checkpoints.steps():
+            say(f"{folder} has no checkpoint yet; starting with epoch 1", sys.stderr)
+        together = "" if job.group is None else f", {job.group.size} processes by {job.group.description}"
+        say(
+            f"{data.name}: {image_counts(data)}; {options.model} on {backend.spec}{together}; {folder}",
+            sys.stderr,
+        )
     backend.reset_peak()
-    with TensorBoard(folder / "events") if TensorBoard.available() else nullcontext() as events:
+    shows = job.is_root and TensorBoard.available()
+    with TensorBoard(folder / "events") if shows else nullcontext() as events:
 
         def after_epoch(history: History) -> None:
+            if not job.is_root:
+                return
             write_whole(folder / HISTORY, history.csv())
             if events is not None:
                 events.epoch(history.rows[-1])
@@ -188,11 +222,14 @@ def _train(job: Job, folder: Path, checkpoints: run_folder.RunCheckpoints) -> No
             after_epoch=after_epoch,
             compile=COMPILE[options.compile],
             precision=options.precision,
+            group=job.group,
         )
     with backend.unwarned():
         # A loss that is NaN is written as it is.
-        on_validation = evaluate(model, job.validation)
-        on_test = on_validation if data.x_valid is None else evaluate(model, held_out)
+        on_validation = evaluate(model, job.validation, group=job.group)
+        on_test = on_validation if data.x_valid is None else evaluate(model, held_out, group=job.group)
+    if not job.is_root:
+        return
     checkpoints.begin()
     metrics = run_metrics(options, data, model, history, on_test, on_validation)
     net = Path(options.model).name if is_onnx(options.model) else options.model

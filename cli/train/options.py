@@ -15,9 +15,21 @@ from ..errors import UsageError
 from ..net_option import net_name
 from ..run_folder import existing_run
 from .from_options import AUGMENTATIONS, FIXED_LENGTH, SCHEDULES
+from .processes import ENGINES
 
 # Options that may be given with --resume; the others are those in the run's folder.
-CHANGEABLE = {"backend", "checkpoint-every", "compile", "data", "epochs", "keep", "no-pictures", "on-nan", "patience"}
+CHANGEABLE = {
+    "backend",
+    "checkpoint-every",
+    "compile",
+    "data",
+    "distributed",
+    "epochs",
+    "keep",
+    "no-pictures",
+    "on-nan",
+    "patience",
+}
 #: Values of ``--compile``, and those of the argument of `fit`.
 COMPILE: dict[str, bool | str] = {"auto": "auto", "yes": True, "no": False}
 
@@ -49,6 +61,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="batches whose gradients make one step",
     )
     add("--shards", default=1, type=at_least(1, MOST_PARTS), metavar="K", help="parts of a batch, computed in turn")
+    add(
+        "--distributed",
+        default="none",
+        choices=ENGINES,
+        metavar="{none,auto,mpi,nccl}",
+        help="train with the processes that mpiexec or torchrun started, each with a part of every batch",
+    )
     add(
         "--optimizer",
         default="adam",

@@ -65,7 +65,8 @@ def kept_matrix(weight: Array, problem: Problem, xp: Namespace, keep: Keep) -> A
     if 1 in (joined, problem.windows.cells):
         # A view of the weight, if that is in the order of its axes.
         return kernel_matrix(weight, problem, xp)
-    return keep(("columns", problem.rotated, problem.groups), lambda: kernel_matrix(weight, problem, xp))
+    # Not the key of an engine's own layout: small batches of a layer are computed here, larger ones by an engine.
+    return keep(("matrix", problem.rotated, problem.groups), lambda: kernel_matrix(weight, problem, xp))
 
 
 def kernel_matrix(weight: Array, problem: Problem, xp: Namespace) -> Array:

@@ -15,6 +15,7 @@ from ..core.placement import Placement
 from .channel_norm import ChannelNorm
 from .layout import Layout, batch_layout, require_several
 from .norm import OPTIONAL, differentiate, normalise
+from .synchronised import AddingGroup, Synchronised, normalise_together, normalise_together_backward
 
 
 @without_graph
@@ -74,6 +75,13 @@ class BatchNorm(ChannelNorm):
     """Batch normalisation; see `batch_norm`, and `ChannelNorm` for the parameters.
 
     Use `BatchNorm1d`, `BatchNorm2d` or `BatchNorm3d`. Momentum None averages over all batches.
+
+    Parameters
+    ----------
+    group : Group, optional
+        Processes over whose samples the statistics of a batch are computed (`xpnn.distributed`), which all must compute
+        the layer at the same time. In exact numerics `fit` does so in any case. It is an attribute too, which is not
+        saved.
     """
 
     layout = staticmethod(batch_layout)
@@ -93,9 +101,39 @@ class BatchNorm(ChannelNorm):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
+        group: AddingGroup | None = None,
         **placement: Unpack[Placement],
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, **placement)
+        self.group = group
+
+    def _is_synchronised(self) -> bool:
+        return self.group is not None and self.backend.numerics == "fast"
+
+    def _require_several(self, layout: Layout) -> None:
+        if not self._is_synchronised():
+            super()._require_several(layout)
+
+    def _normalise(
+        self, x: Array, layout: Layout, mean: Array | None = None, var: Array | None = None, relu: bool = False
+    ) -> tuple[Array, Any]:
+        if mean is not None or self.group is None or not self._is_synchronised():
+            return super()._normalise(x, layout, mean, var, relu)
+        weight, bias = self.parameter_value("weight"), self.parameter_value("bias")
+        y, normalised = normalise_together(x, weight, bias, layout, self.eps, self.group, self.backend.xp)
+        self.save_for_backward(normalised, layout, False)
+        return y, normalised
+
+    def _backward(self, dy: Array, input_grad: bool) -> Array | None:
+        normalised, layout = self.saved[:2]
+        if self.group is None or not isinstance(normalised, Synchronised):
+            return super()._backward(dy, input_grad)
+        weight, xp = self.parameter_value("weight"), self.backend.xp
+        dx, dweight, dbias = normalise_together_backward(dy, normalised, weight, layout, self.group, xp)
+        self.accumulate_grad("weight", dweight)
+        self.accumulate_grad("bias", dbias)
+        return dx if input_grad else None
 
 
 class BatchNorm1d(BatchNorm):

@@ -30,6 +30,7 @@ from ..initialisers import constant
 from .by_engine import NormalisedByKernels, is_rectified, prepared
 from .layout import Layout, require_several
 from .norm import AnyNormalised, Norm, total
+from .synchronised import Synchronised
 
 
 class ChannelNorm(Norm, Fusing):
@@ -118,7 +119,7 @@ class ChannelNorm(Norm, Fusing):
         if self.track_running_stats and not self.training:
             mean, var = self.buffer_value("running_mean"), self.buffer_value("running_var")
         else:
-            require_several(layout)
+            self._require_several(layout)
         y, normalised = self._normalise(x, layout, mean, var, relu)
         if self.track_running_stats and self.training:
             self._track(normalised, layout)
@@ -127,6 +128,10 @@ class ChannelNorm(Norm, Fusing):
             # Without weight and bias the output may be what was saved for backward.
             y = ops.relu_in_place(y) if self.parameters else ops.relu(y)
         return y
+
+    def _require_several(self, layout: Layout) -> None:
+        """Raise `ValueError` if the statistics are of one value each."""
+        require_several(layout)
 
     def forward_and_relu(self, x: Array, relu: Layer) -> Array:
         """As `Fusing.forward_and_relu`; remembers that ReLU, for `covers`."""
@@ -184,9 +189,10 @@ class ChannelNorm(Norm, Fusing):
                     self.buffers[name] = array
                 return
         factor = self._factor(normalised.mean)
-        if rows_of_all(prod(layout.grid)) == 0:
+        if not isinstance(normalised, Synchronised) and rows_of_all(prod(layout.grid)) == 0:
             return
-        unbiased = normalised.var * (layout.cells / (layout.cells - 1))
+        cells = normalised.cells if isinstance(normalised, Synchronised) else layout.cells
+        unbiased = normalised.var * (cells / (cells - 1))
         for name, each in (("running_mean", normalised.mean), ("running_var", unbiased)):
             # Statistics over the batch are the same for every worker already; averaging them again would round them.
             if 0 not in layout.axes:

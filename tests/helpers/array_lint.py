@@ -26,7 +26,7 @@ ON_HOST = {
     *("consistency_checks.py", "data_loader.py", "evaluation.py", "images.py", "initialisers.py", "samples.py"),
     *("host_batches.py", "samplers.py", "classifier.py", "new_images.py", "weights.py"),
     *("normalise.py", "random_changes.py", "targets.py", "transform.py"),
-    *("checkpoint_file.py", "checkpoints.py", "host_state.py"),
+    *("checkpoint_file.py", "checkpoints.py", "host_state.py", "same_run.py"),
     *(
         "checks.py",
         "cifar.py",

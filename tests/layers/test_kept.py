@@ -5,6 +5,7 @@ import gc
 import pickle
 import threading
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -407,6 +408,15 @@ def test_another_value_of_the_same_sources_is_kept_beside_it():
     again = layer.keep_in_evaluation("weight")
     assert again("a", Opaque) is first
     assert again(("b", 1), Opaque) is second is not first
+
+
+@pytest.mark.parametrize("sizes", [(32, 1), (1, 32)])
+def test_large_batches_of_an_engine_and_small_ones_of_arrays_keep_apart(compiled_kernels, rng, sizes):
+    x = rng.standard_normal((32, 2, 8, 8)).astype("float32")
+    make = partial(nn.Conv2d, 2, 4, 3, padding="same", backend="numpy", numerics="exact", seed=3)
+    layer = make().eval()
+    for size in sizes:
+        assert same_bits(nn.predict(layer, x[:size], batch_size=size), nn.predict(make(), x[:size], batch_size=size))
 
 
 def test_few_values_are_kept():

@@ -1,8 +1,9 @@
 """The gradients of a batch of which each rank has some samples."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
-
-import numpy as np
 
 from ...backends import to_host
 from ...backends.execution.team import joined, placed
@@ -11,10 +12,15 @@ from ...distributed.buckets import GradientBuckets
 from ...distributed.process_team import ProcessTeam
 from ...layers.core.grad_mode import no_grad
 from ...layers.core.release_after_backward import released
+from ...layers.core.snapshot import streams
+from ..evaluation import in_mode
 from ..gradients import accumulate, forward_backward
 from ..inputs import sample_count, some_samples
 from ..run import Run
-from ..share import part_bounds
+from ..share import rank_bounds
+
+# Ranks are this power of two apart in a random stream, while each draws by itself.
+_APART = 40
 
 
 class GroupGradients:
@@ -34,39 +40,63 @@ class GroupGradients:
         assert run.group is not None
         self._run, self._group = run, run.group
         parameters = [parameter for _, parameter in run.model.named_parameters()]
-        self.buckets = None if run.parts_are_exact else GradientBuckets(run.group, parameters)
+        once = run.options.accumulate == 1
+        self.buckets = None if run.parts_are_exact else GradientBuckets(run.group, parameters, once=once)
         self._parts = run.options.accumulate
         # Whether the mean divides by a multiple of the number of samples; None before the first step.
         self._by_samples: bool | None = None
+        self._synchronises = any(getattr(layer, "group", None) is not None for _, layer in run.model.named_layers())
 
     def __call__(self, x: Array, target: Array, scale: float = 1.0) -> tuple[Any, Any]:
         """Adds to the gradients; returns loss and predictions."""
         run, rank = self._run, self._group.rank
-        bounds = part_bounds(run.samples_of_step(), (1,) * self._group.size)
+        bounds = rank_bounds(run.samples_of_step(), self._group.size)
         if self.buckets is None:
             with joined(ProcessTeam(self._group, bounds)):
                 return forward_backward(run.model, run.loss, x, target)
-        with self.buckets.summed(), placed(sample_count(x), bounds[rank], bounds[-1]):
-            return self._part(x, target, scale, bounds[-1])
+        with self._own_streams(), self.buckets.summed(), placed(sample_count(x), bounds[rank], bounds[-1]):
+            return self._part(x, target, scale, bounds)
 
-    def _part(self, x: Array, target: Array, scale: float, samples: int) -> tuple[Any, Any]:
-        run, own = self._run, sample_count(x)
-        prediction = run.model.forward(x) if own and self._parts == 1 else None
+    def _part(self, x: Array, target: Array, scale: float, bounds: list[int]) -> tuple[Any, Any]:
+        run, own, samples = self._run, sample_count(x), bounds[-1]
+        in_parts = self._parts > 1 and own > 0
+        if self._synchronises and any(b - a < self._parts for a, b in pairwise(bounds)):
+            # Batch norms exchange sums, so all ranks call them equally often.
+            in_parts = False
+        # Without samples too: batch norms exchange sums, and random streams go on.
+        prediction = None if in_parts else run.model.forward(x)
         share = own / samples
         if not self._counts_samples(prediction, x, target):
             # What the mean divides by is not the number of samples.
             counted = self._counted(prediction, x, target) if own else 0.0
-            counts = np.array([float(to_host(counted)) if hasattr(counted, "dtype") else counted])
-            total = float(self._group.all_reduce(counts)[0])
-            share = float(counts[0]) / total if total else 0.0
-        if not own:
-            return None, None
-        if prediction is None:
+            own_count = float(to_host(counted)) if hasattr(counted, "dtype") else counted
+            (total,) = self._group.add(own_count)
+            share = own_count / total if total else 0.0
+        if in_parts:
             return accumulate(run.model, run.loss, (1,) * self._parts, x, target, scale * share)
         value = run.loss.forward(prediction, target)
         with released():
             run.model.backward(run.loss.backward(scale * share), input_grad=False)
-        return value, prediction
+        return (value, prediction) if own else (None, None)
+
+    @contextmanager
+    def _own_streams(self) -> Iterator[None]:
+        """Within the block each rank draws other numbers; afterwards the random streams are at one place again.
+
+        With ``accumulate`` a rank draws for some of its samples at a time, and ranks draw unequally often.
+        """
+        found = [stream for _, stream in streams(self._run.model)] if self._parts > 1 else []
+        before = [stream.position for stream in found]
+        for stream in found:
+            stream.position += self._group.rank << _APART
+        yield
+        if found:
+            drawn = [
+                stream.position - at - (self._group.rank << _APART) for stream, at in zip(found, before, strict=True)
+            ]
+            most = self._group.largest(*drawn)
+            for stream, at, count in zip(found, before, most, strict=True):
+                stream.position = at + count
 
     def _counts_samples(self, prediction: Array | None, x: Array, target: Array) -> bool:
         """Whether the mean divides by a multiple of the number of samples, as the ranks found in the first step."""
@@ -78,6 +108,7 @@ class GroupGradients:
     def _counted(self, prediction: Array | None, x: Array, target: Array) -> Array | float:
         run = self._run
         if prediction is None:
-            with no_grad():
+            # In evaluation, where layers neither draw numbers nor keep statistics, nor need several samples.
+            with no_grad(), in_mode(run.model, False):
                 prediction = run.model.forward(some_samples(x, 0, 1))
         return run.loss.counted(prediction, target, none_ignored=run.none_ignored)

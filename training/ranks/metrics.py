@@ -7,8 +7,6 @@ numerics each rank has the sums of whole batches, so that they have the bits of 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ...backends import to_host
 from ...common.types import Array
 from ...distributed import Group
@@ -47,18 +45,13 @@ class WholeBatchMetrics(RunningMetrics):
     def add(self, value: Array | float, prediction: Array, target: Array) -> None:
         """Add a batch, given its loss and this rank's predictions and targets."""
         if self.metrics or not isinstance(self.loss.counted(prediction, target, none_ignored=self.none_ignored), float):
-            prediction, target = self._of_all(prediction), self._of_all(target)
+            prediction, target = self._group.all_gather(prediction), self._group.all_gather(target)
         super().add(value, prediction, target)
-
-    def _of_all(self, array: Array) -> Array:
-        parts = self._group.gather(np.asarray(to_host(array)))
-        return self.backend.asarray(np.concatenate(parts), array.dtype)
 
     def _counts(self, prediction: Array, target: Array) -> Counts:
         own = super()._counts(prediction, target)
         if self.metrics or not isinstance(own.weight, float):
             return own
         correct = None if own.correct is None else int(to_host(own.correct))
-        numbers = np.array([own.weight, correct or 0, int(own.targets)], "float64")
-        weight, hits, targets = self._group.all_reduce(numbers).tolist()
+        weight, hits, targets = self._group.add(own.weight, correct or 0, own.targets)
         return Counts(weight, None if correct is None else int(hits), int(targets))

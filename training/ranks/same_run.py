@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ...distributed import Group
+from ...distributed.errors import RanksDiffer
 from ...layers.core.snapshot import streams
 from ..data_loader import DataLoader
-from ..host_state import average_state, load_average_state, load_model_state, model_state
+from ..host_state import average_state, load_average_state, load_model_state, model_state, optimizer_state
 from ..images import IN_MEMORY, Images
 from ..run import Run
 
@@ -23,7 +24,7 @@ def require_same_run(run: Run, group: Group) -> None:
 
     Raises
     ------
-    ValueError
+    RanksDiffer
         On all ranks, if versions, settings, data or models differ; the message names the ranks and what differs.
     """
     every = group.gather({name: _digest(value) for name, value in _facts(run).items()})
@@ -33,8 +34,18 @@ def require_same_run(run: Run, group: Group) -> None:
         if differing:
             problems.append(f"rank {rank} differs from rank 0 in its {', '.join(differing)}")
     if problems:
-        raise ValueError(f"all ranks must train the same: {'; '.join(problems)}; start them with the same program")
+        raise RanksDiffer(f"all ranks must train the same: {'; '.join(problems)}; start them with the same program")
     _share_weights(run, group)
+
+
+def require_same(what: str, value: Any, group: Group) -> None:
+    """Raise `RanksDiffer` on all ranks unless they have the same value, such as settings; called by all."""
+    digests = group.gather(_digest(value))
+    others = [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]
+    if others:
+        raise RanksDiffer(
+            f"{what} rank {', '.join(others)} with other settings of what is trained than rank 0; call it alike on all"
+        )
 
 
 def _facts(run: Run) -> dict[str, Any]:
@@ -57,9 +68,19 @@ def _facts(run: Run) -> dict[str, Any]:
             name: repr(getattr(run.options, name))
             for name in ("schedule_each", "clip_norm", "on_nan", "precision", "resume", "monitor", "mode")
         },
+        "early stopping": repr(run.early_stopping),
+        "state of the optimizer": _state(run),
         "checkpoints": run.checkpoints is None or [run.checkpoints.every, run.checkpoints.about],
     }
     return facts
+
+
+def _state(run: Run) -> str:
+    """A digest of the state of optimizer and schedule before the first step."""
+    arrays, facts = optimizer_state(run.optimizer)
+    schedule = None if run.schedule is None else run.schedule.state_dict()
+    sums = {name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for name, array in arrays.items()}
+    return _digest([facts, schedule, sums])
 
 
 def _data(loader: DataLoader) -> list[str]:
