@@ -197,7 +197,7 @@ def test_without_a_gpu_the_message_says_so(monkeypatch, cupy):
 def test_without_a_library_the_message_says_what_to_install(monkeypatch, cupy):
     launched(monkeypatch)
     monkeypatch.setattr(cupy.cuda, "nccl", SimpleNamespace(available=False), raising=False)
-    with pytest.raises(RuntimeError, match="no NCCL library: pip install .nvidia-nccl-cu13"):
+    with pytest.raises(RuntimeError, match=r"no NCCL library: pip install .nvidia-nccl-cu13"):
         nn.distributed.init("nccl")
     # `auto` does without.
     assert nn.distributed.init("auto").size == 1
