@@ -7,6 +7,7 @@ wheels, which are unpacked into a temporary folder for the check. The stages, in
 ========= ===========================================================================================================
 preflight imports, the driver, the device; always run; a package that does not import ends the check at once
 smoke     each backend opened, 60 parity cases in both numerics, the golden runs, a compiled step, a pinned upload
+nccl      exchanges by NCCL with one rank; skipped where CuPy finds no NCCL library
 parity    all cases of the parity catalogue, in both numerics
 nets      training steps of whole nets, plain and compiled, beside PyTorch's; largest first
 layers    single layers beside PyTorch's

@@ -20,7 +20,7 @@ SMOKE_CASES = 60
 
 def plan(options: argparse.Namespace) -> list[Part]:
     """All parts, stage by stage; the preflight is always included."""
-    makers = {"smoke": smoke, "parity": parity, "nets": nets, "layers": layers, "suite": suite}
+    makers = {"smoke": smoke, "nccl": nccl, "parity": parity, "nets": nets, "layers": layers, "suite": suite}
     parts = preflight(options)
     for stage, make in makers.items():
         if stage in options.stages:
@@ -55,6 +55,12 @@ def smoke(options: argparse.Namespace) -> list[Part]:
             parts.append(Part(f"golden {backend}", "smoke", commands))
         parts.append(Part(f"device {backend}", "smoke", [checks("device", backend)]))
     return parts
+
+
+def nccl(options: argparse.Namespace) -> list[Part]:
+    """NCCL with one rank, on the first CuPy backend; another one has no NCCL, and says so."""
+    backend = next((name for name in options.backends if name.startswith("cupy")), options.backends[0])
+    return [Part("nccl", "nccl", [checks("nccl", backend)])]
 
 
 def parity(options: argparse.Namespace) -> list[Part]:

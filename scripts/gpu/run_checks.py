@@ -7,6 +7,7 @@ results in ``told``; the first row may have the ``total`` number of rows.
 - ``parity``: cases of the catalogue against NumPy and float64, all or some.
 - ``golden``: training runs in exact numerics whose bits are committed.
 - ``device``: functions of a device: a compiled step, a pinned upload, the caller's stream, a memory limit.
+- ``nccl``: NCCL with one rank.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from ...testing.golden_runs import GOLDEN, golden_run
 from ...testing.outcomes import Outcome
 from ...testing.parity import Parity
 from ...training.optimizers import SGD
+from .nccl_checks import nccl_rows
 
 # Neighbouring cases go to one process, because they share kernels, which are then compiled once.
 NEIGHBOURS = 8
@@ -239,7 +241,7 @@ def _part(text: str) -> tuple[int, int]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the checks; returns 1 if one failed, 2 if they can't run."""
     parser = Parser(prog="run_checks", description="Run checks for gpu_check, which reads the rows.")
-    parser.add_argument("kind", choices=("parity", "golden", "device"), help="which checks")
+    parser.add_argument("kind", choices=("parity", "golden", "device", "nccl"), help="which checks")
     parser.add_argument("backend", help="on which backend")
     parser.add_argument("--numerics", default="fast", choices=("fast", "exact"), help="of the parity cases")
     parser.add_argument("--filter", default="", metavar="RE", help="only parity cases whose name this expression finds")
@@ -257,7 +259,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.kind == "parity":
             rows = parity_rows(b, options.numerics, options.filter, options.count, options.part)
         else:
-            rows = golden_rows(b, options.part) if options.kind == "golden" else device_rows(b)
+            kinds = {"golden": lambda: golden_rows(b, options.part), "device": lambda: device_rows(b)}
+            rows = (kinds | {"nccl": lambda: nccl_rows(b)})[options.kind]()
         for row in rows:
             append(options.lines, row)
             failed += row.get("passed") is False

@@ -139,14 +139,14 @@ def both(function):
 
 
 def test_two_ranks_on_one_gpu_are_refused(monkeypatch, cupy):
-    monkeypatch.setattr(cupy.cuda, "nccl", nccl_double, raising=False)
+    nccl_double.install(lambda *arguments: monkeypatch.setattr(*arguments, raising=False))
     address = "127.0.0.1", free_port()
     for error in both(lambda rank: nccl.NCCLCommunicator(rank, 2, address)):
         assert "NCCL can't connect the ranks" in str(error) and "GPU of its own" in str(error)
 
 
 def test_arrays_on_another_gpu_are_refused(monkeypatch, cupy):
-    monkeypatch.setattr(cupy.cuda, "nccl", nccl_double, raising=False)
+    nccl_double.install(lambda *arguments: monkeypatch.setattr(*arguments, raising=False))
     communicator = nccl.NCCLCommunicator(0, 1, ("127.0.0.1", free_port()))
     array = cupy.ones(3)
     communicator._device = SimpleNamespace(id=1)
@@ -197,7 +197,7 @@ def test_without_a_gpu_the_message_says_so(monkeypatch, cupy):
 def test_without_a_library_the_message_says_what_to_install(monkeypatch, cupy):
     launched(monkeypatch)
     monkeypatch.setattr(cupy.cuda, "nccl", SimpleNamespace(available=False), raising=False)
-    with pytest.raises(RuntimeError, match="no NCCL library: pip install nvidia-nccl-cu13"):
+    with pytest.raises(RuntimeError, match=r"no NCCL library: pip install .nvidia-nccl-cu13"):
         nn.distributed.init("nccl")
     # `auto` does without.
     assert nn.distributed.init("auto").size == 1

@@ -1,6 +1,8 @@
 """The double of NCCL refuses what NCCL refuses, and what NCCL would do wrong; two ranks are threads here."""
 
+import importlib
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import nccl_double_root
@@ -95,11 +97,32 @@ def test_a_buffer_that_is_written_while_it_is_exchanged_is_found(ranks):
 
 def test_a_collective_waits_for_other_ranks_without_holding_up_the_caller(ranks):
     (comm, stream), (other, other_stream) = ranks
-    array = cupy.ones(8, "float32")
+    array, second = cupy.ones(8, "float32"), cupy.ones(8, "float32")
     comm.allReduce(array.data.ptr, array.data.ptr, 8, double.NCCL_FLOAT32, double.NCCL_SUM, stream.ptr)
     event = double.Event()
     event.record(stream)
     assert not event.done
-    other.allReduce(array.data.ptr, array.data.ptr, 8, double.NCCL_FLOAT32, double.NCCL_SUM, other_stream.ptr)
-    event.synchronize()
-    assert event.done
+    other.allReduce(second.data.ptr, second.data.ptr, 8, double.NCCL_FLOAT32, double.NCCL_SUM, other_stream.ptr)
+    end = time.monotonic() + 10.0
+    while not event.done:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_the_double_has_the_names_and_values_of_the_real_one():
+    # No GPU is needed for this.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        real = importlib.import_module("cupy.cuda.nccl")
+    if not real.available:
+        pytest.skip("CuPy finds no NCCL library")
+    names = [name for name in vars(double) if name.startswith("NCCL_")]
+    assert len(names) == 13 and all(getattr(double, name) == getattr(real, name) for name in names)
+    for name in ("get_unique_id", "get_version", "get_build_version"):
+        assert type(getattr(double, name)()) is type(getattr(real, name)())
+    assert len(double.get_unique_id()) == len(real.get_unique_id())
+    for status in range(1, 7):
+        found = double.NcclError(status)
+        assert str(found) == str(real.NcclError(status)) and found.status == real.NcclError(status).status
+    for name in ("allReduce", "broadcast", "check_async_error", "destroy", "abort", "rank_id", "size", "device_id"):
+        assert hasattr(real.NcclCommunicator, name) and hasattr(double.NcclCommunicator, name)

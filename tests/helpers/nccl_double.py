@@ -32,12 +32,12 @@ _DTYPES = dict(
     enumerate(("int8", "uint8", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"), NCCL_INT8)
 )
 _ERRORS = {
-    1: "NCCL_ERROR_UNHANDLED_CUDA_ERROR: unhandled cuda error",
-    2: "NCCL_ERROR_SYSTEM_ERROR: unhandled system error",
-    3: "NCCL_ERROR_INTERNAL_ERROR: internal error",
-    4: "NCCL_ERROR_INVALID_ARGUMENT: invalid argument",
-    5: "NCCL_ERROR_INVALID_USAGE: invalid usage",
-    6: "remote process exited or there was a network error",
+    1: "NCCL_ERROR_UNHANDLED_CUDA_ERROR: unhandled cuda error (run with NCCL_DEBUG=INFO for details)",
+    2: "NCCL_ERROR_SYSTEM_ERROR: unhandled system error (run with NCCL_DEBUG=INFO for details)",
+    3: "NCCL_ERROR_INTERNAL_ERROR: internal error - please report this issue to the NCCL developers",
+    4: "NCCL_ERROR_INVALID_ARGUMENT: invalid argument (run with NCCL_DEBUG=WARN for details)",
+    5: "NCCL_ERROR_INVALID_USAGE: invalid usage (run with NCCL_DEBUG=WARN for details)",
+    6: "NCCL_ERROR_REMOTE_ERROR: remote process exited or there was a network error",
 }
 available = True
 #: Calls of each name so far.
@@ -268,13 +268,17 @@ def _stream_synchronizes(self) -> None:
     _synchronize(self)
 
 
-def install() -> None:
-    """Replace `cupy.cuda.nccl` in this process, and what CuPy's events and streams wait for."""
+def install(replace=setattr) -> None:
+    """Replace `cupy.cuda.nccl` in this process, and what CuPy's events and streams wait for.
+
+    ``replace`` is called as `setattr` is; a test gives one that undoes it.
+    """
     module = types.ModuleType("cupy.cuda.nccl", __doc__)
     module.__dict__.update({name: value for name, value in globals().items() if not name.startswith("_")})
-    sys.modules["cupy.cuda.nccl"] = cupy.cuda.nccl = module
-    cupy.cuda.Event = Event
+    replace(cupy.cuda, "nccl", module)
+    replace(cupy.cuda, "Event", Event)
+    replace(_BaseStream, "wait_event", _stream_waits)
+    replace(_BaseStream, "synchronize", _stream_synchronizes)
     # Processes that share a device are told apart as if each saw one of its own.
     if bus := os.environ.get("NCCL_DOUBLE_BUS"):
-        runtime.deviceGetPCIBusId = lambda device: bus
-    _BaseStream.wait_event, _BaseStream.synchronize = _stream_waits, _stream_synchronizes
+        replace(runtime, "deviceGetPCIBusId", lambda device: bus)

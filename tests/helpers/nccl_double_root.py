@@ -42,19 +42,22 @@ def serve(listener: socket.socket) -> None:
             for link in arrived:
                 send(link, {"status": 4, "reason": f"ranks started different collectives: {headers}"})
             return None
-        name, _, dtype, argument = headers[0]
-        if name == "broadcast":
-            result = parts[argument][1]
-        else:
-            arrays = [np.frombuffer(data, dtype) for _, data in parts]
-            total = arrays[0].copy()
-            for array in arrays[1:]:
-                with np.errstate(all="ignore"):
-                    total = OPERATIONS[argument](total, array)
-            result = total.astype(dtype).tobytes()
+        result = combined(headers[0], [data for _, data in parts])
         for link in arrived:
             send(link, {"status": 0, "reason": ""}, result)
     return None
+
+
+def combined(header: list, parts: list[bytes]) -> bytes:
+    """What all ranks get."""
+    name, _, dtype, argument = header
+    if name == "broadcast":
+        return parts[argument]
+    total, *others = (np.frombuffer(data, dtype) for data in parts)
+    with np.errstate(all="ignore"):
+        for other in others:
+            total = OPERATIONS[argument](total, other)
+    return total.astype(dtype).tobytes()
 
 
 def is_same_gpu(bus: str, others) -> bool:

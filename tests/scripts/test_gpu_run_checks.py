@@ -1,11 +1,13 @@
 """The rows that ``gpu_check`` reads: each is written as soon as it is known, failures included."""
 
 import json
+import os
 
 import pytest
 
 import xpnn as nn
-from xpnn.scripts.gpu import run_checks
+from xpnn.distributed import start
+from xpnn.scripts.gpu import nccl_checks, run_checks
 from xpnn.testing import cases
 
 
@@ -115,3 +117,41 @@ def test_a_part_is_one_of_several(tmp_path, part, capsys):
     with pytest.raises(SystemExit):
         rows_of(tmp_path, "parity", "numpy", "--part", part)
     assert "the I-th of N parts" in capsys.readouterr().err
+
+
+@pytest.fixture
+def one_rank(gpu, monkeypatch):
+    """NCCL's double in place of NCCL."""
+    import nccl_double
+
+    nccl_double.install(lambda *arguments: monkeypatch.setattr(*arguments, raising=False))
+    # At the end of a program a group is closed, and its errors are reported: not at the end of the tests.
+    monkeypatch.setattr(start, "_end_with_program", lambda group: None)
+    return nccl_double
+
+
+def test_nccl_is_checked_with_one_rank_and_is_really_called(tmp_path, one_rank, monkeypatch):
+    monkeypatch.setattr(nccl_checks, "EXCHANGED", 1 << 16)
+    monkeypatch.setattr(nccl_checks, "TIMES", 3)
+    one_rank.calls.clear()
+    first, *found = rows_of(tmp_path, "nccl", "cupy")
+    assert first == {"total": 5} and all(row["passed"] for row in found), found
+    names = ["init by torchrun's variables", "communicator of one rank", "all_reduce", "broadcast", "64 MiB"]
+    assert [row["name"] for row in found] == [f"nccl {name}" for name in names]
+    assert one_rank.calls == {"allReduce": 11 + 3 + 5, "broadcast": 1}
+    assert "RANK" not in os.environ and found[0]["told"] == "NCCL 2.28.9"
+
+
+def test_a_wrong_sum_of_nccl_is_found_and_the_next_check_runs(tmp_path, one_rank, monkeypatch):
+    import nccl_double_root
+
+    monkeypatch.setattr(nccl_checks, "EXCHANGED", 1 << 16)
+    monkeypatch.setattr(nccl_double_root, "combined", lambda header, parts: bytes(len(parts[0])))
+    _, *found = rows_of(tmp_path, "nccl", "cupy", status=1)
+    assert [row["passed"] for row in found] == [True, True, False, False, True]
+    assert "the sum of one rank's float32 is not what it gave" in found[2]["problem"]
+
+
+def test_without_nccl_its_check_is_skipped_with_the_reason(tmp_path, monkeypatch):
+    first, row = rows_of(tmp_path, "nccl", "numpy")
+    assert first == {"total": 1} and row["skipped"] and row["told"] == "skipped: NCCL is for CuPy"
