@@ -29,7 +29,7 @@ from .one_sample_batches import require_no_one_sample_batch
 from .progress import Progress
 from .ranks.buffers import share_buffers
 from .ranks.metrics import of_all_ranks
-from .ranks.start import require_same
+from .ranks.same_run import require_same
 from .run import Run
 from .running_metrics import as_lists, has_classes
 from .saving import save
