@@ -266,6 +266,10 @@ class Group:
     def _require_open(self) -> None:
         if self._is_closed:
             raise RuntimeError("this group has ended, by close() or at the end of its with block; make one: init()")
+        if self._has_failed:
+            # Others may be in another exchange, and would take this one for theirs.
+            self.check()
+            raise RankError(self.rank, f"rank {self.rank} has failed before; the group can't exchange any more")
 
     def _look(self) -> None:
         self._queue.advance()

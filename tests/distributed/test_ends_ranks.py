@@ -21,3 +21,22 @@ def test_mpi_outlives_a_group(tmp_path):
     tell(found)
     """
     assert rank_scripts.run(2, tmp_path, text) == [[[0, 1], [2, 2], [3, 3], *["this group has ended"] * 3]] * 2
+
+
+def test_a_rank_that_goes_on_after_its_error_exchanges_nothing(tmp_path):
+    text = """
+    from xpnn.distributed import RankError
+    found = []
+    for number in range(2):
+        try:
+            with group.reporting():
+                if group.rank == 1 and not number:
+                    raise KeyError("one")
+                found.append(group.gather("of the first" if group.is_root and not number else "of the second"))
+        except (KeyError, RankError) as error:
+            found.append(type(error).__name__)
+    tell(found)
+    """
+    process = rank_scripts.start(2, tmp_path, text)
+    out, _ = rank_scripts.end_of(process)
+    assert rank_scripts.results(out) == [["RankError", "RankError"], ["KeyError", "RankError"]]
