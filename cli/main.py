@@ -12,7 +12,7 @@ from types import ModuleType
 
 from .. import __version__
 from . import bench, explain, export, info, parity, predict, train
-from .bench import compiled_step
+from .bench import compiled_step, distributed
 from .errors import check_environment, preparing
 from .exit_status import program
 from .standalone.arguments import Parser
@@ -27,6 +27,7 @@ COMMANDS: dict[str, ModuleType] = {
     "parity": parity,
     "bench": bench,
     "bench compiled-step": compiled_step,
+    "bench distributed": distributed,
 }
 
 ENVIRONMENT = (

@@ -29,8 +29,11 @@ from .buffers import is_native
 from .communicator import Pending
 from .group import Group
 
-#: Bytes from which a bucket is exchanged. Smaller ones wait more often, larger ones overlap less with backward.
+#: Bytes from which a bucket is exchanged, among few ranks. Larger ones overlap less with backward.
 BUCKET_BYTES = 4 << 20
+FEW = 8
+#: The same among more: a ring takes as many messages for each bucket as twice the ranks (`docs/distributed.md`).
+LARGE_BUCKET_BYTES = 32 << 20
 
 
 class Interval(NamedTuple):
@@ -126,7 +129,7 @@ class GradientBuckets:
     group : Group
     parameters : sequence of Parameter
     bucket_bytes : int
-        Size from which a bucket is exchanged.
+        Size from which a bucket is exchanged; `BUCKET_BYTES` or `LARGE_BUCKET_BYTES` unless given.
     once : bool
         Whether a parameter gets one gradient in a step unless the first step shows otherwise; else all buckets are
         exchanged after backward.
@@ -138,9 +141,10 @@ class GradientBuckets:
     """
 
     def __init__(
-        self, group: Group, parameters: Sequence[Parameter], bucket_bytes: int = BUCKET_BYTES, *, once: bool = True
+        self, group: Group, parameters: Sequence[Parameter], bucket_bytes: int | None = None, *, once: bool = True
     ) -> None:
-        self._group, self._bytes, self._once = group, bucket_bytes, once
+        self._group, self._once = group, once
+        self._bytes = bucket_bytes or (BUCKET_BYTES if group.size <= FEW else LARGE_BUCKET_BYTES)
         self._parameters = list(dict.fromkeys(parameters))
         self.timeline: list[Interval] | None = None
         self._trained: list[Parameter] = []

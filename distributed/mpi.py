@@ -16,7 +16,7 @@ import numpy as np
 
 from .communicator import Exchange, Reduction
 
-INSTALL = "pip install 'mpi4py>=4' beside the MPI of your cluster, or with pip install 'mpich>=4.2' in its place"
+INSTALL = "pip install 'mpi4py>=4', beside the MPI of your cluster or the package mpich"
 # Set by MPI's own launchers in the processes that they start.
 _LAUNCHED = ("PMI_RANK", "PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 

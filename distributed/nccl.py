@@ -6,6 +6,7 @@ could not raise the error of a rank that fails. The identifier by which the proc
 or by TCP to the address of rank 0; see `rendezvous`.
 """
 
+import warnings
 import os
 import time
 from collections.abc import Callable
@@ -33,9 +34,12 @@ def is_launched() -> bool:
 def missing() -> str | None:
     """Why NCCL can't be used; None if it can."""
     try:
-        from cupy.cuda import nccl, runtime
+        with warnings.catch_warnings():
+            # CuPy warns that there is no NCCL library.
+            warnings.simplefilter("ignore")
+            from cupy.cuda import nccl, runtime
     except ImportError:
-        return "CuPy is not installed: pip install 'xpnn[cupy]'"
+        return "CuPy is not installed: pip install 'cupy-cuda13x[ctk]>=14'"
     try:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
@@ -43,7 +47,7 @@ def missing() -> str | None:
     if not count:
         return "CuPy finds no GPU"
     if not nccl.available:
-        return "CuPy finds no NCCL library: pip install nvidia-nccl-cu13, or nvidia-nccl-cu12 for CUDA 12"
+        return "CuPy finds no NCCL library: pip install 'nvidia-nccl-cu13>=2.27', or nvidia-nccl-cu12 for CUDA 12"
     return None
 
 

@@ -34,7 +34,7 @@ PACKAGE = [
     if path.relative_to(ROOT).parts[0] not in ("tests", "build") and not path.relative_to(ROOT).parts[0].startswith(".")
 ]
 FENCED = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
-PUBLIC = ("augment", "functional", "initialisers", "metrics", "models", "random", "testing")
+PUBLIC = ("augment", "distributed", "functional", "initialisers", "metrics", "models", "random", "testing")
 
 
 def text_of(page):

@@ -258,7 +258,7 @@ def test_public_names_exist_and_are_listed_once():
 def test_dir_shows_public_names_and_nothing_else():
     assert dir(nn) == sorted({*nn.__all__, "__version__"})
     modules = {name for name in nn.__all__ if isinstance(getattr(nn, name), types.ModuleType)}
-    assert modules == {"augment", "functional", "initialisers", "metrics", "models", "random", "testing"}
+    assert modules == {"augment", "distributed", "functional", "initialisers", "metrics", "models", "random", "testing"}
     assert not hasattr(nn, "sys")
 
 

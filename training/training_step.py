@@ -38,6 +38,11 @@ class TrainingStep:
     run : Run
     note : callable
         Called with a line for the user when a batch is skipped.
+
+    Attributes
+    ----------
+    gradients : BatchGradients
+        What computes the gradients of a batch, within the context.
     """
 
     def __init__(self, run: Run, note: Callable[[str], None]) -> None:
@@ -51,13 +56,13 @@ class TrainingStep:
     def __enter__(self) -> Self:
         run, parts = self._run, self._run.options.accumulate
         self._compiles = compiles(run)
-        self._gradients: BatchGradients
+        self.gradients: BatchGradients
         if run.group is not None:
-            self._gradients = GroupGradients(run)
+            self.gradients = GroupGradients(run)
         elif parts > 1:
-            self._gradients = partial(accumulate, run.model, run.loss, (1,) * parts)
+            self.gradients = partial(accumulate, run.model, run.loss, (1,) * parts)
         else:
-            self._gradients = self._opened.enter_context(batch_gradients(run.model, run.loss, run.sizes))
+            self.gradients = self._opened.enter_context(batch_gradients(run.model, run.loss, run.sizes))
         # With a check of the loss in between, the two halves are compiled separately.
         halves = (self._step_unchecked, self._new_gradients, self._update)
         self._whole, self._first, self._second = [self._compiled(function) for function in halves]
@@ -135,8 +140,8 @@ class TrainingStep:
         run = self._run
         run.optimizer.zero_grad()
         if run.scaler is None:
-            return self._gradients(*from_arguments(arrays))
-        return self._gradients(*from_arguments(arrays), scale=run.scaler.get_scale())
+            return self.gradients(*from_arguments(arrays))
+        return self.gradients(*from_arguments(arrays), scale=run.scaler.get_scale())
 
     def _update(self) -> bool | None:
         """Clip the gradients, and update the parameters; returns False if infinite gradients of float16 prevent it."""

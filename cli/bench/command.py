@@ -34,7 +34,10 @@ from .same_threads import same_threads
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``xpnn bench``."""
-    parser.epilog = "xpnn bench compiled-step times compiled training steps; it has its own --help."
+    parser.epilog = (
+        "xpnn bench compiled-step times compiled training steps, xpnn bench distributed those of several processes; "
+        "each has its own --help."
+    )
     add_backend(parser, "numpy")
     parser.add_argument("--layers", action="store_true", help="single layers, forward and backward")
     parser.add_argument("--nets", action="store_true", help="whole nets, training steps and inference")

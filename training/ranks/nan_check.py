@@ -6,6 +6,7 @@ from ...common.types import Array
 from ...distributed import Group
 from ...layers.core.layer import Layer
 from ...layers.losses import Loss
+from ...layers.normalisation.batch_norm import BatchNorm
 from ..inputs import sample_count
 from ..nan_check import PASSING, Finding, locate
 
@@ -26,7 +27,7 @@ def locate_in_group(group: Group, is_bad: bool, model: Layer, loss: Loss, x: Arr
     """
     with group.allowing(LOCATING):
         own = _locate_alone(model, loss, x, target) if is_bad and sample_count(x) else None
-    every = [(rank, each) for rank, each in enumerate(group.gather(own)) if each is not None]
+    every: list[tuple[int, Finding]] = [(rank, each) for rank, each in enumerate(group.gather(own)) if each is not None]
     if not every:
         return Finding("", "no rank finds it in its own samples", PASSING)
     rank, found = next(((rank, each) for rank, each in every if each.advice != PASSING), every[0])
@@ -35,15 +36,15 @@ def locate_in_group(group: Group, is_bad: bool, model: Layer, loss: Loss, x: Arr
 
 def _locate_alone(model: Layer, loss: Loss, x: Array, target: Array) -> Finding | None:
     """`locate`, in which no batch norm waits for other ranks."""
-    norms = [layer for _, layer in model.named_layers() if getattr(layer, "group", None) is not None]
-    groups = [layer.group for layer in norms]  # type: ignore[attr-defined]
+    norms = [layer for _, layer in model.named_layers() if isinstance(layer, BatchNorm)]
+    groups = [layer.group for layer in norms]
     try:
         for layer in norms:
-            layer.group = None  # type: ignore[attr-defined]
+            layer.group = None
         return locate(model, loss, x, target)
     except ValueError:
         # A batch norm has too few samples in this part.
         return None
     finally:
         for layer, group in zip(norms, groups, strict=True):
-            layer.group = group  # type: ignore[attr-defined]
+            layer.group = group
