@@ -215,6 +215,7 @@ class Group:
 
     def start(self, buffer: Any) -> Pending:
         """Start to replace a buffer, one-dimensional and contiguous, by its sum over all ranks; see `finish`."""
+        self._require_open()
         while not self._queue.all_have_started:
             self._look()
         self._messages += 1
@@ -254,12 +255,21 @@ class Group:
         self._seconds += time.perf_counter() - start
 
     def _run(self, function: Any, buffer: Any, argument: Reduction | int) -> None:
+        self._require_open()
         steps: Exchange = function(buffer, argument)
         while not self._queue.all_have_started:
             self._look()
         self._messages += 1
         self._bytes += buffer.nbytes
         self.finish(self._queue.add(steps))
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("this group has ended, by close() or at the end of its with block; make one: init()")
+        if self._has_failed:
+            # Others may be in another exchange, and would take this one for theirs.
+            self.check()
+            raise RankError(self.rank, f"rank {self.rank} has failed before; the group can't exchange any more")
 
     def _look(self) -> None:
         self._queue.advance()

@@ -4,6 +4,7 @@ MPI reads and writes the memory of NumPy arrays directly. It does so for device 
 otherwise such a buffer is copied to pinned host memory and back.
 """
 
+import atexit
 import ctypes
 import os
 from collections.abc import Callable
@@ -43,13 +44,20 @@ def library() -> Any:
         import mpi4py
     except ImportError as error:
         raise ModuleNotFoundError(f"nn.distributed needs mpi4py for MPI: {INSTALL}") from error
-    # At the end of a failed program MPI would wait for the other ranks, so `Group` ends MPI itself.
+    # At the end of a failed program MPI would wait for the other ranks: such a program ends before `_end` is called.
     mpi4py.rc.finalize = False
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise RuntimeError(f"mpi4py is installed, but no MPI library can be loaded ({error}); {INSTALL}") from error
+    atexit.register(_end, MPI)
     return MPI
+
+
+def _end(mpi: Any) -> None:
+    """End MPI with the program; until then the program and other groups may use it."""
+    if mpi.Is_initialized() and not mpi.Is_finalized():
+        mpi.Finalize()
 
 
 def description() -> str:
@@ -109,10 +117,9 @@ class MPICommunicator:
         yield from staged.finished(has_started=True)
 
     def close(self, *, failed: bool) -> None:
-        """End MPI, unless a rank failed: then other ranks may never arrive."""
+        """Free the communicator, unless a rank failed: then other ranks may never arrive."""
         if not failed and not self._mpi.Is_finalized():
             self._world.Free()
-            self._mpi.Finalize()
 
 
 def _completed(request: Any) -> Exchange:

@@ -1,0 +1,42 @@
+"""How groups end: MPI stays usable for other groups and for the program."""
+
+import rank_scripts
+
+
+def test_mpi_outlives_a_group(tmp_path):
+    text = """
+    from mpi4py import MPI
+    with nn.distributed.init("mpi") as other:
+        first = other.gather(other.rank)
+    found = [first, group.gather(2)]
+    group.close()
+    with nn.distributed.init("mpi") as third:
+        found.append(third.gather(3))
+    MPI.COMM_WORLD.barrier()
+    for exchange in (group.barrier, lambda: group.all_reduce(np.zeros(2)), lambda: group.gather(1)):
+        try:
+            exchange()
+        except RuntimeError as error:
+            found.append(str(error)[:20])
+    tell(found)
+    """
+    assert rank_scripts.run(2, tmp_path, text) == [[[0, 1], [2, 2], [3, 3], *["this group has ended"] * 3]] * 2
+
+
+def test_a_rank_that_goes_on_after_its_error_exchanges_nothing(tmp_path):
+    text = """
+    from xpnn.distributed import RankError
+    found = []
+    for number in range(2):
+        try:
+            with group.reporting():
+                if group.rank == 1 and not number:
+                    raise KeyError("one")
+                found.append(group.gather("of the first" if group.is_root and not number else "of the second"))
+        except (KeyError, RankError) as error:
+            found.append(type(error).__name__)
+    tell(found)
+    """
+    process = rank_scripts.start(2, tmp_path, text)
+    out, _ = rank_scripts.end_of(process)
+    assert rank_scripts.results(out) == [["RankError", "RankError"], ["KeyError", "RankError"]]
