@@ -6,9 +6,9 @@ could not raise the error of a rank that fails. The identifier by which the proc
 or by TCP to the address of rank 0; see `rendezvous`.
 """
 
-import warnings
 import os
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
