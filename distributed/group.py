@@ -176,6 +176,9 @@ class Group:
         sizes = np.zeros(self.size, "int64")
         sizes[self.rank] = data.size
         self._run(self._communicator.all_reduce, sizes, "sum")
+        if sizes[self.rank] != data.size or (sizes <= 0).any():
+            # No rank can gather less than a byte: this was added to something else.
+            raise RankError(None, "the ranks are in different exchanges; all must call the same functions of a group")
         ends = np.cumsum(sizes)
         every = np.zeros(int(ends[-1]), np.uint8)
         every[ends[self.rank] - data.size : ends[self.rank]] = data

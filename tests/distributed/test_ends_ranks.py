@@ -40,3 +40,16 @@ def test_a_rank_that_goes_on_after_its_error_exchanges_nothing(tmp_path):
     process = rank_scripts.start(2, tmp_path, text)
     out, _ = rank_scripts.end_of(process)
     assert rank_scripts.results(out) == [["RankError", "RankError"], ["KeyError", "RankError"]]
+
+
+def test_an_exchange_of_one_rank_alone_is_named(tmp_path):
+    text = """
+    try:
+        if group.is_root:
+            group.all_reduce(np.full(2, 1 << 60))
+        group.gather("abc")
+    except Exception as error:
+        tell(f"{type(error).__name__}: {error}")
+    """
+    out, _ = rank_scripts.end_of(rank_scripts.start(2, tmp_path, text))
+    assert "RankError: the ranks are in different exchanges" in str(rank_scripts.results(out))
