@@ -8,7 +8,8 @@
 
 from .batch_norms import synchronise_batch_norms
 from .errors import RankError
-from .group import Group, Traffic
+from .exchanges import Traffic
+from .group import Group
 from .start import init
 
 __all__ = ["Group", "RankError", "Traffic", "init", "synchronise_batch_norms"]

@@ -1,11 +1,9 @@
 """The processes that train one model together."""
 
-import os
 import pickle
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from zlib import crc32
 
 import numpy as np
@@ -14,29 +12,10 @@ from ..backends import backend_of, to_host
 from ..common import checks
 from ..common.types import Array, dtype_name
 from .buffers import floats_in_order, from_buffer, in_order_of_floats, to_buffer
-from .communicator import Communicator, Exchange, Pending, Queue, Reduction
+from .communicator import Communicator, Pending, Reduction
 from .errors import RankError, RanksDiffer
+from .exchanges import Exchanges, Traffic
 from .watch import Watch
-
-#: Seconds in which an exchange is polled all the time, and then the seconds between two looks.
-SPINNING = 0.002
-PAUSE = 0.0002
-#: Seconds in which an exchange may still end after a rank has failed.
-LAST_EXCHANGE = 0.5
-# There may be more processes than cores.
-_let_others_run = getattr(os, "sched_yield", lambda: None)
-
-
-class Traffic(NamedTuple):
-    """What a rank has exchanged: collective operations, and the bytes of its arrays in these."""
-
-    messages: int
-    bytes: int
-    seconds: float
-
-    def since(self, before: "Traffic") -> "Traffic":
-        """The difference."""
-        return Traffic(self.messages - before.messages, self.bytes - before.bytes, self.seconds - before.seconds)
 
 
 class Group:
@@ -60,24 +39,20 @@ class Group:
     """
 
     def __init__(self, communicator: Communicator, local_rank: int = 0) -> None:
-        self._communicator = communicator
+        self._exchanges = Exchanges(communicator)
         self.rank, self.size, self.local_rank = communicator.rank, communicator.size, local_rank
         self.description = communicator.description
-        self._queue = Queue()
-        self._watch: Watch | None = None
-        self._messages = self._bytes = 0
-        self._seconds = 0.0
+        # A checksum of the shapes that were reduced since the ranks last agreed.
         self._order = 0
-        self._is_closed = self._has_failed = False
 
     def watched_by(self, watch: Watch) -> None:
         """Raise errors of other ranks from now on."""
-        self._watch = watch
+        self._exchanges.watch = watch
 
     def advise(self, text: str) -> None:
         """Set what the line that names a failed rank ends with, such as how to go on."""
-        if self._watch is not None:
-            self._watch.advice = text
+        if self._exchanges.watch is not None:
+            self._exchanges.watch.advice = text
 
     @property
     def is_root(self) -> bool:
@@ -87,7 +62,7 @@ class Group:
     @property
     def traffic(self) -> Traffic:
         """What this rank has exchanged so far, and the seconds for which it waited."""
-        return Traffic(self._messages, self._bytes, self._seconds)
+        return self._exchanges.traffic
 
     def device(self, backend: str) -> str:
         """The spec of this process's own device: ``cupy`` becomes ``cupy:0``, ``cupy:1`` ... by the local rank.
@@ -102,7 +77,7 @@ class Group:
 
     def barrier(self) -> None:
         """Wait until all ranks have called this."""
-        self._run(self._communicator.all_reduce, np.zeros(1, "int32"), "sum")
+        self._exchanges.all_reduce(np.zeros(1, "int32"), "sum")
 
     def all_reduce(self, array: Array, op: Reduction = "sum") -> Array:
         """The sum, or the largest, of the arrays of all ranks, entry by entry; the same bits on all ranks.
@@ -125,10 +100,10 @@ class Group:
             self._order = crc32(f"{op} {name} {tuple(array.shape)}".encode(), self._order)
             if op == "max" and name.startswith("float"):
                 ordered = in_order_of_floats(buffer)
-                self._run(self._communicator.all_reduce, ordered, "max")
+                self._exchanges.all_reduce(ordered, "max")
                 buffer = floats_in_order(ordered, buffer.dtype)
             else:
-                self._run(self._communicator.all_reduce, buffer, op)
+                self._exchanges.all_reduce(buffer, op)
         return from_buffer(buffer, array)
 
     def broadcast(self, array: Array, root: int = 0) -> Array:
@@ -142,7 +117,7 @@ class Group:
         root = checks.integer("root", root, 0, self.size - 1)
         buffer = to_buffer(array)
         if self.size > 1:
-            self._run(self._communicator.broadcast, buffer, root)
+            self._exchanges.broadcast(buffer, root)
         return from_buffer(buffer, array)
 
     def all_gather(self, array: Array) -> Array:
@@ -175,14 +150,14 @@ class Group:
         data = np.frombuffer(pickle.dumps(value), np.uint8)
         sizes = np.zeros(self.size, "int64")
         sizes[self.rank] = data.size
-        self._run(self._communicator.all_reduce, sizes, "sum")
+        self._exchanges.all_reduce(sizes, "sum")
         if sizes[self.rank] != data.size or (sizes <= 0).any():
             # No rank can gather less than a byte: this was added to something else.
             raise RankError(None, "the ranks are in different exchanges; all must call the same functions of a group")
         ends = np.cumsum(sizes)
         every = np.zeros(int(ends[-1]), np.uint8)
         every[ends[self.rank] - data.size : ends[self.rank]] = data
-        self._run(self._communicator.all_reduce, every, "sum")
+        self._exchanges.all_reduce(every, "sum")
         return [pickle.loads(every[end - size : end].tobytes()) for size, end in zip(sizes, ends, strict=True)]
 
     def of_root(self, value: Any) -> Any:
@@ -191,9 +166,9 @@ class Group:
             return value
         data = np.frombuffer(pickle.dumps(value) if self.is_root else b"", np.uint8)
         size = np.array([data.size], "int64")
-        self._run(self._communicator.broadcast, size, 0)
+        self._exchanges.broadcast(size, 0)
         buffer = data.copy() if self.is_root else np.empty(int(size[0]), np.uint8)
-        self._run(self._communicator.broadcast, buffer, 0)
+        self._exchanges.broadcast(buffer, 0)
         return value if self.is_root else pickle.loads(buffer.tobytes())
 
     def agree(self, *flags: bool) -> list[bool]:
@@ -207,7 +182,7 @@ class Group:
         found = np.array([*flags, self._order, -self._order], "int64")
         self._order = 0
         if self.size > 1:
-            self._run(self._communicator.all_reduce, found, "max")
+            self._exchanges.all_reduce(found, "max")
             if found[-1] != -found[-2]:
                 raise RankError(
                     None,
@@ -218,79 +193,23 @@ class Group:
 
     def start(self, buffer: Any) -> Pending:
         """Start to replace a buffer, one-dimensional and contiguous, by its sum over all ranks; see `finish`."""
-        self._require_open()
-        while not self._queue.all_have_started:
-            self._look()
-        self._messages += 1
-        self._bytes += buffer.nbytes
-        return self._queue.add(self._communicator.all_reduce(buffer, "sum"))
+        return self._exchanges.start(buffer)
 
     def advance(self) -> None:
         """Let exchanges that were started go on; MPI does so only while it is called."""
-        self._queue.advance()
+        self._exchanges.advance()
 
     def finish(self, pending: Pending) -> None:
         """Wait for an exchange; a device waits by itself."""
-        watch = self._watch
-        if watch is not None:
-            watch.exchanges += 1
-        pending.advance(wanted=True)
-        if pending.is_done:
-            return
-        start = time.perf_counter()
-        failed = 0.0
-        if watch is not None:
-            watch.waits = True
-        while not pending.is_done:
-            self._queue.advance()
-            pending.advance(wanted=True)
-            if watch is not None and watch.failure is not None and not pending.is_done:
-                # An exchange to which the failed rank contributed still ends, such as one in which all found an error.
-                failed = failed or time.perf_counter()
-                if time.perf_counter() - failed > LAST_EXCHANGE:
-                    self.check()
-            if time.perf_counter() - start < SPINNING:
-                _let_others_run()
-            else:
-                time.sleep(PAUSE)
-        if watch is not None:
-            watch.waits = False
-        self._seconds += time.perf_counter() - start
-
-    def _run(self, function: Any, buffer: Any, argument: Reduction | int) -> None:
-        self._require_open()
-        steps: Exchange = function(buffer, argument)
-        while not self._queue.all_have_started:
-            self._look()
-        self._messages += 1
-        self._bytes += buffer.nbytes
-        self.finish(self._queue.add(steps))
-
-    def _require_open(self) -> None:
-        if self._is_closed:
-            raise RuntimeError("this group has ended, by close() or at the end of its with block; make one: init()")
-        if self._has_failed:
-            # Others may be in another exchange, and would take this one for theirs.
-            self.check()
-            raise RankError(self.rank, f"rank {self.rank} has failed before; the group can't exchange any more")
-
-    def _look(self) -> None:
-        self._queue.advance()
-        self.check()
-
-    def check(self) -> None:
-        """Raise the error of another rank, if one has failed."""
-        if self._watch is not None and self._watch.failure is not None:
-            self._has_failed = True
-            self._watch.check()
+        self._exchanges.finish(pending)
 
     @contextmanager
     def allowing(self, seconds: float) -> Iterator[None]:
         """Within the block, other ranks wait for this one for so many seconds more than the timeout."""
-        if self._watch is None:
+        if self._exchanges.watch is None:
             yield
             return
-        with self._watch.allowing(seconds):
+        with self._exchanges.watch.allowing(seconds):
             yield
 
     @contextmanager
@@ -310,24 +229,26 @@ class Group:
 
     def fail(self, text: str | None) -> None:
         """Tell the other ranks that this one can't go on, for example because it ``raised ValueError: ...``."""
-        self._has_failed = True
-        if self._watch is not None and text is not None:
+        self._exchanges.has_failed = True
+        if self._exchanges.watch is not None and text is not None:
             first, _, rest = text.partition("\n")
-            self._watch.fail(f"{first} ..." if rest else first)
+            self._exchanges.watch.fail(f"{first} ..." if rest else first)
 
     @property
     def has_failed(self) -> bool:
         """Whether this rank or another one has failed, so that there can be no more exchanges."""
-        return self._has_failed or (self._watch is not None and self._watch.failure is not None)
+        return self._exchanges.has_failed or (
+            self._exchanges.watch is not None and self._exchanges.watch.failure is not None
+        )
 
     def close(self) -> None:
         """End the group, when all ranks call this; at the end of a program it is called for you."""
-        if self._is_closed:
+        if self._exchanges.is_closed:
             return
-        self._is_closed, failed = True, self.has_failed
-        if self._watch is not None:
-            self._watch.leave()
-        self._communicator.close(failed=failed)
+        self._exchanges.is_closed, failed = True, self.has_failed
+        if self._exchanges.watch is not None:
+            self._exchanges.watch.leave()
+        self._exchanges.communicator.close(failed=failed)
 
     def __enter__(self) -> Self:
         return self

@@ -54,6 +54,11 @@ def library() -> Any:
     return MPI
 
 
+def abandon() -> None:
+    """Let the program end without MPI, which would wait for ranks that wait for this one."""
+    atexit.unregister(_end)
+
+
 def _end(mpi: Any) -> None:
     """End MPI with the program; until then the program and other groups may use it."""
     if mpi.Is_initialized() and not mpi.Is_finalized():

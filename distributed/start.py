@@ -15,8 +15,9 @@ from . import mpi, nccl
 from .communicator import Communicator
 from .errors import RankError
 from .group import Group
+from .hub import Hub
 from .single import SingleProcess
-from .watch import Hub, Watch
+from .watch import Watch
 
 ENGINES = ("auto", "mpi", "nccl")
 #: Seconds that ranks wait for one that hangs.
@@ -58,9 +59,14 @@ def init(engine: str = "auto", *, timeout: float = TIMEOUT) -> Group:
         engine = "nccl" if nccl.is_launched() and nccl.missing() is None else "mpi" if mpi.is_launched() else "alone"
     if engine == "alone":
         return Group(SingleProcess())
-    communicator, local_rank = _by_mpi() if engine == "mpi" else _by_nccl()
-    group = Group(communicator, local_rank)
-    _watch(group, timeout)
+    try:
+        communicator, local_rank = _by_mpi() if engine == "mpi" else _by_nccl()
+        group = Group(communicator, local_rank)
+        _watch(group, timeout)
+    except BaseException:
+        # Other ranks may wait for this one, which would wait for them at the end of the program.
+        mpi.abandon()
+        raise
     _end_with_program(group)
     return group
 
@@ -103,11 +109,15 @@ def _by_nccl() -> tuple[Communicator, int]:
         # Launchers such as SLURM's may show each process another GPU.
         gpus = [cupy.cuda.runtime.deviceGetPCIBusId(device) for device in range(devices)]
         rank, size, local = world.rank, world.size, _local_rank(world, gpus)
+    problem = None
     if local >= devices:
-        raise RuntimeError(
+        problem = (
             f"init('nccl') needs one GPU for each process of a machine: this is process {local}, counted from 0, and "
             f"there are {devices}; start fewer processes, or use init('mpi')"
         )
+    problems = [problem] if world is None else Group(world).gather(problem)
+    if any(problems):
+        raise RuntimeError(next(each for each in problems if each))
     cupy.cuda.Device(local).use()
     return nccl.NCCLCommunicator(rank, size, address, world), local
 
@@ -161,7 +171,8 @@ def _end_with_program(group: Group) -> None:
     before = sys.excepthook
 
     def report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        if not isinstance(error, RankError):
+        # Ctrl-C reaches all ranks.
+        if not isinstance(error, RankError | KeyboardInterrupt):
             group.fail(f"raised {kind.__name__}: {error}" if str(error) else f"raised {kind.__name__}")
         before(kind, error, traceback)
 

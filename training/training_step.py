@@ -28,6 +28,8 @@ from .shards import Shards
 
 # A run that skips every batch learns nothing and would never end.
 MOST_SKIPPED = 20
+# Seconds for which other ranks wait for one that looks for a batch that fits, beside the timeout of the group.
+SEARCHING = 600.0
 
 
 class TrainingStep:
@@ -101,7 +103,8 @@ class TrainingStep:
             value, prediction = first(*as_arguments(x, target))
         except Exception as error:
             if b.is_out_of_memory(error):
-                raise out_of_memory(error, model, run.loss, x, target) from None
+                with nullcontext() if run.group is None else run.group.allowing(SEARCHING):
+                    raise out_of_memory(error, model, run.loss, x, target) from None
             raise
         # A rank without samples has no loss.
         is_empty = prediction is None

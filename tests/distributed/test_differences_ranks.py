@@ -97,7 +97,7 @@ def test_a_signal_to_one_rank_saves_once_before_any_ends(tmp_path):
 def test_a_stranger_who_connects_changes_nothing(tmp_path):
     text = """
     import socket, time
-    address = group._watch._connection.socket.getpeername()
+    address = group._exchanges.watch._connection.socket.getpeername()
     for what in (b"GET / HTTP/1.1\\r\\n\\r\\n", b"[1]\\n", b'{"hello": 1}\\n', b'{"failed": "x"}\\n', b"\\xff\\n", b""):
         with socket.create_connection(address) as link:
             link.sendall(what)

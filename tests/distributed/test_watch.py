@@ -7,9 +7,10 @@ import pytest
 
 from xpnn.distributed.errors import RankError
 from xpnn.distributed.group import Group
+from xpnn.distributed.hub import Hub
 from xpnn.distributed.process_team import ProcessTeam
 from xpnn.distributed.single import SingleProcess
-from xpnn.distributed.watch import Hub, Watch
+from xpnn.distributed.watch import Watch
 
 TIMEOUT = 1.0
 

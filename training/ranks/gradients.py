@@ -40,12 +40,14 @@ class GroupGradients:
         assert run.group is not None
         self._run, self._group = run, run.group
         parameters = [parameter for _, parameter in run.model.named_parameters()]
-        once = run.options.accumulate == 1
+        # Batch norms with a group exchange sums in backward. A rank that lacks a gradient would start its buckets later
+        # than others, and these must come in one order.
+        self._synchronises = any(getattr(layer, "group", None) is not None for _, layer in run.model.named_layers())
+        once = run.options.accumulate == 1 and not self._synchronises
         self.buckets = None if run.parts_are_exact else GradientBuckets(run.group, parameters, once=once)
         self._parts = run.options.accumulate
         # Whether the mean divides by a multiple of the number of samples; None before the first step.
         self._by_samples: bool | None = None
-        self._synchronises = any(getattr(layer, "group", None) is not None for _, layer in run.model.named_layers())
 
     def __call__(self, x: Array, target: Array, scale: float = 1.0) -> tuple[Any, Any]:
         """Adds to the gradients; returns loss and predictions."""

@@ -1,0 +1,43 @@
+"""Messages between processes, as lines of JSON on a socket."""
+
+import json
+import socket
+import threading
+from typing import Any
+
+#: Bytes of the longest message.
+LONGEST = 1 << 20
+
+
+class Connection:
+    """Messages as lines of JSON on a socket."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self.socket, self._lock, self._received = link, threading.Lock(), b""
+
+    def send(self, **message: Any) -> bool:
+        """Send a message; returns whether the other end is still there."""
+        try:
+            with self._lock:
+                self.socket.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """The messages that have arrived, after waiting for something; None when the other end has closed."""
+        try:
+            data = self.socket.recv(1 << 16)
+        except TimeoutError:
+            return []
+        except OSError:
+            return None
+        if not data:
+            return None
+        *lines, self._received = (self._received + data).split(b"\n")
+        try:
+            found = [json.loads(line) for line in lines]
+        except ValueError:
+            return None
+        # Others, such as programs that look for open ports, may send anything.
+        return found if all(isinstance(each, dict) for each in found) and len(self._received) < LONGEST else None
