@@ -33,7 +33,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--net", nargs="+", default=["lenet5", "resnet18"], choices=NETS, metavar="NET", help=", ".join(NETS))
     add("--ranks", type=at_least(2), default=2, metavar="N", help="processes, and threads of one process")
-    add("--numerics", nargs="+", default=["fast"], choices=("fast", "exact"), help="fast, exact or both")
+    add(
+        "--numerics", nargs="+", default=["fast"], choices=("fast", "exact"), metavar="NAME", help="fast, exact or both"
+    )
     add("--steps", type=at_least(4), default=40, metavar="N", help="steps of each run that are measured")
     add("--rounds", type=at_least(1), default=3, metavar="N", help="runs of each side, in turn")
     add("--json", default=None, type=text, metavar="FILE", help="write all rows there")
