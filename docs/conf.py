@@ -12,7 +12,7 @@ import xpnn as nn
 
 HERE = Path(__file__).parent
 if Path(nn.__file__).resolve().parent != HERE.parent.resolve():
-    raise ImportError(f"the site is about this checkout, but xpnn is {nn.__file__}: pip install -e '.[docs]'")
+    raise ImportError(f"the site is about this checkout, but xpnn is {nn.__file__}: install the checkout, editable")
 sys.path.insert(0, str(HERE / "extensions"))
 
 project = "xpnn"
@@ -86,7 +86,9 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["static"]
-html_css_files = ["xpnn.css"]
+html_css_files = ["pages.css"]
+html_favicon = "static/icon.svg"
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "xpnn"},
     "navigation_with_keys": False,

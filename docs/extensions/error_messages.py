@@ -1,4 +1,4 @@
-"""The page of all messages: each place that raises an error with a text, in the order of the tree, linked to its line."""
+"""The page of all messages: each place that raises an error with a text, linked to its line."""
 
 import ast
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ Every message
 =============
 
 Each place in the library that raises an error with a text, found in the sources when this page was built. ``...`` is
-what differs from call to call. Messages say what was given, what is accepted and, where that is not obvious, what to do.
+what differs from call to call. Messages say what was given, what is accepted and, if that is not obvious, what to do.
 :doc:`/guide/troubleshooting` has the most frequent ones with an example and a cure.
 """
 

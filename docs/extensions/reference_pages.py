@@ -204,7 +204,8 @@ def index(made: dict[str, list[Page]]) -> str:
 
 def link(name: str) -> str:
     """A link to a public name, which is shown as users write it."""
-    return f":py:obj:`nn.{name.removeprefix('xpnn.')} <{name}>`"
+    short = name.removeprefix("xpnn.")
+    return f":py:obj:`{short if '.' in short else 'nn.' + short} <{name}>`"
 
 
 def add_lines(app: Sphinx, doctree: nodes.document) -> None:
