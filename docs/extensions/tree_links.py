@@ -85,6 +85,23 @@ class Linked(SphinxPostTransform):
                 link = nodes.reference("", "", internal=True, refuri=uri)
                 node.replace_self(link)
                 link += node
+        if self.env.docname.startswith("lessons/"):
+            self.add_lines()
+
+    def add_lines(self) -> None:
+        """In the course, put the file and line of a function behind the first link to it: the formula is there."""
+        seen = set()
+        for node in list(self.document.findall(nodes.reference)):
+            name = node.get("reftitle", "")
+            if name in seen or not name.startswith("xpnn.") or not (place := place_of(defined(name))):
+                continue
+            seen.add(name)
+            page, anchor = place
+            link = nodes.reference("", "", internal=True, refuri=relative(self.app, self.env.docname, page, anchor))
+            shown = page.removeprefix("source/") + ".py" + anchor.replace("#", "").replace("L-", ":")
+            link += nodes.inline("", shown, classes=["source-line"])
+            parent, index = node.parent, node.parent.index(node)
+            parent[index + 1 : index + 1] = [nodes.Text(" ("), link, nodes.Text(")")]
 
     def uri_of(self, text: str) -> str | None:
         """The address of what a piece of code names, relative to this page."""
