@@ -41,11 +41,11 @@ def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
         code = highlight((ROOT / path).read_text(encoding="utf-8"), PythonLexer(stripnl=False), formatter)
         folder, _, last = path.rpartition("/")
         folders.setdefault(folder, []).append(last)
-        yield name, {"title": path, "body": f"<h1>{path}</h1>{code}", "parents": []}, "page.html"
+        yield name, {"title": path, "body": f'<h1 class="path">{path}</h1>{code}', "parents": []}, "page.html"
     for folder, names in folders.items():
         if folder:
             links = "".join(f'<li><a href="{name.removesuffix(".py")}.html">{name}</a></li>' for name in names)
-            body = f"<h1>{folder}/</h1><ul>{links}</ul>"
+            body = f'<h1 class="path">{folder}/</h1><ul>{links}</ul>'
             yield f"source/{folder}/index", {"title": folder, "body": body, "parents": []}, "page.html"
 
 
