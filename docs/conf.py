@@ -63,7 +63,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "lessons",
     "filename_pattern": "/plot_",
     # Modules that the programs import are no pages.
-    "ignore_pattern": r"/(?!plot_)[^/]*\.py$",
+    "ignore_pattern": r"(?:^|/)(?!plot_)[^/]*\.py$",
     "within_subsection_order": "FileNameSortKey",
     "doc_module": ("xpnn",),
     "reference_url": {"xpnn": None},

@@ -30,6 +30,9 @@ NAME = re.compile(r"(?:nn|xpnn)((?:\.[A-Za-z]\w*)+)(?:\(.*\))?")
 def rewrite_links(app: Sphinx, docname: str, source: list[str]) -> None:
     """Turn links to files that are no pages of Sphinx into links to their pages."""
     path = Path(app.env.doc2path(docname))
+    # Programs of the course name each other by their folder in the tree, where readers of a program find them.
+    if docname.startswith("lessons/"):
+        source[0] = source[0].replace("sphx_glr_course_", "sphx_glr_lessons_")
     if path.suffix != ".md":
         return
     folder = path.parent
@@ -93,6 +96,8 @@ class Linked(SphinxPostTransform):
         seen = set()
         for node in list(self.document.findall(nodes.reference)):
             name = node.get("reftitle", "")
+            if any(isinstance(above, nodes.literal_block) for above in ancestors(node)):
+                continue
             if name in seen or not name.startswith("xpnn.") or not (place := place_of(defined(name))):
                 continue
             seen.add(name)
