@@ -25,7 +25,6 @@ from xpnn.interop import sklearn as estimators
 
 #: Public families that `nn.__all__` does not have, by the module that users import.
 FURTHER = {"models.torchvision": nn.models.torchvision, "interop.sklearn": estimators}
-ROUTING = "set_fit_request, set_partial_fit_request, set_score_request"
 FOLDER = DOCS / "reference"
 
 
@@ -99,6 +98,22 @@ def base_with_parameters(value: type) -> type | None:
     return None
 
 
+def own_members(value: type) -> list[str]:
+    """Public methods and properties with a docstring, of a class and of its bases that have no entry; no overrides."""
+    public = [base for base in value.__mro__[1:] if is_public(base)]
+    elsewhere = {inner for base in public for inner in base.__mro__}
+    found: dict[str, None] = {}
+    for each in value.__mro__:
+        for name, member in vars(each).items() if each not in elsewhere else ():
+            function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+            # What another library adds, such as scikit-learn's methods for metadata, is in its documentation.
+            own = inspect.isfunction(function) and function.__module__.startswith("xpnn.") and function.__doc__
+            overrides = any(hasattr(base, name) for base in public)
+            if own and function.__name__ == name and not name.startswith("_") and not overrides:
+                found[name] = None
+    return list(found)
+
+
 def body(page: Page, tested: dict[str, dict[str, str]], cases: Counter[str]) -> str:
     """The text of a page in reStructuredText."""
     lines = [page.title, "=" * len(page.title), ""]
@@ -118,8 +133,10 @@ def body(page: Page, tested: dict[str, dict[str, str]], cases: Counter[str]) -> 
             if (base := base_with_parameters(value)) and base not in shown and not is_public(base):
                 lines += [f".. autoclass:: {base.__module__}.{base.__qualname__}", ""]
                 shown.add(base)
-            # scikit-learn makes methods that pass metadata on, and documents them with links within its own site.
-            lines += [f".. autoclass:: {name}", "   :members:", f"   :exclude-members: {ROUTING}", ""]
+            lines += [f".. autoclass:: {name}"]
+            if listed := own_members(value):
+                lines += [f"   :members: {', '.join(listed)}"]
+            lines += [""]
         else:
             lines += [f".. auto{'function' if callable(value) else 'data'}:: {name}", ""]
     rows = [(short, tested[short]) for name in page.names if (short := name.rpartition(".")[2]) in tested]

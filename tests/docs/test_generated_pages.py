@@ -129,3 +129,12 @@ def test_messages_are_found_with_their_lines(extension, tmp_path):
         (4, "TypeError", "a..."),
     ]
     assert messages.page().count("\n- ") > 600
+
+
+def test_members_of_a_class_are_described_once(extension):
+    pytest.importorskip("sphinx", reason="the reference is written by extensions of Sphinx")
+    reference = extension("reference_pages")
+    assert {"forward", "backward", "state_dict", "freeze"} <= set(reference.own_members(nn.Layer))
+    # What a base has that is on another page, and what replaces it, is described there.
+    assert reference.own_members(nn.Conv2d) == ["forward_and_relu"] and reference.own_members(nn.Adam) == []
+    assert reference.own_members(nn.MSE) == []
