@@ -54,8 +54,8 @@ grey = conv(x, luminance)
 assert grey.shape == (1, 1, 427, 640)
 
 # %%
-# Close up, the picture is gone, and only numbers are left. This is what a net sees: the tip of the tower in front of the
-# sky. In the fifth row brightness falls from 81 to 13 percent between two neighbours.
+# Close up, the picture is gone and only numbers are left: this is what a net sees. It is the tip of the tower before
+# the sky. In the fifth row brightness falls from 81 to 13 percent between two neighbours.
 
 tip = grey[0, 0, 28:36, 192:204]
 assert backend.to_numpy(100 * tip[4, 4:6]).round().tolist() == [81, 13]
