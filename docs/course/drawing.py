@@ -14,16 +14,16 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
 from xpnn.backends import to_host
 
 BLACK, ORANGE, SKY, GREEN, YELLOW = "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442"
-BLUE, RED, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
 #: For the first, second, ... of several things: neighbours differ in lightness too.
-SERIES = (ORANGE, BLUE, GREEN, PURPLE, SKY, RED, YELLOW, "#999999", "#6F4E9C")
+SERIES = (ORANGE, BLUE, GREEN, PURPLE, SKY, RED, YELLOW, GREY, "#6F4E9C")
 
 FONT = 10
 CELL = 0.4  # inches
@@ -73,7 +73,7 @@ def matrix(
     digits : int
         After the point; NaN leaves a cell without number.
     """
-    values = np.atleast_2d(to_host(values))
+    values = np.atleast_2d(to_host(values)).round(digits) + 0.0  # no minus before a zero
     rows, columns = values.shape
     fills = np.broadcast_to(np.asarray(fill), values.shape)
     for i in range(rows):
@@ -146,6 +146,12 @@ def heat(axes: Axes, counts: Any, title: str = "") -> None:
     for (i, j), count in np.ndenumerate(counts):
         colour = "black" if bright[i, j] else "white"
         axes.text(j, i, f"{count:.0f}", ha="center", va="center", fontsize=9, color=colour)
+    _without_axes(axes, title)
+
+
+def pattern(axes: Axes, numbers: Any, title: str = "") -> None:
+    """Show a matrix of whole numbers from 0 to 9: 0 is white, and each other number has its colour of `SERIES`."""
+    axes.imshow(to_host(numbers), cmap=ListedColormap(["white", *SERIES]), vmin=-0.5, vmax=len(SERIES) + 0.5)
     _without_axes(axes, title)
 
 

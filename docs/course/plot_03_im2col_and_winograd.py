@@ -56,7 +56,7 @@ print(backend.to_numpy(columns).astype(int))
 assert cells.shape == (1, 4, 2, 3)
 assert backend.to_numpy(columns[0]).tolist() == [1, 2, 4, 5]
 
-colours = drawing.SERIES[:6]
+colours = (*drawing.SERIES[:5], drawing.GREY)
 axes = drawing.board(
     "Six copies of the image of three by four numbers. In each one a window of two by two cells is marked in its own "
     "colour: three windows along the upper two rows, three along the lower two.",
@@ -89,7 +89,7 @@ axes = drawing.board(
     8.2,
 )
 drawing.matrix(axes, columns, 0.5, 1.5, "one row a window", row_colours)
-drawing.sign(axes, "·", 5.1, 4.5)
+drawing.sign(axes, "\N{MULTIPLICATION SIGN}", 5.1, 4.5)
 drawing.matrix(axes, xp.reshape(kernel, (4, 1)), 5.7, 2.5, "kernel")
 drawing.sign(axes, "=", 7.5, 4.5)
 drawing.matrix(axes, product, 8.3, 1.5, "product", [[drawing.light(colour)] for colour in colours])
@@ -146,7 +146,7 @@ np.testing.assert_allclose(
 #
 # Folding a matrix of windows back
 # --------------------------------
-# In the backward pass the matrix of windows has a gradient, and the image needs one. Each entry of the matrix was a copy
+# In the backward pass the matrix of windows has a gradient, and the image needs one. Each entry of the matrix is a copy
 # of one pixel, so the gradient of a pixel is the *sum* over all entries that were copied from it: windows are laid back
 # on the image, and where they overlap they are added. That is *col2im*, the gradient of im2col.
 #
@@ -168,7 +168,7 @@ axes = drawing.board(
 drawing.matrix(axes, folded[0, 0], 0.5, 1.3, "folded back by adding", drawing.shades(folded[0, 0]))
 drawing.sign(axes, "=", 5.25, 2.8)
 drawing.matrix(axes, image[0, 0], 6, 1.3, "image")
-drawing.sign(axes, "\N{MULTIPLICATION SIGN}", 10.75, 2.8)
+drawing.sign(axes, "\N{CIRCLED DOT OPERATOR}", 10.75, 2.8)
 drawing.matrix(axes, seen[0, 0], 11.5, 1.3, "times seen", drawing.shades(seen[0, 0], drawing.ORANGE))
 
 # %%
@@ -207,12 +207,13 @@ filters = 2 ** np.arange(8)
 windows_of_image = 56 * 56
 axes = drawing.panels(
     "Products for each number that is read or written, against the number of filters from 1 to 128, for 3 and for 64 "
-    "channels. Both curves rise: from about 1 for one filter to about 20 for 3 channels and about 90 for 64 channels.",
+    "channels. Both curves rise: from about 1 for one filter to 22 for 3 channels and 101 for 64 channels.",
     size=(5.6, 3.2),
 )
 for channels, colour, line in ((3, drawing.ORANGE, "--"), (64, drawing.BLUE, "-")):
     m, k = windows_of_image, channels * 9
     uses = m * k * filters / (m * k + k * filters + m * filters)
+    assert round(uses[-1]) == {3: 22, 64: 101}[channels]
     axes[0, 0].plot(filters, uses, line, color=colour, marker="o", label=f"{channels} channels")
 axes[0, 0].set_xscale("log", base=2, subs=[])
 axes[0, 0].set_xticks(filters, filters)
@@ -340,7 +341,7 @@ axes = drawing.panels(
 )
 for panel, heights, title in ((axes[0, 0], saved, "times fewer products"), (axes[0, 1], errors, "relative error")):
     bars = panel.bar([f"m = {m}" for m in sizes], heights, color=drawing.BLUE, width=0.6)
-    panel.bar_label(bars, [f"{h:.2f}" if h > 1 else f"{h:.0e}" for h in heights], fontsize=9)
+    panel.bar_label(bars, [f"{h:.2f}" if h > 1 else f"{h:.1e}" for h in heights], fontsize=9)
     panel.set_title(title)
     panel.set_yticks([])
     panel.spines[["top", "right", "left"]].set_visible(False)
