@@ -65,7 +65,7 @@ axes = drawing.board(
     17,
     10.4,
 )
-drawing.matrix(axes, weight[0, 0], 0.5, 1, "kernel", colour[backend.to_numpy(weight[0, 0]).astype(int)])
+drawing.matrix(axes, weight[0, 0], 7, 1, "kernel", colour[backend.to_numpy(weight[0, 0]).astype(int)])
 drawing.matrix(
     axes,
     matrix,
@@ -111,7 +111,8 @@ axes = drawing.panels(
     "each. Two channels and two filters: four blocks of stripes. Groups: two blocks on the diagonal.",
     3,
     2,
-    size=(7.2, 6.6),
+    size=(7.2, 5.6),
+    height_ratios=(2, 0.5, 1.2),
 )
 for panel, (name, numbers) in zip(axes.flat, patterns.items(), strict=True):
     rows, columns = numbers.shape
