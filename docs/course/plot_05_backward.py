@@ -364,7 +364,7 @@ for _ in range(15):
     kernels.append(w)
     losses.append(float(mse(conv(x, w), wanted)))
 
-assert losses[-1] < 1e-4 * losses[0]
+assert 10 < losses[0] < 15 and losses[-1] < 1e-5
 same(w, sobel, atol=0.05)
 
 axes = drawing.panels(
@@ -375,7 +375,7 @@ axes = drawing.panels(
     size=(7.2, 2.2),
 )
 for panel, step in zip(axes[0], (0, 1, 3, 15), strict=True):
-    drawing.signed(panel, kernels[step][0, 0], f"after {step} steps", largest=2)
+    drawing.signed(panel, kernels[step][0, 0], f"after {step} step{'s' * (step != 1)}", largest=2)
     for (i, j), value in np.ndenumerate(backend.to_numpy(kernels[step][0, 0])):
         text = f"{value:.1f}".replace("-0.0", "0.0").replace("-", "\N{MINUS SIGN}")
         panel.text(j, i, text, ha="center", va="center", color="white" if abs(value) > 1.2 else "black")
@@ -384,7 +384,7 @@ for panel, step in zip(axes[0], (0, 1, 3, 15), strict=True):
 
 axes = drawing.panels(
     "The mean squared error against the number of steps on a logarithmic scale: a straight line down from about ten to "
-    "less than a thousandth after 15 steps.",
+    "less than a hundred-thousandth after 15 steps.",
     size=(5.6, 2.8),
 )
 axes[0, 0].semilogy(losses, marker="o", color=drawing.BLUE)
@@ -392,9 +392,10 @@ axes[0, 0].set(xlabel="steps", ylabel="mean squared error")
 axes[0, 0].spines[["top", "right"]].set_visible(False)
 
 # %%
-# On noise, where neighbours have nothing to do with each other, all nine weights converge equally fast. Photographs are
-# harder, because the pixels of a window are nearly equal, and so are their gradients; better optimizers and normalised
-# inputs exist for that reason.
+# On noise of variance 1, where neighbours have nothing to do with each other, the gradient of each weight is about
+# twice its error. So a step leaves :math:`1 - 2 \eta = 0.6` of all nine errors, and :math:`0.6^2` of the loss.
+# Photographs are harder, because the pixels of a window are nearly equal, and so are their gradients; better optimizers
+# and normalised inputs exist for that reason.
 #
 # Layers do the same with their own weights: :class:`xpnn.Conv2d` keeps its input in ``forward``, and in ``backward``
 # calls the functions of this page, adds ``dweight`` and ``dbias`` to the gradients of its parameters, and returns
