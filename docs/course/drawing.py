@@ -49,7 +49,7 @@ def panels(alt: str, rows: int = 1, columns: int = 1, size: tuple[float, float] 
 
 
 def _describe(figure: Figure, alt: str) -> None:
-    text = figure.suptitle(alt)
+    text = figure.suptitle(alt.rstrip("."))  # sphinx-gallery adds the titles of axes, after commas
     text.set_visible(False)
     text.set_in_layout(False)
 

@@ -225,6 +225,6 @@ drawing.image(axes[0, 1], strength, "strength of edges", limits=(0, 2))
 
 # %%
 # In a net nobody writes these numbers down. The weight of a :class:`xpnn.Conv2d` starts random and is changed step by
-# step until the output is what it should be (:ref:`sphx_glr_course_plot_05_backward.py` shows the step), and kernels
+# step until the output is what it should be (:doc:`plot_05_backward` shows the step), and kernels
 # such as Sobel's are among those that appear. The next page is about *where* a kernel is laid:
-# :ref:`sphx_glr_course_plot_02_windows.py`.
+# :doc:`plot_02_windows`.

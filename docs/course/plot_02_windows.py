@@ -333,4 +333,4 @@ for layers, panel in enumerate(axes[0], start=1):
 # %%
 # The counts are largest in the middle, since most ways lead there. Two layers of :math:`3 \times 3` see as far as one
 # of :math:`5 \times 5`, with 18 weights instead of 25. Next: how a computer computes all windows at once,
-# :ref:`sphx_glr_course_plot_03_im2col_and_winograd.py`.
+# :doc:`plot_03_im2col_and_winograd`.

@@ -358,4 +358,4 @@ np.testing.assert_allclose(backend.to_numpy(chosen), backend.to_numpy(direct), a
 
 # %%
 # The next page writes a convolution as a matrix in another way, one that shows what makes it different from a dense
-# layer: :ref:`sphx_glr_course_plot_04_dense_matrix.py`.
+# layer: :doc:`plot_04_dense_matrix`.

@@ -279,4 +279,4 @@ drawing.matrix(axes, dx[0, 0], 9, 1.2, r"$T^T$ dy", drawing.shades(dx[0, 0]))
 
 # %%
 # The next page derives this without matrices, together with the gradients of weights and bias:
-# :ref:`sphx_glr_course_plot_05_backward.py`.
+# :doc:`plot_05_backward`.
