@@ -26,7 +26,7 @@ BLUE, RED, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
 SERIES = (ORANGE, BLUE, GREEN, PURPLE, SKY, RED, YELLOW, GREY, "#6F4E9C")
 
 FONT = 10
-CELL = 0.4  # inches
+CELL = 0.34  # inches
 
 
 def board(alt: str, width: float, height: float, cell: float = CELL) -> Axes:

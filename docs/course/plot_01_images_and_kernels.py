@@ -5,6 +5,9 @@ r"""
 An image is an array of numbers. A *kernel* is a small array that is laid on every place of the image: the numbers below
 it are multiplied with those of the image, and the products are added up. That is all that a convolution does, and it is
 enough to find edges. This page shows it on a photograph.
+
+Every page of the course is a program, which can be downloaded at its end. The lines that only draw are left out here;
+they are in the program.
 """
 
 import drawing
@@ -33,6 +36,7 @@ x = backend.asarray(pixels)
 print("photograph", photograph.shape, photograph.dtype, "-> input", tuple(x.shape), x.dtype)
 assert x.shape == (1, 3, 427, 640)
 
+# sphinx_gallery_start_ignore
 axes = drawing.panels(
     "The photograph of a Chinese tower in colour, and its red, green and blue channel as three grey images: the red "
     "walls and orange roofs are brighter in the red channel than in the others.",
@@ -43,6 +47,7 @@ axes = drawing.panels(
 drawing.image(axes[0, 0], x[0], "three channels together")
 for panel, channel, name in zip(axes.flat[1:], x[0], ("red", "green", "blue"), strict=True):
     drawing.image(panel, channel, f"channel {name}", limits=(0, 1))
+# sphinx_gallery_end_ignore
 
 # %%
 # Grey is a weighted sum of the three channels, because eyes see green brighter than blue. A sum over channels at each
@@ -60,16 +65,18 @@ assert grey.shape == (1, 1, 427, 640)
 tip = grey[0, 0, 28:36, 192:204]
 assert backend.to_numpy(100 * tip[4, 4:6]).round().tolist() == [81, 13]
 
+# sphinx_gallery_start_ignore
 axes = drawing.board(
     "The tip of the tower, eight rows and twelve columns of the grey image, as a table of numbers in percent of white, "
     "on cells of that brightness: about 85 for the sky, about 25 for the tower.",
     13,
     9.4,
-    cell=0.48,
+    cell=0.4,
 )
 drawing.matrix(
     axes, 100 * tip, 0.5, 1, "grey, in percent of white", [[str(v) for v in row] for row in backend.to_numpy(tip)]
 )
+# sphinx_gallery_end_ignore
 
 # %%
 # Kernel convolution
@@ -115,6 +122,7 @@ convolution = conv(as_plane(point), rotate(kernel))
 assert backend.to_numpy(correlation).tolist() == backend.to_numpy(rotate(kernel)).tolist()
 assert backend.to_numpy(convolution).tolist() == backend.to_numpy(kernel).tolist()
 
+# sphinx_gallery_start_ignore
 axes = drawing.board(
     "An image of five by five zeros with a 1 in the middle. Its correlation with the kernel 1 to 9 is the kernel "
     "rotated, 9 to 1; its convolution is the kernel itself.",
@@ -125,6 +133,7 @@ drawing.matrix(axes, point, 0.3, 1, "image f", drawing.shades(point))
 drawing.matrix(axes, kernel[0, 0], 6.2, 2, "kernel h", drawing.shades(kernel[0, 0], drawing.ORANGE))
 drawing.matrix(axes, correlation[0, 0], 10.7, 2, r"correlation $f \star h$", drawing.shades(correlation[0, 0]))
 drawing.matrix(axes, convolution[0, 0], 15.2, 2, "convolution $f * h$", drawing.shades(convolution[0, 0]))
+# sphinx_gallery_end_ignore
 
 # %%
 # SciPy has both under their proper names, and agrees.
@@ -151,8 +160,8 @@ np.testing.assert_allclose(
 #
 # .. math::
 #
-#    (f \star a) \star b = f \star (a * b),
-#    \qquad (a * b)[m, n] = \sum_{k, l} a[m - k,\, n - l] \; b[k, l] ,
+#    (f \star a) \star b &= f \star (a * b), \\
+#    (a * b)[m, n] &= \sum_{k, l} a[m - k,\, n - l] \; b[k, l] ,
 #
 # since the first adds up :math:`f[i + (m - k) + k]`. The kernel :math:`a * b` takes in all places where the two overlap
 # at all, so :math:`a` is surrounded by zeros. Sobel's kernel, the best known one for edges, is of that kind: the
@@ -194,6 +203,7 @@ assert filtered.shape == (1, 6, 425, 638)
 wall = conv(backend.asarray(np.full((1, 1, 3, 3), 0.7, "float32")), weight)
 np.testing.assert_allclose(backend.to_numpy(wall).ravel(), [0.7, 0.7, 0, 0, 0, 0], atol=1e-6)
 
+# sphinx_gallery_start_ignore
 axes = drawing.panels(
     "The photograph after six kernels. Blurred and sharpened it is still a photograph. The two Sobel kernels leave "
     "the vertical and the horizontal lines of the tower, Laplace's all thin lines, Prewitt's the diagonal ones; "
@@ -204,6 +214,7 @@ axes = drawing.panels(
 )
 for panel, name, plane in zip(axes.flat, kernels, filtered[0], strict=True):
     drawing.image(panel, plane, name, limits=(0, 1) if name in ("blur (Gauss)", "sharpen") else (-1, 1))
+# sphinx_gallery_end_ignore
 
 # %%
 # The two Sobel kernels are the two parts of a gradient, :math:`g_x` across and :math:`g_y` down. Its length
@@ -213,6 +224,7 @@ xp = backend.xp
 across, down = filtered[0, 2], filtered[0, 3]
 strength = xp.sqrt(across**2 + down**2)
 
+# sphinx_gallery_start_ignore
 axes = drawing.panels(
     "Left the grey photograph, right the strength of its edges: bright outlines of the tower, its roofs and columns, "
     "and a black sky.",
@@ -222,6 +234,7 @@ axes = drawing.panels(
 )
 drawing.image(axes[0, 0], grey[0, 0], "grey", limits=(0, 1))
 drawing.image(axes[0, 1], strength, "strength of edges", limits=(0, 2))
+# sphinx_gallery_end_ignore
 
 # %%
 # In a net nobody writes these numbers down. The weight of a :class:`xpnn.Conv2d` starts random and is changed step by

@@ -63,7 +63,8 @@ assert resolve_padding("same", (6,), 4, 1, 1) == ((1, 2),)
 #
 # .. math::
 #
-#    c_i = \min(i,\, n - f) - \max(0,\, i - f + 1) + 1
+#    c_i = {} & \min(i,\, n - f) \\
+#             & - \max(0,\, i - f + 1) + 1
 #
 # of them, and in two dimensions by :math:`c_i \, c_j`. A corner is seen once, a pixel in the middle :math:`f^2` times:
 # what happens at the border hardly reaches the next layer.
@@ -96,16 +97,18 @@ assert (valid[0, 0], valid[4, 4]) == (1, 9)
 assert (wide[0, 0], wide[4, 4]) == (1, 16)
 assert (same[0, 0], same[0, 4], same[4, 4]) == (4, 6, 9)
 
+# sphinx_gallery_start_ignore
 axes = drawing.panels(
     "Three heat maps of eight by eight pixels. Valid, kernel 3: counts rise from 1 in the corners to 9 inside. Valid, "
     "kernel 5: from 1 in the corners to 16 in the middle. Same, kernel 3: 4 in the corners, 6 at borders, 9 inside.",
     1,
     3,
-    size=(7.2, 2.7),
+    size=(6.4, 2.4),
 )
 drawing.heat(axes[0, 0], valid, "valid, f = 3")
 drawing.heat(axes[0, 1], wide, "valid, f = 5")
 drawing.heat(axes[0, 2], same, "same, f = 3")
+# sphinx_gallery_end_ignore
 
 # %%
 # With ``"same"`` a corner still counts less than the middle, 4 to 9, but no longer 1 to 9. In the middle map not even
@@ -143,17 +146,19 @@ assert (tail[7] == 0).all() and (tail[:, 7] == 0).all() and tail[2, 2] == 4
 assert (gaps[2] == 0).all() and gaps.max() == 1
 assert (holes[1] == 0).all() and (holes[6] == 0).all()
 
+# sphinx_gallery_start_ignore
 axes = drawing.panels(
     "Three heat maps of eight by eight pixels. Stride 2, kernel 3: a grid of 1, 2 and 4, and the last row and column "
     "are 0. Stride 3, kernel 2: squares of ones with rows and columns of zeros between them. Dilation 2 and stride 3: "
     "ones, and zeros in the second and in the last row and column but one.",
     1,
     3,
-    size=(7.2, 2.7),
+    size=(6.4, 2.4),
 )
 drawing.heat(axes[0, 0], tail, "f = 3, stride 2")
 drawing.heat(axes[0, 1], gaps, "f = 2, stride 3")
-drawing.heat(axes[0, 2], holes, "f = 3, dilation 2, stride 3")
+drawing.heat(axes[0, 2], holes, "dilation 2, stride 3")
+# sphinx_gallery_end_ignore
 
 # %%
 # A window moves
@@ -170,6 +175,7 @@ y = conv(x, sobel, stride=2, padding=1)
 assert y.shape == (1, 1, 3, 3)
 assert backend.to_numpy(y).tolist() == backend.to_numpy(conv(padded, sobel, stride=2)).tolist()
 
+# sphinx_gallery_start_ignore
 is_zero = np.pad(np.zeros((5, 5), bool), 1, constant_values=True)
 background = np.where(is_zero, "#e6e6e6", "white")
 axes = drawing.board(
@@ -177,7 +183,7 @@ axes = drawing.board(
     "by two cells at a time, to the right and then down; above each frame stands the output of that window.",
     24.5,
     26.4,
-    cell=0.31,
+    cell=0.26,
 )
 for i in range(3):
     for j in range(3):
@@ -188,14 +194,17 @@ for i in range(3):
         fill = np.where(window, drawing.light(drawing.ORANGE), background)
         drawing.matrix(axes, padded[0, 0], left, top, f"y[{i}, {j}] = {value}", fill, edge="#aaaaaa")
         drawing.outline(axes, left + 2 * j, top + 2 * i, 3, 3)
+# sphinx_gallery_end_ignore
 
 # %%
 
+# sphinx_gallery_start_ignore
 axes = drawing.board(
     "The kernel, which is Sobel's for vertical edges, and the output of three by three numbers.", 9.2, 4.4
 )
 drawing.matrix(axes, sobel[0, 0], 0.5, 1.1, "kernel", drawing.shades(sobel[0, 0], drawing.ORANGE))
 drawing.matrix(axes, y[0, 0], 5.5, 1.1, "output y", drawing.shades(y[0, 0]))
+# sphinx_gallery_end_ignore
 
 # %%
 # Volumes
@@ -206,7 +215,8 @@ drawing.matrix(axes, y[0, 0], 5.5, 1.1, "output y", drawing.shades(y[0, 0]))
 #
 # .. math::
 #
-#    y[n, f, i, j] = b_f + \sum_{c} \sum_{k, l} x[n, c,\, i + k,\, j + l] \; w[f, c, k, l] .
+#    y[n, f, i, j] = b_f + \sum_{c} \sum_{k, l} \; & x[n, c,\, i + k,\, j + l] \\
+#                                                  & \cdot w[f, c, k, l] .
 #
 # The sum over :math:`c` makes one plane of many: a filter gives one plane, however many channels it reads. It is moved
 # along rows and columns only, never along channels.
@@ -228,20 +238,22 @@ assert filters.shape == (3, 3, 3, 3)
 assert planes.shape == (1, 3, 212, 318)
 np.testing.assert_allclose(backend.to_numpy(planes), backend.to_numpy(sum(parts)), atol=1e-5)
 
+# sphinx_gallery_start_ignore
 axes = drawing.panels(
     "Three rows, one for each filter: what it makes of the red, the green and the blue channel of the photograph of "
     "the tower, and the sum of the three, red where positive and blue where negative. The first filter shows the red "
     "walls and orange roofs, the second the sky and the water, the third the vertical edges.",
     3,
     4,
-    size=(7.2, 4.1),
+    size=(6.4, 3.7),
 )
-names = ("red against green", "blue against both", "vertical edges")
+names = ("more red", "more blue", "edges")
 for f, (name, largest) in enumerate(zip(names, (0.5, 0.5, 2), strict=True)):
     for c, (panel, part) in enumerate(zip(axes[f], parts, strict=False)):
         drawing.signed(panel, part[0, f], ("red part", "green part", "blue part")[c] if f == 0 else "", largest=1)
     drawing.signed(axes[f, 3], planes[0, f], "sum" if f == 0 else "", largest=largest)
     axes[f, 0].set_ylabel(name, fontsize=9)
+# sphinx_gallery_end_ignore
 
 # %%
 # The shapes, once and for all, with :math:`N` images, :math:`C` channels, :math:`F` filters, kernels of
@@ -268,11 +280,13 @@ assert first.parameters == 8 * (3 * 5 * 5) + 8 == 608
 assert second.parameters == 16 * (8 * 5 * 5) + 16 == 3216
 assert first.multiply_adds == (8 * 28 * 28) * (3 * 5 * 5)
 
+# sphinx_gallery_start_ignore
 volumes = [((3, 32, 32), "3 x 32 x 32", drawing.SKY)]
 for layer, row, colour in zip(model, summary.rows, (drawing.ORANGE, drawing.GREEN), strict=True):
     count, *kernel = layer.parameters["weight"].shape
     volumes.append((tuple(kernel), f"{count} filters\n" + " x ".join(map(str, kernel)), drawing.PURPLE))
     volumes.append((row.output_shape[1:], " x ".join(map(str, row.output_shape[1:])), colour))
+
 axes = drawing.board(
     "Boxes in scale: an input of 3 by 32 by 32, a filter of 3 by 5 by 5, of which there are 8, an output of 8 by 28 by "
     "28, a filter of 8 by 5 by 5, of which there are 16, and an output of 16 by 24 by 24. Outputs get deeper and "
@@ -288,6 +302,7 @@ for shape, text, colour in volumes:
     right = drawing.volume(axes, start, middle - width / 2, shape, 0.1, colour)
     drawing.label(axes, text, start + width / 2, 4.8 if not is_filter else 3.6)
     left = right + (0.9 if is_filter else 0.35)
+# sphinx_gallery_end_ignore
 
 # %%
 # A layer has :math:`F (C f_h f_w + 1)` parameters, whatever the size of the image, and for each output it multiplies
@@ -316,19 +331,23 @@ def ways(layers, n=9):
     return backend.to_numpy(dy[0, 0])
 
 
+for layers in (1, 2, 3):
+    reached = ways(layers)
+    side = 1 + layers * (3 - 1)
+    assert (reached > 0).sum() == side**2
+    assert reached.sum() == 9**layers
+
+# sphinx_gallery_start_ignore
 axes = drawing.panels(
     "Three heat maps of nine by nine pixels. After one layer the output sees three by three pixels once each, after "
     "two layers five by five with counts from 1 to 9, after three layers seven by seven with counts from 1 to 49.",
     1,
     3,
-    size=(7.2, 2.7),
+    size=(6.4, 2.4),
 )
 for layers, panel in enumerate(axes[0], start=1):
-    reached = ways(layers)
-    side = 1 + layers * (3 - 1)
-    assert (reached > 0).sum() == side**2
-    assert reached.sum() == 9**layers
-    drawing.heat(panel, reached, f"{layers} layer{'s' * (layers > 1)} of 3 x 3")
+    drawing.heat(panel, ways(layers), f"{layers} layer{'s' * (layers > 1)} of 3 x 3")
+# sphinx_gallery_end_ignore
 
 # %%
 # The counts are largest in the middle, since most ways lead there. Two layers of :math:`3 \times 3` see as far as one

@@ -36,8 +36,7 @@ def array(numbers, dtype="float32"):
 #
 # .. math::
 #
-#    Y = X_{\mathrm{col}} \; w ,
-#    \qquad X_{\mathrm{col}} \in \mathbb{R}^{6 \times 4},\; w \in \mathbb{R}^{4},
+#    Y = X_{\mathrm{col}} \; w , \qquad X_{\mathrm{col}} \in \mathbb{R}^{6 \times 4},
 #
 # where each row of :math:`X_{\mathrm{col}}` is a window. The name of this copy is *im2col*, image to columns, from
 # programs that write windows as columns; here they are rows.
@@ -56,6 +55,7 @@ print(backend.to_numpy(columns).astype(int))
 assert cells.shape == (1, 4, 2, 3)
 assert backend.to_numpy(columns[0]).tolist() == [1, 2, 4, 5]
 
+# sphinx_gallery_start_ignore
 colours = (*drawing.SERIES[:5], drawing.GREY)
 axes = drawing.board(
     "Six copies of the image of three by four numbers. In each one a window of two by two cells is marked in its own "
@@ -70,6 +70,7 @@ for number, colour in enumerate(colours):
     fill[i : i + 2, j : j + 2] = drawing.light(colour)
     drawing.matrix(axes, image[0, 0], left, top, f"window {number}", fill)
     drawing.outline(axes, left + j, top + i, 2, 2, colour)
+# sphinx_gallery_end_ignore
 
 # %%
 # The product has six numbers in the order of the windows, and *folding* them into two rows of three gives the plane of
@@ -81,6 +82,7 @@ y = xp.reshape(product, (1, 1, 2, 3))
 assert backend.to_numpy(y[0, 0]).tolist() == [[24, 32, 22], [48, 56, 34]]
 assert backend.to_numpy(y).tolist() == backend.to_numpy(conv(image, kernel)).tolist()
 
+# sphinx_gallery_start_ignore
 row_colours = [[drawing.light(colour)] * 4 for colour in colours]
 axes = drawing.board(
     "The matrix of six rows, one for each window in its colour, times the kernel as a column of four twos is a column "
@@ -97,6 +99,7 @@ drawing.label(axes, "fold", 11.1, 4.0)
 drawing.sign(axes, "\N{LONG RIGHTWARDS ARROW}", 11.1, 4.6)
 folded_colours = np.array([drawing.light(colour) for colour in colours]).reshape(2, 3)
 drawing.matrix(axes, y[0, 0], 13, 3.5, "output", folded_colours)
+# sphinx_gallery_end_ignore
 
 # %%
 # The library does not multiply by ones and zeros to copy. :meth:`xpnn.backends.operations.Operations.windows` reads for
@@ -114,8 +117,8 @@ assert backend.to_numpy(xp.reshape(cut, (6, 4))).tolist() == backend.to_numpy(co
 #
 # .. math::
 #
-#    \underbrace{Y}_{N H' W' \times F}
-#    = \underbrace{X_{\mathrm{col}}}_{N H' W' \times C f^2} \; \underbrace{W^{T}}_{C f^2 \times F} .
+#    \underset{N H' W' \times F}{Y}
+#    = \underset{N H' W' \times C f^2}{X_{\mathrm{col}}} \;\; \underset{C f^2 \times F}{W^{T}} .
 #
 # Three lines are a whole convolution of a batch. (``groups=C`` applies the kernels that copy to each channel.)
 
@@ -159,6 +162,7 @@ seen, _, _ = conv_backward(xp.ones_like(cells), image, pick)
 assert backend.to_numpy(seen[0, 0]).tolist() == [[1, 2, 2, 1], [2, 4, 4, 2], [1, 2, 2, 1]]
 assert backend.to_numpy(folded).tolist() == backend.to_numpy(image * seen).tolist()
 
+# sphinx_gallery_start_ignore
 axes = drawing.board(
     "The matrix of windows folded back by adding is the image times the number of windows that see each pixel: 1 in "
     "the corners, 2 at the borders, 4 inside.",
@@ -170,15 +174,17 @@ drawing.sign(axes, "=", 5.25, 2.8)
 drawing.matrix(axes, image[0, 0], 6, 1.3, "image")
 drawing.sign(axes, "\N{CIRCLED DOT OPERATOR}", 10.75, 2.8)
 drawing.matrix(axes, seen[0, 0], 11.5, 1.3, "times seen", drawing.shades(seen[0, 0], drawing.ORANGE))
+# sphinx_gallery_end_ignore
 
 # %%
 # Why it is fast
 # --------------
 # The product has exactly as many multiplications as the loops, and before it :math:`f^2` times the image is written to
-# memory. It wins all the same, for two reasons. A loop in Python costs much more than the product inside it. And
-# a number that has travelled from memory to a processor should be used many times before it leaves again: a product of
-# an :math:`M \times K` by a :math:`K \times F` matrix makes :math:`M K F` products of :math:`MK + KF + MF` numbers. A
-# scalar product alone, :math:`M = F = 1`, uses each number once.
+# memory. It wins all the same, for two reasons. A loop in Python costs much more than the product inside it. And a
+# number that has travelled from memory to a processor should be used many times before it leaves again: a product of an
+# :math:`M \times K` by a :math:`K \times F` matrix makes :math:`M K F` products of :math:`MK + KF + MF` numbers. A
+# scalar product alone, :math:`M = F = 1`, uses each number once; with 128 filters that read 64 channels, 101 products
+# are made for each number that is moved.
 
 
 def conv_by_loops(x, weight):
@@ -204,22 +210,26 @@ for name, function in (("loops over windows", conv_by_loops), ("conv", conv)):
 assert seconds["loops over windows"] > 5 * seconds["conv"]
 
 filters = 2 ** np.arange(8)
-windows_of_image = 56 * 56
+m = 56 * 56
+products_per_number = {k: m * k * filters / (m * k + k * filters + m * filters) for k in (3 * 9, 64 * 9)}
+assert [round(each[-1]) for each in products_per_number.values()] == [22, 101]
+
+# sphinx_gallery_start_ignore
 axes = drawing.panels(
     "Products for each number that is read or written, against the number of filters from 1 to 128, for 3 and for 64 "
     "channels. Both curves rise: from about 1 for one filter to 22 for 3 channels and 101 for 64 channels.",
     size=(5.6, 3.2),
 )
-for channels, colour, line in ((3, drawing.ORANGE, "--"), (64, drawing.BLUE, "-")):
-    m, k = windows_of_image, channels * 9
-    uses = m * k * filters / (m * k + k * filters + m * filters)
-    assert round(uses[-1]) == {3: 22, 64: 101}[channels]
-    axes[0, 0].plot(filters, uses, line, color=colour, marker="o", label=f"{channels} channels")
+for (k, uses), colour, line in zip(
+    products_per_number.items(), (drawing.ORANGE, drawing.BLUE), ("--", "-"), strict=True
+):
+    axes[0, 0].plot(filters, uses, line, color=colour, marker="o", label=f"{k // 9} channels")
 axes[0, 0].set_xscale("log", base=2, subs=[])
 axes[0, 0].set_xticks(filters, filters)
 axes[0, 0].set(xlabel="filters (3 x 3 kernels on 56 x 56 windows)", ylabel="products per number moved")
 axes[0, 0].legend(frameon=False)
 axes[0, 0].spines[["top", "right"]].set_visible(False)
+# sphinx_gallery_end_ignore
 
 # %%
 # Libraries for matrix products (BLAS) order the work so that numbers are used again while they are in a cache, and the
@@ -232,7 +242,8 @@ axes[0, 0].spines[["top", "right"]].set_visible(False)
 #
 # .. math::
 #
-#    y_0 = d_0 g_0 + d_1 g_1 + d_2 g_2, \qquad y_1 = d_1 g_0 + d_2 g_1 + d_3 g_2 ,
+#    y_0 &= d_0 g_0 + d_1 g_1 + d_2 g_2, \\
+#    y_1 &= d_1 g_0 + d_2 g_1 + d_3 g_2 ,
 #
 # six products. Four are enough, and school algebra says why: polynomials. Multiply :math:`u(t) = u_0 + u_1 t` by
 # :math:`g(t) = g_0 + g_1 t + g_2 t^2`. The coefficients of the product :math:`s(t)` are the full convolution of the two
@@ -263,6 +274,8 @@ axes[0, 0].spines[["top", "right"]].set_visible(False)
 # :func:`xpnn.layers.convolution.winograd_transforms.transforms` makes the three matrices from the points:
 
 b_t, g, a_t = (np.array(each) for each in transforms(POINTS[2], 2))
+
+# sphinx_gallery_start_ignore
 axes = drawing.board(
     "The three matrices for tiles of two outputs: B transposed, four by four, of 0, 1 and minus 1; G, four by three, "
     "with 1 and one half; A transposed, two by four, of 0, 1 and minus 1.",
@@ -277,6 +290,7 @@ d, kernel_of_three = np.array([3.0, 1.0, 4.0, 1.0]), np.array([2.0, 7.0, 1.0])
 four_products = (g @ kernel_of_three) * (b_t @ d)
 assert len(four_products) == 4
 np.testing.assert_allclose(a_t @ four_products, np.correlate(d, kernel_of_three, mode="valid"))
+# sphinx_gallery_end_ignore
 
 # %%
 # An :math:`m \times m` tile of outputs reads :math:`n \times n` inputs with :math:`n = m + 2` and needs :math:`n^2`
@@ -332,6 +346,7 @@ for m, error, factor in zip(sizes, errors, saved, strict=True):
 assert saved[:2] == [2.25, 4.0]
 assert errors[0] < errors[1] < errors[2] < 1e-5
 
+# sphinx_gallery_start_ignore
 axes = drawing.panels(
     "Two bar charts for tiles of 2, 4 and 5 outputs a side. Products are saved 2.25, 4 and 4.59 times. The relative "
     "error in float32 grows from a few ten-millionths to more than a millionth.",
@@ -345,6 +360,7 @@ for panel, heights, title in ((axes[0, 0], saved, "times fewer products"), (axes
     panel.set_title(title)
     panel.set_yticks([])
     panel.spines[["top", "right", "left"]].set_visible(False)
+# sphinx_gallery_end_ignore
 
 # %%
 # :class:`xpnn.layers.convolution.winograd.Winograd` is this formula for a whole batch; its page of the source has the

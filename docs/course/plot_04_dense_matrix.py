@@ -31,13 +31,10 @@ def array(numbers):
 #
 # .. math::
 #
-#    \mathrm{vec}(y) = T \, \mathrm{vec}(x),
-#    \qquad
-#    T_{(i, j),\, (a, b)} =
-#    \begin{cases}
-#       w[a - i,\, b - j] & \text{if } 0 \le a - i < f \text{ and } 0 \le b - j < f , \\
-#       0 & \text{otherwise.}
-#    \end{cases}
+#    \mathrm{vec}(y) = T \, \mathrm{vec}(x), \qquad
+#    T_{(i, j),\, (a, b)} = w[a - i,\, b - j]
+#
+# where :math:`(a - i,\, b - j)` is a cell of the kernel, and 0 everywhere else.
 #
 # Row :math:`(i, j)` has the weights with which output :math:`(i, j)` sees each pixel. Column :math:`(a, b)` is the
 # output for an image that is 1 at the pixel :math:`(a, b)` and 0 elsewhere, as for every linear map. So all columns
@@ -57,6 +54,7 @@ matrix = matrix_of(lambda x: conv(x, weight), 1, 4, 4)
 assert matrix.shape == (4, 16)
 assert backend.to_numpy(matrix[0]).tolist() == [1, 2, 3, 0, 4, 5, 6, 0, 7, 8, 9, 0, 0, 0, 0, 0]
 
+# sphinx_gallery_start_ignore
 colour = np.array(["white", *map(drawing.light, drawing.SERIES)])
 axes = drawing.board(
     "A kernel of three by three cells, 1 to 9, each in its own colour, and below it the matrix of four rows and 16 "
@@ -74,6 +72,7 @@ drawing.matrix(
     "T: a row for each output, a column for each pixel",
     colour[backend.to_numpy(matrix).astype(int)],
 )
+# sphinx_gallery_end_ignore
 
 # %%
 # A dense layer with these weights computes the same as the convolution: :func:`xpnn.functional.dense` multiplies by the
@@ -105,18 +104,20 @@ assert patterns["same"].shape == (36, 36)
 assert patterns["stride 2"].shape == (4, 36)
 assert patterns["groups=2"].shape == (18, 50)
 
+# sphinx_gallery_start_ignore
 axes = drawing.panels(
     "Six matrices with a colour for each weight of the kernel and white for zero. Valid: diagonal stripes in three "
     "bands. Same: the same stripes in a square matrix with gaps at the borders. Stride 2 and dilation 2: four rows "
     "each. Two channels and two filters: four blocks of stripes. Groups: two blocks on the diagonal.",
     3,
     2,
-    size=(7.2, 5.6),
+    size=(6.4, 5.2),
     height_ratios=(2, 0.5, 1.2),
 )
 for panel, (name, numbers) in zip(axes.flat, patterns.items(), strict=True):
     rows, columns = numbers.shape
     drawing.pattern(panel, numbers, f"{name}: {rows} x {columns}")
+# sphinx_gallery_end_ignore
 
 # %%
 # Counting
@@ -155,6 +156,7 @@ assert cut == 352_800
 assert shared == np.prod(of_conv) == 450
 print(f"dense {whole:,}   cut {cut:,}   cut and shared {shared:,}, and 6 biases")
 
+# sphinx_gallery_start_ignore
 axes = drawing.panels(
     "Bars on a logarithmic scale: 14,450,688 weights of a dense layer, 352,800 if connections are cut, 450 if the "
     "weights are shared too.",
@@ -165,6 +167,7 @@ axes[0, 0].bar_label(bars, [f" {number:,}" for number in (whole, cut, shared)])
 axes[0, 0].set(xscale="log", xlim=(100, 1e9), xlabel="weights")
 axes[0, 0].invert_yaxis()
 axes[0, 0].spines[["top", "right"]].set_visible(False)
+# sphinx_gallery_end_ignore
 
 # %%
 # The same in one dimension, with all connections drawn: eight inputs below, six outputs above, and a kernel of three.
@@ -177,12 +180,13 @@ connected = {"dense": every, "cut": every * (stripes != 0), "cut and shared": st
 assert [np.count_nonzero(each) for each in connected.values()] == [48, 18, 18]
 assert [np.unique(each[each != 0]).size for each in connected.values()] == [48, 18, 3]
 
+# sphinx_gallery_start_ignore
 axes = drawing.panels(
     "Three drawings of eight inputs below six outputs. Dense: 48 grey lines, each input to each output. Cut: 18 grey "
     "lines, three to each output. Cut and shared: the same 18 lines in three colours, the same three for each output.",
     1,
     3,
-    size=(7.2, 2.3),
+    size=(6.4, 2.2),
 )
 for panel, (name, numbers) in zip(axes[0], connected.items(), strict=True):
     for output, source in np.argwhere(numbers):
@@ -194,6 +198,7 @@ for panel, (name, numbers) in zip(axes[0], connected.items(), strict=True):
     weights = np.unique(numbers[numbers != 0]).size
     panel.set_title(f"{name}: {weights} weights")
     panel.axis("off")
+# sphinx_gallery_end_ignore
 
 # %%
 # What sharing means
@@ -204,7 +209,8 @@ for panel, (name, numbers) in zip(axes[0], connected.items(), strict=True):
 #
 # .. math::
 #
-#    x'[i, j] = x[i - a,\, j - b] \quad\Longrightarrow\quad y'[i, j] = y[i - a,\, j - b] .
+#    x'[i, j] = x[i - a,\, j - b] \\
+#    \Longrightarrow\quad y'[i, j] = y[i - a,\, j - b] .
 #
 # Convolution is *equivariant* to shifts. A layer that is cut but not shared is not: here both look at a digit and at
 # the same digit three pixels further right and two further down.
@@ -228,6 +234,7 @@ by_unshared = [backend.to_numpy(locally(x)) for x in (here, there)]
 assert (by_conv[1][..., 2:, 3:] == by_conv[0][..., :-2, :-3]).all()
 assert np.abs(by_unshared[1][..., 2:, 3:] - by_unshared[0][..., :-2, :-3]).max() > 1
 
+# sphinx_gallery_start_ignore
 axes = drawing.panels(
     "Two rows: a handwritten 3 at the upper left, and the same 3 moved to the lower right. The convolution gives the "
     "same edges, moved in the same way. The layer without shared weights gives two patterns of noise that have nothing "
@@ -240,6 +247,7 @@ for row, x in enumerate((here, there)):
     drawing.image(axes[row, 0], -x[0, 0], "input" if row == 0 else "")
     drawing.signed(axes[row, 1], by_conv[row][0, 0], "convolution" if row == 0 else "", largest=4)
     drawing.signed(axes[row, 2], by_unshared[row][0, 0], "cut, not shared" if row == 0 else "", largest=4)
+# sphinx_gallery_end_ignore
 
 # %%
 # (At the borders this holds as far as the window stays inside the image, and with stride :math:`s` for shifts by
@@ -266,6 +274,7 @@ dx, _, _ = conv_backward(dy, x=array(np.zeros((1, 1, 4, 4))), weight=weight)
 assert backend.to_numpy(dx).tolist() == backend.to_numpy(conv_transpose(dy, weight)).tolist()
 assert backend.to_numpy(dx).ravel().tolist() == backend.to_numpy(xp.matmul(to_pixels, xp.reshape(dy, (4,)))).tolist()
 
+# sphinx_gallery_start_ignore
 axes = drawing.board(
     "A gradient of two by two numbers, 1, minus 1, 2 and 3, and its transposed convolution: four by four numbers, "
     "in which four copies of the kernel, times these numbers, are added up where they overlap.",
@@ -276,6 +285,7 @@ drawing.matrix(axes, dy[0, 0], 0.5, 2.2, "dy", drawing.shades(dy[0, 0]))
 drawing.matrix(axes, weight[0, 0], 4, 1.7, "kernel", drawing.shades(weight[0, 0], drawing.ORANGE))
 drawing.sign(axes, "\N{LONG RIGHTWARDS ARROW}", 8, 3.2)
 drawing.matrix(axes, dx[0, 0], 9, 1.2, r"$T^T$ dy", drawing.shades(dx[0, 0]))
+# sphinx_gallery_end_ignore
 
 # %%
 # The next page derives this without matrices, together with the gradients of weights and bias:

@@ -47,7 +47,9 @@ def same(a, b, **tolerance):
 #
 # .. math::
 #
-#    \mathrm{d}y[i, j] = \frac{\partial L}{\partial y[i, j]}, \qquad \text{of the same shape as } y .
+#    \mathrm{d}y[i, j] = \frac{\partial L}{\partial y[i, j]} ,
+#
+# an array of the shape of :math:`y`.
 #
 # A weight changes many outputs, and each of them changes :math:`L`. The chain rule adds up over all of them: for any
 # number :math:`\theta` on which :math:`y` depends,
@@ -124,9 +126,9 @@ assert float(db[0]) == 1 - 1 + 2 + 0 + 3 + 1 == 6
 #
 # .. math::
 #
-#    \frac{\partial y[i, j]}{\partial w[k, l]} = x[i + k,\, j + l]
-#    \quad\Longrightarrow\quad
-#    \mathrm{d}w[k, l] = \sum_{i, j} x[k + i,\, l + j] \; \mathrm{d}y[i, j] = (x \star \mathrm{d}y)[k, l] .
+#    \frac{\partial y[i, j]}{\partial w[k, l]} &= x[i + k,\, j + l] , \\
+#    \mathrm{d}w[k, l] &= \sum_{i, j} x[k + i,\, l + j] \; \mathrm{d}y[i, j] \\
+#    &= (x \star \mathrm{d}y)[k, l] .
 #
 # It is the correlation of the image with :math:`\mathrm{d}y` as the kernel. It has :math:`3 - 2 + 1` by
 # :math:`4 - 3 + 1` places, exactly the shape of :math:`w`. In words: lay :math:`\mathrm{d}y` on what the weight
@@ -136,6 +138,7 @@ same(dw, conv(x, dy))
 same(dw, by_differences(lambda w: loss(x, w, b), w), rtol=1e-6)
 assert float(dw[0, 0, 0, 0]) == 1 * 1 - 1 * 2 + 2 * 3 + 0 * 4 + 3 * 5 + 1 * 6 == 26
 
+# sphinx_gallery_start_ignore
 axes = drawing.board(
     "Four copies of the image of three by four numbers. In each one the two by three cells that one weight has seen "
     "are marked: they begin at the first cell, one to the right, one down, one right and down. Above each stands the "
@@ -148,6 +151,7 @@ for row, column in np.ndindex(2, 2):
     left, top = 4.9 + 5.2 * column, 1.2 + 4.5 * row
     drawing.matrix(axes, x[0, 0], left, top, f"dw[{row}, {column}] = {float(dw[0, 0, row, column]):.0f}")
     drawing.outline(axes, left + column, top + row, 3, 2, drawing.ORANGE)
+# sphinx_gallery_end_ignore
 
 # %%
 # The input
@@ -157,9 +161,9 @@ for row, column in np.ndindex(2, 2):
 #
 # .. math::
 #
-#    \frac{\partial y[i, j]}{\partial x[a, b]} = w[a - i,\, b - j]
-#    \quad\Longrightarrow\quad
-#    \mathrm{d}x[a, b] = \sum_{i, j} \mathrm{d}y[i, j] \; w[a - i,\, b - j] = (\mathrm{d}y * w)[a, b] .
+#    \frac{\partial y[i, j]}{\partial x[a, b]} &= w[a - i,\, b - j] , \\
+#    \mathrm{d}x[a, b] &= \sum_{i, j} \mathrm{d}y[i, j] \; w[a - i,\, b - j] \\
+#    &= (\mathrm{d}y * w)[a, b] .
 #
 # Here the minus is back: this is the true convolution of the first page. Forward correlates, so backward convolves.
 # To compute it with a correlation, the kernel is rotated. Put :math:`k = f - 1 - (a - i)`, so that
@@ -167,8 +171,8 @@ for row, column in np.ndindex(2, 2):
 #
 # .. math::
 #
-#    \mathrm{d}x[a, b] = \sum_{k, l} \mathrm{d}y[a + k - (f - 1),\, b + l - (f - 1)] \;
-#    \underbrace{w[f - 1 - k,\, f - 1 - l]}_{\text{rotated by } 180^{\circ}} ,
+#    \mathrm{d}x[a, b] = \sum_{k, l} \; & \mathrm{d}y[a + k - (f - 1),\, b + l - (f - 1)] \\
+#    & \cdot \underbrace{w[f - 1 - k,\, f - 1 - l]}_{\text{rotated by } 180^{\circ}} ,
 #
 # a correlation of :math:`\mathrm{d}y` with :math:`f - 1` zeros on every side. It is called the *full* convolution,
 # since it has all places where kernel and :math:`\mathrm{d}y` overlap at all, and it makes the size of :math:`x` again:
@@ -177,6 +181,7 @@ for row, column in np.ndindex(2, 2):
 same(dx, conv(dy, rotate(w), padding=1))
 same(dx, by_differences(lambda x: loss(x, w, b), x), rtol=1e-6, atol=1e-9)
 
+# sphinx_gallery_start_ignore
 around = pad_constant(dy, 1)
 fill = np.where(np.pad(np.zeros((2, 3), bool), 1, constant_values=True), "#e6e6e6", drawing.light(drawing.ORANGE))
 axes = drawing.board(
@@ -193,6 +198,7 @@ drawing.matrix(axes, rotate(w)[0, 0], 7.3, 2.2, "kernel, rotated", drawing.light
 drawing.sign(axes, "=", 10.4, 3.2)
 drawing.matrix(axes, dx[0, 0], 11.4, 1.7, "dx")
 drawing.outline(axes, 11.4, 1.7, 1, 1)
+# sphinx_gallery_end_ignore
 
 # %%
 # :func:`xpnn.functional.conv_backward` returns the three, and its module :mod:`xpnn.layers.convolution.conv` begins
@@ -213,6 +219,7 @@ full = conv(small, twos, padding=1)
 same(full, plane([[2, 6, 4], [10, 24, 14], [8, 18, 10]]))
 assert float(xp.sum(full)) == float(xp.sum(small)) * float(xp.sum(twos)) == 96
 
+# sphinx_gallery_start_ignore
 fill = np.full((3, 3), "white", dtype="<U9")
 fill[1, 2] = drawing.light(drawing.YELLOW, 0.8)
 axes = drawing.board(
@@ -227,6 +234,7 @@ drawing.sign(axes, "\N{STAR OPERATOR}", 5.4, 3.2)
 drawing.matrix(axes, twos[0, 0], 6.4, 2.2, "kernel")
 drawing.sign(axes, "=", 9.4, 3.2)
 drawing.matrix(axes, full[0, 0], 10.4, 1.7, "14, not 20", fill)
+# sphinx_gallery_end_ignore
 
 # %%
 # Channels and batches
@@ -236,9 +244,9 @@ drawing.matrix(axes, full[0, 0], 10.4, 1.7, "14, not 20", fill)
 #
 # .. math::
 #
-#    \mathrm{d}b_f = \sum_{n} \sum_{i, j} \mathrm{d}y_{nf}[i, j], \qquad
-#    \mathrm{d}w_{fc} = \sum_{n} x_{nc} \star \mathrm{d}y_{nf}, \qquad
-#    \mathrm{d}x_{nc} = \sum_{f} \mathrm{d}y_{nf} * w_{fc} .
+#    \mathrm{d}b_f &= \sum_{n} \sum_{i, j} \mathrm{d}y_{nf}[i, j] , \\
+#    \mathrm{d}w_{fc} &= \sum_{n} x_{nc} \star \mathrm{d}y_{nf} , \\
+#    \mathrm{d}x_{nc} &= \sum_{f} \mathrm{d}y_{nf} * w_{fc} .
 #
 # A convolution sums over its channels. So in the second formula the *batch* takes the place of the channels, and in the
 # third the *filters* do: swap the first two axes, and one call each is enough.
@@ -284,8 +292,8 @@ same(dx, conv(dy, swap(rotate(w)), padding=3 - 1 - 1), rtol=1e-10, atol=1e-12)
 #
 # .. math::
 #
-#    \mathrm{d}w[k, l] = \sum_{i, j} x[s i + k,\, s j + l] \; \mathrm{d}y[i, j], \qquad
-#    \mathrm{d}x[a, b] = \sum_{i, j} \mathrm{d}y[i, j] \; w[a - s i,\, b - s j] .
+#    \mathrm{d}w[k, l] &= \sum_{i, j} x[s i + k,\, s j + l] \; \mathrm{d}y[i, j] , \\
+#    \mathrm{d}x[a, b] &= \sum_{i, j} \mathrm{d}y[i, j] \; w[a - s i,\, b - s j] .
 #
 # In the first formula :math:`\mathrm{d}y` is a kernel whose cells are :math:`s` apart, that is one with *dilation*
 # :math:`s`: what was a stride in forward is a dilation in backward. The second is a transposed convolution with stride
@@ -303,6 +311,7 @@ same(dx, conv_transpose(dy, w, stride=stride))
 same(dw, conv(x, dy, dilation=stride))
 same(dw, conv(x, spread))
 
+# sphinx_gallery_start_ignore
 around = pad_constant(spread, f - 1)
 fill = np.full((9, 9), "#e6e6e6", dtype="<U9")
 fill[2:-2, 2:-2] = "white"
@@ -312,13 +321,14 @@ axes = drawing.board(
     "cells in all; the rotated kernel of three by three; and the gradient of the input, seven by seven numbers.",
     22.8,
     11,
-    cell=0.34,
+    cell=0.28,
 )
 drawing.matrix(axes, around[0, 0], 0.5, 1.3, "dy, zeros between and around", fill)
 drawing.sign(axes, "\N{STAR OPERATOR}", 10, 5.8)
 drawing.matrix(axes, rotate(w)[0, 0], 10.6, 4.3, "kernel, rotated", drawing.light(drawing.SKY))
 drawing.sign(axes, "=", 14.4, 5.8)
 drawing.matrix(axes, dx[0, 0], 15.2, 2.3, "dx", drawing.shades(dx[0, 0]))
+# sphinx_gallery_end_ignore
 
 # %%
 # If :math:`s` does not divide :math:`n + 2p - f`, the last pixels are seen by no window, and their gradient is 0.
@@ -367,21 +377,24 @@ for _ in range(15):
 assert 10 < losses[0] < 15 and losses[-1] < 1e-5
 same(w, sobel, atol=0.05)
 
+# sphinx_gallery_start_ignore
 axes = drawing.panels(
     "Four kernels as coloured squares: all zero before the first step, then after 1, 3 and 15 steps more and more like "
     "Sobel's kernel with a blue column on the left and a red one on the right.",
     1,
     4,
-    size=(7.2, 2.2),
+    size=(6.4, 2.0),
 )
 for panel, step in zip(axes[0], (0, 1, 3, 15), strict=True):
     drawing.signed(panel, kernels[step][0, 0], f"after {step} step{'s' * (step != 1)}", largest=2)
     for (i, j), value in np.ndenumerate(backend.to_numpy(kernels[step][0, 0])):
         text = f"{value:.1f}".replace("-0.0", "0.0").replace("-", "\N{MINUS SIGN}")
         panel.text(j, i, text, ha="center", va="center", color="white" if abs(value) > 1.2 else "black")
+# sphinx_gallery_end_ignore
 
 # %%
 
+# sphinx_gallery_start_ignore
 axes = drawing.panels(
     "The mean squared error against the number of steps on a logarithmic scale: a straight line down from about ten to "
     "less than a hundred-thousandth after 15 steps.",
@@ -390,6 +403,7 @@ axes = drawing.panels(
 axes[0, 0].semilogy(losses, marker="o", color=drawing.BLUE)
 axes[0, 0].set(xlabel="steps", ylabel="mean squared error")
 axes[0, 0].spines[["top", "right"]].set_visible(False)
+# sphinx_gallery_end_ignore
 
 # %%
 # On noise of variance 1, where neighbours have nothing to do with each other, the gradient of each weight is about
