@@ -85,7 +85,7 @@ drawing.matrix(
 #
 # .. math::
 #
-#    (f * h)[i, j] = \sum_{m} \sum_{n} f[i - m,\, j - n] \; h[m, n] .
+#    (f * h)[i, j] = \sum_{m, n} f[i - m,\, j - n] \; h[m, n] .
 #
 # Both indices of :math:`f` run backwards while those of :math:`h` run forwards. Think of light that passes through a
 # lens: each point of the image is spread out in the shape of :math:`h`, and at :math:`(i, j)` arrives what the points
@@ -96,7 +96,7 @@ drawing.matrix(
 #
 # .. math::
 #
-#    (f \star h)[i, j] = \sum_{m} \sum_{n} f[i + m,\, j + n] \; h[m, n] ,
+#    (f \star h)[i, j] = \sum_{m, n} f[i + m,\, j + n] \; h[m, n] ,
 #
 # in which both run forwards: the kernel is laid on the image as it is written. The two differ by a rotation of the
 # kernel by 180 degrees, that is a flip of both axes, since :math:`f * h` takes :math:`h[m, n]` where :math:`f \star h`

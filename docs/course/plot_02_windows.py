@@ -123,7 +123,7 @@ drawing.heat(axes[0, 2], same, "same, f = 3")
 #
 #    \left\lfloor \frac{n + 2p - f}{s} \right\rfloor + 1
 #
-# of them. The library has this formula in one place, :func:`xpnn.layers.windows.geometry.output_size`, for all layers
+# of them. The library has this formula in one place, :func:`~xpnn.layers.windows.geometry.output_size`, for all layers
 # with windows. (With dilation :math:`d`, a window of cells that are :math:`d` apart, :math:`d (f - 1) + 1` takes the
 # place of :math:`f`.)
 
@@ -180,9 +180,10 @@ is_zero = np.pad(np.zeros((5, 5), bool), 1, constant_values=True)
 background = np.where(is_zero, "#e6e6e6", "white")
 axes = drawing.board(
     "Nine frames of an image of five by five numbers with a border of zeros. The frame of three by three cells moves "
-    "by two cells at a time, to the right and then down; above each frame stands the output of that window.",
+    "by two cells at a time, to the right and then down; above each frame stands the output of that window. Below are "
+    "the kernel, Sobel's for vertical edges, and the nine outputs as a matrix.",
     24.5,
-    26.4,
+    31.5,
     cell=0.26,
 )
 for i in range(3):
@@ -194,16 +195,8 @@ for i in range(3):
         fill = np.where(window, drawing.light(drawing.ORANGE), background)
         drawing.matrix(axes, padded[0, 0], left, top, f"y[{i}, {j}] = {value}", fill, edge="#aaaaaa")
         drawing.outline(axes, left + 2 * j, top + 2 * i, 3, 3)
-# sphinx_gallery_end_ignore
-
-# %%
-
-# sphinx_gallery_start_ignore
-axes = drawing.board(
-    "The kernel, which is Sobel's for vertical edges, and the output of three by three numbers.", 9.2, 4.4
-)
-drawing.matrix(axes, sobel[0, 0], 0.5, 1.1, "kernel", drawing.shades(sobel[0, 0], drawing.ORANGE))
-drawing.matrix(axes, y[0, 0], 5.5, 1.1, "output y", drawing.shades(y[0, 0]))
+drawing.matrix(axes, sobel[0, 0], 6.7, 27.8, "kernel", drawing.shades(sobel[0, 0], drawing.ORANGE))
+drawing.matrix(axes, y[0, 0], 14.9, 27.8, "output y", drawing.shades(y[0, 0]))
 # sphinx_gallery_end_ignore
 
 # %%
@@ -215,8 +208,8 @@ drawing.matrix(axes, y[0, 0], 5.5, 1.1, "output y", drawing.shades(y[0, 0]))
 #
 # .. math::
 #
-#    y[n, f, i, j] = b_f + \sum_{c} \sum_{k, l} \; & x[n, c,\, i + k,\, j + l] \\
-#                                                  & \cdot w[f, c, k, l] .
+#    & y[n, f, i, j] = b_f \\
+#    & \quad + \sum_{c} \sum_{k, l} x[n, c,\, i + k,\, j + l] \; w[f, c, k, l] .
 #
 # The sum over :math:`c` makes one plane of many: a filter gives one plane, however many channels it reads. It is moved
 # along rows and columns only, never along channels.

@@ -102,9 +102,9 @@ drawing.matrix(axes, y[0, 0], 13, 3.5, "output", folded_colours)
 # sphinx_gallery_end_ignore
 
 # %%
-# The library does not multiply by ones and zeros to copy. :meth:`xpnn.backends.operations.Operations.windows` reads for
-# each cell of the kernel a slice of the image (rows and columns in steps of the stride), of images with their channels
-# last, and gives the same rows:
+# The library does not multiply by ones and zeros to copy. :meth:`Operations.windows
+# <xpnn.backends.operations.Operations.windows>` reads for each cell of the kernel a slice of the image (rows and
+# columns in steps of the stride), of images with their channels last, and gives the same rows:
 
 windows = Windows(kernel=(2, 2), stride=(1, 1), dilation=(1, 1), count=(2, 3))
 cut = operations_of(xp).windows(xp.reshape(image, (1, 3, 4, 1)), windows)
@@ -118,7 +118,7 @@ assert backend.to_numpy(xp.reshape(cut, (6, 4))).tolist() == backend.to_numpy(co
 # .. math::
 #
 #    \underset{N H' W' \times F}{Y}
-#    = \underset{N H' W' \times C f^2}{X_{\mathrm{col}}} \;\; \underset{C f^2 \times F}{W^{T}} .
+#    = \underset{N H' W' \times C f^2}{X_{\mathrm{col}}} \quad \underset{C f^2 \times F}{W^{T}} .
 #
 # Three lines are a whole convolution of a batch. (``groups=C`` applies the kernels that copy to each channel.)
 
@@ -271,7 +271,7 @@ axes[0, 0].spines[["top", "right"]].set_visible(False)
 #
 #    Y = A^{T} \,\bigl[ (G g G^{T}) \odot (B^{T} d B) \bigr]\, A .
 #
-# :func:`xpnn.layers.convolution.winograd_transforms.transforms` makes the three matrices from the points:
+# :func:`~xpnn.layers.convolution.winograd_transforms.transforms` makes the three matrices from the points:
 
 b_t, g, a_t = (np.array(each) for each in transforms(POINTS[2], 2))
 
@@ -363,7 +363,7 @@ for panel, heights, title in ((axes[0, 0], saved, "times fewer products"), (axes
 # sphinx_gallery_end_ignore
 
 # %%
-# :class:`xpnn.layers.convolution.winograd.Winograd` is this formula for a whole batch; its page of the source has the
+# :class:`~xpnn.layers.convolution.winograd.Winograd` is this formula for a whole batch; its page of the source has the
 # table of errors from which its points were chosen. Where the last bits matter more than time,
 # ``conv(..., algorithms="direct")`` and ``numerics="exact"`` do without.
 

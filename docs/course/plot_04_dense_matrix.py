@@ -31,8 +31,8 @@ def array(numbers):
 #
 # .. math::
 #
-#    \mathrm{vec}(y) = T \, \mathrm{vec}(x), \qquad
-#    T_{(i, j),\, (a, b)} = w[a - i,\, b - j]
+#    \mathrm{vec}(y) &= T \, \mathrm{vec}(x), \\
+#    T_{(i, j),\, (a, b)} &= w[a - i,\, b - j]
 #
 # where :math:`(a - i,\, b - j)` is a cell of the kernel, and 0 everywhere else.
 #
