@@ -163,17 +163,17 @@ drawing.heat(axes[0, 2], holes, "dilation 2, stride 3")
 # %%
 # A window moves
 # --------------
-# All of it together: an image of :math:`5 \times 5`, one zero around it, a kernel of :math:`3 \times 3` and stride 2.
-# There are :math:`\lfloor (5 + 2 - 3) / 2 \rfloor + 1 = 3` windows along each axis. Each frame is one of them, in the
-# order in which they are in the output.
+# All of it together: an image of :math:`5 \times 5`, one zero around it, a kernel of :math:`3 \times 3` in the form of
+# a cross and stride 2. There are :math:`\lfloor (5 + 2 - 3) / 2 \rfloor + 1 = 3` windows along each axis. Each frame is
+# one of them, in the order in which they are in the output.
 
 x = array(np.arange(25).reshape(1, 1, 5, 5) % 7)
-sobel = array(np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])[None, None])
+cross = array([[[[0, 1, 0], [1, 1, 1], [0, 1, 0]]]])
 padded = pad_constant(x, 1)
-y = conv(x, sobel, stride=2, padding=1)
+y = conv(x, cross, stride=2, padding=1)
 
 assert y.shape == (1, 1, 3, 3)
-assert backend.to_numpy(y).tolist() == backend.to_numpy(conv(padded, sobel, stride=2)).tolist()
+assert backend.to_numpy(y).tolist() == backend.to_numpy(conv(padded, cross, stride=2)).tolist()
 
 # sphinx_gallery_start_ignore
 is_zero = np.pad(np.zeros((5, 5), bool), 1, constant_values=True)
@@ -181,7 +181,7 @@ background = np.where(is_zero, "#e6e6e6", "white")
 axes = drawing.board(
     "Nine frames of an image of five by five numbers with a border of zeros. The frame of three by three cells moves "
     "by two cells at a time, to the right and then down; above each frame stands the output of that window. Below are "
-    "the kernel, Sobel's for vertical edges, and the nine outputs as a matrix.",
+    "the kernel, five ones in the form of a cross, and the nine outputs as a matrix.",
     24.5,
     31.5,
     cell=0.26,
@@ -195,7 +195,7 @@ for i in range(3):
         fill = np.where(window, drawing.light(drawing.ORANGE), background)
         drawing.matrix(axes, padded[0, 0], left, top, f"y[{i}, {j}] = {value}", fill, edge="#aaaaaa")
         drawing.outline(axes, left + 2 * j, top + 2 * i, 3, 3)
-drawing.matrix(axes, sobel[0, 0], 6.7, 27.8, "kernel", drawing.shades(sobel[0, 0], drawing.ORANGE))
+drawing.matrix(axes, cross[0, 0], 6.7, 27.8, "kernel", drawing.shades(cross[0, 0], drawing.ORANGE))
 drawing.matrix(axes, y[0, 0], 14.9, 27.8, "output y", drawing.shades(y[0, 0]))
 # sphinx_gallery_end_ignore
 
