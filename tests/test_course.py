@@ -84,4 +84,5 @@ def test_a_page_draws_the_same_pictures_on_a_device(page, run, on_gpu):
 
 
 def test_pages_are_numbered_without_gaps():
+    assert PAGES
     assert [int(page.stem.split("_")[1]) for page in PAGES] == list(range(1, len(PAGES) + 1))

@@ -212,7 +212,8 @@ drawing.matrix(axes, y[0, 0], 14.9, 27.8, "output y", drawing.shades(y[0, 0]))
 #    & \quad + \sum_{c} \sum_{k, l} x[n, c,\, i + k,\, j + l] \; w[f, c, k, l] .
 #
 # The sum over :math:`c` makes one plane of many: a filter gives one plane, however many channels it reads. It is moved
-# along rows and columns only, never along channels.
+# along rows and columns only, never along channels. With stride, dilation and groups the formula stands at the top of
+# :mod:`xpnn.layers.convolution.conv`, the file of :func:`xpnn.functional.conv`.
 
 photograph = array(np.moveaxis(load_sample_image("china.jpg"), -1, 0)[None, :, ::2, ::2] / 255)
 mean = np.full((3, 3), 1 / 9)
@@ -346,3 +347,5 @@ for layers, panel in enumerate(axes[0], start=1):
 # The counts are largest in the middle, since most ways lead there. Two layers of :math:`3 \times 3` see as far as one
 # of :math:`5 \times 5`, with 18 weights instead of 25. Next: how a computer computes all windows at once,
 # :doc:`plot_03_im2col_and_winograd`.
+#
+# Source of the sizes: V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning", 2016.

@@ -3,11 +3,12 @@ r"""
 ==========================================
 
 Written as loops, a convolution visits every window, and in it every cell. Computers are much better at one thing:
-multiplying large matrices. This page copies the windows into a matrix, which is how most frameworks have computed
-convolutions since 2006, and then shows a trick that needs a quarter of the multiplications.
+multiplying large matrices. This page copies the windows into a matrix, an idea of 2006 on which many libraries are
+built, and then shows a trick that needs a quarter of the multiplications.
 """
 
 import time
+from math import prod
 
 import drawing
 import numpy as np
@@ -301,7 +302,7 @@ def winograd(tile, kernel, m):
     """One tile of outputs, ``(m, m)``, of a tile of inputs ``(m + 2, m + 2)``, and how many products it took."""
     b_t, g, a_t = (array(each, "float64") for each in transforms(POINTS[m], m))
     products = (g @ kernel @ g.T) * (b_t @ tile @ b_t.T)
-    return a_t @ products @ a_t.T, products.size
+    return a_t @ products @ a_t.T, prod(products.shape)
 
 
 tile, kernel = array(random.standard_normal((6, 6)), "float64"), array(random.standard_normal((3, 3)), "float64")
@@ -309,7 +310,7 @@ outputs, count = winograd(tile, kernel, m=4)
 by_definition = conv(tile[None, None], kernel[None, None])[0, 0]
 
 assert count == 36
-assert outputs.size * kernel.size == 144
+assert prod(outputs.shape) * prod(kernel.shape) == 144
 np.testing.assert_allclose(backend.to_numpy(outputs), backend.to_numpy(by_definition), rtol=1e-10, atol=1e-12)
 
 # %%
@@ -375,3 +376,6 @@ np.testing.assert_allclose(backend.to_numpy(chosen), backend.to_numpy(direct), a
 # %%
 # The next page writes a convolution as a matrix in another way, one that shows what makes it different from a dense
 # layer: :doc:`plot_04_dense_matrix`.
+#
+# Sources: K. Chellapilla et al., "High performance convolutional neural networks for document processing", 2006; A.
+# Lavin and S. Gray, "Fast algorithms for convolutional neural networks", 2016.
