@@ -6,8 +6,8 @@ An image is an array of numbers. A *kernel* is a small array that is laid on eve
 it are multiplied with those of the image, and the products are added up. That is all that a convolution does, and it is
 enough to find edges. This page shows it on a photograph.
 
-Every page of the course is a program, which can be downloaded at its end. The lines that only draw are left out here;
-they are in the program.
+Every page of the course is a program in the folder ``docs/course``, and runs as it stands there. The lines that only
+draw, with the module ``drawing`` beside it, are left out on the page.
 """
 
 import drawing
@@ -157,8 +157,8 @@ np.testing.assert_allclose(convolved, signal.convolve2d(f, h, mode="valid"), ato
 #
 # .. math::
 #
-#    ((f \star a) \star b)[i] &= \sum_{l} \sum_{k} f[i + l + k] \; a[k] \; b[l] \\
-#    &= \sum_{m} f[i + m] \sum_{l} a[m - l] \; b[l] ,
+#    ((f \star a) \star b)[i] &= \sum_{k, l} f[i + l + k] \, a[k] \, b[l] \\
+#    &= \sum_{m} f[i + m] \sum_{l} a[m - l] \, b[l] ,
 #
 # with :math:`m = l + k`. The inner sum has a minus: it is the *convolution* of the two kernels. So two correlations are
 # one, :math:`(f \star a) \star b = f \star (a * b)`. The kernel :math:`a * b` has an entry for all places where the two

@@ -209,7 +209,7 @@ drawing.matrix(axes, y[0, 0], 14.9, 27.8, "output y", drawing.shades(y[0, 0]))
 # .. math::
 #
 #    & y[n, f, i, j] = b_f \\
-#    & \quad + \sum_{c} \sum_{k, l} x[n, c,\, i + k,\, j + l] \; w[f, c, k, l] .
+#    & + \sum_{c, k, l} x[n, c,\, i + k,\, j + l] \; w[f, c, k, l] .
 #
 # The sum over :math:`c` makes one plane of many: a filter gives one plane, however many channels it reads. It is moved
 # along rows and columns only, never along channels. With stride, dilation and groups the formula stands at the top of
