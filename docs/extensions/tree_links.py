@@ -96,7 +96,8 @@ class Linked(SphinxPostTransform):
         seen = set()
         for node in list(self.document.findall(nodes.reference)):
             name = node.get("reftitle", "")
-            if any(isinstance(above, nodes.literal_block) for above in ancestors(node)):
+            # Names in code are links too, made by sphinx-gallery.
+            if any("sphx-glr-backref" in name for inner in node.findall(nodes.Element) for name in inner["classes"]):
                 continue
             if name in seen or not name.startswith("xpnn.") or not (place := place_of(defined(name))):
                 continue

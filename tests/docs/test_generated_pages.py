@@ -145,3 +145,17 @@ def test_members_of_a_class_are_described_once(extension):
     # What a base has that is on another page, and what replaces it, is described there.
     assert reference.own_members(nn.Conv2d) == ["forward_and_relu"] and reference.own_members(nn.Adam) == []
     assert reference.own_members(nn.MSE) == []
+
+
+def test_pictures_of_the_course_in_readme_are_of_pages_that_exist(extension):
+    course = extension("course_pictures")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, drawn in course.PICTURES.items():
+        assert f"docs/pictures/{name}" in readme and (DOCS / "pictures" / name).is_file()
+        assert (DOCS / "course" / f"{drawn.rpartition('_')[0]}.py").is_file()
+
+
+def test_readme_links_every_page_of_the_course():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages = sorted((DOCS / "course").glob("plot_*.py"))
+    assert pages and all(f"(docs/course/{page.name})" in readme for page in pages)
