@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-DOCS = Path(__file__).parents[1]
+DOCS = Path(__file__).resolve().parents[1]
 #: File in docs/pictures: the picture of a page of the course, by the number that sphinx-gallery gives it.
 PICTURES = {
     "course-edges.png": "plot_01_images_and_kernels_005",
