@@ -30,7 +30,7 @@ OTHER_BACKENDS = "strict or torch or cupy or cuda or readonly"
 SECONDS = 60
 
 # What work leaves in a checkout, beside the caches.
-LEFT_BY_WORK = (".git", ".nox", ".venv", "__pycache__", "*.egg-info", "build", "dist", "runs")
+LEFT_BY_WORK = (".git", ".nox", ".venv", "__pycache__", "*.egg-info", "build", "dist", "runs", "site", "lessons")
 
 
 @nox.session
@@ -114,9 +114,15 @@ def _command_under(heading: str) -> str:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Run the examples of README, pages, docstrings and examples/; check the names, options and links of pages."""
-    session.install("-q", "-e", ".[test]")
-    session.run("pytest", "-q", "tests/test_readme.py", "tests/test_documented.py", *session.posargs)
+    """Build the site in site/ without warnings and check it; run the examples of pages, docstrings and examples/."""
+    session.install("-q", "-e", ".[test,docs]")
+    # Pages that are no more would stay, and lessons whose program has not changed would not run.
+    for folder in ("site", "docs/lessons", "docs/reference"):
+        shutil.rmtree(ROOT / folder, ignore_errors=True)
+    session.run("sphinx-build", "-q", "-W", "-b", "html", "docs", "site")
+    session.run("python", "docs/extensions/check_site.py", "site")
+    tests = ("tests/test_readme.py", "tests/test_documented.py", "tests/docs")
+    session.run("pytest", "-q", *tests, *session.posargs)
     for program in sorted((ROOT / "examples").glob("*.py")):
         session.run("python", str(program))
 

@@ -1,6 +1,7 @@
 """Parts that the HTML reports of parity and benchmarks share: style, a box that filters rows, inline plots."""
 
 import io
+from collections.abc import Mapping
 from html import escape
 from importlib import import_module
 from typing import Any
@@ -16,8 +17,10 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: left; padding: .15rem .7rem .15rem 0; border-bottom: 1px solid #8883; vertical-align: top; }
 td.n, th.n { text-align: right; } tr.failed td { background: #c0392b1a; }
 tr.unknown td { background: #b7791f1a; }
-svg { max-width: 100%; height: auto; background: white; }
-input { font: inherit; width: 22rem; padding: .2rem .4rem; }
+.wide { overflow-x: auto; }
+svg { max-width: 100%; min-width: 42rem; height: auto; background: white; }
+input { font: inherit; width: 22rem; max-width: 100%; box-sizing: border-box; padding: .2rem .4rem; }
+table.about td { overflow-wrap: anywhere; }
 """
 
 SCRIPT = """
@@ -45,8 +48,20 @@ def verdict(text: str, kind: str = "") -> str:
     return f'<p class="verdict {kind}">{escape(text)}</p>'
 
 
-def svg(figure: Any) -> str:
-    """A matplotlib figure as an SVG element."""
+def about(machine: Mapping[str, Any]) -> str:
+    """A table of the machine: names and values, those without a value left out."""
+    rows = (f"<tr><th>{escape(key)}</th><td>{escape(str(value))}</td></tr>" for key, value in machine.items() if value)
+    return f'<table class="about">{"".join(rows)}</table>'
+
+
+def wide(content: str) -> str:
+    """Content that scrolls sideways by itself where it is wider than the page, as on a phone; keys reach it too."""
+    return f'<div class="wide" tabindex="0">{content}</div>'
+
+
+def svg(figure: Any, description: str) -> str:
+    """A matplotlib figure as an SVG element, with a description for those who can't see it."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
+    element = text.getvalue().partition("<svg")[2]
+    return wide(f'<svg role="img" aria-label="{escape(description)}"{element}')

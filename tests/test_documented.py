@@ -26,12 +26,14 @@ from xpnn.common import other_names
 ROOT = Path(__file__).parents[1]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
+# What the build of the site writes is neither.
+NOT_PACKAGE = ("tests", "build", "site", "docs/lessons")
 PACKAGE = [
     path
     for path in sorted(ROOT.rglob("*.py"))
-    if path.relative_to(ROOT).parts[0] not in ("tests", "build") and not path.relative_to(ROOT).parts[0].startswith(".")
+    if not path.relative_to(ROOT).as_posix().startswith((".", *(f"{folder}/" for folder in NOT_PACKAGE)))
 ]
 FENCED = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 PUBLIC = ("augment", "distributed", "functional", "initialisers", "metrics", "models", "random", "testing")

@@ -3,7 +3,7 @@
 from html import escape
 from typing import Any
 
-from ..html_report import SCRIPT, STYLE, verdict
+from ..html_report import SCRIPT, STYLE, about, verdict, wide
 from .comparison import PASSED, WRONG, Row, outcome, summary
 from .speed_plots import numbered, ratio_bars, roofline
 
@@ -58,16 +58,13 @@ copies and fills of a step on a GPU. A row that other processes disturbed is not
 def page(machine: dict[str, Any], rows: list[Row]) -> str:
     """The page as HTML text."""
     kind = {WRONG: "failed", PASSED: ""}.get(outcome(rows), "unknown")
-    about = "".join(
-        f"<tr><th>{escape(key)}</th><td>{escape(str(value))}</td></tr>" for key, value in machine.items() if value
-    )
     parts = [_part(kind, [row for row in rows if row.kind == kind]) for kind in TITLES]
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>xpnn bench</title><style>{STYLE}</style></head><body>
 <h1>{escape(str(machine["backend"]).partition(" ")[0])} beside PyTorch</h1>
 {verdict(summary(rows), kind)}
-<table>{about}</table>
+{about(machine)}
 <p>{EXPLAINED}</p>
 <p><input id="filter" placeholder="show only rows with..." aria-label="filter"></p>
 {"".join(parts)}
@@ -82,11 +79,9 @@ def _part(kind: str, rows: list[Row]) -> str:
         return ""
     heads = "".join(f'<th class="n">{head}</th>' for head in HEADS)
     bars = ratio_bars(rows) if kind != "growth" and any(row.measured_ratio is not None for row in rows) else ""
-    return f"""<h2>{TITLES[kind]}</h2>
-{bars}
-<table><thead><tr><th>name</th>{heads}</tr></thead>
-<tbody class="cases">{"".join(map(_row, rows))}</tbody></table>
-"""
+    table = f"""<table><thead><tr><th>name</th>{heads}</tr></thead>
+<tbody class="cases">{"".join(map(_row, rows))}</tbody></table>"""
+    return f"<h2>{TITLES[kind]}</h2>\n{bars}\n{wide(table)}\n"
 
 
 def _row(row: Row) -> str:

@@ -11,12 +11,16 @@ COLOURS = {"forward": "#2b6cb0", "backward": "#dd6b20", "step": "#2a8f4b", "infe
 
 def ratio_bars(rows: list[Row]) -> str:
     """An SVG with a bar from 1 to the ratio of each measured row; right of the line we are faster."""
-    return svg(draw_ratios(rows))
+    return svg(
+        draw_ratios(rows), "For each row a bar from 1 to its ratio, PyTorch's time by ours; the table has the figures"
+    )
 
 
 def roofline(rows: list[Row], machine: dict[str, Any]) -> str:
     """An SVG of operations per second over arithmetic intensity, with the limits of the machine."""
-    return svg(draw_roofline(rows, machine))
+    return svg(
+        draw_roofline(rows, machine), "Operations per second over operations per byte, below the limits of the machine"
+    )
 
 
 def draw_ratios(rows: list[Row]) -> Any:

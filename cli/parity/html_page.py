@@ -9,7 +9,7 @@ from ...testing.cases import part_of
 from ...testing.compare import EDGES
 from ...testing.outcomes import Outcome, by_mode
 from ...testing.tolerances import PARTS, TABLE
-from ..html_report import SCRIPT, STYLE, svg, verdict
+from ..html_report import SCRIPT, STYLE, about, svg, verdict, wide
 from .golden_check import GoldenRun
 
 FAILED = ' class="failed"'
@@ -39,13 +39,16 @@ def page(
     boxes = verdict(summary, kind)
     boxes += verdict(f"Left out: {left_out}", "unknown") if left_out else ""
     boxes += "".join(verdict(f"Golden run {run}", _KINDS[run.status]) for run in golden if run.status != "passed")
-    about = "".join(f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>" for key, value in machine.items())
+    heads = ("ULP, float64", "relative", "ULP, reference", "of tolerance")
+    figures = "".join(f'<th class="n">{each}</th>' for each in heads)
+    cases = f"""<table><thead><tr><th>case</th><th>array</th>{figures}<th>same bits</th><th>modes</th></tr></thead>
+<tbody class="cases">{"".join(map(_rows, outcomes))}</tbody></table>"""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>xpnn parity</title><style>{STYLE}</style></head><body>
 <h1>Parity of {escape(machine["backend"].partition(",")[0])} with {escape(machine["reference"].partition(",")[0])}</h1>
 {boxes}
-<table>{about}</table>
+{about(machine)}
 <h2>Errors against float64, by operation</h2>
 <p>The share of all values that an operation computed, by their distance from the same computation in float64. One
 ULP is the distance to the next float32 number, at the array's largest value where sums can cancel.</p>
@@ -55,9 +58,7 @@ ULP is the distance to the next float32 number, at the array's largest value whe
 {shares(outcomes)}
 {modes_table(outcomes)}<h2>All cases</h2>
 <p><input id="filter" placeholder="show only names with..." aria-label="filter"></p>
-<table><thead><tr><th>case</th><th>array</th><th class="n">ULP, float64</th><th class="n">relative</th>
-<th class="n">ULP, reference</th><th class="n">of tolerance</th><th>same bits</th><th>modes</th></tr></thead>
-<tbody class="cases">{"".join(map(_rows, outcomes))}</tbody></table>
+{wide(cases)}
 <script>{SCRIPT}</script></body></html>
 """
 
@@ -99,7 +100,7 @@ def histograms(outcomes: list[Outcome]) -> str:
         axis.legend(fontsize=7, frameon=False)
     for axis in axes[len(ops) :]:
         axis.set_visible(False)
-    return svg(figure)
+    return svg(figure, "For each operation the share of values by their error in ULP, forward and gradients")
 
 
 def shares(outcomes: list[Outcome]) -> str:
@@ -124,7 +125,7 @@ def shares(outcomes: list[Outcome]) -> str:
     axis.set_ylim(len(keys) - 0.5, -0.5)
     axis.set_xlabel("share of the tolerance", fontsize=8)
     axis.grid(axis="x", alpha=0.3)
-    return svg(figure)
+    return svg(figure, "For each operation and part of its result the errors of all arrays, as shares of the tolerance")
 
 
 def modes_table(outcomes: list[Outcome]) -> str:
@@ -135,7 +136,8 @@ def modes_table(outcomes: list[Outcome]) -> str:
         for total in by_mode(outcomes)
     )
     head = '<th>mode</th><th class="n">cases</th><th class="n">of tolerance</th><th class="n">failed</th>'
-    return f"<h2>Modes</h2><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"<h2>Modes</h2>{wide(table)}" if rows else ""
 
 
 def _modes(outcome: Outcome) -> str:

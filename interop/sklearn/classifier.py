@@ -75,7 +75,7 @@ class NetClassifier(ClassifierMixin, NetEstimator):
         The trained net, in evaluation mode.
     n_features_in_ : int
         Length of axis 1 of X: features of a table, channels of images.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the columns, if X was a data frame with names that are all strings.
     n_iter_ : int
         Epochs that the net was trained.

@@ -1,15 +1,15 @@
 """Sigmoids and other activations that saturate, the piecewise ones of MobileNetV3, and the sigmoid's logarithm.
 
-===========  ==========================  ===============================================
-layer        f(x)                        f'(x)
-===========  ==========================  ===============================================
-Sigmoid      1 / (1 + exp(-x))           y (1 - y)
-LogSigmoid   -log(1 + exp(-x))           1 / (1 + exp(x))
-Tanh         tanh(x)                     1 - y^2
-Softsign     x / (1 + abs(x))            1 / (1 + abs(x))^2
-HardSigmoid  clip(alpha x + beta, 0, 1)  alpha where alpha x + beta is in (0, 1), else 0
-HardSwish    x clip(x / 6 + 1 / 2, 0, 1) 0 for x <= -3, 1 for x >= 3, else x / 3 + 1 / 2
-===========  ==========================  ===============================================
+===========  ===========================  ===============================================
+layer        f(x)                         f'(x)
+===========  ===========================  ===============================================
+Sigmoid      1 / (1 + exp(-x))            y (1 - y)
+LogSigmoid   -log(1 + exp(-x))            1 / (1 + exp(x))
+Tanh         tanh(x)                      1 - y^2
+Softsign     x / (1 + abs(x))             1 / (1 + abs(x))^2
+HardSigmoid  clip(alpha x + beta, 0, 1)   alpha where alpha x + beta is in (0, 1), else 0
+HardSwish    x clip(x / 6 + 1 / 2, 0, 1)  0 for x <= -3, 1 for x >= 3, else x / 3 + 1 / 2
+===========  ===========================  ===============================================
 
 Sources: A. Howard et al., "Searching for MobileNetV3", 2019, with PyTorch's constants (the hard ones); ONNX, operator
 HardSigmoid, for its alpha and beta; J. Turian et al., 2009 (softsign).

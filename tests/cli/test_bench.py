@@ -215,6 +215,7 @@ def test_the_page_is_whole_and_loads_nothing(tmp_path, monkeypatch):
     tags = Tags()
     tags.feed(text.partition("\n")[2])
     assert tags.open == [] and tags.seen.count("svg") == 3
+    assert text.count('<div class="wide"') == 5 and text.count('<svg role="img" aria-label=') == 3
     for word in ("Roofline", "mlp", "max-pool", "GFLOP/s", "none wrong", "processor"):
         assert word in text, word
 

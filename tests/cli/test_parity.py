@@ -89,6 +89,8 @@ def test_the_page_needs_nothing_but_itself(capsys, tmp_path, broken):
     text = target.read_text(encoding="utf-8")
     assert status == 1 and text.startswith("<!doctype html>") and text.count("<svg") == text.count("</svg>") == 2
     assert not re.search(r"(src|href)=\"(?!#)", text) and "@import" not in text and "url(http" not in text
+    # On a phone tables and plots scroll, not the page; plots have a description.
+    assert text.count('<div class="wide"') == 3 and text.count('<svg role="img" aria-label="For each operation') == 2
     assert "Dense/plain" in text and "dbias against float64" in text and 'class="verdict failed"' in text
 
 
