@@ -97,7 +97,7 @@ class Linked(SphinxPostTransform):
         for node in list(self.document.findall(nodes.reference)):
             name = node.get("reftitle", "")
             # Names in code are links too, made by sphinx-gallery.
-            if any("sphx-glr-backref" in name for inner in node.findall(nodes.Element) for name in inner["classes"]):
+            if any("sphx-glr-backref" in mark for inner in node.findall(nodes.Element) for mark in inner["classes"]):
                 continue
             if name in seen or not name.startswith("xpnn.") or not (place := place_of(defined(name))):
                 continue
