@@ -94,6 +94,9 @@ FAMILIES: dict[str, dict[str, str]] = {
         "New images": "training.saved_net.classifier training.saved_net.loading",
         "What stops a run": "training.nan_check training.out_of_memory",
         "Scaling of gradients": "training.grad_scaler",
+        "Several processes": (
+            "distributed.start distributed.group distributed.exchanges distributed.errors distributed.batch_norms"
+        ),
     },
     "Optimizers and schedules": {
         "SGD": _O + "sgd",
