@@ -42,32 +42,60 @@ enum class State { ready, at_block_barrier, at_warp_barrier, finished };
 
 struct Fiber {
   void* stack;
+  Dim thread;
   State state;
   unsigned mask;  // of the lanes that the warp's barrier waits for
-  unsigned long long passed;
   bool passes;
+  unsigned long long passed;
 };
 
 // The device runs one block at a time.
 Fiber fibers[most_threads];
-unsigned count, current;
+unsigned count, current, finished, at_block_barrier;
 void* scheduler_stack;
+Place* place;
+bool reversed_order;
 void (*body)(void**);
 void** body_arguments;
 
+// The next thread that can go on, in the order of a round.
+int next_ready(int i) {
+  int step = reversed_order ? -1 : 1;
+  for (; i >= 0 && i < int(count); i += step)
+    if (fibers[i].state == State::ready) return i;
+  return -1;
+}
+
+void switch_to(void** save_stack, unsigned i) {
+  current = i;
+  place->thread = fibers[i].thread;
+  cuda_emulator_switch(save_stack, fibers[i].stack);
+}
+
+// Goes on with the next thread, or at the end of a round with the scheduler.
 void stop(State state, unsigned mask = 0) {
-  fibers[current].state = state;
-  fibers[current].mask = mask;
-  cuda_emulator_switch(&fibers[current].stack, scheduler_stack);
+  Fiber& me = fibers[current];
+  me.state = state;
+  me.mask = mask;
+  int next = next_ready(reversed_order ? int(current) - 1 : int(current) + 1);
+  if (next < 0) cuda_emulator_switch(&me.stack, scheduler_stack);
+  else switch_to(&me.stack, unsigned(next));
 }
 
+// A stack serves one block after another.
 void start() {
-  body(body_arguments);
-  stop(State::finished);
-  abort();
+  for (;;) {
+    body(body_arguments);
+    finished++;
+    stop(State::finished);
+  }
 }
 
-void wait_for_block() { stop(State::at_block_barrier); }
+void wait_for_block() {
+  at_block_barrier++;
+  stop(State::at_block_barrier);
+}
+
 void wait_for_warp(unsigned mask) { stop(State::at_warp_barrier, mask); }
 
 void exchange(unsigned mask, unsigned long long mine, unsigned long long* all, unsigned* present) {
@@ -108,7 +136,7 @@ void prepare(unsigned i) {
   *--top = nullptr;  // the return address of start, and what aligns its stack
   *--top = (void*)start;
   for (int registers = 0; registers < 6; registers++) *--top = nullptr;
-  fibers[i] = {top, State::ready, 0, 0, false};
+  fibers[i].stack = top;
 }
 
 // Whether every lane that the waiting ones wait for is there, or has finished.
@@ -125,42 +153,45 @@ bool release_warp(unsigned first) {
   return true;
 }
 
-bool all_at_block_barrier() {
-  return std::all_of(fibers, fibers + count, [](const Fiber& each) {
-    return each.state == State::at_block_barrier || each.state == State::finished;
-  });
+void release_block() {
+  for (unsigned i = 0; i < count; i++)
+    if (fibers[i].state == State::at_block_barrier) fibers[i].state = State::ready;
+  at_block_barrier = 0;
 }
 
 }  // namespace
 
 const Barriers fiber_barriers = {wait_for_block, wait_for_warp, exchange};
 
-bool run_block(void (*thread)(void**), void** arguments, Place& place, bool reversed) {
+bool run_block(void (*thread)(void**), void** arguments, Place& of_module, bool reversed) {
+  static unsigned prepared = 0;
   body = thread;
   body_arguments = arguments;
-  Dim size = place.block_dim;
+  place = &of_module;
+  reversed_order = reversed;
+  Dim size = place->block_dim;
   count = size.x * size.y * size.z;
-  for (unsigned i = 0; i < count; i++) prepare(i);
-  for (unsigned finished = 0;;) {
-    bool progress = false;
-    for (unsigned k = 0; k < count; k++) {
-      unsigned i = reversed ? count - 1 - k : k;
-      if (fibers[i].state != State::ready) continue;
-      current = i;
-      place.thread = {i % size.x, i / size.x % size.y, i / size.x / size.y};
-      cuda_emulator_switch(&scheduler_stack, fibers[i].stack);
-      finished += fibers[i].state == State::finished;
-      progress = true;
-    }
-    if (finished == count) return true;
-    if (all_at_block_barrier()) {
-      for (unsigned i = 0; i < count; i++)
-        if (fibers[i].state == State::at_block_barrier) fibers[i].state = State::ready;
-      continue;
-    }
-    for (unsigned first = 0; first < count; first += warp) progress |= release_warp(first);
-    if (!progress) return false;
+  finished = at_block_barrier = 0;
+  for (; prepared < count; prepared++) prepare(prepared);
+  for (unsigned i = 0; i < count; i++) {
+    fibers[i].state = State::ready;
+    fibers[i].passes = false;
+    fibers[i].thread = {i % size.x, i / size.x % size.y, i / size.x / size.y};
   }
+  while (finished < count) {
+    int first = next_ready(reversed ? int(count) - 1 : 0);
+    if (first >= 0) {
+      switch_to(&scheduler_stack, unsigned(first));
+    } else if (finished + at_block_barrier == count) {
+      release_block();
+    } else {
+      bool released = false;
+      for (unsigned lane = 0; lane < count; lane += warp) released |= release_warp(lane);
+      // For ever. What the stacks hold is lost.
+      if (!released) return prepared = 0, false;
+    }
+  }
+  return true;
 }
 
 }  // namespace cuda_emulator
