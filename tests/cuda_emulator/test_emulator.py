@@ -40,12 +40,12 @@ def run_tests(*files, expression="", **environment):
 
 
 def test_operations_are_counted(cp):
-    x, host = cp.arange(8, dtype="float32"), np.zeros(8, "float32")
+    x, host = cp.arange(16, dtype="float32").reshape(4, 4), np.zeros(8, "float32")
     x + 1
-    cp.matmul(x[None], x[:, None])
+    cp.matmul(x, x)
     with device_counts() as counts:
         y = x + 1
-        cp.matmul(x[None], x[:, None])
+        cp.matmul(x, x)
         y.data.memset_async(0, 16)
         cp.cuda.runtime.memcpyAsync(y.data.ptr, x.data.ptr, 16, 3, 0)
         cp.cuda.runtime.memcpyAsync(y.data.ptr, host.ctypes.data, 16, 1, 0)
@@ -144,18 +144,10 @@ def test_operations_are_the_same_in_reversed_order(cp):
     run_tests("test_operations.py", "test_kernels.py", CUDA_EMULATOR_REVERSED="1")
 
 
-@pytest.mark.parametrize("flush", ["none", "all"])
-def test_exact_numerics_do_not_depend_on_subnormal_numbers(cp, flush):
-    run_tests(GOLDEN, expression="cupy", CUDA_EMULATOR_FLUSH=flush)
-
-
-def test_exact_numerics_do_not_depend_on_the_order_of_threads_and_streams(cp):
-    modes = {"CUDA_EMULATOR_REVERSED": "1", "CUDA_EMULATOR_LATE": "all"}
-    run_tests(GOLDEN, expression="cupy", **modes)
-
-
-def test_exact_numerics_do_not_depend_on_fused_multiply_adds(cp):
-    run_tests(GOLDEN, expression="cupy", CUDA_EMULATOR_FMAD="0")
+def test_exact_numerics_depend_on_none_of_the_settings(cp):
+    """Golden hashes, with late streams, threads in reversed order, subnormal numbers, and no fused multiply-adds."""
+    settings = {"LATE": "all", "REVERSED": "1", "FLUSH": "none", "FMAD": "0"}
+    run_tests(GOLDEN, expression="cupy", **{f"CUDA_EMULATOR_{name}": value for name, value in settings.items()})
 
 
 def test_a_wrong_setting_is_an_error_that_names_the_right_ones(cp):
