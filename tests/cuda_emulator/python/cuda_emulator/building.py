@@ -79,8 +79,10 @@ class Build:
         for folder in (f"nvidia/cu{self.major}/include", "nvidia/cuda_runtime/include"):
             if (self.site / folder / "cuda_runtime_api.h").is_file():
                 return self.site / folder
-        package = "nvidia-cuda-runtime nvidia-cuda-crt" if self.major >= 13 else f"nvidia-cuda-runtime-cu{self.major}"
-        raise BuildError(f"the headers of CUDA {self.major} are missing: pip install {package}")
+        packages = "nvidia-cuda-runtime nvidia-cuda-crt"
+        if self.major == 12:
+            packages = "nvidia-cuda-runtime-cu12 nvidia-cuda-nvcc-cu12"
+        raise BuildError(f"the headers of CUDA {self.major} are missing: pip install {packages}")
 
     def _cuda_minor(self) -> int:
         text = (self.cuda / "cuda_runtime_api.h").read_text(encoding="utf-8", errors="replace")
@@ -147,7 +149,8 @@ class Build:
     def library(self, name: str, sources: str, *flags: str | Path) -> None:
         """A library that the dynamic loader takes for CUDA's of this name."""
         files = sorted((NATIVE / sources).glob("*.cpp"))
-        include = [f"-I{self.cuda}", f"-I{self.folder}"]
+        # The packages of CUDA 12 have a folder each.
+        include = [f"-I{self.cuda}", f"-I{self.site}/nvidia/cuda_nvcc/include", f"-I{self.folder}"]
         run(
             *(self.compiler, *LIBRARY_FLAGS, *include, "-shared", *files, *flags, f"-Wl,-soname,{name}"),
             *("-ldl", "-pthread", "-o", self.folder / name),
@@ -189,7 +192,7 @@ class Build:
 
 
 def build(folder: Path = FOLDER) -> None:
-    """Build everything in a folder; what is there already, compiled kernels included, is deleted.
+    """Build everything in a folder. What is there already is deleted, except the cache of kernels, whose keys change.
 
     Raises
     ------
@@ -199,6 +202,10 @@ def build(folder: Path = FOLDER) -> None:
     flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text())) if sys.platform == "linux" else set()
     if not {"avx2", "fma", "f16c"} <= flags:
         raise BuildError("the emulated CUDA device needs Linux on a processor with AVX2, FMA and F16C")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir() and path.name != "cache":
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
     Build(folder).all()

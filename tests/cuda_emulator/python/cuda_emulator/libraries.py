@@ -21,4 +21,5 @@ def device() -> Any:
     os.environ.setdefault("CUPY_CACHE_DIR", str(FOLDER / "cache"))
     # Others depend on the first; cuBLAS is looked up together with cublasLt.
     paths = [FOLDER / "libcuda.so.1", *sorted(FOLDER.glob("libnvrtc.so.*")), *sorted(FOLDER.glob("libcublas*.so.*"))]
-    return [ctypes.CDLL(str(path)) for path in paths][0]
+    first, *_ = [ctypes.CDLL(str(path)) for path in paths]
+    return first
