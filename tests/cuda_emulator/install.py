@@ -21,7 +21,8 @@ HEADERS = {
 CHECK = """
 import cupy
 assert int(cupy.arange(10).sum()) == 45
-print(f"CuPy {cupy.__version__} computes on a device that is {cupy.cuda.runtime.getDeviceProperties(0)['name'].decode()}")
+name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+print(f"CuPy {cupy.__version__} computes on a device that is {name}")
 """
 
 
