@@ -217,6 +217,27 @@ def test_subnormal_floats_are_flushed_and_doubles_are_not(cp):
         assert float((x * cp.asarray(1, dtype)).get()[0]) == wanted
 
 
+def test_doubles_by_another_name_are_not_flushed(cp):
+    f = kernel(cp, 'typedef double T; extern "C" __global__ void f(T* x) { x[0] *= 2; }')
+    x = cp.asarray([1e-310])
+    f((1,), (1,), (x,))
+    assert float(x.get()[0]) == 2e-310
+
+
+def test_a_kernel_that_is_declared_first_is_launched(cp):
+    f = kernel(
+        cp,
+        """
+        extern "C" __global__ void f(int* x);
+        extern "C" __global__ void g(int* x) { *x = 1; }
+        extern "C" __global__ void f(int* x) { *x = 2; }
+        """,
+    )
+    x = cp.zeros(1, "int32")
+    f((1,), (1,), (x,))
+    assert int(x[0]) == 2
+
+
 def test_functions_that_round_by_themselves_are_not_fused(cp):
     f = kernel(
         cp,

@@ -113,7 +113,6 @@ cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t byt
 
 cudaError_t cudaMemset(void* address, int value, size_t bytes) {
   Locked locked;
-  if (cudaError_t error = refuse_unsafe_call()) RETURN(error);
   RETURN(fill(address, value, bytes, legacy_stream()));
 }
 
