@@ -48,7 +48,7 @@ def main() -> int:
     except BuildError as error:
         print(f"install.py: {error}", file=sys.stderr)
         return 1
-    # A line of a .pth file that begins with import is run at the start of Python; nothing happens if the folder is gone.
+    # A line of a .pth file that begins with import is run at the start of Python. The folder may be gone by then.
     add = f"sys.path.append({str(PYTHON)!r})"
     start = f"import os, sys; os.path.isdir({str(PYTHON)!r}) and ({add}, __import__('cuda_emulator').install())\n"
     Path(sysconfig.get_paths()["purelib"], "cuda_emulator.pth").write_text(start)
