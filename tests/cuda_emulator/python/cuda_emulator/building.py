@@ -21,6 +21,8 @@ KERNEL_FLAGS = (
 )
 CONTRACTION = {"fused": "-ffp-contract=fast", "plain": "-ffp-contract=off"}
 LIBRARY_FLAGS = ("-std=c++17", "-fPIC", "-Wall", "-Wextra", "-fno-strict-aliasing")
+# Of CuPy, whose functions have the names and types that are replaced.
+VERSIONS = (13, 14)
 STANDARD_HEADERS = (
     *("array", "bit", "climits", "cmath", "complex", "cstddef", "cstdint", "limits", "tuple", "type_traits"),
     "utility",
@@ -50,6 +52,7 @@ class Build:
         self.compiler = os.environ.get("CXX", "g++")
         self.is_clang = "clang" in run(self.compiler, "--version")
         self.site = self._site_packages()
+        self._check_version()
         self.major = self._cuda_major()
         self.cuda = self._cuda_headers()
         self.minor = self._cuda_minor()
@@ -59,6 +62,13 @@ class Build:
             if (place / "cupy" / "_core" / "include").is_dir():
                 return place
         raise BuildError("CuPy is not installed: pip install cupy-cuda13x")
+
+    def _check_version(self) -> None:
+        text = (self.site / "cupy" / "_version.py").read_text(encoding="utf-8")
+        found = re.search(r"__version__ = '((\d+)[^']*)'", text)
+        if not found or int(found[2]) not in VERSIONS:
+            version = found[1] if found else "an unknown version"
+            raise BuildError(f"CuPy must be version 13 or 14, got {version}: pip install cupy-cuda13x")
 
     def _extension(self, name: str) -> Path:
         found = sorted(self.site.glob(f"{name}.*.so"))
