@@ -176,6 +176,18 @@ def test_an_extension_without_functions_of_cuda_is_refused(cp):
         importing.Loader(Usual()).create_module(spec)
 
 
+def test_a_cupy_of_another_version_is_refused_by_the_build(cp, tmp_path):
+    from cuda_emulator.building import Build, BuildError
+
+    build = object.__new__(Build)
+    build.site = tmp_path
+    (tmp_path / "cupy").mkdir()
+    for version in ("12.3.0", "15.0.0a1"):
+        (tmp_path / "cupy" / "_version.py").write_text(f"__version__ = '{version}'\n")
+        with pytest.raises(BuildError, match=f"must be version 13 or 14, got {version}"):
+            build._check_version()
+
+
 def test_without_the_emulator_cupy_is_left_alone(cp):
     program = "import sys; print(any('cuda_emulator' in repr(each) for each in sys.meta_path))"
     assert python(program) == "True"
