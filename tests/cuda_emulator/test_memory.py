@@ -81,10 +81,10 @@ def test_more_than_there_is_is_refused(runtime):
 def test_pools_return_memory(gpu):
     import cupy
 
-    pool = cupy.get_default_memory_pool()
-    pool.free_all_blocks()
+    pool = cupy.cuda.MemoryPool()
     before = cupy.cuda.runtime.memGetInfo()[0]
-    x = cupy.zeros(1 << 20, "float32")
+    with cupy.cuda.using_allocator(pool.malloc):
+        x = cupy.zeros(1 << 20, "float32")
     assert cupy.cuda.runtime.memGetInfo()[0] <= before - x.nbytes
     del x
     pool.free_all_blocks()
