@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compiled_steps import OPTIMIZERS, batch, bits, in_threads, make, net, train
-from device_counts import run_tests_late
+from device_counts import MODES, run_tests_late
 
 import xpnn as nn
 from xpnn.backends import CaptureError, Generator
@@ -326,11 +326,11 @@ def test_equal_backends_have_their_own_recorders(b, monkeypatch):
     assert b._recorder is b._recorder and b.uploader() is b.uploader()
 
 
-@pytest.mark.parametrize("lazy", [1, 2, 3, 4])
-def test_streams_as_late_as_their_order_allows_change_nothing(gpu, lazy):
+@pytest.mark.parametrize("mode", MODES)
+def test_streams_as_late_as_their_order_allows_change_nothing(gpu, mode):
     steps = str(Path(__file__).with_name("test_compiled_steps.py"))
-    run_tests_late(__file__, "(threads or streams) and not late", lazy)
-    run_tests_late(steps, "gpu and (momentum or masks or plain_steps)", lazy)
+    run_tests_late(__file__, "(threads or streams) and not late", mode)
+    run_tests_late(steps, "gpu and (momentum or masks or plain_steps)", mode)
 
 
 def test_nodes_are_counted_in_cudas_description_of_a_graph():

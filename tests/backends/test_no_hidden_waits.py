@@ -17,7 +17,7 @@ SINGLE = [case for case in cases() if case.single and case.dtype == "float32"]
 
 @pytest.fixture
 def cupy_backend(gpu):
-    pytest.importorskip("cudacpu", reason="counts are those of an emulated CUDA device")
+    pytest.importorskip("cuda_emulator", reason="counts are those of an emulated CUDA device")
     return gpu
 
 

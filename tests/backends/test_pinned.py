@@ -11,7 +11,7 @@ from pathlib import Path
 import late_uploads
 import numpy as np
 import pytest
-from device_counts import run_tests_late
+from device_counts import MODES, run_tests_late
 
 import xpnn as nn
 from xpnn.backends import CaptureError
@@ -108,12 +108,12 @@ def test_another_thread_may_send(b, uploader):
 
 
 def test_a_batch_is_copied_once_without_a_wait(b, uploader):
-    cudacpu = pytest.importorskip("cudacpu", reason="only an emulated device counts")
+    emulator = pytest.importorskip("cuda_emulator", reason="only an emulated device counts")
     uploader.receive(uploader.send(parts(0)))
-    before = cudacpu.counts()
+    before = emulator.counts()
     for i in range(5):
         uploader.receive(uploader.send(parts(i)))
-    after = cudacpu.counts()
+    after = emulator.counts()
     assert {name: after[name] - before[name] for name in ("to_device", "to_host", "within")} == {
         "to_device": 5,
         "to_host": 0,
@@ -160,19 +160,19 @@ def test_it_is_refused_in_a_recording(uploader):
 
 def test_without_any_one_of_its_rules_batches_are_damaged_and_with_all_of_them_none(gpu):
     """Which rules are needed depends on which streams are late."""
-    pytest.importorskip("cudacpu", reason="only an emulated device can delay its streams")
+    pytest.importorskip("cuda_emulator", reason="only an emulated device can delay its streams")
 
-    def damaging(lazy):
+    def damaging(mode):
         command = [sys.executable, str(Path(late_uploads.__file__))]
-        run = subprocess.run(command, env={**os.environ, "CUDACPU_LAZY": lazy}, capture_output=True, text=True)
+        run = subprocess.run(command, env={**os.environ, "CUDA_EMULATOR_LATE": mode}, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr[-3000:]
         return json.loads(run.stdout)
 
     with ThreadPoolExecutor(2) as pool:
-        found = {rule for rules in pool.map(damaging, "1234") for rule in rules}
+        found = {rule for rules in pool.map(damaging, MODES) for rule in rules}
     assert found == set(late_uploads.RULES)
 
 
-@pytest.mark.parametrize("lazy", ["1", "2", "3", "4"])
-def test_streams_as_late_as_their_order_allows_change_nothing(gpu, lazy):
-    run_tests_late(__file__, "(whole or kept or overwritten or send or loader) and not late", lazy)
+@pytest.mark.parametrize("mode", MODES)
+def test_streams_as_late_as_their_order_allows_change_nothing(gpu, mode):
+    run_tests_late(__file__, "(whole or kept or overwritten or send or loader) and not late", mode)

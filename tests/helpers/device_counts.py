@@ -20,11 +20,11 @@ def device_counts() -> Iterator[dict[str, int]]:
     The names are those of the emulator: ``kernels``, ``to_device``, ``to_host``, ``within``, ``fills``, ``waits``,
     ``allocations``, ``others``. The test is skipped where the device is not emulated.
     """
-    cudacpu = pytest.importorskip("cudacpu", reason="counts are those of an emulated CUDA device")
+    emulator = pytest.importorskip("cuda_emulator", reason="counts are those of an emulated CUDA device")
     found: dict[str, int] = {}
-    before = cudacpu.counts()
+    before = emulator.counts()
     yield found
-    after = cudacpu.counts()
+    after = emulator.counts()
     found.update({name: after[name] - n for name, n in before.items() if after[name] != n})
 
 
@@ -33,22 +33,26 @@ def hidden(counts: dict[str, int]) -> dict[str, int]:
     return {name: n for name, n in counts.items() if name in HIDDEN}
 
 
-def run_tests_late(file: str, expression: str, mode: int) -> None:
-    """Run tests of a file in a process with delayed streams, in a mode of the emulator, 1 to 4.
+#: The emulator's modes in which streams do nothing until something waits for them: which streams those are.
+MODES = ("all", "blocking", "nonblocking", "random")
+
+
+def run_tests_late(file: str, expression: str, mode: str) -> None:
+    """Run tests of a file in a process with delayed streams, in one of `MODES`.
 
     ``expression`` is that of pytest's ``-k``; it must leave out the test that calls this.
     """
-    pytest.importorskip("cudacpu", reason="only an emulated device lets a test delay its streams")
+    pytest.importorskip("cuda_emulator", reason="only an emulated device lets a test delay its streams")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file, "-k", expression]
     # The last mode delays at random, with this seed.
-    late = {**os.environ, "CUDACPU_LAZY": str(mode), "CUDACPU_SEED": "1"}
+    late = {**os.environ, "CUDA_EMULATOR_LATE": mode, "CUDA_EMULATOR_SEED": "1"}
     run = subprocess.run(command, env=late, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-3000:]
 
 
 def run_late(program: str) -> None:
     """Run a Python program in a process whose streams do nothing until something waits for them."""
-    pytest.importorskip("cudacpu", reason="only an emulated CUDA device can delay its streams so far")
-    late = {**os.environ, "CUDACPU_LAZY": "1"}
+    pytest.importorskip("cuda_emulator", reason="only an emulated CUDA device can delay its streams so far")
+    late = {**os.environ, "CUDA_EMULATOR_LATE": "all"}
     ran = subprocess.run([sys.executable, "-c", program], env=late, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr

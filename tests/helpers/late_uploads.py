@@ -1,7 +1,7 @@
 """Uploads on an emulated device with delayed streams: finds the rules of the uploader without which a batch is damaged.
 
-Run as a program, with a mode of delay in CUDACPU_LAZY; prints these rules as JSON, and "" if the unchanged uploader
-damages a batch.
+Run as a program, with a mode of delay in CUDA_EMULATOR_LATE; prints these rules as JSON, and "" if the unchanged
+uploader damages a batch.
 """
 
 import json
