@@ -59,7 +59,7 @@ def rows_of(*arguments, **variables):
 @pytest.fixture(scope="module")
 def rows(on_gpu):
     """What two ranks found, which compare exchanges and gradients themselves; on an emulated device queues run late."""
-    return rows_of("everything", "mpi", CUDACPU_LAZY="1")
+    return rows_of("everything", "mpi", CUDA_EMULATOR_LATE="all")
 
 
 def test_device_arrays_are_exchanged_through_the_host(rows):
@@ -80,8 +80,8 @@ def test_fit_in_exact_numerics_has_the_bits_of_one_process_on_numpy(rows):
 
 
 def test_an_mpi_that_reads_device_memory_is_given_it(on_gpu):
-    pytest.importorskip("cudacpu", reason="only an emulated device lets MPI read its memory here")
-    rows = rows_of("exchange", "mpi", CUDACPU_LAZY="1", MPICH_GPU_SUPPORT_ENABLED="1")
+    pytest.importorskip("cuda_emulator", reason="only an emulated device lets MPI read its memory here")
+    rows = rows_of("exchange", "mpi", CUDA_EMULATOR_LATE="all", MPICH_GPU_SUPPORT_ENABLED="1")
     assert all("reads device memory" in row["description"] for row in rows)
 
 

@@ -198,7 +198,7 @@ if __name__ == "__main__":
         import nccl_double
 
         nccl_double.install()
-    elif "CUDACPU_LAZY" in os.environ:
+    elif "CUDA_EMULATOR_LATE" in os.environ:
         make_late()
     with nn.distributed.init(engine, timeout=3.0) as group:
         row = {"rank": group.rank, "size": group.size, "description": group.description}
