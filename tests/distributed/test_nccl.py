@@ -85,7 +85,9 @@ def rows():
     """What two ranks found, which compare exchanges and gradients themselves."""
     # On an emulated device each queue runs as late as it may.
     port = free_port()
-    return rows_of("everything", environments=[environment(rank, 2, port, CUDA_EMULATOR_LATE="all") for rank in range(2)])
+    return rows_of(
+        "everything", environments=[environment(rank, 2, port, CUDA_EMULATOR_LATE="all") for rank in range(2)]
+    )
 
 
 def test_exchanges_of_host_and_device_arrays(rows):
