@@ -5,7 +5,7 @@ Counted on real CuPy, on an emulated device. The first call may compile kernels 
 
 import numpy as np
 import pytest
-from device_counts import device_counts, hidden
+from device_counts import device_counts, hidden, require_emulator
 
 import xpnn as nn
 from xpnn.backends.engines import cuda
@@ -17,7 +17,7 @@ SINGLE = [case for case in cases() if case.single and case.dtype == "float32"]
 
 @pytest.fixture
 def cupy_backend(gpu):
-    pytest.importorskip("cuda_emulator", reason="counts are those of an emulated CUDA device")
+    require_emulator("counts are those of an emulated CUDA device")
     return gpu
 
 

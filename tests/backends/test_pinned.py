@@ -11,7 +11,7 @@ from pathlib import Path
 import late_uploads
 import numpy as np
 import pytest
-from device_counts import MODES, run_tests_late
+from device_counts import MODES, require_emulator, run_tests_late
 
 import xpnn as nn
 from xpnn.backends import CaptureError
@@ -108,7 +108,7 @@ def test_another_thread_may_send(b, uploader):
 
 
 def test_a_batch_is_copied_once_without_a_wait(b, uploader):
-    emulator = pytest.importorskip("cuda_emulator", reason="only an emulated device counts")
+    emulator = require_emulator("only an emulated device counts")
     uploader.receive(uploader.send(parts(0)))
     before = emulator.counts()
     for i in range(5):
@@ -160,7 +160,7 @@ def test_it_is_refused_in_a_recording(uploader):
 
 def test_without_any_one_of_its_rules_batches_are_damaged_and_with_all_of_them_none(gpu):
     """Which rules are needed depends on which streams are late."""
-    pytest.importorskip("cuda_emulator", reason="only an emulated device can delay its streams")
+    require_emulator("only an emulated device can delay its streams")
 
     def damaging(mode):
         command = [sys.executable, str(Path(late_uploads.__file__))]

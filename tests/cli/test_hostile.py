@@ -218,9 +218,16 @@ COMMANDS = {
         files=("--json", "--lines"),
         bad={"mistyped net": (("--net", "lenet"), "--net"), "no rounds": (("--rounds", "0"), "--rounds")},
     ),
+    "xpnn bench distributed": Command(
+        xpnn("bench distributed"),
+        ("--net", "digits_lenet", "--steps", "4", "--rounds", "1"),
+        files=("--json", "--picture"),
+        bad={"mistyped net": (("--net", "lenet"), "--net"), "one rank": (("--ranks", "1"), "--ranks")},
+    ),
 }
 # Programs that only other programs start.
 CHILDREN = {
+    "bench/distributed_steps.py",
     "bench/peak_memory.py",
     "standalone/children.py",
     "exact/training_hash.py",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from device_counts import MODES, device_counts
+from device_counts import MODES, device_counts, require_emulator
 
 HERE = Path(__file__).parent
 GOLDEN = "../testing/test_golden_runs.py"
@@ -16,7 +16,7 @@ GOLDEN = "../testing/test_golden_runs.py"
 
 @pytest.fixture
 def cp(gpu):
-    pytest.importorskip("cuda_emulator", reason="the device is not emulated")
+    require_emulator("the device is not emulated")
     import cupy
 
     return cupy

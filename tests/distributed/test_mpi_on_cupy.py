@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cupy_ranks
 import pytest
+from device_counts import require_emulator
 
 import xpnn as nn
 
@@ -80,7 +81,7 @@ def test_fit_in_exact_numerics_has_the_bits_of_one_process_on_numpy(rows):
 
 
 def test_an_mpi_that_reads_device_memory_is_given_it(on_gpu):
-    pytest.importorskip("cuda_emulator", reason="only an emulated device lets MPI read its memory here")
+    require_emulator("only an emulated device lets MPI read its memory here")
     rows = rows_of("exchange", "mpi", CUDA_EMULATOR_LATE="all", MPICH_GPU_SUPPORT_ENABLED="1")
     assert all("reads device memory" in row["description"] for row in rows)
 

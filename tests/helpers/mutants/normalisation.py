@@ -187,14 +187,14 @@ MUTANTS = (
     Mutant(
         "running variance is biased",
         "layers:ChannelNorm._track",
-        "normal.var * (layout.cells / (layout.cells - 1))",
+        "normal.var * (count / (count - 1))",
         "normal.var",
         "BatchNorm2d/plain",
     ),
     Mutant(
         "running variance is biased even in a large batch",
         "layers:ChannelNorm._track",
-        "normal.var * (layout.cells / (layout.cells - 1))",
+        "normal.var * (count / (count - 1))",
         "normal.var",
         "BatchNorm1d/large batch",
     ),
