@@ -86,6 +86,7 @@ class BatchNorm(ChannelNorm):
 
     layout = staticmethod(batch_layout)
     counts_batches = True
+    accepts_stored = True
     signature: ClassVar[tuple[tuple[str, Any], ...]] = (
         ("num_features", ...),
         ("eps", 1e-5),
