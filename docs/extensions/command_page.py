@@ -2,7 +2,7 @@
 
 import argparse
 
-from source_pages import ROOT
+from site_tree import REFERENCE, write_if_changed
 from sphinx.application import Sphinx
 
 from xpnn.cli.main import build_parser
@@ -33,11 +33,8 @@ def block(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def write(app: Sphinx) -> None:
-    """Write the page if its text has changed."""
-    path = ROOT / "docs/reference/command.rst"
-    path.parent.mkdir(exist_ok=True)
-    if not path.exists() or path.read_text(encoding="utf-8") != page():
-        path.write_text(page(), encoding="utf-8")
+    """Write the page."""
+    write_if_changed(REFERENCE / "command.rst", page())
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -4,13 +4,14 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from source_pages import ROOT
+from site_tree import PACKAGES, REFERENCE, ROOT, write_if_changed
 from sphinx.application import Sphinx
 
-PACKAGES = ("layers", "training", "interop", "backends", "testing", "cli", "common")
+# In their order on the page. Each package has a title, or the build fails.
 TITLES = {
     "layers": "Layers, losses and functions",
     "training": "Training, data, optimizers, checkpoints",
+    "distributed": "Several processes",
     "interop": "Files and other libraries",
     "backends": "Backends",
     "testing": "Comparisons",
@@ -53,7 +54,7 @@ def template(node: ast.expr) -> str:
 def page() -> str:
     """The page in reStructuredText."""
     lines = [INTRO]
-    for package in PACKAGES:
+    for package in sorted({*PACKAGES} - {"scripts"}, key=list(TITLES).index):
         lines += [TITLES[package], "-" * len(TITLES[package]), ""]
         for path in sorted((ROOT / package).rglob("*.py")):
             found = sorted(messages(path))
@@ -73,11 +74,8 @@ def literal(text: str) -> str:
 
 
 def write(app: Sphinx) -> None:
-    """Write the page if its text has changed."""
-    path = ROOT / "docs/reference/messages.rst"
-    path.parent.mkdir(exist_ok=True)
-    if not path.exists() or path.read_text(encoding="utf-8") != page():
-        path.write_text(page(), encoding="utf-8")
+    """Write the page."""
+    write_if_changed(REFERENCE / "messages.rst", page())
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from docutils import nodes
 from reference_families import FAMILIES
+from site_tree import REFERENCE, write_if_changed
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from tree_links import DOCS, defined, place_of, relative
@@ -25,7 +26,6 @@ from xpnn.interop import sklearn as estimators
 
 #: Public families that `nn.__all__` does not have, by the module that users import.
 FURTHER = {"models.torchvision": nn.models.torchvision, "interop.sklearn": estimators}
-FOLDER = DOCS / "reference"
 
 
 @dataclass
@@ -187,14 +187,11 @@ def write(app: Sphinx) -> None:
     cases = Counter(case.subject for case in nn.testing.cases())
     texts = {page.docname: body(page, tested, cases) for group in made.values() for page in group}
     texts["index"] = index(made)
-    FOLDER.mkdir(exist_ok=True)
-    for path in FOLDER.glob("*.rst"):
+    for path in REFERENCE.glob("*.rst"):
         if path.stem not in {*texts, "messages", "command"}:
             path.unlink()
     for name, text in texts.items():
-        path = FOLDER / f"{name}.rst"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+        write_if_changed(REFERENCE / f"{name}.rst", text)
 
 
 def index(made: dict[str, list[Page]]) -> str:

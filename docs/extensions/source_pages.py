@@ -5,16 +5,15 @@ a code host.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
+from site_tree import PACKAGES, ROOT
 from sphinx.application import Sphinx
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("backends", "cli", "common", "interop", "layers", "testing", "training", "scripts", "examples")
+FOLDERS = (*PACKAGES, "examples")
 
 
 def files() -> list[str]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from source_pages import ROOT, page_of
+from site_tree import ROOT
+from source_pages import page_of
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -147,7 +148,7 @@ def file_place(text: str) -> tuple[str, str] | None:
 
 def public_place(env: BuildEnvironment, name: str) -> tuple[str, str] | None:
     """The place in the reference of a public name, or of the class whose method it is."""
-    objects = env.get_domain("py").objects  # type: ignore[attr-defined]
+    objects = env.domains.python_domain.objects
     found = objects.get(name) or objects.get(name.rpartition(".")[0])
     return (found.docname, found.node_id) if found and name.count(".") else None
 

@@ -42,10 +42,9 @@ def test_ranks_that_train_something_else_are_refused(what, named):
         assert text.startswith(f"all ranks must train the same: rank 1 differs from rank 0 in its {named}")
 
 
-def cli(count, *arguments, **more):
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    whole = ranks.command(count, "-m", "xpnn", "train", "--distributed", "mpi", "--no-pictures", *arguments)
-    return subprocess.Popen(whole, env=ranks.environment(**more), text=True, **pipes)
+def cli(count, *arguments):
+    options = ("-m", "xpnn", "train", "--distributed", "mpi", "--no-pictures")
+    return ranks.started(ranks.command(count, *options, *arguments))
 
 
 OPTIONS = (

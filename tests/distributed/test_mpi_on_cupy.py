@@ -1,55 +1,27 @@
 """MPI with arrays on CuPy: two ranks that `mpiexec` starts share a device; also NCCL, started by MPI."""
 
-import importlib.util
 import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import cupy_ranks
 import pytest
+import ranks
 from device_counts import require_emulator
 
-import xpnn as nn
-
-HELPERS = Path(cupy_ranks.__file__).parent
+PROGRAM = cupy_ranks.__file__
 SECONDS = 60.0
 
 
-def mpiexec():
-    """The launcher of mpi4py's MPI; wheels install it beside Python, or in the folder ``bin`` beside mpi4py."""
-    found = importlib.util.find_spec("mpi4py")
-    if found is None or found.origin is None:
-        pytest.skip("mpi4py is not installed")
-    folders = [Path(sys.executable).parent, Path(found.origin).parents[1] / "bin"]
-    path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")])
-    launcher = shutil.which("mpiexec", path=path)
-    if launcher is None:
-        pytest.skip("there is no mpiexec")
-    return launcher
-
-
 def run(case, engine, *before, **variables):
-    """Run two ranks; returns what they did."""
-    root = Path(nn.__file__).resolve().parents[1]
-    paths = os.pathsep.join([str(root), str(HELPERS), os.environ.get("PYTHONPATH", "")])
-    command = [mpiexec(), "-n", "2", *before, sys.executable, str(HELPERS / "cupy_ranks.py"), case, engine]
-    return subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": paths, "XPNN_NUMBA": "0", **variables},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
+    """Run two ranks; returns the process, its output and errors."""
+    process = ranks.started(ranks.command(2, PROGRAM, case, engine, before=before), XPNN_NUMBA="0", **variables)
+    return process, *ranks.end_of(process, SECONDS)
 
 
 def rows_of(*arguments, **variables):
-    ran = run(*arguments, **variables)
-    assert ran.returncode == 0, ran.stderr[-3000:]
+    process, out, errors = run(*arguments, **variables)
+    assert process.returncode == 0, errors[-3000:]
     # Lines of two processes may be joined.
-    decoder, rows, text = json.JSONDecoder(), [], ran.stdout.strip()
+    decoder, rows, text = json.JSONDecoder(), [], out.strip()
     while text:
         row, end = decoder.raw_decode(text)
         rows.append(row)
@@ -94,12 +66,7 @@ def test_nccl_is_started_through_mpi_where_each_process_sees_another_gpu(on_gpu)
 
 
 def test_nccl_refuses_more_processes_than_gpus(on_gpu):
-    import cupy
-
-    if cupy.cuda.runtime.getDeviceCount() > 1:
-        pytest.skip("two processes have a GPU each")
-    ran = run("exchange", "nccl")
-    assert ran.returncode != 0
-    assert (
-        "needs one GPU for each process of a machine: this is process 1, counted from 0, and there are 1" in ran.stderr
-    )
+    # Both see one GPU, however many there are.
+    process, _, errors = run("exchange", "nccl", CUDA_VISIBLE_DEVICES="0")
+    assert process.returncode != 0
+    assert "needs one GPU for each process of a machine: this is process 1, counted from 0, and there are 1" in errors

@@ -5,8 +5,6 @@ import pytest
 import ranks
 from rank_programs import train
 
-import xpnn as nn
-
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_exchanges(count):
@@ -24,22 +22,8 @@ def test_exchanges(count):
         assert each["empty"] == [0, 3] and each["unchanged"]
 
 
-@pytest.mark.parametrize("spec", ["strict", "torch", "cupy"])
-def test_exchanges_of_other_backends(spec):
-    try:
-        nn.get_backend(spec)
-    except nn.BackendUnavailable as error:
-        pytest.skip(str(error))
-    here, there = ranks.run(2, "exchanges"), ranks.run(2, "exchanges", spec)
-    assert here == there
-
-
-EXACT = {
-    "uneven parts": {},
-    "fewer samples than ranks": {"batch_size": 2},
-    "targets that are ignored": {"loss": "ignoring"},
-    "checks": {"on_nan": "stop"},
-}
+def test_exchanges_on_every_backend(at):
+    assert ranks.run(2, "exchanges", at.backend.spec) == ranks.run(2, "exchanges")
 
 
 @pytest.fixture(scope="module")

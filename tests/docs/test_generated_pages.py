@@ -68,8 +68,8 @@ def exceptions():
     """Names of all classes of exceptions of the package, of which others may know."""
     known = {name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)}
     classes = {}
-    for package in ("backends", "cli", "common", "distributed", "interop", "layers", "testing", "training"):
-        for path in (ROOT / package).rglob("*.py"):
+    for package in ROOT.glob("*/__init__.py"):
+        for path in package.parent.rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.ClassDef):
                     classes[node.name] = {ast.unparse(base).rpartition(".")[2] for base in node.bases}

@@ -72,7 +72,7 @@ def get_unique_id() -> bytes:
 class NcclCommunicator:
     """A rank; its signature and methods are those of CuPy's class."""
 
-    def __init__(self, ndev: int, commId: bytes, rank: int) -> None:  # noqa: N803
+    def __init__(self, ndev: int, commId: bytes, rank: int) -> None:
         if not isinstance(commId, bytes):
             raise TypeError(f"Argument 'commId' has incorrect type (expected bytes, got {type(commId).__name__})")
         if not 0 <= rank < ndev or len(commId) != 128:
@@ -98,9 +98,7 @@ class NcclCommunicator:
     def device_id(self) -> int:
         return self._device
 
-    def allReduce(  # noqa: N802
-        self, sendbuf: int, recvbuf: int, count: int, datatype: int, op: int, stream: int
-    ) -> None:
+    def allReduce(self, sendbuf: int, recvbuf: int, count: int, datatype: int, op: int, stream: int) -> None:
         if op not in (NCCL_SUM, NCCL_PROD, NCCL_MAX, NCCL_MIN):
             raise NcclError(4, f"op {op}")
         self._start("allReduce", sendbuf, recvbuf, count, datatype, op, stream)

@@ -15,50 +15,58 @@ import xpnn as nn
 PROGRAMS = Path(__file__).with_name("rank_programs.py")
 
 
-def mpiexec():
-    """The launcher beside this Python, or that of the machine."""
+def launcher():
+    """The arguments of `mpiexec`: the one beside this Python, or that of the machine.
+
+    Where the tests are installed MPI is too, except on Windows; so its absence is a failure.
+    """
+    if sys.platform == "win32":
+        pytest.skip("MPI for Windows is no Python package, so the extra `test` has none there")
     beside = Path(sys.executable).with_name("mpiexec")
-    return str(beside) if beside.exists() else shutil.which("mpiexec")
+    found = str(beside) if beside.exists() else shutil.which("mpiexec")
+    assert found and importlib.util.find_spec("mpi4py"), "no mpi4py or no mpiexec; the extra `test` has both"
+    of_open_mpi = b"Open MPI" in subprocess.run([found, "--version"], capture_output=True, check=True).stdout
+    return [found, *(["--allow-run-as-root", "--oversubscribe"] if of_open_mpi else [])]
 
 
-def require_mpi():
-    if importlib.util.find_spec("mpi4py") is None or mpiexec() is None:
-        pytest.skip("no mpi4py, or no mpiexec: pip install 'xpnn[mpi]'")
-
-
-def command(count, *arguments):
-    """The arguments of a process that starts so many ranks of this Python."""
-    require_mpi()
-    of_open_mpi = b"Open MPI" in subprocess.run([mpiexec(), "--version"], capture_output=True, check=True).stdout
-    options = ["--allow-run-as-root", "--oversubscribe"] if of_open_mpi else []
-    return [mpiexec(), *options, "-n", str(count), sys.executable, *map(str, arguments)]
+def command(count, *arguments, before=()):
+    """The arguments of a process that starts so many ranks of this Python, each by the command ``before``."""
+    return [*launcher(), "-n", str(count), *before, sys.executable, *map(str, arguments)]
 
 
 def environment(**more):
-    """That of the ranks, which import this package and use a thread each."""
-    paths = [str(Path(nn.__file__).resolve().parents[1]), str(PROGRAMS.parent), os.environ.get("PYTHONPATH", "")]
-    folder = Path(nn.__file__).parent
-    # A checkout of another name is installed, and found as the tests find it.
-    paths = paths if folder.name == "xpnn" else paths[1:]
-    path = os.pathsep.join(filter(None, paths))
+    """That of the ranks, which import this package and the helpers of the tests."""
+    package = Path(nn.__file__).resolve().parent
+    # A checkout of another name is installed.
+    own = [str(package.parent)] if package.name == "xpnn" else []
+    path = os.pathsep.join(filter(None, [*own, str(PROGRAMS.parent), os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONPATH": path, "XPNN_NUM_THREADS": "1", **more}
+
+
+def started(command, **more):
+    """The process of a command, whose output is read."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment(**more), text=True, **pipes)
+
+
+def end_of(process, timeout=100):
+    """Standard output and error of a process that ends in time."""
+    try:
+        return process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        pytest.fail(f"the ranks did not end in {timeout} s: {process.communicate()}")
 
 
 def start(count, name, *arguments, **more):
     """The process of so many ranks of the function ``name`` of `rank_programs`."""
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    parts = [json.dumps(argument) for argument in arguments]
-    return subprocess.Popen(command(count, PROGRAMS, name, *parts), env=environment(**more), text=True, **pipes)
+    return started(command(count, PROGRAMS, name, *map(json.dumps, arguments)), **more)
 
 
-def run(count, name, *arguments, timeout=100, **more):
+def run(count, name, *arguments, **more):
     """What each rank returned from the function ``name`` of `rank_programs`, by rank; fails if any did not."""
     process = start(count, name, *arguments, **more)
-    try:
-        out, errors = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        pytest.fail(f"{count} ranks of {name} did not end in {timeout} s: {process.communicate()}")
+    out, errors = end_of(process)
     results = results_in(out)
     assert process.returncode == 0 and len(results) == count, out + errors
     return [results[rank] for rank in range(count)]

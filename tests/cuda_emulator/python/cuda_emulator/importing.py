@@ -62,7 +62,7 @@ class Finder:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and isinstance(spec.loader, importlib.machinery.ExtensionFileLoader):
-            spec.loader = Loader(spec.loader)  # type: ignore[assignment]
+            spec.loader = Loader(spec.loader)
         return spec
 
 
