@@ -2,6 +2,7 @@
 
 import pytest
 import rank_scripts
+import ranks
 
 FIT = """
 x, y = samples(16)
@@ -17,7 +18,7 @@ except Exception as error:
 
 def errors(folder, change, numerics="fast", norm="nn.Identity()", **more):
     text = FIT.replace("CHANGE", change).replace("NUMERICS", numerics).replace("NORM", norm)
-    return rank_scripts.results(rank_scripts.end_of(rank_scripts.start(2, folder, text, **more))[0])
+    return rank_scripts.results(ranks.end_of(rank_scripts.start(2, folder, text, **more))[0])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """How groups end: MPI stays usable for other groups and for the program."""
 
 import rank_scripts
+import ranks
 
 
 def test_mpi_outlives_a_group(tmp_path):
@@ -38,7 +39,7 @@ def test_a_rank_that_goes_on_after_its_error_exchanges_nothing(tmp_path):
     tell(found)
     """
     process = rank_scripts.start(2, tmp_path, text)
-    out, _ = rank_scripts.end_of(process)
+    out, _ = ranks.end_of(process)
     assert rank_scripts.results(out) == [["RankError", "RankError"], ["KeyError", "RankError"]]
 
 
@@ -51,5 +52,5 @@ def test_an_exchange_of_one_rank_alone_is_named(tmp_path):
     except Exception as error:
         tell(f"{type(error).__name__}: {error}")
     """
-    out, _ = rank_scripts.end_of(rank_scripts.start(2, tmp_path, text))
+    out, _ = ranks.end_of(rank_scripts.start(2, tmp_path, text))
     assert "RankError: the ranks are in different exchanges" in str(rank_scripts.results(out))
