@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from .communicator import Communicator, Exchange, Pending, Queue, Reduction
 from .errors import RankError
-from .watch import Watch
+from .watching.watch import Watch
 
 #: Seconds in which an exchange is polled all the time, and then the seconds between two looks.
 SPINNING = 0.002

@@ -15,7 +15,7 @@ from .buffers import floats_in_order, from_buffer, in_order_of_floats, to_buffer
 from .communicator import Communicator, Pending, Reduction
 from .errors import RankError, RanksDiffer
 from .exchanges import Exchanges, Traffic
-from .watch import Watch
+from .watching.watch import Watch
 
 
 class Group:
@@ -52,7 +52,7 @@ class Group:
     def advise(self, text: str) -> None:
         """Set what the line that names a failed rank ends with, such as how to go on."""
         if self._exchanges.watch is not None:
-            self._exchanges.watch.advice = text
+            self._exchanges.watch.advise(text)
 
     @property
     def is_root(self) -> bool:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .connection import Connection
+from .watching.connection import Connection
 
 #: Seconds in which all ranks must come. Their programs may start with a cold disk, some much later than others.
 JOINING = 120.0

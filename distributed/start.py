@@ -15,9 +15,9 @@ from . import mpi, nccl
 from .communicator import Communicator
 from .errors import RankError
 from .group import Group
-from .hub import Hub
 from .single import SingleProcess
-from .watch import Watch
+from .watching.hub import start_hub
+from .watching.watch import Watch
 
 ENGINES = ("auto", "mpi", "nccl")
 #: Seconds that ranks wait for one that hangs.
@@ -139,13 +139,17 @@ def _watch(group: Group, timeout: float) -> None:
     """Connect the ranks, so that each hears of the failure of another one."""
     if group.size == 1:
         return
+    found: Any = None
     if group.is_root:
         token = secrets.token_hex(16)
-        hub = Hub(group.size, token, timeout)
-        found: Any = (_addresses(), hub.port, token)
-    else:
-        found = None
-    hosts, port, token = group.of_root(found)
+        try:
+            found = _addresses(), start_hub(group.size, token, timeout), token
+        except OSError as error:
+            found = f"rank 0: {error}"
+    found = group.of_root(found)
+    if isinstance(found, str):
+        raise RuntimeError(f"the ranks can't watch each other: {found}")
+    hosts, port, token = found
     try:
         watch, problem = Watch(group.rank, hosts, port, token, timeout), None
     except OSError as error:

@@ -1,29 +1,42 @@
 """The hub, which judges what it hears of ranks, without MPI: ranks are connections of this process."""
 
+import os
+import re
+import signal
+import subprocess
+import sys
 import time
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
+import ranks
 
 from xpnn.distributed.errors import RankError
 from xpnn.distributed.group import Group
-from xpnn.distributed.hub import Hub
 from xpnn.distributed.process_team import ProcessTeam
 from xpnn.distributed.single import SingleProcess
-from xpnn.distributed.watch import Watch
+from xpnn.distributed.watching.hub import start_hub
+from xpnn.distributed.watching.watch import Watch
 
 TIMEOUT = 1.0
 
 
-@pytest.fixture
-def watches():
-    hub = Hub(3, "secret", TIMEOUT)
-    found = [Watch(rank, ["127.0.0.1"], hub.port, "secret", TIMEOUT) for rank in range(3)]
+@contextmanager
+def connected():
+    port = start_hub(3, "secret", TIMEOUT)
+    found = [Watch(rank, ["127.0.0.1"], port, "secret", TIMEOUT) for rank in range(3)]
     yield found
     for watch in found:
         # So that no thread ends this process.
         watch._is_raised = True
         watch.leave()
+
+
+@pytest.fixture
+def watches():
+    with connected() as found:
+        yield found
 
 
 def verdict_of(watch, seconds=8.0):
@@ -73,6 +86,66 @@ def test_an_error_is_passed_on(watches):
         watches[0].check()
 
 
+def test_one_line_names_the_rank(capfd):
+    with connected() as watches:
+        watches[1].advise("; go on with: this")
+        watches[1].fail("raised ValueError: no")
+        assert verdict_of(watches[0]).endswith("raised ValueError: no")
+        watches[2].fail("raised ValueError: neither")
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("xpnn: rank 1 (") and line.endswith(") raised ValueError: no; go on with: this")
+
+
+RANK = """
+import sys, time
+from xpnn.distributed.watching.hub import start_hub
+from xpnn.distributed.watching.watch import Watch
+rank, port = map(int, sys.argv[1:])
+port = port or start_hub(2, "secret", 10.0)
+watch = Watch(rank, ["127.0.0.1"], port, "secret", 10.0)
+print(port, flush=True)
+time.sleep(1000)
+"""
+
+
+def test_a_rank_that_died_is_named_where_a_launcher_kills_the_others():
+    """As MPICH's does, before any rank can say anything. The hub ends with them: nobody has their output any more."""
+    root = ranks.started([sys.executable, "-c", RANK, "0", "0"])
+    port = root.stdout.readline().strip()
+    other = ranks.started([sys.executable, "-c", RANK, "1", port])
+    other.stdout.readline()
+    other.kill()
+    ranks.end_of(other)
+    root.kill()
+    _, errors = ranks.end_of(root, 20)
+    assert re.fullmatch(rf"xpnn: rank 1 \(.*, process {other.pid}\) died\n", errors)
+
+
+@pytest.mark.parametrize(
+    ("number", "what"), [(signal.SIGKILL, "has died"), (signal.SIGSTOP, "is not heard of any more: rank 1 has waited")]
+)
+def test_ranks_do_not_wait_for_a_hub_that_is_gone(capfd, watches, number, what):
+    hub = subprocess.run(["pgrep", "-n", "-P", str(os.getpid())], capture_output=True, check=True).stdout
+    for watch in watches:
+        wait(watch)
+    os.kill(int(hub), number)
+    try:
+        for watch in watches:
+            verdict_of(watch)
+        assert what in str(watches[1].failure) and watches[1].failure.rank is None
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.startswith("xpnn: the process that watches the ranks, which rank 0 had started, ") and what in line
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(int(hub), signal.SIGKILL)
+
+
+def test_a_hub_that_does_not_start_is_an_error(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(OSError, match="the process that watches the ranks did not start"):
+        start_hub(2, "secret", TIMEOUT)
+
+
 def test_announced_work_does_not_count(watches):
     wait(watches[0])
     wait(watches[2])
@@ -83,9 +156,9 @@ def test_announced_work_does_not_count(watches):
 
 
 def test_a_stranger_is_not_heard():
-    hub = Hub(2, "secret", TIMEOUT)
-    ranks = [Watch(rank, ["127.0.0.1"], hub.port, "secret", TIMEOUT) for rank in range(2)]
-    stranger = Watch(1, ["127.0.0.1"], hub.port, "guess", TIMEOUT)
+    port = start_hub(2, "secret", TIMEOUT)
+    ranks = [Watch(rank, ["127.0.0.1"], port, "secret", TIMEOUT) for rank in range(2)]
+    stranger = Watch(1, ["127.0.0.1"], port, "guess", TIMEOUT)
     stranger.fail("raised everything")
     assert verdict_of(ranks[0], 1.5) == "None"
     for each in (*ranks, stranger):

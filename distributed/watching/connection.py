@@ -25,10 +25,10 @@ class Connection:
         return True
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """The messages that have arrived, after waiting for something; None when the other end has closed."""
+        """The messages that have arrived, after waiting if the socket does; None when the other end has closed."""
         try:
             data = self.socket.recv(1 << 16)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             return []
         except OSError:
             return None

@@ -1,17 +1,16 @@
 """The ranks of a group watch each other, so that none waits forever for one that died, hangs or raised an error.
 
-MPI and NCCL wait without end. So the ranks have another connection, by TCP: each to rank 0, whose *hub* judges, in
-threads of their own that hold a socket and nothing else. Once a second a rank says how many exchanges it has begun and
+MPI and NCCL wait without end. So the ranks have another connection, by TCP: each to the *hub*, a process that rank 0
+starts, by a thread that holds a socket and nothing else. Once a second a rank says how many exchanges it has begun and
 whether it waits in the last one. The hub decides that
 
 - a rank *died* when its connection is closed and it had not said goodbye,
 - a rank *hangs* when others have waited for longer than the timeout in an exchange that it has not begun,
 - a rank *left* when others wait and it has said goodbye,
 
-and a rank that raises an error says so itself. The hub then tells all ranks which one it was. Each raises `RankError`
-from the exchange in which it waits, and the first of them prints a line on standard error; one that does not come to an
-exchange within some seconds is ended by its own thread. If the hub itself is silent for longer than the timeout, rank 0
-hangs.
+and a rank that raises an error says so itself. The hub prints a line about it on the standard error of rank 0, and
+tells all ranks. Each raises `RankError` from the exchange in which it waits; one that does not come to an exchange
+within some seconds is ended by its own thread. So are all if the hub itself is gone or silent.
 
 A rank may need longer for something that the others know nothing of, such as writing a large file: within `allowing` it
 is given that time in addition.
@@ -25,8 +24,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..errors import RankError
 from .connection import Connection
-from .errors import RankError
 from .hub import INTERVAL
 
 #: Seconds in which a rank has to raise the error, before its thread ends the process.
@@ -49,8 +48,6 @@ class Watch:
     ----------
     failure : RankError or None
         What the hub has decided.
-    advice : str
-        What the line about a failure ends with.
     exchanges : int
         How many exchanges this rank has begun to wait for, and ``waits``: whether it still waits for the last one.
     """
@@ -58,7 +55,6 @@ class Watch:
     def __init__(self, rank: int, hosts: list[str], port: int, token: str, timeout: float) -> None:
         self.rank, self.timeout = rank, timeout
         self.failure: RankError | None = None
-        self.advice = ""
         self.exchanges, self.waits, self._allowed = 0, False, 0.0
         self._has_left = self._is_raised = False
         self._connection = Connection(_connected(hosts, port, timeout))
@@ -72,6 +68,10 @@ class Watch:
         if self.failure is not None:
             self._is_raised = True
             raise self.failure
+
+    def advise(self, text: str) -> None:
+        """Set what the line about a failure ends with."""
+        self._connection.send(advice=text)
 
     @contextmanager
     def allowing(self, seconds: float) -> Iterator[None]:
@@ -110,22 +110,24 @@ class Watch:
                 self._report()
             for message in messages or ():
                 if "verdict" in message:
-                    self._fail(message["verdict"], message["text"], message["where"])
+                    self._fail(message["verdict"], message["text"])
                     return
             if messages is None:
                 if not self._has_left:
-                    self._fail(0, "died", "")
+                    self._fail_without_hub("has died")
                 return
             if now - heard > self.timeout + INTERVAL and self.waits:
-                self._fail(0, f"is not heard of any more: rank {self.rank} has waited {now - heard:.0f} s for it", "")
+                self._fail_without_hub(f"is not heard of any more: rank {self.rank} has waited {now - heard:.0f} s")
                 return
 
-    def _fail(self, rank: int | None, text: str, where: str) -> None:
-        named = "the group" if rank is None else f"rank {rank}" + (f" ({where})" if where else "")
-        if rank != self.rank and self.rank == (0 if rank != 0 else 1):
-            # At once: MPI's launcher may end this process when it sees that another one has died.
-            print(f"xpnn: {named} {text}{self.advice}", file=sys.stderr, flush=True)
-        self.failure = RankError(rank, f"{named} {text}")
+    def _fail_without_hub(self, what: str) -> None:
+        text = f"the process that watches the ranks, which rank 0 had started, {what}"
+        if self.rank == 1:
+            print(f"xpnn: {text}", file=sys.stderr, flush=True)
+        self._fail(None, text)
+
+    def _fail(self, rank: int | None, text: str) -> None:
+        self.failure = RankError(rank, text)
         end = time.monotonic() + GRACE
         while time.monotonic() < end:
             if self._is_raised or self._has_left:

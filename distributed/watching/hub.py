@@ -1,0 +1,211 @@
+"""The hub, a process that hears all ranks and judges which one failed; see `xpnn.distributed.watching.watch`.
+
+It is a program of its own, which needs nothing but Python's library: a thread of rank 0 would wait for rank 0's other
+threads, and would be ended with it. MPI's launcher kills all ranks at once when one dies, before they can say why.
+"""
+
+import json
+import selectors
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .connection import Connection
+
+#: Seconds between two reports of a rank.
+INTERVAL = 1.0
+#: Seconds that others wait for a rank that has ended before it is reported.
+AFTER_GOODBYE = 2.0
+#: Seconds in which the first rank has to connect.
+JOINING = 60.0
+
+# This folder is imported by itself: the package would take longer than all else.
+_PROGRAM = "import sys; sys.path.append(sys.argv[1]); from watching.hub import main; main()"
+
+
+def start_hub(size: int, token: str, timeout: float) -> int:
+    """Start the process of a hub, which ends with the ranks; returns its port.
+
+    Parameters
+    ----------
+    size : int
+        Number of ranks.
+    token : str
+        What a rank must know to be heard.
+    timeout : float
+        Seconds.
+
+    Raises
+    ------
+    OSError
+        If no process can be started.
+    """
+    folder = Path(__file__).resolve().parents[1]
+    # In a session of its own neither Ctrl-C nor a launcher that kills the ranks ends it.
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _PROGRAM, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    port = ""
+    # Not as arguments, which other users of the machine can see.
+    with process.stdout as said, suppress(BrokenPipeError):
+        with process.stdin as given:
+            json.dump([size, token, timeout], given)
+        port = said.readline()
+    threading.Thread(target=process.wait, name="xpnn-hub", daemon=True).start()
+    if not port:
+        raise OSError("the process that watches the ranks did not start")
+    return int(port)
+
+
+def main() -> None:
+    """Run a hub, given its arguments in JSON on standard input; prints its port."""
+    hub = Hub(*json.load(sys.stdin))
+    print(hub.port, flush=True)
+    hub.run()
+
+
+class _Seen:
+    """What the hub knows of a rank."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.exchanges, self.waits, self.allowed = 0, False, 0.0
+        self.since = self.heard = time.monotonic()
+        self.has_left = False
+
+    def update(self, message: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if (message["exchanges"], message["waits"]) != (self.exchanges, self.waits):
+            self.exchanges, self.waits, self.since = message["exchanges"], message["waits"], now
+        self.allowed, self.heard = message["allowed"], now
+
+
+class Hub:
+    """Hears all ranks, and judges.
+
+    Parameters
+    ----------
+    size, token, timeout
+        Those of `start_hub`.
+    """
+
+    def __init__(self, size: int, token: str, timeout: float) -> None:
+        self._size, self._token, self._timeout = size, token, timeout
+        self._listener = socket.create_server(("", 0), backlog=size)
+        self.port: int = self._listener.getsockname()[1]
+        self._ranks: dict[int, _Seen] = {}
+        # Of those ranks that can be told something.
+        self._connections: dict[int, Connection] = {}
+        self._is_decided = False
+        self._advice = ""
+
+    def run(self) -> None:
+        """Hear and judge until all ranks have left, or are gone."""
+        chooser = selectors.DefaultSelector()
+        chooser.register(self._listener, selectors.EVENT_READ, None)
+        started = time.monotonic()
+        told = 0.0
+        while self._is_needed(time.monotonic() - started):
+            # In the order in which they became readable: the first that closes is that of the rank that died.
+            for key, _ in chooser.select(INTERVAL / 2):
+                if key.data is None:
+                    link, _ = self._listener.accept()
+                    link.setblocking(False)
+                    chooser.register(link, selectors.EVENT_READ, Connection(link))
+                elif not self._hear(key.data):
+                    chooser.unregister(key.fileobj)
+                    key.data.socket.close()
+                    self._closed(key.data)
+            self._judge()
+            if (now := time.monotonic()) - told > INTERVAL:
+                told = now
+                self._tell(alive=True)
+
+    def _is_needed(self, seconds: float) -> bool:
+        if len(self._ranks) == self._size and all(each.has_left for each in self._ranks.values()):
+            return False
+        return bool(self._connections) or (not self._ranks and seconds < JOINING)
+
+    def _tell(self, **message: Any) -> None:
+        for connection in self._connections.values():
+            connection.send(**message)
+
+    def _hear(self, connection: Connection) -> bool:
+        """Take all that has arrived; returns whether the connection is still open."""
+        while messages := connection.receive():
+            for message in messages:
+                self._take(connection, message)
+        return messages is not None
+
+    def _take(self, connection: Connection, message: dict[str, Any]) -> None:
+        if "hello" in message:
+            if message.get("token") == self._token:
+                self._ranks[message["hello"]] = _Seen(message["where"])
+                self._connections[message["hello"]] = connection
+            return
+        rank = self._rank_of(connection)
+        if rank is None:
+            return
+        seen = self._ranks[rank]
+        if "failed" in message:
+            self._decide(rank, message["failed"])
+        elif "advice" in message:
+            self._advice = message["advice"]
+        elif "goodbye" in message:
+            seen.has_left, seen.since = True, time.monotonic()
+        else:
+            seen.update(message)
+
+    def _closed(self, connection: Connection) -> None:
+        rank = self._rank_of(connection)
+        if rank is None:
+            return
+        del self._connections[rank]
+        if not self._ranks[rank].has_left:
+            self._decide(rank, "died")
+            self._ranks[rank].has_left = True
+
+    def _rank_of(self, connection: Connection) -> int | None:
+        return next((rank for rank, own in self._connections.items() if own is connection), None)
+
+    def _judge(self) -> None:
+        """Find a rank for which others have waited too long."""
+        now = time.monotonic()
+        waiting = [each for each in self._ranks.values() if each.waits and not each.has_left]
+        if not waiting or self._is_decided:
+            return
+        longest, furthest = max(now - each.since for each in waiting), max(each.exchanges for each in waiting)
+        left = [rank for rank, each in self._ranks.items() if each.has_left and now - each.since > AFTER_GOODBYE]
+        if left and longest > AFTER_GOODBYE:
+            self._decide(left[0], "ended while other ranks wait for it")
+            return
+        late = {rank: each for rank, each in self._ranks.items() if each.exchanges < furthest or not each.waits}
+        allowed = self._timeout + max((each.allowed for each in (late or self._ranks).values()), default=0.0)
+        if longest > allowed:
+            if not late:
+                self._decide(None, f"all ranks have waited for {longest:.0f} s in the same exchange")
+                return
+            rank = min(late, key=lambda each: (late[each].exchanges, each))
+            is_silent = now - late[rank].heard > max(self._timeout / 2, 3 * INTERVAL)
+            what = "is not heard of any more" if is_silent else "hangs"
+            self._decide(rank, f"{what}: other ranks have waited {longest:.0f} s for it")
+
+    def _decide(self, rank: int | None, text: str) -> None:
+        """Print a line about the rank at fault, if any, and tell all ranks; only the first time."""
+        if self._is_decided:
+            return
+        self._is_decided = True
+        named = "the group" if rank is None else f"rank {rank} ({self._ranks[rank].where})"
+        with suppress(OSError):
+            print(f"xpnn: {named} {text}{self._advice}", file=sys.stderr, flush=True)
+        self._tell(verdict=rank, text=f"{named} {text}")
