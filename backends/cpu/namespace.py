@@ -73,7 +73,7 @@ class NumpyNamespace:
         if not is_traced(obj):
             return compat.asarray(obj, dtype=dtype, device=device, copy=copy)
         if dtype is None or obj.dtype == dtype:
-            return obj.copy() if copy else obj
+            return obj.copy(order="K") if copy else obj
         return obj.astype(dtype)
 
     def _filled(self, shape: Any, value: Any, dtype: Any) -> Array:

@@ -292,6 +292,19 @@ def test_arrays_of_the_backend_pass_through_asarray(b):
     require_bits(lambda x: b.asarray(b.asarray(x) * 2.0, "float64") + b.asarray(x))
 
 
+def test_copies_keep_their_memory_layout(b):
+    """Products of arrays in another layout have other last bits."""
+    strides = []
+
+    def step(x):
+        copied = b.xp.asarray(b.xp.permute_dims(x, (2, 0, 1)), copy=True)
+        strides.append(plain(copied).strides)
+        return copied * 2.0
+
+    require_bits(step, lambda i: argument(i, (4, 3, 2)))
+    assert set(strides) == {(4, 24, 8)}
+
+
 def test_an_array_of_the_namespace_can_be_filled_in_a_step(b):
     def step(x):
         y, total = b.xp.empty((4, 3), dtype=x.dtype), b.xp.zeros((), dtype=x.dtype)
