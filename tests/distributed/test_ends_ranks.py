@@ -54,3 +54,16 @@ def test_an_exchange_of_one_rank_alone_is_named(tmp_path):
     """
     out, _ = ranks.end_of(rank_scripts.start(2, tmp_path, text))
     assert "RankError: the ranks are in different exchanges" in str(rank_scripts.results(out))
+
+
+def test_ranks_that_reduce_other_shapes_are_told(tmp_path):
+    text = """
+    try:
+        group.all_reduce(np.zeros((2, 3) if group.is_root else (3, 2)))
+        tell(group.agree(False))
+    except Exception as error:
+        tell(f"{type(error).__name__}: {error}")
+    """
+    found = rank_scripts.results(ranks.end_of(rank_scripts.start(2, tmp_path, text))[0])
+    assert len(found) == 2
+    assert all(each.startswith("RankError: the ranks computed different sums; ") for each in found)
