@@ -6,6 +6,7 @@ threads, and would be ended with it. MPI's launcher kills all ranks at once when
 
 import json
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def start_hub(size: int, token: str, timeout: float) -> int:
         If no process can be started.
     """
     folder = Path(__file__).resolve().parents[1]
-    # In a session of its own neither Ctrl-C nor a launcher that kills the ranks ends it.
+    # In a session of its own a launcher that kills the ranks does not find it.
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _PROGRAM, str(folder)],
         stdin=subprocess.PIPE,
@@ -69,6 +70,10 @@ def start_hub(size: int, token: str, timeout: float) -> int:
 
 def main() -> None:
     """Run a hub, given its arguments in JSON on standard input; prints its port."""
+    # Launchers send these to all processes, of which the ranks may have to save the run. The hub ends with them.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     hub = Hub(*json.load(sys.stdin))
     print(hub.port, flush=True)
     hub.run()

@@ -121,14 +121,27 @@ def test_a_rank_that_died_is_named_where_a_launcher_kills_the_others():
     assert re.fullmatch(rf"xpnn: rank 1 \(.*, process {other.pid}\) died\n", errors)
 
 
+def hub():
+    """The process that this one has started last."""
+    return int(subprocess.run(["pgrep", "-n", "-P", str(os.getpid())], capture_output=True, check=True).stdout)
+
+
+def test_signals_that_let_ranks_save_do_not_end_the_hub(watches):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(hub(), number)
+    assert verdict_of(watches[0], 0.5) == "None"
+    watches[2].fail("raised ValueError: no")
+    assert verdict_of(watches[0]).endswith("raised ValueError: no")
+
+
 @pytest.mark.parametrize(
     ("number", "what"), [(signal.SIGKILL, "has died"), (signal.SIGSTOP, "is not heard of any more: rank 1 has waited")]
 )
 def test_ranks_do_not_wait_for_a_hub_that_is_gone(capfd, watches, number, what):
-    hub = subprocess.run(["pgrep", "-n", "-P", str(os.getpid())], capture_output=True, check=True).stdout
+    process = hub()
     for watch in watches:
         wait(watch)
-    os.kill(int(hub), number)
+    os.kill(process, number)
     try:
         for watch in watches:
             verdict_of(watch)
@@ -137,7 +150,7 @@ def test_ranks_do_not_wait_for_a_hub_that_is_gone(capfd, watches, number, what):
         assert line.startswith("xpnn: the process that watches the ranks, which rank 0 had started, ") and what in line
     finally:
         with suppress(ProcessLookupError):
-            os.kill(int(hub), signal.SIGKILL)
+            os.kill(process, signal.SIGKILL)
 
 
 def test_a_hub_that_does_not_start_is_an_error(monkeypatch):
