@@ -3,7 +3,7 @@
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -16,6 +16,8 @@ from .communicator import Communicator, Pending, Reduction
 from .errors import RankError, RanksDiffer
 from .exchanges import Exchanges, Traffic
 from .watching.watch import Watch
+
+T = TypeVar("T")
 
 
 class Group:
@@ -77,7 +79,8 @@ class Group:
 
     def barrier(self) -> None:
         """Wait until all ranks have called this."""
-        self._exchanges.all_reduce(np.zeros(1, "int32"), "sum")
+        if self.size > 1:
+            self._exchanges.all_reduce(np.zeros(1, "int32"), "sum")
 
     def all_reduce(self, array: Array, op: Reduction = "sum") -> Array:
         """The sum, or the largest, of the arrays of all ranks, entry by entry; the same bits on all ranks.
@@ -143,7 +146,7 @@ class Group:
         found: list[int] = self.all_reduce(np.array(numbers, "int64"), "max").tolist()
         return found
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: T) -> list[T]:
         """The values of all ranks, in order of rank, on each: any objects that can be pickled."""
         if self.size == 1:
             return [value]
@@ -160,7 +163,7 @@ class Group:
         self._exchanges.all_reduce(every, "sum")
         return [pickle.loads(every[end - size : end].tobytes()) for size, end in zip(sizes, ends, strict=True)]
 
-    def of_root(self, value: Any) -> Any:
+    def of_root(self, value: T) -> T:
         """The value of rank 0, on all ranks: any object that can be pickled."""
         if self.size == 1:
             return value
@@ -169,7 +172,8 @@ class Group:
         self._exchanges.broadcast(size, 0)
         buffer = data.copy() if self.is_root else np.empty(int(size[0]), np.uint8)
         self._exchanges.broadcast(buffer, 0)
-        return value if self.is_root else pickle.loads(buffer.tobytes())
+        found: T = value if self.is_root else pickle.loads(buffer.tobytes())
+        return found
 
     def agree(self, *flags: bool) -> list[bool]:
         """Whether any rank sets each flag.
@@ -179,16 +183,17 @@ class Group:
         RankError
             If the ranks have not reduced arrays of the same shapes in the same order since the last time.
         """
+        if self.size == 1:
+            return list(flags)
         found = np.array([*flags, self._order, -self._order], "int64")
         self._order = 0
-        if self.size > 1:
-            self._exchanges.all_reduce(found, "max")
-            if found[-1] != -found[-2]:
-                raise RankError(
-                    None,
-                    "the ranks computed different sums; with a group a layer or loss must compute the same sums over "
-                    "the batch whatever its part holds",
-                )
+        self._exchanges.all_reduce(found, "max")
+        if found[-1] != -found[-2]:
+            raise RankError(
+                None,
+                "the ranks computed different sums; with a group a layer or loss must compute the same sums over "
+                "the batch whatever its part holds",
+            )
         return [bool(each) for each in found[: len(flags)]]
 
     def start(self, buffer: Any) -> Pending:
@@ -229,6 +234,8 @@ class Group:
 
     def fail(self, text: str | None) -> None:
         """Tell the other ranks that this one can't go on, for example because it ``raised ValueError: ...``."""
+        if self.size == 1:
+            return
         self._exchanges.has_failed = True
         if self._exchanges.watch is not None and text is not None:
             first, _, rest = text.partition("\n")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from .communicator import Exchange, Reduction
+from .group import Group
 
 
 class SingleProcess:
@@ -21,3 +22,8 @@ class SingleProcess:
 
     def close(self, *, failed: bool) -> None:
         """Nothing to release."""
+
+
+def alone() -> Group:
+    """The group of this process by itself."""
+    return Group(SingleProcess())

@@ -15,7 +15,7 @@ from . import mpi, nccl
 from .communicator import Communicator
 from .errors import RankError
 from .group import Group
-from .single import SingleProcess
+from .single import alone
 from .watching.hub import start_hub
 from .watching.watch import Watch
 
@@ -58,7 +58,7 @@ def init(engine: str = "auto", *, timeout: float = TIMEOUT) -> Group:
     if engine == "auto":
         engine = "nccl" if nccl.is_launched() and nccl.missing() is None else "mpi" if mpi.is_launched() else "alone"
     if engine == "alone":
-        return Group(SingleProcess())
+        return alone()
     try:
         communicator, local_rank = _by_mpi() if engine == "mpi" else _by_nccl()
         group = Group(communicator, local_rank)

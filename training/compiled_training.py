@@ -92,7 +92,7 @@ def compiles(run: Run) -> bool:
         return choice is True
     steps = run.epochs * len(run.loader) - run.steps
     small = not b.is_host or _parameter_bytes(model) <= MOST_BYTES
-    whole = len(run.sizes) == 1 and run.options.accumulate == 1 and run.group is None
+    whole = len(run.sizes) == 1 and run.options.accumulate == 1 and run.group.size == 1
     return whole and small and steps >= LEAST_STEPS and _runs_no_code_of_the_user(run)
 
 

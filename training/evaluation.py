@@ -10,6 +10,7 @@ from ..backends import Backend, use_backend
 from ..common import checks
 from ..common.types import Array
 from ..distributed import Group
+from ..distributed.single import alone
 from ..layers.core.grad_mode import no_grad
 from ..layers.core.layer import Layer
 from ..layers.losses import CrossEntropy, Loss
@@ -21,7 +22,7 @@ from .out_of_memory import out_of_memory_in_evaluation
 from .ranks.evaluation import in_order
 from .running_metrics import RunningMetrics, none_ignored
 from .samples import samples_of
-from .share import WHOLE, Share
+from .share import Share
 
 Data: TypeAlias = DataLoader | tuple[Any, Any]
 
@@ -82,10 +83,11 @@ def evaluate(
         model.backend, loss, none_ignored=none_ignored(loss, loader), metrics=as_metrics(metrics, loss)
     )
     whole, parts = measured, list[RunningMetrics]()
-    share = WHOLE if group is None else Share(group.rank, group.size, splits=False)
+    group = alone() if group is None else group
+    share = Share(group.rank, group.size, splits=False)
     with use_backend(model.backend), in_mode(model, False), no_grad():
         for x, target in loader.batches(model.backend, share=share):
-            if group is not None:
+            if group.size > 1:
                 measured = whole.empty()
                 parts.append(measured)
 
@@ -100,7 +102,7 @@ def evaluate(
                 require_predictions(loss, prediction, loader)
             measured.add(value, prediction, target)
         loss.release()
-    return (measured if group is None else in_order(whole, parts, group)).read()
+    return (in_order(whole, parts, group) if group.size > 1 else whole).read()
 
 
 def predict(model: Layer, x: Any, *, batch_size: int | None = None) -> np.ndarray[Any, Any]:

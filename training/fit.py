@@ -1,7 +1,5 @@
 """`fit`: train a model in one call."""
 
-from contextlib import AbstractContextManager, nullcontext
-
 from ..layers.core.precision import computing_in
 from .checkpoint_file import CheckpointError
 from .evaluation import Data, evaluate, predict
@@ -134,14 +132,12 @@ def fit(options: FitOptions) -> History:
         If a checkpoint can't be written, or is damaged or another run's (the message says what differs), if another run
         writes to the folder, or an earlier run did and ``resume`` is False.
     """
-    reporting: AbstractContextManager[None] = nullcontext() if options.group is None else options.group.reporting()
-    with reporting, computing_in(options.model, options.precision):
+    with options.processes.reporting(), computing_in(options.model, options.precision):
         run = Run(options)
-        if run.group is not None:
-            require_same_run(run, run.group)
+        require_same_run(run)
         if options.resume:
             resume_newest(run)
-        elif run.is_root and run.checkpoints is not None and run.checkpoints.steps():
+        elif run.group.is_root and run.checkpoints is not None and run.checkpoints.steps():
             raise CheckpointError(
                 f"{run.checkpoints.folder} holds checkpoints of an earlier run; go on with it (resume=True), name "
                 "another folder, or delete them (Checkpoints(folder).clear())"

@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 from ..backends.backend import PRECISIONS
 from ..common import checks
 from ..distributed import Group
+from ..distributed.single import alone
 from ..layers.core.layer import Layer
 from ..layers.losses import Loss
 from ..layers.losses.regression import SumLoss
@@ -36,6 +37,11 @@ LOSS_ADVICE = "make one, such as nn.MSE()"
 @dataclass(eq=False)
 class FitOptions:
     """The arguments of `fit`, which documents them.
+
+    Attributes
+    ----------
+    processes : Group
+        The ``group``, or without one this process alone.
 
     Raises
     ------
@@ -120,16 +126,14 @@ class FitOptions:
                 raise ValueError(f"compile must be True, False or 'auto', got {checks.shown(self.compile)}") from None
         if self.compile is True and (self.accumulate > 1 or len(self.shards) > 1):
             raise ValueError("compile=True needs whole batches; leave out shards and accumulate")
-        if self.group is not None:
-            self._check_group(checks.instance("group", self.group, Group, "make one: nn.distributed.init()"))
+        group = alone() if self.group is None else self.group
+        self.processes = checks.instance("group", group, Group, "make one: nn.distributed.init()")
+        if group.size > 1 and len(self.shards) > 1:
+            raise ValueError("group and shards both split each batch; give one of them")
+        if group.size > 1 and self.compile is True:
+            raise ValueError("compile=True: steps of a group are not recorded; leave compile out")
         if self.after_epoch is not None and not callable(self.after_epoch):
             raise TypeError(f"after_epoch must be a function of the history, got {checks.shown(self.after_epoch)}")
-
-    def _check_group(self, group: Group) -> None:
-        if len(self.shards) > 1:  # type: ignore[arg-type]  # a list by now
-            raise ValueError("group and shards both split each batch; give one of them")
-        if self.compile is True and group.size > 1:
-            raise ValueError("compile=True: steps of a group are not recorded; leave compile out")
 
 
 def with_arguments_of(options: Callable[P, T]) -> Callable[[Callable[[T], Result]], Callable[P, Result]]:

@@ -23,7 +23,7 @@ from .options import FitOptions
 from .ranks.metrics import WholeBatchMetrics
 from .run_settings import frozen_parameters, loss_settings, optimizer_settings, plain, schedule_settings
 from .running_metrics import ACCURACY, RunningMetrics, has_classes, none_ignored
-from .share import WHOLE, Share
+from .share import Share
 
 
 class Run:
@@ -58,8 +58,8 @@ class Run:
         Chooses the best epoch.
     evaluated : list of str
         Full names of the layers that stay in evaluation.
-    group : Group or None
-        The processes that train together, if there are several.
+    group : Group
+        The processes that train together.
     scaler : GradScaler or None
         Of a run in float16.
     settings : dict
@@ -72,10 +72,10 @@ class Run:
         self.optimizer: Optimizer = Adam(options.model) if options.optimizer is None else options.optimizer
         self.schedule, self.epochs = options.schedule, options.epochs
         self.scaler = GradScaler() if self.model.backend.precision == "float16" else None
-        self.group = options.group if options.group is not None and options.group.size > 1 else None
+        self.group = options.processes
         self.sizes = part_sizes(options.shards)
         self.parts_are_exact = parts_have_bits_of_whole(self.model, self.loss)
-        if self.group is not None and options.accumulate > 1 and self.parts_are_exact:
+        if self.group.size > 1 and options.accumulate > 1 and self.parts_are_exact:
             raise ValueError(
                 "accumulate with a group works in fast numerics only; leave it out: a rank computes a part"
             )
@@ -114,7 +114,7 @@ class Run:
         if len(self.sizes) > 1 and not self.parts_are_exact:
             # Memory holds one part of a step at a time.
             measured = -(-measured * max(self.sizes) // sum(self.sizes))
-        if self.group is not None and not self.parts_are_exact:
+        if not self.parts_are_exact:
             measured = -(-measured // self.group.size)
         if options.accumulate > 1:
             loader = copy.copy(loader)
@@ -174,23 +174,18 @@ class Run:
     def new_metrics(self) -> RunningMetrics:
         """Empty sums of loss, accuracy and metrics."""
         kind: Callable[..., RunningMetrics] = RunningMetrics
-        if self.group is not None and self.parts_are_exact:
+        if self.group.size > 1 and self.parts_are_exact:
             kind = partial(WholeBatchMetrics, self.group)
         return kind(self.model.backend, self.loss, none_ignored=self.none_ignored, metrics=self.other_metrics)
 
     @property
     def share(self) -> Share:
         """Which samples of each batch this process computes."""
-        return WHOLE if self.group is None else Share(self.group.rank, self.group.size)
+        return Share(self.group.rank, self.group.size)
 
     def samples_of_step(self) -> int:
         """Samples of the batch of the current step, those of all processes."""
         return min(self.loader.batch_size, self.loader.samples - self.batch * self.loader.batch_size)
-
-    @property
-    def is_root(self) -> bool:
-        """Whether this process writes files and shows progress."""
-        return self.group is None or self.group.is_root
 
     def start_pass(self) -> None:
         """Let the loader shuffle for the current epoch."""

@@ -7,7 +7,6 @@ part of a run.
 
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from math import isnan, nan
 from typing import Any
@@ -48,9 +47,7 @@ def save(run: Run) -> None:
     if run.checkpoints is None:
         return
     metrics = of_all_ranks(run.metrics, run.group)
-    if run.group is None:
-        _write(run, metrics)
-    elif run.group.is_root:
+    if run.group.is_root:
         with run.group.allowing(WRITING):
             _write(run, metrics)
 
@@ -106,13 +103,11 @@ def resume_newest(run: Run, note: Callable[[str], None] | None = None) -> Checkp
     """Restore the newest checkpoint that is not damaged, and return it; None if there is no checkpoint."""
     assert run.checkpoints is not None
     found = None
-    if run.is_root:
-        allowing: AbstractContextManager[None] = nullcontext() if run.group is None else run.group.allowing(WRITING)
-        with allowing, run.checkpoints as checkpoints:
+    if run.group.is_root:
+        with run.group.allowing(WRITING), run.checkpoints as checkpoints:
             found = checkpoints.newest(note or partial(print, file=sys.stderr))
-    if run.group is not None:
-        # Other ranks may not see the files of rank 0.
-        found = run.group.of_root(found)
+    # Other ranks may not see the files of rank 0.
+    found = run.group.of_root(found)
     if found is not None:
         resume(run, found)
     return found
@@ -159,7 +154,7 @@ def resume(run: Run, found: Checkpoint) -> None:
         if run.scaler is not None:
             run.scaler.load_state_dict(facts["loss_scale"])
         run.metrics = run.new_metrics()
-        if run.is_root or run.parts_are_exact:
+        if run.group.is_root or run.parts_are_exact:
             # In fast numerics each rank has the sums of its own samples; those before are counted once.
             run.metrics.load_state_dict(facts["tally"])
         run.history = run.with_modes(History.from_rows(facts["history"]))

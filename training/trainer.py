@@ -49,7 +49,7 @@ class Trainer:
         # Whether it is to stop after this step, and whether any batch of the epoch has been measured.
         self._stops = self._is_measured = False
         unit = "images" if has_classes(run.loader) else "samples"
-        start, shown = (run.epoch, run.batch), run.options.progress and run.is_root
+        start, shown = (run.epoch, run.batch), run.options.progress and run.group.is_root
         self._progress = Progress(run.epochs, len(run.loader), shown=shown, start=start, unit=unit)
 
     def train(self) -> History:
@@ -65,14 +65,13 @@ class Trainer:
         done = run.steps if options.schedule_each == "step" else run.epoch - 1
         require_schedule_lasts(run.schedule, options.schedule_each, len(run.loader), run.epochs, done)
         if run.epoch <= run.epochs:
-            parts = (1,) * options.accumulate if options.accumulate > 1 else run.sizes
-            if run.group is not None:
-                parts = (1,) * (len(parts) * run.group.size)
+            parts = (1,) * options.accumulate if options.accumulate > 1 else tuple(run.sizes)
             is_whole = options.accumulate == 1 and run.parts_are_exact
-            require_no_one_sample_batch(run.model, run.loader, (1,) if is_whole else parts, run.evaluated)
+            parts = (1,) if is_whole else parts * run.group.size
+            require_no_one_sample_batch(run.model, run.loader, parts, run.evaluated)
         with ExitStack() as stack:
             if run.checkpoints is not None:
-                if run.is_root:
+                if run.group.is_root:
                     stack.enter_context(run.checkpoints)
                 stack.enter_context(self._interrupt)
             stack.enter_context(use_backend(run.model.backend))
@@ -122,8 +121,7 @@ class Trainer:
     def _measured(self, step: TrainingStep, started: float) -> dict[str, Any]:
         """The epoch's row of the history, validation included."""
         run = self.run
-        if run.group is not None:
-            share_buffers(run.model, run.group)
+        share_buffers(run.model, run.group)
         trained = of_all_ranks(run.metrics, run.group)
         self._is_measured = trained.total is not None
         row = {"epoch": run.epoch, **trained.read("train_")}
@@ -145,7 +143,7 @@ class Trainer:
         # A matrix as lists, which a checkpoint gives back as they were.
         row = {name: as_lists(value) for name, value in row.items()}
         row["seconds"] = run.seconds + time.perf_counter() - started
-        return row if run.group is None else run.group.of_root(row)
+        return run.group.of_root(row)
 
     def _end_epoch(self, row: dict[str, Any]) -> None:
         run, schedule, best = self.run, self.run.schedule, self.run.best
@@ -170,9 +168,9 @@ class Trainer:
         if run.options.after_epoch is not None:
             before = run.changeable()
             run.options.after_epoch(run.history)
-            if run.group is not None:
-                require_same("after_epoch left", run.changeable(), run.group)
-            if before != run.changeable():
+            after = run.changeable()
+            require_same("after_epoch left", after, run.group)
+            if before != after:
                 # A run that resumes here does not call the function again.
                 save(run)
         if run.epoch <= run.epochs and self._is_interrupted():
@@ -181,19 +179,15 @@ class Trainer:
     def _is_interrupted(self) -> bool:
         """Whether any rank has received a signal, on which all stop after the same step."""
         run = self.run
-        if run.group is not None and run.checkpoints is not None:
-            self._stops = run.group.agree(self._interrupt.received or self._stops)[0]
-            return self._stops
-        self._stops = self._interrupt.received
+        self._stops = run.checkpoints is not None and run.group.agree(self._interrupt.received or self._stops)[0]
         return self._stops
 
     def _stop_if_interrupted(self) -> None:
         run = self.run
         if self._stops:
             assert run.checkpoints is not None
-            if run.group is not None:
-                # A rank that ends now might end rank 0 while it still writes.
-                run.group.barrier()
+            # A rank that ends now might end rank 0 while it still writes.
+            run.group.barrier()
             where = run.checkpoints.folder
             raise Interrupted(f"interrupted in epoch {run.epoch} after step {run.steps}, which is saved in {where}")
 
@@ -208,8 +202,8 @@ class Trainer:
         if row is not run.history.rows[-1]:
             saved, averages = self._best_weights, self._best_averages
             if saved is None:
-                found = None if run.checkpoints is None or not run.is_root else run.checkpoints.best()
-                found = found if run.group is None else run.group.of_root(found)
+                found = None if run.checkpoints is None or not run.group.is_root else run.checkpoints.best()
+                found = run.group.of_root(found)
                 if found is None or found.facts["history"][-1]["epoch"] != row["epoch"]:
                     raise CheckpointError(
                         f"the weights of epoch {row['epoch']}, the best by {named}, are in no checkpoint; the model "

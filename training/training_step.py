@@ -59,7 +59,7 @@ class TrainingStep:
         run, parts = self._run, self._run.options.accumulate
         self._compiles = compiles(run)
         self.gradients: BatchGradients
-        if run.group is not None:
+        if run.group.size > 1:
             self.gradients = GroupGradients(run)
         elif parts > 1:
             self.gradients = partial(accumulate, run.model, run.loss, (1,) * parts)
@@ -103,7 +103,7 @@ class TrainingStep:
             value, prediction = first(*as_arguments(x, target))
         except Exception as error:
             if b.is_out_of_memory(error):
-                with nullcontext() if run.group is None else run.group.allowing(SEARCHING):
+                with run.group.allowing(SEARCHING):
                     raise out_of_memory(error, model, run.loss, x, target) from None
             raise
         # A rank without samples has no loss.
@@ -113,7 +113,7 @@ class TrainingStep:
         if before is not None and self._on_nan is not None:
             value = 0.0 if is_empty else float(b.to_numpy(value))
             is_bad = not isfinite(value) and self._any_counts(prediction, target)
-            if is_bad if run.group is None else run.group.agree(is_bad)[0]:
+            if run.group.agree(is_bad)[0]:
                 before.restore()
                 self._stop_or_skip(value, is_bad, x, target)
                 return
@@ -190,14 +190,14 @@ class TrainingStep:
         return bool((counted if isinstance(counted, float) else float(run.model.backend.to_numpy(counted))) != 0.0)
 
     def _stop_or_skip(self, value: float, is_bad: bool, x: Array, target: Array) -> None:
-        """Raise `NonFiniteError`, or skip the batch; with a group all ranks do, and ``is_bad`` is of this one."""
+        """Raise `NonFiniteError`, or skip the batch; all ranks do, and ``is_bad`` is of this one."""
         run = self._run
         run.optimizer.zero_grad()
         run.skipped += 1
         run.skipped_in_a_row += 1
         if self._on_nan == "stop" or run.skipped_in_a_row >= MOST_SKIPPED:
-            finding = locate if run.group is None else partial(locate_in_group, run.group, is_bad)
-            raise NonFiniteError(run.steps + 1, run.epoch, finding(run.model, run.loss, x, target))
+            found = locate_in_group(run.group, is_bad, run.model, run.loss, x, target)
+            raise NonFiniteError(run.steps + 1, run.epoch, found)
         self._note(f"epoch {run.epoch}, step {run.steps + 1}: the loss is {value}; batch skipped")
 
 

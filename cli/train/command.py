@@ -63,12 +63,7 @@ class Job:
     validation: DataLoader
     held_out: DataLoader
     schedule: Schedule | None
-    group: Group | None
-
-    @property
-    def is_root(self) -> bool:
-        """Whether this process prints and writes files."""
-        return self.group is None or self.group.is_root
+    group: Group
 
 
 def run(options: argparse.Namespace) -> None:
@@ -79,21 +74,19 @@ def run(options: argparse.Namespace) -> None:
         _run(options, group)
 
 
-def _run(options: argparse.Namespace, group: Group | None) -> None:
-    is_root = group is None or group.is_root
+def _run(options: argparse.Namespace, group: Group) -> None:
     opened = processes.by_root(group, lambda: run_folder.resumable_run(options.resume)) if options.resume else None
     job = processes.by_all(group, lambda: prepare(options, group))
     if not options.resume:
         opened = processes.by_root(group, lambda: _new_folder(job))
-    folder = Path(opened.path if opened else "") if group is None else group.of_root(opened and opened.path)
+    folder = group.of_root(Path() if opened is None else opened.path)
     resume, keep, every = options.resume is not None, options.keep, options.checkpoint_every
     net = contained(options.model) if is_onnx(options.model) and not resume else None
     about = {"data": data_id(job.data.fingerprint)}
     checkpoints = run_folder.RunCheckpoints(folder, as_toml(options), resume, keep, every, about, net)
-    if group is not None:
-        group.advise(f"; with a checkpoint the run goes on: xpnn train --resume {folder}")
+    group.advise(f"; with a checkpoint the run goes on: xpnn train --resume {folder}")
     try:
-        with checkpoints if is_root else nullcontext():
+        with checkpoints if group.is_root else nullcontext():
             try:
                 _train(job, folder, checkpoints)
             finally:
@@ -102,16 +95,14 @@ def _run(options: argparse.Namespace, group: Group | None) -> None:
     except Interrupted as error:
         raise Interrupted(f"{error}; continue with: xpnn train --resume {folder}", error.number) from None
     except (CheckpointError, NonFiniteError, OutOfMemory) as error:
-        if group is not None:
-            group.fail(f"stopped: {one_line(error)}")
+        group.fail(f"stopped: {one_line(error)}")
         print(f"xpnn train: {error}", file=sys.stderr)
         raise Failure from error
     except BrokenPipeError:
         raise
     except OSError as error:
         hint = f"; then xpnn train --resume {folder} writes what is missing" if checkpoints.is_begun else ""
-        if group is not None:
-            group.fail(f"stopped: {one_line(error)}")
+        group.fail(f"stopped: {one_line(error)}")
         print(f"xpnn train: {one_line(error)}{hint}", file=sys.stderr)
         raise Failure from error
     finally:
@@ -119,14 +110,14 @@ def _run(options: argparse.Namespace, group: Group | None) -> None:
             opened.discard()
 
 
-def prepare(options: argparse.Namespace, group: Group | None = None) -> Job:
+def prepare(options: argparse.Namespace, group: Group) -> Job:
     """Make everything that the options name; in the options the backend and numerics become those that were opened."""
     if options.shards > 1 and options.accumulate > 1:
         raise UsageError("--shards and --accumulate: choose one; each computes a step in parts")
-    if options.shards > 1 and group is not None:
+    if options.shards > 1 and group.size > 1:
         raise UsageError("--shards and --distributed: choose one; each splits every batch")
     backend = open_backend(options.backend, options.numerics)
-    if group is not None and backend.spec.startswith("cupy"):
+    if group.size > 1 and backend.spec.startswith("cupy"):
         # One process for each GPU of a machine.
         backend = open_backend(group.device("cupy"), options.numerics)
     options.backend, options.numerics = backend.spec, backend.numerics
@@ -142,8 +133,7 @@ def prepare(options: argparse.Namespace, group: Group | None = None) -> Job:
     steps = copy.copy(loader)
     steps.batch_size *= options.accumulate
     steps.require_batches()
-    parts = options.accumulate if options.accumulate > 1 else options.shards
-    parts *= 1 if group is None else group.size
+    parts = group.size * (options.accumulate if options.accumulate > 1 else options.shards)
     as_one = options.accumulate == 1 and parts_have_bits_of_whole(model, CrossEntropy())
     require_no_one_sample_batch(model, steps, (1,) * (1 if as_one else parts))
     options.schedule_epochs = options.schedule_epochs or options.epochs
@@ -185,20 +175,20 @@ def _new_folder(job: Job) -> run_folder.RunFolder:
 def _train(job: Job, folder: Path, checkpoints: run_folder.RunCheckpoints) -> None:
     options, data, model, held_out = job.options, job.data, job.model, job.held_out
     backend = model.backend
-    if job.is_root:
+    if job.group.is_root:
         if options.resume and not checkpoints.steps():
             say(f"{folder} has no checkpoint yet; starting with epoch 1", sys.stderr)
-        together = "" if job.group is None else f", {job.group.size} processes by {job.group.description}"
+        together = "" if job.group.size == 1 else f", {job.group.size} processes by {job.group.description}"
         say(
             f"{data.name}: {image_counts(data)}; {options.model} on {backend.spec}{together}; {folder}",
             sys.stderr,
         )
     backend.reset_peak()
-    shows = job.is_root and TensorBoard.available()
+    shows = job.group.is_root and TensorBoard.available()
     with TensorBoard(folder / "events") if shows else nullcontext() as events:
 
         def after_epoch(history: History) -> None:
-            if not job.is_root:
+            if not job.group.is_root:
                 return
             write_whole(folder / HISTORY, history.csv())
             if events is not None:
@@ -228,7 +218,7 @@ def _train(job: Job, folder: Path, checkpoints: run_folder.RunCheckpoints) -> No
         # A loss that is NaN is written as it is.
         on_validation = evaluate(model, job.validation, group=job.group)
         on_test = on_validation if data.x_valid is None else evaluate(model, held_out, group=job.group)
-    if not job.is_root:
+    if not job.group.is_root:
         return
     checkpoints.begin()
     metrics = run_metrics(options, data, model, history, on_test, on_validation)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from ...distributed import Group, RankError, init
+from ...distributed.single import alone
 from ...training.interrupt import Stopped
 from ..errors import Failure, UsageError, one_line, preparing
 from ..exit_status import Ended
@@ -20,8 +21,8 @@ class Refused(Failure):
     status = 2
 
 
-def joined(options: argparse.Namespace) -> Group | None:
-    """The group of all processes of the run, if there are several.
+def joined(options: argparse.Namespace) -> Group:
+    """The group of all processes of the run.
 
     Raises
     ------
@@ -29,20 +30,16 @@ def joined(options: argparse.Namespace) -> Group | None:
         If MPI or NCCL does not work here.
     """
     if options.distributed == "none":
-        return None
+        return alone()
     try:
-        group = init(options.distributed)
+        return init(options.distributed)
     except (RuntimeError, ImportError) as error:
         raise UsageError(f"--distributed {options.distributed}: {one_line(error)}") from error
-    return group if group.size > 1 else None
 
 
 @contextmanager
-def together(group: Group | None) -> Iterator[None]:
+def together(group: Group) -> Iterator[None]:
     """If one process ends, all do: another rank's failure is `Failure`, and after Ctrl-C only rank 0 prints a line."""
-    if group is None:
-        yield
-        return
     try:
         yield
     except (UsageError, Refused):
@@ -60,7 +57,7 @@ def together(group: Group | None) -> Iterator[None]:
         raise
 
 
-def by_all(group: Group | None, prepare: Callable[[], T]) -> T:
+def by_all(group: Group, prepare: Callable[[], T]) -> T:
     """The result of preparing on each rank, if it succeeds on all.
 
     Raises
@@ -68,26 +65,22 @@ def by_all(group: Group | None, prepare: Callable[[], T]) -> T:
     UsageError, Refused
         If it fails on any: on rank 0 with the first reason, and the rank if it is another one.
     """
-    if group is None:
-        with preparing():
-            return prepare()
     found: list[T] = []
-    problem = ""
+    own: UsageError | None = None
     try:
         with preparing():
             found.append(prepare())
     except UsageError as error:
-        problem = str(error)
-    problems = group.gather(problem)
+        own = error
+    problems = group.gather("" if own is None else str(own))
     if any(problems):
         rank = next(i for i, each in enumerate(problems) if each)
         if not group.is_root:
             raise Refused
-        raise UsageError(problems[0] or f"rank {rank}: {problems[rank]}")
+        raise UsageError(problems[0] or f"rank {rank}: {problems[rank]}") from own
     return found[0]
 
 
-def by_root(group: Group | None, prepare: Callable[[], T]) -> T | None:
+def by_root(group: Group, prepare: Callable[[], T]) -> T | None:
     """The result of preparing on rank 0; None on others, after it has succeeded there."""
-    is_root = group is None or group.is_root
-    return by_all(group, lambda: prepare() if is_root else None)
+    return by_all(group, lambda: prepare() if group.is_root else None)

@@ -6,6 +6,8 @@ from ...layers.core.layer import Layer
 
 def share_buffers(model: Layer, group: Group) -> None:
     """Replace the buffers of all ranks by those of rank 0, which checkpoints have; called by all."""
+    if group.size == 1:
+        return
     for _, layer in model.named_layers():
         if layer.backend.numerics == "fast":
             for name in list(layer.buffers):

@@ -33,11 +33,10 @@ class GroupGradients:
     Parameters
     ----------
     run : Run
-        With a group.
+        Of several processes.
     """
 
     def __init__(self, run: Run) -> None:
-        assert run.group is not None
         self._run, self._group = run, run.group
         parameters = [parameter for _, parameter in run.model.named_parameters()]
         # Batch norms with a group exchange sums in backward. A rank that lacks a gradient would start its buckets later

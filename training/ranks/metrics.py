@@ -13,9 +13,9 @@ from ...distributed import Group
 from ..running_metrics import Counts, RunningMetrics
 
 
-def of_all_ranks(metrics: RunningMetrics, group: Group | None) -> RunningMetrics:
+def of_all_ranks(metrics: RunningMetrics, group: Group) -> RunningMetrics:
     """The metrics of all ranks together, on each; called by all."""
-    if group is None or isinstance(metrics, WholeBatchMetrics):
+    if group.size == 1 or isinstance(metrics, WholeBatchMetrics):
         return metrics
     return merged(metrics, group.gather(metrics.state_dict()))
 

@@ -25,6 +25,8 @@ def locate_in_group(group: Group, is_bad: bool, model: Layer, loss: Loss, x: Arr
     model, loss, x, target
         Those of `locate`.
     """
+    if group.size == 1:
+        return locate(model, loss, x, target)
     with group.allowing(LOCATING):
         own = _locate_alone(model, loss, x, target) if is_bad and sample_count(x) else None
     every: list[tuple[int, Finding]] = [(rank, each) for rank, each in enumerate(group.gather(own)) if each is not None]

@@ -19,7 +19,7 @@ from ..run import Run
 _SOME = 16
 
 
-def require_same_run(run: Run, group: Group) -> None:
+def require_same_run(run: Run) -> None:
     """Compare the ranks, then give all of them the weights of rank 0; called by all.
 
     Raises
@@ -27,7 +27,9 @@ def require_same_run(run: Run, group: Group) -> None:
     RanksDiffer
         On all ranks, if versions, settings, data or models differ; the message names the ranks and what differs.
     """
-    every = group.gather({name: _digest(value) for name, value in _facts(run).items()})
+    if run.group.size == 1:
+        return
+    every = run.group.gather({name: _digest(value) for name, value in _facts(run).items()})
     problems = []
     for rank, facts in enumerate(every):
         differing = [name for name, value in every[0].items() if facts.get(name) != value]
@@ -35,11 +37,13 @@ def require_same_run(run: Run, group: Group) -> None:
             problems.append(f"rank {rank} differs from rank 0 in its {', '.join(differing)}")
     if problems:
         raise RanksDiffer(f"all ranks must train the same: {'; '.join(problems)}; start them with the same program")
-    _share_weights(run, group)
+    _share_weights(run)
 
 
 def require_same(what: str, value: Any, group: Group) -> None:
     """Raise `RanksDiffer` on all ranks unless they have the same value, such as settings; called by all."""
+    if group.size == 1:
+        return
     digests = group.gather(_digest(value))
     others = [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]
     if others:
@@ -101,13 +105,13 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _share_weights(run: Run, group: Group) -> None:
+def _share_weights(run: Run) -> None:
     """Load the state of rank 0 if any rank has another one."""
     arrays, facts = model_state(run.model)
     averages = average_state(run.options.ema)
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, array in [*arrays.items(), *averages.items()]:
         digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
-    if len({*group.gather(digest.hexdigest())}) > 1:
-        load_model_state(run.model, *group.of_root((arrays, facts)))
-        load_average_state(run.options.ema, group.of_root(averages))
+    if len({*run.group.gather(digest.hexdigest())}) > 1:
+        load_model_state(run.model, *run.group.of_root((arrays, facts)))
+        load_average_state(run.options.ema, run.group.of_root(averages))
