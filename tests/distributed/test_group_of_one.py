@@ -7,7 +7,7 @@ import pytest
 
 import xpnn as nn
 from xpnn.cli.train import processes
-from xpnn.distributed.single import alone
+from xpnn.distributed.single import SingleProcess, alone
 from xpnn.training.options import FitOptions
 
 
@@ -38,6 +38,19 @@ def test_options_without_a_group_have_one_of_this_process():
     model, data = nn.Sequential(nn.Dense(2, 2), seed=0), (np.zeros((2, 2)), np.zeros(2, "int64"))
     group, given = FitOptions(model, data).processes, nn.distributed.init()
     assert (group.rank, group.size) == (0, 1) and FitOptions(model, data, group=given).processes is given
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [({"shards": 2}, "group and shards both split each batch"), ({"compile": True}, "compile=True: steps of a group")],
+)
+def test_what_needs_one_process_is_refused_with_several(option, message):
+    class OneOfTwo(SingleProcess):
+        size = 2
+
+    model, data = nn.Sequential(nn.Dense(2, 2), seed=0), (np.zeros((2, 2)), np.zeros(2, "int64"))
+    with pytest.raises(ValueError, match=message):
+        nn.fit(model, data, group=nn.distributed.Group(OneOfTwo()), **option)
 
 
 def test_values_of_a_group_of_one_are_returned_as_they_are():
