@@ -225,21 +225,35 @@ class Group:
         except RanksDiffer:
             # All ranks raise it.
             raise
-        except RankError:
-            self.fail(None)
-            raise
         except Exception as error:
-            self.fail(f"raised {type(error).__name__}: {error}")
+            self.report(error)
             raise
 
-    def fail(self, text: str | None) -> None:
-        """Tell the other ranks that this one can't go on, for example because it ``raised ValueError: ...``."""
+    def report(self, error: BaseException) -> None:
+        """Tell the other ranks of the error with which this one ends."""
+        if isinstance(error, RankError):
+            # Unless they were told before.
+            self.fail(str(error), is_at_fault=False)
+        else:
+            what = f"raised {type(error).__name__}"
+            self.fail(f"{what}: {error}" if str(error) else what)
+
+    def fail(self, text: str, *, is_at_fault: bool = True) -> None:
+        """Tell the other ranks that this one can't go on, for example because it ``raised ValueError: ...``.
+
+        Parameters
+        ----------
+        text : str
+            Its first line is told.
+        is_at_fault : bool
+            Whether this rank is to be named, or none.
+        """
         if self.size == 1:
             return
         self._exchanges.has_failed = True
-        if self._exchanges.watch is not None and text is not None:
+        if self._exchanges.watch is not None:
             first, _, rest = text.partition("\n")
-            self._exchanges.watch.fail(f"{first} ..." if rest else first)
+            self._exchanges.watch.fail(f"{first} ..." if rest else first, is_at_fault)
 
     @property
     def has_failed(self) -> bool:
@@ -261,8 +275,8 @@ class Group:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        if error is not None and not isinstance(error, RankError):
-            self.fail(f"raised {type(error).__name__}: {error}")
+        if error is not None:
+            self.report(error)
         self.close()
 
     def __copy__(self) -> Self:

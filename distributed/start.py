@@ -13,7 +13,6 @@ from typing import Any
 from ..common import checks
 from . import mpi, nccl
 from .communicator import Communicator
-from .errors import RankError
 from .group import Group
 from .single import alone
 from .watching.hub import start_hub
@@ -140,23 +139,32 @@ def _watch(group: Group, timeout: float) -> None:
     if group.size == 1:
         return
     found: Any = None
+    watch, problem = None, None
     if group.is_root:
         token = secrets.token_hex(16)
         try:
-            found = _addresses(), start_hub(group.size, token, timeout), token
+            hub = start_hub(group.size, token, timeout)
+            # Before all others, so that the hub ends if this process does.
+            watch = Watch(0, ["127.0.0.1"], hub.port, token, timeout)
+            found = _addresses(), hub.port, token
         except OSError as error:
-            found = f"rank 0: {error}"
-    found = group.of_root(found)
-    if isinstance(found, str):
-        raise RuntimeError(f"the ranks can't watch each other: {found}")
-    hosts, port, token = found
+            problem = f"rank 0: {error}"
     try:
-        watch, problem = Watch(group.rank, hosts, port, token, timeout), None
-    except OSError as error:
-        watch, problem = None, f"rank {group.rank}: {error}"
-    problems = [each for each in group.gather(problem) if each]
-    if watch is None or problems:
-        raise RuntimeError(f"the ranks can't watch each other: {'; '.join(problems)}")
+        found = group.of_root(found)
+        if found is not None and watch is None:
+            hosts, port, token = found
+            try:
+                watch = Watch(group.rank, hosts, port, token, timeout)
+            except OSError as error:
+                problem = f"rank {group.rank}: {error}"
+        problems = [each for each in group.gather(problem) if each]
+        if problems:
+            raise RuntimeError(f"the ranks can't watch each other: {'; '.join(problems)}")
+    except BaseException:
+        if watch is not None:
+            watch.leave()
+        raise
+    assert watch is not None
     group.watched_by(watch)
 
 
@@ -176,8 +184,8 @@ def _end_with_program(group: Group) -> None:
 
     def report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         # Ctrl-C reaches all ranks.
-        if not isinstance(error, RankError | KeyboardInterrupt):
-            group.fail(f"raised {kind.__name__}: {error}" if str(error) else f"raised {kind.__name__}")
+        if not isinstance(error, KeyboardInterrupt):
+            group.report(error)
         before(kind, error, traceback)
 
     def end() -> None:

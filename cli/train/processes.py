@@ -46,14 +46,15 @@ def together(group: Group) -> Iterator[None]:
         # On all ranks: `by_all`.
         raise
     except RankError as error:
-        # The line that names the rank has been printed.
+        # A line about it has been printed, or is now.
+        group.report(error)
         raise Failure from error
     except Stopped as error:
         if not group.is_root:
             raise Ended(128 + error.number) from error
         raise
     except Exception as error:
-        group.fail(f"raised {type(error).__name__}: {error}")
+        group.report(error)
         raise
 
 

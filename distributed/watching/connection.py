@@ -14,15 +14,17 @@ class Connection:
 
     def __init__(self, link: socket.socket) -> None:
         self.socket, self._lock, self._received = link, threading.Lock(), b""
+        self._takes_more = True
 
-    def send(self, **message: Any) -> bool:
-        """Send a message; returns whether the other end is still there."""
-        try:
-            with self._lock:
-                self.socket.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            return False
-        return True
+    def send(self, **message: Any) -> None:
+        """Send a message; it is lost if the other end is gone, or has read nothing for long."""
+        with self._lock:
+            if self._takes_more:
+                try:
+                    self.socket.sendall(json.dumps(message).encode() + b"\n")
+                except OSError:
+                    # A part of the line may have been sent.
+                    self._takes_more = False
 
     def receive(self) -> list[dict[str, Any]] | None:
         """The messages that have arrived, after waiting if the socket does; None when the other end has closed."""

@@ -5,6 +5,7 @@ threads, and would be ended with it. MPI's launcher kills all ranks at once when
 """
 
 import json
+import os
 import selectors
 import signal
 import socket
@@ -13,8 +14,9 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .connection import Connection
 
@@ -22,30 +24,44 @@ from .connection import Connection
 INTERVAL = 1.0
 #: Seconds that others wait for a rank that has ended before it is reported.
 AFTER_GOODBYE = 2.0
-#: Seconds in which the first rank has to connect.
-JOINING = 60.0
+#: Seconds in which the process of a hub has to start, and in which rank 0 then has to connect.
+STARTING = 20.0
+#: Seconds within which the end of a rank and those of others are one event: launchers end all ranks with the first.
+TOGETHER = 1.0
 
 # This folder is imported by itself: the package would take longer than all else.
 _PROGRAM = "import sys; sys.path.append(sys.argv[1]); from watching.hub import main; main()"
 
 
-def start_hub(size: int, token: str, timeout: float) -> int:
-    """Start the process of a hub, which ends with the ranks; returns its port.
+class HubProcess(NamedTuple):
+    """Where a hub listens, and the number of its process."""
+
+    port: int
+    pid: int
+
+
+def start_hub(size: int, token: str, timeout: float) -> HubProcess:
+    """Start the process of a hub, which ends with the ranks.
 
     Parameters
     ----------
     size : int
         Number of ranks.
     token : str
-        What a rank must know to be heard.
+        A secret that each rank sends first.
     timeout : float
-        Seconds.
+        Seconds that ranks may wait for another one.
 
     Raises
     ------
     OSError
-        If no process can be started.
+        If the process does not start.
     """
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise OSError(
+            "the process that watches the ranks needs a Python interpreter, and sys.executable is "
+            f"{sys.executable!r}; set it to the path of one"
+        )
     folder = Path(__file__).resolve().parents[1]
     # In a session of its own a launcher that kills the ranks does not find it.
     process = subprocess.Popen(
@@ -56,26 +72,34 @@ def start_hub(size: int, token: str, timeout: float) -> int:
         start_new_session=True,
     )
     assert process.stdin is not None and process.stdout is not None
-    port = ""
+    limit = threading.Timer(STARTING, process.kill)
+    limit.start()
+    said = ""
     # Not as arguments, which other users of the machine can see.
-    with process.stdout as said, suppress(BrokenPipeError):
+    with process.stdout, suppress(BrokenPipeError):
         with process.stdin as given:
             json.dump([size, token, timeout], given)
-        port = said.readline()
+        said = process.stdout.readline()
+    limit.cancel()
     threading.Thread(target=process.wait, name="xpnn-hub", daemon=True).start()
-    if not port:
-        raise OSError("the process that watches the ranks did not start")
-    return int(port)
+    try:
+        return HubProcess(*map(int, said.split()))
+    except (TypeError, ValueError) as error:
+        raise OSError(f"{sys.executable} did not start the process that watches the ranks") from error
 
 
 def main() -> None:
-    """Run a hub, given its arguments in JSON on standard input; prints its port."""
+    """Run a hub, given its arguments in JSON on standard input; prints its port and process."""
     # Launchers send these to all processes, of which the ranks may have to save the run. The hub ends with them.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     hub = Hub(*json.load(sys.stdin))
-    print(hub.port, flush=True)
+    if hasattr(os, "fork") and os.fork():
+        # The hub is no child of rank 0, which may wait for all of its own.
+        os._exit(0)
+    print(hub.port, os.getpid(), flush=True)
+    sys.stdout.close()
     hub.run()
 
 
@@ -86,7 +110,7 @@ class _Seen:
         self.where = where
         self.exchanges, self.waits, self.allowed = 0, False, 0.0
         self.since = self.heard = time.monotonic()
-        self.has_left = False
+        self.has_left, self.ended = False, -inf
 
     def update(self, message: dict[str, Any]) -> None:
         now = time.monotonic()
@@ -96,7 +120,7 @@ class _Seen:
 
 
 class Hub:
-    """Hears all ranks, and judges.
+    """Reads what all ranks report, and judges.
 
     Parameters
     ----------
@@ -109,20 +133,21 @@ class Hub:
         self._listener = socket.create_server(("", 0), backlog=size)
         self.port: int = self._listener.getsockname()[1]
         self._ranks: dict[int, _Seen] = {}
-        # Of those ranks that can be told something.
+        # Those that are open.
         self._connections: dict[int, Connection] = {}
-        self._is_decided = False
+        self._verdict: dict[str, Any] | None = None
         self._advice = ""
 
     def run(self) -> None:
-        """Hear and judge until all ranks have left, or are gone."""
+        """Serve until all ranks have left, or are gone."""
         chooser = selectors.DefaultSelector()
         chooser.register(self._listener, selectors.EVENT_READ, None)
         started = time.monotonic()
         told = 0.0
-        while self._is_needed(time.monotonic() - started):
-            # In the order in which they became readable: the first that closes is that of the rank that died.
-            for key, _ in chooser.select(INTERVAL / 2):
+        while sum(each.has_left for each in self._ranks.values()) < self._size:
+            # On Linux in the order in which they became readable, so that the rank that ended first is named.
+            events = chooser.select(INTERVAL / 2)
+            for key, _ in events:
                 if key.data is None:
                     link, _ = self._listener.accept()
                     link.setblocking(False)
@@ -135,18 +160,15 @@ class Hub:
             if (now := time.monotonic()) - told > INTERVAL:
                 told = now
                 self._tell(alive=True)
-
-    def _is_needed(self, seconds: float) -> bool:
-        if len(self._ranks) == self._size and all(each.has_left for each in self._ranks.values()):
-            return False
-        return bool(self._connections) or (not self._ranks and seconds < JOINING)
+            if not events and not self._connections and (self._ranks or now - started > STARTING):
+                return
 
     def _tell(self, **message: Any) -> None:
         for connection in self._connections.values():
             connection.send(**message)
 
     def _hear(self, connection: Connection) -> bool:
-        """Take all that has arrived; returns whether the connection is still open."""
+        """Read all messages that have arrived; returns whether the connection is still open."""
         while messages := connection.receive():
             for message in messages:
                 self._take(connection, message)
@@ -157,13 +179,15 @@ class Hub:
             if message.get("token") == self._token:
                 self._ranks[message["hello"]] = _Seen(message["where"])
                 self._connections[message["hello"]] = connection
+                if self._verdict is not None:
+                    connection.send(**self._verdict)
             return
         rank = self._rank_of(connection)
         if rank is None:
             return
         seen = self._ranks[rank]
         if "failed" in message:
-            self._decide(rank, message["failed"])
+            self._decide(rank if message["is_at_fault"] else None, message["failed"])
         elif "advice" in message:
             self._advice = message["advice"]
         elif "goodbye" in message:
@@ -176,9 +200,20 @@ class Hub:
         if rank is None:
             return
         del self._connections[rank]
-        if not self._ranks[rank].has_left:
+        own = self._ranks[rank]
+        own.ended = time.monotonic()
+        if own.has_left:
+            return
+        own.has_left = True
+        # A rank that has left ends when all have, unless it ends with an error, for which launchers end the others.
+        before = {other: own.ended - each.ended for other, each in self._ranks.items() if other != rank}
+        first = max((each for each in before if before[each] < TOGETHER), key=before.__getitem__, default=None)
+        if first is not None:
+            self._decide(first, "ended before the others")
+        elif len(self._ranks) < self._size:
+            self._decide(None, "a rank ended before all were connected")
+        else:
             self._decide(rank, "died")
-            self._ranks[rank].has_left = True
 
     def _rank_of(self, connection: Connection) -> int | None:
         return next((rank for rank, own in self._connections.items() if own is connection), None)
@@ -187,7 +222,7 @@ class Hub:
         """Find a rank for which others have waited too long."""
         now = time.monotonic()
         waiting = [each for each in self._ranks.values() if each.waits and not each.has_left]
-        if not waiting or self._is_decided:
+        if not waiting or self._verdict is not None:
             return
         longest, furthest = max(now - each.since for each in waiting), max(each.exchanges for each in waiting)
         left = [rank for rank, each in self._ranks.items() if each.has_left and now - each.since > AFTER_GOODBYE]
@@ -207,10 +242,10 @@ class Hub:
 
     def _decide(self, rank: int | None, text: str) -> None:
         """Print a line about the rank at fault, if any, and tell all ranks; only the first time."""
-        if self._is_decided:
+        if self._verdict is not None:
             return
-        self._is_decided = True
-        named = "the group" if rank is None else f"rank {rank} ({self._ranks[rank].where})"
+        text = f"the group: {text}" if rank is None else f"rank {rank} ({self._ranks[rank].where}) {text}"
         with suppress(OSError):
-            print(f"xpnn: {named} {text}{self._advice}", file=sys.stderr, flush=True)
-        self._tell(verdict=rank, text=f"{named} {text}")
+            print(f"xpnn: {text}{self._advice}", file=sys.stderr, flush=True)
+        self._verdict = {"verdict": rank, "text": text}
+        self._tell(**self._verdict)

@@ -8,9 +8,9 @@ whether it waits in the last one. The hub decides that
 - a rank *hangs* when others have waited for longer than the timeout in an exchange that it has not begun,
 - a rank *left* when others wait and it has said goodbye,
 
-and a rank that raises an error says so itself. The hub prints a line about it on the standard error of rank 0, and
-tells all ranks. Each raises `RankError` from the exchange in which it waits; one that does not come to an exchange
-within some seconds is ended by its own thread. So are all if the hub itself is gone or silent.
+and a rank that raises an error says so itself. The hub prints a line about it where rank 0's standard error went when
+the group was made, and tells all ranks. Each raises `RankError` from the exchange in which it waits; one that does not
+come to an exchange within some seconds is ended by its own thread. So are all if the hub itself is gone or silent.
 
 A rank may need longer for something that the others know nothing of, such as writing a large file: within `allowing` it
 is given that time in addition.
@@ -30,6 +30,8 @@ from .hub import INTERVAL
 
 #: Seconds in which a rank has to raise the error, before its thread ends the process.
 GRACE = 8.0
+#: Characters of an error that others are told.
+LONGEST_TEXT = 4000
 
 
 class Watch:
@@ -83,12 +85,12 @@ class Watch:
         finally:
             self._allowed = before
 
-    def fail(self, text: str) -> None:
-        """Tell all ranks that this one can't go on."""
+    def fail(self, text: str, is_at_fault: bool = True) -> None:
+        """Tell all ranks that this one can't go on, and whether it is the one to be named."""
         # The error that this rank raises is its own, even if another one was faster.
         self._is_raised = True
         if self.failure is None and not self._has_left:
-            self._connection.send(failed=text)
+            self._connection.send(failed=text[:LONGEST_TEXT], is_at_fault=is_at_fault)
 
     def leave(self) -> None:
         """Say goodbye: this rank has nothing more to exchange."""

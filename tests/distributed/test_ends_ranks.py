@@ -67,3 +67,37 @@ def test_ranks_that_reduce_other_shapes_are_told(tmp_path):
     found = rank_scripts.results(ranks.end_of(rank_scripts.start(2, tmp_path, text))[0])
     assert len(found) == 2
     assert all(each.startswith("RankError: the ranks computed different sums; ") for each in found)
+
+
+def test_what_one_rank_finds_wrong_with_all_blames_none(tmp_path):
+    """The launcher then ends the others, which must not be blamed either."""
+    text = """
+    import time
+    from xpnn.distributed import RankError
+    if group.is_root:
+        time.sleep(100)
+    with group.reporting():
+        raise RankError(None, "the ranks computed different sums")
+    """
+    _, errors = ranks.end_of(rank_scripts.start(2, tmp_path, text))
+    lines = [line for line in errors.splitlines() if line.startswith("xpnn: ")]
+    assert lines == ["xpnn: the group: the ranks computed different sums"]
+
+
+def test_a_rank_that_can_not_be_watched_is_the_only_one_named(tmp_path):
+    text = """
+    from mpi4py import MPI
+    from xpnn.distributed import start
+    group.close()
+    def unreachable(*arguments):
+        raise ConnectionError("no way")
+    if MPI.COMM_WORLD.rank == 1:
+        start.Watch = unreachable
+    try:
+        nn.distributed.init("mpi")
+    except RuntimeError as error:
+        tell(str(error))
+    """
+    out, errors = ranks.end_of(rank_scripts.start(2, tmp_path, text))
+    assert rank_scripts.results(out) == ["the ranks can't watch each other: rank 1: no way"] * 2
+    assert "xpnn: " not in errors
