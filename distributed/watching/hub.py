@@ -147,6 +147,7 @@ class Hub:
         while sum(each.has_left for each in self._ranks.values()) < self._size:
             # On Linux in the order in which they became readable, so that the rank that ended first is named.
             events = chooser.select(INTERVAL / 2)
+            closed = []
             for key, _ in events:
                 if key.data is None:
                     link, _ = self._listener.accept()
@@ -155,7 +156,11 @@ class Hub:
                 elif not self._hear(key.data):
                     chooser.unregister(key.fileobj)
                     key.data.socket.close()
-                    self._closed(key.data)
+                    closed.append(self._rank_of(key.data))
+            # First those that had left.
+            ended = [rank for rank in closed if rank is not None]
+            for rank in sorted(ended, key=lambda rank: not self._ranks[rank].has_left):
+                self._closed(rank)
             self._judge()
             if (now := time.monotonic()) - told > INTERVAL:
                 told = now
@@ -179,6 +184,7 @@ class Hub:
             if message.get("token") == self._token:
                 self._ranks[message["hello"]] = _Seen(message["where"])
                 self._connections[message["hello"]] = connection
+                connection.send(welcome=True)
                 if self._verdict is not None:
                     connection.send(**self._verdict)
             return
@@ -195,10 +201,7 @@ class Hub:
         else:
             seen.update(message)
 
-    def _closed(self, connection: Connection) -> None:
-        rank = self._rank_of(connection)
-        if rank is None:
-            return
+    def _closed(self, rank: int) -> None:
         del self._connections[rank]
         own = self._ranks[rank]
         own.ended = time.monotonic()

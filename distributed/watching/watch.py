@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from ..errors import RankError
 from .connection import Connection
@@ -60,10 +61,15 @@ class Watch:
         self.exchanges, self.waits, self._allowed = 0, False, 0.0
         self._has_left = self._is_raised = False
         self._connection = Connection(_connected(hosts, port, timeout))
-        self._connection.socket.settimeout(INTERVAL)
         where = f"{socket.gethostname()}, process {os.getpid()}"
         self._connection.send(hello=rank, token=token, where=where)
-        threading.Thread(target=self._run, name="xpnn-watch", daemon=True).start()
+        self._connection.socket.settimeout(timeout)
+        messages = self._connection.receive()
+        if not messages:
+            self._connection.socket.close()
+            raise ConnectionError(f"what listens at port {port} of rank 0 is not the process that watches the ranks")
+        self._connection.socket.settimeout(INTERVAL)
+        threading.Thread(target=self._run, args=(messages,), name="xpnn-watch", daemon=True).start()
 
     def check(self) -> None:
         """Raise the `RankError` if the hub has decided that a rank failed."""
@@ -100,10 +106,9 @@ class Watch:
     def _report(self) -> None:
         self._connection.send(exchanges=self.exchanges, waits=self.waits, allowed=self._allowed)
 
-    def _run(self) -> None:
+    def _run(self, messages: list[dict[str, Any]] | None) -> None:
         heard = reported = time.monotonic()
         while not self._has_left:
-            messages = self._connection.receive()
             now = time.monotonic()
             if messages:
                 heard = now
@@ -121,6 +126,7 @@ class Watch:
             if now - heard > self.timeout + INTERVAL and self.waits:
                 self._fail_without_hub(f"is not heard of any more: rank {self.rank} has waited {now - heard:.0f} s")
                 return
+            messages = self._connection.receive()
 
     def _fail_without_hub(self, what: str) -> None:
         text = f"the process that watches the ranks, which rank 0 had started, {what}"

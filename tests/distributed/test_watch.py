@@ -1,5 +1,6 @@
 """The hub, which judges what it hears of ranks, without MPI: ranks are connections of this process."""
 
+import json
 import os
 import re
 import signal
@@ -131,7 +132,10 @@ def test_a_rank_that_left_long_ago_is_not_blamed(watches):
 def test_a_rank_that_ends_before_others_have_come_is_not_blamed():
     with connected(size=3, count=2) as (watches, _):
         end(watches[0])
-        assert verdict_of(watches[1]) == "the group: a rank ended before all were connected"
+        expected = "the group: a rank ended before all were connected"
+        assert verdict_of(watches[1]) == expected
+        port = watches[1]._connection.socket.getpeername()[1]
+        assert verdict_of(Watch(2, ["127.0.0.1"], port, "secret", TIMEOUT)) == expected
 
 
 RANK = """
@@ -232,14 +236,14 @@ def test_announced_work_does_not_count(watches):
 
 
 def test_a_stranger_is_not_heard():
-    port, _ = start_hub(2, "secret", TIMEOUT)
-    ranks = [Watch(rank, ["127.0.0.1"], port, "secret", TIMEOUT) for rank in range(2)]
-    stranger = Watch(1, ["127.0.0.1"], port, "guess", TIMEOUT)
-    stranger.fail("raised everything")
-    assert verdict_of(ranks[0], 1.5) == "None"
-    for each in (*ranks, stranger):
-        each._is_raised = True
-        each.leave()
+    with connected(size=2, count=2) as (watches, _):
+        address = watches[0]._connection.socket.getpeername()
+        with socket.create_connection(address) as link:
+            for message in ({"hello": 1, "token": "guess", "where": "x"}, {"failed": "all", "is_at_fault": True}):
+                link.sendall(json.dumps(message).encode() + b"\n")
+            with pytest.raises(ConnectionError, match="is not the process that watches the ranks"):
+                Watch(1, ["127.0.0.1"], address[1], "guess", TIMEOUT)
+            assert verdict_of(watches[0], 1.5) == "None"
 
 
 def test_a_hub_that_can_not_be_reached_is_named():
