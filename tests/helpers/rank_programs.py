@@ -43,6 +43,8 @@ def samples(count=43):
 def exchanges(group, spec="numpy"):
     b = nn.get_backend(spec)
     own = np.arange(6.0, dtype="float32").reshape(2, 3) + group.rank
+    # NaN with either sign.
+    with_nan = np.array([np.nan, 1.0, -np.inf] if group.rank else [2.0, -np.nan, -np.inf])
     found = {
         "sum": b.to_numpy(group.all_reduce(b.asarray(own))).tolist(),
         "integers": b.to_numpy(group.all_reduce(b.asarray(np.full(3, 2**40 + group.rank), "int64"))).tolist(),
