@@ -241,23 +241,27 @@ def test_steps_of_nets_have_the_bits_of_steps_without_kept_calls(name, wide, mon
 
 @pytest.mark.parametrize("name", ["lenet5", "mlp", "digits_lenet"])
 def test_a_step_of_a_small_net_takes_fewer_than_1000_calls_of_python(name, monkeypatch):
-    # As in a process without exact numerics.
+    # As in a process without exact numerics and settings.
     monkeypatch.setattr(origins, "watching", False)
-    net, calls = OurNet(NUMPY, NETS[name], NETS[name].batch, "sgd"), 0
+    monkeypatch.delenv("XPNN_NUMBA")
+    net = OurNet(NUMPY, NETS[name], NETS[name].batch, "sgd")
     for _ in range(5):
         net.step()
+    calls = []
 
     def note(frame, event, argument):
-        nonlocal calls
-        calls += event == "call"
+        calls[-1] += event == "call"
 
     before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        net.step()
-    finally:
-        sys.setprofile(before)
-    assert 100 < calls < 1000
+    # A busy machine lets threads fall asleep within a step, and a few more calls wake them.
+    for _ in range(10):
+        calls.append(0)
+        sys.setprofile(note)
+        try:
+            net.step()
+        finally:
+            sys.setprofile(before)
+    assert 100 < min(calls) < 1000
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
