@@ -71,6 +71,8 @@ def cupy(session: nox.Session) -> None:
         session.install("-q", "-e", ".[cupy]")
     else:
         session.run_install("python", "tests/cuda_emulator/install.py")
+        # NCCL's names and values, which need no GPU, are held against those of its double.
+        session.install("-q", "-e", ".[nccl]")
         # NVIDIA's compiler is installed outside of the environment, where CuPy would find it.
         nvrtc = Path(session.create_tmp()).resolve() / "nvrtc"
         session.install("-q", "--target", str(nvrtc), "--upgrade", "nvidia-cuda-nvrtc>=13,<14")

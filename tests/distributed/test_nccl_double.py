@@ -109,7 +109,7 @@ def test_a_collective_waits_for_other_ranks_without_holding_up_the_caller(ranks)
         time.sleep(0.005)
 
 
-def test_the_double_has_the_names_and_values_of_the_real_one():
+def test_the_double_has_the_names_and_values_of_cupys_own():
     # No GPU is needed for this.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
